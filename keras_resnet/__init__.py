@@ -1,0 +1,41 @@
+"""Residual networks in Keras 3, from a folder of photos to a checked model on a phone.
+
+    import keras_resnet as kr
+    run = kr.train(data="photos/", model="resnet18", epochs=20)
+    kr.export(run, tflite=["int8"])
+
+Importing this package loads nothing heavy: the public names below load their modules when they
+are first used (PEP 562).
+"""
+
+from keras_resnet._version import __version__
+
+_HOMES = {
+    "build": "models",
+    "resnet": "models",
+    "identity_block": "blocks",
+    "conv_block": "blocks",
+    "describe": "explain.describe",
+    "train": "training",
+    "evaluate": "evaluation",
+    "predict": "evaluation",
+    "open_artefact": "evaluation",
+    "export": "export",
+    "verify": "export",
+    "InputError": "errors",
+    "CheckFailed": "errors",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"keras_resnet.{_HOMES[name]}"), name)
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,119 @@
+"""tensorflow-datasets -> labelled examples."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.examples import Examples, from_bytes
+from keras_resnet.errors import InputError
+
+SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
+
+
+def load(name, data_dir=None):
+    """A prepared or downloadable data set: `(classes, splits)`.
+
+    A data set kept as array_record files is read record by record; any other is held in memory,
+    still encoded as JPEG or PNG.
+
+    Args:
+        name: `NAME[/CONFIG]`.
+        data_dir: where the files are kept; default `~/tensorflow_datasets`.
+
+    Raises:
+        InputError: unknown name, no image classification, no network to download from, damaged
+            files; the line names the data set and the next step.
+    """
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
+        raise InputError(
+            f"tensorflow-datasets has no '{name}' ({_first_line(error)}); check the name, or name "
+            "the folder that holds it with --data-dir"
+        ) from None
+    image, label = _features(tfds, builder, name)
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # many kinds: network, checksum, disk, a manual download
+        raise InputError(
+            f"tfds:{name} could not be prepared in {builder.data_path} ({_first_line(error)}); "
+            "prepare it where there is a network and copy that folder here"
+        ) from None
+    splits = {}
+    for split in builder.info.splits:
+        if split in SPLITS:
+            splits[SPLITS[split]] = _read(tfds, builder, split, image, label)
+    if "train" not in splits:
+        raise InputError(f"tfds:{name} has no train split; it has {', '.join(builder.info.splits)}")
+    return list(builder.info.features[label].names), splits
+
+
+def _features(tfds, builder, name):
+    features = builder.info.features
+    image = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
+    label = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    if builder.info.supervised_keys:
+        image = [k for k in image if k == builder.info.supervised_keys[0]] or image
+        label = [k for k in label if k == builder.info.supervised_keys[1]] or label
+    if not image or not label:
+        raise InputError(
+            f"tfds:{name} has no image with a class label; it has {', '.join(features)}"
+        )
+    return image[0], label[0]
+
+
+def _read(tfds, builder, split, image, label):
+    decoders = {image: tfds.decode.SkipDecoding()}
+    try:
+        if builder.info.file_format is tfds.core.FileFormat.ARRAY_RECORD:
+            return _by_record(builder, split, image, label, decoders)
+        records = list(
+            builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
+            .map(lambda record: (record[image], record[label]))
+            .as_numpy_iterator()
+        )
+    except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
+        raise _damaged(builder, split, error) from None
+    expected = builder.info.splits[split].num_examples
+    if len(records) != expected:
+        raise _damaged(builder, split, f"{len(records)} records, expected {expected}")
+    encoded = [data for data, _ in records]
+    labels = [k for _, k in records]
+    return from_bytes(encoded, labels, _names(split, len(labels)), np.ones(len(labels), np.int32))
+
+
+def _by_record(builder, split, image, label, decoders):
+    records = builder.as_data_source(split=split, decoders=decoders)
+    labels = np.array([records[i][label] for i in range(len(records))], np.int32)
+
+    def read(i):
+        data = tf.numpy_function(lambda i: records[int(i)][image], [i], tf.string)
+        return tf.ensure_shape(data, [])
+
+    return Examples(
+        items=np.arange(len(labels)),
+        labels=labels,
+        names=_names(split, len(labels)),
+        read=read,
+        orientations=np.ones(len(labels), np.int32),
+    )
+
+
+def _names(split, count):
+    return [f"{split}/{i:06d}" for i in range(count)]
+
+
+def _damaged(builder, split, error):
+    return InputError(
+        f"the {split} split of {builder.info.full_name} in {os.fspath(builder.data_path)} is "
+        f"damaged ({_first_line(error)}); delete that folder and prepare the data set again"
+    )
+
+
+def _first_line(error):
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]

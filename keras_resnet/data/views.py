@@ -1,0 +1,86 @@
+"""What the network is shown of an image: a random view to train on, the middle to be judged by.
+
+Each view is a function of the image and of numbers that depend on the seed and the sample's global
+number alone (stateless random ops), so that a run can be repeated, and resumed, exactly.
+"""
+
+import math
+
+import tensorflow as tf
+
+from keras_resnet.data.decode import decode_window
+
+
+def random_view(data, orientation, seed, *, size, area, aspect, flip, brightness):
+    """A random crop of a random aspect, resized, flipped, brightened.
+
+    Args:
+        data: an encoded image (string) or uint8 pixels `(h, w, 3)`.
+        orientation: EXIF orientation of an encoded image, 1 to 8.
+        seed: int64 `(2,)`.
+        size: side of the result in pixels.
+        area, aspect: (least, most) share of the image's area, and width / height, of the crop
+            (arXiv:1409.4842, section 6).
+        flip: whether to mirror every other image.
+        brightness: largest change, as a share of 255.
+
+    Returns:
+        uint8 `(size, size, 3)`.
+    """
+
+    def choose(height, width):
+        return _random_window(height, width, seed, area, aspect)
+
+    pixels = _resize(_window(data, orientation, choose, size), size)
+    if flip:
+        pixels = tf.image.stateless_random_flip_left_right(pixels, seed=seed + [0, 1])
+    if brightness:
+        # Scaling, as with more or less light, rather than adding a constant.
+        low, high = math.log(1 - brightness), math.log(1 + brightness)
+        scale = tf.exp(tf.random.stateless_uniform([], seed + [0, 2], low, high))
+        pixels = pixels * scale
+    return _to_uint8(pixels)
+
+
+def center_view(data, orientation, *, size, crop):
+    """The middle square, `crop` of the shorter side long, resized to `(size, size, 3)`, uint8."""
+
+    def choose(height, width):
+        side = tf.cast(tf.minimum(height, width), tf.float32) * crop
+        side = tf.maximum(tf.cast(tf.round(side), tf.int32), 1)
+        return (height - side) // 2, (width - side) // 2, side, side
+
+    return _to_uint8(_resize(_window(data, orientation, choose, size), size))
+
+
+def _window(data, orientation, choose, size):
+    if data.dtype == tf.string:
+        return decode_window(data, orientation, choose, size)
+    shape = tf.shape(data)
+    y, x, h, w = choose(shape[0], shape[1])
+    return tf.image.crop_to_bounding_box(data, y, x, h, w)
+
+
+def _random_window(height, width, seed, area, aspect):
+    whole = tf.stack([height, width, 3])
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        whole,
+        tf.zeros([1, 1, 4]),
+        seed=seed,
+        area_range=area,
+        aspect_ratio_range=aspect,
+        max_attempts=10,
+        min_object_covered=0.0,
+        use_image_if_no_bounding_boxes=True,
+    )
+    return begin[0], begin[1], extent[0], extent[1]
+
+
+def _resize(pixels, size):
+    # Antialiased: a photo shrunk without it shimmers, and a phone's resize does not shimmer.
+    pixels = tf.image.resize(pixels, (size, size), method="bilinear", antialias=True)
+    return tf.ensure_shape(pixels, (size, size, 3))
+
+
+def _to_uint8(pixels):
+    return tf.cast(tf.clip_by_value(tf.round(pixels), 0.0, 255.0), tf.uint8)

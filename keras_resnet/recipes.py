@@ -1,0 +1,174 @@
+"""The numbers of a training run: `Config`, and the named recipes that fill it. Pure data.
+
+A number is written once, here; the command's options show it as their default.
+Order of precedence: `Config`'s defaults < recipe < config file < options.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+
+from keras_resnet import specs
+from keras_resnet.errors import InputError
+
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that is needed to do a run again; saved as `config.json` in the run folder."""
+
+    # What is learned, and from what
+    data: str = "digits"  # a folder, tfds:NAME[/CONFIG], or digits
+    data_dir: str | None = None  # where tensorflow-datasets keeps its files
+    val_split: float = 0.2  # share of the training images held out where there is no val split
+    on_bad_image: str = "error"  # "error" or "skip"
+    model: str = "resnet20"
+    weights: str | None = None  # a file of this package's weights to start from
+    freeze: str | None = None  # train only what comes after this stage ("body": only the head)
+    image_size: int = 0  # pixels on a side; 0 is the size of the model's paper
+    seed: int = 0
+
+    # How long, how fast
+    recipe: str = "quick"
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 0.1
+    warmup_epochs: float = 2.0  # linear, from 0; arXiv:1706.02677 section 2.2
+    momentum: float = 0.9  # Nesterov
+    # Keras' decoupled form, w -= rate * decay * w, without the momentum's factor of
+    # 1 / (1 - 0.9): 1e-3 here shrinks weights as the papers' 1e-4 does. Not on BN and biases.
+    weight_decay: float = 1e-3
+    label_smoothing: float = 0.1  # arXiv:1512.00567 section 7
+    precision: str = "auto"
+    # Image sizes over the run, as (share of the epochs, share of the image size); the last part
+    # always has the full size. arXiv:2104.00298 section 4 (progressive learning).
+    size_steps: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
+
+    # What the network is shown
+    crop_area: tuple[float, float] = (0.35, 1.0)  # of a random crop, as a share of the image
+    crop_aspect: tuple[float, float] = (0.75, 4 / 3)  # arXiv:1409.4842 section 6
+    flip: bool | None = None  # left-right; None leaves it to the data set (not for digits)
+    brightness: float = 0.0  # largest change, as a share of 255
+    center_crop: float = 1.0  # evaluation: the middle square, as a share of the shorter side
+
+
+RECIPES = {
+    "quick": {
+        "about": "small data from scratch: a few minutes on two cores",
+        # Small images first: most of the learning for a fraction of the arithmetic.
+        "size_steps": ((0.5, 0.5), (0.25, 0.75), (0.25, 1.0)),
+        "brightness": 0.2,
+    },
+    "finetune": {
+        "about": "from --weights: a tenth of the rate, no label smoothing, mild crops",
+        "learning_rate": 0.01,
+        "warmup_epochs": 1.0,
+        "weight_decay": 1e-4,
+        "label_smoothing": 0.0,
+        "epochs": 10,
+        "crop_area": (0.5, 1.0),
+        "brightness": 0.1,
+    },
+}
+
+
+def resolve(options=None, config_file=None):
+    """The effective `Config` of a run.
+
+    Args:
+        options: mapping of field name to value; a value of None means "not given".
+        config_file: path of a `config.json` to start from.
+
+    Raises:
+        InputError: an unknown name or a value that cannot work, with the next step.
+    """
+    given = {k: v for k, v in (options or {}).items() if v is not None}
+    from_file = _read(config_file) if config_file else {}
+    known = {field.name for field in fields(Config)}
+    for name in (*given, *from_file):
+        if name not in known:
+            raise InputError(f"unknown setting '{name}'; known: {', '.join(sorted(known))}")
+    merged = {**from_file, **given}
+    recipe = merged.get("recipe", Config.recipe)
+    if recipe not in RECIPES:
+        raise InputError(f"unknown recipe '{recipe}'; use one of {', '.join(RECIPES)}")
+    numbers = {k: v for k, v in RECIPES[recipe].items() if k != "about"}
+    # A saved config lists every field, so it already holds its recipe's numbers. A recipe named
+    # on top of it replaces them.
+    if "recipe" in given and "recipe" in from_file and given["recipe"] != from_file["recipe"]:
+        from_file = {k: v for k, v in from_file.items() if k not in _recipe_fields()}
+    config = Config(**{**numbers, **from_file, **given})
+    config = _with_tuples(config)
+    _check(config)
+    if not config.image_size:
+        config = _replace(config, image_size=specs.SPECS[config.model].image_size)
+    return config
+
+
+def save(config, path):
+    """Writes `config` as JSON; `resolve(config_file=path)` reads it back."""
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(asdict(config), file, indent=2)
+        file.write("\n")
+
+
+def _read(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except OSError as error:
+        raise InputError(f"cannot read --config {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"--config {path} is not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"--config {path} must hold a JSON object of settings")
+    return content
+
+
+def _recipe_fields():
+    return {name for recipe in RECIPES.values() for name in recipe} - {"about"}
+
+
+def _replace(config, **changes):
+    return Config(**{**asdict(config), **changes})
+
+
+def _with_tuples(config):
+    """JSON knows lists only; a frozen, hashable Config holds tuples."""
+
+    def freeze(value):
+        return tuple(freeze(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+    return Config(**{k: freeze(v) for k, v in asdict(config).items()})
+
+
+def _check(config):
+    def require(good, name, expected):
+        if not good:
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"{option} is {getattr(config, name)!r}; expected {expected}")
+
+    def number(name, kind=(int, float)):
+        value = getattr(config, name)
+        require(isinstance(value, kind) and not isinstance(value, bool), name, "a number")
+        return value
+
+    require(isinstance(config.model, str), "model", "a model's name")
+    try:
+        specs.find(config.model)
+    except KeyError as error:
+        raise InputError(f"{error.args[0]} `keras-resnet models` lists them") from None
+    require(number("epochs", int) >= 1, "epochs", "at least 1")
+    require(number("batch_size", int) >= 1, "batch_size", "at least 1")
+    require(number("image_size", int) >= 0, "image_size", "a number of pixels")
+    require(number("seed", int) >= 0, "seed", "a whole number, 0 or more")
+    require(0 < number("learning_rate") < float("inf"), "learning_rate", "a number above 0")
+    require(0 < number("val_split") < 1, "val_split", "a share between 0 and 1, such as 0.2")
+    require(0 <= number("momentum") < 1, "momentum", "a number in [0, 1)")
+    require(0 <= number("weight_decay") < 1, "weight_decay", "a number in [0, 1)")
+    require(0 <= number("label_smoothing") < 1, "label_smoothing", "a number in [0, 1)")
+    require(0 <= number("brightness") <= 1, "brightness", "a share in [0, 1]")
+    require(0 < number("center_crop") <= 1, "center_crop", "a share in (0, 1]")
+    require(number("warmup_epochs") >= 0, "warmup_epochs", "0 or more epochs")
+    require(config.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
+    require(config.on_bad_image in ("error", "skip"), "on_bad_image", "error or skip")
