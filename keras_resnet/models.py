@@ -84,6 +84,16 @@ def total_stride(spec):
     return stem * 2 ** (len(spec.blocks) - 1)
 
 
+def check_size(spec, side):
+    """InputError unless images of `side` pixels leave the last stage something to look at."""
+    least = total_stride(spec)
+    if side < least:
+        raise InputError(
+            f"an image of {side} pixels is too small for {spec.name}, which shrinks it to 1/{least}; "
+            f"use at least {least} pixels, or a CIFAR net such as resnet20"
+        )
+
+
 def _width(spec, filters):
     return {"basic": 1, "bottleneck": 4}[spec.branch] * filters
 
@@ -109,10 +119,6 @@ def _check(spec, num_classes, input_shape):
         raise InputError(f"num_classes is {num_classes}; a classifier needs at least 2")
     if len(input_shape) != 3 or input_shape[-1] != 3:
         raise InputError(f"input_shape is {input_shape}; expected (height, width, 3)")
-    least = total_stride(spec)
     for side in input_shape[:2]:
-        if side is not None and side < least:
-            raise InputError(
-                f"an image of {side} pixels is too small for {spec.name}, which halves it down to "
-                f"1/{least}; use at least {least}, or a CIFAR net such as resnet20"
-            )
+        if side is not None:
+            check_size(spec, side)

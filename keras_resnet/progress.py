@@ -7,6 +7,8 @@ import sys
 import time
 from contextlib import contextmanager
 
+from keras_resnet import runtime
+
 _quiet = False
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -18,7 +20,8 @@ def be_quiet(quiet=True):
 
 
 def say(text):
-    """One line for the person at the terminal."""
+    """One line for the person at the terminal, and for the log."""
+    runtime.log(text)
     if not _quiet:
         print(text, file=sys.stderr, flush=True)
 

@@ -26,6 +26,7 @@ class Config:
     weights: str | None = None  # a file of this package's weights to start from
     freeze: str | None = None  # train only what comes after this stage ("body": only the head)
     image_size: int = 0  # pixels on a side; 0 is the size of the model's paper
+    zero_gamma: bool = True  # residual branches start at 0; arXiv:1706.02677 section 5.1
     seed: int = 0
 
     # How long, how fast

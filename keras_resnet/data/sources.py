@@ -53,6 +53,11 @@ def load_all(data, *, on_bad_image="error", data_dir=None):
     return _open(data, on_bad_image, data_dir)
 
 
+def is_folder(data):
+    """Whether DATA names a folder of images, rather than `digits` or `tfds:NAME`."""
+    return data != "digits" and not data.startswith("tfds:")
+
+
 def save_split(source, path):
     """Writes which image is in which split, so that a run is judged on the same images for ever."""
     content = {
@@ -74,7 +79,7 @@ def load_split(path, split, *, data, classes, data_dir=None):
     if split not in saved:
         raise InputError(f"the run has no {split} split; it has {', '.join(saved)}")
     wanted = saved[split]
-    if data != "digits" and not data.startswith("tfds:"):
+    if is_folder(data):
         found, bad = folder.from_names(data, wanted, classes)
         if bad:
             lost, reason = bad[0]

@@ -1,0 +1,53 @@
+# make quickstart   install, train on built-in data, evaluate, export, verify
+# make test         install, run the tests          make test-slow   the long proofs
+# make lint         style
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN ?= runs/quickstart
+SOURCES := setup.cfg pyproject.toml README.md $(shell find keras_resnet cli -name '*.py')
+PYTEST := $(BIN)/pytest
+
+.PHONY: quickstart install test test-slow lint clean
+
+install: $(VENV)/.installed
+
+# Dependencies change seldom, our own files often: two steps, so that the second is quick.
+$(VENV)/.dependencies: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[test]'
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+	rm -rf build *.egg-info
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
+	rm -rf build *.egg-info
+	touch $@
+
+quickstart: install
+	rm -rf $(RUN)
+	$(BIN)/keras-resnet train digits --epochs 8 --seed 1 --run $(RUN)
+	$(BIN)/keras-resnet evaluate $(RUN)
+	$(BIN)/keras-resnet export $(RUN) --saved-model --tflite --quantize none --quantize int8 --max-drop 0.5
+	$(BIN)/keras-resnet verify $(RUN) --max-drop 0.5
+	@echo
+	@echo "The run is in $(RUN): open $(RUN)/report.html"
+	@echo "For the phone: $(RUN)/export/model_int8.tflite with labels.txt and preprocess.json"
+	@echo "On your own photos, one folder a class:"
+	@echo "    $(BIN)/keras-resnet train photos/ --image-size 64 --run runs/photos"
+	@echo "    $(BIN)/keras-resnet export runs/photos --tflite --quantize int8"
+
+test: install
+	$(PYTEST)
+
+test-slow: install
+	$(PYTEST) -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

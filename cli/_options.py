@@ -1,0 +1,48 @@
+"""What commands share: --json and --quiet, the start of heavy work, the way results are printed."""
+
+import json
+import os
+import warnings
+
+import click
+
+from keras_resnet import progress, runtime
+
+
+def command(name, *, example):
+    """`click.command` with an example to paste at the end of its help."""
+
+    def decorate(function):
+        return click.command(name, epilog=f"\b\nExample:\n  {example}")(function)
+
+    return decorate
+
+
+def reports(function):
+    """Adds --json and --quiet."""
+    function = click.option("--quiet", is_flag=True, help="No progress, only the result.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(
+        function
+    )
+
+
+def artefact_argument(required=False):
+    """ARTEFACT, which every command takes in all its forms."""
+    return click.argument("artefact", required=required, metavar="[ARTEFACT]")
+
+
+def start(quiet=False):
+    """Before the first heavy import: TensorFlow's noise goes off the terminal."""
+    runtime.prepare()
+    runtime.divert_native_output()
+    progress.be_quiet(quiet)
+    if "PYTHONWARNINGS" not in os.environ:
+        warnings.simplefilter("ignore")
+
+
+def report(result, as_json, text):
+    """Prints `result` as JSON, or `text(result)`."""
+    if as_json:
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    else:
+        click.echo(text(result))

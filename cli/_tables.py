@@ -1,0 +1,24 @@
+"""The tables of `models` and `recipes` as text. No click: see `keras_resnet.cli`."""
+
+from keras_resnet import recipes as recipe_room
+from keras_resnet.specs import SPECS
+
+
+def models():
+    """One line a network."""
+    lines = [f"{'name':10} {'branch':10} {'stem':8} {'shortcut':10} {'size':>4}  source"]
+    lines += [
+        f"{s.name:10} {s.branch:10} {s.stem:8} {s.shortcut:10} {s.image_size:>4}  {s.source}"
+        for s in SPECS.values()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def recipes():
+    """Each recipe with the settings it makes."""
+    lines = []
+    for name, numbers in recipe_room.RECIPES.items():
+        lines.append(f"{name}: {numbers['about']}")
+        lines += [f"    {key} = {value}" for key, value in numbers.items() if key != "about"]
+    lines.append("every other setting has its default; `keras-resnet train --help` shows them")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,82 @@
+"""keras-resnet data check, keras-resnet data show"""
+
+import click
+
+from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.errors import CheckFailed
+
+_MOST_LINES = 20
+
+
+@click.group("data")
+def data():
+    """Check a data set, or show it as a contact sheet."""
+
+
+def _data_dir(function):
+    about = "Where tensorflow-datasets keeps its files."
+    return click.option("--data-dir", metavar="DIR", help=about)(function)
+
+
+@command("check", example="keras-resnet data check photos/")
+@click.argument("data", default="digits")
+@_data_dir
+@reports
+def check(data, data_dir, as_json, quiet):
+    """Count the files and classes of DATA; name broken files and images that lie in two splits.
+
+    Exit status 1 if there are any of either.
+    """
+    start(quiet)
+    from keras_resnet.data.check import check as check_data
+
+    result = check_data(data, data_dir)
+    report(result, as_json, _table)
+    if result["bad"] or result["leaks"]:
+        raise CheckFailed(
+            f"{data}: {len(result['bad'])} broken files, {result['leaks']} images in two splits"
+        )
+
+
+def _table(result):
+    lines = [f"{'class':24} {'images':>8}"]
+    lines += [f"{name[:24]:24} {count:>8,}" for name, count in result["classes"].items()]
+    lines += [f"split {split:18} {count:>8,}" for split, count in result["splits"].items()]
+    lines += [f"skipped: {reason:.40} {count:>8,}" for reason, count in result["skipped"].items()]
+    lines += _some(f"{row['file']}: {row['reason']}" for row in result["bad"])
+    lines += _some("equal: " + ", ".join(group) for group in result["duplicates"])
+    lines.append(f"{result['files']:,} files, {result['used']:,} used")
+    return "\n".join(lines)
+
+
+def _some(lines):
+    lines = list(lines)
+    more = len(lines) - _MOST_LINES
+    return lines[:_MOST_LINES] + ([f"… and {more:,} more (--json lists them)"] if more > 0 else [])
+
+
+@command("show", example="keras-resnet data show photos/ --output sheet.png")
+@click.argument("data", default="digits")
+@click.option("--images", default=64, show_default=True, help="How many, classes in turn.")
+@click.option("--size", default=96, show_default=True, help="Side of each, in pixels.")
+@click.option("--seed", default=0, show_default=True, help="Decides which.")
+@click.option("--output", default="contact_sheet.png", show_default=True, metavar="FILE.png")
+@_data_dir
+@reports
+def show(data, images, size, seed, output, data_dir, as_json, quiet):
+    """Draw images of DATA with their classes into one picture."""
+    for flag, value in (("--images", images), ("--size", size)):
+        if value < 1:
+            raise click.UsageError(f"{flag} is {value}; expected at least 1")
+    start(quiet)
+    from keras_resnet.data.check import sample
+    from keras_resnet.report import plots
+
+    pixels, names = sample(data, images, size=size, seed=seed, data_dir=data_dir)
+    plots.image_grid(pixels, names, output, title=f"{data}: {len(names)} images")
+    report({"file": output, "images": len(names)}, as_json, lambda r: f"wrote {r['file']}")
+
+
+data.add_command(check)
+data.add_command(show)
+command = data

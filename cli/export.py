@@ -1,0 +1,49 @@
+"""keras-resnet export"""
+
+import click
+
+from keras_resnet.cli._options import command, report, reports, start
+
+# Written out, so that --help need not load the export room; a test holds them equal.
+QUANTIZE = ("none", "float16", "dynamic", "int8")
+IO = ("float", "uint8", "int8")
+
+
+@command("export", example="keras-resnet export --tflite --quantize none --quantize int8")
+@click.argument("run", required=False)
+@click.option("--saved-model", is_flag=True, help="Write a SavedModel.")
+@click.option("--tflite", is_flag=True, help="Write TFLite files.")
+@click.option("--quantize", type=click.Choice(QUANTIZE), multiple=True,
+              help="Variant of the TFLite file; may be repeated.  [none]")  # fmt: skip
+@click.option("--io", type=click.Choice(IO), default="float", show_default=True,
+              help="Type of the ends of the int8 file.")  # fmt: skip
+@click.option("--calibration", metavar="N", type=int, default=500, show_default=True,
+              help="Training images that set the ranges of int8.")  # fmt: skip
+@click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
+              help="Top-1 that a file may lose.")  # fmt: skip
+@click.option("--output", metavar="DIR", help="Where to write.  [RUN/export]")
+@reports
+def export(run, saved_model, tflite, quantize, io, calibration, max_drop, output, as_json, quiet):
+    """Write a SavedModel and TFLite files of RUN, verify them on held-out images, and publish them
+    only if all pass. Neither --saved-model nor --tflite given: both.
+    """
+    if quantize and saved_model and not tflite:
+        raise click.UsageError("--quantize is for TFLite files; add --tflite")
+    start(quiet)
+    from keras_resnet.export import export
+    from keras_resnet.export.verify import table
+
+    both = not saved_model and not tflite
+    result = export(
+        run,
+        saved_model=saved_model or (both and not quantize),
+        tflite=(quantize or ("none",)) if tflite or both else (),
+        io=io,
+        calibration=calibration,
+        max_drop=max_drop,
+        output=output,
+    )
+    report(result, as_json, table)
+
+
+command = export

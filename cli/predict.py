@@ -1,0 +1,48 @@
+"""keras-resnet predict"""
+
+import click
+
+from keras_resnet.cli._options import command, report, reports, start
+
+
+@command("predict", example="keras-resnet predict runs/resnet20-photos-001 new/*.jpg --top 1")
+@click.argument("artefact")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--top", default=3, show_default=True, help="Classes to name for each image.")
+@click.option("--csv", "as_csv", is_flag=True, help="image,rank,label,score on stdout.")
+@reports
+def predict(artefact, images, top, as_csv, as_json, quiet):
+    """Name what is on each IMAGE: files, folders or patterns.
+
+    ARTEFACT is a run folder, a .keras file, a SavedModel folder or a .tflite file.
+    """
+    start(quiet)
+    from keras_resnet import evaluation
+
+    result = evaluation.predict(artefact, images, top=top)
+    report(result, as_json, _csv if as_csv else _lines)
+
+
+def _lines(result):
+    width = min(max(len(row["image"]) for row in result), 60)
+    return "\n".join(
+        f"{row['image']:{width}}  "
+        + "  ".join(f"{p['label']} {p['score']:.1%}" for p in row["predictions"])
+        for row in result
+    )
+
+
+def _csv(result):
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "rank", "label", "score"])
+    for row in result:
+        for rank, p in enumerate(row["predictions"], 1):
+            writer.writerow([row["image"], rank, p["label"], f"{p['score']:.6f}"])
+    return text.getvalue().rstrip("\n")
+
+
+command = predict

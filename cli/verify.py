@@ -1,0 +1,29 @@
+"""keras-resnet verify"""
+
+import click
+
+from keras_resnet.cli._options import command, report, reports, start
+
+
+@command("verify", example="keras-resnet verify runs/resnet20-digits-001 --max-drop 0.5")
+@click.argument("run", required=False)
+@click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
+              help="Top-1 that a file may lose.")  # fmt: skip
+@click.option("--images", metavar="N", type=int, default=1000, show_default=True,
+              help="Judge by at most this many held-out images.")  # fmt: skip
+@reports
+def verify(run, max_drop, images, as_json, quiet):
+    """Run every exported file of RUN on held-out images and compare it with the Keras model.
+
+    Exit status 1 if one of them lost accuracy, holds operators that phones lack, or was changed.
+    """
+    start(quiet)
+    from keras_resnet.export.verify import demand, table
+    from keras_resnet.export.verify import verify as verify_run
+
+    result = verify_run(run, max_drop=max_drop, images=images)
+    report(result, as_json, table)
+    demand(result)
+
+
+command = verify

@@ -1,0 +1,183 @@
+"""Any artefact, opened as one thing that turns images into logits.
+
+A run folder, a `.keras` file, a SavedModel folder and a `.tflite` file are treated alike: each
+knows its image size, its class names and, if it came out of one, its run.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+
+from keras_resnet.errors import InputError
+from keras_resnet.training.run import Run, open_run
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """Something that classifies images."""
+
+    path: Path
+    kind: str  # "run", "keras", "saved_model" or "tflite"
+    image_size: int  # side of the square that it takes, in pixels
+    center_crop: float  # the middle square of an image, as a share of its shorter side
+    classes: list[str]
+    run: Run | None  # the run it came out of
+    predict: Callable  # uint8 or float32 (b, s, s, 3) in [0, 255] -> float32 logits (b, k)
+    model: object = None  # the Keras model, where it is one
+
+
+def open_artefact(path=None):
+    """Opens what `path` holds; None is the newest run.
+
+    Raises:
+        InputError: nothing there, or nothing that classifies images.
+    """
+    path = Path(path) if path is not None else open_run().path
+    if not path.exists():
+        raise InputError(f"no artefact {path}; give a run folder, .keras, SavedModel or .tflite")
+    if path.is_dir():
+        if (path / "config.json").exists():
+            return _open_run(path)
+        if (path / "saved_model.pb").exists():
+            return _open_saved_model(path)
+        raise InputError(
+            f"{path} is neither a run folder (no config.json) nor a SavedModel (no saved_model.pb)"
+        )
+    if path.suffix == ".keras":
+        return _open_keras(path)
+    if path.suffix == ".tflite":
+        return _open_tflite(path)
+    raise InputError(
+        f"{path} is no artefact; give a run folder, a .keras file, a SavedModel folder or a "
+        ".tflite file"
+    )
+
+
+def predict_stream(artefact, stream):
+    """Logits `(n, k)` for a dataset of image batches, or of (images, labels) batches."""
+    from keras_resnet.progress import bar
+
+    logits = []
+    total = int(stream.cardinality())
+    with bar(total, f"predicting with {artefact.path.name}", "batches") as advance:
+        for batch in stream.as_numpy_iterator():
+            images = batch[0] if isinstance(batch, tuple) else batch
+            logits.append(artefact.predict(images))
+            advance()
+    return np.concatenate(logits)
+
+
+def _open_run(path):
+    run = open_run(path)
+    model = run.model()
+    config = run.config
+    return Artefact(
+        path,
+        "run",
+        config.image_size,
+        config.center_crop,
+        run.classes,
+        run,
+        _keras_predictor(model),
+        model,
+    )
+
+
+def _open_keras(path):
+    run = _run_of(path)
+    if run and path.resolve() == run.file("model.keras").resolve():
+        model = run.model()
+    else:
+        model = _load_foreign(path)
+    height, width = model.input_shape[1:3]
+    return _artefact(path, "keras", (height, width), model.output_shape[-1], _keras_predictor(model),
+                     model)  # fmt: skip
+
+
+def _load_foreign(path):
+    import keras
+
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # zip, json, h5 and Keras each have their own
+        raise InputError(f"{path} cannot be loaded as a Keras model ({_first_line(error)})") from None
+    shapes = (model.input_shape, model.output_shape)
+    if not all(isinstance(s, tuple) for s in shapes) or len(shapes[0]) != 4 or len(shapes[1]) != 2:
+        raise InputError(f"{path} is no image classifier: it maps {shapes[0]} to {shapes[1]}")
+    return model
+
+
+def _open_saved_model(path):
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(str(path))
+        serve = loaded.signatures["serving_default"]
+    except Exception as error:  # protobuf, tables and KeyError
+        raise InputError(
+            f"{path} is no SavedModel with a serving_default signature ({_first_line(error)})"
+        ) from None
+    (name, spec), *others = serve.structured_input_signature[1].items()
+    (output, shape), *more = serve.structured_outputs.items()
+    if others or more or spec.shape.rank != 4 or shape.shape.rank != 2:
+        raise InputError(f"{path}: serving_default is no function from images to scores")
+
+    def predict(images, _keep_alive=loaded):
+        return serve(**{name: tf.cast(images, spec.dtype)})[output].numpy()
+
+    return _artefact(path, "saved_model", spec.shape[1:3], shape.shape[-1], predict)
+
+
+def _open_tflite(path):
+    from keras_resnet.evaluation.lite import Lite
+
+    lite = Lite(path)
+    return _artefact(path, "tflite", lite.input_shape[1:3], lite.output_shape[-1], lite.predict)
+
+
+def _artefact(path, kind, sides, count, predict, model=None):
+    """Completes an artefact with what lies around the file: its run, or labels and preprocessing."""
+    run = _run_of(path)
+    crop = run.config.center_crop if run else _preprocessing(path).get("center_crop", 1.0)
+    height, width = sides
+    if height is None or height != width:
+        raise InputError(f"{path} takes images of {height}×{width}; a fixed square is needed")
+    classes = run.classes if run else _labels(path, count)
+    if len(classes) != count:
+        raise InputError(f"{path} has {count} outputs, its labels.txt {len(classes)} names")
+    return Artefact(path, kind, height, crop, classes, run, predict, model)
+
+
+def _run_of(path):
+    """The run whose folder, or whose export folder, holds `path`."""
+    for folder in path.resolve().parents[:2]:
+        if all((folder / name).exists() for name in ("config.json", "labels.txt", "model.keras")):
+            return Run(os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder)
+    return None
+
+
+def _labels(path, count):
+    file = path.resolve().parent / "labels.txt"
+    if file.exists():
+        return file.read_text(encoding="utf-8").splitlines()
+    return [str(i) for i in range(count)]
+
+
+def _preprocessing(path):
+    file = path.resolve().parent / "preprocess.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _keras_predictor(model):
+    def predict(images):
+        return np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32)
+
+    return predict
+
+
+def _first_line(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -1,0 +1,122 @@
+"""Every image once -> the numbers a model is judged by; and files -> what is on them."""
+
+import glob
+import os
+from dataclasses import replace
+
+import numpy as np
+
+from keras_resnet import data as data_room
+from keras_resnet.data import folder
+from keras_resnet.errors import InputError
+from keras_resnet.evaluation.artefact import open_artefact, predict_stream
+from keras_resnet.evaluation.metrics import log_softmax, summarise
+
+BATCH = 64
+
+
+def evaluate(artefact=None, data=None, *, split="val", on_bad_image="error", data_dir=None):
+    """Scores an artefact on every image of a data set, each exactly once.
+
+    Args:
+        artefact: path of a run folder, `.keras`, SavedModel or `.tflite`; None is the newest run.
+        data: as in `train`. A plain folder of class folders, and `digits`, are scored whole.
+            None is the run's own split.
+        split: which split of the run, or of data that has splits: "train", "val" or "test".
+        on_bad_image: "error" or "skip", for a folder.
+        data_dir: where tensorflow-datasets keeps its files.
+
+    Returns:
+        The dict of `keras_resnet.evaluation.metrics.summarise`, and the artefact's path.
+
+    Raises:
+        InputError: no such artefact, data or split; classes the artefact does not know.
+    """
+    opened = open_artefact(artefact)
+    examples = examples_for(opened, data, split, on_bad_image, data_dir)
+    logits = predict_stream(opened, stream_for(opened, examples))
+    return {"artefact": str(opened.path), **summarise(logits, examples.labels, opened.classes)}
+
+
+def predict(artefact, images, *, top=3):
+    """What an artefact sees on images.
+
+    Args:
+        artefact: as in `evaluate`.
+        images: paths of files, folders, or glob patterns.
+        top: how many classes to name, best first.
+
+    Returns:
+        A list of {image, predictions: [{label, score}]}; scores are probabilities in 0…1.
+
+    Raises:
+        InputError: no such file, or one that is no image.
+    """
+    opened = open_artefact(artefact)
+    if top < 1:
+        raise InputError(f"--top is {top}; expected at least 1")
+    examples, bad = folder.from_paths(_expand(images))
+    if bad:
+        path, reason = bad[0]
+        raise InputError(f"{folder.show(path)}: {reason}; leave it out or repair it")
+    if not len(examples):
+        raise InputError(f"no images in {', '.join(map(str, images))}")
+    scores = np.exp(log_softmax(predict_stream(opened, stream_for(opened, examples))))
+    best = np.argsort(-scores, axis=-1, kind="stable")[:, :top]
+    return [
+        {
+            "image": folder.show(name),
+            "predictions": [{"label": opened.classes[k], "score": float(row[k])} for k in ks],
+        }
+        for name, row, ks in zip(examples.names, scores, best, strict=True)
+    ]
+
+
+def examples_for(opened, data=None, split="val", on_bad_image="error", data_dir=None):
+    """The examples to judge an opened artefact by, labelled by its own class numbers."""
+    if data is None:
+        if opened.run is None:
+            raise InputError(f"{opened.path} belongs to no run; name the DATA to evaluate it on")
+        return opened.run.examples(split)
+    source = data_room.load_all(data, on_bad_image=on_bad_image, data_dir=data_dir)
+    if "all" in source.splits:
+        split = "all"
+    elif split not in source.splits:
+        raise InputError(f"{data} has no {split} split; it has {', '.join(source.splits)}")
+    return _relabel(source.splits[split], source.classes, opened, data)
+
+
+def stream_for(opened, examples):
+    """Batches of images as an opened artefact takes them."""
+    return data_room.evaluation_stream(
+        examples, size=opened.image_size, crop=opened.center_crop, batch_size=BATCH
+    )
+
+
+def _relabel(examples, classes, opened, data):
+    """The same examples with the artefact's numbers for the classes."""
+    unknown = [name for name in classes if name not in opened.classes]
+    if unknown:
+        known = ", ".join(opened.classes[:5]) + (", …" if len(opened.classes) > 5 else "")
+        raise InputError(
+            f"{data} has a class {folder.show(unknown[0])!r} that {opened.path} does not know; it "
+            f"knows {known}"
+        )
+    number = np.array([opened.classes.index(name) for name in classes], np.int32)
+    return replace(examples, labels=number[examples.labels])
+
+
+def _expand(images):
+    """Files, the files in folders, and what patterns match, in order, each once."""
+    paths = []
+    for item in map(os.fspath, images):
+        if os.path.isdir(item):
+            found = [os.path.join(p, n) for p, _, names in sorted(os.walk(item)) for n in sorted(names)]
+        elif os.path.exists(item):
+            found = [item]
+        else:
+            found = sorted(glob.glob(item, recursive=True))
+        if not found:
+            raise InputError(f"no image {item}; give files, folders or patterns such as '*.jpg'")
+        paths += found
+    return list(dict.fromkeys(paths))

@@ -1,0 +1,79 @@
+"""A `.tflite` file, run by ai-edge-litert: the runtime that phones and boards use."""
+
+import os
+
+import numpy as np
+
+from keras_resnet.errors import InputError
+
+
+class Lite:
+    """An image classifier in a `.tflite` file: batch 1, fixed size, one input and one output.
+
+    Raises:
+        InputError: the file is damaged, needs operators the runtime lacks, or is no such model.
+    """
+
+    def __init__(self, path, threads=None):
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            with open(path, "rb") as file:
+                # From bytes: LiteRT crashes on some truncated files that it maps itself.
+                self._interpreter = Interpreter(
+                    model_content=file.read(), num_threads=threads or os.cpu_count()
+                )
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            first = (str(error).strip().splitlines() or ["unknown error"])[0][:160]
+            raise InputError(f"{path} cannot be run by LiteRT ({first})") from None
+        inputs, outputs = (
+            self._interpreter.get_input_details(),
+            self._interpreter.get_output_details(),
+        )
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise InputError(
+                f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; an image classifier "
+                "has one of each"
+            )
+        self._input, self._output = inputs[0], outputs[0]
+        self.input_shape = tuple(int(n) for n in self._input["shape"])
+        self.output_shape = tuple(int(n) for n in self._output["shape"])
+        if len(self.input_shape) != 4 or len(self.output_shape) != 2:
+            raise InputError(
+                f"{path} is no image classifier: it maps {self.input_shape} to {self.output_shape}"
+            )
+
+    def predict(self, images):
+        """float32 logits `(b, k)` for raw pixels `(b, s, s, 3)` in [0, 255], one image at a time."""
+        return np.stack([self.one(image) for image in images])
+
+    def one(self, image):
+        """float32 logits `(k,)` of one image `(s, s, 3)`."""
+        self.load(image)
+        self._interpreter.invoke()
+        return _dequantize(self._interpreter.get_tensor(self._output["index"])[0], self._output)
+
+    def load(self, image):
+        """Fills the input tensor, without running."""
+        self._interpreter.set_tensor(self._input["index"], _quantize(image, self._input)[None])
+
+    def invoke(self):
+        """Runs the network on the loaded input."""
+        self._interpreter.invoke()
+
+
+def _quantize(pixels, tensor):
+    dtype = tensor["dtype"]
+    if dtype == np.float32:
+        return pixels.astype(np.float32)
+    scale, zero = tensor["quantization"]
+    steps = np.round(pixels.astype(np.float32) / scale + zero)
+    return np.clip(steps, np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
+
+
+def _dequantize(values, tensor):
+    if tensor["dtype"] == np.float32:
+        return values.copy()
+    scale, zero = tensor["quantization"]
+    return (values.astype(np.float32) - zero) * np.float32(scale)

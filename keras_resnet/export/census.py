@@ -1,0 +1,369 @@
+"""What a .tflite file holds, and the reasons not to ship it. No TensorFlow: the schema suffices.
+
+Schema: tensorflow/lite/schema/schema.fbs, as the `ai-edge-litert` package compiles it to Python.
+"""
+
+import math
+import os
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+
+from keras_resnet.errors import InputError
+
+IDENTIFIER = b"TFL3"  # at byte 4 of every file, schema.fbs
+OMITTED = -1  # the index of an optional input that an operator goes without
+VARIABLE_OPS = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
+# Operators whose second input is a kernel, and its number of axes.
+KERNEL_RANKS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "FULLY_CONNECTED": 2}
+# What makes a quantised input take raw pixels: real = scale * (stored - zero point).
+RAW_PIXELS = {"uint8": (1.0, 0), "int8": (1.0, -128)}
+
+
+def census(path):
+    """Counts what is in a .tflite file.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        A dict ready for JSON: `file`; `bytes`; `ops`, a dict of name to number, where a custom
+        op is called `CUSTOM:NAME`; `operators`, how many there are of all kinds; `inputs` and
+        `outputs`, lists of `{name, shape, dtype, scale, zero_point}` in which an open side is -1
+        and scale is None where nothing is quantised; `signatures`, a dict of key to
+        `{inputs, outputs}`, lists of names; `metadata`, names; `parameters`, how many float or
+        quantised constants are stored (after batch norms were folded, without the integers that
+        hold shapes and axes); `multiply_adds` of one run's convolutions and dense layers, counted
+        as in `keras_resnet.explain.describe`.
+
+        Several subgraphs are counted together in `ops`; inputs, outputs and `multiply_adds` are
+        those of the first.
+
+    Raises:
+        InputError: the file cannot be read, or is no TFLite model.
+    """
+    model = _read(path)
+    main = model.graphs[0]
+    ops = Counter(op.name for graph in model.graphs for op in graph.operators)
+    return {
+        "file": os.fspath(path),
+        "bytes": model.size,
+        "ops": dict(sorted(ops.items())),
+        "operators": sum(ops.values()),
+        "inputs": [_public(tensor) for tensor in main.inputs],
+        "outputs": [_public(tensor) for tensor in main.outputs],
+        "signatures": model.signatures,
+        "metadata": model.metadata,
+        "parameters": _parameters(model),
+        "multiply_adds": sum(map(_multiply_adds, main.operators)),
+    }
+
+
+def faults(path):
+    """The reasons why a .tflite file must not be shipped, one line each; none for a good file.
+
+    Each is a file that converts without a word and then fails, or answers wrongly, on a device.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        InputError: the file cannot be read, or is no TFLite model.
+    """
+    model = _read(path)
+    operators = [op for graph in model.graphs for op in graph.operators]
+    return [
+        *_op_faults(operators),
+        *(fault for op in operators for fault in _stride_faults(op)),
+        *(fault for tensor in model.entrances for fault in _input_faults(tensor)),
+        *(fault for op in operators for fault in _quantize_faults(op, model.entrances)),
+    ]
+
+
+def _op_faults(operators):
+    for name, count in sorted(Counter(op.name for op in operators).items()):
+        if name.startswith("CUSTOM:"):
+            yield (
+                f"custom op {name.removeprefix('CUSTOM:')} ({count}x): LiteRT alone cannot run it; "
+                "convert a float32 model with built-in ops only"
+            )
+        elif name in VARIABLE_OPS:
+            yield (
+                f"{name} ({count}x): the weights are variables that start uninitialised, the "
+                "answers NaN; convert a SavedModel, whose weights become constants"
+            )
+
+
+def _stride_faults(op):
+    if op.name == "CONV_2D" and op.inputs[1].shape[1:3] == (1, 1) and max(op.strides) > 1:
+        yield (
+            f"1x1 CONV_2D with stride {max(op.strides)} ({op.outputs[0].name}): LiteRT 2.3's GPU "
+            "accelerator computes it wrongly with int8 weights; pool by 1x1 with the stride first"
+        )
+
+
+def _input_faults(tensor):
+    if -1 in tensor.shape:
+        yield (
+            f"input {tensor.name} has the open shape {list(tensor.shape)}: some runtimes refuse "
+            "it, others take 1 for each open side; fix the sizes before the conversion"
+        )
+    asked = RAW_PIXELS.get(tensor.dtype)
+    # A uint8 tensor that is not quantised holds the bytes themselves.
+    raw_bytes = tensor.dtype == "uint8" and tensor.scale is None
+    if asked and not raw_bytes and (tensor.scale, tensor.zero_point) != asked:
+        yield _wrong_scale(f"input {tensor.name}", tensor, asked)
+
+
+def _quantize_faults(op, entrances):
+    """A float32 input of an int8 model is quantised by the file's first op."""
+    if op.name != "QUANTIZE" or not any(op.inputs[0] is tensor for tensor in entrances):
+        return
+    made, asked = op.outputs[0], RAW_PIXELS.get(op.outputs[0].dtype)
+    if asked and not (
+        made.scale is not None
+        and math.isclose(made.scale, asked[0], rel_tol=1e-6)
+        and made.zero_point == asked[1]
+    ):
+        yield _wrong_scale(f"QUANTIZE of input {op.inputs[0].name}", made, asked)
+
+
+def _wrong_scale(where, tensor, asked):
+    return (
+        f"{where} to {tensor.dtype} has scale {tensor.scale} and zero point {tensor.zero_point}, "
+        f"not {asked[0]} and {asked[1]}: raw pixels would be misread; put an all-0 and an all-255 "
+        "image into the calibration set and normalise in the model"
+    )
+
+
+# What the schema says, as plain data: everything below reads, everything above counts.
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    name: str
+    shape: tuple[int, ...]  # -1 is an open side
+    dtype: str
+    scale: float | None  # None: not quantised, or by channel
+    zero_point: int | None
+    quantised: bool
+    buffer: int
+    constant: bool
+
+
+@dataclass(frozen=True)
+class _Operator:
+    name: str
+    inputs: list  # of _Tensor; None for an optional one that was left out
+    outputs: list
+    strides: tuple[int, int]  # of a CONV_2D; else (1, 1)
+
+
+@dataclass(frozen=True)
+class _Graph:
+    inputs: list
+    outputs: list
+    tensors: list
+    operators: list
+
+
+@dataclass(frozen=True)
+class _Model:
+    size: int  # bytes
+    graphs: list
+    entrances: list  # the input tensors of the main graph and of each signature's
+    signatures: dict
+    metadata: list
+
+
+def _read(path):
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    if content[4:8] != IDENTIFIER:
+        raise InputError(f"{path} is no TFLite model; `keras-resnet export --tflite` writes one")
+    try:
+        return _parse(content)
+    # The generated reader checks nothing: in a damaged file its offsets point anywhere, and it
+    # raises whatever Python raises there.
+    except Exception as error:
+        raise InputError(f"{path} is damaged ({_one_line(error)}); export or copy it again") from (
+            error
+        )
+
+
+def _one_line(error):
+    return " ".join(f"{type(error).__name__} {error}".split())
+
+
+def _parse(content):
+    from ai_edge_litert import schema_py_generated as schema
+
+    root = schema.Model.GetRootAs(content, 0)
+    # Each element of a vector takes at least a byte: a longer one is a damaged length.
+    items = _items_up_to(len(content))
+    stored = [_stored_bytes(b, content) for b in items(root.Buffers, root.BuffersLength)]
+    codes = [_op_name(c, schema) for c in items(root.OperatorCodes, root.OperatorCodesLength)]
+    graphs = [
+        _graph(graph, codes, stored, items, schema)
+        for graph in items(root.Subgraphs, root.SubgraphsLength)
+    ]
+    if not graphs:
+        raise ValueError("no subgraph")
+    signatures = list(items(root.SignatureDefs, root.SignatureDefsLength))
+    homes = [graphs[0], *(graphs[s.SubgraphIndex()] for s in signatures)]
+    entrances = {id(tensor): tensor for graph in homes for tensor in graph.inputs}
+    return _Model(
+        size=len(content),
+        graphs=graphs,
+        entrances=list(entrances.values()),
+        signatures={
+            _text(s.SignatureKey()): {
+                "inputs": [_text(x.Name()) for x in items(s.Inputs, s.InputsLength)],
+                "outputs": [_text(x.Name()) for x in items(s.Outputs, s.OutputsLength)],
+            }
+            for s in signatures
+        },
+        metadata=[_text(m.Name()) for m in items(root.Metadata, root.MetadataLength)],
+    )
+
+
+def _items_up_to(limit):
+    def items(element, length):
+        count = length()
+        if count > limit:
+            raise ValueError(f"a vector of {count} elements in {limit} bytes")
+        return [element(index) for index in range(count)]
+
+    return items
+
+
+def _stored_bytes(buffer, content):
+    """Size of a buffer's data, 0 for a tensor that is computed; ValueError where it is cut off."""
+    # Offset 0 and 1 mean "inside the flatbuffer"; otherwise the data lies behind it.
+    if buffer.Offset() > 1:
+        if buffer.Offset() + buffer.Size() > len(content):
+            raise ValueError("a buffer ends behind the file")
+        return buffer.Size()
+    return 0 if buffer.DataIsNone() else len(buffer.DataAsNumpy())
+
+
+def _op_name(code, schema):
+    # Codes from 127 on are in the newer field alone.
+    number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
+    name = _names(schema.BuiltinOperator)[number]
+    return f"CUSTOM:{_text(code.CustomCode())}" if name == "CUSTOM" else name
+
+
+def _graph(graph, codes, stored, items, schema):
+    tensors = [_tensor(t, stored, items, schema) for t in items(graph.Tensors, graph.TensorsLength)]
+
+    def pick(element, length, least=0):
+        indices = items(element, length)
+        if any(not least <= index < len(tensors) for index in indices):
+            raise ValueError(f"tensor indices {indices} of {len(tensors)} tensors")
+        return [None if index == OMITTED else tensors[index] for index in indices]
+
+    operators = [
+        _Operator(
+            name=codes[op.OpcodeIndex()],
+            inputs=pick(op.Inputs, op.InputsLength, least=OMITTED),
+            outputs=pick(op.Outputs, op.OutputsLength),
+            strides=_strides(op, schema),
+        )
+        for op in items(graph.Operators, graph.OperatorsLength)
+    ]
+    for op in operators:
+        _check_kernel(op)
+    return _Graph(
+        inputs=pick(graph.Inputs, graph.InputsLength),
+        outputs=pick(graph.Outputs, graph.OutputsLength),
+        tensors=tensors,
+        operators=operators,
+    )
+
+
+def _check_kernel(op):
+    rank = KERNEL_RANKS.get(op.name)
+    if rank and (len(op.inputs) < 2 or not op.inputs[1] or len(op.inputs[1].shape) != rank):
+        raise ValueError(f"{op.name} without a kernel")
+    if (rank or op.name == "QUANTIZE") and (not op.inputs or not op.inputs[0] or not op.outputs):
+        raise ValueError(f"{op.name} without input or output")
+
+
+def _tensor(tensor, stored, items, schema):
+    quantisation = tensor.Quantization()
+    scales = items(quantisation.Scale, quantisation.ScaleLength) if quantisation else []
+    per_tensor = len(scales) == 1
+    # `shape` holds 1 for an open side, `shape_signature` -1; without open sides it is left out.
+    shape = items(tensor.ShapeSignature, tensor.ShapeSignatureLength)
+    shape = shape or items(tensor.Shape, tensor.ShapeLength)
+    if any(side < -1 for side in shape):
+        raise ValueError(f"a tensor of shape {shape}")
+    return _Tensor(
+        name=_text(tensor.Name()),
+        shape=tuple(shape),
+        dtype=_names(schema.TensorType)[tensor.Type()].lower(),
+        scale=float(scales[0]) if per_tensor else None,
+        zero_point=_zero_point(quantisation) if per_tensor else None,
+        quantised=bool(scales),
+        buffer=tensor.Buffer(),
+        constant=stored[tensor.Buffer()] > 0,
+    )
+
+
+def _zero_point(quantisation):
+    return int(quantisation.ZeroPoint(0)) if quantisation.ZeroPointLength() else 0
+
+
+def _strides(op, schema):
+    if op.BuiltinOptionsType() != schema.BuiltinOptions.Conv2DOptions:
+        return (1, 1)
+    options = schema.Conv2DOptions()
+    table = op.BuiltinOptions()
+    options.Init(table.Bytes, table.Pos)
+    return (options.StrideH(), options.StrideW())
+
+
+@cache
+def _names(enumeration):
+    return {v: k for k, v in vars(enumeration).items() if not k.startswith("_")}
+
+
+def _text(raw):
+    return (raw or b"").decode("utf-8", errors="replace")
+
+
+def _public(tensor):
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "scale": tensor.scale,
+        "zero_point": tensor.zero_point,
+    }
+
+
+def _parameters(model):
+    """Numbers stored for the network; signatures share buffers, which count once."""
+    weights = {
+        tensor.buffer: math.prod(tensor.shape)
+        for graph in model.graphs
+        for tensor in graph.tensors
+        if tensor.constant and (tensor.quantised or "float" in tensor.dtype)
+    }
+    return sum(weights.values())
+
+
+def _multiply_adds(op):
+    """Of one run, with 1 for each open side."""
+    per_output = {
+        "CONV_2D": lambda kernel: math.prod(kernel[1:]),  # (k, h, w, c)
+        "DEPTHWISE_CONV_2D": lambda kernel: math.prod(kernel[1:3]),  # (1, h, w, k)
+        "FULLY_CONNECTED": lambda kernel: kernel[-1],  # (k, c)
+    }.get(op.name)
+    if per_output is None:
+        return 0
+    return math.prod(map(abs, op.outputs[0].shape)) * per_output(op.inputs[1].shape)

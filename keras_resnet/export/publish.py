@@ -1,0 +1,54 @@
+"""A folder that is replaced whole, or stays as it was.
+
+New content is made in a folder beside the published one, which then takes its place: two renames.
+A failure before them changes nothing; `recover` mends a kill between them.
+"""
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def staged(target):
+    """Gives a folder that starts as a copy of `target`, and takes its place unless there is an error."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
+    try:
+        if target.exists():
+            shutil.copytree(target, staging, copy_function=_link, dirs_exist_ok=True)
+        yield staging
+        staging.chmod(0o755)  # mkdtemp made it private
+        if target.exists():
+            os.rename(target, _old(target))
+        os.rename(staging, target)
+        shutil.rmtree(_old(target), ignore_errors=True)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def recover(target):
+    """Puts back what a kill between the renames left aside, and clears what a kill left behind."""
+    old = _old(target)
+    if old.exists() and not target.exists():
+        os.rename(old, target)
+    for leftover in (old, *target.parent.glob(f"{_prefix(target)}*")):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _link(source, target):
+    """A second name for a file, or a copy where links are not to be had."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _prefix(target):
+    return f".{target.name}-new-"
+
+
+def _old(target):
+    return target.parent / f".{target.name}-old"

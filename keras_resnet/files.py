@@ -1,0 +1,37 @@
+"""Files that are whole or not there: a run that is killed leaves the old file, not half of one."""
+
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic(path):
+    """Gives a temporary path beside `path`; what is written there becomes `path` upon success.
+
+    Upon an error `path` is left as it was, and the temporary file is removed.
+    """
+    path = Path(path)
+    temporary = path.with_name(path.name + ".part")  # same folder: a rename cannot cross disks
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # or a power cut could leave the new name on no content
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Writes `text` as UTF-8 with "\\n" line ends, whole or not at all."""
+    # A file name that is not UTF-8 reaches Python as lone surrogates, which UTF-8 cannot write.
+    # "\udcff", what backslashreplace makes of one, is also its escape in JSON.
+    content = text.encode("utf-8", errors="backslashreplace")
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path, content):
+    """Writes `content` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,432 @@
+"""The pictures of a run, as PNG: curves, confusion matrix, grids of images.
+
+Drawn by matplotlib's object-oriented API on Agg alone: no display is needed, and the pyplot state
+of a notebook that calls this is not touched. Everything that a colour says is said a second time
+by a line style, a marker or a number, so that the pictures survive a black-and-white printer.
+"""
+
+import math
+import unicodedata
+import warnings
+from contextlib import contextmanager
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+from matplotlib import font_manager, style
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.ticker import MaxNLocator
+
+from keras_resnet.files import atomic
+
+DPI = 150
+TRAINING, VALIDATION, QUIET = "#d95f02", "#1b4f9c", "#777777"
+MOST_COUNTS = 25  # classes up to which the cells of a confusion matrix show their counts
+
+_STYLE = {
+    "font.size": 9.0,
+    "text.parse_math": False,  # a class named "$5" is no formula
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": QUIET,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11.0,
+    "axes.titlepad": 16.0,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "savefig.facecolor": "white",
+}
+# matplotlib's own font has no Chinese, Japanese, Korean or Indic letters; of these it takes what
+# the machine has. A letter that no font has is drawn as a box.
+_MORE_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "WenQuanYi Zen Hei",
+    "Arial Unicode MS",
+    "Nirmala UI",
+)
+
+
+def curves(history, path, *, best_epoch=None):
+    """Cross-entropy and top-1 accuracy over the epochs, training against validation.
+
+    Training accuracy is measured on augmented images while the weights still move, so it may well
+    lie below validation accuracy.
+
+    Args:
+        history: a list of dicts, one an epoch: `epoch` from 1, `loss`, `top1`, `val_loss`,
+            `val_top1` (accuracies in 0…1), `image_size`.
+        path: the PNG to write.
+        best_epoch: the epoch to mark; by default the one of the highest `val_top1`, among equals
+            of the lowest `val_loss`.
+
+    Returns:
+        `path`.
+    """
+    epochs = _column(history, "epoch")
+    best = _row_of(epochs, best_epoch) if best_epoch else _best_row(history)
+    with _drawing():
+        figure = Figure(figsize=(10, 3.9), dpi=DPI)
+        loss, top1 = figure.subplots(1, 2)
+        loss.set(title="Cross-entropy", ylabel="cross-entropy (nats)")
+        top1.set(title="Top-1 accuracy", ylabel="top-1 (%)")
+        _curve(loss, epochs, _column(history, "loss"), _column(history, "val_loss"), best)
+        _curve(
+            top1,
+            epochs,
+            100 * _column(history, "top1"),
+            100 * _column(history, "val_top1"),
+            best,
+            unit="%",
+        )
+        low, high = loss.get_ylim()
+        loss.set_ylim(min(low, 0), 1.05 * high)  # from zero: a fall must not look larger than it is
+        low, high = top1.get_ylim()
+        top1.set_ylim(max(low, -2), min(high, 102))
+        for axes in (loss, top1):
+            _mark_sizes(axes, epochs, _column(history, "image_size"))
+        figure.subplots_adjust(wspace=0.16)
+        # Below, where it cannot cover a curve.
+        handles, labels = top1.get_legend_handles_labels()
+        figure.legend(handles, labels, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0.02))
+        return _save(figure, path)
+
+
+def confusion(matrix, classes, path):
+    """Which class was taken for which: rows are the true classes, columns the predicted ones.
+
+    Args:
+        matrix: `(k, k)` counts.
+        classes: the `k` names.
+        path: the PNG to write.
+
+    Returns:
+        `path`.
+    """
+    counts = np.asarray(matrix).astype(int)
+    k = len(classes)
+    if counts.shape != (k, k):
+        raise ValueError(f"a confusion matrix of {k} classes is ({k}, {k}), not {counts.shape}")
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # of a true class; (k, k)
+    with _drawing():
+        side = _matrix_side(k)
+        figure = Figure(figsize=(side, side), dpi=DPI)
+        axes = figure.add_axes((0, 0, 1, 1))
+        # The square root of the share: one image in a hundred is what one looks for here.
+        norm = PowerNorm(0.5, vmin=0, vmax=1)
+        image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
+        axes.set(xlabel="predicted class", ylabel="true class")
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(True)
+        _name_classes(axes, classes, side / k)
+        if k <= MOST_COUNTS:
+            _write_counts(axes, counts, norm(shares), side / k)
+        _shade_scale(figure, image, side)
+        return _save(figure, path)
+
+
+def image_grid(images, captions, path, *, title, columns=8):
+    """Images in rows, each over its caption.
+
+    Args:
+        images: uint8 `(n, h, w, 3)`; small ones are enlarged by a whole factor, pixel by pixel.
+        captions: `n` strings. One too wide for its image is broken after commas and at spaces,
+            and what is still too wide is shortened.
+        path: the PNG to write.
+        title: stands above.
+        columns: images in a row.
+
+    Returns:
+        `path`.
+    """
+    if len(images) != len(captions):
+        raise ValueError(f"{len(images)} images, but {len(captions)} captions")
+    with _drawing():
+        if not len(images):
+            return _save_empty(title, path)
+        tiles = _magnified(np.asarray(images))  # (n, th, tw, 3)
+        texts = [_wrap(_clean(c), tiles.shape[2], FontProperties(size=8)) for c in captions]
+        return _save_grid(tiles, texts, title, min(columns, len(tiles)), path)
+
+
+@contextmanager
+def _drawing():
+    # "default" first: the pictures do not depend on the user's matplotlibrc.
+    ours = {**_STYLE, "font.sans-serif": _fonts()}
+    with style.context(("default", ours)), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        yield
+
+
+def _fonts():
+    present = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in _MORE_FONTS if name in present)]
+
+
+def _save(figure, path, **options):
+    options = options or {"bbox_inches": "tight", "pad_inches": 0.15}
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, **options)
+    return path
+
+
+# Curves
+
+
+def _column(history, name):
+    """One column, `(epochs,)`; what is missing or not finite leaves a gap."""
+    values = [row.get(name) for row in history]
+    values = np.array([math.nan if v is None else float(v) for v in values])
+    return np.where(np.isfinite(values), values, math.nan)
+
+
+def _row_of(epochs, epoch):
+    rows = np.flatnonzero(epochs == epoch)
+    return int(rows[0]) if len(rows) else None
+
+
+def _best_row(history):
+    top1 = _column(history, "val_top1")
+    if np.isnan(top1).all():
+        return None
+    loss = np.nan_to_num(_column(history, "val_loss"), nan=math.inf)
+    return int(np.lexsort((loss, -np.nan_to_num(top1, nan=-1.0)))[0])
+
+
+def _curve(axes, epochs, training, validation, best, unit=""):
+    # Points while there is room for them: a run of one epoch is a point and not a line.
+    marker, other = ("o", "s") if len(epochs) <= 30 else (None, None)
+    axes.plot(
+        epochs,
+        training,
+        color=TRAINING,
+        linestyle="--",
+        marker=other,
+        markersize=3.5,
+        markerfacecolor="white",
+        linewidth=1.4,
+        label="training (on augmented images)",
+    )
+    axes.plot(
+        epochs,
+        validation,
+        color=VALIDATION,
+        marker=marker,
+        markersize=3.5,
+        linewidth=1.8,
+        label="validation",
+    )
+    if best is not None and np.isfinite(validation[best]):
+        value = validation[best]
+        text = f"{value:.1f}{unit}" if unit else f"{value:.3f}"
+        axes.axvline(epochs[best], color="black", linewidth=0.8, linestyle=":")
+        axes.plot(
+            epochs[best],
+            value,
+            "*",
+            color="black",
+            markersize=11,
+            zorder=5,
+            clip_on=False,
+            label="best epoch",
+        )
+        axes.set_title(f"★ epoch {epochs[best]:.0f}: {text}", loc="right", fontsize=9)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if len(epochs):
+        axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+
+
+def _mark_sizes(axes, epochs, sizes):
+    """A line where the image size changes: the curves jump there, and not for a fault."""
+    starts = [0, *(np.flatnonzero(np.diff(sizes)) + 1), len(sizes)]
+    if len(starts) <= 2:
+        return
+    for start, end in pairwise(starts):
+        if start:
+            axes.axvline(epochs[start] - 0.5, color=QUIET, linewidth=0.8, linestyle=(0, (1, 3)))
+        if end - start >= 0.12 * len(sizes):  # room for its label
+            middle = (epochs[start] + epochs[end - 1]) / 2
+            axes.text(
+                middle,
+                1.01,
+                f"{sizes[start]:.0f} px",
+                transform=axes.get_xaxis_transform(),
+                color=QUIET,
+                fontsize=8,
+                ha="center",
+                va="bottom",
+            )
+
+
+# Confusion matrix
+
+
+def _matrix_side(k):
+    """Inches of the square: cells to read numbers in, or else whole pixels a cell."""
+    if k <= MOST_COUNTS:
+        return k * float(np.clip(6.0 / k, 0.38, 0.9))
+    return k * math.ceil(1000 / k) / DPI
+
+
+def _name_classes(axes, classes, cell):
+    k = len(classes)
+    labels = [shorten(_clean(name), 22) for name in classes]
+    if len(set(labels)) < k:  # what tells them apart was cut away
+        labels = [f"{i}: {shorten(label, 18)}" for i, label in enumerate(labels)]
+    step = 1 if k <= MOST_COUNTS else math.ceil(k / 40)
+    shown = range(0, k, step)
+    inches = 0.075 * max((_columns(labels[i]) for i in shown), default=0)
+    slant = {} if inches < cell else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    if step > 1 or k > MOST_COUNTS:  # slanted names this close would touch
+        slant = {"rotation": 90} if slant else {}
+    size = 8 if k <= MOST_COUNTS else 7
+    axes.set_xticks(shown, [labels[i] for i in shown], fontsize=size, **slant)
+    axes.set_yticks(shown, [labels[i] for i in shown], fontsize=size)
+    axes.tick_params(length=0 if k <= MOST_COUNTS else 2, color=QUIET)
+
+
+def _write_counts(axes, counts, shades, cell):
+    digits = len(str(int(counts.max(initial=0))))
+    size = min(10.0, 72 * cell / (0.65 * digits + 0.7))
+    for (row, column), count in np.ndenumerate(counts):
+        dark = shades[row, column] > 0.6
+        color = "white" if dark else "black" if count else "#b0b0b0"
+        text = axes.text(column, row, f"{count:d}", color=color, fontsize=size)
+        text.set(ha="center", va="center", in_layout=False)  # inside: no need to look for its edge
+
+
+def _shade_scale(figure, image, side):
+    gap, width = 0.15 / side, 0.14 / side  # the axes fill the figure: 1 is `side` inches
+    scale = figure.colorbar(image, cax=figure.add_axes((1 + gap, 0, width, 1)))
+    ticks = (0, 1, 5, 10, 25, 50, 100)
+    scale.set_ticks([t / 100 for t in ticks], labels=[f"{t}%" for t in ticks], fontsize=7)
+    scale.set_label("share of the true class", fontsize=8)
+    scale.ax.grid(visible=False)
+    scale.outline.set_edgecolor(QUIET)
+
+
+# Grids of images
+
+_GAP, _MARGIN, _LINE, _TITLE = 14, 20, 19, 44  # pixels
+_SMALLEST, _LARGEST = 150, 250  # side of a tile in pixels
+
+
+def _magnified(images):
+    """Images enlarged, or shrunk, by a whole factor to a readable size: `(n, th, tw, 3)`."""
+    side = max(images.shape[1:3])
+    if side <= _LARGEST:
+        factor = max(1, round(_SMALLEST / side))
+        return images.repeat(factor, axis=1).repeat(factor, axis=2)
+    factor = math.ceil(side / _LARGEST)
+    n, height, width, channels = images.shape
+    height, width = max(height // factor, 1), max(width // factor, 1)
+    whole = images[:, : height * factor, : width * factor]
+    cells = whole.reshape(n, height, -1, width, whole.shape[2] // width, channels)
+    return cells.mean(axis=(2, 4)).astype(np.uint8)
+
+
+def _save_grid(tiles, texts, title, columns, path):
+    n, height, width, _ = tiles.shape
+    rows = math.ceil(n / columns)
+    step_x = width + _GAP
+    step_y = height + _LINE * max(map(len, texts)) + _GAP
+    # A lone narrow image still leaves room for its title.
+    whole_x = max(2 * _MARGIN + columns * step_x - _GAP, 480)
+    whole_y = _TITLE + rows * step_y + _MARGIN
+    canvas = np.full((whole_y, whole_x, 3), 255, np.uint8)
+    figure = Figure(figsize=(whole_x / DPI, whole_y / DPI), dpi=DPI)
+    for i, (tile, lines) in enumerate(zip(tiles, texts, strict=True)):
+        x = _MARGIN + i % columns * step_x
+        y = _TITLE + i // columns * step_y
+        canvas[y : y + height, x : x + width] = tile
+        for row, line in enumerate(lines):
+            # transform=None: in pixels, from the lower left
+            below = whole_y - (y + height + 5 + row * _LINE)
+            figure.text(x + width / 2, below, line, transform=None, size=8, ha="center", va="top")
+    figure.figimage(canvas, origin="upper")
+    _title(figure, title, whole_x, whole_y)
+    return _save(figure, path, bbox_inches=None)
+
+
+def _save_empty(title, path):
+    width, height = 480, 120
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    _title(figure, title, width, height)
+    figure.text(_MARGIN, 30, "none", transform=None, color=QUIET)
+    return _save(figure, path, bbox_inches=None)
+
+
+def _title(figure, title, width, height):
+    font = FontProperties(size=11)
+    text = _fit(_clean(title), width - 2 * _MARGIN, font)
+    figure.text(_MARGIN, height - 12, text, transform=None, fontproperties=font, va="top")
+
+
+# Text
+
+
+def shorten(text, width):
+    """`text` in at most `width` columns; its middle goes, for names differ at either end."""
+    if _columns(text) <= width:
+        return text
+    head, tail = text, text
+    while _columns(head) > width // 2:
+        head = head[:-1]
+    while _columns(tail) > (width - 1) // 2:
+        tail = tail[1:]
+    return f"{head}…{tail}"
+
+
+def _columns(text):
+    """Width as on a terminal: a Chinese character takes the room of two letters."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _clean(text):
+    """Without what cannot be drawn: control characters, halves of characters."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in str(text))
+
+
+def _wrap(text, width, font):
+    """`text` as at most four lines, each no wider than `width` pixels."""
+    if _pixels(text, font) <= width:
+        return [text]
+    first, comma, rest = text.partition(", ")  # "true 3, said 8 (0.97)"
+    parts = [first + comma.strip(), rest] if comma else [text]
+    return [line for part in parts for line in _two_lines(part, width, font)]
+
+
+def _two_lines(text, width, font):
+    head, words = "", text.split(" ")
+    while words and _pixels(f"{head} {words[0]}".strip(), font) <= width:
+        head = f"{head} {words.pop(0)}".strip()
+    return [line for line in (head, _fit(" ".join(words), width, font)) if line]
+
+
+def _fit(text, width, font):
+    length = _columns(text)
+    # A first guess from the measured width, then a column at a time.
+    if (wide := _pixels(text, font)) > width:
+        length = min(length, int(1.2 * length * width / wide) + 1)
+    while length > 1 and _pixels(shorten(text, length), font) > width:
+        length -= 1
+    return shorten(text, length)
+
+
+def _pixels(text, font):
+    return _renderer().get_text_width_height_descent(text, font, ismath=False)[0]
+
+
+@cache
+def _renderer():
+    return RendererAgg(1, 1, DPI)  # to measure with

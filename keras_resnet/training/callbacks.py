@@ -1,0 +1,108 @@
+"""What happens beside the training steps: progress, history, the best model so far."""
+
+import time
+
+import keras
+import tensorflow as tf
+
+from keras_resnet import progress
+
+COLUMNS = (
+    "epoch", "loss", "top1", "val_loss", "val_top1", "learning_rate", "seconds",
+    "images_per_second", "image_size",
+)  # fmt: skip
+
+
+class Progress(keras.callbacks.Callback):
+    """A bar for each epoch, with the loss, the accuracy and images per second so far."""
+
+    def __init__(self, epochs, steps, batch_size):
+        super().__init__()
+        self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
+
+    def on_epoch_begin(self, epoch, logs=None):
+        label = f"epoch {epoch + 1}/{self._epochs}"
+        self._bar = progress.bar(self._steps, label, "steps")
+        self._advance = self._bar.__enter__()
+        self._began = time.monotonic()
+        self._done = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._done += 1
+        speed = self._done * self._batch_size / (time.monotonic() - self._began)
+        note = f"loss {logs['loss']:.3f}  top-1 {logs['top1']:.1%}  {speed:.0f} images/s"
+        self._advance(1, note)
+
+    def on_test_begin(self, logs=None):
+        self._close()
+
+    def on_train_end(self, logs=None):
+        self._close()
+
+    def _close(self):
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+
+class History(keras.callbacks.Callback):
+    """After each epoch: a row of history.csv, the same for TensorBoard, the best model so far.
+
+    Best is the highest validation top-1, then the lowest validation loss, among the epochs of the
+    largest image size yet: scores at different sizes are not comparable.
+    """
+
+    def __init__(self, run, deployable, config, images_per_epoch):
+        super().__init__()
+        self.rows = []
+        self.best_epoch = 0
+        self.image_size = config.image_size  # of the running segment; `fit.py` sets it
+        self._run, self._deployable = run, deployable
+        self._epochs, self._images = config.epochs, images_per_epoch
+        self._best = None
+        self._board = tf.summary.create_file_writer(str(run.file("tensorboard")))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.monotonic()
+        self._trained = None
+
+    def on_test_begin(self, logs=None):
+        self._trained = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        training = self._trained - self._began
+        row = dict.fromkeys(COLUMNS) | {
+            "epoch": epoch + 1,
+            "loss": logs["cross_entropy"],
+            "top1": logs["top1"],
+            "val_loss": logs["val_cross_entropy"],
+            "val_top1": logs["val_top1"],
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "seconds": round(time.monotonic() - self._began, 2),
+            "images_per_second": round(self._images / training, 1),
+            "image_size": self.image_size,
+        }
+        self.rows.append(row)
+        self._run.save_history(self.rows)
+        self._write_board(row)
+        score = (row["image_size"], row["val_top1"], -row["val_loss"])
+        best = self._best is None or score > self._best
+        if best:
+            self._best, self.best_epoch = score, epoch + 1
+            self._deployable.set_weights(self.model.get_weights())
+            self._run.save_model(self._deployable)
+        progress.say(
+            f"epoch {epoch + 1:>3}/{self._epochs}  loss {row['loss']:.3f}  top-1 {row['top1']:6.1%}"
+            f"  val loss {row['val_loss']:.3f}  val top-1 {row['val_top1']:6.1%}"
+            f"  {row['images_per_second']:.0f} images/s{'  best' if best else ''}"
+        )
+
+    def _write_board(self, row):
+        # tf.summary.scalar needs the tensorboard package; the op below it does not.
+        scalars = tf.compat.v1.SummaryMetadata(
+            plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
+        )
+        with self._board.as_default(step=row["epoch"]):
+            for name in COLUMNS[1:]:
+                tf.summary.write(name, tf.constant(row[name], tf.float32), metadata=scalars)
+        self._board.flush()

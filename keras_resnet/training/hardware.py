@@ -1,0 +1,100 @@
+"""What `doctor` reports: versions, devices, and which number formats pay on this machine."""
+
+import os
+import platform
+import time
+from importlib import metadata
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet import models
+from keras_resnet.training import precision
+
+PACKAGES = (
+    "keras-resnet-edge", "tensorflow", "keras", "tensorflow-datasets", "ai-edge-litert", "numpy",
+    "pillow", "scikit-learn", "matplotlib", "click",
+)  # fmt: skip
+# package -> what it adds
+OPTIONAL = {"tensorboard": "tensorboard --logdir runs", "array_record": "tfds in array_record files"}
+_STEPS, _BATCH, _SIZE = 3, 16, 32
+
+
+def survey():
+    """A dict ready for JSON: {python, system, versions, cpu, gpus, precision, missing}.
+
+    `precision` holds the choice of `--precision auto` with its reason, and for each policy (and
+    for XLA) the time of a ResNet-20 training step as a multiple of float32's, or why it failed.
+    """
+    chosen = precision.choose()
+    flags = precision.cpu_flags()
+    telling = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd")
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "cpu": {
+            "cores": os.cpu_count(),
+            "flags": [flag for flag in telling if flag in flags],
+            "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+        },
+        "gpus": [
+            tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+            for gpu in tf.config.list_physical_devices("GPU")
+        ],
+        "precision": {
+            "auto": chosen.policy,
+            "reason": chosen.reason,
+            "step_time_over_float32": _step_times(),
+        },
+        "missing": {
+            name: {"adds": adds, "install": f"pip install {name}"}
+            for name, adds in OPTIONAL.items()
+            if _version(name) is None
+        },
+    }
+
+
+def _step_times():
+    plain = _step_time("float32", jit=False)
+    ratios = {"float32": 1.0}
+    for label, policy, jit in (
+        ("mixed_bfloat16", "mixed_bfloat16", False),
+        ("mixed_float16", "mixed_float16", False),
+        ("float32 with XLA", "float32", True),
+    ):
+        try:
+            ratios[label] = round(_step_time(policy, jit) / plain, 2)
+        except (tf.errors.OpError, ValueError) as error:
+            ratios[label] = str(error).splitlines()[0][:100]
+    return ratios
+
+
+def _step_time(policy, jit):
+    """Seconds of the quickest of a few training steps of a ResNet-20."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = models.build("resnet20", 10, (_SIZE, _SIZE, 3))
+    finally:
+        keras.config.set_dtype_policy(before)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=jit)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (_BATCH, _SIZE, _SIZE, 3)).astype("float32")
+    labels = rng.integers(0, 10, _BATCH)
+    model.train_on_batch(images, labels)  # traces
+    times = []
+    for _ in range(_STEPS):
+        began = time.perf_counter()
+        model.train_on_batch(images, labels)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,96 @@
+"""The finished run's numbers, pictures and report, from the best model as it was saved."""
+
+import platform
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet import data as data_room
+from keras_resnet.evaluation.metrics import log_softmax, summarise
+from keras_resnet.files import write_json
+from keras_resnet.report import page, plots
+
+_SHOWN = 32  # images in a picture
+
+
+def judge(folder, config, source, history, chosen, seconds):
+    """Writes metrics.json, the plots, report.html and manifest.json into the run folder."""
+    model = folder.model()
+    metrics = {
+        "model": config.model,
+        "parameters": model.count_params(),
+        "best_epoch": history.best_epoch,
+        "seconds": round(seconds, 1),
+        "precision": chosen.policy,
+        "precision_reason": chosen.reason,
+        "images_per_second": float(np.median([r["images_per_second"] for r in history.rows])),
+        "versions": versions(),
+    }
+    logits = {}
+    for split in ("val", "test"):
+        if split in source.splits:
+            stream = _stream(source.splits[split], config)
+            logits[split] = model.predict(stream.map(lambda images, _: images), verbose=0)
+            labels = source.splits[split].labels
+            metrics[split] = summarise(logits[split], labels, source.classes)
+    _draw(folder, config, source, history, logits["val"], metrics["val"])
+    write_json(folder.file("metrics.json"), metrics)
+    page.write(folder.path)
+    folder.save_manifest()
+    return metrics
+
+
+def versions():
+    """What computed the result."""
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _draw(folder, config, source, history, logits, scores):
+    plots.curves(history.rows, folder.file("curves.png"))
+    plots.confusion(np.array(scores["confusion"]), source.classes, folder.file("confusion.png"))
+    stream = data_room.training_stream(
+        source, config, size=config.image_size, first_step=0, last_step=1
+    )
+    images, targets = next(stream.as_numpy_iterator())
+    captions = [source.classes[k] for k in targets.argmax(-1)]
+    plots.image_grid(
+        images[:_SHOWN],
+        captions[:_SHOWN],
+        folder.file("batch.png"),
+        title="A training batch as the network sees it",
+    )
+    _draw_mistakes(folder, config, source, logits)
+
+
+def _draw_mistakes(folder, config, source, logits):
+    """The held-out images that cost most, wrongly classified, worst first."""
+    val = source.splits["val"]
+    log_p, guesses = log_softmax(logits), logits.argmax(-1)
+    loss = -log_p[np.arange(len(val)), val.labels]
+    wrong = np.flatnonzero(guesses != val.labels)
+    worst = wrong[np.argsort(-loss[wrong])][:_SHOWN]
+    shape = (0, config.image_size, config.image_size, 3)
+    images = [x for x, _ in _stream(val.take(worst), config).as_numpy_iterator()]
+    captions = [
+        f"{source.classes[val.labels[i]]}, said {source.classes[guesses[i]]} "
+        f"({np.exp(log_p[i, guesses[i]]):.2f})"
+        for i in worst
+    ]
+    plots.image_grid(
+        np.concatenate(images) if images else np.zeros(shape, np.uint8),
+        captions,
+        folder.file("mistakes.png"),
+        title="Worst mistakes: the true class, and what the model said",
+    )
+
+
+def _stream(examples, config):
+    return data_room.evaluation_stream(
+        examples, size=config.image_size, crop=config.center_crop, batch_size=config.batch_size
+    )

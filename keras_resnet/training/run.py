@@ -1,0 +1,191 @@
+"""A run folder: what training leaves, and the one place that knows the names in it."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from keras_resnet import recipes
+from keras_resnet.errors import InputError
+from keras_resnet.files import atomic, write_json, write_text
+
+RUNS = Path("runs")
+
+
+class Run:
+    """A folder `runs/NAME/`; see "A run folder" in the README for what is in it."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def __fspath__(self):
+        return str(self.path)
+
+    def __repr__(self):
+        return f"Run({str(self.path)!r})"
+
+    def file(self, name):
+        return self.path / name
+
+    @property
+    def export_folder(self):
+        return self.path / "export"
+
+    @property
+    def config(self):
+        return recipes.resolve(config_file=self.file("config.json"))
+
+    @property
+    def classes(self):
+        return self.file("labels.txt").read_text(encoding="utf-8").splitlines()
+
+    @property
+    def metrics(self):
+        return json.loads(self.file("metrics.json").read_text(encoding="utf-8"))
+
+    def examples(self, split):
+        """The run's own images of a split ("train", "val" or "test")."""
+        from keras_resnet import data
+
+        config = self.config
+        return data.load_split(
+            self.file("split.json"),
+            split,
+            data=config.data,
+            classes=self.classes,
+            data_dir=config.data_dir,
+        )
+
+    def model(self):
+        """The best model: float32, fixed image size, built from the settings, then given weights.
+
+        Nothing that the saved file says is executed, and a file that is not the one that training
+        wrote is refused.
+        """
+        model = build(self.config, len(self.classes))
+        path = self.file("model.keras")
+        if self.file("manifest.json").exists():
+            manifest = json.loads(self.file("manifest.json").read_text(encoding="utf-8"))
+            if fingerprint(path) != manifest.get(path.name):
+                raise InputError(
+                    f"{path} is damaged: its sha256 is not the one in manifest.json; take it from a "
+                    "copy of the run, or train again"
+                )
+        load_weights(model, path)
+        return model
+
+    def save_history(self, rows):
+        with atomic(self.file("history.csv")) as path, open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def save_model(self, model):
+        """Writes model.keras beside and renames, so that a kill leaves the earlier one whole."""
+        with atomic(self.file("model.keras")) as path:
+            save_keras(model, path)
+
+    def save_manifest(self):
+        """Size and sha256 of every file of the run but logs, checkpoints and exports."""
+        files = [p for p in sorted(self.path.iterdir()) if p.is_file()]
+        kept = [p for p in files if p.name not in ("manifest.json", "log.txt")]
+        write_json(self.file("manifest.json"), {p.name: fingerprint(p) for p in kept})
+
+
+def create(path, config, classes):
+    """A new run folder with its settings and labels.
+
+    Raises:
+        InputError: the folder already holds something, or cannot be made.
+    """
+    path = Path(path) if path else _next_name(config)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        taken = [p.name for p in path.iterdir() if p.name != "log.txt"]
+    except OSError as error:
+        raise InputError(f"cannot make the run folder {path}: {error.strerror}") from None
+    if taken:
+        raise InputError(
+            f"--run {path} already holds {taken[0]}; give a new folder, or leave --run out"
+        )
+    run = Run(path)
+    with atomic(run.file("config.json")) as part:
+        recipes.save(config, part)
+    write_text(run.file("labels.txt"), "".join(f"{name}\n" for name in classes))
+    return run
+
+
+def open_run(path=None):
+    """The run in the folder `path`; None is the newest under `runs/` that has a model.
+
+    Raises:
+        InputError: there is no finished run.
+    """
+    if path is None:
+        finished = [p.parent for p in RUNS.glob("*/model.keras")]
+        if not finished:
+            raise InputError(f"no finished run under {RUNS}/; name one, or `keras-resnet train`")
+        return Run(max(finished, key=lambda p: (p / "config.json").stat().st_mtime))
+    run = Run(path)
+    if not run.path.is_dir():
+        raise InputError(f"no run folder {path}; `ls {RUNS}` shows the runs")
+    for name in ("config.json", "labels.txt", "model.keras"):
+        if not run.file(name).exists():
+            raise InputError(f"{path} is no finished run: it has no {name}")
+    return run
+
+
+def build(config, num_classes, *, open_size=False):
+    """The network of a `Config`, under the current dtype policy."""
+    from keras_resnet import models
+
+    side = None if open_size else config.image_size
+    return models.build(
+        config.model, num_classes, (side, side, 3), zero_gamma=config.zero_gamma
+    )
+
+
+def load_weights(model, path):
+    """Weights of a `.keras` file into a model built by us; the file's own settings are not read."""
+    try:
+        model.load_weights(str(path))
+    except Exception as error:  # zip, h5 and Keras each have their own
+        detail = str(error).strip().splitlines()[0][:160] if str(error) else type(error).__name__
+        raise InputError(f"{path} is damaged or of another model ({detail})") from None
+
+
+def save_keras(model, path):
+    """`model.save` to a path that need not end in .keras."""
+    named = Path(f"{path}.keras")
+    try:
+        model.save(named)
+        os.replace(named, path)
+    finally:
+        named.unlink(missing_ok=True)
+
+
+def fingerprint(path):
+    """{"bytes": …, "sha256": …} of a file; of a folder, of all its files by name."""
+    path = Path(path)
+    if path.is_file():
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": path.stat().st_size, "sha256": digest}
+    whole, total = hashlib.sha256(), 0
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        one = fingerprint(file)
+        whole.update(f"{file.relative_to(path).as_posix()} {one['sha256']}\n".encode())
+        total += one["bytes"]
+    return {"bytes": total, "sha256": whole.hexdigest()}
+
+
+def _next_name(config):
+    data = re.sub(r"[^\w.-]+", "-", Path(config.data.rstrip("/")).name or "data").strip("-")
+    stem = f"{config.model}-{data.removeprefix('tfds-')}"
+    for number in range(1, 100_000):
+        path = RUNS / f"{stem}-{number:03d}"
+        if not path.exists():
+            return path
+    raise InputError(f"{RUNS}/ holds 99,999 runs called {stem}; give --run")

@@ -1,0 +1,49 @@
+"""Which image size, and which learning rate, at which point of a run."""
+
+import keras
+
+
+def epoch_sizes(config, multiple):
+    """The image size of every epoch: `config.size_steps`, rounded to a `multiple` of pixels.
+
+    >>> epoch_sizes(Config(epochs=4, image_size=64, size_steps=((0.5, 0.5), (0.5, 1.0))), 4)
+    [32, 32, 64, 64]
+    """
+    ends, passed = [], 0.0
+    for share, scale in config.size_steps:
+        passed += share
+        pixels = round(config.image_size * scale / multiple) * multiple
+        ends.append((round(passed * config.epochs), max(pixels, multiple)))
+    sizes = [
+        next((size for end, size in ends if epoch < end), config.image_size)
+        for epoch in range(config.epochs)
+    ]
+    sizes[-1] = config.image_size  # a run of one epoch has one size
+    return sizes
+
+
+def segments(sizes):
+    """Runs of equal size as (first epoch, last epoch + 1, size).
+
+    >>> list(segments([32, 32, 64]))
+    [(0, 2, 32), (2, 3, 64)]
+    """
+    first = 0
+    for epoch in range(1, len(sizes) + 1):
+        if epoch == len(sizes) or sizes[epoch] != sizes[first]:
+            yield first, epoch, sizes[first]
+            first = epoch
+
+
+def learning_rate(config, steps_per_epoch):
+    """Linear warm-up from 0, then a cosine to 0 at the last step (arXiv:1608.03983).
+
+    The warm-up takes at most a quarter of a short run.
+    """
+    total = config.epochs * steps_per_epoch
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), total // 4)
+    if warmup == 0:
+        return keras.optimizers.schedules.CosineDecay(config.learning_rate, total)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, total - warmup, warmup_target=config.learning_rate, warmup_steps=warmup
+    )

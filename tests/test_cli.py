@@ -1,0 +1,238 @@
+"""The command as a person types it: light, one line for a mistake, JSON and nothing else on stdout."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from keras_resnet.cli import COMMANDS
+
+HEAVY = ("tensorflow", "keras", "numpy", "matplotlib", "jax", "PIL")
+
+
+def test_help_lists_every_command(command):
+    done = command("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(command, name):
+    done = command(name, "--help")
+    assert done.returncode == 0 and done.stderr == ""
+    if name != "data":
+        assert f"Example:\n    keras-resnet {name}" in done.stdout.replace("  keras", "    keras", 1) or (
+            f"keras-resnet {name}" in done.stdout.split("Example:")[1]
+        )
+
+
+def test_the_version_is_the_distributions(command):
+    from importlib.metadata import version
+
+    assert command("--version").stdout == f"keras-resnet {version('keras-resnet-edge')}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["models"], ["recipes"], ["models", "--json"], ["train", "--modle", "x"],
+     ["train", "--help"], ["train", "--epochs", "0"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_light_answers_load_nothing_heavy(arguments, tmp_path):
+    code = (
+        "import sys; from keras_resnet.cli import main\n"
+        f"sys.argv = ['keras-resnet', *{arguments}]\n"
+        "status = main()\n"
+        "print(sorted(sys.modules), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    loaded = done.stderr.strip().splitlines()[-1]
+    assert loaded.startswith("[")
+    assert not [name for name in HEAVY if f"'{name}'" in loaded]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["recipes"]], ids=" ".join)
+def test_the_overview_and_the_tables_do_without_click(arguments, tmp_path):
+    code = (
+        "import sys; sys.modules['click'] = None; from keras_resnet.cli import main\n"
+        f"sys.argv = ['keras-resnet', *{arguments}]; sys.exit(main())"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_help_is_the_same_with_and_without_click(command):
+    assert command("--help").stdout == command("--help", "--help").stdout
+
+
+BAD = {
+    "an unknown command": (["trian"], "No such command 'trian'"),
+    "a misspelt option": (["train", "--modle", "x"], "Did you mean '--model'?"),
+    "an unknown model": (["train", "--model", "resnet51"], "did you mean resnet5"),
+    "an unknown recipe": (["train", "--recipe", "quik"], "use one of quick"),
+    "no epochs": (["train", "--epochs", "0"], "--epochs is 0"),
+    "a negative rate": (["train", "--learning-rate", "-1"], "--learning-rate is -1"),
+    "a word for a number": (["train", "--epochs", "many"], "'many' is not a valid integer"),
+    "no such folder": (["train", "no/such/folder"], "does not exist"),
+    "a batch larger than the data": (["train", "--batch-size", "5000"], "larger than the data"),
+    "an image too small": (["train", "--model", "resnet50", "--image-size", "16"], "too small"),
+    "no such config": (["train", "--config", "no.json"], "cannot read --config no.json"),
+    "no such weights": (["train", "--weights", "no.keras"], "--weights no.keras does not exist"),
+    "no such stage": (["train", "--freeze", "conv9"], "--freeze conv9: no such stage"),
+    "no runs yet": (["evaluate"], "no finished run under runs/"),
+    "no such artefact": (["evaluate", "no.tflite"], "no artefact no.tflite"),
+    "nothing to export": (["export", "no/run"], "no run folder no/run"),
+    "quantize without tflite": (["export", "--saved-model", "--quantize", "int8"], "add --tflite"),
+    "an artefact without layers": (["inspect", "resnet9000"], "no artefact resnet9000"),
+    "a data set that is none": (["data", "check", "nowhere"], "does not exist"),
+    "no images to show": (["data", "show", "--images", "0"], "--images is 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD.values(), ids=BAD)
+def test_bad_input_is_answered_in_one_line(command, arguments, said, tmp_path):
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert not list(tmp_path.iterdir()), "it left something behind"
+
+
+def folder_of(tmp_path, **classes):
+    from PIL import Image
+
+    for name, count in classes.items():
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (40, 40), (i * 20, 0, 0)).save(tmp_path / name / f"{i}.jpg")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [({}, "no class folders"), ({"cat": 5}, "only one class"), ({"cat": 5, "dog": 0}, "no ")],
+    ids=["an empty folder", "one class", "an empty class"],
+)
+def test_a_folder_without_classes_is_answered_in_one_line(command, tmp_path, classes, said):
+    done = command("train", folder_of(tmp_path / "data", **classes) if classes else tmp_path)
+    assert done.returncode == 2 and said in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_text_named_as_an_image_is_named_or_skipped(command, tmp_path):
+    data = folder_of(tmp_path / "data", cat=10, dog=10)
+    (data / "cat" / "notes.jpg").write_text("meow")
+    done = command("train", data, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "notes.jpg: not an image" in done.stderr and "--on-bad-image skip" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    done = command(
+        "train", data, "--on-bad-image", "skip", "--epochs", 1, "--batch-size", 8, "--image-size",
+        16, "--json", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["val"]["images"] == 4
+
+
+def test_json_is_one_document_and_tensorflow_stays_off_the_terminal(command, trained):
+    done = command("evaluate", trained.path, "--json")
+    assert json.loads(done.stdout)["top1"] == trained.metrics["val"]["top1"]
+    assert done.returncode == 0 and done.stderr == ""
+
+
+def test_training_logs_tensorflows_lines_and_its_own_into_the_run(command, photos, tmp_path):
+    done = command(
+        "train", photos, "--epochs", 1, "--image-size", 16, "--batch-size", 16, "--run", "run",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "epoch   1/1" in log and "epoch   1/1" in done.stderr
+    assert "next         keras-resnet export run" in done.stdout
+    for noise in ("oneDNN", "cuda", "I0000", "E0000", "Warning"):
+        assert noise not in done.stderr
+
+
+def test_ctrl_c_ends_in_one_line(photos, tmp_path):
+    import signal
+    import time
+    from pathlib import Path
+
+    script = Path(sys.executable).parent / "keras-resnet"
+    process = subprocess.Popen(
+        [script, "train", photos, "--epochs", "500", "--run", "run", "--batch-size", "16"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while process.poll() is None and not (tmp_path / "run" / "history.csv").exists():
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == "keras-resnet: interrupted"
+    assert "Traceback" not in stderr
+
+
+def test_the_choices_in_the_help_are_the_rooms():
+    from keras_resnet.cli import export as export_command
+    from keras_resnet.export import convert, verify
+    from keras_resnet.export.export import CALIBRATION
+
+    assert export_command.QUANTIZE == convert.VARIANTS
+    assert export_command.IO == convert.IO_TYPES
+    defaults = {p.name: p.default for p in export_command.command.params}
+    assert defaults["calibration"] == CALIBRATION
+    assert defaults["max_drop"] == verify.MAX_DROP
+
+
+def test_a_failed_gate_exits_with_1_and_still_prints_its_json(command, exported, tmp_path):
+    import shutil
+
+    shutil.copytree(exported[0].path, tmp_path / "run")
+    path = tmp_path / "run" / "export" / "model_int8.tflite"
+    path.write_bytes(path.read_bytes()[:-100])
+    done = command("verify", tmp_path / "run", "--json")
+    assert done.returncode == 1
+    result = json.loads(done.stdout)
+    assert not result["passed"]
+    assert [row["file"] for row in result["artefacts"] if not row["passed"]] == [path.name]
+    assert "changed since it was exported" in done.stderr
+
+
+def test_inspect_counts_a_name_and_a_run_alike(command, trained):
+    by_name = json.loads(command("inspect", "resnet20", "--json").stdout)
+    assert by_name["trainable_parameters"] == 269_722
+    by_run = json.loads(command("inspect", trained.path, "--json").stdout)
+    assert by_run["trainable_parameters"] == 269_722 - 7 * 65  # three classes, not ten
+    assert len(by_run["layers"]) == len(by_name["layers"])
+
+
+def test_inspect_reads_a_tflite_file(command, exported):
+    path = exported[0].export_folder / "model_int8.tflite"
+    found = json.loads(command("inspect", path, "--json").stdout)
+    assert found["ops"]["CONV_2D"] == 19
+    assert {"name", "parameters", "trainable_parameters", "multiply_adds", "layers"} <= found.keys()
+
+
+def test_data_check_counts_and_finds_leaks(command, tmp_path):
+    data = folder_of(tmp_path / "data" / "train", cat=3, dog=3).parent
+    folder_of(tmp_path / "data" / "val", cat=1, dog=1)
+    done = command("data", "check", data, "--json")
+    result = json.loads(done.stdout)
+    assert result["files"] == 8 == result["used"] and result["skipped"] == {}
+    assert result["classes"] == {"cat": 4, "dog": 4}
+    assert result["leaks"] == 1 and done.returncode == 1  # every picture 0.jpg is black
+
+
+def test_data_show_draws_a_picture(command, photos, tmp_path):
+    from PIL import Image
+
+    done = command("data", "show", photos, "--images", 6, "--output", "sheet.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert min(Image.open(tmp_path / "sheet.png").size) > 100
+
+
+def test_doctor_says_what_auto_would_take(command):
+    found = json.loads(command("doctor", "--json").stdout)
+    assert found["precision"]["auto"] in ("float32", "mixed_bfloat16", "mixed_float16")
+    assert found["versions"]["keras"] and found["cpu"]["cores"] >= 1

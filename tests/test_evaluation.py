@@ -1,0 +1,131 @@
+"""Every artefact is opened by one function, judged on every image, and says the same."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from sklearn import metrics as peer
+
+from keras_resnet.errors import InputError
+from keras_resnet.evaluation import evaluate, open_artefact, predict
+from keras_resnet.evaluation.metrics import log_softmax, summarise
+
+
+def test_the_numbers_equal_scikit_learns():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(200, 7)), rng.integers(0, 7, 200)
+    ours = summarise(logits, labels, [str(k) for k in range(7)])
+    p, guesses = np.exp(log_softmax(logits)), logits.argmax(-1)
+    assert ours["images"] == 200
+    assert ours["top1"] == pytest.approx(peer.accuracy_score(labels, guesses))
+    assert ours["top5"] == pytest.approx(peer.top_k_accuracy_score(labels, p, k=5))
+    assert ours["loss"] == pytest.approx(peer.log_loss(labels, p))
+    assert ours["confusion"] == peer.confusion_matrix(labels, guesses).tolist()
+    recall = peer.recall_score(labels, guesses, average=None)
+    assert [c["top1"] for c in ours["per_class"].values()] == pytest.approx(recall.tolist())
+
+
+def test_five_classes_have_no_top_5():
+    assert summarise(np.eye(5), np.arange(5), list("abcde"))["top5"] is None
+
+
+def test_a_class_without_images_has_no_accuracy():
+    assert summarise(np.eye(3), [0, 1, 1], list("abc"))["per_class"]["c"]["top1"] is None
+
+
+ARTEFACTS = ["", "model.keras", "export/saved_model", "export/model_float32.tflite",
+             "export/model_int8.tflite"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ARTEFACTS)
+def test_every_artefact_knows_its_run_and_scores_like_it(exported, name):
+    run, _ = exported
+    result = evaluate(run.path / name)
+    assert result["images"] == 12  # the run's own validation split
+    assert result["top1"] == run.metrics["val"]["top1"]
+    assert list(result["per_class"]) == ["bright", "dark", "striped"]
+
+
+def test_a_plain_folder_is_scored_whole(trained, photos):
+    assert evaluate(trained.path, str(photos))["images"] == 60
+
+
+def test_training_images_can_be_scored_too(trained):
+    assert evaluate(trained.path, split="train")["images"] == 48
+
+
+def test_a_split_that_the_run_lacks_is_named(trained):
+    with pytest.raises(InputError, match="no test split; it has"):
+        evaluate(trained.path, split="test")
+
+
+def test_data_with_an_unknown_class_is_refused(trained):
+    with pytest.raises(InputError, match="class '0' that .* does not know"):
+        evaluate(trained.path, "digits")
+
+
+def test_data_with_fewer_classes_are_matched_by_name(trained, photos, tmp_path):
+    for name in ("striped", "dark"):
+        (tmp_path / name).symlink_to(photos / name)
+    result = evaluate(trained.path, str(tmp_path))
+    assert result["images"] == 40 and result["top1"] > 0.9
+    assert result["per_class"]["bright"]["images"] == 0
+
+
+def test_predict_names_labels_with_probabilities(trained, photos):
+    rows = predict(trained.path, [photos / "dark" / "01.jpg", photos / "bright"], top=2)
+    assert len(rows) == 21
+    assert rows[0]["image"] == str(photos / "dark" / "01.jpg")
+    assert [p["label"] for p in rows[0]["predictions"]][0] == "dark"
+    for row in rows:
+        scores = [p["score"] for p in row["predictions"]]
+        assert scores == sorted(scores, reverse=True) and 0 <= sum(scores) <= 1 + 1e-6
+
+
+def test_predict_takes_patterns_and_counts_an_image_once(trained, photos):
+    pattern, file = f"{photos}/dark/*.jpg", photos / "dark" / "01.jpg"
+    assert len(predict(trained.path, [pattern, file])) == 20
+
+
+@pytest.mark.parametrize("what", ["no/such.jpg", "no/*.jpg"])
+def test_predicting_on_nothing_is_an_error(trained, what):
+    with pytest.raises(InputError, match="no image"):
+        predict(trained.path, [what])
+
+
+def test_predicting_on_text_names_the_file(trained, tmp_path):
+    (tmp_path / "text.jpg").write_text("no image at all")
+    with pytest.raises(InputError, match=r"text\.jpg: not an image"):
+        predict(trained.path, [tmp_path / "text.jpg"])
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "model.keras", "model.bin"])
+@pytest.mark.parametrize("content", [b"", b"rubbish" * 100, b"\x1c\x00\x00\x00TFL3" + b"\xff" * 99])
+def test_a_random_file_is_no_artefact(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=name) as error:
+        open_artefact(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_is_nothing_is_no_artefact(tmp_path):
+    with pytest.raises(InputError, match="neither a run folder"):
+        open_artefact(tmp_path)
+
+
+def test_a_model_from_elsewhere_is_scored_with_numbered_classes(tmp_path):
+    import keras
+
+    image = keras.Input((8, 8, 3))
+    scores = keras.layers.Dense(10)(keras.layers.Flatten()(image))
+    keras.Model(image, scores).save(tmp_path / "other.keras")
+    result = evaluate(tmp_path / "other.keras", "digits")
+    assert result["images"] == 1797 and list(result["per_class"])[:2] == ["0", "1"]
+
+
+def test_predictions_as_csv_are_csv(command, trained, photos):
+    done = command("predict", trained.path, photos / "dark", "--top", 1, "--csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert len(rows) == 20 and rows[0]["rank"] == "1"
+    assert sum(row["label"] == "dark" for row in rows) >= 18

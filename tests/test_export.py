@@ -1,0 +1,249 @@
+"""An export is right or it is not published."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from keras_resnet import training
+from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.evaluation import open_artefact
+from keras_resnet.evaluation.evaluate import stream_for
+from keras_resnet.evaluation.lite import Lite
+from keras_resnet.export import census, export, verify
+from keras_resnet.export.convert import FILES
+from keras_resnet.export.export import calibration_images
+from keras_resnet.export.verify import demand
+
+NAMES = ["saved_model", *FILES.values()]
+# conv + dense, and what remains of a ResNet-20 once batch norms are folded and ReLUs fused
+EXPECTED_OPS = {"CONV_2D": 19, "ADD": 10, "MUL": 1, "MEAN": 1, "FULLY_CONNECTED": 1}
+
+
+def images(run, count=12):
+    opened = open_artefact(run.path)
+    batch, _ = next(stream_for(opened, run.examples("val")).as_numpy_iterator())
+    return batch[:count]
+
+
+def test_everything_asked_for_is_there(exported):
+    run, result = exported
+    there = {path.name for path in run.export_folder.iterdir()}
+    assert there == {*NAMES, "labels.txt", "preprocess.json", "verify.json", "manifest.json"}
+    assert [row["file"] for row in result["artefacts"]] == NAMES
+    assert not list(run.path.glob(".export*"))
+
+
+def test_the_gate_reports_the_contract(exported):
+    run, result = exported
+    keys = {"file", "sha256", "bytes", "images", "top1", "drop_points", "agreement",
+            "max_logit_diff", "latency_ms", "ops", "passed", "why"}  # fmt: skip
+    for row in result["artefacts"]:
+        assert row.keys() == keys
+        assert row["passed"] and row["why"] == "" and row["images"] == 12
+    assert json.loads((run.export_folder / "verify.json").read_text()) == result
+
+
+def test_sizes_shrink_as_bits_do(exported):
+    size = {row["file"]: row["bytes"] for row in exported[1]["artefacts"]}
+    assert size["model_float16.tflite"] < 0.55 * size["model_float32.tflite"]
+    assert size["model_int8.tflite"] < 0.32 * size["model_float32.tflite"]
+
+
+@pytest.mark.parametrize("name", FILES.values())
+def test_only_builtin_operators_and_the_expected_ones(exported, name):
+    path = exported[0].export_folder / name
+    assert census.faults(path) == []
+    ops = census.census(path)["ops"]
+    assert {op: ops.get(op) for op in EXPECTED_OPS} == EXPECTED_OPS
+
+
+def test_both_ends_are_named(exported):
+    path = exported[0].export_folder / "model_float32.tflite"
+    assert census.census(path)["signatures"] == {
+        "serving_default": {"inputs": ["image"], "outputs": ["logits"]}
+    }
+
+
+def test_a_phone_without_tensorflow_computes_what_keras_does(exported, tmp_path):
+    """ai-edge-litert alone, in a process that cannot import TensorFlow or Keras."""
+    run, _ = exported
+    batch = images(run).astype(np.float32)
+    np.save(tmp_path / "images.npy", batch)
+    code = """
+import sys
+sys.modules["tensorflow"] = sys.modules["keras"] = None
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+model = Interpreter(sys.argv[1])
+serve = model.get_signature_runner("serving_default")
+logits = [serve(image=x[None])["logits"][0] for x in np.load("images.npy")]
+np.save("logits.npy", np.stack(logits))
+"""
+    path = run.export_folder / "model_float32.tflite"
+    subprocess.run([sys.executable, "-c", code, path], cwd=tmp_path, check=True)
+    expected = run.model().predict(batch, verbose=0)
+    ours = np.load(tmp_path / "logits.npy")
+    assert np.abs(ours - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_the_saved_model_takes_photos_as_they_are(exported, photos):
+    import tensorflow as tf
+
+    run, _ = exported
+    loaded = tf.saved_model.load(str(run.export_folder / "saved_model"))
+    files = [photos / "dark" / "01.jpg", photos / "bright" / "00.jpg"]
+    answer = loaded.signatures["serving_bytes"](
+        image_bytes=tf.constant([file.read_bytes() for file in files])
+    )
+    assert [name.decode() for name in answer["label"].numpy()] == ["dark", "bright"]
+    assert answer["scores"].numpy().sum(-1) == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_calibration_images_are_training_images_of_every_class_and_black_and_white(trained):
+    found = calibration_images(trained, 9)
+    assert found.shape == (11, 24, 24, 3) and found.dtype == np.uint8
+    assert found[-2].max() == 0 and found[-1].min() == 255
+    judged = {x.tobytes() for x in images(trained)}
+    assert not any(x.tobytes() in judged for x in found)
+    means = found[:9].reshape(9, -1).mean(-1)  # dark 30, striped 120, bright 220
+    assert np.histogram(means, [0, 70, 170, 256])[0].tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize("io", ["uint8", "int8"])
+def test_raw_bytes_go_in_as_they_are(exported, io, tmp_path):
+    run, _ = exported
+    export(run, saved_model=False, tflite=["int8"], io=io, calibration=20, max_drop=100,
+           output=tmp_path / "out")  # fmt: skip
+    path = tmp_path / "out" / "model_int8.tflite"
+    (tensor,) = census.census(path)["inputs"]
+    zero = {"uint8": 0, "int8": -128}[io]
+    assert (tensor["dtype"], tensor["scale"], tensor["zero_point"]) == (io, 1.0, zero)
+    floats = Lite(run.export_folder / "model_int8.tflite").predict(images(run))
+    # the output is rounded to int8 once more
+    assert np.abs(Lite(path).predict(images(run)) - floats).max() < 0.1 * np.abs(floats).max()
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_run_in_mixed_precision_exports_like_any_other(photos, tmp_path, policy):
+    run = training.train(
+        str(photos), run_folder=tmp_path / "run", epochs=1, image_size=16, batch_size=16,
+        precision=policy,
+    )  # fmt: skip
+    result = export(run, saved_model=False, tflite=["none"])
+    (row,) = result["artefacts"]
+    assert row["passed"] and row["agreement"] == 1.0
+    assert census.faults(run.export_folder / row["file"]) == []
+
+
+@pytest.fixture
+def copy(exported, tmp_path):
+    """A copy of the exported run that may be damaged."""
+    import shutil
+
+    shutil.copytree(exported[0].path, tmp_path / "copy")
+    return training.open_run(tmp_path / "copy")
+
+
+def snapshot(run):
+    return {p.name: p.read_bytes() for p in sorted(run.export_folder.rglob("*")) if p.is_file()}
+
+
+def test_a_flipped_bit_is_noticed(copy):
+    path = copy.export_folder / "model_int8.tflite"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    result = verify(copy)
+    row = next(row for row in result["artefacts"] if row["file"] == path.name)
+    assert not result["passed"] and "changed since it was exported" in row["why"]
+    with pytest.raises(CheckFailed, match=r"model_int8\.tflite: changed"):
+        demand(result)
+
+
+def test_a_damaged_file_stays_damaged_however_often_it_is_verified(copy):
+    path = copy.export_folder / "model_int8.tflite"
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert not verify(copy)["passed"]
+    assert not verify(copy)["passed"]
+
+
+def test_a_bad_conversion_is_refused_and_the_earlier_export_stays(copy, monkeypatch):
+    """Weights scrambled on the way out: the file is well formed, and wrong."""
+    from keras_resnet.export import saved_model
+
+    honest = saved_model.write_for_conversion
+
+    def scramble(model, folder):
+        kernel = model.get_layer("logits")
+        weights, bias = kernel.get_weights()
+        kernel.set_weights([-weights, bias])
+        honest(model, folder)
+
+    monkeypatch.setattr(saved_model, "write_for_conversion", scramble)
+    before = snapshot(copy)
+    with pytest.raises(CheckFailed, match=r"model_float32\.tflite: top-1 is .* points lower"):
+        export(copy, saved_model=False, tflite=["none"])
+    assert snapshot(copy) == before
+    assert not list(copy.path.glob(".export*"))
+
+
+def test_an_export_killed_in_the_middle_leaves_the_earlier_one_whole(copy):
+    before = snapshot(copy)
+    script = (
+        "import sys; from keras_resnet.export import export; "
+        "export(sys.argv[1], saved_model=False, tflite=['none'])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, copy.path], start_new_session=True)
+    while process.poll() is None and not list(copy.path.glob(".export-new-*/model_float32.tflite")):
+        time.sleep(0.05)
+    assert process.poll() is None, "it ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert snapshot(copy) == before
+    export(copy, saved_model=False, tflite=["none"])
+    assert not list(copy.path.glob(".export*"))
+
+
+def test_a_kill_between_the_two_renames_is_mended(copy):
+    before = snapshot(copy)
+    copy.export_folder.rename(copy.path / ".export-old")
+    assert verify(copy)["passed"]
+    assert snapshot(copy).keys() == before.keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"tflite": ["int4"]}, "int4: use one of none"),
+        ({"tflite": "int8"}, "expected a list"),
+        ({"tflite": ["none"], "io": "uint8"}, "add --quantize int8"),
+        ({"tflite": [], "saved_model": False}, "nothing to export"),
+        ({"calibration": 0}, "--calibration is 0"),
+        ({"max_drop": -1}, "--max-drop is -1"),
+        ({"images": 0}, "--images is 0"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_any_work(exported, arguments, said):
+    with pytest.raises(InputError, match=said):
+        export(exported[0], **arguments)
+
+
+def test_a_folder_of_other_things_is_not_replaced(exported, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="something else than an export"):
+        export(exported[0], output=tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_verifying_before_exporting_says_what_to_do(tmp_path, trained):
+    import shutil
+
+    shutil.copytree(trained.path, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    with pytest.raises(InputError, match="no exported files; `keras-resnet export"):
+        verify(tmp_path / "run")

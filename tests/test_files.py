@@ -1,0 +1,64 @@
+"""Files are whole or not there."""
+
+import json
+import os
+
+import pytest
+
+from keras_resnet import files
+
+
+def test_a_written_file_holds_the_content_and_leaves_nothing_beside(tmp_path):
+    path = tmp_path / "labels.txt"
+    files.write_text(path, "猫\nåkerbär\n")
+    assert path.read_bytes() == "猫\nåkerbär\n".encode()
+    assert os.listdir(tmp_path) == ["labels.txt"]
+
+
+def test_the_old_content_is_there_until_the_new_is_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with files.atomic(str(path)) as temporary:
+        assert temporary.parent == tmp_path and temporary.suffix == ".part"
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failing_write_leaves_the_old_content_and_no_leftovers(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), files.atomic(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_writer_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), files.atomic(tmp_path / "a.txt"):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_content_that_is_not_json_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"epoch": 1})
+    with pytest.raises(TypeError):
+        files.write_json(path, {"epoch": object()})
+    assert json.loads(path.read_text()) == {"epoch": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_json_is_for_people_too(tmp_path):
+    files.write_json(tmp_path / "a.json", {"class": "猫", "n": [1]})
+    expected = '{\n  "class": "猫",\n  "n": [\n    1\n  ]\n}\n'
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == expected
+
+
+def test_a_file_name_that_is_not_utf8_survives_json(tmp_path):
+    name = os.fsdecode(b"caf\xe9 \\ .jpg")
+    files.write_json(tmp_path / "a.json", [name])
+    content = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(content) in ([name], ["café \\ .jpg"])  # the latter where bytes are latin-1

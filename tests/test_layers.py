@@ -1,0 +1,115 @@
+"""Which room may import which. The table is the architecture; the imports are read with `ast`."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+DATA = "specs recipes"  # pure data
+TOOLS = "errors files progress runtime"  # standard library only
+HEAVY = "keras numpy tensorflow"
+
+# room: (rooms of the house, packages from outside) that its files may import, anywhere in them.
+# The longest name that fits a file is its row; the standard library and one's own room are free.
+TABLE = {
+    "_version": ("", ""),
+    "errors": ("", ""),
+    "files": ("", ""),
+    "progress": ("runtime", "rich"),
+    "runtime": ("", ""),
+    "specs": ("", ""),
+    "recipes": ("specs errors", ""),
+    "blocks": ("", "keras"),
+    "models": ("specs errors blocks", "keras"),
+    "weights": (f"{DATA} {TOOLS} models", f"{HEAVY} h5py"),
+    "data": (f"{TOOLS} recipes", "numpy tensorflow tensorflow_datasets sklearn PIL"),
+    "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL"),
+    "training": (f"{DATA} {TOOLS} models weights data evaluation report", HEAVY),
+    "evaluation": (f"{DATA} {TOOLS} models data training", f"{HEAVY} ai_edge_litert"),
+    "export": (f"{DATA} {TOOLS} models data training evaluation", f"{HEAVY} ai_edge_litert"),
+    "export.census": ("errors", "ai_edge_litert"),
+    "explain": (f"{DATA} {TOOLS} blocks models data training evaluation report", HEAVY),
+    "explain.describe": ("specs errors models", "keras"),
+    # Here only the top of a file counts: --help must not wait for Keras.
+    "cli": (f"{DATA} {TOOLS} _version", "click"),
+    "": ("_version", ""),  # keras_resnet/__init__.py
+}
+
+
+def room_of(path):
+    """`keras_resnet/data/folder.py` is `data.folder`, `cli/train.py` is `cli.train`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts[1:] if parts[0] == "keras_resnet" else parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def row_of(room):
+    """Name of the longest row that is `room` or a room around it; None if there is none."""
+    fitting = [row for row in TABLE if row == room or (row and room.startswith(row + "."))]
+    return max(fitting, key=len, default=None)
+
+
+def imports(node, outside_functions):
+    """Full names of what the code imports; `from a import b` is `a.b`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            home = "." * child.level + (child.module or "")
+            yield from (f"{home}.{alias.name}" for alias in child.names)
+        elif not (outside_functions and isinstance(child, ast.FunctionDef)):
+            yield from imports(child, outside_functions)
+
+
+def forbidden(source, room):
+    row = row_of(room)
+    rooms, packages = (words.split() for words in TABLE[row])
+    rooms += [] if "." in row else [row]  # a file with a row of its own is alone in its room
+    for name in imports(ast.parse(source), outside_functions=row == "cli"):
+        package, _, inside = name.partition(".")
+        if package == "keras_resnet":
+            good = inside.split(".")[0] in rooms
+        else:
+            good = package in packages or package in sys.stdlib_module_names
+        if not good:
+            yield name
+
+
+FILES = sorted(path for room in ("keras_resnet", "cli") for path in (ROOT / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_file_imports_only_what_its_row_allows(path):
+    room = room_of(path)
+    assert row_of(room) is not None, f"{room} belongs to no row of the table"
+    assert list(forbidden(path.read_text(encoding="utf-8"), room)) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "source", "found"),
+    [
+        ("specs", "import keras", ["keras"]),
+        ("models", "def f():\n    import tensorflow.data", ["tensorflow.data"]),
+        ("data.folder", "from keras_resnet.cli import main", ["keras_resnet.cli.main"]),
+        ("data.folder", "from keras_resnet import cli", ["keras_resnet.cli"]),
+        ("data.folder", "from . import decode", ["..decode"]),
+        ("explain.describe", "import tensorflow", ["tensorflow"]),
+        ("cli.train", "import click\nfrom keras_resnet.training import train",
+         ["keras_resnet.training.train"]),
+        ("cli.train", "try:\n    import keras\nexcept ImportError:\n    keras = None", ["keras"]),
+        ("cli.train", "def train():\n    from keras_resnet.training import train", []),
+        ("cli.train", "from keras_resnet.cli import common", []),
+        ("data.folder", "import os\nfrom keras_resnet.data.decode import decode", []),
+    ],
+)  # fmt: skip
+def test_the_reader_of_imports_finds_what_it_is_for(room, source, found):
+    assert list(forbidden(source, room)) == found
+
+
+def test_a_file_of_no_row_is_noticed():
+    assert row_of("attic") is None
+    assert row_of("datasets") is None
+    assert row_of("data.folder") == "data"

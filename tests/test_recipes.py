@@ -1,0 +1,186 @@
+"""The settings of a run: where a value comes from, and what is refused."""
+
+import json
+import math
+from dataclasses import asdict
+
+import pytest
+
+from keras_resnet import recipes, specs
+from keras_resnet.errors import InputError
+from keras_resnet.recipes import RECIPES, Config, resolve, save
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    def write(content):
+        path = tmp_path / "config.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+    return write
+
+
+def test_without_anything_the_defaults_are_a_usable_config():
+    quick = {k: v for k, v in RECIPES["quick"].items() if k != "about"}
+    assert asdict(resolve()) == {**asdict(Config()), "image_size": 32, **quick}
+
+
+def test_a_recipe_wins_over_the_defaults():
+    assert resolve({"recipe": "finetune"}).learning_rate == 0.01 != Config.learning_rate
+
+
+def test_a_config_file_wins_over_its_recipe(config_file):
+    path = config_file({"recipe": "finetune", "learning_rate": 0.5})
+    assert resolve(config_file=path).learning_rate == 0.5
+    assert resolve(config_file=path).label_smoothing == RECIPES["finetune"]["label_smoothing"]
+
+
+def test_an_option_wins_over_the_config_file(config_file):
+    path = config_file({"recipe": "finetune", "learning_rate": 0.5, "epochs": 3})
+    config = resolve({"learning_rate": 0.25}, path)
+    assert (config.learning_rate, config.epochs) == (0.25, 3)
+
+
+def test_an_option_that_is_none_was_not_given(config_file):
+    path = config_file({"epochs": 3})
+    assert resolve({"epochs": None}, path) == resolve({}, path)
+
+
+def test_a_recipe_named_on_top_of_a_saved_config_brings_its_own_numbers(tmp_path):
+    save(resolve({"recipe": "quick", "seed": 5}), tmp_path / "config.json")
+    config = resolve({"recipe": "finetune"}, tmp_path / "config.json")
+    expected = {k: v for k, v in RECIPES["finetune"].items() if k != "about"}
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert config.seed == 5
+
+
+@pytest.mark.parametrize("name", specs.SPECS)
+def test_the_image_size_defaults_to_that_of_the_models_paper(name):
+    assert resolve({"model": name}).image_size == specs.SPECS[name].image_size
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_saved_config_reads_back_equal(recipe, tmp_path):
+    config = resolve({"recipe": recipe, "model": "resnet18", "flip": False, "val_split": 0.1})
+    save(config, tmp_path / "config.json")
+    assert resolve(config_file=tmp_path / "config.json") == config
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_sets_only_fields_of_the_config(recipe):
+    assert set(RECIPES[recipe]) - {"about"} <= set(asdict(Config()))
+
+
+BAD = [
+    ("epochs", 0),
+    ("epochs", -1),
+    ("epochs", 2.5),
+    ("epochs", "5"),
+    ("epochs", True),
+    ("batch_size", 0),
+    ("image_size", -1),
+    ("seed", -1),
+    ("learning_rate", 0),
+    ("learning_rate", -1),
+    ("learning_rate", math.nan),
+    ("learning_rate", math.inf),
+    ("learning_rate", "fast"),
+    ("warmup_epochs", -1),
+    ("warmup_epochs", math.inf),
+    ("momentum", 1),
+    ("weight_decay", -0.1),
+    ("label_smoothing", 1),
+    ("val_split", 0),
+    ("val_split", 1),
+    ("val_split", 2),
+    ("brightness", 2),
+    ("center_crop", 0),
+    ("model", "resnet5O"),
+    ("model", ["resnet50"]),
+    ("recipe", "slow"),
+    ("recipe", ["quick"]),
+    ("precision", "float8"),
+    ("on_bad_image", "ignore"),
+    ("zero_gamma", "no"),
+    ("flip", "yes"),
+    ("data", 5),
+    ("data_dir", 5),
+    ("weights", 5),
+    ("freeze", 5),
+    ("crop_area", 0.5),
+    ("crop_area", [0.5, 2]),
+    ("crop_area", [0.8, 0.5]),
+    ("crop_aspect", [-1, 1]),
+    ("crop_aspect", "wide"),
+    ("size_steps", 5),
+    ("size_steps", [[1.0, -0.5]]),
+    ("size_steps", [[0.5, "full"]]),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD, ids=[f"{n} {v!r}" for n, v in BAD])
+@pytest.mark.parametrize("where", ["option", "config file"])
+def test_a_bad_value_is_refused_with_its_name_and_itself(name, value, where, config_file):
+    with pytest.raises(InputError) as error:
+        if where == "option":
+            resolve({name: value})
+        else:
+            resolve(config_file=config_file({name: value}))
+    line = str(error.value)
+    assert name.replace("_", "-") in line.replace("_", "-")
+    assert isinstance(value, list) or str(value) in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("name", ["data", "model", "epochs", "precision", "size_steps", "recipe"])
+def test_a_setting_that_needs_a_value_is_not_null_in_a_config_file(name, config_file):
+    with pytest.raises(InputError, match=name.replace("_", "[-_]")):
+        resolve(config_file=config_file({name: None}))
+
+
+@pytest.mark.parametrize("where", ["option", "config file"])
+def test_an_unknown_setting_is_refused_with_its_name(where, config_file):
+    with pytest.raises(InputError, match=r"'epoch'.*epochs"):
+        if where == "option":
+            resolve({"epoch": 3})
+        else:
+            resolve(config_file=config_file({"epoch": 3}))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [("epochs: 3", "not JSON"), ("", "not JSON"), ("[1, 2]", "object"), ("3", "object")],
+    ids=["yaml is not JSON", "an empty file", "a list", "a number"],
+)
+def test_a_config_file_that_holds_no_settings_is_refused_with_its_path(
+    content, complaint, config_file
+):
+    path = config_file(content)
+    with pytest.raises(InputError, match=complaint) as error:
+        resolve(config_file=path)
+    assert str(path) in str(error.value)
+
+
+def test_a_config_file_that_is_no_text_is_refused_with_its_path(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"config\.json"):
+        resolve(config_file=path)
+
+
+def test_a_missing_config_file_is_refused_with_its_path(tmp_path):
+    with pytest.raises(InputError, match=r"missing\.json"):
+        resolve(config_file=tmp_path / "missing.json")
+
+
+def test_a_config_is_frozen_and_hashable(config_file):
+    config = resolve(config_file=config_file({"crop_area": [0.5, 1], "size_steps": [[1, 1]]}))
+    assert hash(config) == hash(resolve({"crop_area": (0.5, 1), "size_steps": ((1, 1),)}))
+    with pytest.raises(AttributeError):
+        config.epochs = 3
+
+
+def test_every_precision_of_the_list_is_accepted():
+    for precision in recipes.PRECISIONS:
+        assert resolve({"precision": precision}).precision == precision

@@ -1,0 +1,440 @@
+"""The pictures and the page of a run: what they show is what the run measured."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnet.errors import InputError
+from keras_resnet.report import page, plots
+
+NASTY = '<script>alert("x")</script>'
+PICTURES = ("curves.png", "confusion.png", "batch.png", "mistakes.png")
+
+
+def history(epochs=3, **last):
+    rows = [
+        {
+            "epoch": e,
+            "loss": 2.0 / e,
+            "top1": 1 - 0.5 / e,
+            "val_loss": 1.5 / e,
+            "val_top1": 1 - 0.4 / e,
+            "learning_rate": 0.1,
+            "seconds": 1.5,
+            "images_per_second": 100.0,
+            "image_size": 16 if e < 3 else 32,
+        }
+        for e in range(1, epochs + 1)
+    ]
+    rows[-1].update(last)
+    return rows
+
+
+def score(confusion, classes):
+    matrix = np.array(confusion)
+    right, images = matrix.diagonal(), matrix.sum(axis=1)
+    return {
+        "images": int(matrix.sum()),
+        "loss": 0.25,
+        "top1": float(right.sum() / matrix.sum()),
+        "top5": 0.991 if len(classes) > 5 else None,
+        "per_class": {
+            name: {"images": int(n), "top1": float(r / n) if n else 0.0}
+            for name, r, n in zip(classes, right, images, strict=True)
+        },
+        "confusion": matrix.tolist(),
+    }
+
+
+CLASSES = ["cat", NASTY, "$5", "狗"]
+MATRIX = [[9, 1, 0, 0], [4, 6, 0, 0], [0, 0, 10, 0], [0, 0, 0, 0]]  # no image of the last
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with everything but the pictures."""
+    metrics = {
+        "model": "resnet20",
+        "parameters": 272474,
+        "best_epoch": 3,
+        "seconds": 134.2,
+        "precision": "float32",
+        "precision_reason": "no bfloat16 here",
+        "images_per_second": 231.7,
+        "val": score(MATRIX, CLASSES),
+    }
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    (tmp_path / "config.json").write_text(json.dumps({"data": "photos/pets & co/", "flip": None}))
+    (tmp_path / "labels.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
+    with open(tmp_path / "history.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, history()[0])
+        writer.writeheader()
+        writer.writerows(history())
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    plots.curves(history(), folder / "curves.png")
+    plots.confusion(MATRIX, CLASSES, folder / "confusion.png")
+    plots.image_grid(images, ["a", "b"], folder / "batch.png", title="A batch")
+    plots.image_grid(images[:0], [], folder / "mistakes.png", title="Worst mistakes")
+    return folder
+
+
+@pytest.fixture
+def full_run(run, pictures):
+    return shutil.copytree(pictures, run, dirs_exist_ok=True)
+
+
+def with_metrics(folder, **changes):
+    path = folder / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder
+
+
+class Seen(HTMLParser):
+    """What a browser would meet: tags, their attributes, and the visible text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def seen(folder):
+    return Seen(page.write(folder).read_text(encoding="utf-8"))
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG" and min(image.size) > 0
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def same(a, b):
+    return a.shape == b.shape and bool((a == b).all())
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 300])
+def test_curves_of_any_length_are_drawn(tmp_path, epochs):
+    path = tmp_path / "curves.png"
+    assert plots.curves(history(epochs), path) == path
+    assert len(np.unique(pixels(path))) > 10
+    assert os.listdir(tmp_path) == ["curves.png"]
+
+
+def test_curves_show_their_numbers_and_the_same_numbers_give_the_same_picture(tmp_path):
+    first = pixels(plots.curves(history(), tmp_path / "a.png"))
+    again = pixels(plots.curves(history(), tmp_path / "b.png"))
+    other = pixels(plots.curves(history(loss=1.9), tmp_path / "c.png"))
+    assert same(first, again) and not same(first, other)
+
+
+def test_the_best_epoch_is_the_most_accurate_and_among_equals_the_one_of_least_loss():
+    rows = history(4, val_top1=0.1)
+    rows[1]["val_top1"] = rows[2]["val_top1"]
+    assert plots._best_row(rows) == 2
+    rows[1]["val_loss"] = 0.0
+    assert plots._best_row(rows) == 1
+    assert plots._best_row(history(2, val_top1=float("nan"))) == 0
+
+
+def test_curves_that_diverged_are_drawn_without_a_best_epoch(tmp_path):
+    nan = float("nan")
+    rows = history(1, loss=nan, val_loss=float("inf"), top1=nan, val_top1=nan)
+    pixels(plots.curves(rows, tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("k", [1, 2, 25, 26, 1000])
+def test_a_confusion_matrix_of_any_size_is_drawn(tmp_path, k):
+    names = [f"a class with a long name, number {i}" for i in range(k)]
+    drawn = pixels(plots.confusion(np.eye(k, dtype=int), names, tmp_path / "a.png"))
+    assert 150 < max(drawn.shape) < 2000
+
+
+def test_names_that_shortening_makes_equal_are_numbered(tmp_path):
+    same_ends = [f"{'a' * 30}{x}{'z' * 30}" for x in "01"]
+    drawn = pixels(plots.confusion(np.eye(2), same_ends, tmp_path / "a.png"))
+    swapped = pixels(plots.confusion(np.eye(2), [same_ends[0]] * 2, tmp_path / "b.png"))
+    plain = pixels(plots.confusion(np.eye(2), ["a" * 22, "z" * 22], tmp_path / "c.png"))
+    assert same(drawn, swapped) and not same(drawn, plain)
+
+
+@pytest.mark.parametrize("k", [2, 30])
+def test_one_mistake_changes_the_confusion_matrix(tmp_path, k):
+    matrix, names = np.eye(k, dtype=int), [str(i) for i in range(k)]
+    right = pixels(plots.confusion(matrix, names, tmp_path / "a.png"))
+    matrix[0, -1] = 1
+    assert not same(right, pixels(plots.confusion(matrix, names, tmp_path / "b.png")))
+
+
+def test_a_confusion_matrix_is_shaded_by_row_and_shows_counts(tmp_path):
+    one = pixels(plots.confusion([[1, 1], [0, 1]], ["a", "b"], tmp_path / "a.png"))
+    two = pixels(plots.confusion([[1, 1], [0, 7]], ["a", "b"], tmp_path / "b.png"))
+    assert 0 < (one != two).any(axis=2).mean() < 0.01  # a digit, no shade
+    two = pixels(plots.confusion([[1, 3], [0, 1]], ["a", "b"], tmp_path / "b.png"))
+    assert (one != two).any(axis=2).mean() > 0.1
+
+
+def test_a_confusion_matrix_must_fit_its_classes(tmp_path):
+    with pytest.raises(ValueError, match=r"\(3, 3\), not \(2, 2\)"):
+        plots.confusion(np.eye(2), ["a", "b", "c"], tmp_path / "a.png")
+
+
+def test_images_in_a_grid_are_enlarged_pixel_by_pixel(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    grid = pixels(plots.image_grid(images, list("abcde"), tmp_path / "a.png", title="t", columns=3))
+    y, x = plots._TITLE, plots._MARGIN + 160 + plots._GAP  # the second image, five times as large
+    assert same(grid[y : y + 160, x : x + 160], images[1].repeat(5, 0).repeat(5, 1).astype(int))
+
+
+def test_large_images_are_shrunk(tmp_path):
+    images = np.full((1, 700, 500, 3), 7, np.uint8)
+    grid = pixels(plots.image_grid(images, ["a"], tmp_path / "a.png", title="t"))
+    assert max(grid.shape) < 500
+    assert same(grid[60, 30], np.array([7, 7, 7]))
+
+
+@pytest.mark.parametrize(
+    "caption",
+    ["true 3, said 8 (0.97)", "W" * 300, "true " + "W" * 90 + ", said " + "M" * 90, "狗" * 50, ""],
+)
+def test_captions_stay_below_their_own_image(tmp_path, caption):
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    grid = pixels(plots.image_grid(images, [caption] * 2, tmp_path / "a.png", title="t"))
+    between = plots._MARGIN + 160 + plots._GAP // 2
+    assert (grid[:, between - 2 : between + 2] == 255).all()
+    assert (grid[-plots._GAP :] == 255).all()
+
+
+def test_a_caption_keeps_the_score_at_its_end():
+    font = plots.FontProperties(size=8)
+    lines = plots._wrap(f"true {'a' * 60}, said {'b' * 60} (0.97)", 160, font)
+    assert lines[0] == "true" and lines[-1].endswith("(0.97)")
+    assert plots._wrap("true 3, said 8 (0.97)", 160, font) == ["true 3,", "said 8 (0.97)"]
+
+
+def test_no_images_is_said_in_words(tmp_path):
+    empty = np.zeros((0, 32, 32, 3), np.uint8)
+    none = pixels(plots.image_grid(empty, [], tmp_path / "a.png", title="Worst mistakes"))
+    other = pixels(plots.image_grid([], [], tmp_path / "b.png", title="Another title"))
+    assert (none < 128).any() and not same(none, other)
+
+
+def test_a_grid_needs_a_caption_for_each_image(tmp_path):
+    with pytest.raises(ValueError, match="2 images, but 1 captions"):
+        plots.image_grid(np.zeros((2, 8, 8, 3), np.uint8), ["a"], tmp_path / "a.png", title="t")
+
+
+ODD_NAMES = ["$5", "$\\frac{1$", "狗", "हिन्दी", "a\tb\x00", "\udcff", "", "🐶"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
+def test_any_class_name_is_drawn_without_a_warning(tmp_path, name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.confusion([[1, 0], [1, 2]], [name, "b"], tmp_path / "a.png")
+        plots.image_grid(np.zeros((1, 8, 8, 3), np.uint8), [name], tmp_path / "b.png", title=name)
+
+
+def test_dollars_are_not_mathematics(tmp_path):
+    two = pixels(plots.confusion(np.eye(1), ["$xx$"], tmp_path / "a.png"))
+    none = pixels(plots.confusion(np.eye(1), ["xx"], tmp_path / "b.png"))
+    assert two.shape[1] > none.shape[1]  # the two signs take room
+
+
+@pytest.mark.parametrize("width", range(1, 12))
+def test_a_shortened_name_keeps_both_ends_and_its_width(width):
+    text = plots.shorten("Tomato_Late_blight", width)
+    assert len(text) <= width and "…" in text
+    assert plots._columns(plots.shorten("狗" * 9, width)) <= width
+    assert plots.shorten("cat", 3) == "cat"
+
+
+def test_drawing_leaves_the_settings_of_a_notebook_alone(tmp_path):
+    code = (
+        "import sys, matplotlib\n"
+        # To ask for the backend is to choose one, which imports pyplot.
+        "rc = matplotlib.rcParams\n"
+        "look = lambda: {k: rc[k] for k in rc if k != 'backend'}\n"
+        "before = look()\n"
+        "from keras_resnet.report import page, plots\n"
+        "plots.confusion([[1]], ['a'], 'a.png')\n"
+        "assert look() == before\n"
+        "assert not {'matplotlib.pyplot', 'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+# The page
+
+
+def test_the_page_shows_what_was_measured(run):
+    text = seen(run).text
+    assert "resnet20 on pets & co" in text
+    assert "83.3% top-1 on 30 validation images" in text
+    assert "272 k" in text and "2 min 14 s" in text and "no bfloat16 here" in text
+    assert "epoch 3" not in text  # it belongs to the curves, and there are none
+    assert f"keras-resnet predict {run} photo.jpg" in text
+
+
+def test_the_page_follows_the_numbers(run):
+    before = seen(run).text
+    with_metrics(run, val=score(np.eye(4, dtype=int), CLASSES))
+    after = seen(run).text
+    assert "100.0% top-1 on 4 validation images" in after
+    assert "83.3% top-1" in before and "83.3% top-1" not in after
+
+
+def test_a_miss_in_ten_thousand_is_not_a_hundred_percent():
+    assert page._percent(0.9999) == "99.9%"
+    assert page._percent(1.0) == "100.0%"
+    assert page._percent(float("nan")) == "–"
+
+
+def test_test_images_are_shown_where_there_are_some(run):
+    with_metrics(run, test=score([[1, 1], [0, 2]], ["a", "b"]))
+    assert re.search(r"4 test images.*: 75\.0%", seen(run).text)
+
+
+def test_top5_is_shown_for_more_than_five_classes_only(run):
+    assert "top-5" not in seen(run).text
+    names = list("abcdef")
+    (run / "labels.txt").write_text("\n".join(names) + "\n")
+    with_metrics(run, val=score(np.eye(6, dtype=int), names))
+    assert "top-5, validation99.1%" in seen(run).text
+
+
+def test_classes_are_sorted_worst_first_and_those_without_images_come_last(run):
+    text = seen(run).text.partition("Classes")[2]
+    assert text.index(NASTY) < text.index("cat") < text.index("$5") < text.index("狗")
+    assert "60.0%" in text and "狗0–" in text
+
+
+def test_the_most_frequent_confusion_leads(run):
+    text = seen(run).text.partition("Most frequent")[2]
+    assert text.startswith(f"{NASTY} taken for cat: 4 of 10 images")
+    assert "cat taken for <script>" in text and "$5 taken" not in text
+
+
+def test_many_classes_are_folded_away_but_all_there(run):
+    names = [f"class-{i:03}." for i in range(120)]
+    (run / "labels.txt").write_text("\n".join(names) + "\n")
+    found = seen(with_metrics(run, val=score(np.eye(120, dtype=int), names)))
+    assert "100 more" in found.text and all(name in found.text for name in names)
+
+
+def test_a_name_from_the_data_cannot_become_part_of_the_page(run):
+    config = {"data": f'x"{NASTY}', NASTY: NASTY}
+    (run / "config.json").write_text(json.dumps(config))
+    with_metrics(run, model=NASTY, precision=NASTY, precision_reason=NASTY)
+    found = seen(run)
+    assert "script" not in found.tags
+    assert found.text.count(NASTY) > 6
+
+
+def test_a_folder_with_a_blank_and_markup_is_quoted_in_the_commands(run, tmp_path):
+    folder = run / "my <b>run"
+    folder.mkdir()
+    (folder / "metrics.json").write_bytes((run / "metrics.json").read_bytes())
+    found = seen(folder)
+    assert f"keras-resnet evaluate '{folder}'" in found.text
+    assert found.tags.count("b") == seen(run).tags.count("b")
+
+
+@pytest.mark.parametrize("count", range(len(PICTURES) + 1))
+def test_the_page_holds_each_picture_that_is_there(full_run, count):
+    for name in PICTURES[count:]:
+        (full_run / name).unlink()
+    found = seen(full_run)
+    sources = [value for key, value in found.attributes if key == "src"]
+    assert found.tags.count("img") == len(sources) == count
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert ("of epoch 3 of 3" in found.text) == (count > 0)
+
+
+def test_the_page_needs_no_network(full_run):
+    found = seen(full_run)
+    assert not {"script", "link", "iframe", "object"} & set(found.tags)
+    references = [value for key, value in found.attributes if key in ("src", "href", "srcset")]
+    assert not any("http" in value[:40] for value in references)
+    text = (full_run / "report.html").read_text(encoding="utf-8")
+    assert "://" not in text and "url(" not in text and "@import" not in text
+
+
+def test_metrics_alone_are_enough(run):
+    for name in ("config.json", "history.csv", "labels.txt"):
+        (run / name).unlink()
+    found = seen(run)
+    assert "83.3% top-1" in found.text and "cat taken for" in found.text
+    assert "img" not in found.tags
+
+
+def test_a_broken_picture_is_left_out(run):
+    (run / "curves.png").write_bytes(b"")
+    assert "img" not in seen(run).tags
+
+
+def test_a_run_without_metrics_is_told_how_to_go_on(tmp_path):
+    with pytest.raises(InputError, match=r"metrics\.json.*--resume"):
+        page.write(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_metrics_that_are_not_json_are_named(tmp_path):
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(InputError, match=r"metrics\.json is not JSON"):
+        page.write(tmp_path)
+
+
+def test_every_tag_is_closed(full_run):
+    text = page.write(full_run).read_text(encoding="utf-8")
+    for tag in ("section", "div", "table", "tbody", "tr", "td", "p", "details", "figure", "dl"):
+        assert len(re.findall(rf"<{tag}[ >]", text)) == text.count(f"</{tag}>"), tag
+
+
+@pytest.mark.parametrize(
+    ("share", "n", "low", "high"),
+    [(0.9, 10, 0.596, 0.982), (1.0, 10, 0.722, 1.0), (0.0, 10, 0.0, 0.278), (0.5, 0, 0.0, 1.0)],
+)
+def test_the_interval_is_wilsons(share, n, low, high):
+    # the same as scipy.stats.binomtest(9, 10).proportion_ci(method="wilson")
+    assert page._interval(share, n) == pytest.approx((low, high), abs=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.7, "1 min 0 s"), (134.2, "2 min 14 s"), (7261, "2 h 1 min")],
+)
+def test_durations_are_for_people(seconds, text):
+    assert page._duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("n", "text"), [(500, "500 "), (272474, "272 k"), (999999, "1.0 M"), (25557032, "25.6 M")]
+)
+def test_large_numbers_are_for_people(n, text):
+    assert page._short(n) == text

@@ -1,0 +1,206 @@
+"""Training leaves a whole run folder, learns, and does the same thing twice."""
+
+import csv
+import hashlib
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet import recipes, training
+from keras_resnet.errors import InputError
+from keras_resnet.training import precision, schedule
+from keras_resnet.weights import transfer
+
+FILES = {
+    "config.json", "labels.txt", "split.json", "history.csv", "metrics.json", "model.keras",
+    "manifest.json", "report.html", "curves.png", "confusion.png", "batch.png", "mistakes.png",
+    "tensorboard",
+}  # fmt: skip
+
+
+def test_a_run_folder_holds_what_the_readme_promises(trained):
+    assert FILES <= {path.name for path in trained.path.iterdir()}
+    assert not list(trained.path.glob("*.part*"))
+
+
+def test_it_learns_to_tell_bright_dark_and_striped_apart(trained):
+    assert trained.metrics["val"]["top1"] == 1.0
+
+
+def test_history_has_a_row_for_every_epoch(trained):
+    with open(trained.file("history.csv"), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert all(float(row["images_per_second"]) > 0 for row in rows)
+    assert int(rows[-1]["image_size"]) == 24
+
+
+def test_the_manifest_knows_every_file(trained):
+    manifest = json.loads(trained.file("manifest.json").read_text())
+    content = trained.file("model.keras").read_bytes()
+    assert manifest["model.keras"] == {
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    assert FILES - {"manifest.json", "tensorboard"} <= manifest.keys()
+
+
+def test_validation_and_training_images_are_disjoint(trained):
+    split = json.loads(trained.file("split.json").read_text())
+    names = {part: {name for name, _ in rows} for part, rows in split.items()}
+    assert len(names["train"]) == 48 and len(names["val"]) == 12
+    assert not names["train"] & names["val"]
+
+
+def test_a_damaged_model_is_refused_with_one_line(trained, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(trained.path, copy)
+    content = bytearray((copy / "model.keras").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / "model.keras").write_bytes(content)
+    with pytest.raises(InputError, match="model.keras is damaged"):
+        training.open_run(copy).model()
+
+
+def _digest(run):
+    weights = run.model().get_weights()
+    return hashlib.sha256(b"".join(w.tobytes() for w in weights)).hexdigest()
+
+
+def test_the_same_command_twice_gives_the_same_weights_bit_for_bit(photos, tmp_path):
+    settings = dict(epochs=1, image_size=16, batch_size=16)
+    digests = [
+        _digest(training.train(str(photos), run_folder=tmp_path / name, seed=seed, **settings))
+        for name, seed in (("first", 5), ("second", 5), ("other", 6))
+    ]
+    assert digests[0] == digests[1]
+    assert digests[0] != digests[2]
+
+
+def test_a_config_file_does_a_run_again(trained):
+    config = recipes.resolve(config_file=trained.file("config.json"))
+    assert (config.epochs, config.image_size, config.batch_size, config.seed) == (3, 24, 8, 3)
+
+
+def test_finetuning_starts_from_a_run_and_leaves_the_frozen_layers_alone(trained, tmp_path):
+    run = training.train(
+        trained.config.data,
+        run_folder=tmp_path / "fine",
+        recipe="finetune",
+        weights=str(trained.path),
+        freeze="body",
+        epochs=1,
+        image_size=24,
+        batch_size=16,
+    )
+    before, after = trained.model(), run.model()
+    for layer in before.layers:
+        same = all(
+            np.array_equal(a, b)
+            for a, b in zip(
+                layer.get_weights(), after.get_layer(layer.name).get_weights(), strict=True
+            )
+        )
+        assert same == (layer.name != "logits"), layer.name
+
+
+def test_weights_of_another_network_are_refused_and_the_model_is_untouched(trained):
+    from keras_resnet import build
+
+    model = build("resnet32", 3, (24, 24, 3))
+    before = model.get_weights()
+    with pytest.raises(InputError, match="another network than resnet32"):
+        transfer(trained.path, model)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_a_head_for_other_classes_is_replaced_and_said(trained):
+    from keras_resnet import build
+
+    model = build("resnet20", 7, (24, 24, 3))
+    assert "head replaced" in transfer(trained.path, model)
+    stem = model.get_layer("conv1_conv").get_weights()[0]
+    assert np.array_equal(stem, trained.model().get_layer("conv1_conv").get_weights()[0])
+
+
+def test_a_batch_larger_than_the_data_is_refused(photos, tmp_path):
+    with pytest.raises(InputError, match="--batch-size 64 is larger than the data: 48"):
+        training.train(str(photos), run_folder=tmp_path / "run", batch_size=64)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_taken_run_folder_is_refused(trained):
+    with pytest.raises(InputError, match="already holds"):
+        training.train(trained.config.data, run_folder=trained.path, image_size=24, batch_size=8)
+
+
+@pytest.mark.parametrize(
+    ("flags", "policy"),
+    [
+        ({"avx2"}, "float32"),
+        ({"avx2", "avx512f", "avx512_vnni"}, "float32"),
+        ({"avx512f", "avx512_bf16"}, "mixed_bfloat16"),
+        ({"amx_bf16"}, "mixed_bfloat16"),
+    ],
+)
+def test_auto_precision_follows_the_cpu(flags, policy):
+    chosen = precision._for_cpu(flags)
+    assert chosen.policy == policy
+    assert "bfloat16" in chosen.reason
+
+
+@pytest.mark.parametrize(
+    ("capability", "policy"),
+    [((9, 0), "mixed_bfloat16"), ((7, 5), "mixed_float16"), ((6, 1), "float32")],
+)
+def test_auto_precision_follows_the_gpu(capability, policy):
+    details = {"device_name": "GPU", "compute_capability": capability}
+    assert precision._for_gpu(details).policy == policy
+
+
+def test_the_rate_rises_to_its_peak_then_falls_to_zero():
+    config = recipes.resolve({"epochs": 10, "learning_rate": 0.4, "warmup_epochs": 2.0})
+    rate = schedule.learning_rate(config, steps_per_epoch=10)
+    values = [float(rate(step)) for step in range(101)]
+    assert values[0] == 0 and values[100] == pytest.approx(0, abs=1e-7)
+    assert max(values) == values[20] == pytest.approx(0.4)
+    assert values[:21] == sorted(values[:21])
+    assert values[20:] == sorted(values[20:], reverse=True)
+
+
+def test_a_short_run_warms_up_for_a_quarter_of_it():
+    config = recipes.resolve({"epochs": 1, "warmup_epochs": 5.0})
+    rate = schedule.learning_rate(config, steps_per_epoch=8)
+    assert float(rate(2)) == pytest.approx(config.learning_rate)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7, 20, 100])
+def test_image_sizes_only_grow_and_end_at_the_full_size(epochs):
+    config = recipes.resolve({"epochs": epochs, "image_size": 64})
+    sizes = schedule.epoch_sizes(config, 4)
+    assert len(sizes) == epochs
+    assert sizes == sorted(sizes) and sizes[-1] == 64
+    assert all(size % 4 == 0 for size in sizes)
+    parts = list(schedule.segments(sizes))
+    assert [size for first, last, size in parts for _ in range(first, last)] == sizes
+
+
+def test_batch_norms_and_biases_do_not_decay(trained, monkeypatch):
+    decayed = []
+    original = keras.optimizers.SGD._use_weight_decay
+    monkeypatch.setattr(
+        keras.optimizers.SGD,
+        "_use_weight_decay",
+        lambda self, v: (original(self, v) and decayed.append(v.path)) or original(self, v),
+    )
+    optimizer = training.fit.make_optimizer(trained.config, 10)
+    model = trained.model()
+    optimizer.build(model.trainable_variables)
+    for variable in model.trainable_variables:
+        optimizer._use_weight_decay(variable)
+    assert len(decayed) == 20  # 19 convolutions and a dense kernel
+    assert all(path.endswith("kernel") for path in decayed)
