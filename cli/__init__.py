@@ -6,7 +6,7 @@ takes to start.
 
 import sys
 
-# command -> (module, what it does); in the order of a first session
+# command -> (module that has a function of the same name, what it does); as in a first session
 COMMANDS = {
     "train": ("train", "Train a network and leave a run folder."),
     "evaluate": ("evaluate", "Score an artefact on every image of a data set."),

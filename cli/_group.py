@@ -4,9 +4,9 @@ import sys
 from importlib import import_module
 
 import click
+from keras_resnet.cli import COMMANDS, overview
 
 from keras_resnet._version import __version__
-from keras_resnet.cli import COMMANDS, overview
 from keras_resnet.errors import CheckFailed, InputError
 
 
@@ -19,7 +19,7 @@ class _Lazy(click.Group):
     def get_command(self, context, name):
         if name not in COMMANDS:
             return None
-        return import_module(f"keras_resnet.cli.{COMMANDS[name][0]}").command
+        return getattr(import_module(f"keras_resnet.cli.{COMMANDS[name][0]}"), name)
 
     def get_help(self, context):
         return overview().rstrip()

@@ -1,8 +1,8 @@
 """keras-resnet data check, keras-resnet data show"""
 
 import click
-
 from keras_resnet.cli._options import command, report, reports, start
+
 from keras_resnet.errors import CheckFailed
 
 _MOST_LINES = 20

@@ -2,8 +2,8 @@
 for anyone standing in this folder."""
 
 import click
-
 from keras_resnet.cli._options import command, report, reports, start
+
 from keras_resnet.specs import SPECS
 
 
@@ -18,19 +18,24 @@ def inspect(artefact, as_json, quiet):
     """
     start(quiet)
     if artefact.endswith(".tflite"):
-        from keras_resnet.export.census import inspect as inspect_file
-        from keras_resnet.export.census import table
+        from keras_resnet.exporting import census
 
-        report(inspect_file(artefact), as_json, table)
+        report(_as_network(census.census(artefact)), as_json, census.table)
         return
     from keras_resnet.explain.describe import describe, table
 
     report(describe(artefact if artefact in SPECS else _model(artefact)), as_json, table)
 
 
+def _as_network(found):
+    """What a file holds, under the names that `inspect --json` has for every network."""
+    layers = [{"kind": kind, "count": count} for kind, count in found["ops"].items()]
+    return {"name": found["file"], "trainable_parameters": 0, "layers": layers, **found}
+
+
 def _model(artefact):
     from keras_resnet.errors import InputError
-    from keras_resnet.evaluation import open_artefact
+    from keras_resnet.evaluation.artefact import open_artefact
 
     opened = open_artefact(artefact)
     if opened.model is None:
@@ -39,6 +44,3 @@ def _model(artefact):
             ".tflite files"
         )
     return opened.model
-
-
-command = inspect

@@ -30,6 +30,3 @@ def _text(found):
     for name, what in found["missing"].items():
         lines.append(f"missing: {name} ({what['adds']}); {what['install']}")
     return "\n".join(lines)
-
-
-command = doctor

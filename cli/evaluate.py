@@ -1,15 +1,16 @@
 """keras-resnet evaluate"""
 
 import click
-
 from keras_resnet.cli._options import artefact_argument, command, report, reports, start
 
 
-@command("evaluate", example="keras-resnet evaluate runs/resnet20-digits-001/export/model_int8.tflite")
+@command(
+    "evaluate", example="keras-resnet evaluate runs/resnet20-digits-001/export/model_int8.tflite"
+)
 @artefact_argument()
 @click.argument("data", required=False)
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="val",
-              show_default=True, help="Which split of the run, or of data with splits.")  # fmt: skip
+              show_default=True, help="Which split of the run or of the data.")  # fmt: skip
 @click.option("--on-bad-image", type=click.Choice(["error", "skip"]), default="error",
               show_default=True, help="What to do about a broken file.")  # fmt: skip
 @click.option("--data-dir", metavar="DIR", help="Where tensorflow-datasets keeps its files.")
@@ -21,9 +22,9 @@ def evaluate(artefact, data, split, on_bad_image, data_dir, as_json, quiet):
     newest run. Without DATA it is scored on the run's own split.
     """
     start(quiet)
-    from keras_resnet import evaluation
+    from keras_resnet.evaluation import scores
 
-    result = evaluation.evaluate(
+    result = scores.evaluate(
         artefact, data, split=split, on_bad_image=on_bad_image, data_dir=data_dir
     )
     report(result, as_json, _table)
@@ -31,15 +32,12 @@ def evaluate(artefact, data, split, on_bad_image, data_dir, as_json, quiet):
 
 def _table(result):
     lines = [f"{'class':20} {'images':>7} {'top-1':>8}"]
-    for name, scores in result["per_class"].items():
-        share = "—" if scores["top1"] is None else f"{scores['top1']:.1%}"
-        lines.append(f"{name[:20]:20} {scores['images']:>7,} {share:>8}")
+    for name, row in result["per_class"].items():
+        share = "—" if row["top1"] is None else f"{row['top1']:.1%}"
+        lines.append(f"{name[:20]:20} {row['images']:>7,} {share:>8}")
     top5 = "" if result["top5"] is None else f"  top-5 {result['top5']:.2%}"
     lines.append(
         f"{result['artefact']}: top-1 {result['top1']:.2%}{top5}  loss {result['loss']:.4f}  "
         f"on {result['images']:,} images"
     )
     return "\n".join(lines)
-
-
-command = evaluate

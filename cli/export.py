@@ -1,7 +1,6 @@
 """keras-resnet export"""
 
 import click
-
 from keras_resnet.cli._options import command, report, reports, start
 
 # Written out, so that --help need not load the export room; a test holds them equal.
@@ -30,11 +29,11 @@ def export(run, saved_model, tflite, quantize, io, calibration, max_drop, output
     if quantize and saved_model and not tflite:
         raise click.UsageError("--quantize is for TFLite files; add --tflite")
     start(quiet)
-    from keras_resnet.export import export
-    from keras_resnet.export.verify import table
+    from keras_resnet.exporting import exporter
+    from keras_resnet.exporting.gate import table
 
     both = not saved_model and not tflite
-    result = export(
+    result = exporter.export(
         run,
         saved_model=saved_model or (both and not quantize),
         tflite=(quantize or ("none",)) if tflite or both else (),
@@ -44,6 +43,3 @@ def export(run, saved_model, tflite, quantize, io, calibration, max_drop, output
         output=output,
     )
     report(result, as_json, table)
-
-
-command = export

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from keras_resnet.cli import _tables
 from keras_resnet.cli._options import command, report, reports
+
 from keras_resnet.specs import SPECS
 
 
@@ -12,6 +13,3 @@ from keras_resnet.specs import SPECS
 def models(as_json, quiet):
     """List the networks that --model takes."""
     report([asdict(spec) for spec in SPECS.values()], as_json, lambda _: _tables.models().rstrip())
-
-
-command = models

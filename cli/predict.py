@@ -1,7 +1,6 @@
 """keras-resnet predict"""
 
 import click
-
 from keras_resnet.cli._options import command, report, reports, start
 
 
@@ -17,9 +16,9 @@ def predict(artefact, images, top, as_csv, as_json, quiet):
     ARTEFACT is a run folder, a .keras file, a SavedModel folder or a .tflite file.
     """
     start(quiet)
-    from keras_resnet import evaluation
+    from keras_resnet.evaluation import scores
 
-    result = evaluation.predict(artefact, images, top=top)
+    result = scores.predict(artefact, images, top=top)
     report(result, as_json, _csv if as_csv else _lines)
 
 
@@ -43,6 +42,3 @@ def _csv(result):
         for rank, p in enumerate(row["predictions"], 1):
             writer.writerow([row["image"], rank, p["label"], f"{p['score']:.6f}"])
     return text.getvalue().rstrip("\n")
-
-
-command = predict

@@ -1,9 +1,9 @@
 """keras-resnet train"""
 
 import click
+from keras_resnet.cli._options import command, report, reports, start
 
 from keras_resnet import recipes
-from keras_resnet.cli._options import command, report, reports, start
 
 _DEFAULTS = recipes.Config()
 
@@ -35,10 +35,12 @@ def _setting(flag, about, **kind):
           type=click.Choice(recipes.PRECISIONS))  # fmt: skip
 @_setting("--weights", "Start from these: a run folder or a .keras file.", metavar="FILE")
 @click.option("--freeze", metavar="[STAGE]", is_flag=False, flag_value="body", default=None,
-              help="Keep the weights up to this stage, such as conv4; alone: all but the head.")  # fmt: skip
+              help="Keep the weights up to this stage (conv4); alone: all but the head.")  # fmt: skip
 @_setting("--seed", "Decides the split, the order, the crops and the first weights.", type=int)
 @_setting("--val-split", "Share held out where the data have no val split.", type=float)
-@click.option("--run", "run_folder", metavar="DIR", help="Where the run goes.  [runs/MODEL-DATA-NNN]")
+@click.option(
+    "--run", "run_folder", metavar="DIR", help="Where the run goes.  [runs/MODEL-DATA-NNN]"
+)
 @_setting("--on-bad-image", "What to do about a broken file.", type=click.Choice(["error", "skip"]))
 @_setting("--data-dir", "Where tensorflow-datasets keeps its files.", metavar="DIR")
 @reports
@@ -50,9 +52,9 @@ def train(config_file, run_folder, as_json, quiet, **settings):
     """
     recipes.resolve(settings, config_file)  # a wrong value is answered before TensorFlow loads
     start(quiet)
-    from keras_resnet import training
+    from keras_resnet.training import fit
 
-    run = training.train(config_file=config_file, run_folder=run_folder, **settings)
+    run = fit.train(config_file=config_file, run_folder=run_folder, **settings)
     report({"run": str(run.path), **run.metrics}, as_json, _summary)
 
 
@@ -61,10 +63,9 @@ def _summary(result):
     for split in ("val", "test"):
         if split in result:
             scores = result[split]
-            lines.append(f"top-1        {scores['top1']:.2%} of {scores['images']:,} {split} images")
+            lines.append(
+                f"top-1        {scores['top1']:.2%} of {scores['images']:,} {split} images"
+            )
     lines.append(f"report       {result['run']}/report.html")
     lines.append(f"next         keras-resnet export {result['run']} --tflite --quantize int8")
     return "\n".join(lines)
-
-
-command = train

@@ -1,7 +1,6 @@
 """keras-resnet verify"""
 
 import click
-
 from keras_resnet.cli._options import command, report, reports, start
 
 
@@ -18,12 +17,8 @@ def verify(run, max_drop, images, as_json, quiet):
     Exit status 1 if one of them lost accuracy, holds operators that phones lack, or was changed.
     """
     start(quiet)
-    from keras_resnet.export.verify import demand, table
-    from keras_resnet.export.verify import verify as verify_run
+    from keras_resnet.exporting import gate
 
-    result = verify_run(run, max_drop=max_drop, images=images)
-    report(result, as_json, table)
-    demand(result)
-
-
-command = verify
+    result = gate.verify(run, max_drop=max_drop, images=images)
+    report(result, as_json, gate.table)
+    gate.demand(result)

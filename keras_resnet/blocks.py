@@ -13,7 +13,7 @@ A layer's name is its address: `NAME_1_conv`, `NAME_1_bn`, … for the branch, `
 projection, `NAME_add` and `NAME_out` for the sum, as in keras.applications.
 """
 
-from keras import layers, ops
+from keras import layers
 
 # The values of torchvision and of the paper's Caffe nets; Keras' own defaults (0.99 and 1e-3)
 # leave the moving averages far behind on a short run.
@@ -74,6 +74,8 @@ def conv_block(
         A feature map `(b, ceil(h/strides), ceil(w/strides), k)`, ≥ 0, with k = `filters` for a
         basic branch and `4 * filters` for a bottleneck.
     """
+    if shortcut not in SHORTCUTS:
+        raise ValueError(f"unknown shortcut {shortcut!r}; use one of {', '.join(SHORTCUTS)}")
     y = _branch(x, branch, filters=filters, strides=strides, name=name, zero_gamma=zero_gamma)
     x = SHORTCUTS[shortcut](x, y.shape[-1], strides, name)
     return _relu(layers.Add(name=f"{name}_add")([x, y]), f"{name}_out")
@@ -132,10 +134,18 @@ def _projection(x, channels, strides, name):
 
 
 def _pad(x, channels, strides, name):
+    if channels < x.shape[-1]:
+        raise ValueError(
+            f"conv_block {name!r}: a padded shortcut cannot go from {x.shape[-1]} channels down to "
+            f"{channels}; use shortcut='projection'"
+        )
     x = layers.MaxPooling2D(1, strides, name=f"{name}_0_pool")(x)  # every other pixel
     before = (channels - x.shape[-1]) // 2
     after = channels - x.shape[-1] - before
-    return ops.pad(x, [[0, 0], [0, 0], [0, 0], [before, after]])
+    # Called channels-first, the layer pads the last two axes; unlike ops.pad, it takes a name.
+    return layers.ZeroPadding2D(
+        ((0, 0), (before, after)), data_format="channels_first", name=f"{name}_0_pad"
+    )(x)
 
 
 def _relu(x, name):

@@ -34,16 +34,14 @@ def build(name, num_classes=1000, input_shape=None, *, normalize="imagenet", zer
         spec = specs.find(name)
     except KeyError as error:
         raise InputError(error.args[0]) from None
-    return resnet(
-        spec, num_classes, input_shape, normalize=normalize, zero_gamma=zero_gamma
-    )
+    return resnet(spec, num_classes, input_shape, normalize=normalize, zero_gamma=zero_gamma)
 
 
 def resnet(spec, num_classes=1000, input_shape=None, *, normalize="imagenet", zero_gamma=True):
     """The network that a `Spec` describes; arguments and result as in `build`."""
     input_shape = tuple(input_shape or (spec.image_size, spec.image_size, 3))
     _check(spec, num_classes, input_shape)
-    mean, deviation = specs.NORMALIZATIONS.get(normalize, normalize)
+    mean, deviation = _statistics(normalize)
 
     image = keras.Input(input_shape, name="image")  # (b, h, w, 3)
     x = layers.Rescaling(
@@ -78,6 +76,22 @@ def resnet(spec, num_classes=1000, input_shape=None, *, normalize="imagenet", ze
     return keras.Model(image, logits, name=spec.name)
 
 
+def _statistics(normalize):
+    """(mean, standard deviation) of RGB in units of [0, 255]."""
+    if isinstance(normalize, str) and normalize in specs.NORMALIZATIONS:
+        return specs.NORMALIZATIONS[normalize]
+    try:
+        mean, deviation = normalize
+        if len(mean) == len(deviation) == 3 and min(deviation) > 0:
+            return mean, deviation
+    except (TypeError, ValueError):
+        pass
+    raise InputError(
+        f"normalize is {normalize!r}; expected {', '.join(specs.NORMALIZATIONS)}, or a mean and a "
+        "standard deviation, three numbers each"
+    )
+
+
 def total_stride(spec):
     """Pixels of the image per pixel of the last feature map, on a side."""
     stem = {"imagenet": 4, "cifar": 1}[spec.stem]
@@ -89,8 +103,8 @@ def check_size(spec, side):
     least = total_stride(spec)
     if side < least:
         raise InputError(
-            f"an image of {side} pixels is too small for {spec.name}, which shrinks it to 1/{least}; "
-            f"use at least {least} pixels, or a CIFAR net such as resnet20"
+            f"an image of {side} pixels is too small for {spec.name}, which shrinks it to "
+            f"1/{least}; use at least {least} pixels, or a CIFAR net such as resnet20"
         )
 
 

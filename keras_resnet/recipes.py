@@ -5,6 +5,7 @@ Order of precedence: `Config`'s defaults < recipe < config file < options.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 
 from keras_resnet import specs
@@ -52,6 +53,11 @@ class Config:
     brightness: float = 0.0  # largest change, as a share of 255
     center_crop: float = 1.0  # evaluation: the middle square, as a share of the shorter side
 
+    @property
+    def side(self):
+        """The side of the images in pixels: `image_size`, or the model's own."""
+        return self.image_size or specs.SPECS[self.model].image_size
+
 
 RECIPES = {
     "quick": {
@@ -91,7 +97,7 @@ def resolve(options=None, config_file=None):
             raise InputError(f"unknown setting '{name}'; known: {', '.join(sorted(known))}")
     merged = {**from_file, **given}
     recipe = merged.get("recipe", Config.recipe)
-    if recipe not in RECIPES:
+    if not isinstance(recipe, str) or recipe not in RECIPES:
         raise InputError(f"unknown recipe '{recipe}'; use one of {', '.join(RECIPES)}")
     numbers = {k: v for k, v in RECIPES[recipe].items() if k != "about"}
     # A saved config lists every field, so it already holds its recipe's numbers. A recipe named
@@ -101,8 +107,6 @@ def resolve(options=None, config_file=None):
     config = Config(**{**numbers, **from_file, **given})
     config = _with_tuples(config)
     _check(config)
-    if not config.image_size:
-        config = _replace(config, image_size=specs.SPECS[config.model].image_size)
     return config
 
 
@@ -130,10 +134,6 @@ def _recipe_fields():
     return {name for recipe in RECIPES.values() for name in recipe} - {"about"}
 
 
-def _replace(config, **changes):
-    return Config(**{**asdict(config), **changes})
-
-
 def _with_tuples(config):
     """JSON knows lists only; a frozen, hashable Config holds tuples."""
 
@@ -144,32 +144,61 @@ def _with_tuples(config):
 
 
 def _check(config):
+    """InputError for the first value that cannot work, with its option and what was expected."""
+
     def require(good, name, expected):
         if not good:
             option = "--" + name.replace("_", "-")
             raise InputError(f"{option} is {getattr(config, name)!r}; expected {expected}")
 
-    def number(name, kind=(int, float)):
-        value = getattr(config, name)
-        require(isinstance(value, kind) and not isinstance(value, bool), name, "a number")
-        return value
+    def is_number(value):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
 
-    require(isinstance(config.model, str), "model", "a model's name")
+    def number(name, good, expected, kind=(int, float)):
+        value = getattr(config, name)
+        require(is_number(value) and isinstance(value, kind) and good(value), name, expected)
+
+    def pair(name, good, expected):
+        value = getattr(config, name)
+        right = isinstance(value, tuple) and len(value) == 2 and all(map(is_number, value))
+        require(right and good(*value), name, expected)
+
+    for name in ("data", "model", "recipe"):
+        require(isinstance(getattr(config, name), str), name, "text")
+    for name in ("data_dir", "weights", "freeze"):
+        require(isinstance(getattr(config, name), str | None), name, "text")
+    require(isinstance(config.zero_gamma, bool), "zero_gamma", "true or false")
+    require(isinstance(config.flip, bool | None), "flip", "true, false or null")
     try:
         specs.find(config.model)
     except KeyError as error:
         raise InputError(f"{error.args[0]} `keras-resnet models` lists them") from None
-    require(number("epochs", int) >= 1, "epochs", "at least 1")
-    require(number("batch_size", int) >= 1, "batch_size", "at least 1")
-    require(number("image_size", int) >= 0, "image_size", "a number of pixels")
-    require(number("seed", int) >= 0, "seed", "a whole number, 0 or more")
-    require(0 < number("learning_rate") < float("inf"), "learning_rate", "a number above 0")
-    require(0 < number("val_split") < 1, "val_split", "a share between 0 and 1, such as 0.2")
-    require(0 <= number("momentum") < 1, "momentum", "a number in [0, 1)")
-    require(0 <= number("weight_decay") < 1, "weight_decay", "a number in [0, 1)")
-    require(0 <= number("label_smoothing") < 1, "label_smoothing", "a number in [0, 1)")
-    require(0 <= number("brightness") <= 1, "brightness", "a share in [0, 1]")
-    require(0 < number("center_crop") <= 1, "center_crop", "a share in (0, 1]")
-    require(number("warmup_epochs") >= 0, "warmup_epochs", "0 or more epochs")
+    number("epochs", lambda n: n >= 1, "at least 1", int)
+    number("batch_size", lambda n: n >= 1, "at least 1", int)
+    number("image_size", lambda n: n >= 0, "a number of pixels", int)
+    number("seed", lambda n: 0 <= n < 2**31, "a whole number from 0 to 2147483647", int)
+    number("learning_rate", lambda x: 0 < x < math.inf, "a number above 0")
+    number("val_split", lambda x: 0 < x < 1, "a share between 0 and 1, such as 0.2")
+    number("momentum", lambda x: 0 <= x < 1, "a number in [0, 1)")
+    number("weight_decay", lambda x: 0 <= x < 1, "a number in [0, 1)")
+    number("label_smoothing", lambda x: 0 <= x < 1, "a number in [0, 1)")
+    number("brightness", lambda x: 0 <= x < 1, "a share in [0, 1)")
+    number("center_crop", lambda x: 0 < x <= 1, "a share in (0, 1]")
+    number("warmup_epochs", lambda x: 0 <= x < math.inf, "0 or more epochs")
+    pair("crop_area", lambda a, b: 0 < a <= b <= 1, "two shares of the image, the least first")
+    pair("crop_aspect", lambda a, b: 0 < a <= b, "two ratios of width to height, the least first")
+    require(
+        isinstance(config.size_steps, tuple)
+        and config.size_steps
+        and all(
+            isinstance(step, tuple)
+            and len(step) == 2
+            and all(map(is_number, step))
+            and min(step) > 0
+            for step in config.size_steps
+        ),
+        "size_steps",
+        "pairs of a share of the epochs and a share of the image size",
+    )
     require(config.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
     require(config.on_bad_image in ("error", "skip"), "on_bad_image", "error or skip")

@@ -8,9 +8,9 @@ from pathlib import Path
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from PIL import Image  # noqa: E402
+import numpy as np
+import pytest
+from PIL import Image
 
 
 @pytest.fixture(scope="session")
@@ -29,8 +29,7 @@ def command(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """A folder of 60 JPEGs, 40×48 pixels, in three classes that a net learns within an epoch or two:
-    bright, dark and striped."""
+    """60 JPEGs, 40×48 pixels, in three classes learnt in no time: bright, dark and striped."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for i in range(60):
@@ -46,18 +45,16 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, photos):
     """A finished run of a ResNet-20 on `photos`, 24 pixels, two epochs."""
-    from keras_resnet import training
+    from keras_resnet.training.fit import train
 
     folder = tmp_path_factory.mktemp("runs") / "trained"
-    return training.train(
-        str(photos), run_folder=folder, epochs=3, image_size=24, batch_size=8, seed=3
-    )
+    return train(str(photos), run_folder=folder, epochs=3, image_size=24, batch_size=8, seed=3)
 
 
 @pytest.fixture(scope="session")
 def exported(trained):
     """The same run with all variants exported: (run, result of the gate)."""
-    from keras_resnet.export import export
+    from keras_resnet.exporting.exporter import export
 
     result = export(
         trained, tflite=["none", "float16", "dynamic", "int8"], calibration=20, max_drop=100

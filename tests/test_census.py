@@ -13,7 +13,7 @@ from keras import layers
 
 from keras_resnet.errors import InputError
 from keras_resnet.explain.describe import describe
-from keras_resnet.export.census import census, faults
+from keras_resnet.exporting.census import census, faults
 
 INT8 = tf.lite.TargetSpec(supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS_INT8])
 FLEX = tf.lite.TargetSpec(

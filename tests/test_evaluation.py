@@ -8,8 +8,9 @@ import pytest
 from sklearn import metrics as peer
 
 from keras_resnet.errors import InputError
-from keras_resnet.evaluation import evaluate, open_artefact, predict
+from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.metrics import log_softmax, summarise
+from keras_resnet.evaluation.scores import evaluate, predict
 
 
 def test_the_numbers_equal_scikit_learns():
@@ -61,7 +62,7 @@ def test_a_split_that_the_run_lacks_is_named(trained):
 
 
 def test_data_with_an_unknown_class_is_refused(trained):
-    with pytest.raises(InputError, match="class '0' that .* does not know"):
+    with pytest.raises(InputError, match=r"class '0' that .* does not know"):
         evaluate(trained.path, "digits")
 
 
@@ -77,7 +78,7 @@ def test_predict_names_labels_with_probabilities(trained, photos):
     rows = predict(trained.path, [photos / "dark" / "01.jpg", photos / "bright"], top=2)
     assert len(rows) == 21
     assert rows[0]["image"] == str(photos / "dark" / "01.jpg")
-    assert [p["label"] for p in rows[0]["predictions"]][0] == "dark"
+    assert rows[0]["predictions"][0]["label"] == "dark"
     for row in rows:
         scores = [p["score"] for p in row["predictions"]]
         assert scores == sorted(scores, reverse=True) and 0 <= sum(scores) <= 1 + 1e-6

@@ -23,7 +23,7 @@ def config_file(tmp_path):
 
 def test_without_anything_the_defaults_are_a_usable_config():
     quick = {k: v for k, v in RECIPES["quick"].items() if k != "about"}
-    assert asdict(resolve()) == {**asdict(Config()), "image_size": 32, **quick}
+    assert asdict(resolve()) == {**asdict(Config()), **quick}
 
 
 def test_a_recipe_wins_over_the_defaults():
@@ -57,7 +57,7 @@ def test_a_recipe_named_on_top_of_a_saved_config_brings_its_own_numbers(tmp_path
 
 @pytest.mark.parametrize("name", specs.SPECS)
 def test_the_image_size_defaults_to_that_of_the_models_paper(name):
-    assert resolve({"model": name}).image_size == specs.SPECS[name].image_size
+    assert resolve({"model": name}).side == specs.SPECS[name].image_size
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -153,6 +153,14 @@ def test_curves_show_their_numbers_and_the_same_numbers_give_the_same_picture(tm
     assert same(first, again) and not same(first, other)
 
 
+def test_a_history_without_image_sizes_is_drawn_as_one_of_a_single_size(tmp_path):
+    rows = [{**row, "image_size": 32} for row in history()]
+    one = pixels(plots.curves(rows, tmp_path / "a.png"))
+    none = pixels(plots.curves([{**r, "image_size": None} for r in rows], tmp_path / "b.png"))
+    assert same(one, none)
+    assert not same(one, pixels(plots.curves(history(), tmp_path / "c.png")))
+
+
 def test_the_best_epoch_is_the_most_accurate_and_among_equals_the_one_of_least_loss():
     rows = history(4, val_top1=0.1)
     rows[1]["val_top1"] = rows[2]["val_top1"]
@@ -168,19 +176,18 @@ def test_curves_that_diverged_are_drawn_without_a_best_epoch(tmp_path):
     pixels(plots.curves(rows, tmp_path / "a.png"))
 
 
-@pytest.mark.parametrize("k", [1, 2, 25, 26, 1000])
+@pytest.mark.parametrize("k", [1, 25, 1000])
 def test_a_confusion_matrix_of_any_size_is_drawn(tmp_path, k):
     names = [f"a class with a long name, number {i}" for i in range(k)]
     drawn = pixels(plots.confusion(np.eye(k, dtype=int), names, tmp_path / "a.png"))
     assert 150 < max(drawn.shape) < 2000
 
 
-def test_names_that_shortening_makes_equal_are_numbered(tmp_path):
-    same_ends = [f"{'a' * 30}{x}{'z' * 30}" for x in "01"]
-    drawn = pixels(plots.confusion(np.eye(2), same_ends, tmp_path / "a.png"))
-    swapped = pixels(plots.confusion(np.eye(2), [same_ends[0]] * 2, tmp_path / "b.png"))
-    plain = pixels(plots.confusion(np.eye(2), ["a" * 22, "z" * 22], tmp_path / "c.png"))
-    assert same(drawn, swapped) and not same(drawn, plain)
+def test_names_that_shortening_makes_equal_are_numbered():
+    names = [f"class number {i} of a data set" for i in range(3)]
+    assert plots._labels(names)[2].startswith("2: class")
+    assert len(set(plots._labels(names))) == 3
+    assert plots._labels(["cat", "dog"]) == ["cat", "dog"]
 
 
 @pytest.mark.parametrize("k", [2, 30])
@@ -252,12 +259,12 @@ def test_a_grid_needs_a_caption_for_each_image(tmp_path):
 ODD_NAMES = ["$5", "$\\frac{1$", "狗", "हिन्दी", "a\tb\x00", "\udcff", "", "🐶"]
 
 
-@pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
-def test_any_class_name_is_drawn_without_a_warning(tmp_path, name):
+def test_any_class_name_is_drawn_without_a_warning(tmp_path):
+    images, k = np.zeros((8, 8, 8, 3), np.uint8), len(ODD_NAMES)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots.confusion([[1, 0], [1, 2]], [name, "b"], tmp_path / "a.png")
-        plots.image_grid(np.zeros((1, 8, 8, 3), np.uint8), [name], tmp_path / "b.png", title=name)
+        plots.confusion(np.eye(k), ODD_NAMES, tmp_path / "a.png")
+        plots.image_grid(images, ODD_NAMES, tmp_path / "b.png", title="".join(ODD_NAMES))
 
 
 def test_dollars_are_not_mathematics(tmp_path):

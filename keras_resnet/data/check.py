@@ -14,8 +14,8 @@ def check(data, data_dir=None):
     """Counts a data set and names what is wrong with it; broken files are no error here.
 
     Returns:
-        {data, files, used, skipped: {reason: n}, classes: {name: n}, splits: {name: n}, bad: [{file,
-        reason}], duplicates: [[file, file, …]], leaks: n}: `duplicates` are files of equal content;
+        {data, files, used, skipped: {reason: n}, classes: {name: n}, splits: {name: n},
+        bad: [{file, reason}], duplicates: [[file, file, …]], leaks: n}: `duplicates` are files of equal content;
         `leaks` counts those groups that lie in more than one split, so that a model is judged by an
         image it was trained on. For a folder `used + skipped = files`.
 

@@ -23,17 +23,27 @@ _TURNS = [
 def decode(data, orientation=1):
     """The whole image, as displayed: string to uint8 `(h, w, 3)`.
 
-    Alpha is composited on white; of an animation, the first frame is used.
+    Alpha is composited on white; of an animation, the first frame is used. Transparent pixels of
+    a GIF come out black.
 
     Args:
         data: an encoded image, a string scalar: JPEG, PNG, GIF, BMP or WebP.
         orientation: EXIF orientation, 1 to 8, an int32 scalar.
     """
-    is_png = tf.equal(tf.strings.substr(data, 0, 4), b"\x89PNG")
-    pixels = tf.cond(is_png, lambda: _on_white(data), lambda: _opaque(data))
-    turned = tf.switch_case(tf.convert_to_tensor(orientation), [lambda t=t: t(pixels) for t in _TURNS])
+    pixels = decode_stored(data)
+    turns = [lambda turn=turn: turn(pixels) for turn in _TURNS]
+    turned = tf.switch_case(tf.convert_to_tensor(orientation), turns)
     turned.set_shape([None, None, 3])
     return turned
+
+
+def decode_stored(data):
+    """The whole image as it is stored, before EXIF turns it: string to uint8 `(h, w, 3)`."""
+    magic = tf.strings.substr(data, 0, 4)
+    may_have_alpha = tf.logical_or(tf.equal(magic, b"\x89PNG"), tf.equal(magic, b"RIFF"))
+    pixels = tf.cond(may_have_alpha, lambda: _on_white(_with_alpha(data)), lambda: _opaque(data))
+    pixels.set_shape([None, None, 3])
+    return pixels
 
 
 def decode_window(data, orientation, choose, size):
@@ -73,12 +83,36 @@ def decode_window(data, orientation, choose, size):
 
 
 def _opaque(data):
-    pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
-    pixels.set_shape([None, None, 3])
-    return pixels
+    return tf.io.decode_image(data, channels=3, expand_animations=False)
 
 
-def _on_white(data):
-    pixels = tf.cast(tf.io.decode_png(data, channels=4), tf.float32)  # alpha 255 where it has none
-    alpha = pixels[..., 3:] / 255.0
-    return tf.cast(tf.round(pixels[..., :3] * alpha + 255.0 * (1.0 - alpha)), tf.uint8)
+def _with_alpha(data):
+    """uint8 `(h, w, c)`, with the image's own 1 to 4 channels."""
+    # Asked for four channels, TensorFlow makes a palette transparent; asked for the image's own,
+    # it aborts the process on an animated WebP that has no alpha, so that one gets an error.
+    is_webp_with_flags = tf.equal(tf.strings.substr(data, 8, 8), b"WEBPVP8X")
+    flags = tf.cond(is_webp_with_flags, lambda: _byte(data, 20), lambda: tf.constant(0, tf.uint8))
+    animated = tf.equal(tf.bitwise.bitwise_and(flags, 2), 2)
+    return tf.cond(
+        animated,
+        lambda: tf.io.decode_image(data, channels=4, expand_animations=False),
+        lambda: tf.io.decode_image(data, channels=0, expand_animations=False),
+    )
+
+
+def _byte(data, position):
+    return tf.io.decode_raw(tf.strings.substr(data, position, 1), tf.uint8)[0]
+
+
+def _on_white(pixels):
+    """Composites uint8 grey, grey + alpha, RGB or RGBA `(h, w, c)` on white: uint8 `(h, w, 3)`."""
+    channels = tf.shape(pixels)[2]
+    has_alpha = tf.equal(channels % 2, 0)
+
+    def blend():
+        # uint16 is exact and small: 255 * 255 + 127 fits.
+        colour, alpha = tf.cast(pixels[..., :-1], tf.uint16), tf.cast(pixels[..., -1:], tf.uint16)
+        return tf.cast((colour * alpha + (255 - alpha) * 255 + 127) // 255, tf.uint8)
+
+    colour = tf.cond(has_alpha, blend, lambda: pixels)
+    return tf.broadcast_to(colour, tf.concat([tf.shape(pixels)[:2], [3]], 0))

@@ -36,7 +36,7 @@ class Examples:
         )
 
     def fetcher(self):
-        """A function of tf.data's graph: number -> (encoded string or pixels, orientation, label)."""
+        """A function for tf.data: number -> (encoded image or pixels, orientation, label)."""
         items, labels = tf.constant(self.items), tf.constant(self.labels)
         orientations = tf.constant(self.orientations)
 

@@ -4,10 +4,13 @@
 
 Nothing is dropped in silence: files on disk = used + skipped, each with its reason. What decides
 whether a file is an image is its content, read by the decoder that will train, not its name.
+A class folder may be a link to a folder elsewhere; links to folders inside it are not followed.
 """
 
 import os
 import stat
+import unicodedata
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -15,18 +18,22 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from keras_resnet import progress
 from keras_resnet.data import examples
-from keras_resnet.data.decode import decode
+from keras_resnet.data.decode import decode_stored
 from keras_resnet.errors import InputError
-from keras_resnet.progress import track
 
 SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
-DECODED = ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP")  # Pillow's names; MPO is a phone's JPEG
+DECODED = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what TensorFlow reads; Pillow's names
+NAMED = ("TIFF", "JPEG2000", "ICO", "PPM", "PSD")  # what a report can call by its name
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 # A 12000×12000 PNG of 420 kB takes 434 MB to decode; no photo needs this many.
 MOST_PIXELS = 100_000_000
-IMAGE_ENDINGS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .tif .tiff .heic .heif .avif .jxl".split()
+IMAGE_ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp"),
+    *(".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl"),
 )
+EXIF_ORIENTATION = 0x0112
 
 
 @dataclass
@@ -37,6 +44,15 @@ class Photo:
     name: str  # relative to the folder, for reports and split.json
     label: str
     orientation: int = 1
+
+
+@dataclass
+class Reject:
+    """A file that is not used."""
+
+    path: str
+    reason: str
+    bad: bool = True  # whether it looks like an image that somebody wanted used
 
 
 @dataclass
@@ -74,16 +90,21 @@ def scan(root):
     Raises:
         InputError: no such folder, no class folders, a folder that cannot be read.
     """
-    root = os.path.normpath(root)
     if not os.path.isdir(root):
         what = "is a file, not a folder" if os.path.exists(root) else "does not exist"
         raise InputError(
             f"data folder {show(root)} {what}; give a folder with one sub-folder a class, "
             "tfds:NAME, or digits"
         )
-    found = Scan(root)
+    found = Scan(os.path.normpath(root))
+    candidates = []
     for split, folder in _split_folders(found).items():
-        _scan_split(found, split, folder)
+        found.photos[split] = []
+        candidates += _candidates(found, split, folder)
+    for split, path, label in progress.track(
+        candidates, len(candidates), "reading headers", "files"
+    ):
+        _note(found, split, path, label)
     _check_decodable(found)
     return found
 
@@ -114,137 +135,205 @@ def from_names(root, labelled_names, classes):
         labelled_names: pairs of name, relative to `root`, and class.
         classes: the run's class names, in order.
     """
-    found = Scan(root)
-    found.photos["all"] = [
-        photo
-        for name, label in labelled_names
-        if (photo := _look(found, os.path.join(root, name), name, label))
-    ]
+    looks = [_look(os.path.join(root, name), name, label) for name, label in labelled_names]
+    found = Scan(root, photos={"all": [look for look in looks if isinstance(look, Photo)]})
+    found.bad = [(look.path, look.reason) for look in looks if isinstance(look, Reject)]
     _check_decodable(found)
     number = {label: i for i, label in enumerate(classes)}
     return _as_examples(found.photos["all"], number), found.bad
 
 
 def from_paths(paths):
-    """Files to predict on, as unlabelled examples and the broken ones: `(examples, bad)`."""
-    found = Scan(root="")
-    photos = [photo for path in paths if (photo := _look(found, path, path, ""))]
-    found.photos["all"] = photos
+    """Files to predict on, as unlabelled examples and the broken ones: `(examples, bad)`.
+
+    Files that are no images, such as a README, are left out with a note.
+    """
+    found = Scan(root="", photos={"all": []})
+    for path in paths:
+        _note(found, "all", path, "")
+    for reason, count in found.skipped.items():
+        progress.say(f"left out: {reason} ({count})")
     _check_decodable(found)
     return _as_examples(found.photos["all"], {"": 0}), found.bad
 
 
 def show(path):
-    """A path as text that any terminal and JSON can hold, whatever its bytes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as one line of text that any terminal and JSON can hold, whatever its bytes."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _split_folders(found):
     """{"train": folder, …} where the folder has splits, else {"all": root}."""
-    folders = [entry for entry in _list(found.root) if entry.is_dir() and entry.name[0] != "."]
+    folders = _folders(found, found.root)
     splits = {}
     for entry in folders:
         split = SPLIT_NAMES.get(entry.name.lower())
-        if split and any(inner.is_dir() for inner in _list(entry.path)):
+        if split and _folders(found, entry.path):  # a class may well be called "train"
             if split in splits:
                 raise InputError(
                     f"{show(found.root)} has two folders for the {split} split: "
-                    f"{show(os.path.basename(splits[split]))} and {show(entry.name)}; keep one"
+                    f"{show(splits[split].name)} and {show(entry.name)}; keep one"
                 )
-            splits[split] = entry.path
-    if len(splits) == len(folders) and splits and "train" not in splits:
+            splits[split] = entry
+    if not splits:
+        return {"all": found.root}
+    if "train" not in splits and len(splits) == len(folders):
         raise InputError(
             f"{show(found.root)} has {' and '.join(splits)} but no train folder; add "
             "train/CLASS/…, or give the folder that holds the class folders"
         )
     if "train" not in splits or (len(splits) == 1 and len(folders) > 1):
-        splits = {"all": found.root}  # a class may well be called "train"
-    else:
-        _count_strays(found, found.root, set(splits.values()))
-    return splits
+        (entry, *_), others = splits.values(), [e for e in folders if e not in splits.values()]
+        name, other = show(entry.name), show(others[0].name)
+        raise InputError(
+            f"cannot tell whether {name} in {show(found.root)} is a split or a class: it has "
+            f"sub-folders, and {other} stands beside it; move {other} elsewhere, or the images of "
+            f"{name} out of their sub-folders"
+        )
+    paths = {split: entry.path for split, entry in splits.items()}
+    _count_strays(found, found.root, set(paths.values()))
+    return paths
 
 
-def _scan_split(found, split, folder):
-    classes = [entry for entry in _list(folder) if entry.is_dir() and entry.name[0] != "."]
+def _candidates(found, split, folder):
+    """(split, path, class) of every file in the class folders of `folder`; notes the classes."""
+    classes = _folders(found, folder)
     if not classes:
         raise InputError(
             f"no class folders in {show(folder)}; put the images of each class into a sub-folder "
             "with the name of the class"
         )
-    found.photos[split] = []
+    _count_strays(found, folder, {entry.path for entry in classes})
     for entry in classes:
-        if "\n" in entry.name:
-            raise InputError(f"class folder {entry.name!r} has a line break in its name; rename it")
+        if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in entry.name):
+            raise InputError(
+                f"the name of class folder {show(entry.path)} has a line break, or bytes that are "
+                "not UTF-8; rename it"
+            )
         if split in ("all", "train"):
             found.classes.append(entry.name)
-        for path in _walk(entry.path):
-            name = os.path.relpath(path, found.root)
-            if photo := _look(found, path, name, entry.name):
-                found.photos[split].append(photo)
-    _count_strays(found, folder, {entry.path for entry in classes})
+    return [
+        (split, path, entry.name)
+        for entry in classes
+        for path in _walk(entry.path, on_error=_unreadable)
+    ]
 
 
-def _walk(folder):
-    """Every path below `folder` that is no folder, in order; a folder is entered once, by links too."""
-    seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
+def _folders(found, folder):
+    """The folders in `folder`, without hidden ones and links that lead back into the data."""
+    return [
+        entry
+        for entry in _list(folder)
+        if entry.name[0] != "." and os.path.isdir(entry.path) and not _leads_back(found, entry)
+    ]
+
+
+def _leads_back(found, entry):
+    # Such a link would show the same images once more, under another class.
+    if not entry.is_symlink():
+        return False
+    root, target = os.path.realpath(found.root), os.path.realpath(entry.path)
+    return os.path.commonpath([root, target]) in (root, target)
+
+
+def _walk(folder, on_error=None):
+    """Every path below `folder` that is no folder, in order; a link to a folder is one path."""
+    for parent, folders, files in os.walk(folder, onerror=on_error):
         folders.sort()
-        yield from (os.path.join(parent, name) for name in sorted(files))
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        yield from (os.path.join(parent, name) for name in sorted(files + links))
 
 
-def _look(found, path, name, label):
-    """A `Photo` if the file is one by its header; else notes why not."""
+def _count_strays(found, folder, taken):
+    """Counts the files below `folder` that lie in none of the folders `taken`."""
+    for entry in _list(folder):
+        if entry.path not in taken:
+            is_folder = entry.is_dir(follow_symlinks=False)
+            strays = sum(1 for _ in _walk(entry.path)) if is_folder else 1
+            found.files += strays
+            found.skipped += Counter({"outside a class folder": strays})
+
+
+def _note(found, split, path, label):
+    """Counts a file as a photo, as skipped or as bad."""
     found.files += 1
-    base = os.path.basename(path)
-    if base.startswith("."):
+    name = path.removeprefix(os.path.join(found.root, "")) if found.root else path
+    inside = name if found.root else os.path.basename(path)
+    if inside.startswith(".") or os.sep + "." in inside:
         found.skipped["hidden file"] += 1
-        return None
-    named_as_image = os.path.splitext(base)[1].lower() in IMAGE_ENDINGS
+        return
+    look = _look(path, name, label)
+    if isinstance(look, Photo):
+        found.photos[split].append(look)
+    elif look.bad:
+        found.bad.append((look.path, look.reason))
+    else:
+        found.skipped[look.reason] += 1
+
+
+def _look(path, name, label):
+    """A `Photo` if the file is one by its header, else a `Reject`."""
     try:
         status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            return Reject(path, "link to a folder", bad=False)
         if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for ever
-            found.skipped["not a regular file"] += 1
-            return None
-        if status.st_size == 0:
-            raise ValueError("empty file")
-        kind, (width, height), orientation = _header(path)
-        if kind not in DECODED:
-            raise ValueError(f"{kind} images cannot be decoded; convert to JPEG or PNG")
-        if width * height > MOST_PIXELS:
-            raise ValueError(f"more than {MOST_PIXELS // 10**6} million pixels")
-    except OSError as error:
-        found.bad.append((path, f"cannot be read ({error.strerror or error})"))
-        return None
-    except ValueError as error:
-        if named_as_image or str(error) != "not an image":
-            found.bad.append((path, str(error)))
-        else:
-            found.skipped["not an image"] += 1
-        return None
-    return Photo(path, name, label, orientation)
-
-
-def _header(path):
-    """(format, (width, height), EXIF orientation), from the first bytes."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # our own limit has a better line
-    try:
+            return Reject(path, "not a regular file", bad=False)
         with open(path, "rb") as file:
-            try:
-                image = Image.open(file)
-                orientation = image.getexif().get(0x0112, 1)
-            except OSError as error:
-                raise error if error.errno else ValueError("not an image") from None
-            except Exception:  # a rotten header fails in many ways inside Pillow
-                raise ValueError("damaged header") from None
-            good = isinstance(orientation, int) and 1 <= orientation <= 8
-            return image.format, image.size, orientation if good else 1
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+            return Photo(path, name, label, _orientation(_open_image(file)))
+    except _NoImage:
+        named_as_image = os.path.splitext(path)[1].lower() in IMAGE_ENDINGS
+        reason = "not an image" if status.st_size else "empty file"
+        return Reject(path, reason, bad=named_as_image)
+    except ValueError as error:
+        return Reject(path, str(error))
+    except OSError as error:
+        return Reject(path, f"cannot be read ({error.strerror or error})")
+
+
+class _NoImage(Exception):
+    pass
+
+
+def _open_image(file):
+    """Pillow's view of an image's header, if TensorFlow can decode the kind."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of malformed headers
+            image = Image.open(file, formats=DECODED + NAMED)
+    except Image.DecompressionBombError:
+        raise ValueError(_TOO_LARGE) from None
+    except OSError as error:
+        if error.errno:
+            raise
+        file.seek(4)
+        if file.read(4) == b"ftyp" and file.read(4) in HEIF_BRANDS:
+            raise ValueError(_WRONG_KIND.format("HEIC and AVIF")) from None
+        raise _NoImage from None
+    except Exception:  # a rotten header fails in many ways inside Pillow
+        raise ValueError("damaged header") from None
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(_TOO_LARGE)
+    if image.format in NAMED:
+        raise ValueError(_WRONG_KIND.format(image.format))
+    if image.format == "BMP" and image.mode in ("1", "P"):  # TensorFlow takes indices for colours
+        raise ValueError(_WRONG_KIND.format("BMP with a palette:"))
+    return image
+
+
+_TOO_LARGE = f"more than {MOST_PIXELS // 10**6} million pixels; make it smaller"
+_WRONG_KIND = "{} images cannot be decoded; convert to JPEG or PNG"
+
+
+def _orientation(image):
+    """EXIF orientation, 1 to 8; 1 where there is none, or rubbish."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            # Not image.getexif(): for a PNG that decodes all of it, to look behind the pixels.
+            orientation = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
+    except Exception:  # as above; the pixels may be good all the same
+        return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _check_decodable(found):
@@ -255,30 +344,21 @@ def _check_decodable(found):
     paths = tf.constant([os.fsencode(photo.path) for photo in photos])
 
     def probe(i):
-        shape = tf.shape(decode(tf.io.read_file(tf.gather(paths, i))))
-        with tf.control_dependencies([tf.debugging.assert_positive(shape)]):
+        pixels = decode_stored(tf.io.read_file(tf.gather(paths, i)))
+        with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(pixels))]):
             return tf.identity(i)
 
+    good = np.zeros(len(photos), bool)
     stream = tf.data.Dataset.range(len(photos)).map(probe, num_parallel_calls=tf.data.AUTOTUNE)
-    good = set()
-    for i in track(
-        stream.ignore_errors().as_numpy_iterator(), len(photos), "checking images", "images"
-    ):
-        good.add(int(i))
-    broken = {id(photo) for i, photo in enumerate(photos) if i not in good}
+    with progress.bar(len(photos), "checking images", "images") as advance:
+        for batch in stream.ignore_errors().batch(64).as_numpy_iterator():
+            good[batch] = True
+            advance(len(batch))
+    broken = {id(photo) for photo, is_good in zip(photos, good, strict=True) if not is_good}
+    reason = "cannot be decoded: damaged, or a rare kind"
     for split, group in found.photos.items():
         found.photos[split] = [photo for photo in group if id(photo) not in broken]
-        found.bad += [(p.path, "damaged: it cannot be decoded") for p in group if id(p) in broken]
-
-
-def _count_strays(found, folder, taken):
-    """Counts the files below `folder` that lie in none of the folders `taken`."""
-    for entry in _list(folder):
-        if entry.path not in taken:
-            strays = sum(1 for _ in _walk(entry.path)) if entry.is_dir() else 1
-            found.files += strays
-            if strays:
-                found.skipped["outside a class folder"] += strays
+        found.bad += [(photo.path, reason) for photo in group if id(photo) in broken]
 
 
 def _check_classes(found):
@@ -296,6 +376,11 @@ def _check_classes(found):
                 "remove its folder"
             )
     for split, photos in found.photos.items():
+        if not photos:
+            raise InputError(
+                f"the {split} folder of {show(found.root)} has no usable images; add some or "
+                "remove it"
+            )
         unknown = sorted({photo.label for photo in photos} - trained)
         if unknown:
             raise InputError(

@@ -1,4 +1,4 @@
-"""DATA, the word of every command -> labelled examples by split: `digits`, a folder, `tfds:NAME`."""
+"""DATA, the word of every command -> labelled examples by split: digits, a folder, tfds:NAME."""
 
 import json
 import os
@@ -59,10 +59,13 @@ def is_folder(data):
 
 
 def save_split(source, path):
-    """Writes which image is in which split, so that a run is judged on the same images for ever."""
+    """Notes which image is in which split, so that a run is judged on the same images for ever."""
     content = {
-        split: [[name, source.classes[label]] for name, label in zip(e.names, e.labels, strict=True)]
-        for split, e in source.splits.items()
+        split: [
+            [name, source.classes[label]]
+            for name, label in zip(examples.names, examples.labels, strict=True)
+        ]
+        for split, examples in source.splits.items()
     }
     with open(path, "w", encoding="utf-8") as file:  # ASCII: a name may hold any bytes
         json.dump(content, file, ensure_ascii=True, indent=0)
@@ -74,8 +77,13 @@ def load_split(path, split, *, data, classes, data_dir=None):
     Raises:
         InputError: no such split, or images that are gone.
     """
-    with open(path, encoding="utf-8") as file:
-        saved = json.load(file)
+    try:
+        with open(path, encoding="utf-8") as file:
+            saved = json.load(file)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder.show(path)} cannot be read ({error}); name a data folder to use instead"
+        ) from None
     if split not in saved:
         raise InputError(f"the run has no {split} split; it has {', '.join(saved)}")
     wanted = saved[split]

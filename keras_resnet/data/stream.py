@@ -31,15 +31,15 @@ def training_stream(source, config, *, size, first_step, last_step):
     flip = source.mirrors if config.flip is None else config.flip
 
     def sample(i):
-        lap = tf.cast(i // count, tf.int32)
+        seed = tf.constant(config.seed, tf.int64)
         place = tf.random.experimental.index_shuffle(
-            i % count, seed=tf.stack([config.seed, lap]), max_index=count - 1
+            i % count, seed=tf.stack([seed, i // count]), max_index=count - 1
         )
         data, orientation, label = fetch(place)
         image = random_view(
             data,
             orientation,
-            tf.stack([tf.constant(config.seed, tf.int64), i * _SEEDS_PER_SAMPLE]),
+            tf.stack([seed, i * _SEEDS_PER_SAMPLE]),
             size=size,
             area=config.crop_area,
             aspect=config.crop_aspect,

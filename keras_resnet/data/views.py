@@ -33,11 +33,11 @@ def random_view(data, orientation, seed, *, size, area, aspect, flip, brightness
 
     pixels = _resize(_window(data, orientation, choose, size), size)
     if flip:
-        pixels = tf.image.stateless_random_flip_left_right(pixels, seed=seed + [0, 1])
+        pixels = tf.image.stateless_random_flip_left_right(pixels, seed=_nth(seed, 1))
     if brightness:
         # Scaling, as with more or less light, rather than adding a constant.
         low, high = math.log(1 - brightness), math.log(1 + brightness)
-        scale = tf.exp(tf.random.stateless_uniform([], seed + [0, 2], low, high))
+        scale = tf.exp(tf.random.stateless_uniform([], _nth(seed, 2), low, high))
         pixels = pixels * scale
     return _to_uint8(pixels)
 
@@ -51,6 +51,11 @@ def center_view(data, orientation, *, size, crop):
         return (height - side) // 2, (width - side) // 2, side, side
 
     return _to_uint8(_resize(_window(data, orientation, choose, size), size))
+
+
+def _nth(seed, n):
+    """Another of a sample's seeds, for another kind of random number."""
+    return seed + tf.constant([0, n], seed.dtype)
 
 
 def _window(data, orientation, choose, size):

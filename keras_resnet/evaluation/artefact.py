@@ -6,14 +6,14 @@ knows its image size, its class names and, if it came out of one, its run.
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 
 from keras_resnet.errors import InputError
-from keras_resnet.training.run import Run, open_run
+from keras_resnet.run import Run, open_run
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _open_run(path):
     return Artefact(
         path,
         "run",
-        config.image_size,
+        config.side,
         config.center_crop,
         run.classes,
         run,
@@ -93,9 +93,8 @@ def _open_keras(path):
         model = run.model()
     else:
         model = _load_foreign(path)
-    height, width = model.input_shape[1:3]
-    return _artefact(path, "keras", (height, width), model.output_shape[-1], _keras_predictor(model),
-                     model)  # fmt: skip
+    sides, count = model.input_shape[1:3], model.output_shape[-1]
+    return _artefact(path, "keras", sides, count, _keras_predictor(model), model)
 
 
 def _load_foreign(path):
@@ -104,7 +103,9 @@ def _load_foreign(path):
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # zip, json, h5 and Keras each have their own
-        raise InputError(f"{path} cannot be loaded as a Keras model ({_first_line(error)})") from None
+        raise InputError(
+            f"{path} cannot be loaded as a Keras model ({_first_line(error)})"
+        ) from None
     shapes = (model.input_shape, model.output_shape)
     if not all(isinstance(s, tuple) for s in shapes) or len(shapes[0]) != 4 or len(shapes[1]) != 2:
         raise InputError(f"{path} is no image classifier: it maps {shapes[0]} to {shapes[1]}")
@@ -140,7 +141,7 @@ def _open_tflite(path):
 
 
 def _artefact(path, kind, sides, count, predict, model=None):
-    """Completes an artefact with what lies around the file: its run, or labels and preprocessing."""
+    """Completes an artefact with what lies around it: its run, or labels and preprocessing."""
     run = _run_of(path)
     crop = run.config.center_crop if run else _preprocessing(path).get("center_crop", 1.0)
     height, width = sides

@@ -45,7 +45,7 @@ class Lite:
             )
 
     def predict(self, images):
-        """float32 logits `(b, k)` for raw pixels `(b, s, s, 3)` in [0, 255], one image at a time."""
+        """float32 logits `(b, k)` for raw pixels `(b, s, s, 3)` in [0, 255], one by one."""
         return np.stack([self.one(image) for image in images])
 
     def one(self, image):

@@ -1,0 +1,1 @@
+"""What a network is made of, and what its skips do."""

@@ -248,6 +248,8 @@ def _curve(axes, epochs, training, validation, best, unit=""):
 
 def _mark_sizes(axes, epochs, sizes):
     """A line where the image size changes: the curves jump there, and not for a fault."""
+    if np.isnan(sizes).any():
+        return
     starts = [0, *(np.flatnonzero(np.diff(sizes)) + 1), len(sizes)]
     if len(starts) <= 2:
         return
@@ -280,9 +282,7 @@ def _matrix_side(k):
 
 def _name_classes(axes, classes, cell):
     k = len(classes)
-    labels = [shorten(_clean(name), 22) for name in classes]
-    if len(set(labels)) < k:  # what tells them apart was cut away
-        labels = [f"{i}: {shorten(label, 18)}" for i, label in enumerate(labels)]
+    labels = _labels(classes)
     step = 1 if k <= MOST_COUNTS else math.ceil(k / 40)
     shown = range(0, k, step)
     inches = 0.075 * max((_columns(labels[i]) for i in shown), default=0)
@@ -293,6 +293,14 @@ def _name_classes(axes, classes, cell):
     axes.set_xticks(shown, [labels[i] for i in shown], fontsize=size, **slant)
     axes.set_yticks(shown, [labels[i] for i in shown], fontsize=size)
     axes.tick_params(length=0 if k <= MOST_COUNTS else 2, color=QUIET)
+
+
+def _labels(classes):
+    labels = [shorten(_clean(name), 22) for name in classes]
+    if len(set(labels)) == len(labels):
+        return labels
+    # What tells them apart was cut away.
+    return [f"{i}: {shorten(label, 17)}" for i, label in enumerate(labels)]
 
 
 def _write_counts(axes, counts, shades, cell):

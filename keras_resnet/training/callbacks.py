@@ -56,7 +56,7 @@ class History(keras.callbacks.Callback):
         super().__init__()
         self.rows = []
         self.best_epoch = 0
-        self.image_size = config.image_size  # of the running segment; `fit.py` sets it
+        self.image_size = config.side  # of the running segment; `fit.py` sets it
         self._run, self._deployable = run, deployable
         self._epochs, self._images = config.epochs, images_per_epoch
         self._best = None

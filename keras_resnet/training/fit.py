@@ -7,9 +7,9 @@ import keras
 import tensorflow as tf
 
 from keras_resnet import data as data_room
-from keras_resnet import models, progress, recipes, runtime, specs
+from keras_resnet import models, progress, recipes, run, runtime, specs
 from keras_resnet.errors import InputError
-from keras_resnet.training import callbacks, precision, run, schedule
+from keras_resnet.training import callbacks, precision, schedule
 from keras_resnet.training.judge import judge
 
 
@@ -31,7 +31,7 @@ def train(data=None, *, config_file=None, run_folder=None, **options):
     began = time.monotonic()
     config = recipes.resolve({"data": _absolute(data), **options}, config_file)
     spec = specs.SPECS[config.model]
-    models.check_size(spec, config.image_size)
+    models.check_size(spec, config.side)
     source = data_room.load(
         config.data,
         val_split=config.val_split,
@@ -164,7 +164,7 @@ def _say_plan(config, source, chosen, folder):
         + (f" ({skipped} files skipped; `keras-resnet data check` says why)" if skipped else "")
     )
     progress.say(
-        f"{config.epochs} epochs at {config.image_size} pixels, batch {config.batch_size}, "
+        f"{config.epochs} epochs at {config.side} pixels, batch {config.batch_size}, "
         f"recipe {config.recipe}; {chosen.policy}: {chosen.reason}"
     )
     progress.say(f"run folder {folder.path}")

@@ -17,7 +17,10 @@ PACKAGES = (
     "pillow", "scikit-learn", "matplotlib", "click",
 )  # fmt: skip
 # package -> what it adds
-OPTIONAL = {"tensorboard": "tensorboard --logdir runs", "array_record": "tfds in array_record files"}
+OPTIONAL = {
+    "tensorboard": "tensorboard --logdir runs",
+    "array_record": "tfds in array_record files",
+}
 _STEPS, _BATCH, _SIZE = 3, 16, 32
 
 

@@ -54,9 +54,7 @@ def versions():
 def _draw(folder, config, source, history, logits, scores):
     plots.curves(history.rows, folder.file("curves.png"))
     plots.confusion(np.array(scores["confusion"]), source.classes, folder.file("confusion.png"))
-    stream = data_room.training_stream(
-        source, config, size=config.image_size, first_step=0, last_step=1
-    )
+    stream = data_room.training_stream(source, config, size=config.side, first_step=0, last_step=1)
     images, targets = next(stream.as_numpy_iterator())
     captions = [source.classes[k] for k in targets.argmax(-1)]
     plots.image_grid(
@@ -75,7 +73,7 @@ def _draw_mistakes(folder, config, source, logits):
     loss = -log_p[np.arange(len(val)), val.labels]
     wrong = np.flatnonzero(guesses != val.labels)
     worst = wrong[np.argsort(-loss[wrong])][:_SHOWN]
-    shape = (0, config.image_size, config.image_size, 3)
+    shape = (0, config.side, config.side, 3)
     images = [x for x, _ in _stream(val.take(worst), config).as_numpy_iterator()]
     captions = [
         f"{source.classes[val.labels[i]]}, said {source.classes[guesses[i]]} "
@@ -92,5 +90,5 @@ def _draw_mistakes(folder, config, source, logits):
 
 def _stream(examples, config):
     return data_room.evaluation_stream(
-        examples, size=config.image_size, crop=config.center_crop, batch_size=config.batch_size
+        examples, size=config.side, crop=config.center_crop, batch_size=config.batch_size
     )

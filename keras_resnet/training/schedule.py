@@ -12,13 +12,13 @@ def epoch_sizes(config, multiple):
     ends, passed = [], 0.0
     for share, scale in config.size_steps:
         passed += share
-        pixels = round(config.image_size * scale / multiple) * multiple
+        pixels = round(config.side * scale / multiple) * multiple
         ends.append((round(passed * config.epochs), max(pixels, multiple)))
     sizes = [
-        next((size for end, size in ends if epoch < end), config.image_size)
+        next((size for end, size in ends if epoch < end), config.side)
         for epoch in range(config.epochs)
     ]
-    sizes[-1] = config.image_size  # a run of one epoch has one size
+    sizes[-1] = config.side  # a run of one epoch has one size
     return sizes
 
 

@@ -11,11 +11,11 @@ from keras_resnet import progress
 from keras_resnet.data.check import classes_in_turn
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
-from keras_resnet.export import publish, verify
-from keras_resnet.export import saved_model as saved_model_room
-from keras_resnet.export.convert import FILES, IO_TYPES, VARIANTS, convert
+from keras_resnet.exporting import gate, publish
+from keras_resnet.exporting import saved_model as saved_model_room
+from keras_resnet.exporting.convert import FILES, IO_TYPES, VARIANTS, convert
 from keras_resnet.files import write_json, write_text
-from keras_resnet.training.run import open_run
+from keras_resnet.run import open_run
 
 CALIBRATION = 500  # images; largest int8 logit error 2.6 with 200 samples, 0.43 with 1,297
 
@@ -27,8 +27,8 @@ def export(
     tflite=("none",),
     io="float",
     calibration=CALIBRATION,
-    max_drop=verify.MAX_DROP,
-    images=verify.IMAGES,
+    max_drop=gate.MAX_DROP,
+    images=gate.IMAGES,
     output=None,
 ):
     """Exports a run, verifies the files, and only then publishes them.
@@ -59,9 +59,9 @@ def export(
         for name in names:
             _remove(folder / name)  # a second name of the published file, which must not change
         _write(run, folder, saved_model, tflite, io, calibration)
-        verify.record(folder, names)
-        result = verify.check(run, folder, max_drop=max_drop, images=images)
-        verify.demand(result)
+        gate.record(folder, names)
+        result = gate.check(run, folder, max_drop=max_drop, images=images)
+        gate.demand(result)
         write_json(folder / "verify.json", result)
     return result
 
@@ -112,7 +112,7 @@ def _write(run, folder, saved, tflite, io, calibration):
 def preprocessing(config):
     """The contract of preprocess.json: from a photo to what the model takes."""
     return {
-        "image_size": config.image_size,
+        "image_size": config.side,
         "crop": "middle square of the upright image",
         "center_crop": config.center_crop,
         "resize": "bilinear, antialiased",
@@ -133,7 +133,7 @@ def calibration_images(run, count):
     train, config = run.examples("train"), run.config
     stream = evaluation_stream(
         train.take(classes_in_turn(train.labels, count, config.seed)),
-        size=config.image_size,
+        size=config.side,
         crop=config.center_crop,
         batch_size=64,
     )

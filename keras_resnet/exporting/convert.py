@@ -2,7 +2,7 @@
 
 TensorFlow's converter leaks memory and prints hundreds of lines, so each conversion is a child:
 
-    python -m keras_resnet.export.convert SAVED_MODEL OUTPUT VARIANT IO CALIBRATION.npy
+    python -m keras_resnet.exporting.convert SAVED_MODEL OUTPUT VARIANT IO CALIBRATION.npy
 """
 
 import subprocess
@@ -34,7 +34,7 @@ def convert(saved_model, output, variant, *, io="float", calibration=None):
     Raises:
         CheckFailed: the converter failed; the line holds its reason.
     """
-    command = [sys.executable, "-m", "keras_resnet.export.convert"]
+    command = [sys.executable, "-m", "keras_resnet.exporting.convert"]
     arguments = [saved_model, output, variant, io, calibration or ""]
     done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
     if done.returncode:

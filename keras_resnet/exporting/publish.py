@@ -13,7 +13,7 @@ from pathlib import Path
 
 @contextmanager
 def staged(target):
-    """Gives a folder that starts as a copy of `target`, and takes its place unless there is an error."""
+    """Gives a copy of the folder `target`, which takes its place unless there is an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
     try:

@@ -8,12 +8,12 @@ import numpy as np
 from keras_resnet import progress
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import open_artefact, predict_stream
-from keras_resnet.evaluation.evaluate import stream_for
 from keras_resnet.evaluation.lite import Lite
-from keras_resnet.export import census, publish
-from keras_resnet.export.convert import FILES
+from keras_resnet.evaluation.scores import stream_for
+from keras_resnet.exporting import census, publish
+from keras_resnet.exporting.convert import FILES
 from keras_resnet.files import write_json
-from keras_resnet.training.run import fingerprint, open_run
+from keras_resnet.run import fingerprint, open_run
 
 MAX_DROP = 1.0  # points of top-1
 IMAGES = 1000  # more than this many held-out images are sampled
@@ -93,8 +93,8 @@ def table(result):
             lines.append(f"{row['file']:24} {gate}")
             continue
         lines.append(
-            f"{row['file']:24} {row['top1']:7.2%} {row['drop_points']:6.2f} {row['agreement']:7.2%} "
-            f"{row['max_logit_diff']:9.2g} {row['bytes'] / 1e6:6.2f} MB {row['latency_ms']:6.2f} ms"
+            f"{row['file']:24} {row['top1']:7.2%} {row['drop_points']:6.2f} "
+            f"{row['agreement']:7.2%} {row['max_logit_diff']:9.2g} {row['bytes'] / 1e6:6.2f} MB {row['latency_ms']:6.2f} ms"
             f"  {gate}"
         )
     lines.append(

@@ -111,7 +111,9 @@ def _expand(images):
     paths = []
     for item in map(os.fspath, images):
         if os.path.isdir(item):
-            found = [os.path.join(p, n) for p, _, names in sorted(os.walk(item)) for n in sorted(names)]
+            found = [
+                os.path.join(p, n) for p, _, names in sorted(os.walk(item)) for n in sorted(names)
+            ]
         elif os.path.exists(item):
             found = [item]
         else:

@@ -367,3 +367,26 @@ def _multiply_adds(op):
     if per_output is None:
         return 0
     return math.prod(map(abs, op.outputs[0].shape)) * per_output(op.inputs[1].shape)
+
+
+def table(found):
+    """The dict of `census` as text for a terminal."""
+    lines = [f"{op:24} {count:>6}" for op, count in found["ops"].items()]
+    for end in ("inputs", "outputs"):
+        for tensor in found[end]:
+            shape = "x".join(map(str, tensor["shape"]))
+            scale = (
+                ""
+                if tensor["scale"] is None
+                else f"  scale {tensor['scale']:g}, zero point {tensor['zero_point']}"
+            )
+            lines.append(f"{end[:-1]:7} {tensor['name']}: {shape} {tensor['dtype']}{scale}")
+    for key, ends in found["signatures"].items():
+        lines.append(f"signature {key}: {', '.join(ends['inputs'])} → {', '.join(ends['outputs'])}")
+    if found["metadata"]:
+        lines.append(f"metadata {', '.join(found['metadata'])}")
+    lines.append(
+        f"{found['file']}: {found['operators']} operators, {found['parameters']:,} parameters, "
+        f"{found['multiply_adds']:,} multiply-adds, {found['bytes']:,} bytes"
+    )
+    return "\n".join(lines)

@@ -10,15 +10,16 @@ import time
 import numpy as np
 import pytest
 
-from keras_resnet import training
+from keras_resnet import open_run
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.evaluation import open_artefact
-from keras_resnet.evaluation.evaluate import stream_for
+from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.lite import Lite
-from keras_resnet.export import census, export, verify
-from keras_resnet.export.convert import FILES
-from keras_resnet.export.export import calibration_images
-from keras_resnet.export.verify import demand
+from keras_resnet.evaluation.scores import stream_for
+from keras_resnet.exporting import census
+from keras_resnet.exporting.convert import FILES
+from keras_resnet.exporting.exporter import calibration_images, export
+from keras_resnet.exporting.gate import demand, verify
+from keras_resnet.training.fit import train
 
 NAMES = ["saved_model", *FILES.values()]
 # conv + dense, and what remains of a ResNet-20 once batch norms are folded and ReLUs fused
@@ -131,7 +132,7 @@ def test_raw_bytes_go_in_as_they_are(exported, io, tmp_path):
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_a_run_in_mixed_precision_exports_like_any_other(photos, tmp_path, policy):
-    run = training.train(
+    run = train(
         str(photos), run_folder=tmp_path / "run", epochs=1, image_size=16, batch_size=16,
         precision=policy,
     )  # fmt: skip
@@ -147,7 +148,7 @@ def copy(exported, tmp_path):
     import shutil
 
     shutil.copytree(exported[0].path, tmp_path / "copy")
-    return training.open_run(tmp_path / "copy")
+    return open_run(tmp_path / "copy")
 
 
 def snapshot(run):
@@ -175,7 +176,7 @@ def test_a_damaged_file_stays_damaged_however_often_it_is_verified(copy):
 
 def test_a_bad_conversion_is_refused_and_the_earlier_export_stays(copy, monkeypatch):
     """Weights scrambled on the way out: the file is well formed, and wrong."""
-    from keras_resnet.export import saved_model
+    from keras_resnet.exporting import saved_model
 
     honest = saved_model.write_for_conversion
 
@@ -196,7 +197,7 @@ def test_a_bad_conversion_is_refused_and_the_earlier_export_stays(copy, monkeypa
 def test_an_export_killed_in_the_middle_leaves_the_earlier_one_whole(copy):
     before = snapshot(copy)
     script = (
-        "import sys; from keras_resnet.export import export; "
+        "import sys; from keras_resnet.exporting.exporter import export; "
         "export(sys.argv[1], saved_model=False, tflite=['none'])"
     )
     process = subprocess.Popen([sys.executable, "-c", script, copy.path], start_new_session=True)

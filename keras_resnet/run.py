@@ -70,8 +70,8 @@ class Run:
             manifest = json.loads(self.file("manifest.json").read_text(encoding="utf-8"))
             if fingerprint(path) != manifest.get(path.name):
                 raise InputError(
-                    f"{path} is damaged: its sha256 is not the one in manifest.json; take it from a "
-                    "copy of the run, or train again"
+                    f"{path} is damaged: its sha256 is not the one in manifest.json; take it from "
+                    "a copy of the run, or train again"
                 )
         load_weights(model, path)
         return model
@@ -141,10 +141,8 @@ def build(config, num_classes, *, open_size=False):
     """The network of a `Config`, under the current dtype policy."""
     from keras_resnet import models
 
-    side = None if open_size else config.image_size
-    return models.build(
-        config.model, num_classes, (side, side, 3), zero_gamma=config.zero_gamma
-    )
+    side = None if open_size else config.side
+    return models.build(config.model, num_classes, (side, side, 3), zero_gamma=config.zero_gamma)
 
 
 def load_weights(model, path):

@@ -1,0 +1,4 @@
+"""A run -> SavedModel and TFLite variants, verified before they are published.
+
+Called `exporting`, because `keras_resnet.export` is the function.
+"""
