@@ -1,23 +1,54 @@
 """The command line: one file a command; each parses, calls one library function, prints.
 
-The overview and the tables are answered without click: importing it takes longer than Python itself
-takes to start.
+The overview, the tables and a misspelt option are answered without click: importing it takes two to
+four times as long as Python itself takes to start.
 """
 
 import sys
 
-# command -> (module that has a function of the same name, what it does); as in a first session
+
+class Command:
+    """A command: the module with a function of its name, what it does, and its options."""
+
+    def __init__(self, module, about, options):
+        self.module, self.about = module, about
+        self.options = ("--help", "--json", "--quiet", *options.split())
+
+
+# In the order of a first session. A test holds the options equal to click's.
 COMMANDS = {
-    "train": ("train", "Train a network and leave a run folder."),
-    "evaluate": ("evaluate", "Score an artefact on every image of a data set."),
-    "predict": ("predict", "Name what is on images."),
-    "export": ("export", "Write a SavedModel and TFLite files that passed the gate."),
-    "verify": ("verify", "Compare every exported file with the Keras model."),
-    "inspect": ("describe", "Show layers, shapes, parameters, multiply-adds, operators."),
-    "data": ("data", "Check a data set, or show it as a contact sheet."),
-    "models": ("models", "List the networks."),
-    "recipes": ("recipes", "List the training recipes."),
-    "doctor": ("doctor", "Show versions, devices, and which precisions pay here."),
+    "train": Command(
+        "train",
+        "Train a network and leave a run folder.",
+        "--model --recipe --config --epochs --batch-size --image-size --learning-rate "
+        "--warmup-epochs --weight-decay --label-smoothing --brightness --flip --no-flip "
+        "--precision --weights --freeze --seed --val-split --run --on-bad-image --data-dir",
+    ),
+    "evaluate": Command(
+        "evaluate",
+        "Score an artefact on every image of a data set.",
+        "--split --on-bad-image --data-dir",
+    ),
+    "predict": Command("predict", "Name what is on images.", "--top --csv"),
+    "export": Command(
+        "export",
+        "Write a SavedModel and TFLite files that passed the gate.",
+        "--saved-model --tflite --quantize --io --calibration --max-drop --output",
+    ),
+    "verify": Command(
+        "verify", "Compare every exported file with the Keras model.", "--max-drop --images"
+    ),
+    "inspect": Command(
+        "describe", "Show layers, shapes, parameters, multiply-adds, operators.", ""
+    ),
+    "data": Command(
+        "data",
+        "Check a data set, or show it as a contact sheet.",
+        "--images --size --seed --output --data-dir",
+    ),
+    "models": Command("models", "List the networks.", ""),
+    "recipes": Command("recipes", "List the training recipes.", ""),
+    "doctor": Command("doctor", "Show versions, devices, and which precisions pay here.", ""),
 }
 
 EXAMPLE = "keras-resnet train photos/ --model resnet18 --epochs 20"
@@ -26,7 +57,7 @@ EXAMPLE = "keras-resnet train photos/ --model resnet18 --epochs 20"
 def overview():
     """The text of `keras-resnet --help`."""
     width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:{width}}  {about}" for name, (_, about) in COMMANDS.items())
+    commands = "\n".join(f"  {name:{width}}  {c.about}" for name, c in COMMANDS.items())
     return (
         "Usage: keras-resnet [--version] COMMAND [ARGUMENTS]\n\n"
         "Residual networks in Keras 3: from a folder of photos to a checked model on a phone.\n\n"
@@ -47,6 +78,27 @@ def main():
 
         sys.stdout.write(getattr(_tables, arguments[0])())
         return 0
+    if unknown := _misspelt(arguments):
+        print(unknown, file=sys.stderr)
+        return 2
     from keras_resnet.cli._group import run
 
     return run(arguments)
+
+
+def _misspelt(arguments):
+    """The line for an option that its command does not have; None if all are known."""
+    name, *rest = arguments
+    if name not in COMMANDS:
+        return None
+    for argument in rest:
+        option = argument.partition("=")[0]
+        if argument == "--":
+            break
+        if option.startswith("--") and option not in COMMANDS[name].options:
+            from difflib import get_close_matches
+
+            near = get_close_matches(option, COMMANDS[name].options, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ";"
+            return f"keras-resnet: no such option {option}{hint} See `keras-resnet {name} --help`"
+    return None

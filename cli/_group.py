@@ -19,7 +19,7 @@ class _Lazy(click.Group):
     def get_command(self, context, name):
         if name not in COMMANDS:
             return None
-        return getattr(import_module(f"keras_resnet.cli.{COMMANDS[name][0]}"), name)
+        return getattr(import_module(f"keras_resnet.cli.{COMMANDS[name].module}"), name)
 
     def get_help(self, context):
         return overview().rstrip()

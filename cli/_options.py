@@ -26,13 +26,12 @@ def reports(function):
     )
 
 
-def artefact_argument(required=False):
-    """ARTEFACT, which every command takes in all its forms."""
-    return click.argument("artefact", required=required, metavar="[ARTEFACT]")
-
-
 def start(quiet=False):
-    """Before the first heavy import: TensorFlow's noise goes off the terminal."""
+    """Before the first heavy import: TensorFlow's noise goes off the terminal.
+
+    What can be found wrong without TensorFlow is looked for before this is called: it takes
+    seconds to load.
+    """
     runtime.prepare()
     runtime.divert_native_output()
     progress.be_quiet(quiet)

@@ -2,6 +2,7 @@
 for anyone standing in this folder."""
 
 import click
+from keras_resnet import run
 from keras_resnet.cli._options import command, report, reports, start
 
 from keras_resnet.specs import SPECS
@@ -16,6 +17,8 @@ def inspect(artefact, as_json, quiet):
     MODEL is a name that `keras-resnet models` lists. Of a .tflite file: operators, types, scales,
     signatures, metadata.
     """
+    if artefact not in SPECS:
+        run.kind_of(artefact)
     start(quiet)
     if artefact.endswith(".tflite"):
         from keras_resnet.exporting import census

@@ -1,13 +1,14 @@
 """keras-resnet evaluate"""
 
 import click
-from keras_resnet.cli._options import artefact_argument, command, report, reports, start
+from keras_resnet import run
+from keras_resnet.cli._options import command, report, reports, start
 
 
 @command(
     "evaluate", example="keras-resnet evaluate runs/resnet20-digits-001/export/model_int8.tflite"
 )
-@artefact_argument()
+@click.argument("artefact", required=False)
 @click.argument("data", required=False)
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="val",
               show_default=True, help="Which split of the run or of the data.")  # fmt: skip
@@ -21,6 +22,7 @@ def evaluate(artefact, data, split, on_bad_image, data_dir, as_json, quiet):
     ARTEFACT is a run folder, a .keras file, a SavedModel folder or a .tflite file; left out, the
     newest run. Without DATA it is scored on the run's own split.
     """
+    run.kind_of(artefact or run.open_run())
     start(quiet)
     from keras_resnet.evaluation import scores
 

@@ -2,6 +2,7 @@
 
 import click
 from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.run import open_run
 
 # Written out, so that --help need not load the export room; a test holds them equal.
 QUANTIZE = ("none", "float16", "dynamic", "int8")
@@ -28,6 +29,7 @@ def export(run, saved_model, tflite, quantize, io, calibration, max_drop, output
     """
     if quantize and saved_model and not tflite:
         raise click.UsageError("--quantize is for TFLite files; add --tflite")
+    open_run(run)
     start(quiet)
     from keras_resnet.exporting import exporter
     from keras_resnet.exporting.gate import table

@@ -1,6 +1,7 @@
 """keras-resnet predict"""
 
 import click
+from keras_resnet import run
 from keras_resnet.cli._options import command, report, reports, start
 
 
@@ -15,6 +16,7 @@ def predict(artefact, images, top, as_csv, as_json, quiet):
 
     ARTEFACT is a run folder, a .keras file, a SavedModel folder or a .tflite file.
     """
+    run.kind_of(artefact)
     start(quiet)
     from keras_resnet.evaluation import scores
 

@@ -2,6 +2,7 @@
 
 import click
 from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.run import open_run
 
 
 @command("verify", example="keras-resnet verify runs/resnet20-digits-001 --max-drop 0.5")
@@ -16,6 +17,7 @@ def verify(run, max_drop, images, as_json, quiet):
 
     Exit status 1 if one of them lost accuracy, holds operators that phones lack, or was changed.
     """
+    open_run(run)
     start(quiet)
     from keras_resnet.exporting import gate
 

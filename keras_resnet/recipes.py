@@ -63,7 +63,8 @@ RECIPES = {
     "quick": {
         "about": "small data from scratch: a few minutes on two cores",
         # Small images first: most of the learning for a fraction of the arithmetic.
-        "size_steps": ((0.5, 0.5), (0.25, 0.75), (0.25, 1.0)),
+        "size_steps": ((0.5, 0.5), (0.3, 0.75), (0.2, 1.0)),
+        "crop_area": (0.7, 1.0),  # few epochs: the harder the crops, the longer it takes
         "brightness": 0.2,
     },
     "finetune": {

@@ -137,6 +137,31 @@ def open_run(path=None):
     return run
 
 
+def kind_of(path):
+    """What an artefact is, by a glance: "run", "saved_model", "keras" or "tflite".
+
+    Raises:
+        InputError: nothing there, or nothing that could classify images.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"no artefact {path}; give a run folder, .keras, SavedModel or .tflite")
+    if path.is_dir():
+        if (path / "config.json").exists():
+            return "run"
+        if (path / "saved_model.pb").exists():
+            return "saved_model"
+        raise InputError(
+            f"{path} is neither a run folder (no config.json) nor a SavedModel (no saved_model.pb)"
+        )
+    if path.suffix in (".keras", ".tflite"):
+        return path.suffix[1:]
+    raise InputError(
+        f"{path} is no artefact; give a run folder, a .keras file, a SavedModel folder or a "
+        ".tflite file"
+    )
+
+
 def build(config, num_classes, *, open_size=False):
     """The network of a `Config`, under the current dtype policy."""
     from keras_resnet import models

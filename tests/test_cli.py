@@ -51,15 +51,32 @@ def test_light_answers_load_nothing_heavy(arguments, tmp_path):
     assert not [name for name in HEAVY if f"'{name}'" in loaded]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["recipes"]], ids=" ".join)
-def test_the_overview_and_the_tables_do_without_click(arguments, tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["--help"], 0), (["models"], 0), (["recipes"], 0), (["train", "--modle", "x"], 2)],
+    ids=str,
+)
+def test_the_overview_the_tables_and_a_misspelt_option_do_without_click(
+    arguments, status, tmp_path
+):
     code = (
         "import sys; sys.modules['click'] = None; from keras_resnet.cli import main\n"
         f"sys.argv = ['keras-resnet', *{arguments}]; sys.exit(main())"
     )
-    subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
+    assert done.returncode == status
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_options_known_without_click_are_clicks(name):
+    from keras_resnet.cli._group import group
+
+    command = group.get_command(None, name)
+    members = getattr(command, "commands", {"": command}).values()
+    options = {"--help"}
+    for parameter in (p for member in members for p in member.params):
+        options.update(o for o in parameter.opts + parameter.secondary_opts if o[0] == "-")
+    assert set(COMMANDS[name].options) == options
 
 
 def test_help_is_the_same_with_and_without_click(command):
@@ -68,7 +85,7 @@ def test_help_is_the_same_with_and_without_click(command):
 
 BAD = {
     "an unknown command": (["trian"], "No such command 'trian'"),
-    "a misspelt option": (["train", "--modle", "x"], "Did you mean '--model'?"),
+    "a misspelt option": (["train", "--modle", "x"], "no such option --modle; did you mean --model?"),
     "an unknown model": (["train", "--model", "resnet51"], "did you mean resnet5"),
     "an unknown recipe": (["train", "--recipe", "quik"], "use one of quick"),
     "no epochs": (["train", "--epochs", "0"], "--epochs is 0"),

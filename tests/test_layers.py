@@ -35,8 +35,8 @@ TABLE = {
     "exporting.census": ("errors", "ai_edge_litert"),
     "explain": (f"{DATA} {TOOLS} run blocks models data evaluation report", HEAVY),
     "explain.describe": ("specs errors models", "keras"),
-    # Here only the top of a file counts: --help must not wait for Keras.
-    "cli": (f"{DATA} {TOOLS} _version", "click"),
+    # Here, as in run.py, only the top of a file counts: --help must not wait for Keras.
+    "cli": (f"{DATA} {TOOLS} run _version", "click"),
     "": ("_version", ""),  # keras_resnet/__init__.py
 }
 

@@ -1,6 +1,9 @@
 """tensorflow-datasets -> labelled examples."""
 
 import os
+import re
+import sys
+from contextlib import redirect_stdout
 
 import numpy as np
 import tensorflow as tf
@@ -8,6 +11,8 @@ import tensorflow as tf
 from keras_resnet.data.examples import Examples, from_bytes
 from keras_resnet.errors import InputError
 
+# What TensorFlow and tensorflow-datasets put around the fact.
+_NOISE = re.compile(r"\{\{.*?\}\} | \[Op:.*|Failed to construct dataset .*?\}\": ")
 SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 
 
@@ -28,14 +33,35 @@ def load(name, data_dir=None):
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
+    with redirect_stdout(sys.stderr):  # it prints what it does; stdout is for results
+        builder = _prepare(tfds, name, data_dir)
+    image, label = _features(tfds, builder, name)
+    splits = {}
+    for split in builder.info.splits:
+        if split in SPLITS:
+            splits[SPLITS[split]] = _read(tfds, builder, split, image, label)
+    if not builder.info.splits:
+        raise _damaged(builder, "train", "dataset_info.json lists no splits")
+    if "train" not in splits:
+        raise InputError(f"tfds:{name} has no train split; it has {', '.join(builder.info.splits)}")
+    return list(builder.info.features[label].names), splits
+
+
+def _prepare(tfds, name, data_dir):
+    """A builder whose files are there."""
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
+    except tfds.core.DatasetNotFoundError as error:
         raise InputError(
-            f"tensorflow-datasets has no '{name}' ({_first_line(error)}); check the name, or name "
+            f"tensorflow-datasets has no {name!r} ({_first_line(error)}); check the name, or name "
             "the folder that holds it with --data-dir"
         ) from None
-    image, label = _features(tfds, builder, name)
+    except Exception as error:  # a bad config or version, a missing package, rotten metadata
+        folder = os.path.expanduser(data_dir or os.path.join("~", "tensorflow_datasets"))
+        raise InputError(
+            f"tfds:{name} cannot be opened ({_first_line(error)}); check its name, config and "
+            f"version, or delete it from {folder} and prepare it again"
+        ) from None
     try:
         builder.download_and_prepare()
     except Exception as error:  # many kinds: network, checksum, disk, a manual download
@@ -43,13 +69,7 @@ def load(name, data_dir=None):
             f"tfds:{name} could not be prepared in {builder.data_path} ({_first_line(error)}); "
             "prepare it where there is a network and copy that folder here"
         ) from None
-    splits = {}
-    for split in builder.info.splits:
-        if split in SPLITS:
-            splits[SPLITS[split]] = _read(tfds, builder, split, image, label)
-    if "train" not in splits:
-        raise InputError(f"tfds:{name} has no train split; it has {', '.join(builder.info.splits)}")
-    return list(builder.info.features[label].names), splits
+    return builder
 
 
 def _features(tfds, builder, name):
@@ -72,11 +92,16 @@ def _read(tfds, builder, split, image, label):
         if builder.info.file_format is tfds.core.FileFormat.ARRAY_RECORD:
             return _by_record(builder, split, image, label, decoders)
         records = list(
-            builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
+            builder.as_dataset(
+                split=split,
+                decoders=decoders,
+                shuffle_files=False,
+                read_config=tfds.ReadConfig(try_autocache=False),
+            )
             .map(lambda record: (record[image], record[label]))
             .as_numpy_iterator()
         )
-    except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # each reader has its own kinds
         raise _damaged(builder, split, error) from None
     expected = builder.info.splits[split].num_examples
     if len(records) != expected:
@@ -115,5 +140,5 @@ def _damaged(builder, split, error):
 
 
 def _first_line(error):
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    text = _NOISE.sub("", str(error)).strip()
+    return (text.splitlines() or [type(error).__name__])[0][:200]

@@ -15,9 +15,9 @@ def check(data, data_dir=None):
 
     Returns:
         {data, files, used, skipped: {reason: n}, classes: {name: n}, splits: {name: n},
-        bad: [{file, reason}], duplicates: [[file, file, …]], leaks: n}: `duplicates` are files of equal content;
-        `leaks` counts those groups that lie in more than one split, so that a model is judged by an
-        image it was trained on. For a folder `used + skipped = files`.
+        bad: [{file, reason}], duplicates: [[file, file, …]], leaks: n}: `duplicates` are files of
+        equal content; `leaks` counts those groups that lie in more than one split, so that a model
+        is judged by an image it was trained on. For a folder `used + skipped = files`.
 
     Raises:
         InputError: as `keras_resnet.data.load`.

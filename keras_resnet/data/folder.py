@@ -317,7 +317,7 @@ def _open_image(file):
     if image.format in NAMED:
         raise ValueError(_WRONG_KIND.format(image.format))
     if image.format == "BMP" and image.mode in ("1", "P"):  # TensorFlow takes indices for colours
-        raise ValueError(_WRONG_KIND.format("BMP with a palette:"))
+        raise ValueError(_WRONG_KIND.format("palette BMP"))
     return image
 
 
@@ -341,15 +341,10 @@ def _check_decodable(found):
     photos = [photo for group in found.photos.values() for photo in group]
     if not photos:
         return
-    paths = tf.constant([os.fsencode(photo.path) for photo in photos])
-
-    def probe(i):
-        pixels = decode_stored(tf.io.read_file(tf.gather(paths, i)))
-        with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(pixels))]):
-            return tf.identity(i)
-
+    paths = [os.fsencode(photo.path) for photo in photos]
     good = np.zeros(len(photos), bool)
-    stream = tf.data.Dataset.range(len(photos)).map(probe, num_parallel_calls=tf.data.AUTOTUNE)
+    stream = tf.data.Dataset.from_tensor_slices((np.arange(len(photos)), paths))
+    stream = stream.map(_after_decoding, num_parallel_calls=tf.data.AUTOTUNE)
     with progress.bar(len(photos), "checking images", "images") as advance:
         for batch in stream.ignore_errors().batch(64).as_numpy_iterator():
             good[batch] = True
@@ -359,6 +354,13 @@ def _check_decodable(found):
     for split, group in found.photos.items():
         found.photos[split] = [photo for photo in group if id(photo) not in broken]
         found.bad += [(photo.path, reason) for photo in group if id(photo) in broken]
+
+
+@tf.function  # traced once, however many folders are checked
+def _after_decoding(number, path):
+    pixels = decode_stored(tf.io.read_file(path))
+    with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(pixels))]):
+        return tf.identity(number)
 
 
 def _check_classes(found):

@@ -55,7 +55,7 @@ def load_all(data, *, on_bad_image="error", data_dir=None):
 
 def is_folder(data):
     """Whether DATA names a folder of images, rather than `digits` or `tfds:NAME`."""
-    return data != "digits" and not data.startswith("tfds:")
+    return data != "digits" and not os.fspath(data).startswith("tfds:")
 
 
 def save_split(source, path):
@@ -111,6 +111,7 @@ def load_split(path, split, *, data, classes, data_dir=None):
 
 
 def _open(data, on_bad_image, data_dir):
+    data = os.fspath(data)
     if data == "digits":
         return _digits()
     if data.startswith("tfds:"):

@@ -8,7 +8,7 @@ import math
 
 import tensorflow as tf
 
-from keras_resnet.data.decode import decode_window
+from keras_resnet.data.decode import decode_window, whole_box
 
 
 def random_view(data, orientation, seed, *, size, area, aspect, flip, brightness):
@@ -31,7 +31,7 @@ def random_view(data, orientation, seed, *, size, area, aspect, flip, brightness
     def choose(height, width):
         return _random_window(height, width, seed, area, aspect)
 
-    pixels = _resize(_window(data, orientation, choose, size), size)
+    pixels = _resize(*_window(data, orientation, choose, size), size)
     if flip:
         pixels = tf.image.stateless_random_flip_left_right(pixels, seed=_nth(seed, 1))
     if brightness:
@@ -50,7 +50,7 @@ def center_view(data, orientation, *, size, crop):
         side = tf.maximum(tf.cast(tf.round(side), tf.int32), 1)
         return (height - side) // 2, (width - side) // 2, side, side
 
-    return _to_uint8(_resize(_window(data, orientation, choose, size), size))
+    return _to_uint8(_resize(*_window(data, orientation, choose, size), size))
 
 
 def _nth(seed, n):
@@ -63,14 +63,14 @@ def _window(data, orientation, choose, size):
         return decode_window(data, orientation, choose, size)
     shape = tf.shape(data)
     y, x, h, w = choose(shape[0], shape[1])
-    return tf.image.crop_to_bounding_box(data, y, x, h, w)
+    return tf.image.crop_to_bounding_box(data, y, x, h, w), whole_box(h, w)
 
 
 def _random_window(height, width, seed, area, aspect):
     whole = tf.stack([height, width, 3])
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         whole,
-        tf.zeros([1, 1, 4]),
+        tf.zeros([1, 0, 4]),  # no objects to keep; one of area 0 would rule out every crop
         seed=seed,
         area_range=area,
         aspect_ratio_range=aspect,
@@ -81,10 +81,20 @@ def _random_window(height, width, seed, area, aspect):
     return begin[0], begin[1], extent[0], extent[1]
 
 
-def _resize(pixels, size):
-    # Antialiased: a photo shrunk without it shimmers, and a phone's resize does not shimmer.
-    pixels = tf.image.resize(pixels, (size, size), method="bilinear", antialias=True)
-    return tf.ensure_shape(pixels, (size, size, 3))
+def _resize(pixels, box, size):
+    """The part `box` (y, x, h, w, in pixels) to float32 `(size, size, 3)`; bilinear."""
+    # What tf.image.resize does, for a box that need not begin at a whole pixel. Antialiased: a
+    # photo shrunk without it shimmers, and a phone's resize does not shimmer.
+    scale = size / box[2:]
+    pixels = tf.raw_ops.ScaleAndTranslate(
+        images=pixels[None],
+        size=(size, size),
+        scale=scale,
+        translation=-box[:2] * scale,
+        kernel_type="triangle",
+        antialias=True,
+    )
+    return tf.ensure_shape(pixels[0], (size, size, 3))
 
 
 def _to_uint8(pixels):

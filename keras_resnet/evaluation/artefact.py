@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_resnet.errors import InputError
-from keras_resnet.run import Run, open_run
+from keras_resnet.run import Run, kind_of, open_run
 
 
 @dataclass(frozen=True)
@@ -37,24 +37,7 @@ def open_artefact(path=None):
         InputError: nothing there, or nothing that classifies images.
     """
     path = Path(path) if path is not None else open_run().path
-    if not path.exists():
-        raise InputError(f"no artefact {path}; give a run folder, .keras, SavedModel or .tflite")
-    if path.is_dir():
-        if (path / "config.json").exists():
-            return _open_run(path)
-        if (path / "saved_model.pb").exists():
-            return _open_saved_model(path)
-        raise InputError(
-            f"{path} is neither a run folder (no config.json) nor a SavedModel (no saved_model.pb)"
-        )
-    if path.suffix == ".keras":
-        return _open_keras(path)
-    if path.suffix == ".tflite":
-        return _open_tflite(path)
-    raise InputError(
-        f"{path} is no artefact; give a run folder, a .keras file, a SavedModel folder or a "
-        ".tflite file"
-    )
+    return _OPENERS[kind_of(path)](path)
 
 
 def predict_stream(artefact, stream):
@@ -182,3 +165,11 @@ def _keras_predictor(model):
 
 def _first_line(error):
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+_OPENERS = {
+    "run": _open_run,
+    "keras": _open_keras,
+    "saved_model": _open_saved_model,
+    "tflite": _open_tflite,
+}

@@ -52,7 +52,7 @@ def versions():
 
 
 def _draw(folder, config, source, history, logits, scores):
-    plots.curves(history.rows, folder.file("curves.png"))
+    plots.curves(history.rows, folder.file("curves.png"), best_epoch=history.best_epoch)
     plots.confusion(np.array(scores["confusion"]), source.classes, folder.file("confusion.png"))
     stream = data_room.training_stream(source, config, size=config.side, first_step=0, last_step=1)
     images, targets = next(stream.as_numpy_iterator())
@@ -76,7 +76,7 @@ def _draw_mistakes(folder, config, source, logits):
     shape = (0, config.side, config.side, 3)
     images = [x for x, _ in _stream(val.take(worst), config).as_numpy_iterator()]
     captions = [
-        f"{source.classes[val.labels[i]]}, said {source.classes[guesses[i]]} "
+        f"true {source.classes[val.labels[i]]}, said {source.classes[guesses[i]]} "
         f"({np.exp(log_p[i, guesses[i]]):.2f})"
         for i in worst
     ]
@@ -84,7 +84,7 @@ def _draw_mistakes(folder, config, source, logits):
         np.concatenate(images) if images else np.zeros(shape, np.uint8),
         captions,
         folder.file("mistakes.png"),
-        title="Worst mistakes: the true class, and what the model said",
+        title="Worst mistakes",
     )
 
 

@@ -1,0 +1,188 @@
+"""tensorflow-datasets: read in both of its formats; damage is one line that names the folder."""
+
+import shutil
+import time
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from keras_resnet.data import catalog, evaluation_stream, load, load_split, save_split
+from keras_resnet.errors import InputError
+
+FORMATS = ["tfrecord", "array_record"]
+
+
+def _images(count):
+    return np.random.default_rng(count).integers(0, 255, (count, 20, 24, 3), np.uint8)
+
+
+class TinyForTests(tfds.core.GeneratorBasedBuilder):
+    """Noise in two classes, in turn. Defining it registers it as tiny_for_tests."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(None, None, 3)),
+                "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+                "note": tfds.features.Text(),
+            }
+        )
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, _):
+        return {"train": self._generate_examples(24), "test": self._generate_examples(8)}
+
+    def _generate_examples(self, count):
+        for i, image in enumerate(_images(count)):
+            yield i, {"image": image, "label": i % 2, "note": ""}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A data folder for each format, with the data set in three shards a split."""
+    tfds.disable_progress_bar()
+    folders = {}
+    for file_format in FORMATS:
+        folders[file_format] = tmp_path_factory.mktemp(file_format)
+        builder = tfds.builder(
+            "tiny_for_tests", data_dir=folders[file_format], file_format=file_format
+        )
+        config = tfds.download.DownloadConfig(num_shards=3)
+        builder.download_and_prepare(download_config=config)
+    return folders
+
+
+@pytest.fixture
+def copy(prepared, tmp_path):
+    def copy(file_format):
+        shutil.copytree(prepared[file_format], tmp_path / "data")
+        return tmp_path / "data", tmp_path / "data" / "tiny_for_tests" / "1.0.0"
+
+    return copy
+
+
+def _shown(examples):
+    stream = evaluation_stream(examples, size=20, crop=1.0, batch_size=5)
+    images, labels = zip(*stream.as_numpy_iterator(), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_every_image_is_read(file_format, prepared, capsys):
+    classes, splits = catalog.load("tiny_for_tests", prepared[file_format])
+    assert classes == ["cat", "dog"]
+    assert {split: len(examples) for split, examples in splits.items()} == {"train": 24, "test": 8}
+    shown, labels = _shown(splits["train"])
+    assert np.bincount(labels).tolist() == [12, 12]
+    expected = {image[:, 2:22].tobytes(): i % 2 for i, image in enumerate(_images(24))}
+    assert {image.tobytes(): k for image, k in zip(shown, labels, strict=True)} == expected
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_saved_split_gives_the_same_images_again(file_format, prepared, tmp_path):
+    data, folder = "tfds:tiny_for_tests", prepared[file_format]
+    source = load(data, data_dir=folder)
+    assert {split: len(e) for split, e in source.splits.items()} == {
+        "train": 20,
+        "val": 4,
+        "test": 8,
+    }
+    path = str(tmp_path / "split.json")
+    save_split(source, path)
+    for split, examples in source.splits.items():
+        again = load_split(path, split, data=data, classes=source.classes, data_dir=folder)
+        assert again.names == examples.names
+    for expected, shown in zip(_shown(examples), _shown(again), strict=True):
+        np.testing.assert_array_equal(expected, shown)
+
+
+def test_a_data_set_is_prepared_where_it_is_not_there_yet(tmp_path, capsys):
+    catalog.load("tiny_for_tests", tmp_path)
+    assert (tmp_path / "tiny_for_tests" / "1.0.0" / "dataset_info.json").exists()
+    assert capsys.readouterr().out == ""  # stdout is for results
+
+
+def _shard(folder):
+    return next(path for path in sorted(folder.glob("*-train.*")) if "-00001-of-" in path.name)
+
+
+def _cut(shard):
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+
+
+def _cut_a_little(shard):
+    shard.write_bytes(shard.read_bytes()[:-5])
+
+
+def _empty(shard):
+    shard.write_bytes(b"")
+
+
+def _flip(shard, place=6000):
+    content = bytearray(shard.read_bytes())
+    content[place] ^= 0x10
+    shard.write_bytes(content)
+
+
+def _lose(shard):
+    shard.unlink()
+
+
+def _cut_the_description(shard):
+    (shard.parent / "dataset_info.json").write_text('{"na')
+
+
+def _lose_the_description(shard):
+    (shard.parent / "dataset_info.json").unlink()
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize(
+    "damage",
+    [_cut, _cut_a_little, _empty, _flip, _lose, _cut_the_description, _lose_the_description],
+    ids=lambda damage: damage.__name__.strip("_"),
+)
+def test_damage_is_one_line_that_names_the_folder(damage, file_format, copy):
+    data_dir, folder = copy(file_format)
+    damage(_shard(folder))
+    with pytest.raises(InputError) as error:
+        catalog.load("tiny_for_tests", str(data_dir))
+    line = str(error.value)
+    assert line.isprintable() and len(line) < 700
+    assert str(data_dir) in line and "prepare" in line
+    assert "{{" not in line and "[Op:" not in line
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_flipped_byte_is_found_or_harmless(file_format, copy, prepared):
+    data_dir, folder = copy(file_format)
+    expected = _shown(catalog.load("tiny_for_tests", str(data_dir))[1]["train"])[0]
+    shard = _shard(folder)
+    whole, found = shard.read_bytes(), 0
+    places = [6000, *np.random.default_rng(0).integers(0, len(whole), 5)]
+    for place in map(int, places):
+        _flip(shard, place)
+        try:
+            shown = _shown(catalog.load("tiny_for_tests", str(data_dir))[1]["train"])[0]
+            np.testing.assert_array_equal(shown, expected)
+        except InputError:
+            found += 1
+        shard.write_bytes(whole)
+    assert found >= 1
+
+
+@pytest.mark.parametrize(
+    "name", ["no_such_set", "", "a b", "../up", "mnist/no_such_config", "mnist:99.0.0", "other:set"]
+)
+def test_an_unknown_name_is_one_line_at_once(name, tmp_path, capsys):
+    start = time.monotonic()
+    with pytest.raises(InputError) as error:
+        load(f"tfds:{name}", data_dir=str(tmp_path))
+    assert time.monotonic() - start < 10  # no waiting for a network
+    line = str(error.value)
+    assert line.isprintable() and len(line) < 500 and name in line and "check" in line
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,595 @@
+"""Every kind of file and shape of folder: used, counted with a reason, or one line that helps."""
+
+import io
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from keras_resnet import progress
+from keras_resnet.data import folder, load, load_all
+from keras_resnet.data.decode import decode
+from keras_resnet.errors import InputError
+
+
+def _picture(seed=0, width=40, height=30):
+    y, x = np.mgrid[0 : 3 : height * 1j, 0 : 3 : width * 1j]
+    waves = [np.sin(x + y + seed), np.cos(y - x * seed), np.sin(x * y + seed)]
+    return Image.fromarray(np.uint8(np.stack(waves, -1) * 110 + 128))
+
+
+PHOTO = _picture()
+CLEAR = PHOTO.convert("RGBA")
+CLEAR.putalpha(Image.linear_gradient("L").resize(PHOTO.size))
+PALETTE = PHOTO.convert("P", palette=Image.Palette.ADAPTIVE, colors=16)
+NOISE = Image.effect_noise((90, 70), 80).convert("RGB")
+
+
+def _encode(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _chunk(kind, data, crc=None):
+    body = kind + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", crc or zlib.crc32(body))
+
+
+def _png(width, height, pixels=b""):
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(pixels)) + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+def _interlaced_png():
+    """3×3 red, in the seven passes of Adam7."""
+    red = b"\xff\x00\x00"
+    rows = b"".join(
+        b"\0" + red * columns
+        for height, columns in [(1, 1), (0, 0), (0, 0), (1, 1), (1, 2), (2, 1), (1, 3)]
+        for _ in range(height)
+    )
+    header = struct.pack(">IIBBBBB", 3, 3, 8, 2, 0, 0, 1)
+    data = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+def _flip(data, place):
+    return data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :]
+
+
+def _with_exif(body):
+    exif = b"Exif\0\0" + body
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    return JPEG[:2] + segment + JPEG[2:]
+
+
+JPEG = _encode(PHOTO, "JPEG")
+NOISY = _encode(NOISE, "JPEG")
+PNG = _encode(NOISE, "PNG")
+USED, SKIPPED, BAD = "used", "skipped", "bad"
+UNDECODABLE = "cannot be decoded: damaged, or a rare kind"
+
+FILES = {
+    # what it is: (its name, its content or how to make it, what becomes of it, the reason)
+    "an RGB JPEG": ("x.jpg", JPEG, USED, ""),
+    "a grey JPEG": ("x.jpg", _encode(PHOTO.convert("L"), "JPEG"), USED, ""),
+    "a CMYK JPEG": ("x.jpg", _encode(PHOTO.convert("CMYK"), "JPEG"), USED, ""),
+    "a progressive JPEG": ("x.jpg", _encode(PHOTO, "JPEG", progressive=True), USED, ""),
+    "a phone's JPEG of several pictures": (
+        "x.jpg",
+        _encode(PHOTO, "MPO", save_all=True, append_images=[NOISE]),
+        USED,
+        "",
+    ),
+    "a JPEG with rubbish behind it": ("x.jpg", JPEG + b"rubbish" * 99, USED, ""),
+    "a JPEG cut in its pixels": ("x.jpg", NOISY[: len(NOISY) // 2], BAD, UNDECODABLE),
+    "a JPEG cut near its end": ("x.jpg", NOISY[: len(NOISY) * 9 // 10], BAD, UNDECODABLE),
+    "a JPEG cut in its header": ("x.jpg", JPEG[:300], BAD, None),
+    "a JPEG cut after two bytes": ("x.jpg", JPEG[:2], BAD, "not an image"),
+    "a JPEG of nothing but a header": ("x.jpg", JPEG[: JPEG.index(b"\xff\xda")], BAD, None),
+    "a JPEG named .png": ("x.png", JPEG, USED, ""),
+    "a JPEG without an ending": ("x", JPEG, USED, ""),
+    "a JPEG named .JPG": ("x.JPG", JPEG, USED, ""),
+    "a JPEG named .jfif": ("x.jfif", JPEG, USED, ""),
+    "a JPEG named .txt": ("x.txt", JPEG, USED, ""),
+    "a JPEG with rubbish for EXIF": ("x.jpg", _with_exif(b"rubbish" * 9), USED, ""),
+    "a JPEG with cut EXIF": ("x.jpg", _with_exif(b"MM\0*\0\0\0\x08\0\x09"), USED, ""),
+    "a JPEG turned by an impossible angle": (
+        "x.jpg",
+        _with_exif(b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0\0\0\0\0"),
+        USED,
+        "",
+    ),
+    "an RGB PNG": ("x.png", PNG, USED, ""),
+    "a PNG with alpha": ("x.png", _encode(CLEAR, "PNG"), USED, ""),
+    "a PNG with a palette and transparency": (
+        "x.png",
+        _encode(PALETTE, "PNG", transparency=3),
+        USED,
+        "",
+    ),
+    "a 16-bit PNG": ("x.png", _encode(Image.new("I;16", (9, 9), 40000), "PNG"), USED, ""),
+    "a grey PNG": ("x.png", _encode(PHOTO.convert("L"), "PNG"), USED, ""),
+    "an interlaced PNG": ("x.png", _interlaced_png(), USED, ""),
+    "a PNG with a flipped bit in its pixels": ("x.png", _flip(PNG, 2000), BAD, UNDECODABLE),
+    "a PNG with a wrong checksum": ("x.png", _flip(PNG, len(PNG) - 14), BAD, UNDECODABLE),
+    "a PNG with a flipped bit in its header": ("x.png", _flip(PNG, 18), BAD, None),
+    "a PNG cut in its pixels": ("x.png", PNG[:3000], BAD, UNDECODABLE),
+    "a PNG of no width": ("x.png", _png(0, 5), BAD, None),
+    "a PNG of no height": ("x.png", _png(5, 0), BAD, None),
+    "a PNG without pixels": ("x.png", _png(5, 5), BAD, UNDECODABLE),
+    "a PNG of 144 million pixels": (
+        "x.png",
+        _encode(Image.new("1", (12000, 12000)), "PNG"),
+        BAD,
+        "more than 100 million pixels; make it smaller",
+    ),
+    "a PNG that says it has 10^18 pixels": (
+        "x.png",
+        _png(10**9, 10**9),
+        BAD,
+        "more than 100 million pixels; make it smaller",
+    ),
+    "a GIF": ("x.gif", _encode(PALETTE, "GIF"), USED, ""),
+    "an animated GIF": (
+        "x.gif",
+        _encode(PALETTE, "GIF", save_all=True, append_images=[PALETTE.rotate(180)]),
+        USED,
+        "",
+    ),
+    "a 24-bit BMP": ("x.bmp", _encode(PHOTO, "BMP"), USED, ""),
+    "a 32-bit BMP": ("x.bmp", _encode(PHOTO.convert("RGBA"), "BMP"), USED, ""),
+    "a BMP with a palette": (
+        "x.bmp",
+        _encode(PALETTE, "BMP"),
+        BAD,
+        "palette BMP images cannot be decoded; convert to JPEG or PNG",
+    ),
+    "a WebP": ("x.webp", _encode(PHOTO, "WEBP"), USED, ""),
+    "a WebP with alpha": ("x.webp", _encode(CLEAR, "WEBP"), USED, ""),
+    "an animated WebP": (
+        "x.webp",
+        _encode(PHOTO, "WEBP", save_all=True, append_images=[PHOTO.rotate(180)]),
+        BAD,
+        UNDECODABLE,
+    ),
+    "a WebP cut short": ("x.webp", _encode(PHOTO, "WEBP")[:-60], BAD, None),
+    "a TIFF": (
+        "x.tif",
+        _encode(PHOTO, "TIFF"),
+        BAD,
+        "TIFF images cannot be decoded; convert to JPEG or PNG",
+    ),
+    "a HEIC from a phone": (
+        "x.heic",
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 99,
+        BAD,
+        "HEIC and AVIF images cannot be decoded; convert to JPEG or PNG",
+    ),
+    "a film beside the photos": ("x.mov", b"\0\0\0\x14ftypqt  " + b"\0" * 99, SKIPPED, None),
+    "an empty file named .jpg": ("x.jpg", b"", BAD, "empty file"),
+    "an empty file": ("x", b"", SKIPPED, "empty file"),
+    "text named .jpg": ("x.jpg", b"no image", BAD, "not an image"),
+    "a README": ("README.txt", b"no image", SKIPPED, "not an image"),
+    "a hidden twin that a Mac leaves": ("._x.jpg", b"\0\x05\x16\x07", SKIPPED, "hidden file"),
+    "a .DS_Store": (".DS_Store", b"\0\0\0\x01Bud1", SKIPPED, "hidden file"),
+    "a Thumbs.db": ("Thumbs.db", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", SKIPPED, "not an image"),
+    "a photo in a hidden folder": (".checkpoints/x.jpg", JPEG, SKIPPED, "hidden file"),
+    "a photo in a folder in the class": ("more/deep/x.jpg", JPEG, USED, ""),
+    "a queue named .jpg": ("x.jpg", os.mkfifo, SKIPPED, "not a regular file"),
+    "a link to nothing": (
+        "x.jpg",
+        lambda path: os.symlink("nowhere", path),
+        BAD,
+        "cannot be read (No such file or directory)",
+    ),
+    "a link to itself": ("x.jpg", lambda path: os.symlink("x.jpg", path), BAD, None),
+    "a link to a photo": ("y.jpg", lambda path: os.symlink("good.jpg", path), USED, ""),
+    "a link back to its folder": (
+        "x",
+        lambda path: os.symlink(".", path),
+        SKIPPED,
+        "link to a folder",
+    ),
+    "a link to the whole data": (
+        "x",
+        lambda path: os.symlink("..", path),
+        SKIPPED,
+        "link to a folder",
+    ),
+    "a name with a line break": ("x\ny.jpg", JPEG, USED, ""),
+    "a broken file with a line break in its name": ("x\ny.jpg", b"", BAD, "empty file"),
+    "a name that is not UTF-8": (b"caf\xe9.jpg", JPEG, USED, ""),
+    "a broken file whose name is not UTF-8": (b"caf\xe9.jpg", b"", BAD, "empty file"),
+    "a name in another script": ("猫 ß.jpg", JPEG, USED, ""),
+}
+
+
+def _make(path, content=JPEG):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if callable(content):
+        content(path)
+    else:
+        with open(path, "wb") as file:
+            file.write(content)
+
+
+def _on_disk(root):
+    """How many files and links there are, without the folders."""
+    return sum(
+        len(files) + sum(os.path.islink(os.path.join(parent, name)) for name in folders)
+        for parent, folders, files in os.walk(root)
+    )
+
+
+def _line(error):
+    text = str(error.value)
+    assert "\n" not in text and text.isprintable() and 20 < len(text) < 600
+    return text
+
+
+def _used_plus_skipped(report):
+    return report["used"] + sum(report["skipped"].values())
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_what_becomes_of(what, tmp_path):
+    name, content, fate, reason = FILES[what]
+    for label in ("cat", "dog"):
+        _make(str(tmp_path / label / "good.jpg"))
+    path = os.path.join(os.fsencode(tmp_path / "cat"), os.fsencode(name))
+    _make(path, content)
+
+    splits, classes, found = folder.load(str(tmp_path), on_bad_image="skip")
+    report = found.report()
+    assert report["files"] == _used_plus_skipped(report) == _on_disk(tmp_path)
+    assert classes == ["cat", "dog"] and len(splits["all"]) == report["used"]
+    assert report["used"] == (3 if fate == USED else 2)
+    assert len(report["bad"]) == (fate == BAD)
+    if fate != USED and reason:
+        assert report["skipped"] == {reason: 1}
+    if fate == BAD:
+        with pytest.raises(InputError) as error:
+            load(str(tmp_path))
+        line = _line(error)
+        assert folder.show(path) in line and "--on-bad-image skip" in line
+        assert report["bad"][0]["file"] == folder.show(path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_photo_is_read_as_its_exif_says(kind, turn, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = _encode(PHOTO, kind, exif=exif)
+    _make(str(tmp_path / "x"), data)
+    examples, bad = folder.from_paths([str(tmp_path / "x")])
+    assert not bad and examples.orientations.tolist() == [turn]
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    np.testing.assert_array_equal(decode(data, turn), np.asarray(expected))
+
+
+def test_a_photo_cut_anywhere_is_an_error_or_whole(tmp_path):
+    for place in range(0, len(NOISY), 97):
+        _make(str(tmp_path / f"{place:05d}.jpg"), NOISY[:place])
+    examples, bad = folder.from_paths(sorted(map(str, tmp_path.iterdir())))
+    count = len(range(0, len(NOISY), 97))
+    assert len(examples) + len(bad) == count and len(bad) >= count - 1
+    for index in range(len(examples)):
+        assert decode(tf.io.read_file(examples.items[index])).shape == (70, 90, 3)
+
+
+# --- shapes of folder -------------------------------------------------------------------------
+
+
+@dataclass
+class Good:
+    """What a folder gives: images by split, and classes."""
+
+    splits: dict
+    classes: tuple = ("cat", "dog")
+    used: int = 0
+    skipped: int = 0
+    inside: bool = True  # whether all files are found below the folder itself
+
+
+def _photos(*patterns):
+    """Makes each `CLASS/NAME` or `CLASS/*N` (N photos)."""
+
+    def build(root):
+        for pattern in patterns:
+            stem, star, count = pattern.partition("*")
+            for i in range(int(count or 1)):
+                name = stem + (f"{i}.jpg" if star else "")
+                if name.endswith("/"):
+                    os.makedirs(os.path.join(root, name))
+                else:
+                    _make(os.path.join(root, name))
+
+    return build
+
+
+def _then(build, *more):
+    def both(root):
+        build(root)
+        for step in more:
+            step(root)
+
+    return both
+
+
+def _link(target, name):
+    def build(root):
+        os.makedirs(os.path.dirname(os.path.join(root, name)), exist_ok=True)
+        os.symlink(target.replace("ROOT", root), os.path.join(root, name))
+
+    return build
+
+
+def _outside(root):
+    _photos("cat/*3", "dog/*3")(root + "_elsewhere")
+
+
+def _broken_class(root):
+    _photos("cat/*2", "dog/*2")(root)
+    _make(os.path.join(root, "emu", "x.jpg"), b"")
+
+
+FLAT = _photos("cat/*3", "dog/*2")
+SPLIT = _photos("train/cat/*3", "train/dog/*3", "val/cat/*2", "val/dog/*1")
+
+GOOD = {
+    "class folders": (FLAT, Good({"all": 5})),
+    "train and val": (SPLIT, Good({"train": 6, "val": 3})),
+    "train, validation and test": (
+        _photos("train/cat/*2", "train/dog/*2", "validation/cat/*1", "test/dog/*1"),
+        Good({"train": 4, "val": 1, "test": 1}),
+    ),
+    "Train and VAL": (
+        _photos("Train/cat/*2", "Train/dog/*2", "VAL/cat/*1"),
+        Good({"train": 4, "val": 1}),
+    ),
+    "train and valid": (
+        _photos("train/cat/*2", "train/dog/*2", "valid/cat/*1"),
+        Good({"train": 4, "val": 1}),
+    ),
+    "train alone": (_photos("train/cat/*2", "train/dog/*2"), Good({"train": 4})),
+    "train, val and a folder of other things": (
+        _then(SPLIT, _photos("sketches/*4", "sketches/deep/*2")),
+        Good({"train": 6, "val": 3}, skipped=6),
+    ),
+    "a class called train": (
+        _photos("train/*2", "bus/*2"),
+        Good({"all": 4}, classes=("bus", "train")),
+    ),
+    "classes called train, val and test": (
+        _photos("train/*1", "val/*1", "test/*1"),
+        Good({"all": 3}, classes=("test", "train", "val")),
+    ),
+    "loose images beside the classes": (
+        _then(FLAT, _photos("loose.jpg", "more.jpg")),
+        Good({"all": 5}, skipped=2),
+    ),
+    "loose images beside the splits and their classes": (
+        _then(SPLIT, _photos("loose.jpg", "train/loose.jpg", "val/loose.jpg")),
+        Good({"train": 6, "val": 3}, skipped=3),
+    ),
+    "folders inside the classes": (
+        _photos("cat/*1", "cat/black/*2", "cat/black/old/*1", "dog/*1"),
+        Good({"all": 5}),
+    ),
+    "hidden folders everywhere": (
+        _then(FLAT, _photos(".git/*2", ".git/deep/*1", "cat/.thumbs/*2")),
+        Good({"all": 5}, skipped=5),
+    ),
+    "classes that are links to elsewhere": (
+        _then(_outside, _link("ROOT_elsewhere/cat", "cat"), _link("ROOT_elsewhere/dog", "dog")),
+        Good({"all": 6}, inside=False),
+    ),
+    "splits that are links to elsewhere": (
+        _then(_outside, _link("ROOT_elsewhere", "train")),
+        Good({"train": 6}, inside=False),
+    ),
+    "a class that is a link to another class": (
+        _then(FLAT, _link("cat", "kitten")),
+        Good({"all": 5}, skipped=1),
+    ),
+    "a class that is a link to the data themselves": (
+        _then(FLAT, _link(".", "again"), _link("..", "above")),
+        Good({"all": 5}, skipped=2),
+    ),
+    "a link to itself beside the classes": (
+        _then(FLAT, _link("loop", "loop")),
+        Good({"all": 5}, skipped=1),
+    ),
+    "class names with spaces and other scripts": (
+        _photos("big cat/*1", "猫/*1", "ß é/*1"),
+        Good({"all": 3}, classes=("big cat", "ß é", "猫")),
+    ),
+    "another class in val, but without images": (
+        _then(SPLIT, _photos("val/emu/")),
+        Good({"train": 6, "val": 3}),
+    ),
+}
+
+ERRORS = {
+    # what it is: (how to make it, what the line says)
+    "an empty class": (_then(FLAT, _photos("emu/")), "class emu of ROOT has no usable images"),
+    "a class of nothing but text": (
+        _then(FLAT, lambda root: _make(os.path.join(root, "emu", "a.txt"), b"text")),
+        "class emu of ROOT has no usable images",
+    ),
+    "a single class": (_photos("cat/*3"), "only one class (cat) in ROOT"),
+    "an empty folder": (os.makedirs, "no class folders in ROOT"),
+    "nothing but loose images": (_photos("*3"), "no class folders in ROOT"),
+    "no such folder": (lambda root: None, "data folder ROOT does not exist"),
+    "a file": (_make, "data folder ROOT is a file, not a folder"),
+    "val alone": (_photos("val/cat/*1", "val/dog/*1"), "ROOT has val but no train folder"),
+    "val and test alone": (
+        _photos("val/cat/*1", "test/dog/*1"),
+        "ROOT has test and val but no train folder",
+    ),
+    "both val and validation": (
+        _then(SPLIT, _photos("validation/cat/*1")),
+        "ROOT has two folders for the val split: val and validation; keep one",
+    ),
+    "train and a folder of other things": (
+        _photos("train/cat/*2", "train/dog/*2", "sketches/*2"),
+        "cannot tell whether train in ROOT is a split or a class",
+    ),
+    "train and test images without classes": (
+        _photos("train/cat/*2", "train/dog/*2", "test/*2"),
+        "cannot tell whether train in ROOT is a split or a class",
+    ),
+    "a val class that train lacks": (
+        _then(SPLIT, _photos("val/emu/*1")),
+        "class emu is in the val folder of ROOT but not in train",
+    ),
+    "a train class without images": (
+        _then(SPLIT, _photos("train/emu/")),
+        "class emu of ROOT has no usable images",
+    ),
+    "an empty val": (
+        _photos("train/cat/*1", "train/dog/*1", "val/cat/"),
+        "the val folder of ROOT has no usable images",
+    ),
+    "a class with nothing but broken files": (_broken_class, "emu/x.jpg: empty file; repair"),
+    "a class name with a line break": (
+        _photos("cat/*1", "do\ng/*1"),
+        "the name of class folder ROOT/do\\ng has a line break",
+    ),
+    "a class name that is not UTF-8": (
+        _photos("cat/*1", os.fsdecode(b"caf\xe9/") + "*1"),
+        "the name of class folder ROOT/caf\\xe9 has a line break, or bytes that are not UTF-8",
+    ),
+    "one image in a class": (
+        _photos("cat/*3", "dog/*1"),
+        "class dog has 1 image; at least 2 are needed",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", GOOD)
+def test_a_folder_is_understood_with(what, tmp_path):
+    build, good = GOOD[what]
+    root = str(tmp_path / "photos")
+    build(root)
+    splits, classes, found = folder.load(root)
+    report = found.report()
+    assert report["files"] == _used_plus_skipped(report)
+    if good.inside:
+        assert report["files"] == _on_disk(root)
+    assert report["used"] == sum(good.splits.values()) and report["bad"] == []
+    assert sum(report["skipped"].values()) == good.skipped
+    assert list(report["classes"]) == list(good.classes)
+    assert classes == list(good.classes)
+    assert {split: len(examples) for split, examples in splits.items()} == good.splits
+    for examples in splits.values():  # the label is the class folder's
+        for name, label in zip(examples.names, examples.labels, strict=True):
+            assert classes[label] in name.split(os.sep)
+
+
+@pytest.mark.parametrize("what", ERRORS)
+def test_one_line_says_what_to_do_about(what, tmp_path):
+    build, expected = ERRORS[what]
+    root = str(tmp_path / "photos")
+    build(root)
+    with pytest.raises(InputError) as error:
+        load(root)
+    line = _line(error)
+    assert expected.replace("ROOT", root) in line
+    try:
+        report = folder.scan(root).report()
+    except InputError:
+        return
+    assert report["files"] == _used_plus_skipped(report) == _on_disk(root)
+
+
+def test_a_class_whose_files_are_all_broken_is_named_when_they_are_skipped(tmp_path):
+    _broken_class(str(tmp_path))
+    with pytest.raises(InputError, match=r"class emu of .* has no usable images; add some or"):
+        load(str(tmp_path), on_bad_image="skip")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_cannot_be_read_is_named(tmp_path):
+    FLAT(str(tmp_path))
+    os.chmod(tmp_path / "cat" / "0.jpg", 0)
+    with pytest.raises(InputError, match=r"cat/0\.jpg: cannot be read \(Permission denied\)"):
+        load(str(tmp_path))
+    os.chmod(tmp_path / "dog", 0)
+    try:
+        with pytest.raises(InputError, match=r"cannot read folder .*dog: Permission denied"):
+            load(str(tmp_path))
+    finally:
+        os.chmod(tmp_path / "dog", 0o755)
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):
+    FLAT(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        load("")
+    assert load(".").classes == ["cat", "dog"]
+    assert sorted(load_all(".").splits["all"].names)[0] == "cat/0.jpg"
+
+
+def test_files_to_predict_on_may_lie_anywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_quiet", False)
+    _make(str(tmp_path / ".cache" / "x.jpg"))
+    _make(str(tmp_path / "README.md"), b"text")
+    _make(str(tmp_path / "y.jpg"), b"")
+    paths = [str(tmp_path / name) for name in (".cache/x.jpg", "README.md", "y.jpg", "z.jpg")]
+    examples, bad = folder.from_paths(paths)
+    assert examples.names == paths[:1]
+    assert bad == [
+        (paths[2], "empty file"),
+        (paths[3], "cannot be read (No such file or directory)"),
+    ]
+    assert "left out: not an image (1)" in capsys.readouterr().err
+
+
+def test_a_saved_name_that_is_no_image_any_more_is_bad_whatever_it_is(tmp_path):
+    _make(str(tmp_path / "cat" / "a"))
+    _make(str(tmp_path / "cat" / "b"), b"text")
+    os.mkfifo(tmp_path / "cat" / "c")
+    wanted = [("cat/a", "cat"), ("cat/b", "cat"), ("cat/c", "cat"), ("cat/d", "cat")]
+    examples, bad = folder.from_names(str(tmp_path), wanted, ["cat"])
+    assert examples.names == ["cat/a"] and len(bad) == 3
+
+
+def test_the_order_in_which_the_system_lists_files_does_not_matter(tmp_path, monkeypatch):
+    FLAT(str(tmp_path))
+    _photos("cat/deep/*3", "cat/deeper/*2")(str(tmp_path))
+    names = folder.load(str(tmp_path))[0]["all"].names
+    listing = os.scandir
+
+    class Backwards:
+        def __init__(self, path="."):
+            with listing(path) as entries:
+                self.entries = iter(sorted(entries, key=lambda entry: entry.name, reverse=True))
+
+        def __iter__(self):
+            return self.entries
+
+        def __next__(self):
+            return next(self.entries)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(os, "scandir", Backwards)
+    assert folder.load(str(tmp_path))[0]["all"].names == names

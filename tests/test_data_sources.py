@@ -1,0 +1,135 @@
+"""DATA becomes splits: stratified, seeded, complete, and the same again from split.json."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnet.data import evaluation_stream, load, load_all, load_split, save_split
+from keras_resnet.errors import InputError
+
+COUNTS = {"ant": 2, "bee": 5, "cow": 11}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of small images, every one different, with names that are not all UTF-8."""
+    colours = np.random.default_rng(0).integers(0, 255, (100, 3))
+    for label, count in COUNTS.items():
+        folder = tmp_path / "photos" / label
+        folder.mkdir(parents=True)
+        for i in range(count):
+            name = os.path.join(os.fsencode(folder), b"caf\xe9\n%d.png" % i)
+            colour = tuple(map(int, colours[len(label) * 7 + i + count * 3]))
+            with open(name, "wb") as file:
+                Image.new("RGB", (6, 5), colour).save(file, "PNG")
+    return str(tmp_path / "photos")
+
+
+def _names(source, split):
+    return set(source.splits[split].names)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.99])
+@pytest.mark.parametrize("data", ["photos", "digits"])
+def test_a_split_is_stratified_disjoint_and_complete(data, share, photos):
+    data = photos if data == "photos" else data
+    everything = load_all(data).splits["all"]
+    source = load(data, val_split=share)
+    train, val = source.splits["train"], source.splits["val"]
+    assert set(source.splits) == {"train", "val"}
+    assert len(train) + len(val) == len(everything)
+    assert _names(source, "train") | _names(source, "val") == set(everything.names)
+    assert not _names(source, "train") & _names(source, "val")
+    counts = np.bincount(everything.labels)
+    held = np.bincount(val.labels, minlength=len(counts))
+    assert (held >= 1).all() and (held <= counts - 1).all()
+    wanted = np.clip(share * counts, 1, counts - 1)
+    assert np.abs(held - wanted).max() <= 0.5
+
+
+def test_the_seed_decides_the_split(photos):
+    def held_out(seed):
+        return _names(load(photos, seed=seed), "val")
+
+    assert held_out(1) == held_out(1)
+    assert len({frozenset(held_out(seed)) for seed in range(6)}) > 3
+
+
+def test_a_path_will_do(photos):
+    assert load(Path(photos)).classes == list(COUNTS)
+
+
+def test_digits_are_what_scikit_learn_has():
+    source = load_all("digits")
+    digits = source.splits["all"]
+    assert len(digits) == 1797 and source.classes == list("0123456789") and not source.mirrors
+    assert digits.items.shape == (1797, 8, 8, 3) and digits.items.dtype == np.uint8
+    assert digits.items.max() == 255 and len(set(digits.names)) == 1797
+
+
+def _shown(examples):
+    stream = evaluation_stream(examples, size=6, crop=1.0, batch_size=64)
+    images, labels = zip(*stream.as_numpy_iterator(), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+@pytest.mark.parametrize("data", ["photos", "digits"])
+def test_a_saved_split_gives_the_same_images_again(data, photos, tmp_path):
+    data = photos if data == "photos" else data
+    source = load(data, seed=3)
+    path = str(tmp_path / "split.json")
+    save_split(source, path)
+    for split, examples in source.splits.items():
+        again = load_split(path, split, data=data, classes=source.classes)
+        assert again.names == examples.names
+    for expected, shown in zip(_shown(examples), _shown(again), strict=True):
+        np.testing.assert_array_equal(expected, shown)
+
+
+def test_images_that_came_later_are_not_in_a_saved_split(photos, tmp_path):
+    source = load(photos)
+    path = str(tmp_path / "split.json")
+    save_split(source, path)
+    Image.new("RGB", (6, 5)).save(os.path.join(photos, "ant", "a new one.png"))
+    again = load_split(path, "train", data=photos, classes=source.classes)
+    assert again.names == source.splits["train"].names
+
+
+def _line(error):
+    text = str(error.value)
+    assert text.isprintable() and 20 < len(text) < 400
+    return text
+
+
+def test_an_image_that_vanished_is_one_line(photos, tmp_path):
+    source = load(photos)
+    path = str(tmp_path / "split.json")
+    save_split(source, path)
+    os.remove(os.path.join(photos, source.splits["val"].names[0]))
+    with pytest.raises(InputError) as error:
+        load_split(path, "val", data=photos, classes=source.classes)
+    line = _line(error)
+    assert "ant/caf\\xe9\\n" in line and "No such file" in line and "put it back" in line
+
+
+def test_a_split_that_is_not_there_is_one_line(photos, tmp_path):
+    path = tmp_path / "split.json"
+    with pytest.raises(InputError, match=r"split\.json cannot be read"):
+        load_split(str(path), "val", data=photos, classes=list(COUNTS))
+    path.write_text("{")
+    with pytest.raises(InputError, match=r"split\.json cannot be read"):
+        load_split(str(path), "val", data=photos, classes=list(COUNTS))
+    path.write_text(json.dumps({"train": [], "val": []}))
+    with pytest.raises(InputError, match="the run has no test split; it has train, val"):
+        load_split(str(path), "test", data=photos, classes=list(COUNTS))
+
+
+@pytest.mark.parametrize("typo", ["digit", "digts", "Digits", "digitss"])
+def test_a_misspelt_digits_is_understood(typo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"no folder '{typo}'; did you mean digits"):
+        load(typo)

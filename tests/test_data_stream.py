@@ -1,0 +1,127 @@
+"""The stream that trains is a function of the sample's number; the one that judges counts all."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_resnet.data import Source, evaluation_stream, training_stream
+from keras_resnet.data.examples import from_bytes, from_pixels
+from keras_resnet.recipes import Config
+
+PLAIN = Config(crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0), flip=False, brightness=0.0)
+LIVELY = Config(brightness=0.2, flip=True, seed=3)
+
+
+def _source(count=10, encoded=False, size=8):
+    """Images whose every pixel is the image's number times 7; one class for each image."""
+    images = np.repeat(np.arange(count), size * size * 3).reshape(count, size, size, 3)
+    images = np.uint8(images * 7)
+    names = [str(i) for i in range(count)]
+    if encoded:
+        data = [tf.io.encode_png(image).numpy() for image in images]
+        examples = from_bytes(data, np.arange(count), names, np.ones(count, np.int32))
+    else:
+        examples = from_pixels(images, np.arange(count), names)
+    return Source("numbers", names, {"train": examples, "val": examples})
+
+
+def _batches(source, config, first, last, size=8):
+    stream = training_stream(source, config, size=size, first_step=first, last_step=last)
+    return list(stream.as_numpy_iterator())
+
+
+def _noise_source(encoded):
+    images = np.random.default_rng(0).integers(0, 255, (11, 12, 16, 3), np.uint8)
+    source = _source(11, encoded)
+    if not encoded:
+        examples = replace(source.splits["train"], items=images)
+    else:
+        items = np.array([tf.io.encode_jpeg(image).numpy() for image in images], object)
+        examples = replace(source.splits["train"], items=items)
+    return replace(source, splits={"train": examples})
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("first", [1, 4, 9])
+def test_the_stream_from_a_step_is_the_tail_of_the_whole_stream(encoded, first):
+    source, config = _noise_source(encoded), replace(LIVELY, batch_size=3)
+    whole, tail = _batches(source, config, 0, 12), _batches(source, config, first, 12)
+    assert len(tail) == 12 - first
+    for (images, labels), (same_images, same_labels) in zip(whole[first:], tail, strict=True):
+        np.testing.assert_array_equal(images, same_images)
+        np.testing.assert_array_equal(labels, same_labels)
+
+
+@pytest.mark.parametrize(("count", "batch"), [(10, 5), (10, 4), (7, 7), (1, 3), (2, 5), (3, 1)])
+def test_each_pass_shows_each_image_once(count, batch):
+    source, config = _source(count), replace(PLAIN, batch_size=batch)
+    steps = -(-4 * count // batch)
+    batches = _batches(source, config, 0, steps)
+    seen = np.concatenate([labels.argmax(-1) for _, labels in batches])[: 4 * count]
+    assert (np.sort(seen.reshape(4, count)) == np.arange(count)).all()
+    shown = np.concatenate([images[:, 0, 0, 0] for images, _ in batches])[: 4 * count]
+    np.testing.assert_array_equal(shown, seen * 7)
+
+
+def test_each_pass_and_each_seed_has_its_own_order():
+    config = replace(PLAIN, batch_size=30)
+
+    def orders(seed):
+        batches = _batches(_source(30), replace(config, seed=seed), 0, 6)
+        return {tuple(labels.argmax(-1)) for _, labels in batches}
+
+    assert len(orders(0)) == 6
+    assert not orders(0) & orders(1)
+    assert orders(0) == orders(0)
+
+
+def test_an_image_looks_different_in_each_pass():
+    config = replace(LIVELY, batch_size=11)
+    looks = [
+        images[labels.argmax(-1) == 4].tobytes()
+        for images, labels in _batches(_noise_source(False), config, 0, 8)
+    ]
+    assert len(set(looks)) == 8
+
+
+@pytest.mark.parametrize("seed", [2**31 - 1, 2**31, 2**63 - 1])
+def test_any_seed_will_do(seed):
+    (batch,) = _batches(_source(), replace(LIVELY, seed=seed, batch_size=10), 0, 1)
+    assert sorted(batch[1].argmax(-1)) == list(range(10))
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_training_batches_have_these_shapes(encoded):
+    config = replace(LIVELY, batch_size=4)
+    stream = training_stream(_source(10, encoded), config, size=6, first_step=0, last_step=3)
+    images, labels = stream.element_spec
+    assert images.shape.as_list() == [4, 6, 6, 3] and images.dtype == tf.uint8
+    assert labels.shape.as_list() == [4, 10] and labels.dtype == tf.float32
+    for images, labels in stream:
+        assert images.shape == (4, 6, 6, 3) and (labels.numpy().sum(-1) == 1).all()
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("batch", [1, 3, 5, 10, 64])
+def test_evaluation_counts_every_image_once_and_the_last_partial_batch_too(encoded, batch):
+    examples = _source(10, encoded).splits["val"]
+    stream = evaluation_stream(examples, size=6, crop=1.0, batch_size=batch)
+    batches = list(stream.as_numpy_iterator())
+    assert [len(labels) for _, labels in batches] == [
+        min(batch, 10 - start) for start in range(0, 10, batch)
+    ]
+    labels = np.concatenate([labels for _, labels in batches])
+    images = np.concatenate([images for images, _ in batches])
+    np.testing.assert_array_equal(labels, np.arange(10))
+    assert labels.dtype == np.int32 and images.dtype == np.uint8
+    assert images.shape == (10, 6, 6, 3)
+    np.testing.assert_array_equal(images[:, 3, 3, 1], np.arange(10) * 7)
+
+
+def test_a_chosen_order_is_kept():
+    examples = _source(10).splits["val"].take([7, 1, 1, 4])
+    assert examples.names == ["7", "1", "1", "4"] and len(examples) == 4
+    ((_, labels),) = evaluation_stream(examples, size=6, crop=1.0, batch_size=9)
+    assert labels.numpy().tolist() == [7, 1, 1, 4]

@@ -1,0 +1,156 @@
+"""What the network is shown: the middle to be judged by, a random view to train on."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_resnet.data.views import center_view, random_view
+
+MILD = {"size": 24, "area": (0.35, 1.0), "aspect": (0.75, 4 / 3), "flip": True, "brightness": 0.0}
+
+
+def _pixels(width, height):
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    waves = [np.sin(5 * x + 2 * y), np.cos(3 * y - 4 * x), np.sin(6 * x * y + 1)]
+    return np.uint8(np.stack(waves, -1) * 110 + 128)
+
+
+def _encode(pixels, kind, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return tf.constant(buffer.getvalue())
+
+
+def _seed(number):
+    return tf.constant([7, 16 * number], tf.int64)
+
+
+@pytest.mark.parametrize("size", [24, 32, 96])
+@pytest.mark.parametrize("crop", [1.0, 0.875])
+@pytest.mark.parametrize(
+    ("width", "height"), [(120, 80), (80, 120), (96, 96), (97, 45), (500, 333), (20, 30), (1, 9)]
+)
+def test_the_centre_view_is_pillows_middle_square_resized(width, height, crop, size):
+    pixels = _pixels(width, height)
+    side = max(round(min(width, height) * crop), 1)
+    left, top = (width - side) // 2, (height - side) // 2
+    middle = Image.fromarray(pixels).crop((left, top, left + side, top + side))
+    expected = np.asarray(middle.resize((size, size), Image.Resampling.BILINEAR)).astype(int)
+    for data in (pixels, _encode(pixels, "PNG")):
+        view = center_view(tf.constant(data), 1, size=size, crop=crop).numpy()
+        assert view.shape == (size, size, 3) and view.dtype == np.uint8
+        assert np.abs(view - expected).max() <= 1
+    photo = _encode(pixels, "JPEG", quality=98, subsampling=0)
+    view = center_view(photo, 1, size=size, crop=crop).numpy()
+    assert np.abs(view - expected).max() <= 5  # the JPEG's loss, and decoding small
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_the_centre_view_of_a_turned_photo_is_upright(turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = _encode(_pixels(60, 41), "JPEG", exif=exif)
+    upright = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # Pillow's Transpose for each
+    image = Image.open(io.BytesIO(data.numpy()))
+    image = image.transpose(Image.Transpose(upright[turn])) if turn in upright else image
+    expected = center_view(tf.constant(np.asarray(image)), 1, size=16, crop=1.0).numpy()
+    view = center_view(data, turn, size=16, crop=1.0).numpy().astype(int)
+    assert np.abs(view - expected).max() <= 5  # an upright JPEG is decoded small
+
+
+def _view(number, data=None, **changes):
+    data = tf.constant(_pixels(60, 40)) if data is None else data
+    return random_view(data, 1, _seed(number), **{**MILD, **changes}).numpy()
+
+
+def test_a_random_view_depends_on_its_seed_alone():
+    for number in range(5):
+        np.testing.assert_array_equal(_view(number), _view(number))
+    views = {_view(number, brightness=0.3).tobytes() for number in range(40)}
+    assert len(views) == 40
+
+
+def test_the_views_of_one_image_differ_as_much_between_passes_as_within_one():
+    assert len({_view(number).tobytes() for number in range(0, 4000, 100)}) == 40
+
+
+def _whole(number, **changes):
+    """A view that shows all of the image, flipped or not."""
+    return _view(number, area=(1.0, 1.0), aspect=(1.5, 1.5), **changes)
+
+
+def test_about_half_of_the_views_are_mirrored():
+    plain = _whole(0, flip=False).astype(int)
+    views = [_whole(number).astype(int) for number in range(200)]
+    straight = sum(np.abs(view - plain).max() <= 1 for view in views)
+    mirrored = sum(np.abs(view[:, ::-1] - plain).max() <= 1 for view in views)
+    assert straight + mirrored == 200
+    assert 70 <= mirrored <= 130  # 4 standard deviations
+
+
+def test_no_view_is_mirrored_where_the_data_set_says_so():
+    plain = _whole(0, flip=False).astype(int)
+    for number in range(30):
+        assert np.abs(_whole(number, flip=False) - plain).max() <= 1
+
+
+def test_brightness_scales_and_stays_a_picture():
+    bright = tf.constant(np.full((40, 40, 3), 250, np.uint8))
+    dark = tf.constant(np.full((40, 40, 3), 40, np.uint8))
+    levels = np.array([_view(number, dark, brightness=0.5)[0, 0, 0] for number in range(100)])
+    assert levels.min() >= 20 and levels.max() <= 60
+    assert levels.min() < 26 and levels.max() > 54
+    assert np.mean(levels > 40) == pytest.approx(0.37, abs=0.2)  # log(1.5) / log(1.5 / 0.5)
+    for number in range(20):
+        view = _view(number, bright, brightness=0.5)
+        assert view.dtype == np.uint8 and len(np.unique(view)) == 1
+        assert view[0, 0, 0] >= 125  # never wrapped around from 255 to 0
+
+
+def test_crops_come_from_everywhere_and_in_all_sizes():
+    y, x = np.mgrid[0:200, 0:250]
+    ramp = tf.constant(np.stack([y, x, x * 0], -1).astype(np.uint8))
+    views = np.array([_view(number, ramp, flip=False, size=64) for number in range(100)], float)
+    tops, lefts = views[:, 0, 0, 0], views[:, 0, 0, 1]
+    heights = views[:, -1, 0, 0] - tops
+    assert tops.min() < 3 and tops.max() > 50
+    assert lefts.min() < 5 and lefts.max() > 70
+    assert heights.min() < 130 and heights.max() > 185
+
+
+def test_a_crop_keeps_to_its_area_and_aspect():
+    # Coordinates as colours: the view's corners tell which window it shows.
+    y, x = np.mgrid[0:200, 0:250]
+    ramp = tf.constant(np.stack([y, x, x * 0], -1).astype(np.uint8))
+    for number in range(50):
+        view = _view(number, ramp, flip=False, size=64).astype(float)
+        height, width = view[-1, 0, 0] - view[0, 0, 0], view[0, -1, 1] - view[0, 0, 1]
+        assert 0.3 <= height * width / (200 * 250) <= 1.0
+        assert 0.7 <= width / height <= 1.45
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 2)])
+def test_a_tiny_image_has_views_too(shape):
+    data = tf.constant(_pixels(*shape))
+    for number in range(10):
+        assert _view(number, data).shape == (24, 24, 3)
+    assert _view(0, _encode(_pixels(*shape), "JPEG")).shape == (24, 24, 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "pixels"])
+def test_a_tf_data_graph_shows_the_same_views_as_python(kind):
+    pixels = _pixels(300, 200)
+    data = tf.constant(pixels) if kind == "pixels" else _encode(pixels, kind)
+    changes = {"brightness": 0.2}
+
+    def both(number):
+        seed = tf.stack([tf.constant(7, tf.int64), 16 * number])
+        random = random_view(data, 1, seed, **{**MILD, **changes})
+        return random, center_view(data, 1, size=24, crop=0.9)
+
+    for number, (random, centre) in enumerate(tf.data.Dataset.range(6).map(both)):
+        np.testing.assert_array_equal(random, _view(number, data, **changes))
+        np.testing.assert_array_equal(centre, center_view(data, 1, size=24, crop=0.9))
