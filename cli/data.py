@@ -3,6 +3,7 @@
 import click
 from keras_resnet.cli._options import command, report, reports, start
 
+from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
 
 _MOST_LINES = 20
@@ -27,6 +28,7 @@ def check(data, data_dir, as_json, quiet):
 
     Exit status 1 if there are any of either.
     """
+    require(data)
     start(quiet)
     from keras_resnet.data.check import check as check_data
 
@@ -41,7 +43,8 @@ def check(data, data_dir, as_json, quiet):
 def _table(result):
     lines = [f"{'class':24} {'images':>8}"]
     lines += [f"{name[:24]:24} {count:>8,}" for name, count in result["classes"].items()]
-    lines += [f"split {split:18} {count:>8,}" for split, count in result["splits"].items()]
+    if result["splits"].keys() != {"all"}:
+        lines += [f"split {split:18} {count:>8,}" for split, count in result["splits"].items()]
     lines += [f"skipped: {reason:.40} {count:>8,}" for reason, count in result["skipped"].items()]
     lines += _some(f"{row['file']}: {row['reason']}" for row in result["bad"])
     lines += _some("equal: " + ", ".join(group) for group in result["duplicates"])
@@ -68,6 +71,7 @@ def show(data, images, size, seed, output, data_dir, as_json, quiet):
     for flag, value in (("--images", images), ("--size", size)):
         if value < 1:
             raise click.UsageError(f"{flag} is {value}; expected at least 1")
+    require(data)
     start(quiet)
     from keras_resnet.data.check import sample
     from keras_resnet.report import plots

@@ -2,9 +2,9 @@
 for anyone standing in this folder."""
 
 import click
-from keras_resnet import run
 from keras_resnet.cli._options import command, report, reports, start
 
+from keras_resnet import run
 from keras_resnet.specs import SPECS
 
 

@@ -1,8 +1,10 @@
 """keras-resnet evaluate"""
 
 import click
-from keras_resnet import run
 from keras_resnet.cli._options import command, report, reports, start
+
+from keras_resnet import run
+from keras_resnet.data.names import require
 
 
 @command(
@@ -23,6 +25,8 @@ def evaluate(artefact, data, split, on_bad_image, data_dir, as_json, quiet):
     newest run. Without DATA it is scored on the run's own split.
     """
     run.kind_of(artefact or run.open_run())
+    if data is not None:
+        require(data)
     start(quiet)
     from keras_resnet.evaluation import scores
 

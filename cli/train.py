@@ -4,6 +4,7 @@ import click
 from keras_resnet.cli._options import command, report, reports, start
 
 from keras_resnet import recipes
+from keras_resnet.data.names import require
 
 _DEFAULTS = recipes.Config()
 
@@ -35,7 +36,7 @@ def _setting(flag, about, **kind):
           type=click.Choice(recipes.PRECISIONS))  # fmt: skip
 @_setting("--weights", "Start from these: a run folder or a .keras file.", metavar="FILE")
 @click.option("--freeze", metavar="[STAGE]", is_flag=False, flag_value="body", default=None,
-              help="Keep the weights up to this stage (conv4); alone: all but the head.")  # fmt: skip
+              help="Keep the weights up to this stage; alone: all but the head.")  # fmt: skip
 @_setting("--seed", "Decides the split, the order, the crops and the first weights.", type=int)
 @_setting("--val-split", "Share held out where the data have no val split.", type=float)
 @click.option(
@@ -50,7 +51,7 @@ def train(config_file, run_folder, as_json, quiet, **settings):
     DATA is a folder of images (CLASS/*.jpg, or train/CLASS and val/CLASS), tfds:NAME, or digits
     (the default: 1,797 handwritten digits that need no download).
     """
-    recipes.resolve(settings, config_file)  # a wrong value is answered before TensorFlow loads
+    require(recipes.resolve(settings, config_file).data)
     start(quiet)
     from keras_resnet.training import fit
 

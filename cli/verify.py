@@ -2,6 +2,7 @@
 
 import click
 from keras_resnet.cli._options import command, report, reports, start
+
 from keras_resnet.run import open_run
 
 

@@ -9,6 +9,7 @@ from keras import layers
 from keras_resnet import specs
 from keras_resnet.blocks import conv_block, conv_bn, identity_block
 from keras_resnet.errors import InputError
+from keras_resnet.specs import too_small
 
 
 def build(name, num_classes=1000, input_shape=None, *, normalize="imagenet", zero_gamma=True):
@@ -92,22 +93,6 @@ def _statistics(normalize):
     )
 
 
-def total_stride(spec):
-    """Pixels of the image per pixel of the last feature map, on a side."""
-    stem = {"imagenet": 4, "cifar": 1}[spec.stem]
-    return stem * 2 ** (len(spec.blocks) - 1)
-
-
-def check_size(spec, side):
-    """InputError unless images of `side` pixels leave the last stage something to look at."""
-    least = total_stride(spec)
-    if side < least:
-        raise InputError(
-            f"an image of {side} pixels is too small for {spec.name}, which shrinks it to "
-            f"1/{least}; use at least {least} pixels, or a CIFAR net such as resnet20"
-        )
-
-
 def _width(spec, filters):
     return {"basic": 1, "bottleneck": 4}[spec.branch] * filters
 
@@ -134,5 +119,5 @@ def _check(spec, num_classes, input_shape):
     if len(input_shape) != 3 or input_shape[-1] != 3:
         raise InputError(f"input_shape is {input_shape}; expected (height, width, 3)")
     for side in input_shape[:2]:
-        if side is not None:
-            check_size(spec, side)
+        if side is not None and side < spec.total_stride:
+            raise InputError(too_small(spec, side))

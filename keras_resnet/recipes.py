@@ -6,6 +6,7 @@ Order of precedence: `Config`'s defaults < recipe < config file < options.
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, fields
 
 from keras_resnet import specs
@@ -63,7 +64,7 @@ RECIPES = {
     "quick": {
         "about": "small data from scratch: a few minutes on two cores",
         # Small images first: most of the learning for a fraction of the arithmetic.
-        "size_steps": ((0.5, 0.5), (0.3, 0.75), (0.2, 1.0)),
+        "size_steps": ((0.55, 0.5), (0.3, 0.75), (0.15, 1.0)),
         "crop_area": (0.7, 1.0),  # few epochs: the harder the crops, the longer it takes
         "brightness": 0.2,
     },
@@ -174,9 +175,16 @@ def _check(config):
         specs.find(config.model)
     except KeyError as error:
         raise InputError(f"{error.args[0]} `keras-resnet models` lists them") from None
+    spec = specs.SPECS[config.model]
+    stages = ["body", *spec.stages]
+    require(config.freeze in (None, *stages), "freeze", f"one of {', '.join(stages)}")
+    found = config.weights is None or os.path.exists(config.weights)
+    require(found, "weights", "a run folder or a .keras file that is there")
     number("epochs", lambda n: n >= 1, "at least 1", int)
     number("batch_size", lambda n: n >= 1, "at least 1", int)
     number("image_size", lambda n: n >= 0, "a number of pixels", int)
+    if config.side < spec.total_stride:
+        raise InputError(specs.too_small(spec, config.side))
     number("seed", lambda n: 0 <= n < 2**31, "a whole number from 0 to 2147483647", int)
     number("learning_rate", lambda x: 0 < x < math.inf, "a number above 0")
     number("val_split", lambda x: 0 < x < 1, "a share between 0 and 1, such as 0.2")

@@ -47,10 +47,10 @@ class Run:
 
     def examples(self, split):
         """The run's own images of a split ("train", "val" or "test")."""
-        from keras_resnet import data
+        from keras_resnet.data import sources
 
         config = self.config
-        return data.load_split(
+        return sources.load_split(
             self.file("split.json"),
             split,
             data=config.data,

@@ -28,6 +28,16 @@ class Spec:
         per_block = {"basic": 2, "bottleneck": 3}[self.branch]
         return 1 + per_block * sum(self.blocks) + 1
 
+    @property
+    def total_stride(self) -> int:
+        """Pixels of the image per pixel of the last feature map, on a side."""
+        return {"imagenet": 4, "cifar": 1}[self.stem] * 2 ** (len(self.blocks) - 1)
+
+    @property
+    def stages(self) -> list[str]:
+        """The first part of the layers' names, in order: conv1 is the stem."""
+        return [f"conv{i + 1}" for i in range(len(self.blocks) + 1)]
+
 
 def _imagenet(name, branch, *blocks):
     return Spec(name, branch, blocks, (64, 128, 256, 512), "imagenet", "projection", 224,
@@ -72,3 +82,12 @@ def find(name: str) -> Spec:
         near = get_close_matches(name, SPECS, n=3) or list(SPECS)
         raise KeyError(f"unknown model '{name}'; did you mean {', '.join(near)}?")
     return SPECS[name]
+
+
+def too_small(spec, side):
+    """What to say of images of `side` pixels that leave the last stage nothing to look at."""
+    return (
+        f"an image of {side} pixels is too small for {spec.name}, which shrinks it to "
+        f"1/{spec.total_stride}; use at least {spec.total_stride} pixels, or a CIFAR net such as "
+        "resnet20"
+    )

@@ -21,7 +21,7 @@ def transfer(source, model):
         A line that says what was copied.
 
     Raises:
-        InputError: no such file, or layers or shapes that do not match.
+        InputError: a file that cannot be loaded, or layers or shapes that do not match.
     """
     given = {layer.name: layer for layer in _open(source).layers if layer.weights}
     wanted = {layer.name: layer for layer in model.layers if layer.weights}
@@ -50,8 +50,6 @@ def _open(source):
     import keras
 
     path = Path(source)
-    if not path.exists():
-        raise InputError(f"--weights {source} does not exist; give a run folder or a .keras file")
     if path.is_dir():
         path = path / "model.keras"
     try:

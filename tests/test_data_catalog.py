@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from keras_resnet.data import catalog, evaluation_stream, load, load_split, save_split
+from keras_resnet.data import catalog
+from keras_resnet.data.sources import load, load_split, save_split
+from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
 
 FORMATS = ["tfrecord", "array_record"]

@@ -12,8 +12,9 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from keras_resnet import progress
-from keras_resnet.data import folder, load, load_all
+from keras_resnet.data import folder
 from keras_resnet.data.decode import decode
+from keras_resnet.data.sources import load, load_all
 from keras_resnet.errors import InputError
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnet.data import evaluation_stream, load, load_all, load_split, save_split
+from keras_resnet.data.sources import load, load_all, load_split, save_split
+from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
 
 COUNTS = {"ant": 2, "bee": 5, "cow": 11}

@@ -6,6 +6,7 @@ from collections import defaultdict
 import numpy as np
 
 from keras_resnet.data import folder, sources
+from keras_resnet.data.names import is_folder
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.progress import track
 
@@ -22,7 +23,7 @@ def check(data, data_dir=None):
     Raises:
         InputError: as `keras_resnet.data.load`.
     """
-    if sources.is_folder(data):
+    if is_folder(data):
         found = folder.scan(data)
         groups = _duplicates(found.photos)
         return {

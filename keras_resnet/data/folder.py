@@ -21,6 +21,7 @@ from PIL import Image
 from keras_resnet import progress
 from keras_resnet.data import examples
 from keras_resnet.data.decode import decode_stored
+from keras_resnet.data.names import require, show
 from keras_resnet.errors import InputError
 
 SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
@@ -90,12 +91,7 @@ def scan(root):
     Raises:
         InputError: no such folder, no class folders, a folder that cannot be read.
     """
-    if not os.path.isdir(root):
-        what = "is a file, not a folder" if os.path.exists(root) else "does not exist"
-        raise InputError(
-            f"data folder {show(root)} {what}; give a folder with one sub-folder a class, "
-            "tfds:NAME, or digits"
-        )
+    require(root)
     found = Scan(os.path.normpath(root))
     candidates = []
     for split, folder in _split_folders(found).items():
@@ -155,12 +151,6 @@ def from_paths(paths):
         progress.say(f"left out: {reason} ({count})")
     _check_decodable(found)
     return _as_examples(found.photos["all"], {"": 0}), found.bad
-
-
-def show(path):
-    """A path as one line of text that any terminal and JSON can hold, whatever its bytes."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _split_folders(found):

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_resnet.data import folder
 from keras_resnet.data.examples import Examples, from_pixels
+from keras_resnet.data.names import is_folder, require
 from keras_resnet.errors import InputError
 
 
@@ -51,11 +52,6 @@ def load(data, *, val_split=0.2, seed=0, on_bad_image="error", data_dir=None):
 def load_all(data, *, on_bad_image="error", data_dir=None):
     """A data set as it lies there, under "all" or by the splits it has, and nothing made up."""
     return _open(data, on_bad_image, data_dir)
-
-
-def is_folder(data):
-    """Whether DATA names a folder of images, rather than `digits` or `tfds:NAME`."""
-    return data != "digits" and not os.fspath(data).startswith("tfds:")
 
 
 def save_split(source, path):
@@ -118,11 +114,7 @@ def _open(data, on_bad_image, data_dir):
         from keras_resnet.data import catalog
 
         return Source(data, *catalog.load(data.removeprefix("tfds:"), data_dir))
-    if not os.path.exists(data) and os.sep not in data:
-        from difflib import get_close_matches
-
-        if get_close_matches(data.lower(), ["digits"], cutoff=0.7):
-            raise InputError(f"no folder '{data}'; did you mean digits, the built-in data set?")
+    require(data)
     splits, classes, found = folder.load(data, on_bad_image=on_bad_image)
     return Source(data, classes, splits, check=found.report())
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_resnet import data as data_room
-from keras_resnet.data import folder
+from keras_resnet.data import folder, sources
+from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact, predict_stream
 from keras_resnet.evaluation.metrics import log_softmax, summarise
@@ -78,7 +78,7 @@ def examples_for(opened, data=None, split="val", on_bad_image="error", data_dir=
         if opened.run is None:
             raise InputError(f"{opened.path} belongs to no run; name the DATA to evaluate it on")
         return opened.run.examples(split)
-    source = data_room.load_all(data, on_bad_image=on_bad_image, data_dir=data_dir)
+    source = sources.load_all(data, on_bad_image=on_bad_image, data_dir=data_dir)
     if "all" in source.splits:
         split = "all"
     elif split not in source.splits:
@@ -88,7 +88,7 @@ def examples_for(opened, data=None, split="val", on_bad_image="error", data_dir=
 
 def stream_for(opened, examples):
     """Batches of images as an opened artefact takes them."""
-    return data_room.evaluation_stream(
+    return evaluation_stream(
         examples, size=opened.image_size, crop=opened.center_crop, batch_size=BATCH
     )
 

@@ -94,8 +94,8 @@ def table(result):
             continue
         lines.append(
             f"{row['file']:24} {row['top1']:7.2%} {row['drop_points']:6.2f} "
-            f"{row['agreement']:7.2%} {row['max_logit_diff']:9.2g} {row['bytes'] / 1e6:6.2f} MB {row['latency_ms']:6.2f} ms"
-            f"  {gate}"
+            f"{row['agreement']:7.2%} {row['max_logit_diff']:9.2g} {row['bytes'] / 1e6:6.2f} MB "
+            f"{row['latency_ms']:6.2f} ms  {gate}"
         )
     lines.append(
         f"{result['images']:,} validation images; a file may lose {result['max_drop']:g} points; "

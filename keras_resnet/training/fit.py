@@ -6,8 +6,8 @@ import time
 import keras
 import tensorflow as tf
 
-from keras_resnet import data as data_room
-from keras_resnet import models, progress, recipes, run, runtime, specs
+from keras_resnet import progress, recipes, run, runtime, specs
+from keras_resnet.data import sources, stream
 from keras_resnet.errors import InputError
 from keras_resnet.training import callbacks, precision, schedule
 from keras_resnet.training.judge import judge
@@ -31,8 +31,7 @@ def train(data=None, *, config_file=None, run_folder=None, **options):
     began = time.monotonic()
     config = recipes.resolve({"data": _absolute(data), **options}, config_file)
     spec = specs.SPECS[config.model]
-    models.check_size(spec, config.side)
-    source = data_room.load(
+    source = sources.load(
         config.data,
         val_split=config.val_split,
         seed=config.seed,
@@ -59,7 +58,7 @@ def train(data=None, *, config_file=None, run_folder=None, **options):
 
     folder = run.create(run_folder, config, source.classes)
     runtime.log_to(folder.file("log.txt"))
-    data_room.save_split(source, folder.file("split.json"))
+    sources.save_split(source, folder.file("split.json"))
     _say_plan(config, source, chosen, folder)
     history = _fit(model, config, source, folder, spec)
     seconds = time.monotonic() - began
@@ -91,11 +90,7 @@ def _freeze(model, stage):
     if stage == "body":
         last = len(names) - 2
     else:
-        members = [i for i, name in enumerate(names) if name.split("_")[0] == stage]
-        if not members:
-            stages = sorted({n.split("_")[0] for n in names if n.startswith("conv")})
-            raise InputError(f"--freeze {stage}: no such stage; use body or {', '.join(stages)}")
-        last = max(members)
+        last = max(i for i, name in enumerate(names) if name.split("_")[0] == stage)
     for layer in model.layers[: last + 1]:
         layer.trainable = False
 
@@ -119,14 +114,16 @@ def _fit(model, config, source, folder, spec):
         folder, run.build(config, len(source.classes)), config, steps * config.batch_size
     )
     bars = callbacks.Progress(config.epochs, steps, config.batch_size)
-    sizes = schedule.epoch_sizes(config, models.total_stride(spec))
+    sizes = schedule.epoch_sizes(config, spec.total_stride)
     for first, last, size in schedule.segments(sizes):
         history.image_size = size
         model.fit(
-            data_room.training_stream(
-                source, config, size=size, first_step=first * steps, last_step=last * steps
+            _any_size(
+                stream.training_stream(
+                    source, config, size=size, first_step=first * steps, last_step=last * steps
+                )
             ),
-            validation_data=_validation_stream(source, config, size),
+            validation_data=_any_size(_validation_stream(source, config, size)),
             initial_epoch=first,
             epochs=last,
             steps_per_epoch=steps,
@@ -150,10 +147,22 @@ def make_optimizer(config, steps_per_epoch):
 
 
 def _validation_stream(source, config, size):
-    stream = data_room.evaluation_stream(
+    batches = stream.evaluation_stream(
         source.splits["val"], size=size, crop=config.center_crop, batch_size=config.batch_size
     )
-    return stream.map(lambda images, labels: (images, tf.one_hot(labels, len(source.classes))))
+    return batches.map(lambda images, labels: (images, tf.one_hot(labels, len(source.classes))))
+
+
+def _any_size(batches):
+    """The same batches with their height and width left open, so that Keras traces one step for
+    all image sizes: seconds for each size saved."""
+    shape = (None, None, None, 3)
+    return batches.map(
+        lambda images, targets: (
+            tf.raw_ops.PlaceholderWithDefault(input=images, shape=shape),
+            targets,
+        )
+    )
 
 
 def _say_plan(config, source, chosen, folder):

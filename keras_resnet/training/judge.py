@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import data as data_room
+from keras_resnet.data.stream import evaluation_stream, training_stream
 from keras_resnet.evaluation.metrics import log_softmax, summarise
 from keras_resnet.files import write_json
 from keras_resnet.report import page, plots
@@ -54,7 +54,7 @@ def versions():
 def _draw(folder, config, source, history, logits, scores):
     plots.curves(history.rows, folder.file("curves.png"), best_epoch=history.best_epoch)
     plots.confusion(np.array(scores["confusion"]), source.classes, folder.file("confusion.png"))
-    stream = data_room.training_stream(source, config, size=config.side, first_step=0, last_step=1)
+    stream = training_stream(source, config, size=config.side, first_step=0, last_step=1)
     images, targets = next(stream.as_numpy_iterator())
     captions = [source.classes[k] for k in targets.argmax(-1)]
     plots.image_grid(
@@ -89,6 +89,6 @@ def _draw_mistakes(folder, config, source, logits):
 
 
 def _stream(examples, config):
-    return data_room.evaluation_stream(
+    return evaluation_stream(
         examples, size=config.side, crop=config.center_crop, batch_size=config.batch_size
     )

@@ -1,0 +1,32 @@
+"""DATA, the word of every command: what it names. Standard library only: it costs nothing."""
+
+import os
+
+from keras_resnet.errors import InputError
+
+
+def is_folder(data):
+    """Whether DATA names a folder of images, rather than `digits` or `tfds:NAME`."""
+    return data != "digits" and not os.fspath(data).startswith("tfds:")
+
+
+def require(data):
+    """InputError if DATA names a folder that is not there."""
+    if not is_folder(data) or os.path.isdir(data):
+        return
+    if not os.path.exists(data) and os.sep not in os.fspath(data):
+        from difflib import get_close_matches
+
+        if get_close_matches(os.fspath(data).lower(), ["digits"], cutoff=0.7):
+            raise InputError(f"no folder '{data}'; did you mean digits, the built-in data set?")
+    what = "is a file, not a folder" if os.path.exists(data) else "does not exist"
+    raise InputError(
+        f"data folder {show(data)} {what}; give a folder with one sub-folder a class, "
+        "tfds:NAME, or digits"
+    )
+
+
+def show(path):
+    """A path as one line of text that any terminal and JSON can hold, whatever its bytes."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
