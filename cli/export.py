@@ -38,7 +38,7 @@ def export(run, saved_model, tflite, quantize, io, calibration, max_drop, output
     both = not saved_model and not tflite
     result = exporter.export(
         run,
-        saved_model=saved_model or (both and not quantize),
+        saved_model=saved_model or both,
         tflite=(quantize or ("none",)) if tflite or both else (),
         io=io,
         calibration=calibration,

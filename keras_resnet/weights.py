@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from keras_resnet.errors import InputError
+from keras_resnet.run import open_run
 
 HEAD = "logits"
 
@@ -49,11 +50,10 @@ def _open(source):
     """The Keras model in a run folder or a `.keras` file."""
     import keras
 
-    path = Path(source)
-    if path.is_dir():
-        path = path / "model.keras"
+    if Path(source).is_dir():
+        return open_run(source).model()
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        return keras.models.load_model(source, compile=False, safe_mode=True)
     except Exception as error:  # zip, json, h5 and Keras each have their own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise InputError(f"--weights {source} cannot be loaded ({reason})") from None

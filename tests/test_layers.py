@@ -24,7 +24,7 @@ TABLE = {
     "recipes": ("specs errors", ""),
     "blocks": ("", "keras"),
     "models": ("specs errors blocks", "keras"),
-    "weights": (f"{DATA} {TOOLS} models", f"{HEAVY} h5py"),
+    "weights": (f"{DATA} {TOOLS} run models", f"{HEAVY} h5py"),
     "data": (f"{TOOLS} recipes", "numpy tensorflow tensorflow_datasets sklearn PIL"),
     "data.names": ("errors", ""),
     "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL"),

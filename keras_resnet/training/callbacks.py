@@ -1,6 +1,7 @@
 """What happens beside the training steps: progress, history, the best model so far."""
 
 import time
+from contextlib import ExitStack
 
 import keras
 import tensorflow as tf
@@ -19,11 +20,11 @@ class Progress(keras.callbacks.Callback):
     def __init__(self, epochs, steps, batch_size):
         super().__init__()
         self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
+        self._open = ExitStack()
 
     def on_epoch_begin(self, epoch, logs=None):
         label = f"epoch {epoch + 1}/{self._epochs}"
-        self._bar = progress.bar(self._steps, label, "steps")
-        self._advance = self._bar.__enter__()
+        self._advance = self._open.enter_context(progress.bar(self._steps, label, "steps"))
         self._began = time.monotonic()
         self._done = 0
 
@@ -34,15 +35,11 @@ class Progress(keras.callbacks.Callback):
         self._advance(1, note)
 
     def on_test_begin(self, logs=None):
-        self._close()
+        self.close()
 
-    def on_train_end(self, logs=None):
-        self._close()
-
-    def _close(self):
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
-            self._bar = None
+    def close(self):
+        """Takes the bar off the terminal: after an interruption the cursor would stay hidden."""
+        self._open.close()
 
 
 class History(keras.callbacks.Callback):

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import closing
 
 import keras
 import tensorflow as tf
@@ -115,22 +116,23 @@ def _fit(model, config, source, folder, spec):
     )
     bars = callbacks.Progress(config.epochs, steps, config.batch_size)
     sizes = schedule.epoch_sizes(config, spec.total_stride)
-    for first, last, size in schedule.segments(sizes):
-        history.image_size = size
-        model.fit(
-            _any_size(
-                stream.training_stream(
-                    source, config, size=size, first_step=first * steps, last_step=last * steps
-                )
-            ),
-            validation_data=_any_size(_validation_stream(source, config, size)),
-            initial_epoch=first,
-            epochs=last,
-            steps_per_epoch=steps,
-            shuffle=False,  # the stream has its own order
-            callbacks=[bars, history],
-            verbose=0,
-        )
+    with closing(bars):
+        for first, last, size in schedule.segments(sizes):
+            history.image_size = size
+            model.fit(
+                _any_size(
+                    stream.training_stream(
+                        source, config, size=size, first_step=first * steps, last_step=last * steps
+                    )
+                ),
+                validation_data=_any_size(_validation_stream(source, config, size)),
+                initial_epoch=first,
+                epochs=last,
+                steps_per_epoch=steps,
+                shuffle=False,  # the stream has its own order
+                callbacks=[bars, history],
+                verbose=0,
+            )
     return history
 
 
