@@ -1,5 +1,5 @@
 # make quickstart   install, train on built-in data, evaluate, export, verify
-# make test         install, run the tests          make test-slow   the long proofs
+# make test         install, run the tests
 # make lint         style
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ RUN ?= runs/quickstart
 SOURCES := setup.cfg pyproject.toml README.md $(shell find keras_resnet cli -name '*.py')
 PYTEST := $(BIN)/pytest
 
-.PHONY: quickstart install test test-slow lint clean
+.PHONY: quickstart install test lint clean
 
 install: $(VENV)/.installed
 
@@ -41,9 +41,6 @@ quickstart: install
 
 test: install
 	$(PYTEST)
-
-test-slow: install
-	$(PYTEST) -m slow
 
 lint: install
 	$(BIN)/ruff check .

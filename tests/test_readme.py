@@ -41,7 +41,7 @@ def test_every_command_of_the_readme_works(command, home):
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("name", ["models", "recipes", "inspect"])
+@pytest.mark.parametrize("name", ["models", "recipes", "inspect resnet50"])
 def test_what_does_not_depend_on_data_is_shown_word_for_word(command, name):
     for line, output in shown():
         if line.startswith(f"keras-resnet {name}"):
