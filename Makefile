@@ -28,7 +28,7 @@ $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
 
 quickstart: install
 	rm -rf $(RUN)
-	$(BIN)/keras-resnet train digits --epochs 8 --seed 1 --run $(RUN)
+	$(BIN)/keras-resnet train digits --epochs 14 --seed 1 --run $(RUN)
 	$(BIN)/keras-resnet evaluate $(RUN)
 	$(BIN)/keras-resnet export $(RUN) --saved-model --tflite --quantize none --quantize int8 --max-drop 0.5
 	$(BIN)/keras-resnet verify $(RUN) --max-drop 0.5
