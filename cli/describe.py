@@ -1,10 +1,12 @@
 """keras-resnet inspect. The file is not called inspect.py: it would shadow the standard library's
 for anyone standing in this folder."""
 
+import os
+
 import click
 from keras_resnet.cli._options import command, report, reports, start
 
-from keras_resnet import run
+from keras_resnet import recipes, run
 from keras_resnet.specs import SPECS
 
 
@@ -18,6 +20,8 @@ def inspect(artefact, as_json, quiet):
     signatures, metadata.
     """
     if artefact not in SPECS:
+        if artefact.isidentifier() and not os.path.exists(artefact):
+            recipes.resolve({"model": artefact})  # an unknown name: says which are near
         run.kind_of(artefact)
     start(quiet)
     if artefact.endswith(".tflite"):
@@ -41,9 +45,8 @@ def _model(artefact):
     from keras_resnet.evaluation.artefact import open_artefact
 
     opened = open_artefact(artefact)
-    if opened.model is None:
-        raise InputError(
-            f"{artefact} is a {opened.kind}, whose layers cannot be read; inspect its run, or its "
-            ".tflite files"
-        )
-    return opened.model
+    if opened.model is not None:
+        return opened.model
+    if opened.run is not None:  # a SavedModel of ours: the network it was made from
+        return opened.run.model()
+    raise InputError(f"{artefact} is a SavedModel from elsewhere, whose layers cannot be read")

@@ -3,6 +3,7 @@
 import click
 from keras_resnet.cli._options import command, report, reports, start
 
+from keras_resnet.errors import CheckFailed
 from keras_resnet.run import open_run
 
 # Written out, so that --help need not load the export room; a test holds them equal.
@@ -36,13 +37,18 @@ def export(run, saved_model, tflite, quantize, io, calibration, max_drop, output
     from keras_resnet.exporting.gate import table
 
     both = not saved_model and not tflite
-    result = exporter.export(
-        run,
-        saved_model=saved_model or both,
-        tflite=(quantize or ("none",)) if tflite or both else (),
-        io=io,
-        calibration=calibration,
-        max_drop=max_drop,
-        output=output,
-    )
+    try:
+        result = exporter.export(
+            run,
+            saved_model=saved_model or both,
+            tflite=(quantize or ("none",)) if tflite or both else (),
+            io=io,
+            calibration=calibration,
+            max_drop=max_drop,
+            output=output,
+        )
+    except CheckFailed as error:
+        if error.result:  # the numbers that explain it
+            report(error.result, as_json, table)
+        raise
     report(result, as_json, table)

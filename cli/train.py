@@ -3,7 +3,7 @@
 import click
 from keras_resnet.cli._options import command, report, reports, start
 
-from keras_resnet import recipes
+from keras_resnet import recipes, weights
 from keras_resnet.data.names import require
 
 _DEFAULTS = recipes.Config()
@@ -51,7 +51,9 @@ def train(config_file, run_folder, as_json, quiet, **settings):
     DATA is a folder of images (CLASS/*.jpg, or train/CLASS and val/CLASS), tfds:NAME, or digits
     (the default: 1,797 handwritten digits that need no download).
     """
-    require(recipes.resolve(settings, config_file).data)
+    config = recipes.resolve(settings, config_file)
+    require(config.data)
+    weights.require(config)
     start(quiet)
     from keras_resnet.training import fit
 

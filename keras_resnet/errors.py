@@ -9,4 +9,16 @@ class InputError(ValueError):
 
 
 class CheckFailed(RuntimeError):
-    """A gate said no (a damaged artefact, a drop in accuracy); exit status 1."""
+    """A gate said no (a damaged artefact, a drop in accuracy); exit status 1.
+
+    `result` is what the gate found, where there is more to show than the line.
+    """
+
+    def __init__(self, line, result=None):
+        super().__init__(line)
+        self.result = result
+
+
+def first_line(error):
+    """The first line of somebody else's error, short enough to be part of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -5,6 +5,8 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
+from keras_resnet.errors import InputError
+
 
 @contextmanager
 def atomic(path):
@@ -30,6 +32,30 @@ def write_text(path, text):
     content = text.encode("utf-8", errors="backslashreplace")
     with atomic(path) as temporary:
         temporary.write_bytes(content)
+
+
+def read_text(path):
+    """The UTF-8 text in a file; InputError if it is damaged."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is damaged: it is not UTF-8 text") from None
+
+
+def read_lines(path):
+    """The lines of a text file; only a line feed ends one, whatever else a label may hold."""
+    return read_text(path).removesuffix("\n").split("\n")
+
+
+def read_json(path):
+    """The object in a JSON file; InputError if it is damaged."""
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is damaged: it is not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged: it holds no JSON object")
+    return content
 
 
 def write_json(path, content):

@@ -6,7 +6,6 @@ Order of precedence: `Config`'s defaults < recipe < config file < options.
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, fields
 
 from keras_resnet import specs
@@ -178,8 +177,6 @@ def _check(config):
     spec = specs.SPECS[config.model]
     stages = ["body", *spec.stages]
     require(config.freeze in (None, *stages), "freeze", f"one of {', '.join(stages)}")
-    found = config.weights is None or os.path.exists(config.weights)
-    require(found, "weights", "a run folder or a .keras file that is there")
     number("epochs", lambda n: n >= 1, "at least 1", int)
     number("batch_size", lambda n: n >= 1, "at least 1", int)
     number("image_size", lambda n: n >= 0, "a number of pixels", int)

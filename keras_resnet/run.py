@@ -2,14 +2,13 @@
 
 import csv
 import hashlib
-import json
 import os
 import re
 from pathlib import Path
 
 from keras_resnet import recipes
-from keras_resnet.errors import InputError
-from keras_resnet.files import atomic, write_json, write_text
+from keras_resnet.errors import InputError, first_line
+from keras_resnet.files import atomic, read_json, read_lines, write_json, write_text
 
 RUNS = Path("runs")
 
@@ -39,11 +38,11 @@ class Run:
 
     @property
     def classes(self):
-        return self.file("labels.txt").read_text(encoding="utf-8").splitlines()
+        return read_lines(self.file("labels.txt"))
 
     @property
     def metrics(self):
-        return json.loads(self.file("metrics.json").read_text(encoding="utf-8"))
+        return read_json(self.file("metrics.json"))
 
     def examples(self, split):
         """The run's own images of a split ("train", "val" or "test")."""
@@ -66,13 +65,12 @@ class Run:
         """
         model = build(self.config, len(self.classes))
         path = self.file("model.keras")
-        if self.file("manifest.json").exists():
-            manifest = json.loads(self.file("manifest.json").read_text(encoding="utf-8"))
-            if fingerprint(path) != manifest.get(path.name):
-                raise InputError(
-                    f"{path} is damaged: its sha256 is not the one in manifest.json; take it from "
-                    "a copy of the run, or train again"
-                )
+        manifest = self.file("manifest.json")
+        if manifest.exists() and fingerprint(path) != read_json(manifest).get(path.name):
+            raise InputError(
+                f"{path} is damaged: its sha256 is not the one in manifest.json; take it from a "
+                "copy of the run, or train again"
+            )
         load_weights(model, path)
         return model
 
@@ -118,13 +116,13 @@ def create(path, config, classes):
 
 
 def open_run(path=None):
-    """The run in the folder `path`; None is the newest under `runs/` that has a model.
+    """The run in the folder `path`; None is the newest under `runs/` that was finished.
 
     Raises:
         InputError: there is no finished run.
     """
     if path is None:
-        finished = [p.parent for p in RUNS.glob("*/model.keras")]
+        finished = [p.parent for p in RUNS.glob("*/manifest.json")]  # written last
         if not finished:
             raise InputError(f"no finished run under {RUNS}/; name one, or `keras-resnet train`")
         return Run(max(finished, key=lambda p: (p / "config.json").stat().st_mtime))
@@ -175,8 +173,7 @@ def load_weights(model, path):
     try:
         model.load_weights(str(path))
     except Exception as error:  # zip, h5 and Keras each have their own
-        detail = str(error).strip().splitlines()[0][:160] if str(error) else type(error).__name__
-        raise InputError(f"{path} is damaged or of another model ({detail})") from None
+        raise InputError(f"{path} is damaged or of another model ({first_line(error)})") from None
 
 
 def save_keras(model, path):

@@ -1,11 +1,23 @@
 """Weights trained elsewhere -> a network of ours, layer by layer, by name."""
 
+import os
 from pathlib import Path
 
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, first_line
 from keras_resnet.run import open_run
 
 HEAD = "logits"
+
+
+def require(config):
+    """InputError if the settings ask for weights that are not there, or need some and name none."""
+    if config.weights is not None and not os.path.exists(config.weights):
+        raise InputError(
+            f"--weights is {config.weights!r}; expected a run folder or a .keras file that is there"
+        )
+    if config.weights is None and (config.freeze or config.recipe == "finetune"):
+        what = "--freeze" if config.freeze else "--recipe finetune"
+        raise InputError(f"{what} keeps what was learnt before; name it with --weights")
 
 
 def transfer(source, model):
@@ -55,8 +67,7 @@ def _open(source):
     try:
         return keras.models.load_model(source, compile=False, safe_mode=True)
     except Exception as error:  # zip, json, h5 and Keras each have their own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise InputError(f"--weights {source} cannot be loaded ({reason})") from None
+        raise InputError(f"--weights {source} cannot be loaded ({first_line(error)})") from None
 
 
 def _shapes(layer):

@@ -101,7 +101,7 @@ BAD = {
     "no such artefact": (["evaluate", "no.tflite"], "no artefact no.tflite"),
     "nothing to export": (["export", "no/run"], "no run folder no/run"),
     "quantize without tflite": (["export", "--saved-model", "--quantize", "int8"], "add --tflite"),
-    "an artefact without layers": (["inspect", "resnet9000"], "no artefact resnet9000"),
+    "an artefact without layers": (["inspect", "resnet9000"], "unknown model 'resnet9000'"),
     "a data set that is none": (["data", "check", "nowhere"], "does not exist"),
     "no images to show": (["data", "show", "--images", "0"], "--images is 0"),
 }  # fmt: skip
@@ -129,7 +129,7 @@ def folder_of(tmp_path, **classes):
 
 @pytest.mark.parametrize(
     ("classes", "said"),
-    [({}, "no class folders"), ({"cat": 5}, "only one class"), ({"cat": 5, "dog": 0}, "no ")],
+    [({}, "no class folders"), ({"cat": 5}, "only one class"), ({"cat": 5, "dog": 0}, "no usable images")],
     ids=["an empty folder", "one class", "an empty class"],
 )
 def test_a_folder_without_classes_is_answered_in_one_line(command, tmp_path, classes, said):

@@ -188,3 +188,21 @@ def test_an_unknown_name_is_one_line_at_once(name, tmp_path, capsys):
     line = str(error.value)
     assert line.isprintable() and len(line) < 500 and name in line and "check" in line
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_an_epoch_is_trained_and_judged_on_it(file_format, prepared, tmp_path):
+    from keras_resnet.evaluation.scores import evaluate
+    from keras_resnet.training.fit import train
+
+    run = train(
+        "tfds:tiny_for_tests",
+        data_dir=str(prepared[file_format]),
+        run_folder=tmp_path / "run",
+        epochs=1,
+        image_size=16,
+        batch_size=8,
+    )
+    assert run.classes == ["cat", "dog"]
+    images = {split: evaluate(run, split=split)["images"] for split in ("train", "val", "test")}
+    assert images == {"train": 20, "val": 4, "test": 8}

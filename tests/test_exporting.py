@@ -117,8 +117,10 @@ def test_calibration_images_are_training_images_of_every_class_and_black_and_whi
 
 
 @pytest.mark.parametrize("io", ["uint8", "int8"])
-def test_raw_bytes_go_in_as_they_are(exported, io, tmp_path):
+def test_raw_bytes_go_in_as_they_are(exported, io, tmp_path, monkeypatch):
     run, _ = exported
+    (tmp_path / "random.py").write_text("raise SystemExit('a file of the user was imported')")
+    monkeypatch.chdir(tmp_path)
     export(run, saved_model=False, tflite=["int8"], io=io, calibration=20, max_drop=100,
            output=tmp_path / "out")  # fmt: skip
     path = tmp_path / "out" / "model_int8.tflite"
@@ -230,7 +232,8 @@ def test_a_kill_between_the_two_renames_is_mended(copy):
         ({"images": 0}, "--images is 0"),
     ],
 )
-def test_wrong_arguments_are_refused_before_any_work(exported, arguments, said):
+def test_wrong_arguments_are_refused_before_any_work(exported, arguments, said, monkeypatch):
+    monkeypatch.setattr("keras_resnet.exporting.publish.staged", None)
     with pytest.raises(InputError, match=said):
         export(exported[0], **arguments)
 

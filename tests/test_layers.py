@@ -17,7 +17,7 @@ HEAVY = "keras numpy tensorflow"
 TABLE = {
     "_version": ("", ""),
     "errors": ("", ""),
-    "files": ("", ""),
+    "files": ("errors", ""),
     "progress": ("runtime", "rich"),
     "runtime": ("", ""),
     "specs": ("", ""),
@@ -37,7 +37,7 @@ TABLE = {
     "explain": (f"{DATA} {TOOLS} run blocks models data evaluation report", HEAVY),
     "explain.describe": ("specs errors models", "keras"),
     # Here, as in run.py, only the top of a file counts: --help must not wait for Keras.
-    "cli": (f"{DATA} {TOOLS} run data.names _version", "click"),
+    "cli": (f"{DATA} {TOOLS} run weights data.names _version", "click"),
     "": ("_version", ""),  # keras_resnet/__init__.py
 }
 

@@ -43,12 +43,11 @@ def test_every_command_of_the_readme_works(command, home):
 
 @pytest.mark.parametrize("name", ["models", "recipes", "inspect resnet50"])
 def test_what_does_not_depend_on_data_is_shown_word_for_word(command, name):
-    for line, output in shown():
-        if line.startswith(f"keras-resnet {name}"):
-            printed = command(*shlex.split(line)[1:]).stdout.splitlines()
-            parts = [part.strip("\n").splitlines() for part in output.split("…\n")]
-            assert printed[: len(parts[0])] == parts[0]
-            assert printed[-len(parts[-1]) :] == parts[-1]
+    (output,) = [output for line, output in shown() if line == f"keras-resnet {name}"]
+    printed = command(*name.split()).stdout.splitlines()
+    parts = [part.strip("\n").splitlines() for part in output.split("…\n")]
+    assert printed[: len(parts[0])] == parts[0]
+    assert printed[-len(parts[-1]) :] == parts[-1]
 
 
 def test_no_command_of_the_table_is_left_out():

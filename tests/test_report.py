@@ -406,7 +406,7 @@ def test_a_broken_picture_is_left_out(run):
 
 
 def test_a_run_without_metrics_is_told_how_to_go_on(tmp_path):
-    with pytest.raises(InputError, match=r"metrics\.json.*--resume"):
+    with pytest.raises(InputError, match=r"metrics\.json.*not finished"):
         page.write(tmp_path)
     assert os.listdir(tmp_path) == []
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import open_run, recipes
-from keras_resnet.errors import InputError
+from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.training import precision, schedule
 from keras_resnet.training.fit import make_optimizer, train
 from keras_resnet.weights import transfer
@@ -205,3 +205,41 @@ def test_batch_norms_and_biases_do_not_decay(trained, monkeypatch):
         optimizer._use_weight_decay(variable)
     assert len(decayed) == 20  # 19 convolutions and a dense kernel
     assert all(path.endswith("kernel") for path in decayed)
+
+
+def test_a_finetuned_run_outlives_the_run_it_came_from(trained, photos, tmp_path):
+    import shutil
+
+    from keras_resnet.evaluation.scores import evaluate
+
+    shutil.copytree(trained.path, tmp_path / "first", ignore=shutil.ignore_patterns("export"))
+    run = train(
+        str(photos), run_folder=tmp_path / "second", weights=str(tmp_path / "first"), epochs=1,
+        image_size=16, batch_size=16,
+    )  # fmt: skip
+    shutil.rmtree(tmp_path / "first")
+    assert evaluate(run)["images"] == 12
+
+
+def test_freezing_random_weights_is_refused(photos, tmp_path):
+    with pytest.raises(InputError, match="--freeze keeps what was learnt before"):
+        train(str(photos), run_folder=tmp_path / "run", freeze="body")
+
+
+def test_a_diverged_run_fails_and_publishes_no_nan(photos, tmp_path):
+    with pytest.raises(CheckFailed, match="training diverged in epoch 1"):
+        train(
+            str(photos), run_folder=tmp_path / "run", learning_rate=1e30, warmup_epochs=0.0,
+            epochs=2, image_size=16, batch_size=8,
+        )  # fmt: skip
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "labels.txt"])
+def test_a_damaged_note_in_the_run_is_one_line(trained, tmp_path, name):
+    import shutil
+
+    shutil.copytree(trained.path, tmp_path / "copy", ignore=shutil.ignore_patterns("export"))
+    (tmp_path / "copy" / name).write_bytes(b'{"\xff')
+    with pytest.raises(InputError, match=f"{name} is damaged"):
+        open_run(tmp_path / "copy").model()

@@ -21,7 +21,7 @@ def check(data, data_dir=None):
         is judged by an image it was trained on. For a folder `used + skipped = files`.
 
     Raises:
-        InputError: as `keras_resnet.data.load`.
+        InputError: as `keras_resnet.data.folder.scan`.
     """
     if is_folder(data):
         found = folder.scan(data)

@@ -10,6 +10,7 @@ from keras_resnet.data import folder
 from keras_resnet.data.examples import Examples, from_pixels
 from keras_resnet.data.names import is_folder, require
 from keras_resnet.errors import InputError
+from keras_resnet.files import write_text
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ def save_split(source, path):
         ]
         for split, examples in source.splits.items()
     }
-    with open(path, "w", encoding="utf-8") as file:  # ASCII: a name may hold any bytes
-        json.dump(content, file, ensure_ascii=True, indent=0)
+    # ASCII: a name may hold any bytes
+    write_text(path, json.dumps(content, ensure_ascii=True, indent=0))
 
 
 def load_split(path, split, *, data, classes, data_dir=None):
@@ -89,7 +90,7 @@ def load_split(path, split, *, data, classes, data_dir=None):
             lost, reason = bad[0]
             raise InputError(
                 f"{folder.show(lost)}, of the run's {split} split: {reason} ({len(bad)} such); put "
-                "it back, or name a data folder to use instead"
+                'it back, or name the folder they are in now as "data" in the run\'s config.json'
             )
         return found
     source = _open(data, "error", data_dir)

@@ -4,7 +4,6 @@ A run folder, a `.keras` file, a SavedModel folder and a `.tflite` file are trea
 knows its image size, its class names and, if it came out of one, its run.
 """
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, first_line
+from keras_resnet.files import read_json, read_lines
 from keras_resnet.run import Run, kind_of, open_run
 
 
@@ -76,8 +76,8 @@ def _open_keras(path):
         model = run.model()
     else:
         model = _load_foreign(path)
-    sides, count = model.input_shape[1:3], model.output_shape[-1]
-    return _artefact(path, "keras", sides, count, _keras_predictor(model), model)
+    shape, count = model.input_shape[1:], model.output_shape[-1]
+    return _artefact(path, "keras", shape, count, _keras_predictor(model), model)
 
 
 def _load_foreign(path):
@@ -87,7 +87,7 @@ def _load_foreign(path):
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # zip, json, h5 and Keras each have their own
         raise InputError(
-            f"{path} cannot be loaded as a Keras model ({_first_line(error)})"
+            f"{path} cannot be loaded as a Keras model ({first_line(error)})"
         ) from None
     shapes = (model.input_shape, model.output_shape)
     if not all(isinstance(s, tuple) for s in shapes) or len(shapes[0]) != 4 or len(shapes[1]) != 2:
@@ -103,7 +103,7 @@ def _open_saved_model(path):
         serve = loaded.signatures["serving_default"]
     except Exception as error:  # protobuf, tables and KeyError
         raise InputError(
-            f"{path} is no SavedModel with a serving_default signature ({_first_line(error)})"
+            f"{path} is no SavedModel with a serving_default signature ({first_line(error)})"
         ) from None
     (name, spec), *others = serve.structured_input_signature[1].items()
     (output, shape), *more = serve.structured_outputs.items()
@@ -113,23 +113,28 @@ def _open_saved_model(path):
     def predict(images, _keep_alive=loaded):
         return serve(**{name: tf.cast(images, spec.dtype)})[output].numpy()
 
-    return _artefact(path, "saved_model", spec.shape[1:3], shape.shape[-1], predict)
+    return _artefact(path, "saved_model", tuple(spec.shape[1:]), shape.shape[-1], predict)
 
 
 def _open_tflite(path):
     from keras_resnet.evaluation.lite import Lite
 
     lite = Lite(path)
-    return _artefact(path, "tflite", lite.input_shape[1:3], lite.output_shape[-1], lite.predict)
+    return _artefact(path, "tflite", lite.input_shape[1:], lite.output_shape[-1], lite.predict)
 
 
-def _artefact(path, kind, sides, count, predict, model=None):
+def _artefact(path, kind, shape, count, predict, model=None):
     """Completes an artefact with what lies around it: its run, or labels and preprocessing."""
     run = _run_of(path)
     crop = run.config.center_crop if run else _preprocessing(path).get("center_crop", 1.0)
-    height, width = sides
-    if height is None or height != width:
-        raise InputError(f"{path} takes images of {height}×{width}; a fixed square is needed")
+    height, width, channels = shape
+    if height is None or height != width or channels != 3:
+        sides = "×".join("?" if side is None else str(side) for side in shape)
+        raise InputError(f"{path} takes images of {sides}; a fixed square of 3 channels is needed")
+    if count is None:
+        raise InputError(f"{path} leaves the number of its classes open; it must be fixed")
+    if run is None:
+        predict = _to_logits(predict)
     classes = run.classes if run else _labels(path, count)
     if len(classes) != count:
         raise InputError(f"{path} has {count} outputs, its labels.txt {len(classes)} names")
@@ -147,13 +152,25 @@ def _run_of(path):
 def _labels(path, count):
     file = path.resolve().parent / "labels.txt"
     if file.exists():
-        return file.read_text(encoding="utf-8").splitlines()
+        return read_lines(file)
     return [str(i) for i in range(count)]
 
 
 def _preprocessing(path):
     file = path.resolve().parent / "preprocess.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return read_json(file) if file.exists() else {}
+
+
+def _to_logits(predict):
+    """The logits of a model from elsewhere, which may end in a softmax."""
+
+    def logits(images):
+        scores = predict(images)
+        if (scores >= 0).all() and np.allclose(scores.sum(-1), 1, atol=1e-2):
+            return np.log(np.maximum(scores, 1e-12))
+        return scores
+
+    return logits
 
 
 def _keras_predictor(model):
@@ -161,10 +178,6 @@ def _keras_predictor(model):
         return np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32)
 
     return predict
-
-
-def _first_line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 _OPENERS = {

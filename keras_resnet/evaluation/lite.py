@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, first_line
 
 
 class Lite:
@@ -17,6 +17,7 @@ class Lite:
     def __init__(self, path, threads=None):
         from ai_edge_litert.interpreter import Interpreter
 
+        self._path = path
         try:
             with open(path, "rb") as file:
                 # From bytes: LiteRT crashes on some truncated files that it maps itself.
@@ -25,8 +26,7 @@ class Lite:
                 )
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            first = (str(error).strip().splitlines() or ["unknown error"])[0][:160]
-            raise InputError(f"{path} cannot be run by LiteRT ({first})") from None
+            raise self._unusable(error) from None
         inputs, outputs = (
             self._interpreter.get_input_details(),
             self._interpreter.get_output_details(),
@@ -51,7 +51,7 @@ class Lite:
     def one(self, image):
         """float32 logits `(k,)` of one image `(s, s, 3)`."""
         self.load(image)
-        self._interpreter.invoke()
+        self.invoke()
         return _dequantize(self._interpreter.get_tensor(self._output["index"])[0], self._output)
 
     def load(self, image):
@@ -60,7 +60,13 @@ class Lite:
 
     def invoke(self):
         """Runs the network on the loaded input."""
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as error:  # some kernels fail only when they run
+            raise self._unusable(error) from None
+
+    def _unusable(self, error):
+        return InputError(f"{self._path} cannot be run by LiteRT ({first_line(error)})")
 
 
 def _quantize(pixels, tensor):
@@ -68,6 +74,8 @@ def _quantize(pixels, tensor):
     if dtype == np.float32:
         return pixels.astype(np.float32)
     scale, zero = tensor["quantization"]
+    if not scale:  # not quantised: the integers are the pixels
+        return pixels.astype(dtype)
     steps = np.round(pixels.astype(np.float32) / scale + zero)
     return np.clip(steps, np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
 

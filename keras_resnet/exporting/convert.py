@@ -34,7 +34,8 @@ def convert(saved_model, output, variant, *, io="float", calibration=None):
     Raises:
         CheckFailed: the converter failed; the line holds its reason.
     """
-    command = [sys.executable, "-m", "keras_resnet.exporting.convert"]
+    # -P: a file of the user's that is called like a module must not be imported instead of it.
+    command = [sys.executable, "-P", "-m", "keras_resnet.exporting.convert"]
     arguments = [saved_model, output, variant, io, calibration or ""]
     done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
     if done.returncode:

@@ -50,8 +50,10 @@ def export(
     """
     run = open_run(run)
     _check(tflite, io, calibration, saved_model)
+    gate.require(max_drop, images)
     target = Path(output) if output else run.export_folder
-    publish.recover(target)
+    publish.restore(target)
+    publish.sweep(target)
     if target.exists() and any(target.iterdir()) and not (target / "verify.json").exists():
         raise InputError(f"--output {target} holds something else than an export; give another")
     with publish.staged(target) as folder:
@@ -63,6 +65,7 @@ def export(
         result = gate.check(run, folder, max_drop=max_drop, images=images)
         gate.demand(result)
         write_json(folder / "verify.json", result)
+    progress.say(f"published in {target}")
     return result
 
 

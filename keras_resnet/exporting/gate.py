@@ -1,6 +1,5 @@
 """The gate: every artefact against the Keras model, on real held-out images."""
 
-import json
 import time
 
 import numpy as np
@@ -12,7 +11,7 @@ from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.scores import stream_for
 from keras_resnet.exporting import census, publish
 from keras_resnet.exporting.convert import FILES
-from keras_resnet.files import write_json
+from keras_resnet.files import read_json, write_json
 from keras_resnet.run import fingerprint, open_run
 
 MAX_DROP = 1.0  # points of top-1
@@ -39,9 +38,10 @@ def verify(run=None, *, max_drop=MAX_DROP, images=IMAGES):
     Raises:
         InputError: nothing has been exported.
     """
+    require(max_drop, images)
     run = open_run(run)
     folder = run.export_folder
-    publish.recover(folder)
+    publish.restore(folder)
     if not _artefacts(folder):
         raise InputError(f"{run.path} has no exported files; `keras-resnet export {run.path}`")
     result = check(run, folder, max_drop=max_drop, images=images)
@@ -49,12 +49,16 @@ def verify(run=None, *, max_drop=MAX_DROP, images=IMAGES):
     return result
 
 
-def check(run, folder, *, max_drop, images):
-    """`verify` for the files in any folder; writes nothing."""
+def require(max_drop, images):
+    """InputError for limits that cannot be meant."""
     if not 0 <= max_drop <= 100:
         raise InputError(f"--max-drop is {max_drop}; expected points of top-1, 0 to 100")
     if images < 1:
         raise InputError(f"--images is {images}; expected at least 1")
+
+
+def check(run, folder, *, max_drop, images):
+    """`verify` for the files in any folder; writes nothing."""
     reference = open_artefact(run.path)
     examples = _sample(run.examples("val"), images, run.config.seed)
     expected = predict_stream(reference, stream_for(reference, examples))
@@ -77,7 +81,7 @@ def demand(result):
     """Raises `CheckFailed`, with every reason, unless the gate let all artefacts through."""
     if not result["passed"]:
         reasons = [f"{r['file']}: {r['why']}" for r in result["artefacts"] if not r["passed"]]
-        raise CheckFailed("verify failed: " + "; ".join(reasons))
+        raise CheckFailed("verify failed: " + "; ".join(reasons), result)
 
 
 def table(result):
@@ -99,7 +103,7 @@ def table(result):
         )
     lines.append(
         f"{result['images']:,} validation images; a file may lose {result['max_drop']:g} points; "
-        "latency of one image on one thread"
+        "latency of one image, LiteRT on one thread"
     )
     return "\n".join(lines)
 
@@ -116,23 +120,23 @@ def _compare(path, examples, expected, top1, max_drop, recorded):
             row["ops"] = census.census(path)["ops"]
         opened = open_artefact(path)
         logits = predict_stream(opened, stream_for(opened, examples))
+        if not np.isfinite(logits).all():
+            raise CheckFailed("logits that are not finite")
+        row["latency_ms"] = _latency(opened, path)
     except (InputError, CheckFailed) as error:
         return row | {"passed": False, "why": str(error)}
     row["top1"] = _top1(logits, examples.labels)
     row["drop_points"] = round(100 * (top1 - row["top1"]), 4)
     row["agreement"] = float((logits.argmax(-1) == expected.argmax(-1)).mean())
     row["max_logit_diff"] = float(np.abs(logits - expected).max())
-    row["latency_ms"] = _latency(opened, path)
-    reasons = list(_reasons(path, row, logits, expected, max_drop))
+    reasons = list(_reasons(path, row, expected, max_drop))
     return row | {"passed": not reasons, "why": "; ".join(reasons)}
 
 
-def _reasons(path, row, logits, expected, max_drop):
+def _reasons(path, row, expected, max_drop):
     """Why the file must not be used."""
     if path.suffix == ".tflite":
         yield from census.faults(path)
-    if not np.isfinite(logits).all():
-        yield "logits that are not finite"
     if row["drop_points"] > max_drop:
         yield f"top-1 is {row['drop_points']:.2f} points lower, {max_drop:g} are allowed"
     limit = FLOAT32_ERROR * float(np.abs(expected).max())
@@ -177,7 +181,7 @@ def record(folder, names):
 
 def _recorded(folder):
     file = folder / MANIFEST
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return read_json(file) if file.exists() else {}
 
 
 def _sample(examples, count, seed):

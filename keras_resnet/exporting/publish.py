@@ -1,7 +1,7 @@
 """A folder that is replaced whole, or stays as it was.
 
 New content is made in a folder beside the published one, which then takes its place: two renames.
-A failure before them changes nothing; `recover` mends a kill between them.
+A failure before them changes nothing; `restore` mends a kill between them.
 """
 
 import os
@@ -29,12 +29,15 @@ def staged(target):
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def recover(target):
-    """Puts back what a kill between the renames left aside, and clears what a kill left behind."""
-    old = _old(target)
-    if old.exists() and not target.exists():
-        os.rename(old, target)
-    for leftover in (old, *target.parent.glob(f"{_prefix(target)}*")):
+def restore(target):
+    """Puts back what a kill between the two renames left aside."""
+    if _old(target).exists() and not target.exists():
+        os.rename(_old(target), target)
+
+
+def sweep(target):
+    """Clears what a kill left behind; not while another process is at work on `target`."""
+    for leftover in (_old(target), *target.parent.glob(f"{_prefix(target)}*")):
         shutil.rmtree(leftover, ignore_errors=True)
 
 

@@ -63,8 +63,8 @@ def _metrics(folder):
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
-            f"cannot read {folder / 'metrics.json'} ({error.strerror}); a run that was stopped "
-            f"goes on with `keras-resnet train --resume {folder}`"
+            f"cannot read {folder / 'metrics.json'} ({error.strerror}); the run was not "
+            "finished; train again"
         ) from None
     except ValueError as error:
         raise InputError(f"{folder / 'metrics.json'} is not JSON ({error})") from None

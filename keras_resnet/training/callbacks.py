@@ -1,5 +1,6 @@
 """What happens beside the training steps: progress, history, the best model so far."""
 
+import math
 import time
 from contextlib import ExitStack
 
@@ -7,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet import progress
+from keras_resnet.errors import CheckFailed
 
 COLUMNS = (
     "epoch", "loss", "top1", "val_loss", "val_top1", "learning_rate", "seconds",
@@ -79,6 +81,12 @@ class History(keras.callbacks.Callback):
             "images_per_second": round(self._images / training, 1),
             "image_size": self.image_size,
         }
+        if not (math.isfinite(row["loss"]) and math.isfinite(row["val_loss"])):
+            raise CheckFailed(
+                f"training diverged in epoch {epoch + 1}: the loss is {row['loss']}, "
+                f"{row['val_loss']} on the validation images; the best model so far is kept in "
+                f"{self._run.path}. Try a lower --learning-rate"
+            )
         self.rows.append(row)
         self._run.save_history(self.rows)
         self._write_board(row)

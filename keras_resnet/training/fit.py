@@ -3,12 +3,14 @@
 import os
 import time
 from contextlib import closing
+from dataclasses import replace
 
 import keras
 import tensorflow as tf
 
-from keras_resnet import progress, recipes, run, runtime, specs
+from keras_resnet import progress, recipes, run, runtime, specs, weights
 from keras_resnet.data import sources, stream
+from keras_resnet.data.names import is_folder
 from keras_resnet.errors import InputError
 from keras_resnet.training import callbacks, precision, schedule
 from keras_resnet.training.judge import judge
@@ -30,7 +32,8 @@ def train(data=None, *, config_file=None, run_folder=None, **options):
         InputError: settings or images that cannot work, before anything is trained.
     """
     began = time.monotonic()
-    config = recipes.resolve({"data": _absolute(data), **options}, config_file)
+    config = _absolute(recipes.resolve({"data": data, **options}, config_file))
+    weights.require(config)
     spec = specs.SPECS[config.model]
     source = sources.load(
         config.data,
@@ -51,9 +54,7 @@ def train(data=None, *, config_file=None, run_folder=None, **options):
     tf.config.experimental.enable_op_determinism()
     model = _build(config, len(source.classes), chosen.policy)
     if config.weights:
-        from keras_resnet.weights import transfer
-
-        progress.say(transfer(config.weights, model))
+        progress.say(weights.transfer(config.weights, model))
     if config.freeze:
         _freeze(model, config.freeze)
 
@@ -71,9 +72,12 @@ def train(data=None, *, config_file=None, run_folder=None, **options):
     return folder
 
 
-def _absolute(data):
-    """A folder's whole path, so that the run finds its images from anywhere."""
-    return os.path.abspath(data) if data and os.path.isdir(data) else data
+def _absolute(config):
+    """The settings with whole paths, so that the run finds its images from anywhere."""
+    paths = {name: getattr(config, name) for name in ("data_dir", "weights")}
+    if is_folder(config.data):
+        paths["data"] = config.data
+    return replace(config, **{k: os.path.abspath(v) for k, v in paths.items() if v is not None})
 
 
 def _build(config, num_classes, policy):
@@ -172,10 +176,11 @@ def _say_plan(config, source, chosen, folder):
     skipped = sum(source.check.get("skipped", {}).values())
     progress.say(
         f"{config.model} on {source.name}: {len(source.classes)} classes, {counts} images"
-        + (f" ({skipped} files skipped; `keras-resnet data check` says why)" if skipped else "")
+        + (f" ({skipped:,} skipped; `keras-resnet data check` says why)" if skipped else "")
     )
     progress.say(
-        f"{config.epochs} epochs at {config.side} pixels, batch {config.batch_size}, "
+        f"{config.epochs} epoch{'s' * (config.epochs > 1)} at {config.side} pixels, "
+        f"batch {config.batch_size}, "
         f"recipe {config.recipe}; {chosen.policy}: {chosen.reason}"
     )
     progress.say(f"run folder {folder.path}")

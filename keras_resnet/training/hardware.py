@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet import models
+from keras_resnet.errors import first_line
 from keras_resnet.training import precision
 
 PACKAGES = (
@@ -70,7 +71,7 @@ def _step_times():
         try:
             ratios[label] = round(_step_time(policy, jit) / plain, 2)
         except (tf.errors.OpError, ValueError) as error:
-            ratios[label] = str(error).splitlines()[0][:100]
+            ratios[label] = first_line(error)
     return ratios
 
 

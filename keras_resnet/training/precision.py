@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
-
 
 class Precision(NamedTuple):
     policy: str  # a Keras dtype policy
