@@ -1,11 +1,10 @@
-"""The tables of `models` and `recipes` as text. No click: see `keras_resnet.cli`."""
-
-from keras_resnet import recipes as recipe_room
-from keras_resnet.specs import SPECS
+"""The tables of `models` and `recipes` as text, each loading its own. No click: see `cli`."""
 
 
 def models():
     """One line a network."""
+    from keras_resnet.specs import SPECS
+
     lines = [f"{'name':10} {'branch':10} {'stem':8} {'shortcut':10} {'size':>4}  source"]
     lines += [
         f"{s.name:10} {s.branch:10} {s.stem:8} {s.shortcut:10} {s.image_size:>4}  {s.source}"
@@ -16,8 +15,10 @@ def models():
 
 def recipes():
     """Each recipe with the settings it makes."""
+    from keras_resnet.recipes import RECIPES
+
     lines = []
-    for name, numbers in recipe_room.RECIPES.items():
+    for name, numbers in RECIPES.items():
         lines.append(f"{name}: {numbers['about']}")
         lines += [f"    {key} = {value}" for key, value in numbers.items() if key != "about"]
     lines.append("every other setting has its default; `keras-resnet train --help` shows them")

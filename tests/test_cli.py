@@ -129,7 +129,11 @@ def folder_of(tmp_path, **classes):
 
 @pytest.mark.parametrize(
     ("classes", "said"),
-    [({}, "no class folders"), ({"cat": 5}, "only one class"), ({"cat": 5, "dog": 0}, "no usable images")],
+    [
+        ({}, "no class folders"),
+        ({"cat": 5}, "only one class"),
+        ({"cat": 5, "dog": 0}, "no usable images"),
+    ],
     ids=["an empty folder", "one class", "an empty class"],
 )
 def test_a_folder_without_classes_is_answered_in_one_line(command, tmp_path, classes, said):
