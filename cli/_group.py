@@ -4,9 +4,9 @@ import sys
 from importlib import import_module
 
 import click
-from keras_resnet.cli import COMMANDS, overview
 
 from keras_resnet._version import __version__
+from keras_resnet.cli import COMMANDS, overview
 from keras_resnet.errors import CheckFailed, InputError
 
 

@@ -1,8 +1,8 @@
 """keras-resnet data check, keras-resnet data show"""
 
 import click
-from keras_resnet.cli._options import command, report, reports, start
 
+from keras_resnet.cli._options import command, report, reports, start
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
 
@@ -83,4 +83,3 @@ def show(data, images, size, seed, output, data_dir, as_json, quiet):
 
 data.add_command(check)
 data.add_command(show)
-command = data

@@ -4,9 +4,9 @@ for anyone standing in this folder."""
 import os
 
 import click
-from keras_resnet.cli._options import command, report, reports, start
 
 from keras_resnet import recipes, run
+from keras_resnet.cli._options import command, report, reports, start
 from keras_resnet.specs import SPECS
 
 

@@ -1,9 +1,9 @@
 """keras-resnet evaluate"""
 
 import click
-from keras_resnet.cli._options import command, report, reports, start
 
 from keras_resnet import run
+from keras_resnet.cli._options import command, report, reports, start
 from keras_resnet.data.names import require
 
 

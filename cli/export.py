@@ -1,8 +1,8 @@
 """keras-resnet export"""
 
 import click
-from keras_resnet.cli._options import command, report, reports, start
 
+from keras_resnet.cli._options import command, report, reports, start
 from keras_resnet.errors import CheckFailed
 from keras_resnet.run import open_run
 

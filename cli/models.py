@@ -4,7 +4,6 @@ from dataclasses import asdict
 
 from keras_resnet.cli import _tables
 from keras_resnet.cli._options import command, report, reports
-
 from keras_resnet.specs import SPECS
 
 

@@ -1,9 +1,9 @@
 """keras-resnet predict"""
 
 import click
-from keras_resnet.cli._options import command, report, reports, start
 
 from keras_resnet import run
+from keras_resnet.cli._options import command, report, reports, start
 
 
 @command("predict", example="keras-resnet predict runs/resnet20-photos-001 new/*.jpg --top 1")

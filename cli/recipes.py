@@ -1,9 +1,8 @@
 """keras-resnet recipes"""
 
+from keras_resnet import recipes as recipe_room
 from keras_resnet.cli import _tables
 from keras_resnet.cli._options import command, report, reports
-
-from keras_resnet import recipes as recipe_room
 
 
 @command("recipes", example="keras-resnet recipes")

@@ -1,9 +1,9 @@
 """keras-resnet train"""
 
 import click
-from keras_resnet.cli._options import command, report, reports, start
 
 from keras_resnet import recipes, weights
+from keras_resnet.cli._options import command, report, reports, start
 from keras_resnet.data.names import require
 
 _DEFAULTS = recipes.Config()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from keras_resnet.cli import COMMANDS
 
 HEAVY = ("tensorflow", "keras", "numpy", "matplotlib", "jax", "PIL")
@@ -197,7 +198,6 @@ def test_ctrl_c_ends_in_one_line(photos, tmp_path):
 
 def test_the_choices_in_the_help_are_the_rooms():
     from keras_resnet.cli import export as export_command
-
     from keras_resnet.exporting import convert, gate
     from keras_resnet.exporting.exporter import CALIBRATION
 
