@@ -35,9 +35,9 @@ def build(
         name: a row of `keras_resnet.specs.SPECS`, such as `"resnet50"`.
         num_classes: number of logits.
         input_shape: `(height, width, 3)`; None leaves a side open. Default: the paper's size.
-        normalize: `"imagenet"`, `"cifar10"`, `"caffe"`, `"tf"`, or a pair (mean, standard
-            deviation) of RGB triples in units of [0, 255]; None is what the published weights of
-            the network were trained with. It is a layer of the model, so that every artefact made
+        normalize: `"imagenet"`, `"cifar10"`, `"caffe"`, `"tf"`, or what else
+            `keras_resnet.specs.statistics` takes; None is what the published weights of the
+            network were trained with. It is a layer of the model, so that every artefact made
             from it takes raw pixels.
         zero_gamma: residual branches start at 0 (arXiv:1706.02677, section 5.1).
         drop_path: stochastic depth: the share of the images that the last block's branch is left
@@ -139,28 +139,8 @@ def residual_mlp(
     return keras.Model(image, _logits(x, num_classes), name=name)
 
 
-def statistics(normalize):
-    """(mean, standard deviation) of RGB in units of [0, 255], for what `build` takes.
-
-    Raises:
-        InputError: neither a known name nor two triples.
-    """
-    if isinstance(normalize, str) and normalize in specs.NORMALIZATIONS:
-        return specs.NORMALIZATIONS[normalize]
-    try:
-        mean, deviation = normalize
-        if len(mean) == len(deviation) == 3 and min(deviation) > 0:
-            return mean, deviation
-    except (TypeError, ValueError):
-        pass
-    raise InputError(
-        f"normalize is {normalize!r}; expected {', '.join(specs.NORMALIZATIONS)}, or a mean and a "
-        "standard deviation, three numbers each"
-    )
-
-
 def _normalise(image, normalize):
-    mean, deviation = statistics(normalize)
+    mean, deviation = specs.statistics(normalize)
     return layers.Rescaling(
         scale=[1 / d for d in deviation],
         offset=[-m / d for m, d in zip(mean, deviation, strict=True)],

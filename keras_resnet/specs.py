@@ -16,6 +16,8 @@ Sources
 
 from dataclasses import dataclass, replace
 
+from keras_resnet.errors import InputError
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -172,6 +174,48 @@ def find(name: str) -> Spec:
         near = get_close_matches(name, SPECS, n=3) or list(SPECS)
         raise KeyError(f"unknown model '{name}'; did you mean {', '.join(near)}?")
     return SPECS[name]
+
+
+def statistics(normalize):
+    """(mean, standard deviation) of RGB pixels in [0, 255].
+
+    Args:
+        normalize: a name in `NORMALIZATIONS`; a pair of triples; or text, "MEAN/STD", each one
+            number or three with commas between them.
+
+    Raises:
+        InputError: none of these, or a standard deviation that is not above 0.
+    """
+    if isinstance(normalize, str):
+        if normalize in NORMALIZATIONS:
+            return NORMALIZATIONS[normalize]
+        parts = _numbers(normalize)
+        if parts and min(parts[1]) < 1 and max(parts[0]) <= 1:
+            raise InputError(
+                f"normalize is {normalize!r}, in units of [0, 1]; give it in units of the pixels, "
+                "[0, 255]: 255 times that"
+            )
+    else:
+        parts = normalize
+    try:
+        mean, deviation = (tuple(map(float, part)) for part in parts)
+        if len(mean) == len(deviation) == 3 and min(deviation) > 0:
+            return mean, deviation
+    except (TypeError, ValueError):
+        pass
+    raise InputError(
+        f"normalize is {normalize!r}; expected {', '.join(NORMALIZATIONS)}, or a mean and a "
+        "standard deviation, three numbers each, as in 120,115,105/60,58,57"
+    )
+
+
+def _numbers(text):
+    """ "1,2,3/4" as [(1.0, 2.0, 3.0), (4.0, 4.0, 4.0)]; None for other text."""
+    try:
+        parts = [tuple(map(float, part.split(","))) for part in text.split("/")]
+    except ValueError:
+        return None
+    return [part * 3 if len(part) == 1 else part for part in parts]
 
 
 def too_small(spec, side):
