@@ -93,7 +93,8 @@ def in_file(name, weights):
     """What one of our names is called where the weights come from, for a message."""
     if weights.layout == KERAS:
         return name
-    return _torch_names(name)[0]
+    names = _torch_names(name)
+    return next((n for n in names if n in weights.arrays), names[0])
 
 
 def _from_torch(arrays, wanted):
