@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/quickstart
-SOURCES := setup.cfg pyproject.toml README.md $(shell find keras_resnet cli -name '*.py')
+SOURCES := setup.cfg pyproject.toml README.md $(shell find keras_resnet cli -type f -not -name '*.pyc')
 PYTEST := $(BIN)/pytest
 
 .PHONY: quickstart install test test-slow lint clean

@@ -34,7 +34,7 @@ COMMANDS = {
     "export": Command(
         "export",
         "Write a SavedModel and TFLite files that passed the gate.",
-        "--saved-model --tflite --quantize --io --calibration --max-drop --output --data "
+        "--saved-model --tflite --quantize --io --calibration --bundle --max-drop --output --data "
         "--data-dir",
     ),
     "verify": Command(

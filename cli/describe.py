@@ -25,9 +25,10 @@ def inspect(artefact, as_json, quiet):
         run.kind_of(artefact)
     start(quiet)
     if artefact.endswith(".tflite"):
-        from keras_resnet.exporting import census
+        from keras_resnet.exporting import census, metadata
 
-        report(_as_network(census.census(artefact)), as_json, census.table)
+        found = census.census(artefact) | {"contract": metadata.read(artefact)}
+        report(_as_network(found), as_json, _table)
         return
     from keras_resnet.explain.describe import describe, table
 
@@ -38,6 +39,13 @@ def _as_network(found):
     """What a file holds, under the names that `inspect --json` has for every network."""
     layers = [{"kind": kind, "count": count} for kind, count in found["ops"].items()]
     return {"name": found["file"], "trainable_parameters": 0, "layers": layers, **found}
+
+
+def _table(found):
+    from keras_resnet.exporting import census, metadata
+
+    contract = found["contract"]
+    return "\n".join([*([metadata.table(contract)] if contract else []), census.table(found)])
 
 
 def _model(artefact):

@@ -10,6 +10,7 @@ from keras_resnet.run import open_run
 # Written out, so that --help need not load the export room; a test holds them equal.
 QUANTIZE = ("none", "float16", "dynamic", "int8")
 IO = ("float", "uint8", "int8")
+BUNDLES = ("android", "web", "python", "c")
 
 
 @command("export", example="keras-resnet export --tflite --quantize none --quantize int8")
@@ -22,6 +23,8 @@ IO = ("float", "uint8", "int8")
               help="Type of the ends of the int8 file.")  # fmt: skip
 @click.option("--calibration", metavar="N", type=int, default=500, show_default=True,
               help="Training images that set the ranges of int8.")  # fmt: skip
+@click.option("--bundle", "bundles", type=click.Choice(BUNDLES), multiple=True,
+              help="A folder that is ready to run: app, page, script, program; may be repeated.")  # fmt: skip
 @click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
               help="Top-1 that a file may lose.")  # fmt: skip
 @click.option("--output", metavar="DIR", help="Where to write.  [RUN/export]")
@@ -29,8 +32,8 @@ IO = ("float", "uint8", "int8")
 @click.option("--data-dir", metavar="DIR", help="Where tensorflow-datasets keeps its files.")
 @reports
 def export(
-    run, saved_model, tflite, quantize, io, calibration, max_drop, output, data, data_dir, as_json,
-    quiet,
+    run, saved_model, tflite, quantize, io, calibration, bundles, max_drop, output, data, data_dir,
+    as_json, quiet,
 ):  # fmt: skip
     """Write a SavedModel and TFLite files of RUN, verify them on held-out images, and publish them
     only if all pass. Neither --saved-model nor --tflite given: both.
@@ -55,6 +58,7 @@ def export(
             io=io,
             calibration=calibration,
             max_drop=max_drop,
+            bundles=bundles,
             output=output,
             data=data,
             data_dir=data_dir,

@@ -11,11 +11,11 @@ from keras_resnet import progress
 from keras_resnet.data.check import classes_in_turn
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
-from keras_resnet.exporting import gate, publish
+from keras_resnet.exporting import bundling, card, gate, golden, metadata, publish
 from keras_resnet.exporting import saved_model as saved_model_room
 from keras_resnet.exporting.convert import FILES, IO_TYPES, VARIANTS, convert
-from keras_resnet.files import write_json, write_text
-from keras_resnet.run import open_run
+from keras_resnet.files import read_text, write_json, write_text
+from keras_resnet.run import fingerprint, open_run
 
 CALIBRATION = 500  # images; largest int8 logit error 2.6 with 200 samples, 0.43 with 1,297
 
@@ -29,6 +29,7 @@ def export(
     calibration=CALIBRATION,
     max_drop=gate.MAX_DROP,
     images=gate.IMAGES,
+    bundles=(),
     output=None,
     data=None,
     data_dir=None,
@@ -42,6 +43,7 @@ def export(
         io: type of the input and output of the int8 file: "float", "uint8" or "int8".
         calibration: training images that set the ranges of int8, stratified by class.
         max_drop, images: the gate, as in `verify`.
+        bundles: "android", "web", "python", "c": folders that are ready to run, see `bundling`.
         output: the folder to write; default `RUN/export/`. Other variants already in it stay.
         data, data_dir: images for a run that was imported without; see `Run.attach`.
 
@@ -54,10 +56,12 @@ def export(
     run = open_run(run)
     _check(tflite, io, calibration, saved_model)
     gate.require(max_drop, images)
+    target = Path(output) if output else run.export_folder
+    float_ended = [FILES[v] for v in tflite if v != "int8" or io == "float"]
+    bundling.require(bundles, float_ended, target)
     if data is not None:
         run.attach(data, data_dir)
     run.require_images()
-    target = Path(output) if output else run.export_folder
     publish.restore(target)
     publish.sweep(target)
     if target.exists() and any(target.iterdir()) and not (target / "verify.json").exists():
@@ -71,6 +75,10 @@ def export(
         result = gate.check(run, folder, max_drop=max_drop, images=images)
         gate.demand(result)
         write_json(folder / "verify.json", result)
+        with _step("golden set, card and bundles"):
+            golden.write(run, folder, [row["file"] for row in result["artefacts"]])
+            write_text(folder / "card.md", card.text(run, result))
+            bundling.write(run, folder, bundles)
     progress.say(f"published in {target}")
     return result
 
@@ -94,7 +102,8 @@ def _check(tflite, io, calibration, saved):
 def _write(run, folder, saved, tflite, io, calibration):
     model, config, classes = run.model(), run.config, run.classes
     write_text(folder / "labels.txt", "".join(f"{name}\n" for name in classes))
-    write_json(folder / "preprocess.json", preprocessing(config))
+    preprocess = preprocessing(config)
+    write_json(folder / "preprocess.json", preprocess)
     if saved:
         with _step("SavedModel"):
             saved_model_room.write_for_serving(
@@ -116,6 +125,20 @@ def _write(run, folder, saved, tflite, io, calibration):
                     io=io,
                     calibration=images if variant == "int8" else None,
                 )
+                _embed(run, folder, FILES[variant], preprocess)
+
+
+def _embed(run, folder, name, preprocess):
+    """Puts the contract into a `.tflite` file."""
+    described = metadata.describe(
+        network=run.config.model,
+        classes=len(run.classes),
+        preprocess=preprocess,
+        source_sha256=fingerprint(run.file("model.keras"))["sha256"],
+        data=card.data_name(run.config),
+    )
+    contents = {file: read_text(folder / file) for file in (metadata.LABELS, metadata.PREPROCESS)}
+    metadata.embed(folder / name, described, contents)
 
 
 def preprocessing(config):
