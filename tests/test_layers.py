@@ -37,7 +37,7 @@ TABLE = {
     "exporting.census": ("errors", "ai_edge_litert"),
     "exporting.metadata": ("errors", "ai_edge_litert flatbuffers"),
     "exporting.card": ("files", ""),
-    "exporting.bundling": (f"{TOOLS} exporting run", "numpy PIL"),
+    "exporting.bundling": (f"{TOOLS} exporting run", "PIL"),
     # What goes to clients: none of ours, and no TensorFlow.
     "exporting.bundles": ("", "ai_edge_litert numpy PIL"),
     "explain": (f"{DATA} {TOOLS} run blocks models data evaluation report", HEAVY),

@@ -5,7 +5,6 @@ set and a README. What is in them are the plain files in `bundles/`.
 import shutil
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageOps
 
 from keras_resnet import progress
@@ -32,10 +31,11 @@ _JS_PACKAGES = ("core", "wasm-utils")
 _WASM = ("litert_wasm_internal", "litert_wasm_compat_internal")
 
 _ANDROID_ASSETS = "app/src/main/assets"
-_ANDROID_GOLDEN = "app/src/androidTest/assets/golden"
+_ANDROID_GOLDEN = "app/src/androidTest/assets/golden"  # on the phone
+_ANDROID_PLAIN_GOLDEN = "app/src/test/resources/golden"  # on the computer
 
-_C_PHOTOS = 3  # a PPM is not compressed
-_C_PHOTO_PIXELS = 2_000_000
+_PLAIN_PHOTOS = 3  # a PPM is not compressed
+_PLAIN_PHOTO_PIXELS = 2_000_000
 
 
 def require(kinds, made, target):
@@ -123,6 +123,7 @@ def _fill_python(folder, home, source):
 def _fill_android(folder, home, source):
     _put_model(folder, home / _ANDROID_ASSETS, source)
     _put_golden(folder, home / _ANDROID_GOLDEN, source)
+    _put_plain_golden(folder, home / _ANDROID_PLAIN_GOLDEN, source)
 
 
 def _fill_web(folder, home, source):
@@ -158,19 +159,25 @@ def _local_litert_js():
 
 
 def _fill_c(folder, home, source):
-    """The golden set as the C program reads it: PPM images and one text file."""
     _put_model(folder, home, source)
-    source_set, target = folder / golden.FOLDER, home / golden.FOLDER
-    target.mkdir()
+    _put_plain_golden(folder, home / golden.FOLDER, source)
+
+
+def _put_plain_golden(folder, target, source):
+    """The golden set for programs without JSON and PNG: PPM images, and one text file with the two
+    tolerances and then, for each image, its file, its photo or "-", and the logits.
+    """
+    source_set = folder / golden.FOLDER
+    target.mkdir(parents=True)
     content = golden.only(source_set / golden.INDEX, source.name, MODEL)
     lines = [f"{content['tolerance'][MODEL]:.9g} {content['photo_tolerance']:g}"]
     photos = 0
     for entry in content["images"]:
         image, photo = f"{Path(entry['file']).stem}.ppm", "-"
         Image.open(source_set / entry["file"]).save(target / image)
-        if entry["photo"] and photos < _C_PHOTOS:
+        if entry["photo"] and photos < _PLAIN_PHOTOS:
             opened = ImageOps.exif_transpose(Image.open(source_set / entry["photo"]))
-            if np.prod(opened.size) <= _C_PHOTO_PIXELS:
+            if opened.width * opened.height <= _PLAIN_PHOTO_PIXELS:
                 photo = f"{Path(entry['photo']).stem}.ppm"
                 opened.convert("RGB").save(target / photo)
                 photos += 1

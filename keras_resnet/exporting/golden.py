@@ -27,9 +27,10 @@ MOST_PHOTO_BYTES = 8_000_000
 # in another order; in int8 its kernels may differ by a step of 1/255 of a tensor's range, per layer.
 FLOAT_TOLERANCE, QUANTISED_TOLERANCE = 1e-3, 0.05
 _FLOAT_FILES = (FILES["none"], FILES["float16"], "saved_model")
-# Mean difference of an app's own pixels from ours, in levels of 0 to 255. JPEG decoders and
-# resizers that keep the contract are within one; a resize without antialiasing is not.
-PHOTO_TOLERANCE = 2.0
+# Mean difference of an app's own pixels from ours, in levels of 0 to 255. Measured on 80 photos of
+# 300 to 427 pixels, resized to 64: 0.1 where we too decode the whole photo; up to 2.5 where
+# we let libjpeg shrink an upright JPEG on the way; 4.7 and more for a resize without antialiasing.
+PHOTO_TOLERANCE = 3.0
 
 _ENDINGS = {b"\xff\xd8": "jpg", b"\x89P": "png", b"GI": "gif", b"BM": "bmp", b"RI": "webp"}
 

@@ -45,7 +45,7 @@ class GoldenTest {
   /** The RGB bytes of a PNG, row by row. */
   private fun pixels(file: String): ByteArray {
     val png = read(file)
-    val bitmap = BitmapFactory.decodeByteArray(png, 0, png.size)
+    val bitmap = checkNotNull(BitmapFactory.decodeByteArray(png, 0, png.size)) { "$file is no PNG" }
     val argb = IntArray(bitmap.width * bitmap.height)
     bitmap.getPixels(argb, 0, bitmap.width, 0, 0, bitmap.width, bitmap.height)
     return ByteArray(3 * argb.size) { (argb[it / 3] shr (16 - 8 * (it % 3))).toByte() }
