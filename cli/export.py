@@ -24,7 +24,7 @@ BUNDLES = ("android", "web", "python", "c")
 @click.option("--calibration", metavar="N", type=int, default=500, show_default=True,
               help="Training images that set the ranges of int8.")  # fmt: skip
 @click.option("--bundle", "bundles", type=click.Choice(BUNDLES), multiple=True,
-              help="A folder that is ready to run: app, page, script, program; may be repeated.")  # fmt: skip
+              help="A folder that is ready to run; may be repeated.")  # fmt: skip
 @click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
               help="Top-1 that a file may lose.")  # fmt: skip
 @click.option("--output", metavar="DIR", help="Where to write.  [RUN/export]")

@@ -104,7 +104,7 @@ def test_damaged_metadata_are_an_input_error(embedded):
     content = path.read_bytes()
     at = content.index(metadata.IDENTIFIER)
     path.write_bytes(content[: at - 4] + b"\xff\xff\xff\x7f" + content[at:])
-    with pytest.raises(InputError, match="metadata of .* are damaged .*; export it again"):
+    with pytest.raises(InputError, match=r"metadata of .* are damaged .*; export it again"):
         metadata.read(path)
 
 

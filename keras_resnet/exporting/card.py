@@ -36,7 +36,7 @@ def text(run, result):
 
 
 def data_name(config):
-    """What the data are called; of a folder its name alone, for a path tells where somebody lives."""
+    """What the data are called: of a folder its name alone, for a path tells about its owner."""
     return os.path.basename(os.path.normpath(config.data))
 
 

@@ -26,7 +26,7 @@ class Browser:
         shell = f'exec "$0" "$@" 3<&{to_read} 4>&{to_write}'
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._process = subprocess.Popen(
-            ["sh", "-c", shell, program(), "--headless=new", "--no-sandbox", "--disable-gpu-sandbox",
+            ["sh", "-c", shell, program(), "--headless=new", "--no-sandbox",
              "--remote-debugging-pipe", f"--user-data-dir={self._profile.name}",
              "--window-size=1100,760", *flags, "about:blank"],
             pass_fds=(to_read, to_write), stderr=subprocess.DEVNULL,

@@ -16,8 +16,8 @@ def prove(export, work):
     """
     bundle = export / "bundle_web"
     photo = next((bundle / "golden").glob("*_photo.*"))
-    with _serving(bundle) as address, Browser("--use-fake-device-for-media-stream",
-                                              "--use-fake-ui-for-media-stream") as page:  # fmt: skip
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with _serving(bundle) as address, Browser(*camera) as page:
         page.open(f"{address}/?check")
         outcome = page.wait_for("document.body && document.body.dataset.check")
         yield from page.evaluate("document.getElementById('status').innerText").splitlines()
@@ -27,7 +27,9 @@ def prove(export, work):
         page.open(address)
         page.wait_for("document.getElementById('status')?.textContent === 'Ready.'")
         page.choose_file("#file", photo)
-        page.wait_for("document.querySelector('#answers li') && document.querySelector('#shown').complete")
+        page.wait_for(
+            "document.querySelector('#answers li') && document.querySelector('#shown').complete"
+        )
         yield f"{photo.name}: " + page.evaluate(
             "document.querySelector('#answers li').innerText.replace(/\\s+/g, ' ')"
         )
@@ -35,7 +37,9 @@ def prove(export, work):
         page.screenshot(work / "web-photo.png")
 
         page.evaluate("document.getElementById('camera').click()")
-        page.wait_for("document.getElementById('video').videoWidth > 0 && !document.getElementById('video').hidden")
+        page.wait_for(
+            "!document.getElementById('video').hidden && document.getElementById('video').videoWidth"
+        )
         page.wait_for("document.getElementById('status').innerText.includes('ms in the network')")
         yield "the (simulated) camera is classified frame by frame"
         page.screenshot(work / "web-camera.png")

@@ -28,7 +28,9 @@ def main(export, where):
             f"{agree:.0%}, fully accelerated: {model.is_fully_accelerated()}"
         )
         # A GPU may compute in float16: there the class decides.
-        assert agree == 1 and (where == "gpu" or np.abs(found - expected).max() <= golden["tolerance"][name])
+        assert agree == 1 and (
+            where == "gpu" or np.abs(found - expected).max() <= golden["tolerance"][name]
+        )
 
 
 def run(model, pixels):

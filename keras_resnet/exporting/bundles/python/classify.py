@@ -1,7 +1,7 @@
 """Classifies images with the model beside this file. Needs ai-edge-litert, numpy and Pillow only.
 
-    python classify.py photo.jpg …      the best classes of each
-    python classify.py --check          the golden set: does this machine answer as it must?
+python classify.py photo.jpg …      the best classes of each
+python classify.py --check          the golden set: does this machine answer as it must?
 """
 
 import argparse
