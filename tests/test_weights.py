@@ -541,3 +541,17 @@ def test_weights_without_a_classifier_are_not_imported(command, tmp_path):
     done = command("import", tmp_path / "notop.weights.h5", "--model", "resnet50_v1")
     assert done.returncode == 2
     assert "has no classifier" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_net_for_features_takes_weights_without_their_head(tmp_path):
+    save_file(STATE, tmp_path / "net.safetensors")
+    features = build("resnet20", input_shape=(12, 12, 3), features=True)
+    with pytest.raises(InputError, match=r"2 left over \(linear.weight, linear.bias\); .* 3 cl"):
+        load_weights(features, tmp_path / "net.safetensors")
+    load_weights(features, tmp_path / "net.safetensors", replace_head=True)
+    whole = build("resnet20", 3, (12, 12, 3))
+    load_weights(whole, tmp_path / "net.safetensors")
+    x = pixels(2, 12)
+    pooled = np.asarray(features(x)["conv4"]).mean((1, 2))
+    kernel, bias = whole.get_layer("logits").get_weights()
+    np.testing.assert_allclose(whole(x), pooled @ kernel + bias, rtol=1e-4, atol=1e-5)
