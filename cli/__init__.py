@@ -39,7 +39,9 @@ COMMANDS = {
         "verify", "Compare every exported file with the Keras model.", "--max-drop --images"
     ),
     "inspect": Command(
-        "describe", "Show layers, shapes, parameters, multiply-adds, operators.", ""
+        "describe",
+        "Show layers, stages, parameters, multiply-adds, memory; draw the blocks.",
+        "--drawing --png",
     ),
     "data": Command(
         "data",

@@ -278,7 +278,8 @@ def _peak(inputs, outputs, steps):
     """The most bytes that are alive at once; None where a size is open."""
     last = {id(x): turn for turn, step in enumerate(steps) for x in step.given}
     last.update((id(x), len(steps)) for x in outputs)
-    alive, peaks = {id(x): _bytes(x) for x in inputs}, []
+    alive = {id(x): _bytes(x) for x in inputs}
+    peaks = [_sum(alive.values())]
     for turn, step in enumerate(steps):
         alive.update((id(x), _bytes(x)) for x in step.made)
         peaks.append(_sum(alive.values()))

@@ -43,7 +43,7 @@ def drawing(model, input_shape=None):
         convolutions first, and what joins them, such as "+". An empty path is the identity.
 
         Not shown: zeros around an image, rates of dropout. A network whose layers are not named
-        as ours are is one stage, called None.
+        as ours are is one stage, "all".
 
     Raises:
         InputError: as in `describe`; or the network has several inputs or outputs.
@@ -77,7 +77,7 @@ def _stage(name, parts, graph):
         else:
             blocks.append({"names": [block] if block else [], "body": body})
     last = graph.steps[parts[-1][1].turns[-1]]
-    return {"name": name, "output_shape": list(last.made[0].shape[1:]), "blocks": blocks}
+    return {"name": name or "all", "output_shape": list(last.made[0].shape[1:]), "blocks": blocks}
 
 
 def _addresses(segments):
@@ -262,15 +262,17 @@ def text(drawn):
     """The dict of `drawing` as text for a terminal."""
     lines = [f"{drawn['name']}: {sides(drawn['input_shape'])}"]
     for stage in drawn["stages"]:
-        lines += ["", f"{stage['name'] or 'all'}: {sides(stage['output_shape'])}"]
+        lines += ["", f"{stage['name']}: {sides(stage['output_shape'])}"]
         for block in stage["blocks"]:
             if block["names"]:
-                lines.append(f"  {title(block['names'])}")
+                lines.append(f"  {_title(block['names'])}")
+            elif block is not stage["blocks"][0]:
+                lines.append("")
             lines += [f"    {line}" for line in _body_text(block["body"], "x")]
     return "\n".join(lines)
 
 
-def title(names):
+def _title(names):
     """Of equal blocks: the first name, the last, and how many they are."""
     return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}  ×{len(names)}"
 
