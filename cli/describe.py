@@ -77,4 +77,7 @@ def _model(artefact):
         return opened.model
     if opened.run is not None:  # a SavedModel of ours: the network it was made from
         return opened.run.model()
-    raise InputError(f"{artefact} is a SavedModel from elsewhere, whose layers cannot be read")
+    raise InputError(
+        f"{artefact} is a SavedModel from elsewhere, whose layers cannot be read; give the .keras "
+        "file that it was made from"
+    )
