@@ -149,6 +149,15 @@ def test_a_skip_keeps_its_tensor_until_the_sum(skip):
     assert peak == 1024 * (3 if skip else 2)
 
 
+def test_an_output_stays_until_the_end():
+    x = image = keras.Input((16, 16, 1))  # 1024 bytes, as each map after it
+    outputs = []
+    for _ in range(4):
+        x = layers.ReLU()(x)
+        outputs.append(x)
+    assert describe(keras.Model(image, outputs))["memory"]["activations_peak"] == 4 * 1024
+
+
 def all_ones(model):
     """Sums instead of weighted sums: a value depends on all that it can depend on."""
     for weight in model.trainable_weights:

@@ -189,19 +189,19 @@ def test_a_fork_inside_a_branch_and_names_that_are_not_ours():
 
 
 def test_three_paths_have_three_columns():
-    """As in Inception; a 1×1 max pool that keeps every pixel is what it is called."""
+    """As in Inception. The convolution is first, though the other path is longer."""
 
     def function(x):
-        y, z = layers.Conv2D(8, 1)(x), layers.MaxPooling2D(1, 1)(x)
+        y, z = layers.Conv2D(8, 1)(x), layers.ReLU()(layers.MaxPooling2D(1, 1)(x))
         return layers.Concatenate(name="all_three")([x, y, z])
 
     is_drawn(
         function,
         """
         all_three
-          x ───────────┬──────────────┐
-          1×1 conv 8   1×1 max pool   identity
-          concat ──────┴──────────────┘
+          x ───────────┬─────────────────────┐
+          1×1 conv 8   1×1 max pool · ReLU   identity
+          concat ──────┴─────────────────────┘
         """,
     )
 
@@ -212,6 +212,18 @@ def test_what_is_neither_in_a_row_nor_side_by_side_is_counted():
         return layers.Add()([layers.Multiply()([a, b]), layers.Subtract(name="less")([a, b])])
 
     is_drawn(function, "add\n  5 layers in another pattern")
+
+
+def test_a_long_web_is_not_searched_layer_by_layer():
+    """As in NASNet, where each cell takes what the last two made."""
+
+    def function(x):
+        before = layers.ReLU()(x)
+        for _ in range(400):
+            x, before = layers.Add()([x, before]), x
+        return layers.Add(name="last")([x, before])
+
+    is_drawn(function, "last\n  402 layers in another pattern", shape=(1, 1, 1))
 
 
 # Properties
@@ -332,3 +344,12 @@ def test_the_picture_is_written_and_another_network_has_another(tmp_path):
     assert small.shape[1] > 1000 and large.size > small.size
     for picture in (small, large):
         assert 0.02 < (picture < 128).mean() < 0.2  # lines and letters on white
+
+
+def test_a_picture_too_large_for_matplotlib_is_an_input_error(monkeypatch, tmp_path):
+    from keras_resnet.report import structure
+
+    monkeypatch.setattr(structure, "MOST_PIXELS", 500)
+    with pytest.raises(InputError, match=r"resnet20 would be a picture of \d+×\d+ pixels; take"):
+        structure.structure(drawing("resnet20"), tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())

@@ -149,16 +149,18 @@ class _Graph:
 
     def fork(self, segment):
         join = segment.turns[-1]
-        paths = [self.body(self.segments(part, segment.source)) for part in self.parts(segment)]
-        paths += [[]] * self.makers[join].count(segment.source)
-        if not segment.is_closed or len(paths) == 1:
+        parts = self.parts(segment) + [[]] * self.makers[join].count(segment.source)
+        if not segment.is_closed or len(parts) == 1:
             return [f"{len(segment.turns)} layers in another pattern"]
-        return {"paths": paths, "join": " ".join(_words(self.steps[join]))}
+        return {
+            "paths": [self.body(self.segments(part, segment.source)) for part in parts],
+            "join": " ".join(_words(self.steps[join])),
+        }
 
     def parts(self, segment):
         """The steps before the join, in parts without a connection; most convolutions first."""
         inner = segment.turns[:-1]
-        root = {turn: turn for turn in inner}
+        root = {turn: turn for turn in inner}  # of a tree for each part
 
         def find(turn):
             while root[turn] != turn:
@@ -216,7 +218,7 @@ def _words(step):
     before, after = step.given[0].shape[-1], step.made[0].shape[-1]
     word = WORDS.get(kind, kind)
     if hasattr(layer, "kernel_size"):
-        return [_convolution(layer, word, after), *_activation(layer)]
+        return [_convolution(layer, word, getattr(layer, "filters", after)), *_activation(layer)]
     if hasattr(layer, "pool_size"):
         return [_pool(layer, word)]
     if kind == "Dense":
