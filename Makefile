@@ -1,5 +1,6 @@
 # make quickstart   install, train on built-in data, evaluate, export, verify
 # make test         install, run the tests
+# make test-slow    the proofs that take minutes each
 # make lint         style
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ RUN ?= runs/quickstart
 SOURCES := setup.cfg pyproject.toml README.md $(shell find keras_resnet cli -name '*.py')
 PYTEST := $(BIN)/pytest
 
-.PHONY: quickstart install test lint clean
+.PHONY: quickstart install test test-slow lint clean
 
 install: $(VENV)/.installed
 
@@ -41,6 +42,9 @@ quickstart: install
 
 test: install
 	$(PYTEST)
+
+test-slow: install
+	$(PYTEST) -m slow
 
 lint: install
 	$(BIN)/ruff check .

@@ -22,7 +22,8 @@ COMMANDS = {
         "Train a network and leave a run folder.",
         "--model --recipe --config --epochs --batch-size --image-size --learning-rate "
         "--warmup-epochs --weight-decay --label-smoothing --brightness --flip --no-flip "
-        "--precision --weights --freeze --seed --val-split --run --on-bad-image --data-dir",
+        "--precision --weights --freeze --normalize --drop-path --seed --val-split --run "
+        "--on-bad-image --data-dir",
     ),
     "evaluate": Command(
         "evaluate",
@@ -33,10 +34,16 @@ COMMANDS = {
     "export": Command(
         "export",
         "Write a SavedModel and TFLite files that passed the gate.",
-        "--saved-model --tflite --quantize --io --calibration --max-drop --output",
+        "--saved-model --tflite --quantize --io --calibration --max-drop --output --data "
+        "--data-dir",
     ),
     "verify": Command(
         "verify", "Compare every exported file with the Keras model.", "--max-drop --images"
+    ),
+    "import": Command(
+        "import_weights",
+        "Make a run of weights that were trained elsewhere.",
+        "--model --normalize --labels --image-size --center-crop --run",
     ),
     "inspect": Command(
         "describe",

@@ -19,7 +19,10 @@ class _Lazy(click.Group):
     def get_command(self, context, name):
         if name not in COMMANDS:
             return None
-        return getattr(import_module(f"keras_resnet.cli.{COMMANDS[name].module}"), name)
+        module = import_module(f"keras_resnet.cli.{COMMANDS[name].module}")
+        # By the command's own name: `import` cannot be a function's.
+        commands = (c for c in vars(module).values() if isinstance(c, click.Command))
+        return next(c for c in commands if c.name == name)
 
     def get_help(self, context):
         return overview().rstrip()

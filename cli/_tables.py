@@ -5,9 +5,9 @@ def models():
     """One line a network."""
     from keras_resnet.specs import SPECS
 
-    lines = [f"{'name':10} {'branch':10} {'stem':8} {'shortcut':10} {'size':>4}  source"]
+    lines = [f"{'name':16} {'branch':17} {'stem':8} {'shortcut':10} {'size':>4}  source"]
     lines += [
-        f"{s.name:10} {s.branch:10} {s.stem:8} {s.shortcut:10} {s.image_size:>4}  {s.source}"
+        f"{s.name:16} {s.branch:17} {s.stem:8} {s.shortcut:10} {s.image_size:>4}  {s.source}"
         for s in SPECS.values()
     ]
     return "\n".join(lines) + "\n"

@@ -3,6 +3,7 @@
 import click
 
 from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
 from keras_resnet.run import open_run
 
@@ -24,14 +25,23 @@ IO = ("float", "uint8", "int8")
 @click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
               help="Top-1 that a file may lose.")  # fmt: skip
 @click.option("--output", metavar="DIR", help="Where to write.  [RUN/export]")
+@click.option("--data", metavar="DATA", help="Images for a run that was imported without.")
+@click.option("--data-dir", metavar="DIR", help="Where tensorflow-datasets keeps its files.")
 @reports
-def export(run, saved_model, tflite, quantize, io, calibration, max_drop, output, as_json, quiet):
+def export(
+    run, saved_model, tflite, quantize, io, calibration, max_drop, output, data, data_dir, as_json,
+    quiet,
+):  # fmt: skip
     """Write a SavedModel and TFLite files of RUN, verify them on held-out images, and publish them
     only if all pass. Neither --saved-model nor --tflite given: both.
     """
     if quantize and saved_model and not tflite:
         raise click.UsageError("--quantize is for TFLite files; add --tflite")
-    open_run(run)
+    opened = open_run(run)
+    if data is None:
+        opened.require_images()
+    else:
+        require(data)
     start(quiet)
     from keras_resnet.exporting import exporter
     from keras_resnet.exporting.gate import table
@@ -46,6 +56,8 @@ def export(run, saved_model, tflite, quantize, io, calibration, max_drop, output
             calibration=calibration,
             max_drop=max_drop,
             output=output,
+            data=data,
+            data_dir=data_dir,
         )
     except CheckFailed as error:
         if error.result:  # the numbers that explain it

@@ -2,9 +2,10 @@
 
 import click
 
-from keras_resnet import recipes, weights
+from keras_resnet import recipes
 from keras_resnet.cli._options import command, report, reports, start
 from keras_resnet.data.names import require
+from keras_resnet.weights import settings as weights_settings
 
 _DEFAULTS = recipes.Config()
 
@@ -34,9 +35,14 @@ def _setting(flag, about, **kind):
 @_setting("--flip/--no-flip", "Mirror every other image; default: yes, but not for digits.")
 @_setting("--precision", "Number format; auto takes what this hardware runs well.",
           type=click.Choice(recipes.PRECISIONS))  # fmt: skip
-@_setting("--weights", "Start from these: a run folder or a .keras file.", metavar="FILE")
+@_setting("--weights", "Start from these: imagenet, a run folder, or a .keras, .h5, .safetensors "
+          "or .pth file.", metavar="FILE|imagenet")  # fmt: skip
 @click.option("--freeze", metavar="[STAGE]", is_flag=False, flag_value="body", default=None,
               help="Keep the weights up to this stage; alone: all but the head.")  # fmt: skip
+@_setting("--normalize", "imagenet, cifar10, caffe, tf or MEAN/STD of the pixels; default: as the "
+          "weights have it, or as is usual for the network.", metavar="NAME|MEAN/STD")  # fmt: skip
+@_setting("--drop-path", "Stochastic depth: share of the images that skip the last branch.",
+          type=float)  # fmt: skip
 @_setting("--seed", "Decides the split, the order, the crops and the first weights.", type=int)
 @_setting("--val-split", "Share held out where the data have no val split.", type=float)
 @click.option(
@@ -53,7 +59,7 @@ def train(config_file, run_folder, as_json, quiet, **settings):
     """
     config = recipes.resolve(settings, config_file)
     require(config.data)
-    weights.require(config)
+    weights_settings.require(config)
     start(quiet)
     from keras_resnet.training import fit
 

@@ -4,14 +4,19 @@ He et al. 2015, arXiv:1512.03385, section 3.1: with x the input of a block and F
 
     identity block   H(x) = F(x) + x       x and F(x) have one shape
     conv block       H(x) = F(x) + W x     W brings x to the shape of F(x)
+    plain block      H(x) = F(x)           what the two are compared with
 
 Backwards, dJ/dx = dJ/dH · (dF/dx + 1): what arrives at the sum goes back both through the branch
 and, unchanged, through the shortcut. Nothing here imports TensorFlow: the blocks build on any
 Keras backend.
 
 A layer's name is its address: `NAME_1_conv`, `NAME_1_bn`, … for the branch, `NAME_0_conv` for the
-projection, `NAME_add` and `NAME_out` for the sum, as in keras.applications.
+projection, `NAME_preact_bn` for what comes before a pre-activation branch, `NAME_add` for the sum
+and `NAME_out` for the ReLU behind it, as in keras.applications.
 """
+
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from keras import layers
 
@@ -21,70 +26,161 @@ BN_MOMENTUM = 0.9
 BN_EPSILON = 1e-5
 
 
-def identity_block(x, branch="bottleneck", *, filters, name, zero_gamma=True):
-    """H(x) = relu(F(x) + x).
+class Branch(NamedTuple):
+    """The convolutions of a branch F, each with a batch norm and a ReLU."""
+
+    kernels: tuple[int, ...]
+    expansion: int  # channels of F(x) for each filter
+    strided_conv: int  # which convolution has the stride, counted from 1
+    preact: bool = False  # batch norm and ReLU before each convolution; arXiv:1603.05027, figure 4e
+
+
+BRANCHES = {
+    "basic": Branch((3, 3), expansion=1, strided_conv=1),
+    "bottleneck": Branch((1, 3, 1), expansion=4, strided_conv=2),
+    "preact_basic": Branch((3, 3), expansion=1, strided_conv=1, preact=True),
+    "preact_bottleneck": Branch((1, 3, 1), expansion=4, strided_conv=2, preact=True),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every block may be asked for, by these names.
+
+    Attributes:
+        expansion: channels of F(x) for each filter; None is 1 for a basic branch, 4 for a
+            bottleneck. Wide and ResNeXt bottlenecks have 2.
+        groups: of the 3×3 convolutions (arXiv:1611.05431).
+        strided_conv: which convolution of the branch has the stride, counted from 1; None is the
+            first 3×3 ("v1.5"), 1 is the paper's.
+        use_bias: a bias in each convolution that a batch norm follows. It changes nothing, since
+            the batch norm takes the mean away; some published weights have one.
+        epsilon: of the batch norms.
+        zero_gamma: start the branch at 0, so that a fresh block is the identity on x ≥ 0: gamma of
+            its last batch norm (arXiv:1706.02677, section 5.1), or, where nothing follows it, the
+            kernel of its last convolution.
+        drop_path: share of the images for which training leaves the branch out (stochastic depth,
+            arXiv:1603.09382); the others' branches are scaled up by 1 / (1 - drop_path).
+    """
+
+    expansion: int | None = None
+    groups: int = 1
+    strided_conv: int | None = None
+    use_bias: bool = False
+    epsilon: float = BN_EPSILON
+    zero_gamma: bool = True
+    drop_path: float = 0.0
+
+
+def identity_block(x, branch="bottleneck", *, filters, name, **options):
+    """H(x) = relu(F(x) + x); of a pre-activation branch, H(x) = F(x) + x.
 
     Args:
-        x: feature map `(b, h, w, c)`, where c is `filters` for a basic branch and `4 * filters`
-            for a bottleneck.
-        branch: `"basic"` (two 3×3 convolutions) or `"bottleneck"` (1×1, 3×3, 1×1).
+        x: feature map `(b, h, w, c)`, where c is `expansion * filters`: `filters` for a basic
+            branch, `4 * filters` for a bottleneck.
+        branch: `"basic"` (two 3×3 convolutions), `"bottleneck"` (1×1, 3×3, 1×1), or
+            `"preact_basic"` or `"preact_bottleneck"`, where batch norm and ReLU come first.
         filters: filters of the 3×3 convolutions.
         name: prefix of the layers' names, such as `"conv2_block2"`.
-        zero_gamma: start the last batch norm of the branch at gamma 0, so that a fresh block
-            is the identity on x ≥ 0 (arXiv:1706.02677, section 5.1).
+        **options: fields of `Options`.
 
     Returns:
-        A feature map of the shape of `x`, ≥ 0.
+        A feature map of the shape of `x`.
 
     Raises:
         ValueError: `x` has another number of channels than F(x): that is a `conv_block`.
     """
-    y = _branch(x, branch, filters=filters, strides=1, name=name, zero_gamma=zero_gamma)
+    block = _Block(name, _branch(branch), filters, 1, Options(**options))
+    y = _residual(_entrance(x, block), block)
     if x.shape[-1] != y.shape[-1]:
         raise ValueError(
             f"identity_block {name!r}: x has {x.shape[-1]} channels, F(x) has {y.shape[-1]}; "
             "they cannot be added. Use conv_block, or other filters."
         )
-    return _relu(layers.Add(name=f"{name}_add")([x, y]), f"{name}_out")
+    return _sum(x, y, block)
 
 
 def conv_block(
-    x,
-    branch="bottleneck",
-    *,
-    filters,
-    strides=2,
-    name,
-    shortcut="projection",
-    zero_gamma=True,
+    x, branch="bottleneck", *, filters, strides=2, name, shortcut="projection", **options
 ):
-    """H(x) = relu(F(x) + W x), where W changes the width, the height and the channels.
+    """H(x) = relu(F(x) + W x), where W changes the width, the height and the channels; of a
+    pre-activation branch, H(x) = F(x) + W x.
 
     Args:
         x: feature map `(b, h, w, c)`.
-        branch: `"basic"` or `"bottleneck"`.
+        branch: as in `identity_block`.
         filters: filters of the 3×3 convolutions.
-        strides: 1 or 2; the stride of the block's first 3×3 convolution ("v1.5").
+        strides: 1 or 2; the stride of the block.
         name: prefix of the layers' names.
-        shortcut: `"projection"` (1×1 convolution and batch norm, the paper's option B) or
-            `"pad"` (every other pixel, new channels zero, no parameters: option A).
-        zero_gamma: as in `identity_block`.
+        shortcut: `"projection"` (1×1 convolution and batch norm, the paper's option B),
+            `"pool"` (2×2 average pooling, then that: arXiv:1812.01187, section 4.2), or
+            `"pad"` (every other pixel, new channels zero, no parameters: option A). The
+            projection of a pre-activation block starts from the activated x and has no batch norm.
+        **options: fields of `Options`.
 
     Returns:
-        A feature map `(b, ceil(h/strides), ceil(w/strides), k)`, ≥ 0, with k = `filters` for a
-        basic branch and `4 * filters` for a bottleneck.
+        A feature map `(b, ceil(h/strides), ceil(w/strides), expansion * filters)`.
     """
     if shortcut not in SHORTCUTS:
         raise ValueError(f"unknown shortcut {shortcut!r}; use one of {', '.join(SHORTCUTS)}")
-    y = _branch(x, branch, filters=filters, strides=strides, name=name, zero_gamma=zero_gamma)
-    x = SHORTCUTS[shortcut](x, y.shape[-1], strides, name)
-    return _relu(layers.Add(name=f"{name}_add")([x, y]), f"{name}_out")
+    block = _Block(name, _branch(branch), filters, strides, Options(**options))
+    entrance = _entrance(x, block)
+    y = _residual(entrance, block)
+    x = SHORTCUTS[shortcut](x, entrance, y.shape[-1], block)
+    return _sum(x, y, block)
 
 
-def conv_bn(x, filters, kernel, *, strides=1, name, gamma="ones"):
-    """Convolution without bias, then batch norm: `(b, h, w, c)` to `(b, h/strides, w/strides, k)`.
+def plain_block(x, branch="basic", *, filters, strides=1, name, **options):
+    """H(x) = relu(F(x)): the layers of a residual block without its shortcut.
 
-    `name` is completed by `_conv` and `_bn`. He-normal initial weights (arXiv:1502.01852).
+    Args and result as in `conv_block`. `zero_gamma` does not apply: there is no other path.
+    """
+    options = Options(**{**options, "zero_gamma": False})
+    block = _Block(name, _branch(branch), filters, strides, options)
+    y = _residual(_entrance(x, block), block)
+    return y if block.kind.preact else relu(y, f"{name}_out")
+
+
+def dense_identity_block(a, *, name, zero_last=True):
+    """A residual block of a fully-connected net: Z̃ = Z + A, then relu(Z̃).
+
+    Z = W2 relu(W1 A + B1) + B2: the shortcut joins before the activation, as in `identity_block`.
+
+    Args:
+        a: activations A `(b, n)`.
+        name: prefix of the layers' names: `NAME_1_dense`, `NAME_2_dense`, `NAME_add`, `NAME_out`.
+        zero_last: start W2 at 0, so that a fresh block is the identity on A ≥ 0.
+
+    Returns:
+        Activations of the shape of `a`.
+    """
+    return _dense_sum(a, _dense_branch(a, a.shape[-1], name, zero_last), name)
+
+
+def dense_projection_block(a, *, units, name, zero_last=True):
+    """A fully-connected block that changes the width: Z̃ = Z + W0 A, then relu(Z̃).
+
+    Args:
+        a: activations A `(b, n)`.
+        units: width of the result.
+        name, zero_last: as in `dense_identity_block`; W0 is `NAME_0_dense`.
+
+    Returns:
+        Activations `(b, units)`.
+    """
+    z = _dense_branch(a, units, name, zero_last)
+    return _dense_sum(dense(a, units, name=f"{name}_0", use_bias=False), z, name)
+
+
+def dense_plain_block(a, *, units, name):
+    """A fully-connected block without its shortcut: relu(Z), `(b, n)` to `(b, units)`."""
+    return relu(_dense_branch(a, units, name, zero_last=False), f"{name}_out")
+
+
+def conv(x, filters, kernel, *, strides=1, groups=1, use_bias=False, initial="he_normal", name):
+    """Convolution: `(b, h, w, c)` to `(b, ceil(h/strides), ceil(w/strides), filters)`.
+
+    `name` is completed by `_conv`. He-normal initial weights (arXiv:1502.01852).
     """
     if strides > 1 and kernel == 1:
         # Every other pixel, then an unstrided convolution: the same numbers as a 1×1 convolution
@@ -94,63 +190,141 @@ def conv_bn(x, filters, kernel, *, strides=1, name, gamma="ones"):
     elif strides > 1:
         # Symmetric padding, as in the published weights; "same" would pad right and below only.
         x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
-    x = layers.Conv2D(
+    return layers.Conv2D(
         filters,
         kernel,
         strides=strides,
         padding="same" if strides == 1 else "valid",
-        use_bias=False,
-        kernel_initializer="he_normal",
+        groups=groups,
+        use_bias=use_bias,
+        kernel_initializer=initial,
         name=f"{name}_conv",
     )(x)
+
+
+def batch_norm(x, *, name, gamma="ones", epsilon=BN_EPSILON):
+    """Batch norm; `name` is completed by `_bn`."""
     return layers.BatchNormalization(
-        momentum=BN_MOMENTUM, epsilon=BN_EPSILON, gamma_initializer=gamma, name=f"{name}_bn"
+        momentum=BN_MOMENTUM, epsilon=epsilon, gamma_initializer=gamma, name=f"{name}_bn"
     )(x)
 
 
-def _branch(x, branch, *, filters, strides, name, zero_gamma):
-    if branch not in BRANCHES:
-        raise ValueError(f"unknown branch {branch!r}; use one of {', '.join(BRANCHES)}")
-    last_gamma = "zeros" if zero_gamma else "ones"
-    return BRANCHES[branch](x, filters, strides, name, last_gamma)
+def relu(x, name):
+    return layers.ReLU(name=name)(x)
 
 
-def _basic(x, filters, strides, name, last_gamma):
-    y = conv_bn(x, filters, 3, strides=strides, name=f"{name}_1")  # (b, h/s, w/s, f)
-    y = _relu(y, f"{name}_1_relu")
-    return conv_bn(y, filters, 3, name=f"{name}_2", gamma=last_gamma)  # (b, h/s, w/s, f)
+def dense(a, units, *, name, use_bias=True, initial="he_normal"):
+    """Dense layer, `(b, n)` to `(b, units)`; `name` is completed by `_dense`."""
+    return layers.Dense(units, use_bias=use_bias, kernel_initializer=initial, name=f"{name}_dense")(
+        a
+    )
 
 
-def _bottleneck(x, filters, strides, name, last_gamma):
-    y = conv_bn(x, filters, 1, name=f"{name}_1")  # (b, h, w, f)
-    y = _relu(y, f"{name}_1_relu")
-    y = conv_bn(y, filters, 3, strides=strides, name=f"{name}_2")  # (b, h/s, w/s, f)
-    y = _relu(y, f"{name}_2_relu")
-    return conv_bn(y, 4 * filters, 1, name=f"{name}_3", gamma=last_gamma)  # (b, h/s, w/s, 4f)
+def _branch(name):
+    if name not in BRANCHES:
+        raise ValueError(f"unknown branch {name!r}; use one of {', '.join(BRANCHES)}")
+    return BRANCHES[name]
 
 
-def _projection(x, channels, strides, name):
-    return conv_bn(x, channels, 1, strides=strides, name=f"{name}_0")
+class _Block(NamedTuple):
+    name: str
+    kind: Branch
+    filters: int
+    strides: int
+    options: Options
 
 
-def _pad(x, channels, strides, name):
+def _entrance(x, block):
+    """What the branch starts from: x, or of a pre-activation branch x normalised and activated."""
+    if not block.kind.preact:
+        return x
+    x = batch_norm(x, name=f"{block.name}_preact", epsilon=block.options.epsilon)
+    return relu(x, f"{block.name}_preact_relu")
+
+
+def _residual(x, block):
+    """The branch F: `(b, h, w, c)` to `(b, h/strides, w/strides, expansion * filters)`."""
+    name, kind, options = block.name, block.kind, block.options
+    expansion = options.expansion or kind.expansion
+    strided = options.strided_conv or kind.strided_conv
+    last = len(kind.kernels)
+    for i, kernel in enumerate(kind.kernels, 1):
+        normalised = i < last or not kind.preact
+        starts_at_zero = i == last and options.zero_gamma
+        x = conv(
+            x,
+            block.filters if i < last else expansion * block.filters,
+            kernel,
+            strides=block.strides if i == strided else 1,
+            groups=options.groups if kernel == 3 else 1,
+            use_bias=options.use_bias and normalised,
+            initial="zeros" if starts_at_zero and not normalised else "he_normal",
+            name=f"{name}_{i}",
+        )
+        if normalised:
+            gamma = "zeros" if starts_at_zero else "ones"
+            x = batch_norm(x, name=f"{name}_{i}", gamma=gamma, epsilon=options.epsilon)
+        if i < last:
+            x = relu(x, f"{name}_{i}_relu")
+    if options.drop_path:
+        # One random number an image, not one a value: that is stochastic depth.
+        x = layers.Dropout(options.drop_path, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
+    return x
+
+
+def _projection(x, entrance, channels, block):
+    return _project(entrance, channels, block.strides, block)
+
+
+def _pool(x, entrance, channels, block):
+    strides = block.strides
+    if strides > 1:
+        # "same": the last window of an odd side averages the pixels it has.
+        name = f"{block.name}_0_avg_pool"
+        entrance = layers.AveragePooling2D(strides, padding="same", name=name)(entrance)
+    return _project(entrance, channels, 1, block)
+
+
+def _project(x, channels, strides, block):
+    """W x; whoever reads a pre-activation sum normalises it, so W has no batch norm there."""
+    name, options, preact = f"{block.name}_0", block.options, block.kind.preact
+    use_bias = options.use_bias and not preact
+    x = conv(x, channels, 1, strides=strides, use_bias=use_bias, name=name)
+    return x if preact else batch_norm(x, name=name, epsilon=options.epsilon)
+
+
+def _pad(x, entrance, channels, block):
+    name = f"{block.name}_0"
     if channels < x.shape[-1]:
         raise ValueError(
-            f"conv_block {name!r}: a padded shortcut cannot go from {x.shape[-1]} channels down to "
-            f"{channels}; use shortcut='projection'"
+            f"conv_block {block.name!r}: a padded shortcut cannot go from {x.shape[-1]} channels "
+            f"down to {channels}; use shortcut='projection'"
         )
-    x = layers.MaxPooling2D(1, strides, name=f"{name}_0_pool")(x)  # every other pixel
+    x = layers.MaxPooling2D(1, block.strides, name=f"{name}_pool")(x)  # every other pixel
+    if channels == x.shape[-1]:
+        return x
     before = (channels - x.shape[-1]) // 2
     after = channels - x.shape[-1] - before
     # Called channels-first, the layer pads the last two axes; unlike ops.pad, it takes a name.
     return layers.ZeroPadding2D(
-        ((0, 0), (before, after)), data_format="channels_first", name=f"{name}_0_pad"
+        ((0, 0), (before, after)), data_format="channels_first", name=f"{name}_pad"
     )(x)
 
 
-def _relu(x, name):
-    return layers.ReLU(name=name)(x)
+def _sum(x, y, block):
+    """The equation."""
+    h = layers.Add(name=f"{block.name}_add")([x, y])
+    return h if block.kind.preact else relu(h, f"{block.name}_out")
 
 
-BRANCHES = {"basic": _basic, "bottleneck": _bottleneck}
-SHORTCUTS = {"projection": _projection, "pad": _pad}
+def _dense_branch(a, units, name, zero_last):
+    """Z = W2 relu(W1 A + B1) + B2."""
+    a = relu(dense(a, units, name=f"{name}_1"), f"{name}_1_relu")
+    return dense(a, units, name=f"{name}_2", initial="zeros" if zero_last else "he_normal")
+
+
+def _dense_sum(a, z, name):
+    return relu(layers.Add(name=f"{name}_add")([a, z]), f"{name}_out")
+
+
+SHORTCUTS = {"projection": _projection, "pool": _pool, "pad": _pad}

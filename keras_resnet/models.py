@@ -3,121 +3,267 @@
 Keras only: builds on any backend.
 """
 
+from functools import partial
+from itertools import pairwise
+
 import keras
 from keras import layers
 
-from keras_resnet import specs
-from keras_resnet.blocks import conv_block, conv_bn, identity_block
+from keras_resnet import blocks, specs
 from keras_resnet.errors import InputError
 from keras_resnet.specs import too_small
 
+# Keras walks a graph backwards with a recursion that descends through each block's shortcut, some
+# 1,000 steps at the most, and some of its bookkeeping is quadratic in the number of layers.
+# A network of more blocks than this is therefore made of parts, each a `keras.Model`.
+PART = 50
 
-def build(name, num_classes=1000, input_shape=None, *, normalize="imagenet", zero_gamma=True):
+
+def build(
+    name,
+    num_classes=1000,
+    input_shape=None,
+    *,
+    normalize=None,
+    zero_gamma=True,
+    drop_path=0.0,
+    features=False,
+):
     """A network of the family, by name: a plain `keras.Model` with random weights.
 
     Args:
         name: a row of `keras_resnet.specs.SPECS`, such as `"resnet50"`.
         num_classes: number of logits.
         input_shape: `(height, width, 3)`; None leaves a side open. Default: the paper's size.
-        normalize: `"imagenet"`, `"tf"`, or a pair (mean, standard deviation) of RGB triples in
-            units of [0, 255]. It is a layer of the model, so that every artefact made from it
-            takes raw pixels.
+        normalize: `"imagenet"`, `"cifar10"`, `"caffe"`, `"tf"`, or what else
+            `keras_resnet.specs.statistics` takes; None is what the published weights of the
+            network were trained with. It is a layer of the model, so that every artefact made
+            from it takes raw pixels.
         zero_gamma: residual branches start at 0 (arXiv:1706.02677, section 5.1).
+        drop_path: stochastic depth: the share of the images that the last block's branch is left
+            out for in training; earlier blocks' shares rise to it linearly from 0
+            (arXiv:1603.09382, section 3).
+        features: give the last feature map of each stage instead of logits.
 
     Returns:
         Model from raw RGB pixels `(b, h, w, 3)` in [0, 255] to float32 logits `(b, num_classes)`,
-        under any dtype policy.
+        under any dtype policy; with `features`, to a dict `{"conv2": (b, h', w', c), …}`. A net of
+        more than a hundred blocks consists of parts, such as `conv2_part1`, each a model.
 
     Raises:
-        InputError: unknown name, fewer than two classes, or an image too small for the stages.
+        InputError: unknown name, fewer than two classes, an image too small for the stages, or
+            stochastic depth for a net without shortcuts.
     """
     try:
         spec = specs.find(name)
     except KeyError as error:
         raise InputError(error.args[0]) from None
-    return resnet(spec, num_classes, input_shape, normalize=normalize, zero_gamma=zero_gamma)
+    return resnet(
+        spec,
+        num_classes,
+        input_shape,
+        normalize=normalize,
+        zero_gamma=zero_gamma,
+        drop_path=drop_path,
+        features=features,
+    )
 
 
-def resnet(spec, num_classes=1000, input_shape=None, *, normalize="imagenet", zero_gamma=True):
+def resnet(
+    spec,
+    num_classes=1000,
+    input_shape=None,
+    *,
+    normalize=None,
+    zero_gamma=True,
+    drop_path=0.0,
+    features=False,
+):
     """The network that a `Spec` describes; arguments and result as in `build`."""
     input_shape = tuple(input_shape or (spec.image_size, spec.image_size, 3))
-    _check(spec, num_classes, input_shape)
-    mean, deviation = _statistics(normalize)
+    _check(spec, num_classes, input_shape, drop_path)
 
     image = keras.Input(input_shape, name="image")  # (b, h, w, 3)
-    x = layers.Rescaling(
+    x = _normalise(image, spec.normalize if normalize is None else normalize)
+    x = STEMS[spec.stem](x, spec)  # (b, h/4, w/4, 64) or (b, h, w, 16)
+    maps = {}
+    for stage, stage_blocks in _blocks(spec, zero_gamma, drop_path).items():
+        x = _chain(x, stage_blocks, stage, in_parts=sum(spec.blocks) > 2 * PART)
+        maps[stage] = x
+    if spec.branch.startswith("preact"):
+        x = blocks.batch_norm(x, name="post", epsilon=spec.bn_epsilon)
+        x = maps[stage] = blocks.relu(x, "post_relu")
+    if features:
+        return keras.Model(image, maps, name=spec.name)
+    x = layers.GlobalAveragePooling2D(name="avg_pool")(x)  # (b, c)
+    return keras.Model(image, _logits(x, num_classes), name=spec.name)
+
+
+def residual_mlp(
+    input_shape=(32, 32, 3), num_classes=10, *, units=(64,) * 4, shortcut=True, zero_last=True
+):
+    """A fully-connected residual net: the shortcut in the notation of Z̃ = Z + A, without
+    convolutions and batch norms.
+
+    Args:
+        input_shape: of the image, any rank; its values are flattened.
+        num_classes: number of logits.
+        units: the width of each block. One of the width before it is a `dense_identity_block`,
+            any other a `dense_projection_block`.
+        shortcut: False gives its plain twin, of `dense_plain_block`.
+        zero_last: branches start at 0; of no effect in the plain twin.
+
+    Returns:
+        Model from raw pixels in [0, 255] to float32 logits `(b, num_classes)`. Its layers are
+        `stem_dense`, then `blockN_…`, then `logits`.
+
+    Raises:
+        InputError: fewer than two classes, or a block without units.
+    """
+    _check_classes(num_classes)
+    if not units or min(units) < 1:
+        raise InputError(f"units is {units}; expected the width of each block, at least 1")
+    image = keras.Input(input_shape, name="image")
+    x = layers.Rescaling(1 / 127.5, -1, dtype="float32", name="normalize")(image)
+    x = layers.Flatten(name="flatten")(x)
+    x = blocks.relu(blocks.dense(x, units[0], name="stem"), "stem_relu")  # (b, n)
+    for i, (before, width) in enumerate(pairwise((units[0], *units)), 1):
+        name = f"block{i}"
+        if not shortcut:
+            x = blocks.dense_plain_block(x, units=width, name=name)
+        elif width == before:
+            x = blocks.dense_identity_block(x, name=name, zero_last=zero_last)
+        else:
+            x = blocks.dense_projection_block(x, units=width, name=name, zero_last=zero_last)
+    name = "residual_mlp" if shortcut else "plain_mlp"
+    return keras.Model(image, _logits(x, num_classes), name=name)
+
+
+def _normalise(image, normalize):
+    mean, deviation = specs.statistics(normalize)
+    return layers.Rescaling(
         scale=[1 / d for d in deviation],
         offset=[-m / d for m, d in zip(mean, deviation, strict=True)],
         dtype="float32",  # bfloat16 holds 8 bits: it would round the constants
         name="normalize",
     )(image)
-    x = STEMS[spec.stem](x)  # (b, h/4, w/4, 64) or (b, h, w, 16)
-    for stage, (blocks, filters) in enumerate(zip(spec.blocks, spec.filters, strict=True)):
-        for block in range(blocks):
-            block_name = f"conv{stage + 2}_block{block + 1}"
-            strides = 2 if stage > 0 and block == 0 else 1
-            if strides == 1 and x.shape[-1] == _width(spec, filters):
-                x = identity_block(
-                    x, spec.branch, filters=filters, name=block_name, zero_gamma=zero_gamma
-                )
-            else:
-                x = conv_block(
-                    x,
-                    spec.branch,
-                    filters=filters,
-                    strides=strides,
-                    name=block_name,
-                    shortcut=spec.shortcut,
-                    zero_gamma=zero_gamma,
-                )
-    x = layers.GlobalAveragePooling2D(name="avg_pool")(x)  # (b, c)
-    logits = layers.Dense(
+
+
+def _logits(x, num_classes):
+    """(b, k), float32 whatever the policy: a softmax in half precision loses digits."""
+    return layers.Dense(
         num_classes, kernel_initializer="he_normal", dtype="float32", name="logits"
-    )(x)  # (b, k), float32 whatever the policy: a softmax in half precision loses digits
-    return keras.Model(image, logits, name=spec.name)
+    )(x)
 
 
-def _statistics(normalize):
-    """(mean, standard deviation) of RGB in units of [0, 255]."""
-    if isinstance(normalize, str) and normalize in specs.NORMALIZATIONS:
-        return specs.NORMALIZATIONS[normalize]
-    try:
-        mean, deviation = normalize
-        if len(mean) == len(deviation) == 3 and min(deviation) > 0:
-            return mean, deviation
-    except (TypeError, ValueError):
-        pass
-    raise InputError(
-        f"normalize is {normalize!r}; expected {', '.join(specs.NORMALIZATIONS)}, or a mean and a "
-        "standard deviation, three numbers each"
+def _blocks(spec, zero_gamma, drop_path):
+    """Of each stage, its blocks in order, as functions from feature map to feature map."""
+    total, done, stages = sum(spec.blocks), 0, {}
+    for stage, (count, filters) in enumerate(zip(spec.blocks, spec.filters, strict=True), 2):
+        # The stages end with the strided block, or begin with it; one of them has none.
+        if spec.strided_block == "last":
+            strided = count if stage <= len(spec.blocks) else None
+        else:
+            strided = 1 if stage > 2 else None
+        stages[f"conv{stage}"] = []
+        for i in range(1, count + 1):
+            done += 1
+            block = partial(
+                _block,
+                spec=spec,
+                filters=filters,
+                strides=2 if i == strided else 1,
+                name=f"conv{stage}_block{i}",
+                zero_gamma=zero_gamma,
+                drop_path=drop_path * done / total,
+            )
+            stages[f"conv{stage}"].append(block)
+    return stages
+
+
+def _block(x, spec, filters, strides, name, **options):
+    """An identity block where it can be one."""
+    channels = spec.expansion * filters
+    options |= {
+        "expansion": spec.expansion,
+        "groups": spec.groups,
+        "strided_conv": spec.strided_conv,
+        "use_bias": spec.conv_bias,
+        "epsilon": spec.bn_epsilon,
+    }
+    if spec.shortcut == "none":
+        return blocks.plain_block(
+            x, spec.branch, filters=filters, strides=strides, name=name, **options
+        )
+    if strides == 1 and x.shape[-1] == channels:
+        return blocks.identity_block(x, spec.branch, filters=filters, name=name, **options)
+    # Where only the size changes, every other pixel will do.
+    shortcut = "pad" if x.shape[-1] == channels else spec.shortcut
+    return blocks.conv_block(
+        x, spec.branch, filters=filters, strides=strides, name=name, shortcut=shortcut, **options
     )
 
 
-def _width(spec, filters):
-    return {"basic": 1, "bottleneck": 4}[spec.branch] * filters
+def _chain(x, stage_blocks, stage, in_parts):
+    if not in_parts:
+        for block in stage_blocks:
+            x = block(x)
+        return x
+    for part, first in enumerate(range(0, len(stage_blocks), PART), 1):
+        y = entrance = keras.Input(x.shape[1:], dtype=x.dtype, name=f"{stage}_part{part}_input")
+        for block in stage_blocks[first : first + PART]:
+            y = block(y)
+        x = keras.Model(entrance, y, name=f"{stage}_part{part}")(x)
+    return x
 
 
-def _imagenet_stem(x):
-    x = conv_bn(x, 64, 7, strides=2, name="conv1")  # (b, h/2, w/2, 64)
-    x = layers.ReLU(name="conv1_relu")(x)
+def _stem_conv(x, spec, filters, kernel, strides, name):
+    """Convolution, batch norm, ReLU; the first block of a pre-activation net does the last two."""
+    preact = spec.branch.startswith("preact")
+    # Its bias cannot be folded into a later batch norm: there is a zero-padded max-pool between.
+    use_bias = spec.conv_bias or (preact and spec.stem != "cifar")
+    x = blocks.conv(x, filters, kernel, strides=strides, use_bias=use_bias, name=name)
+    if preact:
+        return x
+    return blocks.relu(blocks.batch_norm(x, name=name, epsilon=spec.bn_epsilon), f"{name}_relu")
+
+
+def _max_pool(x):
     # Zeros lose against every activation after a ReLU; -inf fails on XNNPACK with int8.
     x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
     return layers.MaxPooling2D(3, 2, name="pool1_pool")(x)  # (b, h/4, w/4, 64)
 
 
-def _cifar_stem(x):
-    x = conv_bn(x, 16, 3, name="conv1")  # (b, h, w, 16)
-    return layers.ReLU(name="conv1_relu")(x)
+def _imagenet_stem(x, spec):
+    return _max_pool(_stem_conv(x, spec, 64, 7, 2, "conv1"))  # (b, h/2, w/2, 64) in between
 
 
-STEMS = {"imagenet": _imagenet_stem, "cifar": _cifar_stem}
+def _deep_stem(x, spec):
+    x = _stem_conv(x, spec, 32, 3, 2, "conv1_1")  # (b, h/2, w/2, 32)
+    x = _stem_conv(x, spec, 32, 3, 1, "conv1_2")
+    return _max_pool(_stem_conv(x, spec, 64, 3, 1, "conv1_3"))
 
 
-def _check(spec, num_classes, input_shape):
-    if num_classes < 2:
-        raise InputError(f"num_classes is {num_classes}; a classifier needs at least 2")
+def _cifar_stem(x, spec):
+    return _stem_conv(x, spec, 16, 3, 1, "conv1")  # (b, h, w, 16)
+
+
+STEMS = {"imagenet": _imagenet_stem, "deep": _deep_stem, "cifar": _cifar_stem}
+
+
+def _check(spec, num_classes, input_shape, drop_path):
+    _check_classes(num_classes)
     if len(input_shape) != 3 or input_shape[-1] != 3:
         raise InputError(f"input_shape is {input_shape}; expected (height, width, 3)")
     for side in input_shape[:2]:
         if side is not None and side < spec.total_stride:
             raise InputError(too_small(spec, side))
+    if not 0 <= drop_path < 1:
+        raise InputError(f"drop_path is {drop_path}; expected a share in [0, 1)")
+    if drop_path and spec.shortcut == "none":
+        raise InputError(f"drop_path is {drop_path}; {spec.name} has no shortcut to fall back on")
+
+
+def _check_classes(num_classes):
+    if num_classes < 2:
+        raise InputError(f"num_classes is {num_classes}; a classifier needs at least 2")

@@ -24,10 +24,13 @@ class Config:
     val_split: float = 0.2  # share of the training images held out where there is no val split
     on_bad_image: str = "error"  # "error" or "skip"
     model: str = "resnet20"
-    weights: str | None = None  # a file of this package's weights to start from
+    weights: str | None = None  # to start from: imagenet, a run folder or a file
     freeze: str | None = None  # train only what comes after this stage ("body": only the head)
     image_size: int = 0  # pixels on a side; 0 is the size of the model's paper
+    # imagenet, cifar10, caffe, tf or MEAN/STD of RGB in [0, 255]; None is that of the weights
+    normalize: str | tuple | None = None
     zero_gamma: bool = True  # residual branches start at 0; arXiv:1706.02677 section 5.1
+    drop_path: float = 0.0  # stochastic depth: of the last block; arXiv:1603.09382 section 3
     seed: int = 0
 
     # How long, how fast
@@ -182,6 +185,14 @@ def _check(config):
     number("image_size", lambda n: n >= 0, "a number of pixels", int)
     if config.side < spec.total_stride:
         raise InputError(specs.too_small(spec, config.side))
+    if config.normalize is not None:
+        specs.statistics(config.normalize)
+    number("drop_path", lambda x: 0 <= x < 1, "a share in [0, 1)")
+    require(
+        not config.drop_path or spec.shortcut != "none",
+        "drop_path",
+        f"0: {config.model} has no shortcuts to fall back on",
+    )
     number("seed", lambda n: 0 <= n < 2**31, "a whole number from 0 to 2147483647", int)
     number("learning_rate", lambda x: 0 < x < math.inf, "a number above 0")
     number("val_split", lambda x: 0 < x < 1, "a share between 0 and 1, such as 0.2")

@@ -4,9 +4,11 @@ import csv
 import hashlib
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from keras_resnet import recipes
+from keras_resnet.data import names
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import atomic, read_json, read_lines, write_json, write_text
 
@@ -48,6 +50,7 @@ class Run:
         """The run's own images of a split ("train", "val" or "test")."""
         from keras_resnet.data import sources
 
+        self.require_images()
         config = self.config
         return sources.load_split(
             self.file("split.json"),
@@ -57,6 +60,44 @@ class Run:
             data_dir=config.data_dir,
         )
 
+    def require_images(self):
+        """InputError if the run has no images of its own: it was imported."""
+        if self.config.data == names.NONE:
+            raise InputError(
+                f"{self.path} was imported and has no images of its own; name the DATA, in "
+                f"`keras-resnet export {self.path} --data DATA` once for all"
+            )
+
+    def attach(self, data, data_dir=None):
+        """Gives an imported run images of its own, for the calibration and the gate.
+
+        Args:
+            data: as in `train`; a val split is made where there is none.
+            data_dir: where tensorflow-datasets keeps its files.
+
+        Raises:
+            InputError: the run has images already, or the data have classes it does not know.
+        """
+        from keras_resnet.data import sources
+
+        config, classes = self.config, self.classes
+        if config.data != names.NONE:
+            raise InputError(f"--data {data}: {self.path} has images of its own, {config.data}")
+        source = sources.load(data, seed=config.seed, data_dir=data_dir)
+        unknown = [name for name in source.classes if name not in classes]
+        if unknown:
+            raise InputError(
+                f"{data} has a class {unknown[0]!r} that {self.path} does not know; its labels.txt "
+                f"begins with {', '.join(classes[:5])}"
+            )
+        sources.save_split(source, self.file("split.json"))
+        self._save_config(absolute(replace(config, data=os.fspath(data), data_dir=data_dir)))
+        self.save_manifest()
+
+    def _save_config(self, config):
+        with atomic(self.file("config.json")) as part:
+            recipes.save(config, part)
+
     def model(self):
         """The best model: float32, fixed image size, built from the settings, then given weights.
 
@@ -64,6 +105,11 @@ class Run:
         wrote is refused.
         """
         model = build(self.config, len(self.classes))
+        load_weights(model, self.model_file())
+        return model
+
+    def model_file(self):
+        """The path of model.keras; InputError if it is not the one that was written."""
         path = self.file("model.keras")
         manifest = self.file("manifest.json")
         if manifest.exists() and fingerprint(path) != read_json(manifest).get(path.name):
@@ -71,8 +117,7 @@ class Run:
                 f"{path} is damaged: its sha256 is not the one in manifest.json; take it from a "
                 "copy of the run, or train again"
             )
-        load_weights(model, path)
-        return model
+        return path
 
     def save_history(self, rows):
         with atomic(self.file("history.csv")) as path, open(path, "w", newline="") as file:
@@ -92,6 +137,16 @@ class Run:
         write_json(self.file("manifest.json"), {p.name: fingerprint(p) for p in kept})
 
 
+def absolute(config):
+    """The settings with whole paths, so that the run finds its images from anywhere."""
+    paths = {"data_dir": config.data_dir}
+    if config.weights != "imagenet":
+        paths["weights"] = config.weights
+    if names.is_folder(config.data) and config.data != names.NONE:
+        paths["data"] = config.data
+    return replace(config, **{k: os.path.abspath(v) for k, v in paths.items() if v is not None})
+
+
 def create(path, config, classes):
     """A new run folder with its settings and labels.
 
@@ -109,8 +164,7 @@ def create(path, config, classes):
             f"--run {path} already holds {taken[0]}; give a new folder, or leave --run out"
         )
     run = Run(path)
-    with atomic(run.file("config.json")) as part:
-        recipes.save(config, part)
+    run._save_config(config)
     write_text(run.file("labels.txt"), "".join(f"{name}\n" for name in classes))
     return run
 
@@ -165,7 +219,14 @@ def build(config, num_classes, *, open_size=False):
     from keras_resnet import models
 
     side = None if open_size else config.side
-    return models.build(config.model, num_classes, (side, side, 3), zero_gamma=config.zero_gamma)
+    return models.build(
+        config.model,
+        num_classes,
+        (side, side, 3),
+        normalize=config.normalize,
+        zero_gamma=config.zero_gamma,
+        drop_path=config.drop_path,
+    )
 
 
 def load_weights(model, path):

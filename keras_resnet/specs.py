@@ -1,12 +1,22 @@
 """The family: one line a model. Pure data, importable without Keras.
 
 Sources
-    ImageNet nets: He et al. 2015, "Deep Residual Learning for Image Recognition",
-    arXiv:1512.03385, table 1; with the stride of a bottleneck in its 3×3 convolution ("v1.5").
-    CIFAR nets: the same paper, section 4.2: 6n+2 layers, option A shortcuts.
+    resnet18 … resnet152: He et al. 2015, "Deep Residual Learning for Image Recognition",
+    arXiv:1512.03385, table 1; with the stride of a bottleneck in its 3×3 convolution ("v1.5"), as
+    in torchvision. `_v1`: the stride in the first 1×1 convolution, as the paper says, and biases in
+    the convolutions, as in keras.applications.
+    CIFAR nets resnet8 … resnet1202: the same paper, section 4.2: 6n+2 layers, option A shortcuts;
+    `_b` has option B. plainN: the same layers without shortcuts.
+    `_v2`: He et al. 2016, "Identity Mappings in Deep Residual Networks", arXiv:1603.05027.
+    Those of keras.applications, 50, 101 and 152, stride in the last block of a stage.
+    resnet50d, resnet101d: He et al. 2018, "Bag of Tricks", arXiv:1812.01187, section 4.2.
+    wide_resnet, wrn: Zagoruyko and Komodakis 2016, arXiv:1605.07146.
+    resnext: Xie et al. 2017, arXiv:1611.05431, table 1.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from keras_resnet.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -14,24 +24,36 @@ class Spec:
     """What tells one network of the family from another."""
 
     name: str
-    branch: str  # the residual branch F: "basic" is two 3×3, "bottleneck" is 1×1, 3×3, 1×1
+    branch: str  # the residual branch F, a row of `keras_resnet.blocks.BRANCHES`
     blocks: tuple[int, ...]  # residual blocks in each stage
     filters: tuple[int, ...]  # filters of each stage's 3×3 convolutions
-    stem: str  # "imagenet" is 7×7/2 and a max-pool, "cifar" is one 3×3
-    shortcut: str  # where the shape changes: "projection" is option B, "pad" is option A
+    stem: str  # "imagenet" is 7×7/2 and a max-pool, "deep" three 3×3 and it, "cifar" one 3×3
+    # Where the channels change: "projection" is option B, "pool" averages first, "pad" is
+    # option A. "none": no shortcut anywhere.
+    shortcut: str
     image_size: int  # pixels on a side that the paper trains at
     source: str
+    expansion: int = 1  # channels of a block's output for each of its filters
+    groups: int = 1  # of the 3×3 convolutions; ResNeXt's cardinality
+    strided_conv: int = 1  # which convolution of a branch has the stride, counted from 1
+    strided_block: str = "first"  # which block of a stage has the stride: "first" or "last"
+    conv_bias: bool = False  # in convolutions that a batch norm follows: it changes nothing there
+    bn_epsilon: float = 1e-5
+    normalize: str = "imagenet"  # what its published weights were trained with
 
     @property
     def weight_layers(self) -> int:
-        """Convolutions and dense layers on the longest path: the number in the name."""
-        per_block = {"basic": 2, "bottleneck": 3}[self.branch]
+        """Convolutions and dense layers on the longest path: the number in the name.
+
+        Wide nets for CIFAR ("wrn") are named after all convolutions, projections too.
+        """
+        per_block = {"basic": 2, "bottleneck": 3}[self.branch.removeprefix("preact_")]
         return 1 + per_block * sum(self.blocks) + 1
 
     @property
     def total_stride(self) -> int:
         """Pixels of the image per pixel of the last feature map, on a side."""
-        return {"imagenet": 4, "cifar": 1}[self.stem] * 2 ** (len(self.blocks) - 1)
+        return {"imagenet": 4, "deep": 4, "cifar": 1}[self.stem] * 2 ** (len(self.blocks) - 1)
 
     @property
     def stages(self) -> list[str]:
@@ -39,36 +61,106 @@ class Spec:
         return [f"conv{i + 1}" for i in range(len(self.blocks) + 1)]
 
 
-def _imagenet(name, branch, *blocks):
-    return Spec(name, branch, blocks, (64, 128, 256, 512), "imagenet", "projection", 224,
-                "arXiv:1512.03385 table 1, v1.5")  # fmt: skip
+_18, _34, _50, _101, _152 = (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)
+_CIFAR_DEPTHS = (8, 20, 32, 44, 56, 110, 1202)
+_PAPER = "arXiv:1512.03385 table 1"
+_IDENTITY_MAPPINGS = "arXiv:1603.05027"
 
 
-def _cifar(name, blocks):
-    return Spec(name, "basic", (blocks,) * 3, (16, 32, 64), "cifar", "pad", 32,
-                "arXiv:1512.03385 section 4.2")  # fmt: skip
+def _imagenet(name, blocks, source=f"{_PAPER}, v1.5", *, width=1, **fields):
+    filters = tuple(width * filters for filters in (64, 128, 256, 512))
+    row = {"branch": "basic", "stem": "imagenet", "shortcut": "projection", **fields}
+    return Spec(name=name, blocks=blocks, filters=filters, image_size=224, source=source, **row)
 
 
+def _bottleneck(name, blocks, *source, **fields):
+    row = {"branch": "bottleneck", "expansion": 4, "strided_conv": 2, **fields}
+    return _imagenet(name, blocks, *source, **row)
+
+
+def _v1(name, blocks):
+    return _bottleneck(name, blocks, f"{_PAPER}, v1", strided_conv=1, conv_bias=True,
+                       bn_epsilon=1.001e-5, normalize="caffe")  # fmt: skip
+
+
+def _v2(name, blocks):
+    return _bottleneck(name, blocks, _IDENTITY_MAPPINGS, branch="preact_bottleneck",
+                       strided_block="last", bn_epsilon=1.001e-5, normalize="tf")  # fmt: skip
+
+
+def _deep(name, blocks):
+    return _bottleneck(name, blocks, "arXiv:1812.01187 section 4.2, D",
+                       stem="deep", shortcut="pool")  # fmt: skip
+
+
+def _cifar(name, blocks, source="arXiv:1512.03385 section 4.2", *, width=1, **fields):
+    filters = tuple(width * filters for filters in (16, 32, 64))
+    row = {"branch": "basic", "shortcut": "pad", **fields}
+    return Spec(name=name, blocks=(blocks,) * 3, filters=filters, stem="cifar", image_size=32,
+                source=source, **row)  # fmt: skip
+
+
+def _cifar_v2(name, blocks):
+    return _cifar(name, blocks, f"{_IDENTITY_MAPPINGS} section 4", branch="preact_bottleneck",
+                  expansion=4, shortcut="projection")  # fmt: skip
+
+
+def _wrn(name, blocks, width):
+    return _cifar(name, blocks, "arXiv:1605.07146 table 1", branch="preact_basic", width=width,
+                  shortcut="projection")  # fmt: skip
+
+
+def _plain(spec):
+    """The same layers without shortcuts; arXiv:1512.03385, section 3.3."""
+    return replace(spec, name=spec.name.replace("resnet", "plain"), shortcut="none")
+
+
+_BASIC = [
+    _imagenet("resnet18", _18),
+    _imagenet("resnet34", _34),
+    *(_cifar(f"resnet{depth}", depth // 6) for depth in _CIFAR_DEPTHS),
+]
 SPECS = {
     spec.name: spec
     for spec in (
-        _imagenet("resnet18", "basic", 2, 2, 2, 2),
-        _imagenet("resnet34", "basic", 3, 4, 6, 3),
-        _imagenet("resnet50", "bottleneck", 3, 4, 6, 3),
-        _imagenet("resnet101", "bottleneck", 3, 4, 23, 3),
-        _imagenet("resnet152", "bottleneck", 3, 8, 36, 3),
-        _cifar("resnet20", 3),
-        _cifar("resnet32", 5),
-        _cifar("resnet44", 7),
-        _cifar("resnet56", 9),
-        _cifar("resnet110", 18),
+        *_BASIC[:2],
+        _bottleneck("resnet50", _50),
+        _bottleneck("resnet101", _101),
+        _bottleneck("resnet152", _152),
+        *_BASIC[2:],
+        *(_cifar(f"resnet{depth}_b", depth // 6, shortcut="projection") for depth in _CIFAR_DEPTHS),
+        *map(_plain, _BASIC),
+        _v1("resnet50_v1", _50),
+        _v1("resnet101_v1", _101),
+        _v1("resnet152_v1", _152),
+        _imagenet("resnet18_v2", _18, _IDENTITY_MAPPINGS, branch="preact_basic"),
+        _imagenet("resnet34_v2", _34, _IDENTITY_MAPPINGS, branch="preact_basic"),
+        _v2("resnet50_v2", _50),
+        _v2("resnet101_v2", _101),
+        _v2("resnet152_v2", _152),
+        _cifar_v2("resnet164_v2", 18),
+        _cifar_v2("resnet1001_v2", 111),
+        _deep("resnet50d", _50),
+        _deep("resnet101d", _101),
+        _bottleneck("wide_resnet50_2", _50, "arXiv:1605.07146 table 8", width=2, expansion=2),
+        _bottleneck("wide_resnet101_2", _101, "arXiv:1605.07146 table 8", width=2, expansion=2),
+        _wrn("wrn16_4", 2, 4),
+        _wrn("wrn28_10", 4, 10),
+        _bottleneck("resnext50_32x4d", _50, "arXiv:1611.05431 table 1", width=2, expansion=2,
+                    groups=32),
+        _bottleneck("resnext101_32x4d", _101, "arXiv:1611.05431 table 1", width=2, expansion=2,
+                    groups=32),
     )
-}
+}  # fmt: skip
 
 # Per-channel (mean, standard deviation) of RGB pixels in [0, 255].
 NORMALIZATIONS = {
     # torchvision's constants, times 255
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    # of CIFAR-10's 50,000 training images: 0.4914, 0.4822, 0.4465 and 0.2470, 0.2435, 0.2616
+    "cifar10": ((125.307, 122.961, 113.8575), (62.985, 62.0925, 66.708)),
+    # the mean alone; keras.applications' nets that take BGR, turned around
+    "caffe": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
     # [-1, 1]; what "tf" means in keras.applications
     "tf": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
 }
@@ -82,6 +174,48 @@ def find(name: str) -> Spec:
         near = get_close_matches(name, SPECS, n=3) or list(SPECS)
         raise KeyError(f"unknown model '{name}'; did you mean {', '.join(near)}?")
     return SPECS[name]
+
+
+def statistics(normalize):
+    """(mean, standard deviation) of RGB pixels in [0, 255].
+
+    Args:
+        normalize: a name in `NORMALIZATIONS`; a pair of triples; or text, "MEAN/STD", each one
+            number or three with commas between them.
+
+    Raises:
+        InputError: none of these, or a standard deviation that is not above 0.
+    """
+    if isinstance(normalize, str):
+        if normalize in NORMALIZATIONS:
+            return NORMALIZATIONS[normalize]
+        parts = _numbers(normalize)
+        if parts and min(parts[1]) < 1 and max(parts[0]) <= 1:
+            raise InputError(
+                f"normalize is {normalize!r}, in units of [0, 1]; give it in units of the pixels, "
+                "[0, 255]: 255 times that"
+            )
+    else:
+        parts = normalize
+    try:
+        mean, deviation = (tuple(map(float, part)) for part in parts)
+        if len(mean) == len(deviation) == 3 and min(deviation) > 0:
+            return mean, deviation
+    except (TypeError, ValueError):
+        pass
+    raise InputError(
+        f"normalize is {normalize!r}; expected {', '.join(NORMALIZATIONS)}, or a mean and a "
+        "standard deviation, three numbers each, as in 120,115,105/60,58,57"
+    )
+
+
+def _numbers(text):
+    """ "1,2,3/4" as [(1.0, 2.0, 3.0), (4.0, 4.0, 4.0)]; None for other text."""
+    try:
+        parts = [tuple(map(float, part.split(","))) for part in text.split("/")]
+    except ValueError:
+        return None
+    return [part * 3 if len(part) == 1 else part for part in parts]
 
 
 def too_small(spec, side):

@@ -20,11 +20,12 @@ TABLE = {
     "files": ("errors", ""),
     "progress": ("runtime", "rich"),
     "runtime": ("", ""),
-    "specs": ("", ""),
+    "specs": ("errors", ""),
     "recipes": ("specs errors", ""),
     "blocks": ("", "keras"),
     "models": ("specs errors blocks", "keras"),
-    "weights": (f"{DATA} {TOOLS} run models", f"{HEAVY} h5py"),
+    "weights": (f"{DATA} {TOOLS} run models data", "keras numpy h5py safetensors torch"),
+    "weights.settings": ("specs errors", ""),
     "data": (f"{TOOLS} recipes", "numpy tensorflow tensorflow_datasets sklearn PIL"),
     "data.names": ("errors", ""),
     "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL"),
@@ -38,7 +39,7 @@ TABLE = {
     "explain.describe": ("specs errors models", "keras"),
     "explain.drawing": ("errors explain.describe", ""),
     # Here, as in run.py, only the top of a file counts: --help must not wait for Keras.
-    "cli": (f"{DATA} {TOOLS} run weights data.names _version", "click"),
+    "cli": (f"{DATA} {TOOLS} run weights.settings data.names _version", "click"),
     "": ("_version", ""),  # keras_resnet/__init__.py
 }
 

@@ -1,5 +1,9 @@
 """The family against what is published about it, and what every artefact relies on."""
 
+import collections
+import functools
+import os
+import re
 import subprocess
 import sys
 
@@ -9,27 +13,102 @@ import pytest
 
 from keras_resnet import specs
 from keras_resnet.errors import InputError
-from keras_resnet.models import build
+from keras_resnet.evaluation.lite import Lite
+from keras_resnet.explain.describe import describe
+from keras_resnet.exporting.census import census, faults
+from keras_resnet.exporting.convert import convert
+from keras_resnet.exporting.saved_model import write_for_conversion
+from keras_resnet.models import build, residual_mlp
 
-# Trainable parameters. ImageNet nets: torchvision's published counts, with 1,000 classes.
-# CIFAR nets: the paper's 0.27, 0.46, 0.66, 0.85 and 1.7 M (arXiv:1512.03385 table 6), 10 classes.
-TRAINABLE = {
-    "resnet18": 11_689_512,
-    "resnet34": 21_797_672,
-    "resnet50": 25_557_032,
-    "resnet101": 44_549_160,
-    "resnet152": 60_192_808,
-    "resnet20": 269_722,
-    "resnet32": 464_154,
-    "resnet44": 658_586,
-    "resnet56": 853_018,
-    "resnet110": 1_727_962,
+# Trainable parameters, and multiply-adds in G, with 1,000 classes at 224 pixels for ImageNet nets
+# and 10 at 32 for CIFAR nets. Published: torchvision's for 18 to 152, wide and ResNeXt-50, timm's
+# for D and ResNeXt-101 (parameters) and for v2 (25,549,352, without the bias of the stem's 64
+# filters); keras.applications' for v1; option A nets and their plain twins arXiv:1512.03385 table
+# 6, as counted by its reproductions; wrn: arXiv:1605.07146 table 5, 2.7 M and 36.5 M; 1001: 10.2 M,
+# 164: 1.7 M, arXiv:1603.05027 table 4. The others are counted here.
+GOLDEN = {
+    "resnet18": (11_689_512, 1.814),
+    "resnet34": (21_797_672, 3.664),
+    "resnet50": (25_557_032, 4.089),
+    "resnet101": (44_549_160, 7.801),
+    "resnet152": (60_192_808, 11.514),
+    "resnet8": (75_290, 0.012),
+    "resnet20": (269_722, 0.041),
+    "resnet32": (464_154, 0.069),
+    "resnet44": (658_586, 0.097),
+    "resnet56": (853_018, 0.125),
+    "resnet110": (1_727_962, 0.253),
+    "resnet1202": (19_421_274, 2.829),
+    "resnet8_b": (78_042, 0.013),
+    "resnet20_b": (272_474, 0.041),
+    "resnet32_b": (466_906, 0.069),
+    "resnet44_b": (661_338, 0.097),
+    "resnet56_b": (855_770, 0.126),
+    "resnet110_b": (1_730_714, 0.253),
+    "resnet1202_b": (19_424_026, 2.830),
+    "plain18": (11_515_688, 1.795),
+    "plain34": (21_623_848, 3.644),
+    "plain8": (75_290, 0.012),
+    "plain20": (269_722, 0.041),
+    "plain32": (464_154, 0.069),
+    "plain44": (658_586, 0.097),
+    "plain56": (853_018, 0.125),
+    "plain110": (1_727_962, 0.253),
+    "plain1202": (19_421_274, 2.829),
+    "resnet50_v1": (25_583_592, 3.858),
+    "resnet101_v1": (44_601_832, 7.570),
+    "resnet152_v1": (60_268_520, 11.282),
+    "resnet18_v2": (11_687_784, 1.814),
+    "resnet34_v2": (21_795_944, 3.664),
+    "resnet50_v2": (25_549_352 + 64, 3.482),
+    "resnet101_v2": (44_541_544, 7.194),
+    "resnet152_v2": (60_185_192, 10.907),
+    "resnet164_v2": (1_703_258, 0.245),
+    "resnet1001_v2": (10_327_706, 1.488),
+    "resnet50d": (25_576_264, 4.329),
+    "resnet101d": (44_568_392, 8.041),
+    "wide_resnet50_2": (68_883_240, 11.398),
+    "wide_resnet101_2": (126_886_696, 22.753),
+    "wrn16_4": (2_748_890, 0.393),
+    "wrn28_10": (36_479_194, 5.243),
+    "resnext50_32x4d": (25_028_904, 4.230),
+    "resnext101_32x4d": (44_177_704, 7.970),
 }
+FIRST_OF_STAGES_2_TO_4 = ["conv3_block1", "conv4_block1", "conv5_block1"]
+FIRST_OF_EACH_STAGE = ["conv2_block1", *FIRST_OF_STAGES_2_TO_4]
 PROJECTIONS = {
-    "resnet18": ["conv3_block1", "conv4_block1", "conv5_block1"],
-    "resnet50": ["conv2_block1", "conv3_block1", "conv4_block1", "conv5_block1"],
+    "resnet18": FIRST_OF_STAGES_2_TO_4,
+    "resnet50": FIRST_OF_EACH_STAGE,
+    "resnet50_v1": FIRST_OF_EACH_STAGE,
+    "resnet18_v2": FIRST_OF_STAGES_2_TO_4,
+    "resnet50_v2": FIRST_OF_EACH_STAGE,
+    "resnet50d": FIRST_OF_EACH_STAGE,
+    "wide_resnet50_2": FIRST_OF_EACH_STAGE,
+    "resnext50_32x4d": FIRST_OF_EACH_STAGE,
     "resnet20": [],
+    "resnet20_b": ["conv3_block1", "conv4_block1"],
+    "plain34": [],
+    "plain20": [],
+    "resnet164_v2": ["conv2_block1", "conv3_block1", "conv4_block1"],
+    "wrn28_10": ["conv2_block1", "conv3_block1", "conv4_block1"],
 }
+# Each way of building once; the others differ in numbers alone and are tested with -m slow.
+KINDS = [
+    "resnet8",
+    "resnet18",
+    "resnet50",
+    "resnet20_b",
+    "plain20",
+    "resnet50_v1",
+    "resnet18_v2",
+    "resnet50_v2",
+    "resnet50d",
+    "wrn16_4",
+    "resnext50_32x4d",
+]
+EVERY = [
+    pytest.param(name, marks=() if name in KINDS else pytest.mark.slow) for name in specs.SPECS
+]
 HALF_PRECISION = ["mixed_float16", "mixed_bfloat16"]
 
 
@@ -41,42 +120,110 @@ def policy(request):
     keras.config.set_dtype_policy(before)
 
 
+@functools.cache
 def shapes_of(name):
     """The network at its paper's size, without values for its weights."""
     with keras.StatelessScope(initialize_variables=False):
-        return build(name, 10 if specs.SPECS[name].stem == "cifar" else 1000)
+        return build(name, classes_of(name))
+
+
+def classes_of(name):
+    return 10 if specs.SPECS[name].stem == "cifar" else 1000
 
 
 def images(*shape):
     return np.random.default_rng(0).integers(0, 256, shape).astype("float32")
 
 
+def leaves(model):
+    """The layers of a model, through the parts of a deep one."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from leaves(layer)
+        else:
+            yield layer
+
+
+def small(name):
+    """The network at the smallest size that it takes, its branches not at 0."""
+    keras.utils.set_random_seed(0)
+    side = max(specs.SPECS[name].total_stride, 8)
+    # The trunk of so deep a net would overflow before its batch norms know its statistics.
+    deep = sum(specs.SPECS[name].blocks) > 100
+    return build(name, 3, (side, side, 3), zero_gamma=deep), side
+
+
 def test_every_model_of_the_family_is_in_the_golden_list():
-    assert set(TRAINABLE) == set(specs.SPECS)
+    assert set(GOLDEN) == set(specs.SPECS)
 
 
-@pytest.mark.parametrize("name", TRAINABLE)
+@pytest.mark.parametrize("name", GOLDEN)
 def test_parameters_and_shapes_are_the_published_ones(name):
     model = shapes_of(name)
     side = specs.SPECS[name].image_size
-    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == TRAINABLE[name]
+    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == GOLDEN[name][0]
     assert model.input_shape == (None, side, side, 3)
-    assert model.output_shape == (None, 10 if side == 32 else 1000)
+    assert model.output_shape == (None, classes_of(name))
     assert model.get_layer("avg_pool").input.shape[1:3] == ((8, 8) if side == 32 else (7, 7))
 
 
+@pytest.mark.parametrize("name", GOLDEN)
+def test_multiply_adds_are_the_published_ones(name):
+    assert round(describe(shapes_of(name))["multiply_adds"] / 1e9, 3) == GOLDEN[name][1]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_name_counts_the_layers_that_were_built(name):
+    convolutions = [
+        layer.name for layer in leaves(shapes_of(name)) if hasattr(layer, "kernel_size")
+    ]
+    if name.startswith("wrn"):  # named after all convolutions
+        layers = len(convolutions)
+    else:
+        layers = sum(not layer.endswith("_0_conv") for layer in convolutions) + 1
+    assert layers == int(re.search(r"\d+", name).group())
+
+
 @pytest.mark.parametrize("name", PROJECTIONS)
-def test_projections_are_where_the_shape_changes_and_nowhere_else(name):
+def test_projections_are_where_the_channels_change_and_nowhere_else(name):
     projections = [op.name for op in shapes_of(name).operations if op.name.endswith("_0_conv")]
     assert projections == [f"{block}_0_conv" for block in PROJECTIONS[name]]
 
 
+@pytest.mark.parametrize("name", ["resnet50", "resnet50_v2", "plain20", "resnet20"])
+def test_each_block_has_one_sum_and_a_plain_one_none(name):
+    sums = [op.name for op in shapes_of(name).operations if isinstance(op, keras.layers.Add)]
+    blocks = 0 if name.startswith("plain") else sum(specs.SPECS[name].blocks)
+    assert len(sums) == blocks and all(name.endswith("_add") for name in sums)
+
+
 @pytest.mark.parametrize("policy", HALF_PRECISION, indirect=True)
-@pytest.mark.parametrize("name", ["resnet20", "resnet50"])
+@pytest.mark.parametrize("name", KINDS)
 def test_logits_are_float32_in_half_precision(name, policy):
-    model = shapes_of(name)
-    assert model.get_layer("conv1_conv").compute_dtype == policy.removeprefix("mixed_")
+    with keras.StatelessScope(initialize_variables=False):
+        model = build(name)
+    stem = next(layer for layer in model.layers if layer.name.endswith("_conv"))
+    assert stem.compute_dtype == policy.removeprefix("mixed_")
     assert model.output.dtype == "float32"
+
+
+def test_every_network_builds_on_jax(tmp_path):
+    pytest.importorskip("jax")
+    code = (
+        "import sys, keras, numpy as np\n"
+        "from keras_resnet import specs\n"
+        "from keras_resnet.models import build, residual_mlp\n"
+        "for name in specs.SPECS:\n"
+        "    with keras.StatelessScope(initialize_variables=False):\n"
+        "        assert build(name, 7).output_shape == (None, 7)\n"
+        "x = np.ones((2, 32, 32, 3), 'float32')\n"
+        "model = build('resnet50_v2', 7, (32, 32, 3), drop_path=0.1)\n"
+        "assert model(x, training=True).shape == (2, 7)\n"
+        "assert residual_mlp((32, 32, 3), 7)(x).shape == (2, 7)\n"
+        "assert keras.backend.backend() == 'jax' and 'tensorflow' not in sys.modules\n"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=environment)
 
 
 @pytest.mark.parametrize("policy", ["float32", *HALF_PRECISION], indirect=True)
@@ -95,23 +242,123 @@ def test_an_open_side_takes_images_of_any_size(name):
     assert model(images(1, 40, 33, 3)).shape == (1, 3)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnet18"])
+@pytest.mark.parametrize("name", EVERY)
 def test_one_gradient_step_changes_every_trainable_weight(name):
-    keras.utils.set_random_seed(0)
-    model = build(name, 3, (32, 32, 3), zero_gamma=False)  # at gamma 0 the branch learns nothing
+    model, side = small(name)
     model.compile(
         keras.optimizers.SGD(0.1),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         run_eagerly=True,
     )
     before = [np.array(w) for w in model.trainable_weights]
-    model.train_on_batch(images(4, 32, 32, 3), np.array([0, 1, 2, 0]))
+    model.train_on_batch(images(4, side, side, 3), np.array([0, 1, 2, 0]))
     untouched = [
         w.path
         for w, old in zip(model.trainable_weights, before, strict=True)
         if np.array_equal(w, old)
     ]
-    assert untouched == []
+    # At gamma 0, as deep nets start, the branches before it learn nothing yet.
+    assert untouched == [] or sum(specs.SPECS[name].blocks) > 100
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_saved_and_converted_it_says_the_same_with_the_operators_it_needs(name, tmp_path):
+    model, side = small(name)
+    x = images(2, side, side, 3)
+    logits = model(x)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_array_equal(loaded(x), logits)
+
+    write_for_conversion(model, tmp_path / "saved_model")
+    convert(tmp_path / "saved_model", tmp_path / "model.tflite", "none")
+    error = np.abs(Lite(tmp_path / "model.tflite").predict(x) - logits).max()
+    assert error <= 1e-4 * np.abs(logits).max()
+    assert faults(tmp_path / "model.tflite") == []
+    found = census(tmp_path / "model.tflite")["ops"]
+    assert {op: found.get(op, 0) for op in expected_ops(model)} == expected_ops(model)
+    assert found.keys() - expected_ops(model).keys() <= {"PAD"}
+
+
+def expected_ops(model):
+    """What the layers leave after conversion: a batch norm behind a convolution is folded into it,
+    any other is a multiplication and an addition, and a ReLU is part of what comes before it."""
+    names = [layer.name for layer in leaves(model)]
+    kinds = collections.Counter(type(layer).__name__ for layer in leaves(model))
+    folded = [name.removesuffix("_bn") + "_conv" in names for name in names if name.endswith("_bn")]
+    # Without a pooling in the stem, the first of a pre-activation net stands behind a convolution.
+    behind_stem = "conv2_block1_preact_bn" in names and "pool1_pool" not in names
+    apart = folded.count(False) - behind_stem
+    scaled = set(model.get_layer("normalize").scale) != {1.0}
+    return {
+        "CONV_2D": kinds["Conv2D"],
+        "ADD": kinds["Add"] + apart + 1,
+        "MUL": apart + scaled,
+        "MAX_POOL_2D": kinds["MaxPooling2D"],
+        "AVERAGE_POOL_2D": kinds["AveragePooling2D"],
+        "MEAN": 1,
+        "FULLY_CONNECTED": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("resnet50", [(56, 256), (28, 512), (14, 1024), (7, 2048)]),
+        ("resnet50_v2", [(28, 256), (14, 512), (7, 1024), (7, 2048)]),
+        ("resnet20", [(32, 16), (16, 32), (8, 64)]),
+        ("resnet1202", [(32, 16), (16, 32), (8, 64)]),
+    ],
+)
+def test_features_are_the_last_maps_of_the_stages_by_name(name, shapes):
+    with keras.StatelessScope(initialize_variables=False):
+        maps = build(name, features=True).output
+    expected = {f"conv{stage}": (None, s, s, c) for stage, (s, c) in enumerate(shapes, 2)}
+    assert {stage: x.shape for stage, x in maps.items()} == expected
+
+
+def test_features_are_what_the_classifier_sees():
+    model = build("resnet18_v2", 3, (32, 32, 3), zero_gamma=False)
+    features = build("resnet18_v2", input_shape=(32, 32, 3), features=True)
+    features.set_weights(model.get_weights()[:-2])
+    x = images(2, 32, 32, 3)
+    pooled = np.asarray(features(x)["conv5"]).mean((1, 2))
+    kernel, bias = model.get_layer("logits").get_weights()
+    np.testing.assert_allclose(model(x), pooled @ kernel + bias, rtol=1e-4, atol=1e-5)
+
+
+def test_stochastic_depth_rises_linearly_to_its_share():
+    model = build("resnet20", drop_path=0.9)
+    rates = [layer.rate for layer in model.layers if layer.name.endswith("_drop")]
+    np.testing.assert_allclose(rates, np.linspace(0.1, 0.9, 9))
+
+
+def test_a_deep_net_is_made_of_parts_that_any_keras_can_load():
+    deepest = max(len(part.layers) for part in shapes_of("resnet1202").layers if is_part(part))
+    assert deepest < 500  # Python's recursion limit is 1,000
+    assert not any(map(is_part, shapes_of("resnet164_v2").layers))
+    names = [layer.name for layer in leaves(shapes_of("resnet1202"))]
+    assert len(names) == len(set(names)) and "conv4_block200_add" in names
+
+
+def is_part(layer):
+    return isinstance(layer, keras.Model)
+
+
+@pytest.mark.parametrize("shortcut", [True, False])
+def test_a_fully_connected_net_learns_on_digits(shortcut):
+    from sklearn.datasets import load_digits
+
+    keras.utils.set_random_seed(0)
+    digits = load_digits()
+    model = residual_mlp((8, 8), 10, units=(32, 32, 16), shortcut=shortcut)
+    kinds = collections.Counter(type(layer).__name__ for layer in model.layers)
+    assert kinds["Add"] == 3 * shortcut
+    assert kinds["Dense"] == 1 + 6 + shortcut + 1  # one projection, where the width changes
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
+    history = model.fit(digits.images * 15.9, digits.target, epochs=6, verbose=0)
+    assert history.history["accuracy"][-1] > 0.9
 
 
 def test_a_saved_model_opens_without_this_package_and_says_the_same(tmp_path):
@@ -159,7 +406,7 @@ def test_what_cannot_be_built_is_an_input_error(arguments, message):
         build(*arguments)
 
 
-@pytest.mark.parametrize("normalize", ["imagnet", (1.0, 2.0), None], ids=repr)
+@pytest.mark.parametrize("normalize", ["imagnet", (1.0, 2.0), 5], ids=repr)
 def test_an_unusable_normalisation_is_an_input_error_that_lists_the_known_ones(normalize):
     with pytest.raises(InputError, match="imagenet"):
         build("resnet20", 10, (8, 8, 3), normalize=normalize)

@@ -4,9 +4,17 @@ import re
 import shlex
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
+
+from keras_resnet import specs
+from keras_resnet.explain.describe import describe
+from keras_resnet.models import build
+from keras_resnet.weights import layouts
+from keras_resnet.weights.readers import TORCH, Weights
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
@@ -22,15 +30,30 @@ def shown():
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, photos):
-    """A folder with photos/ to train on and new/ to predict on, as the README's reader has."""
+def home(tmp_path_factory, photos, trained):
+    """What the README's reader has: photos/ to train on, new/ to predict on, and theirs.*, weights
+    in PyTorch's layout."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "photos").symlink_to(photos)
     (folder / "new").mkdir()
     for i in range(5):
         pixels = np.full((50, 70, 3), 50 * i, np.uint8)
         Image.fromarray(pixels).save(folder / "new" / f"{i}.jpg")
+    (folder / "theirs.txt").write_text("".join(f"{name}\n" for name in trained.classes))
+    save_file(state_dict(trained.model()), folder / "theirs.safetensors")
     return folder
+
+
+def state_dict(model):
+    """The weights of a network for CIFAR as PyTorch names and lays them out."""
+    axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+    return {
+        layouts.in_file(f"{layer.name}/{v.name}", Weights("", TORCH, {})): np.ascontiguousarray(
+            np.asarray(v).transpose(axes[len(v.shape)])
+        )
+        for layer in model.layers
+        for v in layer.weights
+    }
 
 
 def test_every_command_of_the_readme_works(command, home):
@@ -50,6 +73,31 @@ def test_what_does_not_depend_on_data_is_shown_word_for_word(command, name):
     parts = [part.strip("\n").splitlines() for part in output.split("…\n")]
     assert printed[: len(parts[0])] == parts[0]
     assert printed[-len(parts[-1]) :] == parts[-1]
+
+
+def family():
+    """The README's table: a row for the networks of one source and one kind of shortcut."""
+    rows = {}
+    for spec in specs.SPECS.values():
+        with keras.StatelessScope(initialize_variables=False):
+            found = describe(build(spec.name, 10 if spec.stem == "cifar" else 1000))
+        rows.setdefault((spec.source, spec.shortcut), []).append(
+            (spec.name, found["trainable_parameters"] / 1e6, found["multiply_adds"] / 1e9)
+        )
+    for (source, shortcut), networks in rows.items():
+        names, parameters, multiply_adds = zip(*networks, strict=True)
+        yield (
+            f"| {', '.join(f'`{name}`' for name in names)} | {shortcut} | "
+            f"{', '.join(f'{n:.2f}' for n in parameters)} | "
+            f"{', '.join(f'{n:.3f}' for n in multiply_adds)} | {source} |"
+        )
+
+
+def test_the_table_of_the_family_is_generated_from_it():
+    head = (
+        "| networks | shortcut | parameters, M | multiply-adds, G | source |\n|---|---|---|---|---|"
+    )
+    assert "\n".join([head, *family()]) in README
 
 
 def test_no_command_of_the_table_is_left_out():

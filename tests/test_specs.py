@@ -7,11 +7,53 @@ import sys
 import pytest
 
 from keras_resnet import specs
+from keras_resnet.errors import InputError
 
 
 @pytest.mark.parametrize("spec", specs.SPECS.values(), ids=lambda spec: spec.name)
 def test_the_weight_layers_are_the_number_in_the_name(spec):
-    assert spec.weight_layers == int(re.search(r"\d+$", spec.name).group())
+    number = int(re.search(r"\d+", spec.name).group())
+    projections = len(spec.blocks)
+    # Wide nets for CIFAR are named after all convolutions and not the dense layer.
+    wide = spec.name.startswith("wrn")
+    assert spec.weight_layers + (projections - 1 if wide else 0) == number
+
+
+def test_every_basic_net_has_a_plain_twin():
+    basic = {s.name for s in specs.SPECS.values() if s.branch == "basic" and s.shortcut != "none"}
+    twins = {name.replace("plain", "resnet") for name in specs.SPECS if name.startswith("plain")}
+    assert twins == {name for name in basic if not name.endswith("_b")}
+
+
+@pytest.mark.parametrize(
+    ("normalize", "mean", "deviation"),
+    [
+        ("tf", (127.5,) * 3, (127.5,) * 3),
+        ("1,2,3/4,5,6", (1, 2, 3), (4, 5, 6)),
+        ("0/255", (0, 0, 0), (255,) * 3),
+        (([1, 2, 3], [4, 5, 6]), (1, 2, 3), (4, 5, 6)),
+    ],
+    ids=repr,
+)
+def test_a_normalisation_is_a_name_two_triples_or_text(normalize, mean, deviation):
+    assert specs.statistics(normalize) == (mean, deviation)
+
+
+@pytest.mark.parametrize(
+    ("normalize", "message"),
+    [
+        ("0.485,0.456,0.406/0.229,0.224,0.225", "255 times"),
+        ("1,2/3,4", "three numbers"),
+        ("1,2,3", "three numbers"),
+        ("1/0", "three numbers"),
+        ("a/b", "three numbers"),
+        ("imagnet", "imagenet, cifar10"),
+    ],
+)
+def test_an_unusable_normalisation_is_refused_with_the_next_step(normalize, message):
+    with pytest.raises(InputError, match=message) as error:
+        specs.statistics(normalize)
+    assert normalize in str(error.value)
 
 
 @pytest.mark.parametrize("name", specs.SPECS)

@@ -4,6 +4,8 @@ import os
 
 from keras_resnet.errors import InputError
 
+NONE = ""  # of a run that was imported: no images of its own
+
 
 def is_folder(data):
     """Whether DATA names a folder of images, rather than `digits` or `tfds:NAME`."""

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -104,7 +104,10 @@ def load_split(path, split, *, data, classes, data_dir=None):
         raise InputError(f"{data} no longer has {lost[0]}, of the run's {split} split")
     pools = {id(place[name][0]): place[name][0] for name, _ in wanted}
     (pool,) = pools.values()  # a saved split comes from one split of the data set
-    return pool.take([place[name][1] for name, _ in wanted])
+    taken = pool.take([place[name][1] for name, _ in wanted])
+    # A run that was imported may number the classes otherwise than the data set.
+    labels = np.array([classes.index(name) for _, name in wanted], np.int32)
+    return replace(taken, labels=labels)
 
 
 def _open(data, on_bad_image, data_dir):

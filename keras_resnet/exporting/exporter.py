@@ -30,6 +30,8 @@ def export(
     max_drop=gate.MAX_DROP,
     images=gate.IMAGES,
     output=None,
+    data=None,
+    data_dir=None,
 ):
     """Exports a run, verifies the files, and only then publishes them.
 
@@ -41,6 +43,7 @@ def export(
         calibration: training images that set the ranges of int8, stratified by class.
         max_drop, images: the gate, as in `verify`.
         output: the folder to write; default `RUN/export/`. Other variants already in it stay.
+        data, data_dir: images for a run that was imported without; see `Run.attach`.
 
     Returns:
         The result of `verify` on everything in the folder.
@@ -51,6 +54,9 @@ def export(
     run = open_run(run)
     _check(tflite, io, calibration, saved_model)
     gate.require(max_drop, images)
+    if data is not None:
+        run.attach(data, data_dir)
+    run.require_images()
     target = Path(output) if output else run.export_folder
     publish.restore(target)
     publish.sweep(target)

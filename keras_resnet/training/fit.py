@@ -1,6 +1,5 @@
 """Training: settings and images in, a run folder out."""
 
-import os
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -8,12 +7,13 @@ from dataclasses import replace
 import keras
 import tensorflow as tf
 
-from keras_resnet import progress, recipes, run, runtime, specs, weights
+from keras_resnet import progress, recipes, run, runtime, specs
 from keras_resnet.data import sources, stream
-from keras_resnet.data.names import is_folder
 from keras_resnet.errors import InputError
 from keras_resnet.training import callbacks, precision, schedule
 from keras_resnet.training.judge import judge
+from keras_resnet.weights import settings as weights_settings
+from keras_resnet.weights.load import load, normalization_of, open_weights
 
 
 def train(data=None, *, config_file=None, run_folder=None, **options):
@@ -32,8 +32,8 @@ def train(data=None, *, config_file=None, run_folder=None, **options):
         InputError: settings or images that cannot work, before anything is trained.
     """
     began = time.monotonic()
-    config = _absolute(recipes.resolve({"data": data, **options}, config_file))
-    weights.require(config)
+    config = run.absolute(recipes.resolve({"data": data, **options}, config_file))
+    weights_settings.require(config)
     spec = specs.SPECS[config.model]
     source = sources.load(
         config.data,
@@ -48,13 +48,17 @@ def train(data=None, *, config_file=None, run_folder=None, **options):
             f"--batch-size {config.batch_size} is larger than the data: {images} training images; "
             f"use {max(images // 4, 1)} or less"
         )
+    learnt = open_weights(config.weights, config.model) if config.weights else None
+    # Settled here and saved, so that the run stays what it is.
+    found = normalization_of(learnt) if learnt else None
+    config = replace(config, normalize=config.normalize or found or spec.normalize)
     chosen = precision.choose(config.precision)
 
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     model = _build(config, len(source.classes), chosen.policy)
-    if config.weights:
-        progress.say(weights.transfer(config.weights, model))
+    if learnt:
+        progress.say(load(model, learnt, replace_head=True))
     if config.freeze:
         _freeze(model, config.freeze)
 
@@ -70,14 +74,6 @@ def train(data=None, *, config_file=None, run_folder=None, **options):
         f"{metrics['val']['images']:,} validation images, {seconds:.0f} s"
     )
     return folder
-
-
-def _absolute(config):
-    """The settings with whole paths, so that the run finds its images from anywhere."""
-    paths = {name: getattr(config, name) for name in ("data_dir", "weights")}
-    if is_folder(config.data):
-        paths["data"] = config.data
-    return replace(config, **{k: os.path.abspath(v) for k, v in paths.items() if v is not None})
 
 
 def _build(config, num_classes, policy):

@@ -1,0 +1,1 @@
+"""Weights trained elsewhere -> a network of ours: read, renamed, compared, only then assigned."""

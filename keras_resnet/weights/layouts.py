@@ -1,0 +1,178 @@
+"""Other people's names and conventions -> ours: `LAYER/VARIABLE`, kernels (h, w, in, out), RGB.
+
+Ours differ from keras.applications' in three things: its first nets take blue, green, red; its
+head is called `predictions`; and its pre-activation nets add a bias behind the last convolution of
+a block, which the next batch norm takes away again.
+
+PyTorch's layouts: torchvision and timm (`layer1.0.conv1`, `downsample`, `fc`; with a deep stem
+`conv1.0` …), and the usual one of nets for CIFAR (`shortcut`, `linear`).
+"""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from keras_resnet.weights.readers import KERAS, Stored
+
+HEAD = "logits"
+_KERAS_HEAD = "predictions"
+# Our layer -> what it may be called in a state dict.
+_TORCH_LAYERS = [
+    (r"conv1_conv", ["conv1"]),
+    (r"conv1_bn", ["bn1"]),
+    (r"conv1_1_conv", ["conv1.0"]),
+    (r"conv1_1_bn", ["conv1.1"]),
+    (r"conv1_2_conv", ["conv1.3"]),
+    (r"conv1_2_bn", ["conv1.4"]),
+    (r"conv1_3_conv", ["conv1.6"]),
+    (r"conv1_3_bn", ["bn1"]),
+    (r"conv(\d+)_block(\d+)_([1-3])_(conv|bn)", ["layer{stage}.{block}.{kind}{i}"]),
+    # timm's has a pooling before it, which is there without weights where the size stays.
+    (
+        r"conv(\d+)_block(\d+)_0_conv",
+        ["layer{stage}.{block}.downsample.0", "layer{stage}.{block}.downsample.1",
+         "layer{stage}.{block}.shortcut.0"],
+    ),
+    (
+        r"conv(\d+)_block(\d+)_0_bn",
+        ["layer{stage}.{block}.downsample.1", "layer{stage}.{block}.downsample.2",
+         "layer{stage}.{block}.shortcut.1"],
+    ),
+    (HEAD, ["fc", "linear"]),
+]  # fmt: skip
+_TORCH_VARIABLES = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+def is_foreign(weights):
+    """Whether another package's network was saved: ours has a head of its own name."""
+    return weights.layout != KERAS or f"{HEAD}/kernel" not in weights.arrays
+
+
+def head_of(weights):
+    """The `Stored` kernel of the classifier, which tells the number of classes; None without."""
+    names = (f"{HEAD}/kernel", f"{_KERAS_HEAD}/kernel", "fc.weight", "linear.weight")
+    return next((weights.arrays[name] for name in names if name in weights.arrays), None)
+
+
+def classes_of(weights):
+    """How many classes the head tells apart; None without a head."""
+    head = head_of(weights)
+    return head and head.shape[-1 if weights.layout == KERAS else 0]
+
+
+def to_ours(weights, wanted, takes_bgr):
+    """Renames and reshapes foreign weights.
+
+    Args:
+        weights: a `Weights`.
+        wanted: our names, `LAYER/VARIABLE`, in forward order.
+        takes_bgr: whether its first convolution expects blue, green, red.
+
+    Returns:
+        A dict of name to `Stored`. What no layer of ours corresponds to keeps its own name.
+    """
+    if weights.layout == KERAS:
+        arrays = _without_sum_biases(_with_our_head(weights.arrays), wanted)
+    else:
+        arrays = _from_torch(weights.arrays, wanted)
+    stem = next(name for name in wanted if name.endswith("_conv/kernel"))
+    if takes_bgr and stem in arrays:
+        arrays[stem] = _changed(arrays[stem], lambda kernel: kernel[:, :, ::-1])
+    return arrays
+
+
+def in_file(name, weights):
+    """What one of our names is called where the weights come from, for a message."""
+    if weights.layout == KERAS:
+        return name
+    names = _torch_names(name)
+    return next((n for n in names if n in weights.arrays), names[0])
+
+
+def _from_torch(arrays, wanted):
+    arrays, ours = dict(arrays), {}
+    for name in wanted:
+        found = next((n for n in _torch_names(name) if _fits(arrays.get(n), name)), None)
+        if found:
+            ours[name] = _transposed(arrays.pop(found))
+    return ours | arrays
+
+
+def _fits(array, name):
+    """Whether an array has as many axes as ours: a convolution's 4, not a batch norm's 1.
+
+    `downsample.1` is a batch norm in torchvision and a convolution in timm.
+    """
+    axes = {"kernel": (2, 4)}.get(name.split("/")[1], (1,))
+    return array is not None and len(array.shape) in axes
+
+
+def _torch_names(name):
+    layer, variable = name.split("/")
+    for pattern, names in _TORCH_LAYERS:
+        match = re.fullmatch(pattern, layer)
+        if match:
+            stage, block, i, kind = (*match.groups(), *[None] * 4)[:4]
+            fields = {"i": i, "kind": kind}
+            if stage:
+                fields |= {"stage": int(stage) - 1, "block": int(block) - 1}
+            return [f"{n.format(**fields)}.{_TORCH_VARIABLES[variable]}" for n in names]
+    return [name]
+
+
+def _transposed(array):
+    """PyTorch's (out, in, h, w) and (out, in) as (h, w, in, out) and (in, out)."""
+    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(array.shape))
+    if axes is None:
+        return array
+    shape = tuple(array.shape[axis] for axis in axes)
+    return Stored(shape, lambda: array.read().transpose(axes))
+
+
+def _with_our_head(arrays):
+    return {re.sub(f"^{_KERAS_HEAD}/", f"{HEAD}/", name): a for name, a in arrays.items()}
+
+
+def _without_sum_biases(arrays, wanted):
+    """Takes the biases behind the last convolutions of pre-activation blocks out of the sum.
+
+    A constant s added to the trunk reaches each later batch norm of the stage unchanged, by
+    identity and by the pooling of every other pixel. There BN(x + s) with the moving mean m is
+    BN(x) with m - s. A projection starts from an activated x: the sum begins anew.
+    """
+    arrays, shift = dict(arrays), ()
+    for name in wanted:
+        if not name.endswith(("_preact_bn/moving_mean", "post_bn/moving_mean")):
+            continue
+        if name in arrays and shift:
+            arrays[name] = _changed(arrays[name], _less(shift))
+        block = name.removesuffix("_preact_bn/moving_mean")
+        added = [
+            arrays.pop(f"{conv}/bias")
+            for conv in (f"{block}_{i}_conv" for i in (0, 2, 3))
+            if f"{conv}/bias" not in wanted and _has_bias(conv, arrays)
+        ]
+        begins = f"{block}_0_conv/kernel" in wanted
+        shift = (*(() if begins else shift), *added)
+    return arrays
+
+
+def _has_bias(conv, arrays):
+    kernel, bias = arrays.get(f"{conv}/kernel"), arrays.get(f"{conv}/bias")
+    return kernel is not None and bias is not None and bias.shape == kernel.shape[-1:]
+
+
+def _less(shift):
+    return lambda mean: mean - sum(bias.read() for bias in shift)
+
+
+def _changed(array, change):
+    return replace(array, read=lambda: np.ascontiguousarray(change(array.read())))

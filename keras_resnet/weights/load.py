@@ -1,0 +1,154 @@
+"""Weights -> a network of ours: all that is wanted is there and fits, or nothing is touched."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnet.errors import InputError
+from keras_resnet.run import open_run
+from keras_resnet.specs import NORMALIZATIONS, statistics
+from keras_resnet.weights import published, readers
+from keras_resnet.weights.layouts import HEAD, classes_of, in_file, is_foreign, to_ours
+from keras_resnet.weights.settings import IMAGENET
+
+
+def load_weights(model, path, *, replace_head=False):
+    """Fills a network of this package with weights trained here or elsewhere.
+
+    Args:
+        model: what `build` gave.
+        path: a run folder; a `.keras`, `.weights.h5` or `.h5` file of this package or of
+            keras.applications; a state dict of torchvision, timm or a PyTorch net for CIFAR, as
+            `.safetensors` or `.pth`; or `"imagenet"`, to download what is published.
+        replace_head: leave the classifier fresh where the file's has other classes, or none.
+
+    Returns:
+        A line that says what was loaded.
+
+    Raises:
+        InputError: a damaged file, or one whose names or shapes are not the network's: the line
+            says what differs, and `model` is untouched.
+    """
+    return load(model, open_weights(path, model.name), replace_head=replace_head)
+
+
+def load(model, weights, *, replace_head=False):
+    """`load_weights` of an opened `Weights`."""
+    wanted = _variables(model)
+    takes_bgr = is_foreign(weights) and _is_normalised(model, "caffe")
+    arrays = to_ours(weights, list(wanted), takes_bgr)
+    fresh = _fresh_head(weights, arrays, wanted) if replace_head else []
+    for name in fresh:
+        arrays.pop(name, None)
+    _compare(weights, arrays, {n: v for n, v in wanted.items() if n not in fresh}, model)
+    _check_normalization(weights, model)
+    values = {name: array.read() for name, array in arrays.items()}
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            raise InputError(f"{weights.source}: {in_file(name, weights)} holds NaN or infinity")
+    for name, value in values.items():
+        wanted[name].assign(value)
+    layers = len({name.split("/")[0] for name in arrays})
+    return f"weights from {weights.source}: {layers} layers" + ("; head replaced" if fresh else "")
+
+
+def open_weights(path, name):
+    """The `Weights` that `path` names: a run folder, a file, or "imagenet" for the network `name`.
+
+    Raises:
+        InputError: nothing there, or nothing that can be read.
+    """
+    if path == IMAGENET:
+        return published.fetch(name)
+    if Path(path).is_dir():
+        return readers.read(open_run(path).model_file())
+    return readers.read(os.fspath(path))
+
+
+def normalization_of(weights):
+    """How the pixels were normalised that weights were trained with, as `build` takes it; None
+    where the file does not tell.
+    """
+    if weights.layout != readers.KERAS:
+        return None
+    if is_foreign(weights):
+        # Of keras.applications' nets, the pre-activation ones take [-1, 1], the others BGR.
+        return "tf" if "post_bn/gamma" in weights.arrays else "caffe"
+    if weights.normalization is None:
+        return None
+    found = _statistics(*weights.normalization)
+    known = (name for name, value in NORMALIZATIONS.items() if np.allclose(value, found))
+    return next(known, "/".join(",".join(f"{x:.9g}" for x in part) for part in found))
+
+
+def _variables(model):
+    """Name to variable, in forward order; through the parts of a deep net."""
+    found = {}
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            found |= _variables(layer)
+        else:
+            found |= {f"{layer.name}/{variable.name}": variable for variable in layer.weights}
+    return found
+
+
+def _check_normalization(weights, model):
+    """InputError if the weights are known to expect other pixels than the model gives them."""
+    trained_with = normalization_of(weights)
+    if trained_with and not _is_normalised(model, trained_with):
+        raise InputError(
+            f"{weights.source} was trained with pixels normalised otherwise than {model.name} has "
+            f"them; give --normalize {trained_with}"
+        )
+
+
+def _is_normalised(model, normalize):
+    layer = model.get_layer("normalize")
+    return np.allclose(_statistics(layer.scale, layer.offset), statistics(normalize), rtol=1e-5)
+
+
+def _statistics(scale, offset):
+    """(mean, standard deviation): what a Rescaling layer makes 0, and what it makes 1 more."""
+    deviation = [1 / s for s in scale]
+    return [-o * d for o, d in zip(offset, deviation, strict=True)], deviation
+
+
+def _fresh_head(weights, arrays, wanted):
+    """The names of the head's variables, where the file has none that fits."""
+    names = [name for name in wanted if name.startswith(f"{HEAD}/")]
+    fits = classes_of(weights) == wanted[f"{HEAD}/kernel"].shape[-1]
+    return [] if fits else names
+
+
+def _compare(weights, arrays, wanted, model):
+    """InputError that lists what is missing, left over, or of another shape."""
+    missing = [in_file(name, weights) for name in wanted if name not in arrays]
+    left_over = [name for name in arrays if name not in wanted]
+    misfits = [
+        f"{in_file(name, weights)} is {arrays[name].shape} as Keras has it, "
+        f"{model.name} needs {tuple(variable.shape)}"
+        for name, variable in wanted.items()
+        if name in arrays and arrays[name].shape != tuple(variable.shape)
+    ]
+    kinds = (("missing", missing, 3), ("left over", left_over, 3), ("of another shape", misfits, 1))
+    found = [f"{len(names)} {kind} ({_some(names, n)})" for kind, names, n in kinds if names]
+    if found:
+        raise InputError(
+            f"{weights.source} does not fit {model.name}: {'; '.join(found)}"
+            + _hint(weights, arrays, wanted)
+        )
+
+
+def _hint(weights, arrays, wanted):
+    odd = {name for name in arrays.keys() ^ wanted.keys()}
+    odd |= {n for n in arrays.keys() & wanted.keys() if arrays[n].shape != tuple(wanted[n].shape)}
+    if odd and all(name.startswith(f"{HEAD}/") for name in odd):
+        return f"; the file tells {classes_of(weights) or 'no'} classes apart"
+    if weights.layout == readers.KERAS and is_foreign(weights):
+        return "; keras.applications' nets are resnet50_v1, resnet50_v2 and the like"
+    return ""
+
+
+def _some(names, shown):
+    return ", ".join(names[:shown]) + (", …" if len(names) > shown else "")

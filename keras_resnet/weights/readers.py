@@ -1,0 +1,211 @@
+"""A file of weights -> its arrays by name, each with its shape before a byte of it is read.
+
+Nothing that a file says is executed: of a `.keras` file the settings are read as JSON, and a
+`.pth` file goes through PyTorch's loader for tensors alone.
+"""
+
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_resnet.errors import InputError, first_line
+
+KERAS, TORCH = "keras", "torch"
+_VARIABLES = {
+    True: ("gamma", "beta", "moving_mean", "moving_variance"),  # of a batch norm
+    False: ("kernel", "bias"),
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array in a file: `read()` gives it as NumPy array of this `shape`."""
+
+    shape: tuple[int, ...]
+    read: Callable
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a file holds."""
+
+    source: str  # what a message calls it
+    layout: str  # whose names: KERAS is "LAYER/VARIABLE", TORCH is "module.path.variable"
+    arrays: dict  # of name to `Stored`
+    normalization: tuple | None = None  # (scale, offset) of its own first layer, where it says so
+
+
+def read(path):
+    """Opens a file of weights.
+
+    Args:
+        path: a `.keras`, `.weights.h5` or `.h5` file of Keras 3 or 2; `.safetensors`; or a `.pth`,
+            `.pt`, `.th` or `.bin` file of PyTorch, a state dict or a dict that holds one.
+
+    Raises:
+        InputError: no such file, a damaged one, or one of another kind.
+    """
+    path = Path(path)
+    if path.suffix not in _READERS:
+        raise InputError(
+            f"{path} is no file of weights; give a run folder, or one of {', '.join(_READERS)}"
+        )
+    try:
+        return _READERS[path.suffix](path)
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"no file of weights {path}") from None
+    except Exception as error:  # zip, h5, json, safetensors and PyTorch each have their own
+        raise InputError(
+            f"{path} is damaged or holds no weights ({first_line(error)}); copy it again"
+        ) from None
+
+
+def _read_h5(path, name=None, normalization=None):
+    import h5py
+
+    file = h5py.File(path, "r")  # stays open: the arrays are read from it later
+    arrays = _legacy_arrays(file) or _named_arrays(file)
+    if not arrays:
+        raise InputError(f"{name or path} holds no weights of Keras layers")
+    return Weights(str(name or path), KERAS, arrays, normalization)
+
+
+def _read_keras(path):
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+        unpacked = tempfile.TemporaryFile()  # noqa: SIM115 — h5py reads from it later
+        with archive.open("model.weights.h5") as stored:
+            shutil.copyfileobj(stored, unpacked)
+    return _read_h5(unpacked, path, _normalization(config))
+
+
+def _normalization(config):
+    """(scale, offset) of the layer `normalize` in the settings of a `.keras` file."""
+    for layer in config["config"].get("layers", []):
+        if layer.get("class_name") == "Rescaling" and layer["config"]["name"] == "normalize":
+            return layer["config"]["scale"], layer["config"]["offset"]
+    return None
+
+
+def _named_arrays(file):
+    """Keras 3: groups called after classes, with the layer's name as an attribute."""
+    arrays = {}
+
+    def visit(path, group):
+        parts = path.split("/")
+        # What lies elsewhere are the optimiser's variables and the seeds of dropout.
+        if parts[-1] != "vars" or len(parts) < 3 or parts[-3] != "layers" or not len(group):
+            return
+        names = _VARIABLES[len(group) == 4]
+        for number, dataset in group.items():
+            variable = names[int(number)] if int(number) < len(names) else number
+            arrays[f"{group.attrs['name']}/{variable}"] = _stored(dataset)
+
+    file.visititems(visit)
+    return arrays
+
+
+def _legacy_arrays(file):
+    """Keras 2, and what keras.applications downloads: groups called after layers."""
+    root = file.get("model_weights", file)
+    arrays = {}
+    for layer in map(_text, root.attrs.get("layer_names", [])):
+        for path in map(_text, root[layer].attrs["weight_names"]):
+            variable = path.split("/")[-1].split(":")[0]
+            arrays[f"{layer}/{variable}"] = _stored(root[layer][path])
+    return arrays
+
+
+def _text(name):
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _stored(dataset):
+    return Stored(tuple(dataset.shape), lambda: dataset[()])
+
+
+def _read_safetensors(path):
+    try:
+        import safetensors
+    except ImportError:
+        raise _needs("safetensors", path) from None
+    file = safetensors.safe_open(path, framework="numpy")
+
+    def stored(name):
+        return Stored(tuple(file.get_slice(name).get_shape()), lambda: _float32(file, name, path))
+
+    return _state_dict(path, {name: stored(name) for name in file.keys()})  # noqa: SIM118
+
+
+def _float32(file, name, path):
+    try:
+        return file.get_tensor(name)
+    except TypeError:  # NumPy has no bfloat16
+        dtype = file.get_slice(name).get_dtype()
+        raise InputError(
+            f"{path}: {name} is {dtype}, which NumPy lacks; save it as float32"
+        ) from None
+
+
+def _read_torch(path):
+    try:
+        import torch
+    except ImportError:
+        raise _needs("torch", path) from None
+    # weights_only: a pickle may run any program, this loader none but those that make tensors.
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    for key in ("state_dict", "model", "model_state_dict"):
+        content = content.get(key, content) if isinstance(content, dict) else content
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
+    tensors = {name: x for name, x in content.items() if isinstance(x, torch.Tensor)}
+
+    def stored(tensor):
+        return Stored(tuple(tensor.shape), lambda: tensor.float().numpy())
+
+    return _state_dict(path, {name: stored(tensor) for name, tensor in tensors.items()})
+
+
+def _state_dict(path, arrays):
+    """Names without what a wrapper around the network put before all of them."""
+    for prefix in ("module.", "model."):
+        if arrays and all(name.startswith(prefix) for name in arrays):
+            arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    # A count that only training looks at.
+    kept = {n: a for n, a in arrays.items() if not n.endswith("num_batches_tracked")}
+    if not kept:
+        raise InputError(f"{path} holds no tensors")
+    return Weights(str(path), TORCH, kept)
+
+
+def _needs(package, path):
+    return InputError(
+        f"{path} needs {package} to be read: pip install 'keras-resnet-edge[{package}]'"
+    )
+
+
+_READERS = {
+    ".keras": _read_keras,
+    ".h5": _read_h5,
+    ".safetensors": _read_safetensors,
+    ".pth": _read_torch,
+    ".pt": _read_torch,
+    ".th": _read_torch,
+    ".bin": _read_torch,
+}
+
+
+def of_model(model, source):
+    """The weights of a Keras model in memory, as if they had been read from a file."""
+    arrays = {
+        f"{layer.name}/{variable.name}": Stored(tuple(variable.shape), variable.numpy)
+        for layer in model.layers
+        for variable in layer.weights
+    }
+    return Weights(source, KERAS, arrays)

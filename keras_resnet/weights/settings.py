@@ -1,0 +1,53 @@
+"""What can be said of --weights before anything heavy is loaded."""
+
+import os
+
+from keras_resnet.errors import InputError
+from keras_resnet.specs import SPECS
+
+IMAGENET = "imagenet"  # the word for published weights
+# Where they are: a class of keras.applications, or a repository of timm's authors.
+PUBLISHED = {
+    "resnet50_v1": "ResNet50",
+    "resnet101_v1": "ResNet101",
+    "resnet152_v1": "ResNet152",
+    "resnet50_v2": "ResNet50V2",
+    "resnet101_v2": "ResNet101V2",
+    "resnet152_v2": "ResNet152V2",
+    "resnet18": "timm/resnet18.tv_in1k",
+    "resnet34": "timm/resnet34.tv_in1k",
+    "resnet50": "timm/resnet50.tv_in1k",
+    "resnet101": "timm/resnet101.tv_in1k",
+    "resnet152": "timm/resnet152.tv_in1k",
+    "wide_resnet50_2": "timm/wide_resnet50_2.tv_in1k",
+    "wide_resnet101_2": "timm/wide_resnet101_2.tv_in1k",
+    "resnext50_32x4d": "timm/resnext50_32x4d.tv_in1k",
+    "resnext101_32x4d": "timm/resnext101_32x4d.gluon_in1k",
+    "resnet50d": "timm/resnet50d.ra2_in1k",
+    "resnet101d": "timm/resnet101d.ra2_in1k",
+}
+
+
+def require(config):
+    """InputError if the settings ask for weights that are not there, or need some and name none."""
+    if config.weights == IMAGENET:
+        require_published(config.model)
+    elif config.weights is not None and not os.path.exists(config.weights):
+        raise InputError(
+            f"--weights is {config.weights!r}; expected imagenet, a run folder, or a file that is "
+            "there: .keras, .h5, .safetensors or .pth"
+        )
+    if config.weights is None and (config.freeze or config.recipe == "finetune"):
+        what = "--freeze" if config.freeze else "--recipe finetune"
+        raise InputError(f"{what} keeps what was learnt before; name it with --weights")
+
+
+def require_published(model):
+    """InputError for a network that nobody has published ImageNet weights of."""
+    if model not in PUBLISHED:
+        small = SPECS[model].stem == "cifar"
+        raise InputError(
+            f"no ImageNet weights of {model} are published"
+            + (": it is a net for CIFAR" if small else "")
+            + f"; there are some of {', '.join(PUBLISHED)}"
+        )

@@ -1,0 +1,545 @@
+"""Other people's weights: the same logits as where they come from, or one line and nothing done."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from keras_resnet import build
+from keras_resnet.errors import InputError
+from keras_resnet.specs import NORMALIZATIONS
+from keras_resnet.weights import layouts, published, readers, settings
+from keras_resnet.weights.load import load_weights, normalization_of, open_weights
+
+RNG = np.random.default_rng(0)
+APPLICATIONS = {
+    "resnet50_v1": ("ResNet50", "resnet"),
+    "resnet101_v1": ("ResNet101", "resnet"),
+    "resnet152_v1": ("ResNet152", "resnet"),
+    "resnet50_v2": ("ResNet50V2", "resnet_v2"),
+    "resnet101_v2": ("ResNet101V2", "resnet_v2"),
+    "resnet152_v2": ("ResNet152V2", "resnet_v2"),
+}
+DEEP = ("101", "152")
+
+
+def pixels(count, side):
+    return RNG.integers(0, 256, (count, side, side, 3)).astype("float32")
+
+
+def randomize(model):
+    """Random weights that neither explode nor vanish, every bias and statistic among them."""
+    for variable in model.weights:
+        noise = RNG.normal(0, 0.1, variable.shape)
+        if variable.name == "kernel":
+            noise = RNG.normal(0, (2 / np.prod(variable.shape[:-1])) ** 0.5, variable.shape)
+        elif variable.name in ("gamma", "moving_variance"):
+            noise = 0.6 + abs(noise)
+        variable.assign(noise)
+
+
+def assert_same_logits(ours, expected, x):
+    error = np.abs(np.asarray(ours(x)) - expected).max()
+    assert error <= 1e-4 * np.abs(expected).max()
+
+
+def application(name, **options):
+    peer, module = APPLICATIONS[name]
+    keras.utils.set_random_seed(0)
+    model = getattr(keras.applications, peer)(
+        weights=None, input_shape=(64, 64, 3), classifier_activation=None, **options
+    )
+    randomize(model)
+    return model, getattr(keras.applications, module).preprocess_input
+
+
+@pytest.mark.parametrize("file", ["net.keras", "net.weights.h5", "net.h5"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if any(d in n for d in DEEP) else ())
+     for n in APPLICATIONS],
+)  # fmt: skip
+def test_keras_applications_nets_say_the_same_on_raw_pixels(name, file, tmp_path):
+    theirs, preprocess = application(name, classes=5)
+    save = theirs.save_weights if "weights" in file else theirs.save
+    save(tmp_path / file)
+    ours = build(name, 5, (64, 64, 3))
+    load_weights(ours, tmp_path / file)
+    x = pixels(2, 64)
+    assert_same_logits(ours, np.asarray(theirs(preprocess(x.copy()))), x)
+
+
+@pytest.mark.parametrize("name", ["resnet50_v1", "resnet50_v2"])
+def test_without_their_classifier_they_are_taken_when_the_head_may_be_fresh(name, tmp_path):
+    theirs, _ = application(name, include_top=False, pooling="avg")
+    theirs.save_weights(tmp_path / "notop.weights.h5")
+    ours = build(name, 5, (64, 64, 3))
+    with pytest.raises(InputError, match=r"2 missing .logits/kernel.* no classes apart"):
+        load_weights(ours, tmp_path / "notop.weights.h5")
+    assert "head replaced" in load_weights(ours, tmp_path / "notop.weights.h5", replace_head=True)
+
+
+TORCH_NETS = """
+import sys
+import numpy as np
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+folder, name = sys.argv[1:]
+torch.manual_seed(0)
+if hasattr(torchvision.models, name):
+    net = getattr(torchvision.models, name)(weights=None, num_classes=5)
+else:
+    import timm
+
+    net = timm.create_model(name, num_classes=5)
+for key, value in net.state_dict().items():
+    if key.endswith("running_var"):
+        value.copy_(torch.rand_like(value) + 0.5)
+    elif value.dim() == 1 and value.is_floating_point():
+        value.copy_(torch.rand_like(value) * 0.3 + 0.1)
+x = torch.tensor(np.load(f"{folder}/x.npy").transpose(0, 3, 1, 2))
+with torch.no_grad():
+    np.save(f"{folder}/logits.npy", net.eval()(x).numpy())
+save_file(net.state_dict(), f"{folder}/net.safetensors")
+torch.save(net.state_dict(), f"{folder}/net.pth")
+wrapped = {"module." + key: value for key, value in net.state_dict().items()}
+torch.save({"epoch": 3, "state_dict": wrapped}, f"{folder}/wrapped.th")
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2",
+     "resnext50_32x4d", "resnet50d", "resnet101d", "resnext101_32x4d"],
+)  # fmt: skip
+def test_torchvision_and_timm_nets_say_the_same(name, tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("timm" if name in ("resnet50d", "resnet101d") else "torchvision")
+    x = pixels(2, 64)
+    mean, deviation = (np.float32(v) for v in NORMALIZATIONS["imagenet"])
+    np.save(tmp_path / "x.npy", (x - mean) / deviation)
+    # In a process of its own: TensorFlow's and Triton's copies of LLVM crash each other.
+    command = [sys.executable, "-c", TORCH_NETS, str(tmp_path), name]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    for file in ("net.safetensors", "net.pth", "wrapped.th"):
+        ours = build(name, 5, (64, 64, 3))
+        load_weights(ours, tmp_path / file)
+        assert_same_logits(ours, np.load(tmp_path / "logits.npy"), x)
+
+
+def cifar_state(blocks, shortcut=None, seed=0):
+    """A random state dict in the usual layout of a PyTorch ResNet for CIFAR."""
+    rng = np.random.default_rng(seed)
+    state = {}
+
+    def conv(name, out, into, kernel=3):
+        scale = (2 / (into * kernel**2)) ** 0.5
+        state[f"{name}.weight"] = rng.normal(0, scale, (out, into, kernel, kernel))
+
+    def bn(name, channels):
+        state[f"{name}.weight"] = rng.uniform(0.3, 0.6, channels)
+        state[f"{name}.bias"] = rng.normal(0, 0.1, channels)
+        state[f"{name}.running_mean"] = rng.normal(0, 0.1, channels)
+        state[f"{name}.running_var"] = rng.uniform(0.5, 1.5, channels)
+        state[f"{name}.num_batches_tracked"] = np.array(7)
+
+    conv("conv1", 16, 3), bn("bn1", 16)
+    into = 16
+    for stage, out in enumerate((16, 32, 64), 1):
+        for i in range(blocks):
+            name = f"layer{stage}.{i}"
+            conv(f"{name}.conv1", out, into), bn(f"{name}.bn1", out)
+            conv(f"{name}.conv2", out, out), bn(f"{name}.bn2", out)
+            if into != out and shortcut:
+                conv(f"{name}.{shortcut}.0", out, into, 1), bn(f"{name}.{shortcut}.1", out)
+            into = out
+    state["linear.weight"] = rng.normal(0, 0.3, (3, 64))
+    state["linear.bias"] = rng.normal(0, 0.3, 3)
+    return {k: v if v.ndim == 0 else v.astype("float32") for k, v in state.items()}
+
+
+def cifar_logits(state, x):
+    """What such a net computes, in NumPy: x normalised, `(b, 3, h, w)`."""
+
+    def conv(name, x, stride=1):
+        kernel = state[f"{name}.weight"].astype("float64")
+        pad = kernel.shape[-1] // 2
+        x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+        windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[2:], (2, 3))
+        return np.einsum("bchwij,ocij->bohw", windows[:, :, ::stride, ::stride], kernel)
+
+    def bn(name, x):
+        gamma, beta, mean, variance = (
+            state[f"{name}.{v}"][:, None, None]
+            for v in ("weight", "bias", "running_mean", "running_var")
+        )
+        return gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta
+
+    x = np.maximum(bn("bn1", conv("conv1", x)), 0)
+    stage = block = 0
+    while f"layer{stage + 1}.0.conv1.weight" in state:
+        stage, block = stage + 1, 0
+        while f"layer{stage}.{block}.conv1.weight" in state:
+            name = f"layer{stage}.{block}"
+            stride = 2 if stage > 1 and block == 0 else 1
+            y = np.maximum(bn(f"{name}.bn1", conv(f"{name}.conv1", x, stride)), 0)
+            y = bn(f"{name}.bn2", conv(f"{name}.conv2", y))
+            if f"{name}.shortcut.0.weight" in state:
+                x = bn(f"{name}.shortcut.1", conv(f"{name}.shortcut.0", x, stride))
+            elif stride == 2:  # option A
+                new = (y.shape[1] - x.shape[1]) // 2
+                x = np.pad(x[:, :, ::2, ::2], ((0, 0), (new, new), (0, 0), (0, 0)))
+            x, block = np.maximum(y + x, 0), block + 1
+    return x.mean((2, 3)) @ state["linear.weight"].T + state["linear.bias"]
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize(
+    ("name", "blocks", "shortcut"), [("resnet20", 3, None), ("resnet8_b", 1, "shortcut")]
+)
+def test_a_pytorch_cifar_net_says_the_same(name, blocks, shortcut, prefix, tmp_path):
+    state = cifar_state(blocks, shortcut)
+    save_file({prefix + k: v for k, v in state.items()}, tmp_path / "net.safetensors")
+    ours = build(name, 3, (12, 12, 3), normalize="cifar10")
+    load_weights(ours, tmp_path / "net.safetensors")
+    x = pixels(2, 12)
+    mean, deviation = (np.array(v) for v in NORMALIZATIONS["cifar10"])
+    normalised = ((x - mean) / deviation).transpose(0, 3, 1, 2)
+    assert_same_logits(ours, cifar_logits(state, normalised), x)
+
+
+def without(state, *names):
+    return {key: value for key, value in state.items() if key not in names}
+
+
+STATE = cifar_state(3)
+MISFITS = {
+    "a deeper net": (cifar_state(5), r"not fit resnet20: 60 left over \(layer1.3.conv1.weight"),
+    "a shallower net": (cifar_state(1), r"60 missing \(layer1.1.conv1.weight, .*, …\)$"),
+    "other shortcuts": (cifar_state(3, "shortcut"), r"10 left over \(layer2.0.shortcut.0.weight"),
+    "one array missing": (without(STATE, "bn1.bias"), r"1 missing \(bn1.bias\)$"),
+    "one array too many": ({**STATE, "ema": np.ones(3, "f")}, r"1 left over \(ema\)$"),
+    "another shape": (
+        {**STATE, "layer1.0.conv1.weight": np.ones((16, 16, 1, 1), "f")},
+        r"layer1.0.conv1.weight is \(1, 1, 16, 16\) .* needs \(3, 3, 16, 16\)\)$",
+    ),
+    "other classes": (
+        {**STATE, "linear.weight": np.ones((5, 64), "f"), "linear.bias": np.ones(5, "f")},
+        "the file tells 5 classes apart$",
+    ),
+    "a NaN": ({**STATE, "linear.bias": np.full(3, np.nan, "f")}, "linear.bias holds NaN"),
+}
+
+
+@pytest.fixture
+def untouched():
+    """A network; at the end of the test its weights must be what they were."""
+    model = build("resnet20", 3, (12, 12, 3))
+    before = model.get_weights()
+    yield model
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(("state", "message"), MISFITS.values(), ids=MISFITS)
+def test_what_does_not_fit_is_refused_in_one_line_that_says_what(
+    state, message, untouched, tmp_path
+):
+    save_file(state, tmp_path / "net.safetensors")
+    with pytest.raises(InputError, match=message) as error:
+        load_weights(untouched, tmp_path / "net.safetensors")
+    assert "\n" not in str(error.value) and "net.safetensors" in str(error.value)
+
+
+@pytest.mark.parametrize("file", ["net.safetensors", "net.keras", "net.weights.h5", "net.h5"])
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
+def test_a_truncated_file_is_refused_with_its_name(file, share, untouched, tmp_path):
+    path = tmp_path / file
+    if file == "net.safetensors":
+        save_file(STATE, path)
+    else:
+        keras.utils.set_random_seed(1)
+        model = build("resnet20", 3, (12, 12, 3))
+        model.save_weights(path) if "weights" in file else model.save(path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(InputError, match=file) as error:
+        load_weights(untouched, path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("none.safetensors", r"no file of weights .*none.safe"), ("a.txt", r"one of .keras, .h5")],
+)  # fmt: skip
+def test_what_is_no_file_of_weights_is_refused(name, message, untouched, tmp_path):
+    (tmp_path / "a.txt").write_text("weights")
+    with pytest.raises(InputError, match=message):
+        load_weights(untouched, tmp_path / name)
+
+
+def test_shapes_are_compared_before_anything_is_read(untouched, tmp_path):
+    """A file of a few bytes may claim an array of terabytes."""
+    with h5py.File(tmp_path / "bomb.weights.h5", "w") as file:
+        group = file.create_group("layers/conv2d/vars")
+        group.attrs["name"] = "conv1_conv"
+        group.create_dataset("0", (1 << 20, 1 << 20), "f4", chunks=(1 << 10, 1 << 10))
+    with pytest.raises(InputError, match=r"1 of another shape \(conv1_conv/kernel"):
+        load_weights(untouched, tmp_path / "bomb.weights.h5")
+
+
+def test_biases_of_a_wrong_length_are_not_folded_away(tmp_path):
+    theirs, _ = application("resnet50_v2", classes=5)
+    theirs.save(tmp_path / "net.h5")
+    with h5py.File(tmp_path / "net.h5", "r+") as file:
+        layer = file["model_weights/conv3_block2_3_conv/conv3_block2_3_conv"]
+        del layer["bias"]
+        layer["bias"] = np.ones(1, "f")
+    with pytest.raises(InputError, match=r"1 left over \(conv3_block2_3_conv/bias"):
+        load_weights(build("resnet50_v2", 5, (64, 64, 3)), tmp_path / "net.h5")
+
+
+def test_a_pickle_needs_pytorchs_loader_and_names_the_extra(untouched, tmp_path, monkeypatch):
+    (tmp_path / "net.pth").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InputError, match=r"keras-resnet-edge\[torch\]"):
+        load_weights(untouched, tmp_path / "net.pth")
+
+
+def test_a_pickle_that_runs_a_program_is_refused(untouched, tmp_path):
+    pytest.importorskip("torch")
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    (tmp_path / "net.pth").write_bytes(pickle.dumps({"conv1.weight": Evil()}))
+    with pytest.raises(InputError, match=r"net.pth is damaged or holds no weights"):
+        load_weights(untouched, tmp_path / "net.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_keras_applications_weights_of_v1_are_not_taken_for_v1_5(tmp_path):
+    theirs, _ = application("resnet50_v1", classes=5)
+    theirs.save(tmp_path / "net.keras")
+    model = build("resnet50", 5, (64, 64, 3), normalize="caffe")
+    with pytest.raises(InputError, match=r"53 left over .*applications' nets are resnet50_v1"):
+        load_weights(model, tmp_path / "net.keras")
+
+
+@pytest.mark.parametrize("normalize", ["cifar10", "1,2,3/4,5,6"])
+@pytest.mark.parametrize("file", ["net.keras", "net.weights.h5"])
+def test_our_own_files_come_back_and_remember_their_normalisation(normalize, file, tmp_path):
+    model = build("resnet8", 3, (12, 12, 3), normalize=normalize, drop_path=0.1)
+    randomize(model)
+    model.compile("adam", "mse")
+    model.save_weights(tmp_path / file) if "weights" in file else model.save(tmp_path / file)
+    again = build("resnet8", 3, (12, 12, 3), normalize=normalize)
+    load_weights(again, tmp_path / file)
+    x = pixels(2, 12)
+    np.testing.assert_array_equal(again(x), model(x))
+    if file == "net.keras":
+        assert normalization_of(open_weights(tmp_path / file, "resnet8")) == normalize
+        with pytest.raises(InputError, match=f"give --normalize {normalize}$"):
+            load_weights(build("resnet8", 3, (12, 12, 3)), tmp_path / file)
+
+
+def test_weights_go_into_the_parts_of_a_deep_net(tmp_path, monkeypatch):
+    from keras_resnet import models
+
+    flat = build("resnet32", 3, (12, 12, 3))
+    randomize(flat)
+    monkeypatch.setattr(models, "PART", 2)
+    parts = build("resnet32", 3, (12, 12, 3))
+    assert len(parts.layers) < 20 < len(flat.layers)
+    for model, other in ((flat, parts), (parts, flat)):
+        model.save(tmp_path / "net.keras")
+        randomize(other)
+        load_weights(other, tmp_path / "net.keras")
+        x = pixels(2, 12)
+        np.testing.assert_allclose(other(x), model(x), rtol=1e-5)
+
+
+def test_every_name_of_the_family_has_its_place_in_a_state_dict():
+    """No two of our arrays may look for the same one of theirs."""
+    for name in ("resnet50", "resnet50d", "resnet20_b"):
+        model = build(name, 3)
+        wanted = [f"{layer.name}/{v.name}" for layer in model.layers for v in layer.weights]
+        first = [layouts.in_file(n, readers.Weights("", readers.TORCH, {})) for n in wanted]
+        assert len(set(first)) == len(first)
+
+
+def test_published_weights_are_downloaded_by_keras(monkeypatch):
+    model, preprocess = application("resnet50_v1")
+    asked = []
+
+    def download(weights):
+        asked.append(weights)
+        return model
+
+    monkeypatch.setattr(keras.applications, "ResNet50", download)
+    ours = build("resnet50_v1", 1000, (64, 64, 3))
+    assert "keras.applications.ResNet50" in load_weights(ours, "imagenet")
+    x = pixels(1, 64)
+    assert_same_logits(ours, np.asarray(model(preprocess(x.copy()))), x)
+    assert asked == ["imagenet"]
+
+
+def test_published_weights_of_timm_are_downloaded_by_keras(monkeypatch, tmp_path):
+    save_file(STATE, tmp_path / "net.safetensors")
+    asked = []
+
+    def download(name, origin, cache_subdir):
+        asked.append(origin)
+        return str(tmp_path / "net.safetensors")
+
+    monkeypatch.setattr(keras.utils, "get_file", download)
+    assert published.fetch("resnet18").arrays.keys() >= {"conv1.weight", "linear.bias"}
+    assert asked == ["https://huggingface.co/timm/resnet18.tv_in1k/resolve/main/model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["resnet50_v1", "resnet18"])
+def test_without_a_network_it_says_so_in_one_line(name, monkeypatch):
+    def fail(*args, **options):
+        raise Exception("URL fetch failure on https://…: None -- [Errno -3] name resolution")
+
+    monkeypatch.setattr(keras.applications, "ResNet50", fail)
+    monkeypatch.setattr(keras.utils, "get_file", fail)
+    with pytest.raises(InputError, match=r"cannot be downloaded \(URL fetch.*give a file") as error:
+        load_weights(build(name, 1000, (64, 64, 3)), "imagenet")
+    assert "\n" not in str(error.value)
+
+
+def test_a_network_without_published_weights_lists_those_with(untouched):
+    with pytest.raises(InputError, match=r"of resnet20 are published: .* CIFAR; .* resnet50_v1"):
+        load_weights(untouched, "imagenet")
+
+
+def test_published_are_networks_of_the_family():
+    from keras_resnet.specs import SPECS
+
+    assert settings.PUBLISHED.keys() <= SPECS.keys()
+    assert APPLICATIONS.items() >= {
+        (name, (home, "resnet_v2" if home.endswith("V2") else "resnet"))
+        for name, home in settings.PUBLISHED.items()
+        if "/" not in home
+    }
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    """A folder with a PyTorch CIFAR ResNet-20 of three classes and the names of these."""
+    folder = tmp_path_factory.mktemp("theirs")
+    save_file({f"module.{k}": v for k, v in STATE.items()}, folder / "net.safetensors")
+    # Not in alphabetical order, as data folders are.
+    (folder / "labels.txt").write_text("striped\nbright\ndark\n")
+    return folder
+
+
+def imported(command, theirs, run, *options):
+    return command(
+        "import", theirs / "net.safetensors", "--model", "resnet20", "--normalize", "cifar10",
+        "--labels", theirs / "labels.txt", "--run", run, *options,
+    )  # fmt: skip
+
+
+def test_a_pytorch_cifar_net_goes_to_int8_without_a_line_of_python(
+    command, theirs, photos, tmp_path
+):
+    from keras_resnet import open_run
+    from keras_resnet.data import sources
+    from keras_resnet.evaluation.artefact import open_artefact
+    from keras_resnet.evaluation.scores import stream_for
+
+    run = tmp_path / "run"
+    done = imported(command, theirs, run, "--image-size", 24)
+    assert done.returncode == 0, done.stderr
+    assert f"keras-resnet export {run} --data DATA" in done.stdout
+
+    done = command("evaluate", run, photos, "--json")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)
+    # The same images through NumPy.
+    source = sources.load_all(str(photos))
+    examples = source.splits["all"]
+    images = np.concatenate([x for x, _ in stream_for(open_artefact(run), examples)])
+    mean, deviation = (np.array(v) for v in NORMALIZATIONS["cifar10"])
+    logits = cifar_logits(STATE, ((images - mean) / deviation).transpose(0, 3, 1, 2))
+    order = [["striped", "bright", "dark"].index(name) for name in source.classes]
+    labels = np.array(order)[examples.labels]
+    assert scores["images"] == 60
+    assert scores["top1"] == np.mean(logits.argmax(-1) == labels)
+
+    done = command("export", run, "--tflite", "--quantize", "int8")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"keras-resnet: {run} was imported and has no images of its own; name the DATA, in "
+        f"`keras-resnet export {run} --data DATA` once for all"
+    ]
+    done = command(
+        "export", run, "--tflite", "--quantize", "none", "--quantize", "int8", "--data", photos,
+        "--max-drop", 40,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert open_run(run).config.data == str(photos)
+    for line in (["verify", run, "--max-drop", 40], ["evaluate", run], ["inspect", run],
+                 ["predict", run / "export" / "model_int8.tflite", photos]):  # fmt: skip
+        done = command(*line)
+        assert done.returncode == 0, done.stderr
+    done = command("export", run, "--tflite", "--data", photos)
+    assert done.returncode == 2 and "has images of its own" in done.stderr
+
+
+def test_an_imported_run_can_be_trained_further_and_keeps_its_normalisation(
+    command, theirs, photos, tmp_path
+):
+    from keras_resnet import open_run
+
+    assert imported(command, theirs, tmp_path / "run", "--image-size", 24).returncode == 0
+    done = command(
+        "train", photos, "--weights", tmp_path / "run", "--epochs", 1, "--image-size", 24,
+        "--batch-size", 16, "--drop-path", 0.1, "--run", tmp_path / "further",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert open_run(tmp_path / "further").config.normalize == "cifar10"
+
+
+BAD_IMPORTS = {
+    "an unknown network": (["--model", "resnet21"], "unknown model 'resnet21'"),
+    "another network": (["--model", "resnet32"], "does not fit resnet32: 60 missing"),
+    "another normalisation": (["--normalize", "imagnet"], "normalize is 'imagnet'"),
+    "normalised in [0, 1]": (["--normalize", "0.5/0.25"], "255 times that"),
+    "no labels": (["--labels", "none.txt"], "cannot read --labels none.txt"),
+    "too few labels": (["--labels", "two.txt"], "has 2 lines; "),
+    "a label twice": (["--labels", "twice.txt"], "has 'a' twice"),
+    "an empty label": (["--labels", "empty.txt"], "has empty lines"),
+    "an image too small": (["--image-size", "2"], "2 pixels is too small"),
+    "a folder in use": (["--run", "."], "already holds"),
+}
+
+
+@pytest.mark.parametrize(("options", "said"), BAD_IMPORTS.values(), ids=BAD_IMPORTS)
+def test_a_bad_import_is_answered_in_one_line(command, theirs, tmp_path, options, said):
+    for name, text in (("two", "a\nb\n"), ("twice", "a\nb\na\n"), ("empty", "a\n\nb\n")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    before = sorted(tmp_path.iterdir())
+    arguments = ["import", theirs / "net.safetensors", "--model", "resnet20", *options]
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_weights_without_a_classifier_are_not_imported(command, tmp_path):
+    theirs, _ = application("resnet50_v1", include_top=False)
+    theirs.save_weights(tmp_path / "notop.weights.h5")
+    done = command("import", tmp_path / "notop.weights.h5", "--model", "resnet50_v1")
+    assert done.returncode == 2
+    assert "has no classifier" in done.stderr and len(done.stderr.splitlines()) == 1
