@@ -190,7 +190,7 @@ def statistics(normalize):
         if normalize in NORMALIZATIONS:
             return NORMALIZATIONS[normalize]
         parts = _numbers(normalize)
-        if parts and min(parts[1]) < 1 and max(parts[0]) <= 1:
+        if parts and len(parts) == 2 and 0 < min(parts[1]) < 1 and max(parts[0]) <= 1:
             raise InputError(
                 f"normalize is {normalize!r}, in units of [0, 1]; give it in units of the pixels, "
                 "[0, 255]: 255 times that"

@@ -166,7 +166,7 @@ def test_the_pool_shortcut_averages_the_pixels_of_each_window(side):
     mean = [[x[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean((1, 2)) for j in range(half)]
             for i in range(half)]  # fmt: skip
     expected = np.moveaxis(np.array(mean), 2, 0)
-    (averaged,) = named(block, "b_0_avg_pool")(x)
+    averaged = named(block, "b_0_avg_pool")(x)
     np.testing.assert_allclose(averaged, expected, rtol=1e-6)
 
 
@@ -206,7 +206,7 @@ def test_a_plain_block_is_the_branch_alone():
     residual = model_of(identity_block, (5, 6, 16), "basic", filters=16, name="b", zero_gamma=False)
     residual.set_weights(plain.get_weights())
     x = ramp(2, 5, 6, 16)
-    (branch,) = named(residual, "b_2_bn")(x)
+    branch = named(residual, "b_2_bn")(x)
     np.testing.assert_allclose(plain(x), np.maximum(branch, 0), rtol=1e-6)
     assert np.abs(plain(x)).max() > 0.01  # no gamma of 0: nothing else would come through
 

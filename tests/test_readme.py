@@ -94,10 +94,8 @@ def family():
 
 
 def test_the_table_of_the_family_is_generated_from_it():
-    head = (
-        "| networks | shortcut | parameters, M | multiply-adds, G | source |\n|---|---|---|---|---|"
-    )
-    assert "\n".join([head, *family()]) in README
+    head = "| networks | shortcut | parameters, M | multiply-adds, G | source |"
+    assert "\n".join([head, "|---|---|---|---|---|", *family()]) in README
 
 
 def test_no_command_of_the_table_is_left_out():

@@ -47,9 +47,10 @@ def import_weights(
     usual = normalization_of(weights) or SPECS[model].normalize
     config = runs.absolute(replace(config, normalize=normalize or usual))
     classes = _classes(labels, classes_of(weights), path)
-    network = runs.build(config, len(classes))
-    progress.say(load(network, weights))
+    network = runs.build(config, len(classes))  # loads Keras: what can be wrong was found before
+    loaded = load(network, weights)
     run = runs.create(run_folder, config, classes)
+    progress.say(loaded)
     run.save_model(network)
     imported = str(path) if path == IMAGENET else {"file": config.weights, **runs.fingerprint(path)}
     parameters = network.count_params()

@@ -1,7 +1,5 @@
 """ImageNet weights that others have published, downloaded by Keras and kept in its cache."""
 
-import keras
-
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.weights import readers
 from keras_resnet.weights.settings import PUBLISHED, require_published
@@ -13,6 +11,8 @@ def fetch(name):
     Raises:
         InputError: nobody published any, or they cannot be downloaded.
     """
+    import keras
+
     require_published(name)
     home = PUBLISHED[name]
     try:
