@@ -22,6 +22,7 @@ _HOMES = {
     "load_weights": "weights.load",
     "import_weights": "weights.importing",
     "describe": "explain.describe",
+    "drawing": "explain.drawing",
     "train": "training.fit",
     "evaluate": "evaluation.scores",
     "predict": "evaluation.scores",
