@@ -263,6 +263,15 @@ def test_bundles_of_an_earlier_export_follow_the_model(copy, exported):
     assert not (copy / "bundle_c").exists()
 
 
+def test_bundles_whose_model_is_gone_go_too(copy, exported):
+    for name in FILES.values():
+        (copy / name).unlink()
+    with pytest.raises(InputError, match=r"a bundle needs a .* file with float32 ends"):
+        bundling.write(exported[0], copy, ["c"])
+    bundling.write(exported[0], copy, [])
+    assert not list(copy.glob("bundle_*"))
+
+
 def test_a_file_with_integer_ends_is_not_bundled(copy, exported, monkeypatch):
     honest = bundling.census
 

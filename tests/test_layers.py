@@ -36,7 +36,7 @@ TABLE = {
     "exporting": (f"{DATA} {TOOLS} run data evaluation", HEAVY),
     "exporting.census": ("errors", "ai_edge_litert"),
     "exporting.metadata": ("errors", "ai_edge_litert flatbuffers"),
-    "exporting.card": ("files", ""),
+    "exporting.card": ("files data.names", ""),
     "exporting.bundling": (f"{TOOLS} exporting run", "PIL"),
     # What goes to clients: none of ours, and no TensorFlow.
     "exporting.bundles": ("", "ai_edge_litert numpy PIL"),

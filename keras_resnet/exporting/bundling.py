@@ -60,12 +60,15 @@ def write(run, folder, kinds):
     bundle must not hold an older model than the export beside it.
 
     Raises:
-        InputError: no file in the folder has float ends.
+        InputError: a bundle was asked for, and no file in the folder has float ends.
     """
-    kinds = [kind for kind in BUNDLES if kind in kinds or _home(folder, kind).exists()]
-    if not kinds:
-        return
     source = _model(folder)
+    if source is None:
+        if kinds:
+            raise InputError(f"a bundle {_NEEDS}")
+        for kind in BUNDLES:
+            shutil.rmtree(_home(folder, kind), ignore_errors=True)
+        return
     preprocess = read_json(folder / PREPROCESS)
     values = {
         "network": run.config.model,
@@ -73,11 +76,13 @@ def write(run, folder, kinds):
         "sha256": fingerprint(source)["sha256"],
         "classes": len(read_lines(folder / LABELS)),
         "image_size": preprocess["image_size"],
-        "center_crop": preprocess["center_crop"],
+        "center_crop": float(preprocess["center_crop"]),  # 1f is a number in Kotlin, not in C
         "litert_js": LITERT_JS,
     }
-    for kind in kinds:
+    for kind in BUNDLES:
         home = _home(folder, kind)
+        if kind not in kinds and not home.exists():
+            continue
         shutil.rmtree(home, ignore_errors=True)
         templates.copy(kind, home, values)
         _FILL[kind](folder, home, source)
@@ -89,13 +94,13 @@ def _home(folder, kind):
 
 
 def _model(folder):
-    """The file to bundle."""
+    """The file to bundle; None if none has float ends."""
     there = [folder / name for name in PREFERRED if (folder / name).exists()]
     for path in there:
         found = census(path)
         if all(tensor["dtype"] == "float32" for tensor in found["inputs"] + found["outputs"]):
             return path
-    raise InputError(f"a bundle {_NEEDS}")
+    return None
 
 
 def _put_model(folder, target, source):

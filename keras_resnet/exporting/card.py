@@ -7,6 +7,7 @@ import os
 import platform
 from importlib.metadata import version
 
+from keras_resnet.data.names import show
 from keras_resnet.files import read_json
 
 _MOST_NAMES = 20  # classes written out
@@ -26,7 +27,7 @@ def text(run, result):
         "Recipe": _recipe(run, metrics),
         "Each file": _files(result),
         "Limits": _limits(run, metrics, result),
-        "How the numbers were made": _method(run, metrics, result),
+        "How the numbers were made": _method(metrics, result),
     }
     title = f"# Model card: {run.config.model} on {data_name(run.config)}\n"
     return title + "".join(
@@ -37,7 +38,7 @@ def text(run, result):
 
 def data_name(config):
     """What the data are called: of a folder its name alone, for a path tells about its owner."""
-    return os.path.basename(os.path.normpath(config.data))
+    return show(os.path.basename(os.path.normpath(config.data)))
 
 
 def _data(run):
@@ -105,12 +106,10 @@ def _limits(run, metrics, result):
     return lines
 
 
-def _method(run, metrics, result):
-    config = run.config
+def _method(metrics, result):
     lines = [
-        f"- Top-1, agreement and difference: {result['images']:,} validation images, each through "
-        f"the file itself; the middle square, {config.center_crop:g} of its side, at "
-        f"{config.side} pixels. `keras-resnet verify` does it again.",
+        f"- Top-1, agreement and difference: {result['images']:,} validation images, prepared as "
+        "`preprocess.json` says, through the file itself. `keras-resnet verify` does it again.",
         f"- A file was published only if it lost at most {result['max_drop']:g} points.",
         "- Latency: median for one image, a `.tflite` in LiteRT on one thread, on "
         f"{platform.machine()} with {os.cpu_count()} cores, where it was exported. It says which "

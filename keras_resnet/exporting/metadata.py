@@ -80,6 +80,7 @@ def describe(*, network, classes, preprocess, source_sha256, data):
     side = preprocess["image_size"]
     low, high = preprocess["range"]
     share = preprocess["center_crop"]
+    part = "" if share == 1 else f", {share:g} of its side"
     return {
         "name": network,
         "description": (
@@ -101,9 +102,9 @@ def describe(*, network, classes, preprocess, source_sha256, data):
                     {
                         "name": "image",
                         "description": (
-                            f"The {preprocess['crop']}, {share:g} of its side, resized to "
-                            f"{side}x{side} ({preprocess['resize']}); RGB in [{low}, {high}]. "
-                            "Mean and deviation are subtracted and divided inside the model."
+                            f"The {preprocess['crop']}{part}, resized to {side}x{side} "
+                            f"({preprocess['resize']}); RGB in [{low}, {high}]. The model "
+                            "normalises by itself."
                         ),
                         "content": {
                             "content_properties_type": _IMAGE_PROPERTIES,

@@ -10,7 +10,7 @@
 #include "image.h"
 #include "litert.h"
 
-enum { PIXELS = IMAGE_SIZE * IMAGE_SIZE * 3, LINE = 65536 };
+enum { PIXELS = IMAGE_SIZE * IMAGE_SIZE * 3, LABEL = 1024, LINE = 1024 + 24 * CLASSES };
 
 static LiteRtCompiledModel compiled;
 static LiteRtTensorBuffer input, output;
@@ -96,7 +96,7 @@ static void view(const char *path, float crop, uint8_t *rgb) {
   free(image.rgb);
 }
 
-static void classify(const char *path, char labels[CLASSES][256]) {
+static void classify(const char *path, char labels[CLASSES][LABEL]) {
   static uint8_t rgb[PIXELS];
   float logits[CLASSES], sum = 0;
   view(path, CENTER_CROP, rgb);
@@ -106,10 +106,10 @@ static void classify(const char *path, char labels[CLASSES][256]) {
   printf("%s  %s %.1f%%\n", path, labels[best], 100 / sum);
 }
 
-static void read_labels(const char *folder, char labels[CLASSES][256]) {
+static void read_labels(const char *folder, char labels[CLASSES][LABEL]) {
   FILE *file = open_in(folder, "labels.txt");
   for (int k = 0; k < CLASSES; k++) {
-    if (!fgets(labels[k], 256, file)) fail("too few lines in labels.txt of ", folder);
+    if (!fgets(labels[k], LABEL, file)) fail("too few lines in labels.txt of ", folder);
     labels[k][strcspn(labels[k], "\n")] = 0;
   }
   fclose(file);
@@ -162,7 +162,7 @@ static int check(const char *folder) {
 }
 
 int main(int count, char **arguments) {
-  static char labels[CLASSES][256];
+  static char labels[CLASSES][LABEL];
   if (count < 3) fail("usage: classify FOLDER IMAGE.ppm ... | FOLDER --check", "");
   load_model(arguments[1]);
   read_labels(arguments[1], labels);
