@@ -16,6 +16,9 @@ from keras_resnet.exporting.convert import FILES
 from keras_resnet.files import read_json
 
 
+XNNPACK = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
+
+
 @pytest.fixture(scope="module")
 def index(exported):
     return read_json(exported[0].export_folder / "golden" / "golden.json")
@@ -96,6 +99,17 @@ def test_its_own_check_passes_without_tensorflow(folder):
     done = run_check(folder)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(FILES)
+
+
+def test_its_own_check_allows_what_is_within_the_tolerance(folder):
+    path = folder / "golden" / "golden.json"
+    index = read_json(path)
+    for entry in index["images"]:
+        for name, logits in entry["logits"].items():
+            entry["logits"][name] = [x + index["tolerance"][name] / 2 for x in logits]
+    path.write_text(json.dumps(index))
+    done = run_check(folder)
+    assert done.returncode == 0 and done.stderr.strip() in ("", XNNPACK), done.stderr
 
 
 def test_its_own_check_notices_another_model(folder):
