@@ -15,7 +15,6 @@ from keras_resnet.exporting import golden
 from keras_resnet.exporting.convert import FILES
 from keras_resnet.files import read_json
 
-
 XNNPACK = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
 
 
