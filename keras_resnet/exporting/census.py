@@ -80,6 +80,28 @@ def faults(path):
     ]
 
 
+def operators(path):
+    """The operators of a .tflite file's main graph, in the order they run.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        A list of (op, names of its computed inputs, names of its outputs).
+
+    Raises:
+        InputError: the file cannot be read, or is no TFLite model.
+    """
+    return [
+        (
+            op.name,
+            [tensor.name for tensor in op.inputs if tensor and not tensor.constant],
+            [tensor.name for tensor in op.outputs],
+        )
+        for op in _read(path).graphs[0].operators
+    ]
+
+
 def _op_faults(operators):
     for name, count in sorted(Counter(op.name for op in operators).items()):
         if name.startswith("CUSTOM:"):
