@@ -46,7 +46,9 @@ COMMANDS = {
         "--model --normalize --labels --image-size --center-crop --run",
     ),
     "inspect": Command(
-        "describe", "Show layers, shapes, parameters, multiply-adds, operators.", ""
+        "describe",
+        "Show layers, stages, parameters, multiply-adds, memory; draw the blocks.",
+        "--drawing --png",
     ),
     "data": Command(
         "data",
