@@ -103,7 +103,8 @@ def operators(path):
         path: of the file.
 
     Returns:
-        A list of (op, names of its computed inputs, names of its outputs).
+        A list of (op, its Keras layer as in `census`, names of its computed inputs, names of its
+        outputs).
 
     Raises:
         InputError: the file cannot be read, or is no TFLite model.
@@ -111,7 +112,8 @@ def operators(path):
     return [
         (
             op.name,
-            [tensor.name for tensor in op.inputs if tensor and not tensor.constant],
+            _layer(op),
+            [tensor.name for tensor in op.inputs if tensor and not tensor.stored],
             [tensor.name for tensor in op.outputs],
         )
         for op in _read(path).graphs[0].operators

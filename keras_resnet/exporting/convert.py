@@ -18,8 +18,8 @@ FILES = {
     "int8": "model_int8.tflite",
     "int16x8": "model_int16x8.tflite",
 }
-# Of a user's choice that is seldom meant; measured with ResNet-20 and ResNet-50 on x86-64.
-INT16X8_WARNING = "int16x8 is some 30 times slower than float32 on a CPU: only for chips made for it"
+# Measured with ResNet-20 and ResNet-50 on x86-64.
+INT16X8_WARNING = "int16x8 is 30 times slower than float32 on a CPU; it is for chips made for it"
 
 
 def convert(saved_model, output, variant, *, io="float", calibration=None):

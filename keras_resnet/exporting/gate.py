@@ -82,9 +82,7 @@ class Judge:
 
     def row(self, path, recorded=None):
         """A row of `verify`, for one file; `recorded` is its row of the manifest."""
-        return _compare(
-            path, self.examples, self._expected, self.top1, self.max_drop, recorded
-        )
+        return _compare(path, self.examples, self._expected, self.top1, self.max_drop, recorded)
 
 
 def demand(result):

@@ -6,7 +6,7 @@ float. It runs in a child process, and calibrates once for all it is asked for:
     python -m keras_resnet.exporting.layer_error SAVED_MODEL CALIBRATION.npy FOLDER IO COUNT…
 """
 
-import json
+import csv
 import re
 import sys
 from pathlib import Path
@@ -16,24 +16,22 @@ import numpy as np
 from keras_resnet import runtime
 from keras_resnet.exporting import census, child
 from keras_resnet.exporting.convert import calibrated
-from keras_resnet.files import read_json
+from keras_resnet.files import read_json, write_json
 
 PARTS = ("branch", "shortcut", "sum")
 _IMAGES = 50  # of the calibration images; the debugger's kernels are slow
 # Operators that move values without computing: int8 costs them nothing, and what is kept in float
 # before them is quantised behind them.
 _MOVES = ("PAD", "MAX_POOL_2D")
-_ENDINGS = ("_conv", "_add", "_bn")  # of a fused operator's layers, the one to name it by
 
 
-def measure(saved_model, calibration, folder, names, *, io="float", counts=()):
+def measure(saved_model, calibration, folder, *, io="float", counts=()):
     """The error of int8 by layer, and files that keep some layers in float.
 
     Args:
         saved_model: folder written by `write_for_conversion`.
         calibration: `.npy` file of uint8 images `(n, s, s, 3)`.
         folder: where the files go.
-        names: of the Keras model's layers.
         io: type of the ends of the files.
         counts: for each, a file that keeps in float that many of the worst layers.
 
@@ -48,41 +46,14 @@ def measure(saved_model, calibration, folder, names, *, io="float", counts=()):
         CheckFailed: the debugger failed.
     """
     folder = Path(folder)
-    child.run(
-        __name__, saved_model, calibration, folder, io, *counts, what="finding int8's error by layer"
-    )
+    arguments = (saved_model, calibration, folder, io, *counts)
+    child.run(__name__, *arguments, what="finding int8's error by layer")
     found = read_json(folder / "layers.json")
-    known = set(names)
-    layer_of = {row["tensor"]: layer_name(row["op"], row["tensor"], known) for row in found["rows"]}
     return {
-        "layers": [
-            {
-                "layer": layer_of[row["tensor"]],
-                **place(layer_of[row["tensor"]]),
-                **{key: row[key] for key in ("op", "lost", "steps")},
-            }
-            for row in found["rows"]
-        ],
+        "layers": found["layers"],
         "files": {count: folder / f"float_{count}.tflite" for count in counts},
-        "float_layers": {
-            count: [layer_of[tensor] for tensor in found["worst"][:count]] for count in counts
-        },
+        "float_layers": {count: found["worst"][:count] for count in counts},
     }
-
-
-def layer_name(op, tensor, names):
-    """The Keras layer behind an operator's output, such as "net_1/conv2_block1_1_conv_1/convolution".
-
-    TensorFlow numbers a scope that it has seen before, and the converter joins the names of what it
-    fuses by ";". The logits lose their name to the signature.
-    """
-    if op == "FULLY_CONNECTED":
-        return "logits"
-    scopes = re.split("[;/]", tensor)
-    found = [name for scope in scopes for name in (scope, re.sub(r"_\d+$", "", scope))]
-    found = [name for name in found if name in names]
-    named = [name for ending in _ENDINGS for name in found if name.endswith(ending)]
-    return (named or found or [tensor])[0]
 
 
 def place(layer):
@@ -150,14 +121,21 @@ def _debug(saved_model, calibration, folder, io, *counts):
     folder = Path(folder)
     (folder / "calibrated.tflite").write_bytes(whole.calibrated_model)
     graph = census.operators(folder / "calibrated.tflite")
-    rows = _in_forward_order(graph, _statistics(compared, folder / "layers.csv"))
-    worst = [r["tensor"] for r in sorted(rows, key=lambda r: -r["lost"]) if r["op"] not in _MOVES]
+    statistics = _statistics(compared, folder / "layers.csv")
+    rows = [
+        {"layer": layer, **place(layer), "op": op, **statistics[outputs[0]]}
+        for op, layer, _, outputs in graph
+        if outputs[0] in statistics
+    ]
+    computed = [row for row in rows if row["op"] not in _MOVES]
+    worst = sorted(computed, key=lambda row: -row["lost"])
+    worst = list(dict.fromkeys(row["layer"] for row in worst))
     for count in map(int, counts):
-        nodes = [node for tensor in worst[:count] for node in _around(tensor, graph)]
+        nodes = [node for layer in worst[:count] for node in _around(layer, graph)]
         whole.options = options(denylisted_nodes=nodes, fully_quantize=io != "float")
         content = _with_ends(whole.get_nondebug_quantized_model(), io)
         (folder / f"float_{count}.tflite").write_bytes(content)
-    (folder / "layers.json").write_text(json.dumps({"rows": rows, "worst": worst}))
+    write_json(folder / "layers.json", {"layers": rows, "worst": worst})
 
 
 def _lost(floats, steps, scale, zero_point):
@@ -178,37 +156,31 @@ def _steps(floats, steps, scale, zero_point):
 
 
 def _statistics(debugger, path):
-    """{tensor: {op, lost, steps}}"""
-    import csv
-
+    """{tensor: {lost, steps}}"""
     with open(path, "w+", newline="") as file:
         debugger.layer_statistics_dump(file)
         file.seek(0)
         return {
-            row["tensor_name"]: {
-                "op": row["op_name"],
-                "lost": float(row["lost"]),
-                "steps": float(row["steps"]),
-            }
+            row["tensor_name"]: {key: float(row[key]) for key in ("lost", "steps")}
             for row in csv.DictReader(file)
         }
 
 
-def _in_forward_order(graph, statistics):
-    order = [output for _, _, outputs in graph for output in outputs]
-    return [{"tensor": name, **statistics[name]} for name in order if name in statistics]
+def _around(layer, graph):
+    """The operators, by their outputs, that must be in float for a layer's output to be: those that
+    make it, and those that read it."""
+    for _, name, _, outputs in graph:
+        if name == layer:
+            yield outputs[0]
+            yield from _readers(outputs[0], graph)
 
 
-def _around(tensor, graph):
-    """The operators, by their outputs, that must be in float for a tensor to be: the one that makes
-    it, and those that read it."""
-    yield tensor
-    for op, inputs, outputs in graph:
+def _readers(tensor, graph):
+    for op, _, inputs, outputs in graph:
         if tensor in inputs:
+            yield outputs[0]
             if op in _MOVES:
-                yield from _around(outputs[0], graph)
-            else:
-                yield outputs[0]
+                yield from _readers(outputs[0], graph)
 
 
 def _with_ends(model, io):

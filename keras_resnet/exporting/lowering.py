@@ -5,13 +5,13 @@ it leaves are taken care of here:
 
 - the normalisation, a MUL and an ADD: its scale goes into the kernel of the convolution behind it,
   (s x + o) * K = (x + o / s) * (s K), and the ADD remains, for the padding comes after it;
-- the PAD before a strided convolution, whose symmetric padding TFLite's own "same" does not have:
-  it pads right and below first. A kernel with one more row and column, of zeros, is padded by "same"
-  as the smaller one was by PAD, and gives the same numbers: 8×8 for the 7×7 of the stem.
+- the PAD before a strided convolution: it is symmetric, where TFLite's own "same" pads right and
+  below first. A kernel with one more row and column, of zeros, is padded by "same" as the smaller
+  one was by PAD, and gives the same numbers: 8×8 for the 7×7 of the stem.
 
-The second costs weights and multiply-adds, so that it is done where it adds few. ResNet-50: stem and
-conv3, 82 operators become 79, the file grows by 0.5 % and the latency by 1 %; all four PADs would
-leave 77, for 9 % and 6 %.
+The second costs weights and multiply-adds, so that it is done where it adds few. ResNet-50: in the
+stem and in conv3; 82 operators become 79, the file grows by 0.5 % and the latency by 1 %. In all
+four places it would leave 77, for 9 % and 6 %.
 """
 
 import keras
@@ -62,7 +62,7 @@ def _shift(normalize):
 
 
 def _convolution_behind_normalisation(model):
-    """The one convolution that reads the normalised image, perhaps padded; None if there is none."""
+    """The convolution that reads the normalised image, perhaps padded; None if there is none."""
     if "normalize" not in (layer.name for layer in model.layers):
         return None
     image = model.get_layer("normalize").output

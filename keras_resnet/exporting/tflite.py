@@ -66,14 +66,11 @@ def write(run, model, folder, variants, *, io, count, explain, judge):
         @cache
         def layer_errors():
             counts = auto.COUNTS if AUTO in variants else ()
-            names = _layer_names(model)
-            return layer_error.measure(source, images, scratch, names, io=io, counts=counts)
+            return layer_error.measure(source, images, scratch, io=io, counts=counts)
 
         make = partial(_make, source=source, images=images, io=io)
         if AUTO in variants:
-            tried, cost = auto.choose(
-                folder, convert=make, layer_errors=layer_errors, judge=judge
-            )
+            tried, cost = auto.choose(folder, convert=make, layer_errors=layer_errors, judge=judge)
             taken = tried[-1]
             _note(made, taken["variant"], cost, io, taken["float_layers"])
             made.result["candidates"] = tried
@@ -105,11 +102,3 @@ def _note(made, variant, cost, io, float_layers=()):
     kept = {"float_layers": list(float_layers)} if float_layers else {}
     made.names.append(FILES[variant])
     made.notes[FILES[variant]] = {"conversion": {"variant": variant, **ends, **kept, **cost}}
-
-
-def _layer_names(model):
-    """Of all layers, through the parts of a deep net."""
-    for layer in model.layers:
-        yield layer.name
-        if hasattr(layer, "layers"):
-            yield from _layer_names(layer)

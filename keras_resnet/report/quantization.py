@@ -15,7 +15,7 @@ _MARKS = {
 }
 _NAMED = 5  # of the worst layers
 _MOST_BLOCKS = 36  # that there is room to name; beyond, stages are named
-_LEAST = 1e-3  # where the axis begins: less is lost by rounding alone
+_NOTHING = 1e-5  # a padding or a max-pool moves values as they are: no points of the plot
 
 
 def plot(layers, path):
@@ -29,9 +29,9 @@ def plot(layers, path):
     Returns:
         `path`.
     """
-    rows = [row for row in layers if row["lost"] > 0]  # a padding or a max-pool loses nothing
-    lost = 100 * np.maximum([row["lost"] for row in rows], _LEAST)
-    with plots.drawing():
+    rows = [row for row in layers if row["lost"] > _NOTHING]
+    lost = 100 * np.array([row["lost"] for row in rows])
+    with plots.styled():
         figure = Figure(figsize=(10, 4.4), dpi=plots.DPI)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.plot(lost, color="#bbbbbb", linewidth=0.7, zorder=1)
@@ -45,7 +45,9 @@ def plot(layers, path):
         axes.set_title("What int8 costs each layer by itself")
         axes.set_ylabel("share of a channel's signal lost")
         axes.set_xlim(-0.8, len(rows) - 0.2)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), title="in its block", alignment="left")
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(1.01, 1.02), title="in its block", alignment="left"
+        )
         return plots.save(figure, path)
 
 
@@ -79,7 +81,7 @@ def _name_worst(axes, rows, lost):
     worst = np.argsort(-lost, kind="stable")[:_NAMED]
     lines = ["worst layers"]
     for number, i in enumerate(worst, 1):
-        above = (0, 5) 
+        above = (0, 5)
         axes.annotate(str(number), (i, lost[i]), above, textcoords="offset points",
                       ha="center", va="bottom", fontsize=8, fontweight="bold")  # fmt: skip
         lines.append(f"{number}  {rows[i]['layer']}  {lost[i]:.1f}%")
