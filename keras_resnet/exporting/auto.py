@@ -4,7 +4,6 @@ Full int8 first. Where it loses too much, the same with the one, two, four or ei
 that int8 costs most; then the next larger variant.
 """
 
-from keras_resnet import progress
 from keras_resnet.errors import CheckFailed
 from keras_resnet.exporting.convert import FILES
 
@@ -65,7 +64,7 @@ def _with_layers_in_float(path, errors, judge):
 def _tried(variant, path, judge, float_layers=(), reason=""):
     row = judge.row(path)
     lost = f"{row['drop_points']:.2f} of {judge.max_drop:g} points lost" if row["passed"] else ""
-    candidate = {
+    return {
         "variant": variant,
         "file": row["file"],
         "float_layers": list(float_layers),
@@ -74,5 +73,3 @@ def _tried(variant, path, judge, float_layers=(), reason=""):
         "taken": row["passed"],
         "why": (row["why"] or f"{row['bytes'] / 1e6:.2f} MB, {lost}") + reason,
     }
-    progress.say(line(candidate))
-    return candidate

@@ -40,7 +40,7 @@ def convert(saved_model, output, variant, *, io="float", calibration=None):
         CheckFailed: the converter failed; the line holds its reason.
     """
     arguments = (saved_model, output, variant, io, calibration or "")
-    return child.run(__name__, *arguments, what=f"conversion to {variant}")
+    return child.run(__name__, *arguments, what=f"conversion to {FILES[variant]}")
 
 
 def calibrated(saved_model, calibration):
@@ -56,6 +56,13 @@ def calibrated(saved_model, calibration):
         [image[None].astype(np.float32)] for image in images
     )
     return converter
+
+
+def ends(io):
+    """The TensorFlow type of the ends of an int8 file."""
+    import tensorflow as tf
+
+    return {"float": tf.float32, "uint8": tf.uint8, "int8": tf.int8}[io]
 
 
 def _convert(saved_model, output, variant, io, calibration):
@@ -77,8 +84,7 @@ def _convert(saved_model, output, variant, io, calibration):
     if variant == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if variant == "int8":
-        ends = {"float": tf.float32, "uint8": tf.uint8, "int8": tf.int8}[io]
-        converter.inference_input_type = converter.inference_output_type = ends
+        converter.inference_input_type = converter.inference_output_type = ends(io)
     with open(output, "wb") as file:
         file.write(converter.convert())
 

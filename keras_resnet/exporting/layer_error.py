@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_resnet import runtime
 from keras_resnet.exporting import census, child
-from keras_resnet.exporting.convert import calibrated
+from keras_resnet.exporting.convert import calibrated, ends
 from keras_resnet.files import read_json, write_json
 
 PARTS = ("branch", "shortcut", "sum")
@@ -100,10 +100,8 @@ def table(layers):
 def _debug(saved_model, calibration, folder, io, *counts):
     import tensorflow as tf
 
-    debugger, options = (
-        tf.lite.experimental.QuantizationDebugger,
-        tf.lite.experimental.QuantizationDebugOptions,
-    )
+    debugger = tf.lite.experimental.QuantizationDebugger
+    options = tf.lite.experimental.QuantizationDebugOptions
     converter = calibrated(saved_model, calibration)
     some = np.load(calibration)[:_IMAGES]
 
@@ -127,12 +125,10 @@ def _debug(saved_model, calibration, folder, io, *counts):
         for op, layer, _, outputs in graph
         if outputs[0] in statistics
     ]
-    computed = [row for row in rows if row["op"] not in _MOVES]
-    worst = sorted(computed, key=lambda row: -row["lost"])
-    worst = list(dict.fromkeys(row["layer"] for row in worst))
+    worst = _worst(rows, graph, io)
     for count in map(int, counts):
         nodes = [node for layer in worst[:count] for node in _around(layer, graph)]
-        whole.options = options(denylisted_nodes=nodes, fully_quantize=io != "float")
+        whole.options = options(denylisted_nodes=nodes)
         content = _with_ends(whole.get_nondebug_quantized_model(), io)
         (folder / f"float_{count}.tflite").write_bytes(content)
     write_json(folder / "layers.json", {"layers": rows, "worst": worst})
@@ -166,6 +162,19 @@ def _statistics(debugger, path):
         }
 
 
+def _worst(rows, graph, io):
+    """The layers that can be kept in float, those first of which int8 takes most."""
+    # Bytes at the ends must be read and written by operators in int8.
+    outer = set() if io == "float" else {graph[0][-1][0], graph[-1][-1][0]}
+    names = [row["layer"] for row in sorted(rows, key=lambda row: -row["lost"])]
+    moves = {row["layer"] for row in rows if row["op"] in _MOVES}
+    return [
+        layer
+        for layer in dict.fromkeys(names)
+        if layer not in moves and outer.isdisjoint(_around(layer, graph))
+    ]
+
+
 def _around(layer, graph):
     """The operators, by their outputs, that must be in float for a layer's output to be: those that
     make it, and those that read it."""
@@ -184,13 +193,10 @@ def _readers(tensor, graph):
 
 
 def _with_ends(model, io):
-    """`fully_quantize` makes the ends int8; bytes without a sign take an operator more."""
-    if io != "uint8":
-        return model
-    import tensorflow as tf
+    """The converter's last step, which the debugger leaves out."""
     from tensorflow.lite.python.util import modify_model_io_type
 
-    return modify_model_io_type(model, tf.uint8, tf.uint8)
+    return modify_model_io_type(model, ends(io), ends(io))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ def plot(layers, path):
         for kind, mark in _MARKS.items():
             here = [i for i, row in enumerate(rows) if (row["part"] or "stem and head") == kind]
             style = {"marker": mark["marker"], "edgecolor": mark["color"], "s": 30, "zorder": 3}
-            axes.scatter(here, lost[here], facecolor=mark["facecolor"], label=kind, **style)
+            if here:
+                axes.scatter(here, lost[here], facecolor=mark["facecolor"], label=kind, **style)
         _percent_axis(axes, lost)
         _name_blocks(axes, [row["block"] for row in rows])
         _name_worst(axes, rows, lost)
@@ -53,11 +54,10 @@ def plot(layers, path):
 
 def _percent_axis(axes, lost):
     axes.set_yscale("log")
-    low, high = 10 ** np.floor(np.log10(lost.min())), lost.max()
-    axes.set_ylim(low * 0.8, max(high * 1.9, 10))  # room for the numbers above the worst
+    low, high = 0.7 * lost.min(), 1.9 * lost.max()  # room for the numbers above the worst
+    axes.set_ylim(low, high)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
-    ticks = [t for t in (0.1, 0.3, 1, 3, 10, 30, 100) if low <= t <= max(high * 1.9, 10)]
-    axes.set_yticks(ticks)
+    axes.set_yticks([t for t in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100) if low <= t <= high])
     axes.yaxis.set_minor_locator(NullLocator())
 
 
