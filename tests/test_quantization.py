@@ -9,10 +9,10 @@ from PIL import Image
 
 from keras_resnet import open_run
 from keras_resnet.evaluation.lite import Lite
-from keras_resnet.exporting import census, layer_error
+from keras_resnet.exporting import calibration, census, layer_error, saved_model
 from keras_resnet.exporting.exporter import export
 
-SPOILED = "conv4_block1_1_conv"
+SPOILED = {"conv4_block1_1_conv", "conv4_block3_2_conv", "conv4_block3_out"}
 
 
 def images(run):
@@ -25,8 +25,12 @@ def images(run):
 
 @pytest.fixture(scope="module")
 def spoiled(exported, tmp_path_factory):
-    """The exported run with a layer whose first channel is 3,000 times as large as it was, and
-    divided again by the kernel behind it: the same function, and in int8 the end of the others."""
+    """The exported run with the same function in float, and none in int8.
+
+    A branch's first channel is 3,000 times as large as it was, and divided again by the kernel
+    behind it; the last sum's first channel is 30,000 higher, which the logits' bias takes back. On
+    one scale with these, the other channels round to nothing.
+    """
     path = tmp_path_factory.mktemp("spoiled") / "run"
     shutil.copytree(exported[0].path, path)
     run = open_run(path)
@@ -38,6 +42,12 @@ def spoiled(exported, tmp_path_factory):
     (kernel,) = reader.get_weights()
     kernel[:, :, 0] /= 3000
     reader.set_weights([kernel])
+    norm, logits = model.get_layer("conv4_block3_2_bn"), model.get_layer("logits")
+    gamma, beta, *statistics = norm.get_weights()
+    beta[0] += 30_000
+    norm.set_weights([gamma, beta, *statistics])
+    kernel, bias = logits.get_weights()
+    logits.set_weights([kernel, bias - 30_000 * kernel[0]])
     run.save_model(model)
     run.save_manifest()
     return run
@@ -108,7 +118,7 @@ def test_the_error_of_a_layer_is_that_of_its_values_in_int8():
     assert layer_error._steps(floats[..., :1], steps[..., :1], scale, 0) < 0.35
 
 
-def test_int16x8_is_closer_than_int8_and_warned_about(exported, capsys):
+def test_int16x8_is_closer_than_int8(exported):
     run, _ = exported
     x = images(run)
     expected = run.model().predict(x, verbose=0)
@@ -141,20 +151,35 @@ def test_auto_takes_full_int8_where_that_is_good_and_publishes_it_alone(exported
     assert not (tmp_path / "out" / "quantization.png").exists()  # it told of another file
 
 
-def test_auto_names_the_layer_that_int8_cannot_hold_and_keeps_it_in_float(spoiled, tmp_path):
-    result = export(spoiled, saved_model=False, tflite=["auto"], io="uint8", calibration=20,
-                    max_drop=10, output=tmp_path / "out")  # fmt: skip
-    whole, mixed = result["candidates"]
-    assert not whole["taken"] and whole["drop_points"] > 10
-    assert mixed["taken"] and mixed["float_layers"] == [SPOILED]
-    assert SPOILED in mixed["why"]
+def test_auto_names_the_layers_that_int8_cannot_hold_and_keeps_them_in_float(spoiled, tmp_path):
+    result = export(spoiled, saved_model=False, tflite=["auto"], calibration=20, max_drop=10,
+                    output=tmp_path / "out")  # fmt: skip
+    *refused, taken = result["candidates"]
+    assert taken["taken"] and set(taken["float_layers"]) >= SPOILED
+    assert all(layer in taken["why"] for layer in SPOILED)
+    assert [len(candidate["float_layers"]) for candidate in refused] == [0, 1, 2]
+    assert all(row["drop_points"] > 10 and not row["taken"] for row in refused)
     found = census.census(tmp_path / "out" / "model_int8.tflite")
-    assert [(end["dtype"], end["scale"]) for end in found["inputs"]] == [("uint8", 1.0)]
     kinds = {row["name"]: row["dtype"] for row in found["layers"]}
-    assert kinds[SPOILED] == kinds["conv4_block1_2_conv"] == "float32"
+    assert {kinds[layer] for layer in SPOILED} == {"float32"}
+    assert kinds["conv4_block1_2_conv"] == "float32"  # or its input would be int8 all the same
     assert list(kinds.values()).count("int8") > 20
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["model_int8.tflite"]["conversion"]["float_layers"] == [SPOILED]
+    made = manifest["model_int8.tflite"]["conversion"]
+    assert made["float_layers"] == taken["float_layers"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("io", ["uint8", "int8"])
+def test_a_file_with_layers_in_float_takes_bytes_too(spoiled, io, tmp_path):
+    source, npy = tmp_path / "saved_model", tmp_path / "calibration.npy"
+    saved_model.write_for_conversion(spoiled.model(), source)
+    np.save(npy, calibration.choose(spoiled, 20).images)
+    found = layer_error.measure(source, npy, tmp_path, io=io, counts=(4,))
+    ends = census.census(found["files"][4])
+    assert [(end["dtype"], end["scale"]) for end in ends["inputs"]] == [(io, 1.0)]
+    assert [end["dtype"] for end in ends["outputs"]] == [io]
+    assert not {"normalize", "avg_pool", "logits"} & set(found["float_layers"][4])
 
 
 def test_a_bad_int8_file_exits_1_and_the_earlier_export_stays_whole(spoiled, command):
