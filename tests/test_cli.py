@@ -202,7 +202,8 @@ def test_the_choices_in_the_help_are_the_rooms():
     from keras_resnet.cli import export as export_command
     from keras_resnet.exporting import calibration, convert, gate, tflite
 
-    assert export_command.QUANTIZE == (*convert.VARIANTS, tflite.AUTO)
+    variants = (*convert.VARIANTS, tflite.AUTO)
+    assert export_command.QUANTIZE == variants
     assert export_command.IO == convert.IO_TYPES
     defaults = {p.name: p.default for p in export_command.export.params}
     assert defaults["calibration"] == calibration.COUNT
