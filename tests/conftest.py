@@ -53,10 +53,11 @@ def trained(tmp_path_factory, photos):
 
 @pytest.fixture(scope="session")
 def exported(trained):
-    """The same run with all variants exported: (run, result of the gate)."""
+    """The same run with all variants exported and explained: (run, result of the gate)."""
+    from keras_resnet.exporting.convert import VARIANTS
     from keras_resnet.exporting.exporter import export
 
     result = export(
-        trained, tflite=["none", "float16", "dynamic", "int8"], calibration=20, max_drop=100
+        trained, tflite=VARIANTS, calibration=20, max_drop=100, explain_quantization=True
     )
     return trained, result

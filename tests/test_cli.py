@@ -200,14 +200,14 @@ def test_ctrl_c_ends_in_one_line(photos, tmp_path):
 
 def test_the_choices_in_the_help_are_the_rooms():
     from keras_resnet.cli import export as export_command
-    from keras_resnet.exporting import bundling, convert, gate
-    from keras_resnet.exporting.exporter import CALIBRATION
+    from keras_resnet.exporting import bundling, calibration, convert, gate, tflite
 
-    assert export_command.QUANTIZE == convert.VARIANTS
+    variants = (*convert.VARIANTS, tflite.AUTO)
+    assert variants == export_command.QUANTIZE
     assert export_command.IO == convert.IO_TYPES
     assert export_command.BUNDLES == bundling.BUNDLES
     defaults = {p.name: p.default for p in export_command.export.params}
-    assert defaults["calibration"] == CALIBRATION
+    assert defaults["calibration"] == calibration.COUNT
     assert defaults["max_drop"] == gate.MAX_DROP
 
 

@@ -33,7 +33,7 @@ TABLE = {
     "evaluation": (f"{DATA} {TOOLS} run data", f"{HEAVY} ai_edge_litert"),
     "evaluation.metrics": ("", "numpy"),
     "training": (f"{DATA} {TOOLS} run models weights data evaluation report", HEAVY),
-    "exporting": (f"{DATA} {TOOLS} run data evaluation", HEAVY),
+    "exporting": (f"{DATA} {TOOLS} run data evaluation report", HEAVY),
     "exporting.census": ("errors", "ai_edge_litert"),
     "exporting.metadata": ("errors", "ai_edge_litert flatbuffers"),
     "exporting.card": ("files data.names", ""),

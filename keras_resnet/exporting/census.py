@@ -96,6 +96,30 @@ def faults(path):
     ]
 
 
+def operators(path):
+    """The operators of a .tflite file's main graph, in the order they run.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        A list of (op, its Keras layer as in `census`, names of its computed inputs, names of its
+        outputs).
+
+    Raises:
+        InputError: the file cannot be read, or is no TFLite model.
+    """
+    return [
+        (
+            op.name,
+            _layer(op),
+            [tensor.name for tensor in op.inputs if tensor and not tensor.stored],
+            [tensor.name for tensor in op.outputs],
+        )
+        for op in _read(path).graphs[0].operators
+    ]
+
+
 def _op_faults(operators):
     for name, count in sorted(Counter(op.name for op in operators).items()):
         if name.startswith("CUSTOM:"):

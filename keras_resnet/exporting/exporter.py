@@ -1,23 +1,18 @@
 """A run -> files for phones and servers, checked before they are published."""
 
 import shutil
-import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
 from keras_resnet import progress
-from keras_resnet.data.check import classes_in_turn
-from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
 from keras_resnet.exporting import bundling, card, gate, golden, metadata, publish
+from keras_resnet.exporting import calibration as calibration_room
 from keras_resnet.exporting import saved_model as saved_model_room
-from keras_resnet.exporting.convert import FILES, IO_TYPES, VARIANTS, convert
+from keras_resnet.exporting import tflite as tflite_room
+from keras_resnet.exporting.convert import FILES, IO_TYPES, VARIANTS
 from keras_resnet.files import read_text, write_json, write_text
 from keras_resnet.run import fingerprint, open_run
-
-CALIBRATION = 500  # images; largest int8 logit error 2.6 with 200 samples, 0.43 with 1,297
 
 
 def export(
@@ -26,7 +21,8 @@ def export(
     saved_model=True,
     tflite=("none",),
     io="float",
-    calibration=CALIBRATION,
+    explain_quantization=False,
+    calibration=calibration_room.COUNT,
     max_drop=gate.MAX_DROP,
     images=gate.IMAGES,
     bundles=(),
@@ -39,25 +35,31 @@ def export(
     Args:
         run: a `Run` or its path; None is the newest run.
         saved_model: whether to write a SavedModel (see `write_for_serving` for its signatures).
-        tflite: variants to write: "none" (float32), "float16", "dynamic", "int8".
+        tflite: variants to write: "none" (float32), "float16", "dynamic", "int8", "int16x8"; or
+            "auto" alone: the smallest that passes, see `keras_resnet.exporting.auto`.
         io: type of the input and output of the int8 file: "float", "uint8" or "int8".
+        explain_quantization: measure what int8 costs each layer, and plot it.
         calibration: training images that set the ranges of int8, stratified by class.
         max_drop, images: the gate, as in `verify`.
         bundles: "android", "web", "python", "c": folders that are ready to run, see `bundling`.
-        output: the folder to write; default `RUN/export/`. Other variants already in it stay.
+        output: the folder to write; default `RUN/export/`. Other variants already in it stay, but
+            for "auto".
         data, data_dir: images for a run that was imported without; see `Run.attach`.
 
     Returns:
-        The result of `verify` on everything in the folder.
+        The result of `verify` on everything in the folder; with "auto" also `candidates`, see
+        `auto.choose`, and when it is explained `quantization`: {layers, blocks}, see
+        `keras_resnet.exporting.layer_error`.
 
     Raises:
         InputError: a wrong argument. CheckFailed: a file did not pass; nothing is published.
     """
     run = open_run(run)
-    _check(tflite, io, calibration, saved_model)
+    _check(tflite, io, explain_quantization, calibration, saved_model)
     gate.require(max_drop, images)
     target = Path(output) if output else run.export_folder
-    float_ended = [FILES[v] for v in tflite if v != "int8" or io == "float"]
+    variants = VARIANTS if tflite_room.AUTO in tflite else tflite
+    float_ended = [FILES[v] for v in variants if v != "int8" or io == "float"]
     bundling.require(bundles, float_ended, target)
     if data is not None:
         run.attach(data, data_dir)
@@ -67,12 +69,28 @@ def export(
     if target.exists() and any(target.iterdir()) and not (target / "verify.json").exists():
         raise InputError(f"--output {target} holds something else than an export; give another")
     with publish.staged(target) as folder:
-        names = [*(["saved_model"] if saved_model else []), *(FILES[v] for v in tflite)]
-        for name in names:
+        saved = ["saved_model"] if saved_model else []
+        for name in [*saved, *tflite_room.replaced(tflite)]:
             _remove(folder / name)  # a second name of the published file, which must not change
-        _write(run, folder, saved_model, tflite, io, calibration)
-        gate.record(folder, names)
-        result = gate.check(run, folder, max_drop=max_drop, images=images)
+        judge = gate.Judge(run, max_drop=max_drop, images=images)
+        model = run.model()
+        _write(run, model, folder, saved_model)
+        made = tflite_room.Made()
+        if tflite:
+            made = tflite_room.write(
+                run,
+                model,
+                folder,
+                tflite,
+                io=io,
+                count=calibration,
+                explain=explain_quantization,
+                judge=judge,
+            )
+        for name in made.names:
+            _embed(run, folder, name)
+        gate.record(folder, [*saved, *made.names], made.notes)
+        result = gate.check(folder, judge) | made.result
         gate.demand(result)
         write_json(folder / "verify.json", result)
         with _step("golden set, card and bundles"):
@@ -83,57 +101,44 @@ def export(
     return result
 
 
-def _check(tflite, io, calibration, saved):
+def _check(tflite, io, explain, calibration, saved):
     if isinstance(tflite, str):
         raise InputError(f"tflite is {tflite!r}; expected a list of variants, such as ['int8']")
     for variant in tflite:
-        if variant not in VARIANTS:
-            raise InputError(f"--quantize {variant}: use one of {', '.join(VARIANTS)}")
+        if variant not in (*VARIANTS, tflite_room.AUTO):
+            raise InputError(f"--quantize {variant}: use one of {', '.join(VARIANTS)}, auto")
+    if tflite_room.AUTO in tflite and len(set(tflite)) > 1:
+        raise InputError("--quantize auto chooses one file; leave the other variants out")
+    has_int8 = bool({"int8", tflite_room.AUTO} & set(tflite))
     if io not in IO_TYPES:
         raise InputError(f"--io {io}: use one of {', '.join(IO_TYPES)}")
-    if io != "float" and "int8" not in tflite:
+    if io != "float" and not has_int8:
         raise InputError(f"--io {io} is for int8 files; add --quantize int8")
+    if explain and not has_int8:
+        raise InputError("--explain-quantization is about int8 files; add --quantize int8")
     if calibration < 1:
         raise InputError(f"--calibration is {calibration}; expected at least 1 image")
     if not saved and not tflite:
         raise InputError("nothing to export; ask for a SavedModel, or for variants of TFLite")
 
 
-def _write(run, folder, saved, tflite, io, calibration):
-    model, config, classes = run.model(), run.config, run.classes
+def _write(run, model, folder, saved):
+    config, classes = run.config, run.classes
     write_text(folder / "labels.txt", "".join(f"{name}\n" for name in classes))
-    preprocess = preprocessing(config)
-    write_json(folder / "preprocess.json", preprocess)
+    write_json(folder / "preprocess.json", preprocessing(config))
     if saved:
         with _step("SavedModel"):
             saved_model_room.write_for_serving(
                 model, classes, config.center_crop, folder / "saved_model"
             )
-    if not tflite:
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        source, images = Path(scratch) / "saved_model", Path(scratch) / "calibration.npy"
-        saved_model_room.write_for_conversion(model, source)
-        if "int8" in tflite:
-            np.save(images, calibration_images(run, calibration))
-        for variant in dict.fromkeys(tflite):
-            with _step(FILES[variant]):
-                convert(
-                    source,
-                    folder / FILES[variant],
-                    variant,
-                    io=io,
-                    calibration=images if variant == "int8" else None,
-                )
-                _embed(run, folder, FILES[variant], preprocess)
 
 
-def _embed(run, folder, name, preprocess):
+def _embed(run, folder, name):
     """Puts the contract into a `.tflite` file."""
     described = metadata.describe(
         network=run.config.model,
         classes=len(run.classes),
-        preprocess=preprocess,
+        preprocess=preprocessing(run.config),
         source_sha256=fingerprint(run.file("model.keras"))["sha256"],
         data=card.data_name(run.config),
     )
@@ -154,24 +159,6 @@ def preprocessing(config):
         "normalization": "inside the model",
         "output": "logits; a softmax over the last axis gives probabilities",
     }
-
-
-def calibration_images(run, count):
-    """uint8 `(n, s, s, 3)`: training images as evaluation shows them, plus all black and all white.
-
-    Never the images that judge. Taken class by class in turn, in a seeded order. The two plain
-    images pin the input's range to [0, 255], and with it the scale of raw bytes to exactly 1.
-    """
-    train, config = run.examples("train"), run.config
-    stream = evaluation_stream(
-        train.take(classes_in_turn(train.labels, count, config.seed)),
-        size=config.side,
-        crop=config.center_crop,
-        batch_size=64,
-    )
-    images = np.concatenate([batch for batch, _ in stream.as_numpy_iterator()])
-    plain = np.stack([np.full_like(images[0], value) for value in (0, 255)])
-    return np.concatenate([images, plain])
 
 
 def _remove(path):

@@ -9,7 +9,7 @@ from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import open_artefact, predict_stream
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.scores import stream_for
-from keras_resnet.exporting import census, publish
+from keras_resnet.exporting import auto, census, layer_error, publish
 from keras_resnet.exporting.convert import FILES
 from keras_resnet.files import read_json, write_json
 from keras_resnet.run import fingerprint, open_run
@@ -44,7 +44,7 @@ def verify(run=None, *, max_drop=MAX_DROP, images=IMAGES):
     publish.restore(folder)
     if not _artefacts(folder):
         raise InputError(f"{run.path} has no exported files; `keras-resnet export {run.path}`")
-    result = check(run, folder, max_drop=max_drop, images=images)
+    result = check(folder, Judge(run, max_drop=max_drop, images=images))
     write_json(folder / "verify.json", result)
     return result
 
@@ -57,24 +57,32 @@ def require(max_drop, images):
         raise InputError(f"--images is {images}; expected at least 1")
 
 
-def check(run, folder, *, max_drop, images):
+def check(folder, judge):
     """`verify` for the files in any folder; writes nothing."""
-    reference = open_artefact(run.path)
-    examples = _sample(run.examples("val"), images, run.config.seed)
-    expected = predict_stream(reference, stream_for(reference, examples))
-    top1 = _top1(expected, examples.labels)
     recorded = _recorded(folder)
-    rows = [
-        _compare(path, examples, expected, top1, max_drop, recorded.get(path.name))
-        for path in _artefacts(folder)
-    ]
+    rows = [judge.row(path, recorded.get(path.name)) for path in _artefacts(folder)]
     return {
         "passed": all(row["passed"] for row in rows),
-        "images": len(examples),
-        "max_drop": max_drop,
-        "keras": {"top1": top1},
+        "images": len(judge.examples),
+        "max_drop": judge.max_drop,
+        "keras": {"top1": judge.top1},
         "artefacts": rows,
     }
+
+
+class Judge:
+    """What files are compared with: the logits of a run's Keras model on its held-out images."""
+
+    def __init__(self, run, *, max_drop, images):
+        reference = open_artefact(run.path)
+        self.examples = _sample(run.examples("val"), images, run.config.seed)
+        self.max_drop = max_drop
+        self._expected = predict_stream(reference, stream_for(reference, self.examples))
+        self.top1 = _top1(self._expected, self.examples.labels)
+
+    def row(self, path, recorded=None):
+        """A row of `verify`, for one file; `recorded` is its row of the manifest."""
+        return _compare(path, self.examples, self._expected, self.top1, self.max_drop, recorded)
 
 
 def demand(result):
@@ -105,6 +113,9 @@ def table(result):
         f"{result['images']:,} validation images; a file may lose {result['max_drop']:g} points; "
         "latency of one image, LiteRT on one thread"
     )
+    lines += [auto.line(candidate) for candidate in result.get("candidates", ())]
+    if "quantization" in result:
+        lines += ["", layer_error.table(result["quantization"]["layers"])]
     return "\n".join(lines)
 
 
@@ -114,7 +125,7 @@ def _compare(path, examples, expected, top1, max_drop, recorded):
     numbers = ("top1", "drop_points", "agreement", "max_logit_diff", "latency_ms", "ops")
     row |= dict.fromkeys(numbers)
     try:
-        if recorded and recorded != found:
+        if recorded and recorded != recorded | found:
             raise CheckFailed("changed since it was exported (another sha256); export it again")
         if path.suffix == ".tflite":
             row["ops"] = census.census(path)["ops"]
@@ -173,10 +184,14 @@ def _artefacts(folder):
     return [path for path in found if path.exists()]
 
 
-def record(folder, names):
-    """Notes the fingerprints of artefacts just made, so that a later `verify` sees a change."""
+def record(folder, names, notes):
+    """Notes the fingerprints of artefacts just made, so that a later `verify` sees a change.
+
+    `notes` are added to them: {name: {conversion: how it was made}}.
+    """
     known = {k: v for k, v in _recorded(folder).items() if (folder / k).exists()}
-    write_json(folder / MANIFEST, known | {name: fingerprint(folder / name) for name in names})
+    made = {name: fingerprint(folder / name) | notes.get(name, {}) for name in names}
+    write_json(folder / MANIFEST, known | made)
 
 
 def _recorded(folder):

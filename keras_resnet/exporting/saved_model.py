@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet.data.views import center_view
+from keras_resnet.exporting.lowering import lowered
 
 
 def write_for_serving(model, classes, center_crop, folder):
@@ -47,6 +48,7 @@ def write_for_conversion(model, folder):
     converter that names both ends and carries the weights along (`from_concrete_functions` writes a
     small file of NaN without an error).
     """
+    model = lowered(model)
     size = model.input_shape[1]
     archive = keras.export.ExportArchive()
     archive.track(model)

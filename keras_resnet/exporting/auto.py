@@ -1,0 +1,75 @@
+"""`--quantize auto`: the smallest file that passes the gate.
+
+Full int8 first. Where it loses too much, the same with the one, two, four or eight layers in float
+that int8 costs most; then the next larger variant.
+"""
+
+from keras_resnet.errors import CheckFailed
+from keras_resnet.exporting.convert import FILES
+
+ORDER = ("int8", "dynamic", "float16", "none")  # from small and quick to large and slow
+COUNTS = (1, 2, 4, 8)  # layers to keep in float
+
+
+def choose(folder, *, convert, layer_errors, judge):
+    """Tries the variants, and leaves in `folder` the first that passes.
+
+    Args:
+        folder: where the files are made.
+        convert: function that makes the file of a variant at a path, and returns what it cost.
+        layer_errors: function that gives the result of `layer_error.measure` with `COUNTS`.
+        judge: the `gate.Judge`.
+
+    Returns:
+        (what was tried, what the conversion cost): of each candidate {variant, file, float_layers,
+        bytes, drop_points, taken, why}; the last was taken.
+
+    Raises:
+        CheckFailed: none passes.
+    """
+    tried = []
+    for variant in ORDER:
+        path = folder / FILES[variant]
+        cost = convert(variant, path)
+        tried.append(_tried(variant, path, judge))
+        if variant == "int8" and (tried[-1]["drop_points"] or 0) > judge.max_drop:
+            tried += _with_layers_in_float(path, layer_errors(), judge)
+        if tried[-1]["taken"]:
+            return tried, cost
+        path.unlink()
+    raise CheckFailed("no variant passes: " + "; ".join(map(line, tried)))
+
+
+def line(candidate):
+    """One line about a candidate."""
+    name = candidate["variant"]
+    if candidate["float_layers"]:
+        name += f" with {', '.join(candidate['float_layers'])} in float"
+    return f"{name}: {'taken' if candidate['taken'] else 'not taken'}, {candidate['why']}"
+
+
+def _with_layers_in_float(path, errors, judge):
+    lost = {row["layer"]: row["lost"] for row in errors["layers"]}
+    for count in COUNTS:
+        path.write_bytes(errors["files"][count].read_bytes())
+        kept = errors["float_layers"][count]
+        shares = ", ".join(f"{layer} {lost[layer]:.0%}" for layer in kept)
+        reason = f"; of their channels' signal int8 loses {shares}"
+        candidate = _tried("int8", path, judge, kept, reason)
+        yield candidate
+        if candidate["taken"]:
+            return
+
+
+def _tried(variant, path, judge, float_layers=(), reason=""):
+    row = judge.row(path)
+    lost = f"{row['drop_points']:.2f} of {judge.max_drop:g} points lost" if row["passed"] else ""
+    return {
+        "variant": variant,
+        "file": row["file"],
+        "float_layers": list(float_layers),
+        "bytes": row["bytes"],
+        "drop_points": row["drop_points"],
+        "taken": row["passed"],
+        "why": (row["why"] or f"{row['bytes'] / 1e6:.2f} MB, {lost}") + reason,
+    }

@@ -1,0 +1,205 @@
+"""What int8 costs each layer, by its Keras name, and the file that keeps the worst in float.
+
+TensorFlow's quantisation debugger runs every operator twice on the same input, in int8 and in
+float. It runs in a child process, and calibrates once for all it is asked for:
+
+    python -m keras_resnet.exporting.layer_error SAVED_MODEL CALIBRATION.npy FOLDER IO COUNT…
+"""
+
+import csv
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnet import runtime
+from keras_resnet.exporting import census, child
+from keras_resnet.exporting.convert import calibrated, ends
+from keras_resnet.files import read_json, write_json
+
+PARTS = ("branch", "shortcut", "sum")
+_IMAGES = 50  # of the calibration images; the debugger's kernels are slow
+# Operators that move values without computing: int8 costs them nothing, and what is kept in float
+# before them is quantised behind them.
+_MOVES = ("PAD", "MAX_POOL_2D")
+
+
+def measure(saved_model, calibration, folder, *, io="float", counts=()):
+    """The error of int8 by layer, and files that keep some layers in float.
+
+    Args:
+        saved_model: folder written by `write_for_conversion`.
+        calibration: `.npy` file of uint8 images `(n, s, s, 3)`.
+        folder: where the files go.
+        io: type of the ends of the files.
+        counts: for each, a file that keeps in float that many of the worst layers.
+
+    Returns:
+        {layers: rows in forward order, files: {count: path}, float_layers: {count: names, worst
+        first}}. A row is {layer, block, part, op, lost, steps}: block such as "conv2_block1",
+        "stem" or "head"; part "branch", "shortcut", "sum" or ""; lost, in 0…1, the share of a
+        channel's signal that int8 replaces by error (root mean squares, mean over channels); steps,
+        the error in quantisation steps, 0.29 for rounding alone.
+
+    Raises:
+        CheckFailed: the debugger failed.
+    """
+    folder = Path(folder)
+    arguments = (saved_model, calibration, folder, io, *counts)
+    child.run(__name__, *arguments, what="finding int8's error by layer")
+    found = read_json(folder / "layers.json")
+    return {
+        "layers": found["layers"],
+        "files": {count: folder / f"float_{count}.tflite" for count in counts},
+        "float_layers": {count: found["worst"][:count] for count in counts},
+    }
+
+
+def place(layer):
+    """{block, part} of a layer, by its address."""
+    inside = re.fullmatch(r"(conv\d+_block\d+)_(\w+)", layer)
+    if not inside:
+        is_head = layer.startswith(("avg_pool", "logits", "post"))
+        return {"block": "head" if is_head else "stem", "part": ""}
+    block, rest = inside.groups()
+    part = "shortcut" if rest.startswith("0_") else "sum" if rest in ("add", "out") else "branch"
+    return {"block": block, "part": part}
+
+
+def by_block(layers):
+    """Rows {block, branch, shortcut, sum}: the largest `lost` in each part; None where it has none.
+    The stem and the head count as branches."""
+    blocks = {}
+    for row in layers:
+        parts = blocks.setdefault(row["block"], dict.fromkeys(PARTS))
+        part = row["part"] or "branch"
+        parts[part] = max(parts[part] or 0.0, row["lost"])
+    return [{"block": block, **parts} for block, parts in blocks.items()]
+
+
+def table(layers):
+    """The rows of `measure` as text for a terminal."""
+    width = max(len(row["layer"]) for row in layers)
+    lines = [f"{'layer':{width}}  {'operator':16} {'lost':>7}  steps"]
+    lines += [
+        f"{row['layer']:{width}}  {row['op']:16} {row['lost']:7.2%}  {row['steps']:5.2f}"
+        for row in layers
+    ]
+    lines += ["", f"{'block':{width}}  {'branch':>8} {'shortcut':>8} {'sum':>8}"]
+    for row in by_block(layers):
+        shares = " ".join(f"{'' if row[p] is None else f'{row[p]:.2%}':>8}" for p in PARTS)
+        lines.append(f"{row['block']:{width}}  {shares}".rstrip())
+    lines.append(
+        "lost: share of a channel's signal that int8 replaces by error, mean over channels; of a "
+        "block, the worst layer's"
+    )
+    return "\n".join(lines)
+
+
+def _debug(saved_model, calibration, folder, io, *counts):
+    import tensorflow as tf
+
+    debugger = tf.lite.experimental.QuantizationDebugger
+    options = tf.lite.experimental.QuantizationDebugOptions
+    converter = calibrated(saved_model, calibration)
+    some = np.load(calibration)[:_IMAGES]
+
+    def samples():
+        return ([image[None].astype(np.float32)] for image in some)
+
+    whole = debugger(converter=converter, debug_dataset=samples)
+    # From the file once more: only so are all tensors kept that the metrics compare.
+    compared = debugger(
+        quant_debug_model_content=whole.get_debug_quantized_model(),
+        debug_dataset=samples,
+        debug_options=options(layer_direct_compare_metrics={"lost": _lost, "steps": _steps}),
+    )
+    compared.run()
+    folder = Path(folder)
+    (folder / "calibrated.tflite").write_bytes(whole.calibrated_model)
+    graph = census.operators(folder / "calibrated.tflite")
+    statistics = _statistics(compared, folder / "layers.csv")
+    rows = [
+        {"layer": layer, **place(layer), "op": op, **statistics[outputs[0]]}
+        for op, layer, _, outputs in graph
+        if outputs[0] in statistics
+    ]
+    worst = _worst(rows, graph, io)
+    for count in map(int, counts):
+        nodes = [node for layer in worst[:count] for node in _around(layer, graph)]
+        whole.options = options(denylisted_nodes=nodes)
+        content = _with_ends(whole.get_nondebug_quantized_model(), io)
+        (folder / f"float_{count}.tflite").write_bytes(content)
+    write_json(folder / "layers.json", {"layers": rows, "worst": worst})
+
+
+def _lost(floats, steps, scale, zero_point):
+    """Over channels, the mean of error by signal, root mean squares; of one image."""
+    floats = np.asarray(floats, np.float32)
+    error = (steps.astype(np.int32) - zero_point) * scale - floats
+    positions = tuple(range(floats.ndim - 1))
+    signal, noise = (np.square(v).mean(positions) for v in (floats, error))  # (c,)
+    alive = signal > 0
+    # A channel that int8 rounds to nothing has lost all of it; none can lose more.
+    shares = np.minimum(np.sqrt(noise[alive] / signal[alive]), 1)
+    return float(shares.mean()) if alive.any() else 0.0
+
+
+def _steps(floats, steps, scale, zero_point):
+    error = steps.astype(np.int32) - zero_point - np.asarray(floats, np.float32) / scale
+    return float(np.sqrt(np.square(error).mean()))
+
+
+def _statistics(debugger, path):
+    """{tensor: {lost, steps}}"""
+    with open(path, "w+", newline="") as file:
+        debugger.layer_statistics_dump(file)
+        file.seek(0)
+        return {
+            row["tensor_name"]: {key: float(row[key]) for key in ("lost", "steps")}
+            for row in csv.DictReader(file)
+        }
+
+
+def _worst(rows, graph, io):
+    """The layers that can be kept in float, those first of which int8 takes most."""
+    # Bytes at the ends must be read and written by operators in int8.
+    outer = set() if io == "float" else {graph[0][-1][0], graph[-1][-1][0]}
+    names = [row["layer"] for row in sorted(rows, key=lambda row: -row["lost"])]
+    moves = {row["layer"] for row in rows if row["op"] in _MOVES}
+    return [
+        layer
+        for layer in dict.fromkeys(names)
+        if layer not in moves and outer.isdisjoint(_around(layer, graph))
+    ]
+
+
+def _around(layer, graph):
+    """The operators, by their outputs, that must be in float for a layer's output to be: those that
+    make it, and those that read it."""
+    for _, name, _, outputs in graph:
+        if name == layer:
+            yield outputs[0]
+            yield from _readers(outputs[0], graph)
+
+
+def _readers(tensor, graph):
+    for op, _, inputs, outputs in graph:
+        if tensor in inputs:
+            yield outputs[0]
+            if op in _MOVES:
+                yield from _readers(outputs[0], graph)
+
+
+def _with_ends(model, io):
+    """The converter's last step, which the debugger leaves out."""
+    from tensorflow.lite.python.util import modify_model_io_type
+
+    return modify_model_io_type(model, ends(io), ends(io))
+
+
+if __name__ == "__main__":
+    runtime.prepare()
+    _debug(*sys.argv[1:])
+    child.report_peak()

@@ -1,0 +1,89 @@
+"""The picture of what int8 costs each layer."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from keras_resnet.report import plots
+
+# Shape and fill tell them apart without colour.
+_MARKS = {
+    "branch": {"marker": "o", "color": plots.VALIDATION, "facecolor": "white"},
+    "shortcut": {"marker": "^", "color": plots.TRAINING, "facecolor": plots.TRAINING},
+    "sum": {"marker": "s", "color": "black", "facecolor": "black"},
+    "stem and head": {"marker": "D", "color": plots.QUIET, "facecolor": "#cccccc"},
+}
+_NAMED = 5  # of the worst layers
+_MOST_BLOCKS = 36  # that there is room to name; beyond, stages are named
+_NOTHING = 1e-5  # a padding or a max-pool moves values as they are: no points of the plot
+
+
+def plot(layers, path):
+    """Share of the signal that int8 takes from each layer, in forward order.
+
+    Args:
+        layers: a list of {layer, block, part, op, lost}, as `exporting.layer_error` measures;
+            `lost` in 0…1.
+        path: the PNG to write.
+
+    Returns:
+        `path`.
+    """
+    rows = [row for row in layers if row["lost"] > _NOTHING]
+    lost = 100 * np.array([row["lost"] for row in rows])
+    with plots.styled():
+        figure = Figure(figsize=(10, 4.4), dpi=plots.DPI)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.plot(lost, color="#bbbbbb", linewidth=0.7, zorder=1)
+        for kind, mark in _MARKS.items():
+            here = [i for i, row in enumerate(rows) if (row["part"] or "stem and head") == kind]
+            style = {"marker": mark["marker"], "edgecolor": mark["color"], "s": 30, "zorder": 3}
+            if here:
+                axes.scatter(here, lost[here], facecolor=mark["facecolor"], label=kind, **style)
+        _percent_axis(axes, lost)
+        _name_blocks(axes, [row["block"] for row in rows])
+        _name_worst(axes, rows, lost)
+        axes.set_title("What int8 costs each layer by itself")
+        axes.set_ylabel("share of a channel's signal lost")
+        axes.set_xlim(-0.8, len(rows) - 0.2)
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(1.01, 1.02), title="in its block", alignment="left"
+        )
+        return plots.save(figure, path)
+
+
+def _percent_axis(axes, lost):
+    axes.set_yscale("log")
+    low, high = 0.7 * lost.min(), 1.9 * lost.max()  # room for the numbers above the worst
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
+    axes.set_yticks([t for t in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100) if low <= t <= high])
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _name_blocks(axes, blocks):
+    """Each block, or stage, named below its middle, every other one on grey."""
+    if len(set(blocks)) > _MOST_BLOCKS:
+        blocks = [block.partition("_")[0] for block in blocks]
+    starts = [i for i, block in enumerate(blocks) if i == 0 or block != blocks[i - 1]]
+    ends = [*starts[1:], len(blocks)]
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        if number % 2:
+            axes.axvspan(start - 0.5, end - 0.5, color="#f2f2f2", zorder=0, linewidth=0)
+    middles = [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)]
+    axes.set_xticks(middles, [blocks[i] for i in starts], rotation=90, fontsize=8)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(visible=False, axis="x")
+
+
+def _name_worst(axes, rows, lost):
+    """Numbers at the worst layers, and their names beside the plot, where they cannot collide."""
+    worst = np.argsort(-lost, kind="stable")[:_NAMED]
+    lines = ["worst layers"]
+    for number, i in enumerate(worst, 1):
+        above = (0, 5)
+        axes.annotate(str(number), (i, lost[i]), above, textcoords="offset points",
+                      ha="center", va="bottom", fontsize=8, fontweight="bold")  # fmt: skip
+        lines.append(f"{number}  {rows[i]['layer']}  {lost[i]:.1f}%")
+    axes.text(1.022, 0.02, "\n".join(lines), transform=axes.transAxes, va="bottom", fontsize=9,
+              linespacing=1.5)  # fmt: skip

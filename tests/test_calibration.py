@@ -1,0 +1,77 @@
+"""Which images set the ranges of int8, and whether they are enough."""
+
+import hashlib
+import json
+
+import keras
+import numpy as np
+
+from keras_resnet.evaluation.artefact import open_artefact
+from keras_resnet.evaluation.scores import stream_for
+from keras_resnet.exporting.calibration import choose, compare_halves
+
+
+def judging_images(run):
+    opened = open_artefact(run.path)
+    stream = stream_for(opened, run.examples("val"))
+    return np.concatenate([batch for batch, _ in stream.as_numpy_iterator()])
+
+
+def test_they_are_training_images_of_every_class_and_black_and_white(trained):
+    found = choose(trained, 9).images
+    assert found.shape == (11, 24, 24, 3) and found.dtype == np.uint8
+    assert found[-2].max() == 0 and found[-1].min() == 255
+    means = found[:9].reshape(9, -1).mean(-1)  # dark 30, striped 120, bright 220
+    assert np.histogram(means, [0, 70, 170, 256])[0].tolist() == [3, 3, 3]
+
+
+def test_none_of_them_judges_even_when_all_are_asked_for(trained):
+    everything = choose(trained, 10**6)
+    judged = {x.tobytes() for x in judging_images(trained)}
+    assert not any(x.tobytes() in judged for x in everything.images)
+    assert not set(everything.manifest["images"]) & set(trained.examples("val").names)
+    assert everything.manifest["count"] == len(trained.examples("train"))
+
+
+def test_the_manifest_says_which_they_were(exported):
+    run, _ = exported
+    manifest = json.loads((run.export_folder / "calibration.json").read_text())
+    again = choose(run, 20)
+    assert manifest | {"halves": None} == again.manifest
+    assert manifest["sha256"] == hashlib.sha256(again.images.tobytes()).hexdigest()
+    assert len(manifest["images"]) == manifest["count"] == 20
+    assert sorted(manifest["per_class"].values()) == [6, 7, 7]
+    assert manifest["seed"] == run.config.seed and manifest["plain"] == [0, 255]
+
+
+def doubled():
+    """A network whose `twice` layer has the range of its images' contrast."""
+    image = keras.Input((4, 4, 3))
+    contrast = keras.layers.Rescaling(2.0, -255.0, name="twice")(image)
+    return keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(contrast))
+
+
+def test_halves_of_one_kind_agree_and_halves_that_differ_are_named_and_warned_about(capsys):
+    images = np.full((8, 4, 4, 3), 128, np.uint8)
+    labels = np.zeros(8, int)
+    found = compare_halves(doubled(), images, labels)
+    assert found["agree"] and found["disagreement"] == 1.0
+    assert capsys.readouterr().err == ""
+
+    model = doubled()
+    # Only what the plain images do not reach can differ: here what is bright in the middle alone.
+    focus = keras.layers.Conv2D(1, 3, use_bias=False, name="focus")
+    logits = keras.layers.GlobalMaxPooling2D(name="logits")(focus(model.inputs[0]))
+    kernel = -np.ones((3, 3, 3, 1), "float32") / 8
+    kernel[1, 1] = 1
+    focus.set_weights([kernel])
+    images[1::2, 1:3, 1:3] = 255  # the second half, counted within the class
+    found = compare_halves(keras.Model(model.inputs, logits), images, labels)
+    assert not found["agree"] and found["layer"] in ("focus", "logits")
+    assert f"{found['layer']} ranges that differ by a factor of" in capsys.readouterr().err
+
+
+def test_one_image_of_each_class_has_no_second_half(capsys):
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    assert compare_halves(doubled(), images, np.arange(3)) is None
+    assert "too few to compare" in capsys.readouterr().err

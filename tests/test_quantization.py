@@ -1,0 +1,192 @@
+"""int8 explained by Keras layer, kept in float where it must be, and never published when bad."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnet import open_run
+from keras_resnet.evaluation.lite import Lite
+from keras_resnet.exporting import calibration, census, layer_error, saved_model
+from keras_resnet.exporting.exporter import export
+
+SPOILED = {"conv4_block1_1_conv", "conv4_block3_2_conv", "conv4_block3_out"}
+
+
+def images(run):
+    from keras_resnet.evaluation.artefact import open_artefact
+    from keras_resnet.evaluation.scores import stream_for
+
+    stream = stream_for(open_artefact(run.path), run.examples("val"))
+    return np.concatenate([batch for batch, _ in stream.as_numpy_iterator()])
+
+
+@pytest.fixture(scope="module")
+def spoiled(exported, tmp_path_factory):
+    """The exported run with the same function in float, and none in int8.
+
+    A branch's first channel is 3,000 times as large as it was, and divided again by the kernel
+    behind it; the last sum's first channel is 30,000 higher, which the logits' bias takes back. On
+    one scale with these, the other channels round to nothing.
+    """
+    path = tmp_path_factory.mktemp("spoiled") / "run"
+    shutil.copytree(exported[0].path, path)
+    run = open_run(path)
+    model = run.model()
+    norm, reader = model.get_layer("conv4_block1_1_bn"), model.get_layer("conv4_block1_2_conv")
+    gamma, beta, *statistics = norm.get_weights()
+    gamma[0], beta[0] = 3000 * gamma[0], 3000 * beta[0]
+    norm.set_weights([gamma, beta, *statistics])
+    (kernel,) = reader.get_weights()
+    kernel[:, :, 0] /= 3000
+    reader.set_weights([kernel])
+    norm, logits = model.get_layer("conv4_block3_2_bn"), model.get_layer("logits")
+    gamma, beta, *statistics = norm.get_weights()
+    beta[0] += 30_000
+    norm.set_weights([gamma, beta, *statistics])
+    kernel, bias = logits.get_weights()
+    logits.set_weights([kernel, bias - 30_000 * kernel[0]])
+    run.save_model(model)
+    run.save_manifest()
+    return run
+
+
+def snapshot(run):
+    return {p.name: p.read_bytes() for p in sorted(run.export_folder.rglob("*")) if p.is_file()}
+
+
+def test_every_layer_is_explained_by_its_keras_name_in_forward_order(exported):
+    run, result = exported
+    rows = result["quantization"]["layers"]
+    names = [layer.name for layer in run.model().layers]
+    assert {row["layer"] for row in rows} <= set(names)
+    convolutions = [name for name in names if name.endswith("_conv")]
+    assert [row["layer"] for row in rows if row["op"] == "CONV_2D"] == convolutions
+    assert [row["layer"] for row in rows][-2:] == ["avg_pool", "logits"]
+    assert all(0 <= row["lost"] <= 1 for row in rows)
+    # A max-pool or a padding moves values; rounding to 8 bits costs the rest something.
+    moves = {row["op"] for row in rows if row["lost"] < 1e-5}
+    assert moves == {"MAX_POOL_2D", "PAD"}
+
+
+def test_blocks_are_explained_by_branch_shortcut_and_sum(exported):
+    blocks = exported[1]["quantization"]["blocks"]
+    assert [row["block"] for row in blocks] == [
+        "stem", *(f"conv{s}_block{i}" for s in (2, 3, 4) for i in (1, 2, 3)), "head",
+    ]  # fmt: skip
+    inner = [row for row in blocks if row["block"] not in ("stem", "head")]
+    assert all(row["branch"] > 0 and row["sum"] > 0 for row in inner)
+    padded = [row["block"] for row in inner if row["shortcut"] is not None]
+    assert padded == ["conv3_block1", "conv4_block1"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "block", "part"),
+    [
+        ("conv2_block1_1_conv", "conv2_block1", "branch"),
+        ("conv2_block1_preact_bn", "conv2_block1", "branch"),
+        ("conv3_block12_0_pool", "conv3_block12", "shortcut"),
+        ("conv3_block1_add", "conv3_block1", "sum"),
+        ("conv3_block1_out", "conv3_block1", "sum"),
+        ("conv1_conv", "stem", ""),
+        ("normalize", "stem", ""),
+        ("logits", "head", ""),
+    ],
+)
+def test_a_layers_place_is_its_address(layer, block, part):
+    assert layer_error.place(layer) == {"block": block, "part": part}
+
+
+def test_the_table_and_the_plot_show_them(exported):
+    run, result = exported
+    text = layer_error.table(result["quantization"]["layers"])
+    assert all(row["layer"] in text for row in result["quantization"]["layers"])
+    assert all(row["block"] in text for row in result["quantization"]["blocks"])
+    with Image.open(run.export_folder / "quantization.png") as picture:
+        assert picture.format == "PNG" and picture.width > picture.height
+        assert len(set(picture.convert("L").get_flattened_data())) > 10  # something is drawn
+
+
+def test_the_error_of_a_layer_is_that_of_its_values_in_int8():
+    """Two channels on one scale: one fills it, the other is rounded to nothing."""
+    floats = np.stack([np.linspace(-1, 1, 64), np.full(64, 1e-4)], -1).reshape(1, 8, 8, 2)
+    scale = 1 / 127
+    steps = np.round(floats / scale).astype(np.int8)
+    assert layer_error._lost(floats, steps, scale, 0) == pytest.approx(0.5, abs=0.01)
+    assert layer_error._steps(floats[..., :1], steps[..., :1], scale, 0) < 0.35
+
+
+def test_int16x8_is_closer_than_int8(exported):
+    run, _ = exported
+    x = images(run)
+    expected = run.model().predict(x, verbose=0)
+    path = run.export_folder / "model_int16x8.tflite"
+    assert census.census(path)["layers"][1]["dtype"] == "int16"
+    error = {
+        name: np.abs(Lite(run.export_folder / f"model_{name}.tflite").predict(x) - expected).max()
+        for name in ("int8", "int16x8")
+    }
+    assert error["int16x8"] < error["int8"]
+
+
+def test_how_a_file_was_made_is_in_the_manifest(exported):
+    manifest = json.loads((exported[0].export_folder / "manifest.json").read_text())
+    made = manifest["model_int8.tflite"]["conversion"]
+    assert made["variant"] == "int8" and made["io"] == "float"
+    # Of the child alone: this process, with its networks, holds more than TensorFlow needs.
+    assert 2e8 < made["peak_memory_bytes"] < 4e9
+    assert made["seconds"] > 0
+
+
+def test_auto_takes_full_int8_where_that_is_good_and_publishes_it_alone(exported, tmp_path):
+    run, _ = exported
+    shutil.copytree(run.export_folder, tmp_path / "out")
+    result = export(run, saved_model=False, tflite=["auto"], calibration=20, max_drop=10,
+                    output=tmp_path / "out")  # fmt: skip
+    (tried,) = result["candidates"]
+    assert tried["taken"] and tried["variant"] == "int8" and tried["float_layers"] == []
+    assert [row["file"] for row in result["artefacts"]] == ["saved_model", "model_int8.tflite"]
+    assert not (tmp_path / "out" / "quantization.png").exists()  # it told of another file
+
+
+def test_auto_names_the_layers_that_int8_cannot_hold_and_keeps_them_in_float(spoiled, tmp_path):
+    result = export(spoiled, saved_model=False, tflite=["auto"], calibration=20, max_drop=10,
+                    output=tmp_path / "out")  # fmt: skip
+    *refused, taken = result["candidates"]
+    assert taken["taken"] and set(taken["float_layers"]) >= SPOILED
+    assert all(layer in taken["why"] for layer in SPOILED)
+    assert [len(candidate["float_layers"]) for candidate in refused] == [0, 1, 2]
+    assert all(row["drop_points"] > 10 and not row["taken"] for row in refused)
+    found = census.census(tmp_path / "out" / "model_int8.tflite")
+    kinds = {row["name"]: row["dtype"] for row in found["layers"]}
+    assert {kinds[layer] for layer in SPOILED} == {"float32"}
+    assert kinds["conv4_block1_2_conv"] == "float32"  # or its input would be int8 all the same
+    assert list(kinds.values()).count("int8") > 20
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    made = manifest["model_int8.tflite"]["conversion"]
+    assert made["float_layers"] == taken["float_layers"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("io", ["uint8", "int8"])
+def test_a_file_with_layers_in_float_takes_bytes_too(spoiled, io, tmp_path):
+    source, npy = tmp_path / "saved_model", tmp_path / "calibration.npy"
+    saved_model.write_for_conversion(spoiled.model(), source)
+    np.save(npy, calibration.choose(spoiled, 20).images)
+    found = layer_error.measure(source, npy, tmp_path, io=io, counts=(4,))
+    ends = census.census(found["files"][4])
+    assert [(end["dtype"], end["scale"]) for end in ends["inputs"]] == [(io, 1.0)]
+    assert [end["dtype"] for end in ends["outputs"]] == [io]
+    assert not {"normalize", "avg_pool", "logits"} & set(found["float_layers"][4])
+
+
+def test_a_bad_int8_file_exits_1_and_the_earlier_export_stays_whole(spoiled, command):
+    before = snapshot(spoiled)
+    done = command("export", spoiled.path, "--tflite", "--quantize", "int8", "--max-drop", "0")
+    assert done.returncode == 1
+    assert "model_int8.tflite: top-1 is" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert snapshot(spoiled) == before
+    assert not list(spoiled.path.glob(".export*"))
