@@ -34,7 +34,7 @@ COMMANDS = {
     "export": Command(
         "export",
         "Write a SavedModel and TFLite files that passed the gate.",
-        "--saved-model --tflite --quantize --io --calibration --max-drop --output --data "
+        "--saved-model --tflite --onnx --quantize --io --calibration --max-drop --output --data "
         "--data-dir",
     ),
     "verify": Command(
@@ -44,6 +44,11 @@ COMMANDS = {
         "import_weights",
         "Make a run of weights that were trained elsewhere.",
         "--model --normalize --labels --image-size --center-crop --run",
+    ),
+    "benchmark": Command(
+        "benchmark",
+        "Measure latency, throughput and memory, side by side.",
+        "--threads --batch-size --runs --android",
     ),
     "inspect": Command(
         "describe", "Show layers, shapes, parameters, multiply-adds, operators.", ""

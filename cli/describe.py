@@ -16,14 +16,20 @@ from keras_resnet.specs import SPECS
 def inspect(artefact, as_json, quiet):
     """Show what a network consists of: layers, shapes, parameters, multiply-adds, receptive field.
 
-    MODEL is a name that `keras-resnet models` lists. Of a .tflite file: operators, types, scales,
-    signatures, metadata.
+    MODEL is a name that `keras-resnet models` lists. Of a .tflite or an .onnx file: operators,
+    types, scales, signatures, metadata.
     """
     if artefact not in SPECS:
         if artefact.isidentifier() and not os.path.exists(artefact):
             recipes.resolve({"model": artefact})  # an unknown name: says which are near
         run.kind_of(artefact)
     start(quiet)
+    if artefact.endswith(".onnx"):
+        from keras_resnet.exporting import census, onnx_file
+
+        found = onnx_file.census(artefact)
+        report({"name": found["file"], **found}, as_json, census.table)
+        return
     if artefact.endswith(".tflite"):
         from keras_resnet.exporting import census
 

@@ -16,6 +16,7 @@ IO = ("float", "uint8", "int8")
 @click.argument("run", required=False)
 @click.option("--saved-model", is_flag=True, help="Write a SavedModel.")
 @click.option("--tflite", is_flag=True, help="Write TFLite files.")
+@click.option("--onnx", is_flag=True, help="Write an ONNX file too; needs the extra [onnx].")
 @click.option("--quantize", type=click.Choice(QUANTIZE), multiple=True,
               help="Variant of the TFLite file; may be repeated.  [none]")  # fmt: skip
 @click.option("--io", type=click.Choice(IO), default="float", show_default=True,
@@ -29,11 +30,11 @@ IO = ("float", "uint8", "int8")
 @click.option("--data-dir", metavar="DIR", help="Where tensorflow-datasets keeps its files.")
 @reports
 def export(
-    run, saved_model, tflite, quantize, io, calibration, max_drop, output, data, data_dir, as_json,
-    quiet,
+    run, saved_model, tflite, onnx, quantize, io, calibration, max_drop, output, data, data_dir,
+    as_json, quiet,
 ):  # fmt: skip
-    """Write a SavedModel and TFLite files of RUN, verify them on held-out images, and publish them
-    only if all pass. Neither --saved-model nor --tflite given: both.
+    """Write a SavedModel, TFLite and ONNX files of RUN, verify them on held-out images, and publish
+    them only if all pass. Neither --saved-model nor --tflite given: both.
     """
     if quantize and saved_model and not tflite:
         raise click.UsageError("--quantize is for TFLite files; add --tflite")
@@ -42,6 +43,10 @@ def export(
         opened.require_images()
     else:
         require(data)
+    if onnx:
+        from keras_resnet.exporting import onnx_file
+
+        onnx_file.require()
     start(quiet)
     from keras_resnet.exporting import exporter
     from keras_resnet.exporting.gate import table
@@ -52,6 +57,7 @@ def export(
             run,
             saved_model=saved_model or both,
             tflite=(quantize or ("none",)) if tflite or both else (),
+            onnx=onnx,
             io=io,
             calibration=calibration,
             max_drop=max_drop,

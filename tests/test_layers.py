@@ -30,11 +30,12 @@ TABLE = {
     "data.names": ("errors", ""),
     "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL"),
     "run": (f"{DATA} {TOOLS} models data", ""),
-    "evaluation": (f"{DATA} {TOOLS} run data", f"{HEAVY} ai_edge_litert"),
+    "evaluation": (f"{DATA} {TOOLS} run data", f"{HEAVY} ai_edge_litert onnxruntime"),
     "evaluation.metrics": ("", "numpy"),
     "training": (f"{DATA} {TOOLS} run models weights data evaluation report", HEAVY),
     "exporting": (f"{DATA} {TOOLS} run data evaluation", HEAVY),
     "exporting.census": ("errors", "ai_edge_litert"),
+    "exporting.onnx_file": ("errors runtime exporting.convert", "onnx tensorflow tf2onnx"),
     "explain": (f"{DATA} {TOOLS} run blocks models data evaluation report", HEAVY),
     "explain.describe": ("specs errors models", "keras"),
     # Here, as in run.py, only the top of a file counts: --help must not wait for Keras.

@@ -1,7 +1,7 @@
 """Any artefact, opened as one thing that turns images into logits.
 
-A run folder, a `.keras` file, a SavedModel folder and a `.tflite` file are treated alike: each
-knows its image size, its class names and, if it came out of one, its run.
+A run folder, a `.keras` file, a SavedModel folder, a `.tflite` and an `.onnx` file are treated
+alike: each knows its image size, its class names and, if it came out of one, its run.
 """
 
 import os
@@ -21,7 +21,7 @@ class Artefact:
     """Something that classifies images."""
 
     path: Path
-    kind: str  # "run", "keras", "saved_model" or "tflite"
+    kind: str  # "run", "keras", "saved_model", "tflite" or "onnx"
     image_size: int  # side of the square that it takes, in pixels
     center_crop: float  # the middle square of an image, as a share of its shorter side
     classes: list[str]
@@ -30,14 +30,22 @@ class Artefact:
     model: object = None  # the Keras model, where it is one
 
 
-def open_artefact(path=None):
+def open_artefact(path=None, *, threads=None):
     """Opens what `path` holds; None is the newest run.
+
+    Args:
+        path: of a run folder, `.keras`, SavedModel, `.tflite` or `.onnx`.
+        threads: of LiteRT and ONNX Runtime, None is one a core; TensorFlow's are settled for a
+            whole process.
 
     Raises:
         InputError: nothing there, or nothing that classifies images.
     """
     path = Path(path) if path is not None else open_run().path
-    return _OPENERS[kind_of(path)](path)
+    kind = kind_of(path)
+    if kind in _RUNTIMES:
+        return _open_file(path, kind, threads)
+    return _OPENERS[kind](path)
 
 
 def predict_stream(artefact, stream):
@@ -116,11 +124,23 @@ def _open_saved_model(path):
     return _artefact(path, "saved_model", tuple(spec.shape[1:]), shape.shape[-1], predict)
 
 
-def _open_tflite(path):
+def _open_file(path, kind, threads):
+    opened = _RUNTIMES[kind](path, threads)
+    shape, count = opened.input_shape[1:], opened.output_shape[-1]
+    return _artefact(path, kind, shape, count, opened.predict)
+
+
+# Loaded when asked for: neither needs TensorFlow, nor the other.
+def _litert(path, threads):
     from keras_resnet.evaluation.lite import Lite
 
-    lite = Lite(path)
-    return _artefact(path, "tflite", lite.input_shape[1:], lite.output_shape[-1], lite.predict)
+    return Lite(path, threads)
+
+
+def _onnx_runtime(path, threads):
+    from keras_resnet.evaluation.ort import Ort
+
+    return Ort(path, threads)
 
 
 def _artefact(path, kind, shape, count, predict, model=None):
@@ -184,5 +204,5 @@ _OPENERS = {
     "run": _open_run,
     "keras": _open_keras,
     "saved_model": _open_saved_model,
-    "tflite": _open_tflite,
 }
+_RUNTIMES = {"tflite": _litert, "onnx": _onnx_runtime}

@@ -19,7 +19,8 @@ def evaluate(artefact=None, data=None, *, split="val", on_bad_image="error", dat
     """Scores an artefact on every image of a data set, each exactly once.
 
     Args:
-        artefact: path of a run folder, `.keras`, SavedModel or `.tflite`; None is the newest run.
+        artefact: path of a run folder, `.keras`, SavedModel, `.tflite` or `.onnx`; None is the
+            newest run.
         data: as in `train`. A plain folder of class folders, and `digits`, are scored whole.
             None is the run's own split.
         split: which split of the run, or of data that has splits: "train", "val" or "test".

@@ -34,14 +34,18 @@ def convert(saved_model, output, variant, *, io="float", calibration=None):
     Raises:
         CheckFailed: the converter failed; the line holds its reason.
     """
+    in_child(__name__, [saved_model, output, variant, io, calibration or ""], variant)
+
+
+def in_child(module, arguments, what):
+    """Runs `python -m module arguments`; CheckFailed with the last line it printed if it fails."""
     # -P: a file of the user's that is called like a module must not be imported instead of it.
-    command = [sys.executable, "-P", "-m", "keras_resnet.exporting.convert"]
-    arguments = [saved_model, output, variant, io, calibration or ""]
-    done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
+    command = [sys.executable, "-P", "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         reason = lines[-1][:300] if lines else f"status {done.returncode}"
-        raise CheckFailed(f"conversion to {variant} failed: {reason}")
+        raise CheckFailed(f"conversion to {what} failed: {reason}")
 
 
 def _convert(saved_model, output, variant, io, calibration):

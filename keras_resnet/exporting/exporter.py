@@ -11,7 +11,7 @@ from keras_resnet import progress
 from keras_resnet.data.check import classes_in_turn
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
-from keras_resnet.exporting import gate, publish
+from keras_resnet.exporting import gate, onnx_file, publish
 from keras_resnet.exporting import saved_model as saved_model_room
 from keras_resnet.exporting.convert import FILES, IO_TYPES, VARIANTS, convert
 from keras_resnet.files import write_json, write_text
@@ -25,6 +25,7 @@ def export(
     *,
     saved_model=True,
     tflite=("none",),
+    onnx=False,
     io="float",
     calibration=CALIBRATION,
     max_drop=gate.MAX_DROP,
@@ -39,6 +40,8 @@ def export(
         run: a `Run` or its path; None is the newest run.
         saved_model: whether to write a SavedModel (see `write_for_serving` for its signatures).
         tflite: variants to write: "none" (float32), "float16", "dynamic", "int8".
+        onnx: whether to write `model.onnx`, float32, for any number of images; needs the extra
+            `[onnx]`.
         io: type of the input and output of the int8 file: "float", "uint8" or "int8".
         calibration: training images that set the ranges of int8, stratified by class.
         max_drop, images: the gate, as in `verify`.
@@ -52,7 +55,9 @@ def export(
         InputError: a wrong argument. CheckFailed: a file did not pass; nothing is published.
     """
     run = open_run(run)
-    _check(tflite, io, calibration, saved_model)
+    _check(tflite, io, calibration, saved_model or onnx)
+    if onnx:
+        onnx_file.require()
     gate.require(max_drop, images)
     if data is not None:
         run.attach(data, data_dir)
@@ -63,10 +68,14 @@ def export(
     if target.exists() and any(target.iterdir()) and not (target / "verify.json").exists():
         raise InputError(f"--output {target} holds something else than an export; give another")
     with publish.staged(target) as folder:
-        names = [*(["saved_model"] if saved_model else []), *(FILES[v] for v in tflite)]
+        names = [
+            *(["saved_model"] if saved_model else []),
+            *(FILES[v] for v in tflite),
+            *([onnx_file.FILE] if onnx else []),
+        ]
         for name in names:
             _remove(folder / name)  # a second name of the published file, which must not change
-        _write(run, folder, saved_model, tflite, io, calibration)
+        _write(run, folder, saved_model, tflite, onnx, io, calibration)
         gate.record(folder, names)
         result = gate.check(run, folder, max_drop=max_drop, images=images)
         gate.demand(result)
@@ -75,7 +84,7 @@ def export(
     return result
 
 
-def _check(tflite, io, calibration, saved):
+def _check(tflite, io, calibration, other):
     if isinstance(tflite, str):
         raise InputError(f"tflite is {tflite!r}; expected a list of variants, such as ['int8']")
     for variant in tflite:
@@ -87,11 +96,11 @@ def _check(tflite, io, calibration, saved):
         raise InputError(f"--io {io} is for int8 files; add --quantize int8")
     if calibration < 1:
         raise InputError(f"--calibration is {calibration}; expected at least 1 image")
-    if not saved and not tflite:
-        raise InputError("nothing to export; ask for a SavedModel, or for variants of TFLite")
+    if not other and not tflite:
+        raise InputError("nothing to export; ask for a SavedModel, variants of TFLite, or ONNX")
 
 
-def _write(run, folder, saved, tflite, io, calibration):
+def _write(run, folder, saved, tflite, onnx, io, calibration):
     model, config, classes = run.model(), run.config, run.classes
     write_text(folder / "labels.txt", "".join(f"{name}\n" for name in classes))
     write_json(folder / "preprocess.json", preprocessing(config))
@@ -100,6 +109,11 @@ def _write(run, folder, saved, tflite, io, calibration):
             saved_model_room.write_for_serving(
                 model, classes, config.center_crop, folder / "saved_model"
             )
+    if onnx:
+        with _step(onnx_file.FILE), tempfile.TemporaryDirectory() as scratch:
+            source = Path(scratch) / "saved_model"
+            saved_model_room.write_for_conversion(model, source, batch=None)
+            onnx_file.convert(source, folder / onnx_file.FILE)
     if not tflite:
         return
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,15 +1,15 @@
 """The gate: every artefact against the Keras model, on real held-out images."""
 
 import time
+from functools import partial
 
 import numpy as np
 
 from keras_resnet import progress
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import open_artefact, predict_stream
-from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.scores import stream_for
-from keras_resnet.exporting import census, publish
+from keras_resnet.exporting import census, onnx_file, publish
 from keras_resnet.exporting.convert import FILES
 from keras_resnet.files import read_json, write_json
 from keras_resnet.run import fingerprint, open_run
@@ -19,6 +19,8 @@ IMAGES = 1000  # more than this many held-out images are sampled
 # float32 files do the same arithmetic in another order: rounding, relative to the largest logit.
 FLOAT32_ERROR = 1e-4
 MANIFEST = "manifest.json"
+_FLOAT32 = (FILES["none"], "saved_model", onnx_file.FILE)
+_CENSUS = {".tflite": census.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
 
 
@@ -103,7 +105,7 @@ def table(result):
         )
     lines.append(
         f"{result['images']:,} validation images; a file may lose {result['max_drop']:g} points; "
-        "latency of one image, LiteRT on one thread"
+        "latency of one image, LiteRT and ONNX Runtime on one thread"
     )
     return "\n".join(lines)
 
@@ -116,8 +118,8 @@ def _compare(path, examples, expected, top1, max_drop, recorded):
     try:
         if recorded and recorded != found:
             raise CheckFailed("changed since it was exported (another sha256); export it again")
-        if path.suffix == ".tflite":
-            row["ops"] = census.census(path)["ops"]
+        if path.suffix in _CENSUS:
+            row["ops"] = _CENSUS[path.suffix](path)["ops"]
         opened = open_artefact(path)
         logits = predict_stream(opened, stream_for(opened, examples))
         if not np.isfinite(logits).all():
@@ -140,24 +142,18 @@ def _reasons(path, row, expected, max_drop):
     if row["drop_points"] > max_drop:
         yield f"top-1 is {row['drop_points']:.2f} points lower, {max_drop:g} are allowed"
     limit = FLOAT32_ERROR * float(np.abs(expected).max())
-    if path.name in (FILES["none"], "saved_model") and row["max_logit_diff"] > limit:
+    if path.name in _FLOAT32 and row["max_logit_diff"] > limit:
         yield f"logits differ by {row['max_logit_diff']:.2g}, float32 rounding explains {limit:.2g}"
 
 
 def _latency(opened, path):
-    """Median milliseconds for one image, on one thread for a `.tflite`."""
+    """Median milliseconds for one image; on one thread for a `.tflite` and an `.onnx`."""
     image = np.random.default_rng(0).integers(
         0, 256, (1, opened.image_size, opened.image_size, 3), dtype=np.uint8
     )
-    if opened.kind == "tflite":
-        lite = Lite(path, threads=1)
-        lite.load(image[0])
-        run = lite.invoke
-    else:
-
-        def run():
-            opened.predict(image)
-
+    if opened.kind in ("tflite", "onnx"):
+        opened = open_artefact(path, threads=1)
+    run = partial(opened.predict, image)
     run()
     times = []
     for _ in range(_TIMED_RUNS):
@@ -169,7 +165,8 @@ def _latency(opened, path):
 
 def _artefacts(folder):
     """The exported artefacts in `folder`, in a fixed order."""
-    found = [folder / "saved_model", *(folder / name for name in FILES.values())]
+    names = ("saved_model", *FILES.values(), onnx_file.FILE)
+    found = [folder / name for name in names]
     return [path for path in found if path.exists()]
 
 

@@ -42,10 +42,10 @@ def write_for_serving(model, classes, center_crop, folder):
     archive.write_out(str(folder), verbose=False)
 
 
-def write_for_conversion(model, folder):
+def write_for_conversion(model, folder, *, batch=1):
     """A SavedModel with one signature and batch 1: what a phone wants, and the only route into the
     converter that names both ends and carries the weights along (`from_concrete_functions` writes a
-    small file of NaN without an error).
+    small file of NaN without an error). With `batch=None` it takes any number of images.
     """
     size = model.input_shape[1]
     archive = keras.export.ExportArchive()
@@ -53,6 +53,6 @@ def write_for_conversion(model, folder):
     archive.add_endpoint(
         "serving_default",
         lambda image: {"logits": model(image, training=False)},
-        input_signature=[tf.TensorSpec((1, size, size, 3), tf.float32, name="image")],
+        input_signature=[tf.TensorSpec((batch, size, size, 3), tf.float32, name="image")],
     )
     archive.write_out(str(folder), verbose=False)
