@@ -34,8 +34,8 @@ COMMANDS = {
     "export": Command(
         "export",
         "Write a SavedModel and TFLite files that passed the gate.",
-        "--saved-model --tflite --onnx --quantize --io --calibration --max-drop --output --data "
-        "--data-dir",
+        "--saved-model --tflite --onnx --features --quantize --io --calibration --scores --top "
+        "--input-size --calibrate-probabilities --max-drop --output --data --data-dir",
     ),
     "verify": Command(
         "verify", "Compare every exported file with the Keras model.", "--max-drop --images"

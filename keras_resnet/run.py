@@ -13,6 +13,7 @@ from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import atomic, read_json, read_lines, write_json, write_text
 
 RUNS = Path("runs")
+FEATURES = "model_features.tflite"  # an exported file that is no classifier
 
 
 class Run:
@@ -38,6 +39,7 @@ class Run:
         """The paths of the exported artefacts: SavedModel, then files by name."""
         folder = self.export_folder
         files = sorted(p for p in folder.glob("*") if p.suffix in (".tflite", ".onnx"))
+        files = [path for path in files if path.name != FEATURES]
         return [*folder.glob("saved_model"), *files]
 
     @property

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_resnet.errors import InputError, first_line
+from keras_resnet.evaluation.contract import read_contract, spread
 from keras_resnet.files import read_json, read_lines
 from keras_resnet.run import Run, kind_of, open_run
 
@@ -22,7 +23,7 @@ class Artefact:
 
     path: Path
     kind: str  # "run", "keras", "saved_model", "tflite" or "onnx"
-    image_size: int  # side of the square that it takes, in pixels
+    image_size: int  # side of the square that `predict` takes, in pixels
     center_crop: float  # the middle square of an image, as a share of its shorter side
     classes: list[str]
     run: Run | None  # the run it came out of
@@ -126,8 +127,14 @@ def _open_saved_model(path):
 
 def _open_file(path, kind, threads):
     opened = _RUNTIMES[kind](path, threads)
-    shape, count = opened.input_shape[1:], opened.output_shape[-1]
-    return _artefact(path, kind, shape, count, opened.predict)
+    shape, count, predict = opened.input_shape[1:], opened.output_shape[-1], opened.predict
+    if kind == "tflite" and opened.names_best:
+        count = len(_labels(path, count))
+
+        def predict(images):
+            return spread(*opened.best(images), count)
+
+    return _artefact(path, kind, shape, count, predict)
 
 
 # Loaded when asked for: neither needs TensorFlow, nor the other.
@@ -145,15 +152,20 @@ def _onnx_runtime(path, threads):
 
 def _artefact(path, kind, shape, count, predict, model=None):
     """Completes an artefact with what lies around it: its run, or labels and preprocessing."""
-    run = _run_of(path)
+    run, contract = _run_of(path), read_contract(path.resolve().parent)
     crop = run.config.center_crop if run else _preprocessing(path).get("center_crop", 1.0)
     height, width, channels = shape
-    if height is None or height != width or channels != 3:
+    if contract.input_size and (height, width) == contract.input_size:
+        crop, height = 1.0, min(height, width)  # it crops by itself
+        predict = _framed(predict, contract)
+    elif height is None or height != width or channels != 3:
         sides = "×".join("?" if side is None else str(side) for side in shape)
         raise InputError(f"{path} takes images of {sides}; a fixed square of 3 channels is needed")
     if count is None:
         raise InputError(f"{path} leaves the number of its classes open; it must be fixed")
-    if run is None:
+    if contract.scores == "softmax":
+        predict = _unscaled(predict, contract)
+    elif run is None:
         predict = _to_logits(predict)
     classes = run.classes if run else _labels(path, count)
     if len(classes) != count:
@@ -179,6 +191,14 @@ def _labels(path, count):
 def _preprocessing(path):
     file = path.resolve().parent / "preprocess.json"
     return read_json(file) if file.exists() else {}
+
+
+def _framed(predict, contract):
+    return lambda squares: predict(contract.frames(squares))
+
+
+def _unscaled(predict, contract):
+    return lambda images: contract.to_logits(predict(images))
 
 
 def _to_logits(predict):
