@@ -91,8 +91,8 @@ def line(found):
     few = " (too few to rely on)" if found["mistakes"] < FEW else ""
     return (
         f"probabilities: logits divided by {found['temperature']:g}, fitted on "
-        f"{found['fitted_on']:,} images, {found['mistakes']:,} of them mistaken{few}; expected calibration error "
-        f"{found['ece_before']:.1%} before, {found['ece_after']:.1%} after, on "
+        f"{found['fitted_on']:,} images, {found['mistakes']:,} of them mistaken{few}; expected "
+        f"calibration error {found['ece_before']:.1%} before, {found['ece_after']:.1%} after, on "
         f"{found['judged_on']:,} others"
     )
 
