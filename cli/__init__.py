@@ -51,7 +51,9 @@ COMMANDS = {
         "--threads --batch-size --runs --android",
     ),
     "inspect": Command(
-        "describe", "Show layers, shapes, parameters, multiply-adds, operators.", ""
+        "describe",
+        "Show layers, stages, parameters, multiply-adds, memory; draw the blocks.",
+        "--drawing --png",
     ),
     "data": Command(
         "data",

@@ -2,52 +2,75 @@
 for anyone standing in this folder."""
 
 import os
+from pathlib import Path
 
 import click
 
 from keras_resnet import recipes, run
 from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.errors import InputError
 from keras_resnet.specs import SPECS
 
 
-@command("inspect", example="keras-resnet inspect resnet50")
+@command("inspect", example="keras-resnet inspect resnet50 --drawing --png resnet50.png")
 @click.argument("artefact", metavar="MODEL|ARTEFACT")
+@click.option("--drawing", is_flag=True, help="Draw the blocks, in place of the table.")
+@click.option("--png", metavar="FILE.png", help="Draw the blocks as a picture.")
 @reports
-def inspect(artefact, as_json, quiet):
-    """Show what a network consists of: layers, shapes, parameters, multiply-adds, receptive field.
+def inspect(artefact, drawing, png, as_json, quiet):
+    """Show what a network consists of: shapes, parameters, multiply-adds, activations and
+    receptive field, by layer and by stage, and the memory that it takes; or draw its blocks, with
+    what is in their branches and shortcuts.
 
     MODEL is a name that `keras-resnet models` lists. Of a .tflite or an .onnx file: operators,
-    types, scales, signatures, metadata.
+    types, scales, signatures, metadata; with --json, every operator.
     """
     if artefact not in SPECS:
         if artefact.isidentifier() and not os.path.exists(artefact):
             recipes.resolve({"model": artefact})  # an unknown name: says which are near
         run.kind_of(artefact)
+    if png and not (png.endswith(".png") and Path(png).parent.is_dir()):
+        raise InputError(f"--png is {png!r}; expected FILE.png in a folder that exists")
+    is_file = artefact.endswith((".tflite", ".onnx"))
+    if is_file and (drawing or png):
+        raise InputError(
+            f"{artefact} has operators and no blocks; draw the run that it was exported from"
+        )
     start(quiet)
-    if artefact.endswith(".onnx"):
+    if is_file:
         from keras_resnet.exporting import census, onnx_file
 
-        found = onnx_file.census(artefact)
+        read = onnx_file.census if artefact.endswith(".onnx") else census.census
+        found = read(artefact)
         report({"name": found["file"], **found}, as_json, census.table)
-        return
-    if artefact.endswith(".tflite"):
-        from keras_resnet.exporting import census
-
-        report(_as_network(census.census(artefact)), as_json, census.table)
         return
     from keras_resnet.explain.describe import describe, table
 
-    report(describe(artefact if artefact in SPECS else _model(artefact)), as_json, table)
+    network = artefact if artefact in SPECS else _model(artefact)
+    result = describe(network)
+    if drawing or png:
+        result |= _draw(network, drawing, png)
+        table = _drawn
+    report(result, as_json, table)
 
 
-def _as_network(found):
-    """What a file holds, under the names that `inspect --json` has for every network."""
-    layers = [{"kind": kind, "count": count} for kind, count in found["ops"].items()]
-    return {"name": found["file"], "trainable_parameters": 0, "layers": layers, **found}
+def _draw(network, as_text, png):
+    from keras_resnet.explain.drawing import drawing
+    from keras_resnet.report.structure import structure
+
+    drawn = drawing(network)
+    result = {"drawing": drawn} if as_text else {}
+    return {**result, "png": structure(drawn, png)} if png else result
+
+
+def _drawn(result):
+    from keras_resnet.explain.drawing import text
+
+    lines = [text(result["drawing"])] if "drawing" in result else []
+    return "\n".join(lines + ([f"wrote {result['png']}"] if "png" in result else []))
 
 
 def _model(artefact):
-    from keras_resnet.errors import InputError
     from keras_resnet.evaluation.artefact import open_artefact
 
     opened = open_artefact(artefact)
@@ -55,4 +78,7 @@ def _model(artefact):
         return opened.model
     if opened.run is not None:  # a SavedModel of ours: the network it was made from
         return opened.run.model()
-    raise InputError(f"{artefact} is a SavedModel from elsewhere, whose layers cannot be read")
+    raise InputError(
+        f"{artefact} is a SavedModel from elsewhere, whose layers cannot be read; give the .keras "
+        "file that it was made from"
+    )

@@ -15,12 +15,29 @@ from keras_resnet.specs import too_small
 
 # Keras walks a graph backwards with a recursion that descends through each block's shortcut, some
 # 1,000 steps at the most, and some of its bookkeeping is quadratic in the number of layers.
-# A network of more blocks than this is therefore made of parts, each a `keras.Model`.
-PART = 50
+# A network of more than a hundred blocks is therefore made of parts, each a `keras.Model`.
+PART = 50  # blocks
 
 
-def build(
-    name,
+def build(name, num_classes=1000, input_shape=None, **options):
+    """A network of the family, by name: a plain `keras.Model` with random weights.
+
+    Args:
+        name: a row of `keras_resnet.specs.SPECS`, such as `"resnet50"`.
+        num_classes, input_shape, **options: as in `resnet`.
+
+    Raises:
+        InputError: an unknown name, or what `resnet` raises.
+    """
+    try:
+        spec = specs.find(name)
+    except KeyError as error:
+        raise InputError(error.args[0]) from None
+    return resnet(spec, num_classes, input_shape, **options)
+
+
+def resnet(
+    spec,
     num_classes=1000,
     input_shape=None,
     *,
@@ -29,10 +46,10 @@ def build(
     drop_path=0.0,
     features=False,
 ):
-    """A network of the family, by name: a plain `keras.Model` with random weights.
+    """The network that a `Spec` describes: a plain `keras.Model` with random weights.
 
     Args:
-        name: a row of `keras_resnet.specs.SPECS`, such as `"resnet50"`.
+        spec: a row of `keras_resnet.specs.SPECS`, or one of your own.
         num_classes: number of logits.
         input_shape: `(height, width, 3)`; None leaves a side open. Default: the paper's size.
         normalize: `"imagenet"`, `"cifar10"`, `"caffe"`, `"tf"`, or what else
@@ -51,35 +68,9 @@ def build(
         more than a hundred blocks consists of parts, such as `conv2_part1`, each a model.
 
     Raises:
-        InputError: unknown name, fewer than two classes, an image too small for the stages, or
-            stochastic depth for a net without shortcuts.
+        InputError: fewer than two classes, an image too small for the stages, or stochastic depth
+            for a net without shortcuts.
     """
-    try:
-        spec = specs.find(name)
-    except KeyError as error:
-        raise InputError(error.args[0]) from None
-    return resnet(
-        spec,
-        num_classes,
-        input_shape,
-        normalize=normalize,
-        zero_gamma=zero_gamma,
-        drop_path=drop_path,
-        features=features,
-    )
-
-
-def resnet(
-    spec,
-    num_classes=1000,
-    input_shape=None,
-    *,
-    normalize=None,
-    zero_gamma=True,
-    drop_path=0.0,
-    features=False,
-):
-    """The network that a `Spec` describes; arguments and result as in `build`."""
     input_shape = tuple(input_shape or (spec.image_size, spec.image_size, 3))
     _check(spec, num_classes, input_shape, drop_path)
 
@@ -90,7 +81,7 @@ def resnet(
     for stage, stage_blocks in _blocks(spec, zero_gamma, drop_path).items():
         x = _chain(x, stage_blocks, stage, in_parts=sum(spec.blocks) > 2 * PART)
         maps[stage] = x
-    if spec.branch.startswith("preact"):
+    if blocks.BRANCHES[spec.branch].preact:
         x = blocks.batch_norm(x, name="post", epsilon=spec.bn_epsilon)
         x = maps[stage] = blocks.relu(x, "post_relu")
     if features:
@@ -219,7 +210,7 @@ def _chain(x, stage_blocks, stage, in_parts):
 
 def _stem_conv(x, spec, filters, kernel, strides, name):
     """Convolution, batch norm, ReLU; the first block of a pre-activation net does the last two."""
-    preact = spec.branch.startswith("preact")
+    preact = blocks.BRANCHES[spec.branch].preact
     # Its bias cannot be folded into a later batch norm: there is a zero-padded max-pool between.
     use_bias = spec.conv_bias or (preact and spec.stem != "cifar")
     x = blocks.conv(x, filters, kernel, strides=strides, use_bias=use_bias, name=name)

@@ -138,6 +138,56 @@ def test_parameters_and_multiply_adds_are_those_of_the_keras_model(file, request
     assert found["multiply_adds"] == expected["multiply_adds"]
 
 
+@pytest.mark.parametrize("file", ["float_file", "uint8_file"])
+def test_the_rows_add_up_to_the_totals(file, request):
+    found = census(request.getfixturevalue(file))
+    for total in ("parameters", "multiply_adds", "activations"):
+        assert sum(row[total] for row in found["layers"]) == found[total] > 0
+    assert found["flops"] == 2 * found["multiply_adds"]
+    assert len(found["layers"]) == found["operators"]
+
+
+def test_the_rows_are_in_the_order_of_execution_under_the_names_of_the_layers(tmp_path):
+    def body(x):
+        x = layers.Conv2D(4, 3, bias_initializer="ones", name="first")(x)
+        x = layers.ReLU(name="then")(layers.BatchNormalization(name="norm")(x))
+        return layers.MaxPooling2D(2, name="pool")(x)
+
+    rows = census(convert(network(body), tmp_path))["layers"]
+    assert [row["name"] for row in rows[:2]] == ["first", "pool"]
+    assert rows[0] == {
+        "name": "first",
+        "kind": "CONV_2D",
+        "output_shape": [6, 6, 4],
+        "parameters": 3 * 3 * 3 * 4 + 4,
+        "multiply_adds": 6 * 6 * 3 * 3 * 3 * 4,
+        "activations": 6 * 6 * 4,
+        "dtype": "float32",
+    }
+
+
+def test_a_name_that_is_none_of_keras_stays_as_it_is(float_file, tmp_path):
+    def rename(model):
+        for tensor in model.subgraphs[0].tensors:
+            tensor.name = b"net/block_1/conv_2"
+
+    rows = census(changed(float_file, tmp_path / "m.tflite", rename))["layers"]
+    assert {row["name"] for row in rows} == {"net/block_1/conv_2"}
+
+
+def test_weights_take_four_bytes_each_or_one_and_four_a_bias(float_file, uint8_file):
+    assert census(float_file)["memory"] == {"weights": 4 * (3 * 3 * 3 * 4 + 4 + 4 * 2 + 2)}
+    assert census(uint8_file)["memory"] == {"weights": 3 * 3 * 3 * 4 + 4 * 2 + 4 * (4 + 2)}
+
+
+def test_weights_that_two_operators_share_are_stored_once(tmp_path):
+    dense = layers.Dense(4, bias_initializer="ones")
+    found = census(convert(network(lambda x: dense(dense(conv(x)))), tmp_path))
+    assert found["ops"]["FULLY_CONNECTED"] == 3
+    assert sum(row["parameters"] for row in found["layers"]) == found["parameters"]
+    assert found["parameters"] == (3 * 3 * 3 * 4 + 4) + (4 * 4 + 4) + (4 * 2 + 2)
+
+
 def test_a_depthwise_convolution_is_counted_too(tmp_path):
     model = network(layers.DepthwiseConv2D(3, depth_multiplier=2))
     path = convert(model, tmp_path)
@@ -183,6 +233,7 @@ def test_an_open_batch_is_a_fault(tmp_path):
     path = convert(network(conv), tmp_path, batch=None)
     assert census(path)["inputs"][0]["shape"] == [-1, 8, 8, 3]
     assert census(path)["multiply_adds"] == describe(network(conv))["multiply_adds"]
+    assert census(path)["layers"][0]["output_shape"] == [6, 6, 4]  # without the batch
     (fault,) = faults(path)
     assert "[-1, 8, 8, 3]" in fault
 

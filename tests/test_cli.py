@@ -103,6 +103,8 @@ BAD = {
     "nothing to export": (["export", "no/run"], "no run folder no/run"),
     "quantize without tflite": (["export", "--saved-model", "--quantize", "int8"], "add --tflite"),
     "an artefact without layers": (["inspect", "resnet9000"], "unknown model 'resnet9000'"),
+    "a picture that is no PNG": (["inspect", "resnet20", "--png", "a.jpg"], "--png is 'a.jpg'"),
+    "a picture nowhere": (["inspect", "resnet20", "--png", "no/a.png"], "--png is 'no/a.png'"),
     "a data set that is none": (["data", "check", "nowhere"], "does not exist"),
     "no images to show": (["data", "show", "--images", "0"], "--images is 0"),
 }  # fmt: skip
@@ -236,11 +238,62 @@ def test_inspect_counts_a_name_and_a_run_alike(command, trained):
     assert len(by_run["layers"]) == len(by_name["layers"])
 
 
-def test_inspect_reads_a_tflite_file(command, exported):
+def test_inspect_counts_a_run_and_its_tflite_files_alike(command, exported):
+    run, _ = exported
+    by_run = json.loads(command("inspect", run.path, "--json").stdout)
+    norms = [row for row in by_run["layers"] if row["kind"] == "BatchNormalization"]
+    # A batch norm's four numbers a channel became one, a bias; the pixels' scale is stored too.
+    parameters = by_run["parameters"] - sum(row["parameters"] for row in norms) * 3 // 4 + 2 * 3
+
+    def counted(found):
+        return {
+            row["name"]: row["multiply_adds"] for row in found["layers"] if row["multiply_adds"]
+        }
+
+    for variant in ("float32", "float16", "dynamic", "int8"):
+        path = run.export_folder / f"model_{variant}.tflite"
+        by_file = json.loads(command("inspect", path, "--json").stdout)
+        assert (by_file["name"], by_file["trainable_parameters"]) == (str(path), 0)
+        assert by_file["parameters"] == parameters
+        for total in ("multiply_adds", "flops", "activations"):
+            assert by_file[total] == by_run[total] > 0
+        assert counted(by_file) == counted(by_run)  # the file has kept the layers' names
+
+
+def test_inspect_draws_the_blocks_as_text_as_json_and_as_a_picture(command, trained, tmp_path):
+    done = command("inspect", trained.path, "--drawing", "--png", "a.png", cwd=tmp_path)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "resnet20: 24x24x3" and lines[-1] == "wrote a.png"
+    assert "  conv2_block1 … conv2_block3  ×3" in lines
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads(command("inspect", "resnet20", "--drawing", "--json").stdout)
+    assert found["drawing"]["stages"][2]["name"] == "conv2"
+    assert found["multiply_adds"] == 40_551_040
+    assert "png" not in found
+
+
+def test_inspect_draws_nothing_without_a_graph(command, exported, tmp_path):
+    import tensorflow as tf
+
+    class Net(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 3))])
+        def __call__(self, x):
+            return tf.reduce_mean(x, (1, 2))
+
+    net = Net()
+    tf.saved_model.save(net, tmp_path / "saved", signatures={"serving_default": net.__call__})
+    file = exported[0].export_folder / "model_int8.tflite"
+    for artefact, said in ((file, "has operators and no blocks"), ("saved", "from elsewhere")):
+        for options in (["--drawing"], ["--png", "a.png"]):
+            done = command("inspect", artefact, *options, cwd=tmp_path)
+            assert done.returncode == 2 and done.stdout == ""
+            assert said in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_inspect_counts_the_operators_of_a_tflite_file(command, exported):
     path = exported[0].export_folder / "model_int8.tflite"
-    found = json.loads(command("inspect", path, "--json").stdout)
-    assert found["ops"]["CONV_2D"] == 19
-    assert {"name", "parameters", "trainable_parameters", "multiply_adds", "layers"} <= found.keys()
+    assert "CONV_2D                      19" in command("inspect", path).stdout.splitlines()
 
 
 def test_data_check_counts_and_finds_leaks(command, tmp_path):

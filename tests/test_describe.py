@@ -12,6 +12,7 @@ from keras_resnet.blocks import conv_block, identity_block
 from keras_resnet.errors import InputError
 from keras_resnet.explain.describe import describe, table
 from keras_resnet.models import build
+from keras_resnet.specs import find
 
 # torchvision's published counts (v1.5): parameters, and multiply-adds in G. timm's model cards:
 # activations in M. The receptive field of the last feature map: 1 + the sum of (kernel - 1) ×
@@ -51,8 +52,9 @@ def test_a_name_and_its_model_are_described_alike(name):
 
 def test_the_rows_add_up_to_the_totals():
     found = describe("resnet50")
-    for total in ("parameters", "multiply_adds"):
+    for total in ("parameters", "multiply_adds", "activations"):
         assert sum(row[total] for row in found["layers"]) == found[total]
+        assert sum(row[total] for row in found["stages"]) == found[total]
 
 
 def test_the_rows_are_in_forward_order_with_shapes_for_json():
@@ -67,10 +69,93 @@ def test_the_rows_are_in_forward_order_with_shapes_for_json():
         "output_shape": [112, 112, 64],
         "parameters": 7 * 7 * 3 * 64,
         "multiply_adds": 112 * 112 * 7 * 7 * 3 * 64,
+        "activations": 112 * 112 * 64,
         "receptive_field": 7,
     }
     assert rows[-1]["name"] == "logits"
     assert rows[-1]["multiply_adds"] == 2048 * 1000
+
+
+def test_a_multiplication_and_an_addition_are_two_operations():
+    found = describe("resnet50")
+    assert round(found["flops"] / 1e9, 3) == 8.178
+    assert found["flops"] == 2 * found["multiply_adds"]
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet20"])
+def test_the_stages_are_those_of_the_paper(name):
+    """Sizes and numbers of blocks: tables 1 and 6 of arXiv:1512.03385."""
+    sides, blocks = {
+        "resnet50": ([56, 56, 28, 14, 7], [0, 3, 4, 6, 3]),
+        "resnet20": ([32, 32, 16, 8], [0, 3, 3, 3]),
+    }[name]
+    first, *stages, last = describe(name)["stages"]
+    assert (first["name"], last["name"]) == ("input", "head")
+    assert [stage["name"] for stage in stages] == find(name).stages
+    assert [stage["blocks"] for stage in stages] == blocks
+    assert [stage["output_shape"][0] for stage in stages] == sides
+
+
+def test_a_stage_ends_where_its_last_layer_does():
+    found = describe("resnet50")
+    rows = {row["name"]: row for row in found["layers"]}
+    for stage, last in zip(
+        found["stages"],
+        ["normalize", "pool1_pool", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out",
+         "conv5_block3_out", "logits"],
+        strict=True,
+    ):  # fmt: skip
+        for key in ("output_shape", "receptive_field"):
+            assert stage[key] == rows[last][key]
+
+
+def test_a_network_with_other_names_has_no_stages():
+    model = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 3, name="conv1_conv")])
+    assert describe(model)["stages"] == []
+    assert table(describe(model)).count("---\n") == 2
+
+
+def small_graph(**options):
+    """Bytes of the tensors in float32: 64 the image, 192 each map, 12 the pool, 8 the logits."""
+    image = keras.Input((4, 4, 1))
+    x = layers.Conv2D(3, 3, padding="same", **options)(image)
+    x = layers.Add(**options)([x, layers.ReLU(**options)(x)])
+    x = layers.GlobalAveragePooling2D(**options)(x)
+    return keras.Model(image, layers.Dense(2, dtype="float32")(x))
+
+
+def test_memory_of_a_small_graph_is_what_one_counts_by_hand():
+    assert describe(small_graph())["memory"] == {
+        "weights": 4 * (3 * 3 * 3 + 3 + 3 * 2 + 2),
+        "activations_peak": 192 + 192 + 192,  # the sum, and both that it takes
+        "activations_training": 3 * 192 + 12 + 8,
+    }
+
+
+def test_half_precision_halves_the_activations_and_not_the_weights():
+    half, full = describe(small_graph(dtype="mixed_bfloat16")), describe(small_graph())
+    assert half["memory"]["weights"] == full["memory"]["weights"]
+    assert half["memory"]["activations_peak"] == 3 * 96
+    assert half["memory"]["activations_training"] == 3 * 96 + 6 + 8
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_a_skip_keeps_its_tensor_until_the_sum(skip):
+    x = image = keras.Input((16, 16, 1))  # 1024 bytes, as each map after it
+    for _ in range(5):
+        x = layers.ReLU()(x)
+    x = layers.Add()([x, image]) if skip else layers.ReLU()(x)
+    peak = describe(keras.Model(image, x))["memory"]["activations_peak"]
+    assert peak == 1024 * (3 if skip else 2)
+
+
+def test_an_output_stays_until_the_end():
+    x = image = keras.Input((16, 16, 1))  # 1024 bytes, as each map after it
+    outputs = []
+    for _ in range(4):
+        x = layers.ReLU()(x)
+        outputs.append(x)
+    assert describe(keras.Model(image, outputs))["memory"]["activations_peak"] == 4 * 1024
 
 
 def all_ones(model):
@@ -136,14 +221,40 @@ def test_a_layer_used_twice_multiplies_twice_and_is_stored_once():
 def test_a_model_inside_a_model_is_counted_layer_by_layer():
     body = build("resnet20", 3, (16, 16, 3))
     outer = keras.Sequential([keras.Input((16, 16, 3)), body, layers.Softmax()])
-    assert describe(outer)["layers"][:-1] == describe(body)["layers"]
+    inside, whole = describe(body), describe(outer)
+    assert whole["layers"][:-1] == inside["layers"]
+    assert whole["stages"][:-1] == inside["stages"][:-1]
+    assert whole["memory"] == {
+        **inside["memory"],
+        "activations_training": inside["memory"]["activations_training"] + 3 * 4,
+    }
+
+
+def test_a_very_deep_network_made_of_models_is_followed():
+    """Flat, Keras itself gives up at a thousand layers (RecursionError)."""
+    x = image = keras.Input((4, 4, 1))
+    for _ in range(12):
+        y = part = keras.Input((4, 4, 1))
+        for _ in range(100):
+            y = layers.ReLU()(y)
+        x = keras.Model(part, y)(x)
+    found = describe(keras.Model(image, x))
+    assert len(found["layers"]) == 1200
+    assert found["memory"]["activations_peak"] == 2 * 64
 
 
 def test_an_open_size_leaves_open_what_depends_on_it():
     found = describe(build("resnet20", 10, (None, None, 3)))
     assert found["input_shape"] == [None, None, 3]
     assert found["multiply_adds"] is None
+    assert found["flops"] is None
     assert found["activations"] is None
+    assert found["memory"] == {
+        "weights": 4 * found["parameters"],
+        "activations_peak": None,
+        "activations_training": None,
+    }
+    assert found["stages"][1]["multiply_adds"] is None
     assert found["trainable_parameters"] == 269_722
     assert "?x?x16" in table(found)
 
@@ -163,14 +274,17 @@ def test_describing_leaves_the_model_as_it_was():
 
 
 def test_the_table_is_aligned_and_ends_with_the_totals():
-    lines = table(describe("resnet50")).splitlines()
-    *rows, ruler, totals = lines
+    *rows, ruler, parameters, counts, memory = table(describe("resnet50")).splitlines()
     assert all(len(line) <= len(ruler) for line in rows)
     ends = {len(line) for line in rows if line.endswith(tuple("0123456789")) or "all" in line}
     assert ends == {len(ruler)}
-    assert totals == (
-        "resnet50: 25,610,152 parameters, 25,557,032 of them trainable; "
-        "4.089 G multiply-adds, 11.114 M activations"
+    assert rows[-7].split() == ["input", "224x224x3", "1"]
+    assert rows[-5].split()[:4] == ["conv2", "3", "blocks", "56x56x256"]
+    assert parameters == "resnet50: 25,610,152 parameters, 25,557,032 of them trainable"
+    assert counts == "4.089 G multiply-adds (8.178 GFLOPs), 11.114 M activations"
+    assert memory == (
+        "memory: 102.44 MB of weights; for one image 9.63 MB of activations at once, 159.38 MB "
+        "kept in training"
     )
 
 

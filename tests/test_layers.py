@@ -38,6 +38,7 @@ TABLE = {
     "exporting.onnx_file": ("errors runtime exporting.convert", "onnx tensorflow tf2onnx"),
     "explain": (f"{DATA} {TOOLS} run blocks models data evaluation report", HEAVY),
     "explain.describe": ("specs errors models", "keras"),
+    "explain.drawing": ("errors explain.describe", ""),
     # Here, as in run.py, only the top of a file counts: --help must not wait for Keras.
     "cli": (f"{DATA} {TOOLS} run weights.settings data.names _version", "click"),
     "": ("_version", ""),  # keras_resnet/__init__.py

@@ -64,7 +64,9 @@ def test_every_command_of_the_readme_works(command, home):
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("name", ["models", "recipes", "inspect resnet50"])
+@pytest.mark.parametrize(
+    "name", ["models", "recipes", "inspect resnet50", "inspect resnet50 --drawing"]
+)
 def test_what_does_not_depend_on_data_is_shown_word_for_word(command, name):
     (output,) = [output for line, output in shown() if line == f"keras-resnet {name}"]
     printed = command(*name.split()).stdout.splitlines()

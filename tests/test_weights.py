@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import h5py
 import keras
@@ -86,6 +87,13 @@ def test_without_their_classifier_they_are_taken_when_the_head_may_be_fresh(name
     assert "head replaced" in load_weights(ours, tmp_path / "notop.weights.h5", replace_head=True)
 
 
+def needs(*packages):
+    """Skips the test where one is missing. Nothing is imported: see below."""
+    for package in packages:
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+
+
 TORCH_NETS = """
 import sys
 import numpy as np
@@ -122,8 +130,8 @@ torch.save({"epoch": 3, "state_dict": wrapped}, f"{folder}/wrapped.th")
      "resnext50_32x4d", "resnet50d", "resnet101d", "resnext101_32x4d"],
 )  # fmt: skip
 def test_torchvision_and_timm_nets_say_the_same(name, tmp_path):
-    pytest.importorskip("torch")
-    pytest.importorskip("timm" if name in ("resnet50d", "resnet101d") else "torchvision")
+    in_timm = name in ("resnet50d", "resnet101d", "resnext101_32x4d")
+    needs("torch", "torchvision", *(["timm"] if in_timm else []))
     x = pixels(2, 64)
     mean, deviation = (np.float32(v) for v in NORMALIZATIONS["imagenet"])
     np.save(tmp_path / "x.npy", (x - mean) / deviation)
@@ -314,7 +322,7 @@ def test_a_pickle_needs_pytorchs_loader_and_names_the_extra(untouched, tmp_path,
 
 
 def test_a_pickle_that_runs_a_program_is_refused(untouched, tmp_path):
-    pytest.importorskip("torch")
+    needs("torch")
 
     class Evil:
         def __reduce__(self):
@@ -541,3 +549,17 @@ def test_weights_without_a_classifier_are_not_imported(command, tmp_path):
     done = command("import", tmp_path / "notop.weights.h5", "--model", "resnet50_v1")
     assert done.returncode == 2
     assert "has no classifier" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_net_for_features_takes_weights_without_their_head(tmp_path):
+    save_file(STATE, tmp_path / "net.safetensors")
+    features = build("resnet20", input_shape=(12, 12, 3), features=True)
+    with pytest.raises(InputError, match=r"2 left over \(linear.weight, linear.bias\); .* 3 cl"):
+        load_weights(features, tmp_path / "net.safetensors")
+    load_weights(features, tmp_path / "net.safetensors", replace_head=True)
+    whole = build("resnet20", 3, (12, 12, 3))
+    load_weights(whole, tmp_path / "net.safetensors")
+    x = pixels(2, 12)
+    pooled = np.asarray(features(x)["conv4"]).mean((1, 2))
+    kernel, bias = whole.get_layer("logits").get_weights()
+    np.testing.assert_allclose(whole(x), pooled @ kernel + bias, rtol=1e-4, atol=1e-5)

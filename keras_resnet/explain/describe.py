@@ -1,9 +1,12 @@
-"""What a network consists of: shapes, parameters, multiply-adds, receptive fields.
+"""What a network consists of: shapes, parameters, multiply-adds, memory, receptive fields.
 
 Keras only, and nothing is computed: the shapes alone go through the graph.
 """
 
 import math
+import re
+from dataclasses import dataclass
+from itertools import groupby
 
 import keras
 from keras import tree
@@ -28,9 +31,18 @@ def describe(model, input_shape=None):
         `trainable_parameters`: what papers call parameters;
         `multiply_adds`: multiply-accumulate operations of convolutions and dense layers for one
         image, biases not counted: the convention of torchvision and fvcore, in which ResNet-50
-        v1.5 has 4.089 G. FLOPs, where a multiplication and an addition are two, are twice that;
+        v1.5 has 4.089 G;
+        `flops`: twice that, the convention in which a multiplication and an addition are two
+        operations;
         `activations`: values put out by the convolutions (as in arXiv:2003.13678);
-        `layers`: a list of `{name, kind, output_shape, parameters, multiply_adds,
+        `memory`, in bytes: `weights`, of all that is stored; `activations_peak`, of what must be
+        there at once while one image goes forward in the order of `layers`: each tensor from the
+        operation that makes it to the last one that takes it, no operation in place;
+        `activations_training`, of all outputs together, kept for one image's way back;
+        `stages`: a list of `{name, blocks, output_shape, parameters, multiply_adds, activations,
+        receptive_field}`, after the first part of the layers' names: conv1, conv2, …; "input" and
+        "head" are what lies before and behind; no stages where the layers are not so named;
+        `layers`: a list of `{name, kind, output_shape, parameters, multiply_adds, activations,
         receptive_field}`. The receptive field is the side, in pixels of the image, of the square
         that a value can depend on, along the longest path; None is the whole image, after a
         global pooling. Up-sampling is not followed.
@@ -40,69 +52,128 @@ def describe(model, input_shape=None):
     Raises:
         InputError: an unknown name, a model without a graph, or an unfitting `input_shape`.
     """
-    if isinstance(model, str):
-        model = _without_weights(model)
-    rows, activations, seen = [], [], set()
-    inputs = _inputs(model, input_shape)
-
-    def visit(operation):
-        """Stands in for `operation` in the graph: takes and gives shapes, and notes a row."""
-
-        def run(*args, **kwargs):
-            if isinstance(operation, keras.Model) and _has_graph(operation):
-                return _through_graph(operation, args, visit)
-            outputs = operation.compute_output_spec(*args, **kwargs)
-            given, made = _tensors((args, kwargs)), _tensors(outputs)
-            _pass_field(operation, given, made)
-            rows.append(_row(operation, given[0], made[0], first=operation not in seen))
-            if hasattr(operation, "kernel_size"):
-                activations.append(_product(made[0].shape[1:]))
-            seen.add(operation)
-            return outputs
-
-        return run
-
-    _through_graph(model, inputs, visit)
+    model, inputs, outputs, steps = walk(model, input_shape)
+    rows, seen = [], set()
+    for x in inputs:
+        x.field = (1, 1)  # each value is a field of 1 pixel, 1 pixel apart
+    for step in steps:
+        _pass_field(step)
+        rows.append(_row(step, first=step.operation not in seen))
+        seen.add(step.operation)
+    multiply_adds = _sum(row["multiply_adds"] for row in rows)
     return {
         "name": model.name,
         "input_shape": list(inputs[0].shape[1:]),
         "parameters": model.count_params(),
         "trainable_parameters": sum(math.prod(w.shape) for w in model.trainable_weights),
-        "multiply_adds": _sum(row["multiply_adds"] for row in rows),
-        "activations": _sum(activations),
+        "multiply_adds": multiply_adds,
+        "flops": None if multiply_adds is None else 2 * multiply_adds,
+        "activations": _sum(row["activations"] for row in rows),
+        "memory": {
+            "weights": sum(math.prod(w.shape) * _bytes_of(w.dtype) for w in model.weights),
+            "activations_peak": _peak(inputs, outputs, steps),
+            "activations_training": _sum(_bytes(x) for step in steps for x in step.made),
+        },
+        "stages": _stages(rows),
         "layers": rows,
     }
 
 
 def table(description):
-    """The dict of `describe` as text for a terminal; the totals come last."""
-    heads = ("layer", "kind", "output", "parameters", "multiply-adds", "field")
-    lines = [
-        (
-            row["name"],
-            row["kind"],
-            "x".join("?" if side is None else str(side) for side in row["output_shape"]),
-            f"{row['parameters']:,}" if row["parameters"] else "",
-            "" if row["multiply_adds"] == 0 else _number(row["multiply_adds"]),
-            "all" if row["receptive_field"] is None else str(row["receptive_field"]),
-        )
-        for row in description["layers"]
-    ]
-    widths = [max(len(line[column]) for line in (heads, *lines)) for column in range(len(heads))]
+    """The dict of `describe` as text for a terminal: layers, then stages, then the totals."""
+    heads = ("layer", "kind", "output", "parameters", "multiply-adds", "activations", "field")
+    layers = [_cells(row, row["kind"]) for row in description["layers"]]
+    stages = [_cells(row, _blocks(row["blocks"])) for row in description["stages"]]
+    lines = [heads, *layers, *stages]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
 
     def aligned(line):
         words = [word.ljust(width) for word, width in zip(line[:3], widths[:3], strict=True)]
         numbers = [word.rjust(width) for word, width in zip(line[3:], widths[3:], strict=True)]
         return "  ".join(words + numbers).rstrip()
 
-    totals = (
-        f"{description['name']}: {description['parameters']:,} parameters, "
-        f"{description['trainable_parameters']:,} of them trainable; "
-        f"{_number(description['multiply_adds'])} multiply-adds, "
-        f"{_number(description['activations'])} activations"
-    )
     ruler = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([aligned(heads), ruler, *map(aligned, lines), ruler, totals])
+    sections = [heads], layers, stages
+    return "\n".join(
+        [line for rows in sections if rows for line in (*map(aligned, rows), ruler)]
+        + _totals(description)
+    )
+
+
+def _cells(row, kind):
+    return (
+        row["name"],
+        kind,
+        sides(row["output_shape"]),
+        f"{row['parameters']:,}" if row["parameters"] else "",
+        "" if row["multiply_adds"] == 0 else _number(row["multiply_adds"]),
+        "" if row["activations"] == 0 else _number(row["activations"]),
+        "all" if row["receptive_field"] is None else str(row["receptive_field"]),
+    )
+
+
+def _blocks(count):
+    return {0: "", 1: "1 block"}.get(count, f"{count} blocks")
+
+
+def _totals(description):
+    memory = {name: _megabytes(size) for name, size in description["memory"].items()}
+    return [
+        f"{description['name']}: {description['parameters']:,} parameters, "
+        f"{description['trainable_parameters']:,} of them trainable",
+        f"{_number(description['multiply_adds'])} multiply-adds "
+        f"({_number(description['flops'], 'FLOPs')}), "
+        f"{_number(description['activations'])} activations",
+        f"memory: {memory['weights']} of weights; for one image {memory['activations_peak']} of "
+        f"activations at once, {memory['activations_training']} kept in training",
+    ]
+
+
+def sides(shape):
+    """[56, 56, 64] as "56x56x64"; a side left open is a question mark."""
+    return "x".join("?" if side is None else str(side) for side in shape)
+
+
+@dataclass(frozen=True)
+class Step:
+    """An operation when its turn comes, with the symbolic tensors that it takes and makes."""
+
+    operation: object
+    given: list
+    made: list
+
+
+def walk(model, input_shape=None):
+    """Goes through a network in forward order, into the models inside it.
+
+    Args:
+        model, input_shape: as in `describe`.
+
+    Returns:
+        `(model, inputs, outputs, steps)`: the model, built if it was a name; symbolic tensors; a
+        list of `Step`, whose tensors are the same objects where one step takes what another made.
+
+    Raises:
+        InputError: as in `describe`.
+    """
+    if isinstance(model, str):
+        model = _without_weights(model)
+    inputs, steps = _inputs(model, input_shape), []
+
+    def visit(operation):
+        """Stands in for `operation` in the graph: takes and gives shapes, and notes a step."""
+
+        def run(*args, **kwargs):
+            if isinstance(operation, keras.Model) and _has_graph(operation):
+                return _through_graph(operation, args, visit)
+            outputs = operation.compute_output_spec(*args, **kwargs)
+            steps.append(Step(operation, _tensors((args, kwargs)), _tensors(outputs)))
+            return outputs
+
+        return run
+
+    outputs = _tensors(_through_graph(model, inputs, visit))
+    return model, inputs, outputs, steps
 
 
 def _without_weights(name):
@@ -116,7 +187,6 @@ def _without_weights(name):
 
 
 def _inputs(model, input_shape):
-    """Symbolic inputs, each value of which is a field of 1 pixel, 1 pixel apart."""
     if not _has_graph(model):
         raise InputError(
             f"{model.name} has no graph to follow; describe() takes functional and Sequential "
@@ -131,13 +201,10 @@ def _inputs(model, input_shape):
         ):
             raise InputError(f"input_shape is {input_shape}; {model.name} takes {fixed}")
         shapes[0] = input_shape
-    inputs = [
+    return [
         keras.KerasTensor((None, *shape), dtype=x.dtype)
         for shape, x in zip(shapes, model.inputs, strict=True)
     ]
-    for x in inputs:
-        x.field = (1, 1)
-    return inputs
 
 
 def _has_graph(model):
@@ -158,13 +225,14 @@ def _tensors(structure):
     return [x for x in tree.flatten(structure) if isinstance(x, keras.KerasTensor)]
 
 
-def _pass_field(operation, given, made):
+def _pass_field(step):
     """Sets each result's `field`: (side in pixels of the image, pixels from value to value).
 
     None is the whole image. Side += (kernel - 1) × distance; distance ×= stride; where paths
     meet, the longest counts. Araujo et al. 2019, doi:10.23915/distill.00021.
     """
-    fields = [x.field for x in given]
+    operation, made = step.operation, step.made
+    fields = [x.field for x in step.given]
     if None in fields or len(made[0].shape) < 3 or type(operation).__name__.startswith("Global"):
         field = None
     else:
@@ -176,14 +244,16 @@ def _pass_field(operation, given, made):
         x.field = field
 
 
-def _row(operation, given, made, first):
+def _row(step, first):
+    operation, made = step.operation, step.made[0]
     parameters = operation.count_params() if isinstance(operation, keras.Layer) else 0
     return {
         "name": operation.name,
         "kind": type(operation).__name__,
         "output_shape": list(made.shape[1:]),
         "parameters": parameters if first else 0,  # a shared layer stores its weights once
-        "multiply_adds": _multiply_adds(operation, given, made),
+        "multiply_adds": _multiply_adds(operation, step.given[0], made),
+        "activations": _product(made.shape[1:]) if hasattr(operation, "kernel_size") else 0,
         "receptive_field": made.field and made.field[0],
     }
 
@@ -204,6 +274,72 @@ def _multiply_adds(operation, given, made):
     return None if count is None else numbers * count
 
 
+def _peak(inputs, outputs, steps):
+    """The most bytes that are alive at once; None where a size is open."""
+    last = {id(x): turn for turn, step in enumerate(steps) for x in step.given}
+    last.update((id(x), len(steps)) for x in outputs)
+    alive = {id(x): _bytes(x) for x in inputs}
+    peaks = [_sum(alive.values())]
+    for turn, step in enumerate(steps):
+        alive.update((id(x), _bytes(x)) for x in step.made)
+        peaks.append(_sum(alive.values()))
+        for x in (*step.given, *step.made):
+            if last.get(id(x), turn) <= turn:
+                alive.pop(id(x), None)
+    return None if None in peaks else max(peaks)
+
+
+def _bytes(x):
+    """Of a tensor for one image."""
+    count = _product(x.shape[1:])
+    return None if count is None else count * _bytes_of(x.dtype)
+
+
+def _bytes_of(dtype):
+    """Of one number: 4 for float32, 2 for bfloat16; a bool takes a byte too."""
+    bits = re.search(r"\d+", dtype)
+    return int(bits[0]) // 8 if bits else 1
+
+
+STAGE = re.compile(r"conv\d+(?=_)")
+BLOCK = re.compile(r"conv\d+_block\d+(?=_)")
+
+
+def stages_of(names):
+    """The stage of each of a network's layers, in forward order; None for all if it has none.
+
+    It is the first part of a name such as `conv2_block1_add`. A name without one (the stem's
+    pool) belongs to the stage before it; before the first that is "input", after the last "head".
+    """
+    if not any(map(BLOCK.match, names)):
+        return [None] * len(names)
+    own = [STAGE.match(name) for name in names]
+    last = max(turn for turn, match in enumerate(own) if match)
+    stages = ["input"]
+    for match in own[: last + 1]:
+        stages.append(match[0] if match else stages[-1])
+    return stages[1:] + ["head"] * (len(names) - last - 1)
+
+
+def _stages(rows):
+    stages = stages_of([row["name"] for row in rows])
+    members = groupby(zip(stages, rows, strict=True), lambda pair: pair[0])
+    return [_stage(name, [row for _, row in pairs]) for name, pairs in members if name]
+
+
+def _stage(name, rows):
+    return {
+        "name": name,
+        "blocks": len({block[0] for row in rows if (block := BLOCK.match(row["name"]))}),
+        "output_shape": rows[-1]["output_shape"],
+        **{
+            total: _sum(row[total] for row in rows)
+            for total in ("parameters", "multiply_adds", "activations")
+        },
+        "receptive_field": rows[-1]["receptive_field"],
+    }
+
+
 def _product(sides):
     return None if None in sides else math.prod(sides)
 
@@ -217,11 +353,15 @@ def _largest(sizes):
     return max(sizes) if isinstance(sizes, (tuple, list)) else sizes
 
 
-def _number(count):
-    """4089184256 as "4.089 G"."""
+def _number(count, unit=""):
+    """4089184256 as "4.089 G", with a unit as "4.089 GFLOPs"."""
     if count is None:
         return "?"
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= size:
-            return f"{count / size:.3f} {unit}"
-    return str(count)
+            return f"{count / size:.3f} {prefix}{unit}"
+    return f"{count} {unit}".strip()
+
+
+def _megabytes(size):
+    return "?" if size is None else f"{size / 1e6:.2f} MB"

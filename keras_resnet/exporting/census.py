@@ -5,6 +5,7 @@ Schema: tensorflow/lite/schema/schema.fbs, as the `ai-edge-litert` package compi
 
 import math
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,8 @@ OMITTED = -1  # the index of an optional input that an operator goes without
 VARIABLE_OPS = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
 # Operators whose second input is a kernel, and its number of axes.
 KERNEL_RANKS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "FULLY_CONNECTED": 2}
+# `MODEL_1/LAYER_1/op`: Keras numbers a network anew each time it is called.
+LAYER = re.compile(r"[^/]*?(_\d+)/(?:[^;]*/)?([^/;]+)\1/(?:batchnorm/)?[^/;]+(?:;|$)")
 # What makes a quantised input take raw pixels: real = scale * (stored - zero point).
 RAW_PIXELS = {"uint8": (1.0, 0), "int8": (1.0, -128)}
 
@@ -31,13 +34,18 @@ def census(path):
         op is called `CUSTOM:NAME`; `operators`, how many there are of all kinds; `inputs` and
         `outputs`, lists of `{name, shape, dtype, scale, zero_point}` in which an open side is -1
         and scale is None where nothing is quantised; `signatures`, a dict of key to
-        `{inputs, outputs}`, lists of names; `metadata`, names; `parameters`, how many float or
+        `{inputs, outputs}`, lists of names; `metadata`, names; and, under the names that
+        `keras_resnet.explain.describe` has for every network: `parameters`, how many float or
         quantised constants are stored (after batch norms were folded, without the integers that
-        hold shapes and axes); `multiply_adds` of one run's convolutions and dense layers, counted
-        as in `keras_resnet.explain.describe`.
+        hold shapes and axes); `trainable_parameters`, 0, for constants cannot be trained;
+        `multiply_adds`, `flops` and `activations` of one run, which are those of the Keras model;
+        `memory`, of which the file tells `weights`, the bytes of those constants; `layers`, a list
+        of `{name, kind, output_shape, parameters, multiply_adds, activations, dtype}`, an operator
+        each, in the order of execution. Its name is that of the Keras layer it was made from,
+        where the file has kept it, or else that of its output.
 
-        Several subgraphs are counted together in `ops`; inputs, outputs and `multiply_adds` are
-        those of the first.
+        Several subgraphs are counted together in `ops`, `parameters` and `memory`; all else is
+        that of the first.
 
     Raises:
         InputError: the file cannot be read, or is no TFLite model.
@@ -45,6 +53,9 @@ def census(path):
     model = _read(path)
     main = model.graphs[0]
     ops = Counter(op.name for graph in model.graphs for op in graph.operators)
+    layers = _layers(main)
+    weights = _weights(tensor for graph in model.graphs for tensor in graph.tensors)
+    multiply_adds = sum(row["multiply_adds"] for row in layers)
     return {
         "file": os.fspath(path),
         "bytes": model.size,
@@ -54,8 +65,13 @@ def census(path):
         "outputs": [_public(tensor) for tensor in main.outputs],
         "signatures": model.signatures,
         "metadata": model.metadata,
-        "parameters": _parameters(model),
-        "multiply_adds": sum(map(_multiply_adds, main.operators)),
+        "parameters": _numbers(weights),
+        "trainable_parameters": 0,
+        "multiply_adds": multiply_adds,
+        "flops": 2 * multiply_adds,
+        "activations": sum(row["activations"] for row in layers),
+        "memory": {"weights": sum(tensor.stored for tensor in weights.values())},
+        "layers": layers,
     }
 
 
@@ -148,7 +164,7 @@ class _Tensor:
     zero_point: int | None
     quantised: bool
     buffer: int
-    constant: bool
+    stored: int  # bytes of a constant; 0: it is computed
 
 
 @dataclass(frozen=True)
@@ -310,7 +326,7 @@ def _tensor(tensor, stored, items, schema):
         zero_point=_zero_point(quantisation) if per_tensor else None,
         quantised=bool(scales),
         buffer=tensor.Buffer(),
-        constant=stored[tensor.Buffer()] > 0,
+        stored=stored[tensor.Buffer()],
     )
 
 
@@ -346,15 +362,49 @@ def _public(tensor):
     }
 
 
-def _parameters(model):
-    """Numbers stored for the network; signatures share buffers, which count once."""
-    weights = {
-        tensor.buffer: math.prod(tensor.shape)
-        for graph in model.graphs
-        for tensor in graph.tensors
-        if tensor.constant and (tensor.quantised or "float" in tensor.dtype)
+def _layers(graph):
+    """A row for each operator; what several share is stored by the first of them."""
+    rows, counted = [], set()
+    for op in graph.operators:
+        weights = _weights(tensor for tensor in op.inputs if tensor)
+        new = {buffer: weights[buffer] for buffer in weights.keys() - counted}
+        counted |= new.keys()
+        # An operator without an output, such as ASSIGN_VARIABLE, has its row too.
+        shape, dtype = (op.outputs[0].shape, op.outputs[0].dtype) if op.outputs else ((), None)
+        rows.append(
+            {
+                "name": _layer(op),
+                "kind": op.name,
+                "output_shape": [None if side == -1 else side for side in shape[1:]],
+                "parameters": _numbers(new),
+                "multiply_adds": _multiply_adds(op),
+                "activations": _activations(op),
+                "dtype": dtype,
+            }
+        )
+    return rows
+
+
+def _layer(op):
+    """The Keras layer that an operator was made from; its kernel knows best, its output next."""
+    named = [op.inputs[1]] if op.name in KERNEL_RANKS else []
+    for tensor in (*named, *op.outputs):
+        if match := LAYER.match(tensor.name):
+            return match[2]
+    return op.outputs[0].name if op.outputs else op.name
+
+
+def _weights(tensors):
+    """The constants among tensors, by their buffer: signatures share them, and each counts once."""
+    return {
+        tensor.buffer: tensor
+        for tensor in tensors
+        if tensor.stored and (tensor.quantised or "float" in tensor.dtype)
     }
-    return sum(weights.values())
+
+
+def _numbers(weights):
+    return sum(math.prod(tensor.shape) for tensor in weights.values())
 
 
 def _multiply_adds(op):
@@ -366,7 +416,16 @@ def _multiply_adds(op):
     }.get(op.name)
     if per_output is None:
         return 0
-    return math.prod(map(abs, op.outputs[0].shape)) * per_output(op.inputs[1].shape)
+    return _values(op.outputs[0]) * per_output(op.inputs[1].shape)
+
+
+def _activations(op):
+    return _values(op.outputs[0]) if KERNEL_RANKS.get(op.name) == 4 else 0
+
+
+def _values(tensor):
+    """How many there are in one run, with 1 for each open side."""
+    return math.prod(map(abs, tensor.shape))
 
 
 def table(found):

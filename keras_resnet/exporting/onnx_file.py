@@ -49,9 +49,9 @@ def census(path):
 
     Returns:
         A dict ready for JSON: `file, bytes, ops, operators, inputs, outputs, signatures, metadata,
-        parameters, trainable_parameters, multiply_adds, layers`; `metadata` tells the opset and
-        the producer; `layers` is a list of `{name, kind, output_shape, multiply_adds}`, an operator
-        each; an open side of a shape is -1.
+        parameters, trainable_parameters, multiply_adds, flops, memory, layers`; `metadata` tells
+        the opset and the producer; `layers` is a list of `{name, kind, output_shape,
+        multiply_adds}`, an operator each; an open side of a shape is -1.
 
     Raises:
         InputError: the extra is missing, or the file cannot be read.
@@ -69,7 +69,13 @@ def census(path):
         raise InputError(f"{path} is no ONNX model: it holds no operators")
     weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     shapes = {value.name: _shape(value) for value in (*graph.value_info, *graph.output)}
+    parameters = sum(
+        math.prod(tensor.dims)
+        for tensor in graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT
+    )
     layers = [_row(node, weights, shapes) for node in graph.node]
+    multiply_adds = sum(row["multiply_adds"] for row in layers)
     ops = Counter(row["kind"] for row in layers)
     return {
         "file": os.fspath(path),
@@ -83,13 +89,11 @@ def census(path):
             f"opset {model.opset_import[0].version}",
             f"{model.producer_name} {model.producer_version}",
         ],
-        "parameters": sum(
-            math.prod(tensor.dims)
-            for tensor in graph.initializer
-            if tensor.data_type == onnx.TensorProto.FLOAT
-        ),
+        "parameters": parameters,
         "trainable_parameters": 0,
-        "multiply_adds": sum(row["multiply_adds"] for row in layers),
+        "multiply_adds": multiply_adds,
+        "flops": 2 * multiply_adds,
+        "memory": {"weights": 4 * parameters},
         "layers": layers,
     }
 

@@ -74,7 +74,7 @@ def curves(history, path, *, best_epoch=None):
     """
     epochs = _column(history, "epoch")
     best = _row_of(epochs, best_epoch) if best_epoch else _best_row(history)
-    with _drawing():
+    with styled():
         figure = Figure(figsize=(10, 3.9), dpi=DPI)
         loss, top1 = figure.subplots(1, 2)
         loss.set(title="Cross-entropy", ylabel="cross-entropy (nats)")
@@ -98,7 +98,7 @@ def curves(history, path, *, best_epoch=None):
         # Below, where it cannot cover a curve.
         handles, labels = top1.get_legend_handles_labels()
         figure.legend(handles, labels, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0.02))
-        return _save(figure, path)
+        return save(figure, path)
 
 
 def confusion(matrix, classes, path):
@@ -117,7 +117,7 @@ def confusion(matrix, classes, path):
     if counts.shape != (k, k):
         raise ValueError(f"a confusion matrix of {k} classes is ({k}, {k}), not {counts.shape}")
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # of a true class; (k, k)
-    with _drawing():
+    with styled():
         side = _matrix_side(k)
         figure = Figure(figsize=(side, side), dpi=DPI)
         axes = figure.add_axes((0, 0, 1, 1))
@@ -131,7 +131,7 @@ def confusion(matrix, classes, path):
         if k <= MOST_COUNTS:
             _write_counts(axes, counts, norm(shares), side / k)
         _shade_scale(figure, image, side)
-        return _save(figure, path)
+        return save(figure, path)
 
 
 def image_grid(images, captions, path, *, title, columns=8):
@@ -150,7 +150,7 @@ def image_grid(images, captions, path, *, title, columns=8):
     """
     if len(images) != len(captions):
         raise ValueError(f"{len(images)} images, but {len(captions)} captions")
-    with _drawing():
+    with styled():
         if not len(images):
             return _save_empty(title, path)
         tiles = _magnified(np.asarray(images))  # (n, th, tw, 3)
@@ -159,7 +159,7 @@ def image_grid(images, captions, path, *, title, columns=8):
 
 
 @contextmanager
-def _drawing():
+def styled():
     # "default" first: the pictures do not depend on the user's matplotlibrc.
     ours = {**_STYLE, "font.sans-serif": _fonts()}
     with style.context(("default", ours)), warnings.catch_warnings():
@@ -172,7 +172,7 @@ def _fonts():
     return ["DejaVu Sans", *(name for name in _MORE_FONTS if name in present)]
 
 
-def _save(figure, path, **options):
+def save(figure, path, **options):
     options = options or {"bbox_inches": "tight", "pad_inches": 0.15}
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, **options)
@@ -363,7 +363,7 @@ def _save_grid(tiles, texts, title, columns, path):
             figure.text(x + width / 2, below, line, transform=None, size=8, ha="center", va="top")
     figure.figimage(canvas, origin="upper")
     _title(figure, title, whole_x, whole_y)
-    return _save(figure, path, bbox_inches=None)
+    return save(figure, path, bbox_inches=None)
 
 
 def _save_empty(title, path):
@@ -371,7 +371,7 @@ def _save_empty(title, path):
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     _title(figure, title, width, height)
     figure.text(_MARGIN, 30, "none", transform=None, color=QUIET)
-    return _save(figure, path, bbox_inches=None)
+    return save(figure, path, bbox_inches=None)
 
 
 def _title(figure, title, width, height):
@@ -407,7 +407,7 @@ def _clean(text):
 
 def _wrap(text, width, font):
     """`text` as at most four lines, each no wider than `width` pixels."""
-    if _pixels(text, font) <= width:
+    if text_width(text, font) <= width:
         return [text]
     first, comma, rest = text.partition(", ")  # "true 3, said 8 (0.97)"
     parts = [first + comma.strip(), rest] if comma else [text]
@@ -416,7 +416,7 @@ def _wrap(text, width, font):
 
 def _two_lines(text, width, font):
     head, words = "", text.split(" ")
-    while words and _pixels(f"{head} {words[0]}".strip(), font) <= width:
+    while words and text_width(f"{head} {words[0]}".strip(), font) <= width:
         head = f"{head} {words.pop(0)}".strip()
     return [line for line in (head, _fit(" ".join(words), width, font)) if line]
 
@@ -424,14 +424,14 @@ def _two_lines(text, width, font):
 def _fit(text, width, font):
     length = _columns(text)
     # A first guess from the measured width, then a column at a time.
-    if (wide := _pixels(text, font)) > width:
+    if (wide := text_width(text, font)) > width:
         length = min(length, int(1.2 * length * width / wide) + 1)
-    while length > 1 and _pixels(shorten(text, length), font) > width:
+    while length > 1 and text_width(shorten(text, length), font) > width:
         length -= 1
     return shorten(text, length)
 
 
-def _pixels(text, font):
+def text_width(text, font):
     return _renderer().get_text_width_height_descent(text, font, ismath=False)[0]
 
 

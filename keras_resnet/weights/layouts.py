@@ -16,6 +16,7 @@ import numpy as np
 from keras_resnet.weights.readers import KERAS, Stored
 
 HEAD = "logits"
+HEAD_NAMES = (f"{HEAD}/kernel", f"{HEAD}/bias")
 _KERAS_HEAD = "predictions"
 # Our layer -> what it may be called in a state dict.
 _TORCH_LAYERS = [
@@ -53,12 +54,12 @@ _TORCH_VARIABLES = {
 
 def is_foreign(weights):
     """Whether another package's network was saved: ours has a head of its own name."""
-    return weights.layout != KERAS or f"{HEAD}/kernel" not in weights.arrays
+    return weights.layout != KERAS or HEAD_NAMES[0] not in weights.arrays
 
 
 def head_of(weights):
     """The `Stored` kernel of the classifier, which tells the number of classes; None without."""
-    names = (f"{HEAD}/kernel", f"{_KERAS_HEAD}/kernel", "fc.weight", "linear.weight")
+    names = (HEAD_NAMES[0], f"{_KERAS_HEAD}/kernel", "fc.weight", "linear.weight")
     return next((weights.arrays[name] for name in names if name in weights.arrays), None)
 
 
@@ -83,7 +84,7 @@ def to_ours(weights, wanted, takes_bgr):
         arrays = _without_sum_biases(_with_our_head(weights.arrays), wanted)
     else:
         arrays = _from_torch(weights.arrays, wanted)
-    stem = next(name for name in wanted if name.endswith("_conv/kernel"))
+    stem = next((name for name in wanted if name.endswith("_conv/kernel")), None)
     if takes_bgr and stem in arrays:
         arrays[stem] = _changed(arrays[stem], lambda kernel: kernel[:, :, ::-1])
     return arrays
@@ -91,7 +92,7 @@ def to_ours(weights, wanted, takes_bgr):
 
 def in_file(name, weights):
     """What one of our names is called where the weights come from, for a message."""
-    if weights.layout == KERAS:
+    if weights.layout == KERAS or "/" not in name:
         return name
     names = _torch_names(name)
     return next((n for n in names if n in weights.arrays), names[0])
@@ -99,7 +100,7 @@ def in_file(name, weights):
 
 def _from_torch(arrays, wanted):
     arrays, ours = dict(arrays), {}
-    for name in wanted:
+    for name in dict.fromkeys([*wanted, *HEAD_NAMES]):  # a net for features wants no head
         found = next((n for n in _torch_names(name) if _fits(arrays.get(n), name)), None)
         if found:
             ours[name] = _transposed(arrays.pop(found))
@@ -116,7 +117,7 @@ def _fits(array, name):
 
 
 def _torch_names(name):
-    layer, variable = name.split("/")
+    layer, _, variable = name.rpartition("/")
     for pattern, names in _TORCH_LAYERS:
         match = re.fullmatch(pattern, layer)
         if match:

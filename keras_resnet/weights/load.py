@@ -1,6 +1,7 @@
 """Weights -> a network of ours: all that is wanted is there and fits, or nothing is touched."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.run import open_run
 from keras_resnet.specs import NORMALIZATIONS, statistics
 from keras_resnet.weights import published, readers
-from keras_resnet.weights.layouts import HEAD, classes_of, in_file, is_foreign, to_ours
+from keras_resnet.weights.layouts import HEAD_NAMES, classes_of, in_file, is_foreign, to_ours
 from keras_resnet.weights.settings import IMAGENET
 
 
@@ -21,7 +22,8 @@ def load_weights(model, path, *, replace_head=False):
         path: a run folder; a `.keras`, `.weights.h5` or `.h5` file of this package or of
             keras.applications; a state dict of torchvision, timm or a PyTorch net for CIFAR, as
             `.safetensors` or `.pth`; or `"imagenet"`, to download what is published.
-        replace_head: leave the classifier fresh where the file's has other classes, or none.
+        replace_head: leave the classifier fresh where the file's has other classes or none, and
+            leave it out where the model has none, because it gives features.
 
     Returns:
         A line that says what was loaded.
@@ -38,7 +40,7 @@ def load(model, weights, *, replace_head=False):
     wanted = _variables(model)
     takes_bgr = is_foreign(weights) and _is_normalised(model, "caffe")
     arrays = to_ours(weights, list(wanted), takes_bgr)
-    fresh = _fresh_head(weights, arrays, wanted) if replace_head else []
+    fresh = _other_head(weights, wanted) if replace_head else []
     for name in fresh:
         arrays.pop(name, None)
     _compare(weights, arrays, {n: v for n, v in wanted.items() if n not in fresh}, model)
@@ -62,7 +64,7 @@ def open_weights(path, name):
     if path == IMAGENET:
         return published.fetch(name)
     if Path(path).is_dir():
-        return readers.read(open_run(path).model_file())
+        return replace(readers.read(open_run(path).model_file()), source=str(path))
     return readers.read(os.fspath(path))
 
 
@@ -110,21 +112,21 @@ def _is_normalised(model, normalize):
 
 def _statistics(scale, offset):
     """(mean, standard deviation): what a Rescaling layer makes 0, and what it makes 1 more."""
+    scale, offset = np.atleast_1d(scale, offset)
     deviation = [1 / s for s in scale]
     return [-o * d for o, d in zip(offset, deviation, strict=True)], deviation
 
 
-def _fresh_head(weights, arrays, wanted):
-    """The names of the head's variables, where the file has none that fits."""
-    names = [name for name in wanted if name.startswith(f"{HEAD}/")]
-    fits = classes_of(weights) == wanted[f"{HEAD}/kernel"].shape[-1]
-    return [] if fits else names
+def _other_head(weights, wanted):
+    """The names of the head's variables, unless the file's fits the model's."""
+    kernel = wanted.get(HEAD_NAMES[0])
+    return [] if kernel is not None and classes_of(weights) == kernel.shape[-1] else HEAD_NAMES
 
 
 def _compare(weights, arrays, wanted, model):
     """InputError that lists what is missing, left over, or of another shape."""
     missing = [in_file(name, weights) for name in wanted if name not in arrays]
-    left_over = [name for name in arrays if name not in wanted]
+    left_over = [in_file(name, weights) for name in arrays if name not in wanted]
     misfits = [
         f"{in_file(name, weights)} is {arrays[name].shape} as Keras has it, "
         f"{model.name} needs {tuple(variable.shape)}"
@@ -141,9 +143,9 @@ def _compare(weights, arrays, wanted, model):
 
 
 def _hint(weights, arrays, wanted):
-    odd = {name for name in arrays.keys() ^ wanted.keys()}
+    odd = arrays.keys() ^ wanted.keys()
     odd |= {n for n in arrays.keys() & wanted.keys() if arrays[n].shape != tuple(wanted[n].shape)}
-    if odd and all(name.startswith(f"{HEAD}/") for name in odd):
+    if odd <= set(HEAD_NAMES):
         return f"; the file tells {classes_of(weights) or 'no'} classes apart"
     if weights.layout == readers.KERAS and is_foreign(weights):
         return "; keras.applications' nets are resnet50_v1, resnet50_v2 and the like"

@@ -1,0 +1,324 @@
+"""The structure of a network: its blocks, their branches, shortcuts and sums, for people to see.
+
+Nothing is assumed about how the network was built: what is parallel is found in its graph. Names
+only say which layers make a stage and a block.
+"""
+
+from collections import defaultdict
+from itertools import groupby, zip_longest
+
+from keras_resnet.errors import InputError
+from keras_resnet.explain.describe import BLOCK, sides, stages_of, walk
+
+WORDS = {
+    "Add": "+",
+    "AveragePooling2D": "average pool",
+    "BatchNormalization": "BN",
+    "Concatenate": "concat",
+    "Conv2D": "conv",
+    "Dense": "dense",
+    "DepthwiseConv2D": "depthwise conv",
+    "Dropout": "dropout",
+    "GlobalAveragePooling2D": "global average pool",
+    "MaxPooling2D": "max pool",
+    "Multiply": "×",
+    "Rescaling": "rescaling",
+    "SeparableConv2D": "separable conv",
+}
+IMAGE = -1  # the turn of the image: before all steps
+
+
+def drawing(model, input_shape=None):
+    """Finds the structure of a network.
+
+    Args:
+        model, input_shape: as in `keras_resnet.explain.describe`.
+
+    Returns:
+        A dict ready for JSON: `name`, `input_shape`, and `stages`, a list of `{name,
+        output_shape, blocks}` in forward order. `blocks` is a list of `{names, body}`: the names
+        of equal blocks that follow each other (none for layers outside the blocks), and what is
+        in each of them. A body is a list of lines, each a list of words such as `["3×3 conv 64
+        /2", "BN", "ReLU"]`, and of forks `{paths, join}`: bodies side by side, the one with most
+        convolutions first, and what joins them, such as "+". An empty path is the identity.
+
+        Not shown: zeros around an image, rates of dropout. A network whose layers are not named
+        as ours are is one stage, "all".
+
+    Raises:
+        InputError: as in `describe`; or the network has several inputs or outputs.
+    """
+    model, inputs, outputs, steps = walk(model, input_shape)
+    if (len(inputs), len(outputs)) != (1, 1):
+        raise InputError(
+            f"{model.name} has {len(inputs)} inputs and {len(outputs)} outputs; only a network "
+            "with one of each can be drawn"
+        )
+    graph = _Graph(inputs[0], steps)
+    segments = graph.segments(range(len(steps)), IMAGE)
+    addresses = _addresses([[steps[turn] for turn in segment.turns] for segment in segments])
+    parts = list(zip(addresses, segments, strict=True))
+    return {
+        "name": model.name,
+        "input_shape": list(inputs[0].shape[1:]),
+        "stages": [
+            _stage(name, list(members), graph)
+            for name, members in groupby(parts, lambda part: part[0][0])
+        ],
+    }
+
+
+def _stage(name, parts, graph):
+    blocks = []
+    for (_, block), members in groupby(parts, lambda part: part[0]):
+        body = graph.body([segment for _, segment in members])
+        if block and blocks and blocks[-1]["names"] and blocks[-1]["body"] == body:
+            blocks[-1]["names"].append(block)
+        else:
+            blocks.append({"names": [block] if block else [], "body": body})
+    last = graph.steps[parts[-1][1].turns[-1]]
+    return {"name": name or "all", "output_shape": list(last.made[0].shape[1:]), "blocks": blocks}
+
+
+def _addresses(segments):
+    """(stage, block) of each segment; block is None outside the blocks.
+
+    In a network with other names than ours, a block is a fork with what is done to its values
+    behind it, and is called as its join.
+    """
+    names = [_address([step.operation.name for step in segment]) for segment in segments]
+    stages, blocks = stages_of(names), []
+    for name, stage, segment in zip(names, stages, segments, strict=True):
+        if stage:
+            match = BLOCK.match(name)
+            blocks.append(match and match[0])
+        elif len(segment) > 1:
+            blocks.append(segment[-1].operation.name)
+        else:
+            blocks.append(blocks[-1] if blocks and _is_by_value(segment[0]) else None)
+    return list(zip(stages, blocks, strict=True))
+
+
+def _address(names):
+    return next(filter(BLOCK.match, names), names[0])
+
+
+class _Segment:
+    """Steps from one cut of the graph to the next: a link of a chain, or a fork and its join."""
+
+    def __init__(self, source, turns, is_closed):
+        self.source = source  # the turn whose result goes in
+        self.turns = turns
+        self.is_closed = is_closed  # whether one result comes out
+
+    @property
+    def is_link(self):
+        return len(self.turns) == 1
+
+
+class _Graph:
+    """Steps, each called by its turn."""
+
+    def __init__(self, image, steps):
+        maker = {id(x): turn for turn, step in enumerate(steps) for x in step.made}
+        maker[id(image)] = IMAGE
+        self.steps = steps
+        self.makers = [[maker[id(x)] for x in step.given] for step in steps]
+
+    def segments(self, turns, source):
+        """Cuts steps, which depend on `source` and each other alone, where one result goes on."""
+        last_use = {maker: turn for turn in turns for maker in self.makers[turn]}
+        segments, segment, alive = [], [], {source}
+        for turn in turns:
+            segment.append(turn)
+            alive.add(turn)
+            alive -= {maker for maker in self.makers[turn] if last_use[maker] == turn}
+            if alive == {turn}:
+                segments.append(_Segment(source, segment, is_closed=True))
+                source, segment = turn, []
+        return segments + ([_Segment(source, segment, is_closed=False)] if segment else [])
+
+    def body(self, segments):
+        body = []
+        for is_link, run in groupby(segments, lambda segment: segment.is_link):
+            if is_link:
+                body += _lines([self.steps[segment.turns[0]] for segment in run])
+            else:
+                body += map(self.fork, run)
+        return body
+
+    def fork(self, segment):
+        join = segment.turns[-1]
+        parts = self.parts(segment) + [[]] * self.makers[join].count(segment.source)
+        if not segment.is_closed or len(parts) == 1:
+            return [f"{len(segment.turns)} layers in another pattern"]
+        return {
+            "paths": [self.body(self.segments(part, segment.source)) for part in parts],
+            "join": " ".join(_words(self.steps[join])),
+        }
+
+    def parts(self, segment):
+        """The steps before the join, in parts without a connection; most convolutions first."""
+        inner = segment.turns[:-1]
+        root = {turn: turn for turn in inner}  # of a tree for each part
+
+        def find(turn):
+            while root[turn] != turn:
+                root[turn] = turn = root[root[turn]]
+            return turn
+
+        for turn in inner:
+            for maker in self.makers[turn]:
+                if maker != segment.source:
+                    root[find(turn)] = find(maker)
+        parts = defaultdict(list)
+        for turn in inner:
+            parts[find(turn)].append(turn)
+        return sorted(parts.values(), key=self.convolutions, reverse=True)
+
+    def convolutions(self, turns):
+        return sum(hasattr(self.steps[turn].operation, "kernel_size") for turn in turns)
+
+
+def _lines(steps):
+    """Words in lines: in each one layer of weight, and what is done to its values behind it.
+
+    If the values come first, as in a pre-activation, it is what is done before it.
+    """
+    lines, previous = [], None
+    steps = [step for step in steps if not _is_border(step)]
+    for step in steps:
+        if not lines or not _is_by_value(previous if _is_by_value(steps[0]) else step):
+            lines.append([])
+        lines[-1] += _words(step)
+        previous = step
+    return lines
+
+
+def _is_by_value(step):
+    """Whether the step does something to each value: a batch norm, a ReLU, a dropout."""
+    layer = step.operation
+    if type(layer).__name__ in ("Dense", "Rescaling") or len(step.given) > 1:
+        return False
+    moves = hasattr(layer, "kernel_size") or hasattr(layer, "pool_size")
+    return not moves and step.given[0].shape == step.made[0].shape
+
+
+def _is_border(step):
+    """Whether the step puts zeros around an image: half of what other convolutions do alone."""
+    return _is_padding(step) and step.given[0].shape[-1] == step.made[0].shape[-1]
+
+
+def _is_padding(step):
+    return type(step.operation).__name__ == "ZeroPadding2D"
+
+
+def _words(step):
+    layer, kind = step.operation, type(step.operation).__name__
+    before, after = step.given[0].shape[-1], step.made[0].shape[-1]
+    word = WORDS.get(kind, kind)
+    if hasattr(layer, "kernel_size"):
+        return [_convolution(layer, word, getattr(layer, "filters", after)), *_activation(layer)]
+    if hasattr(layer, "pool_size"):
+        return [_pool(layer, word)]
+    if kind == "Dense":
+        return [f"{word} {after}", *_activation(layer)]
+    if kind == "Activation":
+        return _activation(layer) or [word]
+    if kind == "Dropout" and layer.noise_shape and set(layer.noise_shape[1:]) == {1}:
+        return ["stochastic depth"]  # all of an image or none of it, arXiv:1603.09382
+    if _is_padding(step):
+        return [f"zeros, {before} to {after} channels"]
+    return [word]
+
+
+def _convolution(layer, word, filters):
+    groups, dilation = getattr(layer, "groups", 1), max(layer.dilation_rate)
+    return (
+        f"{_by(layer.kernel_size)} {word} {filters}{_stride(layer)}"
+        + (f", {groups} groups" if groups > 1 else "")
+        + (f", dilation {dilation}" if dilation > 1 else "")
+    )
+
+
+def _pool(layer, word):
+    if set(layer.pool_size) == {1} and set(layer.strides) == {2}:
+        return "every other pixel"
+    return f"{_by(layer.pool_size)} {word}{_stride(layer)}"
+
+
+def _stride(layer):
+    return f" /{max(layer.strides)}" if max(layer.strides) > 1 else ""
+
+
+def _by(sizes):
+    return "×".join(map(str, sizes))
+
+
+def _activation(layer):
+    name = getattr(layer.activation, "__name__", "activation")
+    return [] if name == "linear" else [{"relu": "ReLU"}.get(name, name)]
+
+
+def text(drawn):
+    """The dict of `drawing` as text for a terminal."""
+    lines = [f"{drawn['name']}: {sides(drawn['input_shape'])}"]
+    for stage in drawn["stages"]:
+        lines += ["", f"{stage['name']}: {sides(stage['output_shape'])}"]
+        for block in stage["blocks"]:
+            if block["names"]:
+                lines.append(f"  {_title(block['names'])}")
+            elif block is not stage["blocks"][0]:
+                lines.append("")
+            lines += [f"    {line}" for line in _body_text(block["body"], "x")]
+    return "\n".join(lines)
+
+
+def _title(names):
+    """Of equal blocks: the first name, the last, and how many they are."""
+    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}  ×{len(names)}"
+
+
+def _body_text(body, start="┬"):
+    lines = []
+    for part in body:
+        if isinstance(part, dict):
+            lines += _fork_text(part, "┬" if lines else start)
+        else:
+            lines.append(" · ".join(part))
+    return lines
+
+
+def _fork_text(fork, start):
+    """The first path below `start`, the others right of it; identities are a line downwards."""
+    columns = [_body_text(path) for path in fork["paths"]]
+    height = max(map(len, columns))
+    columns = [_filled(column, height) for column in columns]
+    widths = [max(map(len, column)) + 3 for column in columns[:-1]]
+    rows = zip(*columns, strict=True)
+    return [
+        _bar(start, widths, "┬┐"),
+        *(_spaced(row, widths) for row in rows),
+        _bar(fork["join"], widths, "┴┘"),
+    ]
+
+
+def _filled(column, height):
+    """With a line downwards below, or, in the middle of it, the word for an empty column."""
+    if column:
+        return column + ["│"] * (height - len(column))
+    middle = (height - 1) // 2
+    return ["│"] * middle + ["identity"] + ["│"] * (height - middle - 1)
+
+
+def _spaced(row, widths):
+    return "".join(cell.ljust(width) for cell, width in zip_longest(row, widths, fillvalue=0))
+
+
+def _bar(start, widths, corners):
+    """From the first column to each other one: "x ───┬───┐"."""
+    ends = corners[0] * (len(widths) - 1) + corners[1]
+    first = f"{start} ".ljust(widths[0], "─")
+    return first + "".join(
+        end + "─" * (width - 1) for end, width in zip_longest(ends, widths[1:], fillvalue=1)
+    )
