@@ -198,8 +198,9 @@ def test_a_frames_file_is_evaluated_on_photos_of_any_shape(framed, photos):
         path = run.export_folder / f"model_{name}.tflite"
         assert open_artefact(path).image_size == 40
         assert evaluate(path)["top1"] > 0.9
-        rows = predict(path, [photos / "dark"], top=1)
+        rows = predict(path, [photos / "dark"], top=3)
         assert sum(row["predictions"][0]["label"] == "dark" for row in rows) >= 18
+        assert {len(row["predictions"]) for row in rows} == {2}  # it says nothing of the third
 
 
 def test_raw_bytes_of_a_frame_go_in_as_they_are(framed):

@@ -29,6 +29,7 @@ class Artefact:
     run: Run | None  # the run it came out of
     predict: Callable  # uint8 or float32 (b, s, s, 3) in [0, 255] -> float32 logits (b, k)
     model: object = None  # the Keras model, where it is one
+    top: int | None = None  # how many classes it names, if not all: the others' logits are equal
 
 
 def open_artefact(path=None, *, threads=None):
@@ -170,7 +171,7 @@ def _artefact(path, kind, shape, count, predict, model=None):
     classes = run.classes if run else _labels(path, count)
     if len(classes) != count:
         raise InputError(f"{path} has {count} outputs, its labels.txt {len(classes)} names")
-    return Artefact(path, kind, height, crop, classes, run, predict, model)
+    return Artefact(path, kind, height, crop, classes, run, predict, model, contract.top)
 
 
 def _run_of(path):

@@ -40,7 +40,10 @@ def verify(run=None, *, max_drop=MAX_DROP, images=IMAGES):
     Returns:
         {passed, images, max_drop, keras: {top1}, artefacts: [{file, sha256, bytes, images, top1,
         drop_points, agreement, max_logit_diff, latency_ms, ops, passed, why}]}; also written to
-        `RUN/export/verify.json`.
+        `RUN/export/verify.json`. The largest difference is in units of what the files give, logits
+        or probabilities, and from Keras' answer to the same pixels; that of the features file is
+        in features. `probabilities` is there if they were calibrated, as
+        `keras_resnet.exporting.temperature.calibrate` returns it.
 
     Raises:
         InputError: nothing has been exported.
