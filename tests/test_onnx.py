@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -10,10 +11,13 @@ import pytest
 from keras_resnet import open_run
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
+from keras_resnet.evaluation.ort import Ort
 from keras_resnet.evaluation.scores import evaluate, predict
-from keras_resnet.exporting import gate, onnx_file
+from keras_resnet.exporting import gate, onnx_file, saved_model
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import verify
+from keras_resnet.models import resnet
+from keras_resnet.specs import SPECS
 
 extra = pytest.mark.skipif(
     any(find_spec(package) is None for package in onnx_file.PACKAGES),
@@ -110,6 +114,20 @@ def test_inspect_counts_what_the_network_has(onnx_run):
     assert found["ops"]["Conv"] == 19
     assert found["inputs"][0]["shape"] == [-1, 24, 24, 3]
     assert found["multiply_adds"] == describe(run.model())["multiply_adds"]
+
+
+@extra
+@pytest.mark.parametrize("name", ["resnext50_32x4d", "resnet50_v2", "resnet50d"])
+def test_other_kinds_of_networks_convert_too(name, tmp_path):
+    """Grouped convolutions, which Keras compiles by itself; pre-activation; pooling shortcuts."""
+    spec = replace(SPECS[name], blocks=(1, 1, 1, 1))
+    model = resnet(spec, 10, (32, 32, 3), zero_gamma=False)
+    saved_model.write_for_conversion(model, tmp_path / "saved", batch=None)
+    onnx_file.convert(tmp_path / "saved", tmp_path / "model.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    expected = model.predict(images, verbose=0)
+    found = Ort(tmp_path / "model.onnx").predict(images)
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 @extra

@@ -1,5 +1,7 @@
 """Keras model -> SavedModel, with both ends named."""
 
+from contextlib import contextmanager
+
 import keras
 import tensorflow as tf
 
@@ -57,11 +59,22 @@ def write_for_conversion(
     serve = wrap.features if features else wrap.around
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint(
-        "serving_default",
-        serve(model, contract, center_crop),
-        input_signature=[
-            tf.TensorSpec((batch, *wrap.input_size(model, contract), 3), tf.float32, name="image")
-        ],
-    )
-    archive.write_out(str(folder), verbose=False)
+    image = tf.TensorSpec((batch, *wrap.input_size(model, contract), 3), tf.float32, name="image")
+    with _inlined():
+        archive.add_endpoint(
+            "serving_default", serve(model, contract, center_crop), input_signature=[image]
+        )
+        archive.write_out(str(folder), verbose=False)
+
+
+@contextmanager
+def _inlined():
+    """Traces functions of functions in place: Keras compiles a grouped convolution by itself, and
+    tf2onnx cannot look into what is compiled.
+    """
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
