@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from keras_resnet import specs
-from keras_resnet.blocks import BN_MOMENTUM
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.explain.describe import describe
@@ -145,19 +144,11 @@ def leaves(model):
             yield layer
 
 
-def small(name):
-    """The network at a size that leaves it a map of more than a pixel, its branches not at 0, its
-    batch norms with the statistics of an image: a deep net would overflow without."""
+def small(name, zero_gamma=False):
+    """The network at a size that leaves it a map of more than a pixel."""
     keras.utils.set_random_seed(0)
     side = 2 * specs.SPECS[name].total_stride
-    model = build(name, 3, (side, side, 3), zero_gamma=False)
-    norms = [layer for layer in leaves(model) if layer.name.endswith("_bn")]
-    for layer in norms:
-        layer.momentum = 0.0
-    model(images(2, side, side, 3), training=True)
-    for layer in norms:
-        layer.momentum = BN_MOMENTUM
-    return model, side
+    return build(name, 3, (side, side, 3), zero_gamma=zero_gamma), side
 
 
 def test_every_model_of_the_family_is_in_the_golden_list():
@@ -273,7 +264,11 @@ def test_one_gradient_step_changes_every_trainable_weight(name):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_saved_and_converted_it_says_the_same_with_the_operators_it_needs(name, tmp_path):
-    model, side = small(name)
+    # Before its batch norms know its statistics, each block doubles the trunk: 333 are too many.
+    model, side = small(name, zero_gamma=sum(specs.SPECS[name].blocks) > 100)
+    for layer in leaves(model):
+        if layer.name.endswith("_bn"):  # an addition of 0 would be left out of the file
+            layer.moving_mean.assign(np.linspace(-0.1, 0.1, layer.moving_mean.shape[0]))
     x = images(2, side, side, 3)
     logits = model(x)
     model.save(tmp_path / "model.keras")

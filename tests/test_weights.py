@@ -414,8 +414,9 @@ def test_published_weights_of_timm_are_downloaded_by_keras(monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize("name", ["resnet50_v1", "resnet18"])
-def test_without_a_network_it_says_so_in_one_line(name, monkeypatch):
+def test_without_a_network_it_says_so_in_one_line(name, monkeypatch, capsys):
     def fail(*args, **options):
+        print("Downloading data from https://…")
         raise Exception("URL fetch failure on https://…: None -- [Errno -3] name resolution")
 
     monkeypatch.setattr(keras.applications, "ResNet50", fail)
@@ -423,6 +424,7 @@ def test_without_a_network_it_says_so_in_one_line(name, monkeypatch):
     with pytest.raises(InputError, match=r"cannot be downloaded \(URL fetch.*give a file") as error:
         load_weights(build(name, 1000, (64, 64, 3)), "imagenet")
     assert "\n" not in str(error.value)
+    assert capsys.readouterr().out == ""  # stdout is for results
 
 
 def test_a_network_without_published_weights_lists_those_with(untouched):
