@@ -34,8 +34,9 @@ COMMANDS = {
     "export": Command(
         "export",
         "Write a SavedModel and TFLite files that passed the gate.",
-        "--saved-model --tflite --quantize --io --explain-quantization --calibration --bundle "
-        "--max-drop --output --data --data-dir",
+        "--saved-model --tflite --onnx --features --quantize --io --explain-quantization "
+        "--calibration --scores --top --input-size --calibrate-probabilities --bundle --max-drop "
+        "--output --data --data-dir",
     ),
     "verify": Command(
         "verify", "Compare every exported file with the Keras model.", "--max-drop --images"
@@ -44,6 +45,11 @@ COMMANDS = {
         "import_weights",
         "Make a run of weights that were trained elsewhere.",
         "--model --normalize --labels --image-size --center-crop --run",
+    ),
+    "benchmark": Command(
+        "benchmark",
+        "Measure latency, throughput and memory, side by side.",
+        "--threads --batch-size --runs --android",
     ),
     "inspect": Command(
         "describe",

@@ -22,8 +22,8 @@ def inspect(artefact, drawing, png, as_json, quiet):
     receptive field, by layer and by stage, and the memory that it takes; or draw its blocks, with
     what is in their branches and shortcuts.
 
-    MODEL is a name that `keras-resnet models` lists. Of a .tflite file: operators, types, scales,
-    signatures, metadata; with --json, every operator.
+    MODEL is a name that `keras-resnet models` lists. Of a .tflite or an .onnx file: operators,
+    types, scales, signatures, metadata; with --json, every operator.
     """
     if artefact not in SPECS:
         if artefact.isidentifier() and not os.path.exists(artefact):
@@ -31,18 +31,20 @@ def inspect(artefact, drawing, png, as_json, quiet):
         run.kind_of(artefact)
     if png and not (png.endswith(".png") and Path(png).parent.is_dir()):
         raise InputError(f"--png is {png!r}; expected FILE.png in a folder that exists")
-    is_tflite = artefact.endswith(".tflite")
-    if is_tflite and (drawing or png):
+    is_file = artefact.endswith((".tflite", ".onnx"))
+    if is_file and (drawing or png):
         raise InputError(
             f"{artefact} has operators and no blocks; draw the run that it was exported from"
         )
     start(quiet)
-    if is_tflite:
-        from keras_resnet.exporting import census, metadata
+    if is_file:
+        from keras_resnet.exporting import census, metadata, onnx_file
 
-        found = census.census(artefact)
-        contract = {"contract": metadata.read(artefact)}
-        report({"name": found["file"], **found, **contract}, as_json, _table)
+        if artefact.endswith(".onnx"):
+            found = onnx_file.census(artefact)
+        else:
+            found = census.census(artefact) | {"contract": metadata.read(artefact)}
+        report({"name": found["file"], **found}, as_json, _table)
         return
     from keras_resnet.explain.describe import describe, table
 

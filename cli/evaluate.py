@@ -21,8 +21,8 @@ from keras_resnet.data.names import require
 def evaluate(artefact, data, split, on_bad_image, data_dir, as_json, quiet):
     """Score ARTEFACT on every image of DATA, each once.
 
-    ARTEFACT is a run folder, a .keras file, a SavedModel folder or a .tflite file; left out, the
-    newest run. Without DATA it is scored on the run's own split.
+    ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file; left
+    out, the newest run. Without DATA it is scored on the run's own split.
     """
     run.kind_of(artefact or run.open_run())
     if data is not None:

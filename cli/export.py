@@ -11,12 +11,16 @@ from keras_resnet.run import open_run
 QUANTIZE = ("none", "float16", "dynamic", "int8", "int16x8", "auto")
 IO = ("float", "uint8", "int8")
 BUNDLES = ("android", "web", "python", "c")
+SCORES = ("logits", "softmax")
 
 
 @command("export", example="keras-resnet export --tflite --quantize none --quantize int8")
 @click.argument("run", required=False)
 @click.option("--saved-model", is_flag=True, help="Write a SavedModel.")
 @click.option("--tflite", is_flag=True, help="Write TFLite files.")
+@click.option("--onnx", is_flag=True, help="Write an ONNX file too; needs the extra [onnx].")
+@click.option("--features", is_flag=True,
+              help="Write model_features.tflite too: the pooled features.")  # fmt: skip
 @click.option("--quantize", type=click.Choice(QUANTIZE), multiple=True,
               help="Variant of the TFLite file; may be repeated. auto: the smallest that keeps "
               "--max-drop, with some layers in float if need be. int16x8: 30 times slower than "
@@ -27,6 +31,14 @@ BUNDLES = ("android", "web", "python", "c")
               help="Show what int8 costs each layer and block.")  # fmt: skip
 @click.option("--calibration", metavar="N", type=int, default=500, show_default=True,
               help="Training images that set the ranges of int8.")  # fmt: skip
+@click.option("--scores", type=click.Choice(SCORES), default="logits", show_default=True,
+              help="What the files give: raw logits, or probabilities.")  # fmt: skip
+@click.option("--top", metavar="K", type=int,
+              help="Give the best K probabilities and their classes only; TFLite.")  # fmt: skip
+@click.option("--input-size", metavar="HxW",
+              help="Take a camera's frames of this size, crop and resize inside.")  # fmt: skip
+@click.option("--calibrate-probabilities", is_flag=True,
+              help="Divide the logits by a temperature fitted on validation images.")  # fmt: skip
 @click.option("--bundle", "bundles", type=click.Choice(BUNDLES), multiple=True,
               help="A folder that is ready to run; may be repeated.")  # fmt: skip
 @click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
@@ -36,19 +48,25 @@ BUNDLES = ("android", "web", "python", "c")
 @click.option("--data-dir", metavar="DIR", help="Where tensorflow-datasets keeps its files.")
 @reports
 def export(
-    run, saved_model, tflite, quantize, io, explain_quantization, calibration, bundles, max_drop,
-    output, data, data_dir, as_json, quiet,
+    run, saved_model, tflite, onnx, features, quantize, io, explain_quantization, calibration,
+    scores, top, input_size, calibrate_probabilities, bundles, max_drop, output, data, data_dir,
+    as_json, quiet,
 ):  # fmt: skip
-    """Write a SavedModel and TFLite files of RUN, verify them on held-out images, and publish them
-    only if all pass. Neither --saved-model nor --tflite given: both.
+    """Write a SavedModel, TFLite and ONNX files of RUN, verify them on held-out images, and publish
+    them only if all pass. Neither --saved-model nor --tflite given: both.
     """
     if quantize and saved_model and not tflite:
         raise click.UsageError("--quantize is for TFLite files; add --tflite")
+    size = _size(input_size) if input_size else None
     opened = open_run(run)
     if data is None:
         opened.require_images()
     else:
         require(data)
+    if onnx:
+        from keras_resnet.exporting import onnx_file
+
+        onnx_file.require()
     start(quiet)
     from keras_resnet.exporting import exporter
     from keras_resnet.exporting.gate import table
@@ -59,6 +77,12 @@ def export(
             run,
             saved_model=saved_model or both,
             tflite=(quantize or ("none",)) if tflite or both else (),
+            onnx=onnx,
+            features=features,
+            scores=scores,
+            top=top,
+            input_size=size,
+            calibrate_probabilities=calibrate_probabilities,
             io=io,
             explain_quantization=explain_quantization,
             calibration=calibration,
@@ -73,3 +97,11 @@ def export(
             report(error.result, as_json, table)
         raise
     report(result, as_json, table)
+
+
+def _size(text):
+    """(height, width) of "480x640"."""
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise click.UsageError(f"--input-size is {text!r}; expected HEIGHTxWIDTH, such as 480x640")
+    return int(height), int(width)

@@ -15,7 +15,7 @@ from keras_resnet.cli._options import command, report, reports, start
 def predict(artefact, images, top, as_csv, as_json, quiet):
     """Name what is on each IMAGE: files, folders or patterns.
 
-    ARTEFACT is a run folder, a .keras file, a SavedModel folder or a .tflite file.
+    ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file.
     """
     run.kind_of(artefact)
     start(quiet)

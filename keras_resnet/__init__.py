@@ -26,6 +26,7 @@ _HOMES = {
     "train": "training.fit",
     "evaluate": "evaluation.scores",
     "predict": "evaluation.scores",
+    "benchmark": "evaluation.benchmark",
     "open_run": "run",
     "open_artefact": "evaluation.artefact",
     "export": "exporting.exporter",

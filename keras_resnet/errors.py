@@ -19,6 +19,11 @@ class CheckFailed(RuntimeError):
         self.result = result
 
 
+def needs_extra(what, extra):
+    """The `InputError` for a package that only an extra of ours brings."""
+    return InputError(f"{what}: pip install 'keras-resnet-edge[{extra}]'")
+
+
 def first_line(error):
     """The first line of somebody else's error, short enough to be part of ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -13,6 +13,7 @@ from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import atomic, read_json, read_lines, write_json, write_text
 
 RUNS = Path("runs")
+FEATURES = "model_features.tflite"  # an exported file that is no classifier
 
 
 class Run:
@@ -33,6 +34,13 @@ class Run:
     @property
     def export_folder(self):
         return self.path / "export"
+
+    def exported(self):
+        """The paths of the exported artefacts: SavedModel, then files by name."""
+        folder = self.export_folder
+        files = sorted(p for p in folder.glob("*") if p.suffix in (".tflite", ".onnx"))
+        files = [path for path in files if path.name != FEATURES]
+        return [*folder.glob("saved_model"), *files]
 
     @property
     def config(self):
@@ -190,14 +198,16 @@ def open_run(path=None):
 
 
 def kind_of(path):
-    """What an artefact is, by a glance: "run", "saved_model", "keras" or "tflite".
+    """What an artefact is, by a glance: "run", "saved_model", "keras", "tflite" or "onnx".
 
     Raises:
         InputError: nothing there, or nothing that could classify images.
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"no artefact {path}; give a run folder, .keras, SavedModel or .tflite")
+        raise InputError(
+            f"no artefact {path}; give a run folder, .keras, SavedModel, .tflite or .onnx"
+        )
     if path.is_dir():
         if (path / "config.json").exists():
             return "run"
@@ -206,11 +216,11 @@ def kind_of(path):
         raise InputError(
             f"{path} is neither a run folder (no config.json) nor a SavedModel (no saved_model.pb)"
         )
-    if path.suffix in (".keras", ".tflite"):
+    if path.suffix in (".keras", ".tflite", ".onnx"):
         return path.suffix[1:]
     raise InputError(
-        f"{path} is no artefact; give a run folder, a .keras file, a SavedModel folder or a "
-        ".tflite file"
+        f"{path} is no artefact; give a run folder, a .keras file, a SavedModel folder, a .tflite "
+        "or an .onnx file"
     )
 
 

@@ -1,8 +1,14 @@
 """What must be settled before TensorFlow is imported. Standard library only."""
 
 import os
+import platform
 import sys
 import tempfile
+
+# Those that decide which kernels a runtime takes.
+_TELLING_FLAGS = (
+    "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd",
+)  # fmt: skip
 
 
 def prepare():
@@ -49,6 +55,35 @@ def log(text):
     """One line for the log alone."""
     if _diverted:
         os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+
+
+def cpu_flags():
+    """The processor's feature flags, as Linux names them; empty where they cannot be read."""
+    return frozenset(_cpu_info("flags", "Features").split())
+
+
+def telling_cpu_flags():
+    """Those flags that decide how fast numbers of which format are multiplied, in a fixed order."""
+    flags = cpu_flags()
+    return [flag for flag in _TELLING_FLAGS if flag in flags]
+
+
+def cpu_name():
+    """What the processor calls itself."""
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_info(*names):
+    """The first value of a name in Linux's list of processors."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name.strip() in names:
+                    return value.strip()
+    except OSError:
+        pass
+    return ""
 
 
 _diverted = False

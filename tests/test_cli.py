@@ -199,13 +199,19 @@ def test_ctrl_c_ends_in_one_line(photos, tmp_path):
 
 
 def test_the_choices_in_the_help_are_the_rooms():
+    from keras_resnet.cli import benchmark as benchmark_command
     from keras_resnet.cli import export as export_command
+    from keras_resnet.evaluation import benchmark, contract
     from keras_resnet.exporting import bundling, calibration, convert, gate, tflite
 
     variants = (*convert.VARIANTS, tflite.AUTO)
     assert variants == export_command.QUANTIZE
     assert export_command.IO == convert.IO_TYPES
     assert export_command.BUNDLES == bundling.BUNDLES
+    assert export_command.SCORES == contract.SCORES
+    numbers = {p.name: p.default for p in benchmark_command.benchmark.params}
+    assert numbers["threads"] == benchmark.THREADS and numbers["runs"] == benchmark.RUNS
+    assert numbers["batch_size"] == benchmark.BATCH
     defaults = {p.name: p.default for p in export_command.export.params}
     assert defaults["calibration"] == calibration.COUNT
     assert defaults["max_drop"] == gate.MAX_DROP

@@ -177,11 +177,11 @@ def test_a_bad_conversion_is_refused_and_the_earlier_export_stays(copy, monkeypa
 
     honest = saved_model.write_for_conversion
 
-    def scramble(model, folder):
+    def scramble(model, folder, **ends):
         kernel = model.get_layer("logits")
         weights, bias = kernel.get_weights()
         kernel.set_weights([-weights, bias])
-        honest(model, folder)
+        honest(model, folder, **ends)
 
     monkeypatch.setattr(saved_model, "write_for_conversion", scramble)
     before = snapshot(copy)

@@ -1,7 +1,7 @@
 """Any artefact, opened as one thing that turns images into logits.
 
-A run folder, a `.keras` file, a SavedModel folder and a `.tflite` file are treated alike: each
-knows its image size, its class names and, if it came out of one, its run.
+A run folder, a `.keras` file, a SavedModel folder, a `.tflite` and an `.onnx` file are treated
+alike: each knows its image size, its class names and, if it came out of one, its run.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_resnet.errors import InputError, first_line
+from keras_resnet.evaluation.contract import read_contract, spread
 from keras_resnet.files import read_json, read_lines
 from keras_resnet.run import Run, kind_of, open_run
 
@@ -21,23 +22,32 @@ class Artefact:
     """Something that classifies images."""
 
     path: Path
-    kind: str  # "run", "keras", "saved_model" or "tflite"
-    image_size: int  # side of the square that it takes, in pixels
+    kind: str  # "run", "keras", "saved_model", "tflite" or "onnx"
+    image_size: int  # side of the square that `predict` takes, in pixels
     center_crop: float  # the middle square of an image, as a share of its shorter side
     classes: list[str]
     run: Run | None  # the run it came out of
     predict: Callable  # uint8 or float32 (b, s, s, 3) in [0, 255] -> float32 logits (b, k)
     model: object = None  # the Keras model, where it is one
+    top: int | None = None  # how many classes it names, if not all: the others' logits are equal
 
 
-def open_artefact(path=None):
+def open_artefact(path=None, *, threads=None):
     """Opens what `path` holds; None is the newest run.
+
+    Args:
+        path: of a run folder, `.keras`, SavedModel, `.tflite` or `.onnx`.
+        threads: of LiteRT and ONNX Runtime, None is one a core; TensorFlow's are settled for a
+            whole process.
 
     Raises:
         InputError: nothing there, or nothing that classifies images.
     """
     path = Path(path) if path is not None else open_run().path
-    return _OPENERS[kind_of(path)](path)
+    kind = kind_of(path)
+    if kind in _RUNTIMES:
+        return _open_file(path, kind, threads)
+    return _OPENERS[kind](path)
 
 
 def predict_stream(artefact, stream):
@@ -116,29 +126,52 @@ def _open_saved_model(path):
     return _artefact(path, "saved_model", tuple(spec.shape[1:]), shape.shape[-1], predict)
 
 
-def _open_tflite(path):
+def _open_file(path, kind, threads):
+    opened = _RUNTIMES[kind](path, threads)
+    shape, count, predict = opened.input_shape[1:], opened.output_shape[-1], opened.predict
+    if kind == "tflite" and opened.names_best:
+        count = len(_labels(path, count))
+
+        def predict(images):
+            return spread(*opened.best(images), count)
+
+    return _artefact(path, kind, shape, count, predict)
+
+
+# Loaded when asked for: neither needs TensorFlow, nor the other.
+def _litert(path, threads):
     from keras_resnet.evaluation.lite import Lite
 
-    lite = Lite(path)
-    return _artefact(path, "tflite", lite.input_shape[1:], lite.output_shape[-1], lite.predict)
+    return Lite(path, threads)
+
+
+def _onnx_runtime(path, threads):
+    from keras_resnet.evaluation.ort import Ort
+
+    return Ort(path, threads)
 
 
 def _artefact(path, kind, shape, count, predict, model=None):
     """Completes an artefact with what lies around it: its run, or labels and preprocessing."""
-    run = _run_of(path)
+    run, contract = _run_of(path), read_contract(path.resolve().parent)
     crop = run.config.center_crop if run else _preprocessing(path).get("center_crop", 1.0)
     height, width, channels = shape
-    if height is None or height != width or channels != 3:
+    if contract.input_size and (height, width) == contract.input_size:
+        crop, height = 1.0, min(height, width)  # it crops by itself
+        predict = _framed(predict, contract)
+    elif height is None or height != width or channels != 3:
         sides = "×".join("?" if side is None else str(side) for side in shape)
         raise InputError(f"{path} takes images of {sides}; a fixed square of 3 channels is needed")
     if count is None:
         raise InputError(f"{path} leaves the number of its classes open; it must be fixed")
-    if run is None:
+    if contract.scores == "softmax":
+        predict = _unscaled(predict, contract)
+    elif run is None:
         predict = _to_logits(predict)
     classes = run.classes if run else _labels(path, count)
     if len(classes) != count:
         raise InputError(f"{path} has {count} outputs, its labels.txt {len(classes)} names")
-    return Artefact(path, kind, height, crop, classes, run, predict, model)
+    return Artefact(path, kind, height, crop, classes, run, predict, model, contract.top)
 
 
 def _run_of(path):
@@ -159,6 +192,14 @@ def _labels(path, count):
 def _preprocessing(path):
     file = path.resolve().parent / "preprocess.json"
     return read_json(file) if file.exists() else {}
+
+
+def _framed(predict, contract):
+    return lambda squares: predict(contract.frames(squares))
+
+
+def _unscaled(predict, contract):
+    return lambda images: contract.to_logits(predict(images))
 
 
 def _to_logits(predict):
@@ -184,5 +225,5 @@ _OPENERS = {
     "run": _open_run,
     "keras": _open_keras,
     "saved_model": _open_saved_model,
-    "tflite": _open_tflite,
 }
+_RUNTIMES = {"tflite": _litert, "onnx": _onnx_runtime}

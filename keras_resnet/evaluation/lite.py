@@ -8,7 +8,8 @@ from keras_resnet.errors import InputError, first_line
 
 
 class Lite:
-    """An image classifier in a `.tflite` file: batch 1, fixed size, one input and one output.
+    """An image classifier in a `.tflite` file: batch 1, fixed size, one input; the scores of all
+    classes, or the best scores and the numbers of their classes.
 
     Raises:
         InputError: the file is damaged, needs operators the runtime lacks, or is no such model.
@@ -31,12 +32,17 @@ class Lite:
             self._interpreter.get_input_details(),
             self._interpreter.get_output_details(),
         )
-        if len(inputs) != 1 or len(outputs) != 1:
+        # The numbers of classes are the one end that is int32.
+        classes = [tensor for tensor in outputs if tensor["dtype"] == np.int32]
+        scores = [tensor for tensor in outputs if tensor["dtype"] != np.int32]
+        if len(inputs) != 1 or len(scores) != 1 or len(classes) > 1:
             raise InputError(
                 f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; an image classifier "
                 "has one of each"
             )
-        self._input, self._output = inputs[0], outputs[0]
+        self._input, self._output = inputs[0], scores[0]
+        self._classes = classes[0] if classes else None
+        self.names_best = self._classes is not None
         self.input_shape = tuple(int(n) for n in self._input["shape"])
         self.output_shape = tuple(int(n) for n in self._output["shape"])
         if len(self.input_shape) != 4 or len(self.output_shape) != 2:
@@ -52,7 +58,12 @@ class Lite:
         """float32 logits `(k,)` of one image `(s, s, 3)`."""
         self.load(image)
         self.invoke()
-        return _dequantize(self._interpreter.get_tensor(self._output["index"])[0], self._output)
+        return _dequantize(self._get(self._output), self._output)
+
+    def best(self, images):
+        """(float32 scores, int32 classes), both `(b, n)`, of a file that names the best n."""
+        answers = [(self.one(image), self._get(self._classes)) for image in images]
+        return tuple(map(np.stack, zip(*answers, strict=True)))
 
     def load(self, image):
         """Fills the input tensor, without running."""
@@ -64,6 +75,10 @@ class Lite:
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:  # some kernels fail only when they run
             raise self._unusable(error) from None
+
+    def _get(self, tensor):
+        """A copy of what a tensor holds for the one image."""
+        return self._interpreter.get_tensor(tensor["index"])[0]
 
     def _unusable(self, error):
         return InputError(f"{self._path} cannot be run by LiteRT ({first_line(error)})")

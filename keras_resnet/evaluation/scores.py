@@ -19,7 +19,8 @@ def evaluate(artefact=None, data=None, *, split="val", on_bad_image="error", dat
     """Scores an artefact on every image of a data set, each exactly once.
 
     Args:
-        artefact: path of a run folder, `.keras`, SavedModel or `.tflite`; None is the newest run.
+        artefact: path of a run folder, `.keras`, SavedModel, `.tflite` or `.onnx`; None is the
+            newest run.
         data: as in `train`. A plain folder of class folders, and `digits`, are scored whole.
             None is the run's own split.
         split: which split of the run, or of data that has splits: "train", "val" or "test".
@@ -35,7 +36,10 @@ def evaluate(artefact=None, data=None, *, split="val", on_bad_image="error", dat
     opened = open_artefact(artefact)
     examples = examples_for(opened, data, split, on_bad_image, data_dir)
     logits = predict_stream(opened, stream_for(opened, examples))
-    return {"artefact": str(opened.path), **summarise(logits, examples.labels, opened.classes)}
+    result = summarise(logits, examples.labels, opened.classes)
+    if opened.top and opened.top < 5:  # it does not say which five
+        result["top5"] = None
+    return {"artefact": str(opened.path), **result}
 
 
 def predict(artefact, images, *, top=3):
@@ -44,7 +48,7 @@ def predict(artefact, images, *, top=3):
     Args:
         artefact: as in `evaluate`.
         images: paths of files, folders, or glob patterns.
-        top: how many classes to name, best first.
+        top: how many classes to name, best first; fewer where the artefact itself names fewer.
 
     Returns:
         A list of {image, predictions: [{label, score}]}; scores are probabilities in 0…1.
@@ -62,7 +66,8 @@ def predict(artefact, images, *, top=3):
     if not len(examples):
         raise InputError(f"no images in {', '.join(map(str, images))}")
     scores = np.exp(log_softmax(predict_stream(opened, stream_for(opened, examples))))
-    best = np.argsort(-scores, axis=-1, kind="stable")[:, :top]
+    named = min(top, opened.top or top)
+    best = np.argsort(-scores, axis=-1, kind="stable")[:, :named]
     return [
         {
             "image": folder.show(name),

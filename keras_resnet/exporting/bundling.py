@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 from keras_resnet import progress
 from keras_resnet.errors import InputError
+from keras_resnet.evaluation.contract import PLAIN
 from keras_resnet.exporting import golden, templates
 from keras_resnet.exporting.census import census
 from keras_resnet.exporting.convert import FILES
@@ -38,31 +39,37 @@ _PLAIN_PHOTOS = 3  # a PPM is not compressed
 _PLAIN_PHOTO_PIXELS = 2_000_000
 
 
-def require(kinds, made, target):
+def require(kinds, made, target, contract=PLAIN):
     """InputError for bundles that there are not, or that would have no model.
 
     Args:
         kinds: the bundles asked for.
         made: names of the files with float ends that are about to be written.
         target: the export folder, which may hold others.
+        contract: the `Contract` of the files: the clients crop, resize and take a softmax.
     """
     if isinstance(kinds, str):
         raise InputError(f"bundles is {kinds!r}; expected a list of bundles, such as ['python']")
     for kind in kinds:
         if kind not in BUNDLES:
             raise InputError(f"--bundle {kind}: use one of {', '.join(BUNDLES)}")
+    if kinds and not contract.has_own_ends:
+        raise InputError(
+            f"--bundle {kinds[0]} does by itself what --scores, --top and --input-size do inside "
+            "the file; leave them out"
+        )
     if kinds and not any(name in made or (target / name).exists() for name in PREFERRED):
         raise InputError(f"--bundle {kinds[0]} {_NEEDS}")
 
 
-def write(run, folder, kinds):
+def write(run, folder, kinds, contract=PLAIN):
     """Writes `folder/bundle_KIND/` for each kind asked for, and anew for each that is there: a
     bundle must not hold an older model than the export beside it.
 
     Raises:
         InputError: a bundle was asked for, and no file in the folder has float ends.
     """
-    source = _model(folder)
+    source = _model(folder) if contract.has_own_ends else None
     if source is None:
         if kinds:
             raise InputError(f"a bundle {_NEEDS}")

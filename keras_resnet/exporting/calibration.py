@@ -8,9 +8,10 @@ import numpy as np
 from keras_resnet import progress
 from keras_resnet.data.check import classes_in_turn
 from keras_resnet.data.stream import evaluation_stream
+from keras_resnet.evaluation import contract as contracts
 
 COUNT = 500  # images; largest int8 logit error 2.6 with 200 samples, 0.43 with 1,297
-PLAIN = (0, 255)
+PLAIN = (0, 255)  # levels of images without a picture
 # How far the ranges of two halves may lie apart: steps a quarter larger. A ResNet-20 on 10 classes
 # of photos: worst layer 1.27 with 20 images, 1.24 with 40, 1.16 with 100, 1.16 with 500.
 MOST_DISAGREEMENT = 1.25
@@ -19,13 +20,13 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Calibration:
-    """uint8 images `(n + 2, s, s, 3)`, the last two all black and all white; and their manifest."""
+    """uint8 images `(n + 2, h, w, 3)`, the last two all black and all white; and their manifest."""
 
     images: np.ndarray
     manifest: dict
 
 
-def choose(run, count=COUNT, *, model=None):
+def choose(run, count=COUNT, *, model=None, contract=contracts.PLAIN):
     """Training images as evaluation shows them, plus all black and all white.
 
     Never images that judge: these are of the validation split. Taken class by class in turn, in a
@@ -37,6 +38,7 @@ def choose(run, count=COUNT, *, model=None):
         count: how many training images, at the most.
         model: the run's Keras model, to compare the ranges that two disjoint halves give; None
             leaves that out.
+        contract: the `Contract` of the files, which may take a camera's frames.
 
     Returns:
         A `Calibration`. Its manifest: {images: names, plain, seed, count, per_class: {name: n},
@@ -45,7 +47,10 @@ def choose(run, count=COUNT, *, model=None):
     config = run.config
     train = run.examples("train")
     chosen = train.take(classes_in_turn(train.labels, count, config.seed))
-    images = _with_plain(_seen(chosen, config))
+    squares = _seen(chosen, *contract.view(config.side, config.center_crop))
+    images = _with_plain(contract.frames(squares))
+    if contract.input_size and model:  # the model itself takes no frames
+        squares = _seen(chosen, config.side, config.center_crop)
     manifest = {
         "images": list(chosen.names),
         "plain": list(PLAIN),
@@ -56,7 +61,7 @@ def choose(run, count=COUNT, *, model=None):
                 strict=True)
         ),
         "sha256": hashlib.sha256(images.tobytes()).hexdigest(),
-        "halves": compare_halves(model, images[: len(chosen)], chosen.labels) if model else None,
+        "halves": compare_halves(model, squares, chosen.labels) if model else None,
     }  # fmt: skip
     return Calibration(images, manifest)
 
@@ -102,11 +107,9 @@ def compare_halves(model, images, labels):
     return found
 
 
-def _seen(examples, config):
+def _seen(examples, side, crop):
     """The examples through the evaluation pipeline, uint8 `(n, s, s, 3)`."""
-    stream = evaluation_stream(
-        examples, size=config.side, crop=config.center_crop, batch_size=_BATCH
-    )
+    stream = evaluation_stream(examples, size=side, crop=crop, batch_size=_BATCH)
     return np.concatenate([batch for batch, _ in stream.as_numpy_iterator()])
 
 

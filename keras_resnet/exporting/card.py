@@ -8,6 +8,7 @@ import platform
 from importlib.metadata import version
 
 from keras_resnet.data.names import show
+from keras_resnet.exporting import temperature
 from keras_resnet.files import read_json
 
 _MOST_NAMES = 20  # classes written out
@@ -21,7 +22,8 @@ def text(run, result):
         run: the `Run` that was exported.
         result: what the gate found, as `verify` returns it.
     """
-    metrics = run.metrics if run.file("metrics.json").exists() else None
+    metrics = run.metrics if run.file("metrics.json").exists() else {}
+    metrics = None if "imported" in metrics else metrics or None
     sections = {
         "Data": _data(run),
         "Recipe": _recipe(run, metrics),
@@ -77,10 +79,15 @@ def _files(result):
         f"| `model.keras` (reference) | {result['keras']['top1']:.2%} | | | | | |",
     ]
     for row in result["artefacts"]:
+        names_classes = row["top1"] is not None  # features do not
+        scores = (
+            f"{row['top1']:.2%} | {row['drop_points']:.2f} | {row['agreement']:.2%}"
+            if names_classes
+            else "| |"
+        )
         lines.append(
-            f"| `{row['file']}` | {row['top1']:.2%} | {row['drop_points']:.2f} | "
-            f"{row['agreement']:.2%} | {row['max_logit_diff']:.2g} | {row['bytes']:,} bytes | "
-            f"{row['latency_ms']:.2f} ms |"
+            f"| `{row['file']}` | {scores} | {row['max_logit_diff']:.2g} | {row['bytes']:,} bytes "
+            f"| {row['latency_ms']:.2f} ms |"
         )
     digests = [f"- `{row['file']}`: sha256 {row['sha256']}" for row in result["artefacts"]]
     return [*lines, "", *digests]
@@ -91,7 +98,7 @@ def _limits(run, metrics, result):
         f"- It answers one of its {len(run.classes)} classes to every image, also to one of none.",
         f"- The {result['images']:,} images that judge were held out of the same data: other "
         "cameras, places and people were not tried.",
-        "- Scores are a softmax of the logits; they were not calibrated.",
+        _calibrated(result),
     ]
     if metrics:
         scored = {
@@ -104,6 +111,12 @@ def _limits(run, metrics, result):
             + "."
         )
     return lines
+
+
+def _calibrated(result):
+    if "probabilities" not in result:
+        return "- Scores are a softmax of the logits; they were not calibrated."
+    return f"- Probabilities were calibrated: {temperature.line(result['probabilities'])}."
 
 
 def _method(metrics, result):

@@ -16,6 +16,7 @@ from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.exporting import templates
 from keras_resnet.exporting.convert import FILES
 from keras_resnet.files import read_json, write_json
+from keras_resnet.run import FEATURES
 
 FOLDER, INDEX = "golden", "golden.json"
 IMAGES = 12
@@ -27,7 +28,7 @@ MOST_PHOTO_BYTES = 8_000_000
 # in another order; in int8 its kernels may differ by a step of 1/255 of a tensor's range, in each
 # layer: LiteRT's own reference kernels come to 0.03.
 FLOAT_TOLERANCE, QUANTISED_TOLERANCE = 1e-3, 0.05
-_FLOAT_FILES = (FILES["none"], FILES["float16"], "saved_model")
+_FLOAT_FILES = (FILES["none"], FILES["float16"], "saved_model", "model.onnx")
 # Mean difference of an app's own pixels from ours, in levels of 0 to 255. Measured on 80 photos of
 # 300 to 427 pixels, resized to 64: 0.1 where we too decode the whole photo; up to 2.5 where
 # we let libjpeg shrink an upright JPEG on the way; 4.7 and more for a resize without antialiasing.
@@ -36,16 +37,21 @@ PHOTO_TOLERANCE = 3.0
 _ENDINGS = {b"\xff\xd8": "jpg", b"\x89P": "png", b"GI": "gif", b"BM": "bmp", b"RI": "webp"}
 
 
-def write(run, folder, names):
-    """Writes `folder/golden/`, replacing it.
+def write(run, folder, names, contract):
+    """Writes `folder/golden/`, replacing it; nothing for files with other ends than the model's
+    own: the set is of its square pixels and of logits.
 
     Args:
         run: the `Run`; its validation images are used.
         folder: the export folder, with the artefacts in it.
-        names: of the artefacts whose answers are noted.
+        names: of the artefacts whose answers are noted; that of the features gives none.
+        contract: the `Contract` of the artefacts.
     """
     target = folder / FOLDER
     shutil.rmtree(target, ignore_errors=True)
+    if not contract.has_own_ends:
+        return
+    names = [name for name in names if name != FEATURES]
     templates.copy("golden", target)
     config, classes = run.config, run.classes
     examples, images, guesses = _choose(run)

@@ -1,16 +1,21 @@
 """Keras model -> SavedModel, with both ends named."""
 
+from contextlib import contextmanager
+
 import keras
 import tensorflow as tf
 
 from keras_resnet.data.views import center_view
+from keras_resnet.evaluation.contract import PLAIN
+from keras_resnet.exporting import wrap
 from keras_resnet.exporting.lowering import lowered
 
 
-def write_for_serving(model, classes, center_crop, folder):
+def write_for_serving(model, classes, center_crop, folder, contract=PLAIN):
     """A SavedModel with two signatures.
 
-    serving_default: image, float32 `(b, s, s, 3)` in [0, 255] -> logits `(b, k)`.
+    serving_default: image, float32 `(b, s, s, 3)` in [0, 255] -> logits `(b, k)`, or what the
+        contract says.
     serving_bytes: image_bytes, encoded images `(b,)` -> logits, scores `(b, k)` and label `(b,)`.
         Decodes, takes the middle square and resizes as evaluation does; it does not read the EXIF
         orientation.
@@ -18,16 +23,13 @@ def write_for_serving(model, classes, center_crop, folder):
     size = model.input_shape[1]
     names = tf.constant(classes)
 
-    def from_pixels(image):
-        return {"logits": model(image, training=False)}
-
     def from_bytes(image_bytes):
         image = tf.map_fn(
             lambda data: tf.cast(center_view(data, 1, size=size, crop=center_crop), tf.float32),
             image_bytes,
             fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
         )
-        logits = model(image, training=False)
+        logits = model(image, training=False) / contract.temperature
         return {
             "logits": logits,
             "scores": tf.nn.softmax(logits),
@@ -36,25 +38,43 @@ def write_for_serving(model, classes, center_crop, folder):
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    pixels = tf.TensorSpec((None, size, size, 3), tf.float32, name="image")
+    pixels = tf.TensorSpec((None, *wrap.input_size(model, contract), 3), tf.float32, name="image")
     encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
-    archive.add_endpoint("serving_default", from_pixels, input_signature=[pixels])
+    archive.add_endpoint(
+        "serving_default", wrap.around(model, contract, center_crop), input_signature=[pixels]
+    )
     archive.add_endpoint("serving_bytes", from_bytes, input_signature=[encoded])
     archive.write_out(str(folder), verbose=False)
 
 
-def write_for_conversion(model, folder):
+def write_for_conversion(
+    model, folder, *, contract=PLAIN, center_crop=1.0, features=False, batch=1
+):
     """A SavedModel with one signature and batch 1: what a phone wants, and the only route into the
     converter that names both ends and carries the weights along (`from_concrete_functions` writes a
-    small file of NaN without an error).
+    small file of NaN without an error). With `batch=None` it takes any number of images; with
+    `features` it gives the pooled features in place of scores.
     """
     model = lowered(model)
-    size = model.input_shape[1]
+    serve = wrap.features if features else wrap.around
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint(
-        "serving_default",
-        lambda image: {"logits": model(image, training=False)},
-        input_signature=[tf.TensorSpec((1, size, size, 3), tf.float32, name="image")],
-    )
-    archive.write_out(str(folder), verbose=False)
+    image = tf.TensorSpec((batch, *wrap.input_size(model, contract), 3), tf.float32, name="image")
+    with _inlined():
+        archive.add_endpoint(
+            "serving_default", serve(model, contract, center_crop), input_signature=[image]
+        )
+        archive.write_out(str(folder), verbose=False)
+
+
+@contextmanager
+def _inlined():
+    """Traces functions of functions in place: Keras compiles a grouped convolution by itself, and
+    tf2onnx cannot look into what is compiled.
+    """
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)

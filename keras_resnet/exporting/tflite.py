@@ -35,7 +35,7 @@ def replaced(variants):
     return [*(FILES[variant] for variant in variants), *beside_int8]
 
 
-def write(run, model, folder, variants, *, io, count, explain, judge):
+def write(run, model, folder, variants, *, io, count, explain, judge, contract):
     """Writes the variants of a run's model into `folder`.
 
     Args:
@@ -46,6 +46,7 @@ def write(run, model, folder, variants, *, io, count, explain, judge):
         count: of calibration images.
         explain: whether to measure the error of int8 by layer, and to plot it.
         judge: the `gate.Judge`, for "auto".
+        contract: the `Contract` of the files.
 
     Returns:
         A `Made`.
@@ -57,9 +58,11 @@ def write(run, model, folder, variants, *, io, count, explain, judge):
     # Beside the folder and named like it: what a kill leaves is cleared with it.
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as scratch:
         source, images = Path(scratch) / "saved_model", Path(scratch) / "calibration.npy"
-        saved_model.write_for_conversion(model, source)
+        saved_model.write_for_conversion(
+            model, source, contract=contract, center_crop=run.config.center_crop
+        )
         if AUTO in variants or set(CALIBRATED) & set(variants):
-            chosen = calibration.choose(run, count, model=model)
+            chosen = calibration.choose(run, count, model=model, contract=contract)
             np.save(images, chosen.images)
             write_json(folder / CALIBRATION, chosen.manifest)
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import models
+from keras_resnet import models, runtime
 from keras_resnet.errors import first_line
 from keras_resnet.training import precision
 
@@ -32,15 +32,13 @@ def survey():
     for XLA) the time of a ResNet-20 training step as a multiple of float32's, or why it failed.
     """
     chosen = precision.choose()
-    flags = precision.cpu_flags()
-    telling = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd")
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
         "versions": {name: _version(name) for name in PACKAGES},
         "cpu": {
             "cores": os.cpu_count(),
-            "flags": [flag for flag in telling if flag in flags],
+            "flags": runtime.telling_cpu_flags(),
             "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
         },
         "gpus": [

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_resnet import runtime
+
 
 class Precision(NamedTuple):
     policy: str  # a Keras dtype policy
@@ -21,19 +23,7 @@ def choose(requested="auto"):
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return _for_gpu(tf.config.experimental.get_device_details(gpus[0]))
-    return _for_cpu(cpu_flags())
-
-
-def cpu_flags():
-    """The processor's feature flags, as Linux names them; empty where they cannot be read."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith(("flags", "Features")):
-                    return frozenset(line.split(":", 1)[1].split())
-    except OSError:
-        pass
-    return frozenset()
+    return _for_cpu(runtime.cpu_flags())
 
 
 def _for_cpu(flags):

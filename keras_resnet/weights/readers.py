@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_resnet.errors import InputError, first_line
+from keras_resnet.errors import InputError, first_line, needs_extra
 
 KERAS, TORCH = "keras", "torch"
 _VARIABLES = {
@@ -185,9 +185,7 @@ def _state_dict(path, arrays):
 
 
 def _needs(package, path):
-    return InputError(
-        f"{path} needs {package} to be read: pip install 'keras-resnet-edge[{package}]'"
-    )
+    return needs_extra(f"{path} needs {package} to be read", package)
 
 
 _READERS = {

@@ -1,0 +1,40 @@
+"""keras-resnet benchmark"""
+
+import click
+
+from keras_resnet import run
+from keras_resnet.cli._options import command, report, reports, start
+
+
+@command(
+    "benchmark",
+    example="keras-resnet benchmark runs/photos/export/model_float32.tflite "
+    "runs/photos/export/model_int8.tflite --threads 2",
+)
+@click.argument("artefacts", metavar="[ARTEFACT]...", nargs=-1)
+@click.option("--threads", metavar="N", type=int, default=1, show_default=True,
+              help="Threads of each runtime.")  # fmt: skip
+@click.option("--batch-size", metavar="N", type=int, default=32, show_default=True,
+              help="Images of one call, for the throughput.")  # fmt: skip
+@click.option("--runs", metavar="N", type=int, default=70, show_default=True,
+              help="Answers to one image each, for the latency.")  # fmt: skip
+@click.option("--android", is_flag=True,
+              help="Measure the .tflite files on the phone that adb finds.")  # fmt: skip
+@reports
+def benchmark(artefacts, threads, batch_size, runs, android, as_json, quiet):
+    """Measure artefacts side by side: latency, throughput, memory, time to load.
+
+    A run folder stands for its Keras model and for every file exported from it; nothing given, the
+    newest run. Each artefact has a process of its own, and they are asked in turn; ratios are to
+    the first. Images are random pixels.
+    """
+    for path in artefacts or [run.open_run()]:
+        run.kind_of(path)
+    start(quiet)
+    if android:
+        from keras_resnet.evaluation import android as room
+    else:
+        from keras_resnet.evaluation import benchmark as room
+
+    options = {} if android else {"batch_size": batch_size}
+    report(room.benchmark(artefacts, threads=threads, runs=runs, **options), as_json, room.table)

@@ -1,0 +1,117 @@
+"""`.tflite` files timed on a phone, by LiteRT's own benchmark program, over adb."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from keras_resnet import progress
+from keras_resnet.errors import CheckFailed, InputError, first_line
+from keras_resnet.evaluation.benchmark import expand, require
+from keras_resnet.run import kind_of
+
+FOLDER = "/data/local/tmp"  # where adb may write, and run what it wrote
+PROGRAM = f"{FOLDER}/benchmark_model"
+# What the program says at its end, in microseconds and MB.
+_TIMINGS = re.compile(
+    r"Init: (?P<init>[\d.]+), First inference: (?P<first>[\d.]+), .*Inference \(avg\): "
+    r"(?P<average>[\d.e+]+)"
+)
+_MEMORY = re.compile(r"Memory footprint.*overall=(?P<megabytes>[\d.]+)")
+
+
+def benchmark(artefacts, *, threads, runs):
+    """Times the `.tflite` files among artefacts on the device that adb finds.
+
+    Args:
+        artefacts: as in `keras_resnet.evaluation.benchmark`.
+        threads, runs: of the program on the device.
+
+    Returns:
+        {device, threads, runs, artefacts: [{artefact, average_ms, load_ms, first_ms,
+        memory_bytes}]}; memory is None where the program does not tell it.
+
+    Raises:
+        InputError: no adb, no device, no benchmark program on it, no `.tflite` file.
+        CheckFailed: the program failed on the device.
+    """
+    require(threads, 1, runs)
+    files = [path for path in expand(artefacts) if kind_of(path) == "tflite"]
+    if not files:
+        raise InputError("--android takes .tflite files; `keras-resnet export --tflite` writes one")
+    device = _device()
+    return {
+        "device": device,
+        "threads": threads,
+        "runs": runs,
+        "artefacts": [_measure(file, threads, runs) for file in files],
+    }
+
+
+def table(result):
+    """The result as text for a terminal."""
+    width = max(len(row["artefact"]) for row in result["artefacts"])
+    lines = [f"{'artefact':{width}} {'average':>10} {'load':>10} {'memory':>8}"]
+    for row in result["artefacts"]:
+        memory = "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 1e6:.0f} MB"
+        lines.append(
+            f"{row['artefact']:{width}} {row['average_ms']:7.2f} ms {row['load_ms']:7.2f} ms "
+            f"{memory:>8}"
+        )
+    threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
+    lines.append(f"{result['device']}, CPU, {threads}, {result['runs']} runs")
+    return "\n".join(lines)
+
+
+def _device():
+    """The name of the one device, with the program on it."""
+    if shutil.which("adb") is None:
+        raise InputError(
+            "--android needs adb, which is not installed: apt install adb, or Android's "
+            "platform-tools"
+        )
+    found = [line.split() for line in _adb("devices").splitlines()[1:] if line.strip()]
+    ready = [words[0] for words in found if words[1:2] == ["device"]]
+    if len(ready) != 1:
+        raise InputError(
+            f"--android needs one device, and adb finds {len(ready)} that are ready; connect one, "
+            "switch USB debugging on, and see `adb devices`"
+        )
+    if _adb("shell", f"test -x {PROGRAM} && echo there").strip() != "there":
+        raise InputError(
+            f"--android needs LiteRT's benchmark_model for Android as {PROGRAM} on the device: "
+            f"`adb push benchmark_model {FOLDER}/` and `adb shell chmod +x {PROGRAM}`"
+        )
+    return _adb("shell", "getprop ro.product.model").strip() or ready[0]
+
+
+def _measure(file, threads, runs):
+    progress.say(f"timing {file} on the device …")
+    there = f"{FOLDER}/keras_resnet_{Path(file).name}"
+    _adb("push", file, there)
+    try:
+        said = _adb(
+            "shell",
+            f"{PROGRAM} --graph={there} --num_threads={threads} --num_runs={runs} "
+            "--report_peak_memory_footprint=true 2>&1",
+        )
+    finally:
+        _adb("shell", f"rm -f {there}")
+    timings, memory = _TIMINGS.search(said), _MEMORY.search(said)
+    if not timings:
+        raise CheckFailed(f"{file}: benchmark_model said no timings ({first_line(said)})")
+    return {
+        "artefact": file,
+        "average_ms": float(timings["average"]) / 1000,
+        "load_ms": float(timings["init"]) / 1000,
+        "first_ms": float(timings["first"]) / 1000,
+        "memory_bytes": round(float(memory["megabytes"]) * 1e6) if memory else None,
+    }
+
+
+def _adb(*arguments):
+    done = subprocess.run(["adb", *arguments], capture_output=True, text=True)
+    # `adb shell` hands on the status of what it ran, which speaks for itself.
+    if done.returncode and arguments[0] != "shell":
+        raise InputError(f"adb {arguments[0]} failed ({first_line(done.stderr)})")
+    return done.stdout

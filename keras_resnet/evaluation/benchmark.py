@@ -1,0 +1,228 @@
+"""Artefacts side by side: latency, throughput, memory and load time, each in a process of its own.
+
+The processes live at the same time and are asked in turn, A B C A, A B C A, …: a machine that slows
+down slows all of them. The first artefact is the reference; it is asked again at the end of every
+round, so that its ratio to itself shows how far the other ratios can be trusted.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+
+import numpy as np
+
+from keras_resnet import progress, runtime
+from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.run import fingerprint, kind_of, open_run
+
+THREADS, BATCH, RUNS = 1, 32, 70
+ROUNDS = 7
+STEADY = (0.95, 1.05)  # the reference against itself; beyond it, the machine was busy
+
+
+def benchmark(artefacts=(), *, threads=THREADS, batch_size=BATCH, runs=RUNS):
+    """Measures artefacts against the first of them.
+
+    Args:
+        artefacts: paths; a run folder stands for its Keras model and for every file that was
+            exported from it. None given: the newest run.
+        threads: of each runtime.
+        batch_size: images of one call for the throughput; a `.tflite` takes them one by one.
+        runs: how often each artefact answers for one image, spread over the rounds.
+
+    Returns:
+        A dict ready for JSON: `machine`; `threads, batch_size, rounds`, `runs` as they were done;
+        `reference`, the path of the first artefact; `noise: {median, min, max}`, the reference's
+        ratio to itself; `steady`, whether that stayed within 0.95 and 1.05; `artefacts`: a list of
+        `{artefact, kind, versions, bytes, p50_ms, p95_ms, ratio: {median, min, max},
+        images_per_second, memory_bytes, runtime_bytes, load_ms, import_ms}`.
+
+        Latency is from pixels in memory to scores in memory. The ratio is that of the medians of
+        a round to the reference's, over the rounds. `memory_bytes` is the peak of the process,
+        Python and runtime included; `runtime_bytes` is what it had taken once the runtime was
+        imported. `load_ms` is from there to the first answer.
+
+    Raises:
+        InputError: a wrong argument, or what is no artefact. CheckFailed: one of them crashed.
+    """
+    require(threads, batch_size, runs)
+    paths = expand(artefacts)
+    rounds = min(ROUNDS, runs)
+    per_round = -(-runs // rounds)
+    with ExitStack() as stack:
+        workers = []
+        for path in paths:
+            progress.say(f"opening {path} …")
+            workers.append(stack.enter_context(_Worker(path, threads, batch_size)))
+        asked = [(w, 1, per_round) for w in (*workers, workers[0])]
+        single = [[w.ask(images, n) for w, images, n in asked] for _ in _counted(rounds, "one")]
+        batched = [[w.ask(batch_size, 1) for w in workers] for _ in _counted(rounds, "a batch")]
+    medians = np.array([[np.median(times) for times in row] for row in single])  # (rounds, n + 1)
+    ratios = medians / medians[:, :1]
+    noise = _spread(ratios[:, -1])
+    return {
+        "machine": _machine(),
+        "threads": threads,
+        "batch_size": batch_size,
+        "rounds": rounds,
+        "runs": rounds * per_round,
+        "reference": paths[0],
+        "noise": noise,
+        "steady": STEADY[0] <= noise["median"] <= STEADY[1],
+        "artefacts": [
+            worker.facts
+            | {
+                "p50_ms": _percentile(single, i, 50),
+                "p95_ms": _percentile(single, i, 95),
+                "ratio": _spread(ratios[:, i]),
+                "images_per_second": round(1000 * batch_size / _percentile(batched, i, 50), 1),
+            }
+            for i, worker in enumerate(workers)
+        ],
+    }
+
+
+def require(threads, batch_size, runs):
+    """InputError for numbers that cannot be meant."""
+    for option, value in (("threads", threads), ("batch-size", batch_size), ("runs", runs)):
+        if value < 1:
+            raise InputError(f"--{option} is {value}; expected at least 1")
+
+
+def expand(artefacts):
+    """The paths to measure, each once: a run's model and exported files in place of its folder.
+
+    Raises:
+        InputError: nothing there, or no artefact.
+    """
+    paths = []
+    for path in map(os.fspath, artefacts or [open_run()]):
+        if kind_of(path) == "run":
+            run = open_run(path)
+            paths += map(str, [run.file("model.keras"), *run.exported()])
+        else:
+            paths.append(path)
+    return list(dict.fromkeys(paths))
+
+
+def table(result):
+    """The result as text for a terminal."""
+    width = max(len(row["artefact"]) for row in result["artefacts"])
+    lines = [
+        f"{'artefact':{width}} {'p50':>9} {'p95':>9} {'÷ first (least…most)':>22} "
+        f"{'images/s':>9} {'memory':>8} {'load':>8} {'size':>9}"
+    ]
+    for row in result["artefacts"]:
+        lines.append(
+            f"{row['artefact']:{width}} {row['p50_ms']:6.2f} ms {row['p95_ms']:6.2f} ms "
+            f"{_ratio(row['ratio']):>22} {row['images_per_second']:9,.0f} "
+            f"{row['memory_bytes'] / 1e6:5.0f} MB {row['load_ms']:5.0f} ms "
+            f"{row['bytes'] / 1e6:6.2f} MB"
+        )
+    machine = result["machine"]
+    versions = {k: v for row in result["artefacts"] for k, v in row["versions"].items()}
+    threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
+    lines += [
+        f"{threads}; {result['runs']} answers to one image each, in {result['rounds']} rounds of "
+        f"all in turn; images/s in batches of {result['batch_size']}, .tflite one by one",
+        f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags']) or 'no flags'}; "
+        + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        f"the first against itself: {_ratio(result['noise'])}"
+        + ("" if result["steady"] else "; the machine is busy: do not trust these ratios"),
+    ]
+    return "\n".join(lines)
+
+
+class _Worker:
+    """A process with one artefact; see `keras_resnet.evaluation.worker`."""
+
+    def __init__(self, path, threads, batch):
+        self._path = path
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed in __exit__
+        # -P: a file of the user's that is called like a module must not be imported instead of it.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "keras_resnet.evaluation.worker", path, str(threads),
+             str(batch)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
+        )  # fmt: skip
+
+    def __enter__(self):
+        try:
+            found = self._answer()
+        except BaseException:
+            self.__exit__()
+            raise
+        self.facts = {
+            "artefact": self._path,
+            "kind": found["kind"],
+            "versions": found["versions"],
+            "bytes": fingerprint(self._path)["bytes"],
+            "memory_bytes": None,
+            "runtime_bytes": found["runtime_bytes"],
+            "load_ms": round(found["load_ms"], 1),
+            "import_ms": round(found["import_ms"], 1),
+        }
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.communicate()
+        self._log.close()
+
+    def ask(self, images, runs):
+        """Milliseconds of each of `runs` answers to `images` images."""
+        print(json.dumps({"images": images, "runs": runs}), file=self._process.stdin, flush=True)
+        found = self._answer()
+        self.facts["memory_bytes"] = found["peak_bytes"]
+        return found["ms"]
+
+    def _answer(self):
+        line = self._process.stdout.readline()
+        if not line:
+            raise CheckFailed(f"{self._path}: {self._last_words()}")
+        found = json.loads(line)
+        if "error" in found:
+            raise InputError(found["error"])
+        return found
+
+    def _last_words(self):
+        status = self._process.wait()
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").split("\n")
+        said = [line for line in lines if line.strip()]
+        return f"its process ended with status {status}" + (f": {said[-1][:200]}" if said else "")
+
+
+def _counted(rounds, what):
+    return progress.track(range(rounds), rounds, f"timing {what} at a time", "rounds")
+
+
+def _percentile(rounds, column, percent):
+    return round(float(np.percentile([t for row in rounds for t in row[column]], percent)), 3)
+
+
+def _spread(values):
+    least, middle, most = np.percentile(values, [0, 50, 100])
+    return {
+        "median": round(float(middle), 3),
+        "min": round(float(least), 3),
+        "max": round(float(most), 3),
+    }
+
+
+def _ratio(spread):
+    return f"{spread['median']:.2f} ({spread['min']:.2f}…{spread['max']:.2f})"
+
+
+def _machine():
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cpu": runtime.cpu_name(),
+        "cores": os.cpu_count(),
+        "flags": runtime.telling_cpu_flags(),
+    }

@@ -1,0 +1,111 @@
+"""What an exported file takes and gives, as `preprocess.json` beside it says.
+
+By default: the model's own square of pixels in, logits out. An export can be asked for a camera's
+frame, a temperature, a softmax, or the best classes only; all files of one folder are alike.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_resnet.evaluation.metrics import log_softmax
+from keras_resnet.files import read_json
+
+FILE = "preprocess.json"
+SCORES = ("logits", "softmax")
+_LEAST = 1e-12  # a probability of 0 has no logarithm
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The ends of a file; the defaults are what every model from elsewhere is taken for."""
+
+    scores: str = "logits"  # or "softmax": probabilities
+    temperature: float = 1.0  # the logits are divided by it (arXiv:1706.04599, section 4.2)
+    top: int | None = None  # how many classes a file names, best first; None: all, in order
+    input_size: tuple[int, int] | None = None  # (height, width) of the frame that it crops itself
+
+    @property
+    def has_own_ends(self):
+        """Whether a file takes the model's own square and gives logits of all classes."""
+        return self.scores == "logits" and not self.top and not self.input_size
+
+    def view(self, side, crop):
+        """(side, crop) of the square of a photo that `frames` takes, given the model's own."""
+        return (min(self.input_size), 1.0) if self.input_size else (side, crop)
+
+    def frames(self, squares):
+        """Squares as `view` says `(b, m, m, c)` -> what a file takes, `(b, h, w, c)`.
+
+        A file looks at the middle square of its frame alone: with black around it, a photo of any
+        shape is shown to it as evaluation sees it.
+        """
+        if not self.input_size:
+            return squares
+        height, width = self.input_size
+        side = squares.shape[1]
+        top, left = (height - side) // 2, (width - side) // 2
+        frame = np.zeros((len(squares), height, width, squares.shape[3]), squares.dtype)
+        frame[:, top : top + side, left : left + side] = squares
+        return frame
+
+    def to_logits(self, scores):
+        """Logits, up to a constant, `(b, k)` of what a file gives."""
+        return np.log(np.maximum(scores, _LEAST)) if self.scores == "softmax" else scores
+
+    def difference(self, found, expected):
+        """How far a file is from the model, in units of what it gives.
+
+        Args:
+            found: what `to_logits` made of its scores, `(b, k)`.
+            expected: the model's logits for the same pixels, `(b, k)`.
+
+        Returns:
+            (largest difference, largest expected value), both absolute.
+        """
+        expected = expected / self.temperature
+        if self.scores == "softmax":
+            found, expected = np.exp(found), np.exp(log_softmax(expected))
+        if self.top:  # what it says nothing about cannot be wrong
+            named = np.argsort(-found, axis=-1, kind="stable")[:, : self.top]
+            found, expected = (np.take_along_axis(x, named, -1) for x in (found, expected))
+        return float(np.abs(found - expected).max()), float(np.abs(expected).max())
+
+
+PLAIN = Contract()
+
+
+def spread(scores, classes, count):
+    """Probabilities of all classes from those of the best.
+
+    Args:
+        scores: `(b, n)`, probabilities of the classes named.
+        classes: int `(b, n)`.
+        count: k, the number of all classes.
+
+    Returns:
+        `(b, k)`: what is left of 1 is shared evenly by the others, none of which is given more
+        than the last that was named.
+    """
+    others = max(count - scores.shape[1], 1)
+    rest = np.maximum(1 - scores.sum(-1, keepdims=True), 0) / others
+    whole = np.repeat(np.minimum(rest, scores.min(-1, keepdims=True)), count, axis=-1)
+    np.put_along_axis(whole, classes, scores, -1)
+    return whole
+
+
+def read_contract(folder):
+    """The `Contract` of the files in `folder`; that of plain files where none is written.
+
+    Raises:
+        InputError: preprocess.json is damaged.
+    """
+    file = folder / FILE
+    said = read_json(file) if file.exists() else {}
+    size = said.get("input_size")
+    return Contract(
+        scores=said.get("scores", "logits"),
+        temperature=said.get("temperature", 1.0),
+        top=said.get("top"),
+        input_size=tuple(size) if size else None,
+    )

@@ -1,0 +1,64 @@
+"""An `.onnx` file, run by ONNX Runtime."""
+
+import numpy as np
+
+from keras_resnet.errors import InputError, first_line, needs_extra
+
+
+class Ort:
+    """An image classifier in an `.onnx` file: one input, one output, any batch or batch 1.
+
+    Raises:
+        InputError: ONNX Runtime is not installed, the file is damaged, or is no such model.
+    """
+
+    def __init__(self, path, threads=None):
+        try:
+            import onnxruntime
+        except ImportError:
+            raise needs_extra(f"{path} needs ONNX Runtime", "onnx") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0  # 0 is one a core
+        options.log_severity_level = 4  # what matters is raised too
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its own exceptions have no base but this
+            raise InputError(
+                f"{path} cannot be run by ONNX Runtime ({first_line(error)})"
+            ) from None
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise InputError(
+                f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; an image classifier "
+                "has one of each"
+            )
+        self._name = inputs[0].name
+        self._dtype = _DTYPES.get(inputs[0].type)
+        self.input_shape = tuple(map(_side, inputs[0].shape))
+        self.output_shape = tuple(map(_side, outputs[0].shape))
+        if self._dtype is None or len(self.input_shape) != 4 or len(self.output_shape) != 2:
+            raise InputError(
+                f"{path} is no image classifier: it maps {inputs[0].type} {self.input_shape} to "
+                f"{self.output_shape}"
+            )
+
+    def predict(self, images):
+        """float32 scores `(b, k)` for raw pixels `(b, s, s, 3)` in [0, 255]."""
+        images = images.astype(self._dtype)
+        step = self.input_shape[0] or len(images)
+        return np.concatenate(
+            [
+                self._session.run(None, {self._name: images[i : i + step]})[0]
+                for i in range(0, len(images), step)
+            ]
+        )
+
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+
+
+def _side(side):
+    """An open side is a name, or nothing."""
+    return side if isinstance(side, int) else None

@@ -1,0 +1,111 @@
+"""One artefact in a process of its own, answering when asked: what `benchmark` measures.
+
+    python -m keras_resnet.evaluation.worker ARTEFACT THREADS BATCH
+
+Alone, because the peak of a process' memory cannot be told apart from its neighbours', and because
+a runtime's number of threads is settled for a whole process. Each line on stdin, `{"images": 1 or
+BATCH, "runs": n}`, is answered by a line of JSON on stdout; the first line comes unasked.
+"""
+
+import json
+import os
+import sys
+import time
+from importlib import import_module, metadata
+
+import numpy as np
+
+from keras_resnet import runtime
+from keras_resnet.errors import InputError
+from keras_resnet.evaluation.artefact import open_artefact
+from keras_resnet.run import kind_of
+
+# kind -> the modules to import before anything is opened, and the packages that hold them
+_LITERT = (["ai_edge_litert.interpreter"], ["ai-edge-litert"])
+_ORT = (["onnxruntime"], ["onnxruntime"])
+_TENSORFLOW = (["tensorflow", "keras"], ["tensorflow", "keras"])
+_RUNTIMES = {"tflite": _LITERT, "onnx": _ORT}
+
+
+def _serve(path, threads, batch, answer):
+    modules, packages = _RUNTIMES.get(kind_of(path), _TENSORFLOW)
+    began = time.perf_counter()
+    _start_runtime(modules, threads)
+    imported = time.perf_counter()
+    runtime_bytes = _peak_bytes()
+    artefact = open_artefact(path, threads=threads)
+    side = artefact.image_size
+    # Random, never zeros: on zeros some hardware is faster than on any photo.
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.float32)
+    artefact.predict(pixels[:1])
+    loaded = time.perf_counter()
+    answer(
+        {
+            "kind": artefact.kind,
+            "versions": {name: metadata.version(name) for name in packages},
+            "import_ms": 1000 * (imported - began),
+            "load_ms": 1000 * (loaded - imported),
+            "runtime_bytes": runtime_bytes,
+        }
+    )
+    for line in sys.stdin:
+        asked = json.loads(line)
+        times = _times(artefact.predict, pixels[: asked["images"]], asked["runs"])
+        answer({"ms": times, "peak_bytes": _peak_bytes()})
+
+
+def _start_runtime(modules, threads):
+    try:
+        for module in modules:
+            import_module(module)
+    except ImportError:
+        return  # opening the artefact says which extra brings it
+    if "tensorflow" in modules:
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def _times(predict, pixels, runs):
+    """Milliseconds of each run; one before them warms the caches and is not counted."""
+    predict(pixels)
+    times = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        predict(pixels)
+        times.append(1000 * (time.perf_counter() - began))
+    return times
+
+
+def _peak_bytes():
+    """The largest resident size of this process so far."""
+    try:
+        with open("/proc/self/status", encoding="utf-8") as file:
+            line = next(line for line in file if line.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
+    except (OSError, StopIteration):  # not Linux
+        import resource
+
+        # Second best: after an exec it still counts the process that started this one.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def main(path, threads, batch):
+    # What libraries print must not get between the answers.
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def answer(content):
+        print(json.dumps(content), file=channel, flush=True)
+
+    runtime.prepare()
+    try:
+        _serve(path, int(threads), int(batch), answer)
+    except InputError as error:
+        answer({"error": str(error)})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,177 @@
+"""Side by side, each in a process of its own, honestly."""
+
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.evaluation import android
+from keras_resnet.evaluation.benchmark import _Worker, benchmark, expand, table
+
+
+@pytest.fixture(scope="module")
+def files(exported):
+    folder = exported[0].export_folder
+    return [str(folder / f"model_{name}.tflite") for name in ("float32", "int8")]
+
+
+@pytest.fixture(scope="module")
+def measured(files):
+    return benchmark(files, batch_size=4, runs=10)
+
+
+def test_every_artefact_has_every_number(measured, files):
+    assert [row["artefact"] for row in measured["artefacts"]] == files
+    keys = {"artefact", "kind", "versions", "bytes", "p50_ms", "p95_ms", "ratio",
+            "images_per_second", "memory_bytes", "runtime_bytes", "load_ms",
+            "import_ms"}  # fmt: skip
+    for row in measured["artefacts"]:
+        assert row.keys() == keys
+        assert 0 < row["p50_ms"] <= row["p95_ms"]
+        assert row["versions"]["ai-edge-litert"]
+        assert row["ratio"]["min"] <= row["ratio"]["median"] <= row["ratio"]["max"]
+        assert row["bytes"] == os.path.getsize(row["artefact"])
+    assert measured["runs"] >= 10 and measured["machine"]["cores"] >= 1
+    assert json.loads(json.dumps(measured)) == measured
+
+
+def test_the_first_is_the_reference_and_says_how_steady_it_was(measured):
+    first = measured["artefacts"][0]
+    assert measured["reference"] == first["artefact"]
+    assert first["ratio"] == {"median": 1.0, "min": 1.0, "max": 1.0}
+    noise = measured["noise"]
+    assert noise["min"] <= noise["median"] <= noise["max"]
+    assert measured["steady"] == (0.95 <= noise["median"] <= 1.05)
+
+
+def test_a_tflite_file_is_measured_without_the_weight_of_tensorflow(measured):
+    for row in measured["artefacts"]:
+        # TensorFlow alone takes 400 MB; this process' own peak must not be inherited either.
+        assert row["runtime_bytes"] < row["memory_bytes"] < 200e6
+
+
+def test_the_table_names_what_matters(measured):
+    text = table(measured)
+    for word in ("p50", "p95", "memory", "1 thread", "ai-edge-litert", "the first against itself"):
+        assert word in text
+
+
+def test_a_busy_machine_is_called_one(measured):
+    noisy = {"median": 1.2, "min": 0.9, "max": 1.5}
+    assert "busy" in table(measured | {"noise": noisy, "steady": False})
+
+
+def test_a_run_stands_for_its_keras_model_and_its_files(exported):
+    run, _ = exported
+    found = [os.path.relpath(path, run.path) for path in expand([run.path, run.path])]
+    assert found[0] == "model.keras" and "export/saved_model" in found
+    assert {"export/model_float32.tflite", "export/model_int8.tflite"} <= set(found)
+    assert len(found) == len(set(found))
+
+
+def test_keras_is_measured_like_the_others(exported):
+    (row,) = benchmark([exported[0].path / "model.keras"], batch_size=2, runs=1)["artefacts"]
+    assert row["kind"] == "keras" and row["versions"].keys() == {"tensorflow", "keras"}
+    assert row["memory_bytes"] > 200e6
+
+
+def test_the_images_are_random(files, monkeypatch):
+    """Zeros are faster on some hardware than any photo."""
+    from keras_resnet.evaluation import worker
+
+    seen = []
+
+    class Stub:
+        kind, image_size = "tflite", 24
+
+        def predict(self, images):
+            seen.append(images)
+
+    monkeypatch.setattr(worker, "open_artefact", lambda path, threads: Stub())
+    monkeypatch.setattr(sys, "stdin", ['{"images": 4, "runs": 2}'])
+    answers = []
+    worker._serve(files[0], 1, 4, answers.append)
+    assert len(answers[1]["ms"]) == 2 and len(seen) == 1 + 3  # the first of three is a warm-up
+    pixels = seen[-1]
+    assert pixels.shape == (4, 24, 24, 3) and len(np.unique(pixels)) == 256
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"threads": 0}, "--threads is 0"), ({"batch_size": 0}, "--batch-size is 0"),
+     ({"runs": -1}, "--runs is -1")],
+)  # fmt: skip
+def test_numbers_that_cannot_be_meant_are_refused(files, options, said):
+    with pytest.raises(InputError, match=said):
+        benchmark(files, **options)
+
+
+def test_a_file_that_cannot_be_opened_is_named_in_one_line(tmp_path):
+    (tmp_path / "bad.tflite").write_bytes(b"rubbish" * 100)
+    with pytest.raises(InputError, match=r"bad\.tflite cannot be run by LiteRT") as error:
+        benchmark([tmp_path / "bad.tflite"])
+    assert "\n" not in str(error.value)
+
+
+def test_a_process_that_dies_is_a_failed_check(files):
+    with _Worker(files[0], 1, 1) as worker:
+        worker._process.kill()
+        with pytest.raises(CheckFailed, match=r"its process ended with status -9"):
+            worker.ask(1, 1)
+
+
+def test_the_command_prints_the_table_or_json(command, files):
+    done = command("benchmark", *files, "--runs", 7, "--batch-size", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["artefacts"]) == 2
+
+
+PHONE = """#!{python}
+import sys
+words = " ".join(sys.argv[1:])
+open({log!r}, "a").write(words + "\\n")
+if words == "devices":
+    print("List of devices attached\\nserial\\tdevice")
+elif "test -x" in words:
+    print("there")
+elif "getprop" in words:
+    print("Pixel 9")
+elif "--graph" in words:
+    print("INFO: Inference timings in us: Init: 5685, First inference: 18535, "
+          "Warmup (avg): 14462.3, Inference (avg): 14575.2")
+    print("INFO: Memory footprint delta from the start of the tool (MB): init=1.5 overall=3.25")
+"""
+
+
+def fake_adb(folder, text):
+    folder.mkdir()
+    (folder / "adb").write_text(text)
+    (folder / "adb").chmod(0o755)
+    return str(folder)
+
+
+def test_a_phone_is_asked_over_adb(files, tmp_path, monkeypatch):
+    """A stand-in for adb that answers in the words of LiteRT's benchmark_model."""
+    log = tmp_path / "log"
+    adb = PHONE.format(python=sys.executable, log=str(log))
+    monkeypatch.setenv("PATH", fake_adb(tmp_path / "bin", adb))
+    result = android.benchmark(files[:1], threads=2, runs=5)
+    (row,) = result["artefacts"]
+    assert (row["average_ms"], row["load_ms"]) == (14.5752, 5.685)
+    assert row["memory_bytes"] == 3_250_000 and result["device"] == "Pixel 9"
+    asked = log.read_text()
+    assert "--num_threads=2" in asked and "--num_runs=5" in asked
+    assert asked.splitlines()[-1].startswith("shell rm")  # nothing is left on the phone
+    assert "Pixel 9" in android.table(result)
+
+
+def test_without_adb_or_a_device_one_line_says_what_to_do(command, files, tmp_path):
+    done = command("benchmark", files[0], "--android", env={"PATH": str(tmp_path)})
+    assert done.returncode == 2 and "--android needs adb" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    none = fake_adb(tmp_path / "bin", "#!/bin/sh\necho List of devices attached\n")
+    done = command("benchmark", files[0], "--android", env={"PATH": none})
+    assert done.returncode == 2 and "adb finds 0 that are ready" in done.stderr

@@ -1,0 +1,112 @@
+"""What preprocess.json promises about a file's ends, and the temperature; NumPy alone."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import optimize, special
+
+from keras_resnet.errors import InputError
+from keras_resnet.evaluation.contract import Contract, read_contract, spread
+from keras_resnet.exporting import temperature
+
+RNG = np.random.default_rng(0)
+
+
+def sample(count, classes, sharpness):
+    """Logits `(n, k)` that are `sharpness` times too sharp for the labels drawn from them."""
+    honest = RNG.normal(0, 2, (count, classes))
+    labels = (special.softmax(honest, -1).cumsum(-1) > RNG.random((count, 1))).argmax(-1)
+    return sharpness * honest, labels
+
+
+@pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
+def test_the_temperature_undoes_overconfidence_and_the_opposite(sharpness):
+    found = temperature.fit(*sample(20_000, 10, sharpness))
+    assert found == pytest.approx(sharpness, rel=0.05)
+
+
+def test_no_other_temperature_has_a_smaller_loss():
+    """scipy's own minimiser finds none."""
+    logits, labels = sample(300, 5, 2.0)
+
+    def loss(inverse):
+        return -special.log_softmax(logits * inverse, -1)[np.arange(300), labels].mean()
+
+    best = optimize.minimize_scalar(loss, bounds=(0.01, 100), method="bounded",
+                                    options={"xatol": 1e-10}).x  # fmt: skip
+    assert temperature.fit(logits, labels) == pytest.approx(1 / best, rel=1e-5)
+
+
+def test_the_calibration_error_is_that_of_the_definition():
+    logits, labels = sample(500, 4, 2.0)
+    p = special.softmax(logits, -1)
+    certainty, right = p.max(-1), p.argmax(-1) == labels
+    expected = 0.0
+    for low in np.arange(temperature.BINS) / temperature.BINS:
+        inside = (certainty >= low) & (certainty < low + 1 / temperature.BINS)
+        if inside.any():
+            expected += inside.mean() * abs(right[inside].mean() - certainty[inside].mean())
+    assert temperature.calibration_error(logits, labels) == pytest.approx(expected)
+
+
+def test_calibration_makes_probabilities_honest_on_images_it_was_not_fitted_on():
+    logits, labels = sample(40_000, 10, 3.0)
+    found = temperature.calibrate(logits, labels, seed=1)
+    assert (found["fitted_on"], found["judged_on"], found["bins"]) == (20_000, 20_000, 15)
+    assert found["ece_before"] > 0.1 > 0.03 > found["ece_after"]
+    assert found == temperature.calibrate(logits, labels, seed=1)
+    assert "expected calibration error" in temperature.line(found)
+
+
+def test_one_mistake_is_enough_and_none_is_too_few():
+    labels = RNG.integers(0, 3, 21)
+    logits = 5 * np.eye(3)[labels]
+    with pytest.raises(InputError, match="none of the 21 validation images"):
+        temperature.calibrate(logits, labels, seed=0)
+    labels[4] = (labels[4] + 1) % 3
+    found = temperature.calibrate(logits, labels, seed=0)
+    assert (found["fitted_on"], found["mistakes"]) == (11, 1) and found["temperature"] > 1
+    assert "1 of them mistaken (too few to rely on)" in temperature.line(found)
+
+
+def test_frames_show_the_square_in_their_middle():
+    squares = RNG.integers(1, 256, (2, 30, 30, 3), dtype=np.uint8)
+    contract = Contract(input_size=(30, 50))
+    assert contract.view(24, 0.9) == (30, 1.0)
+    frames = contract.frames(squares)
+    assert frames.shape == (2, 30, 50, 3) and frames.dtype == np.uint8
+    assert (frames[:, :, 10:40] == squares).all()
+    assert frames[:, :, :10].max() == 0 == frames[:, :, 40:].max()
+    assert Contract().view(24, 0.9) == (24, 0.9) and Contract().frames(squares) is squares
+
+
+def test_the_best_probabilities_are_spread_over_all_classes():
+    p = special.softmax(RNG.normal(size=(6, 8)), -1)
+    best = np.argsort(-p, -1)[:, :3]
+    whole = spread(np.take_along_axis(p, best, -1), best, 8)
+    assert whole.sum(-1) == pytest.approx(1)
+    assert (np.argsort(-whole, -1, kind="stable")[:, :3] == best).all()
+    assert np.take_along_axis(whole, best, -1) == pytest.approx(np.take_along_axis(p, best, -1))
+    every = np.argsort(-p, -1)
+    assert spread(np.take_along_axis(p, every, -1), every, 8) == pytest.approx(p)
+
+
+@pytest.mark.parametrize("top", [None, 2])
+def test_a_difference_is_in_units_of_what_the_file_gives(top):
+    logits = RNG.normal(0, 3, (9, 5))
+    contract = Contract("softmax", temperature=2.0, top=top)
+    exact = contract.to_logits(special.softmax(logits / 2, -1))
+    assert contract.difference(exact, logits)[0] < 1e-12
+    off = contract.to_logits(special.softmax(logits / 2, -1) * 0.99)
+    largest = special.softmax(logits / 2, -1).max()
+    assert contract.difference(off, logits) == pytest.approx((0.01 * largest, largest))
+
+
+def test_a_folder_without_a_contract_holds_plain_files(tmp_path):
+    assert read_contract(tmp_path) == Contract()
+    (tmp_path / "preprocess.json").write_text(json.dumps({"image_size": 24}))  # of version 0.1
+    assert read_contract(tmp_path) == Contract()
+    said = {"scores": "softmax", "temperature": 1.5, "top": 3, "input_size": [480, 640]}
+    (tmp_path / "preprocess.json").write_text(json.dumps(said))
+    assert read_contract(tmp_path) == Contract("softmax", 1.5, 3, (480, 640))

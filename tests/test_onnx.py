@@ -1,0 +1,159 @@
+"""ONNX: an artefact like any other, and the same numbers as Keras."""
+
+import shutil
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from keras_resnet import open_run
+from keras_resnet.errors import InputError
+from keras_resnet.evaluation.artefact import open_artefact
+from keras_resnet.evaluation.ort import Ort
+from keras_resnet.evaluation.scores import evaluate, predict
+from keras_resnet.exporting import gate, onnx_file, saved_model
+from keras_resnet.exporting.exporter import export
+from keras_resnet.exporting.gate import verify
+from keras_resnet.models import resnet
+from keras_resnet.specs import SPECS
+
+extra = pytest.mark.skipif(
+    any(find_spec(package) is None for package in onnx_file.PACKAGES),
+    reason="needs the extra [onnx]",
+)
+
+
+@pytest.fixture(scope="module")
+def onnx_run(trained, tmp_path_factory):
+    """A copy of the run with `model.onnx` alone exported: (run, result of the gate)."""
+    folder = tmp_path_factory.mktemp("onnx") / "run"
+    shutil.copytree(trained.path, folder, ignore=shutil.ignore_patterns("export"))
+    return open_run(folder), export(folder, saved_model=False, tflite=[], onnx=True)
+
+
+def pixels(count):
+    return np.random.default_rng(0).integers(0, 256, (count, 24, 24, 3)).astype(np.float32)
+
+
+@extra
+def test_onnx_runtime_computes_what_keras_does(onnx_run):
+    """By ONNX Runtime itself, any number of images at once."""
+    import onnxruntime
+
+    run, _ = onnx_run
+    session = onnxruntime.InferenceSession(run.export_folder / "model.onnx")
+    for count in (1, 7):
+        (logits,) = session.run(["logits"], {"image": pixels(count)})
+        expected = run.model().predict(pixels(count), verbose=0)
+        assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@extra
+def test_both_ends_are_named_and_the_batch_is_open(onnx_run):
+    import onnx
+
+    run, _ = onnx_run
+    model = onnx.load(run.export_folder / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert model.opset_import[0].version <= 18
+    (image,), (logits,) = model.graph.input, model.graph.output
+    assert (image.name, logits.name) == ("image", "logits")
+    sides = image.type.tensor_type.shape.dim
+    assert sides[0].dim_param == "batch" and [s.dim_value for s in sides[1:]] == [24, 24, 3]
+
+
+@extra
+def test_it_passes_the_gate_as_a_float32_file(onnx_run):
+    run, result = onnx_run
+    (row,) = result["artefacts"]
+    assert row["file"] == "model.onnx" and row["passed"] and row["agreement"] == 1.0
+    assert row["max_logit_diff"] < 1e-4 * 100 and row["latency_ms"] > 0
+    assert row["ops"]["Conv"] == 19
+    assert verify(run)["passed"]
+
+
+@extra
+def test_a_wrong_onnx_file_does_not_pass(onnx_run, tmp_path):
+    """Well formed, recorded, and a little off: only the comparison with Keras can notice."""
+    import onnx
+
+    shutil.copytree(onnx_run[0].path, tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    path = run.export_folder / "model.onnx"
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 4:
+            kernel = onnx.numpy_helper.to_array(tensor) * np.float32(1.01)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(kernel, tensor.name))
+    onnx.save(model, path)
+    gate.record(run.export_folder, ["model.onnx"])
+    (row,) = verify(run)["artefacts"]
+    assert not row["passed"] and "float32 rounding explains" in row["why"]
+
+
+@extra
+def test_evaluate_and_predict_take_it(onnx_run, photos):
+    run, _ = onnx_run
+    path = run.export_folder / "model.onnx"
+    assert open_artefact(path).kind == "onnx"
+    assert evaluate(path)["top1"] == run.metrics["val"]["top1"]
+    ours, theirs = (predict(p, [photos / "dark"], top=1) for p in (path, run.path))
+    for one, other in zip(ours, theirs, strict=True):
+        (a,), (b,) = one["predictions"], other["predictions"]
+        assert a["label"] == b["label"] and a["score"] == pytest.approx(b["score"], abs=1e-4)
+
+
+@extra
+def test_inspect_counts_what_the_network_has(onnx_run):
+    from keras_resnet.explain.describe import describe
+
+    run, _ = onnx_run
+    found = onnx_file.census(run.export_folder / "model.onnx")
+    assert found["ops"]["Conv"] == 19
+    assert found["inputs"][0]["shape"] == [-1, 24, 24, 3]
+    assert found["multiply_adds"] == describe(run.model())["multiply_adds"]
+
+
+@extra
+@pytest.mark.parametrize("name", ["resnext50_32x4d", "resnet50_v2", "resnet50d"])
+def test_other_kinds_of_networks_convert_too(name, tmp_path):
+    """Grouped convolutions, which Keras compiles by itself; pre-activation; pooling shortcuts."""
+    spec = replace(SPECS[name], blocks=(1, 1, 1, 1))
+    model = resnet(spec, 10, (32, 32, 3), zero_gamma=False)
+    saved_model.write_for_conversion(model, tmp_path / "saved", batch=None)
+    onnx_file.convert(tmp_path / "saved", tmp_path / "model.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    expected = model.predict(images, verbose=0)
+    found = Ort(tmp_path / "model.onnx").predict(images)
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@extra
+@pytest.mark.parametrize("content", [b"", b"rubbish" * 100])
+def test_a_random_file_is_no_onnx_model(tmp_path, content):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    for read in (open_artefact, onnx_file.census):
+        with pytest.raises(InputError, match=r"model\.onnx") as error:
+            read(path)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "tf2onnx", "onnx"])
+def test_without_the_extra_one_line_names_it_before_any_work(trained, monkeypatch, package):
+    for name in onnx_file.PACKAGES:
+        monkeypatch.setitem(sys.modules, name, sys)  # there, whatever is installed
+    monkeypatch.setattr(sys, "__spec__", "something", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr("keras_resnet.exporting.publish.staged", None)
+    with pytest.raises(InputError, match=rf"needs {package}: pip install .*edge\[onnx\]"):
+        export(trained, onnx=True)
+
+
+def test_an_onnx_file_cannot_be_opened_without_the_runtime(tmp_path, monkeypatch):
+    (tmp_path / "model.onnx").write_bytes(b"anything")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"needs ONNX Runtime: pip install .*edge\[onnx\]"):
+        open_artefact(tmp_path / "model.onnx")
