@@ -75,7 +75,7 @@ def _drawn(result):
 def _table(found):
     from keras_resnet.exporting import census, metadata
 
-    contract = found["contract"]
+    contract = found.get("contract")
     return "\n".join([*([metadata.table(contract)] if contract else []), census.table(found)])
 
 

@@ -116,7 +116,7 @@ def _limits(run, metrics, result):
 def _calibrated(result):
     if "probabilities" not in result:
         return "- Scores are a softmax of the logits; they were not calibrated."
-    return f"- Probabilities were calibrated: {temperature.line(result['probabilities'])}."
+    return f"- Calibrated {temperature.line(result['probabilities'])}."
 
 
 def _method(metrics, result):
