@@ -45,7 +45,7 @@ def origin(run):
 
 
 def _name(path):
-    """What a file or folder is called, without the rest of its path, which tells about its owner."""
+    """The name of a file or folder; the rest of its path tells about its owner."""
     return show(os.path.basename(os.path.normpath(path)))
 
 
