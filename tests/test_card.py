@@ -1,6 +1,7 @@
 """The card repeats what was measured, and nothing else."""
 
 import copy
+import json
 import re
 
 import pytest
@@ -52,8 +53,13 @@ def test_of_an_imported_run_it_says_that_it_does_not_know_the_training(exported,
     import shutil
 
     run, result = exported
-    shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("metrics.json"))
+    shutil.copytree(run.path, tmp_path / "run")
+    # What `import` writes.
+    source = {"file": "/home/me/theirs.safetensors", "bytes": 1, "sha256": "ab" * 32}
+    imported = {"model": "resnet20", "parameters": 271_098, "imported": source}
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(imported))
     shown = card.text(open_run(tmp_path / "run"), result)
-    assert "trained elsewhere" in shown
+    assert "resnet20, trained elsewhere, imported from theirs.safetensors\n" in shown
+    assert "not what it was trained on" in shown and "/home/me" not in shown
     for never_measured in ("epochs", "learning rate", "Lowest top-1"):
         assert never_measured not in shown

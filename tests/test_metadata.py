@@ -20,7 +20,11 @@ CONTENTS = {"labels.txt": "Käse\nLöwe\n", "preprocess.json": "{}\n"}
 
 def described(preprocess):
     return metadata.describe(
-        network="resnet20", classes=2, preprocess=preprocess, source_sha256="ab" * 32, data="zoo"
+        network="resnet20",
+        classes=2,
+        preprocess=preprocess,
+        source_sha256="ab" * 32,
+        origin="grown in a zoo",
     )
 
 

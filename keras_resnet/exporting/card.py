@@ -22,8 +22,7 @@ def text(run, result):
         run: the `Run` that was exported.
         result: what the gate found, as `verify` returns it.
     """
-    metrics = run.metrics if run.file("metrics.json").exists() else {}
-    metrics = None if "imported" in metrics else metrics or None
+    metrics = run.metrics if "val" in run.metrics else None  # an imported run was never judged
     sections = {
         "Data": _data(run),
         "Recipe": _recipe(run, metrics),
@@ -31,16 +30,24 @@ def text(run, result):
         "Limits": _limits(run, metrics, result),
         "How the numbers were made": _method(metrics, result),
     }
-    title = f"# Model card: {run.config.model} on {data_name(run.config)}\n"
+    title = f"# Model card: {run.config.model}, {origin(run)}\n"
     return title + "".join(
         f"\n## {heading}\n\n" + "".join(f"{line}\n" for line in lines)
         for heading, lines in sections.items()
     )
 
 
-def data_name(config):
-    """What the data are called: of a folder its name alone, for a path tells about its owner."""
-    return show(os.path.basename(os.path.normpath(config.data)))
+def origin(run):
+    """Where the weights are from, in a few words."""
+    imported = run.metrics.get("imported")
+    if imported:
+        return f"trained elsewhere, imported from {_name(imported['file'])}"
+    return f"trained with keras-resnet-edge on {_name(run.config.data)}"
+
+
+def _name(path):
+    """The name of a file or folder; the rest of its path tells about its owner."""
+    return show(os.path.basename(os.path.normpath(path)))
 
 
 def _data(run):
@@ -48,8 +55,9 @@ def _data(run):
     names = ", ".join(classes[:_MOST_NAMES]) + (", …" if len(classes) > _MOST_NAMES else "")
     counts = {split: len(files) for split, files in read_json(run.file("split.json")).items()}
     images = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    use = ", to calibrate and to judge by; not what it was trained on" * ("imported" in run.metrics)
     return [
-        f"- {data_name(run.config)}: {images} images",
+        f"- {_name(run.config.data)}: {images} images{use}",
         f"- {len(classes)} classes: {names}",
         "- which image is in which split is in the run's `split.json`",
     ]

@@ -248,7 +248,7 @@ def _embed(run, folder, name, contract):
         classes=len(run.classes),
         preprocess=preprocessing(run.config, contract),
         source_sha256=fingerprint(run.file("model.keras"))["sha256"],
-        data=card.data_name(run.config),
+        origin=card.origin(run),
     )
     contents = {file: read_text(folder / file) for file in (metadata.LABELS, metadata.PREPROCESS)}
     metadata.embed(folder / name, described, contents)

@@ -67,7 +67,7 @@ _SCHEMA = {
 }
 
 
-def describe(*, network, classes, preprocess, source_sha256, data):
+def describe(*, network, classes, preprocess, source_sha256, origin):
     """The metadata of a run's classifier, as a dict in the words of the schema.
 
     Args:
@@ -75,7 +75,7 @@ def describe(*, network, classes, preprocess, source_sha256, data):
         classes: how many there are.
         preprocess: the content of preprocess.json.
         source_sha256: of the `model.keras` that was exported; becomes the version.
-        data: name of the data that it was trained on.
+        origin: where the weights are from, such as "trained on photos".
     """
     side = preprocess["image_size"]
     low, high = preprocess["range"]
@@ -84,13 +84,13 @@ def describe(*, network, classes, preprocess, source_sha256, data):
     return {
         "name": network,
         "description": (
-            f"{network}, classifies images into {classes} classes; trained with keras-resnet-edge "
-            f"on {data}. Exported from the model.keras whose sha256 is the version."
+            f"{network}, classifies images into {classes} classes; {origin}. Exported from the "
+            "model.keras whose sha256 is the version."
         ),
         "version": source_sha256,
         "license": (
             "Software: Apache-2.0 (keras-resnet-edge). Weights: as whoever trained them decides, "
-            f"within the terms of the training images ({data})."
+            "within the terms of the training images."
         ),
         "min_parser_version": _PARSER,
         "associated_files": [
