@@ -203,7 +203,7 @@ def test_the_choices_in_the_help_are_the_rooms():
     from keras_resnet.exporting import calibration, convert, gate, tflite
 
     variants = (*convert.VARIANTS, tflite.AUTO)
-    assert export_command.QUANTIZE == variants
+    assert variants == export_command.QUANTIZE
     assert export_command.IO == convert.IO_TYPES
     defaults = {p.name: p.default for p in export_command.export.params}
     assert defaults["calibration"] == calibration.COUNT
