@@ -1,16 +1,17 @@
 # make quickstart   install, train on built-in data, evaluate, export, verify
 # make test         install, run the tests
 # make test-slow    the proofs that take minutes each
+# make clients      an export on real clients: LiteRT, MediaPipe, a browser, C, Kotlin, Arm, GPU
 # make lint         style
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/quickstart
-SOURCES := setup.cfg pyproject.toml README.md $(shell find keras_resnet cli -name '*.py')
+SOURCES := setup.cfg pyproject.toml README.md $(shell find keras_resnet cli -type f -not -name '*.pyc')
 PYTEST := $(BIN)/pytest
 
-.PHONY: quickstart install test test-slow lint clean
+.PHONY: quickstart install test test-slow clients lint clean
 
 install: $(VENV)/.installed
 
@@ -46,9 +47,13 @@ test: install
 test-slow: install
 	$(PYTEST) -m slow
 
+# CLIENTS="web c" runs those alone; CLIENT_RUN=runs/photos takes that run instead of a small one.
+clients: install
+	$(BIN)/python tests/clients/run.py $(if $(CLIENT_RUN),--run $(CLIENT_RUN)) $(CLIENTS)
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .clients build *.egg-info .pytest_cache .ruff_cache

@@ -34,8 +34,8 @@ COMMANDS = {
     "export": Command(
         "export",
         "Write a SavedModel and TFLite files that passed the gate.",
-        "--saved-model --tflite --quantize --io --explain-quantization --calibration --max-drop "
-        "--output --data --data-dir",
+        "--saved-model --tflite --quantize --io --explain-quantization --calibration --bundle "
+        "--max-drop --output --data --data-dir",
     ),
     "verify": Command(
         "verify", "Compare every exported file with the Keras model.", "--max-drop --images"

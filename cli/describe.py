@@ -38,10 +38,11 @@ def inspect(artefact, drawing, png, as_json, quiet):
         )
     start(quiet)
     if is_tflite:
-        from keras_resnet.exporting import census
+        from keras_resnet.exporting import census, metadata
 
         found = census.census(artefact)
-        report({"name": found["file"], **found}, as_json, census.table)
+        contract = {"contract": metadata.read(artefact)}
+        report({"name": found["file"], **found, **contract}, as_json, _table)
         return
     from keras_resnet.explain.describe import describe, table
 
@@ -67,6 +68,13 @@ def _drawn(result):
 
     lines = [text(result["drawing"])] if "drawing" in result else []
     return "\n".join(lines + ([f"wrote {result['png']}"] if "png" in result else []))
+
+
+def _table(found):
+    from keras_resnet.exporting import census, metadata
+
+    contract = found["contract"]
+    return "\n".join([*([metadata.table(contract)] if contract else []), census.table(found)])
 
 
 def _model(artefact):

@@ -10,6 +10,7 @@ from keras_resnet.run import open_run
 # Written out, so that --help need not load the export room; a test holds them equal.
 QUANTIZE = ("none", "float16", "dynamic", "int8", "int16x8", "auto")
 IO = ("float", "uint8", "int8")
+BUNDLES = ("android", "web", "python", "c")
 
 
 @command("export", example="keras-resnet export --tflite --quantize none --quantize int8")
@@ -26,6 +27,8 @@ IO = ("float", "uint8", "int8")
               help="Show what int8 costs each layer and block.")  # fmt: skip
 @click.option("--calibration", metavar="N", type=int, default=500, show_default=True,
               help="Training images that set the ranges of int8.")  # fmt: skip
+@click.option("--bundle", "bundles", type=click.Choice(BUNDLES), multiple=True,
+              help="A folder that is ready to run; may be repeated.")  # fmt: skip
 @click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
               help="Top-1 that a file may lose.")  # fmt: skip
 @click.option("--output", metavar="DIR", help="Where to write.  [RUN/export]")
@@ -33,8 +36,8 @@ IO = ("float", "uint8", "int8")
 @click.option("--data-dir", metavar="DIR", help="Where tensorflow-datasets keeps its files.")
 @reports
 def export(
-    run, saved_model, tflite, quantize, io, explain_quantization, calibration, max_drop, output,
-    data, data_dir, as_json, quiet,
+    run, saved_model, tflite, quantize, io, explain_quantization, calibration, bundles, max_drop,
+    output, data, data_dir, as_json, quiet,
 ):  # fmt: skip
     """Write a SavedModel and TFLite files of RUN, verify them on held-out images, and publish them
     only if all pass. Neither --saved-model nor --tflite given: both.
@@ -60,6 +63,7 @@ def export(
             explain_quantization=explain_quantization,
             calibration=calibration,
             max_drop=max_drop,
+            bundles=bundles,
             output=output,
             data=data,
             data_dir=data_dir,

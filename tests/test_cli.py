@@ -200,11 +200,12 @@ def test_ctrl_c_ends_in_one_line(photos, tmp_path):
 
 def test_the_choices_in_the_help_are_the_rooms():
     from keras_resnet.cli import export as export_command
-    from keras_resnet.exporting import calibration, convert, gate, tflite
+    from keras_resnet.exporting import bundling, calibration, convert, gate, tflite
 
     variants = (*convert.VARIANTS, tflite.AUTO)
     assert variants == export_command.QUANTIZE
     assert export_command.IO == convert.IO_TYPES
+    assert export_command.BUNDLES == bundling.BUNDLES
     defaults = {p.name: p.default for p in export_command.export.params}
     assert defaults["calibration"] == calibration.COUNT
     assert defaults["max_drop"] == gate.MAX_DROP

@@ -36,7 +36,7 @@ def test_everything_asked_for_is_there(exported):
     run, result = exported
     there = {path.name for path in run.export_folder.iterdir()}
     notes = {"calibration.json", "labels.txt", "manifest.json", "preprocess.json", "verify.json"}
-    assert there == {*NAMES, *notes, "quantization.png"}
+    assert there == {*NAMES, *notes, "quantization.png", "golden", "card.md"}
     assert [row["file"] for row in result["artefacts"]] == NAMES
     assert not list(run.path.glob(".export*"))
 
@@ -265,6 +265,7 @@ def test_a_kill_between_the_two_renames_is_mended(copy):
         ({"calibration": 0}, "--calibration is 0"),
         ({"max_drop": -1}, "--max-drop is -1"),
         ({"images": 0}, "--images is 0"),
+        ({"bundles": ["ios"]}, "--bundle ios"),
     ],
 )
 def test_wrong_arguments_are_refused_before_any_work(exported, arguments, said, monkeypatch):

@@ -35,6 +35,11 @@ TABLE = {
     "training": (f"{DATA} {TOOLS} run models weights data evaluation report", HEAVY),
     "exporting": (f"{DATA} {TOOLS} run data evaluation report", HEAVY),
     "exporting.census": ("errors", "ai_edge_litert"),
+    "exporting.metadata": ("errors", "ai_edge_litert flatbuffers"),
+    "exporting.card": ("files data.names", ""),
+    "exporting.bundling": (f"{TOOLS} exporting run", "PIL"),
+    # What goes to clients: none of ours, and no TensorFlow.
+    "exporting.bundles": ("", "ai_edge_litert numpy PIL"),
     "explain": (f"{DATA} {TOOLS} run blocks models data evaluation report", HEAVY),
     "explain.describe": ("specs errors models", "keras"),
     "explain.drawing": ("errors explain.describe", ""),

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from keras_resnet import progress
 from keras_resnet.errors import InputError
+from keras_resnet.exporting import bundling, card, gate, golden, metadata, publish
 from keras_resnet.exporting import calibration as calibration_room
-from keras_resnet.exporting import gate, publish
 from keras_resnet.exporting import saved_model as saved_model_room
 from keras_resnet.exporting import tflite as tflite_room
-from keras_resnet.exporting.convert import IO_TYPES, VARIANTS
-from keras_resnet.files import write_json, write_text
-from keras_resnet.run import open_run
+from keras_resnet.exporting.convert import FILES, IO_TYPES, VARIANTS
+from keras_resnet.files import read_text, write_json, write_text
+from keras_resnet.run import fingerprint, open_run
 
 
 def export(
@@ -25,6 +25,7 @@ def export(
     calibration=calibration_room.COUNT,
     max_drop=gate.MAX_DROP,
     images=gate.IMAGES,
+    bundles=(),
     output=None,
     data=None,
     data_dir=None,
@@ -40,6 +41,7 @@ def export(
         explain_quantization: measure what int8 costs each layer, and plot it.
         calibration: training images that set the ranges of int8, stratified by class.
         max_drop, images: the gate, as in `verify`.
+        bundles: "android", "web", "python", "c": folders that are ready to run, see `bundling`.
         output: the folder to write; default `RUN/export/`. Other variants already in it stay, but
             for "auto".
         data, data_dir: images for a run that was imported without; see `Run.attach`.
@@ -55,10 +57,13 @@ def export(
     run = open_run(run)
     _check(tflite, io, explain_quantization, calibration, saved_model)
     gate.require(max_drop, images)
+    target = Path(output) if output else run.export_folder
+    variants = VARIANTS if tflite_room.AUTO in tflite else tflite
+    float_ended = [FILES[v] for v in variants if v != "int8" or io == "float"]
+    bundling.require(bundles, float_ended, target)
     if data is not None:
         run.attach(data, data_dir)
     run.require_images()
-    target = Path(output) if output else run.export_folder
     publish.restore(target)
     publish.sweep(target)
     if target.exists() and any(target.iterdir()) and not (target / "verify.json").exists():
@@ -82,10 +87,16 @@ def export(
                 explain=explain_quantization,
                 judge=judge,
             )
+        for name in made.names:
+            _embed(run, folder, name)
         gate.record(folder, [*saved, *made.names], made.notes)
         result = gate.check(folder, judge) | made.result
         gate.demand(result)
         write_json(folder / "verify.json", result)
+        with _step("golden set, card and bundles"):
+            golden.write(run, folder, [row["file"] for row in result["artefacts"]])
+            write_text(folder / "card.md", card.text(run, result))
+            bundling.write(run, folder, bundles)
     progress.say(f"published in {target}")
     return result
 
@@ -120,6 +131,19 @@ def _write(run, model, folder, saved):
             saved_model_room.write_for_serving(
                 model, classes, config.center_crop, folder / "saved_model"
             )
+
+
+def _embed(run, folder, name):
+    """Puts the contract into a `.tflite` file."""
+    described = metadata.describe(
+        network=run.config.model,
+        classes=len(run.classes),
+        preprocess=preprocessing(run.config),
+        source_sha256=fingerprint(run.file("model.keras"))["sha256"],
+        data=card.data_name(run.config),
+    )
+    contents = {file: read_text(folder / file) for file in (metadata.LABELS, metadata.PREPROCESS)}
+    metadata.embed(folder / name, described, contents)
 
 
 def preprocessing(config):

@@ -1,0 +1,64 @@
+package org.example.classifier
+
+import androidx.test.platform.app.InstrumentationRegistry
+import com.google.ai.edge.litert.Accelerator
+import java.security.MessageDigest
+import kotlin.math.abs
+import org.json.JSONObject
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertTrue
+import org.junit.Test
+
+/** The golden set on the device: the runtime on given pixels, and the app's own way to them. */
+class GoldenTest {
+  private val test = InstrumentationRegistry.getInstrumentation()
+  private val golden = JSONObject(read("golden.json").decodeToString())
+  private val images = golden.getJSONArray("images").let { all ->
+    List(all.length()) { all.getJSONObject(it) }
+  }
+  private val classifier = Classifier(test.targetContext.assets, Accelerator.CPU)
+
+  @Test
+  fun theModelAnswersAsItDidWhenItWasExported() {
+    val tolerance = golden.getJSONObject("tolerance").getDouble("model.tflite")
+    for (image in images) {
+      val pixels = view(image.getString("file"), crop = 1f)
+      assertEquals(image.getString("sha256"), sha256(pixels))
+      classifier.logits(pixels).zip(expected(image)) { logit, wanted ->
+        assertTrue("${image.getString("file")}: $logit, not $wanted", abs(logit - wanted) <= tolerance)
+      }
+    }
+  }
+
+  @Test
+  fun photosAreDecodedAndResizedAsForTheTraining() {
+    val tolerance = golden.getDouble("photo_tolerance")
+    for (image in images.filterNot { it.isNull("photo") }) {
+      val pixels = view(image.getString("file"), crop = 1f)
+      val own = view(image.getString("photo"), CENTER_CROP)
+      val difference = own.indices.map { abs(own[it] - pixels[it]) }.average()
+      assertTrue("${image.getString("photo")}: $difference levels", difference <= tolerance)
+      assertEquals(best(expected(image)), best(classifier.logits(own).toList()))
+    }
+  }
+
+  private fun read(file: String) = test.context.assets.open("golden/$file").use { it.readBytes() }
+
+  private fun view(file: String, crop: Float): FloatArray {
+    val bitmap = checkNotNull(decodePhoto(read(file))) { "$file is no picture" }
+    return centerView(pixelsOf(bitmap), bitmap.width, bitmap.height, crop = crop)
+  }
+
+  private fun expected(image: JSONObject): List<Float> {
+    val logits = image.getJSONObject("logits").getJSONArray("model.tflite")
+    return List(logits.length()) { logits.getDouble(it).toFloat() }
+  }
+
+  private fun best(logits: List<Float>) = logits.indices.maxByOrNull { logits[it] }
+
+  private fun sha256(pixels: FloatArray): String {
+    val bytes = ByteArray(pixels.size) { pixels[it].toInt().toByte() }
+    val digest = MessageDigest.getInstance("SHA-256").digest(bytes)
+    return digest.joinToString("") { "%02x".format(it) }
+  }
+}

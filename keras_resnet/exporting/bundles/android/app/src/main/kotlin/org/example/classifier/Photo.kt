@@ -1,0 +1,23 @@
+package org.example.classifier
+
+import android.graphics.Bitmap
+import android.graphics.BitmapFactory
+import android.graphics.Matrix
+import androidx.exifinterface.media.ExifInterface
+import java.io.ByteArrayInputStream
+
+/** Decodes a photo and turns it as the camera noted; null for what is no picture. */
+fun decodePhoto(encoded: ByteArray): Bitmap? {
+  val stored = BitmapFactory.decodeByteArray(encoded, 0, encoded.size) ?: return null
+  val exif = ExifInterface(ByteArrayInputStream(encoded))
+  return turned(stored, exif.rotationDegrees, exif.isFlipped)
+}
+
+/** [bitmap], mirrored first if need be, then turned clockwise. */
+fun turned(bitmap: Bitmap, degrees: Int, mirrored: Boolean = false): Bitmap {
+  if (degrees == 0 && !mirrored) return bitmap
+  val turn = Matrix()
+  if (mirrored) turn.postScale(-1f, 1f)
+  turn.postRotate(degrees.toFloat())
+  return Bitmap.createBitmap(bitmap, 0, 0, bitmap.width, bitmap.height, turn, false)
+}

@@ -1,0 +1,47 @@
+"""Runs every .tflite beside this folder on the golden set: python check.py
+
+Needs ai-edge-litert, numpy and Pillow.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
+
+HERE = Path(__file__).resolve().parent
+
+
+def run(interpreter, pixels):
+    """float32 logits `(k,)` for uint8 pixels `(s, s, 3)`."""
+    (entry,), (end,) = interpreter.get_input_details(), interpreter.get_output_details()
+    if entry["dtype"] != np.float32:  # int8 counts from -128
+        pixels = pixels.astype(int) + entry["quantization"][1]
+    interpreter.set_tensor(entry["index"], pixels[None].astype(entry["dtype"]))
+    interpreter.invoke()
+    values = interpreter.get_tensor(end["index"])[0]
+    if values.dtype == np.float32:
+        return values
+    scale, zero = end["quantization"]
+    return scale * (values.astype(np.float32) - zero)
+
+
+golden = json.loads((HERE / "golden.json").read_text(encoding="utf-8"))
+failed = False
+for name, tolerance in golden["tolerance"].items():
+    if not name.endswith(".tflite"):
+        continue
+    interpreter = Interpreter(str(HERE.parent / name))
+    interpreter.allocate_tensors()
+    worst = 0.0
+    for entry in golden["images"]:
+        pixels = np.array(Image.open(HERE / entry["file"]))
+        assert hashlib.sha256(pixels.tobytes()).hexdigest() == entry["sha256"], entry["file"]
+        difference = np.abs(run(interpreter, pixels) - entry["logits"][name]).max()
+        worst = max(worst, float(difference))
+    failed |= worst > tolerance
+    print(f"{name}: logits within {worst:.2g}, {tolerance:.2g} allowed")
+sys.exit(failed)

@@ -1,0 +1,118 @@
+"""Classifies images with the model beside this file. Needs ai-edge-litert, numpy and Pillow only.
+
+python classify.py photo.jpg …      the best classes of each
+python classify.py --check          the golden set: does this machine answer as it must?
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from PIL import Image, ImageOps
+
+HERE = Path(__file__).resolve().parent
+
+
+class Classifier:
+    """The model, its labels, and the way from a photo to its input."""
+
+    def __init__(self, folder=HERE, threads=None):
+        self.labels = (folder / "labels.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
+        contract = json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))
+        self.size, self.crop = contract["image_size"], contract["center_crop"]
+        self._lite = Interpreter(str(folder / "model.tflite"), num_threads=threads)
+        self._lite.allocate_tensors()
+        self._input = self._lite.get_input_details()[0]["index"]
+        self._output = self._lite.get_output_details()[0]["index"]
+
+    def logits(self, pixels):
+        """float32 `(k,)` for uint8 RGB pixels `(size, size, 3)`."""
+        self._lite.set_tensor(self._input, pixels[None].astype(np.float32))
+        self._lite.invoke()
+        return self._lite.get_tensor(self._output)[0].copy()
+
+    def pixels(self, image):
+        """An opened Pillow image -> uint8 `(size, size, 3)`: upright, on white, middle, resized."""
+        image = _on_white(ImageOps.exif_transpose(image))
+        side = max(round(float(np.float32(min(image.size)) * np.float32(self.crop))), 1)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        middle = image.crop((left, top, left + side, top + side))
+        # Pillow's bilinear filter widens as the image shrinks, so that nothing shimmers.
+        return np.array(middle.resize((self.size, self.size), Image.Resampling.BILINEAR))
+
+    def classify(self, image, top=3):
+        """The `top` best classes of a Pillow image: [(label, score), …], scores in 0…1."""
+        scores = softmax(self.logits(self.pixels(image)))
+        best = np.argsort(-scores, kind="stable")[:top]
+        return [(self.labels[k], float(scores[k])) for k in best]
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+def _on_white(image):
+    if image.mode == "RGB":
+        return image
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def check(classifier, folder=HERE / "golden"):
+    """Runs the golden set; returns how many images of it went wrong."""
+    golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+    tolerance, photo_tolerance = golden["tolerance"]["model.tflite"], golden["photo_tolerance"]
+    failed, distances, differences = 0, [], []
+    for entry in golden["images"]:
+        expected = np.float32(entry["logits"]["model.tflite"])
+        pixels = np.array(Image.open(folder / entry["file"]))
+        good = hashlib.sha256(pixels.tobytes()).hexdigest() == entry["sha256"]
+        distances.append(np.abs(classifier.logits(pixels) - expected).max())
+        good &= distances[-1] <= tolerance
+        if entry["photo"]:
+            own = classifier.pixels(Image.open(folder / entry["photo"]))
+            differences.append(np.abs(own.astype(int) - pixels).mean())
+            good &= differences[-1] <= photo_tolerance
+            good &= classifier.logits(own).argmax() == expected.argmax()
+        if not good:
+            print(f"{entry['file']}: NOT as expected", file=sys.stderr)
+        failed += not good
+    print(f"{len(distances) - failed} of {len(distances)} images as expected")
+    print(f"logits within {max(distances):.2g}, {tolerance:.2g} allowed")
+    if differences:
+        print(
+            f"pixels of {len(differences)} photos within {max(differences):.2g} levels on average, "
+            f"{photo_tolerance:g} allowed"
+        )
+    return failed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", nargs="*", metavar="IMAGE")
+    parser.add_argument("--top", type=int, default=3, metavar="K", help="how many classes to name")
+    parser.add_argument("--check", action="store_true", help="run the golden set")
+    options = parser.parse_args()
+    if not options.check and not options.images:
+        parser.error("give images, or --check")
+    classifier = Classifier()
+    if options.check:
+        return check(classifier) > 0
+    for path in options.images:
+        try:
+            with Image.open(path) as image:
+                answers = classifier.classify(image, options.top)
+        except OSError as error:
+            parser.error(f"{path}: {error}")
+        print(path, *(f"{label} {score:.1%}" for label, score in answers), sep="  ")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+import {loadAndCompile, loadLiteRt, Tensor} from '@litertjs/core';
+import {centerView, decode} from './preprocess.js';
+
+const TOP = 3;
+const at = (id) => document.getElementById(id);
+const json = async (path) => (await fetch(path)).json();
+
+let model, labels, contract, stream;
+
+function say(text, bad = false) {
+  at('status').textContent = text;
+  at('status').classList.toggle('bad', bad);
+}
+
+/** Float32Array of logits for uint8 RGB pixels: the normalisation is inside the model. */
+async function run(pixels) {
+  const input = new Tensor(Float32Array.from(pixels), [1, contract.image_size, contract.image_size, 3]);
+  const [output] = await model.run(input);
+  const here = output.accelerator === 'wasm' ? output : await output.moveTo('wasm');
+  const logits = here.toTypedArray().slice();
+  here.delete();
+  input.delete();
+  return logits;
+}
+
+function softmax(logits) {
+  const most = Math.max(...logits);
+  const powers = Array.from(logits, (x) => Math.exp(x - most));
+  const sum = powers.reduce((a, b) => a + b);
+  return powers.map((x) => x / sum);
+}
+
+async function classify(source) {
+  const pixels = centerView(await decode(source), contract.image_size, contract.center_crop);
+  const began = performance.now();
+  const scores = softmax(await run(pixels));
+  const took = performance.now() - began;
+  showAnswers(scores);
+  showPixels(pixels);
+  say(`${took.toFixed(1)} ms in the network`);
+}
+
+function showAnswers(scores) {
+  const best = scores.map((_, k) => k).sort((a, b) => scores[b] - scores[a]).slice(0, TOP);
+  at('answers').replaceChildren(...best.map((k) => {
+    const row = document.createElement('li');
+    const share = `${(100 * scores[k]).toFixed(1)}%`;
+    row.innerHTML = '<span class="label"></span><span class="score"></span><span class="bar"><i></i></span>';
+    row.querySelector('.label').textContent = labels[k];
+    row.querySelector('.score').textContent = share;
+    row.querySelector('i').style.width = share;
+    return row;
+  }));
+}
+
+function showPixels(pixels) {
+  const size = contract.image_size;
+  const image = new ImageData(size, size);
+  for (let i = 0; i < size * size; i++) {
+    image.data.set(pixels.subarray(3 * i, 3 * i + 3), 4 * i);
+    image.data[4 * i + 3] = 255;
+  }
+  at('pixels').getContext('2d').putImageData(image, 0, 0);
+  at('view').hidden = false;
+}
+
+async function showFile(file) {
+  stopCamera();
+  try {
+    await classify(file);
+    URL.revokeObjectURL(at('shown').src);
+    at('shown').src = URL.createObjectURL(file);
+    at('shown').hidden = false;
+    at('invitation').hidden = true;
+  } catch (error) {
+    say(`${file.name} is no picture that this browser reads (${error.message})`, true);
+  }
+}
+
+async function startCamera() {
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
+  } catch (error) {
+    return say(`no camera (${error.message})`, true);
+  }
+  at('video').srcObject = stream;
+  await at('video').play();
+  at('video').hidden = false;
+  at('shown').hidden = at('invitation').hidden = true;
+  at('camera').textContent = 'Stop';
+  while (stream) {
+    await classify(at('video'));
+    await new Promise(requestAnimationFrame);
+  }
+}
+
+function stopCamera() {
+  stream?.getTracks().forEach((track) => track.stop());
+  stream = null;
+  at('video').hidden = true;
+  at('camera').textContent = 'Camera';
+}
+
+/** The golden set: does this browser answer as it must? */
+async function check() {
+  say('Testing …');
+  const golden = await json('golden/golden.json');
+  const tolerance = golden.tolerance['model.tflite'];
+  let failed = 0, worst = 0, furthest = 0, photos = 0;
+  for (const image of golden.images) {
+    const expected = image.logits['model.tflite'];
+    const pixels = await goldenPixels(image.file, 1);
+    const distance = largestDifference(await run(pixels), expected);
+    let good = distance <= tolerance && await digest(pixels) === image.sha256;
+    worst = Math.max(worst, distance);
+    if (image.photo) {
+      const own = await goldenPixels(image.photo, contract.center_crop);
+      const difference = own.reduce((sum, x, i) => sum + Math.abs(x - pixels[i]), 0) / own.length;
+      const logits = Array.from(await run(own));
+      good &&= difference <= golden.photo_tolerance && best(logits) === best(expected);
+      furthest = Math.max(furthest, difference);
+      photos++;
+    }
+    failed += !good;
+  }
+  const count = golden.images.length;
+  say(`${count - failed} of ${count} images as expected\n` +
+      `logits within ${worst.toPrecision(2)}, ${tolerance.toPrecision(2)} allowed\n` +
+      `pixels of ${photos} photos within ${furthest.toPrecision(2)} levels on average, ` +
+      `${golden.photo_tolerance} allowed`, failed > 0);
+  document.body.dataset.check = failed ? 'failed' : 'passed';
+}
+
+const best = (values) => values.indexOf(Math.max(...values));
+
+function largestDifference(values, expected) {
+  return Math.max(...expected.map((x, k) => Math.abs(x - values[k])));
+}
+
+async function goldenPixels(file, crop) {
+  const blob = await (await fetch(`golden/${file}`)).blob();
+  return centerView(await decode(blob), contract.image_size, crop);
+}
+
+async function digest(bytes) {
+  const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+  return Array.from(hash, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+async function load() {
+  model?.delete();
+  model = await loadAndCompile('model.tflite', {accelerator: at('accelerator').value});
+  say('Ready.');
+}
+
+function listen() {
+  const drop = at('drop');
+  at('file').addEventListener('change', ({target}) => target.files[0] && showFile(target.files[0]));
+  at('camera').addEventListener('click', () => stream ? stopCamera() : startCamera());
+  at('check').addEventListener('click', check);
+  at('accelerator').addEventListener('change', () => load().catch((error) => say(error.message, true)));
+  drop.addEventListener('dragover', (event) => { event.preventDefault(); drop.classList.add('over'); });
+  drop.addEventListener('dragleave', () => drop.classList.remove('over'));
+  drop.addEventListener('drop', (event) => {
+    event.preventDefault();
+    drop.classList.remove('over');
+    if (event.dataTransfer.files[0]) showFile(event.dataTransfer.files[0]);
+  });
+}
+
+try {
+  if (!navigator.gpu) at('accelerator').closest('label').hidden = true;
+  await loadLiteRt('./litert/core/wasm/');
+  contract = await json('preprocess.json');
+  labels = (await (await fetch('labels.txt')).text()).replace(/\n$/, '').split('\n');
+  await load();
+  listen();
+  if (new URLSearchParams(location.search).has('check')) await check();
+} catch (error) {
+  say(`The page cannot start: ${error.message}. The README says how to serve it.`, true);
+}

@@ -1,0 +1,194 @@
+"""Bundles: a folder for each kind of client, ready to run, with the model, its labels, the golden
+set and a README. What is in them are the plain files in `bundles/`.
+"""
+
+import shutil
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from keras_resnet import progress
+from keras_resnet.errors import InputError
+from keras_resnet.exporting import golden, templates
+from keras_resnet.exporting.census import census
+from keras_resnet.exporting.convert import FILES
+from keras_resnet.exporting.metadata import LABELS, PREPROCESS
+from keras_resnet.files import read_json, read_lines, write_json, write_text
+from keras_resnet.run import fingerprint
+
+BUNDLES = ("android", "web", "python", "c")
+MODEL = "model.tflite"
+# The smallest first. Only files with float ends: Android's CompiledModel has no uint8 buffers, and
+# LiteRT.js takes no int8 ones.
+PREFERRED = tuple(FILES[variant] for variant in ("int8", "dynamic", "float16", "none"))
+
+_NEEDS = "needs a .tflite file with float32 ends; add --tflite --quantize none"
+
+# LiteRT.js as the page expects it; `npm install @litertjs/core` in a folder above brings it.
+LITERT_JS = "2.5.3"
+_JS_PACKAGES = ("core", "wasm-utils")
+# Of the builds of the WebAssembly file, those that the page loads: with and without relaxed SIMD.
+_WASM = ("litert_wasm_internal", "litert_wasm_compat_internal")
+
+_ANDROID_ASSETS = "app/src/main/assets"
+_ANDROID_GOLDEN = "app/src/androidTest/assets/golden"  # on the phone
+_ANDROID_PLAIN_GOLDEN = "app/src/test/resources/golden"  # on the computer
+
+_PLAIN_PHOTOS = 3  # a PPM is not compressed
+_PLAIN_PHOTO_PIXELS = 2_000_000
+
+
+def require(kinds, made, target):
+    """InputError for bundles that there are not, or that would have no model.
+
+    Args:
+        kinds: the bundles asked for.
+        made: names of the files with float ends that are about to be written.
+        target: the export folder, which may hold others.
+    """
+    if isinstance(kinds, str):
+        raise InputError(f"bundles is {kinds!r}; expected a list of bundles, such as ['python']")
+    for kind in kinds:
+        if kind not in BUNDLES:
+            raise InputError(f"--bundle {kind}: use one of {', '.join(BUNDLES)}")
+    if kinds and not any(name in made or (target / name).exists() for name in PREFERRED):
+        raise InputError(f"--bundle {kinds[0]} {_NEEDS}")
+
+
+def write(run, folder, kinds):
+    """Writes `folder/bundle_KIND/` for each kind asked for, and anew for each that is there: a
+    bundle must not hold an older model than the export beside it.
+
+    Raises:
+        InputError: a bundle was asked for, and no file in the folder has float ends.
+    """
+    source = _model(folder)
+    if source is None:
+        if kinds:
+            raise InputError(f"a bundle {_NEEDS}")
+        for kind in BUNDLES:
+            shutil.rmtree(_home(folder, kind), ignore_errors=True)
+        return
+    preprocess = read_json(folder / PREPROCESS)
+    values = {
+        "network": run.config.model,
+        "file": source.name,
+        "sha256": fingerprint(source)["sha256"],
+        "classes": len(read_lines(folder / LABELS)),
+        "image_size": preprocess["image_size"],
+        "center_crop": float(preprocess["center_crop"]),  # 1f is a number in Kotlin, not in C
+        "litert_js": LITERT_JS,
+    }
+    for kind in BUNDLES:
+        home = _home(folder, kind)
+        if kind not in kinds and not home.exists():
+            continue
+        shutil.rmtree(home, ignore_errors=True)
+        templates.copy(kind, home, values)
+        _FILL[kind](folder, home, source)
+        progress.say(f"wrote {home.name}, with {source.name}")
+
+
+def _home(folder, kind):
+    return folder / f"bundle_{kind}"
+
+
+def _model(folder):
+    """The file to bundle; None if none has float ends."""
+    there = [folder / name for name in PREFERRED if (folder / name).exists()]
+    for path in there:
+        found = census(path)
+        if all(tensor["dtype"] == "float32" for tensor in found["inputs"] + found["outputs"]):
+            return path
+    return None
+
+
+def _put_model(folder, target, source):
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target / MODEL)
+    for name in (LABELS, PREPROCESS):
+        shutil.copyfile(folder / name, target / name)
+
+
+def _put_golden(folder, target, source):
+    """The golden set for this model alone."""
+    target.mkdir(parents=True, exist_ok=True)
+    content = golden.only(folder / golden.FOLDER / golden.INDEX, source.name, MODEL)
+    write_json(target / golden.INDEX, content)
+    for entry in content["images"]:
+        for name in filter(None, (entry["file"], entry["photo"])):
+            shutil.copyfile(folder / golden.FOLDER / name, target / name)
+
+
+def _fill_python(folder, home, source):
+    _put_model(folder, home, source)
+    _put_golden(folder, home / golden.FOLDER, source)
+
+
+def _fill_android(folder, home, source):
+    _put_model(folder, home / _ANDROID_ASSETS, source)
+    _put_golden(folder, home / _ANDROID_GOLDEN, source)
+    _put_plain_golden(folder, home / _ANDROID_PLAIN_GOLDEN, source)
+
+
+def _fill_web(folder, home, source):
+    _fill_python(folder, home, source)
+    packages = _local_litert_js()
+    if packages is None:
+        progress.say(
+            f"bundle_web is without LiteRT.js {LITERT_JS}: run `npm install` in it, or "
+            f"`npm install @litertjs/core@{LITERT_JS}` here before the export"
+        )
+        return
+    for name in _JS_PACKAGES:
+        target = home / "litert" / name
+        target.mkdir(parents=True)
+        for file in ("package.json", "dist/index.js"):
+            (target / file).parent.mkdir(exist_ok=True)
+            shutil.copyfile(packages / name / file, target / file)
+    wasm = home / "litert" / "core" / "wasm"
+    wasm.mkdir()
+    for name in (f"{build}.{ending}" for build in _WASM for ending in ("js", "wasm")):
+        shutil.copyfile(packages / "core" / "wasm" / name, wasm / name)
+
+
+def _local_litert_js():
+    """node_modules/@litertjs in this folder or one above, as Node looks for it; None if it is not
+    there in the version that the page was tried with."""
+    for parent in (Path.cwd(), *Path.cwd().parents):
+        packages = parent / "node_modules" / "@litertjs"
+        manifest = packages / "core" / "package.json"
+        if manifest.exists() and read_json(manifest).get("version") == LITERT_JS:
+            return packages
+    return None
+
+
+def _fill_c(folder, home, source):
+    _put_model(folder, home, source)
+    _put_plain_golden(folder, home / golden.FOLDER, source)
+
+
+def _put_plain_golden(folder, target, source):
+    """The golden set for programs without JSON and PNG: PPM images, and one text file with the two
+    tolerances and then, for each image, its file, its photo or "-", and the logits.
+    """
+    source_set = folder / golden.FOLDER
+    target.mkdir(parents=True)
+    content = golden.only(source_set / golden.INDEX, source.name, MODEL)
+    lines = [f"{content['tolerance'][MODEL]:.9g} {content['photo_tolerance']:g}"]
+    photos = 0
+    for entry in content["images"]:
+        image, photo = f"{Path(entry['file']).stem}.ppm", "-"
+        Image.open(source_set / entry["file"]).save(target / image)
+        if entry["photo"] and photos < _PLAIN_PHOTOS:
+            opened = ImageOps.exif_transpose(Image.open(source_set / entry["photo"]))
+            if opened.width * opened.height <= _PLAIN_PHOTO_PIXELS:
+                photo = f"{Path(entry['photo']).stem}.ppm"
+                opened.convert("RGB").save(target / photo)
+                photos += 1
+        logits = " ".join(f"{x:.9g}" for x in entry["logits"][MODEL])
+        lines.append(f"{image} {photo} {logits}")
+    write_text(target / "golden.txt", "".join(f"{line}\n" for line in lines))
+
+
+_FILL = {"android": _fill_android, "web": _fill_web, "python": _fill_python, "c": _fill_c}

@@ -1,0 +1,306 @@
+"""The contract inside the file: TFLite metadata, which MediaPipe and LiteRT's tools read.
+
+A buffer of the model holds a flatbuffer of its own (metadata_schema.fbs of TensorFlow Lite Support,
+identifier M001); the files that it names are a zip archive behind the model. Neither is looked at
+when the model runs.
+"""
+
+import io
+import zipfile
+from pathlib import Path
+
+from keras_resnet.errors import InputError
+
+NAME = "TFLITE_METADATA"
+IDENTIFIER = b"M001"
+LABELS, PREPROCESS = "labels.txt", "preprocess.json"
+_PARSER = "1.0.0"  # the oldest reader that knows every field used here
+
+# Numbers of the schema's enumerations and unions.
+_RGB, _AXIS_LABELS = 1, 2
+_FEATURE_PROPERTIES, _IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = 1, 2, 1
+
+# The schema's tables as far as they are used: field -> slot and type. A type in a list is a vector
+# of it; a table's name stands for the table. A union is written out as what it holds here.
+_SCHEMA = {
+    "Model": {
+        "name": (0, str),
+        "description": (1, str),
+        "version": (2, str),
+        "subgraph_metadata": (3, ["Graph"]),
+        "license": (5, str),
+        "associated_files": (6, ["File"]),
+        "min_parser_version": (7, str),
+    },
+    "Graph": {
+        "input_tensor_metadata": (2, ["ImageTensor"]),
+        "output_tensor_metadata": (3, ["FeatureTensor"]),
+    },
+    "ImageTensor": {
+        "name": (0, str),
+        "description": (1, str),
+        "content": (3, "ImageContent"),
+        "process_units": (4, ["Normalization"]),
+        "stats": (5, "Stats"),
+    },
+    "FeatureTensor": {
+        "name": (0, str),
+        "description": (1, str),
+        "content": (3, "FeatureContent"),
+        "associated_files": (6, ["File"]),
+    },
+    "ImageContent": {
+        "content_properties_type": (0, "Uint8"),
+        "content_properties": (1, "ImageProperties"),
+    },
+    "FeatureContent": {
+        "content_properties_type": (0, "Uint8"),
+        "content_properties": (1, "FeatureProperties"),
+    },
+    "FeatureProperties": {},
+    "ImageProperties": {"color_space": (0, "Int8"), "default_size": (1, "ImageSize")},
+    "ImageSize": {"width": (0, "Uint32"), "height": (1, "Uint32")},
+    "Normalization": {"options_type": (0, "Uint8"), "options": (1, "NormalizationOptions")},
+    "NormalizationOptions": {"mean": (0, ["Float32"]), "std": (1, ["Float32"])},
+    "Stats": {"max": (0, ["Float32"]), "min": (1, ["Float32"])},
+    "File": {"name": (0, str), "description": (1, str), "type": (2, "Int8")},
+}
+
+
+def describe(*, network, classes, preprocess, source_sha256, data):
+    """The metadata of a run's classifier, as a dict in the words of the schema.
+
+    Args:
+        network: name of the architecture, such as "resnet20".
+        classes: how many there are.
+        preprocess: the content of preprocess.json.
+        source_sha256: of the `model.keras` that was exported; becomes the version.
+        data: name of the data that it was trained on.
+    """
+    side = preprocess["image_size"]
+    low, high = preprocess["range"]
+    share = preprocess["center_crop"]
+    part = "" if share == 1 else f", {share:g} of its side"
+    return {
+        "name": network,
+        "description": (
+            f"{network}, classifies images into {classes} classes; trained with keras-resnet-edge "
+            f"on {data}. Exported from the model.keras whose sha256 is the version."
+        ),
+        "version": source_sha256,
+        "license": (
+            "Software: Apache-2.0 (keras-resnet-edge). Weights: as whoever trained them decides, "
+            f"within the terms of the training images ({data})."
+        ),
+        "min_parser_version": _PARSER,
+        "associated_files": [
+            {"name": PREPROCESS, "description": "From a photo to the input, for programs."}
+        ],
+        "subgraph_metadata": [
+            {
+                "input_tensor_metadata": [
+                    {
+                        "name": "image",
+                        "description": (
+                            f"The {preprocess['crop']}{part}, resized to {side}x{side} "
+                            f"({preprocess['resize']}); RGB in [{low}, {high}]. The model "
+                            "normalises by itself."
+                        ),
+                        "content": {
+                            "content_properties_type": _IMAGE_PROPERTIES,
+                            "content_properties": {
+                                "color_space": _RGB,
+                                "default_size": {"width": side, "height": side},
+                            },
+                        },
+                        # MediaPipe wants a normalisation for a float input: this one does nothing.
+                        "process_units": [
+                            {
+                                "options_type": _NORMALIZATION_OPTIONS,
+                                "options": {"mean": [0.0], "std": [1.0]},
+                            }
+                        ],
+                        "stats": {"max": [float(high)], "min": [float(low)]},
+                    }
+                ],
+                "output_tensor_metadata": [
+                    {
+                        "name": "logits",
+                        "description": "Logits; a softmax gives the probabilities of the classes.",
+                        "content": {
+                            "content_properties_type": _FEATURE_PROPERTIES,
+                            "content_properties": {},
+                        },
+                        "associated_files": [
+                            {
+                                "name": LABELS,
+                                "description": "The class of each output, a line each.",
+                                "type": _AXIS_LABELS,
+                            }
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def embed(path, metadata, files):
+    """Writes metadata and files into a `.tflite` file; what it computes stays the same.
+
+    Args:
+        path: of the file, which is replaced.
+        metadata: as `describe` gives it.
+        files: name -> text, appended as a zip archive, uncompressed: a phone maps the file.
+    """
+    path = Path(path)
+    content = io.BytesIO(_with_metadata(path.read_bytes(), _pack(metadata)))
+    with zipfile.ZipFile(content, "a", zipfile.ZIP_STORED) as archive:
+        for name, text in files.items():
+            # A fixed date: the same run gives the same file.
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
+    path.write_bytes(content.getvalue())
+
+
+def read(path):
+    """What `embed` wrote into a file.
+
+    Returns:
+        The metadata as `describe` gives it, and `files`: name -> text. None for a file without.
+
+    Raises:
+        InputError: the metadata are damaged.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = Path(path).read_bytes()
+    root = schema.Model.GetRootAs(content, 0)
+    entries = (root.Metadata(i) for i in range(root.MetadataLength()))
+    entry = next((e for e in entries if e.Name() == NAME.encode()), None)
+    if entry is None:
+        return None
+    try:
+        metadata = _unpack(_bytes_of(root.Buffers(entry.Buffer()), content))
+        return metadata | {"files": _files(content)}
+    # The reader checks nothing: in a damaged file its offsets point anywhere.
+    except Exception as error:
+        raise InputError(f"the metadata of {path} are damaged ({error}); export it again") from None
+
+
+def table(metadata):
+    """What `read` found, as text for a terminal."""
+    (graph,) = metadata["subgraph_metadata"]
+    (image,), (scores,) = graph["input_tensor_metadata"], graph["output_tensor_metadata"]
+    lines = [
+        metadata["description"],
+        f"version {metadata['version']}",
+        metadata["license"],
+        f"{image['name']}: {image['description']}",
+        f"{scores['name']}: {scores['description']}",
+        f"inside the file: {', '.join(metadata['files'])}",
+    ]
+    return "\n".join(lines)
+
+
+def _with_metadata(model, packed):
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    # This reader also fetches weights that lie behind the flatbuffer; ModelT alone loses them.
+    opened = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data, entry.name, entry.buffer = packed, NAME.encode(), len(opened.buffers)
+    opened.buffers.append(buffer)
+    opened.metadata = [*(opened.metadata or []), entry]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(opened))
+
+
+def _bytes_of(buffer, content):
+    if buffer.Offset() > 1:  # behind the flatbuffer
+        return content[buffer.Offset() : buffer.Offset() + buffer.Size()]
+    return buffer.DataAsNumpy().tobytes()
+
+
+def _files(content):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
+
+
+def _pack(metadata):
+    """The dict as a flatbuffer."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(_write("Model", metadata, builder), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _write(table_name, values, builder):
+    """A table; what it points to comes first."""
+    fields = [(*_SCHEMA[table_name][name], value) for name, value in values.items()]
+    fields = [
+        (slot, kind, value if _is_scalar(kind) else _write_child(kind, value, builder))
+        for slot, kind, value in fields
+    ]
+    builder.StartObject(1 + max((slot for slot, _ in _SCHEMA[table_name].values()), default=-1))
+    for slot, kind, value in fields:
+        if _is_scalar(kind):
+            getattr(builder, f"Prepend{kind}Slot")(slot, value, 0)
+        else:
+            builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+    return builder.EndObject()
+
+
+def _write_child(kind, value, builder):
+    if kind is str:
+        return builder.CreateString(value)
+    if not isinstance(kind, list):
+        return _write(kind, value, builder)
+    numbers = _is_scalar(kind[0])
+    items = value if numbers else [_write(kind[0], item, builder) for item in value]
+    prepend = getattr(builder, f"Prepend{kind[0]}" if numbers else "PrependUOffsetTRelative")
+    builder.StartVector(4, len(items), 4)  # of float32 numbers, or of offsets
+    for item in reversed(items):
+        prepend(item)
+    return builder.EndVector()
+
+
+def _unpack(packed):
+    """The flatbuffer as a dict; fields that were left out are not in it."""
+    from flatbuffers import encode, number_types, packer
+    from flatbuffers.table import Table
+
+    if packed[4:8] != IDENTIFIER:
+        raise ValueError("not of the schema M001")
+    start = encode.Get(packer.uoffset, packed, 0)
+    return _read("Model", Table(packed, start), number_types)
+
+
+def _read(table_name, table, types):
+    """The fields of a table, in the order of the schema."""
+    found = {}
+    for name, (slot, kind) in _SCHEMA[table_name].items():
+        offset = table.Offset(4 + 2 * slot)  # a vtable begins with two sizes of two bytes
+        if offset:
+            found[name] = _read_field(kind, table, offset, types)
+    return found
+
+
+def _read_field(kind, table, offset, types):
+    from flatbuffers.table import Table
+
+    at = table.Pos + offset
+    if kind is str:
+        return table.String(at).decode("utf-8")
+    if _is_scalar(kind):
+        return table.Get(getattr(types, f"{kind}Flags"), at)
+    if not isinstance(kind, list):
+        return _read(kind, Table(table.Bytes, table.Indirect(at)), types)
+    places = [table.Vector(offset) + 4 * i for i in range(table.VectorLen(offset))]
+    if _is_scalar(kind[0]):
+        return [table.Get(getattr(types, f"{kind[0]}Flags"), place) for place in places]
+    return [_read(kind[0], Table(table.Bytes, table.Indirect(p)), types) for p in places]
+
+
+def _is_scalar(kind):
+    return kind in ("Uint8", "Int8", "Uint32", "Float32")

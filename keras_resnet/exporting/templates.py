@@ -1,0 +1,36 @@
+"""The plain files in `bundles/`, which travel with the package, copied and filled in.
+
+A placeholder is a name in double braces, `{{image_size}}`; most files have none.
+"""
+
+import re
+from importlib.resources import files
+
+_ROOT = files("keras_resnet.exporting") / "bundles"
+
+
+def copy(name, target, values=None):
+    """Copies the folder `bundles/NAME` to `target`, filling in the placeholders.
+
+    Args:
+        name: of the folder.
+        target: the folder to write; made if need be.
+        values: placeholder -> text.
+    """
+    _copy(_ROOT / name, target, values or {})
+
+
+def _copy(source, target, values):
+    target.mkdir(parents=True, exist_ok=True)
+    for entry in source.iterdir():
+        if entry.name == "__pycache__":
+            continue
+        if entry.is_dir():
+            _copy(entry, target / entry.name, values)
+        else:
+            text = entry.read_text(encoding="utf-8")
+            (target / entry.name).write_text(_fill(text, values), encoding="utf-8", newline="\n")
+
+
+def _fill(text, values):
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: str(values[match[1]]), text)

@@ -1,0 +1,10 @@
+// A stub: only what the app uses, with the signatures of the real thing, and no bodies.
+package androidx.activity.result
+
+fun interface ActivityResultCallback<O> {
+  fun onActivityResult(result: O)
+}
+
+abstract class ActivityResultLauncher<I> {
+  fun launch(input: I): Unit = TODO()
+}

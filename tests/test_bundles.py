@@ -1,0 +1,305 @@
+"""Each bundle runs as it is written. What needs a browser, MediaPipe or another processor is in
+tests/clients/, which `make clients` runs.
+"""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from keras_resnet.data import folder as photo_folder
+from keras_resnet.data.stream import evaluation_stream
+from keras_resnet.errors import InputError
+from keras_resnet.exporting import bundling, golden, metadata
+from keras_resnet.exporting.convert import FILES
+from keras_resnet.files import read_json
+from keras_resnet.run import fingerprint
+
+LABELS = ["bright", "dark", "striped"]
+
+
+@pytest.fixture(scope="module")
+def bundled(exported, tmp_path_factory):
+    """A copy of an export folder with all bundles; the working folder has no LiteRT.js."""
+    run, _ = exported
+    folder = tmp_path_factory.mktemp("bundled") / "export"
+    shutil.copytree(run.export_folder, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        bundling.write(run, folder, bundling.BUNDLES)
+    return folder
+
+
+@pytest.fixture
+def copy(bundled, tmp_path):
+    """A copy that may be changed."""
+    shutil.copytree(bundled, tmp_path / "export")
+    return tmp_path / "export"
+
+
+HOMES = {
+    "android": "bundle_android/app/src/main/assets",
+    "web": "bundle_web",
+    "python": "bundle_python",
+    "c": "bundle_c",
+}
+
+
+@pytest.mark.parametrize("kind", bundling.BUNDLES)
+def test_a_bundle_holds_the_smallest_file_with_float_ends_and_its_labels(bundled, kind):
+    home = bundled / HOMES[kind]
+    assert fingerprint(home / "model.tflite") == fingerprint(bundled / FILES["int8"])
+    assert (home / "labels.txt").read_text().splitlines() == LABELS
+    assert read_json(home / "preprocess.json") == read_json(bundled / "preprocess.json")
+
+
+@pytest.mark.parametrize("kind", bundling.BUNDLES)
+def test_its_readme_says_which_model_it_is(bundled, kind):
+    text = (bundled / f"bundle_{kind}" / "README.md").read_text()
+    assert FILES["int8"] in text and fingerprint(bundled / FILES["int8"])["sha256"] in text
+
+
+@pytest.mark.parametrize("kind", bundling.BUNDLES)
+def test_every_template_is_there_and_no_placeholder_is_left(bundled, kind):
+    home = bundled / f"bundle_{kind}"
+    templates = files("keras_resnet.exporting") / "bundles" / kind
+    wanted = [p for p in templates.rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    assert len(wanted) >= 3
+    for template in wanted:
+        text = (home / template.relative_to(templates)).read_text(encoding="utf-8")
+        assert not re.search(r"\{\{\w+\}\}", text), template
+
+
+def run_python(folder, *arguments):
+    """The Python bundle, in a process that cannot import TensorFlow, Keras or this package."""
+    code = (
+        "import runpy, sys\n"
+        "for name in ('tensorflow', 'keras', 'keras_resnet'): sys.modules[name] = None\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code, folder / "classify.py", *map(str, arguments)],
+        cwd=folder, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_the_python_bundle_passes_its_golden_set(bundled):
+    done = run_python(bundled / "bundle_python", "--check")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "12 of 12 images as expected"
+
+
+def test_the_python_bundle_names_what_is_on_a_photo(bundled, photos):
+    done = run_python(bundled / "bundle_python", photos / "dark" / "01.jpg", "--top", 1)
+    assert re.fullmatch(r"\S+01\.jpg  dark \d+\.\d%\n", done.stdout), done.stderr
+
+
+def test_the_python_bundle_answers_a_bad_image_in_one_line(bundled):
+    done = run_python(bundled / "bundle_python", "labels.txt")
+    assert done.returncode == 2 and done.stdout == ""
+    assert "labels.txt: cannot identify image" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_python_bundle_notices_another_model(copy):
+    home = copy / "bundle_python"
+    shutil.copyfile(copy / FILES["none"], home / "model.tflite")
+    index = read_json(home / "golden" / "golden.json")
+    index["tolerance"]["model.tflite"] = 1e-6  # the two files differ by more
+    (home / "golden" / "golden.json").write_text(json.dumps(index))
+    done = run_python(home, "--check")
+    assert done.returncode == 1 and "NOT as expected" in done.stderr
+
+
+def test_the_python_bundle_notices_a_photo_that_was_squeezed(copy):
+    home = copy / "bundle_python"
+    photo = next((home / "golden").glob("02_photo.*"))  # stripes, 40×48
+    with Image.open(photo) as image:
+        image.resize((80, 48), Image.Resampling.BILINEAR).save(photo)
+    done = run_python(home, "--check")
+    assert done.returncode == 1 and "02.png: NOT as expected" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Two photographs in the eight EXIF orientations: paths."""
+    folder = tmp_path_factory.mktemp("scenes")
+    paths = []
+    for name, pixels in zip(("china", "flower"), load_sample_images().images, strict=True):
+        for orientation in range(1, 9):
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            paths.append(folder / f"{name}{orientation}.jpg")
+            Image.fromarray(pixels[:, 60:500]).save(paths[-1], quality=92, exif=exif)
+    return paths
+
+
+def shown(paths, size, crop):
+    """What evaluation shows of files: uint8 `(n, size, size, 3)`."""
+    found, bad = photo_folder.from_paths(map(str, paths))
+    assert not bad
+    stream = evaluation_stream(found, size=size, crop=crop, batch_size=8)
+    return np.concatenate([batch for batch, _ in stream.as_numpy_iterator()]), found.orientations
+
+
+@pytest.mark.parametrize(("size", "crop"), [(64, 0.875), (64, 1.0), (224, 0.9)])
+def test_the_python_bundle_sees_photos_as_evaluation_does(bundled, scenes, size, crop):
+    spec = importlib.util.spec_from_file_location(
+        "bundled_classify", bundled / "bundle_python" / "classify.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    classifier = module.Classifier()
+    classifier.size, classifier.crop = size, crop
+    ours, orientations = shown(scenes, size, crop)
+    theirs = np.stack([classifier.pixels(Image.open(path)) for path in scenes])
+    differences = np.abs(theirs.astype(int) - ours).mean((1, 2, 3))
+    # Of a turned photo we too decode the whole; an upright one libjpeg shrinks on the way.
+    assert differences[orientations > 1].max() < 0.25
+    assert differences.max() < golden.PHOTO_TOLERANCE
+
+
+def resize_cases(scenes):
+    """(upright RGB photo, its view) where we decode the whole photo."""
+    chosen = [path for path in scenes if path.stem[-1] in "68"]
+    views, _ = shown(chosen, 64, 0.875)
+    from PIL import ImageOps
+
+    return [
+        (np.array(ImageOps.exif_transpose(Image.open(p))), v)
+        for p, v in zip(chosen, views, strict=True)
+    ]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node")
+def test_the_page_resizes_as_evaluation_does(bundled, scenes, tmp_path):
+    for i, (photo, expected) in enumerate(resize_cases(scenes)):
+        rgba = np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
+        (tmp_path / "photo").write_bytes(rgba.tobytes())
+        module = (bundled / "bundle_web" / "preprocess.js").as_uri()
+        code = f"""
+import {{readFileSync, writeFileSync}} from 'node:fs';
+const {{centerView}} = await import({json.dumps(module)});
+const image = {{data: readFileSync('photo'), width: {photo.shape[1]}, height: {photo.shape[0]}}};
+writeFileSync('view', centerView(image, 64, 0.875));
+"""
+        (tmp_path / "run.mjs").write_text(code)
+        subprocess.run(["node", "run.mjs"], cwd=tmp_path, check=True, capture_output=True)
+        view = np.frombuffer((tmp_path / "view").read_bytes(), np.uint8).reshape(64, 64, 3)
+        assert np.abs(view.astype(int) - expected).max() <= 1, i  # rounding
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no cmake")
+def test_the_c_bundle_compiles_without_a_warning_and_passes_its_golden_set(bundled, tmp_path):
+    home = bundled / "bundle_c"
+    subprocess.run(
+        ["cmake", "-S", home, "-B", tmp_path, f"-DPython3_EXECUTABLE={sys.executable}"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    built = subprocess.run(["cmake", "--build", tmp_path], capture_output=True, text=True)
+    assert built.returncode == 0 and "warning" not in built.stderr, built.stderr
+    done = subprocess.run([tmp_path / "classify", home, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "12 of 12 images as expected"
+    photo = next((home / "golden").glob("01_photo.ppm"))
+    named = subprocess.run([tmp_path / "classify", home, photo], capture_output=True, text=True)
+    assert re.search(r"01_photo\.ppm  dark \d+\.\d%", named.stdout)
+    bad = subprocess.run([tmp_path / "classify", home, home / "labels.txt"], capture_output=True)
+    assert bad.returncode == 2 and b"no binary PPM" in bad.stderr
+
+
+def put_litert_js(folder, version):
+    """A stand-in for what npm installs."""
+    packages = folder / "node_modules" / "@litertjs"
+    for name in ("core/dist/index.js", "wasm-utils/dist/index.js"):
+        (packages / name).parent.mkdir(parents=True)
+        (packages / name).write_text(name)
+    (packages / "core" / "wasm").mkdir()
+    for build in bundling._WASM:
+        for ending in ("js", "wasm"):
+            (packages / "core" / "wasm" / f"{build}.{ending}").write_text(build)
+    for name in ("core", "wasm-utils"):
+        (packages / name / "package.json").write_text(json.dumps({"version": version}))
+
+
+def test_the_page_takes_litert_js_from_the_folders_above(copy, exported, monkeypatch, tmp_path):
+    put_litert_js(tmp_path, bundling.LITERT_JS)
+    (tmp_path / "deeper").mkdir()
+    monkeypatch.chdir(tmp_path / "deeper")
+    bundling.write(exported[0], copy, ["web"])
+    page = (copy / "bundle_web" / "index.html").read_text()
+    imports = json.loads(re.search(r'importmap">(.*?)</script>', page, re.DOTALL)[1])["imports"]
+    for name, path in imports.items():
+        content = (copy / "bundle_web" / path).read_text()
+        assert content == f"{name.removeprefix('@litertjs/')}/dist/index.js"
+    assert (copy / "bundle_web" / "litert" / "core" / "wasm" / "litert_wasm_internal.wasm").exists()
+
+
+def test_another_version_of_litert_js_is_left_and_the_next_step_said(
+    copy, exported, monkeypatch, tmp_path, capsys
+):
+    put_litert_js(tmp_path, "1.0.0")
+    monkeypatch.chdir(tmp_path)
+    bundling.write(exported[0], copy, ["web"])
+    assert not (copy / "bundle_web" / "litert").exists()
+    assert "npm install" in capsys.readouterr().err
+    assert bundling.LITERT_JS in (copy / "bundle_web" / "package.json").read_text()
+
+
+def test_bundles_of_an_earlier_export_follow_the_model(copy, exported):
+    (copy / FILES["int8"]).unlink()
+    shutil.rmtree(copy / "bundle_c")
+    bundling.write(exported[0], copy, [])
+    made = fingerprint(copy / "bundle_python" / "model.tflite")
+    assert made == fingerprint(copy / FILES["dynamic"])
+    assert not (copy / "bundle_c").exists()
+
+
+def test_bundles_whose_model_is_gone_go_too(copy, exported):
+    for name in FILES.values():
+        (copy / name).unlink()
+    with pytest.raises(InputError, match=r"a bundle needs a .* file with float32 ends"):
+        bundling.write(exported[0], copy, ["c"])
+    bundling.write(exported[0], copy, [])
+    assert not list(copy.glob("bundle_*"))
+
+
+def test_a_file_with_integer_ends_is_not_bundled(copy, exported, monkeypatch):
+    honest = bundling.census
+
+    def with_integer_ends(path):
+        found = honest(path)
+        if path.name == FILES["int8"]:
+            found["inputs"][0]["dtype"] = "uint8"
+        return found
+
+    monkeypatch.setattr(bundling, "census", with_integer_ends)
+    bundling.write(exported[0], copy, ["python"])
+    made = fingerprint(copy / "bundle_python" / "model.tflite")
+    assert made == fingerprint(copy / FILES["dynamic"])
+
+
+@pytest.mark.parametrize(
+    ("kinds", "made", "said"),
+    [
+        ("python", ["model_int8.tflite"], "expected a list of bundles"),
+        (["ios"], ["model_int8.tflite"], "--bundle ios: use one of android, web, python, c"),
+        (["web"], [], "--bundle web needs a .tflite file with float32 ends"),
+    ],
+)
+def test_wrong_bundles_are_refused(kinds, made, said, tmp_path):
+    with pytest.raises(InputError, match=said):
+        bundling.require(kinds, made, tmp_path)
+
+
+def test_the_contract_in_the_bundled_file_is_that_of_the_run(bundled, exported):
+    found = metadata.read(bundled / "bundle_python" / "model.tflite")
+    assert found["version"] == fingerprint(exported[0].file("model.keras"))["sha256"]

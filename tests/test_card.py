@@ -1,0 +1,59 @@
+"""The card repeats what was measured, and nothing else."""
+
+import copy
+import re
+
+import pytest
+
+from keras_resnet import open_run
+from keras_resnet.exporting import card
+from keras_resnet.exporting.convert import FILES
+
+
+@pytest.fixture(scope="module")
+def shown(exported):
+    return card.text(*exported)
+
+
+def test_it_is_published_with_the_export(exported, shown):
+    assert (exported[0].export_folder / "card.md").read_text(encoding="utf-8") == shown
+
+
+@pytest.mark.parametrize("name", ["saved_model", *FILES.values()])
+def test_each_file_has_its_own_measured_numbers(exported, name):
+    run, result = exported
+    changed = copy.deepcopy(result)
+    (row,) = [row for row in changed["artefacts"] if row["file"] == name]
+    row |= {"top1": 0.1234, "drop_points": 5.67, "bytes": 8910, "latency_ms": 11.12}
+    (line,) = re.findall(rf"^\| `{name}` \|.*$", card.text(run, changed), flags=re.MULTILINE)
+    for shown in ("12.34%", "5.67", "8,910 bytes", "11.12 ms", f"{row['agreement']:.2%}"):
+        assert shown in line
+    assert row["sha256"] in card.text(run, changed)
+
+
+def test_every_number_of_the_recipe_is_the_runs(exported, shown):
+    run, _ = exported
+    metrics, config = run.metrics, run.config
+    for told in (
+        f"{metrics['parameters']:,} parameters", f"{config.epochs} epochs",
+        f"batch {config.batch_size}", f"learning rate {config.learning_rate:g}",
+        f"seed {config.seed}", f"the best epoch, {metrics['best_epoch']}",
+        "48 train, 12 val images", "3 classes: bright, dark, striped", "24 × 24 pixels",
+    ):  # fmt: skip
+        assert told in shown
+
+
+def test_it_does_not_tell_where_the_photos_lie(photos, shown):
+    assert f"on {photos.name}" in shown
+    assert str(photos.parent) not in shown
+
+
+def test_of_an_imported_run_it_says_that_it_does_not_know_the_training(exported, tmp_path):
+    import shutil
+
+    run, result = exported
+    shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("metrics.json"))
+    shown = card.text(open_run(tmp_path / "run"), result)
+    assert "trained elsewhere" in shown
+    for never_measured in ("epochs", "learning rate", "Lowest top-1"):
+        assert never_measured not in shown

@@ -1,0 +1,154 @@
+"""The golden set: held-out images, their exact pixels, and the answers of every file."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnet.data import examples
+from keras_resnet.evaluation.lite import Lite
+from keras_resnet.exporting import golden
+from keras_resnet.exporting.convert import FILES
+from keras_resnet.files import read_json
+
+XNNPACK = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
+
+
+@pytest.fixture(scope="module")
+def index(exported):
+    return read_json(exported[0].export_folder / "golden" / "golden.json")
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    """A copy of the export that may be damaged."""
+    import shutil
+
+    target = tmp_path / "export"
+    shutil.copytree(exported[0].export_folder, target)
+    return target
+
+
+def pixels_of(run, entry):
+    return np.array(Image.open(run.export_folder / "golden" / entry["file"]))
+
+
+def test_classes_come_in_turn_and_the_model_is_right(exported, index):
+    run, _ = exported
+    assert len(index["images"]) == golden.IMAGES
+    assert [entry["label"] for entry in index["images"]] == run.classes * 4
+    right = [entry["label"] == entry["predicted"] for entry in index["images"]]
+    assert right == sorted(right, reverse=True)  # those first that the model gets right
+
+
+def test_no_training_image_is_in_it(exported, index, photos):
+    run, _ = exported
+    split = json.loads(run.file("split.json").read_text())
+    held_out = {(photos / name).read_bytes() for name, _ in split["val"]}
+    for entry in index["images"]:
+        # The photo is the file as it was found.
+        assert (run.export_folder / "golden" / entry["photo"]).read_bytes() in held_out
+
+
+def test_the_pixels_have_the_noted_sha256_and_are_what_evaluation_shows(exported, index):
+    from keras_resnet.evaluation.artefact import open_artefact
+    from keras_resnet.evaluation.scores import stream_for
+
+    run, _ = exported
+    opened = open_artefact(run.path)
+    stream = stream_for(opened, run.examples("val"))
+    shown = {x.tobytes() for batch, _ in stream.as_numpy_iterator() for x in batch}
+    for entry in index["images"]:
+        pixels = pixels_of(run, entry)
+        assert pixels.shape == (24, 24, 3) and pixels.dtype == np.uint8
+        assert hashlib.sha256(pixels.tobytes()).hexdigest() == entry["sha256"]
+        assert pixels.tobytes() in shown
+
+
+@pytest.mark.parametrize("name", FILES.values())
+def test_every_file_gives_the_noted_logits(exported, index, name):
+    run, _ = exported
+    images = np.stack([pixels_of(run, entry) for entry in index["images"]])
+    noted = np.float32([entry["logits"][name] for entry in index["images"]])
+    assert (Lite(run.export_folder / name).predict(images) == noted).all()
+    share = 1e-3 if "float" in name else 0.05
+    assert index["tolerance"][name] == pytest.approx(share * np.abs(noted).max())
+
+
+def test_the_saved_model_is_in_it_too(index):
+    assert {*index["tolerance"]} == {*FILES.values(), "saved_model"}
+
+
+def run_check(folder):
+    code = (
+        "import runpy, sys; sys.modules['tensorflow'] = sys.modules['keras'] = None; "
+        "runpy.run_path(sys.argv[1], run_name='__main__')"
+    )
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code, folder / "golden" / "check.py"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_its_own_check_passes_without_tensorflow(folder):
+    done = run_check(folder)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(FILES)
+
+
+def test_its_own_check_allows_what_is_within_the_tolerance(folder):
+    path = folder / "golden" / "golden.json"
+    index = read_json(path)
+    for entry in index["images"]:
+        for name, logits in entry["logits"].items():
+            entry["logits"][name] = [x + index["tolerance"][name] / 2 for x in logits]
+    path.write_text(json.dumps(index))
+    done = run_check(folder)
+    assert done.returncode == 0 and done.stderr.strip() in ("", XNNPACK), done.stderr
+
+
+def test_its_own_check_notices_another_model(folder):
+    good = (folder / FILES["none"]).read_bytes()
+    weights = bytearray(good)
+    middle = len(weights) // 2
+    weights[middle : middle + 400] = bytes(400)
+    (folder / FILES["none"]).write_bytes(weights)
+    done = run_check(folder)
+    assert done.returncode == 1, done.stderr
+
+
+def test_its_own_check_notices_other_pixels(folder):
+    path = folder / "golden" / "00.png"
+    pixels = np.array(Image.open(path))
+    pixels[0, 0, 0] ^= 1
+    Image.fromarray(pixels).save(path)
+    done = run_check(folder)
+    assert done.returncode == 1 and "00.png" in done.stderr
+
+
+def test_images_without_files_become_png():
+    images = np.random.default_rng(0).integers(0, 256, (2, 9, 7, 3), dtype=np.uint8)
+    found = golden._photos(examples.from_pixels(images, [0, 1], ["a", "b"]))
+    for encoded, pixels in zip(found, images, strict=True):
+        import io
+
+        assert (np.array(Image.open(io.BytesIO(encoded))) == pixels).all()
+
+
+def test_photos_that_would_make_the_set_large_are_left_out(monkeypatch):
+    monkeypatch.setattr(golden, "MOST_PHOTO_BYTES", 25)
+    encoded = [b"\xff\xd8" + bytes(18), b"\xff\xd8" + bytes(18), b"\xff\xd8" + bytes(3)]
+    found = golden._photos(examples.from_bytes(encoded, [0, 0, 0], ["a", "b", "c"], [1, 1, 1]))
+    assert found == [encoded[0], None, encoded[2]]
+
+
+def test_one_file_alone_under_another_name(exported):
+    index = exported[0].export_folder / "golden" / "golden.json"
+    whole, alone = read_json(index), golden.only(index, FILES["int8"], "model.tflite")
+    assert alone["tolerance"] == {"model.tflite": whole["tolerance"][FILES["int8"]]}
+    for one, all_of_them in zip(alone["images"], whole["images"], strict=True):
+        assert one["logits"] == {"model.tflite": all_of_them["logits"][FILES["int8"]]}

@@ -1,0 +1,144 @@
+"""What is written into a file can be read from it, and changes nothing that it computes."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_resnet.errors import InputError
+from keras_resnet.evaluation.lite import Lite
+from keras_resnet.exporting import census, metadata
+from keras_resnet.exporting.convert import FILES
+from keras_resnet.exporting.exporter import preprocessing
+from keras_resnet.files import read_lines
+from keras_resnet.run import fingerprint
+
+CONTENTS = {"labels.txt": "Käse\nLöwe\n", "preprocess.json": "{}\n"}
+
+
+def described(preprocess):
+    return metadata.describe(
+        network="resnet20", classes=2, preprocess=preprocess, source_sha256="ab" * 32, data="zoo"
+    )
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["weights inside", "weights behind"])
+def plain(request, tmp_path_factory):
+    """A small `.tflite` without metadata, its weights in the flatbuffer or behind it."""
+    kernel = tf.constant(np.random.default_rng(0).normal(size=(3, 3, 3, 4)), tf.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 3), tf.float32, name="image")])
+    def network(image):
+        return tf.reduce_mean(tf.nn.relu(tf.nn.conv2d(image, kernel, 1, "SAME")), (1, 2))
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()])
+    converter._experimental_use_buffer_offset = request.param
+    path = tmp_path_factory.mktemp("plain") / "model.tflite"
+    path.write_bytes(converter.convert())
+    return path
+
+
+@pytest.fixture
+def embedded(plain, tmp_path, trained):
+    """A copy of it with metadata, and what was to be written."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(plain.read_bytes())
+    told = described(preprocessing(trained.config))
+    metadata.embed(path, told, CONTENTS)
+    return path, told
+
+
+def test_the_answers_stay_the_same_to_the_bit(plain, embedded):
+    images = np.random.default_rng(1).uniform(0, 255, (4, 8, 8, 3)).astype(np.float32)
+    before, after = Lite(plain).predict(images), Lite(embedded[0]).predict(images)
+    assert np.abs(before).max() > 0
+    assert (before == after).all()
+
+
+def test_what_was_written_is_read(embedded):
+    path, told = embedded
+    assert metadata.read(path) == told | {"files": CONTENTS}
+
+
+def test_a_file_without_metadata_has_none(plain):
+    assert metadata.read(plain) is None
+
+
+def test_the_census_still_reads_it(plain, embedded):
+    before, after = census.census(plain), census.census(embedded[0])
+    assert after.pop("metadata") == [*before.pop("metadata"), metadata.NAME]
+    assert after.pop("bytes") == embedded[0].stat().st_size
+    for found in (before, after):
+        found.pop("file")
+    before.pop("bytes")
+    assert before == after
+
+
+def test_the_same_run_gives_the_same_file(plain, embedded, tmp_path):
+    again = tmp_path / "again.tflite"
+    again.write_bytes(plain.read_bytes())
+    metadata.embed(again, embedded[1], CONTENTS)
+    assert again.read_bytes() == embedded[0].read_bytes()
+
+
+def test_the_labels_are_a_stored_entry_of_a_zip_archive_behind_the_model(embedded):
+    with zipfile.ZipFile(embedded[0]) as archive:
+        assert archive.testzip() is None
+        assert {i.filename: i.compress_type for i in archive.infolist()} == dict.fromkeys(
+            CONTENTS, zipfile.ZIP_STORED
+        )
+        # A phone maps the file: the text must lie in it as it is.
+        assert CONTENTS["labels.txt"].encode() in embedded[0].read_bytes()
+
+
+def test_it_has_the_identifier_of_the_schema(embedded):
+    """MediaPipe looks for it at byte 4 of the buffer."""
+    content = embedded[0].read_bytes()
+    assert content.count(metadata.IDENTIFIER) == 1
+
+
+def test_damaged_metadata_are_an_input_error(embedded):
+    path, _ = embedded
+    content = path.read_bytes()
+    at = content.index(metadata.IDENTIFIER)
+    path.write_bytes(content[: at - 4] + b"\xff\xff\xff\x7f" + content[at:])
+    with pytest.raises(InputError, match=r"metadata of .* are damaged .*; export it again"):
+        metadata.read(path)
+
+
+def test_metadata_without_their_files_are_an_input_error(embedded):
+    path, _ = embedded
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"PK\x01\x02") - 10])
+    with pytest.raises(InputError, match="damaged"):
+        metadata.read(path)
+
+
+@pytest.mark.parametrize("name", FILES.values())
+def test_every_exported_file_carries_the_contract(exported, name):
+    run, _ = exported
+    found = metadata.read(run.export_folder / name)
+    assert found["version"] == fingerprint(run.file("model.keras"))["sha256"]
+    assert found["files"]["labels.txt"].splitlines() == read_lines(run.file("labels.txt"))
+    assert json.loads(found["files"]["preprocess.json"]) == preprocessing(run.config)
+    (image,) = found["subgraph_metadata"][0]["input_tensor_metadata"]
+    assert image["content"]["content_properties"]["default_size"] == {"width": 24, "height": 24}
+    # Raw pixels go in: the normalisation that MediaPipe asks for must do nothing.
+    assert image["process_units"][0]["options"] == {"mean": [0.0], "std": [1.0]}
+
+
+def test_nothing_in_the_file_tells_where_the_photos_lie(exported, photos):
+    run, _ = exported
+    found = str(metadata.read(run.export_folder / FILES["int8"]))
+    assert photos.name in found and str(photos.parent) not in found
+
+
+def test_inspect_shows_it(command, exported):
+    path = exported[0].export_folder / FILES["int8"]
+    shown = command("inspect", path).stdout
+    assert "resnet20, classifies images into 3 classes" in shown
+    assert "inside the file: labels.txt, preprocess.json" in shown
+    document = json.loads(command("inspect", path, "--json").stdout)
+    assert document["contract"] == metadata.read(path)
