@@ -209,9 +209,10 @@ def test_three_paths_have_three_columns():
 def test_what_is_neither_in_a_row_nor_side_by_side_is_counted():
     def function(x):
         a, b = layers.ReLU()(x), layers.Conv2D(64, 1)(x)
-        return layers.Add()([layers.Multiply()([a, b]), layers.Subtract(name="less")([a, b])])
+        ends = [layers.Multiply()([a, b]), layers.Subtract(name="less")([a, b])]
+        return layers.Add(name="join")(ends)
 
-    is_drawn(function, "add\n  5 layers in another pattern")
+    is_drawn(function, "join\n  5 layers in another pattern")
 
 
 def test_a_long_web_is_not_searched_layer_by_layer():
