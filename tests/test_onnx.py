@@ -88,7 +88,7 @@ def test_a_wrong_onnx_file_does_not_pass(onnx_run, tmp_path):
             kernel = onnx.numpy_helper.to_array(tensor) * np.float32(1.01)
             tensor.CopyFrom(onnx.numpy_helper.from_array(kernel, tensor.name))
     onnx.save(model, path)
-    gate.record(run.export_folder, ["model.onnx"])
+    gate.record(run.export_folder, ["model.onnx"], {})
     (row,) = verify(run)["artefacts"]
     assert not row["passed"] and "float32 rounding explains" in row["why"]
 
