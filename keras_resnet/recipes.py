@@ -39,7 +39,10 @@ class Config:
     batch_size: int = 32
     learning_rate: float = 0.1
     warmup_epochs: float = 2.0  # linear, from 0; arXiv:1706.02677 section 2.2
-    momentum: float = 0.9  # Nesterov
+    momentum: float = 0.9
+    nesterov: bool = True
+    # Points of the run, as shares of it, where the rate falls to a tenth; without any, a cosine.
+    rate_drops: tuple[float, ...] = ()
     # Keras' decoupled form, w -= rate * decay * w, without the momentum's factor of
     # 1 / (1 - 0.9): 1e-3 here shrinks weights as the papers' 1e-4 does. Not on BN and biases.
     weight_decay: float = 1e-3
@@ -50,6 +53,9 @@ class Config:
     size_steps: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
 
     # What the network is shown
+    # Black pixels put around the image, of which a random window of its own size is shown
+    # (arXiv:1512.03385, section 4.2); 0: a random crop of the next two settings instead.
+    pad: int = 0
     crop_area: tuple[float, float] = (0.35, 1.0)  # of a random crop, as a share of the image
     crop_aspect: tuple[float, float] = (0.75, 4 / 3)  # arXiv:1409.4842 section 6
     flip: bool | None = None  # left-right; None leaves it to the data set (not for digits)
@@ -79,6 +85,21 @@ RECIPES = {
         "epochs": 10,
         "crop_area": (0.5, 1.0),
         "brightness": 0.1,
+    },
+    "paper-cifar": {
+        "about": "CIFAR nets as published: arXiv:1512.03385, section 4.2",
+        "epochs": 182,  # 64,000 steps of the 45,000 images that `val_split` leaves of 50,000
+        "val_split": 0.1,
+        "batch_size": 128,
+        "learning_rate": 0.1,
+        "rate_drops": (0.5, 0.75),  # at 32,000 and 48,000 steps
+        # The paper does so for 110 layers alone, at a constant 0.01; the others do not need it.
+        "warmup_epochs": 1.0,
+        "nesterov": False,
+        "weight_decay": 1e-3,  # the paper's 1e-4, see above
+        "label_smoothing": 0.0,
+        "zero_gamma": False,
+        "pad": 4,
     },
 }
 
@@ -197,6 +218,14 @@ def _check(config):
     number("learning_rate", lambda x: 0 < x < math.inf, "a number above 0")
     number("val_split", lambda x: 0 < x < 1, "a share between 0 and 1, such as 0.2")
     number("momentum", lambda x: 0 <= x < 1, "a number in [0, 1)")
+    require(isinstance(config.nesterov, bool), "nesterov", "true or false")
+    require(
+        isinstance(config.rate_drops, tuple)
+        and all(is_number(share) and 0 < share < 1 for share in config.rate_drops),
+        "rate_drops",
+        "shares of the run between 0 and 1, such as [0.5, 0.75]",
+    )
+    number("pad", lambda n: 0 <= n < config.side, "pixels, fewer than the image has", int)
     number("weight_decay", lambda x: 0 <= x < 1, "a number in [0, 1)")
     number("label_smoothing", lambda x: 0 <= x < 1, "a number in [0, 1)")
     number("brightness", lambda x: 0 <= x < 1, "a share in [0, 1)")

@@ -9,7 +9,14 @@ from PIL import Image
 
 from keras_resnet.data.views import center_view, random_view
 
-MILD = {"size": 24, "area": (0.35, 1.0), "aspect": (0.75, 4 / 3), "flip": True, "brightness": 0.0}
+MILD = {
+    "size": 24,
+    "pad": 0,
+    "area": (0.35, 1.0),
+    "aspect": (0.75, 4 / 3),
+    "flip": True,
+    "brightness": 0.0,
+}
 
 
 def _pixels(width, height):
@@ -130,6 +137,14 @@ def test_a_crop_keeps_to_its_area_and_aspect():
         height, width = view[-1, 0, 0] - view[0, 0, 0], view[0, -1, 1] - view[0, 0, 1]
         assert 0.3 <= height * width / (200 * 250) <= 1.0
         assert 0.7 <= width / height <= 1.45
+
+
+def test_a_padded_view_is_a_window_of_the_image_with_black_around_it():
+    pixels = np.maximum(_pixels(24, 24), 1)  # black is the padding alone
+    padded = np.pad(pixels, [(4, 4), (4, 4), (0, 0)])
+    windows = {padded[y : y + 24, x : x + 24].tobytes() for y in range(9) for x in range(9)}
+    shown = {_view(i, tf.constant(pixels), pad=4, flip=False).tobytes() for i in range(300)}
+    assert len(shown) > 60 and shown <= windows  # 300 of 81 windows
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 2)])

@@ -183,6 +183,18 @@ def test_a_short_run_warms_up_for_a_quarter_of_it():
     assert float(rate(2)) == pytest.approx(config.learning_rate)
 
 
+def test_the_papers_rate_falls_to_a_tenth_at_half_and_three_quarters_of_64_000_steps():
+    config = recipes.resolve({"recipe": "paper-cifar"})
+    per_epoch = round(45_000 / config.batch_size)
+    rate = schedule.learning_rate(config, per_epoch)
+    assert config.epochs * per_epoch == pytest.approx(64_000, rel=2e-3)
+    points = {per_epoch // 2: 0.05, 31_900: 0.1, 32_100: 0.01, 47_900: 0.01, 48_100: 0.001}
+    for step, expected in points.items():
+        assert float(rate(step)) == pytest.approx(expected, rel=0.01)
+    again = type(rate).from_config(rate.get_config())
+    assert [float(again(step)) for step in points] == [float(rate(step)) for step in points]
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 3, 7, 20, 100])
 def test_image_sizes_only_grow_and_end_at_the_full_size(epochs):
     config = recipes.resolve({"epochs": epochs, "image_size": 64})

@@ -41,6 +41,7 @@ def training_stream(source, config, *, size, first_step, last_step):
             orientation,
             tf.stack([seed, i * _SEEDS_PER_SAMPLE]),
             size=size,
+            pad=config.pad,
             area=config.crop_area,
             aspect=config.crop_aspect,
             flip=flip,

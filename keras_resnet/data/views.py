@@ -11,14 +11,17 @@ import tensorflow as tf
 from keras_resnet.data.decode import decode_window, whole_box
 
 
-def random_view(data, orientation, seed, *, size, area, aspect, flip, brightness):
-    """A random crop of a random aspect, resized, flipped, brightened.
+def random_view(data, orientation, seed, *, size, pad, area, aspect, flip, brightness):
+    """A random crop of a random aspect, resized, or the middle, padded and shifted; flipped,
+    brightened.
 
     Args:
         data: an encoded image (string) or uint8 pixels `(h, w, 3)`.
         orientation: EXIF orientation of an encoded image, 1 to 8.
         seed: int64 `(2,)`.
         size: side of the result in pixels.
+        pad: black pixels around the middle square, of which a random window of `size` is shown
+            (arXiv:1512.03385, section 4.2); 0 takes a crop of `area` and `aspect`.
         area, aspect: (least, most) share of the image's area, and width / height, of the crop
             (arXiv:1409.4842, section 6).
         flip: whether to mirror every other image.
@@ -28,10 +31,17 @@ def random_view(data, orientation, seed, *, size, area, aspect, flip, brightness
         uint8 `(size, size, 3)`.
     """
 
-    def choose(height, width):
-        return _random_window(height, width, seed, area, aspect)
+    if pad:
+        pixels = tf.pad(
+            _middle(data, orientation, size, crop=1.0), [[pad, pad], [pad, pad], [0, 0]]
+        )
+        pixels = tf.image.stateless_random_crop(pixels, (size, size, 3), seed)
+    else:
 
-    pixels = _resize(*_window(data, orientation, choose, size), size)
+        def choose(height, width):
+            return _random_window(height, width, seed, area, aspect)
+
+        pixels = _resize(*_window(data, orientation, choose, size), size)
     if flip:
         pixels = tf.image.stateless_random_flip_left_right(pixels, seed=_nth(seed, 1))
     if brightness:
@@ -44,13 +54,16 @@ def random_view(data, orientation, seed, *, size, area, aspect, flip, brightness
 
 def center_view(data, orientation, *, size, crop):
     """The middle square, `crop` of the shorter side long, resized to `(size, size, 3)`, uint8."""
+    return _to_uint8(_middle(data, orientation, size, crop))
 
+
+def _middle(data, orientation, size, crop):
     def choose(height, width):
         side = tf.cast(tf.minimum(height, width), tf.float32) * crop
         side = tf.maximum(tf.cast(tf.round(side), tf.int32), 1)
         return (height - side) // 2, (width - side) // 2, side, side
 
-    return _to_uint8(_resize(*_window(data, orientation, choose, size), size))
+    return _resize(*_window(data, orientation, choose, size), size)
 
 
 def _nth(seed, n):

@@ -137,11 +137,11 @@ def _fit(model, config, source, folder, spec):
 
 
 def make_optimizer(config, steps_per_epoch):
-    """SGD with Nesterov momentum; batch norms and biases do not decay (arXiv:1706.02677, 5.3)."""
+    """SGD with momentum; batch norms and biases do not decay (arXiv:1706.02677, 5.3)."""
     optimizer = keras.optimizers.SGD(
         schedule.learning_rate(config, steps_per_epoch),
         momentum=config.momentum,
-        nesterov=True,
+        nesterov=config.nesterov,
         weight_decay=config.weight_decay or None,
     )
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])

@@ -1,6 +1,7 @@
 """Which image size, and which learning rate, at which point of a run."""
 
 import keras
+from keras import ops
 
 
 def epoch_sizes(config, multiple):
@@ -36,14 +37,38 @@ def segments(sizes):
 
 
 def learning_rate(config, steps_per_epoch):
-    """Linear warm-up from 0, then a cosine to 0 at the last step (arXiv:1608.03983).
+    """Linear warm-up from 0, then a cosine to 0 at the last step (arXiv:1608.03983), or
+    `config.rate_drops`.
 
     The warm-up takes at most a quarter of a short run.
     """
     total = config.epochs * steps_per_epoch
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total // 4)
+    if config.rate_drops:
+        drops = [round(share * total) for share in config.rate_drops]
+        return StepDecay(config.learning_rate, drops, warmup)
     if warmup == 0:
         return keras.optimizers.schedules.CosineDecay(config.learning_rate, total)
     return keras.optimizers.schedules.CosineDecay(
         0.0, total - warmup, warmup_target=config.learning_rate, warmup_steps=warmup
     )
+
+
+class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """`peak`, a tenth of it from each of the steps `drops` on; before, a linear warm-up from 0.
+
+    Keras' PiecewiseConstantDecay has no warm-up.
+    """
+
+    def __init__(self, peak, drops, warmup_steps=0):
+        super().__init__()
+        self._peak, self._drops, self._warmup = peak, list(drops), warmup_steps
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        passed = sum(ops.cast(step >= drop, "float32") for drop in self._drops)
+        rise = ops.minimum(step / max(self._warmup, 1), 1.0) if self._warmup else 1.0
+        return self._peak * rise * ops.power(0.1, passed)
+
+    def get_config(self):
+        return {"peak": self._peak, "drops": self._drops, "warmup_steps": self._warmup}
