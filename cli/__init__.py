@@ -56,6 +56,12 @@ COMMANDS = {
         "Show layers, stages, parameters, multiply-adds, memory; draw the blocks.",
         "--drawing --png",
     ),
+    "explain": Command(
+        "explain",
+        "Measure what the skips do: gradients, lesions, paths, depth; where a net looks.",
+        "--images --seed --split --image-size --zero-gamma --no-zero-gamma --depths --seeds --sets "
+        "--samples --label --recipe --epochs --batch-size --learning-rate --run --png --data-dir",
+    ),
     "data": Command(
         "data",
         "Check a data set, or show it as a contact sheet.",

@@ -225,3 +225,14 @@ def too_small(spec, side):
         f"1/{spec.total_stride}; use at least {spec.total_stride} pixels, or a CIFAR net such as "
         "resnet20"
     )
+
+
+def with_twins(depths):
+    """The set of `depths`, numbers of weight layers; InputError for one without a plain twin."""
+    depths = set(depths)
+    have = {int(name.removeprefix("plain")) for name in SPECS if name.startswith("plain")}
+    for depth in sorted(depths):
+        if depth not in have:
+            known = ", ".join(map(str, sorted(have)))
+            raise InputError(f"--depths has {depth}; nets with a plain twin have {known} layers")
+    return depths

@@ -5,6 +5,7 @@ cropped, flipped and brightened are functions of the seed and i alone. A stream 
 therefore the tail of the stream from step 0 on, bit for bit: that is what an exact resume needs.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.views import center_view, random_view
@@ -76,6 +77,12 @@ def evaluation_stream(examples, *, size, crop, batch_size):
         .batch(batch_size)
         .prefetch(2)
     )
+
+
+def images_of(examples, *, size, crop):
+    """All of `examples` as evaluation shows them: uint8 `(n, size, size, 3)`, in order."""
+    batches = evaluation_stream(examples, size=size, crop=crop, batch_size=32)
+    return np.concatenate([images for images, _ in batches.as_numpy_iterator()])
 
 
 # Each sample owns this many consecutive seeds, one for each kind of random number.

@@ -59,12 +59,7 @@ def predict(artefact, images, *, top=3):
     opened = open_artefact(artefact)
     if top < 1:
         raise InputError(f"--top is {top}; expected at least 1")
-    examples, bad = folder.from_paths(_expand(images))
-    if bad:
-        path, reason = bad[0]
-        raise InputError(f"{folder.show(path)}: {reason}; leave it out or repair it")
-    if not len(examples):
-        raise InputError(f"no images in {', '.join(map(str, images))}")
+    examples = examples_in(images)
     scores = np.exp(log_softmax(predict_stream(opened, stream_for(opened, examples))))
     named = min(top, opened.top or top)
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :named]
@@ -75,6 +70,21 @@ def predict(artefact, images, *, top=3):
         }
         for name, row, ks in zip(examples.names, scores, best, strict=True)
     ]
+
+
+def examples_in(images):
+    """The examples, of no known class, in files, folders and patterns.
+
+    Raises:
+        InputError: nothing there, or a file that is no image.
+    """
+    examples, bad = folder.from_paths(_expand(images))
+    if bad:
+        path, reason = bad[0]
+        raise InputError(f"{folder.show(path)}: {reason}; leave it out or repair it")
+    if not len(examples):
+        raise InputError(f"no images in {', '.join(map(str, images))}")
+    return examples
 
 
 def examples_for(opened, data=None, split="val", on_bad_image="error", data_dir=None):

@@ -6,6 +6,7 @@ Keras only, and nothing is computed: the shapes alone go through the graph.
 import math
 import re
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import keras
@@ -160,19 +161,12 @@ def walk(model, input_shape=None):
         model = _without_weights(model)
     inputs, steps = _inputs(model, input_shape), []
 
-    def visit(operation):
-        """Stands in for `operation` in the graph: takes and gives shapes, and notes a step."""
+    def note(operation, *args, **kwargs):
+        outputs = operation.compute_output_spec(*args, **kwargs)
+        steps.append(Step(operation, _tensors((args, kwargs)), _tensors(outputs)))
+        return outputs
 
-        def run(*args, **kwargs):
-            if isinstance(operation, keras.Model) and _has_graph(operation):
-                return _through_graph(operation, args, visit)
-            outputs = operation.compute_output_spec(*args, **kwargs)
-            steps.append(Step(operation, _tensors((args, kwargs)), _tensors(outputs)))
-            return outputs
-
-        return run
-
-    outputs = _tensors(_through_graph(model, inputs, visit))
+    outputs = _tensors(through(model, inputs, note))
     return model, inputs, outputs, steps
 
 
@@ -211,14 +205,27 @@ def _has_graph(model):
     return bool(getattr(model, "inputs", None))
 
 
-def _through_graph(model, inputs, visit):
-    """Keras' own walk, with `visit(operation)` in the place of each operation.
+def through(model, inputs, call):
+    """Runs a functional or Sequential model, and the models inside it, operation by operation.
 
-    The one use of a private name: nothing public walks operations that are no layers, shared
-    layers and nested models in their order. A Sequential becomes functional first.
+    Args:
+        model: the model.
+        inputs: its inputs, symbolic or not.
+        call: `call(operation, *args, **kwargs)` stands in for `operation(*args, **kwargs)`.
+
+    Returns:
+        The list of what the model would give, made of what `call` gave.
     """
+
+    def stand_in(operation):
+        if isinstance(operation, keras.Model) and _has_graph(operation):
+            return lambda *args, **kwargs: through(operation, args, call)
+        return partial(call, operation)
+
+    # The one use of a private name: nothing public walks operations that are no layers, shared
+    # layers and nested models in their order. A Sequential becomes functional first.
     graph = keras.Model(model.inputs, model.outputs)
-    return graph._run_through_graph(inputs, operation_fn=visit)
+    return graph._run_through_graph(inputs, operation_fn=stand_in)
 
 
 def _tensors(structure):

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_resnet import progress
 from keras_resnet.data.check import classes_in_turn
-from keras_resnet.data.stream import evaluation_stream
+from keras_resnet.data.stream import images_of
 from keras_resnet.evaluation import contract as contracts
 
 COUNT = 500  # images; largest int8 logit error 2.6 with 200 samples, 0.43 with 1,297
@@ -47,10 +47,11 @@ def choose(run, count=COUNT, *, model=None, contract=contracts.PLAIN):
     config = run.config
     train = run.examples("train")
     chosen = train.take(classes_in_turn(train.labels, count, config.seed))
-    squares = _seen(chosen, *contract.view(config.side, config.center_crop))
+    size, crop = contract.view(config.side, config.center_crop)
+    squares = images_of(chosen, size=size, crop=crop)
     images = _with_plain(contract.frames(squares))
     if contract.input_size and model:  # the model itself takes no frames
-        squares = _seen(chosen, config.side, config.center_crop)
+        squares = images_of(chosen, size=config.side, crop=config.center_crop)
     manifest = {
         "images": list(chosen.names),
         "plain": list(PLAIN),
@@ -105,12 +106,6 @@ def compare_halves(model, images, labels):
             "raise --calibration"
         )
     return found
-
-
-def _seen(examples, side, crop):
-    """The examples through the evaluation pipeline, uint8 `(n, s, s, 3)`."""
-    stream = evaluation_stream(examples, size=side, crop=crop, batch_size=_BATCH)
-    return np.concatenate([batch for batch, _ in stream.as_numpy_iterator()])
 
 
 def _with_plain(images):

@@ -1,0 +1,384 @@
+"""keras-resnet explain gradients, lesion, paths, depth, cam"""
+
+from pathlib import Path
+
+import click
+
+from keras_resnet import recipes, run, specs
+from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.data.names import require
+from keras_resnet.errors import InputError
+
+_MLPS = ("residual_mlp", "plain_mlp")
+
+
+@click.group("explain")
+def explain():
+    """Measure what the skip connections of a residual network do, forwards and backwards."""
+
+
+def _options(*names):
+    """Those options that several of the commands have, by name."""
+    all_of_them = {
+        "images": click.option("--images", default=32, show_default=True,
+                               help="How many, classes in turn."),
+        "seed": click.option("--seed", default=0, show_default=True,
+                             help="Decides which images, and what is drawn."),
+        "split": click.option("--split", type=click.Choice(["train", "val", "test"]),
+                              default="val", show_default=True, help="Whose images."),
+        "image-size": click.option("--image-size", default=0,
+                                   help="Side in pixels, for a name.  [the network's own]"),
+        "png": click.option("--png", metavar="FILE.png", help="Draw it as a picture."),
+        "data-dir": click.option("--data-dir", metavar="DIR",
+                                 help="Where tensorflow-datasets keeps its files."),
+    }  # fmt: skip
+
+    def decorate(function):
+        for name in reversed(names):
+            function = all_of_them[name](function)
+        return function
+
+    return decorate
+
+
+class _Depths(click.ParamType):
+    name = "depths"
+
+    def convert(self, value, param, context):
+        if not isinstance(value, str):
+            return value
+        try:
+            depths = [int(number) for number in value.split(",")]
+        except ValueError:
+            raise InputError(f"--depths is {value!r}; expected numbers such as 20,56,110") from None
+        return specs.with_twins(depths)
+
+
+@command("gradients", example="keras-resnet explain gradients resnet20 --no-zero-gamma")
+@click.argument("subject", metavar="MODEL|RUN", required=False)
+@click.argument("data", required=False)
+@_options("images", "seed", "image-size")
+@click.option("--zero-gamma/--no-zero-gamma", default=True, show_default=True,
+              help="Whether the branches of a fresh network start at 0.")  # fmt: skip
+@click.option("--depths", type=_Depths(), metavar="20,56,110",
+              help="The first layer's gradient against depth as well, with and without skips, in "
+              "fresh networks.")  # fmt: skip
+@click.option("--seeds", default=3, show_default=True, help="Networks of each depth.")
+@_options("png", "data-dir")
+@reports
+def gradients(
+    subject,
+    data,
+    images,
+    seed,
+    image_size,
+    zero_gamma,
+    depths,
+    seeds,
+    png,
+    data_dir,
+    as_json,
+    quiet,
+):
+    """Split the gradient at the input of each block: through the shortcut, through the branch.
+
+    MODEL is a name that `keras-resnet models` lists, residual_mlp or plain_mlp: a fresh network
+    for the classes of DATA (digits). Of a RUN or a .keras file, the images are its own training
+    images. With --depths, --png draws the gradients against depth.
+    """
+    _check_subject(subject, data)
+    _check_png(png)
+    start(quiet)
+    from keras_resnet.explain import gradients as room
+    from keras_resnet.explain.subject import subject as open_subject
+
+    subject = subject or str(run.open_run().path)
+    seen = open_subject(
+        subject, data, images=images, seed=seed, image_size=image_size, zero_gamma=zero_gamma,
+        data_dir=data_dir,
+    )  # fmt: skip
+    result = room.gradients(seen.model, seen.images, seen.labels)
+    if subject in _MLPS:
+        result["parameters"] = room.parameters(seen.model, seen.images, seen.labels)
+    if depths:
+        result["depths"] = room.by_depth(
+            depths, data, images=images, seeds=seeds, image_size=image_size, data_dir=data_dir
+        )
+    if png:
+        from keras_resnet.report import lecture
+
+        draw = lecture.first_layer if depths else lecture.gradient_split
+        result["png"] = draw(result["depths"] if depths else result, png)
+    report(result, as_json, _gradients_text)
+
+
+def _gradients_text(result):
+    head = ("block", "shortcut", "dJ/dH", "identity", "branch", "total", "ratio", "cosine", "error")
+    keys = ("name", "kind", "sum_norm", "identity_norm", "branch_norm", "total_norm", "ratio",
+            "cosine", "relative_error")  # fmt: skip
+    rows = [[row[key] for key in keys] for row in result["blocks"]]
+    lines = _columns([head, *rows])
+    if "parameters" in result:
+        head = ("parameter", "next sum", "by identity", "by branch", "both", "error")
+        keys = ("through", "identity_norm", "branch_norm", "total_norm", "relative_error")
+        rows = [
+            [_in_notation(row["parameter"]), *(row.get(key) for key in keys)]
+            for row in result["parameters"]
+        ]
+        lines += ["", "which path trains which parameters", *_columns([head, *rows])]
+    if "depths" in result:
+        lines += ["", f"first layer's gradient: {'depth':>6}  {'norm (least…most)':>26}"]
+        for row in result["depths"]:
+            norms = row["gradient_norms"]
+            mean = sum(norms) / len(norms)
+            spread = f"{mean:.3g} ({min(norms):.3g}…{max(norms):.3g})"
+            lines.append(f"{row['kind']:26} {row['depth']:>3}  {spread:>26}")
+    first = result["first_layer"]
+    lines.append(
+        f"{result['name']}: loss {result['loss']:.3f} of {result['images']} images, "
+        f"{first['name']} has a gradient of {first['gradient_norm']:.3g}"
+    )
+    if result["relative_error"] is not None:
+        lines.append(
+            "identity + branch = total at every block, to a relative error of "
+            f"{result['relative_error']:.2g}"
+        )
+    return "\n".join(lines + _wrote(result))
+
+
+def _in_notation(path):
+    """`block1_2_dense/kernel` as "W2 of block1", as in Z = W2 relu(W1 A + B1) + B2."""
+    layer, _, kind = path.rpartition("/")
+    place, _, number = layer.removesuffix("_dense").rpartition("_")
+    letter = "W" if kind == "kernel" else "B"
+    return f"{letter}{number} of {place}" if place else f"{letter} of {number}"
+
+
+@command(
+    "lesion", example="keras-resnet explain lesion runs/resnet20 runs/plain20 --png lesion.png"
+)
+@click.argument("runs", metavar="RUN...", nargs=-1)
+@click.option("--images", default=1000, show_default=True, help="How many, classes in turn.")
+@click.option("--sets", default=5, show_default=True, help="Random sets of each size.")
+@_options("seed", "split", "png", "data-dir")
+@reports
+def lesion(runs, images, sets, seed, split, png, data_dir, as_json, quiet):
+    """Take blocks out of trained networks, and count what they still get right.
+
+    Each block alone, the last ones, and random sets. A plain twin beside it shows what a network
+    without skips loses. With several RUNs the JSON is a list.
+    """
+    _check_png(png)
+    for path in runs:
+        run.kind_of(path)
+    start(quiet)
+    from keras_resnet.explain.lesion import lesion as room
+
+    runs = runs or [run.open_run().path]
+    results = [
+        room(path, images=images, sets=sets, seed=seed, split=split, data_dir=data_dir)
+        for path in runs
+    ]
+    if png:
+        from keras_resnet.report import lecture
+
+        results[0]["png"] = lecture.lesions(results, png)
+    report(
+        results if len(results) > 1 else results[0],
+        as_json,
+        lambda _: "\n\n".join(map(_lesion_text, results)),
+    )
+
+
+def _lesion_text(result):
+    rows = [("without", "top-1", "lost, points")]
+    rows += [
+        (row["name"], f"{row['top1']:.2%}", f"{100 * (result['top1'] - row['top1']):.2f}")
+        for row in result["blocks"]
+    ]
+    lines = _columns(rows)
+    rows = [("removed", "the last", "random: mean", "least…most")]
+    for last, several in zip(result["last"], result["random"], strict=True):
+        tries = several["top1"]
+        mean, spread = sum(tries) / len(tries), f"{min(tries):.1%}…{max(tries):.1%}"
+        rows.append((str(last["removed"]), f"{last['top1']:.1%}", f"{mean:.1%}", spread))
+    lines += ["", *_columns(rows)]
+    lines.append(
+        f"{result['run']}: {result['model']}, top-1 {result['top1']:.2%} of {result['images']} "
+        f"images when whole; chance {result['chance']:.1%}"
+    )
+    return "\n".join(lines + _wrote(result))
+
+
+@command("paths", example="keras-resnet explain paths runs/resnet56 --png paths.png")
+@click.argument("subject", metavar="MODEL|RUN", required=False)
+@click.argument("data", required=False)
+@_options("images", "seed", "image-size")
+@click.option("--samples", default=10, show_default=True, help="Paths of each length.")
+@_options("png", "data-dir")
+@reports
+def paths(subject, data, images, seed, image_size, samples, png, data_dir, as_json, quiet):
+    """Count the paths through a residual network by length, and what gradient each length carries.
+
+    A path passes a block through its branch or through its shortcut; its length is the number of
+    branches.
+    """
+    _check_subject(subject, data)
+    _check_png(png)
+    start(quiet)
+    from keras_resnet.explain.paths import paths as room
+    from keras_resnet.explain.subject import subject as open_subject
+
+    seen = open_subject(
+        subject or str(run.open_run().path), data, images=images, seed=seed,
+        image_size=image_size, zero_gamma=False, data_dir=data_dir,
+    )  # fmt: skip
+    result = room(
+        seen.model, seen.images, seen.labels, samples=samples, seed=seed,
+        batch_statistics=seen.is_fresh,
+    )  # fmt: skip
+    if png:
+        from keras_resnet.report import lecture
+
+        result["png"] = lecture.path_lengths(result, png)
+    report(result, as_json, _paths_text)
+
+
+def _paths_text(result):
+    rows = [("branches", "paths", "gradient of one", "share of gradient")]
+    rows += [
+        (
+            str(row["length"]),
+            f"{row['share_of_paths']:.2%}",
+            f"{row['gradient_norm']:.2e}",
+            f"{row['share_of_gradient']:.2%}",
+        )
+        for row in result["lengths"]
+    ]
+    effective = result["effective"]
+    lines = [
+        *_columns(rows),
+        f"{result['name']}: of {result['blocks']} blocks, paths of {effective['shortest']} to "
+        f"{effective['longest']} branches hold 95 % of the gradient",
+    ]
+    return "\n".join(lines + _wrote(result))
+
+
+@command("depth", example="keras-resnet explain depth digits --depths 8,20,32 --epochs 5")
+@click.argument("data", required=False)
+@click.option("--depths", type=_Depths(), default="8,20,32", show_default=True,
+              help="Numbers of weight layers.")  # fmt: skip
+@click.option("--recipe", help="As in train.")
+@click.option("--epochs", type=int, help="As in train, of every network.")
+@click.option("--batch-size", type=int, help="As in train.")
+@click.option("--image-size", type=int, help="As in train.")
+@click.option("--learning-rate", type=float, help="As in train.")
+@click.option("--seed", type=int, help="As in train.")
+@click.option("--run", "folder", default="runs/depth", show_default=True, metavar="DIR",
+              help="Where the runs go; finished ones are taken as they are.")  # fmt: skip
+@_options("png", "data-dir")
+@reports
+def depth(data, depths, folder, png, as_json, quiet, **settings):
+    """Train plain and residual nets of growing depth alike, and compare their training errors.
+
+    The degradation experiment of arXiv:1512.03385: where deeper plain nets learn less, it is not
+    for overfitting.
+    """
+    _check_png(png)
+    recipes.resolve({**settings, "data": data})
+    require(data or recipes.Config.data)
+    start(quiet)
+    from keras_resnet.explain.depth import depth as room
+
+    result = room(data, depths=depths, folder=folder, **settings)
+    if png:
+        from keras_resnet.report import lecture
+
+        result["png"] = lecture.degradation(result, png)
+    report(result, as_json, _depth_text)
+
+
+def _depth_text(result):
+    rows = [("network", "training error", "loss", "validation error", "parameters", "seconds")]
+    rows += [
+        (
+            f"{row['kind']}{row['depth']}",
+            f"{row['training_error']:.2%}",
+            f"{row['training_loss']:.3f}",
+            f"{row['validation_error']:.2%}",
+            f"{row['parameters']:,}",
+            f"{row['seconds']:.0f}",
+        )
+        for row in result["rows"]
+    ]
+    epochs = f"{result['epochs']} epoch{'s' * (result['epochs'] > 1)}"
+    end = f"{result['data']}: recipe {result['recipe']}, {epochs}, seed {result['seed']}"
+    return "\n".join([*_columns(rows), end, *_wrote(result)])
+
+
+@command("cam", example="keras-resnet explain cam runs/photos new/*.jpg --png cam.png")
+@click.argument("subject", metavar="RUN")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("--label", help="The class to ask for.  [the one that the network names]")
+@click.option("--png", default="cam.png", show_default=True, metavar="FILE.png")
+@reports
+def cam(subject, images, label, png, as_json, quiet):
+    """Show where a network looks: what in each IMAGE speaks for a class (Grad-CAM)."""
+    _check_subject(subject, None)
+    _check_png(png)
+    start(quiet)
+    from keras_resnet.explain.cam import cam as room
+    from keras_resnet.report import lecture
+
+    found = room(subject, images, label=label)
+    lecture.where_it_looks(found, png)
+    rows = [{key: row[key] for key in ("image", "label", "score")} for row in found]
+    report({"png": png, "images": rows}, as_json, _cam_text)
+
+
+def _cam_text(result):
+    lines = [f"{row['image']}  {row['label']} {row['score']:.1%}" for row in result["images"]]
+    return "\n".join(lines + _wrote(result))
+
+
+def _check_subject(subject, data):
+    """What can be found wrong before TensorFlow is loaded."""
+    if data:
+        require(data)
+    if subject is None or subject in specs.SPECS or subject in _MLPS:
+        return
+    if subject.isidentifier() and not Path(subject).exists():
+        recipes.resolve({"model": subject})  # an unknown name: says which are near
+    run.kind_of(subject)
+
+
+def _check_png(png):
+    if png and not (png.endswith(".png") and Path(png).parent.is_dir()):
+        raise InputError(f"--png is {png!r}; expected FILE.png in a folder that exists")
+
+
+def _columns(rows):
+    """Lines of aligned columns, the first to the left; None is left blank."""
+    rows = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _cell(value):
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else f"{value:.3g}"
+
+
+def _wrote(result):
+    return [f"wrote {result['png']}"] if "png" in result else []
+
+
+for _command in (gradients, lesion, paths, depth, cam):
+    explain.add_command(_command)

@@ -1,0 +1,85 @@
+"""Where a network looks: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, section 3."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.names import show
+from keras_resnet.errors import InputError
+from keras_resnet.evaluation import scores
+from keras_resnet.evaluation.artefact import open_artefact
+from keras_resnet.explain.describe import through
+from keras_resnet.explain.subject import layers_of
+
+
+def cam(run, images, *, label=None):
+    """How much each part of an image speaks for a class.
+
+    The gradient of the class' logit with respect to the last feature map, averaged over the map,
+    weighs the map's channels; of their sum, what is positive counts. In a network that ends in a
+    global average pooling and one dense layer this is, but for a factor, the class activation map
+    of arXiv:1512.04150.
+
+    Args:
+        run: a run folder or a `.keras` file.
+        images: paths of files, folders, or glob patterns.
+        label: the class to ask for; None is the one that the network names, for each image.
+
+    Returns:
+        A list of {image, label, score, pixels, map}, in the order of the images: the class asked
+        for and its probability, uint8 `(s, s, 3)` as the network sees the image, and float32
+        `(s, s)` in 0…1, 1 at the strongest place of the image; all 0 where nothing speaks for
+        the class.
+
+    Raises:
+        InputError: no such run or image, a class it does not know, or a network whose features
+            are not pooled globally.
+    """
+    opened = open_artefact(run)
+    model = layers_of(opened)
+    if label is not None and label not in opened.classes:
+        known = ", ".join(opened.classes[:8])
+        raise InputError(f"--label is {label!r}; {run} knows {known}")
+    found = []
+    asked = None if label is None else opened.classes.index(label)
+    examples = scores.examples_in(images)
+    for pixels, _ in scores.stream_for(opened, examples).as_numpy_iterator():
+        for row in zip(pixels, *_maps(model, pixels, asked), strict=True):
+            image, strength, number, score = row
+            found.append(
+                {
+                    "image": show(examples.names[len(found)]),
+                    "label": opened.classes[number],
+                    "score": float(score),
+                    "pixels": image,
+                    "map": strength,
+                }
+            )
+    return found
+
+
+def _maps(model, pixels, asked):
+    """Maps `(b, s, s)` in 0…1, class numbers and probabilities `(b,)`."""
+    features = []
+
+    def note(operation, *args, **kwargs):
+        if isinstance(operation, keras.layers.GlobalAveragePooling2D):
+            features.append(args[0])
+        return operation(*args, **kwargs)
+
+    images = tf.cast(pixels, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        (logits,) = through(model, [images], note)
+        said = tf.argmax(logits, -1) if asked is None else tf.fill([len(pixels)], asked)
+        at_class = tf.gather(logits, tf.cast(said, tf.int32), batch_dims=1)
+    if not features:
+        raise InputError(f"{model.name} pools no feature map globally; Grad-CAM needs one")
+    values = features[-1]  # (b, h, w, c)
+    weights = tf.reduce_mean(tape.gradient(at_class, values), (1, 2), keepdims=True)
+    maps = tf.nn.relu(tf.reduce_sum(tf.cast(weights * values, tf.float32), -1, keepdims=True))
+    maps = tf.image.resize(maps, pixels.shape[1:3])[..., 0].numpy()
+    strongest = maps.max((1, 2), keepdims=True)
+    maps = np.divide(maps, strongest, out=np.zeros_like(maps), where=strongest > 0)
+    probabilities = tf.gather(tf.nn.softmax(logits), tf.cast(said, tf.int32), batch_dims=1)
+    return maps, said.numpy(), probabilities.numpy()

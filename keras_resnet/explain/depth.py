@@ -1,0 +1,78 @@
+"""The degradation experiment: He et al. 2015, arXiv:1512.03385, figures 1 and 6."""
+
+import csv
+from pathlib import Path
+
+from keras_resnet import progress, specs
+from keras_resnet.errors import InputError
+from keras_resnet.run import open_run
+from keras_resnet.training.fit import train
+
+KINDS = ("plain", "resnet")
+
+
+def depth(data=None, *, depths=(8, 20, 32), folder="depth", **options):
+    """Trains plain and residual nets of growing depth by one recipe, and compares what they learnt.
+
+    A net whose run is finished in `folder` is not trained again, so that more depths can be added.
+
+    Args:
+        data: as in `train`.
+        depths: numbers of weight layers; each needs a plain twin: 8, 18, 20, 32, 34, 44, 56, 110.
+        folder: where the runs go, as `plain20`, `resnet20`, ….
+        **options: settings of all runs, fields of `keras_resnet.recipes.Config`, but `model`.
+
+    Returns:
+        A dict ready for JSON: `data`, `folder`, `recipe`, `epochs`, `seed`, and `rows`: {depth,
+        kind ("plain" or "resnet"), run, parameters, training_error, training_loss,
+        validation_error, seconds}. Errors (0…1) and loss are those of the last epoch; in training,
+        on augmented images while the weights move.
+
+    Raises:
+        InputError: a depth without a plain twin, a run with other settings, or what `train` raises.
+    """
+    runs = [
+        (layers, kind, _run(data, f"{kind}{layers}", Path(folder), options))
+        for layers in sorted(specs.with_twins(depths))
+        for kind in KINDS
+    ]
+    config = runs[0][2].config
+    return {
+        "data": config.data,
+        "folder": str(folder),
+        "recipe": config.recipe,
+        "epochs": config.epochs,
+        "seed": config.seed,
+        "rows": [_row(layers, kind, run) for layers, kind, run in runs],
+    }
+
+
+def _run(data, model, folder, options):
+    path = folder / model
+    if not (path / "manifest.json").exists():
+        progress.say(f"training {model}")
+        return train(data, run_folder=path, **{**options, "model": model})
+    run = open_run(path)
+    progress.say(f"{path} is there already")
+    for name, value in options.items():
+        found = getattr(run.config, name)
+        if value is not None and found != value:
+            raise InputError(
+                f"{path} was trained with {name} {found!r}, not {value!r}; give another --run"
+            )
+    return run
+
+
+def _row(layers, kind, run):
+    with open(run.file("history.csv"), encoding="utf-8") as file:
+        *_, last = csv.DictReader(file)
+    return {
+        "depth": layers,
+        "kind": kind,
+        "run": str(run.path),
+        "parameters": run.metrics["parameters"],
+        "training_error": 1 - float(last["top1"]),
+        "training_loss": float(last["loss"]),
+        "validation_error": 1 - float(last["val_top1"]),
+        "seconds": run.metrics["seconds"],
+    }

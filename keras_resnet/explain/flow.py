@@ -1,0 +1,213 @@
+"""A network as a chain of residual blocks, run with another sum in the place of each.
+
+Every instrument of this room is one forward pass in which a function of our own joins shortcut and
+branch: to note what passes, to leave a branch out, or to let a gradient through one path alone.
+"""
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.errors import InputError
+from keras_resnet.explain.describe import through, walk
+
+_IMAGE = -1  # the turn of the image: before all operations
+_BLOCK = re.compile(r"(?:conv\d+_)?block\d+(?=_)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Where a block begins and ends; operations are called by their turn in the forward order.
+
+    `kind` is "identity" where the shortcut is x itself, "projection" where something is done to
+    it, and "plain" without a shortcut: then the block may be replaced by x where the shapes allow.
+    """
+
+    name: str
+    kind: str
+    source: int  # the operation that makes x
+    join: int  # the sum; of a plain block, its last operation
+    shortcut: int | None  # which operand of the sum is the shortcut
+    removable: bool  # x has the shape of H(x)
+    operand: object = field(repr=False, default=None)  # symbolic x, in the block's own graph
+
+
+class Flow:
+    """A functional Keras model with the blocks that are in its graph.
+
+    A residual block is found by its sum of two operands, not by names; only where there is no sum
+    at all are the layers of a plain twin put together by their names, `conv2_block1_…`.
+
+    Args:
+        model: a `keras.Model` from images `(b, h, w, 3)` to logits `(b, k)`.
+
+    Attributes:
+        model; operations: in forward order; blocks: a list of `Block` in forward order;
+        first_kernel: the variable of the first convolution or dense layer.
+
+    Raises:
+        InputError: a model without a graph or without blocks.
+    """
+
+    def __init__(self, model):
+        self.model, inputs, _, self._steps = walk(model)
+        self.operations = [step.operation for step in self._steps]
+        maker = {id(x): turn for turn, step in enumerate(self._steps) for x in step.made}
+        maker[id(inputs[0])] = _IMAGE
+        self._makers = [[maker[id(x)] for x in step.given] for step in self._steps]
+        self.blocks = self._residual_blocks() or self._plain_blocks()
+        if not self.blocks:
+            raise InputError(f"{self.model.name} has neither sums nor blocks; nothing to explain")
+        kernels = (getattr(operation, "kernel", None) for operation in self.operations)
+        self.first_kernel = next(kernel for kernel in kernels if kernel is not None)
+        self._at = {block.join: block for block in self.blocks}
+        self._sources = {block.source for block in self.blocks}
+
+    def run(self, images, join, *, batch_statistics=False):
+        """One forward pass, eager or inside a `tf.function`.
+
+        Args:
+            images: `(b, h, w, 3)` in [0, 255].
+            join: `join(block, x, shortcut, branch)` gives H(x) for each block. `shortcut` is x or
+                its projection, of a plain block None; `branch` is F(x).
+            batch_statistics: normalise by the batch's own mean and variance, as a training step
+                does, instead of the moving averages. Dropout and stochastic depth stay off.
+
+        Returns:
+            Logits `(b, k)`.
+        """
+        turn, values = 0, {_IMAGE: images}
+
+        def call(operation, *args, **kwargs):
+            nonlocal turn
+            block = self._at.get(turn)
+            if block is None or block.kind == "plain":
+                made = _apply(operation, args, kwargs, batch_statistics)
+            if block is not None:
+                operands = (None, made) if block.kind == "plain" else _operands(args, block)
+                made = join(block, values[block.source], *operands)
+            if turn in self._sources:
+                values[turn] = made
+            turn += 1
+            return made
+
+        (logits,) = through(self.model, [images], call)
+        return logits
+
+    def paths(self, block, x, *, batch_statistics=False):
+        """What a block makes of x alone: (shortcut, branch), the operands of its sum."""
+        shortcut, branch = _operands(self.operations[block.join].input, block)
+        outputs = [branch] if block.kind == "identity" else [branch, shortcut]
+        made = through(
+            keras.Model(block.operand, outputs),
+            [x],
+            lambda operation, *args, **kwargs: _apply(operation, args, kwargs, batch_statistics),
+        )
+        return (x, made[0]) if block.kind == "identity" else (made[1], made[0])
+
+    def _residual_blocks(self):
+        blocks = []
+        for turn, operation in enumerate(self.operations):
+            makers = self._makers[turn]
+            if type(operation).__name__ != "Add" or len(set(makers)) != 2:
+                continue
+            source, before = self._parting(turn)
+            weights = [self._convolutions(maker, before) for maker in makers]
+            shortcut = int(weights[1] < weights[0])
+            blocks.append(
+                Block(
+                    name=operation.name.removesuffix("_add"),
+                    kind="identity" if makers[shortcut] == source else "projection",
+                    source=source,
+                    join=turn,
+                    shortcut=shortcut,
+                    removable=self._shape(source) == self._shape(turn),
+                    operand=self._symbol(source, before),
+                )
+            )
+        return blocks
+
+    def _parting(self, join):
+        """Where the two paths of a sum part: the nearest operation that both come from.
+
+        Replacing again and again the latest of the values at hand by what it is made of ends with
+        a single one. Returns its turn, and the turns of those replaced.
+        """
+        at_hand, inside = set(self._makers[join]), {join}
+        while len(at_hand) > 1:
+            latest = max(at_hand)
+            inside.add(latest)
+            at_hand.remove(latest)
+            at_hand.update(self._makers[latest])
+        return at_hand.pop(), inside
+
+    def _convolutions(self, turn, inside):
+        """How many weight layers a value has passed since the parting."""
+        if turn not in inside:
+            return 0
+        own = hasattr(self.operations[turn], "kernel")
+        return own + max(self._convolutions(maker, inside) for maker in self._makers[turn])
+
+    def _symbol(self, source, inside):
+        """x as the graph of the block knows it: a part of a deep net has an input of its own."""
+        for turn in sorted(inside):
+            given = keras.tree.flatten(self.operations[turn].input)
+            for maker, symbol in zip(self._makers[turn], given, strict=True):
+                if maker == source:
+                    return symbol
+        raise AssertionError("no operation of the block takes what goes into it")
+
+    def _shape(self, turn):
+        return tuple(self._steps[turn].made[0].shape)
+
+    def _plain_blocks(self):
+        members = {}
+        for turn, operation in enumerate(self.operations):
+            if match := _BLOCK.match(operation.name):
+                members.setdefault(match[0], []).append(turn)
+        blocks = []
+        for name, turns in members.items():
+            (source,) = self._makers[turns[0]]
+            removable = source >= 0 and self._shape(source) == self._shape(turns[-1])
+            blocks.append(Block(name, "plain", source, turns[-1], None, removable))
+        return blocks
+
+
+def add(block, x, shortcut, branch):
+    """The join that changes nothing: H(x) = F(x) + x, or F(x) where there is no shortcut."""
+    return branch if shortcut is None else shortcut + branch
+
+
+@contextmanager
+def kept(model):
+    """Puts the moving averages back to what they were: looking must not change what is seen."""
+    before = [np.array(variable) for variable in model.non_trainable_variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.non_trainable_variables, before, strict=True):
+            variable.assign(value)
+
+
+def cross_entropy(logits, labels):
+    """The mean over the batch, in nats; labels int `(b,)`."""
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    return tf.reduce_mean(losses)
+
+
+def _operands(given, block):
+    """What a sum adds up: (shortcut, branch)."""
+    given = keras.tree.flatten(given)
+    return given[block.shortcut], given[1 - block.shortcut]
+
+
+def _apply(operation, args, kwargs, batch_statistics):
+    if isinstance(operation, keras.layers.BatchNormalization):
+        return operation(*args, **{**kwargs, "training": batch_statistics})
+    if isinstance(operation, keras.layers.Dropout):
+        return args[0]
+    return operation(*args, **kwargs)

@@ -1,0 +1,193 @@
+"""What goes back through the shortcut and what through the branch: dJ/dx = dJ/dH · (dF/dx + 1).
+
+He et al. 2016, arXiv:1603.05027, equations 3 to 5; Veit et al. 2016, arXiv:1605.06431.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet import specs
+from keras_resnet.explain.flow import Flow, add, cross_entropy, kept
+from keras_resnet.explain.subject import subject
+from keras_resnet.progress import track
+
+_TINY = 1e-30
+
+
+def gradients(model, images, labels):
+    """Splits the gradient that reaches the input of each block into its two terms.
+
+    J is the mean cross-entropy of the batch, in the network as a training step sees it: batch
+    norms use the batch's statistics; dropout and stochastic depth are off. At each sum
+    H = F(x) + W x (W = 1 in an identity block):
+
+        identity term   dJ/dH · W        branch term   dJ/dH · dF/dx
+
+    Each is computed in the block alone, from x and dJ/dH; what reaches x in the whole network, by
+    one backward pass through all of it, must be their sum. Of a pre-activation block with a
+    projection, x is the activated input, where the two paths part.
+
+    Args:
+        model: a functional `keras.Model` from raw pixels to logits, with residual blocks; with a
+            plain twin, only the totals are there.
+        images: `(b, h, w, 3)` in [0, 255].
+        labels: int `(b,)`.
+
+    Returns:
+        A dict ready for JSON: `name`, `images`, `loss`; `first_layer`: {name, gradient_norm} of
+        the first kernel; `relative_error`: the largest of the blocks'; `blocks`, in forward order:
+        {name, kind, sum_norm, identity_norm, branch_norm, total_norm, ratio, cosine,
+        relative_error}. Norms are Euclidean, over the whole batch: of dJ/dH at the sum, of the two
+        terms, and of what reaches x. `ratio` is branch to identity, `cosine` that of the angle
+        between the two terms, None where one of them is 0; `relative_error` is
+        |identity + branch - total| / |total|. A plain block has no identity term: None.
+
+    Raises:
+        InputError: a model without a graph or without blocks.
+    """
+    flow = Flow(model)
+    first = flow.first_kernel
+    with kept(flow.model):
+        inputs, sums, loss, tape = _forward(flow, images, labels)
+        # One pass through the whole network, for all blocks.
+        reached, arrived, at_first = tape.gradient(loss, [inputs, sums, first.value])
+        blocks = [
+            _split(flow, block, inputs[block.name], arrived[block.name], reached[block.name])
+            for block in flow.blocks
+        ]
+    errors = [block["relative_error"] for block in blocks]
+    return {
+        "name": flow.model.name,
+        "images": len(labels),
+        "loss": float(loss),
+        "first_layer": {"name": first.path, "gradient_norm": _norm(at_first)},
+        "relative_error": max((e for e in errors if e is not None), default=None),
+        "blocks": blocks,
+    }
+
+
+def parameters(model, images, labels):
+    """Which path trains which parameters: each gradient, split at the next block's sum.
+
+    A gradient dJ/dW of the weights before a block arrives through that block's x, hence as the sum
+    of what came back through its shortcut and what came back through its branch. The weights of
+    the block's own branch get theirs through the branch; the shortcut has none to train.
+
+    Args:
+        model, images, labels: as in `gradients`; a network of few blocks.
+
+    Returns:
+        A list of {parameter, through, identity_norm, branch_norm, total_norm, relative_error}, in
+        forward order. `through` is the next block behind the parameter, None if there is none:
+        then only `total_norm` is a number.
+    """
+    flow = Flow(model)
+    rows = []
+    with kept(flow.model):
+        inputs, sums, loss, tape = _forward(flow, images, labels, persistent=True)
+        arrived = tape.gradient(loss, sums)
+        for turn, operation in enumerate(flow.operations):
+            block = next((block for block in flow.blocks if block.source >= turn), None)
+            for variable in getattr(operation, "trainable_variables", []):
+                total = tape.gradient(loss, variable.value)
+                row = {"parameter": variable.path, "through": None, "total_norm": _norm(total)}
+                if block and block.kind != "plain":
+                    x = inputs[block.name]
+                    terms = _terms(flow, block, x, arrived[block.name])
+                    parts = [tape.gradient(x, variable.value, output_gradients=g) for g in terms]
+                    row |= {
+                        "through": block.name,
+                        "identity_norm": _norm(parts[0]),
+                        "branch_norm": _norm(parts[1]),
+                        "relative_error": _error(parts[0] + parts[1], total),
+                    }
+                rows.append(row)
+    return rows
+
+
+def by_depth(depths, data=None, *, images=32, seeds=3, image_size=0, data_dir=None):
+    """The first layer's gradient in fresh networks of growing depth, with shortcuts and without.
+
+    Args:
+        depths: numbers of weight layers of nets with a plain twin, such as 20, 56, 110.
+        data, images, image_size, data_dir: as in `keras_resnet.explain.subject.subject`.
+        seeds: how many networks of each kind are drawn, from seeds 0, 1, ….
+
+    Returns:
+        A list of {depth, kind, gradient_norms: one a seed}; `kind` is "plain", "residual" (branches
+        start as the paper's do) or "residual, branches from 0" (arXiv:1706.02677, section 5.1).
+
+    Raises:
+        InputError: a depth without a plain twin, or unfitting images.
+    """
+    rows = []
+    for depth in sorted(specs.with_twins(depths)):
+        for kind, name, zero_gamma in (
+            ("plain", f"plain{depth}", False),
+            ("residual", f"resnet{depth}", False),
+            ("residual, branches from 0", f"resnet{depth}", True),
+        ):
+            norms = []
+            for seed in track(range(seeds), seeds, f"{name}, {kind}", "networks"):
+                seen = subject(
+                    name, data, images=images, seed=seed, image_size=image_size,
+                    zero_gamma=zero_gamma, data_dir=data_dir,
+                )  # fmt: skip
+                flow = Flow(seen.model)
+                _, _, loss, tape = _forward(flow, seen.images, seen.labels)
+                norms.append(_norm(tape.gradient(loss, flow.first_kernel.value)))
+            rows.append({"depth": depth, "kind": kind, "gradient_norms": norms})
+    return rows
+
+
+def _forward(flow, images, labels, persistent=False):
+    """x and H of each block by its name, the loss, and the tape that saw them."""
+    images = tf.cast(images, flow.model.inputs[0].dtype)
+    inputs, sums = {}, {}
+
+    def note(block, x, shortcut, branch):
+        inputs[block.name], sums[block.name] = x, add(block, x, shortcut, branch)
+        return sums[block.name]
+
+    with tf.GradientTape(persistent=persistent) as tape:
+        tape.watch([images, flow.first_kernel.value])  # the weights may be frozen
+        loss = cross_entropy(flow.run(images, note, batch_statistics=True), labels)
+    return inputs, sums, loss, tape
+
+
+def _terms(flow, block, x, arrived):
+    """(identity term, branch term) at x, from the block alone and the gradient at its sum."""
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        shortcut, branch = flow.paths(block, x, batch_statistics=True)
+    back = arrived if block.kind == "identity" else tape.gradient(shortcut, x, arrived)
+    return back, tape.gradient(branch, x, arrived)
+
+
+def _split(flow, block, x, arrived, total):
+    row = {"name": block.name, "kind": block.kind, "sum_norm": _norm(arrived)}
+    if block.kind == "plain":
+        nothing = dict.fromkeys(("identity_norm", "ratio", "cosine", "relative_error"))
+        return row | nothing | {"branch_norm": _norm(total), "total_norm": _norm(total)}
+    identity, branch = _terms(flow, block, x, arrived)
+    norms = [_norm(identity), _norm(branch)]
+    product = float(tf.reduce_sum(tf.cast(identity, tf.float64) * tf.cast(branch, tf.float64)))
+    return row | {
+        "identity_norm": norms[0],
+        "branch_norm": norms[1],
+        "total_norm": _norm(total),
+        "ratio": norms[1] / norms[0] if norms[0] else None,
+        "cosine": product / math.prod(norms) if all(norms) else None,
+        "relative_error": _error(identity + branch, total),
+    }
+
+
+def _error(found, expected):
+    return _norm(found - expected) / max(_norm(expected), _TINY)
+
+
+def _norm(gradient):
+    """In float64: the squares of small numbers vanish in float32."""
+    return float(np.linalg.norm(np.asarray(gradient, np.float64).ravel()))

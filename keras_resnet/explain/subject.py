@@ -1,0 +1,93 @@
+"""What is looked at: a network, fresh or trained, and a batch of images for it."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_resnet import models, specs
+from keras_resnet.data import sources
+from keras_resnet.data.check import classes_in_turn
+from keras_resnet.data.stream import images_of
+from keras_resnet.errors import InputError
+from keras_resnet.evaluation.artefact import open_artefact
+from keras_resnet.evaluation.scores import examples_for
+
+MLPS = ("residual_mlp", "plain_mlp")
+_MLP_SIDE = 8  # pixels
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A Keras model and images for it, uint8 `(n, s, s, 3)`, with labels, int `(n,)`."""
+
+    model: keras.Model
+    images: np.ndarray
+    labels: np.ndarray
+    classes: list[str]
+    is_fresh: bool  # moving averages have seen nothing yet
+
+
+def subject(
+    what, data=None, *, images=32, seed=0, split="train", image_size=0, zero_gamma=True,
+    data_dir=None,
+):  # fmt: skip
+    """Opens, or builds, what is to be explained.
+
+    Args:
+        what: the name of a network, which is built with fresh weights for the classes of `data`;
+            `"residual_mlp"` or `"plain_mlp"`; or a run folder or `.keras` file.
+        data: as in `train`; None is the run's own `split`, for a name `digits`.
+        images: how many, classes in turn, in a seeded order.
+        seed: decides which images, and the weights of a fresh network.
+        split: which split of the run, or of data that has splits.
+        image_size: pixels on a side, for a name; 0 is the network's own.
+        zero_gamma: whether the branches of a fresh network start at 0.
+        data_dir: where tensorflow-datasets keeps its files.
+
+    Returns:
+        A `Subject`.
+
+    Raises:
+        InputError: an unknown name, no such artefact or data, or an artefact without layers.
+    """
+    if images < 1:
+        raise InputError(f"--images is {images}; expected at least 1")
+    is_fresh = what in specs.SPECS or what in MLPS
+    if is_fresh:
+        source = sources.load(data or "digits", seed=seed, data_dir=data_dir)
+        classes, examples = source.classes, source.splits["train"]
+        side = image_size or (_MLP_SIDE if what in MLPS else specs.SPECS[what].image_size)
+        model, crop = fresh(what, len(classes), side, zero_gamma, seed), 1.0
+    else:
+        opened = open_artefact(what)
+        model = layers_of(opened)
+        examples = examples_for(opened, data, split, data_dir=data_dir)
+        classes, side, crop = opened.classes, opened.image_size, opened.center_crop
+    chosen = examples.take(classes_in_turn(examples.labels, images, seed))
+    pixels = images_of(chosen, size=side, crop=crop)
+    return Subject(model, pixels, chosen.labels, classes, is_fresh)
+
+
+def fresh(name, num_classes, side, zero_gamma, seed):
+    """A network with the first weights that `seed` gives, for images `(side, side, 3)`."""
+    keras.utils.set_random_seed(seed)
+    shape = (side, side, 3)
+    if name in MLPS:
+        residual = name == "residual_mlp"
+        return models.residual_mlp(shape, num_classes, shortcut=residual, zero_last=zero_gamma)
+    return models.build(name, num_classes, shape, zero_gamma=zero_gamma)
+
+
+def layers_of(opened):
+    """The Keras model of an opened artefact, from pixels to logits; InputError if it is none."""
+    if opened.model is None:
+        raise InputError(
+            f"{opened.path} has no layers to look into; give its run folder or its .keras file"
+        )
+    if getattr(opened.model.layers[-1], "activation", None) is keras.activations.softmax:
+        raise InputError(
+            f"{opened.path} ends in a softmax; give a model that ends in logits "
+            "(classifier_activation=None)"
+        )
+    return opened.model

@@ -1,0 +1,263 @@
+"""The pictures of `explain`, as one would put them into a lecture: PNG, legible without colour."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from keras_resnet.report.plots import DPI, QUIET, TRAINING, VALIDATION, image_grid, save, styled
+
+# Of the two kinds of network, everywhere: colour, line, marker, face.
+PLAIN = {"color": TRAINING, "linestyle": "--", "marker": "s", "markerfacecolor": "white"}
+RESIDUAL = {"color": VALIDATION, "linestyle": "-", "marker": "o"}
+_THIN = {"markersize": 4.5, "linewidth": 1.5}
+_MOST_NAMES = 20
+
+
+def gradient_split(result, path):
+    """The two terms at each block: their norms, and the angle between them.
+
+    Args:
+        result: the dict of `keras_resnet.explain.gradients.gradients`.
+        path: the PNG to write.
+
+    Returns:
+        `path`.
+    """
+    blocks = result["blocks"]
+    places = np.arange(1, len(blocks) + 1)
+    with styled():
+        figure = Figure(figsize=(10, 4.2), dpi=DPI)
+        norms, angles = figure.subplots(1, 2, width_ratios=(3, 2))
+        norms.set(
+            title=f"{result['name']}: the gradient at the input of each block",
+            ylabel="Euclidean norm",
+        )
+        terms = (
+            ("total_norm", "total, dJ/dx", {"color": "black", "linestyle": "-", "marker": "."}),
+            ("identity_norm", "through the shortcut, dJ/dH", RESIDUAL),
+            ("branch_norm", "through the branch, dJ/dH · dF/dx", PLAIN),
+        )
+        for key, label, look in terms:
+            values = _numbers(block[key] for block in blocks)
+            if np.isfinite(values).any() and np.nanmax(values) > 0:
+                shown = np.where(values > 0, values, np.nan)
+                norms.plot(places, shown, label=label, **{**_THIN, **look})
+            elif key == "branch_norm":
+                norms.plot([], [], label="through the branch: 0", **{**_THIN, **look})
+        _log(norms)
+        norms.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.32), ncols=3)
+        cosines = _numbers(block["cosine"] for block in blocks)
+        angles.set(title="cosine between the two terms", ylim=(-1.05, 1.05))
+        angles.axhline(0, color=QUIET, linewidth=0.8)
+        angles.plot(places, cosines, **{**_THIN, **RESIDUAL})
+        for axes in (norms, angles):
+            _name_blocks(axes, places, [block["name"] for block in blocks])
+        figure.subplots_adjust(wspace=0.2)
+        return save(figure, path)
+
+
+def first_layer(rows, path):
+    """The norm of the first layer's gradient against depth.
+
+    Args:
+        rows: the list `depths` of `keras_resnet.explain.gradients.by_depth`.
+        path: the PNG to write.
+    """
+    looks = {
+        "plain": PLAIN,
+        "residual": RESIDUAL,
+        "residual, branches from 0": {"color": "black", "linestyle": ":", "marker": "^"},
+    }
+    with styled():
+        figure = Figure(figsize=(6.4, 4.2), dpi=DPI)
+        axes = figure.subplots()
+        axes.set(
+            title="Before the first step: the first layer's gradient",
+            xlabel="weight layers",
+            ylabel="norm of dJ/dW of the first convolution",
+        )
+        for kind, look in looks.items():
+            members = [row for row in rows if row["kind"] == kind]
+            depths = [row["depth"] for row in members]
+            norms = [row["gradient_norms"] for row in members]
+            _with_spread(axes, depths, norms, label=kind, **look)
+        axes.set_xticks(sorted({row["depth"] for row in rows}))
+        _log(axes)
+        _legend_below(axes, 3)
+        return save(figure, path)
+
+
+def lesions(results, path):
+    """Accuracy against what was removed, of one network or of several.
+
+    Args:
+        results: dicts of `keras_resnet.explain.lesion.lesion`.
+        path: the PNG to write.
+    """
+    looks = [RESIDUAL, PLAIN, {"color": "black", "linestyle": ":", "marker": "^"}]
+    with styled():
+        figure = Figure(figsize=(11, 3.9), dpi=DPI)
+        alone, last, several = figure.subplots(1, 3, sharey=True)
+        alone.set(
+            title="one block removed",
+            xlabel="its place: 0 the first, 1 the last",
+            ylabel="top-1 (%)",
+        )
+        last.set(title="the last blocks removed", xlabel="share of the blocks")
+        several.set(title="random blocks removed", xlabel="share of the blocks")
+        for result, look in zip(results, looks, strict=False):
+            look = {**_THIN, **look}
+            n = len(result["blocks"])
+            axis = np.linspace(0, 1, n) if n > 1 else np.array([0.0])
+            label = f"{result['model']} (whole: {result['top1']:.1%})"
+            alone.plot(axis, [100 * row["top1"] for row in result["blocks"]], label=label, **look)
+            shares = [0, *(row["removed"] / n for row in result["last"])]
+            whole = [100 * result["top1"]]
+            last.plot(shares, whole + [100 * row["top1"] for row in result["last"]], **look)
+            tries = [[result["top1"]], *(row["top1"] for row in result["random"])]
+            _with_spread(several, shares, [[100 * t for t in row] for row in tries], **look)
+        for axes in (alone, last, several):
+            chance = 100 * results[0]["chance"]
+            axes.axhline(chance, color=QUIET, linewidth=1, linestyle="-.", label="chance")
+            axes.set_ylim(0, 102)
+        figure.subplots_adjust(wspace=0.08)
+        handles, labels = alone.get_legend_handles_labels()
+        figure.legend(handles, labels, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))
+        return save(figure, path)
+
+
+def path_lengths(result, path):
+    """How long the paths are, what each carries, and what those of a length carry together.
+
+    Args:
+        result: the dict of `keras_resnet.explain.paths.paths`.
+        path: the PNG to write.
+    """
+    rows = result["lengths"]
+    lengths = [row["length"] for row in rows]
+    panels = (
+        ("share of the paths (%)", [100 * row["share_of_paths"] for row in rows]),
+        ("gradient norm of one path", [row["gradient_norm"] for row in rows]),
+        ("share of the gradient (%)", [100 * row["share_of_gradient"] for row in rows]),
+    )
+    with styled():
+        figure = Figure(figsize=(11, 3.6), dpi=DPI)
+        for axes, (title, values) in zip(figure.subplots(1, 3), panels, strict=True):
+            axes.set(title=title, xlabel="branches that a path passes")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if title.startswith("gradient"):
+                values = np.where(np.array(values) > 0, values, np.nan)
+                axes.plot(lengths, values, **{**_THIN, **RESIDUAL})
+                _log(axes)
+            else:
+                axes.bar(lengths, values, color=VALIDATION, width=0.85)
+        shortest, longest = result["effective"]["shortest"], result["effective"]["longest"]
+        axes.axvspan(shortest - 0.5, longest + 0.5, color=QUIET, alpha=0.15, linewidth=0)
+        axes.text(0.99, 0.98, f"{shortest} to {longest}:\n95 %", transform=axes.transAxes,
+                  fontsize=8, ha="right", va="top")  # fmt: skip
+        figure.subplots_adjust(wspace=0.3)
+        return save(figure, path)
+
+
+def degradation(result, path):
+    """Error against depth, of plain and residual nets.
+
+    Args:
+        result: the dict of `keras_resnet.explain.depth.depth`.
+        path: the PNG to write.
+    """
+    with styled():
+        figure = Figure(figsize=(9, 3.9), dpi=DPI)
+        panels = zip(figure.subplots(1, 2, sharey=True), ("training", "validation"), strict=True)
+        for axes, which in panels:
+            axes.set(
+                title=f"{which} error after {result['epochs']} epochs",
+                xlabel="weight layers",
+                ylabel="top-1 error (%)" if which == "training" else None,
+            )
+            for kind, label, look in (
+                ("plain", "plain", PLAIN),
+                ("resnet", "residual", RESIDUAL),
+            ):
+                rows = [row for row in result["rows"] if row["kind"] == kind]
+                errors = [100 * row[f"{which}_error"] for row in rows]
+                axes.plot([row["depth"] for row in rows], errors, label=label, **_THIN, **look)
+            axes.set_xticks(sorted({row["depth"] for row in result["rows"]}))
+            axes.set_ylim(bottom=0)
+        figure.subplots_adjust(wspace=0.08)
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0.0))
+        return save(figure, path)
+
+
+def where_it_looks(found, path):
+    """Each image, and beside it what in it speaks for the class.
+
+    Args:
+        found: the list of `keras_resnet.explain.cam.cam`.
+        path: the PNG to write.
+    """
+    images, captions = [], []
+    for row in found:
+        images += [row["pixels"], overlay(row["pixels"], row["map"])]
+        captions += [row["image"].rpartition("/")[2], f"{row['label']} {row['score']:.1%}"]
+    title = "What speaks for the class (Grad-CAM)"
+    return image_grid(np.stack(images), captions, path, title=title, columns=6)
+
+
+def overlay(pixels, strength):
+    """An image with its map over it: grey and dim, bright and orange where it counts.
+
+    Args:
+        pixels: uint8 `(s, s, 3)`.
+        strength: float `(s, s)` in 0…1.
+
+    Returns:
+        uint8 `(s, s, 3)`.
+    """
+    strength = strength[..., None]
+    grey = pixels.mean(-1, keepdims=True)
+    # Dimmed elsewhere, so that it can be read without colour too.
+    light = (0.35 + 0.65 * strength) * grey
+    share = 0.65 * strength
+    return np.uint8(light * (1 - share) + np.array([255.0, 140.0, 0.0]) * share)
+
+
+def _numbers(values):
+    return np.array([np.nan if value is None else value for value in values], float)
+
+
+def _log(axes):
+    """A logarithmic axis with plain numbers: matplotlib's own are formulas, which are not drawn."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    steps = (1,) if high > 1e4 * low else (1, 2, 5)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps, numticks=20))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain_number))
+
+
+def _plain_number(value, _):
+    if 1e-3 <= value < 1e5:
+        return f"{value:g}"
+    digits, power = f"{value:e}".split("e")
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{raised}" if float(digits) == 1 else f"{float(digits):g}·10{raised}"
+
+
+def _name_blocks(axes, places, names):
+    """As many names as there is room for; their parts in common with the stage stay."""
+    step = -(-len(names) // _MOST_NAMES)
+    axes.set_xticks(places[::step], names[::step], rotation=60, ha="right", fontsize=7,
+                    rotation_mode="anchor")  # fmt: skip
+
+
+def _with_spread(axes, places, values, **look):
+    """The mean of each, and a bar from the least to the largest."""
+    means = np.array([np.mean(row) for row in values])
+    spread = np.array([[np.mean(row) - min(row), max(row) - np.mean(row)] for row in values]).T
+    axes.errorbar(places, means, spread, capsize=3, elinewidth=1, **{**_THIN, **look})
+
+
+def _legend_below(axes, columns):
+    axes.legend(ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.14))

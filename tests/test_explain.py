@@ -1,0 +1,409 @@
+"""What the skips do, measured: each number against an identity, or against another way to it."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_resnet as kr
+from keras_resnet import blocks, specs
+from keras_resnet.errors import InputError
+from keras_resnet.explain import cam, gradients, lesion, paths
+from keras_resnet.explain.depth import depth
+from keras_resnet.explain.flow import Flow, add
+from keras_resnet.explain.subject import Subject, subject
+
+
+def _batch(side, count=4, classes=10):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, side, side, 3)).astype(np.uint8)
+    return images, rng.integers(0, classes, count)
+
+
+def _network(name, side, **options):
+    keras.utils.set_random_seed(1)
+    if name == "mlp":
+        return kr.residual_mlp((side, side, 3), units=(12, 12, 8), zero_last=False)
+    if name == "keras.applications":
+        return keras.applications.ResNet50(
+            weights=None, input_shape=(side, side, 3), classes=10, classifier_activation=None
+        )
+    return kr.build(name, 10, (side, side, 3), zero_gamma=False, **options)
+
+
+NETWORKS = {
+    # basic blocks with padded and with projected shortcuts, bottlenecks, pre-activation of both
+    # kinds, pooled shortcuts, dense blocks, and a network that is not ours
+    "resnet8": (16, 3),
+    "resnet20_b": (8, 9),
+    "resnet50": (32, 16),
+    "resnet18_v2": (32, 8),
+    "wrn16_4": (8, 6),
+    "resnet50d": (32, 16),
+    "mlp": (4, 3),
+    "keras.applications": (32, 16),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_identity_and_branch_add_up_to_what_reaches_the_block(name):
+    side, count = NETWORKS[name]
+    model = _network(name, side)
+    found = gradients.gradients(model, *_batch(side))
+    assert len(found["blocks"]) == count
+    assert found["relative_error"] < 1e-5
+    for block in found["blocks"]:
+        assert block["identity_norm"] > 0 and block["branch_norm"] > 0
+        # the law of cosines, from four numbers that were computed apart
+        squared = block["identity_norm"] ** 2 + block["branch_norm"] ** 2
+        squared += 2 * block["cosine"] * block["identity_norm"] * block["branch_norm"]
+        assert block["total_norm"] ** 2 == pytest.approx(squared, rel=1e-4)
+        if block["kind"] == "identity":
+            assert block["identity_norm"] == block["sum_norm"]
+
+
+def test_the_kinds_of_shortcut_are_found_without_names():
+    found = gradients.gradients(_network("resnet20_b", 8), *_batch(8))
+    assert [b["kind"] for b in found["blocks"]].count("projection") == 2
+    assert found["blocks"][3]["kind"] == "projection"
+    assert found["blocks"][0]["name"] == "conv2_block1"
+
+
+def _small_block(branch, filters, channels, shortcut):
+    """One block between an input of its own and a head, in float64."""
+    x = keras.Input((3, 3, channels), dtype="float64")
+    build = kr.conv_block if shortcut else kr.identity_block
+    options = {"strides": 1, "shortcut": shortcut} if shortcut else {}
+    y = build(x, branch, filters=filters, name="conv2_block1", zero_gamma=False, **options)
+    y = keras.layers.GlobalAveragePooling2D()(y)
+    return keras.Model(x, keras.layers.Dense(3)(y))
+
+
+@pytest.fixture
+def float64():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.parametrize(
+    ("branch", "filters", "channels", "shortcut"),
+    [
+        ("basic", 2, 2, None),
+        ("bottleneck", 1, 4, None),
+        ("preact_basic", 2, 2, None),
+        ("basic", 3, 2, "projection"),
+    ],
+)
+@pytest.mark.usefixtures("float64")
+def test_the_terms_are_those_of_finite_differences(branch, filters, channels, shortcut):
+    """Each entry of x is moved by itself: in both paths, in the shortcut, in the branch."""
+    keras.utils.set_random_seed(2)
+    model = _small_block(branch, filters, channels, shortcut)
+    rng = np.random.default_rng(3)
+    x, labels = rng.normal(size=(2, 3, 3, channels)), np.array([0, 2])
+    terms = keras.Model(model.input, model.get_layer("conv2_block1_add").input)
+    after = keras.Model(model.get_layer("conv2_block1_add").output, model.output)
+
+    @tf.function
+    def losses(shortcuts, branches):
+        def loss(pair):
+            h = terms(pair[0], training=True)[0] + terms(pair[1], training=True)[1]
+            logits = after(h, training=True)
+            return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+
+        return tf.map_fn(loss, (shortcuts, branches), fn_output_signature=tf.float64)
+
+    def slopes(in_shortcut, in_branch, step=1e-5):
+        moved = step * np.eye(x.size).reshape(x.size, *x.shape)
+        ends = [
+            losses(x + sign * in_shortcut * moved, x + sign * in_branch * moved).numpy()
+            for sign in (1, -1)
+        ]
+        return (ends[0] - ends[1]) / (2 * step)
+
+    both, identity, through = slopes(1, 1), slopes(1, 0), slopes(0, 1)
+    (block,) = gradients.gradients(model, x, labels)["blocks"]
+    assert block["total_norm"] == pytest.approx(np.linalg.norm(both), rel=1e-6)
+    assert block["identity_norm"] == pytest.approx(np.linalg.norm(identity), rel=1e-6)
+    assert block["branch_norm"] == pytest.approx(np.linalg.norm(through), rel=1e-6)
+    cosine = identity @ through / np.linalg.norm(identity) / np.linalg.norm(through)
+    assert block["cosine"] == pytest.approx(cosine, abs=1e-6)
+
+
+def test_a_fresh_network_with_branches_at_0_sends_all_through_the_shortcut():
+    model = kr.build("resnet8", 10, (16, 16, 3))
+    for block in gradients.gradients(model, *_batch(16))["blocks"]:
+        assert (block["branch_norm"], block["ratio"], block["cosine"]) == (0, 0, None)
+        assert block["identity_norm"] == block["total_norm"] > 0
+
+
+def test_a_plain_twin_has_no_identity_term():
+    found = gradients.gradients(kr.build("plain8", 10, (16, 16, 3)), *_batch(16))
+    assert found["relative_error"] is None
+    for block in found["blocks"]:
+        assert block["identity_norm"] is None
+        assert block["branch_norm"] == block["total_norm"] > 0
+
+
+@pytest.mark.parametrize("instrument", ["gradients", "parameters", "paths"])
+def test_looking_changes_nothing(instrument):
+    model = _network("resnet8", 16)
+    before = model.get_weights()
+    if instrument == "paths":
+        paths.paths(model, *_batch(16), samples=1, batch_statistics=True)
+    else:
+        getattr(gradients, instrument)(model, *_batch(16))
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_stochastic_depth_is_off_while_one_looks():
+    found = gradients.gradients(_network("resnet8", 16, drop_path=0.8), *_batch(16))
+    assert found["relative_error"] < 1e-5
+
+
+def test_each_weight_is_trained_by_both_ways_and_none_is_skipped():
+    model = _network("mlp", 4)
+    rows = gradients.parameters(model, *_batch(4))
+    assert [row["parameter"] for row in rows] == [v.path for v in model.trainable_variables]
+    for row in rows:
+        block = row["parameter"].split("_")[0]
+        following = {"stem": "block1", "block1": "block2", "block2": "block3"}.get(block)
+        assert row["through"] == following
+        assert row["total_norm"] > 0
+        if following:
+            assert row["identity_norm"] > 0 and row["branch_norm"] > 0
+            assert row["relative_error"] < 1e-5
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet18_v2", "plain8", "mlp"])
+def test_the_flow_with_plain_sums_is_the_network(name):
+    side = 32 if name == "resnet18_v2" else 16
+    model = _network(name, side)
+    images, _ = _batch(side)
+    logits = Flow(model).run(tf.cast(images, tf.float32), add)
+    np.testing.assert_array_equal(logits, model(images))
+
+
+def test_a_net_that_is_made_of_parts_is_looked_through(monkeypatch):
+    monkeypatch.setattr("keras_resnet.models.PART", 2)
+    model = _network("resnet20", 8)
+    assert any(isinstance(layer, keras.Model) for layer in model.layers)
+    found = gradients.gradients(model, *_batch(8))
+    assert len(found["blocks"]) == 9
+    assert found["relative_error"] < 1e-5
+
+
+# Jacobians: of H, that of F and the identity
+
+
+@pytest.mark.parametrize("branch", [*blocks.BRANCHES, "dense"])
+def test_the_jacobian_of_a_block_is_that_of_its_branch_plus_the_identity(branch):
+    keras.utils.set_random_seed(4)
+    if branch == "dense":
+        x = keras.Input((6,))
+        model = keras.Model(x, kr.dense_identity_block(x, name="block1", zero_last=False))
+    else:
+        x = keras.Input((3, 3, 3 * blocks.BRANCHES[branch].expansion))
+        model = keras.Model(
+            x, kr.identity_block(x, branch, filters=3, name="block1", zero_gamma=False)
+        )
+    terms = keras.Model(x, [*model.get_layer("block1_add").input[1:],
+                            model.get_layer("block1_add").output])  # fmt: skip
+    point = tf.constant(np.random.default_rng(5).normal(size=(1, *x.shape[1:])), tf.float32)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(point)
+        f, h = terms(point)
+    size = int(tf.size(point))
+    of_f, of_h = (tf.reshape(tape.jacobian(y, point), (size, size)) for y in (f, h))
+    assert np.abs(of_f).max() > 0.01
+    np.testing.assert_allclose(of_h, of_f + np.eye(size), atol=2e-6)
+
+
+# Paths
+
+
+def test_all_paths_together_are_the_gradient():
+    flow = Flow(_network("resnet8", 16))
+    gradient = paths.along(flow, *_batch(16), batch_statistics=True)
+    each = [gradient([a, b, c]) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
+    total = gradient(None).numpy()
+    np.testing.assert_allclose(sum(g.numpy() for g in each), total, atol=1e-5 * abs(total).max())
+
+
+def test_the_shares_of_the_lengths_are_those_of_the_binomial():
+    found = paths.paths(_network("resnet20", 8), *_batch(8), samples=2, batch_statistics=True)
+    shares = [row["share_of_paths"] for row in found["lengths"]]
+    assert shares == [n / 512 for n in (1, 9, 36, 84, 126, 126, 84, 36, 9, 1)]
+    assert sum(row["share_of_gradient"] for row in found["lengths"]) == pytest.approx(1)
+    assert 0 <= found["effective"]["shortest"] <= found["effective"]["longest"] <= 9
+
+
+def test_branches_at_0_leave_one_path():
+    found = paths.paths(
+        kr.build("resnet8", 10, (16, 16, 3)), *_batch(16), samples=2, batch_statistics=True
+    )
+    assert [row["share_of_gradient"] for row in found["lengths"]] == [1, 0, 0, 0]
+    assert found["lengths"][0]["gradient_norm"] == pytest.approx(found["total_norm"])
+
+
+def test_a_plain_net_has_no_paths_to_choose_from():
+    with pytest.raises(InputError, match="plain8 has no shortcuts: it is one path of 3 blocks"):
+        paths.paths(kr.build("plain8", 10, (16, 16, 3)), *_batch(16))
+
+
+# Lesions
+
+
+def test_a_lesion_is_the_network_built_without_the_block():
+    keras.utils.set_random_seed(6)
+    x = image = keras.Input((8, 8, 3))
+    x = kr.conv_block(x, "basic", filters=8, name="conv2_block1", zero_gamma=False)
+    y = kr.identity_block(x, "basic", filters=8, name="conv2_block2", zero_gamma=False)
+    logits = keras.layers.Dense(3)
+    pool = keras.layers.GlobalAveragePooling2D()
+    whole = keras.Model(image, logits(pool(y)))
+    without = keras.Model(image, logits(pool(x)))
+
+    def join(block, x, shortcut, branch):
+        return shortcut if block.name == "conv2_block2" else shortcut + branch
+
+    images = tf.constant(_batch(8)[0], tf.float32)
+    found = Flow(whole).run(images, join)
+    np.testing.assert_allclose(found, without(images), rtol=1e-5)
+    assert np.abs(found - whole(images)).max() > 1e-3
+
+
+def test_what_is_scored_is_the_network_without_the_blocks():
+    model = _network("resnet8", 16)
+    flow, (images, _) = Flow(model), _batch(16, count=40)
+
+    def join(block, x, shortcut, branch):
+        return shortcut if block.name == "conv3_block1" else shortcut + branch
+
+    said = tf.argmax(flow.run(tf.constant(images, tf.float32), join), -1).numpy()
+    top1 = lesion._scorer(flow, Subject(model, images, said, list("0123456789"), True))
+    assert top1(np.array([1, 0, 1], np.float32)) == 1
+    assert top1(np.array([1, 1, 1], np.float32)) < 1
+    assert top1(np.array([0, 1, 1], np.float32)) < 1
+
+
+def test_lesions_of_a_trained_run(trained):
+    found = lesion.lesion(trained, images=12, sets=2)
+    whole = kr.evaluate(trained)["top1"]
+    assert found["images"] == 12 and found["top1"] == pytest.approx(whole)
+    assert [row["name"] for row in found["blocks"]][:2] == ["conv2_block1", "conv2_block2"]
+    assert [row["removed"] for row in found["last"]] == [1, 2, 4, 8, 9]
+    assert [len(row["top1"]) for row in found["random"]] == [2] * 5
+    # all at once: as a set, and as the last nine
+    assert found["random"][-1]["top1"] == [found["last"][-1]["top1"]] * 2
+    assert found["last"][0]["top1"] == found["blocks"][-1]["top1"]
+
+
+def test_a_plain_block_is_replaced_by_its_input_where_the_shapes_allow(tmp_path):
+    model = kr.build("plain20", 10, (8, 8, 3))
+    assert [block.removable for block in Flow(model).blocks] == [
+        True, True, True, False, True, True, False, True, True,
+    ]  # fmt: skip
+
+
+# Class activation maps
+
+
+def test_a_map_is_the_class_activation_map_of_the_pooled_features(trained, photos):
+    """With a global average pool and one dense layer, Grad-CAM is CAM: weights × features."""
+    files = sorted(photos.rglob("*.jpg"))[:3]
+    found = cam.cam(trained, files)
+    model = trained.model()
+    features = keras.Model(model.input, model.get_layer("avg_pool").input)
+    kernel, _ = model.get_layer("logits").get_weights()
+    said = kr.predict(trained.path, files, top=1)
+    for row, expected in zip(found, said, strict=True):
+        assert row["label"] == expected["predictions"][0]["label"]
+        assert row["score"] == pytest.approx(expected["predictions"][0]["score"], rel=1e-4)
+        values = features(row["pixels"][None].astype(np.float32))[0].numpy()
+        expected = np.maximum(values @ kernel[:, trained.classes.index(row["label"])], 0)
+        expected = tf.image.resize(expected[..., None], row["map"].shape)[..., 0].numpy()
+        np.testing.assert_allclose(row["map"], expected / expected.max(), atol=1e-4)
+
+
+def test_another_class_may_be_asked_for(trained, photos):
+    (row,) = cam.cam(trained, [photos / "dark"][:1], label="bright")[:1]
+    assert row["label"] == "bright" and row["score"] < 0.5
+    with pytest.raises(InputError, match=r"--label is 'green'; .* knows bright, dark"):
+        cam.cam(trained, [photos], label="green")
+
+
+# The degradation experiment
+
+
+def test_depth_trains_both_kinds_and_takes_finished_runs_as_they_are(photos, tmp_path):
+    settings = {"epochs": 1, "batch_size": 24, "image_size": 8, "seed": 1}
+    found = depth(str(photos), depths=[8], folder=tmp_path, **settings)
+    assert [(row["depth"], row["kind"]) for row in found["rows"]] == [(8, "plain"), (8, "resnet")]
+    for row in found["rows"]:
+        assert 0 <= row["training_error"] <= 1
+    models = [tmp_path / name / "model.keras" for name in ("plain8", "resnet8")]
+    before = [path.stat().st_mtime_ns for path in models]
+    assert depth(str(photos), depths=[8], folder=tmp_path, **settings) == found
+    assert [path.stat().st_mtime_ns for path in models] == before
+    with pytest.raises(InputError, match="was trained with epochs 1, not 2; give another --run"):
+        depth(str(photos), depths=[8], folder=tmp_path, **{**settings, "epochs": 2})
+
+
+def test_a_depth_without_a_plain_twin_is_refused():
+    with pytest.raises(InputError, match="--depths has 50; nets with a plain twin have 8, 18, 20"):
+        specs.with_twins(n for n in (20, 50))
+    assert specs.with_twins(n for n in (20, 56)) == {20, 56}
+
+
+# As commands
+
+
+def test_the_command_gives_the_fixed_keys(command, trained, tmp_path):
+    picture = tmp_path / "g.png"
+    done = command("explain", "gradients", trained.path, "--images", 6, "--json", "--png", picture)
+    found = json.loads(done.stdout)
+    assert picture.stat().st_size > 10_000
+    for block in found["blocks"]:
+        assert {"name", "identity_norm", "branch_norm", "ratio", "cosine", "relative_error"} <= set(
+            block
+        )
+        assert block["relative_error"] < 1e-5
+        assert block["branch_norm"] > 0  # it was trained
+
+
+def test_gradients_are_those_of_the_class_numbers_of_the_run(trained):
+    seen = subject(trained.path, images=9)
+    assert seen.classes == trained.classes
+    assert sorted(seen.labels) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+BAD = {
+    "an unknown network": (["gradients", "resnet51"], "did you mean resnet5"),
+    "no such run": (["lesion", "no/run"], "no artefact no/run"),
+    "a depth that is a word": (["depth", "--depths", "deep"], "--depths is 'deep'"),
+    "a depth without a twin": (["depth", "--depths", "50"], "nets with a plain twin have"),
+    "a picture that is no PNG": (["paths", "resnet8", "--png", "a.gif"], "--png is 'a.gif'"),
+    "no images": (["gradients", "resnet8", "--images", "0"], "--images is 0"),
+    "a plain net's paths": (["paths", "plain8"], "plain8 has no shortcuts"),
+    "no epochs": (["depth", "--epochs", "0"], "--epochs is 0"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD.values(), ids=BAD)
+def test_bad_input_is_answered_in_one_line(command, arguments, said, tmp_path):
+    done = command("explain", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_file_without_layers_is_refused(exported):
+    path = exported[0].export_folder / "model_int8.tflite"
+    with pytest.raises(InputError, match="has no layers to look into; give its run folder"):
+        subject(path)
