@@ -2,6 +2,7 @@
 # make test         install, run the tests
 # make test-slow    the proofs that take minutes each
 # make clients      an export on real clients: LiteRT, MediaPipe, a browser, C, Kotlin, Arm, GPU
+# make notebooks    run the notebooks, with what they show, from their .py files
 # make lint         style
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ RUN ?= runs/quickstart
 SOURCES := setup.cfg pyproject.toml README.md $(shell find keras_resnet cli -type f -not -name '*.pyc')
 PYTEST := $(BIN)/pytest
 
-.PHONY: quickstart install test test-slow clients lint clean
+.PHONY: quickstart install test test-slow clients notebooks lint clean
 
 install: $(VENV)/.installed
 
@@ -50,6 +51,9 @@ test-slow: install
 # CLIENTS="web c" runs those alone; CLIENT_RUN=runs/photos takes that run instead of a small one.
 clients: install
 	$(BIN)/python tests/clients/run.py $(if $(CLIENT_RUN),--run $(CLIENT_RUN)) $(CLIENTS)
+
+notebooks: install
+	$(BIN)/python notebooks/run.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ Order of precedence: `Config`'s defaults < recipe < config file < options.
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, fields
 
 from keras_resnet import specs
@@ -114,7 +115,11 @@ def resolve(options=None, config_file=None):
     Raises:
         InputError: an unknown name or a value that cannot work, with the next step.
     """
-    given = {k: v for k, v in (options or {}).items() if v is not None}
+    given = {
+        k: os.fspath(v) if isinstance(v, os.PathLike) else v
+        for k, v in (options or {}).items()
+        if v is not None
+    }
     from_file = _read(config_file) if config_file else {}
     known = {field.name for field in fields(Config)}
     for name in (*given, *from_file):

@@ -55,6 +55,10 @@ def test_a_recipe_named_on_top_of_a_saved_config_brings_its_own_numbers(tmp_path
     assert config.seed == 5
 
 
+def test_a_path_is_as_good_as_a_string(tmp_path):
+    assert resolve({"data": tmp_path, "weights": tmp_path}).data == str(tmp_path)
+
+
 @pytest.mark.parametrize("name", specs.SPECS)
 def test_the_image_size_defaults_to_that_of_the_models_paper(name):
     assert resolve({"model": name}).side == specs.SPECS[name].image_size

@@ -151,6 +151,7 @@ def path_lengths(result, path):
                 _log(axes)
             else:
                 axes.bar(lengths, values, color=VALIDATION, width=0.85)
+                axes.set_axisbelow(True)
         shortest, longest = result["effective"]["shortest"], result["effective"]["longest"]
         axes.axvspan(shortest - 0.5, longest + 0.5, color=QUIET, alpha=0.15, linewidth=0)
         axes.text(0.99, 0.98, f"{shortest} to {longest}:\n95 %", transform=axes.transAxes,

@@ -1,0 +1,107 @@
+# %% [markdown]
+# # ResNet-50, layer by layer
+#
+# Seconds, no data: only shapes go through the net. You need to know what a convolution is.
+#
+# The table of architectures in [He et al. 2015](https://arxiv.org/abs/1512.03385) (table 1) is
+# copied often, and sometimes wrongly: two widths that travel through articles are 65 (instead of
+# 64) and 2948 (instead of 2048). Here it is read off the net itself.
+
+# %%
+from IPython.display import Image
+
+import keras_resnet as kr
+from keras_resnet.explain.drawing import text
+from keras_resnet.report.structure import structure
+
+found = kr.describe("resnet50")
+
+# %% [markdown]
+# ## Five stages
+#
+# A *stem* halves the image twice. Then come four stages of blocks; each but the first halves the
+# image and doubles the width in its first block.
+
+# %%
+for stage in found["stages"]:
+    side, _, width = stage["output_shape"][:3] if len(stage["output_shape"]) == 3 else (1, 1, 1000)
+    print(
+        f"{stage['name']:7} {stage['blocks']:2} blocks  {side:3} x {side:3} x {width:4}  "
+        f"{stage['parameters']:>11,} parameters  {stage['multiply_adds'] / 1e9:6.3f} G multiply-adds"
+    )
+
+# %% [markdown]
+# ## One block of each kind
+#
+# A *bottleneck*: a 1×1 convolution makes the map narrow, a 3×3 works on it, a 1×1 makes it four
+# times as wide again. The first block of a stage needs a *projection* on its shortcut, since what
+# comes in has another shape than what goes out; in all others the shortcut is the identity. In
+# "v1.5", which nearly everybody means by ResNet-50, the 3×3 convolution has the stride; in the
+# paper the first 1×1 has it. The parameters are the same, the multiply-adds are not.
+
+# %%
+drawn = kr.drawing("resnet50")
+print(
+    text(
+        {
+            **drawn,
+            "stages": [s for s in drawn["stages"] if s["name"] in ("input", "conv1", "conv3")],
+        }
+    )
+)
+
+# %%
+Image(structure(drawn, "resnet50.png"))
+
+# %% [markdown]
+# ## The widths
+#
+# Of each block: its name, the widths of its three convolutions, and whether it projects.
+
+# %%
+layers = {row["name"]: row for row in found["layers"]}
+blocks = sorted(
+    {name.rsplit("_", 2)[0] for name in layers if "_block" in name and name.endswith("_1_conv")}
+)
+widths = {}
+for block in blocks:
+    widths[block] = [layers[f"{block}_{i}_conv"]["output_shape"][-1] for i in (1, 2, 3)]
+    side = layers[f"{block}_out"]["output_shape"][0]
+    projects = "projection" if f"{block}_0_conv" in layers else "identity"
+    print(
+        f"{block:14} 1x1, {widths[block][0]:<4} 3x3, {widths[block][1]:<4} 1x1, {widths[block][2]:<5} at {side:2}: {projects}"
+    )
+
+# %% [markdown]
+# ## Fifty layers, and what they cost
+#
+# "50" counts the layers with weights on the longest way: one convolution in the stem, three in each
+# of sixteen blocks, one dense layer at the end. The four projections do not count.
+
+# %%
+weights = [row for row in found["layers"] if row["kind"] in ("Conv2D", "Dense")]
+counted = [row for row in weights if not row["name"].endswith("_0_conv")]
+print(len(counted), "layers,", len(weights) - len(counted), "projections")
+print(
+    f"{found['trainable_parameters']:,} parameters, {found['multiply_adds'] / 1e9:.3f} G multiply-adds"
+)
+
+v1 = kr.describe("resnet50_v1")
+print(f"with the paper's stride: {v1['multiply_adds'] / 1e9:.3f} G multiply-adds")
+
+# %% [markdown]
+# Most multiply-adds are spent in the middle of the net, most parameters lie at its end; the
+# published numbers (torchvision's) are 25,557,032 and 4.089 G.
+
+# %%
+assert len(counted) == 50 and len(weights) == 54
+assert (found["trainable_parameters"], round(found["multiply_adds"] / 1e9, 3)) == (
+    25_557_032,
+    4.089,
+)
+assert [widths[f"conv{stage}_block1"] for stage in (2, 3, 4, 5)] == [
+    [64, 64, 256],
+    [128, 128, 512],
+    [256, 256, 1024],
+    [512, 512, 2048],
+]
