@@ -12,6 +12,9 @@ from keras_resnet import specs
 from keras_resnet.errors import InputError
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+OPTIMIZERS = ("sgd", "adamw", "lamb")
+LOSSES = ("cross-entropy", "bce")
+BALANCES = ("none", "sample", "loss")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,13 @@ class Config:
     recipe: str = "quick"
     epochs: int = 20
     batch_size: int = 32
+    optimizer: str = "sgd"  # sgd, adamw or lamb
     learning_rate: float = 0.1
+    # The batch that `learning_rate` is for; another batch gets another rate, see `peak_rate`.
+    # 0: the rate is for any batch.
+    base_batch: int = 0
+    accumulate: int = 1  # batches whose mean gradient makes one update
+    clip_norm: float = 0.0  # longest gradient, over all weights together; 0: any
     warmup_epochs: float = 2.0  # linear, from 0; arXiv:1706.02677 section 2.2
     momentum: float = 0.9
     nesterov: bool = True
@@ -46,7 +55,13 @@ class Config:
     # Keras' decoupled form, w -= rate * decay * w, without the momentum's factor of
     # 1 / (1 - 0.9): 1e-3 here shrinks weights as the papers' 1e-4 does. Not on BN and biases.
     weight_decay: float = 1e-3
+    loss: str = "cross-entropy"  # or bce: each class against the others, arXiv:2110.00476
+    # bce alone: a class that makes up more than this of a mixed image counts whole; 0: by its share
+    bce_threshold: float = 0.0
     label_smoothing: float = 0.1  # arXiv:1512.00567 section 7
+    balance: str = "none"  # of skewed classes: "sample" shows all as often, "loss" weighs them
+    patience: int = 0  # epochs at the full size without a new best until the run ends; 0: any
+    max_minutes: float = 0.0  # of training; 0: any
     precision: str = "auto"
     # Image sizes over the run, as (share of the epochs, share of the image size); the last part
     # always has the full size. arXiv:2104.00298 section 4 (progressive learning).
@@ -60,12 +75,30 @@ class Config:
     crop_aspect: tuple[float, float] = (0.75, 4 / 3)  # arXiv:1409.4842 section 6
     flip: bool | None = None  # left-right; None leaves it to the data set (not for digits)
     brightness: float = 0.0  # largest change, as a share of 255
+    randaugment: tuple[int, float] = (0, 0.0)  # operations, magnitude 0…10; arXiv:1909.13719
+    erasing: float = 0.0  # share of the images of which a box is noise; arXiv:1708.04896
+    mixup: float = 0.0  # alpha of Beta(alpha, alpha), the share of either image; arXiv:1710.09412
+    cutmix: float = 0.0  # the same for a box of one image on the other; arXiv:1905.04899
+    repeats: int = 1  # times that a batch shows each of its images; arXiv:1902.05509
     center_crop: float = 1.0  # evaluation: the middle square, as a share of the shorter side
 
     @property
     def side(self):
         """The side of the images in pixels: `image_size`, or the model's own."""
         return self.image_size or specs.SPECS[self.model].image_size
+
+    @property
+    def peak_rate(self):
+        """The highest learning rate: `learning_rate`, scaled from `base_batch` to the images of
+        an update.
+
+        In proportion for SGD (arXiv:1706.02677, section 2.1), by the square root for AdamW and
+        LAMB (arXiv:1904.00962, section 4).
+        """
+        if not self.base_batch:
+            return self.learning_rate
+        ratio = self.batch_size * self.accumulate / self.base_batch
+        return self.learning_rate * (ratio if self.optimizer == "sgd" else math.sqrt(ratio))
 
 
 RECIPES = {
@@ -129,7 +162,7 @@ def resolve(options=None, config_file=None):
     # on top of it replaces them.
     if "recipe" in given and "recipe" in from_file and given["recipe"] != from_file["recipe"]:
         from_file = {k: v for k, v in from_file.items() if k not in _recipe_fields()}
-    config = Config(**{**numbers, **from_file, **given})
+    config = Config(**{**numbers, **_as_it_is(from_file), **_as_it_is(given)})
     config = _with_tuples(config)
     _check(config)
     return config
@@ -153,6 +186,11 @@ def _read(path):
     if not isinstance(content, dict):
         raise InputError(f"--config {path} must hold a JSON object of settings")
     return content
+
+
+def _as_it_is(settings):
+    """A rate that somebody names is the rate for the batch they have, not for the recipe's."""
+    return {"base_batch": 0, **settings} if "learning_rate" in settings else settings
 
 
 def _recipe_fields():
@@ -187,6 +225,9 @@ def _check(config):
         value = getattr(config, name)
         right = isinstance(value, tuple) and len(value) == 2 and all(map(is_number, value))
         require(right and good(*value), name, expected)
+
+    def one_of(name, choices):
+        require(getattr(config, name) in choices, name, f"one of {', '.join(choices)}")
 
     for name in ("data", "model", "recipe"):
         require(isinstance(getattr(config, name), str), name, "text")
@@ -246,5 +287,26 @@ def _check(config):
         "size_steps",
         "pairs of a share of the epochs and a share of the image size",
     )
-    require(config.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
-    require(config.on_bad_image in ("error", "skip"), "on_bad_image", "error or skip")
+    one_of("precision", PRECISIONS)
+    one_of("on_bad_image", ("error", "skip"))
+    one_of("optimizer", OPTIMIZERS)
+    number("base_batch", lambda n: n >= 0, "a number of images, or 0", int)
+    number("accumulate", lambda n: n >= 1, "at least 1", int)
+    number("clip_norm", lambda x: 0 <= x < math.inf, "0 or a length above 0")
+    one_of("loss", LOSSES)
+    number("bce_threshold", lambda x: 0 <= x < 1, "a share in [0, 1)")
+    require(
+        not config.bce_threshold or config.loss == "bce", "bce_threshold", "0 without --loss bce"
+    )
+    one_of("balance", BALANCES)
+    pair(
+        "randaugment",
+        lambda ops, magnitude: isinstance(ops, int) and 0 <= ops <= 8 and 0 <= magnitude <= 10,
+        "0 to 8 operations and a magnitude from 0 to 10, such as 2 9",
+    )
+    number("erasing", lambda x: 0 <= x <= 1, "a share in [0, 1]")
+    number("mixup", lambda x: 0 <= x < math.inf, "0 or an alpha above 0, such as 0.2")
+    number("cutmix", lambda x: 0 <= x < math.inf, "0 or an alpha above 0, such as 1")
+    number("repeats", lambda n: 1 <= n <= config.batch_size, "from 1 to the batch size", int)
+    number("patience", lambda n: n >= 0, "a number of epochs, or 0", int)
+    number("max_minutes", lambda x: 0 <= x < math.inf, "0 or more minutes")

@@ -11,7 +11,8 @@ import pytest
 from keras_resnet import open_run, recipes
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.training import precision, schedule
-from keras_resnet.training.fit import make_optimizer, train
+from keras_resnet.training.fit import train
+from keras_resnet.training.optimizer import make_optimizer
 from keras_resnet.weights.load import load_weights
 
 FILES = {
@@ -214,7 +215,7 @@ def test_batch_norms_and_biases_do_not_decay(trained, monkeypatch):
         "_use_weight_decay",
         lambda self, v: (original(self, v) and decayed.append(v.path)) or original(self, v),
     )
-    optimizer = make_optimizer(trained.config, 10)
+    optimizer = make_optimizer(trained.config, 0.1)
     model = trained.model()
     optimizer.build(model.trainable_variables)
     for variable in model.trainable_variables:

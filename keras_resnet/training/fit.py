@@ -12,6 +12,8 @@ from keras_resnet.data import sources, stream
 from keras_resnet.errors import InputError
 from keras_resnet.training import callbacks, precision, schedule
 from keras_resnet.training.judge import judge
+from keras_resnet.training.losses import make_loss
+from keras_resnet.training.optimizer import make_optimizer
 from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.load import load, normalization_of, open_weights
 
@@ -100,10 +102,8 @@ def _fit(model, config, source, folder, spec):
     images = len(source.splits["train"])
     steps = max(round(images / config.batch_size), 1)
     model.compile(
-        make_optimizer(config, steps),
-        keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=config.label_smoothing
-        ),
+        make_optimizer(config, schedule.learning_rate(config, steps)),
+        make_loss(config, source.splits["train"].labels, len(source.classes)),
         metrics=[
             keras.metrics.CategoricalAccuracy(name="top1"),
             keras.metrics.CategoricalCrossentropy(from_logits=True, name="cross_entropy"),
@@ -134,18 +134,6 @@ def _fit(model, config, source, folder, spec):
                 verbose=0,
             )
     return history
-
-
-def make_optimizer(config, steps_per_epoch):
-    """SGD with momentum; batch norms and biases do not decay (arXiv:1706.02677, 5.3)."""
-    optimizer = keras.optimizers.SGD(
-        schedule.learning_rate(config, steps_per_epoch),
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay or None,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    return optimizer
 
 
 def _validation_stream(source, config, size):

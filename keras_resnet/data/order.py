@@ -1,0 +1,48 @@
+"""Which image is sample number i of a run: a function of the seed and i alone."""
+
+import numpy as np
+import tensorflow as tf
+
+
+def make_order(labels, seed, *, repeats=1, balanced=False):
+    """A function of the global sample number (int64) to the number of an image (int64).
+
+    Args:
+        labels: int `(n,)`, the class of each image.
+        seed: the run's.
+        repeats: an image is shown this many times in a row (repeated augmentation,
+            arXiv:1902.05509), so that a pass takes as many times the steps.
+        balanced: whether all classes come equally often, however many images they have.
+    """
+    draw = _balanced(labels, seed) if balanced else _passes(len(labels), seed)
+    return lambda i: draw(i // repeats)
+
+
+def _passes(count, seed):
+    """Each pass over the images has its own order and shows every image once."""
+    return lambda i: _shuffled(i, count, seed)
+
+
+def _balanced(labels, seed):
+    """Rounds of one image of each class, the classes in an order of the round's own; each class
+    goes through its images in passes of its own."""
+    labels = np.asarray(labels)
+    classes, counts = np.unique(labels, return_counts=True)
+    members = tf.constant(np.argsort(labels, kind="stable"))  # class by class
+    starts = tf.constant(np.cumsum(counts) - counts)
+    counts = tf.constant(counts)
+
+    def draw(i):
+        place = _shuffled(i, len(classes), seed)
+        within = _shuffled(i // len(classes), counts[place], seed, place)
+        return members[starts[place] + within]
+
+    return draw
+
+
+def _shuffled(i, count, seed, *stream):
+    """The place, below `count`, of the i-th of endless draws that take all before any again."""
+    numbers = [tf.cast(n, tf.int64) for n in (seed, i // count, *stream)]
+    return tf.random.experimental.index_shuffle(
+        i % count, seed=tf.stack(numbers), max_index=count - 1
+    )
