@@ -28,21 +28,24 @@ def _balanced(labels, seed):
     goes through its images in passes of its own."""
     labels = np.asarray(labels)
     classes, counts = np.unique(labels, return_counts=True)
+    streams = len(classes) + 1  # the classes', and one for the order that they come in
     members = tf.constant(np.argsort(labels, kind="stable"))  # class by class
     starts = tf.constant(np.cumsum(counts) - counts)
     counts = tf.constant(counts)
 
     def draw(i):
-        place = _shuffled(i, len(classes), seed)
-        within = _shuffled(i // len(classes), counts[place], seed, place)
-        return members[starts[place] + within]
+        k = _shuffled(i, len(classes), seed, 0, streams)
+        return members[starts[k] + _shuffled(i // len(classes), counts[k], seed, k + 1, streams)]
 
     return draw
 
 
-def _shuffled(i, count, seed, *stream):
-    """The place, below `count`, of the i-th of endless draws that take all before any again."""
-    numbers = [tf.cast(n, tf.int64) for n in (seed, i // count, *stream)]
+def _shuffled(i, count, seed, stream=0, streams=1):
+    """The place, below `count`, of the i-th of endless draws that take all before any again.
+
+    Each of the `streams` has an order of its own in each of its passes.
+    """
+    turn = i // count * streams + stream
     return tf.random.experimental.index_shuffle(
-        i % count, seed=tf.stack(numbers), max_index=count - 1
+        i % count, seed=tf.stack([tf.constant(seed, tf.int64), turn]), max_index=count - 1
     )
