@@ -24,6 +24,7 @@ _HOMES = {
     "describe": "explain.describe",
     "drawing": "explain.drawing",
     "train": "training.fit",
+    "find_lr": "training.find_lr",
     "evaluate": "evaluation.scores",
     "predict": "evaluation.scores",
     "benchmark": "evaluation.benchmark",

@@ -29,6 +29,8 @@ class Config:
     model: str = "resnet20"
     weights: str | None = None  # to start from: imagenet, a run folder or a file
     freeze: str | None = None  # train only what comes after this stage ("body": only the head)
+    # Batch norms keep what they learnt and their statistics: small batches estimate them badly.
+    freeze_bn: bool = False
     image_size: int = 0  # pixels on a side; 0 is the size of the model's paper
     # imagenet, cifar10, caffe, tf or MEAN/STD of RGB in [0, 255]; None is that of the weights
     normalize: str | tuple | None = None
@@ -63,6 +65,7 @@ class Config:
     patience: int = 0  # epochs at the full size without a new best until the run ends; 0: any
     max_minutes: float = 0.0  # of training; 0: any
     precision: str = "auto"
+    train_size: float = 1.0  # of the training images, as a share of those that are judged
     # Image sizes over the run, as (share of the epochs, share of the image size); the last part
     # always has the full size. arXiv:2104.00298 section 4 (progressive learning).
     size_steps: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
@@ -101,8 +104,24 @@ class Config:
         return self.learning_rate * (ratio if self.optimizer == "sgd" else math.sqrt(ratio))
 
 
+# ResNet strikes back, arXiv:2110.00476, table 2; what A1, A2 and A3 have in common. Their
+# RandAugment varies the magnitude by 0.5 and skips every other operation (timm); ours does not.
+_RSB = {
+    "batch_size": 2048,
+    "base_batch": 2048,
+    "optimizer": "lamb",
+    "clip_norm": 1.0,  # that of timm's LAMB
+    "warmup_epochs": 5.0,
+    "loss": "bce",
+    "bce_threshold": 0.2,  # timm's; in the paper any class that was mixed in counts whole
+    "label_smoothing": 0.0,
+    "cutmix": 1.0,
+    "crop_area": (0.08, 1.0),
+    "center_crop": 0.95,
+}
+
 RECIPES = {
-    "quick": {
+    "quick": {  # tried on scikit-learn's digits and on 1,650 photos of hands
         "about": "small data from scratch: a few minutes on two cores",
         # Small images first: most of the learning for a fraction of the arithmetic.
         "size_steps": ((0.55, 0.5), (0.3, 0.75), (0.15, 1.0)),
@@ -111,6 +130,7 @@ RECIPES = {
     },
     "finetune": {
         "about": "from --weights: a tenth of the rate, no label smoothing, mild crops",
+        # The middle of the rates that arXiv:1805.08974, section 3.3, searched for finetuning.
         "learning_rate": 0.01,
         "warmup_epochs": 1.0,
         "weight_decay": 1e-4,
@@ -124,6 +144,7 @@ RECIPES = {
         "epochs": 182,  # 64,000 steps of the 45,000 images that `val_split` leaves of 50,000
         "val_split": 0.1,
         "batch_size": 128,
+        "base_batch": 128,
         "learning_rate": 0.1,
         "rate_drops": (0.5, 0.75),  # at 32,000 and 48,000 steps
         # The paper does so for 110 layers alone, at a constant 0.01; the others do not need it.
@@ -133,6 +154,75 @@ RECIPES = {
         "label_smoothing": 0.0,
         "zero_gamma": False,
         "pad": 4,
+    },
+    "paper-imagenet": {
+        "about": "ImageNet nets as published and usually reproduced: arXiv:1512.03385, section "
+        "3.4; arXiv:1706.02677, section 5.1",
+        "epochs": 90,
+        "batch_size": 256,
+        "base_batch": 256,
+        "learning_rate": 0.1,
+        "rate_drops": (30 / 90, 60 / 90, 80 / 90),  # the paper: where the error stops falling
+        "warmup_epochs": 5.0,
+        "weight_decay": 1e-3,  # the paper's 1e-4, see above
+        "label_smoothing": 0.0,
+        "crop_area": (0.08, 1.0),  # arXiv:1409.4842, section 6
+        "center_crop": 0.875,  # 224 of 256 pixels
+    },
+    "rsb-a1": {
+        "about": "ResNet strikes back, the longest: arXiv:2110.00476, table 2 (80.4 % ResNet-50)",
+        **_RSB,
+        "epochs": 600,
+        "learning_rate": 5e-3,
+        "weight_decay": 0.01,
+        "label_smoothing": 0.1,
+        "mixup": 0.2,
+        "randaugment": (2, 7.0),
+        "repeats": 3,
+        "drop_path": 0.05,
+    },
+    "rsb-a2": {
+        "about": "ResNet strikes back, the middle: arXiv:2110.00476, table 2 (79.8 % ResNet-50)",
+        **_RSB,
+        "epochs": 300,
+        "learning_rate": 5e-3,
+        "weight_decay": 0.02,
+        "mixup": 0.1,
+        "randaugment": (2, 7.0),
+        "repeats": 3,
+        "drop_path": 0.05,
+    },
+    "rsb-a3": {
+        "about": "ResNet strikes back, the cheapest: arXiv:2110.00476, table 2 (78.1 % ResNet-50)",
+        **_RSB,
+        "epochs": 100,
+        "learning_rate": 8e-3,
+        "weight_decay": 0.02,
+        "mixup": 0.1,
+        "randaugment": (2, 6.0),
+        "train_size": 160 / 224,
+    },
+    "torchvision-v2": {
+        "about": "the weights torchvision calls V2 (80.9 % ResNet-50): "
+        "pytorch.org/blog/how-to-train-state-of-the-art-models-using-torchvision-latest-primitives",
+        "epochs": 600,
+        "batch_size": 1024,
+        "base_batch": 1024,
+        "learning_rate": 0.5,
+        "warmup_epochs": 5.0,
+        "nesterov": False,
+        "weight_decay": 2e-4,  # theirs is 2e-5, see above
+        "label_smoothing": 0.1,
+        "zero_gamma": False,
+        "mixup": 0.2,
+        "cutmix": 1.0,
+        # Theirs is TrivialAugment, arXiv:2103.10158: one operation, of any strength.
+        "randaugment": (1, 9.0),
+        "erasing": 0.1,
+        "repeats": 4,
+        "train_size": 176 / 224,
+        "crop_area": (0.08, 1.0),
+        "center_crop": 224 / 232,
     },
 }
 
@@ -168,6 +258,47 @@ def resolve(options=None, config_file=None):
     return config
 
 
+def effective(config):
+    """Lines that say what a run is made with, beyond the defaults: by its recipe, and besides."""
+    recipe = {k: v for k, v in RECIPES[config.recipe].items() if k not in ("about", *_TOLD)}
+    kept = [name for name in recipe if getattr(config, name) == _tuples(recipe[name])]
+    usual = {**asdict(Config()), **recipe}
+    others = [k for k in usual if k not in (*kept, *_TOLD) and getattr(config, k) != usual[k]]
+    lines = [f"recipe {config.recipe}: {_list(config, kept)}"] if kept else []
+    lines += [f"besides: {_list(config, others)}"] if others else []
+    if config.peak_rate != config.learning_rate:
+        images = f"{config.batch_size * config.accumulate:,}"
+        how = "in proportion" if config.optimizer == "sgd" else "by the square root"
+        lines.append(
+            f"learning rate {config.peak_rate:.3g}: {config.learning_rate:g} for a batch of "
+            f"{config.base_batch:,} images, scaled {how} to {images}"
+        )
+    return lines
+
+
+# What the first lines of a run tell in any case.
+_TOLD = (
+    "data", "data_dir", "model", "recipe", "epochs", "batch_size", "image_size", "precision",
+    "normalize", "weights",
+)  # fmt: skip
+
+
+def _list(config, names):
+    return ", ".join(f"{name} {show(getattr(config, name))}" for name in names)
+
+
+def show(value):
+    """A setting as it would be typed: `(0.7, 1.0)` is `0.7 1`."""
+    if isinstance(value, tuple):
+        nested = any(isinstance(part, tuple) for part in value)
+        return (" / " if nested else " ").join(map(show, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
 def save(config, path):
     """Writes `config` as JSON; `resolve(config_file=path)` reads it back."""
     with open(path, "w", encoding="utf-8") as file:
@@ -200,10 +331,11 @@ def _recipe_fields():
 def _with_tuples(config):
     """JSON knows lists only; a frozen, hashable Config holds tuples."""
 
-    def freeze(value):
-        return tuple(freeze(v) for v in value) if isinstance(value, (list, tuple)) else value
+    return Config(**{k: _tuples(v) for k, v in asdict(config).items()})
 
-    return Config(**{k: freeze(v) for k, v in asdict(config).items()})
+
+def _tuples(value):
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _check(config):
@@ -234,6 +366,7 @@ def _check(config):
     for name in ("data_dir", "weights", "freeze"):
         require(isinstance(getattr(config, name), str | None), name, "text")
     require(isinstance(config.zero_gamma, bool), "zero_gamma", "true or false")
+    require(isinstance(config.freeze_bn, bool), "freeze_bn", "true or false")
     require(isinstance(config.flip, bool | None), "flip", "true, false or null")
     try:
         specs.find(config.model)
@@ -299,6 +432,7 @@ def _check(config):
         not config.bce_threshold or config.loss == "bce", "bce_threshold", "0 without --loss bce"
     )
     one_of("balance", BALANCES)
+    number("train_size", lambda x: 0 < x <= 2, "a share of the image size, such as 0.75")
     pair(
         "randaugment",
         lambda ops, magnitude: isinstance(ops, int) and 0 <= ops <= 8 and 0 <= magnitude <= 10,

@@ -17,7 +17,7 @@ RNG = np.random.default_rng(0)
 
 def _variables(*names, scale=1.0):
     return [
-        keras.Variable(scale * RNG.normal(size=(3, 4)).astype("float32"), name=name)
+        keras.Variable(scale * RNG.normal(size=(1, 1, 3, 4)).astype("float32"), name=name)
         for name in names
     ]
 
@@ -28,7 +28,7 @@ def test_kernels_decay_and_batch_norms_and_biases_do_not(kind):
     variables = _variables("kernel", "gamma", "beta", "bias")
     before = [v.numpy() for v in variables]
     optimizer = make_optimizer(replace(Config(), optimizer=kind, weight_decay=0.1), 0.5)
-    optimizer.apply([np.zeros((3, 4), "float32")] * 4, variables)
+    optimizer.apply([np.zeros((1, 1, 3, 4), "float32")] * 4, variables)
     moved = [not np.array_equal(a, v.numpy()) for a, v in zip(before, variables, strict=True)]
     assert moved == [True, False, False, False]
 
@@ -39,9 +39,9 @@ def test_lamb_takes_the_papers_step():
     config = replace(Config(), optimizer="lamb", weight_decay=0.02)
     optimizer = make_optimizer(config, 0.01)
     w, g = kernel.numpy().astype(float), gamma.numpy().astype(float)
-    m, v = np.zeros((2, 3, 4)), np.zeros((2, 3, 4))
+    m, v = np.zeros((2, 1, 1, 3, 4)), np.zeros((2, 1, 1, 3, 4))
     for t in range(1, 4):
-        gradients = RNG.normal(size=(2, 3, 4)).astype("float32")
+        gradients = RNG.normal(size=(2, 1, 1, 3, 4)).astype("float32")
         optimizer.apply(list(gradients), [kernel, gamma])
         m, v = 0.9 * m + 0.1 * gradients, 0.999 * v + 0.001 * gradients**2
         adam = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + optimizer.epsilon)
@@ -55,7 +55,7 @@ def test_lamb_takes_the_papers_step():
 def test_lamb_moves_a_kernel_of_zeros():
     (kernel,) = _variables("kernel", scale=0.0)
     optimizer = make_optimizer(replace(Config(), optimizer="lamb"), 0.01)
-    optimizer.apply([np.ones((3, 4), "float32")], [kernel])
+    optimizer.apply([np.ones((1, 1, 3, 4), "float32")], [kernel])
     np.testing.assert_allclose(kernel.numpy(), -0.01, rtol=1e-4)
 
 
@@ -65,7 +65,7 @@ def test_accumulated_batches_make_one_update_of_their_mean(kind):
     (parts,), (whole,) = _variables("kernel"), _variables("kernel")
     whole.assign(parts)
     before = parts.numpy()
-    gradients = RNG.normal(size=(3, 3, 4)).astype("float32")
+    gradients = RNG.normal(size=(3, 1, 1, 3, 4)).astype("float32")
     slow = make_optimizer(replace(config, accumulate=3), 0.1)
     for gradient in gradients[:2]:
         slow.apply([gradient], [parts])
@@ -79,7 +79,7 @@ def test_clipping_shortens_the_gradient_of_all_weights_together():
     variables = _variables("kernel", "bias")
     before = [v.numpy() for v in variables]
     config = replace(Config(), clip_norm=0.5, weight_decay=0.0, momentum=0.0, nesterov=False)
-    gradients = [np.full((3, 4), 2.0, "float32"), np.full((3, 4), 1.0, "float32")]
+    gradients = [np.full((1, 1, 3, 4), 2.0, "float32"), np.full((1, 1, 3, 4), 1.0, "float32")]
     make_optimizer(config, 1.0).apply(gradients, variables)
     steps = np.stack([b - v.numpy() for b, v in zip(before, variables, strict=True)])
     assert np.linalg.norm(steps) == pytest.approx(0.5, rel=1e-5)

@@ -56,8 +56,12 @@ class Lamb(keras.optimizers.Lamb):
         update = mean / spread
         if self.weight_decay and self._use_weight_decay(variable):
             update += self.weight_decay * variable
-            update *= _trust(ops.norm(variable), ops.norm(update))
+            update *= _trust(_length(variable), _length(update))
         self.assign_sub(variable, rate * update)
+
+
+def _length(weights):
+    return ops.sqrt(ops.sum(ops.square(weights)))
 
 
 def _trust(weight, update):

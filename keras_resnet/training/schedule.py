@@ -23,6 +23,15 @@ def epoch_sizes(config, multiple):
     return sizes
 
 
+def training_size(config, size, least):
+    """The side of the training images where `size` pixels are judged: `config.train_size` of it.
+
+    A net sees things larger in random crops than in the middle crop that judges it, so it gains by
+    being judged on larger images than it was trained on (arXiv:1906.06423).
+    """
+    return max(round(config.train_size * size), least)
+
+
 def segments(sizes):
     """Runs of equal size as (first epoch, last epoch + 1, size).
 
