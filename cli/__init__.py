@@ -21,9 +21,17 @@ COMMANDS = {
         "train",
         "Train a network and leave a run folder.",
         "--model --recipe --config --epochs --batch-size --image-size --learning-rate "
-        "--warmup-epochs --weight-decay --label-smoothing --brightness --flip --no-flip "
-        "--precision --weights --freeze --normalize --drop-path --seed --val-split --run "
+        "--base-batch --optimizer --accumulate --clip-norm --warmup-epochs --weight-decay --loss "
+        "--label-smoothing --brightness --mixup --cutmix --randaugment --erasing --repeats "
+        "--balance --train-size --patience --max-minutes --flip --no-flip --precision --weights "
+        "--freeze --freeze-bn --no-freeze-bn --normalize --drop-path --seed --val-split --run "
         "--on-bad-image --data-dir",
+    ),
+    "find-lr": Command(
+        "find_lr",
+        "Find a learning rate, with a plot.",
+        "--model --recipe --config --batch-size --image-size --optimizer --weights --freeze --seed "
+        "--data-dir --low --high --steps --png",
     ),
     "evaluate": Command(
         "evaluate",

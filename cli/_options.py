@@ -6,7 +6,9 @@ import warnings
 
 import click
 
-from keras_resnet import progress, runtime
+from keras_resnet import progress, recipes, runtime
+
+_DEFAULTS = recipes.Config()
 
 
 def command(name, *, example):
@@ -23,6 +25,18 @@ def reports(function):
     function = click.option("--quiet", is_flag=True, help="No progress, only the result.")(function)
     return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(
         function
+    )
+
+
+def setting(flag, about, **kind):
+    """An option that fills the field of `Config` of the same name, and shows its default."""
+    name = flag.split("/")[0].removeprefix("--").replace("-", "_")
+    default = getattr(_DEFAULTS, name)
+    notes = [] if default is None else [recipes.show(default)]
+    if any(name in recipe for recipe in recipes.RECIPES.values()):
+        notes.append("some recipes have their own")
+    return click.option(
+        flag, default=None, help=about + (f"  [{'; '.join(notes)}]" if notes else ""), **kind
     )
 
 

@@ -3,53 +3,60 @@
 import click
 
 from keras_resnet import recipes
-from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.cli._options import command, report, reports, setting, start
 from keras_resnet.data.names import require
 from keras_resnet.weights import settings as weights_settings
-
-_DEFAULTS = recipes.Config()
-
-
-def _setting(flag, about, **kind):
-    """An option that fills the field of `Config` of the same name, and shows its default."""
-    name = flag.split("/")[0].removeprefix("--").replace("-", "_")
-    default = getattr(_DEFAULTS, name)
-    others = [f"{r} {n[name]}" for r, n in recipes.RECIPES.items() if name in n]
-    shown = "; ".join([*([] if default is None else [str(default)]), *others])
-    return click.option(flag, default=None, help=about + (f"  [{shown}]" if shown else ""), **kind)
 
 
 @command("train", example="keras-resnet train photos/ --model resnet18 --epochs 20 --seed 1")
 @click.argument("data", required=False)
-@_setting("--model", "A network; `keras-resnet models` lists them.")
-@_setting("--recipe", "Named settings; `keras-resnet recipes` lists them.")
+@setting("--model", "A network; `keras-resnet models` lists them.")
+@setting("--recipe", "Named settings; `keras-resnet recipes` lists them.")
 @click.option("--config", "config_file", metavar="FILE", help="Settings of a run: its config.json.")
-@_setting("--epochs", "Passes over the training images.", type=int)
-@_setting("--batch-size", "Images in a training step.", type=int)
-@_setting("--image-size", "Side of the images in pixels; 0 is the network's own.", type=int)
-@_setting("--learning-rate", "Highest learning rate, after the warm-up.", type=float)
-@_setting("--warmup-epochs", "Epochs of rising learning rate.", type=float)
-@_setting("--weight-decay", "Share of a weight taken off per unit of rate.", type=float)
-@_setting("--label-smoothing", "Share of each target spread over all classes.", type=float)
-@_setting("--brightness", "Largest random change of brightness.", type=float)
-@_setting("--flip/--no-flip", "Mirror every other image; default: yes, but not for digits.")
-@_setting("--precision", "Number format; auto takes what this hardware runs well.",
+@setting("--epochs", "Passes over the training images.", type=int)
+@setting("--batch-size", "Images in a training step.", type=int)
+@setting("--image-size", "Side of the images in pixels; 0 is the network's own.", type=int)
+@setting("--learning-rate", "Highest learning rate, after the warm-up.", type=float)
+@setting("--base-batch", "Batch that the recipe's rate is for, which is scaled to yours; 0: not "
+          "scaled.", type=int)  # fmt: skip
+@setting("--optimizer", "What turns gradients into steps.", type=click.Choice(recipes.OPTIMIZERS))
+@setting("--accumulate", "Batches whose mean gradient makes one step.", type=int)
+@setting("--clip-norm", "Longest gradient, over all weights together; 0: any.", type=float)
+@setting("--warmup-epochs", "Epochs of rising learning rate.", type=float)
+@setting("--weight-decay", "Share of a weight taken off per unit of rate.", type=float)
+@setting("--loss", "bce: each class against the others.", type=click.Choice(recipes.LOSSES))
+@setting("--label-smoothing", "Share of each target spread over all classes.", type=float)
+@setting("--brightness", "Largest random change of brightness.", type=float)
+@setting("--mixup", "Blend pairs of images: alpha of the shares' distribution.", type=float)
+@setting("--cutmix", "Paste boxes of one image on another: alpha, as above.", type=float)
+@setting("--randaugment", "Random operations on each image, and their magnitude up to 10.",
+          type=(int, float), metavar="OPS MAGNITUDE")  # fmt: skip
+@setting("--erasing", "Share of the images of which a box becomes noise.", type=float)
+@setting("--repeats", "Times that a batch shows each of its images.", type=int)
+@setting("--balance", "Skewed classes: show all as often (sample), or weigh them (loss).",
+          type=click.Choice(recipes.BALANCES))  # fmt: skip
+@setting("--train-size", "Side of the training images, as a share of --image-size.", type=float)
+@setting("--patience", "End after so many epochs at full size without a new best.", type=int)
+@setting("--max-minutes", "End the training after so many minutes.", type=float)
+@setting("--flip/--no-flip", "Mirror every other image; default: yes, but not for digits.")
+@setting("--precision", "Number format; auto takes what this hardware runs well.",
           type=click.Choice(recipes.PRECISIONS))  # fmt: skip
-@_setting("--weights", "Start from these: imagenet, a run folder, or a .keras, .h5, .safetensors "
+@setting("--weights", "Start from these: imagenet, a run folder, or a .keras, .h5, .safetensors "
           "or .pth file.", metavar="FILE|imagenet")  # fmt: skip
 @click.option("--freeze", metavar="[STAGE]", is_flag=False, flag_value="body", default=None,
               help="Keep the weights up to this stage; alone: all but the head.")  # fmt: skip
-@_setting("--normalize", "imagenet, cifar10, caffe, tf or MEAN/STD of the pixels; default: as the "
+@setting("--freeze-bn/--no-freeze-bn", "Keep the batch norms' weights and statistics.")
+@setting("--normalize", "imagenet, cifar10, caffe, tf or MEAN/STD of the pixels; default: as the "
           "weights have it, or as is usual for the network.", metavar="NAME|MEAN/STD")  # fmt: skip
-@_setting("--drop-path", "Stochastic depth: share of the images that skip the last branch.",
+@setting("--drop-path", "Stochastic depth: share of the images that skip the last branch.",
           type=float)  # fmt: skip
-@_setting("--seed", "Decides the split, the order, the crops and the first weights.", type=int)
-@_setting("--val-split", "Share held out where the data have no val split.", type=float)
+@setting("--seed", "Decides the split, the order, the crops and the first weights.", type=int)
+@setting("--val-split", "Share held out where the data have no val split.", type=float)
 @click.option(
     "--run", "run_folder", metavar="DIR", help="Where the run goes.  [runs/MODEL-DATA-NNN]"
 )
-@_setting("--on-bad-image", "What to do about a broken file.", type=click.Choice(["error", "skip"]))
-@_setting("--data-dir", "Where tensorflow-datasets keeps its files.", metavar="DIR")
+@setting("--on-bad-image", "What to do about a broken file.", type=click.Choice(["error", "skip"]))
+@setting("--data-dir", "Where tensorflow-datasets keeps its files.", metavar="DIR")
 @reports
 def train(config_file, run_folder, as_json, quiet, **settings):
     """Train a network on DATA and leave a run folder.

@@ -28,6 +28,7 @@ _HOMES = {
     "paths": "explain.paths",
     "cam": "explain.cam",
     "train": "training.fit",
+    "find_lr": "training.find_lr",
     "evaluate": "evaluation.scores",
     "predict": "evaluation.scores",
     "benchmark": "evaluation.benchmark",

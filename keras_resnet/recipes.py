@@ -13,6 +13,9 @@ from keras_resnet import specs
 from keras_resnet.errors import InputError
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+OPTIMIZERS = ("sgd", "adamw", "lamb")
+LOSSES = ("cross-entropy", "bce")
+BALANCES = ("none", "sample", "loss")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Config:
     model: str = "resnet20"
     weights: str | None = None  # to start from: imagenet, a run folder or a file
     freeze: str | None = None  # train only what comes after this stage ("body": only the head)
+    # Batch norms keep what they learnt and their statistics: small batches estimate them badly.
+    freeze_bn: bool = False
     image_size: int = 0  # pixels on a side; 0 is the size of the model's paper
     # imagenet, cifar10, caffe, tf or MEAN/STD of RGB in [0, 255]; None is that of the weights
     normalize: str | tuple | None = None
@@ -38,7 +43,13 @@ class Config:
     recipe: str = "quick"
     epochs: int = 20
     batch_size: int = 32
+    optimizer: str = "sgd"  # sgd, adamw or lamb
     learning_rate: float = 0.1
+    # The batch that `learning_rate` is for; another batch gets another rate, see `peak_rate`.
+    # 0: the rate is for any batch.
+    base_batch: int = 0
+    accumulate: int = 1  # batches whose mean gradient makes one update
+    clip_norm: float = 0.0  # longest gradient, over all weights together; 0: any
     warmup_epochs: float = 2.0  # linear, from 0; arXiv:1706.02677 section 2.2
     momentum: float = 0.9
     nesterov: bool = True
@@ -47,8 +58,15 @@ class Config:
     # Keras' decoupled form, w -= rate * decay * w, without the momentum's factor of
     # 1 / (1 - 0.9): 1e-3 here shrinks weights as the papers' 1e-4 does. Not on BN and biases.
     weight_decay: float = 1e-3
+    loss: str = "cross-entropy"  # or bce: each class against the others, arXiv:2110.00476
+    # bce alone: a class that makes up more than this of a mixed image counts whole; 0: by its share
+    bce_threshold: float = 0.0
     label_smoothing: float = 0.1  # arXiv:1512.00567 section 7
+    balance: str = "none"  # of skewed classes: "sample" shows all as often, "loss" weighs them
+    patience: int = 0  # epochs at the full size without a new best until the run ends; 0: any
+    max_minutes: float = 0.0  # of training; 0: any
     precision: str = "auto"
+    train_size: float = 1.0  # of the training images, as a share of those that are judged
     # Image sizes over the run, as (share of the epochs, share of the image size); the last part
     # always has the full size. arXiv:2104.00298 section 4 (progressive learning).
     size_steps: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
@@ -61,6 +79,11 @@ class Config:
     crop_aspect: tuple[float, float] = (0.75, 4 / 3)  # arXiv:1409.4842 section 6
     flip: bool | None = None  # left-right; None leaves it to the data set (not for digits)
     brightness: float = 0.0  # largest change, as a share of 255
+    randaugment: tuple[int, float] = (0, 0.0)  # operations, magnitude 0…10; arXiv:1909.13719
+    erasing: float = 0.0  # share of the images of which a box is noise; arXiv:1708.04896
+    mixup: float = 0.0  # alpha of Beta(alpha, alpha), the share of either image; arXiv:1710.09412
+    cutmix: float = 0.0  # the same for a box of one image on the other; arXiv:1905.04899
+    repeats: int = 1  # times that a batch shows each of its images; arXiv:1902.05509
     center_crop: float = 1.0  # evaluation: the middle square, as a share of the shorter side
 
     @property
@@ -68,9 +91,38 @@ class Config:
         """The side of the images in pixels: `image_size`, or the model's own."""
         return self.image_size or specs.SPECS[self.model].image_size
 
+    @property
+    def peak_rate(self):
+        """The highest learning rate: `learning_rate`, scaled from `base_batch` to the images of
+        an update.
+
+        In proportion for SGD (arXiv:1706.02677, section 2.1), by the square root for AdamW and
+        LAMB (arXiv:1904.00962, section 4).
+        """
+        if not self.base_batch:
+            return self.learning_rate
+        ratio = self.batch_size * self.accumulate / self.base_batch
+        return self.learning_rate * (ratio if self.optimizer == "sgd" else math.sqrt(ratio))
+
+
+# ResNet strikes back, arXiv:2110.00476, table 2; what A1, A2 and A3 have in common. Their
+# RandAugment varies the magnitude by 0.5 and skips every other operation (timm); ours does not.
+_RSB = {
+    "batch_size": 2048,
+    "base_batch": 2048,
+    "optimizer": "lamb",
+    "clip_norm": 1.0,  # that of timm's LAMB
+    "warmup_epochs": 5.0,
+    "loss": "bce",
+    "bce_threshold": 0.2,  # timm's; in the paper any class that was mixed in counts whole
+    "label_smoothing": 0.0,
+    "cutmix": 1.0,
+    "crop_area": (0.08, 1.0),
+    "center_crop": 0.95,
+}
 
 RECIPES = {
-    "quick": {
+    "quick": {  # tried on scikit-learn's digits and on 1,650 photos of hands
         "about": "small data from scratch: a few minutes on two cores",
         # Small images first: most of the learning for a fraction of the arithmetic.
         "size_steps": ((0.55, 0.5), (0.3, 0.75), (0.15, 1.0)),
@@ -79,6 +131,7 @@ RECIPES = {
     },
     "finetune": {
         "about": "from --weights: a tenth of the rate, no label smoothing, mild crops",
+        # The middle of the rates that arXiv:1805.08974, section 3.3, searched for finetuning.
         "learning_rate": 0.01,
         "warmup_epochs": 1.0,
         "weight_decay": 1e-4,
@@ -92,6 +145,7 @@ RECIPES = {
         "epochs": 182,  # 64,000 steps of the 45,000 images that `val_split` leaves of 50,000
         "val_split": 0.1,
         "batch_size": 128,
+        "base_batch": 128,
         "learning_rate": 0.1,
         "rate_drops": (0.5, 0.75),  # at 32,000 and 48,000 steps
         # The paper does so for 110 layers alone, at a constant 0.01; the others do not need it.
@@ -101,6 +155,75 @@ RECIPES = {
         "label_smoothing": 0.0,
         "zero_gamma": False,
         "pad": 4,
+    },
+    "paper-imagenet": {
+        "about": "ImageNet nets as published and usually reproduced: arXiv:1512.03385, section "
+        "3.4; arXiv:1706.02677, section 5.1",
+        "epochs": 90,
+        "batch_size": 256,
+        "base_batch": 256,
+        "learning_rate": 0.1,
+        "rate_drops": (30 / 90, 60 / 90, 80 / 90),  # the paper: where the error stops falling
+        "warmup_epochs": 5.0,
+        "weight_decay": 1e-3,  # the paper's 1e-4, see above
+        "label_smoothing": 0.0,
+        "crop_area": (0.08, 1.0),  # arXiv:1409.4842, section 6
+        "center_crop": 0.875,  # 224 of 256 pixels
+    },
+    "rsb-a1": {
+        "about": "ResNet strikes back, the longest: arXiv:2110.00476, table 2 (80.4 % ResNet-50)",
+        **_RSB,
+        "epochs": 600,
+        "learning_rate": 5e-3,
+        "weight_decay": 0.01,
+        "label_smoothing": 0.1,
+        "mixup": 0.2,
+        "randaugment": (2, 7.0),
+        "repeats": 3,
+        "drop_path": 0.05,
+    },
+    "rsb-a2": {
+        "about": "ResNet strikes back, the middle: arXiv:2110.00476, table 2 (79.8 % ResNet-50)",
+        **_RSB,
+        "epochs": 300,
+        "learning_rate": 5e-3,
+        "weight_decay": 0.02,
+        "mixup": 0.1,
+        "randaugment": (2, 7.0),
+        "repeats": 3,
+        "drop_path": 0.05,
+    },
+    "rsb-a3": {
+        "about": "ResNet strikes back, the cheapest: arXiv:2110.00476, table 2 (78.1 % ResNet-50)",
+        **_RSB,
+        "epochs": 100,
+        "learning_rate": 8e-3,
+        "weight_decay": 0.02,
+        "mixup": 0.1,
+        "randaugment": (2, 6.0),
+        "train_size": 160 / 224,
+    },
+    "torchvision-v2": {
+        "about": "the weights torchvision calls V2 (80.9 % ResNet-50): "
+        "pytorch.org/blog/how-to-train-state-of-the-art-models-using-torchvision-latest-primitives",
+        "epochs": 600,
+        "batch_size": 1024,
+        "base_batch": 1024,
+        "learning_rate": 0.5,
+        "warmup_epochs": 5.0,
+        "nesterov": False,
+        "weight_decay": 2e-4,  # theirs is 2e-5, see above
+        "label_smoothing": 0.1,
+        "zero_gamma": False,
+        "mixup": 0.2,
+        "cutmix": 1.0,
+        # Theirs is TrivialAugment, arXiv:2103.10158: one operation, of any strength.
+        "randaugment": (1, 9.0),
+        "erasing": 0.1,
+        "repeats": 4,
+        "train_size": 176 / 224,
+        "crop_area": (0.08, 1.0),
+        "center_crop": 224 / 232,
     },
 }
 
@@ -134,10 +257,51 @@ def resolve(options=None, config_file=None):
     # on top of it replaces them.
     if "recipe" in given and "recipe" in from_file and given["recipe"] != from_file["recipe"]:
         from_file = {k: v for k, v in from_file.items() if k not in _recipe_fields()}
-    config = Config(**{**numbers, **from_file, **given})
+    config = Config(**{**numbers, **_as_it_is(from_file), **_as_it_is(given)})
     config = _with_tuples(config)
     _check(config)
     return config
+
+
+def effective(config):
+    """Lines that say what a run is made with, beyond the defaults: by its recipe, and besides."""
+    recipe = {k: v for k, v in RECIPES[config.recipe].items() if k not in ("about", *_TOLD)}
+    kept = [name for name in recipe if getattr(config, name) == _tuples(recipe[name])]
+    usual = {**asdict(Config()), **recipe}
+    others = [k for k in usual if k not in (*kept, *_TOLD) and getattr(config, k) != usual[k]]
+    lines = [f"recipe {config.recipe}: {_list(config, kept)}"] if kept else []
+    lines += [f"besides: {_list(config, others)}"] if others else []
+    if config.peak_rate != config.learning_rate:
+        images = f"{config.batch_size * config.accumulate:,}"
+        how = "in proportion" if config.optimizer == "sgd" else "by the square root"
+        lines.append(
+            f"learning rate {config.peak_rate:.3g}: {config.learning_rate:g} for a batch of "
+            f"{config.base_batch:,} images, scaled {how} to {images}"
+        )
+    return lines
+
+
+# What the first lines of a run tell in any case.
+_TOLD = (
+    "data", "data_dir", "model", "recipe", "epochs", "batch_size", "image_size", "precision",
+    "normalize", "weights",
+)  # fmt: skip
+
+
+def _list(config, names):
+    return ", ".join(f"{name} {show(getattr(config, name))}" for name in names)
+
+
+def show(value):
+    """A setting as it would be typed: `(0.7, 1.0)` is `0.7 1`."""
+    if isinstance(value, tuple):
+        nested = any(isinstance(part, tuple) for part in value)
+        return (" / " if nested else " ").join(map(show, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 def save(config, path):
@@ -160,6 +324,11 @@ def _read(path):
     return content
 
 
+def _as_it_is(settings):
+    """A rate that somebody names is the rate for the batch they have, not for the recipe's."""
+    return {"base_batch": 0, **settings} if "learning_rate" in settings else settings
+
+
 def _recipe_fields():
     return {name for recipe in RECIPES.values() for name in recipe} - {"about"}
 
@@ -167,10 +336,11 @@ def _recipe_fields():
 def _with_tuples(config):
     """JSON knows lists only; a frozen, hashable Config holds tuples."""
 
-    def freeze(value):
-        return tuple(freeze(v) for v in value) if isinstance(value, (list, tuple)) else value
+    return Config(**{k: _tuples(v) for k, v in asdict(config).items()})
 
-    return Config(**{k: freeze(v) for k, v in asdict(config).items()})
+
+def _tuples(value):
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _check(config):
@@ -193,11 +363,15 @@ def _check(config):
         right = isinstance(value, tuple) and len(value) == 2 and all(map(is_number, value))
         require(right and good(*value), name, expected)
 
+    def one_of(name, choices):
+        require(getattr(config, name) in choices, name, f"one of {', '.join(choices)}")
+
     for name in ("data", "model", "recipe"):
         require(isinstance(getattr(config, name), str), name, "text")
     for name in ("data_dir", "weights", "freeze"):
         require(isinstance(getattr(config, name), str | None), name, "text")
     require(isinstance(config.zero_gamma, bool), "zero_gamma", "true or false")
+    require(isinstance(config.freeze_bn, bool), "freeze_bn", "true or false")
     require(isinstance(config.flip, bool | None), "flip", "true, false or null")
     try:
         specs.find(config.model)
@@ -251,5 +425,27 @@ def _check(config):
         "size_steps",
         "pairs of a share of the epochs and a share of the image size",
     )
-    require(config.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
-    require(config.on_bad_image in ("error", "skip"), "on_bad_image", "error or skip")
+    one_of("precision", PRECISIONS)
+    one_of("on_bad_image", ("error", "skip"))
+    one_of("optimizer", OPTIMIZERS)
+    number("base_batch", lambda n: n >= 0, "a number of images, or 0", int)
+    number("accumulate", lambda n: n >= 1, "at least 1", int)
+    number("clip_norm", lambda x: 0 <= x < math.inf, "0 or a length above 0")
+    one_of("loss", LOSSES)
+    number("bce_threshold", lambda x: 0 <= x < 1, "a share in [0, 1)")
+    require(
+        not config.bce_threshold or config.loss == "bce", "bce_threshold", "0 without --loss bce"
+    )
+    one_of("balance", BALANCES)
+    number("train_size", lambda x: 0 < x <= 2, "a share of the image size, such as 0.75")
+    pair(
+        "randaugment",
+        lambda ops, magnitude: isinstance(ops, int) and 0 <= ops <= 8 and 0 <= magnitude <= 10,
+        "0 to 8 operations and a magnitude from 0 to 10, such as 2 9",
+    )
+    number("erasing", lambda x: 0 <= x <= 1, "a share in [0, 1]")
+    number("mixup", lambda x: 0 <= x < math.inf, "0 or an alpha above 0, such as 0.2")
+    number("cutmix", lambda x: 0 <= x < math.inf, "0 or an alpha above 0, such as 1")
+    number("repeats", lambda n: 1 <= n <= config.batch_size, "from 1 to the batch size", int)
+    number("patience", lambda n: n >= 0, "a number of epochs, or 0", int)
+    number("max_minutes", lambda x: 0 <= x < math.inf, "0 or more minutes")

@@ -7,8 +7,10 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet.data.examples import from_bytes, from_pixels
+from keras_resnet.data.order import make_order
 from keras_resnet.data.sources import Source
 from keras_resnet.data.stream import evaluation_stream, training_stream
+from keras_resnet.data.views import erase
 from keras_resnet.recipes import Config
 
 PLAIN = Config(crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0), flip=False, brightness=0.0)
@@ -126,3 +128,63 @@ def test_a_chosen_order_is_kept():
     assert examples.names == ["7", "1", "1", "4"] and len(examples) == 4
     ((_, labels),) = evaluation_stream(examples, size=6, crop=1.0, batch_size=9)
     assert labels.numpy().tolist() == [7, 1, 1, 4]
+
+
+EVERYTHING = replace(
+    LIVELY, randaugment=(2, 9.0), erasing=0.5, mixup=0.2, cutmix=1.0, repeats=2, balance="sample"
+)
+
+
+@pytest.mark.parametrize("first", [1, 5])
+def test_with_every_augmentation_a_stream_from_a_step_is_the_tail_too(first):
+    source, config = _noise_source(True), replace(EVERYTHING, batch_size=4)
+    whole, tail = _batches(source, config, 0, 8), _batches(source, config, first, 8)
+    assert len({images.tobytes() for images, _ in whole}) == 8
+    for (images, targets), (same_images, same_targets) in zip(whole[first:], tail, strict=True):
+        np.testing.assert_array_equal(images, same_images)
+        np.testing.assert_array_equal(targets, same_targets)
+        np.testing.assert_allclose(targets.sum(-1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("setting", [{"randaugment": (2, 9.0)}, {"erasing": 1.0}, {"mixup": 0.2}])
+def test_an_augmentation_leaves_the_random_views_as_they_were(setting):
+    """Each has seeds of its own: switching one on changes nothing but what it does itself."""
+    source, config = _noise_source(False), replace(LIVELY, batch_size=11)
+    ((plain, labels),) = _batches(source, config, 0, 1)
+    ((changed, _),) = _batches(source, replace(config, **setting), 0, 1)
+    assert plain.shape == changed.shape and not np.array_equal(plain, changed)
+    assert labels.argmax(-1).size == 11
+
+
+def test_repeated_augmentation_shows_an_image_several_times_differently():
+    source, config = _noise_source(False), replace(LIVELY, batch_size=6, repeats=3)
+    for images, labels in _batches(source, config, 0, 5):
+        numbers = labels.argmax(-1).reshape(2, 3)
+        assert (numbers == numbers[:, :1]).all() and numbers[0, 0] != numbers[1, 0]
+        assert len({image.tobytes() for image in images}) == 6
+
+
+def test_balanced_sampling_shows_each_class_as_often_and_all_images_of_each():
+    labels = np.array([0] * 12 + [2] * 3 + [3] * 1)  # no image of class 1
+    place = make_order(labels, 5, balanced=True)
+    shown = np.array([place(tf.constant(i, tf.int64)).numpy() for i in range(3 * 12)])
+    assert (np.bincount(labels[shown]) == [12, 0, 12, 12]).all()
+    assert (np.sort(labels[shown].reshape(12, 3)) == [0, 2, 3]).all()
+    assert sorted(shown[labels[shown] == 0]) == list(range(12))
+    assert (np.bincount(shown[labels[shown] == 2])[12:] == 4).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_erasing_puts_noise_in_a_box_of_that_share_of_the_images(share):
+    image, sizes = np.full((40, 48, 3), 7, np.uint8), []
+    wipe = tf.function(lambda n: erase(tf.constant(image), tf.stack([1, n]), share))
+    for n in range(60):
+        changed = (wipe(tf.constant(n, tf.int64)).numpy() != 7).any(-1)
+        if changed.any():
+            rows, columns = np.nonzero(changed)
+            height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+            assert changed.sum() == height * width
+            assert 0.015 < height * width / (40 * 48) < 0.45 and 0.25 < width / height < 4
+            sizes.append((height, width))
+    assert abs(len(sizes) - 60 * share) <= 15 * (0 < share < 1)
+    assert len(set(sizes)) >= 0.7 * len(sizes)

@@ -8,7 +8,8 @@ import pytest
 
 from keras_resnet import recipes, specs
 from keras_resnet.errors import InputError
-from keras_resnet.recipes import RECIPES, Config, resolve, save
+from keras_resnet.recipes import RECIPES, Config, effective, resolve, save
+from keras_resnet.training.schedule import training_size
 
 
 @pytest.fixture
@@ -76,7 +77,84 @@ def test_a_recipe_sets_only_fields_of_the_config(recipe):
     assert set(RECIPES[recipe]) - {"about"} <= set(asdict(Config()))
 
 
+def test_a_rate_that_is_named_is_not_scaled(config_file):
+    assert resolve({"recipe": "paper-imagenet", "batch_size": 64}).peak_rate == 0.025
+    assert resolve({"recipe": "paper-imagenet", "learning_rate": 0.2}).peak_rate == 0.2
+    path = config_file({"recipe": "paper-imagenet", "learning_rate": 0.2})
+    assert resolve({"batch_size": 64}, path).peak_rate == 0.2
+    both = {"recipe": "paper-imagenet", "learning_rate": 0.2, "base_batch": 512}
+    assert resolve(both).peak_rate == 0.1
+
+
+def test_a_saved_run_keeps_the_batch_that_its_rate_is_for(tmp_path):
+    config = resolve({"recipe": "rsb-a2", "batch_size": 512})
+    save(config, tmp_path / "config.json")
+    again = resolve(config_file=tmp_path / "config.json")
+    assert again.peak_rate == config.peak_rate == pytest.approx(5e-3 / 2)
+
+
+def test_what_a_run_is_made_with_is_told_by_where_it_comes_from():
+    options = {
+        "recipe": "paper-cifar",
+        "batch_size": 64,
+        "seed": 5,
+        "pad": 2,
+    }
+    recipe, besides, rate = effective(resolve(options))
+    assert recipe.startswith("recipe paper-cifar: ") and "rate_drops 0.5 0.75" in recipe
+    assert "nesterov no" in recipe and "pad" not in recipe
+    assert besides == "besides: seed 5, pad 2"
+    assert rate.startswith(
+        "learning rate 0.05: 0.1 for a batch of 128 images, scaled in proportion"
+    )
+
+
+def test_what_is_as_usual_is_not_told():
+    (line,) = effective(resolve())
+    assert line.startswith("recipe quick: size_steps 0.55 0.5 / 0.3 0.75 / 0.15 1, crop_area 0.7 1")
+
+
+PUBLISHED = {  # recipe: epochs, batch, rate, sides of the training and the judged images
+    "paper-cifar": (182, 128, 0.1, 32, 32),
+    "paper-imagenet": (90, 256, 0.1, 224, 224),
+    "rsb-a1": (600, 2048, 5e-3, 224, 224),
+    "rsb-a2": (300, 2048, 5e-3, 224, 224),
+    "rsb-a3": (100, 2048, 8e-3, 160, 224),
+    "torchvision-v2": (600, 1024, 0.5, 176, 224),
+}
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_a_published_recipe_has_the_published_numbers(recipe):
+    model = "resnet56" if recipe == "paper-cifar" else "resnet50"
+    config = resolve({"recipe": recipe, "model": model})
+    epochs, batch, rate, training, judged = PUBLISHED[recipe]
+    assert (config.epochs, config.batch_size, config.peak_rate) == (epochs, batch, rate)
+    assert training_size(config, config.side, 32 if judged == 224 else 4) == training
+    assert config.side == judged
+
+
 BAD = [
+    ("optimizer", "adam"),
+    ("base_batch", -1),
+    ("accumulate", 0),
+    ("clip_norm", -1),
+    ("loss", "mse"),
+    ("bce_threshold", 0.2),
+    ("balance", "yes"),
+    ("patience", -1),
+    ("patience", 1.5),
+    ("max_minutes", math.nan),
+    ("randaugment", [2, 11]),
+    ("randaugment", [1.5, 5]),
+    ("randaugment", 2),
+    ("erasing", 1.1),
+    ("mixup", -0.2),
+    ("cutmix", "yes"),
+    ("repeats", 0),
+    ("repeats", 33),
+    ("train_size", 0),
+    ("freeze_bn", "yes"),
     ("epochs", 0),
     ("epochs", -1),
     ("epochs", 2.5),

@@ -4,14 +4,13 @@ import csv
 import hashlib
 import json
 
-import keras
 import numpy as np
 import pytest
 
 from keras_resnet import open_run, recipes
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.training import precision, schedule
-from keras_resnet.training.fit import make_optimizer, train
+from keras_resnet.training.fit import train
 from keras_resnet.weights.load import load_weights
 
 FILES = {
@@ -204,23 +203,6 @@ def test_image_sizes_only_grow_and_end_at_the_full_size(epochs):
     assert all(size % 4 == 0 for size in sizes)
     parts = list(schedule.segments(sizes))
     assert [size for first, last, size in parts for _ in range(first, last)] == sizes
-
-
-def test_batch_norms_and_biases_do_not_decay(trained, monkeypatch):
-    decayed = []
-    original = keras.optimizers.SGD._use_weight_decay
-    monkeypatch.setattr(
-        keras.optimizers.SGD,
-        "_use_weight_decay",
-        lambda self, v: (original(self, v) and decayed.append(v.path)) or original(self, v),
-    )
-    optimizer = make_optimizer(trained.config, 10)
-    model = trained.model()
-    optimizer.build(model.trainable_variables)
-    for variable in model.trainable_variables:
-        optimizer._use_weight_decay(variable)
-    assert len(decayed) == 20  # 19 convolutions and a dense kernel
-    assert all(path.endswith("kernel") for path in decayed)
 
 
 def test_a_finetuned_run_outlives_the_run_it_came_from(trained, photos, tmp_path):

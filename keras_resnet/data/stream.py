@@ -1,21 +1,25 @@
 """Examples -> batches, for training and for judging.
 
 The training stream is addressed by the global sample number i: which image it is, how it is
-cropped, flipped and brightened are functions of the seed and i alone. A stream from step s on is
-therefore the tail of the stream from step 0 on, bit for bit: that is what an exact resume needs.
+cropped, flipped, brightened, disturbed are functions of the seed and i alone, and how a batch is
+mixed is one of the number of its first sample. A stream from step s on is therefore the tail of the
+stream from step 0 on, bit for bit: that is what an exact resume needs.
 """
 
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.views import center_view, random_view
+from keras_resnet.data.mixing import make_mixer
+from keras_resnet.data.order import make_order
+from keras_resnet.data.randaugment import randaugment
+from keras_resnet.data.views import center_view, erase, random_view
 
 
 def training_stream(source, config, *, size, first_step, last_step):
     """Batches `first_step` to `last_step` - 1 of a run.
 
-    Sample number i shows image `shuffle(i mod n)` of pass `i div n` over the n training images;
-    each pass has its own order and shows every image once.
+    Each pass over the training images has its own order and shows every image once; see
+    `data.order` for balanced classes and repeated images.
 
     Args:
         source: a `Source`; its "train" split is streamed.
@@ -27,20 +31,26 @@ def training_stream(source, config, *, size, first_step, last_step):
         tf.data.Dataset of (uint8 `(b, size, size, 3)`, float32 one-hot `(b, k)`).
     """
     train = source.splits["train"]
-    count, classes = len(train), len(source.classes)
+    classes = len(source.classes)
     fetch = train.fetcher()
+    place = make_order(
+        train.labels,
+        config.seed,
+        repeats=config.repeats,
+        balanced=config.balance == "sample",
+    )
     flip = source.mirrors if config.flip is None else config.flip
+    ops, magnitude = config.randaugment
 
     def sample(i):
-        seed = tf.constant(config.seed, tf.int64)
-        place = tf.random.experimental.index_shuffle(
-            i % count, seed=tf.stack([seed, i // count]), max_index=count - 1
-        )
-        data, orientation, label = fetch(place)
+        def seed(kind):
+            return tf.stack([tf.constant(config.seed, tf.int64), i * _SEEDS_PER_SAMPLE + kind])
+
+        data, orientation, label = fetch(place(i))
         image = random_view(
             data,
             orientation,
-            tf.stack([seed, i * _SEEDS_PER_SAMPLE]),
+            seed(_VIEW),
             size=size,
             pad=config.pad,
             area=config.crop_area,
@@ -48,15 +58,27 @@ def training_stream(source, config, *, size, first_step, last_step):
             flip=flip,
             brightness=config.brightness,
         )
+        if ops:
+            image = randaugment(image, seed(_RANDAUGMENT), ops=ops, magnitude=magnitude)
+        if config.erasing:
+            image = erase(image, seed(_ERASING), config.erasing)
         return image, tf.one_hot(label, classes)
 
     batch = config.batch_size
-    return (
+    batches = (
         tf.data.Dataset.range(first_step * batch, last_step * batch)
         .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch, drop_remainder=True)
-        .prefetch(2)
     )
+    mixer = make_mixer(config.mixup, config.cutmix)
+    if mixer:
+
+        def mix(step, samples):
+            seed = tf.stack([config.seed, step * batch * _SEEDS_PER_SAMPLE + _MIXING])
+            return mixer(*samples, seed)
+
+        batches = batches.enumerate(first_step).map(mix, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.prefetch(2)
 
 
 def evaluation_stream(examples, *, size, crop, batch_size):
@@ -87,3 +109,4 @@ def images_of(examples, *, size, crop):
 
 # Each sample owns this many consecutive seeds, one for each kind of random number.
 _SEEDS_PER_SAMPLE = 16
+_VIEW, _RANDAUGMENT, _ERASING, _MIXING = 0, 8, 9, 10  # a view takes several

@@ -52,6 +52,28 @@ def random_view(data, orientation, seed, *, size, pad, area, aspect, flip, brigh
     return _to_uint8(pixels)
 
 
+def erase(image, seed, share):
+    """Random erasing (arXiv:1708.04896): of a `share` of the images, a box becomes noise.
+
+    Args:
+        image: uint8 `(h, w, 3)`.
+        seed: int64 `(2,)`.
+        share: of the images, 0 to 1.
+
+    Returns:
+        uint8 `(h, w, 3)`.
+    """
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3), num=3)
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    # The paper's ranges: 2 to 40 % of the area, 0.3 to 1/0.3 as wide as high.
+    y, x, h, w = _random_window(height, width, seeds[0], (0.02, 0.4), (0.3, 1 / 0.3))
+    noise = tf.random.stateless_uniform(tf.shape(image), seeds[1], 0, 256, tf.int32)
+    row, column = tf.range(height)[:, None, None], tf.range(width)[None, :, None]
+    inside = (row >= y) & (row < y + h) & (column >= x) & (column < x + w)
+    chosen = tf.random.stateless_uniform([], seeds[2]) < share
+    return tf.where(inside & chosen, tf.cast(noise, tf.uint8), image)
+
+
 def center_view(data, orientation, *, size, crop):
     """The middle square, `crop` of the shorter side long, resized to `(size, size, 3)`, uint8."""
     return _to_uint8(_middle(data, orientation, size, crop))

@@ -51,19 +51,23 @@ class History(keras.callbacks.Callback):
     largest image size yet: scores at different sizes are not comparable.
     """
 
-    def __init__(self, run, deployable, config, images_per_epoch):
+    def __init__(self, run, deployable, config):
         super().__init__()
         self.rows = []
         self.best_epoch = 0
         self.image_size = config.side  # of the running segment; `fit.py` sets it
         self._run, self._deployable = run, deployable
-        self._epochs, self._images = config.epochs, images_per_epoch
+        self._epochs, self._batch_size = config.epochs, config.batch_size
         self._best = None
         self._board = tf.summary.create_file_writer(str(run.file("tensorboard")))
 
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.monotonic()
         self._trained = None
+        self._steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
 
     def on_test_begin(self, logs=None):
         self._trained = time.monotonic()
@@ -78,7 +82,7 @@ class History(keras.callbacks.Callback):
             "val_top1": logs["val_top1"],
             "learning_rate": float(self.model.optimizer.learning_rate),
             "seconds": round(time.monotonic() - self._began, 2),
-            "images_per_second": round(self._images / training, 1),
+            "images_per_second": round(self._steps * self._batch_size / training, 1),
             "image_size": self.image_size,
         }
         if not (math.isfinite(row["loss"]) and math.isfinite(row["val_loss"])):

@@ -10,8 +10,10 @@ import tensorflow as tf
 from keras_resnet import progress, recipes, run, runtime, specs
 from keras_resnet.data import sources, stream
 from keras_resnet.errors import InputError
-from keras_resnet.training import callbacks, precision, schedule
+from keras_resnet.training import callbacks, precision, schedule, stopping
 from keras_resnet.training.judge import judge
+from keras_resnet.training.losses import make_loss
+from keras_resnet.training.optimizer import make_optimizer
 from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.load import load, normalization_of, open_weights
 
@@ -32,9 +34,32 @@ def train(data=None, *, config_file=None, run_folder=None, **options):
         InputError: settings or images that cannot work, before anything is trained.
     """
     began = time.monotonic()
+    config, source, chosen, model = prepare(data, config_file, options)
+    folder = run.create(run_folder, config, source.classes)
+    runtime.log_to(folder.file("log.txt"))
+    sources.save_split(source, folder.file("split.json"))
+    _say_plan(config, source, chosen, folder)
+    history = _fit(model, config, source, folder)
+    seconds = time.monotonic() - began
+    metrics = judge(folder, config, source, history, chosen, seconds)
+    progress.say(
+        f"best epoch {history.best_epoch}: top-1 {metrics['val']['top1']:.1%} of "
+        f"{metrics['val']['images']:,} validation images, {seconds:.0f} s"
+    )
+    return folder
+
+
+def prepare(data, config_file, options):
+    """What is wrong with the settings or the images comes out here, before anything is trained.
+
+    Returns:
+        config: the effective `Config`.
+        source: the images, a `Source`.
+        chosen: the `Precision`.
+        model: the network to train, with its first weights.
+    """
     config = run.absolute(recipes.resolve({"data": data, **options}, config_file))
     weights_settings.require(config)
-    spec = specs.SPECS[config.model]
     source = sources.load(
         config.data,
         val_split=config.val_split,
@@ -51,7 +76,8 @@ def train(data=None, *, config_file=None, run_folder=None, **options):
     learnt = open_weights(config.weights, config.model) if config.weights else None
     # Settled here and saved, so that the run stays what it is.
     found = normalization_of(learnt) if learnt else None
-    config = replace(config, normalize=config.normalize or found or spec.normalize)
+    usual = specs.SPECS[config.model].normalize
+    config = replace(config, normalize=config.normalize or found or usual)
     chosen = precision.choose(config.precision)
 
     keras.utils.set_random_seed(config.seed)
@@ -61,19 +87,9 @@ def train(data=None, *, config_file=None, run_folder=None, **options):
         progress.say(load(model, learnt, replace_head=True))
     if config.freeze:
         _freeze(model, config.freeze)
-
-    folder = run.create(run_folder, config, source.classes)
-    runtime.log_to(folder.file("log.txt"))
-    sources.save_split(source, folder.file("split.json"))
-    _say_plan(config, source, chosen, folder)
-    history = _fit(model, config, source, folder, spec)
-    seconds = time.monotonic() - began
-    metrics = judge(folder, config, source, history, chosen, seconds)
-    progress.say(
-        f"best epoch {history.best_epoch}: top-1 {metrics['val']['top1']:.1%} of "
-        f"{metrics['val']['images']:,} validation images, {seconds:.0f} s"
-    )
-    return folder
+    if config.freeze_bn:
+        _freeze_batch_norms(model)
+    return config, source, chosen, model
 
 
 def _build(config, num_classes, policy):
@@ -83,6 +99,13 @@ def _build(config, num_classes, policy):
         return run.build(config, num_classes, open_size=True)
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def _freeze_batch_norms(model):
+    """Batch norms keep their weights, and normalise by the statistics that they have."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
 
 
 def _freeze(model, stage):
@@ -96,14 +119,11 @@ def _freeze(model, stage):
         layer.trainable = False
 
 
-def _fit(model, config, source, folder, spec):
-    images = len(source.splits["train"])
-    steps = max(round(images / config.batch_size), 1)
+def compile_model(model, config, source, rate):
+    """Gives the model its optimizer, with this rate or schedule of rates, and its loss."""
     model.compile(
-        make_optimizer(config, steps),
-        keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=config.label_smoothing
-        ),
+        make_optimizer(config, rate),
+        make_loss(config, source.splits["train"].labels, len(source.classes)),
         metrics=[
             keras.metrics.CategoricalAccuracy(name="top1"),
             keras.metrics.CategoricalCrossentropy(from_logits=True, name="cross_entropy"),
@@ -111,18 +131,28 @@ def _fit(model, config, source, folder, spec):
         # On a CPU, XLA made the step 1.1 to 1.7 times as long.
         jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,
     )
-    history = callbacks.History(
-        folder, run.build(config, len(source.classes)), config, steps * config.batch_size
-    )
+
+
+def _fit(model, config, source, folder):
+    images = len(source.splits["train"])
+    steps = max(round(images / config.batch_size), 1)
+    compile_model(model, config, source, schedule.learning_rate(config, steps))
+    history = callbacks.History(folder, run.build(config, len(source.classes)), config)
     bars = callbacks.Progress(config.epochs, steps, config.batch_size)
-    sizes = schedule.epoch_sizes(config, spec.total_stride)
+    watchers = [bars, history, *stopping.watchers(history, config)]
+    least = specs.SPECS[config.model].total_stride
+    sizes = schedule.epoch_sizes(config, least)
     with closing(bars):
         for first, last, size in schedule.segments(sizes):
             history.image_size = size
             model.fit(
                 _any_size(
                     stream.training_stream(
-                        source, config, size=size, first_step=first * steps, last_step=last * steps
+                        source,
+                        config,
+                        size=schedule.training_size(config, size, least),
+                        first_step=first * steps,
+                        last_step=last * steps,
                     )
                 ),
                 validation_data=_any_size(_validation_stream(source, config, size)),
@@ -130,22 +160,12 @@ def _fit(model, config, source, folder, spec):
                 epochs=last,
                 steps_per_epoch=steps,
                 shuffle=False,  # the stream has its own order
-                callbacks=[bars, history],
+                callbacks=watchers,
                 verbose=0,
             )
+            if model.stop_training:
+                break
     return history
-
-
-def make_optimizer(config, steps_per_epoch):
-    """SGD with momentum; batch norms and biases do not decay (arXiv:1706.02677, 5.3)."""
-    optimizer = keras.optimizers.SGD(
-        schedule.learning_rate(config, steps_per_epoch),
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay or None,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    return optimizer
 
 
 def _validation_stream(source, config, size):
@@ -179,4 +199,6 @@ def _say_plan(config, source, chosen, folder):
         f"batch {config.batch_size}, "
         f"recipe {config.recipe}; {chosen.policy}: {chosen.reason}"
     )
+    for line in recipes.effective(config):
+        progress.say(line)
     progress.say(f"run folder {folder.path}")

@@ -6,10 +6,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet import specs
 from keras_resnet.data.stream import evaluation_stream, training_stream
 from keras_resnet.evaluation.metrics import log_softmax, summarise
 from keras_resnet.files import write_json
 from keras_resnet.report import page, plots
+from keras_resnet.training.schedule import training_size
 
 _SHOWN = 32  # images in a picture
 
@@ -54,9 +56,10 @@ def versions():
 def _draw(folder, config, source, history, logits, scores):
     plots.curves(history.rows, folder.file("curves.png"), best_epoch=history.best_epoch)
     plots.confusion(np.array(scores["confusion"]), source.classes, folder.file("confusion.png"))
-    stream = training_stream(source, config, size=config.side, first_step=0, last_step=1)
+    size = training_size(config, config.side, specs.SPECS[config.model].total_stride)
+    stream = training_stream(source, config, size=size, first_step=0, last_step=1)
     images, targets = next(stream.as_numpy_iterator())
-    captions = [source.classes[k] for k in targets.argmax(-1)]
+    captions = [_caption(shares, source.classes) for shares in targets]
     plots.image_grid(
         images[:_SHOWN],
         captions[:_SHOWN],
@@ -64,6 +67,14 @@ def _draw(folder, config, source, history, logits, scores):
         title="A training batch as the network sees it",
     )
     _draw_mistakes(folder, config, source, logits)
+
+
+def _caption(shares, classes):
+    """The class of a training image, or what was mixed in it, such as "cat 70 %, dog 30 %"."""
+    order = [k for k in np.argsort(-shares, kind="stable") if shares[k] >= 0.005]
+    if len(order) == 1:
+        return classes[order[0]]
+    return ", ".join(f"{classes[k]} {shares[k]:.0%}" for k in order)
 
 
 def _draw_mistakes(folder, config, source, logits):

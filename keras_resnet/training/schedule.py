@@ -23,6 +23,15 @@ def epoch_sizes(config, multiple):
     return sizes
 
 
+def training_size(config, size, least):
+    """The side of the training images where `size` pixels are judged: `config.train_size` of it.
+
+    A net sees things larger in random crops than in the middle crop that judges it, so it gains by
+    being judged on larger images than it was trained on (arXiv:1906.06423).
+    """
+    return max(round(config.train_size * size), least)
+
+
 def segments(sizes):
     """Runs of equal size as (first epoch, last epoch + 1, size).
 
@@ -40,17 +49,19 @@ def learning_rate(config, steps_per_epoch):
     """Linear warm-up from 0, then a cosine to 0 at the last step (arXiv:1608.03983), or
     `config.rate_drops`.
 
-    The warm-up takes at most a quarter of a short run.
+    Over the optimizer's updates, one for `config.accumulate` steps. The warm-up takes at most a
+    quarter of a short run.
     """
-    total = config.epochs * steps_per_epoch
-    warmup = min(round(config.warmup_epochs * steps_per_epoch), total // 4)
+    total = max(config.epochs * steps_per_epoch // config.accumulate, 1)
+    warmup = round(config.warmup_epochs * steps_per_epoch / config.accumulate)
+    warmup, peak = min(warmup, total // 4), config.peak_rate
     if config.rate_drops:
         drops = [round(share * total) for share in config.rate_drops]
-        return StepDecay(config.learning_rate, drops, warmup)
+        return StepDecay(peak, drops, warmup)
     if warmup == 0:
-        return keras.optimizers.schedules.CosineDecay(config.learning_rate, total)
+        return keras.optimizers.schedules.CosineDecay(peak, total)
     return keras.optimizers.schedules.CosineDecay(
-        0.0, total - warmup, warmup_target=config.learning_rate, warmup_steps=warmup
+        0.0, total - warmup, warmup_target=peak, warmup_steps=warmup
     )
 
 

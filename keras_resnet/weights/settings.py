@@ -37,8 +37,13 @@ def require(config):
             f"--weights is {config.weights!r}; expected imagenet, a run folder, or a file that is "
             "there: .keras, .h5, .safetensors or .pth"
         )
-    if config.weights is None and (config.freeze or config.recipe == "finetune"):
-        what = "--freeze" if config.freeze else "--recipe finetune"
+    needs = {
+        "--freeze": config.freeze,
+        "--freeze-bn": config.freeze_bn,
+        "--recipe finetune": config.recipe == "finetune",
+    }
+    what = next((option for option, asked in needs.items() if asked), None)
+    if config.weights is None and what:
         raise InputError(f"{what} keeps what was learnt before; name it with --weights")
 
 

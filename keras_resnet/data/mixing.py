@@ -1,0 +1,84 @@
+"""Two images become one training example: MixUp and CutMix, over whole batches.
+
+Keras' layers of these names draw from a generator whose state moves with every call; a resumed run
+would draw other numbers. Here they are a function of the seed that is given.
+"""
+
+import tensorflow as tf
+
+
+def make_mixer(mixup, cutmix):
+    """A function of images, targets and a seed to images and targets; None if neither is asked for.
+
+    Each batch is mixed with its own reverse, by one share for all: as in timm, whose recipes we
+    follow. Where both are asked for, each batch takes one or the other at random.
+
+    Args:
+        mixup, cutmix: the alpha of the share's distribution Beta(alpha, alpha); 0 leaves it out.
+    """
+    if not (mixup or cutmix):
+        return None
+
+    def mix(images, targets, seed):
+        kind, *seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3), num=3)
+        if not (mixup and cutmix):
+            one = _mixup if mixup else _cutmix
+            return one(images, targets, mixup or cutmix, seeds)
+        return tf.cond(
+            tf.random.stateless_uniform([], kind) < 0.5,
+            lambda: _mixup(images, targets, mixup, seeds),
+            lambda: _cutmix(images, targets, cutmix, seeds),
+        )
+
+    return mix
+
+
+def _mixup(images, targets, alpha, seeds):
+    """`share * image + (1 - share) * partner`, arXiv:1710.09412: uint8 `(b, h, w, c)`, `(b, k)`."""
+    share = _beta(alpha, seeds[0])
+    mixed = _blend(tf.cast(images, tf.float32), share)
+    return tf.cast(tf.round(mixed), images.dtype), _blend(targets, share)
+
+
+def _cutmix(images, targets, alpha, seeds):
+    """A box of the partner is put on the image (arXiv:1905.04899); targets go by its true area."""
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    box = _box(height, width, 1 - _beta(alpha, seeds[0]), seeds[1])
+    inside = _inside(height, width, box)
+    mixed = tf.where(inside[None, :, :, None], images[::-1], images)
+    return mixed, _blend(targets, 1 - tf.reduce_mean(tf.cast(inside, tf.float32)))
+
+
+def _blend(values, share):
+    return share * values + (1 - share) * values[::-1]
+
+
+def _beta(alpha, seed):
+    """A number from Beta(alpha, alpha).
+
+    Of two gamma variates G, by log G(alpha) = log G(alpha + 1) + log(U) / alpha: a small alpha
+    makes both underflow, and their quotient undefined.
+    """
+    seeds = tf.random.experimental.stateless_split(seed, 2)
+    gamma = tf.random.stateless_gamma([2], seeds[0], alpha + 1.0)
+    uniform = 1 - tf.random.stateless_uniform([2], seeds[1])  # (0, 1]
+    log = tf.math.log(gamma) + tf.math.log(uniform) / alpha
+    return tf.sigmoid(log[0] - log[1])
+
+
+def _box(height, width, area, seed):
+    """y, x and the ends of a box of a share of the image, around a random point, cut off at the
+    borders: int32."""
+    centre = tf.random.stateless_uniform([2], seed)
+    sides = tf.cast(tf.stack([height, width]), tf.float32)
+    half = sides * tf.sqrt(area) / 2
+    begin = tf.maximum(centre * sides - half, 0)
+    end = tf.minimum(centre * sides + half, sides)
+    return tf.unstack(tf.cast(tf.round(tf.concat([begin, end], 0)), tf.int32), num=4)
+
+
+def _inside(height, width, box):
+    """Boolean `(h, w)`: which pixels are in the box y, x, y end, x end."""
+    top, left, bottom, right = box
+    y, x = tf.range(height)[:, None], tf.range(width)[None, :]
+    return (y >= top) & (y < bottom) & (x >= left) & (x < right)

@@ -1,0 +1,153 @@
+"""The learning-rate range test (arXiv:1506.01186, section 3.3): a short training whose rate grows
+exponentially; the losses show which rates learn, and from which on nothing does."""
+
+import math
+import statistics
+
+import keras
+
+from keras_resnet import progress, recipes, specs
+from keras_resnet.data import stream
+from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.report import rates as plot
+from keras_resnet.training import schedule
+from keras_resnet.training.fit import compile_model, prepare
+
+# SGD's steps have the gradient's length; Adam's and LAMB's have one of their own.
+RANGES = {"sgd": (1e-3, 10.0), "adamw": (1e-5, 0.1), "lamb": (1e-4, 1.0)}
+STEPS = 200
+_MEMORY = 0.9  # of the smoothed loss
+_DIVERGED = 1.5  # times what the smoothed loss has fallen, risen again: no higher rate will do
+
+
+def find_lr(data=None, *, config_file=None, low=None, high=None, steps=STEPS, png=None, **options):
+    """Tries learning rates from `low` to `high`, a step each, on a network that is thrown away.
+
+    Args:
+        data, config_file, **options: as in `train`; the recipe's own images, loss and optimizer.
+        low, high: the first rate and the last; by default those of the optimizer in `RANGES`.
+        steps: of the optimizer, from `low` to `high`.
+        png: where a plot goes; None draws none.
+
+    Returns:
+        A dict ready for JSON: {model, data, recipe, optimizer, batch_size, suggestion, steepest,
+        lowest, diverged, steps: [{rate, loss, smoothed}]}. `lowest` is the rate of the lowest
+        smoothed loss, `steepest` that of its fastest fall, `diverged` the one that ended the test,
+        or None.
+
+    Raises:
+        InputError: settings or images that cannot work.
+        CheckFailed: the loss does not fall at any of these rates.
+    """
+    low, high = _range(low, high, recipes.resolve({"data": data, **options}, config_file))
+    if steps < 10:
+        raise InputError(f"--steps is {steps}; expected at least 10")
+    config, source, chosen, model = prepare(data, config_file, options)
+    progress.say(
+        f"{config.model} on {source.name}, batch {config.batch_size}, {config.optimizer}, recipe "
+        f"{config.recipe}; rates {low:g} to {high:g} in {steps} steps; {chosen.policy}"
+    )
+    growth = keras.optimizers.schedules.ExponentialDecay(low, steps - 1, high / low)
+    compile_model(model, config, source, growth)
+    losses = _losses(model, config, source, steps)
+    tried = [low * (high / low) ** (n / (steps - 1)) for n in range(len(losses))]
+    found = {
+        "model": config.model,
+        "data": source.name,
+        "recipe": config.recipe,
+        "optimizer": config.optimizer,
+        "batch_size": config.batch_size * config.accumulate,
+        **judge(tried, losses, complete=len(losses) == steps),
+    }
+    if png:
+        plot.plot(found, png)
+    return found
+
+
+def _range(low, high, config):
+    least, most = RANGES[config.optimizer]
+    low, high = least if low is None else low, most if high is None else high
+    if not 0 < low < high < math.inf:
+        raise InputError(f"--low is {low} and --high {high}; expected 0 < low < high")
+    return low, high
+
+
+def judge(rates, losses, *, complete):
+    """What the losses say of the rates: the part of `find_lr`'s result that needs no network.
+
+    Args:
+        rates, losses: of each step.
+        complete: whether all rates were tried; if not, the last one ended the test.
+
+    Raises:
+        CheckFailed: the loss does not fall.
+    """
+    smoothed = smooth(losses)
+    first = len(losses) // 10  # before, the average is of too few
+    lowest = min(range(first, len(losses)), key=smoothed.__getitem__)
+    noise = statistics.pstdev(losses[: max(len(losses) // 4, 2)])
+    if smoothed[first] - smoothed[lowest] <= 2 * noise:
+        raise CheckFailed(
+            f"the loss does not fall by more than it varies at any rate from {rates[0]:.2g} to "
+            f"{rates[-1]:.2g}; try more --steps, or another range by --low and --high"
+        )
+    steepest = max(range(first, lowest), key=lambda n: smoothed[n] - smoothed[n + 1])
+    return {
+        # A tenth of the rate that no longer helps: the steps of a whole run must not diverge.
+        "suggestion": _two_digits(rates[lowest] / 10),
+        "steepest": rates[steepest],
+        "lowest": rates[lowest],
+        "diverged": None if complete else rates[-1],
+        "steps": [
+            {"rate": rate, "loss": loss, "smoothed": even}
+            for rate, loss, even in zip(rates, losses, smoothed, strict=True)
+        ],
+    }
+
+
+def smooth(losses):
+    """An exponential moving average without the pull of where it begins (arXiv:1412.6980, 3)."""
+    average, even = 0.0, []
+    for n, loss in enumerate(losses, 1):
+        average = _MEMORY * average + (1 - _MEMORY) * loss
+        even.append(average / (1 - _MEMORY**n))
+    return even
+
+
+def _losses(model, config, source, steps):
+    """The finite losses of the steps until they diverge."""
+    size = schedule.training_size(config, config.side, specs.SPECS[config.model].total_stride)
+    batches = iter(
+        stream.training_stream(
+            source, config, size=size, first_step=0, last_step=steps * config.accumulate
+        )
+    )
+    losses = []
+    with progress.bar(steps, "trying rates", "steps") as advance:
+        for _ in range(steps):
+            loss = _step(model, batches, config.accumulate)
+            if not math.isfinite(loss):
+                break
+            losses.append(loss)
+            advance(1, f"loss {loss:.3f}")
+            if _has_diverged(losses):
+                break
+    return losses
+
+
+def _step(model, batches, accumulate):
+    """The mean loss of the batches of one update."""
+    model.reset_metrics()
+    for _ in range(accumulate):
+        logs = model.train_on_batch(*next(batches), return_dict=True)
+    return float(logs["loss"])
+
+
+def _has_diverged(losses):
+    even = smooth(losses)
+    fall = max(losses[0] - min(even), 0.1 * losses[0])  # a little up and down is noise
+    return even[-1] - min(even) > _DIVERGED * fall
+
+
+def _two_digits(number):
+    return float(f"{number:.2g}")

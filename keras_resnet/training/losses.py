@@ -1,0 +1,41 @@
+"""The loss of a run, over targets that may be soft: smoothed, or mixed of two images."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def make_loss(config, labels, classes):
+    """A function of targets `(b, k)` that sum to 1 and logits `(b, k)` to losses `(b,)`.
+
+    Args:
+        config: a `Config`; its `loss`, `bce_threshold`, `label_smoothing` and `balance` count.
+        labels: int `(n,)`, the classes of the training images.
+        classes: how many classes there are, k.
+    """
+    kind = _binary if config.loss == "bce" else keras.losses.categorical_crossentropy
+    weights = class_weights(labels, classes) if config.balance == "loss" else None
+
+    def loss(targets, logits):
+        goal = targets
+        if config.loss == "bce" and config.bce_threshold:
+            goal = ops.cast(targets > config.bce_threshold, targets.dtype)
+        # In this one place, and alike for both losses: arXiv:1512.00567, section 7.
+        goal = goal * (1 - config.label_smoothing) + config.label_smoothing / classes
+        value = kind(goal, logits, from_logits=True)
+        return value if weights is None else value * ops.matmul(targets, weights)
+
+    return loss
+
+
+def _binary(targets, logits, from_logits):
+    """Each class against the others, the mean over the classes: arXiv:2110.00476, section 3."""
+    return keras.losses.binary_crossentropy(targets, logits, from_logits=from_logits)
+
+
+def class_weights(labels, classes):
+    """float32 `(k,)`, inversely proportional to how often a class is there; their mean over the
+    images is 1, so that the learning rate keeps its meaning."""
+    counts = np.bincount(labels, minlength=classes)
+    present = np.count_nonzero(counts)
+    return np.float32(len(labels) / (present * np.maximum(counts, 1)))

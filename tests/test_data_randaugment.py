@@ -1,0 +1,114 @@
+"""RandAugment's operations are Pillow's, and each draw is a function of its seed."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageEnhance, ImageOps
+
+from keras_resnet.data.randaugment import OPERATIONS, randaugment
+
+ALWAYS = ("autocontrast", "equalize")  # know no strength
+
+
+def _photo(low=20, high=235, height=40, width=40):
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    waves = [np.sin(5 * x + 2 * y), np.cos(3 * y - 4 * x), np.sin(6 * x * y + 1)]
+    return np.uint8((np.stack(waves, -1) + 1) / 2 * (high - low) + low)
+
+
+def _apply(name, image, strength):
+    return OPERATIONS[name](tf.constant(image), tf.constant(strength, tf.float32)).numpy()
+
+
+def _enhance(kind):
+    return lambda image, strength: getattr(ImageEnhance, kind)(image).enhance(1 + 0.9 * strength)
+
+
+def _affine(a, b, c, d, shift_x=0.0, shift_y=0.0):
+    def run(image):
+        x, y = (image.width - 1) / 2, (image.height - 1) / 2
+        # Pillow counts from the pixel's corner, half a pixel before its middle.
+        right = x - a * x - b * y - shift_x * image.width + 0.5 - (a + b) / 2
+        down = y - c * x - d * y - shift_y * image.height + 0.5 - (c + d) / 2
+        return image.transform(
+            image.size, Image.Transform.AFFINE, (a, b, right, c, d, down),
+            Image.Resampling.BILINEAR, fillcolor=(128, 128, 128),
+        )  # fmt: skip
+
+    return run
+
+
+PILLOW = {
+    "autocontrast": lambda image, s: ImageOps.autocontrast(image),
+    "equalize": lambda image, s: ImageOps.equalize(image),
+    "solarize": lambda image, s: ImageOps.solarize(image, round(256 * (1 - abs(s)))),
+    "posterize": lambda image, s: ImageOps.posterize(image, 8 - round(4 * abs(s))),
+    "color": _enhance("Color"),
+    "contrast": _enhance("Contrast"),
+    "brightness": _enhance("Brightness"),
+    "sharpness": _enhance("Sharpness"),
+    "rotate": lambda image, s: _affine(
+        np.cos(np.radians(30 * s)), -np.sin(np.radians(30 * s)),
+        np.sin(np.radians(30 * s)), np.cos(np.radians(30 * s)),
+    )(image),
+    "shear_x": lambda image, s: _affine(1, 0.3 * s, 0, 1)(image),
+    "shear_y": lambda image, s: _affine(1, 0, 0.3 * s, 1)(image),
+    "translate_x": lambda image, s: _affine(1, 0, 0, 1, shift_x=0.45 * s)(image),
+    "translate_y": lambda image, s: _affine(1, 0, 0, 1, shift_y=0.45 * s)(image),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("strength", [-1.0, -0.5, 0.25, 0.7, 1.0])
+@pytest.mark.parametrize("name", PILLOW)
+def test_an_operation_is_pillows(name, strength):
+    image = _photo(height=40, width=48)
+    expected = np.asarray(PILLOW[name](Image.fromarray(image), strength)).astype(int)
+    difference = np.abs(_apply(name, image, strength) - expected)
+    inner = difference[2:-2, 2:-2]
+    if name in ("rotate", "shear_x", "shear_y", "translate_x", "translate_y"):
+        # At the edge of what was there Pillow does not blend with the fill colour.
+        assert np.quantile(inner, 0.9) <= 1
+    else:
+        assert difference.max() <= 1
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in ALWAYS])
+def test_without_strength_an_operation_changes_nothing(name):
+    image = np.random.default_rng(0).integers(0, 256, (17, 24, 3), np.uint8)
+    np.testing.assert_array_equal(_apply(name, image, 0.0), image)
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in ("identity", *ALWAYS)])
+def test_more_strength_changes_more(name):
+    image = _photo().astype(int)
+    changes = [np.abs(_apply(name, np.uint8(image), s) - image).mean() for s in (0.25, 0.5, 1.0)]
+    assert 0 < changes[0] < changes[1] < changes[2]
+
+
+@pytest.mark.parametrize("name", ["autocontrast", "equalize"])
+def test_an_image_of_one_colour_stays_as_it_is(name):
+    image = np.full((9, 9, 3), 77, np.uint8)
+    np.testing.assert_array_equal(_apply(name, image, 1.0), image)
+
+
+@pytest.mark.parametrize(("name", "axis"), [("translate_x", 1), ("translate_y", 0)])
+def test_a_translation_moves_by_that_share_and_shows_grey(name, axis):
+    image = _photo()
+    moved = _apply(name, image, 1.0)  # 0.45 of 40 pixels
+    np.testing.assert_array_equal(
+        np.take(moved, range(18, 40), axis), np.take(image, range(22), axis)
+    )
+    assert (np.take(moved, range(17), axis) == 128).all()
+
+
+def test_a_draw_is_a_function_of_its_seed_alone():
+    image = tf.constant(_photo())
+
+    @tf.function
+    def draw(number):
+        return randaugment(image, tf.stack([7, number]), ops=2, magnitude=9.0)
+
+    first = [draw(tf.constant(n, tf.int64)).numpy().tobytes() for n in range(40)]
+    again = [draw(tf.constant(n, tf.int64)).numpy().tobytes() for n in reversed(range(40))]
+    assert first == again[::-1]
+    assert len(set(first)) > 30

@@ -1,0 +1,67 @@
+"""The range test: what it makes of a curve of losses, and that it tries what it says it tries."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.training.find_lr import find_lr, judge, smooth
+
+RATES = np.geomspace(1e-3, 10, 200).tolist()
+
+
+def _losses(best, noise=0.02):
+    """Flat, falling to `best` by a tenth of it, rising beyond."""
+    position = np.log10(np.array(RATES) / best)
+    curve = 2.3 - np.clip(position + 1, 0, 1) + np.clip(position, 0, None) * 4
+    return (curve + np.random.default_rng(0).normal(0, noise, len(RATES))).tolist()
+
+
+@pytest.mark.parametrize("best", [0.1, 0.5, 2.0])
+def test_it_suggests_a_tenth_of_where_the_loss_is_lowest(best):
+    found = judge(RATES, _losses(best), complete=True)
+    # the average comes a few steps late
+    assert best <= found["lowest"] <= 1.8 * best
+    assert found["suggestion"] == pytest.approx(found["lowest"] / 10, rel=0.1)
+    assert best / 10 < found["steepest"] < found["lowest"]
+    assert found["diverged"] is None and len(found["steps"]) == 200
+
+
+def test_a_test_that_ended_early_says_at_which_rate():
+    losses = _losses(0.5)[:160]
+    assert judge(RATES[:160], losses, complete=False)["diverged"] == RATES[159]
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3], ids=["noise alone", "a loss that only rises"])
+def test_a_loss_that_does_not_fall_gives_no_suggestion(slope):
+    noise = np.random.default_rng(1).normal(0, 0.05, 200)
+    losses = (2.3 + noise + slope * np.linspace(0, 1, 200)).tolist()
+    with pytest.raises(CheckFailed, match=r"does not fall .* from 0.001 to 10; try more --steps"):
+        judge(RATES, losses, complete=True)
+
+
+def test_the_average_of_equal_losses_is_that_loss_from_the_beginning():
+    assert smooth([2.0] * 5) == pytest.approx([2.0] * 5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [({"low": 2.0, "high": 1.0}, "--low is 2.0"), ({"low": -1.0}, "--low"), ({"steps": 3}, "10")],
+)
+def test_a_range_that_cannot_be_tried_is_refused_before_anything_is_loaded(settings, complaint):
+    with pytest.raises(InputError, match=complaint):
+        find_lr("no/such/folder", **settings)
+
+
+def test_it_tries_growing_rates_on_the_recipes_images_and_draws_them(photos, tmp_path):
+    found = find_lr(
+        str(photos), image_size=16, batch_size=8, accumulate=2, steps=40, high=1.0, seed=1,
+        png=tmp_path / "rates.png",
+    )  # fmt: skip
+    rates = [step["rate"] for step in found["steps"]]
+    assert rates[0] == 1e-3 and np.ptp(np.diff(np.log(rates))) == pytest.approx(0, abs=1e-9)
+    assert math.isclose(rates[-1], 1.0) or found["diverged"] == rates[-1]
+    assert rates[0] < found["suggestion"] < found["lowest"] and found["batch_size"] == 16
+    assert Image.open(tmp_path / "rates.png").width > 1000
