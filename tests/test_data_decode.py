@@ -125,15 +125,28 @@ def _window_of(data, orientation, window, size):
 @pytest.mark.parametrize(
     "window", [(0, 0, 48, 64), (5, 9, 23, 31), (47, 63, 1, 1), (16, 16, 32, 48)]
 )
-def test_cropping_while_decoding_equals_cropping_afterwards(name, window):
+def test_cropping_while_decoding_equals_cropping_afterwards(name, window, monkeypatch):
+    monkeypatch.setattr("keras_resnet.data.decode.SMALL", 0)  # or these would be decoded whole
     y, x, h, w = window
     whole = decode(FILES[name]).numpy()[y : y + h, x : x + w]
     cropped, box = _window_of(FILES[name], 1, window, 64)
     assert box == [0, 0, h, w]
-    assert cropped.shape == whole.shape
-    np.testing.assert_array_equal(cropped[:, 1:-1], whole[:, 1:-1])
-    # Colour of half the resolution is interpolated, at the window's edge without the neighbour.
-    assert np.abs(cropped.astype(int) - whole).max() <= 8
+    np.testing.assert_array_equal(cropped, whole)
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_a_window_of_a_photo_has_the_pixels_of_the_whole_to_the_last_bit(subsampling):
+    """Its outermost columns too, whose colour is smoothed with that of their neighbours."""
+    rng = np.random.default_rng(subsampling)
+    coarse = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8))
+    data = _encode(coarse.resize((400, 300)), "JPEG", quality=90, subsampling=subsampling)
+    whole = decode(tf.constant(data)).numpy()
+    for _ in range(30):
+        h, w = (int(n) for n in rng.integers(1, (300, 400)))
+        y, x = int(rng.integers(0, 301 - h)), int(rng.integers(0, 401 - w))
+        pixels, box = _window_of(data, 1, (y, x, h, w), 400)
+        np.testing.assert_array_equal(pixels, whole[y : y + h, x : x + w])
+        np.testing.assert_array_equal(box, (0, 0, h, w))
 
 
 @pytest.mark.parametrize("turn", range(1, 9))

@@ -10,6 +10,10 @@ import tensorflow as tf
 # much time and is a level off.
 _DCT = "INTEGER_ACCURATE"
 
+# Pixels of an image that is decoded whole whatever the window: there is little to save, and it may
+# as well be kept decoded.
+SMALL = 256 * 256
+
 # EXIF orientation, 1 to 8: how to turn the stored pixels for display.
 _TURNS = [
     lambda x: x,
@@ -59,8 +63,9 @@ def decode_window(data, orientation, choose, size):
         size: side of the square that the window will be resized to.
 
     Returns:
-        uint8 `(h', w', 3)`, the window, perhaps shrunk by 2, 4 or 8; and where in it the window is:
-        y, x, h, w in its pixels, float32 `(4,)`, for a shrunken window need not fall on whole ones.
+        uint8 `(h', w', 3)`, the window, of a photo that is not `SMALL` perhaps shrunk by 2, 4 or 8;
+        and where in it the window is: y, x, h, w in its pixels, float32 `(4,)`, for a shrunken
+        window need not fall on whole ones.
     """
 
     def crop_whole():
@@ -76,24 +81,38 @@ def decode_window(data, orientation, choose, size):
         def at(ratio):  # libjpeg counts the window in the pixels of the shrunken image
             top, left = y // ratio, x // ratio
             bottom, right = -(-(y + h) // ratio), -(-(x + w) // ratio)
-            window = tf.stack([top, left, bottom - top, right - left])
+            # Colour is stored coarser, and smoothed between neighbours: a column more on either
+            # side gives the window's outermost ones the colour that the whole image has there.
+            begin, end = tf.maximum(left - 1, 0), tf.minimum(right + 1, -(-shape[1] // ratio))
+            window = tf.stack([top, begin, bottom - top, end - begin])
             box = tf.cast(tf.stack([y - top * ratio, x - left * ratio, h, w]), tf.float32) / ratio
-            return lambda: (
-                tf.image.decode_and_crop_jpeg(
+
+            def crop():
+                pixels = tf.image.decode_and_crop_jpeg(
                     data, window, channels=3, ratio=ratio, dct_method=_DCT
-                ),
-                box,
-            )
+                )
+                return pixels[:, left - begin : right - begin], box
+
+            return crop
 
         shrink = tf.minimum(h, w) // size
         return tf.case(
             [(shrink >= 8, at(8)), (shrink >= 4, at(4)), (shrink >= 2, at(2))], default=at(1)
         )
 
-    upright_jpeg = tf.logical_and(tf.io.is_jpeg(data), tf.less_equal(orientation, 1))
-    pixels, box = tf.cond(upright_jpeg, crop_jpeg, crop_whole)
+    pixels, box = tf.cond(_is_upright_photo(data, orientation), crop_jpeg, crop_whole)
     pixels.set_shape([None, None, 3])
     return pixels, box
+
+
+def _is_upright_photo(data, orientation):
+    """Whether it is a JPEG that is stored as it is displayed, and not small."""
+
+    def is_large():
+        return tf.reduce_prod(tf.io.extract_jpeg_shape(data)[:2]) > SMALL
+
+    upright_jpeg = tf.logical_and(tf.io.is_jpeg(data), tf.less_equal(orientation, 1))
+    return tf.cond(upright_jpeg, is_large, lambda: False)
 
 
 def whole_box(height, width):

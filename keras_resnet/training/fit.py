@@ -9,8 +9,10 @@ import tensorflow as tf
 
 from keras_resnet import progress, recipes, run, runtime, specs
 from keras_resnet.data import sources, stream
+from keras_resnet.data.keep import keep_decoded
 from keras_resnet.errors import InputError
 from keras_resnet.training import callbacks, precision, schedule, stopping
+from keras_resnet.training.bottleneck import Bottleneck
 from keras_resnet.training.judge import judge
 from keras_resnet.training.losses import make_loss
 from keras_resnet.training.optimizer import make_optimizer
@@ -39,6 +41,7 @@ def train(data=None, *, config_file=None, run_folder=None, **options):
     runtime.log_to(folder.file("log.txt"))
     sources.save_split(source, folder.file("split.json"))
     _say_plan(config, source, chosen, folder)
+    source = keep_decoded(source)
     history = _fit(model, config, source, folder)
     seconds = time.monotonic() - began
     metrics = judge(folder, config, source, history, chosen, seconds)
@@ -145,16 +148,19 @@ def _fit(model, config, source, folder):
     with closing(bars):
         for first, last, size in schedule.segments(sizes):
             history.image_size = size
+            batches = _any_size(
+                stream.training_stream(
+                    source,
+                    config,
+                    size=schedule.training_size(config, size, least),
+                    first_step=first * steps,
+                    last_step=last * steps,
+                )
+            )
+            if first == 0:
+                watchers.append(Bottleneck(batches, config))
             model.fit(
-                _any_size(
-                    stream.training_stream(
-                        source,
-                        config,
-                        size=schedule.training_size(config, size, least),
-                        first_step=first * steps,
-                        last_step=last * steps,
-                    )
-                ),
+                batches,
                 validation_data=_any_size(_validation_stream(source, config, size)),
                 initial_epoch=first,
                 epochs=last,

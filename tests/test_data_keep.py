@@ -1,0 +1,84 @@
+"""Kept decoded, an image gives the same views to the last bit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnet.data import keep, sources
+from keras_resnet.data.stream import evaluation_stream, training_stream
+from keras_resnet.recipes import Config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Small photos with every colour sampling, turned by EXIF and not, and PNGs."""
+    folder = tmp_path_factory.mktemp("small")
+    rng = np.random.default_rng(0)
+    for i in range(16):
+        height, width = rng.integers(20, 200, 2)
+        coarse = rng.integers(0, 256, (height // 5, width // 5, 3), np.uint8)
+        image = Image.fromarray(coarse).resize((int(width), int(height)), Image.Resampling.BICUBIC)
+        home = folder / "ab"[i % 2]
+        home.mkdir(exist_ok=True)
+        if i < 4:
+            image.save(home / f"{i}.png")
+        else:
+            exif = Image.Exif()
+            exif[274] = (1, 1, 6, 8)[i % 4]
+            image.save(home / f"{i}.jpg", quality=85, subsampling=i % 3, exif=exif)
+    return folder
+
+
+@pytest.mark.parametrize("size", [8, 32, 96])
+def test_the_views_are_the_same_bit_for_bit(folder, size):
+    source = sources.load(folder)
+    kept = keep.keep_decoded(source)
+    assert kept is not source
+    config = Config(batch_size=4, seed=2, brightness=0.1)
+    for name in ("train", "val"):
+        for a, b in zip(
+            evaluation_stream(source.splits[name], size=size, crop=0.9, batch_size=3),
+            evaluation_stream(kept.splits[name], size=size, crop=0.9, batch_size=3),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a[0], b[0])
+            np.testing.assert_array_equal(a[1], b[1])
+    for a, b in zip(
+        training_stream(source, config, size=size, first_step=0, last_step=20),
+        training_stream(kept, config, size=size, first_step=0, last_step=20),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a[0], b[0])
+
+
+def test_what_is_kept_can_be_picked_from_and_named_like_before(folder):
+    source = sources.load(folder)
+    kept = keep.keep_decoded(source).splits["train"].take([3, 0, 3])
+    plain = source.splits["train"].take([3, 0, 3])
+    assert kept.names == plain.names
+    views = [
+        next(iter(evaluation_stream(examples, size=24, crop=1.0, batch_size=3)))[0]
+        for examples in (kept, plain)
+    ]
+    np.testing.assert_array_equal(*views)
+
+
+def test_large_images_and_too_many_are_left_where_they_are(folder, tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            Image.new("RGB", (400, 300), (i, 2, 3)).save(tmp_path / name / f"{i}.jpg")
+    large = sources.load(tmp_path)
+    assert keep.keep_decoded(large) is large
+    monkeypatch.setattr(keep, "MOST_BYTES", 100_000)
+    small = sources.load(folder)
+    assert keep.keep_decoded(small) is small
+
+
+def test_pixels_are_kept_already():
+    digits = sources.load("digits")
+    kept = keep.keep_decoded(digits)
+    assert kept.splits["train"] is digits.splits["train"]
+    assert replace(kept, splits=digits.splits) == digits
