@@ -13,11 +13,11 @@ from keras_resnet.recipes import Config
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Small photos with every colour sampling, turned by EXIF and not, and PNGs."""
+    """Photos with every colour sampling, turned by EXIF and not, two of them large, and PNGs."""
     folder = tmp_path_factory.mktemp("small")
     rng = np.random.default_rng(0)
     for i in range(16):
-        height, width = rng.integers(20, 200, 2)
+        height, width = rng.integers(20, 200, 2) + 300 * (i in (7, 10))
         coarse = rng.integers(0, 256, (height // 5, width // 5, 3), np.uint8)
         image = Image.fromarray(coarse).resize((int(width), int(height)), Image.Resampling.BICUBIC)
         home = folder / "ab"[i % 2]
@@ -68,11 +68,11 @@ def test_what_is_kept_can_be_picked_from_and_named_like_before(folder):
 def test_large_images_and_too_many_are_left_where_they_are(folder, tmp_path, monkeypatch):
     for name in "ab":
         (tmp_path / name).mkdir()
-        for i in range(2):
+        for i in range(15):
             Image.new("RGB", (400, 300), (i, 2, 3)).save(tmp_path / name / f"{i}.jpg")
     large = sources.load(tmp_path)
     assert keep.keep_decoded(large) is large
-    monkeypatch.setattr(keep, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(keep, "MOST_BYTES", 500_000)
     small = sources.load(folder)
     assert keep.keep_decoded(small) is small
 

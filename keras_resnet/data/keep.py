@@ -1,13 +1,16 @@
 """Small images are decoded once and kept in memory: the same pixels, bit for bit, for less work."""
 
+import io
 import os
 from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from keras_resnet import progress
 from keras_resnet.data.decode import SMALL, decode
+from keras_resnet.data.examples import from_bytes
 
 MOST_BYTES = 1 << 30  # and at most a quarter of the machine's memory
 
@@ -15,8 +18,8 @@ MOST_BYTES = 1 << 30  # and at most a quarter of the machine's memory
 def keep_decoded(source):
     """A `Source` whose images are decoded, or `source` itself where they are large or too many.
 
-    The images must be small in the decoder's sense: of others it decodes less than the whole,
-    which is not the same to the last bit, and may be the quicker.
+    Small is what the decoder calls so. Of a larger image it decodes less than the whole, which is
+    not the same to the last bit and may be the quicker: such are kept as they are, if they are few.
     """
     room = min(MOST_BYTES, _memory() // 4)
     splits, total = {}, 0
@@ -28,41 +31,41 @@ def keep_decoded(source):
         total += size
     if total:
         count = sum(map(len, splits.values()))
-        progress.say(f"{count:,} small images are kept decoded in memory, {total / 1e6:.0f} MB")
+        progress.say(f"{count:,} images are kept decoded in memory: {total / 1e6:.0f} MB")
     return replace(source, splits=splits)
 
 
 def _decoded(examples, room):
-    """(Examples that hold their pixels, bytes that takes); None if they do not belong there."""
-    if isinstance(examples.items, np.ndarray) and examples.items.ndim == 4:
+    """(Examples in memory, bytes that they take); None if they do not belong there."""
+    fetch, kept, large = examples.fetcher(), [], []
+    if fetch(0)[0].dtype != tf.string:
         return examples, 0  # pixels already
-    fetch, images = examples.fetcher(), []
-    for pixels in (
-        tf.data.Dataset.range(len(examples))
-        .map(lambda i: decode(*fetch(i)[:2]), num_parallel_calls=tf.data.AUTOTUNE)
-        .as_numpy_iterator()
-    ):
-        room -= pixels.nbytes
-        if pixels.shape[0] * pixels.shape[1] > SMALL or room < 0:
+
+    def read(i):
+        data, orientation, _ = fetch(i)
+        return data, decode(data, orientation)
+
+    images = tf.data.Dataset.range(len(examples)).map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    for i, (data, pixels) in enumerate(images.as_numpy_iterator()):
+        if pixels.shape[0] * pixels.shape[1] > SMALL:
+            large.append(i)
+        else:
+            data = _as_bitmap(pixels)
+        kept.append(data)
+        room -= len(data)
+        if room < 0 or len(large) > 10 + i // 10:
             return None
-        images.append(pixels)
-    return _holding(examples, images), sum(pixels.nbytes for pixels in images)
+    orientations = np.ones(len(kept), np.int32)
+    orientations[large] = examples.orientations[large]
+    in_memory = from_bytes(kept, examples.labels, examples.names, orientations)
+    return in_memory, sum(map(len, kept))
 
 
-def _holding(examples, images):
-    """`examples` read from one long row of bytes, for the images differ in size."""
-    row = tf.constant(np.concatenate([pixels.reshape(-1) for pixels in images]))
-    shapes = np.array([pixels.shape for pixels in images], np.int64)
-    ends = tf.constant(np.cumsum(shapes.prod(1)))
-    shapes = tf.constant(shapes)
-
-    def read(number):
-        shape, end = shapes[number], ends[number]
-        pixels = tf.reshape(row[end - tf.reduce_prod(shape) : end], shape)
-        return tf.ensure_shape(pixels, [None, None, 3])
-
-    upright = np.ones(len(images), np.int32)
-    return replace(examples, items=np.arange(len(images)), read=read, orientations=upright)
+def _as_bitmap(pixels):
+    """uint8 `(h, w, 3)` as a BMP file: encoded like its larger neighbours, yet read by copying."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "BMP")
+    return buffer.getvalue()
 
 
 def _memory():
