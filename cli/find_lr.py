@@ -25,7 +25,7 @@ from keras_resnet.weights import settings as weights_settings
 @setting("--data-dir", "Where tensorflow-datasets keeps its files.", metavar="DIR")
 @click.option("--low", type=float, help="First rate; default: by the optimizer.")
 @click.option("--high", type=float, help="Last rate; default: by the optimizer.")
-@click.option("--steps", type=int, default=200, show_default=True, help="Rates to try.")
+@click.option("--steps", type=int, default=400, show_default=True, help="Rates to try.")
 @click.option("--png", metavar="FILE", default="learning-rates.png", show_default=True,
               help="Where the plot goes.")  # fmt: skip
 @reports

@@ -169,3 +169,19 @@ def test_a_tf_data_graph_shows_the_same_views_as_python(kind):
     for number, (random, centre) in enumerate(tf.data.Dataset.range(6).map(both)):
         np.testing.assert_array_equal(random, _view(number, data, **changes))
         np.testing.assert_array_equal(centre, center_view(data, 1, size=24, crop=0.9))
+
+
+@pytest.mark.parametrize("size", [100, 75, 150])
+def test_a_random_view_of_the_whole_is_made_of_means(size):
+    pixels = _pixels(300, 300)
+    view = _view(0, tf.constant(pixels), size=size, area=(1.0, 1.0), aspect=(1.0, 1.0), flip=False)
+    means = Image.fromarray(pixels).resize((size, size), Image.Resampling.BOX)
+    assert np.abs(view.astype(int) - np.asarray(means)).max() <= 1
+
+
+def test_a_random_view_of_a_smaller_image_is_interpolated():
+    view = _view(
+        0, tf.constant(_pixels(10, 10)), size=40, area=(1.0, 1.0), aspect=(1.0, 1.0), flip=False
+    )
+    expected = Image.fromarray(_pixels(10, 10)).resize((40, 40), Image.Resampling.BILINEAR)
+    assert np.abs(view.astype(int) - np.asarray(expected)).max() <= 1

@@ -1,5 +1,7 @@
 """The picture of a learning-rate range test."""
 
+from pathlib import Path
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -34,7 +36,7 @@ def plot(found, path):
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set(xlabel="learning rate (log scale)", ylabel="training loss")
         axes.set_title(
-            f"Which learning rates learn: {found['model']} on {found['data']}, "
+            f"Which learning rates learn: {found['model']} on {Path(found['data']).name}, "
             f"{optimizer}, batch {found['batch_size']}"
         )
         axes.legend(loc="lower left")

@@ -15,7 +15,7 @@ from keras_resnet.training.fit import compile_model, prepare
 
 # SGD's steps have the gradient's length; Adam's and LAMB's have one of their own.
 RANGES = {"sgd": (1e-3, 10.0), "adamw": (1e-5, 0.1), "lamb": (1e-4, 1.0)}
-STEPS = 200
+STEPS = 400
 _MEMORY = 0.9  # of the smoothed loss
 _DIVERGED = 1.5  # times what the smoothed loss has fallen, risen again: no higher rate will do
 

@@ -1,0 +1,115 @@
+"""A training step of ours against Keras' own networks in plain float32 `fit`: seconds a step.
+
+    python benchmarks/step.py
+
+ResNet-50 v1 against keras.applications.ResNet50, with the same numbers and as the command runs it
+(`--precision auto`); ResNet-20 against the same network written plainly, with the biases that
+Keras' layers have by default.
+"""
+
+import argparse
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from pairs import PAIRS, measure, report
+
+from keras_resnet.data.examples import from_pixels
+from keras_resnet.data.sources import Source
+from keras_resnet.models import build
+from keras_resnet.recipes import resolve
+from keras_resnet.training.fit import compile_model
+from keras_resnet.training.precision import choose
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--steps", type=int, default=3, help="of one measurement")
+    parser.add_argument("--batch", type=int, default=8, help="of the ResNet-50")
+    parser.add_argument("--json", default="step.json", help="where the figures go")
+    given = parser.parse_args()
+    large, small = random_batch(given.batch, 224, 1000), random_batch(128, 32, 10)
+    plain50 = plainly(keras.applications.ResNet50(weights=None, classifier_activation=None))
+    rivals = {
+        "ResNet-50 v1, float32": (ours("resnet50_v1", large, "float32"), plain50, large),
+        f"ResNet-50 v1, {choose().policy} (auto)": (
+            ours("resnet50_v1", large, choose().policy), plain50, large,
+        ),
+        "ResNet-20, float32": (ours("resnet20", small, "float32"), plainly(resnet20()), small),
+    }  # fmt: skip
+    found = {
+        name: measure(
+            *(step_of(model, batch, given.steps) for model in (mine, theirs)), given.pairs
+        )
+        for name, (mine, theirs, batch) in rivals.items()
+    }
+    report(found, given.json, unit="seconds a step", batches=[given.batch, 128])
+
+
+def ours(name, batch, policy):
+    images, targets = batch
+    classes = targets.shape[-1]
+    keras.config.set_dtype_policy(policy)
+    model = build(name, classes, tuple(images.shape[1:]))
+    keras.config.set_dtype_policy("float32")
+    labels = np.arange(len(images)) % classes
+    pixels = from_pixels(images.numpy().astype(np.uint8), labels, [])
+    source = Source("random", [str(k) for k in range(classes)], {"train": pixels})
+    compile_model(model, resolve({"model": name}), source, 0.01)
+    return model
+
+
+def plainly(model):
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def resnet20():
+    """arXiv:1512.03385, section 4.2, as a beginner writes it."""
+    layers = keras.layers
+
+    def unit(x, filters, strides=1):
+        return layers.BatchNormalization()(
+            layers.Conv2D(filters, 3, strides=strides, padding="same")(x)
+        )
+
+    image = keras.Input((32, 32, 3))
+    x = layers.ReLU()(unit(layers.Rescaling(1 / 127.5, -1.0)(image), 16))
+    for filters in (16, 32, 64):
+        for block in range(3):
+            strides = 2 if filters > 16 and block == 0 else 1
+            branch = unit(layers.ReLU()(unit(x, filters, strides)), filters)
+            if strides == 2:
+                x = layers.Conv2D(filters, 1, strides=2)(x)
+            x = layers.ReLU()(layers.Add()([x, branch]))
+    return keras.Model(image, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+
+
+def random_batch(count, size, classes):
+    """Never zeros: some processors multiply those faster."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, size, size, 3)).astype(np.float32)
+    targets = np.eye(classes, dtype=np.float32)[rng.integers(0, classes, count)]
+    return tf.constant(images), tf.constant(targets)
+
+
+def step_of(model, batch, steps):
+    """A function that measures the seconds of a step of the model's `fit`."""
+    data = tf.data.Dataset.from_tensors(batch).repeat()
+
+    def seconds():
+        began = time.perf_counter()
+        model.fit(data, steps_per_epoch=steps, verbose=0)
+        return (time.perf_counter() - began) / steps
+
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
