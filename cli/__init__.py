@@ -25,7 +25,7 @@ COMMANDS = {
         "--label-smoothing --brightness --mixup --cutmix --randaugment --erasing --repeats "
         "--balance --train-size --patience --max-minutes --flip --no-flip --precision --weights "
         "--freeze --freeze-bn --no-freeze-bn --normalize --drop-path --seed --val-split --run "
-        "--on-bad-image --data-dir",
+        "--resume --checkpoint-every --ema --on-bad-image --data-dir",
     ),
     "find-lr": Command(
         "find_lr",

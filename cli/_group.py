@@ -7,7 +7,7 @@ import click
 
 from keras_resnet._version import __version__
 from keras_resnet.cli import COMMANDS, overview
-from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.errors import CheckFailed, InputError, Interrupted
 
 
 class _Lazy(click.Group):
@@ -45,7 +45,10 @@ def run(arguments):
         return _fail(2, _text(error))
     except CheckFailed as error:
         return _fail(1, _text(error))
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
+        cause = error.__cause__  # click makes its Abort of any KeyboardInterrupt
+        if isinstance(cause, Interrupted):
+            return _fail(cause.status, str(cause))
         return _fail(130, "interrupted")
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         sys.stderr.close()

@@ -3,6 +3,7 @@
 import click
 
 from keras_resnet import recipes
+from keras_resnet import run as runs
 from keras_resnet.cli._options import command, report, reports, setting, start
 from keras_resnet.data.names import require
 from keras_resnet.weights import settings as weights_settings
@@ -55,22 +56,30 @@ from keras_resnet.weights import settings as weights_settings
 @click.option(
     "--run", "run_folder", metavar="DIR", help="Where the run goes.  [runs/MODEL-DATA-NNN]"
 )
+@click.option("--resume", metavar="RUN", help="Go on with a run that was interrupted, exactly.")
+@setting("--checkpoint-every", "Steps from one saved state to the next.", type=int)
+@setting("--ema", "Judge and save a running average of the weights: its momentum.", type=float)
 @setting("--on-bad-image", "What to do about a broken file.", type=click.Choice(["error", "skip"]))
 @setting("--data-dir", "Where tensorflow-datasets keeps its files.", metavar="DIR")
 @reports
-def train(config_file, run_folder, as_json, quiet, **settings):
+def train(config_file, run_folder, resume, as_json, quiet, **settings):
     """Train a network on DATA and leave a run folder.
 
     DATA is a folder of images (CLASS/*.jpg, or train/CLASS and val/CLASS), tfds:NAME, or digits
     (the default: 1,797 handwritten digits that need no download).
+
+    The same command with the same --run goes on with a run that was interrupted or killed, and so
+    does --resume RUN; both end with the weights of an unbroken run.
     """
-    config = recipes.resolve(settings, config_file)
+    going_on = runs.begun(resume, run_folder, config_file, settings)
+    config = going_on.config if going_on else recipes.resolve(settings, config_file)
     require(config.data)
-    weights_settings.require(config)
+    if not going_on:
+        weights_settings.require(config)
     start(quiet)
     from keras_resnet.training import fit
 
-    run = fit.train(config_file=config_file, run_folder=run_folder, **settings)
+    run = fit.train(config_file=config_file, run_folder=run_folder, resume=resume, **settings)
     report({"run": str(run.path), **run.metrics}, as_json, _summary)
 
 

@@ -1,4 +1,4 @@
-"""The two ways a command ends badly. Everything else that escapes is a bug."""
+"""The ways a command ends badly. Everything else that escapes is a bug."""
 
 
 class InputError(ValueError):
@@ -17,6 +17,17 @@ class CheckFailed(RuntimeError):
     def __init__(self, line, result=None):
         super().__init__(line)
         self.result = result
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the work in order: one line that says how to go on; exit status 128 + signal.
+
+    From Python it is a `KeyboardInterrupt` like any other.
+    """
+
+    def __init__(self, line, status):
+        super().__init__(line)
+        self.status = status
 
 
 def needs_extra(what, extra):

@@ -1,10 +1,12 @@
 """A run folder: what training leaves, and the one place that knows the names in it."""
 
 import csv
+import fcntl
 import hashlib
 import os
 import re
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 
 from keras_resnet import recipes
@@ -102,6 +104,16 @@ class Run:
         self._save_config(absolute(replace(config, data=os.fspath(data), data_dir=data_dir)))
         self.save_manifest()
 
+    def begin(self, config, classes):
+        """Writes settings and labels into a new folder; InputError if there is something in it."""
+        taken = [p.name for p in self.path.iterdir() if p.name != "log.txt"]
+        if taken:
+            raise InputError(
+                f"--run {self.path} already holds {taken[0]}; give a new folder, or leave --run out"
+            )
+        write_text(self.file("labels.txt"), "".join(f"{name}\n" for name in classes))
+        self._save_config(config)  # last: who finds it finds a run
+
     def _save_config(self, config):
         with atomic(self.file("config.json")) as part:
             recipes.save(config, part)
@@ -161,20 +173,71 @@ def create(path, config, classes):
     Raises:
         InputError: the folder already holds something, or cannot be made.
     """
+    with claim(path, config) as run:
+        run.begin(config, classes)
+    return run
+
+
+@contextmanager
+def claim(path, config):
+    """The `Run` in the folder `path`, by default one with a new name, for one writer at a time.
+
+    Raises:
+        InputError: it cannot be made, or another process writes there.
+    """
     path = Path(path) if path else _next_name(config)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        taken = [p.name for p in path.iterdir() if p.name != "log.txt"]
+        place = os.open(path, os.O_RDONLY)
     except OSError as error:
         raise InputError(f"cannot make the run folder {path}: {error.strerror}") from None
-    if taken:
+    try:
+        # Of the folder itself: nothing is left behind, and the lock ends with its process.
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield Run(path)
+    except BlockingIOError:
         raise InputError(
-            f"--run {path} already holds {taken[0]}; give a new folder, or leave --run out"
-        )
-    run = Run(path)
-    run._save_config(config)
-    write_text(run.file("labels.txt"), "".join(f"{name}\n" for name in classes))
-    return run
+            f"another process is training in {path}; wait for it, or give another --run"
+        ) from None
+    finally:
+        os.close(place)
+
+
+def begun(resume, run_folder, config_file, options):
+    """The unfinished `Run` that a training goes on with; None where a new one begins.
+
+    Args:
+        resume: the folder of such a run, which brings all settings.
+        run_folder: a folder that may hold one of the same settings.
+        config_file, options: the settings, as `recipes.resolve` takes them.
+
+    Raises:
+        InputError: nothing to go on with, or other settings than the run has.
+    """
+    if resume is not None:
+        given = {"run": run_folder, "config": config_file, **options}
+        also = [name.replace("_", "-") for name, value in given.items() if value is not None]
+        if also:
+            raise InputError(f"--resume takes all settings from {resume}; leave out {also[0]}")
+        if not Path(resume, "config.json").exists():
+            raise InputError(f"--resume {resume}: no run there; `ls {RUNS}` shows the runs")
+        if Path(resume, "manifest.json").exists():
+            raise InputError(f"--resume {resume}: this run is finished; `keras-resnet evaluate`")
+        return Run(resume)
+    if not run_folder or not Path(run_folder, "config.json").exists():
+        return None
+    if Path(run_folder, "manifest.json").exists():
+        raise InputError(f"--run {run_folder} is finished; give a new folder, or leave --run out")
+    found, wanted = Run(run_folder).config, absolute(recipes.resolve(options, config_file))
+    for field in fields(found):
+        old, new = getattr(found, field.name), getattr(wanted, field.name)
+        if old != new and not (field.name == "normalize" and new is None):  # settled by the run
+            option = "--" + field.name.replace("_", "-")
+            raise InputError(
+                f"--run {run_folder} was begun with {option} {old}, not {new}; give the same, "
+                "another folder, or --resume for its own settings"
+            )
+    return Run(run_folder)
 
 
 def open_run(path=None):

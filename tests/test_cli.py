@@ -194,7 +194,9 @@ def test_ctrl_c_ends_in_one_line(photos, tmp_path):
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr.splitlines()[-1] == "keras-resnet: interrupted"
+    assert stderr.splitlines()[-1] == (
+        "keras-resnet: interrupted; `keras-resnet train --resume run` goes on"
+    )
     assert "Traceback" not in stderr
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from keras_resnet import files
 from keras_resnet.data import folder
 from keras_resnet.data.examples import Examples, from_pixels
 from keras_resnet.data.names import is_folder, require
@@ -66,6 +67,19 @@ def save_split(source, path):
     }
     # ASCII: a name may hold any bytes
     write_text(path, json.dumps(content, ensure_ascii=True, indent=0))
+
+
+def load_saved(path, *, data, classes, data_dir=None):
+    """A data set in the splits that `save_split` noted, to go on with a run.
+
+    Raises:
+        InputError: images that are gone.
+    """
+    splits = {
+        split: load_split(path, split, data=data, classes=classes, data_dir=data_dir)
+        for split in files.read_json(path)
+    }
+    return Source(data, classes, splits, mirrors=data != "digits")
 
 
 def load_split(path, split, *, data, classes, data_dir=None):

@@ -21,12 +21,14 @@ class Progress(keras.callbacks.Callback):
 
     def __init__(self, epochs, steps, batch_size):
         super().__init__()
+        self.before = 0  # steps of the epoch that were done before; `fit.py` sets it
         self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
         self._open = ExitStack()
 
     def on_epoch_begin(self, epoch, logs=None):
         label = f"epoch {epoch + 1}/{self._epochs}"
         self._advance = self._open.enter_context(progress.bar(self._steps, label, "steps"))
+        self._advance(self.before)
         self._began = time.monotonic()
         self._done = 0
 
@@ -69,8 +71,22 @@ class History(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self._steps += 1
 
+    def state(self):
+        """What must not be forgotten, ready for JSON."""
+        return {"rows": self.rows, "best_epoch": self.best_epoch, "best": self._best}
+
+    def restore(self, state):
+        self.rows, self.best_epoch = state["rows"], state["best_epoch"]
+        self._best = state["best"] and tuple(state["best"])
+        if self.rows:  # the file may have a row of which the checkpoint knows nothing
+            self._run.save_history(self.rows)
+
     def on_test_begin(self, logs=None):
         self._trained = time.monotonic()
+
+    def on_test_end(self, logs=None):
+        # What was judged is what will be saved: with `ema`, the average, which is swapped in.
+        self._deployable.set_weights(self.model.get_weights())
 
     def on_epoch_end(self, epoch, logs=None):
         training = self._trained - self._began
@@ -98,7 +114,6 @@ class History(keras.callbacks.Callback):
         best = self._best is None or score > self._best
         if best:
             self._best, self.best_epoch = score, epoch + 1
-            self._deployable.set_weights(self.model.get_weights())
             self._run.save_model(self._deployable)
         progress.say(
             f"epoch {epoch + 1:>3}/{self._epochs}  loss {row['loss']:.3f}  top-1 {row['top1']:6.1%}"
@@ -115,3 +130,22 @@ class History(keras.callbacks.Callback):
             for name in COLUMNS[1:]:
                 tf.summary.write(name, tf.constant(row[name], tf.float32), metadata=scalars)
         self._board.flush()
+
+
+class Averages(keras.callbacks.Callback):
+    """Puts the averages of the weights in their place while they are judged, and back.
+
+    Keras' own SwapEMAWeights swaps by adding and subtracting, which changes the last bits of the
+    weights that go on training.
+    """
+
+    def on_test_begin(self, logs=None):
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        averages = optimizer._model_variables_moving_average  # there is no public name
+        self._own = [variable.numpy() for variable in self.model.trainable_variables]
+        for variable, average in zip(self.model.trainable_variables, averages, strict=True):
+            variable.assign(average)
+
+    def on_test_end(self, logs=None):
+        for variable, value in zip(self.model.trainable_variables, self._own, strict=True):
+            variable.assign(value)

@@ -10,8 +10,8 @@ import tensorflow as tf
 from keras_resnet import progress, recipes, run, runtime, specs
 from keras_resnet.data import sources, stream
 from keras_resnet.data.keep import keep_decoded
-from keras_resnet.errors import InputError
-from keras_resnet.training import callbacks, precision, schedule, stopping
+from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.training import callbacks, checkpoint, precision, schedule, stopping
 from keras_resnet.training.bottleneck import Bottleneck
 from keras_resnet.training.judge import judge
 from keras_resnet.training.losses import make_loss
@@ -20,13 +20,17 @@ from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.load import load, normalization_of, open_weights
 
 
-def train(data=None, *, config_file=None, run_folder=None, **options):
+def train(data=None, *, config_file=None, run_folder=None, resume=None, **options):
     """Trains a network, judges it on held-out images, and leaves a run folder.
+
+    A run that was interrupted, or killed, goes on where it was and ends with the weights that it
+    would have had: with `resume`, or with the same `run_folder` and the same settings.
 
     Args:
         data: a folder of images, `tfds:NAME[/CONFIG]` or `digits`.
         config_file: a `config.json` to start from.
         run_folder: where the run goes; default `runs/MODEL-DATA-NNN`.
+        resume: the folder of an unfinished run, whose settings hold.
         **options: any field of `keras_resnet.recipes.Config`, such as `model="resnet18"`.
 
     Returns:
@@ -34,20 +38,35 @@ def train(data=None, *, config_file=None, run_folder=None, **options):
 
     Raises:
         InputError: settings or images that cannot work, before anything is trained.
+        CheckFailed: training diverged, or the disk is full; what was good before is kept.
+        Interrupted: Ctrl-C or SIGTERM, after the state was saved; a `KeyboardInterrupt`.
     """
     began = time.monotonic()
-    config, source, chosen, model = prepare(data, config_file, options)
-    folder = run.create(run_folder, config, source.classes)
-    runtime.log_to(folder.file("log.txt"))
-    sources.save_split(source, folder.file("split.json"))
-    _say_plan(config, source, chosen, folder)
-    source = keep_decoded(source)
-    history = _fit(model, config, source, folder)
-    seconds = time.monotonic() - began
-    metrics = judge(folder, config, source, history, chosen, seconds)
+    begun = run.begun(resume, run_folder, config_file, {"data": data, **options})
+    if begun:
+        config, source, chosen, model = _again(begun)
+    else:
+        config, source, chosen, model = prepare(data, config_file, options)
+    with run.claim(begun.path if begun else run_folder, config) as folder:
+        if not begun:
+            folder.begin(config, source.classes)
+        if not folder.file("split.json").exists():
+            sources.save_split(source, folder.file("split.json"))
+        runtime.log_to(folder.file("log.txt"))
+        _say_plan(config, source, chosen, folder)
+        try:
+            source = keep_decoded(source)
+            history = _fit(model, config, source, folder)
+            seconds = sum(row["seconds"] for row in history.rows)
+            metrics = judge(folder, config, source, history, chosen, seconds)
+        except OSError as error:  # images are read by TensorFlow, whose errors are others
+            raise CheckFailed(
+                f"cannot write into {folder.path} ({error.strerror or error}); make room, then "
+                + checkpoint.goes_on(folder.path)
+            ) from None
     progress.say(
         f"best epoch {history.best_epoch}: top-1 {metrics['val']['top1']:.1%} of "
-        f"{metrics['val']['images']:,} validation images, {seconds:.0f} s"
+        f"{metrics['val']['images']:,} validation images, {time.monotonic() - began:.0f} s"
     )
     return folder
 
@@ -81,8 +100,23 @@ def prepare(data, config_file, options):
     found = normalization_of(learnt) if learnt else None
     usual = specs.SPECS[config.model].normalize
     config = replace(config, normalize=config.normalize or found or usual)
-    chosen = precision.choose(config.precision)
+    return config, source, *_network(config, source, learnt)
 
+
+def _again(begun):
+    """As `prepare`, for a run that was begun: its own images, and weights from its checkpoint."""
+    config = begun.config
+    if not checkpoint.exists(begun):
+        return prepare(None, begun.file("config.json"), {})
+    source = sources.load_saved(
+        begun.file("split.json"), data=config.data, classes=begun.classes, data_dir=config.data_dir
+    )
+    return config, source, *_network(config, source, None)
+
+
+def _network(config, source, learnt):
+    """(`Precision`, network) with the weights that the seed gives, or with learnt ones."""
+    chosen = precision.choose(config.precision)
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     model = _build(config, len(source.classes), chosen.policy)
@@ -92,7 +126,7 @@ def prepare(data, config_file, options):
         _freeze(model, config.freeze)
     if config.freeze_bn:
         _freeze_batch_norms(model)
-    return config, source, chosen, model
+    return chosen, model
 
 
 def _build(config, num_classes, policy):
@@ -137,34 +171,42 @@ def compile_model(model, config, source, rate):
 
 
 def _fit(model, config, source, folder):
-    images = len(source.splits["train"])
-    steps = max(round(images / config.batch_size), 1)
+    steps = max(round(len(source.splits["train"]) / config.batch_size), 1)
     compile_model(model, config, source, schedule.learning_rate(config, steps))
     history = callbacks.History(folder, run.build(config, len(source.classes)), config)
     bars = callbacks.Progress(config.epochs, steps, config.batch_size)
-    watchers = [bars, history, *stopping.watchers(history, config)]
+    stop = checkpoint.Stop(folder.path)
+    saving = _saving(model, config, source, folder, steps, history, stop)
+    notes = saving.restore()
+    if notes:
+        history.restore(notes["history"])
+        progress.say(f"goes on after step {saving.step:,} of {config.epochs * steps:,}")
+    # The averages are judged, then swapped out again: `history` takes the weights in between.
+    averages = [callbacks.Averages()] if config.ema else []
+    watchers = [bars, history, *averages, *stopping.watchers(history, config), saving]
     least = specs.SPECS[config.model].total_stride
     sizes = schedule.epoch_sizes(config, least)
-    with closing(bars):
-        for first, last, size in schedule.segments(sizes):
-            history.image_size = size
+    is_over = bool(notes and notes["ended"])
+    with closing(bars), stop.listening():
+        for begin, end, size in () if is_over else schedule.spans(sizes, steps, saving.step):
+            history.image_size, bars.before = size, begin % steps
             batches = _any_size(
                 stream.training_stream(
                     source,
                     config,
                     size=schedule.training_size(config, size, least),
-                    first_step=first * steps,
-                    last_step=last * steps,
+                    first_step=begin,
+                    last_step=end,
                 )
             )
-            if first == 0:
+            if begin == 0:
                 watchers.append(Bottleneck(batches, config))
             model.fit(
                 batches,
                 validation_data=_any_size(_validation_stream(source, config, size)),
-                initial_epoch=first,
-                epochs=last,
-                steps_per_epoch=steps,
+                initial_epoch=begin // steps,
+                epochs=-(-end // steps),
+                steps_per_epoch=min(end - begin, steps),
                 shuffle=False,  # the stream has its own order
                 callbacks=watchers,
                 verbose=0,
@@ -172,6 +214,23 @@ def _fit(model, config, source, folder):
             if model.stop_training:
                 break
     return history
+
+
+def _saving(model, config, source, folder, steps, history, stop):
+    """The callback that keeps the run's state, for a model whose variables are all there."""
+    model.optimizer.build(model.trainable_variables)
+    # Metrics get their variables when they are first called.
+    model.evaluate(_any_size(_validation_stream(source, config, config.side)).take(1), verbose=0)
+    saving = checkpoint.Saving(
+        checkpoint.Checkpoint(folder, model),
+        config.checkpoint_every,
+        steps,
+        folder.path,
+        lambda: {"history": history.state()},
+        stop,
+    )
+    saving.set_model(model)
+    return saving
 
 
 def _validation_stream(source, config, size):

@@ -18,6 +18,8 @@ def make_optimizer(config, rate):
         "weight_decay": config.weight_decay or None,
         "global_clipnorm": config.clip_norm or None,
         "gradient_accumulation_steps": config.accumulate if config.accumulate > 1 else None,
+        "use_ema": bool(config.ema),
+        "ema_momentum": config.ema or 0.99,
     }
     if config.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(
@@ -28,6 +30,9 @@ def make_optimizer(config, rate):
     else:
         optimizer = Lamb(**shared)
     optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+    # At the end of every `fit`, Keras puts the averages in the place of the weights. A run is
+    # several of them, and would go on from averages; `fit.py` takes them where they are judged.
+    optimizer.finalize_variable_values = lambda variables: None
     return optimizer
 
 

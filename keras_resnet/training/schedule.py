@@ -45,6 +45,22 @@ def segments(sizes):
             first = epoch
 
 
+def spans(sizes, steps_per_epoch, done):
+    """What is left of a run after `done` steps as (first step, last step + 1, size), one for each
+    call of `fit`: the rest of a begun epoch, then whole epochs of one size.
+
+    >>> list(spans([32, 32, 64], steps_per_epoch=10, done=15))
+    [(15, 20, 32), (20, 30, 64)]
+    """
+    for first, last, size in segments(sizes):
+        begin, end = max(first * steps_per_epoch, done), last * steps_per_epoch
+        whole = -(-begin // steps_per_epoch) * steps_per_epoch
+        if begin < min(whole, end):
+            yield begin, whole, size
+        if whole < end:
+            yield whole, end, size
+
+
 def learning_rate(config, steps_per_epoch):
     """Linear warm-up from 0, then a cosine to 0 at the last step (arXiv:1608.03983), or
     `config.rate_drops`.

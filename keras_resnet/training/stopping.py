@@ -14,7 +14,7 @@ from keras_resnet import progress
 def watchers(history, config):
     """The callbacks that `config` asks for; to be called after `history`."""
     asked = [Patience(history, config)] if config.patience else []
-    return asked + ([TimeBudget(config.max_minutes)] if config.max_minutes else [])
+    return asked + ([TimeBudget(config.max_minutes, history)] if config.max_minutes else [])
 
 
 class Patience(keras.callbacks.Callback):
@@ -45,12 +45,19 @@ def epochs_since_best(rows, size):
 
 
 class TimeBudget(keras.callbacks.Callback):
-    """Ends the training with the first step after `minutes`, counted from its beginning."""
+    """Ends the training with the first step after `minutes`, counted from its beginning; of a run
+    that was interrupted, with what the epochs before took.
+    """
 
-    def __init__(self, minutes):
+    def __init__(self, minutes, history):
         super().__init__()
         self._minutes = minutes
-        self._end = time.monotonic() + 60 * minutes
+        self._history = history
+
+    def on_train_begin(self, logs=None):
+        if not hasattr(self, "_end"):
+            before = sum(row["seconds"] for row in self._history.rows)
+            self._end = time.monotonic() + 60 * self._minutes - before
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() >= self._end and not self.model.stop_training:

@@ -1,0 +1,238 @@
+"""Exact resume: everything that a run needs to go on, kept as one unit, bit for bit.
+
+Keras' own callbacks do not keep enough: neither `.keras` files nor BackupAndRestore hold the state
+of the random numbers, the running metrics or what callbacks remember, and a kill in the middle of a
+write leaves half a file. Here `tf.train.Checkpoint` holds the values of all variables and the notes
+of the callbacks as one string; `CheckpointManager` names a checkpoint as the latest only when it is
+whole. Together with a stream that is addressed by the number of the sample, a run that is killed
+and goes on ends with the same weights as one that was not.
+"""
+
+import json
+import math
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+import keras
+import tensorflow as tf
+
+from keras_resnet import progress
+from keras_resnet.errors import CheckFailed, Interrupted, first_line
+
+SECONDS = 300  # between two checkpoints, where no number of steps is asked for
+CHECK_EVERY = 100  # steps between two looks at all weights; 0.02 s for a ResNet-50 on a CPU
+_KEPT = 2  # checkpoints: should the latest be damaged on the disk, there is another
+_LEAST_LOSS_SCALE = 1.0  # it starts at 2**15, and halves with each step that overflows
+
+
+class Checkpoint:
+    """The state of a compiled model in training, and notes, in the `checkpoints` of a run.
+
+    The optimizer and the metrics must have their variables already.
+    """
+
+    def __init__(self, run, model):
+        self._folder = run.file("checkpoints")
+        self._step = tf.Variable(0, dtype=tf.int64)
+        self._notes = tf.Variable("", dtype=tf.string, shape=())
+        # Plain values: of the Keras objects themselves tf.train.Checkpoint would leave out the
+        # seed generators, and restore nothing for some containers without a word.
+        self._parts = {
+            "model": [v.value for v in model.variables],
+            "optimizer": [v.value for v in model.optimizer.variables],
+            "metrics": [v.value for v in model.metrics_variables],
+        }
+        self._all = tf.train.Checkpoint(step=self._step, notes=self._notes, **self._parts)
+        self._manager = tf.train.CheckpointManager(
+            self._all, str(self._folder), max_to_keep=_KEPT, checkpoint_name="step"
+        )
+
+    def save(self, step, notes):
+        """Writes all of it, or leaves the earlier checkpoints as they are.
+
+        Raises:
+            CheckFailed: it cannot be written, or a value is not finite.
+        """
+        self.require_finite(step)
+        self._step.assign(step)
+        self._notes.assign(json.dumps(notes))
+        try:
+            self._manager.save(checkpoint_number=step)
+        except (tf.errors.OpError, OSError) as error:
+            size = sum(v.dtype.size * v.shape.num_elements() for v in self._values())
+            raise CheckFailed(
+                f"cannot write a checkpoint of {size:,} bytes into {self._folder} "
+                f"({first_line(error)}); make room, then {goes_on(self._folder.parent)}"
+            ) from None
+
+    def restore(self):
+        """(step, notes) of the latest checkpoint that is whole; (0, None) if there is none."""
+        for path in reversed(self._manager.checkpoints):
+            try:
+                self._all.restore(path).assert_consumed()
+            except (tf.errors.OpError, ValueError, AssertionError) as error:
+                progress.say(f"{path} is damaged ({first_line(error)}); trying the one before")
+                continue
+            return int(self._step), json.loads(self._notes.numpy())
+        if self._manager.checkpoints:
+            raise CheckFailed(f"no checkpoint in {self._folder} can be read; train again")
+        return 0, None
+
+    def require_finite(self, step):
+        """CheckFailed if a weight, a moment or a statistic is no longer a number."""
+        if not all(_finite(self._parts[part]) for part in ("model", "optimizer")):
+            raise CheckFailed(self._stopped(step, "weights are no longer finite"))
+
+    def require_number(self, step, loss):
+        """CheckFailed if the loss is not a number."""
+        if not math.isfinite(loss):
+            raise CheckFailed(self._stopped(step, f"the loss is {loss}"))
+
+    def require_loss_scale(self, step, optimizer):
+        """CheckFailed if the loss scale of mixed_float16 has collapsed; Keras knows no floor."""
+        scale = getattr(optimizer, "dynamic_scale", None)
+        if scale is not None and float(scale) < _LEAST_LOSS_SCALE:
+            what = f"the loss scale has collapsed to {float(scale):g}, every step overflows"
+            raise CheckFailed(self._stopped(step, what))
+
+    def _stopped(self, step, what):
+        last = self._manager.latest_checkpoint
+        kept = f"the last finite state is {last}" if last else "nothing was saved yet"
+        return (
+            f"training diverged at step {step:,}: {what}; {kept}. Try a lower --learning-rate, "
+            "--clip-norm 1 or --precision float32, and `keras-resnet data check`"
+        )
+
+    def _values(self):
+        return [value for part in self._parts.values() for value in part]
+
+
+class Saving(keras.callbacks.Callback):
+    """Counts the steps of the run, saves now and then, and ends it in order when it is told to.
+
+    To be the last of the callbacks: what it saves includes what the others noted of the epoch.
+
+    Args:
+        checkpoint: the `Checkpoint`.
+        every: steps between two checkpoints within an epoch; 0 is every five minutes. At the end
+            of each epoch there is one in any case.
+        steps_per_epoch: steps.
+        folder: path of the run, for messages.
+        notes: a function that gives what callbacks remember, ready for JSON.
+        stop: a `Stop`.
+    """
+
+    def __init__(self, checkpoint, every, steps_per_epoch, folder, notes, stop):
+        super().__init__()
+        self.step = 0
+        self._checkpoint, self._notes, self._stop = checkpoint, notes, stop
+        self._every, self._steps_per_epoch, self._folder = every, steps_per_epoch, folder
+        self._metrics = None
+        self._saved = time.monotonic()
+
+    def restore(self):
+        """The notes of the latest checkpoint, whose state the model now has; None: a new run."""
+        self.step, notes = self._checkpoint.restore()
+        if self.step % self._steps_per_epoch:
+            self._metrics = [v.numpy() for v in self.model.metrics_variables]
+        return notes
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._metrics:  # `fit` has just set them to 0; half of this epoch was counted before
+            for variable, value in zip(self.model.metrics_variables, self._metrics, strict=True):
+                variable.assign(value)
+            self._metrics = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        self._checkpoint.require_number(self.step, logs["loss"])
+        if self.step % CHECK_EVERY == 0:
+            self._checkpoint.require_finite(self.step)
+            self._checkpoint.require_loss_scale(self.step, self.model.optimizer)
+        # The last step of an epoch is saved with what validation says of it.
+        within = self.step % self._steps_per_epoch and not self.model.stop_training
+        if within and (self._stop.asked or self._is_due()):
+            self._save()
+        self._stop.leave_if_asked()
+        self._is_traced = True
+
+    def on_train_begin(self, logs=None):
+        self._is_traced = False  # the first step takes long, and has nothing to save
+
+    def on_train_batch_begin(self, batch, logs=None):
+        is_last = (self.step + 1) % self._steps_per_epoch == 0
+        self._stop.is_patient = self._is_traced and not is_last
+
+    def on_test_begin(self, logs=None):
+        # Before the best model is written: after a ReLU the loss may hide what the weights are.
+        self._stop.is_patient = False
+        self._checkpoint.require_finite(self.step)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._save()
+
+    def _is_due(self):
+        if self._every:
+            return self.step % self._every == 0
+        return time.monotonic() - self._saved > SECONDS
+
+    def _save(self):
+        notes = {**self._notes(), "ended": bool(self.model.stop_training)}
+        self._checkpoint.save(self.step, notes)
+        self._saved = time.monotonic()
+
+
+class Stop:
+    """SIGTERM and Ctrl-C: the step is finished and saved, then the run is left.
+
+    Where there is no step to wait for, it is left at once, and goes on from the last checkpoint. A
+    second signal does what it does to any program.
+    """
+
+    def __init__(self, folder):
+        self.asked = None
+        self.is_patient = False  # whether a step is about to end, and be saved
+        self._folder = folder
+
+    @contextmanager
+    def listening(self):
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread hears signals
+            return
+        before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+
+        def hear(number, frame):
+            for each, handler in before.items():
+                signal.signal(each, handler)
+            self.asked = number
+            if not self.is_patient:
+                self.leave_if_asked()
+
+        for number in before:
+            signal.signal(number, hear)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def leave_if_asked(self):
+        if self.asked:
+            raise Interrupted(f"interrupted; {goes_on(self._folder)}", 128 + self.asked)
+
+
+def exists(run):
+    """Whether a run has a checkpoint to go on from."""
+    return tf.train.latest_checkpoint(str(run.file("checkpoints"))) is not None
+
+
+def goes_on(folder):
+    """The next step, for messages."""
+    return f"`keras-resnet train --resume {folder}` goes on"
+
+
+def _finite(values):
+    floats = [value for value in values if value.dtype.is_floating]
+    return bool(tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in floats]))

@@ -1,0 +1,304 @@
+"""A run that is stopped, killed, or out of luck: what was good is kept, and it goes on exactly."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_resnet import run as runs
+from keras_resnet.data import stream
+from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.training import checkpoint, schedule
+from keras_resnet.training.callbacks import Averages
+from keras_resnet.training.fit import train
+from keras_resnet.training.optimizer import make_optimizer
+
+SMALL = {"model": "resnet8", "image_size": 16, "batch_size": 12, "epochs": 2, "seed": 3}
+# Everything that draws random numbers or remembers something.
+FULL = {
+    "data": "digits", "model": "resnet8", "image_size": 16, "batch_size": 48, "epochs": 3,
+    "checkpoint_every": 7, "drop_path": 0.3, "ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "flip": True,
+    "brightness": 0.2, "seed": 3, "steps": 90,
+}  # fmt: skip
+
+
+def _kill(tmp_path, kills, seed=1, **settings):
+    (tmp_path / "settings.json").write_text(json.dumps({**FULL, **settings}))
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("kill9.py"), tmp_path, str(seed), str(kills),
+         tmp_path / "settings.json"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["kills"] == kills and found["in_a_write"] >= kills // 3
+    assert found["values"] > 100
+    assert found["different"] == []
+
+
+def test_killed_three_times_it_ends_with_the_same_bits(tmp_path):
+    _kill(tmp_path, 3, precision="float32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_killed_twenty_times_it_ends_with_the_same_bits(tmp_path, precision):
+    _kill(tmp_path, 20, seed=2, precision=precision)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "lamb"])
+def test_other_optimizers_and_gathered_gradients_go_on_too(tmp_path, optimizer):
+    _kill(tmp_path, 6, seed=3, optimizer=optimizer, accumulate=2, learning_rate=1e-3,
+          precision="float32")  # fmt: skip
+
+
+@pytest.mark.parametrize("done", [0, 3, 10, 14, 15, 29])
+def test_what_is_left_of_a_run_is_its_end(done):
+    sizes, steps = [32, 32, 64], 10
+    left = list(schedule.spans(sizes, steps, done))
+    assert left[0][0] == done and left[-1][1] == 30
+    assert all(one[1] == other[0] for one, other in pairwise(left))
+    assert all(size == sizes[step // steps] for a, b, size in left for step in range(a, b))
+    # each is whole epochs, or the rest of one: that is what a `fit` can do
+    assert all(b % steps == 0 and (a % steps == 0 or b - a < steps) for a, b, _ in left)
+    assert list(schedule.spans(sizes, steps, 30)) == []
+
+
+def _command(*arguments, **options):
+    script = Path(sys.executable).parent / "keras-resnet"
+    return subprocess.Popen(
+        [script, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stopped(photos, tmp_path_factory):
+    """A run that got SIGTERM in its second epoch: (folder, process, seconds until it ended)."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    process = _command("train", photos, "--model", "resnet8", "--image-size", 16, "--batch-size", 4,
+                       "--epochs", 400, "--seed", 3, "--run", folder)  # fmt: skip
+    while not (folder / "history.csv").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    return folder, process.returncode, err
+
+
+def test_sigterm_saves_and_says_how_to_go_on(stopped):
+    folder, status, err = stopped
+    assert status == 143
+    assert err.splitlines()[-1] == (
+        f"keras-resnet: interrupted; `keras-resnet train --resume {folder}` goes on"
+    )
+    rows = (folder / "history.csv").read_text().splitlines()
+    latest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder / "checkpoints")))
+    step = int(latest.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE"))
+    assert step >= 12 * (len(rows) - 2)  # not a step of the epoch was lost, but for the last
+
+
+def test_it_goes_on_where_it_was(stopped, tmp_path):
+    """Shortened by hand: what counts here is that the command takes it up and finishes it."""
+    folder = tmp_path / "run"
+    shutil.copytree(stopped[0], folder)
+    before = (folder / "history.csv").read_text().splitlines()
+    config = json.loads((folder / "config.json").read_text())
+    epochs = len(before) + 1
+    (folder / "config.json").write_text(json.dumps({**config, "epochs": epochs}))
+    done = _command("train", "--resume", folder)
+    _, err = done.communicate(timeout=120)
+    assert done.returncode == 0, err
+    assert "goes on after step" in err
+    rows = (folder / "history.csv").read_text().splitlines()
+    assert rows[: len(before) - 1] == before[:-1] and len(rows) == epochs + 1
+    assert (folder / "manifest.json").exists()
+
+
+def test_one_writer_a_run(photos, tmp_path):
+    with (
+        runs.claim(tmp_path / "run", None),
+        pytest.raises(InputError, match=r"another process is training in .*run; wait for it"),
+    ):
+        train(str(photos), run_folder=tmp_path / "run", **SMALL)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_only_the_same_settings_go_on(stopped, photos):
+    folder = stopped[0]
+    same = {**SMALL, "batch_size": 4, "epochs": 400}
+    assert runs.begun(None, folder, None, {"data": str(photos), **same}).path == folder
+    with pytest.raises(InputError, match=r"was begun with --epochs 400, not 2; give the same"):
+        train(str(photos), run_folder=folder, **{**same, "epochs": 2})
+    with pytest.raises(InputError, match=r"--resume takes all settings from .*; leave out epochs"):
+        train(resume=folder, epochs=3)
+
+
+def test_a_finished_run_is_not_gone_on_with(trained, tmp_path):
+    with pytest.raises(InputError, match="this run is finished"):
+        train(resume=trained.path)
+    with pytest.raises(InputError, match="is finished; give a new folder"):
+        train(run_folder=trained.path)
+    with pytest.raises(InputError, match="no run there"):
+        train(resume=tmp_path)
+
+
+# Numbers that go wrong
+
+
+def _plant_nan(monkeypatch, at):
+    """One NaN pixel in one image of the step `at`."""
+    whole = stream.training_stream
+
+    def planted(*args, first_step, last_step, **options):
+        def spoil(i, batch):
+            images, targets = batch
+            pixel = tf.one_hot(tf.where(i == at - first_step, 5, -1), tf.size(images))
+            spoilt = tf.where(
+                tf.reshape(pixel, tf.shape(images)) > 0, np.nan, tf.cast(images, "float32")
+            )
+            return spoilt, targets
+
+        batches = whole(*args, first_step=first_step, last_step=last_step, **options)
+        return batches.enumerate().map(spoil)
+
+    monkeypatch.setattr(stream, "training_stream", planted)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_one_nan_pixel_ends_the_run_and_is_never_written(photos, tmp_path, monkeypatch, precision):
+    _plant_nan(monkeypatch, at=6)
+    folder = tmp_path / "run"
+    with pytest.raises(CheckFailed, match=r"training diverged at step \d+: .*Try a lower"):
+        train(str(photos), run_folder=folder, precision=precision, checkpoint_every=1, **SMALL)
+    latest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder / "checkpoints")))
+    assert int(latest.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE")) == 6
+    for name in latest.get_variable_to_shape_map():
+        value = latest.get_tensor(name)
+        kind = np.asarray(value).dtype.kind
+        assert kind != "f" or np.isfinite(value).all()
+    model = runs.Run(folder).model()  # of the first epoch
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def test_weights_that_are_no_numbers_do_not_become_the_best_model(photos, tmp_path, monkeypatch):
+    _plant_nan(monkeypatch, at=2)
+    with pytest.raises(CheckFailed, match="training diverged at step"):
+        train(str(photos), run_folder=tmp_path / "run", precision="float32", **SMALL)
+    assert not (tmp_path / "run" / "model.keras").exists()
+    assert not checkpoint.exists(runs.Run(tmp_path / "run"))
+
+
+def _compiled(**optimizer):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9, **optimizer), "mse")
+    model.optimizer.build(model.trainable_variables)
+    model.evaluate(np.zeros((1, 4)), np.zeros((1, 2)), verbose=0)
+    return model
+
+
+def test_a_collapsed_loss_scale_is_noticed(tmp_path):
+    keeper = checkpoint.Checkpoint(runs.Run(tmp_path), _compiled())
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
+    optimizer.build([keras.Variable(1.0)])
+    keeper.require_loss_scale(5, optimizer)
+    optimizer.dynamic_scale.assign(0.5)
+    with pytest.raises(CheckFailed, match=r"at step 5: the loss scale has collapsed to 0\.5"):
+        keeper.require_loss_scale(5, optimizer)
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_brings_back_every_value_and_the_notes(tmp_path):
+    model = _compiled()
+    model.fit(np.ones((8, 4)), np.ones((8, 2)), verbose=0)
+    keeper = checkpoint.Checkpoint(runs.Run(tmp_path), model)
+    keeper.save(7, {"rows": [0.1, "ü"]})
+    other = _compiled()
+    assert checkpoint.Checkpoint(runs.Run(tmp_path), other).restore() == (7, {"rows": [0.1, "ü"]})
+    for one, two in (
+        (model.variables, other.variables),
+        (model.optimizer.variables, other.optimizer.variables),
+        (model.metrics_variables, other.metrics_variables),
+    ):
+        for a, b in zip(one, two, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_of_a_damaged_checkpoint_the_one_before_is_taken(tmp_path, capsys):
+    keeper = checkpoint.Checkpoint(runs.Run(tmp_path), _compiled())
+    keeper.save(1, {})
+    keeper.save(2, {})
+    data = next(tmp_path.glob("checkpoints/step-2.data*"))
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    again = checkpoint.Checkpoint(runs.Run(tmp_path), _compiled())
+    assert again.restore() == (1, {})
+    assert "step-2 is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kilobytes", [60, 500])
+def test_a_full_disk_is_one_line_and_nothing_is_lost(photos, tmp_path, kilobytes):
+    """60 kB stop model.keras, 500 kB the checkpoint, which holds the optimizer too."""
+    folder = tmp_path / "run"
+    limit = (kilobytes * 1000,) * 2
+    process = _command(
+        "train", photos, "--model", "resnet8", "--image-size", 16, "--batch-size", 12, "--epochs",
+        1, "--run", folder, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )  # fmt: skip
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    (line,) = [line for line in err.splitlines() if line.startswith("keras-resnet: ")]
+    assert str(folder) in line and f"`keras-resnet train --resume {folder}` goes on" in line
+    assert "Traceback" not in err
+    done = _command("train", "--resume", folder)
+    _, err = done.communicate(timeout=120)
+    assert done.returncode == 0, err
+
+
+# Averages
+
+
+def test_averages_are_judged_and_swapped_out_to_the_last_bit(photos):
+    from keras_resnet import recipes
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.compile(make_optimizer(recipes.resolve({"ema": 0.5}), 0.1), "mse")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 4)), rng.normal(size=(8, 2))
+    model.fit(x, y, batch_size=4, epochs=2, verbose=0)
+    own = model.get_weights()
+    average = [v.numpy() for v in model.optimizer._model_variables_moving_average]
+    assert not np.array_equal(own[0], average[0])  # `fit` has not put them in their place
+    swap = Averages()
+    swap.set_model(model)
+    swap.on_test_begin()
+    np.testing.assert_array_equal(model.get_weights()[0], average[0])
+    swap.on_test_end()
+    for before, after in zip(own, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_the_saved_model_is_the_average(photos, tmp_path):
+    run = train(str(photos), run_folder=tmp_path / "run", ema=0.9, **{**SMALL, "epochs": 1})
+    latest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(run.file("checkpoints"))))
+    saved = next(w for w in run.model().get_weights() if w.ndim == 4)
+    values = [latest.get_tensor(name) for name in latest.get_variable_to_shape_map()]
+    same = [v for v in values if np.shape(v) == saved.shape and np.array_equal(v, saved)]
+    assert len(same) == 1  # among the optimizer's, and not the weights that go on training
+    assert os.path.getsize(run.file("model.keras")) > 100_000
