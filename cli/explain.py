@@ -169,6 +169,8 @@ def lesion(runs, images, sets, seed, split, png, data_dir, as_json, quiet):
     without skips loses. With several RUNs the JSON is a list.
     """
     _check_png(png)
+    if png and len(runs) > 3:
+        raise InputError(f"--png shows three networks at the most, not {len(runs)}")
     for path in runs:
         run.kind_of(path)
     start(quiet)

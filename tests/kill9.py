@@ -76,7 +76,7 @@ def kill_again_and_again(folder, settings, rng, kills, steps):
             owner = rng.choice([(checkpoint.Checkpoint, "save"), (Run, "save_model")])
             plan = {"write_to_die_in": owner, "after": rng.uniform(0, 0.06)}
         elif killed < kills:
-            plan = {"steps_to_live": rng.randrange(1, max(2 * steps // kills, 3))}
+            plan = {"steps_to_live": rng.randrange(1, max(steps // kills, 3))}
         status = in_a_fork(lambda plan=plan: train(folder, settings, **plan))
         if status == 0:
             return killed, in_writes

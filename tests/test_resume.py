@@ -54,7 +54,7 @@ def test_killed_three_times_it_ends_with_the_same_bits(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_killed_twenty_times_it_ends_with_the_same_bits(tmp_path, precision):
-    _kill(tmp_path, 20, seed=2, precision=precision)
+    _kill(tmp_path, 20, seed=2, precision=precision, epochs=8, steps=240)
 
 
 @pytest.mark.slow

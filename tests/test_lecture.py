@@ -1,0 +1,95 @@
+"""The pictures of `explain`: drawn from any result, the odd ones too."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnet.report import lecture
+
+
+def _block(**changes):
+    row = {"name": "conv2_block1", "kind": "identity", "sum_norm": 0.5, "identity_norm": 0.5,
+           "branch_norm": 0.2, "total_norm": 0.55, "ratio": 0.4, "cosine": 0.1,
+           "relative_error": 0.0}  # fmt: skip
+    return {**row, **changes}
+
+
+def _lesion(blocks, model="resnet8"):
+    sizes = [1, 2, 4][: max(blocks, 1)]
+    return {
+        "run": "runs/a", "model": model, "images": 10, "top1": 0.9, "chance": 0.1,
+        "blocks": [{"name": f"b{i}", "kind": "identity", "top1": 0.5} for i in range(blocks)],
+        "last": [{"removed": n, "top1": 0.4} for n in sizes],
+        "random": [{"removed": n, "top1": [0.3, 0.5]} for n in sizes],
+    }  # fmt: skip
+
+
+def _depths(depths):
+    return {
+        "epochs": 3,
+        "rows": [
+            {"depth": d, "kind": kind, "training_error": 0.1, "validation_error": 0.2}
+            for d in depths
+            for kind in ("plain", "resnet")
+        ],
+    }
+
+
+def _paths(lengths):
+    rows = [
+        {"length": k, "share_of_paths": 0.5, "gradient_norm": 10.0 ** -(3 * k) if k < 4 else 0.0,
+         "share_of_gradient": 0.5}
+        for k in range(lengths)
+    ]  # fmt: skip
+    return {"lengths": rows, "effective": {"shortest": 0, "longest": lengths - 1}}
+
+
+PICTURES = {
+    "one block": (lecture.gradient_split, {"name": "a", "blocks": [_block()]}),
+    "branches at 0": (
+        lecture.gradient_split,
+        {"name": "a", "blocks": [_block(branch_norm=0.0, ratio=0.0, cosine=None)] * 3},
+    ),
+    "a plain net": (
+        lecture.gradient_split,
+        {"name": "plain8", "blocks": [_block(identity_norm=None, cosine=None)] * 3},
+    ),
+    "a deep net": (lecture.gradient_split, {"name": "a", "blocks": [_block()] * 333}),
+    "one depth, one seed": (
+        lecture.first_layer,
+        [{"depth": 20, "kind": kind, "gradient_norms": [3.0]} for kind in ("plain", "residual")],
+    ),
+    "a lesion": (lecture.lesions, [_lesion(4)]),
+    "lesions of three nets, one of a single block": (
+        lecture.lesions,
+        [_lesion(4), _lesion(1, "plain8"), _lesion(9)],
+    ),
+    "paths": (lecture.path_lengths, _paths(5)),
+    "one path": (lecture.path_lengths, _paths(1)),
+    "degradation": (lecture.degradation, _depths([8, 20, 32])),
+    "one depth": (lecture.degradation, _depths([8])),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("draw", "result"), PICTURES.values(), ids=PICTURES)
+def test_a_picture_is_drawn(draw, result, tmp_path):
+    path = draw(result, tmp_path / "a.png")
+    picture = np.asarray(Image.open(path).convert("L"))
+    assert min(picture.shape) > 300
+    assert (picture < 128).mean() > 0.002  # there is ink on it
+
+
+def test_an_overlay_is_bright_where_the_map_is_and_dim_elsewhere():
+    pixels = np.full((4, 4, 3), 200, np.uint8)
+    strength = np.zeros((4, 4))
+    strength[0, 0] = 1
+    shown = lecture.overlay(pixels, strength)
+    assert shown[0, 0].astype(int).sum() > 1.5 * shown[3, 3].astype(int).sum()
+    assert shown[0, 0, 0] > shown[0, 0, 2]  # orange
+    assert len(set(shown[3, 3])) == 1  # grey
+
+
+def test_the_scale_of_a_logarithm_is_legible():
+    shown = [lecture._plain_number(value, 0) for value in (0.02, 1, 50000, 1e5, 1e-10, 2e7)]
+    assert shown == ["0.02", "1", "50000", "10⁵", "10⁻¹⁰", "2·10⁷"]
