@@ -38,6 +38,7 @@ _HOMES = {
     "verify": "exporting.gate",
     "InputError": "errors",
     "CheckFailed": "errors",
+    "Interrupted": "errors",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -15,6 +15,8 @@ from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import atomic, read_json, read_lines, write_json, write_text
 
 RUNS = Path("runs")
+# A run that was killed while it began has these at most, and begins anew.
+_BEFORE_IT_BEGINS = ("log.txt", "labels.txt", "labels.txt.part", "config.json.part")
 FEATURES = "model_features.tflite"  # an exported file that is no classifier
 
 
@@ -106,11 +108,7 @@ class Run:
 
     def begin(self, config, classes):
         """Writes settings and labels into a new folder; InputError if there is something in it."""
-        taken = [p.name for p in self.path.iterdir() if p.name != "log.txt"]
-        if taken:
-            raise InputError(
-                f"--run {self.path} already holds {taken[0]}; give a new folder, or leave --run out"
-            )
+        _require_free(self.path)
         write_text(self.file("labels.txt"), "".join(f"{name}\n" for name in classes))
         self._save_config(config)  # last: who finds it finds a run
 
@@ -173,9 +171,21 @@ def create(path, config, classes):
     Raises:
         InputError: the folder already holds something, or cannot be made.
     """
+    if path:
+        _require_free(path)
     with claim(path, config) as run:
         run.begin(config, classes)
     return run
+
+
+def _require_free(path):
+    path = Path(path)
+    there = path.iterdir() if path.is_dir() else ()
+    taken = [p.name for p in there if p.name not in _BEFORE_IT_BEGINS]
+    if taken:
+        raise InputError(
+            f"--run {path} already holds {taken[0]}; give a new folder, or leave --run out"
+        )
 
 
 @contextmanager
@@ -188,19 +198,18 @@ def claim(path, config):
     path = Path(path) if path else _next_name(config)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        place = os.open(path, os.O_RDONLY)
+        # Open for writing: NFS locks nothing else. The lock ends with its process.
+        lock = open(path / "log.txt", "ab")  # noqa: SIM115
     except OSError as error:
         raise InputError(f"cannot make the run folder {path}: {error.strerror}") from None
-    try:
-        # Of the folder itself: nothing is left behind, and the lock ends with its process.
-        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another process is training in {path}; wait for it, or give another --run"
+            ) from None
         yield Run(path)
-    except BlockingIOError:
-        raise InputError(
-            f"another process is training in {path}; wait for it, or give another --run"
-        ) from None
-    finally:
-        os.close(place)
 
 
 def begun(resume, run_folder, config_file, options):
@@ -224,7 +233,10 @@ def begun(resume, run_folder, config_file, options):
         if Path(resume, "manifest.json").exists():
             raise InputError(f"--resume {resume}: this run is finished; `keras-resnet evaluate`")
         return Run(resume)
-    if not run_folder or not Path(run_folder, "config.json").exists():
+    if not run_folder:
+        return None
+    if not Path(run_folder, "config.json").exists():
+        _require_free(run_folder)
         return None
     if Path(run_folder, "manifest.json").exists():
         raise InputError(f"--run {run_folder} is finished; give a new folder, or leave --run out")

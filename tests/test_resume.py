@@ -64,6 +64,27 @@ def test_other_optimizers_and_gathered_gradients_go_on_too(tmp_path, optimizer):
           precision="float32")  # fmt: skip
 
 
+def test_a_program_that_ignores_ctrl_c_goes_on_ignoring_it(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with checkpoint.Stop(tmp_path).listening():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_best_model_that_a_kill_prevented_is_written_when_the_run_goes_on(photos, tmp_path):
+    """The checkpoint that knows of it comes first; what comes after may not have come."""
+    whole = train(str(photos), run_folder=tmp_path / "a", ema=0.5, **{**SMALL, "epochs": 1})
+    expected = whole.model().get_weights()
+    (tmp_path / "a" / "manifest.json").unlink()
+    (tmp_path / "a" / "model.keras").unlink()
+    again = train(resume=tmp_path / "a")
+    for one, other in zip(expected, again.model().get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("done", [0, 3, 10, 14, 15, 29])
 def test_what_is_left_of_a_run_is_its_end(done):
     sizes, steps = [32, 32, 64], 10
@@ -134,7 +155,7 @@ def test_one_writer_a_run(photos, tmp_path):
         pytest.raises(InputError, match=r"another process is training in .*run; wait for it"),
     ):
         train(str(photos), run_folder=tmp_path / "run", **SMALL)
-    assert list((tmp_path / "run").iterdir()) == []
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["log.txt"]  # what is locked
 
 
 def test_only_the_same_settings_go_on(stopped, photos):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from keras_resnet import files
+from keras_resnet import files, progress
 from keras_resnet.data import folder
 from keras_resnet.data.examples import Examples, from_pixels
 from keras_resnet.data.names import is_folder, require
@@ -72,6 +72,8 @@ def save_split(source, path):
 def load_saved(path, *, data, classes, data_dir=None):
     """A data set in the splits that `save_split` noted, to go on with a run.
 
+    Files that were written since are named: the run will not be the one that was begun.
+
     Raises:
         InputError: images that are gone.
     """
@@ -79,7 +81,19 @@ def load_saved(path, *, data, classes, data_dir=None):
         split: load_split(path, split, data=data, classes=classes, data_dir=data_dir)
         for split in files.read_json(path)
     }
+    if is_folder(data):
+        _say_what_changed(data, splits, os.stat(path).st_mtime)
     return Source(data, classes, splits, mirrors=data != "digits")
+
+
+def _say_what_changed(root, splits, since):
+    names = [name for examples in splits.values() for name in examples.names]
+    changed = [n for n in names if os.stat(os.path.join(root, n)).st_mtime > since]
+    if changed:
+        progress.say(
+            f"{folder.show(changed[0])} changed after the run had begun ({len(changed)} such): it "
+            "will not be the run that it would have been"
+        )
 
 
 def load_split(path, split, *, data, classes, data_dir=None):

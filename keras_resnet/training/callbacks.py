@@ -2,7 +2,7 @@
 
 import math
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import keras
 import tensorflow as tf
@@ -47,18 +47,18 @@ class Progress(keras.callbacks.Callback):
 
 
 class History(keras.callbacks.Callback):
-    """After each epoch: a row of history.csv, the same for TensorBoard, the best model so far.
+    """After each epoch: a row of history.csv, the same for TensorBoard, and which is the best.
 
     Best is the highest validation top-1, then the lowest validation loss, among the epochs of the
     largest image size yet: scores at different sizes are not comparable.
     """
 
-    def __init__(self, run, deployable, config):
+    def __init__(self, run, config):
         super().__init__()
         self.rows = []
         self.best_epoch = 0
         self.image_size = config.side  # of the running segment; `fit.py` sets it
-        self._run, self._deployable = run, deployable
+        self._run = run
         self._epochs, self._batch_size = config.epochs, config.batch_size
         self._best = None
         self._board = tf.summary.create_file_writer(str(run.file("tensorboard")))
@@ -83,10 +83,6 @@ class History(keras.callbacks.Callback):
 
     def on_test_begin(self, logs=None):
         self._trained = time.monotonic()
-
-    def on_test_end(self, logs=None):
-        # What was judged is what will be saved: with `ema`, the average, which is swapped in.
-        self._deployable.set_weights(self.model.get_weights())
 
     def on_epoch_end(self, epoch, logs=None):
         training = self._trained - self._began
@@ -114,7 +110,6 @@ class History(keras.callbacks.Callback):
         best = self._best is None or score > self._best
         if best:
             self._best, self.best_epoch = score, epoch + 1
-            self._run.save_model(self._deployable)
         progress.say(
             f"epoch {epoch + 1:>3}/{self._epochs}  loss {row['loss']:.3f}  top-1 {row['top1']:6.1%}"
             f"  val loss {row['val_loss']:.3f}  val top-1 {row['val_top1']:6.1%}"
@@ -133,19 +128,59 @@ class History(keras.callbacks.Callback):
 
 
 class Averages(keras.callbacks.Callback):
-    """Puts the averages of the weights in their place while they are judged, and back.
+    """Judges the averages of the weights instead of the weights, where the optimizer has them."""
+
+    def __init__(self):
+        super().__init__()
+        self._open = ExitStack()
+
+    def on_test_begin(self, logs=None):
+        self._open.enter_context(averages_in_place(self.model))
+
+    def on_test_end(self, logs=None):
+        self._open.close()
+
+
+class BestModel(keras.callbacks.Callback):
+    """Writes model.keras when an epoch was the best so far: what was judged, so the averages.
+
+    To come after the checkpoint that knows of it. A kill between the two leaves a checkpoint from
+    which the file is written again. The other way round it could be of an epoch that the run, going
+    on, does not have: its time is up before, or another machine rounds otherwise.
+    """
+
+    def __init__(self, run, deployable, history):
+        super().__init__()
+        self._run, self._deployable, self._history = run, deployable, history
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.write_if_best()
+
+    def write_if_best(self):
+        """To be called with the weights of the epoch that was judged last."""
+        if self._history.best_epoch == len(self._history.rows):
+            with averages_in_place(self.model):
+                self._deployable.set_weights(self.model.get_weights())
+            self._run.save_model(self._deployable)
+
+
+@contextmanager
+def averages_in_place(model):
+    """Within, the model has the averages of its weights, if its optimizer keeps them.
 
     Keras' own SwapEMAWeights swaps by adding and subtracting, which changes the last bits of the
     weights that go on training.
     """
-
-    def on_test_begin(self, logs=None):
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        averages = optimizer._model_variables_moving_average  # there is no public name
-        self._own = [variable.numpy() for variable in self.model.trainable_variables]
-        for variable, average in zip(self.model.trainable_variables, averages, strict=True):
-            variable.assign(average)
-
-    def on_test_end(self, logs=None):
-        for variable, value in zip(self.model.trainable_variables, self._own, strict=True):
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not optimizer.use_ema:
+        yield
+        return
+    averages = optimizer._model_variables_moving_average  # there is no public name
+    own = [variable.numpy() for variable in model.trainable_variables]
+    for variable, average in zip(model.trainable_variables, averages, strict=True):
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, own, strict=True):
             variable.assign(value)

@@ -10,6 +10,8 @@ and goes on ends with the same weights as one that was not.
 
 import json
 import math
+import shlex
+import shutil
 import signal
 import threading
 import time
@@ -23,6 +25,9 @@ from keras_resnet.errors import CheckFailed, Interrupted, first_line
 
 SECONDS = 300  # between two checkpoints, where no number of steps is asked for
 CHECK_EVERY = 100  # steps between two looks at all weights; 0.02 s for a ResNet-50 on a CPU
+# While an epoch ends it cannot be left in order: the state before its last step is saved if what
+# was saved before is older than this, in seconds.
+_WORTH_SAVING = 10
 _KEPT = 2  # checkpoints: should the latest be damaged on the disk, there is another
 _LEAST_LOSS_SCALE = 1.0  # it starts at 2**15, and halves with each step that overflows
 
@@ -48,6 +53,7 @@ class Checkpoint:
         self._manager = tf.train.CheckpointManager(
             self._all, str(self._folder), max_to_keep=_KEPT, checkpoint_name="step"
         )
+        self._sweep()
 
     def save(self, step, notes):
         """Writes all of it, or leaves the earlier checkpoints as they are.
@@ -61,6 +67,7 @@ class Checkpoint:
         try:
             self._manager.save(checkpoint_number=step)
         except (tf.errors.OpError, OSError) as error:
+            self._sweep()
             size = sum(v.dtype.size * v.shape.num_elements() for v in self._values())
             raise CheckFailed(
                 f"cannot write a checkpoint of {size:,} bytes into {self._folder} "
@@ -108,6 +115,11 @@ class Checkpoint:
     def _values(self):
         return [value for part in self._parts.values() for value in part]
 
+    def _sweep(self):
+        """Removes what writes that did not end have left: each may be as large as a checkpoint."""
+        for left in self._folder.glob("*_temp"):
+            shutil.rmtree(left, ignore_errors=True)
+
 
 class Saving(keras.callbacks.Callback):
     """Counts the steps of the run, saves now and then, and ends it in order when it is told to.
@@ -119,16 +131,15 @@ class Saving(keras.callbacks.Callback):
         every: steps between two checkpoints within an epoch; 0 is every five minutes. At the end
             of each epoch there is one in any case.
         steps_per_epoch: steps.
-        folder: path of the run, for messages.
         notes: a function that gives what callbacks remember, ready for JSON.
         stop: a `Stop`.
     """
 
-    def __init__(self, checkpoint, every, steps_per_epoch, folder, notes, stop):
+    def __init__(self, checkpoint, every, steps_per_epoch, notes, stop):
         super().__init__()
         self.step = 0
         self._checkpoint, self._notes, self._stop = checkpoint, notes, stop
-        self._every, self._steps_per_epoch, self._folder = every, steps_per_epoch, folder
+        self._every, self._steps_per_epoch = every, steps_per_epoch
         self._metrics = None
         self._saved = time.monotonic()
 
@@ -174,13 +185,15 @@ class Saving(keras.callbacks.Callback):
         self._save()
 
     def _is_due(self):
-        if self._every:
-            return self.step % self._every == 0
-        return time.monotonic() - self._saved > SECONDS
+        age = time.monotonic() - self._saved
+        before_last = (self.step + 1) % self._steps_per_epoch == 0
+        due = self.step % self._every == 0 if self._every else age > SECONDS
+        return due or (before_last and age > _WORTH_SAVING)
 
     def _save(self):
-        notes = {**self._notes(), "ended": bool(self.model.stop_training)}
-        self._checkpoint.save(self.step, notes)
+        ended = bool(self.model.stop_training)
+        judged = ended or self.step % self._steps_per_epoch == 0
+        self._checkpoint.save(self.step, {**self._notes(), "ended": ended, "judged": judged})
         self._saved = time.monotonic()
 
 
@@ -202,6 +215,8 @@ class Stop:
             yield  # only the main thread hears signals
             return
         before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+        # A shell starts `command &` with Ctrl-C ignored, and that is to stay so.
+        before = {n: h for n, h in before.items() if h not in (signal.SIG_IGN, None)}
 
         def hear(number, frame):
             for each, handler in before.items():
@@ -223,14 +238,21 @@ class Stop:
             raise Interrupted(f"interrupted; {goes_on(self._folder)}", 128 + self.asked)
 
 
-def exists(run):
-    """Whether a run has a checkpoint to go on from."""
-    return tf.train.latest_checkpoint(str(run.file("checkpoints"))) is not None
+def peek(run):
+    """The notes of the latest checkpoint of a run; None if it has none."""
+    state = tf.train.get_checkpoint_state(str(run.file("checkpoints")))
+    for path in reversed(state.all_model_checkpoint_paths if state else []):
+        try:
+            reader = tf.train.load_checkpoint(path)
+            return json.loads(reader.get_tensor("notes/.ATTRIBUTES/VARIABLE_VALUE"))
+        except (tf.errors.OpError, ValueError, RuntimeError):
+            continue  # damaged: `Checkpoint.restore` says so
+    return None
 
 
 def goes_on(folder):
     """The next step, for messages."""
-    return f"`keras-resnet train --resume {folder}` goes on"
+    return f"`keras-resnet train --resume {shlex.quote(str(folder))}` goes on"
 
 
 def _finite(values):

@@ -13,7 +13,7 @@ from keras_resnet.data.keep import keep_decoded
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.training import callbacks, checkpoint, precision, schedule, stopping
 from keras_resnet.training.bottleneck import Bottleneck
-from keras_resnet.training.judge import judge
+from keras_resnet.training.judge import environment, judge
 from keras_resnet.training.losses import make_loss
 from keras_resnet.training.optimizer import make_optimizer
 from keras_resnet.weights import settings as weights_settings
@@ -48,15 +48,15 @@ def train(data=None, *, config_file=None, run_folder=None, resume=None, **option
     else:
         config, source, chosen, model = prepare(data, config_file, options)
     with run.claim(begun.path if begun else run_folder, config) as folder:
-        if not begun:
-            folder.begin(config, source.classes)
-        if not folder.file("split.json").exists():
-            sources.save_split(source, folder.file("split.json"))
-        runtime.log_to(folder.file("log.txt"))
-        _say_plan(config, source, chosen, folder)
         try:
+            if not begun:
+                folder.begin(config, source.classes)
+            if not folder.file("split.json").exists():
+                sources.save_split(source, folder.file("split.json"))
+            runtime.log_to(folder.file("log.txt"))
+            _say_plan(config, source, chosen, folder)
             source = keep_decoded(source)
-            history = _fit(model, config, source, folder)
+            history = _fit(model, config, source, folder, chosen)
             seconds = sum(row["seconds"] for row in history.rows)
             metrics = judge(folder, config, source, history, chosen, seconds)
         except OSError as error:  # images are read by TensorFlow, whose errors are others
@@ -100,23 +100,24 @@ def prepare(data, config_file, options):
     found = normalization_of(learnt) if learnt else None
     usual = specs.SPECS[config.model].normalize
     config = replace(config, normalize=config.normalize or found or usual)
-    return config, source, *_network(config, source, learnt)
+    chosen = precision.choose(config.precision)
+    return config, source, chosen, _network(config, source, chosen, learnt)
 
 
 def _again(begun):
     """As `prepare`, for a run that was begun: its own images, and weights from its checkpoint."""
-    config = begun.config
-    if not checkpoint.exists(begun):
+    config, notes = begun.config, checkpoint.peek(begun)
+    if notes is None:
         return prepare(None, begun.file("config.json"), {})
     source = sources.load_saved(
         begun.file("split.json"), data=config.data, classes=begun.classes, data_dir=config.data_dir
     )
-    return config, source, *_network(config, source, None)
+    chosen = precision.Precision(*notes["precision"])  # what `auto` chose then, and not now
+    return config, source, chosen, _network(config, source, chosen, None)
 
 
-def _network(config, source, learnt):
-    """(`Precision`, network) with the weights that the seed gives, or with learnt ones."""
-    chosen = precision.choose(config.precision)
+def _network(config, source, chosen, learnt):
+    """The network with the weights that the seed gives, or with learnt ones."""
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     model = _build(config, len(source.classes), chosen.policy)
@@ -126,7 +127,7 @@ def _network(config, source, learnt):
         _freeze(model, config.freeze)
     if config.freeze_bn:
         _freeze_batch_norms(model)
-    return chosen, model
+    return model
 
 
 def _build(config, num_classes, policy):
@@ -170,20 +171,29 @@ def compile_model(model, config, source, rate):
     )
 
 
-def _fit(model, config, source, folder):
+def _fit(model, config, source, folder, chosen):
     steps = max(round(len(source.splits["train"]) / config.batch_size), 1)
     compile_model(model, config, source, schedule.learning_rate(config, steps))
-    history = callbacks.History(folder, run.build(config, len(source.classes)), config)
+    history = callbacks.History(folder, config)
+    best = callbacks.BestModel(folder, run.build(config, len(source.classes)), history)
     bars = callbacks.Progress(config.epochs, steps, config.batch_size)
     stop = checkpoint.Stop(folder.path)
-    saving = _saving(model, config, source, folder, steps, history, stop)
+    here = environment()
+
+    def to_note():
+        return {"history": history.state(), "precision": chosen, "environment": here}
+
+    saving = _saving(model, config, source, folder, steps, to_note, stop)
     notes = saving.restore()
     if notes:
         history.restore(notes["history"])
+        best.set_model(model)
+        if notes["judged"]:
+            best.write_if_best()  # a kill may have come before it was written
         progress.say(f"goes on after step {saving.step:,} of {config.epochs * steps:,}")
-    # The averages are judged, then swapped out again: `history` takes the weights in between.
-    averages = [callbacks.Averages()] if config.ema else []
-    watchers = [bars, history, *averages, *stopping.watchers(history, config), saving]
+        _compare(notes["environment"], here)
+    judged = callbacks.Averages()
+    watchers = [bars, history, judged, *stopping.watchers(history, config), saving, best]
     least = specs.SPECS[config.model].total_stride
     sizes = schedule.epoch_sizes(config, least)
     is_over = bool(notes and notes["ended"])
@@ -216,7 +226,16 @@ def _fit(model, config, source, folder):
     return history
 
 
-def _saving(model, config, source, folder, steps, history, stop):
+def _compare(then, now):
+    """Says what is not as it was when the run was saved, for it may round otherwise."""
+    others = [
+        f"{name} {then[name]} then, {now[name]} now" for name in now if then[name] != now[name]
+    ]
+    if others:
+        progress.say(f"the last bits may differ from an unbroken run's: {'; '.join(others)}")
+
+
+def _saving(model, config, source, folder, steps, notes, stop):
     """The callback that keeps the run's state, for a model whose variables are all there."""
     model.optimizer.build(model.trainable_variables)
     # Metrics get their variables when they are first called.
@@ -225,8 +244,7 @@ def _saving(model, config, source, folder, steps, history, stop):
         checkpoint.Checkpoint(folder, model),
         config.checkpoint_every,
         steps,
-        folder.path,
-        lambda: {"history": history.state()},
+        notes,
         stop,
     )
     saving.set_model(model)

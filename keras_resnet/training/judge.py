@@ -1,12 +1,13 @@
 """The finished run's numbers, pictures and report, from the best model as it was saved."""
 
+import os
 import platform
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import specs
+from keras_resnet import runtime, specs
 from keras_resnet.data.stream import evaluation_stream, training_stream
 from keras_resnet.evaluation.metrics import log_softmax, summarise
 from keras_resnet.files import write_json
@@ -28,6 +29,7 @@ def judge(folder, config, source, history, chosen, seconds):
         "precision_reason": chosen.reason,
         "images_per_second": float(np.median([r["images_per_second"] for r in history.rows])),
         "versions": versions(),
+        "threads": environment()["threads"],
     }
     logits = {}
     for split in ("val", "test"):
@@ -50,6 +52,18 @@ def versions():
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "numpy": np.__version__,
+    }
+
+
+def environment():
+    """What decides the last bits of a result: who computes it, on what."""
+    gpus = tf.config.list_physical_devices("GPU")
+    details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+    threads = tf.config.threading.get_intra_op_parallelism_threads()  # 0: one for each core
+    return {
+        **versions(),
+        "threads": threads or len(os.sched_getaffinity(0)),
+        "device": details.get("device_name") or runtime.cpu_name(),
     }
 
 
