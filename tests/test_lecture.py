@@ -64,7 +64,7 @@ PICTURES = {
         [
             {
                 **_lesion(4),
-                "random": [{"removed": n, "top1": [0.1 + n / 1000] * 3} for n in (1, 2, 4)],
+                "random": [{"removed": n, "top1": [0.1 + n / 1000] * 3} for n in (22, 27, 39)],
             }
         ],
     ),
