@@ -22,7 +22,7 @@ from keras_resnet import run as runs
 from keras_resnet.data import sources, stream
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
 from keras_resnet.training import checkpoint, fit, precision, schedule
-from keras_resnet.training.callbacks import Averages
+from keras_resnet.training.callbacks import Averages, History
 from keras_resnet.training.fit import train
 from keras_resnet.training.optimizer import make_optimizer
 from keras_resnet.training.precision import Precision
@@ -192,6 +192,21 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step(ctrl_c_is_heard, tmp_path):
         with pytest.raises(KeyboardInterrupt) as second:
             os.kill(os.getpid(), signal.SIGINT)
         assert not isinstance(second.value, Interrupted)
+
+
+@pytest.mark.parametrize("when", ["while an epoch ends", "while it is judged"])
+def test_what_an_epoch_has_given_is_not_lost(ctrl_c_is_heard, photos, tmp_path, monkeypatch, when):
+    def interrupt(*args, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    if when == "while an epoch ends":
+        monkeypatch.setattr(History, "_write_board", interrupt)
+    else:
+        monkeypatch.setattr(fit, "judge", interrupt)
+    with pytest.raises(Interrupted, match=f"--resume {tmp_path}/run` goes on"):
+        train(str(photos), run_folder=tmp_path / "run", **{**SMALL, "epochs": 1})
+    notes = checkpoint.peek(runs.Run(tmp_path / "run"))
+    assert notes["judged"] and [row["epoch"] for row in notes["history"]["rows"]] == [1]
 
 
 def test_the_state_before_the_last_step_is_saved_for_who_interrupts_the_validation(monkeypatch):
