@@ -59,6 +59,15 @@ PICTURES = {
         lecture.first_layer,
         [{"depth": 20, "kind": kind, "gradient_norms": [3.0]} for kind in ("plain", "residual")],
     ),
+    "three equal tries": (
+        lecture.lesions,
+        [
+            {
+                **_lesion(4),
+                "random": [{"removed": n, "top1": [0.1 + n / 1000] * 3} for n in (22, 27, 39)],
+            }
+        ],
+    ),
     "a lesion": (lecture.lesions, [_lesion(4)]),
     "lesions of three nets, one of a single block": (
         lecture.lesions,

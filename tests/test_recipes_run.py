@@ -49,7 +49,7 @@ def test_a_recipe_trains(recipe, digits):
 def test_a_recipe_leaves_a_whole_run(recipe, photos, tmp_path):
     run = train(
         str(photos), run_folder=tmp_path / "run", recipe=recipe, epochs=1, image_size=16,
-        batch_size=8,
+        batch_size=8, val_split=0.2,
     )  # fmt: skip
     assert run.metrics["val"]["images"] == 12
 

@@ -257,6 +257,7 @@ def _with_spread(axes, places, values, **look):
     """The mean of each, and a bar from the least to the largest."""
     means = np.array([np.mean(row) for row in values])
     spread = np.array([[np.mean(row) - min(row), max(row) - np.mean(row)] for row in values]).T
+    spread = np.maximum(spread, 0)  # the mean of three equal numbers may round to another
     axes.errorbar(places, means, spread, capsize=3, elinewidth=1, **{**_THIN, **look})
 
 
