@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from keras_resnet.run import Run
 from keras_resnet.training import checkpoint, fit
 
 WALL_CLOCK = ("seconds", "images_per_second")  # columns of the history
+HALVES = ("checkpoints/*_temp", "model.keras.part*")
 
 
 def in_a_fork(work):
@@ -41,6 +43,11 @@ def in_a_fork(work):
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def halves(folder):
+    """What a write that has not ended shows of itself: paths, and when they were changed."""
+    return {(path, path.stat().st_mtime_ns) for pattern in HALVES for path in folder.glob(pattern)}
 
 
 def train(folder, settings, steps_to_live=None, write_to_die_in=None, after=0.0):
@@ -61,8 +68,14 @@ def train(folder, settings, steps_to_live=None, write_to_die_in=None, after=0.0)
         write = getattr(owner, name)
 
         def write_and_die(self, *args, **options):
-            threading.Timer(after, die).start()
+            threading.Thread(target=die_in_a_write, args=(halves(folder),), daemon=True).start()
             return write(self, *args, **options)
+
+        def die_in_a_write(before):
+            while not halves(folder) - before:
+                time.sleep(0.0002)
+            time.sleep(after)
+            die()
 
         setattr(owner, name, write_and_die)
     fit.train(run_folder=folder, **settings)
@@ -74,16 +87,17 @@ def kill_again_and_again(folder, settings, rng, kills, steps):
         plan = {}
         if killed < kills and killed % 3 == 1:
             owner = rng.choice([(checkpoint.Checkpoint, "save"), (Run, "save_model")])
-            plan = {"write_to_die_in": owner, "after": rng.uniform(0, 0.06)}
+            plan = {"write_to_die_in": owner, "after": rng.uniform(0, 0.003)}
         elif killed < kills:
             plan = {"steps_to_live": rng.randrange(1, max(steps // kills, 3))}
+        before = halves(folder)
         status = in_a_fork(lambda plan=plan: train(folder, settings, **plan))
         if status == 0:
             return killed, in_writes
         if status != -signal.SIGKILL:
             sys.exit(f"an attempt ended with status {status}, plan {plan}")
         killed += 1
-        in_writes += "write_to_die_in" in plan
+        in_writes += bool(halves(folder) - before)  # it lies there still
 
 
 def digest(folder):
@@ -116,7 +130,8 @@ def main(folder, seed, kills, settings_file):
     )
     whole, other = digest(folder / "whole"), digest(folder / "killed")
     different = [name for name in whole.keys() | other.keys() if whole.get(name) != other.get(name)]
-    print(json.dumps({"kills": killed, "in_a_write": in_writes, "values": len(whole),
+    left = sorted(path.name for path, _ in halves(folder / "killed"))
+    print(json.dumps({"kills": killed, "left": left, "in_a_write": in_writes, "values": len(whole),
                       "different": sorted(different)}))  # fmt: skip
 
 

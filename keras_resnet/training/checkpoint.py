@@ -181,8 +181,13 @@ class Saving(keras.callbacks.Callback):
         self._stop.is_patient = False
         self._checkpoint.require_finite(self.step)
 
+    def on_test_end(self, logs=None):
+        self._stop.is_patient = True  # the epoch is judged, and about to be saved
+
     def on_epoch_end(self, epoch, logs=None):
         self._save()
+        self._stop.is_patient = False
+        self._stop.leave_if_asked()
 
     def _is_due(self):
         age = time.monotonic() - self._saved
@@ -211,8 +216,9 @@ class Stop:
 
     @contextmanager
     def listening(self):
+        """Within, signals are heard; gives the `Stop` itself."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread hears signals
+            yield self  # only the main thread hears signals
             return
         before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
         # A shell starts `command &` with Ctrl-C ignored, and that is to stay so.
@@ -228,7 +234,7 @@ class Stop:
         for number in before:
             signal.signal(number, hear)
         try:
-            yield
+            yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -55,10 +55,11 @@ def train(data=None, *, config_file=None, run_folder=None, resume=None, **option
                 sources.save_split(source, folder.file("split.json"))
             runtime.log_to(folder.file("log.txt"))
             _say_plan(config, source, chosen, folder)
-            source = keep_decoded(source)
-            history = _fit(model, config, source, folder, chosen)
-            seconds = sum(row["seconds"] for row in history.rows)
-            metrics = judge(folder, config, source, history, chosen, seconds)
+            with checkpoint.Stop(folder.path).listening() as stop:
+                source = keep_decoded(source)
+                history = _fit(model, config, source, folder, chosen, stop)
+                seconds = sum(row["seconds"] for row in history.rows)
+                metrics = judge(folder, config, source, history, chosen, seconds)
         except OSError as error:  # images are read by TensorFlow, whose errors are others
             raise CheckFailed(
                 f"cannot write into {folder.path} ({error.strerror or error}); make room, then "
@@ -171,13 +172,12 @@ def compile_model(model, config, source, rate):
     )
 
 
-def _fit(model, config, source, folder, chosen):
+def _fit(model, config, source, folder, chosen, stop):
     steps = max(round(len(source.splits["train"]) / config.batch_size), 1)
     compile_model(model, config, source, schedule.learning_rate(config, steps))
     history = callbacks.History(folder, config)
     best = callbacks.BestModel(folder, run.build(config, len(source.classes)), history)
     bars = callbacks.Progress(config.epochs, steps, config.batch_size)
-    stop = checkpoint.Stop(folder.path)
     here = environment()
 
     def to_note():
@@ -197,7 +197,7 @@ def _fit(model, config, source, folder, chosen):
     least = specs.SPECS[config.model].total_stride
     sizes = schedule.epoch_sizes(config, least)
     is_over = bool(notes and notes["ended"])
-    with closing(bars), stop.listening():
+    with closing(bars):
         for begin, end, size in () if is_over else schedule.spans(sizes, steps, saving.step):
             history.image_size, bars.before = size, begin % steps
             batches = _any_size(
