@@ -28,6 +28,7 @@ COMMANDS = {
         "--drop-path --seed --val-split --run --resume --checkpoint-every --ema --on-bad-image "
         "--data-dir",
     ),
+    "launch": Command("launch", "Start several workers of one training here.", "--workers"),
     "find-lr": Command(
         "find_lr",
         "Find a learning rate, with a plot.",

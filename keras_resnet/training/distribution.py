@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import progress, run
+from keras_resnet import progress, run, runtime
 from keras_resnet.data.stream import Share
 from keras_resnet.errors import CheckFailed, InputError, first_line
 from keras_resnet.training.checkpoint import goes_on
@@ -162,9 +162,9 @@ class Devices:
                 raise
             others = {int(n) for n in re.findall(r"task:(\d+)", str(error))} - {self.worker}
             who = f"worker {others.pop()}" if len(others) == 1 else "another worker"
+            runtime.log(str(error))
             raise CheckFailed(
-                f"worker {self.worker}: {who} is gone ({first_line(error)}); {goes_on(folder.path)}"
-                " with those that are there"
+                f"{who} is gone; {goes_on(folder.path)} with those that are there"
             ) from None
 
 

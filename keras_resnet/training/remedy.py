@@ -30,7 +30,7 @@ def build(model, images, targets):
 
 @contextmanager
 def mended(model):
-    """Within, `model.fit` works for a model that `build` has seen; for one device nothing is done."""
+    """Within, `fit` works for a model that `build` has seen; for one device nothing is done."""
     strategy = model.distribute_strategy
     if strategy.num_replicas_in_sync == 1:
         yield
