@@ -63,14 +63,20 @@ class Devices:
         own = self.count // self.workers
         return Share(parts=self.count, first=self.worker * own, count=own)
 
-    def require_divisible(self, batch_size):
-        """InputError if the devices cannot have equal parts of a batch."""
-        less = batch_size // self.count * self.count
-        if less != batch_size:
+    def require_shareable(self, config):
+        """InputError if these devices cannot have equal parts of a batch, or not as asked for."""
+        batch = config.batch_size
+        less = batch // self.count * self.count
+        if less != batch:
             fitting = " or ".join(str(n) for n in (less, less + self.count) if n)
             raise InputError(
-                f"--batch-size {batch_size} cannot be shared equally by {self.count} devices; use "
+                f"--batch-size {batch} cannot be shared equally by {self.count} devices; use "
                 f"{fitting}, or another number of devices"
+            )
+        if self.count > 1 and config.accumulate > 1:  # `fit` fails: Keras does it in a condition
+            raise InputError(
+                f"--accumulate {config.accumulate} works on one device alone, not on {self.count}; "
+                f"use a --batch-size of {batch * config.accumulate}, which they share"
             )
 
     def distribute(self, batches):
@@ -276,11 +282,19 @@ def _tf_config():
 
 
 def _slurm(gpus):
-    """The cluster of a Slurm step of several tasks (`srun`); None outside of one."""
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) < 2 or "SLURM_PROCID" not in os.environ:
+    """The cluster of a Slurm step of several tasks (`srun`), each with so many GPUs of its own;
+    None outside of one."""
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    if tasks < 2 or "SLURM_PROCID" not in os.environ:
         return None
-    cluster = tf.distribute.cluster_resolver.SlurmClusterResolver(
-        port_base=_PORT, gpus_per_node=gpus, auto_set_gpu=False
+    # TensorFlow's resolver hands out GPUs too, and fails where there are none: of it, the names.
+    resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+        port_base=_PORT, gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
     )
-    cluster.cluster_spec()  # settles the task's own name
-    return cluster
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        resolver.cluster_spec(),
+        task_type="worker",
+        task_id=int(os.environ["SLURM_PROCID"]),
+        num_accelerators={"GPU": gpus},
+        rpc_layer="grpc",
+    )

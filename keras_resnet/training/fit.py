@@ -59,7 +59,7 @@ def train(data=None, *, config_file=None, run_folder=None, resume=None, **option
     config = begun.config if begun else recipes.resolve({"data": data, **options}, config_file)
     path = begun.path if begun else run_folder
     devices = distribution.choose(config.devices, path)
-    devices.require_divisible(config.batch_size)
+    devices.require_shareable(config)
     if begun:
         config, source, chosen, model = _again(begun, devices)
     else:

@@ -43,8 +43,8 @@ def launch(arguments, workers):
     ]
     for reader in readers:
         reader.start()
-    with _signals_to(processes):
-        _wait(processes)
+    with _signals_to(processes) as signals:
+        _wait(processes, signals)
     for reader in readers:
         reader.join()
     return _status(processes[0])
@@ -61,7 +61,7 @@ def _free_ports(count):
 def _start(arguments, addresses, number):
     task = {"type": "worker", "index": number}
     return subprocess.Popen(
-        [sys.executable, "-c", _MAIN, *arguments],
+        [sys.executable, "-P", "-c", _MAIN, *arguments],  # -P: no code of the current folder
         env={
             **os.environ,
             "TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task}),
@@ -83,19 +83,23 @@ def _pass_on(number, lines):
 
 @contextmanager
 def _signals_to(processes):
+    """Gives the list of those that were passed on."""
+    signals = []
+
     def send(number, frame):
+        signals.append(number)
         for process in processes:
             process.send_signal(number)  # nothing is sent to one that has ended
 
     before = {n: signal.signal(n, send) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _wait(processes):
+def _wait(processes, signals):
     """Until all have ended; when one fails, the others have a while to do so by themselves."""
     limits = [(_NOTICE, subprocess.Popen.terminate), (_LEAVE, subprocess.Popen.kill)]
     since = None  # one failed, or the others were told to end
@@ -105,7 +109,8 @@ def _wait(processes):
         if failed and since is None:
             since = time.monotonic()
             status = _status(processes[failed[0]])
-            progress.say(f"worker {failed[0]} ended with status {status}; the others end too")
+            if not signals:
+                progress.say(f"worker {failed[0]} ended with status {status}; the others end too")
         if limits and since and time.monotonic() - since > limits[0][0]:
             _, end = limits.pop(0)
             since = time.monotonic()
