@@ -23,10 +23,12 @@ COMMANDS = {
         "--model --recipe --config --epochs --batch-size --image-size --learning-rate "
         "--base-batch --optimizer --accumulate --clip-norm --warmup-epochs --weight-decay --loss "
         "--label-smoothing --brightness --mixup --cutmix --randaugment --erasing --repeats "
-        "--balance --train-size --patience --max-minutes --flip --no-flip --precision --weights "
-        "--freeze --freeze-bn --no-freeze-bn --normalize --drop-path --seed --val-split --run "
-        "--resume --checkpoint-every --ema --on-bad-image --data-dir",
+        "--balance --train-size --patience --max-minutes --flip --no-flip --precision --devices "
+        "--sync-bn --no-sync-bn --weights --freeze --freeze-bn --no-freeze-bn --normalize "
+        "--drop-path --seed --val-split --run --resume --checkpoint-every --ema --on-bad-image "
+        "--data-dir",
     ),
+    "launch": Command("launch", "Start several workers of one training here.", "--workers"),
     "find-lr": Command(
         "find_lr",
         "Find a learning rate, with a plot.",

@@ -42,6 +42,10 @@ from keras_resnet.weights import settings as weights_settings
 @setting("--flip/--no-flip", "Mirror every other image; default: yes, but not for digits.")
 @setting("--precision", "Number format; auto takes what this hardware runs well.",
           type=click.Choice(recipes.PRECISIONS))  # fmt: skip
+@setting("--devices", "GPUs that share each batch, or without GPUs parts of the CPU; 0: all GPUs.",
+          type=int)  # fmt: skip
+@setting("--sync-bn/--no-sync-bn", "Batch norms take the statistics of the whole batch, not of "
+          "each device's part.")  # fmt: skip
 @setting("--weights", "Start from these: imagenet, a run folder, or a .keras, .h5, .safetensors "
           "or .pth file.", metavar="FILE|imagenet")  # fmt: skip
 @click.option("--freeze", metavar="[STAGE]", is_flag=False, flag_value="body", default=None,
@@ -70,6 +74,9 @@ def train(config_file, run_folder, resume, as_json, quiet, **settings):
 
     The same command with the same --run goes on with a run that was interrupted or killed, and so
     does --resume RUN; both end with the weights of an unbroken run.
+
+    Several GPUs train together by themselves; so do the processes that TF_CONFIG or Slurm (srun)
+    make workers of one run: `keras-resnet launch` starts some on this machine.
     """
     going_on = runs.begun(resume, run_folder, config_file, settings)
     config = going_on.config if going_on else recipes.resolve(settings, config_file)
@@ -80,6 +87,8 @@ def train(config_file, run_folder, resume, as_json, quiet, **settings):
     from keras_resnet.training import fit
 
     run = fit.train(config_file=config_file, run_folder=run_folder, resume=resume, **settings)
+    if run is None:
+        return  # the chief of the workers reports
     report({"run": str(run.path), **run.metrics}, as_json, _summary)
 
 

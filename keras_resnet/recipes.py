@@ -69,6 +69,9 @@ class Config:
     patience: int = 0  # epochs at the full size without a new best until the run ends; 0: any
     max_minutes: float = 0.0  # of training; 0: any
     precision: str = "auto"
+    devices: int = 0  # GPUs that share a batch, or without GPUs parts of the CPU; 0: all GPUs
+    # Batch norms take the statistics of the whole batch, not of each device's part of it.
+    sync_bn: bool = False
     train_size: float = 1.0  # of the training images, as a share of those that are judged
     # Image sizes over the run, as (share of the epochs, share of the image size); the last part
     # always has the full size. arXiv:2104.00298 section 4 (progressive learning).
@@ -377,6 +380,7 @@ def _check(config):
         require(isinstance(getattr(config, name), str | None), name, "text")
     require(isinstance(config.zero_gamma, bool), "zero_gamma", "true or false")
     require(isinstance(config.freeze_bn, bool), "freeze_bn", "true or false")
+    require(isinstance(config.sync_bn, bool), "sync_bn", "true or false")
     require(isinstance(config.flip, bool | None), "flip", "true, false or null")
     try:
         specs.find(config.model)
@@ -431,6 +435,7 @@ def _check(config):
         "pairs of a share of the epochs and a share of the image size",
     )
     one_of("precision", PRECISIONS)
+    number("devices", lambda n: n >= 0, "a number of devices, or 0 for all GPUs", int)
     one_of("on_bad_image", ("error", "skip"))
     one_of("optimizer", OPTIMIZERS)
     number("base_batch", lambda n: n >= 0, "a number of images, or 0", int)

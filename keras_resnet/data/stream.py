@@ -3,8 +3,11 @@
 The training stream is addressed by the global sample number i: which image it is, how it is
 cropped, flipped, brightened, disturbed are functions of the seed and i alone, and how a batch is
 mixed is one of the number of its first sample. A stream from step s on is therefore the tail of the
-stream from step 0 on, bit for bit: that is what an exact resume needs.
+stream from step 0 on, bit for bit: that is what an exact resume needs. And what one of several
+devices has to see of a batch is index arithmetic: nobody decodes what another one trains on.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +18,25 @@ from keras_resnet.data.randaugment import randaugment
 from keras_resnet.data.views import center_view, erase, random_view
 
 
-def training_stream(source, config, *, size, first_step, last_step):
+class Share(NamedTuple):
+    """What one machine sees of each batch, when every batch is cut into equal `parts`, one for
+    each device of all machines: `count` of them, from number `first` on."""
+
+    parts: int = 1
+    first: int = 0
+    count: int = 1
+
+    def sample(self, n, batch):
+        """The global number of the `n`-th sample of this share; `batch` is the whole batch."""
+        rows = batch // self.parts
+        own = rows * self.count
+        return n // own * batch + self.first * rows + n % own
+
+
+WHOLE = Share()
+
+
+def training_stream(source, config, *, size, first_step, last_step, share=WHOLE):
     """Batches `first_step` to `last_step` - 1 of a run.
 
     Each pass over the training images has its own order and shows every image once; see
@@ -26,9 +47,12 @@ def training_stream(source, config, *, size, first_step, last_step):
         config: a `Config`.
         size: side of the images in pixels.
         first_step, last_step: global step numbers.
+        share: of each batch, in parts of b = `config.batch_size` / `share.parts` images. What
+            mixes images (MixUp, CutMix) mixes those of a part.
 
     Returns:
-        tf.data.Dataset of (uint8 `(b, size, size, 3)`, float32 one-hot `(b, k)`).
+        tf.data.Dataset of (uint8 `(b, size, size, 3)`, float32 one-hot `(b, k)`), `share.count` of
+        them for each step.
     """
     train = source.splits["train"]
     classes = len(source.classes)
@@ -64,20 +88,27 @@ def training_stream(source, config, *, size, first_step, last_step):
             image = erase(image, seed(_ERASING), config.erasing)
         return image, tf.one_hot(label, classes)
 
-    batch = config.batch_size
+    batch, part = config.batch_size, config.batch_size // share.parts
+    own = part * share.count
     batches = (
-        tf.data.Dataset.range(first_step * batch, last_step * batch)
-        .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(batch, drop_remainder=True)
+        tf.data.Dataset.range(first_step * own, last_step * own)
+        .map(
+            lambda n: sample(share.sample(n, batch)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        .batch(part, drop_remainder=True)
     )
     mixer = make_mixer(config.mixup, config.cutmix)
     if mixer:
 
-        def mix(step, samples):
-            seed = tf.stack([config.seed, step * batch * _SEEDS_PER_SAMPLE + _MIXING])
+        def mix(number, samples):
+            first = share.sample(number * part, batch)
+            seed = tf.stack([config.seed, first * _SEEDS_PER_SAMPLE + _MIXING])
             return mixer(*samples, seed)
 
-        batches = batches.enumerate(first_step).map(mix, num_parallel_calls=tf.data.AUTOTUNE)
+        batches = batches.enumerate(first_step * share.count)
+        batches = batches.map(mix, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.prefetch(2)
 
 

@@ -35,10 +35,12 @@ _LEAST_LOSS_SCALE = 1.0  # it starts at 2**15, and halves with each step that ov
 class Checkpoint:
     """The state of a compiled model in training, and notes, in the `checkpoints` of a run.
 
-    The optimizer and the metrics must have their variables already.
+    The optimizer and the metrics must have their variables already. Of several workers all have to
+    call the same; those that are not to write only `restore`.
     """
 
-    def __init__(self, run, model):
+    def __init__(self, run, model, writes=True):
+        self._writes = writes
         self._folder = run.file("checkpoints")
         self._step = tf.Variable(0, dtype=tf.int64)
         self._notes = tf.Variable("", dtype=tf.string, shape=())
@@ -47,13 +49,16 @@ class Checkpoint:
         self._parts = {
             "model": [v.value for v in model.variables],
             "optimizer": [v.value for v in model.optimizer.variables],
-            "metrics": [v.value for v in model.metrics_variables],
+            # Plain ones: on several devices each has its own, and what counts is their sum.
+            "metrics": [tf.Variable(v.numpy()) for v in model.metrics_variables],
         }
+        self._metrics = model.metrics_variables
         self._all = tf.train.Checkpoint(step=self._step, notes=self._notes, **self._parts)
         self._manager = tf.train.CheckpointManager(
             self._all, str(self._folder), max_to_keep=_KEPT, checkpoint_name="step"
         )
-        self._sweep()
+        if writes:
+            self._sweep()
 
     def save(self, step, notes):
         """Writes all of it, or leaves the earlier checkpoints as they are.
@@ -62,6 +67,10 @@ class Checkpoint:
             CheckFailed: it cannot be written, or a value is not finite.
         """
         self.require_finite(step)
+        for kept, counted in zip(self._parts["metrics"], self._metrics, strict=True):
+            kept.assign(counted.numpy())
+        if not self._writes:
+            return
         self._step.assign(step)
         self._notes.assign(json.dumps(notes))
         try:
@@ -82,6 +91,8 @@ class Checkpoint:
             except (tf.errors.OpError, ValueError, AssertionError) as error:
                 progress.say(f"{path} is damaged ({first_line(error)}); trying the one before")
                 continue
+            for kept, counted in zip(self._parts["metrics"], self._metrics, strict=True):
+                counted.assign(kept)
             return int(self._step), json.loads(self._notes.numpy())
         if self._manager.checkpoints:
             raise CheckFailed(f"no checkpoint in {self._folder} can be read; train again")
@@ -133,12 +144,14 @@ class Saving(keras.callbacks.Callback):
         steps_per_epoch: steps.
         notes: a function that gives what callbacks remember, ready for JSON.
         stop: a `Stop`.
+        agree: a function of numbers to the largest that any worker gives of each: what one of them
+            decides, all do at the same step.
     """
 
-    def __init__(self, checkpoint, every, steps_per_epoch, notes, stop):
+    def __init__(self, checkpoint, every, steps_per_epoch, notes, stop, agree):
         super().__init__()
         self.step = 0
-        self._checkpoint, self._notes, self._stop = checkpoint, notes, stop
+        self._checkpoint, self._notes, self._stop, self._agree = checkpoint, notes, stop, agree
         self._every, self._steps_per_epoch = every, steps_per_epoch
         self._metrics = None
         self._saved = time.monotonic()
@@ -162,11 +175,17 @@ class Saving(keras.callbacks.Callback):
         if self.step % CHECK_EVERY == 0:
             self._checkpoint.require_finite(self.step)
             self._checkpoint.require_loss_scale(self.step, self.model.optimizer)
+        asked, is_due, ended = self._agree(
+            self._stop.asked or 0, self._is_due(), self.model.stop_training
+        )
+        self.model.stop_training = bool(ended)
         # The last step of an epoch is saved with what validation says of it.
-        within = self.step % self._steps_per_epoch and not self.model.stop_training
-        if within and (self._stop.asked or self._is_due()):
+        within = self.step % self._steps_per_epoch and not ended
+        if within and (asked or is_due):
             self._save()
-        self._stop.leave_if_asked()
+        if asked:
+            self._stop.asked = int(asked)
+            self._stop.leave_if_asked()
         self._is_traced = True
 
     def on_train_begin(self, logs=None):

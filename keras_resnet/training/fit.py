@@ -3,6 +3,7 @@
 import time
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 import keras
 import tensorflow as tf
@@ -11,7 +12,15 @@ from keras_resnet import progress, recipes, run, runtime, specs
 from keras_resnet.data import sources, stream
 from keras_resnet.data.keep import keep_decoded
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.training import callbacks, checkpoint, precision, schedule, stopping
+from keras_resnet.training import (
+    callbacks,
+    checkpoint,
+    distribution,
+    precision,
+    remedy,
+    schedule,
+    stopping,
+)
 from keras_resnet.training.bottleneck import Bottleneck
 from keras_resnet.training.judge import environment, judge
 from keras_resnet.training.losses import make_loss
@@ -33,31 +42,41 @@ def train(data=None, *, config_file=None, run_folder=None, resume=None, **option
         resume: the folder of an unfinished run, whose settings hold.
         **options: any field of `keras_resnet.recipes.Config`, such as `model="resnet18"`.
 
+    Several GPUs share each batch. Where the environment makes this process one of several workers
+    (`TF_CONFIG`, or Slurm), it trains with the others; see `training.distribution`.
+
     Returns:
-        The finished `Run`.
+        The finished `Run`; None in a worker that is not the chief.
 
     Raises:
         InputError: settings or images that cannot work, before anything is trained.
-        CheckFailed: training diverged, or the disk is full; what was good before is kept.
+        CheckFailed: training diverged, the disk is full, or another worker is gone; what was good
+            before is kept.
         Interrupted: Ctrl-C or SIGTERM, after the state was saved; a `KeyboardInterrupt`.
     """
     began = time.monotonic()
     begun = run.begun(resume, run_folder, config_file, {"data": data, **options})
+    config = begun.config if begun else recipes.resolve({"data": data, **options}, config_file)
+    path = begun.path if begun else run_folder
+    devices = distribution.choose(config.devices, path)
+    devices.require_shareable(config)
     if begun:
-        config, source, chosen, model = _again(begun)
+        config, source, chosen, model = _again(begun, devices)
     else:
-        config, source, chosen, model = prepare(data, config_file, options)
-    with run.claim(begun.path if begun else run_folder, config) as folder:
+        config, source, chosen, model = prepare(data, config_file, options, devices)
+    with devices.folder(path, config) as folder, devices.watching(folder):
         try:
             if not begun:
                 folder.begin(config, source.classes)
             if not folder.file("split.json").exists():
                 sources.save_split(source, folder.file("split.json"))
             runtime.log_to(folder.file("log.txt"))
-            _say_plan(config, source, chosen, folder)
+            _say_plan(config, source, chosen, devices, folder)
             with checkpoint.Stop(folder.path).listening() as stop:
                 source = keep_decoded(source)
-                history = _fit(model, config, source, folder, chosen, stop)
+                history = _fit(model, config, source, folder, chosen, devices, stop)
+                if not devices.is_chief:
+                    return None
                 seconds = sum(row["seconds"] for row in history.rows)
                 metrics = judge(folder, config, source, history, chosen, seconds)
         except OSError as error:  # images are read by TensorFlow, whose errors are others
@@ -72,7 +91,7 @@ def train(data=None, *, config_file=None, run_folder=None, resume=None, **option
     return folder
 
 
-def prepare(data, config_file, options):
+def prepare(data, config_file, options, devices=distribution.ONE):
     """What is wrong with the settings or the images comes out here, before anything is trained.
 
     Returns:
@@ -102,32 +121,35 @@ def prepare(data, config_file, options):
     usual = specs.SPECS[config.model].normalize
     config = replace(config, normalize=config.normalize or found or usual)
     chosen = precision.choose(config.precision)
-    return config, source, chosen, _network(config, source, chosen, learnt)
+    return config, source, chosen, _network(config, source, chosen, learnt, devices)
 
 
-def _again(begun):
+def _again(begun, devices):
     """As `prepare`, for a run that was begun: its own images, and weights from its checkpoint."""
     config, notes = begun.config, checkpoint.peek(begun)
     if notes is None:
-        return prepare(None, begun.file("config.json"), {})
+        return prepare(None, begun.file("config.json"), {}, devices)
     source = sources.load_saved(
         begun.file("split.json"), data=config.data, classes=begun.classes, data_dir=config.data_dir
     )
     chosen = precision.Precision(*notes["precision"])  # what `auto` chose then, and not now
-    return config, source, chosen, _network(config, source, chosen, None)
+    return config, source, chosen, _network(config, source, chosen, None, devices)
 
 
-def _network(config, source, chosen, learnt):
+def _network(config, source, chosen, learnt, devices):
     """The network with the weights that the seed gives, or with learnt ones."""
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
-    model = _build(config, len(source.classes), chosen.policy)
+    with devices.strategy.scope():
+        model = _build(config, len(source.classes), chosen.policy)
     if learnt:
         progress.say(load(model, learnt, replace_head=True))
     if config.freeze:
         _freeze(model, config.freeze)
-    if config.freeze_bn:
-        _freeze_batch_norms(model)
+    for layer in _batch_norms(model):
+        layer.synchronized = config.sync_bn
+        if config.freeze_bn:  # they keep their weights, and normalise by what they learnt
+            layer.trainable = False
     return model
 
 
@@ -140,11 +162,13 @@ def _build(config, num_classes, policy):
         keras.config.set_dtype_policy(before)
 
 
-def _freeze_batch_norms(model):
-    """Batch norms keep their weights, and normalise by the statistics that they have."""
+def _batch_norms(model):
+    """Those of its parts too: deep networks consist of models."""
     for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = False
+        if isinstance(layer, keras.Model):
+            yield from _batch_norms(layer)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            yield layer
 
 
 def _freeze(model, stage):
@@ -172,19 +196,39 @@ def compile_model(model, config, source, rate):
     )
 
 
-def _fit(model, config, source, folder, chosen, stop):
+def _fit(model, config, source, folder, chosen, devices, stop):
     steps = max(round(len(source.splits["train"]) / config.batch_size), 1)
-    compile_model(model, config, source, schedule.learning_rate(config, steps))
+    rate = schedule.learning_rate(config, steps)
+    with devices.strategy.scope():
+        compile_model(model, config, source, rate)
+    if devices.count == 1:
+        model.optimizer.build(model.trainable_variables)
+        # Metrics get their variables when they are first called.
+        model.evaluate(_judged(source, config, config.side).take(1), verbose=0)
+    else:
+        remedy.build(model, *next(iter(_judged(source, config, config.side))))
+        alone = _build(config, len(source.classes), chosen.policy)
+        compile_model(alone, config, source, rate)
+        model.evaluate = devices.evaluation(model, alone)
     history = callbacks.History(folder, config)
     best = callbacks.BestModel(folder, run.build(config, len(source.classes)), history)
     bars = callbacks.Progress(config.epochs, steps, config.batch_size)
-    here = environment()
+    here = {**environment(), "devices": devices.count}
 
     def to_note():
         return {"history": history.state(), "precision": chosen, "environment": here}
 
-    saving = _saving(model, config, source, folder, steps, to_note, stop)
+    saving = checkpoint.Saving(
+        checkpoint.Checkpoint(folder, model, writes=devices.is_chief),
+        config.checkpoint_every,
+        steps,
+        to_note,
+        stop,
+        devices.agree,
+    )
+    saving.set_model(model)
     notes = saving.restore()
+    devices.require_same(saving.step, folder)
     if notes:
         history.restore(notes["history"])
         best.set_model(model)
@@ -197,11 +241,12 @@ def _fit(model, config, source, folder, chosen, stop):
     least = specs.SPECS[config.model].total_stride
     sizes = schedule.epoch_sizes(config, least)
     is_over = bool(notes and notes["ended"])
-    with closing(bars):
+    with closing(bars), remedy.mended(model):
         for begin, end, size in () if is_over else schedule.spans(sizes, steps, saving.step):
             history.image_size, bars.before = size, begin % steps
-            batches = _any_size(
-                stream.training_stream(
+            batches = devices.distribute(
+                partial(
+                    _trained,
                     source,
                     config,
                     size=schedule.training_size(config, size, least),
@@ -213,7 +258,7 @@ def _fit(model, config, source, folder, chosen, stop):
                 watchers.append(Bottleneck(batches, config))
             model.fit(
                 batches,
-                validation_data=_any_size(_validation_stream(source, config, size)),
+                validation_data=_judged(source, config, size),
                 initial_epoch=begin // steps,
                 epochs=-(-end // steps),
                 steps_per_epoch=min(end - begin, steps),
@@ -229,33 +274,24 @@ def _fit(model, config, source, folder, chosen, stop):
 def _compare(then, now):
     """Says what is not as it was when the run was saved, for it may round otherwise."""
     others = [
-        f"{name} {then[name]} then, {now[name]} now" for name in now if then[name] != now[name]
+        f"{name} {then.get(name)} then, {now[name]} now"
+        for name in now
+        if then.get(name) != now[name]
     ]
     if others:
         progress.say(f"the last bits may differ from an unbroken run's: {'; '.join(others)}")
 
 
-def _saving(model, config, source, folder, steps, notes, stop):
-    """The callback that keeps the run's state, for a model whose variables are all there."""
-    model.optimizer.build(model.trainable_variables)
-    # Metrics get their variables when they are first called.
-    model.evaluate(_any_size(_validation_stream(source, config, config.side)).take(1), verbose=0)
-    saving = checkpoint.Saving(
-        checkpoint.Checkpoint(folder, model),
-        config.checkpoint_every,
-        steps,
-        notes,
-        stop,
-    )
-    saving.set_model(model)
-    return saving
+def _trained(source, config, **span):
+    return _any_size(stream.training_stream(source, config, **span))
 
 
-def _validation_stream(source, config, size):
+def _judged(source, config, size):
     batches = stream.evaluation_stream(
         source.splits["val"], size=size, crop=config.center_crop, batch_size=config.batch_size
     )
-    return batches.map(lambda images, labels: (images, tf.one_hot(labels, len(source.classes))))
+    classes = len(source.classes)
+    return _any_size(batches.map(lambda images, labels: (images, tf.one_hot(labels, classes))))
 
 
 def _any_size(batches):
@@ -270,7 +306,7 @@ def _any_size(batches):
     )
 
 
-def _say_plan(config, source, chosen, folder):
+def _say_plan(config, source, chosen, devices, folder):
     counts = ", ".join(f"{len(e):,} {split}" for split, e in source.splits.items())
     skipped = sum(source.check.get("skipped", {}).values())
     progress.say(
@@ -282,6 +318,11 @@ def _say_plan(config, source, chosen, folder):
         f"batch {config.batch_size}, "
         f"recipe {config.recipe}; {chosen.policy}: {chosen.reason}"
     )
+    if devices.reason:
+        progress.say(
+            f"{devices.reason}: each of {devices.count} devices trains on "
+            f"{config.batch_size // devices.count} images of a batch"
+        )
     for line in recipes.effective(config):
         progress.say(line)
     progress.say(f"run folder {folder.path}")

@@ -1,0 +1,123 @@
+"""Several workers of one run on this machine: processes that find each other by `TF_CONFIG`."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+
+from keras_resnet import progress
+from keras_resnet.errors import InputError
+
+_NOTICE = 60  # seconds that workers have to find out by themselves that one of them has failed
+_LEAVE = 20  # seconds from SIGTERM to SIGKILL
+_POLL = 0.1
+_MAIN = "import sys; from keras_resnet.cli import main; sys.exit(main())"
+
+
+def launch(arguments, workers):
+    """Runs `keras-resnet ARGUMENTS` as so many workers of one run, until all have ended.
+
+    What the chief prints on stdout is passed on; what any of them says on stderr has its number in
+    front. When one fails, the others are ended; Ctrl-C and SIGTERM go to all of them.
+
+    Returns:
+        The exit status of the chief, worker 0; 128 + n if signal n ended it.
+
+    Raises:
+        InputError: no `train`, or fewer than two workers.
+    """
+    if arguments[:1] != ("train",):
+        raise InputError("launch starts trainings: keras-resnet launch --workers 2 -- train DATA …")
+    if workers < 2:
+        raise InputError(f"--workers is {workers}; expected at least 2")
+    addresses = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
+    processes = [_start(arguments, addresses, number) for number in range(workers)]
+    readers = [
+        threading.Thread(target=_pass_on, args=(number, process.stderr), daemon=True)
+        for number, process in enumerate(processes)
+    ]
+    for reader in readers:
+        reader.start()
+    with _signals_to(processes) as signals:
+        _wait(processes, signals)
+    for reader in readers:
+        reader.join()
+    return _status(processes[0])
+
+
+def _free_ports(count):
+    with ExitStack() as stack:  # all open at once: else one could come twice
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _start(arguments, addresses, number):
+    task = {"type": "worker", "index": number}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", _MAIN, *arguments],  # -P: no code of the current folder
+        env={
+            **os.environ,
+            "TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task}),
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=None if number == 0 else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="backslashreplace",
+        start_new_session=True,  # else a terminal's Ctrl-C would come twice
+    )
+
+
+def _pass_on(number, lines):
+    for line in lines:
+        sys.stderr.write(f"[worker {number}] {line}")
+        sys.stderr.flush()
+
+
+@contextmanager
+def _signals_to(processes):
+    """Gives the list of those that were passed on."""
+    signals = []
+
+    def send(number, frame):
+        signals.append(number)
+        for process in processes:
+            process.send_signal(number)  # nothing is sent to one that has ended
+
+    before = {n: signal.signal(n, send) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(processes, signals):
+    """Until all have ended; when one fails, the others have a while to do so by themselves."""
+    limits = [(_NOTICE, subprocess.Popen.terminate), (_LEAVE, subprocess.Popen.kill)]
+    since = None  # one failed, or the others were told to end
+    while any(process.poll() is None for process in processes):
+        time.sleep(_POLL)
+        failed = [n for n, process in enumerate(processes) if process.poll()]
+        if failed and since is None:
+            since = time.monotonic()
+            status = _status(processes[failed[0]])
+            if not signals:
+                progress.say(f"worker {failed[0]} ended with status {status}; the others end too")
+        if limits and since and time.monotonic() - since > limits[0][0]:
+            _, end = limits.pop(0)
+            since = time.monotonic()
+            for process in processes:
+                end(process)
+
+
+def _status(process):
+    """As a shell gives it."""
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode

@@ -1,0 +1,327 @@
+"""Several devices, and several workers: what one process does, done by more."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_resnet import run as runs
+from keras_resnet.data import sources, stream
+from keras_resnet.errors import CheckFailed, InputError, Interrupted
+from keras_resnet.recipes import resolve
+from keras_resnet.training import checkpoint, distribution, local_workers
+
+SETTINGS = ["digits", "--model", "resnet8", "--image-size", "16", "--batch-size", "48", "--epochs",
+            "2", "--seed", "1", "--precision", "float32", "--sync-bn",
+            "--learning-rate", "0.01"]  # fmt: skip
+# What workers do instead of training: the chief waits, the other one fails.
+FAILING = """
+import os, sys, time
+if '"index": 0' in os.environ["TF_CONFIG"]:
+    time.sleep(60)
+print("no luck", file=sys.stderr)
+sys.exit(3)
+"""
+
+
+def _shares(workers, devices):
+    """What each of the workers sees, each with so many devices."""
+    parts = workers * devices
+    return [stream.Share(parts, worker * devices, devices) for worker in range(workers)]
+
+
+@pytest.mark.parametrize(("workers", "devices"), [(1, 1), (1, 3), (2, 1), (3, 2), (12, 1)])
+def test_together_the_shares_are_each_batch_once_and_in_order(workers, devices):
+    batch, steps = 12, 5
+    own = batch // workers
+    seen = np.array(
+        [
+            [share.sample(n, batch) for n in range(steps * own)]
+            for share in _shares(workers, devices)
+        ]
+    )
+    by_step = seen.reshape(workers, steps, own).swapaxes(0, 1)
+    np.testing.assert_array_equal(by_step.ravel(), np.arange(steps * batch))
+
+
+@pytest.mark.parametrize("mixed", [{}, {"mixup": 0.2, "cutmix": 1.0}])
+def test_a_share_of_the_stream_is_those_rows_of_the_whole(mixed):
+    source = sources.load("digits")
+    config = resolve({"batch_size": 12, "image_size": 16, "seed": 4, **mixed})
+    span = {"size": 16, "first_step": 3, "last_step": 5}
+
+    def rows(share):
+        batches = stream.training_stream(source, config, share=share, **span)
+        return [images for images, _ in batches.as_numpy_iterator()]
+
+    parts = list(zip(*(rows(share) for share in _shares(2, 1)), strict=True))
+    together = [image for share in _shares(1, 2) for image in rows(share)]
+    np.testing.assert_array_equal(np.concatenate(parts), together)
+    if not mixed:  # which mixes within a part
+        whole = np.concatenate(rows(stream.WHOLE))
+        np.testing.assert_array_equal(np.concatenate(together), whole)
+
+
+def test_parts_are_mixed_by_seeds_of_their_own():
+    """Alike on all devices, the shares of a batch would be one random number, not many."""
+    source = sources.load("digits")
+    config = resolve({"batch_size": 48, "image_size": 16, "mixup": 1.0, "balance": "sample"})
+    share = stream.Share(4, 0, 4)
+    batches = stream.training_stream(
+        source, config, size=16, first_step=0, last_step=1, share=share
+    )
+    strengths = {
+        float(targets.max(-1).min().round(4)) for _, targets in batches.as_numpy_iterator()
+    }
+    assert len(strengths) == 4
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused():
+    class Four:
+        num_replicas_in_sync = 4
+
+    devices = distribution.Devices(Four())
+    devices.require_shareable(resolve({"batch_size": 48}))
+    with pytest.raises(InputError, match=r"--batch-size 30 .* 4 devices; use 28 or 32"):
+        devices.require_shareable(resolve({"batch_size": 30}))
+    with pytest.raises(InputError, match="use 4, or"):
+        devices.require_shareable(resolve({"batch_size": 3}))
+    with pytest.raises(InputError, match=r"--accumulate 3 .* use a --batch-size of 144"):
+        devices.require_shareable(resolve({"batch_size": 48, "accumulate": 3}))
+    distribution.ONE.require_shareable(resolve({"batch_size": 5, "accumulate": 3}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        '{"cluster": {"worker": ["a:1", "b:1"]}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
+        '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+        '["cluster"]',
+    ],
+)
+def test_an_environment_that_describes_no_worker_is_refused(text, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(InputError, match="TF_CONFIG is"):
+        distribution.choose(0, "run")
+
+
+def test_a_cluster_of_one_is_none(monkeypatch):
+    alone = {"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(alone))
+    assert distribution.choose(0, None) is distribution.ONE
+
+
+def test_workers_need_a_run_folder_in_common(monkeypatch):
+    two = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(two))
+    with pytest.raises(InputError, match="2 workers need one --run"):
+        distribution.choose(0, None)
+
+
+def test_a_slurm_step_is_a_cluster(monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
+    monkeypatch.setenv("SLURM_PROCID", "2")
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-2]")
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "2,1")
+    cluster = distribution._slurm(4)
+    spec = cluster.cluster_spec().as_dict()
+    assert spec == {"worker": ["node1:8888", "node1:8889", "node2:8888"]}
+    assert (cluster.task_type, cluster.task_id) == ("worker", 2)
+    assert cluster.num_accelerators() == {"GPU": 4}
+
+
+def test_outside_of_a_step_slurm_is_not_asked(monkeypatch):
+    """In a batch script there is one process, however many tasks the job may have."""
+    monkeypatch.setenv("SLURM_NTASKS", "3")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    assert distribution._slurm(0) is None
+
+
+def test_devices_are_counted_before_tensorflow_starts():
+    tf.constant(0)
+    with pytest.raises(InputError, match="--devices 2: TensorFlow runs in this process already"):
+        distribution.choose(2, None)
+
+
+def test_a_worker_that_is_gone_makes_one_line(tmp_path):
+    devices = distribution.Devices(tf.distribute.get_strategy(), worker=0, workers=2)
+    error = tf.errors.UnavailableError(
+        None, None, "Socket closed\n from remote target /job:worker/replica:0/task:1 while calling"
+    )
+    with pytest.raises(CheckFailed) as caught, devices.watching(runs.Run(tmp_path)):
+        raise error
+    assert str(caught.value) == (
+        f"worker 1 is gone; `keras-resnet train --resume {tmp_path}` goes on with those that are "
+        "there"
+    )
+    with pytest.raises(tf.errors.UnavailableError), distribution.ONE.watching(runs.Run(tmp_path)):
+        raise error
+
+
+def test_what_an_onlooker_writes_is_thrown_away_and_it_reads_the_checkpoints(tmp_path):
+    devices = distribution.Devices(tf.distribute.get_strategy(), worker=1, workers=2)
+    quiet = distribution.progress._quiet
+    try:
+        with devices.folder(tmp_path / "run", None) as folder:
+            folder.begin(None, [])
+            folder.save_history([{"epoch": 1}])
+            assert folder.file("history.csv").exists()
+            assert folder.file("checkpoints") == tmp_path / "run" / "checkpoints"
+    finally:
+        distribution.progress.be_quiet(quiet)
+    assert not folder.file("history.csv").exists() and not (tmp_path / "run").exists()
+
+
+def test_launch_starts_trainings_alone():
+    with pytest.raises(InputError, match="launch starts trainings"):
+        local_workers.launch(("evaluate", "run"), 2)
+    with pytest.raises(InputError, match="--workers is 1; expected at least 2"):
+        local_workers.launch(("train", "digits"), 1)
+
+
+def test_when_a_worker_fails_the_others_are_ended(monkeypatch, capfd):
+    monkeypatch.setattr(local_workers, "_MAIN", FAILING)
+    monkeypatch.setattr(local_workers, "_NOTICE", 0.2)
+    assert local_workers.launch(("train", "digits"), 2) == 143
+    err = capfd.readouterr().err.splitlines()
+    assert err == ["[worker 1] no luck", "worker 1 ended with status 3; the others end too"]
+
+
+def test_what_is_wrong_is_said_by_every_worker(command, tmp_path):
+    done = command("launch", "--workers", 2, "--", "train", tmp_path / "none", "--run", "run")
+    assert done.returncode == 2 and done.stdout == ""
+    for number in (0, 1):
+        assert f"[worker {number}] keras-resnet: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_one_worker_decides_all_do(tmp_path):
+    """A step that this worker would not have saved is saved, and left, when another was told to."""
+
+    class Recorded:
+        require_number = require_finite = require_loss_scale = lambda self, *values: None
+        saved = ()
+
+        def save(self, step, notes):
+            self.saved += (step,)
+
+    class Model:
+        stop_training = False
+
+    kept = Recorded()
+    stop = checkpoint.Stop(tmp_path)
+    saving = checkpoint.Saving(
+        kept, 0, 10, dict, stop, lambda asked, due, ended: (signal.SIGTERM, due, ended)
+    )
+    saving.set_model(Model())
+    with pytest.raises(Interrupted) as caught:
+        saving.on_train_batch_end(0, {"loss": 1.0})
+    assert kept.saved == (1,) and caught.value.status == 143
+
+
+def _command(folder, *options, launch=()):
+    script = Path(sys.executable).parent / "keras-resnet"
+    return [str(part) for part in (script, *launch, "train", *SETTINGS, "--run", folder, *options)]
+
+
+def _train(folder, *options, launch=()):
+    command = _command(folder, *options, launch=launch)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return runs.Run(folder)
+
+
+def _numbers(run):
+    with open(run.file("history.csv")) as file:
+        rows = list(csv.DictReader(file))
+    names = ("loss", "top1", "val_loss", "val_top1")
+    return np.array([[float(row[name]) for name in names] for row in rows])
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return _train(tmp_path_factory.mktemp("one") / "run")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    return _train(tmp_path_factory.mktemp("two") / "run", "--devices", 2)
+
+
+LAUNCH = ("launch", "--workers", 2, "--")
+
+
+def test_two_devices_learn_what_one_learns(one, two):
+    _require_same(one, two)
+
+
+@pytest.mark.slow
+def test_two_workers_learn_what_one_process_learns(one, tmp_path):
+    _require_same(one, _train(tmp_path / "run", launch=LAUNCH))
+
+
+def _require_same(expected, run):
+    np.testing.assert_allclose(_numbers(run), _numbers(expected), rtol=1e-5)
+    images = stream.images_of(sources.load("digits").splits["val"], size=16, crop=1.0)[:64]
+    logits, others = (r.model().predict(images, verbose=0) for r in (run, expected))
+    np.testing.assert_allclose(logits, others, atol=1e-3)
+    assert run.metrics["val"]["top1"] == expected.metrics["val"]["top1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bn", ["--sync-bn", "--no-sync-bn"])
+def test_two_devices_go_on_exactly(bn, tmp_path):
+    options = ("--devices", 2, bn, "--epochs", 8, "--checkpoint-every", 7, "--ema", 0.9)
+    whole = _train(tmp_path / "whole", *options)
+    process = subprocess.Popen(_command(tmp_path / "broken", *options), stderr=subprocess.PIPE)
+    while not (tmp_path / "broken" / "history.csv").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 143
+    broken = _again(tmp_path / "broken")
+    np.testing.assert_array_equal(_numbers(broken), _numbers(whole))
+    for weights, expected in zip(
+        broken.model().get_weights(), whole.model().get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(weights, expected)
+
+
+def _again(folder):
+    script = Path(sys.executable).parent / "keras-resnet"
+    done = subprocess.run([script, "train", "--resume", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "goes on after step" in done.stderr
+    return runs.Run(folder)
+
+
+@pytest.mark.slow
+def test_when_a_worker_dies_it_is_said_and_the_run_goes_on_with_those_that_are_there(tmp_path):
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        _command(folder, "--epochs", 8, launch=LAUNCH), stderr=subprocess.PIPE, text=True
+    )
+    while not (folder / "checkpoints" / "checkpoint").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    subprocess.run(["kill", "-9", children[1]])
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert "worker 1 ended with status 137; the others end too" in err
+    assert (
+        f"[worker 0] keras-resnet: worker 1 is gone; `keras-resnet train --resume {folder}` goes "
+        "on with those that are there"
+    ) in err
+    assert "Traceback" not in err
+    assert len(_numbers(_again(folder))) == 8
