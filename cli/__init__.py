@@ -21,12 +21,12 @@ COMMANDS = {
         "train",
         "Train a network and leave a run folder.",
         "--model --recipe --config --epochs --batch-size --image-size --learning-rate "
-        "--base-batch --optimizer --accumulate --clip-norm --warmup-epochs --weight-decay --loss "
-        "--label-smoothing --brightness --mixup --cutmix --randaugment --erasing --repeats "
-        "--balance --train-size --patience --max-minutes --flip --no-flip --precision --devices "
-        "--sync-bn --no-sync-bn --weights --freeze --freeze-bn --no-freeze-bn --normalize "
-        "--drop-path --seed --val-split --run --resume --checkpoint-every --ema --on-bad-image "
-        "--data-dir",
+        "--base-batch --body-rate --optimizer --accumulate --clip-norm --warmup-epochs "
+        "--weight-decay --loss --label-smoothing --brightness --mixup --cutmix --randaugment "
+        "--erasing --repeats --balance --train-size --patience --max-minutes --flip --no-flip "
+        "--precision --devices --sync-bn --no-sync-bn --weights --freeze --freeze-bn "
+        "--no-freeze-bn --normalize --drop-path --seed --val-split --run --resume "
+        "--checkpoint-every --ema --on-bad-image --data-dir",
     ),
     "launch": Command("launch", "Start several workers of one training here.", "--workers"),
     "find-lr": Command(

@@ -20,6 +20,8 @@ from keras_resnet.weights import settings as weights_settings
 @setting("--learning-rate", "Highest learning rate, after the warm-up.", type=float)
 @setting("--base-batch", "Batch that the recipe's rate is for, which is scaled to yours; 0: not "
           "scaled.", type=int)  # fmt: skip
+@setting("--body-rate", "Learning rate of all but the last layer, as a share of the last one's.",
+          type=float)  # fmt: skip
 @setting("--optimizer", "What turns gradients into steps.", type=click.Choice(recipes.OPTIMIZERS))
 @setting("--accumulate", "Batches whose mean gradient makes one step.", type=int)
 @setting("--clip-norm", "Longest gradient, over all weights together; 0: any.", type=float)

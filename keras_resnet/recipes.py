@@ -48,6 +48,8 @@ class Config:
     # The batch that `learning_rate` is for; another batch gets another rate, see `peak_rate`.
     # 0: the rate is for any batch.
     base_batch: int = 0
+    # The rate of all but the last layer, as a share: learnt weights need less than a new head.
+    body_rate: float = 1.0
     accumulate: int = 1  # batches whose mean gradient makes one update
     clip_norm: float = 0.0  # longest gradient, over all weights together; 0: any
     warmup_epochs: float = 2.0  # linear, from 0; arXiv:1706.02677 section 2.2
@@ -439,6 +441,7 @@ def _check(config):
     one_of("on_bad_image", ("error", "skip"))
     one_of("optimizer", OPTIMIZERS)
     number("base_batch", lambda n: n >= 0, "a number of images, or 0", int)
+    number("body_rate", lambda x: 0 < x <= 1, "a share in (0, 1], or --freeze body")
     number("accumulate", lambda n: n >= 1, "at least 1", int)
     number("clip_norm", lambda x: 0 <= x < math.inf, "0 or a length above 0")
     one_of("loss", LOSSES)

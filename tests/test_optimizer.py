@@ -33,6 +33,32 @@ def test_kernels_decay_and_batch_norms_and_biases_do_not(kind):
     assert moved == [True, False, False, False]
 
 
+@pytest.mark.parametrize("kind", recipes.OPTIMIZERS)
+def test_the_body_takes_steps_of_a_share_of_the_heads(kind):
+    """Its decay too."""
+    body, head = _variables("kernel", "kernel")
+    head.assign(body)
+    before = body.numpy()
+    config = Config(optimizer=kind, weight_decay=0.1, body_rate=0.1)
+    optimizer = make_optimizer(config, 1e-4, head=[head])
+    gradient = RNG.normal(size=(1, 1, 3, 4)).astype("float32")
+    for _ in range(3):
+        optimizer.apply([gradient, gradient], [body, head])
+    moved = head.numpy() - before
+    np.testing.assert_allclose(body.numpy() - before, 0.1 * moved, rtol=2e-2, atol=1e-7)
+
+
+def test_adamw_is_keras_own():
+    ours, theirs = _variables("kernel", "kernel")
+    theirs.assign(ours)
+    mine = make_optimizer(Config(optimizer="adamw", weight_decay=0.1), 0.01)
+    peer = keras.optimizers.AdamW(0.01, weight_decay=0.1)
+    for gradient in RNG.normal(size=(3, 1, 1, 3, 4)).astype("float32"):
+        mine.apply([gradient], [ours])
+        peer.apply([gradient], [theirs])
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6)
+
+
 def test_lamb_takes_the_papers_step():
     """arXiv:1904.00962, algorithm 2, three steps of it."""
     kernel, gamma = _variables("kernel", "gamma")

@@ -210,7 +210,7 @@ def test_what_an_epoch_has_given_is_not_lost(ctrl_c_is_heard, photos, tmp_path, 
 
 
 def test_the_state_before_the_last_step_is_saved_for_who_interrupts_the_validation(monkeypatch):
-    saving = checkpoint.Saving(None, 0, 10, dict, None)
+    saving = checkpoint.Saving(None, 0, 10, dict, None, None)
     now = time.monotonic()
     for step, age, due in ((9, 60, True), (19, 60, True), (9, 1, False), (8, 60, False)):
         saving.step, saving._saved = step, now - age

@@ -185,7 +185,7 @@ def _freeze(model, stage):
 def compile_model(model, config, source, rate):
     """Gives the model its optimizer, with this rate or schedule of rates, and its loss."""
     model.compile(
-        make_optimizer(config, rate),
+        make_optimizer(config, rate, head=model.layers[-1].variables),
         make_loss(config, source.splits["train"].labels, len(source.classes)),
         metrics=[
             keras.metrics.CategoricalAccuracy(name="top1"),

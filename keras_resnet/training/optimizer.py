@@ -6,37 +6,76 @@ from keras import ops
 NOT_DECAYED = ("gamma", "beta", "bias")  # of batch norms and layers: arXiv:1706.02677, section 5.3
 
 
-def make_optimizer(config, rate):
+def make_optimizer(config, rate, head=()):
     """A Keras optimizer for `config`.
 
     Args:
         config: a `Config`.
         rate: the learning rate, a number or a Keras schedule over the optimizer's updates.
+        head: the variables that have this rate; all others have `config.body_rate` of it.
     """
     shared = {
+        "decay": config.weight_decay,
+        "body_rate": config.body_rate,
+        "head": head,
         "learning_rate": rate,
-        "weight_decay": config.weight_decay or None,
         "global_clipnorm": config.clip_norm or None,
         "gradient_accumulation_steps": config.accumulate if config.accumulate > 1 else None,
         "use_ema": bool(config.ema),
         "ema_momentum": config.ema or 0.99,
     }
     if config.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(
-            momentum=config.momentum, nesterov=config.nesterov, **shared
-        )
+        optimizer = Sgd(momentum=config.momentum, nesterov=config.nesterov, **shared)
     elif config.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(**{**shared, "weight_decay": config.weight_decay})
+        optimizer = AdamW(**shared)
     else:
         optimizer = Lamb(**shared)
-    optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     # At the end of every `fit`, Keras puts the averages in the place of the weights. A run is
     # several of them, and would go on from averages; `fit.py` takes them where they are judged.
     optimizer.finalize_variable_values = lambda variables: None
     return optimizer
 
 
-class Lamb(keras.optimizers.Lamb):
+class _ByVariable:
+    """One of Keras' optimizers with a rate and a decay for each variable: theirs has one rate.
+
+    Args:
+        decay: w -= rate * decay * w with each update, apart from the gradient; see `NOT_DECAYED`.
+        body_rate: the rate of what is not the head, as a share.
+        head: variables.
+        **settings: those of Keras' optimizer.
+    """
+
+    def __init__(self, *, decay, body_rate, head, **settings):
+        super().__init__(**settings)
+        self._decay, self._body_rate = decay, body_rate
+        self._head = frozenset(map(id, head))  # paths need not differ
+
+    def build(self, variables):
+        super().build(variables)
+        self._decays = [0.0 if v.name in NOT_DECAYED else self._decay for v in variables]
+        self._rates = [1.0 if id(v) in self._head else self._body_rate for v in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        number = self._get_variable_index(variable)
+        rate = ops.cast(learning_rate, variable.dtype) * self._rates[number]
+        self._step(gradient, variable, rate, self._decays[number])
+
+    def _step(self, gradient, variable, rate, decay):
+        if decay:
+            self.assign_sub(variable, rate * decay * variable)
+        super().update_step(gradient, variable, rate)
+
+
+class Sgd(_ByVariable, keras.optimizers.SGD):
+    """Stochastic gradient descent with momentum, and a decay that is not in the momentum."""
+
+
+class AdamW(_ByVariable, keras.optimizers.Adam):
+    """Adam with its decay apart from the gradient: arXiv:1711.05101, algorithm 2."""
+
+
+class Lamb(_ByVariable, keras.optimizers.Lamb):
     """LAMB with the paper's weight decay (arXiv:1904.00962, algorithm 2).
 
     Keras' own takes the decay outside of the trust ratio, as AdamW does: with the decay of a
@@ -45,11 +84,7 @@ class Lamb(keras.optimizers.Lamb):
     a gamma that begins at 0 has no length to compare with.
     """
 
-    def _apply_weight_decay(self, variables):
-        """Left to `update_step`."""
-
-    def update_step(self, gradient, variable, learning_rate):
-        rate = ops.cast(learning_rate, variable.dtype)
+    def _step(self, gradient, variable, rate, decay):
         gradient = ops.cast(gradient, variable.dtype)
         step = ops.cast(self.iterations + 1, variable.dtype)
         first = self._momentums[self._get_variable_index(variable)]
@@ -59,8 +94,8 @@ class Lamb(keras.optimizers.Lamb):
         mean = first / (1 - self.beta_1**step)
         spread = ops.sqrt(second / (1 - self.beta_2**step)) + self.epsilon
         update = mean / spread
-        if self.weight_decay and self._use_weight_decay(variable):
-            update += self.weight_decay * variable
+        if decay:
+            update += decay * variable
             update *= _trust(_length(variable), _length(update))
         self.assign_sub(variable, rate * update)
 
