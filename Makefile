@@ -42,8 +42,10 @@ quickstart: install
 	@echo "    $(BIN)/keras-resnet train photos/ --image-size 64 --run runs/photos"
 	@echo "    $(BIN)/keras-resnet export runs/photos --tflite --quantize int8"
 
+# Two at a time, file by file: a file's tests share what was trained for them. In the order of their
+# names, so that what takes longest does not come last.
 test: install
-	$(PYTEST)
+	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: install
 	$(PYTEST) -m slow
