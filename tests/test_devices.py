@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -125,6 +126,21 @@ def test_workers_need_a_run_folder_in_common(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps(two))
     with pytest.raises(InputError, match="2 workers need one --run"):
         distribution.choose(0, None)
+
+
+def test_a_worker_whose_port_is_taken_says_so_in_one_line(command, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        addresses = [f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:1"]
+        task = {"type": "worker", "index": 0}
+        monkeypatch.setenv(
+            "TF_CONFIG", json.dumps({"cluster": {"worker": addresses}, "task": task})
+        )
+        done = command("train", "digits", "--run", "taken")
+    assert done.returncode == 2
+    assert "keras-resnet: worker 0 cannot be one (" in done.stderr
+    assert "its port has to be free" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_slurm_step_is_a_cluster(monkeypatch):

@@ -251,10 +251,10 @@ def _worker(cluster, number, gpus, folder):
     progress.say(f"worker {worker} waits for all {workers}")
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=cluster)
-    except RuntimeError as error:
+    except (RuntimeError, tf.errors.OpError) as error:
         raise InputError(
-            f"worker {worker} cannot be one ({first_line(error)}); it has to begin before "
-            "TensorFlow computes anything in its process"
+            f"worker {worker} cannot be one ({first_line(error)}); its port has to be free, the "
+            "others within reach, and TensorFlow must not have computed anything in its process"
         ) from None
     return Devices(strategy, worker, workers, f"worker {worker} of {workers}")
 
