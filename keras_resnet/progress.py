@@ -19,6 +19,17 @@ def be_quiet(quiet=True):
     _quiet = quiet
 
 
+@contextmanager
+def quietly():
+    """Within, errors only."""
+    before = _quiet
+    be_quiet()
+    try:
+        yield
+    finally:
+        be_quiet(before)
+
+
 def say(text):
     """One line for the person at the terminal, and for the log."""
     runtime.log(text)

@@ -15,7 +15,7 @@ from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import atomic, read_json, read_lines, write_json, write_text
 
 RUNS = Path("runs")
-# A run that was killed while it began has these at most, and begins anew.
+# A run that was killed while it began has these at most, and begins anew; log-worker-1.txt too.
 _BEFORE_IT_BEGINS = ("log.txt", "labels.txt", "labels.txt.part", "config.json.part")
 FEATURES = "model_features.tflite"  # an exported file that is no classifier
 
@@ -151,7 +151,7 @@ class Run:
     def save_manifest(self):
         """Size and sha256 of every file of the run but logs, checkpoints and exports."""
         files = [p for p in sorted(self.path.iterdir()) if p.is_file()]
-        kept = [p for p in files if p.name not in ("manifest.json", "log.txt")]
+        kept = [p for p in files if p.name != "manifest.json" and not _is_log(p)]
         write_json(self.file("manifest.json"), {p.name: fingerprint(p) for p in kept})
 
 
@@ -178,10 +178,14 @@ def create(path, config, classes):
     return run
 
 
+def _is_log(path):
+    return path.match("log*.txt")
+
+
 def _require_free(path):
     path = Path(path)
     there = path.iterdir() if path.is_dir() else ()
-    taken = [p.name for p in there if p.name not in _BEFORE_IT_BEGINS]
+    taken = [p.name for p in there if p.name not in _BEFORE_IT_BEGINS and not _is_log(p)]
     if taken:
         raise InputError(
             f"--run {path} already holds {taken[0]}; give a new folder, or leave --run out"
@@ -216,7 +220,7 @@ def begun(resume, run_folder, config_file, options):
     """The unfinished `Run` that a training goes on with; None where a new one begins.
 
     Args:
-        resume: the folder of such a run, which brings all settings.
+        resume: the folder of such a run, which brings all settings but the number of devices.
         run_folder: a folder that may hold one of the same settings.
         config_file, options: the settings, as `recipes.resolve` takes them.
 
@@ -224,7 +228,7 @@ def begun(resume, run_folder, config_file, options):
         InputError: nothing to go on with, or other settings than the run has.
     """
     if resume is not None:
-        given = {"run": run_folder, "config": config_file, **options}
+        given = {"run": run_folder, "config": config_file, **options, "devices": None}
         also = [name.replace("_", "-") for name, value in given.items() if value is not None]
         if also:
             raise InputError(f"--resume takes all settings from {resume}; leave out {also[0]}")
@@ -243,6 +247,8 @@ def begun(resume, run_folder, config_file, options):
     found, wanted = Run(run_folder).config, absolute(recipes.resolve(options, config_file))
     for field in fields(found):
         old, new = getattr(found, field.name), getattr(wanted, field.name)
+        if field.name == "devices":
+            continue  # those of this machine
         if old != new and not (field.name == "normalize" and new is None):  # settled by the run
             option = "--" + field.name.replace("_", "-")
             raise InputError(

@@ -85,18 +85,14 @@ def test_parts_are_mixed_by_seeds_of_their_own():
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused():
-    class Four:
-        num_replicas_in_sync = 4
-
-    devices = distribution.Devices(Four())
-    devices.require_shareable(resolve({"batch_size": 48}))
+    distribution.require_shareable(resolve({"batch_size": 48}), 4)
     with pytest.raises(InputError, match=r"--batch-size 30 .* 4 devices; use 28 or 32"):
-        devices.require_shareable(resolve({"batch_size": 30}))
+        distribution.require_shareable(resolve({"batch_size": 30}), 4)
     with pytest.raises(InputError, match="use 4, or"):
-        devices.require_shareable(resolve({"batch_size": 3}))
-    with pytest.raises(InputError, match=r"--accumulate 3 .* use a --batch-size of 144"):
-        devices.require_shareable(resolve({"batch_size": 48, "accumulate": 3}))
-    distribution.ONE.require_shareable(resolve({"batch_size": 5, "accumulate": 3}))
+        distribution.require_shareable(resolve({"batch_size": 3}), 4)
+    with pytest.raises(InputError, match=r"--accumulate 3 .* --devices 1, .* of 144"):
+        distribution.require_shareable(resolve({"batch_size": 48, "accumulate": 3}), 4)
+    distribution.require_shareable(resolve({"batch_size": 5, "accumulate": 3}), 1)
 
 
 @pytest.mark.parametrize(
@@ -112,89 +108,189 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused():
 def test_an_environment_that_describes_no_worker_is_refused(text, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(InputError, match="TF_CONFIG is"):
-        distribution.choose(0, "run")
+        distribution.choose(resolve(), "run")
 
 
 def test_a_cluster_of_one_is_none(monkeypatch):
     alone = {"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(alone))
-    assert distribution.choose(0, None) is distribution.ONE
+    assert distribution.choose(resolve(), None) is distribution.ONE
+
+
+def test_the_chief_is_worker_0(monkeypatch):
+    cluster = {"worker": ["b:1", "c:1"], "chief": ["a:1"]}
+    for kind, index, number in [("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)]:
+        task = {"type": kind, "index": index}
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+        assert distribution._tf_config() == (["a:1", "b:1", "c:1"], number)
 
 
 def test_workers_need_a_run_folder_in_common(monkeypatch):
     two = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(two))
     with pytest.raises(InputError, match="2 workers need one --run"):
-        distribution.choose(0, None)
+        distribution.choose(resolve(), None)
+
+
+def test_workers_have_to_be_told_the_same_but_where_things_are(tmp_path):
+    (tmp_path / "run").mkdir()
+
+    def told(devices=1, **settings):
+        return distribution._told(resolve(settings), tmp_path / "run", devices)
+
+    here = told(data="/here", precision="mixed_bfloat16", devices=2)
+    assert here == told(data="/there", precision="mixed_bfloat16", devices=2)
+    for other in (
+        told(precision="mixed_bfloat16"),
+        told(precision="float32", devices=2),
+        told(precision="mixed_bfloat16", devices=2, epochs=3),
+    ):
+        assert other != here
+
+
+@pytest.mark.parametrize(
+    ("number", "addresses", "worker", "own"),
+    [
+        (0, ["a:1", "b:1"], 1, [0, 1, 2, 3]),  # one on each machine
+        (0, ["a:1", "a:2"], 0, [0, 1]),
+        (0, ["a:1", "b:1", "a:2"], 2, [2, 3]),
+        (1, ["a:1", "a:2"], 1, [1]),
+        (0, ["a:1", "a:2", "a:3", "a:4", "a:5"], 4, [0, 1, 2, 3]),  # it sees its own alone
+    ],
+)
+def test_workers_of_a_machine_share_its_gpus(number, addresses, worker, own):
+    assert distribution.own_gpus([0, 1, 2, 3], number, addresses, worker) == own
+
+
+def test_slurm_may_have_shared_out_the_gpus_before(monkeypatch):
+    monkeypatch.setenv("SLURM_GPUS_PER_TASK", "2")
+    assert distribution.own_gpus([0, 1], 0, ["a:1", "a:2"], 1) == [0, 1]
 
 
 def test_a_worker_whose_port_is_taken_says_so_in_one_line(command, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        addresses = [f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:1"]
-        task = {"type": "worker", "index": 0}
-        monkeypatch.setenv(
-            "TF_CONFIG", json.dumps({"cluster": {"worker": addresses}, "task": task})
-        )
+        _be_worker(monkeypatch, f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:1")
         done = command("train", "digits", "--run", "taken")
     assert done.returncode == 2
-    assert "keras-resnet: worker 0 cannot be one (" in done.stderr
     assert "its port has to be free" in done.stderr and "Traceback" not in done.stderr
+    assert not Path("taken").exists()
 
 
-def test_a_slurm_step_is_a_cluster(monkeypatch):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -15), (signal.SIGINT, 130)])
+def test_a_worker_that_waits_for_others_can_be_ended(number, status, tmp_path, monkeypatch):
+    _be_worker(monkeypatch, *(f"127.0.0.1:{port}" for port in local_workers._free_ports(2)))
+    process = subprocess.Popen(_command(tmp_path / "run"), stderr=subprocess.PIPE, text=True)
+    assert "worker 0 waits for all 2" in process.stderr.readline()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert "Traceback" not in err and not (tmp_path / "run").exists()
+
+
+def _be_worker(monkeypatch, *addresses):
+    described = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(described))
+
+
+def test_a_slurm_step_is_a_cluster_whatever_the_order_of_its_machines(monkeypatch):
+    """By name, node10 comes before node9; by number after it."""
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
-    monkeypatch.setenv("SLURM_PROCID", "2")
-    monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-2]")
+    monkeypatch.setenv("SLURM_PROCID", "1")  # in each task
+    monkeypatch.setenv("SLURM_JOB_ID", "120007")
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "node[9-10]")
     monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "2,1")
-    cluster = distribution._slurm(4)
-    spec = cluster.cluster_spec().as_dict()
-    assert spec == {"worker": ["node1:8888", "node1:8889", "node2:8888"]}
-    assert (cluster.task_type, cluster.task_id) == ("worker", 2)
-    assert cluster.num_accelerators() == {"GPU": 4}
+    numbers = []
+    for name, local in [("node9", "0"), ("node9", "1"), ("node10", "0")]:
+        monkeypatch.setenv("SLURMD_NODENAME", name)
+        monkeypatch.setenv("SLURM_LOCALID", local)
+        addresses, number = distribution._slurm()
+        assert addresses[number].startswith(f"{name}:")
+        numbers.append(number)
+    assert sorted(numbers) == [0, 1, 2]
+    assert set(addresses) == {"node9:15007", "node9:15008", "node10:15007"}
+    monkeypatch.setenv("SLURMD_NODENAME", "elsewhere")
+    with pytest.raises(InputError, match="this task is at elsewhere:15007, and not one of"):
+        distribution._slurm()
 
 
 def test_outside_of_a_step_slurm_is_not_asked(monkeypatch):
     """In a batch script there is one process, however many tasks the job may have."""
     monkeypatch.setenv("SLURM_NTASKS", "3")
-    monkeypatch.setenv("SLURM_PROCID", "0")
-    assert distribution._slurm(0) is None
+    assert distribution._slurm() is None
 
 
 def test_devices_are_counted_before_tensorflow_starts():
     tf.constant(0)
     with pytest.raises(InputError, match="--devices 2: TensorFlow runs in this process already"):
-        distribution.choose(2, None)
+        distribution.choose(resolve({"devices": 2}), None)
 
 
-def test_a_worker_that_is_gone_makes_one_line(tmp_path):
-    devices = distribution.Devices(tf.distribute.get_strategy(), worker=0, workers=2)
-    error = tf.errors.UnavailableError(
-        None, None, "Socket closed\n from remote target /job:worker/replica:0/task:1 while calling"
-    )
-    with pytest.raises(CheckFailed) as caught, devices.watching(runs.Run(tmp_path)):
+TWO = distribution.Devices(tf.distribute.get_strategy(), worker=0, workers=2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "who"),
+    [
+        ("UnavailableError", "Socket closed\n remote target /job:worker/task:1", "worker 1"),
+        ("UnavailableError", "what it says does not matter", "another worker"),
+        ("InternalError", "Collective ops is aborted by: failed", "another worker"),
+        ("DeadlineExceededError", "no heartbeat of /job:worker/replica:0/task:1", "worker 1"),
+    ],
+)
+def test_a_worker_that_is_gone_makes_one_line(kind, text, who, tmp_path):
+    error = getattr(tf.errors, kind)(None, None, text)
+    with pytest.raises(CheckFailed) as caught, TWO.watching(tmp_path):
+        raise error
+    assert str(caught.value) == f"{who} is gone; start all again"
+    (tmp_path / "config.json").touch()
+    with pytest.raises(CheckFailed) as caught, TWO.watching(tmp_path):
         raise error
     assert str(caught.value) == (
-        f"worker 1 is gone; `keras-resnet train --resume {tmp_path}` goes on with those that are "
-        "there"
+        f"{who} is gone; `keras-resnet train --resume {tmp_path}` goes on with those that are there"
     )
-    with pytest.raises(tf.errors.UnavailableError), distribution.ONE.watching(runs.Run(tmp_path)):
+    with pytest.raises(type(error)), distribution.ONE.watching(tmp_path):
         raise error
 
 
-def test_what_an_onlooker_writes_is_thrown_away_and_it_reads_the_checkpoints(tmp_path):
+@pytest.mark.parametrize("kind", ["InternalError", "FailedPreconditionError", "CancelledError"])
+def test_an_error_of_its_own_is_not_blamed_on_another_worker(kind, tmp_path):
+    error = getattr(tf.errors, kind)(None, None, "at /job:worker/replica:0/task:0: no memory")
+    with pytest.raises(type(error)), TWO.watching(tmp_path):
+        raise error
+
+
+def test_what_an_onlooker_writes_is_thrown_away_but_its_log(tmp_path):
     devices = distribution.Devices(tf.distribute.get_strategy(), worker=1, workers=2)
-    quiet = distribution.progress._quiet
-    try:
-        with devices.folder(tmp_path / "run", None) as folder:
-            folder.begin(None, [])
-            folder.save_history([{"epoch": 1}])
-            assert folder.file("history.csv").exists()
-            assert folder.file("checkpoints") == tmp_path / "run" / "checkpoints"
-    finally:
-        distribution.progress.be_quiet(quiet)
+    with devices.folder(tmp_path / "run", None) as folder:
+        folder.begin(None, [])
+        folder.save_model(None)
+        folder.save_history([{"epoch": 1}])
+        assert folder.file("history.csv").exists()
+        assert folder.file("checkpoints") == tmp_path / "run" / "checkpoints"
+        assert folder.file("log.txt") == tmp_path / "run" / "log-worker-1.txt"
     assert not folder.file("history.csv").exists() and not (tmp_path / "run").exists()
+
+
+def test_only_the_chief_speaks(tmp_path, capsys):
+    with distribution.Devices(None, worker=1, workers=2).watching(tmp_path):
+        distribution.progress.say("heard from all")
+    with TWO.watching(tmp_path):
+        distribution.progress.say("heard from the chief")
+    distribution.progress.say("and after")
+    assert capsys.readouterr().err.splitlines() == ["heard from the chief", "and after"]
+
+
+def test_workers_with_other_images_are_told_so(monkeypatch):
+    source = sources.load("digits")
+    monkeypatch.setattr(distribution.Devices, "_of_all", lambda self, own: np.array([own, own]))
+    TWO.require_same_images(source)
+    monkeypatch.setattr(
+        distribution.Devices, "_of_all", lambda self, own: np.array([own, (own[0], own[1] + 1)])
+    )
+    with pytest.raises(InputError, match=r"worker 1 finds 1,4.* give all workers the same DATA"):
+        TWO.require_same_images(source)
 
 
 def test_launch_starts_trainings_alone():
@@ -236,7 +332,7 @@ def test_what_one_worker_decides_all_do(tmp_path):
     kept = Recorded()
     stop = checkpoint.Stop(tmp_path)
     saving = checkpoint.Saving(
-        kept, 0, 10, dict, stop, lambda asked, due, ended: (signal.SIGTERM, due, ended)
+        kept, 0, 10, dict, stop, lambda asked, *others: (signal.SIGTERM, *others)
     )
     saving.set_model(Model())
     with pytest.raises(Interrupted) as caught:

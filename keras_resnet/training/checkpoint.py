@@ -178,14 +178,16 @@ class Saving(keras.callbacks.Callback):
         asked, is_due, ended = self._agree(
             self._stop.asked or 0, self._is_due(), self.model.stop_training
         )
+        # Who is asked to leave saves this step and goes: going on, the time is up once more.
+        ended = ended and not asked
+        if ended and not self.model.stop_training:
+            progress.say("ends: the time of another worker is up (--max-minutes)")
         self.model.stop_training = bool(ended)
         # The last step of an epoch is saved with what validation says of it.
         within = self.step % self._steps_per_epoch and not ended
         if within and (asked or is_due):
             self._save()
-        if asked:
-            self._stop.asked = int(asked)
-            self._stop.leave_if_asked()
+        self._leave_if(asked)
         self._is_traced = True
 
     def on_train_begin(self, logs=None):
@@ -205,8 +207,15 @@ class Saving(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._save()
+        (asked,) = self._agree(self._stop.asked or 0)
         self._stop.is_patient = False
-        self._stop.leave_if_asked()
+        self._leave_if(asked)
+
+    def _leave_if(self, asked):
+        """With all others, or not at all."""
+        if asked:
+            self._stop.asked = int(asked)
+            self._stop.leave_if_asked()
 
     def _is_due(self):
         age = time.monotonic() - self._saved
@@ -222,7 +231,7 @@ class Saving(keras.callbacks.Callback):
 
 
 class Stop:
-    """SIGTERM and Ctrl-C: the step is finished and saved, then the run is left.
+    """SIGTERM, SIGHUP and Ctrl-C: the step is finished and saved, then the run is left.
 
     Where there is no step to wait for, it is left at once, and goes on from the last checkpoint. A
     second signal does what it does to any program.
@@ -239,8 +248,9 @@ class Stop:
         if threading.current_thread() is not threading.main_thread():
             yield self  # only the main thread hears signals
             return
-        before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
-        # A shell starts `command &` with Ctrl-C ignored, and that is to stay so.
+        heard = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = {n: signal.getsignal(n) for n in heard}
+        # A shell starts `command &` with Ctrl-C ignored, nohup SIGHUP, and that is to stay so.
         before = {n: h for n, h in before.items() if h not in (signal.SIG_IGN, None)}
 
         def hear(number, frame):

@@ -8,30 +8,35 @@ workers do the same steps and come to the same decisions; the first one, the chi
 import json
 import os
 import re
+import signal
 import tempfile
-from contextlib import contextmanager
-from dataclasses import dataclass
+import threading
+import zlib
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_resnet import progress, run, runtime
 from keras_resnet.data.stream import Share
 from keras_resnet.errors import CheckFailed, InputError, first_line
+from keras_resnet.training import meeting, precision
 from keras_resnet.training.checkpoint import goes_on
 
-_PORT = 8888  # of the first task of a machine, where Slurm names machines alone
 _JUDGED = ("loss", "top1", "cross_entropy")
-# What TensorFlow says of a worker that is gone depends on what it waited for.
-_GONE = (
-    tf.errors.UnavailableError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InternalError,
+# Settings that say where things are on this machine, and how many devices it has.
+_OF_THE_MACHINE = ("data", "data_dir", "weights", "devices")
+# What TensorFlow says of a worker that is gone depends on what it waited for. Two kinds of error
+# say nothing else; others do if they speak of another worker.
+_GONE = (tf.errors.UnavailableError, tf.errors.AbortedError)
+_OF_ANOTHER = re.compile(
+    "heartbeat|coordination service|collective ops is aborted|remote target|socket closed"
+    "|connection",
+    re.IGNORECASE,
 )
 
 
@@ -62,22 +67,6 @@ class Devices:
         """What this process sees of each batch."""
         own = self.count // self.workers
         return Share(parts=self.count, first=self.worker * own, count=own)
-
-    def require_shareable(self, config):
-        """InputError if these devices cannot have equal parts of a batch, or not as asked for."""
-        batch = config.batch_size
-        less = batch // self.count * self.count
-        if less != batch:
-            fitting = " or ".join(str(n) for n in (less, less + self.count) if n)
-            raise InputError(
-                f"--batch-size {batch} cannot be shared equally by {self.count} devices; use "
-                f"{fitting}, or another number of devices"
-            )
-        if self.count > 1 and config.accumulate > 1:  # `fit` fails: Keras does it in a condition
-            raise InputError(
-                f"--accumulate {config.accumulate} works on one device alone, not on {self.count}; "
-                f"use a --batch-size of {batch * config.accumulate}, which they share"
-            )
 
     def distribute(self, batches):
         """What `fit` takes: the batches that `batches(share=…)` gives, each on its device.
@@ -122,14 +111,17 @@ class Devices:
 
         return add_up
 
-    def require_same(self, step, run):
-        """InputError if this worker goes on from another step than the chief."""
-        (expected,) = self.of_chief(step)
-        if step != expected:
-            raise InputError(
-                f"worker {self.worker} finds step {step:,} in {run.path}, the chief {expected:,.0f}"
-                "; all workers have to see the same folder"
-            )
+    def require_same_images(self, source):
+        """InputError, in all workers, if one of them has other training images than the chief."""
+        train = source.splits["train"]
+        order = repr((source.classes, list(train.names), train.labels.tolist()))
+        rows = self._of_all((len(train), zlib.crc32(order.encode(errors="backslashreplace"))))
+        for worker, row in enumerate(rows):
+            if (row != rows[0]).any():
+                raise InputError(
+                    f"worker {worker} finds {row[0]:,.0f} training images, worker 0 finds "
+                    f"{rows[0][0]:,.0f}, and they are not the same; give all workers the same DATA"
+                )
 
     def evaluation(self, model, alone):
         """A stand-in for `model.evaluate` where `model` is on several devices.
@@ -156,74 +148,109 @@ class Devices:
 
     def folder(self, path, config):
         """The run folder of this worker, to be used in a `with` statement."""
-        return run.claim(path, config) if self.is_chief else _onlooking(path)
+        return run.claim(path, config) if self.is_chief else _onlooking(path, self.worker)
 
     @contextmanager
-    def watching(self, folder):
-        """Makes one line of the errors that tell that another worker is gone."""
-        try:
-            yield
-        except _GONE as error:
-            if self.workers == 1:
-                raise
-            others = {int(n) for n in re.findall(r"task:(\d+)", str(error))} - {self.worker}
-            who = f"worker {others.pop()}" if len(others) == 1 else "another worker"
-            runtime.log(str(error))
-            raise CheckFailed(
-                f"{who} is gone; {goes_on(folder.path)} with those that are there"
-            ) from None
+    def watching(self, path):
+        """Within, the chief alone speaks, and an error that tells that another worker is gone
+        becomes one line. `path` is the run folder."""
+        with nullcontext() if self.is_chief else progress.quietly():
+            try:
+                yield
+            except tf.errors.OpError as error:
+                who = self._who_is_gone(error)
+                if who is None:
+                    raise
+                runtime.log(str(error))
+                begun = Path(path, "config.json").exists()
+                on = f"{goes_on(path)} with those that are there" if begun else "start all again"
+                raise CheckFailed(f"{who} is gone; {on}") from None
+
+    def _who_is_gone(self, error):
+        """Who it is, if that is what the error tells; else None."""
+        if self.workers == 1:
+            return None
+        others = {int(n) for n in re.findall(r"task:(\d+)", str(error))} - {self.worker}
+        if len(others) == 1:
+            return f"worker {others.pop()}"
+        if others or isinstance(error, _GONE) or _OF_ANOTHER.search(str(error)):
+            return "another worker"
+        return None
 
 
 ONE = Devices(tf.distribute.get_strategy())
 
 
 class Onlooker(run.Run):
-    """The run folder of a worker that is not the chief: it reads the chief's checkpoints, and what
-    it writes itself is thrown away."""
+    """The run folder of a worker that is not the chief: it reads the chief's checkpoints, has a log
+    of its own beside the chief's, and what else it writes is thrown away."""
 
-    def __init__(self, path, scratch):
+    def __init__(self, path, worker, scratch):
         super().__init__(path)
+        self._own = {"log.txt": f"log-worker-{worker}.txt", "checkpoints": "checkpoints"}
         self._scratch = Path(scratch)
 
     def file(self, name):
-        return super().file(name) if name == "checkpoints" else self._scratch / name
+        return super().file(self._own[name]) if name in self._own else self._scratch / name
 
     def begin(self, config, classes):
         """Left to the chief."""
 
+    def save_model(self, model):
+        """Left to the chief."""
+
 
 @contextmanager
-def _onlooking(path):
-    progress.be_quiet()  # the chief tells it all
+def _onlooking(path, worker):
     with tempfile.TemporaryDirectory(prefix="keras-resnet-worker-") as scratch:
-        yield Onlooker(path, scratch)
+        yield Onlooker(path, worker, scratch)
 
 
-def choose(number, folder):
+def choose(config, path):
     """The `Devices` of this process. To be called before TensorFlow computes anything.
 
     Args:
-        number: of devices of this process; 0 is all GPUs, or the CPU.
-        folder: of the run, if it was named.
+        config: a `Config`.
+        path: the run folder, if it was named.
 
     Raises:
-        InputError: there are not so many, or the environment describes no worker.
+        InputError: there are not so many devices, they cannot share a batch equally, or the
+            environment describes no worker; workers did not come, or were told otherwise.
     """
     gpus = tf.config.list_physical_devices("GPU")
+    number = config.devices
     if gpus and number > len(gpus):
         raise InputError(f"--devices {number}: this machine has {len(gpus)} GPU(s)")
-    cluster = _tf_config() or _slurm(number or len(gpus))
-    if cluster:
-        return _worker(cluster, number, gpus, folder)
+    addresses, worker = _tf_config() or _slurm() or (None, 0)
+    if addresses:
+        return _worker(addresses, worker, gpus, config, path)
     number = number or len(gpus)
     if number <= 1:
         return ONE
+    require_shareable(config, number)
     if gpus:
         names, reason = [f"GPU:{n}" for n in range(number)], f"{number} GPUs"
     else:
         _divide_cpu(number)
         names, reason = [f"CPU:{n}" for n in range(number)], f"the CPU as {number} devices"
     return Devices(tf.distribute.MirroredStrategy(names), reason=reason)
+
+
+def require_shareable(config, count):
+    """InputError if so many devices cannot have equal parts of a batch, or not as asked for."""
+    batch = config.batch_size
+    less = batch // count * count
+    if less != batch:
+        fitting = " or ".join(str(n) for n in (less, less + count) if n)
+        raise InputError(
+            f"--batch-size {batch} cannot be shared equally by {count} devices; use {fitting}, or "
+            "another number of devices"
+        )
+    if count > 1 and config.accumulate > 1:  # `fit` fails: Keras does it in a condition
+        raise InputError(
+            f"--accumulate {config.accumulate} works on one device alone, not on {count}; use "
+            f"--devices 1, or a --batch-size of {batch * config.accumulate}, which they share"
+        )
 
 
 def _divide_cpu(number):
@@ -238,39 +265,82 @@ def _divide_cpu(number):
         ) from None
 
 
-def _worker(cluster, number, gpus, folder):
-    workers = sum(cluster.cluster_spec().num_tasks(job) for job in cluster.cluster_spec().jobs)
-    if folder is None:
+def _worker(addresses, worker, gpus, config, path):
+    workers = len(addresses)
+    if path is None:
         raise InputError(f"{workers} workers need one --run, the same folder for all of them")
-    if number > 1 and not gpus:
-        raise InputError(f"--devices {number}: without GPUs a worker has one device")
-    if number and gpus:
-        tf.config.set_visible_devices(gpus[:number], "GPU")
-    has_chief = "chief" in cluster.cluster_spec().jobs
-    worker = cluster.task_id + (has_chief and cluster.task_type == "worker")
-    progress.say(f"worker {worker} waits for all {workers}")
+    if config.devices > 1 and not gpus:
+        raise InputError(f"--devices {config.devices}: without GPUs a worker has one device")
+    own = own_gpus(gpus, config.devices, addresses, worker)
+    devices = max(len(own), 1)
+    require_shareable(config, devices * workers)
+    progress.say(f"worker {worker} waits for all {workers}, {meeting.LIMIT} s at most")
+    meeting.meet(addresses, worker, _told(config, path, devices))
+    cluster = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": addresses}),
+        task_type="worker",
+        task_id=worker,
+        num_accelerators={"GPU": len(own)},
+        rpc_layer="grpc",
+    )
+    if own:
+        tf.config.set_visible_devices(own, "GPU")
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=cluster)
     except (RuntimeError, tf.errors.OpError) as error:
         raise InputError(
-            f"worker {worker} cannot be one ({first_line(error)}); its port has to be free, the "
-            "others within reach, and TensorFlow must not have computed anything in its process"
+            f"worker {worker} cannot be one ({first_line(error)}); the others have to be within "
+            "reach, and TensorFlow must not have computed anything in its process"
         ) from None
+    if threading.current_thread() is threading.main_thread():
+        # TensorFlow has put a handler in its place that does nothing.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return Devices(strategy, worker, workers, f"worker {worker} of {workers}")
 
 
+def own_gpus(gpus, number, addresses, worker):
+    """Those of a machine's GPUs that one of its workers takes: all, or an equal part of them where
+    there are enough for the workers of the machine; Slurm may give each task its own."""
+    hosts = [address.rpartition(":")[0] for address in addresses]
+    place, neighbours = hosts[:worker].count(hosts[worker]), hosts.count(hosts[worker])
+    share = number or len(gpus) // neighbours
+    if share * neighbours > len(gpus) or not share or "SLURM_GPUS_PER_TASK" in os.environ:
+        return gpus[: number or None]
+    return gpus[place * share : (place + 1) * share]
+
+
+def _told(config, path, devices):
+    """What workers have to have in common."""
+    settings = {k: v for k, v in asdict(config).items() if k not in _OF_THE_MACHINE}
+    latest = tf.train.latest_checkpoint(os.path.join(path, "checkpoints"))
+    return {
+        "TensorFlow": tf.__version__,
+        "Keras": keras.__version__,
+        # By name: the folder may be elsewhere on another machine.
+        f"in {path} the checkpoint": latest and os.path.basename(latest),
+        **{f"--{name.replace('_', '-')}": value for name, value in settings.items()},
+        # A run that was begun keeps the one that was chosen then.
+        "--precision": None if latest else precision.choose(config.precision).policy,
+        "--devices": devices,
+    }
+
+
 def _tf_config():
-    """The cluster that the environment variable TF_CONFIG describes; None if there is none."""
+    """The addresses of the workers that the environment variable TF_CONFIG describes, the chief's
+    first, and the number of this one; None if there are none."""
     text = os.environ.get("TF_CONFIG")
     if not text:
         return None
     try:
         described = json.loads(text)
-        jobs = {job: len(tasks) for job, tasks in described.get("cluster", {}).items()}
-        if sum(jobs.values()) < 2:
+        cluster = described.get("cluster", {})
+        addresses = [*cluster.get("chief", ()), *cluster.get("worker", ())]
+        others = set(cluster) - {"chief", "worker"}
+        if len(addresses) < 2 and not others:
             return None
         kind, index = described["task"]["type"], int(described["task"]["index"])
-        good = set(jobs) <= {"chief", "worker"} and 0 <= index < jobs[kind]
+        good = not others and 0 <= index < len(cluster[kind]) and all(":" in a for a in addresses)
+        number = index + (len(cluster.get("chief", ())) if kind == "worker" else 0)
     except (ValueError, KeyError, TypeError, AttributeError):
         good = False
     if not good:
@@ -278,23 +348,23 @@ def _tf_config():
             f"TF_CONFIG is {text[:200]!r}; expected "
             '{"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}}'
         )
-    return tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    return addresses, number
 
 
-def _slurm(gpus):
-    """The cluster of a Slurm step of several tasks (`srun`), each with so many GPUs of its own;
-    None outside of one."""
+def _slurm():
+    """The same of a Slurm step of several tasks (`srun`); None outside of one."""
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
-    if tasks < 2 or "SLURM_PROCID" not in os.environ:
+    if tasks < 2:
         return None
+    # Two jobs may share a machine, and their tasks must not share a port.
+    port = 15_000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 10_000
     # TensorFlow's resolver hands out GPUs too, and fails where there are none: of it, the names.
-    resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
-        port_base=_PORT, gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
-    )
-    return tf.distribute.cluster_resolver.SimpleClusterResolver(
-        resolver.cluster_spec(),
-        task_type="worker",
-        task_id=int(os.environ["SLURM_PROCID"]),
-        num_accelerators={"GPU": gpus},
-        rpc_layer="grpc",
-    )
+    spec = tf.distribute.cluster_resolver.SlurmClusterResolver(
+        port_base=port, gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
+    ).cluster_spec()
+    addresses = spec.as_dict()["worker"]
+    # It sorts the machines by name, whatever the numbers of their tasks: ours is where we are.
+    own = f"{os.environ.get('SLURMD_NODENAME')}:{port + int(os.environ.get('SLURM_LOCALID', 0))}"
+    if own not in addresses:
+        raise InputError(f"Slurm says that this task is at {own}, and not one of {addresses}")
+    return addresses, addresses.index(own)

@@ -39,10 +39,11 @@ def find_lr(data=None, *, config_file=None, low=None, high=None, steps=STEPS, pn
         InputError: settings or images that cannot work.
         CheckFailed: the loss does not fall at any of these rates.
     """
-    low, high = _range(low, high, recipes.resolve({"data": data, **options}, config_file))
+    config = recipes.resolve({"data": data, **options}, config_file)
+    low, high = _range(low, high, config)
     if steps < 10:
         raise InputError(f"--steps is {steps}; expected at least 10")
-    config, source, chosen, model = prepare(data, config_file, options)
+    config, source, chosen, model = prepare(config)
     progress.say(
         f"{config.model} on {source.name}, batch {config.batch_size}, {config.optimizer}, recipe "
         f"{config.recipe}; rates {low:g} to {high:g} in {steps} steps; {chosen.policy}"

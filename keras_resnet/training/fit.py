@@ -56,34 +56,17 @@ def train(data=None, *, config_file=None, run_folder=None, resume=None, **option
     """
     began = time.monotonic()
     begun = run.begun(resume, run_folder, config_file, {"data": data, **options})
-    config = begun.config if begun else recipes.resolve({"data": data, **options}, config_file)
-    path = begun.path if begun else run_folder
-    devices = distribution.choose(config.devices, path)
-    devices.require_shareable(config)
     if begun:
-        config, source, chosen, model = _again(begun, devices)
+        config, path = _here(begun.config, options), begun.path
     else:
-        config, source, chosen, model = prepare(data, config_file, options, devices)
-    with devices.folder(path, config) as folder, devices.watching(folder):
-        try:
-            if not begun:
-                folder.begin(config, source.classes)
-            if not folder.file("split.json").exists():
-                sources.save_split(source, folder.file("split.json"))
-            runtime.log_to(folder.file("log.txt"))
-            _say_plan(config, source, chosen, devices, folder)
-            with checkpoint.Stop(folder.path).listening() as stop:
-                source = keep_decoded(source)
-                history = _fit(model, config, source, folder, chosen, devices, stop)
-                if not devices.is_chief:
-                    return None
-                seconds = sum(row["seconds"] for row in history.rows)
-                metrics = judge(folder, config, source, history, chosen, seconds)
-        except OSError as error:  # images are read by TensorFlow, whose errors are others
-            raise CheckFailed(
-                f"cannot write into {folder.path} ({error.strerror or error}); make room, then "
-                + checkpoint.goes_on(folder.path)
-            ) from None
+        config, path = recipes.resolve({"data": data, **options}, config_file), run_folder
+    devices = distribution.choose(config, path)
+    with devices.watching(path):
+        prepared = _again(begun, config, devices) if begun else prepare(config, devices)
+        with devices.folder(path, prepared[0]) as folder:
+            history, metrics = _train_in(folder, bool(begun), *prepared, devices)
+    if not devices.is_chief:
+        return None
     progress.say(
         f"best epoch {history.best_epoch}: top-1 {metrics['val']['top1']:.1%} of "
         f"{metrics['val']['images']:,} validation images, {time.monotonic() - began:.0f} s"
@@ -91,8 +74,41 @@ def train(data=None, *, config_file=None, run_folder=None, resume=None, **option
     return folder
 
 
-def prepare(data, config_file, options, devices=distribution.ONE):
+def _train_in(folder, is_begun, config, source, chosen, model, devices):
+    """The `History` of the training, and for the chief what metrics.json holds."""
+    try:
+        if not is_begun:
+            folder.begin(config, source.classes)
+        if not folder.file("split.json").exists():
+            sources.save_split(source, folder.file("split.json"))
+        runtime.log_to(folder.file("log.txt"))
+        _say_plan(config, source, chosen, devices, folder)
+        with checkpoint.Stop(folder.path).listening() as stop:
+            source = keep_decoded(source)
+            history = _fit(model, config, source, folder, chosen, devices, stop)
+            if not devices.is_chief:
+                return history, None
+            seconds = sum(row["seconds"] for row in history.rows)
+            return history, judge(folder, config, source, history, chosen, seconds)
+    except OSError as error:  # images are read by TensorFlow, whose errors are others
+        raise CheckFailed(
+            f"cannot write into {folder.path} ({error.strerror or error}); make room, then "
+            + checkpoint.goes_on(folder.path)
+        ) from None
+
+
+def _here(config, options):
+    """The settings of a run that was begun, on the devices that are there now."""
+    devices = options.get("devices")
+    return config if devices is None else replace(config, devices=devices)
+
+
+def prepare(config, devices=distribution.ONE):
     """What is wrong with the settings or the images comes out here, before anything is trained.
+
+    Args:
+        config: a `Config`, as it was asked for.
+        devices: to train on.
 
     Returns:
         config: the effective `Config`.
@@ -100,7 +116,7 @@ def prepare(data, config_file, options, devices=distribution.ONE):
         chosen: the `Precision`.
         model: the network to train, with its first weights.
     """
-    config = run.absolute(recipes.resolve({"data": data, **options}, config_file))
+    config = run.absolute(config)
     weights_settings.require(config)
     source = sources.load(
         config.data,
@@ -124,11 +140,11 @@ def prepare(data, config_file, options, devices=distribution.ONE):
     return config, source, chosen, _network(config, source, chosen, learnt, devices)
 
 
-def _again(begun, devices):
+def _again(begun, config, devices):
     """As `prepare`, for a run that was begun: its own images, and weights from its checkpoint."""
-    config, notes = begun.config, checkpoint.peek(begun)
+    notes = checkpoint.peek(begun)
     if notes is None:
-        return prepare(None, begun.file("config.json"), {}, devices)
+        return prepare(config, devices)
     source = sources.load_saved(
         begun.file("split.json"), data=config.data, classes=begun.classes, data_dir=config.data_dir
     )
@@ -138,6 +154,7 @@ def _again(begun, devices):
 
 def _network(config, source, chosen, learnt, devices):
     """The network with the weights that the seed gives, or with learnt ones."""
+    devices.require_same_images(source)
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     with devices.strategy.scope():
@@ -228,14 +245,13 @@ def _fit(model, config, source, folder, chosen, devices, stop):
     )
     saving.set_model(model)
     notes = saving.restore()
-    devices.require_same(saving.step, folder)
     if notes:
         history.restore(notes["history"])
         best.set_model(model)
         if notes["judged"]:
             best.write_if_best()  # a kill may have come before it was written
         progress.say(f"goes on after step {saving.step:,} of {config.epochs * steps:,}")
-        _compare(notes["environment"], here)
+        _compare(notes["environment"], here, config)
     judged = callbacks.Averages()
     watchers = [bars, history, judged, *stopping.watchers(history, config), saving, best]
     least = specs.SPECS[config.model].total_stride
@@ -271,15 +287,15 @@ def _fit(model, config, source, folder, chosen, devices, stop):
     return history
 
 
-def _compare(then, now):
+def _compare(then, now, config):
     """Says what is not as it was when the run was saved, for it may round otherwise."""
-    others = [
-        f"{name} {then.get(name)} then, {now[name]} now"
-        for name in now
-        if then.get(name) != now[name]
-    ]
+    others = [name for name in now if then.get(name) != now[name]]
     if others:
-        progress.say(f"the last bits may differ from an unbroken run's: {'; '.join(others)}")
+        listed = "; ".join(f"{name} {then.get(name)} then, {now[name]} now" for name in others)
+        # Each device's batch norms see their own part of a batch alone, if they are not synced.
+        more = "devices" in others and not config.sync_bn
+        what = "the result will differ" if more else "the last bits may differ"
+        progress.say(f"{what} from an unbroken run's: {listed}")
 
 
 def _trained(source, config, **span):

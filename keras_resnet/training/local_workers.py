@@ -23,7 +23,7 @@ def launch(arguments, workers):
     """Runs `keras-resnet ARGUMENTS` as so many workers of one run, until all have ended.
 
     What the chief prints on stdout is passed on; what any of them says on stderr has its number in
-    front. When one fails, the others are ended; Ctrl-C and SIGTERM go to all of them.
+    front. When one fails, the others are ended; Ctrl-C, SIGTERM and SIGHUP go to all of them.
 
     Returns:
         The exit status of the chief, worker 0; 128 + n if signal n ended it.
@@ -36,14 +36,17 @@ def launch(arguments, workers):
     if workers < 2:
         raise InputError(f"--workers is {workers}; expected at least 2")
     addresses = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
-    processes = [_start(arguments, addresses, number) for number in range(workers)]
-    readers = [
-        threading.Thread(target=_pass_on, args=(number, process.stderr), daemon=True)
-        for number, process in enumerate(processes)
-    ]
-    for reader in readers:
-        reader.start()
+    processes, readers = [], []
     with _signals_to(processes) as signals:
+        for number in range(workers):
+            process = _start(arguments, addresses, number)
+            processes.append(process)
+            reader = threading.Thread(target=_pass_on, args=(number, process.stderr), daemon=True)
+            readers.append(reader)
+            reader.start()
+            if signals:  # it may have come before this one could hear it
+                process.send_signal(signals[-1])
+                break
         _wait(processes, signals)
     for reader in readers:
         reader.join()
@@ -91,7 +94,8 @@ def _signals_to(processes):
         for process in processes:
             process.send_signal(number)  # nothing is sent to one that has ended
 
-    before = {n: signal.signal(n, send) for n in (signal.SIGINT, signal.SIGTERM)}
+    heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.signal(n, send) for n in heard}
     try:
         yield signals
     finally:

@@ -22,7 +22,8 @@ def make_optimizer(config, rate, head=()):
         "global_clipnorm": config.clip_norm or None,
         "gradient_accumulation_steps": config.accumulate if config.accumulate > 1 else None,
         "use_ema": bool(config.ema),
-        "ema_momentum": config.ema or 0.99,
+        # Keras averages with each batch; `ema` is the momentum of an update.
+        "ema_momentum": config.ema ** (1 / config.accumulate) if config.ema else 0.99,
     }
     if config.optimizer == "sgd":
         optimizer = Sgd(momentum=config.momentum, nesterov=config.nesterov, **shared)

@@ -1,0 +1,144 @@
+"""The workers of a run meet before they train: are all there, and were they told the same?
+
+TensorFlow's own meeting waits up to an hour in C, where it hears neither Ctrl-C nor SIGTERM, and
+does not see that one was told otherwise: that would hang, or add up what does not belong together.
+So all tell worker 0 first what they are about to do, at the address where its TensorFlow server is
+going to be, and hear from it whether that fits.
+"""
+
+import json
+import os
+import socket
+import time
+
+from keras_resnet.errors import InputError
+
+LIMIT = 600  # seconds that workers wait for each other
+_POLL = 0.2
+_READ = 5  # seconds that a message may take
+_LONGEST = 1 << 16  # bytes of a message
+
+
+def meet(addresses, worker, told):
+    """Returns when all workers are there and have been told the same.
+
+    Args:
+        addresses: HOST:PORT of each worker.
+        worker: the number of this one.
+        told: what has to be the same for all, {what: value}, ready for JSON.
+
+    Raises:
+        InputError: it is not the same, or one did not come; all that are there raise it. Or the
+            own port is not free.
+    """
+    deadline = time.monotonic() + LIMIT
+    told = json.loads(json.dumps(told))  # tuples become lists, as those of the others do
+    port = addresses[worker].rpartition(":")[2]
+    try:
+        own = _listen(int(port))
+    except (OSError, ValueError, OverflowError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) else error
+        raise InputError(
+            f"worker {worker} cannot listen at {addresses[worker]} ({reason}); its port has to be "
+            "free"
+        ) from None
+    if worker == 0:
+        objection = _hear(own, addresses, told, deadline)
+    else:
+        own.close()
+        objection = _tell(addresses[0], worker, told, deadline)
+    if objection:
+        raise InputError(objection)
+
+
+def _listen(port):
+    """At all addresses of this machine, those of IPv6 too where it has them."""
+    try:
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    except (OSError, ValueError):
+        return socket.create_server(("", port))
+
+
+def _hear(own, addresses, told, deadline):
+    """What worker 0 does; gives what is wrong, or None."""
+    others = {}  # the connection of each, and what it was told
+    with own:
+        while True:
+            others = {n: each for n, each in others.items() if _is_open(each[0])}
+            missing = [n for n in range(1, len(addresses)) if n not in others]
+            left = deadline - time.monotonic()
+            if not missing or left <= 0:
+                break
+            own.settimeout(min(left, 1.0))
+            try:
+                connection, _ = own.accept()
+                message = _read(connection)
+                number = message["worker"]
+                if number in missing:
+                    others[number] = (connection, message["told"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # nobody yet, or somebody else
+    objection = None
+    if missing:
+        objection = (
+            f"worker {missing[0]} ({addresses[missing[0]]}) did not come within {LIMIT} s; start "
+            "all workers, and see that they reach each other's ports"
+        )
+    for number, (_, its) in sorted(others.items()):
+        objection = objection or _difference(number, its, told)
+    for connection, _ in others.values():
+        with connection:
+            connection.sendall(_line({"objection": objection}))
+    return objection
+
+
+def _tell(address, worker, told, deadline):
+    """What the others do; gives what is wrong, or None."""
+    host, _, port = address.rpartition(":")
+    problem = "no answer"
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), _READ) as connection:
+                connection.sendall(_line({"worker": worker, "told": told}))
+                # It is there, and answers when its own time is up at the latest.
+                return _read(connection, LIMIT + _READ)["objection"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            problem = getattr(error, "strerror", None) or problem
+            time.sleep(_POLL)
+    return (
+        f"worker 0 ({address}) was out of reach for {LIMIT} s ({problem}); start all workers, and "
+        "see that they reach each other's ports"
+    )
+
+
+def _difference(number, its, told):
+    for what in told:
+        if its.get(what) != told[what]:
+            return (
+                f"worker {number} has {what} {its.get(what)}, worker 0 has {told[what]}; it has to "
+                "be the same for all workers"
+            )
+    return None
+
+
+def _line(message):
+    return json.dumps(message).encode() + b"\n"
+
+
+def _read(connection, seconds=_READ):
+    connection.settimeout(seconds)
+    with connection.makefile("rb") as lines:
+        return json.loads(lines.readline(_LONGEST))
+
+
+def _is_open(connection):
+    """Whether the other end is still there; it has nothing more to say."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        connection.settimeout(_READ)

@@ -1,0 +1,119 @@
+"""Workers that meet before they train: threads here, on addresses of this machine."""
+
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from keras_resnet.errors import InputError
+from keras_resnet.training import meeting
+from keras_resnet.training.local_workers import _free_ports
+
+TOLD = {"--epochs": 3, "--crop-area": (0.7, 1.0)}
+
+
+@pytest.fixture
+def addresses():
+    return [f"127.0.0.1:{port}" for port in _free_ports(3)]
+
+
+def _meet(addresses, told, delays=()):
+    """What each worker of `told` ends with: None, or the line of its InputError."""
+    found = {}
+
+    def be(worker):
+        time.sleep(dict(delays).get(worker, 0))
+        try:
+            found[worker] = meeting.meet(addresses, worker, told[worker])
+        except InputError as error:
+            found[worker] = str(error)
+
+    threads = [threading.Thread(target=be, args=(worker,)) for worker in told]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [found[worker] for worker in sorted(found)]
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_they_wait_until_all_are_there(late, addresses):
+    assert _meet(addresses, dict.fromkeys(range(3), TOLD), {late: 0.5}) == [None] * 3
+
+
+def test_the_port_is_free_again_for_who_listens_next(addresses):
+    _meet(addresses, dict.fromkeys(range(3), TOLD))
+    for address in addresses:
+        meeting._listen(int(address.partition(":")[2])).close()
+
+
+def test_all_hear_that_one_was_told_otherwise(addresses):
+    line = "worker 2 has --epochs 4, worker 0 has 3; it has to be the same for all workers"
+    assert _meet(addresses, {0: TOLD, 1: TOLD, 2: {**TOLD, "--epochs": 4}}) == [line] * 3
+
+
+def test_all_hear_who_did_not_come(addresses, monkeypatch):
+    monkeypatch.setattr(meeting, "LIMIT", 1)
+    first, other = _meet(addresses, {0: TOLD, 2: TOLD})
+    assert first == other
+    assert f"worker 1 ({addresses[1]}) did not come within 1 s; start all workers" in first
+
+
+def test_without_worker_0_there_is_no_meeting(addresses, monkeypatch):
+    monkeypatch.setattr(meeting, "LIMIT", 1)
+    (line,) = _meet(addresses, {1: TOLD})
+    assert line.startswith(
+        f"worker 0 ({addresses[0]}) was out of reach for 1 s (Connection refused); start all"
+    )
+
+
+def test_a_port_that_is_taken_is_named(addresses):
+    with meeting._listen(int(addresses[1].partition(":")[2])):
+        (line,) = _meet(addresses, {1: TOLD})
+    assert line == (
+        f"worker 1 cannot listen at {addresses[1]} (Address already in use); its port has to be "
+        "free"
+    )
+    (line,) = _meet(["127.0.0.1:http", addresses[1]], {0: TOLD})
+    assert line.startswith("worker 0 cannot listen at 127.0.0.1:http")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"GET / HTTP/1.1\r\n\r\n", b"", b"[]\n", b'{"worker": 7, "told": {}}\n', b"\xff" * 100_000],
+)
+def test_strangers_are_not_counted(message, addresses, monkeypatch):
+    monkeypatch.setattr(meeting, "_READ", 0.2)
+    host, _, port = addresses[0].partition(":")
+
+    def intrude():
+        time.sleep(0.2)
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(message)
+            time.sleep(0.3)
+
+    stranger = threading.Thread(target=intrude)
+    stranger.start()
+    assert _meet(addresses, dict.fromkeys(range(3), TOLD), {2: 1}) == [None] * 3
+    stranger.join()
+
+
+def test_who_left_while_others_were_awaited_is_not_counted(addresses):
+    """It would be waited for in vain; started again, it is."""
+    host, _, port = addresses[0].partition(":")
+
+    def come_and_go():
+        time.sleep(0.2)
+        with socket.create_connection((host, int(port))) as connection:
+            message = json.dumps({"worker": 1, "told": {"--epochs": "long ago"}})
+            connection.sendall(message.encode() + b"\n")
+            time.sleep(0.2)
+
+    left = threading.Thread(target=come_and_go)
+    left.start()
+    began = time.monotonic()
+    assert _meet(addresses, dict.fromkeys(range(3), TOLD), {1: 1.5, 2: 0.8}) == [None] * 3
+    assert time.monotonic() - began > 1.5
+    left.join()
