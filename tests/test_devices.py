@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -138,14 +140,10 @@ def test_workers_have_to_be_told_the_same_but_where_things_are(tmp_path):
     def told(devices=1, **settings):
         return distribution._told(resolve(settings), tmp_path / "run", devices)
 
-    here = told(data="/here", precision="mixed_bfloat16", devices=2)
-    assert here == told(data="/there", precision="mixed_bfloat16", devices=2)
-    for other in (
-        told(precision="mixed_bfloat16"),
-        told(precision="float32", devices=2),
-        told(precision="mixed_bfloat16", devices=2, epochs=3),
-    ):
-        assert other != here
+    here = told(data="/here", devices=2)
+    assert here == told(data="/there", devices=2)
+    assert here != told(devices=1)
+    assert here != told(devices=2, epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -418,7 +416,10 @@ def _again(folder):
 
 
 @pytest.mark.slow
-def test_when_a_worker_dies_it_is_said_and_the_run_goes_on_with_those_that_are_there(tmp_path):
+@pytest.mark.parametrize("dead", [0, 1])
+def test_when_a_worker_dies_it_is_said_and_the_run_goes_on_with_those_that_are_there(
+    dead, tmp_path
+):
     folder = tmp_path / "run"
     process = subprocess.Popen(
         _command(folder, "--epochs", 8, launch=LAUNCH), stderr=subprocess.PIPE, text=True
@@ -427,13 +428,38 @@ def test_when_a_worker_dies_it_is_said_and_the_run_goes_on_with_those_that_are_t
         assert process.poll() is None
         time.sleep(0.05)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    subprocess.run(["kill", "-9", children[1]])
+    subprocess.run(["kill", "-9", children[dead]])
     _, err = process.communicate()
-    assert process.returncode == 1
-    assert "worker 1 ended with status 137; the others end too" in err
+    assert process.returncode == (137 if dead == 0 else 1)
+    assert f"worker {dead} ended with status 137; the others end too" in err
     assert (
-        f"[worker 0] keras-resnet: worker 1 is gone; `keras-resnet train --resume {folder}` goes "
-        "on with those that are there"
+        f"[worker {1 - dead}] keras-resnet: worker {dead} is gone; `keras-resnet train --resume "
+        f"{folder}` goes on with those that are there"
     ) in err
     assert "Traceback" not in err
+    assert (folder / "log-worker-1.txt").exists()
     assert len(_numbers(_again(folder))) == 8
+
+
+@pytest.mark.slow
+def test_workers_that_find_other_images_are_told_so(photos, tmp_path):
+    """Alike but for what a folder of that name holds here and there."""
+    shutil.copytree(photos, tmp_path / "more")
+    shutil.copy(photos / "dark" / "01.jpg", tmp_path / "more" / "dark" / "one-more.jpg")
+    ports = [f"127.0.0.1:{port}" for port in local_workers._free_ports(2)]
+    script = Path(sys.executable).parent / "keras-resnet"
+    workers = [
+        subprocess.Popen(
+            [script, "train", data, "--model", "resnet8", "--image-size", "16", "--batch-size",
+             "4", "--run", tmp_path / "run"],
+            env={**os.environ, "TF_CONFIG": json.dumps(
+                {"cluster": {"worker": ports}, "task": {"type": "worker", "index": index}})},
+            stderr=subprocess.PIPE, text=True,
+        )
+        for index, data in enumerate((photos, tmp_path / "more"))
+    ]  # fmt: skip
+    for worker in workers:
+        _, err = worker.communicate(timeout=120)
+        assert worker.returncode == 2, err
+        assert "keras-resnet: worker 1 finds " in err and "Traceback" not in err
+    assert not (tmp_path / "run").exists()

@@ -101,6 +101,23 @@ def test_accumulated_batches_make_one_update_of_their_mean(kind):
     np.testing.assert_allclose(parts.numpy(), whole.numpy(), rtol=1e-5)
 
 
+def test_the_momentum_of_the_average_is_that_of_an_update():
+    """After the last batch for each: where the weights stay, both come as near to them."""
+    config = replace(Config(), ema=0.9, weight_decay=0.0, momentum=0.0, nesterov=False)
+    distances = []
+    for accumulate in (1, 4):
+        (kernel,) = _variables("kernel", scale=0.0)
+        optimizer = make_optimizer(replace(config, accumulate=accumulate), 1.0)
+        gradients = [np.zeros((1, 1, 3, 4), "float32")] * (accumulate * 6)
+        for step, gradient in enumerate(gradients):
+            if step == accumulate:  # the average began where the weights were
+                kernel.assign(np.ones((1, 1, 3, 4), "float32"))
+            optimizer.apply([gradient], [kernel])
+        average = optimizer._model_variables_moving_average[0]
+        distances.append(1 - average.numpy().mean())
+    np.testing.assert_allclose(distances, 0.9**5, rtol=1e-4)
+
+
 def test_clipping_shortens_the_gradient_of_all_weights_together():
     variables = _variables("kernel", "bias")
     before = [v.numpy() for v in variables]

@@ -173,14 +173,42 @@ def ctrl_c_is_heard():
     signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_between_steps_leaves_at_once_with_its_status(ctrl_c_is_heard, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_between_steps_leaves_at_once_with_its_status(
+    ctrl_c_is_heard, tmp_path, number, status
+):
+    before = signal.getsignal(number)
     with (
         pytest.raises(Interrupted, match="goes on") as caught,
         checkpoint.Stop(tmp_path).listening(),
     ):
-        os.kill(os.getpid(), signal.SIGINT)
-    assert caught.value.status == 130
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        os.kill(os.getpid(), number)
+    assert caught.value.status == status
+    assert signal.getsignal(number) is before
+
+
+def test_who_is_told_to_leave_as_time_is_up_leaves_with_this_step_saved(tmp_path):
+    """Judging, which the end of the training brings, may take minutes."""
+
+    class Kept:
+        saved = ()
+        require_number = lambda self, *values: None
+
+        def save(self, step, notes):
+            self.saved += ((step, notes["ended"]),)
+
+    class Model:
+        stop_training = True
+
+    kept, stop = Kept(), checkpoint.Stop(tmp_path)
+    saving = checkpoint.Saving(kept, 0, 10, dict, stop, lambda *values: values)
+    saving.set_model(Model())
+    stop.asked = signal.SIGTERM
+    with pytest.raises(Interrupted):
+        saving.on_train_batch_end(0, {"loss": 1.0})
+    assert kept.saved == ((1, False),)
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_step(ctrl_c_is_heard, tmp_path):
@@ -274,11 +302,30 @@ def test_an_image_that_changed_since_is_named(photos, tmp_path, capsys):
 
 def test_what_is_no_longer_as_it_was_is_said(capsys):
     then = {"tensorflow": "2.21.0", "threads": 8}
-    fit._compare(then, then)
+    config = recipes.resolve()
+    fit._compare(then, then, config)
     assert capsys.readouterr().err == ""
-    fit._compare(then, {**then, "threads": 2})
+    fit._compare(then, {**then, "threads": 2}, config)
     assert "the last bits may differ" in (err := capsys.readouterr().err)
     assert "threads 8 then, 2 now" in err and "tensorflow" not in err
+
+
+def test_on_other_devices_more_than_the_last_bits_differ_unless_batch_norms_are_synced(capsys):
+    for settings, line in (
+        ({}, "the result will differ"),
+        ({"sync_bn": True}, "the last bits may"),
+    ):
+        fit._compare({"devices": 2}, {"devices": 1}, recipes.resolve(settings))
+        assert capsys.readouterr().err.startswith(f"{line}")
+
+
+def test_the_number_of_devices_is_the_machines_not_the_runs(stopped, photos):
+    """Nothing else may be given beside --resume, or differ from what the run was begun with."""
+    folder, same = stopped[0], {**SMALL, "data": str(photos), "batch_size": 4, "epochs": 400}
+    assert runs.begun(folder, None, None, {"devices": 2}).path == folder
+    assert runs.begun(None, folder, None, {**same, "devices": 2}).path == folder
+    assert fit._here(runs.Run(folder).config, {"devices": 2}).devices == 2
+    assert fit._here(runs.Run(folder).config, {"devices": None}).devices == 0
 
 
 def test_the_line_that_goes_on_can_be_pasted():

@@ -144,18 +144,27 @@ def test_a_folder_with_something_else_is_refused(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "policy"),
+    ("flags", "share", "policy"),
     [
-        ({"avx2"}, "float32"),
-        ({"avx2", "avx512f", "avx512_vnni"}, "float32"),
-        ({"avx512f", "avx512_bf16"}, "mixed_bfloat16"),
-        ({"amx_bf16"}, "mixed_bfloat16"),
+        ({"avx2"}, None, "float32"),
+        ({"avx2", "avx512f", "avx512_vnni"}, None, "float32"),
+        ({"avx512f", "avx512_bf16"}, 0.42, "mixed_bfloat16"),
+        ({"avx512f", "avx512_bf16"}, 1.8, "float32"),  # it has the instructions, and they are slow
+        ({"amx_bf16"}, 0.3, "mixed_bfloat16"),
     ],
 )
-def test_auto_precision_follows_the_cpu(flags, policy):
+def test_auto_precision_follows_the_cpu(flags, share, policy, monkeypatch):
+    monkeypatch.setattr(precision, "bfloat16_over_float32", lambda: share)
     chosen = precision._for_cpu(flags)
     assert chosen.policy == policy
-    assert "bfloat16" in chosen.reason
+    assert "bfloat16" in chosen.reason and (
+        share is None or f"takes {share:.2f} of" in chosen.reason
+    )
+
+
+def test_bfloat16_is_measured_against_float32():
+    """How it comes out is the machine's; far from 1 on either side it is a unit that was misread."""
+    assert 0.05 < precision.bfloat16_over_float32() < 20
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ import tensorflow as tf
 from keras_resnet import progress, run, runtime
 from keras_resnet.data.stream import Share
 from keras_resnet.errors import CheckFailed, InputError, first_line
-from keras_resnet.training import meeting, precision
+from keras_resnet.training import meeting
 from keras_resnet.training.checkpoint import goes_on
 
 _JUDGED = ("loss", "top1", "cross_entropy")
@@ -319,8 +319,6 @@ def _told(config, path, devices):
         # By name: the folder may be elsewhere on another machine.
         f"in {path} the checkpoint": latest and os.path.basename(latest),
         **{f"--{name.replace('_', '-')}": value for name, value in settings.items()},
-        # A run that was begun keeps the one that was chosen then.
-        "--precision": None if latest else precision.choose(config.precision).policy,
         "--devices": devices,
     }
 

@@ -26,7 +26,7 @@ _STEPS, _BATCH, _SIZE = 3, 16, 32
 
 
 def survey():
-    """A dict ready for JSON: {python, system, versions, cpu, gpus, precision, missing}.
+    """A dict ready for JSON: {python, system, versions, cpu, gpus, precision, xla, missing}.
 
     `precision` holds the choice of `--precision auto` with its reason, and for each policy (and
     for XLA) the time of a ResNet-20 training step as a multiple of float32's, or why it failed.
@@ -50,6 +50,7 @@ def survey():
             "reason": chosen.reason,
             "step_time_over_float32": _step_times(),
         },
+        "xla": bool(precision.jit_compile()),
         "missing": {
             name: {"adds": adds, "install": f"pip install {name}"}
             for name, adds in OPTIONAL.items()
