@@ -48,8 +48,9 @@ def random_view(data, orientation, seed, *, size, pad, area, aspect, flip, brigh
         # Scaling, as with more or less light, rather than adding a constant.
         low, high = math.log(1 - brightness), math.log(1 + brightness)
         scale = tf.exp(tf.random.stateless_uniform([], _nth(seed, 2), low, high))
-        pixels = pixels * scale
-    return _to_uint8(pixels)
+        pixels = tf.minimum(pixels * scale, 255.0)
+    # Rounded; nothing before leaves [0, 255], and to clip it would cost a twentieth of the time.
+    return tf.cast(tf.cast(pixels, tf.float32) + 0.5, tf.uint8)
 
 
 def erase(image, seed, share):
