@@ -367,6 +367,34 @@ def two(tmp_path_factory):
     return _train(tmp_path_factory.mktemp("two") / "run", "--devices", 2)
 
 
+# Two devices drop half of the same thousand ones: what is kept by both, as a share.
+DROPPING = """
+import keras, tensorflow as tf
+from keras_resnet.training import distribution, remedy
+from keras_resnet.recipes import resolve
+
+devices = distribution.choose(resolve({"devices": 2, "batch_size": 2}), None)
+with devices.strategy.scope():
+    model = keras.Sequential([keras.Input((1000,)), keras.layers.Dropout(0.5, seed=1)])
+    model.compile("sgd", "mse")
+
+def drop():
+    kept = devices.strategy.run(lambda: model(tf.ones((1, 1000)), training=True) > 0)
+    first, second = devices.strategy.experimental_local_results(kept)
+    return float(tf.reduce_mean(tf.cast(first & second, tf.float32)))
+
+with remedy.mended(model):
+    print(drop())
+print(drop())
+"""
+
+
+def test_each_device_drops_branches_of_its_own():
+    done = subprocess.run([sys.executable, "-c", DROPPING], capture_output=True, text=True)
+    mended, plain = map(float, done.stdout.split())
+    assert 0.2 < mended < 0.3 and 0.4 < plain < 0.6
+
+
 LAUNCH = ("launch", "--workers", 2, "--")
 
 

@@ -8,6 +8,7 @@ without it, fault by fault:
 2. In several processes `reduce_per_replica` averages scalars along axis 0, which they do not have.
 3. Optimizers add up the gradients of the devices last: after they were clipped, each by its own
    length, and after each device looked for overflows in its own. They are added up first here.
+4. All devices draw the same random numbers, and would drop the same branches of their parts.
 """
 
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 import keras
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
+
+_APART = 7919  # from the seed of one device to that of the next
 
 
 def build(model, images, targets):
@@ -46,12 +49,25 @@ def mended(model):
 
     keras_trainer.reduce_per_replica = reduce_per_replica
     model._maybe_symbolic_build = lambda *arguments, **named: None
+    original_next = keras.random.SeedGenerator.next
+    keras.random.SeedGenerator.next = _of_device(original_next)
     _add_up_first(model.optimizer)
     try:
         yield
     finally:
         keras_trainer.reduce_per_replica = original
+        keras.random.SeedGenerator.next = original_next
         del model._maybe_symbolic_build
+
+
+def _of_device(original):
+    def next(self, ordered=True):
+        seed = original(self, ordered)
+        context = tf.distribute.get_replica_context()
+        number = context.replica_id_in_sync_group if context else 0
+        return seed + tf.stack([tf.cast(number, seed.dtype) * _APART, tf.cast(0, seed.dtype)])
+
+    return next
 
 
 def _add_up_first(optimizer):
