@@ -23,9 +23,9 @@ COMMANDS = {
         "--model --recipe --config --epochs --batch-size --image-size --learning-rate "
         "--base-batch --body-rate --optimizer --accumulate --clip-norm --warmup-epochs "
         "--weight-decay --loss --label-smoothing --brightness --mixup --cutmix --randaugment "
-        "--erasing --repeats --balance --train-size --patience --max-minutes --flip --no-flip "
-        "--precision --devices --sync-bn --no-sync-bn --weights --freeze --freeze-bn "
-        "--no-freeze-bn --normalize --drop-path --seed --val-split --run --resume "
+        "--trivialaugment --no-trivialaugment --erasing --repeats --balance --train-size "
+        "--patience --max-minutes --flip --no-flip --precision --devices --sync-bn --no-sync-bn "
+        "--weights --freeze --freeze-bn --no-freeze-bn --normalize --drop-path --seed --val-split --run --resume "
         "--checkpoint-every --ema --on-bad-image --data-dir",
     ),
     "launch": Command("launch", "Start several workers of one training here.", "--workers"),

@@ -34,6 +34,8 @@ from keras_resnet.weights import settings as weights_settings
 @setting("--cutmix", "Paste boxes of one image on another: alpha, as above.", type=float)
 @setting("--randaugment", "Random operations on each image, and their magnitude up to 10.",
           type=(int, float), metavar="OPS MAGNITUDE")  # fmt: skip
+@setting("--trivialaugment/--no-trivialaugment", "One random operation on each image, of any "
+          "strength.")  # fmt: skip
 @setting("--erasing", "Share of the images of which a box becomes noise.", type=float)
 @setting("--repeats", "Times that a batch shows each of its images.", type=int)
 @setting("--balance", "Skewed classes: show all as often (sample), or weigh them (loss).",

@@ -88,6 +88,7 @@ class Config:
     flip: bool | None = None  # left-right; None leaves it to the data set (not for digits)
     brightness: float = 0.0  # largest change, as a share of 255
     randaugment: tuple[int, float] = (0, 0.0)  # operations, magnitude 0…10; arXiv:1909.13719
+    trivialaugment: bool = False  # one operation, of any strength; arXiv:2103.10158
     erasing: float = 0.0  # share of the images of which a box is noise; arXiv:1708.04896
     mixup: float = 0.0  # alpha of Beta(alpha, alpha), the share of either image; arXiv:1710.09412
     cutmix: float = 0.0  # the same for a box of one image on the other; arXiv:1905.04899
@@ -227,8 +228,7 @@ RECIPES = {
         "cutmix": 1.0,
         # Theirs averages the weights too, by 0.99997 a step (`ema`): over fewer steps than the
         # 750,000 on ImageNet, that would mostly keep the first weights.
-        # Theirs is TrivialAugment, arXiv:2103.10158: one operation, of any strength.
-        "randaugment": (1, 9.0),
+        "trivialaugment": True,
         "erasing": 0.1,
         "repeats": 4,
         "train_size": 176 / 224,
@@ -455,6 +455,12 @@ def _check(config):
         "randaugment",
         lambda ops, magnitude: isinstance(ops, int) and 0 <= ops <= 8 and 0 <= magnitude <= 10,
         "0 to 8 operations and a magnitude from 0 to 10, such as 2 9",
+    )
+    require(isinstance(config.trivialaugment, bool), "trivialaugment", "true or false")
+    require(
+        not (config.randaugment[0] and config.trivialaugment),
+        "randaugment",
+        "0 0 with --trivialaugment, which takes its place",
     )
     number("erasing", lambda x: 0 <= x <= 1, "a share in [0, 1]")
     number("mixup", lambda x: 0 <= x < math.inf, "0 or an alpha above 0, such as 0.2")

@@ -1,6 +1,7 @@
 """What limits a run: told by the two speeds, each measured where it is."""
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +25,8 @@ def test_the_knob_fits_the_recipe():
     config = recipes.resolve({"recipe": "rsb-a2"})
     assert "a lower --randaugment" in bottleneck.verdict(100, 100, config)
     assert "a lower --randaugment" not in bottleneck.verdict(100, 10, config)
+    trivial = replace(config, randaugment=(0, 0.0), trivialaugment=True)
+    assert "--no-trivialaugment" in bottleneck.verdict(100, 100, trivial)
 
 
 def test_the_input_is_measured_by_itself():

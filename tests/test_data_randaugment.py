@@ -1,11 +1,11 @@
-"""RandAugment's operations are Pillow's, and each draw is a function of its seed."""
+"""The operations of RandAugment and TrivialAugment are Pillow's, and each draw is a function of its seed."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
-from keras_resnet.data.randaugment import OPERATIONS, randaugment
+from keras_resnet.data.randaugment import OPERATIONS, randaugment, trivialaugment
 
 ALWAYS = ("autocontrast", "equalize")  # know no strength
 
@@ -16,8 +16,10 @@ def _photo(low=20, high=235, height=40, width=40):
     return np.uint8((np.stack(waves, -1) + 1) / 2 * (high - low) + low)
 
 
-def _apply(name, image, strength):
-    return OPERATIONS[name](tf.constant(image), tf.constant(strength, tf.float32)).numpy()
+def _apply(name, image, strength, reach="most"):
+    operation = OPERATIONS[name]
+    amount = tf.constant(strength * getattr(operation, reach), tf.float32)
+    return operation.apply(tf.constant(image), amount).numpy()
 
 
 def _enhance(kind):
@@ -85,6 +87,21 @@ def test_more_strength_changes_more(name):
     assert 0 < changes[0] < changes[1] < changes[2]
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("posterize", lambda image: ImageOps.posterize(image, 2)),
+        ("color", lambda image: ImageEnhance.Color(image).enhance(1.99)),
+        ("brightness", lambda image: ImageEnhance.Brightness(image).enhance(1.99)),
+        ("solarize", lambda image: ImageOps.solarize(image, 0)),
+    ],
+)
+def test_trivialaugment_reaches_further(name, expected):
+    image = _photo()
+    found = _apply(name, image, 1.0, "wide").astype(int)
+    assert np.abs(found - np.asarray(expected(Image.fromarray(image)))).max() <= 1
+
+
 @pytest.mark.parametrize("name", ["autocontrast", "equalize"])
 def test_an_image_of_one_colour_stays_as_it_is(name):
     image = np.full((9, 9, 3), 77, np.uint8)
@@ -101,14 +118,18 @@ def test_a_translation_moves_by_that_share_and_shows_grey(name, axis):
     assert (np.take(moved, range(17), axis) == 128).all()
 
 
-def test_a_draw_is_a_function_of_its_seed_alone():
+@pytest.mark.parametrize("kind", ["randaugment", "trivialaugment"])
+def test_a_draw_is_a_function_of_its_seed_alone(kind):
     image = tf.constant(_photo())
 
     @tf.function
     def draw(number):
-        return randaugment(image, tf.stack([7, number]), ops=2, magnitude=9.0)
+        seed = tf.stack([7, number])
+        if kind == "trivialaugment":
+            return trivialaugment(image, seed)
+        return randaugment(image, seed, ops=2, magnitude=9.0)
 
     first = [draw(tf.constant(n, tf.int64)).numpy().tobytes() for n in range(40)]
     again = [draw(tf.constant(n, tf.int64)).numpy().tobytes() for n in reversed(range(40))]
     assert first == again[::-1]
-    assert len(set(first)) > 30
+    assert len(set(first)) > (30 if kind == "randaugment" else 20)  # one operation may be none

@@ -146,7 +146,10 @@ def test_with_every_augmentation_a_stream_from_a_step_is_the_tail_too(first):
         np.testing.assert_allclose(targets.sum(-1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("setting", [{"randaugment": (2, 9.0)}, {"erasing": 1.0}, {"mixup": 0.2}])
+@pytest.mark.parametrize(
+    "setting",
+    [{"randaugment": (2, 9.0)}, {"trivialaugment": True}, {"erasing": 1.0}, {"mixup": 0.2}],
+)
 def test_an_augmentation_leaves_the_random_views_as_they_were(setting):
     """Each has seeds of its own: switching one on changes nothing but what it does itself."""
     source, config = _noise_source(False), replace(LIVELY, batch_size=11)

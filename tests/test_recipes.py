@@ -148,6 +148,7 @@ BAD = [
     ("randaugment", [2, 11]),
     ("randaugment", [1.5, 5]),
     ("randaugment", 2),
+    ("trivialaugment", 1),
     ("erasing", 1.1),
     ("mixup", -0.2),
     ("cutmix", "yes"),
@@ -224,6 +225,11 @@ def test_a_bad_value_is_refused_with_its_name_and_itself(name, value, where, con
 def test_a_setting_that_needs_a_value_is_not_null_in_a_config_file(name, config_file):
     with pytest.raises(InputError, match=name.replace("_", "[-_]")):
         resolve(config_file=config_file({name: None}))
+
+
+def test_the_two_kinds_of_random_operations_exclude_each_other():
+    with pytest.raises(InputError, match=r"--randaugment is \(2, 9.0\); expected 0 0 with"):
+        resolve({"recipe": "torchvision-v2", "randaugment": (2, 9.0)})
 
 
 @pytest.mark.parametrize("where", ["option", "config file"])

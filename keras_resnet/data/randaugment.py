@@ -1,17 +1,28 @@
-"""RandAugment (arXiv:1909.13719): a few operations at random, all of one strength.
+"""RandAugment (arXiv:1909.13719): a few operations at random, all of one strength; TrivialAugment
+(arXiv:2103.10158): one operation, of any strength.
 
-Keras' RandAugment and the layers in it draw from a generator whose state moves with every call; a
-resumed run would draw other numbers. Here all is a function of the seed that is given. The
-operations are Pillow's, their ranges those of AutoAugment (arXiv:1805.09501, table 6), each going
-from no change at 0 to the largest at 10.
+Keras' layers for them draw from a generator whose state moves with every call; a resumed run would
+draw other numbers. Here all is a function of the seed that is given. The operations are Pillow's,
+and go from no change at a strength of 0 to the largest at 1.
 """
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
 _GREY = 128  # what comes into view from outside of the image
 _SMOOTH = [[1, 1, 1], [1, 5, 1], [1, 1, 1]]  # over 13: Pillow's ImageFilter.SMOOTH
+_BINS = 31  # strengths of TrivialAugment, from 0 to 1
+
+
+class Operation(NamedTuple):
+    """What is done to an image: a function of uint8 `(h, w, 3)` and an amount to the same."""
+
+    apply: Callable
+    most: float = 0.0  # amount of the largest change: arXiv:1805.09501, table 6
+    wide: float = 0.0  # the same of TrivialAugment: the Wide space of arXiv:2103.10158
 
 
 def randaugment(image, seed, *, ops, magnitude):
@@ -26,25 +37,48 @@ def randaugment(image, seed, *, ops, magnitude):
     Returns:
         uint8 `(h, w, 3)`.
     """
+    most = [operation.most for operation in OPERATIONS.values()]
     for n in range(ops):
-        which, sign = tf.unstack(
-            tf.random.stateless_uniform([2], tf.random.experimental.stateless_fold_in(seed, n)),
-            num=2,
-        )
-        strength = tf.where(sign < 0.5, -1.0, 1.0) * (magnitude / 10)
-        number = tf.cast(which * len(OPERATIONS), tf.int32)
-        image = tf.switch_case(
-            number,
-            [lambda op=op, x=image, s=strength: op(x, s) for op in OPERATIONS.values()],
-        )
+        which, sign = _draw(2, tf.random.experimental.stateless_fold_in(seed, n))
+        image = _any(image, which, sign, magnitude / 10, most)
     return image
 
 
-def _identity(image, strength):
+def trivialaugment(image, seed):
+    """One of `OPERATIONS` at any strength, in wide ranges.
+
+    Args:
+        image: uint8 `(h, w, 3)`.
+        seed: int64 `(2,)`.
+
+    Returns:
+        uint8 `(h, w, 3)`.
+    """
+    which, sign, strength = _draw(3, seed)
+    strength = tf.floor(strength * _BINS) / (_BINS - 1)
+    wide = [operation.wide for operation in OPERATIONS.values()]
+    return _any(image, which, sign, strength, wide)
+
+
+def _draw(count, seed):
+    return tf.unstack(tf.random.stateless_uniform([count], seed), num=count)
+
+
+def _any(image, which, sign, strength, most):
+    """The operation that the random numbers `which` and `sign` in [0, 1) say, at this share of its
+    largest amount."""
+    number = tf.cast(which * len(OPERATIONS), tf.int32)
+    amount = tf.where(sign < 0.5, -1.0, 1.0) * strength * tf.gather(tf.constant(most), number)
+    return tf.switch_case(
+        number, [lambda op=op: op.apply(image, amount) for op in OPERATIONS.values()]
+    )
+
+
+def _identity(image, amount):
     return image
 
 
-def _autocontrast(image, strength):
+def _autocontrast(image, amount):
     """Each channel stretched to [0, 255]."""
     values = tf.cast(image, tf.float32)
     low = tf.reduce_min(values, [0, 1])
@@ -53,7 +87,7 @@ def _autocontrast(image, strength):
     return tf.where(reach > 0, tf.cast(stretched, tf.uint8), image)
 
 
-def _equalize(image, strength):
+def _equalize(image, amount):
     """Each channel's histogram made flat."""
     return tf.stack([_equal(image[..., c]) for c in range(3)], -1)
 
@@ -67,31 +101,31 @@ def _equal(channel):
     return tf.where(step > 0, tf.gather(table, tf.cast(channel, tf.int32)), channel)
 
 
-def _solarize(image, strength):
-    """Inverts what is brighter than a threshold."""
-    threshold = 256 * (1 - tf.abs(strength))
+def _solarize(image, amount):
+    """Inverts what is brighter than a threshold, so much below white."""
+    threshold = 256 - tf.abs(amount)
     return tf.where(tf.cast(image, tf.float32) < threshold, image, 255 - image)
 
 
-def _posterize(image, strength):
-    """Keeps the highest 8 to 4 bits."""
-    dropped = tf.cast(tf.round(4 * tf.abs(strength)), tf.uint8)
+def _posterize(image, bits):
+    """Drops the lowest bits."""
+    dropped = tf.cast(tf.round(tf.abs(bits)), tf.uint8)
     return tf.bitwise.left_shift(tf.bitwise.right_shift(image, dropped), dropped)
 
 
-def _color(image, strength):
-    return _enhance(_grey(image), image, strength)
+def _color(image, change):
+    return _enhance(_grey(image), image, change)
 
 
-def _contrast(image, strength):
-    return _enhance(tf.floor(tf.reduce_mean(_grey(image)) + 0.5), image, strength)
+def _contrast(image, change):
+    return _enhance(tf.floor(tf.reduce_mean(_grey(image)) + 0.5), image, change)
 
 
-def _brightness(image, strength):
-    return _enhance(0.0, image, strength)
+def _brightness(image, change):
+    return _enhance(0.0, image, change)
 
 
-def _sharpness(image, strength):
+def _sharpness(image, change):
     """Away from, or towards, a smoothed image, whose border is the image's own."""
     values = tf.cast(image, tf.float32)
     kernel = tf.constant(_SMOOTH, tf.float32)[:, :, None, None] / 13
@@ -100,46 +134,48 @@ def _sharpness(image, strength):
     )[0]
     inner = tf.pad(tf.ones_like(smooth), [[1, 1], [1, 1], [0, 0]]) > 0
     smooth = tf.where(inner, tf.pad(smooth, [[1, 1], [1, 1], [0, 0]]), values)
-    return _enhance(smooth, image, strength)
+    return _enhance(smooth, image, change)
 
 
-def _rotate(image, strength):
-    """By up to 30 degrees about the middle."""
-    angle = strength * math.radians(30)
+def _rotate(image, degrees):
+    """About the middle."""
+    angle = degrees * (math.pi / 180)
     return _affine(image, [tf.cos(angle), -tf.sin(angle), tf.sin(angle), tf.cos(angle)])
 
 
-def _shear_x(image, strength):
-    return _affine(image, [1.0, 0.3 * strength, 0.0, 1.0])
+def _shear_x(image, slope):
+    return _affine(image, [1.0, slope, 0.0, 1.0])
 
 
-def _shear_y(image, strength):
-    return _affine(image, [1.0, 0.0, 0.3 * strength, 1.0])
+def _shear_y(image, slope):
+    return _affine(image, [1.0, 0.0, slope, 1.0])
 
 
-def _translate_x(image, strength):
-    return _affine(image, [1.0, 0.0, 0.0, 1.0], (0.0, 0.45 * strength))
+def _translate_x(image, share):
+    return _affine(image, [1.0, 0.0, 0.0, 1.0], (0.0, share))
 
 
-def _translate_y(image, strength):
-    return _affine(image, [1.0, 0.0, 0.0, 1.0], (0.45 * strength, 0.0))
+def _translate_y(image, share):
+    return _affine(image, [1.0, 0.0, 0.0, 1.0], (share, 0.0))
 
 
 OPERATIONS = {
-    "identity": _identity,
-    "autocontrast": _autocontrast,
-    "equalize": _equalize,
-    "rotate": _rotate,
-    "solarize": _solarize,
-    "color": _color,
-    "posterize": _posterize,
-    "contrast": _contrast,
-    "brightness": _brightness,
-    "sharpness": _sharpness,
-    "shear_x": _shear_x,
-    "shear_y": _shear_y,
-    "translate_x": _translate_x,
-    "translate_y": _translate_y,
+    "identity": Operation(_identity),
+    "autocontrast": Operation(_autocontrast),
+    "equalize": Operation(_equalize),
+    "rotate": Operation(_rotate, most=30, wide=135),
+    "solarize": Operation(_solarize, most=256, wide=256),
+    "color": Operation(_color, most=0.9, wide=0.99),
+    "posterize": Operation(_posterize, most=4, wide=6),
+    "contrast": Operation(_contrast, most=0.9, wide=0.99),
+    "brightness": Operation(_brightness, most=0.9, wide=0.99),
+    "sharpness": Operation(_sharpness, most=0.9, wide=0.99),
+    "shear_x": Operation(_shear_x, most=0.3, wide=0.99),
+    "shear_y": Operation(_shear_y, most=0.3, wide=0.99),
+    "translate_x": Operation(
+        _translate_x, most=0.45, wide=32 / 224
+    ),  # 32 pixels of an ImageNet net
+    "translate_y": Operation(_translate_y, most=0.45, wide=32 / 224),
 }
 
 
@@ -149,10 +185,9 @@ def _grey(image):
     return tf.floor(tf.tensordot(tf.cast(image, tf.float32), weights, 1) + 0.5)
 
 
-def _enhance(plain, image, strength):
-    """Between `plain` and the image, or beyond it: a factor from 0.1 to 1.9."""
-    factor = 1 + 0.9 * strength
-    values = plain + factor * (tf.cast(image, tf.float32) - plain)
+def _enhance(plain, image, change):
+    """Between `plain` and the image, or beyond it."""
+    values = plain + (1 + change) * (tf.cast(image, tf.float32) - plain)
     return tf.cast(tf.clip_by_value(values, 0, 255), tf.uint8)
 
 

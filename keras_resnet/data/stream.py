@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_resnet.data.mixing import make_mixer
 from keras_resnet.data.order import make_order
-from keras_resnet.data.randaugment import randaugment
+from keras_resnet.data.randaugment import randaugment, trivialaugment
 from keras_resnet.data.views import center_view, erase, random_view
 
 
@@ -84,6 +84,8 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
         )
         if ops:
             image = randaugment(image, seed(_RANDAUGMENT), ops=ops, magnitude=magnitude)
+        if config.trivialaugment:
+            image = trivialaugment(image, seed(_RANDAUGMENT))
         if config.erasing:
             image = erase(image, seed(_ERASING), config.erasing)
         return image, tf.one_hot(label, classes)

@@ -59,4 +59,5 @@ def verdict(delivered, taken, config):
     if taken < _CLOSE * delivered:
         return f"{figures}: the arithmetic limits; a GPU, --precision or --image-size change that"
     knob = "a lower --randaugment, " if config.randaugment[0] else ""
+    knob = "--no-trivialaugment, " if config.trivialaugment else knob
     return f"{figures}: the input limits; {knob}smaller image files or more CPU cores change that"
