@@ -1,4 +1,4 @@
-"""The operations of RandAugment and TrivialAugment are Pillow's, and each draw is a function of its seed."""
+"""The random operations are Pillow's, and each draw is a function of its seed."""
 
 import numpy as np
 import pytest
