@@ -172,9 +172,7 @@ OPERATIONS = {
     "sharpness": Operation(_sharpness, most=0.9, wide=0.99),
     "shear_x": Operation(_shear_x, most=0.3, wide=0.99),
     "shear_y": Operation(_shear_y, most=0.3, wide=0.99),
-    "translate_x": Operation(
-        _translate_x, most=0.45, wide=32 / 224
-    ),  # 32 pixels of an ImageNet net
+    "translate_x": Operation(_translate_x, most=0.45, wide=32 / 224),  # shares of the side
     "translate_y": Operation(_translate_y, most=0.45, wide=32 / 224),
 }
 
