@@ -3,6 +3,8 @@
 On a terminal long work shows a bar that goes away when it is done; elsewhere a line now and then.
 """
 
+import os
+import stat
 import sys
 import time
 from contextlib import contextmanager
@@ -28,6 +30,15 @@ def quietly():
         yield
     finally:
         be_quiet(before)
+
+
+def leave_terminal():
+    """To be called when the terminal is gone: what is said goes into the log alone."""
+    with open(os.devnull, "w") as nowhere:
+        for stream in (sys.stdout, sys.stderr):
+            # One that is closed does not say that it was a terminal.
+            if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def say(text):

@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +90,9 @@ def test_parts_are_mixed_by_seeds_of_their_own():
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused():
     distribution.require_shareable(resolve({"batch_size": 48}), 4)
-    with pytest.raises(InputError, match=r"--batch-size 30 .* 4 devices; use 28 or 32"):
+    with pytest.raises(InputError, match=r"--batch-size 30 .* 4 devices; use 28 or 32, or 3 dev"):
         distribution.require_shareable(resolve({"batch_size": 30}), 4)
-    with pytest.raises(InputError, match="use 4, or"):
+    with pytest.raises(InputError, match="use 4, or 3 devices"):
         distribution.require_shareable(resolve({"batch_size": 3}), 4)
     with pytest.raises(InputError, match=r"--accumulate 3 .* --devices 1, .* of 144"):
         distribution.require_shareable(resolve({"batch_size": 48, "accumulate": 3}), 4)
@@ -135,13 +137,19 @@ def test_workers_need_a_run_folder_in_common(monkeypatch):
 
 
 def test_workers_have_to_be_told_the_same_but_where_things_are(tmp_path):
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    checkpoint_manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(step=tf.Variable(1)), str(tmp_path / "run" / "checkpoints"), 1
+    )
+    checkpoint_manager.save()
+    (tmp_path / "mount").symlink_to(tmp_path / "run")
 
-    def told(devices=1, **settings):
-        return distribution._told(resolve(settings), tmp_path / "run", devices)
+    def told(devices=1, folder="run", **settings):
+        return distribution._told(resolve(settings), tmp_path / folder, devices)
 
     here = told(data="/here", devices=2)
-    assert here == told(data="/there", devices=2)
+    assert here == told(data="/there", devices=2, folder="mount")
+    assert here != told(devices=2, folder="empty")
     assert here != told(devices=1)
     assert here != told(devices=2, epochs=3)
 
@@ -174,6 +182,22 @@ def test_a_worker_whose_port_is_taken_says_so_in_one_line(command, monkeypatch):
     assert done.returncode == 2
     assert "its port has to be free" in done.stderr and "Traceback" not in done.stderr
     assert not Path("taken").exists()
+
+
+ALONE = """
+from keras_resnet.recipes import resolve
+from keras_resnet.training import distribution, meeting
+
+meeting.meet = lambda *told: None  # the other one was there, and has gone
+distribution._CONNECT = 3
+distribution.choose(resolve(), "run")
+"""
+
+
+def test_a_worker_whose_other_has_just_gone_does_not_wait_for_ever(monkeypatch):
+    _be_worker(monkeypatch, *(f"127.0.0.1:{port}" for port in local_workers._free_ports(2)))
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "Timeout (0:00:03)!" in done.stderr
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -15), (signal.SIGINT, 130)])
@@ -267,8 +291,9 @@ def test_what_an_onlooker_writes_is_thrown_away_but_its_log(tmp_path):
         folder.save_history([{"epoch": 1}])
         assert folder.file("history.csv").exists()
         assert folder.file("checkpoints") == tmp_path / "run" / "checkpoints"
-        assert folder.file("log.txt") == tmp_path / "run" / "log-worker-1.txt"
-    assert not folder.file("history.csv").exists() and not (tmp_path / "run").exists()
+        folder.file("log.txt").write_text("before the chief has made the folder")
+    assert not folder.file("history.csv").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["log-worker-1.txt"]
 
 
 def test_only_the_chief_speaks(tmp_path, capsys):
@@ -280,15 +305,32 @@ def test_only_the_chief_speaks(tmp_path, capsys):
     assert capsys.readouterr().err.splitlines() == ["heard from the chief", "and after"]
 
 
-def test_workers_with_other_images_are_told_so(monkeypatch):
+class Weights:
+    def __init__(self, *values):
+        self._values = [np.array([value], np.float32) for value in values]
+
+    def get_weights(self):
+        return self._values
+
+
+def test_what_workers_begin_with_is_compared(monkeypatch):
     source = sources.load("digits")
-    monkeypatch.setattr(distribution.Devices, "_of_all", lambda self, own: np.array([own, own]))
-    TWO.require_same_images(source)
+    fewer = replace(source, splits={"train": source.splits["train"].take(range(7))})
+    sums = []
     monkeypatch.setattr(
-        distribution.Devices, "_of_all", lambda self, own: np.array([own, (own[0], own[1] + 1)])
+        distribution.Devices, "_of_all", lambda self, own: np.array([sums.append(own) or own] * 2)
     )
-    with pytest.raises(InputError, match=r"worker 1 finds 1,4.* give all workers the same DATA"):
+    for each in (source, source, fewer):
+        TWO.require_same_images(each)
+    for each in (Weights(1, 2), Weights(1, 2), Weights(1, 3)):
+        TWO.require_same_weights(each)
+    for first, same, other in (sums[:3], sums[3:]):
+        assert first == same != other
+    monkeypatch.setattr(distribution.Devices, "_of_all", lambda self, own: np.array([own, [3]]))
+    with pytest.raises(InputError, match=r"worker 1 has other training images than worker 0; give"):
         TWO.require_same_images(source)
+    with pytest.raises(InputError, match=r"other first weights .* the same --weights"):
+        TWO.require_same_weights(Weights(1))
 
 
 def test_launch_starts_trainings_alone():
@@ -304,6 +346,19 @@ def test_when_a_worker_fails_the_others_are_ended(monkeypatch, capfd):
     assert local_workers.launch(("train", "digits"), 2) == 143
     err = capfd.readouterr().err.splitlines()
     assert err == ["[worker 1] no luck", "worker 1 ended with status 3; the others end too"]
+
+
+def test_what_nohup_ignores_launch_ignores(monkeypatch):
+    """So do its workers, as they are started with what it ignores."""
+    monkeypatch.setattr(local_workers, "_MAIN", "import time; time.sleep(2)")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    timer = threading.Timer(1, os.kill, (os.getpid(), signal.SIGHUP))
+    timer.start()
+    try:
+        assert local_workers.launch(("train", "digits"), 2) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        timer.join()
 
 
 def test_what_is_wrong_is_said_by_every_worker(command, tmp_path):
@@ -489,5 +544,6 @@ def test_workers_that_find_other_images_are_told_so(photos, tmp_path):
     for worker in workers:
         _, err = worker.communicate(timeout=120)
         assert worker.returncode == 2, err
-        assert "keras-resnet: worker 1 finds " in err and "Traceback" not in err
+        assert "keras-resnet: worker 1 has other training images than worker 0" in err
+        assert "Traceback" not in err
     assert not (tmp_path / "run").exists()

@@ -14,6 +14,11 @@ from keras_resnet.training.local_workers import _free_ports
 TOLD = {"--epochs": 3, "--crop-area": (0.7, 1.0)}
 
 
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch):
+    monkeypatch.setattr(meeting, "LIMIT", 20)
+
+
 @pytest.fixture
 def addresses():
     return [f"127.0.0.1:{port}" for port in _free_ports(3)]
@@ -50,7 +55,7 @@ def test_the_port_is_free_again_for_who_listens_next(addresses):
 
 
 def test_all_hear_that_one_was_told_otherwise(addresses):
-    line = "worker 2 has --epochs 4, worker 0 has 3; it has to be the same for all workers"
+    line = "--epochs is 4 for worker 2, 3 for worker 0; it has to be the same for all workers"
     assert _meet(addresses, {0: TOLD, 1: TOLD, 2: {**TOLD, "--epochs": 4}}) == [line] * 3
 
 
@@ -82,7 +87,14 @@ def test_a_port_that_is_taken_is_named(addresses):
 
 @pytest.mark.parametrize(
     "message",
-    [b"GET / HTTP/1.1\r\n\r\n", b"", b"[]\n", b'{"worker": 7, "told": {}}\n', b"\xff" * 100_000],
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"",
+        b"[]\n",
+        b'{"worker": 7, "told": {}}\n',
+        b'{"worker": 1, "told": 5}\n',
+        b"\xff" * 100_000,
+    ],
 )
 def test_strangers_are_not_counted(message, addresses, monkeypatch):
     monkeypatch.setattr(meeting, "_READ", 0.2)
@@ -98,6 +110,23 @@ def test_strangers_are_not_counted(message, addresses, monkeypatch):
     stranger.start()
     assert _meet(addresses, dict.fromkeys(range(3), TOLD), {2: 1}) == [None] * 3
     stranger.join()
+
+
+def test_of_two_connections_of_a_worker_the_later_one_counts(addresses):
+    """Its machine died, and could not say so, before it was started again."""
+    host, _, port = addresses[0].partition(":")
+    with socket.socket() as dead:
+
+        def come_and_die():
+            time.sleep(0.2)
+            dead.connect((host, int(port)))
+            message = json.dumps({"worker": 1, "told": {"--epochs": "long ago"}})
+            dead.sendall(message.encode() + b"\n")
+
+        thread = threading.Thread(target=come_and_die)
+        thread.start()
+        assert _meet(addresses, dict.fromkeys(range(3), TOLD), {1: 0.8, 2: 1.5}) == [None] * 3
+        thread.join()
 
 
 def test_who_left_while_others_were_awaited_is_not_counted(addresses):

@@ -213,6 +213,20 @@ def test_who_is_told_to_leave_as_time_is_up_leaves_with_this_step_saved(tmp_path
     assert kept.saved == ((1, False),)
 
 
+def test_a_terminal_that_was_closed_is_left(monkeypatch):
+    """Else what is said on the way out fails, and takes the exit status with it."""
+    master, slave = os.openpty()
+    with open(slave, "w", buffering=1) as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setattr(sys, "stdout", terminal)
+        os.close(master)
+        with pytest.raises(OSError):
+            os.write(slave, b"nobody is there\n")
+        checkpoint.progress.leave_terminal()
+        terminal.write("into the void\n")
+        monkeypatch.undo()
+
+
 def test_a_second_ctrl_c_does_not_wait_for_the_step(ctrl_c_is_heard, tmp_path):
     stop = checkpoint.Stop(tmp_path)
     with stop.listening():

@@ -50,7 +50,7 @@ def random_view(data, orientation, seed, *, size, pad, area, aspect, flip, brigh
         scale = tf.exp(tf.random.stateless_uniform([], _nth(seed, 2), low, high))
         pixels = tf.minimum(pixels * scale, 255.0)
     # Rounded; nothing before leaves [0, 255], and to clip it would cost a twentieth of the time.
-    return tf.cast(tf.cast(pixels, tf.float32) + 0.5, tf.uint8)
+    return tf.cast(pixels + 0.5, tf.uint8)
 
 
 def erase(image, seed, share):

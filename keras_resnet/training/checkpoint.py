@@ -13,14 +13,13 @@ import math
 import shlex
 import shutil
 import signal
-import threading
 import time
 from contextlib import contextmanager
 
 import keras
 import tensorflow as tf
 
-from keras_resnet import progress
+from keras_resnet import progress, signals
 from keras_resnet.errors import CheckFailed, Interrupted, first_line
 
 SECONDS = 300  # between two checkpoints, where no number of steps is asked for
@@ -245,28 +244,18 @@ class Stop:
     @contextmanager
     def listening(self):
         """Within, signals are heard; gives the `Stop` itself."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self  # only the main thread hears signals
-            return
-        heard = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        before = {n: signal.getsignal(n) for n in heard}
-        # A shell starts `command &` with Ctrl-C ignored, nohup SIGHUP, and that is to stay so.
-        before = {n: h for n, h in before.items() if h not in (signal.SIG_IGN, None)}
 
         def hear(number, frame):
             for each, handler in before.items():
                 signal.signal(each, handler)
+            if number == signal.SIGHUP:
+                progress.leave_terminal()
             self.asked = number
             if not self.is_patient:
                 self.leave_if_asked()
 
-        for number in before:
-            signal.signal(number, hear)
-        try:
+        with signals.heard(hear) as before:
             yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def leave_if_asked(self):
         if self.asked:

@@ -5,6 +5,7 @@ added up. A worker is a process that trains with others, on the same machine or 
 workers do the same steps and come to the same decisions; the first one, the chief, writes.
 """
 
+import faulthandler
 import json
 import os
 import re
@@ -22,11 +23,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet import progress, run, runtime
+from keras_resnet._version import __version__
 from keras_resnet.data.stream import Share
 from keras_resnet.errors import CheckFailed, InputError, first_line
 from keras_resnet.training import meeting
 from keras_resnet.training.checkpoint import goes_on
 
+_CONNECT = 120  # seconds
 _JUDGED = ("loss", "top1", "cross_entropy")
 # Settings that say where things are on this machine, and how many devices it has.
 _OF_THE_MACHINE = ("data", "data_dir", "weights", "devices")
@@ -113,15 +116,28 @@ class Devices:
 
     def require_same_images(self, source):
         """InputError, in all workers, if one of them has other training images than the chief."""
-        train = source.splits["train"]
-        order = repr((source.classes, list(train.names), train.labels.tolist()))
-        rows = self._of_all((len(train), zlib.crc32(order.encode(errors="backslashreplace"))))
-        for worker, row in enumerate(rows):
-            if (row != rows[0]).any():
-                raise InputError(
-                    f"worker {worker} finds {row[0]:,.0f} training images, worker 0 finds "
-                    f"{rows[0][0]:,.0f}, and they are not the same; give all workers the same DATA"
-                )
+        if self.workers > 1:
+            train = source.splits["train"]
+            order = repr((source.classes, list(train.names), train.labels.tolist()))
+            checksum = zlib.crc32(order.encode(errors="backslashreplace"))
+            self._require_same(checksum, "training images", "DATA")
+
+    def require_same_weights(self, model):
+        """The same for what the training starts with."""
+        if self.workers > 1:
+            checksum = 0
+            for weight in model.get_weights():
+                checksum = zlib.crc32(weight.tobytes(), checksum)
+            self._require_same(checksum, "first weights", "--weights")
+
+    def _require_same(self, checksum, what, given):
+        rows = self._of_all([checksum])
+        other = np.flatnonzero(rows[:, 0] != rows[0, 0])
+        if len(other):
+            raise InputError(
+                f"worker {other[0]} has other {what} than worker 0; give all workers the same "
+                f"{given}"
+            )
 
     def evaluation(self, model, alone):
         """A stand-in for `model.evaluate` where `model` is on several devices.
@@ -202,6 +218,7 @@ class Onlooker(run.Run):
 
 @contextmanager
 def _onlooking(path, worker):
+    Path(path).mkdir(parents=True, exist_ok=True)  # for the log: the chief may come later
     with tempfile.TemporaryDirectory(prefix="keras-resnet-worker-") as scratch:
         yield Onlooker(path, worker, scratch)
 
@@ -242,9 +259,10 @@ def require_shareable(config, count):
     less = batch // count * count
     if less != batch:
         fitting = " or ".join(str(n) for n in (less, less + count) if n)
+        fewer = next(n for n in range(count, 0, -1) if batch % n == 0)
         raise InputError(
             f"--batch-size {batch} cannot be shared equally by {count} devices; use {fitting}, or "
-            "another number of devices"
+            f"{fewer} device{'s' * (fewer > 1)}"
         )
     if count > 1 and config.accumulate > 1:  # `fit` fails: Keras does it in a condition
         raise InputError(
@@ -276,6 +294,7 @@ def _worker(addresses, worker, gpus, config, path):
     require_shareable(config, devices * workers)
     progress.say(f"worker {worker} waits for all {workers}, {meeting.LIMIT} s at most")
     meeting.meet(addresses, worker, _told(config, path, devices))
+    progress.say(f"all {workers} are there; TensorFlow connects them, {_CONNECT} s at most")
     cluster = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": addresses}),
         task_type="worker",
@@ -285,6 +304,9 @@ def _worker(addresses, worker, gpus, config, path):
     )
     if own:
         tf.config.set_visible_devices(own, "GPU")
+    # It connects in C, holding Python's lock, deaf to signals, and for an hour if one that was
+    # there has just gone: nothing but a clock in C ends that, with a trace in the log.
+    faulthandler.dump_traceback_later(_CONNECT, exit=True, file=2)
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=cluster)
     except (RuntimeError, tf.errors.OpError) as error:
@@ -292,6 +314,8 @@ def _worker(addresses, worker, gpus, config, path):
             f"worker {worker} cannot be one ({first_line(error)}); the others have to be within "
             "reach, and TensorFlow must not have computed anything in its process"
         ) from None
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     if threading.current_thread() is threading.main_thread():
         # TensorFlow has put a handler in its place that does nothing.
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
@@ -316,8 +340,9 @@ def _told(config, path, devices):
     return {
         "TensorFlow": tf.__version__,
         "Keras": keras.__version__,
-        # By name: the folder may be elsewhere on another machine.
-        f"in {path} the checkpoint": latest and os.path.basename(latest),
+        "keras-resnet": __version__,
+        # By name: the run folder may be elsewhere on another machine.
+        "the latest checkpoint": latest and os.path.basename(latest),
         **{f"--{name.replace('_', '-')}": value for name, value in settings.items()},
         "--devices": devices,
     }

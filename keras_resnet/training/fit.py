@@ -76,6 +76,7 @@ def train(data=None, *, config_file=None, run_folder=None, resume=None, **option
 
 def _train_in(folder, is_begun, config, source, chosen, model, devices):
     """The `History` of the training, and for the chief what metrics.json holds."""
+    stop = checkpoint.Stop(folder.path)
     try:
         if not is_begun:
             folder.begin(config, source.classes)
@@ -83,13 +84,16 @@ def _train_in(folder, is_begun, config, source, chosen, model, devices):
             sources.save_split(source, folder.file("split.json"))
         runtime.log_to(folder.file("log.txt"))
         _say_plan(config, source, chosen, devices, folder)
-        with checkpoint.Stop(folder.path).listening() as stop:
+        with stop.listening():
             source = keep_decoded(source)
             history = _fit(model, config, source, folder, chosen, devices, stop)
             if not devices.is_chief:
                 return history, None
             seconds = sum(row["seconds"] for row in history.rows)
             return history, judge(folder, config, source, history, chosen, seconds)
+    except tf.errors.OpError:
+        stop.leave_if_asked()  # all workers were told to, and others went first
+        raise
     except OSError as error:  # images are read by TensorFlow, whose errors are others
         raise CheckFailed(
             f"cannot write into {folder.path} ({error.strerror or error}); make room, then "
@@ -163,6 +167,7 @@ def _network(config, source, chosen, learnt, devices):
         model = _build(config, len(source.classes), chosen.policy)
     if learnt:
         progress.say(load(model, learnt, replace_head=True))
+    devices.require_same_weights(model)
     if config.freeze:
         _freeze(model, config.freeze)
     for layer in _batch_norms(model):

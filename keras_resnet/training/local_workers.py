@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 
-from keras_resnet import progress
+from keras_resnet import progress, signals
 from keras_resnet.errors import InputError
 
 _NOTICE = 60  # seconds that workers have to find out by themselves that one of them has failed
@@ -37,17 +36,17 @@ def launch(arguments, workers):
         raise InputError(f"--workers is {workers}; expected at least 2")
     addresses = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
     processes, readers = [], []
-    with _signals_to(processes) as signals:
+    with _signals_to(processes) as passed:
         for number in range(workers):
             process = _start(arguments, addresses, number)
             processes.append(process)
             reader = threading.Thread(target=_pass_on, args=(number, process.stderr), daemon=True)
             readers.append(reader)
             reader.start()
-            if signals:  # it may have come before this one could hear it
-                process.send_signal(signals[-1])
+            if passed:  # perhaps before this one was there to hear it
+                process.send_signal(passed[-1])
                 break
-        _wait(processes, signals)
+        _wait(processes, passed)
     for reader in readers:
         reader.join()
     return _status(processes[0])
@@ -87,23 +86,18 @@ def _pass_on(number, lines):
 @contextmanager
 def _signals_to(processes):
     """Gives the list of those that were passed on."""
-    signals = []
+    passed = []
 
     def send(number, frame):
-        signals.append(number)
+        passed.append(number)
         for process in processes:
             process.send_signal(number)  # nothing is sent to one that has ended
 
-    heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {n: signal.signal(n, send) for n in heard}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with signals.heard(send):
+        yield passed
 
 
-def _wait(processes, signals):
+def _wait(processes, passed):
     """Until all have ended; when one fails, the others have a while to do so by themselves."""
     limits = [(_NOTICE, subprocess.Popen.terminate), (_LEAVE, subprocess.Popen.kill)]
     since = None  # one failed, or the others were told to end
@@ -113,7 +107,7 @@ def _wait(processes, signals):
         if failed and since is None:
             since = time.monotonic()
             status = _status(processes[failed[0]])
-            if not signals:
+            if not passed:
                 progress.say(f"worker {failed[0]} ended with status {status}; the others end too")
         if limits and since and time.monotonic() - since > limits[0][0]:
             _, end = limits.pop(0)

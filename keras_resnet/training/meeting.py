@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 
 from keras_resnet.errors import InputError
 
@@ -73,21 +74,23 @@ def _hear(own, addresses, told, deadline):
             try:
                 connection, _ = own.accept()
                 message = _read(connection)
-                number = message["worker"]
-                if number in missing:
-                    others[number] = (connection, message["told"])
-            except (OSError, ValueError, KeyError, TypeError):
+                number, its = message["worker"], message["told"].items()
+                if 1 <= number < len(addresses):
+                    # The latest: one that was started again may have left a dead connection.
+                    others[number] = (connection, dict(its))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue  # nobody yet, or somebody else
     objection = None
     if missing:
+        absent = ", ".join(f"{number} ({addresses[number]})" for number in missing)
         objection = (
-            f"worker {missing[0]} ({addresses[missing[0]]}) did not come within {LIMIT} s; start "
-            "all workers, and see that they reach each other's ports"
+            f"worker {absent} did not come within {LIMIT} s; start all workers, and see that they "
+            "reach each other's ports"
         )
     for number, (_, its) in sorted(others.items()):
         objection = objection or _difference(number, its, told)
     for connection, _ in others.values():
-        with connection:
+        with connection, suppress(OSError):  # it has just gone, which TensorFlow will find
             connection.sendall(_line({"objection": objection}))
     return objection
 
@@ -96,12 +99,12 @@ def _tell(address, worker, told, deadline):
     """What the others do; gives what is wrong, or None."""
     host, _, port = address.rpartition(":")
     problem = "no answer"
-    while time.monotonic() < deadline:
+    while (left := deadline - time.monotonic()) > 0:
         try:
             with socket.create_connection((host.strip("[]"), int(port)), _READ) as connection:
                 connection.sendall(_line({"worker": worker, "told": told}))
-                # It is there, and answers when its own time is up at the latest.
-                return _read(connection, LIMIT + _READ)["objection"]
+                # Its own time may be up a moment later; then it says who did not come.
+                return _read(connection, left + _READ)["objection"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = getattr(error, "strerror", None) or problem
             time.sleep(_POLL)
@@ -115,8 +118,8 @@ def _difference(number, its, told):
     for what in told:
         if its.get(what) != told[what]:
             return (
-                f"worker {number} has {what} {its.get(what)}, worker 0 has {told[what]}; it has to "
-                "be the same for all workers"
+                f"{what} is {its.get(what)} for worker {number}, {told[what]} for worker 0; it has "
+                "to be the same for all workers"
             )
     return None
 

@@ -61,13 +61,13 @@ def mended(model):
 
 
 def _of_device(original):
-    def next(self, ordered=True):
+    def next_seed(self, ordered=True):
         seed = original(self, ordered)
         context = tf.distribute.get_replica_context()
         number = context.replica_id_in_sync_group if context else 0
         return seed + tf.stack([tf.cast(number, seed.dtype) * _APART, tf.cast(0, seed.dtype)])
 
-    return next
+    return next_seed
 
 
 def _add_up_first(optimizer):
