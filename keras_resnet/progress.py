@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from keras_resnet import runtime
 
@@ -36,9 +36,10 @@ def leave_terminal():
     """To be called when the terminal is gone: what is said goes into the log alone."""
     with open(os.devnull, "w") as nowhere:
         for stream in (sys.stdout, sys.stderr):
-            # One that is closed does not say that it was a terminal.
-            if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
-                os.dup2(nowhere.fileno(), stream.fileno())
+            with suppress(OSError):  # a notebook's are no files
+                # One that is closed does not say that it was a terminal.
+                if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+                    os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def say(text):

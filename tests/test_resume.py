@@ -166,18 +166,20 @@ def test_sigterm_saves_and_says_how_to_go_on(stopped):
 
 
 @pytest.fixture
-def ctrl_c_is_heard():
-    """A test that a shell started in the background would have it ignored."""
+def signals_are_heard():
+    """A test that a shell started in the background would have it ignored, under nohup SIGHUP."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before_hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGHUP, before_hangup)
 
 
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_a_signal_between_steps_leaves_at_once_with_its_status(
-    ctrl_c_is_heard, tmp_path, number, status
+    signals_are_heard, tmp_path, number, status
 ):
     before = signal.getsignal(number)
     with (
@@ -227,7 +229,7 @@ def test_a_terminal_that_was_closed_is_left(monkeypatch):
         monkeypatch.undo()
 
 
-def test_a_second_ctrl_c_does_not_wait_for_the_step(ctrl_c_is_heard, tmp_path):
+def test_a_second_ctrl_c_does_not_wait_for_the_step(signals_are_heard, tmp_path):
     stop = checkpoint.Stop(tmp_path)
     with stop.listening():
         stop.is_patient = True
@@ -239,7 +241,9 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step(ctrl_c_is_heard, tmp_path):
 
 
 @pytest.mark.parametrize("when", ["while an epoch ends", "while it is judged"])
-def test_what_an_epoch_has_given_is_not_lost(ctrl_c_is_heard, photos, tmp_path, monkeypatch, when):
+def test_what_an_epoch_has_given_is_not_lost(
+    signals_are_heard, photos, tmp_path, monkeypatch, when
+):
     def interrupt(*args, **options):
         os.kill(os.getpid(), signal.SIGINT)
 
