@@ -157,7 +157,9 @@ def test_auto_precision_follows_the_cpu(flags, share, policy, monkeypatch):
     monkeypatch.setattr(precision, "bfloat16_over_float32", lambda: share)
     chosen = precision._for_cpu(flags)
     assert chosen.policy == policy
-    assert (f"takes {share:.2f} of" if share else "no bfloat16 units") in chosen.reason
+    assert (
+        f"takes {share:.2f} × the time of float32" if share else "no bfloat16 units"
+    ) in chosen.reason
 
 
 def test_bfloat16_is_measured_against_float32():

@@ -36,7 +36,9 @@ def _for_cpu(flags):
     for flag in ("amx_bf16", "avx512_bf16"):
         if flag in flags:
             share = bfloat16_over_float32()
-            takes = f"a convolution in bfloat16 ({flag}) takes {share:.2f} of float32's time here"
+            takes = (
+                f"bfloat16 ({flag}) takes {share:.2f} × the time of float32 in a convolution here"
+            )
             return Precision("mixed_bfloat16" if share <= _PAYS else "float32", takes)
     return Precision("float32", "the CPU has no bfloat16 units, and emulating them is slower")
 
