@@ -27,7 +27,7 @@ def _text(found):
     lines.append(f"--precision auto is {precision['auto']}: {precision['reason']}")
     for name, ratio in precision["step_time_over_float32"].items():
         lines.append(f"  {name:22} {ratio} × the time of float32")
-    xla = "where Keras can" if found["xla"] else "off: on a CPU it pays for the smallest nets alone"
+    xla = "where Keras can" if found["xla"] else "off; on a CPU it pays for the smallest nets alone"
     lines.append(f"XLA: {xla}")
     for name, what in found["missing"].items():
         lines.append(f"missing: {name} ({what['adds']}); {what['install']}")
