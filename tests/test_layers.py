@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 DATA = "specs recipes"  # pure data
-TOOLS = "errors files progress runtime"  # standard library only
+TOOLS = "errors files progress runtime signals"  # standard library only
 HEAVY = "keras numpy tensorflow"
 
 # room: (rooms of the house, packages from outside) that its files may import, anywhere in them.
@@ -20,6 +20,7 @@ TABLE = {
     "files": ("errors", ""),
     "progress": ("runtime", "rich"),
     "runtime": ("", ""),
+    "signals": ("", ""),
     "specs": ("errors", ""),
     "recipes": ("specs errors", ""),
     "blocks": ("", "keras"),
@@ -32,7 +33,7 @@ TABLE = {
     "run": (f"{DATA} {TOOLS} models data", ""),
     "evaluation": (f"{DATA} {TOOLS} run data", f"{HEAVY} ai_edge_litert onnxruntime"),
     "evaluation.metrics": ("", "numpy"),
-    "training": (f"{DATA} {TOOLS} run models weights data evaluation report", HEAVY),
+    "training": (f"{DATA} {TOOLS} run models weights data evaluation report _version", HEAVY),
     "exporting": (f"{DATA} {TOOLS} run data evaluation report", HEAVY),
     "exporting.census": ("errors", "ai_edge_litert"),
     "exporting.metadata": ("errors", "ai_edge_litert flatbuffers"),
