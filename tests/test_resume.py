@@ -215,6 +215,18 @@ def test_who_is_told_to_leave_as_time_is_up_leaves_with_this_step_saved(tmp_path
     assert kept.saved == ((1, False),)
 
 
+def test_who_was_told_to_leave_says_so_when_others_left_first(photos, tmp_path, monkeypatch):
+    """Python swallows what a signal's handler raises where it cannot be raised, as in `__del__`."""
+
+    def fail(model, config, source, folder, chosen, devices, stop):
+        stop.asked = signal.SIGTERM
+        raise tf.errors.UnavailableError(None, None, "the other worker has left")
+
+    monkeypatch.setattr(fit, "_fit", fail)
+    with pytest.raises(Interrupted, match="goes on"):
+        train(str(photos), run_folder=tmp_path / "run", **SMALL)
+
+
 def test_a_terminal_that_was_closed_is_left(monkeypatch):
     """Else what is said on the way out fails, and takes the exit status with it."""
     master, slave = os.openpty()
