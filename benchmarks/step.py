@@ -32,11 +32,10 @@ def main():
     given = parser.parse_args()
     large, small = random_batch(given.batch, 224, 1000), random_batch(128, 32, 10)
     plain50 = plainly(keras.applications.ResNet50(weights=None, classifier_activation=None))
+    auto = choose().policy
     rivals = {
         "ResNet-50 v1, float32": (ours("resnet50_v1", large, "float32"), plain50, large),
-        f"ResNet-50 v1, {choose().policy} (auto)": (
-            ours("resnet50_v1", large, choose().policy), plain50, large,
-        ),
+        f"ResNet-50 v1, {auto} (auto)": (ours("resnet50_v1", large, auto), plain50, large),
         "ResNet-20, float32": (ours("resnet20", small, "float32"), plainly(resnet20()), small),
     }  # fmt: skip
     found = {

@@ -15,8 +15,9 @@ from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import atomic, read_json, read_lines, write_json, write_text
 
 RUNS = Path("runs")
-# A run that was killed while it began has these at most, and begins anew; log-worker-1.txt too.
-_BEFORE_IT_BEGINS = ("log.txt", "labels.txt", "labels.txt.part", "config.json.part")
+_LOGS = "log*.txt"  # log.txt, and of another worker log-worker-1.txt
+# A run that was killed while it began has these at most, and begins anew.
+_BEFORE_IT_BEGINS = (_LOGS, "labels.txt", "labels.txt.part", "config.json.part")
 FEATURES = "model_features.tflite"  # an exported file that is no classifier
 
 
@@ -151,7 +152,7 @@ class Run:
     def save_manifest(self):
         """Size and sha256 of every file of the run but logs, checkpoints and exports."""
         files = [p for p in sorted(self.path.iterdir()) if p.is_file()]
-        kept = [p for p in files if p.name != "manifest.json" and not _is_log(p)]
+        kept = [p for p in files if p.name != "manifest.json" and not p.match(_LOGS)]
         write_json(self.file("manifest.json"), {p.name: fingerprint(p) for p in kept})
 
 
@@ -178,14 +179,10 @@ def create(path, config, classes):
     return run
 
 
-def _is_log(path):
-    return path.match("log*.txt")
-
-
 def _require_free(path):
     path = Path(path)
     there = path.iterdir() if path.is_dir() else ()
-    taken = [p.name for p in there if p.name not in _BEFORE_IT_BEGINS and not _is_log(p)]
+    taken = [p.name for p in there if not any(map(p.match, _BEFORE_IT_BEGINS))]
     if taken:
         raise InputError(
             f"--run {path} already holds {taken[0]}; give a new folder, or leave --run out"

@@ -173,15 +173,16 @@ def test_slurm_may_have_shared_out_the_gpus_before(monkeypatch):
     assert distribution.own_gpus([0, 1], 0, ["a:1", "a:2"], 1) == [0, 1]
 
 
-def test_a_worker_whose_port_is_taken_says_so_in_one_line(command, monkeypatch):
+def test_a_worker_whose_port_is_taken_says_so_in_one_line(command, tmp_path, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         _be_worker(monkeypatch, f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:1")
-        done = command("train", "digits", "--run", "taken")
+        done = command("train", "digits", "--run", tmp_path / "run")
     assert done.returncode == 2
+    assert "keras-resnet: worker 0 cannot listen at 127.0.0.1:" in done.stderr
     assert "its port has to be free" in done.stderr and "Traceback" not in done.stderr
-    assert not Path("taken").exists()
+    assert not (tmp_path / "run").exists()
 
 
 ALONE = """
@@ -195,14 +196,14 @@ distribution.choose(resolve(), "run")
 
 
 def test_a_worker_whose_other_has_just_gone_does_not_wait_for_ever(monkeypatch):
-    _be_worker(monkeypatch, *(f"127.0.0.1:{port}" for port in local_workers._free_ports(2)))
+    _be_worker(monkeypatch, *local_workers.free_addresses(2))
     done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "Timeout (0:00:03)!" in done.stderr
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -15), (signal.SIGINT, 130)])
 def test_a_worker_that_waits_for_others_can_be_ended(number, status, tmp_path, monkeypatch):
-    _be_worker(monkeypatch, *(f"127.0.0.1:{port}" for port in local_workers._free_ports(2)))
+    _be_worker(monkeypatch, *local_workers.free_addresses(2))
     process = subprocess.Popen(_command(tmp_path / "run"), stderr=subprocess.PIPE, text=True)
     assert "worker 0 waits for all 2" in process.stderr.readline()
     process.send_signal(number)
@@ -529,18 +530,14 @@ def test_workers_that_find_other_images_are_told_so(photos, tmp_path):
     """Alike but for what a folder of that name holds here and there."""
     shutil.copytree(photos, tmp_path / "more")
     shutil.copy(photos / "dark" / "01.jpg", tmp_path / "more" / "dark" / "one-more.jpg")
-    ports = [f"127.0.0.1:{port}" for port in local_workers._free_ports(2)]
-    script = Path(sys.executable).parent / "keras-resnet"
+    addresses = local_workers.free_addresses(2)
+    settings = ("--model", "resnet8", "--image-size", "16", "--batch-size", "4")
     workers = [
-        subprocess.Popen(
-            [script, "train", data, "--model", "resnet8", "--image-size", "16", "--batch-size",
-             "4", "--run", tmp_path / "run"],
-            env={**os.environ, "TF_CONFIG": json.dumps(
-                {"cluster": {"worker": ports}, "task": {"type": "worker", "index": index}})},
-            stderr=subprocess.PIPE, text=True,
+        local_workers._start(
+            ("train", str(data), *settings, "--run", str(tmp_path / "run")), addresses, number
         )
-        for index, data in enumerate((photos, tmp_path / "more"))
-    ]  # fmt: skip
+        for number, data in enumerate((photos, tmp_path / "more"))
+    ]
     for worker in workers:
         _, err = worker.communicate(timeout=120)
         assert worker.returncode == 2, err

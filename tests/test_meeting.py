@@ -9,7 +9,7 @@ import pytest
 
 from keras_resnet.errors import InputError
 from keras_resnet.training import meeting
-from keras_resnet.training.local_workers import _free_ports
+from keras_resnet.training.local_workers import free_addresses
 
 TOLD = {"--epochs": 3, "--crop-area": (0.7, 1.0)}
 
@@ -21,7 +21,7 @@ def _soon(monkeypatch):
 
 @pytest.fixture
 def addresses():
-    return [f"127.0.0.1:{port}" for port in _free_ports(3)]
+    return free_addresses(3)
 
 
 def _meet(addresses, told, delays=()):

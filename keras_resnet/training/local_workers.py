@@ -34,7 +34,7 @@ def launch(arguments, workers):
         raise InputError("launch starts trainings: keras-resnet launch --workers 2 -- train DATA …")
     if workers < 2:
         raise InputError(f"--workers is {workers}; expected at least 2")
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
+    addresses = free_addresses(workers)
     processes, readers = [], []
     with _signals_to(processes) as passed:
         for number in range(workers):
@@ -52,12 +52,13 @@ def launch(arguments, workers):
     return _status(processes[0])
 
 
-def _free_ports(count):
+def free_addresses(count):
+    """HOST:PORT of this machine that nobody listens at now."""
     with ExitStack() as stack:  # all open at once: else one could come twice
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
 
 
 def _start(arguments, addresses, number):

@@ -21,7 +21,7 @@ def choose(requested="auto"):
 
     That a CPU has instructions for bfloat16 does not say that they pay: with AVX-512 BF16,
     mixed_bfloat16 took 0.41 of the time of a ResNet step in float32 on one processor (AMD), 1.1 to
-    1.6 times as long on another (Intel, without AMX). So it is measured, for half a second.
+    1.6 times as long on another (Intel, without AMX). So it is measured, in a fraction of a second.
     Without them, bfloat16 took 6 times as long, and mixed_float16 twice as long.
     """
     if requested != "auto":
