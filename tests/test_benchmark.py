@@ -119,6 +119,7 @@ def test_a_file_that_cannot_be_opened_is_named_in_one_line(tmp_path):
 def test_a_process_that_dies_is_a_failed_check(files):
     with _Worker(files[0], 1, 1) as worker:
         worker._process.kill()
+        worker._process.wait()  # now nobody reads the question either
         with pytest.raises(CheckFailed, match=r"its process ended with status -9"):
             worker.ask(1, 1)
 

@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import numpy as np
 
@@ -175,7 +175,10 @@ class _Worker:
 
     def ask(self, images, runs):
         """Milliseconds of each of `runs` answers to `images` images."""
-        print(json.dumps({"images": images, "runs": runs}), file=self._process.stdin, flush=True)
+        question = json.dumps({"images": images, "runs": runs})
+        # When the process is gone, its last words tell why, not the broken pipe.
+        with suppress(BrokenPipeError):
+            print(question, file=self._process.stdin, flush=True)
         found = self._answer()
         self.facts["memory_bytes"] = found["peak_bytes"]
         return found["ms"]
