@@ -1,16 +1,21 @@
-"""The training images of `keras-resnet train` against `keras.utils.image_dataset_from_directory`
-with Keras' layers: images a second, 224 pixels, random crop and mirroring, on photos of 500×375.
+"""The training images of `keras-resnet train` against those of Keras and of PyTorch: images a
+second, 224 pixels, random crop and mirroring, on photos of 500×375.
 
     python benchmarks/pipeline.py
 
-And, to tell what is left to gain, against decoding the same photos whole and nothing else.
+Against `keras.utils.image_dataset_from_directory` with Keras' layers; where torchvision is
+installed, against its ImageFolder and a DataLoader with a worker for each core; and, to tell what
+is left to gain, against decoding the same photos whole and nothing else.
 
-Ours crops a random share of the image and resizes it; theirs resizes the whole image to 256 pixels
-and crops 224 of them, which is what Keras has for it. The photos are parts of the two that come
-with scikit-learn, with noise.
+Ours and PyTorch's crop a random share of the image (arXiv:1409.4842, section 6) and resize it;
+Keras' resizes the whole image to 256 pixels and crops 224 of them, which is what Keras has for it.
+The photos are parts of the two that come with scikit-learn, with noise.
 """
 
 import argparse
+import importlib.util
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -38,12 +43,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--photos", type=int, default=400)
+    parser.add_argument(
+        "--area", type=float, default=0.08, help="least share of the image in a crop"
+    )
     parser.add_argument("--batches", type=int, default=30, help="of one measurement")
     parser.add_argument("--json", default="pipeline.json", help="where the figures go")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_photos(Path(folder), given.photos)
-        ours = our_stream(folder)
+        config = Config(batch_size=BATCH, image_size=SIZE, crop_area=(given.area, 1.0))
+        ours = our_stream(folder, config)
         rivals = {"Keras": keras_stream(folder), "decoding alone": decoded_stream(folder)}
         found = {
             f"{rival}: {name}": measure(
@@ -52,7 +61,13 @@ def main():
             for rival, theirs in rivals.items()
             for name, clock in CLOCKS.items()
         }
-    report(found, given.json, size=SIZE, batch=BATCH)
+        if importlib.util.find_spec("torchvision"):
+            mine = speed_of(ours, given.batches, time.perf_counter)
+            theirs = torch_speed(folder, config, given.batches)
+            found["PyTorch: images a second"] = measure(mine, theirs, given.pairs)
+        else:
+            print("without PyTorch; pip install torchvision")
+    report(found, given.json, size=SIZE, batch=BATCH, area=given.area)
 
 
 def make_photos(folder, count):
@@ -68,10 +83,9 @@ def make_photos(folder, count):
         Image.fromarray(noisy).save(home / f"{i:04d}.jpg", quality=90)
 
 
-def our_stream(folder):
+def our_stream(folder, config):
     """As the command trains, 1,000,000 steps of it."""
     source = sources.load(folder, val_split=0.01)
-    config = Config(batch_size=BATCH, image_size=SIZE)
     return training_stream(source, config, size=SIZE, first_step=0, last_step=1_000_000)
 
 
@@ -95,6 +109,22 @@ def decoded_stream(folder):
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     return decoded.batch(BATCH).prefetch(tf.data.AUTOTUNE)
+
+
+def torch_speed(folder, config, batches):
+    """As `speed_of`, in another process: PyTorch and TensorFlow may crash where both are loaded."""
+    script = Path(__file__).with_name("torch_images.py")
+    numbers = (SIZE, BATCH, batches, *config.crop_area, *config.crop_aspect)
+    process = subprocess.Popen(
+        [sys.executable, script, folder, *map(str, numbers)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+    def images_per_second():
+        print(file=process.stdin, flush=True)
+        return float(process.stdout.readline())
+
+    return images_per_second
 
 
 def speed_of(stream, batches, clock):
