@@ -138,8 +138,7 @@ def export(
                 judge=judge,
                 contract=contract,
             )
-        for name in made.names:
-            _embed(run, folder, name, contract)
+        _embed(run, folder, made.names, contract)
         gate.record(folder, [*others, *made.names], made.notes)
         result = gate.check(folder, judge) | made.result
         gate.demand(result)
@@ -238,9 +237,9 @@ def _converted(model, contract, center_crop, **options):
         yield source
 
 
-def _embed(run, folder, name, contract):
-    """Puts the contract into a `.tflite` file. Readers of metadata expect a score for each class:
-    a file that names the best alone goes without."""
+def _embed(run, folder, names, contract):
+    """Puts the contract into `.tflite` files. Readers of metadata expect a score for each class:
+    files that name the best alone go without."""
     if contract.top:
         return
     described = metadata.describe(
@@ -251,7 +250,8 @@ def _embed(run, folder, name, contract):
         origin=card.origin(run),
     )
     contents = {file: read_text(folder / file) for file in (metadata.LABELS, metadata.PREPROCESS)}
-    metadata.embed(folder / name, described, contents)
+    for name in names:
+        metadata.embed(folder / name, described, contents)
 
 
 def preprocessing(config, contract=PLAIN, probabilities=None):

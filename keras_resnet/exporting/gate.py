@@ -98,17 +98,44 @@ class Judge:
 
     def row(self, path, recorded=None):
         """A row of `verify`, for one file; `recorded` is its row of the manifest."""
-        if path.name == FEATURES:
-            return _compare_features(path, self._run, self.examples, self._contract, recorded)
-        return _compare(
-            path,
-            self.examples,
-            self._expected,
-            self._exact,
-            self._contract,
-            self.max_drop,
-            recorded,
-        )
+        row = _row(path, self.examples)
+        compare = self._compare_features if path.name == FEATURES else self._compare
+        try:
+            _require_unchanged(row, recorded)
+            reasons = compare(path, row)
+        except (InputError, CheckFailed) as error:
+            reasons = [str(error)]
+        return row | {"passed": not reasons, "why": "; ".join(reasons)}
+
+    def _compare(self, path, row):
+        """Fills the row; gives the reasons why the file must not be used."""
+        if path.suffix in _CENSUS:
+            row["ops"] = _CENSUS[path.suffix](path)["ops"]
+        opened = open_artefact(path)
+        logits = predict_stream(opened, stream_for(opened, self.examples))
+        if not np.isfinite(logits).all():
+            raise CheckFailed("logits that are not finite")
+        row["latency_ms"] = _latency(opened, path)
+        row["top1"] = _top1(logits, self.examples.labels)
+        row["drop_points"] = round(100 * (self.top1 - row["top1"]), 4)
+        row["agreement"] = float((logits.argmax(-1) == self._expected.argmax(-1)).mean())
+        row["max_logit_diff"], largest = self._contract.difference(logits, self._exact)
+        return list(_reasons(path, row, largest, self.max_drop))
+
+    def _compare_features(self, path, row):
+        """The same for `model_features.tflite`: float32 rounding is all that may differ."""
+        run, contract = self._run, self._contract
+        expect = wrap.features(run.model(), contract, run.config.center_crop)
+        row["ops"] = census.census(path)["ops"]
+        lite, found, expected = Lite(path, threads=1), [], []
+        for images in _images(self.examples, run, contract):
+            found.append(lite.predict(images))
+            expected.append(expect(images.astype(np.float32))["features"].numpy())
+        found, expected = np.concatenate(found), np.concatenate(expected)
+        row["latency_ms"] = _median_ms(partial(lite.predict, images[:1]))
+        row["max_logit_diff"] = float(np.abs(found - expected).max())
+        largest = float(np.abs(expected).max())
+        return [*census.faults(path), *_rounding(row, largest, "features")]
 
 
 def demand(result):
@@ -157,28 +184,6 @@ def _without_top1(row):
     )
 
 
-def _compare(path, examples, expected, exact, contract, max_drop, recorded):
-    row = _row(path, examples)
-    try:
-        _require_unchanged(row, recorded)
-        if path.suffix in _CENSUS:
-            row["ops"] = _CENSUS[path.suffix](path)["ops"]
-        opened = open_artefact(path)
-        logits = predict_stream(opened, stream_for(opened, examples))
-        if not np.isfinite(logits).all():
-            raise CheckFailed("logits that are not finite")
-        row["latency_ms"] = _latency(opened, path)
-    except (InputError, CheckFailed) as error:
-        return row | {"passed": False, "why": str(error)}
-    row["top1"] = _top1(logits, examples.labels)
-    drop = _top1(expected, examples.labels) - row["top1"]
-    row["drop_points"] = round(100 * drop, 4)
-    row["agreement"] = float((logits.argmax(-1) == expected.argmax(-1)).mean())
-    row["max_logit_diff"], largest = contract.difference(logits, exact)
-    reasons = list(_reasons(path, row, largest, max_drop))
-    return row | {"passed": not reasons, "why": "; ".join(reasons)}
-
-
 def _row(path, examples):
     numbers = ("top1", "drop_points", "agreement", "max_logit_diff", "latency_ms", "ops")
     found = {"file": path.name, **fingerprint(path), "images": len(examples)}
@@ -204,28 +209,6 @@ def _rounding(row, largest, what):
     limit = FLOAT32_ERROR * largest
     if row["max_logit_diff"] > limit:
         yield f"{what} differ by {row['max_logit_diff']:.2g}, float32 rounding explains {limit:.2g}"
-
-
-def _compare_features(path, run, examples, contract, recorded):
-    """The gate of `model_features.tflite`: float32 rounding is all that may differ."""
-    row = _row(path, examples)
-    model, config = run.model(), run.config
-    expect = wrap.features(model, contract, config.center_crop)
-    try:
-        _require_unchanged(row, recorded)
-        row["ops"] = census.census(path)["ops"]
-        lite, found, expected = Lite(path, threads=1), [], []
-        for images in _images(examples, run, contract):
-            found.append(lite.predict(images))
-            expected.append(expect(images.astype(np.float32))["features"].numpy())
-    except (InputError, CheckFailed) as error:
-        return row | {"passed": False, "why": str(error)}
-    found, expected = np.concatenate(found), np.concatenate(expected)
-    row["latency_ms"] = _median_ms(partial(lite.predict, images[:1]))
-    row["max_logit_diff"] = float(np.abs(found - expected).max())
-    largest = float(np.abs(expected).max())
-    reasons = [*census.faults(path), *_rounding(row, largest, "features")]
-    return row | {"passed": not reasons, "why": "; ".join(reasons)}
 
 
 def _same_pixels(run, reference, examples, contract):
