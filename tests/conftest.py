@@ -1,9 +1,13 @@
 """Quiet TensorFlow, and the few things that cost seconds, made once for all tests."""
 
+import fcntl
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
@@ -14,50 +18,96 @@ from PIL import Image
 
 
 @pytest.fixture(scope="session")
-def command(tmp_path_factory):
-    """Runs the installed console script in a folder of its own: `command("models", "--json")`."""
+def script(tmp_path_factory):
+    """Runs the installed console script in a folder of its own: `script("models", "--json")`."""
     home = tmp_path_factory.mktemp("home")
-    script = Path(sys.executable).parent / "keras-resnet"
+    path = Path(sys.executable).parent / "keras-resnet"
 
-    def run(*arguments, cwd=home, **options):
-        return subprocess.run(
-            [script, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, **options
-        )
+    def run(*arguments, cwd=home):
+        return subprocess.run([path, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory):
-    """60 JPEGs, 40×48 pixels, in three classes learnt in no time: bright, dark and striped."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for i in range(60):
-        noise = rng.integers(0, 60, (40, 48, 3))
-        stripes = 180 * (np.arange(48) // 6 % 2)[None, :, None]
-        name, base = (("bright", 190), ("dark", 0), ("striped", stripes))[i % 3]
-        (folder / name).mkdir(exist_ok=True)
-        pixels = (noise + base).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / name / f"{i:02d}.jpg", quality=95)
+def command(tmp_path_factory):
+    """The same seconds sooner, for what does not hang on how a process begins; see forks.py."""
+    home = tmp_path_factory.mktemp("home")
+    with subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("forks.py")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as forks:  # fmt: skip
+
+        def run(*arguments, cwd=home, env=os.environ):
+            order = {"arguments": [*map(str, arguments)], "cwd": str(cwd), "env": dict(env)}
+            print(json.dumps(order), file=forks.stdin, flush=True)
+            return SimpleNamespace(**json.loads(forks.stdout.readline()))
+
+        yield run
+        forks.stdin.close()
+
+
+def made_once(tmp_path_factory, name, make):
+    """The folder that `make(folder)` fills: by the first of the tests' processes that wants it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = base / name
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            folder.mkdir()
+            try:
+                make(folder)
+            except BaseException:
+                shutil.rmtree(folder)
+                raise
     return folder
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, photos):
-    """A finished run of a ResNet-20 on `photos`, 24 pixels, two epochs."""
-    from keras_resnet.training.fit import train
+def photos(tmp_path_factory):
+    """60 JPEGs, 40×48 pixels, in three classes learnt in no time: bright, dark and striped."""
 
-    folder = tmp_path_factory.mktemp("runs") / "trained"
-    return train(str(photos), run_folder=folder, epochs=3, image_size=24, batch_size=8, seed=3)
+    def make(folder):
+        rng = np.random.default_rng(0)
+        for i in range(60):
+            noise = rng.integers(0, 60, (40, 48, 3))
+            stripes = 180 * (np.arange(48) // 6 % 2)[None, :, None]
+            name, base = (("bright", 190), ("dark", 0), ("striped", stripes))[i % 3]
+            (folder / name).mkdir(exist_ok=True)
+            pixels = (noise + base).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i:02d}.jpg", quality=95)
+
+    return made_once(tmp_path_factory, "photos", make)
 
 
 @pytest.fixture(scope="session")
-def exported(trained):
-    """The same run with all variants exported and explained: (run, result of the gate)."""
+def trained(tmp_path_factory, photos):
+    """A finished run of a ResNet-20 on `photos`, 24 pixels, three epochs."""
+    from keras_resnet.run import open_run
+    from keras_resnet.training.fit import train
+
+    def make(folder):
+        options = {"epochs": 3, "image_size": 24, "batch_size": 8, "seed": 3}
+        train(str(photos), run_folder=folder / "run", **options)
+
+    made = made_once(tmp_path_factory, "trained", make) / "run"
+    return open_run(shutil.copytree(made, tmp_path_factory.mktemp("runs") / "trained"))
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory, trained):
+    """The same with all variants exported and explained: (run, result of the gate)."""
     from keras_resnet.exporting.convert import VARIANTS
     from keras_resnet.exporting.exporter import export
+    from keras_resnet.run import open_run
 
-    result = export(
-        trained, tflite=VARIANTS, calibration=20, max_drop=100, explain_quantization=True
-    )
-    return trained, result
+    def make(folder):
+        run = shutil.copytree(trained.path, folder / "run")
+        options = {"calibration": 20, "max_drop": 100, "explain_quantization": True}
+        result = export(run, tflite=VARIANTS, **options)
+        (folder / "result.json").write_text(json.dumps(result))
+
+    made = made_once(tmp_path_factory, "exported", make)
+    run = shutil.copytree(made / "run", tmp_path_factory.mktemp("runs") / "exported")
+    return open_run(run), json.loads((made / "result.json").read_text())

@@ -2,8 +2,8 @@
 
     python forks.py < ORDERS
 
-An order is a line of JSON, {"arguments", "cwd"}; the answer is another, {"status", "stdout",
-"stderr"}. Nothing was computed before the fork, which TensorFlow would not survive.
+An order is a line of JSON, {"arguments", "cwd", "env"}; the answer is another, {"returncode",
+"stdout", "stderr"}. Nothing was computed before the fork, which TensorFlow would not survive.
 """
 
 import json
@@ -17,11 +17,13 @@ import keras_resnet.training.fit  # noqa: F401
 from keras_resnet.cli import main
 
 
-def run(arguments, cwd):
+def run(arguments, cwd, env):
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if child == 0:
             os.chdir(cwd)
+            os.environ.clear()
+            os.environ.update(env)
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
             sys.argv = ["keras-resnet", *arguments]
@@ -35,7 +37,7 @@ def run(arguments, cwd):
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         out.seek(0)
         err.seek(0)
-        return {"status": status, "stdout": out.read(), "stderr": err.read()}
+        return {"returncode": status, "stdout": out.read(), "stderr": err.read()}
 
 
 for order in sys.stdin:

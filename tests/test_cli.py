@@ -11,24 +11,24 @@ from keras_resnet.cli import COMMANDS
 HEAVY = ("tensorflow", "keras", "numpy", "matplotlib", "jax", "PIL")
 
 
-def test_help_lists_every_command(command):
-    done = command("--help")
+def test_help_lists_every_command(script):
+    done = script("--help")
     assert done.returncode == 0
     assert all(name in done.stdout for name in COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_an_example(command, name):
-    done = command(name, "--help")
+def test_every_command_has_help_with_an_example(script, name):
+    done = script(name, "--help")
     assert done.returncode == 0 and done.stderr == ""
     if name not in ("data", "explain"):  # groups of commands
         assert f"keras-resnet {name}" in done.stdout.split("Example:")[1]
 
 
-def test_the_version_is_the_distributions(command):
+def test_the_version_is_the_distributions(script):
     from importlib.metadata import version
 
-    assert command("--version").stdout == f"keras-resnet {version('keras-resnet-edge')}\n"
+    assert script("--version").stdout == f"keras-resnet {version('keras-resnet-edge')}\n"
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_the_options_known_without_click_are_clicks(name):
     assert set(COMMANDS[name].options) == options
 
 
-def test_help_is_the_same_with_and_without_click(command):
-    assert command("--help").stdout == command("--help", "--help").stdout
+def test_help_is_the_same_with_and_without_click(script):
+    assert script("--help").stdout == script("--help", "--help").stdout
 
 
 BAD = {
@@ -160,14 +160,14 @@ def test_text_named_as_an_image_is_named_or_skipped(command, tmp_path):
     assert json.loads(done.stdout)["val"]["images"] == 4
 
 
-def test_json_is_one_document_and_tensorflow_stays_off_the_terminal(command, trained):
-    done = command("evaluate", trained.path, "--json")
+def test_json_is_one_document_and_tensorflow_stays_off_the_terminal(script, trained):
+    done = script("evaluate", trained.path, "--json")
     assert json.loads(done.stdout)["top1"] == trained.metrics["val"]["top1"]
     assert done.returncode == 0 and done.stderr == ""
 
 
-def test_training_logs_tensorflows_lines_and_its_own_into_the_run(command, photos, tmp_path):
-    done = command(
+def test_training_logs_tensorflows_lines_and_its_own_into_the_run(script, photos, tmp_path):
+    done = script(
         "train", photos, "--epochs", 1, "--image-size", 16, "--batch-size", 16, "--run", "run",
         cwd=tmp_path,
     )  # fmt: skip

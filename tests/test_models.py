@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -170,6 +171,23 @@ def test_parameters_and_shapes_are_the_published_ones(name):
 @pytest.mark.parametrize("name", GOLDEN)
 def test_multiply_adds_are_the_published_ones(name):
     assert round(describe(shapes_of(name))["multiply_adds"] / 1e9, 3) == GOLDEN[name][1]
+
+
+def test_the_readmes_table_has_them_too():
+    rows = {}
+    for spec in specs.SPECS.values():
+        rows.setdefault((spec.source, spec.shortcut), []).append(spec.name)
+    lines = [
+        "| networks | shortcut | parameters, M | multiply-adds, G | source |",
+        "|---|---|---|---|---|",
+    ]
+    for (source, shortcut), names in rows.items():
+        parameters = ", ".join(f"{GOLDEN[name][0] / 1e6:.2f}" for name in names)
+        multiply_adds = ", ".join(f"{GOLDEN[name][1]:.3f}" for name in names)
+        quoted = ", ".join(f"`{name}`" for name in names)
+        lines.append(f"| {quoted} | {shortcut} | {parameters} | {multiply_adds} | {source} |")
+    readme = Path(__file__).parent.parent / "README.md"
+    assert "\n".join(lines) in readme.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -346,7 +346,7 @@ def _check_decodable(found):
         found.bad += [(photo.path, reason) for photo in group if id(photo) in broken]
 
 
-@tf.function  # traced once, however many folders are checked
+@tf.function(autograph=False)  # traced once, however many folders are checked
 def _after_decoding(number, path):
     pixels = decode_stored(tf.io.read_file(path))
     with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(pixels))]):

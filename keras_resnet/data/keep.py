@@ -41,6 +41,7 @@ def _decoded(examples, room):
     if fetch(0)[0].dtype != tf.string:
         return examples, 0  # pixels already
 
+    @tf.autograph.experimental.do_not_convert  # as in `stream`
     def read(i):
         data, orientation, _ = fetch(i)
         return data, decode(data, orientation)

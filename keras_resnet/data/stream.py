@@ -34,6 +34,8 @@ class Share(NamedTuple):
 
 
 WHOLE = Share()
+# All conditions are TensorFlow's already: to look for Python's takes a second or two.
+_AS_WRITTEN = tf.autograph.experimental.do_not_convert
 
 
 def training_stream(source, config, *, size, first_step, last_step, share=WHOLE):
@@ -65,8 +67,13 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
     )
     flip = source.mirrors if config.flip is None else config.flip
     ops, magnitude = config.randaugment
+    batch, part = config.batch_size, config.batch_size // share.parts
+    own = part * share.count
 
-    def sample(i):
+    @_AS_WRITTEN
+    def sample(n):
+        i = share.sample(n, batch)
+
         def seed(kind):
             return tf.stack([tf.constant(config.seed, tf.int64), i * _SEEDS_PER_SAMPLE + kind])
 
@@ -90,20 +97,15 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
             image = erase(image, seed(_ERASING), config.erasing)
         return image, tf.one_hot(label, classes)
 
-    batch, part = config.batch_size, config.batch_size // share.parts
-    own = part * share.count
     batches = (
         tf.data.Dataset.range(first_step * own, last_step * own)
-        .map(
-            lambda n: sample(share.sample(n, batch)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
+        .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(part, drop_remainder=True)
     )
     mixer = make_mixer(config.mixup, config.cutmix)
     if mixer:
 
+        @_AS_WRITTEN
         def mix(number, samples):
             first = share.sample(number * part, batch)
             seed = tf.stack([config.seed, first * _SEEDS_PER_SAMPLE + _MIXING])
@@ -122,6 +124,7 @@ def evaluation_stream(examples, *, size, crop, batch_size):
     """
     fetch = examples.fetcher()
 
+    @_AS_WRITTEN
     def sample(i):
         data, orientation, label = fetch(i)
         return center_view(data, orientation, size=size, crop=crop), label
