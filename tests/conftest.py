@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +112,13 @@ def exported(tmp_path_factory, trained):
     made = made_once(tmp_path_factory, "exported", make)
     run = shutil.copytree(made / "run", tmp_path_factory.mktemp("runs") / "exported")
     return open_run(run), json.loads((made / "result.json").read_text())
+
+
+@pytest.fixture
+def signals_are_heard():
+    """A test that a shell started in the background would have it ignored, under nohup SIGHUP."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before_hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGHUP, before_hangup)

@@ -179,7 +179,7 @@ def test_training_logs_tensorflows_lines_and_its_own_into_the_run(script, photos
         assert noise not in done.stderr
 
 
-def test_ctrl_c_ends_in_one_line(photos, tmp_path):
+def test_ctrl_c_ends_in_one_line(signals_are_heard, photos, tmp_path):
     import signal
     import time
     from pathlib import Path

@@ -202,7 +202,9 @@ def test_a_worker_whose_other_has_just_gone_does_not_wait_for_ever(monkeypatch):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -15), (signal.SIGINT, 130)])
-def test_a_worker_that_waits_for_others_can_be_ended(number, status, tmp_path, monkeypatch):
+def test_a_worker_that_waits_for_others_can_be_ended(
+    signals_are_heard, number, status, tmp_path, monkeypatch
+):
     _be_worker(monkeypatch, *local_workers.free_addresses(2))
     process = subprocess.Popen(_command(tmp_path / "run"), stderr=subprocess.PIPE, text=True)
     assert "worker 0 waits for all 2" in process.stderr.readline()

@@ -68,8 +68,10 @@ def test_it_tries_growing_rates_on_the_recipes_images_and_draws_them(photos, tmp
 
 
 def test_the_command_says_how_to_train_with_it(command, photos, tmp_path):
-    options = "--image-size 16 --batch-size 8 --steps 40 --high 1 --seed 1".split()
-    done = command("find-lr", photos, *options, cwd=tmp_path)
+    done = command(
+        "find-lr", photos, "--image-size", 16, "--batch-size", 8, "--steps", 40, "--high", 1,
+        "--seed", 1, cwd=tmp_path,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert lines["next"].endswith(f"--learning-rate {lines['suggested']}")

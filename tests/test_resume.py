@@ -165,16 +165,6 @@ def test_sigterm_saves_and_says_how_to_go_on(stopped):
     assert step >= 12 * (len(rows) - 2)  # not a step of the epoch was lost, but for the last
 
 
-@pytest.fixture
-def signals_are_heard():
-    """A test that a shell started in the background would have it ignored, under nohup SIGHUP."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    before_hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGINT, before)
-    signal.signal(signal.SIGHUP, before_hangup)
-
-
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
