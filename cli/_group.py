@@ -50,6 +50,11 @@ def run(arguments):
         if isinstance(cause, Interrupted):
             return _fail(cause.status, str(cause))
         return _fail(130, "interrupted")
+    except RuntimeError as error:
+        # Ctrl-C while pybind11 makes an exception of one of TensorFlow's.
+        if "REPLACED BY KeyboardInterrupt" not in str(error):
+            raise
+        return _fail(130, "interrupted")
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         sys.stderr.close()
         return 0

@@ -26,9 +26,12 @@ def _text(found):
     lines.append("GPU: " + (", ".join(found["gpus"]) or "none that TensorFlow can use"))
     lines.append(f"--precision auto is {precision['auto']}: {precision['reason']}")
     for name, ratio in precision["step_time_over_float32"].items():
-        lines.append(f"  {name:22} {ratio} × the time of float32")
+        said = ratio if isinstance(ratio, str) else f"{ratio} × the time of float32"
+        lines.append(f"  {name:24} {said}")
     xla = "where Keras can" if found["xla"] else "off; on a CPU it pays for the smallest nets alone"
     lines.append(f"XLA: {xla}")
+    steps = found["steps_per_execution"]
+    lines.append(f"steps a call: {steps}; between two, a run can be saved and left")
     for name, what in found["missing"].items():
         lines.append(f"missing: {name} ({what['adds']}); {what['install']}")
     return "\n".join(lines)

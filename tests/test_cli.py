@@ -200,6 +200,25 @@ def test_ctrl_c_ends_in_one_line(signals_are_heard, photos, tmp_path):
     assert "Traceback" not in stderr
 
 
+def test_ctrl_c_within_an_exception_of_tensorflows_is_one_line_too(monkeypatch, capsys):
+    from keras_resnet.cli import _group
+
+    words = (
+        "pybind11::error_already_set: MISMATCH of original and normalized active exception types: "
+        "ORIGINAL NotFoundError REPLACED BY KeyboardInterrupt: <EMPTY MESSAGE>"
+    )
+
+    def main(*_, **__):
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(_group.group, "main", main)
+    assert _group.run(["doctor"]) == 130
+    assert capsys.readouterr().err == "keras-resnet: interrupted\n"
+    words = "another"
+    with pytest.raises(RuntimeError, match="another"):
+        _group.run(["doctor"])
+
+
 def test_the_choices_in_the_help_are_the_rooms():
     from keras_resnet.cli import benchmark as benchmark_command
     from keras_resnet.cli import export as export_command

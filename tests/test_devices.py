@@ -210,7 +210,7 @@ def test_a_worker_that_waits_for_others_can_be_ended(
     assert "worker 0 waits for all 2" in process.stderr.readline()
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == status
+    assert process.returncode == status, err
     assert "Traceback" not in err and not (tmp_path / "run").exists()
 
 
@@ -333,6 +333,20 @@ def test_what_workers_begin_with_is_compared(monkeypatch):
     with pytest.raises(InputError, match=r"worker 1 has other training images than worker 0; give"):
         TWO.require_same_images(source)
     with pytest.raises(InputError, match=r"other first weights .* the same --weights"):
+        TWO.require_same_weights(Weights(1))
+
+
+def test_what_is_wrong_with_the_files_of_one_ends_all(monkeypatch):
+    told = []
+    monkeypatch.setattr(distribution.Devices, "_of_all", lambda self, own: told.append(own))
+    with pytest.raises(InputError, match="damaged"), TWO.preparing():
+        raise InputError("damaged")
+    assert np.isnan(told[0]).tolist() == [True]
+    with pytest.raises(InputError, match="damaged"), distribution.ONE.preparing():
+        raise InputError("damaged")
+    assert len(told) == 1
+    monkeypatch.setattr(distribution.Devices, "_of_all", lambda self, own: np.array([own, told[0]]))
+    with pytest.raises(InputError, match="worker 1 cannot begin; its own line says why"):
         TWO.require_same_weights(Weights(1))
 
 
@@ -528,10 +542,14 @@ def test_when_a_worker_dies_it_is_said_and_the_run_goes_on_with_those_that_are_t
 
 
 @pytest.mark.slow
-def test_workers_that_find_other_images_are_told_so(photos, tmp_path):
+@pytest.mark.parametrize("has_images", [True, False])
+def test_workers_that_find_other_images_or_none_are_told_so(photos, tmp_path, has_images):
     """Alike but for what a folder of that name holds here and there."""
-    shutil.copytree(photos, tmp_path / "more")
-    shutil.copy(photos / "dark" / "01.jpg", tmp_path / "more" / "dark" / "one-more.jpg")
+    if has_images:
+        shutil.copytree(photos, tmp_path / "more")
+        shutil.copy(photos / "dark" / "01.jpg", tmp_path / "more" / "dark" / "one-more.jpg")
+    else:
+        (tmp_path / "more").mkdir()
     addresses = local_workers.free_addresses(2)
     settings = ("--model", "resnet8", "--image-size", "16", "--batch-size", "4")
     workers = [
@@ -540,9 +558,14 @@ def test_workers_that_find_other_images_are_told_so(photos, tmp_path):
         )
         for number, data in enumerate((photos, tmp_path / "more"))
     ]
-    for worker in workers:
+    for number, worker in enumerate(workers):
         _, err = worker.communicate(timeout=120)
         assert worker.returncode == 2, err
-        assert "keras-resnet: worker 1 has other training images than worker 0" in err
+        if has_images:
+            assert "keras-resnet: worker 1 has other training images than worker 0" in err
+        elif number == 0:
+            assert "keras-resnet: worker 1 cannot begin; its own line says why" in err
+        else:
+            assert "no class folders" in err
         assert "Traceback" not in err
     assert not (tmp_path / "run").exists()

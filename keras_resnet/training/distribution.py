@@ -7,6 +7,7 @@ workers do the same steps and come to the same decisions; the first one, the chi
 
 import faulthandler
 import json
+import math
 import os
 import re
 import signal
@@ -114,6 +115,17 @@ class Devices:
 
         return add_up
 
+    @contextmanager
+    def preparing(self):
+        """What is wrong with this worker's own files is heard by the others where they next compare
+        what they begin with; all have to do that after it."""
+        try:
+            yield
+        except InputError:
+            if self.workers > 1:
+                self._of_all([math.nan])
+            raise
+
     def require_same_images(self, source):
         """InputError, in all workers, if one of them has other training images than the chief."""
         if self.workers > 1:
@@ -132,6 +144,9 @@ class Devices:
 
     def _require_same(self, checksum, what, given):
         rows = self._of_all([checksum])
+        failed = np.flatnonzero(np.isnan(rows[:, 0]))
+        if len(failed):
+            raise InputError(f"worker {failed[0]} cannot begin; its own line says why")
         other = np.flatnonzero(rows[:, 0] != rows[0, 0])
         if len(other):
             raise InputError(
@@ -292,8 +307,9 @@ def _worker(addresses, worker, gpus, config, path):
     own = own_gpus(gpus, config.devices, addresses, worker)
     devices = max(len(own), 1)
     require_shareable(config, devices * workers)
+    told = _told(config, path, devices)
     progress.say(f"worker {worker} waits for all {workers}, {meeting.LIMIT} s at most")
-    meeting.meet(addresses, worker, _told(config, path, devices))
+    meeting.meet(addresses, worker, told)
     progress.say(f"all {workers} are there; TensorFlow connects them, {_CONNECT} s at most")
     cluster = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": addresses}),

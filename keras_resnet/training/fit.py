@@ -121,21 +121,23 @@ def prepare(config, devices=distribution.ONE):
         model: the network to train, with its first weights.
     """
     config = run.absolute(config)
-    weights_settings.require(config)
-    source = sources.load(
-        config.data,
-        val_split=config.val_split,
-        seed=config.seed,
-        on_bad_image=config.on_bad_image,
-        data_dir=config.data_dir,
-    )
-    images = len(source.splits["train"])
-    if config.batch_size > images:
-        raise InputError(
-            f"--batch-size {config.batch_size} is larger than the data: {images} training images; "
-            f"use {max(images // 4, 1)} or less"
+    with devices.preparing():
+        weights_settings.require(config)
+        source = sources.load(
+            config.data,
+            val_split=config.val_split,
+            seed=config.seed,
+            on_bad_image=config.on_bad_image,
+            data_dir=config.data_dir,
         )
-    learnt = open_weights(config.weights, config.model) if config.weights else None
+        images = len(source.splits["train"])
+        if config.batch_size > images:
+            raise InputError(
+                f"--batch-size {config.batch_size} is larger than the data: {images} training "
+                f"images; use {max(images // 4, 1)} or less"
+            )
+        learnt = open_weights(config.weights, config.model) if config.weights else None
+    devices.require_same_images(source)
     # Settled here and saved, so that the run stays what it is.
     found = normalization_of(learnt) if learnt else None
     usual = specs.SPECS[config.model].normalize
@@ -151,22 +153,27 @@ def _again(begun, config, devices):
     notes = checkpoint.peek(begun)
     if notes is None:
         return prepare(config, devices)
-    source = sources.load_saved(
-        begun.file("split.json"), data=config.data, classes=begun.classes, data_dir=config.data_dir
-    )
+    with devices.preparing():
+        source = sources.load_saved(
+            begun.file("split.json"),
+            data=config.data,
+            classes=begun.classes,
+            data_dir=config.data_dir,
+        )
+    devices.require_same_images(source)
     chosen = precision.Precision(*notes["precision"])  # what `auto` chose then, and not now
     return config, source, chosen, _network(config, source, chosen, None, devices)
 
 
 def _network(config, source, chosen, learnt, devices):
     """The network with the weights that the seed gives, or with learnt ones."""
-    devices.require_same_images(source)
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     with devices.strategy.scope():
         model = _build(config, len(source.classes), chosen.policy)
     if learnt:
-        progress.say(load(model, learnt, replace_head=True))
+        with devices.preparing():
+            progress.say(load(model, learnt, replace_head=True))
     devices.require_same_weights(model)
     if config.freeze:
         _freeze(model, config.freeze)

@@ -23,14 +23,24 @@ OPTIONAL = {
     "array_record": "tfds in array_record files",
 }
 _BATCH, _SIZE = 16, 32
-_STEPS, _SECONDS = 5, 1.0  # what is timed: whichever is over first, for float16 takes 5 s a step
+_CALLS, _SECONDS = 5, 1.0  # what is timed: whichever is over first, for float16 takes 5 s a step
+# What `doctor` times: dtype policy, XLA, steps in one call of a compiled function.
+_WAYS = {
+    "float32": ("float32", False, 1),
+    "mixed_bfloat16": ("mixed_bfloat16", False, 1),
+    "mixed_float16": ("mixed_float16", False, 1),
+    "float32 with XLA": ("float32", True, 1),
+    "float32, 10 steps a call": ("float32", False, 10),
+}
 
 
 def survey():
-    """A dict ready for JSON: {python, system, versions, cpu, gpus, precision, xla, missing}.
+    """A dict ready for JSON: {python, system, versions, cpu, gpus, precision, xla,
+    steps_per_execution, missing}.
 
     `precision` holds the choice of `--precision auto` with its reason, and for each policy (and
-    for XLA) the time of a ResNet-20 training step as a multiple of float32's, or why it failed.
+    for XLA, and several steps a call) the time of a ResNet-20 training step as a multiple of
+    float32's, or why it failed. `xla` and `steps_per_execution` are what a training takes.
     """
     chosen = precision.choose()
     return {
@@ -52,6 +62,7 @@ def survey():
             "step_time_over_float32": _step_times(),
         },
         "xla": bool(precision.jit_compile()),
+        "steps_per_execution": 1,
         "missing": {
             name: {"adds": adds, "install": f"pip install {name}"}
             for name, adds in OPTIONAL.items()
@@ -61,40 +72,43 @@ def survey():
 
 
 def _step_times():
-    plain = _step_time("float32", jit=False)
-    ratios = {"float32": 1.0}
-    for label, policy, jit in (
-        ("mixed_bfloat16", "mixed_bfloat16", False),
-        ("mixed_float16", "mixed_float16", False),
-        ("float32 with XLA", "float32", True),
-    ):
+    times, found = {}, {}
+    for label, way in _WAYS.items():
         try:
-            ratios[label] = round(_step_time(policy, jit) / plain, 2)
+            times[label] = _step_time(*way)
+            found[label] = round(times[label] / times["float32"], 2)
         except (tf.errors.OpError, ValueError) as error:
-            ratios[label] = first_line(error)
-    return ratios
+            found[label] = first_line(error)
+    return found
 
 
-def _step_time(policy, jit):
-    """Seconds of the quickest of a few training steps of a ResNet-20."""
+def _step_time(policy, jit, steps):
+    """Seconds of a training step of a ResNet-20, in the quickest of a few calls."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
         model = models.build("resnet20", 10, (_SIZE, _SIZE, 3))
     finally:
         keras.config.set_dtype_policy(before)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=jit)
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=jit,
+        steps_per_execution=steps,
+    )
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (_BATCH, _SIZE, _SIZE, 3)).astype("float32")
     labels = rng.integers(0, 10, _BATCH)
-    model.train_on_batch(images, labels)  # traces
+    model.optimizer.build(model.trainable_variables)
+    model.make_train_function()
+    batches = iter(tf.data.Dataset.from_tensors((images, labels)).repeat())
+    model.train_function(batches)  # traces
     times = []
-    while len(times) < _STEPS and sum(times) < _SECONDS:
+    while len(times) < _CALLS and sum(times) < _SECONDS:
         began = time.perf_counter()
-        model.train_on_batch(images, labels)
+        float(model.train_function(batches)["loss"])  # read: a GPU answers before it is done
         times.append(time.perf_counter() - began)
-    return min(times)
+    return min(times) / steps
 
 
 def _version(package):
