@@ -340,3 +340,5 @@ def test_doctor_says_what_auto_would_take(command):
     found = json.loads(command("doctor", "--json").stdout)
     assert found["precision"]["auto"] in ("float32", "mixed_bfloat16", "mixed_float16")
     assert found["versions"]["keras"] and found["cpu"]["cores"] >= 1
+    ratios = found["precision"]["step_time_over_float32"]
+    assert len(ratios) == 5 and all(ratio > 0 for ratio in ratios.values())
