@@ -83,28 +83,34 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, photos):
-    """A finished run of a ResNet-20 on `photos`, 24 pixels, three epochs."""
-    from keras_resnet.run import open_run
+def untouched(tmp_path_factory, photos):
+    """The folder of a finished run of a ResNet-20 on `photos`, 24 pixels, three epochs: to copy."""
     from keras_resnet.training.fit import train
 
     def make(folder):
         options = {"epochs": 3, "image_size": 24, "batch_size": 8, "seed": 3}
         train(str(photos), run_folder=folder / "run", **options)
 
-    made = made_once(tmp_path_factory, "trained", make) / "run"
-    return open_run(shutil.copytree(made, tmp_path_factory.mktemp("runs") / "trained"))
+    return made_once(tmp_path_factory, "trained", make) / "run"
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory, trained):
-    """The same with all variants exported and explained: (run, result of the gate)."""
+def trained(tmp_path_factory, untouched):
+    """That run."""
+    from keras_resnet.run import open_run
+
+    return open_run(shutil.copytree(untouched, tmp_path_factory.mktemp("runs") / "trained"))
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory, untouched):
+    """That run with all variants exported and explained: (run, result of the gate)."""
     from keras_resnet.exporting.convert import VARIANTS
     from keras_resnet.exporting.exporter import export
     from keras_resnet.run import open_run
 
     def make(folder):
-        run = shutil.copytree(trained.path, folder / "run")
+        run = shutil.copytree(untouched, folder / "run")
         options = {"calibration": 20, "max_drop": 100, "explain_quantization": True}
         result = export(run, tflite=VARIANTS, **options)
         (folder / "result.json").write_text(json.dumps(result))
