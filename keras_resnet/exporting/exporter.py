@@ -138,7 +138,7 @@ def export(
                 judge=judge,
                 contract=contract,
             )
-        _embed(run, folder, made.names, contract)
+            _embed(run, folder, made.names, contract)
         gate.record(folder, [*others, *made.names], made.notes)
         result = gate.check(folder, judge) | made.result
         gate.demand(result)

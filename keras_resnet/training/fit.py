@@ -223,6 +223,7 @@ def compile_model(model, config, source, rate):
             keras.metrics.CategoricalCrossentropy(from_logits=True, name="cross_entropy"),
         ],
         jit_compile=precision.jit_compile(),
+        steps_per_execution=precision.STEPS_PER_EXECUTION,
     )
 
 

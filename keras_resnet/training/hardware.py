@@ -24,9 +24,8 @@ OPTIONAL = {
 }
 _BATCH, _SIZE = 16, 32
 _CALLS, _SECONDS = 5, 1.0  # what is timed: whichever is over first, for float16 takes 5 s a step
-# What `doctor` times: dtype policy, XLA, steps in one call of a compiled function.
+# What `doctor` compares with plain float32: dtype policy, XLA, steps in one call.
 _WAYS = {
-    "float32": ("float32", False, 1),
     "mixed_bfloat16": ("mixed_bfloat16", False, 1),
     "mixed_float16": ("mixed_float16", False, 1),
     "float32 with XLA": ("float32", True, 1),
@@ -62,7 +61,7 @@ def survey():
             "step_time_over_float32": _step_times(),
         },
         "xla": bool(precision.jit_compile()),
-        "steps_per_execution": 1,
+        "steps_per_execution": precision.STEPS_PER_EXECUTION,
         "missing": {
             name: {"adds": adds, "install": f"pip install {name}"}
             for name, adds in OPTIONAL.items()
@@ -72,14 +71,14 @@ def survey():
 
 
 def _step_times():
-    times, found = {}, {}
+    plain = _step_time("float32", False, 1)
+    ratios = {"float32": 1.0}
     for label, way in _WAYS.items():
         try:
-            times[label] = _step_time(*way)
-            found[label] = round(times[label] / times["float32"], 2)
+            ratios[label] = round(_step_time(*way) / plain, 2)
         except (tf.errors.OpError, ValueError) as error:
-            found[label] = first_line(error)
-    return found
+            ratios[label] = first_line(error)
+    return ratios
 
 
 def _step_time(policy, jit, steps):

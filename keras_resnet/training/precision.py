@@ -9,6 +9,9 @@ from keras_resnet import runtime
 
 _PAYS = 0.8  # of float32's time at most, or it is not worth the digits
 _TRIES = 8
+# Ten gained nothing for ResNet-20 and a tenth for a ResNet-8 at 16 pixels, on two CPUs; after each
+# call a run can be saved and left.
+STEPS_PER_EXECUTION = 1
 
 
 class Precision(NamedTuple):
@@ -69,8 +72,7 @@ def jit_compile():
     """For `model.compile`: where there is a GPU Keras decides, and a CPU goes without XLA.
 
     On two CPUs XLA made a step of ResNet-20 and ResNet-50 1.1 to 1.7 times as long; a ResNet-8 at
-    16 pixels alone gained, 0.7. (Several steps a call, `steps_per_execution`, gained nothing for
-    ResNet-20 and a tenth for that ResNet-8; after each step a run can be saved and left.)
+    16 pixels alone gained, 0.7.
     """
     return "auto" if tf.config.list_physical_devices("GPU") else False
 
