@@ -88,9 +88,9 @@ def train(config_file, run_folder, resume, as_json, quiet, **settings):
     if not going_on:
         weights_settings.require(config)
     start(quiet)
-    from keras_resnet.training import fit
+    from keras_resnet.training.train import train as run_training
 
-    run = fit.train(config_file=config_file, run_folder=run_folder, resume=resume, **settings)
+    run = run_training(config_file=config_file, run_folder=run_folder, resume=resume, **settings)
     if run is None:
         return  # the chief of the workers reports
     report({"run": str(run.path), **run.metrics}, as_json, _summary)

@@ -27,7 +27,7 @@ _HOMES = {
     "lesion": "explain.lesion",
     "paths": "explain.paths",
     "cam": "explain.cam",
-    "train": "training.fit",
+    "train": "training.train",
     "find_lr": "training.find_lr",
     "evaluate": "evaluation.scores",
     "predict": "evaluation.scores",

@@ -65,12 +65,18 @@ class Config:
     bce_threshold: float = 0.0
     label_smoothing: float = 0.1  # arXiv:1512.00567 section 7
     balance: str = "none"  # of skewed classes: "sample" shows all as often, "loss" weighs them
-    # Momentum of the running average of the weights, which is what is judged and saved; 0: none.
+    # Momentum of a running average of the weights; the better of weights and average is saved.
+    # It rises with the updates, to this. 0: none.
     ema: float = 0.0  # arXiv:1512.00567 section 8
     checkpoint_every: int = 0  # steps; 0: five minutes. At the end of an epoch in any case
+    best_by: str = "top1"
     patience: int = 0  # epochs at the full size without a new best until the run ends; 0: any
     max_minutes: float = 0.0  # of training; 0: any
     precision: str = "auto"
+    # The same command gives the same weights, bit for bit; None is yes on a CPU, no on a GPU,
+    # where it costs speed. Settled when the run begins.
+    deterministic: bool | None = None
+    xla: bool | None = None  # compile the step with XLA; None is on a GPU, if not deterministic
     devices: int = 0  # GPUs that share a batch, or without GPUs parts of the CPU; 0: all GPUs
     # Batch norms take the statistics of the whole batch, not of each device's part of it.
     sync_bn: bool = False
@@ -274,7 +280,7 @@ def resolve(options=None, config_file=None):
 
 
 def effective(config):
-    """Lines that say what a run is made with, beyond the defaults: by its recipe, and besides."""
+    """Lines that say what a run is made with, beyond the defaults: by its recipe, and otherwise."""
     recipe = {k: v for k, v in RECIPES[config.recipe].items() if k not in ("about", *_TOLD)}
     kept = [name for name in recipe if getattr(config, name) == _tuples(recipe[name])]
     usual = {**asdict(Config()), **recipe}
@@ -294,7 +300,7 @@ def effective(config):
 # What the first lines of a run tell in any case.
 _TOLD = (
     "data", "data_dir", "model", "recipe", "epochs", "batch_size", "image_size", "precision",
-    "normalize", "weights",
+    "normalize", "weights", "deterministic", "xla",
 )  # fmt: skip
 
 
@@ -383,7 +389,8 @@ def _check(config):
     require(isinstance(config.zero_gamma, bool), "zero_gamma", "true or false")
     require(isinstance(config.freeze_bn, bool), "freeze_bn", "true or false")
     require(isinstance(config.sync_bn, bool), "sync_bn", "true or false")
-    require(isinstance(config.flip, bool | None), "flip", "true, false or null")
+    for name in ("flip", "deterministic", "xla"):
+        require(isinstance(getattr(config, name), bool | None), name, "true, false or null")
     try:
         specs.find(config.model)
     except KeyError as error:

@@ -18,6 +18,7 @@ RUNS = Path("runs")
 _LOGS = "log*.txt"  # log.txt, and of another worker log-worker-1.txt
 # A run that was killed while it began has these at most, and begins anew.
 _BEFORE_IT_BEGINS = (_LOGS, "labels.txt", "labels.txt.part", "config.json.part")
+_SETTLED = ("normalize", "deterministic", "xla")
 FEATURES = "model_features.tflite"  # an exported file that is no classifier
 
 
@@ -246,7 +247,8 @@ def begun(resume, run_folder, config_file, options):
         old, new = getattr(found, field.name), getattr(wanted, field.name)
         if field.name == "devices":
             continue  # those of this machine
-        if old != new and not (field.name == "normalize" and new is None):  # settled by the run
+        # None is what the run has settled when it began.
+        if old != new and not (field.name in _SETTLED and new is None):
             option = "--" + field.name.replace("_", "-")
             raise InputError(
                 f"--run {run_folder} was begun with {option} {old}, not {new}; give the same, "

@@ -85,7 +85,7 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="session")
 def untouched(tmp_path_factory, photos):
     """The folder of a finished run of a ResNet-20 on `photos`, 24 pixels, three epochs: to copy."""
-    from keras_resnet.training.fit import train
+    from keras_resnet.training.train import train
 
     def make(folder):
         options = {"epochs": 3, "image_size": 24, "batch_size": 8, "seed": 3}

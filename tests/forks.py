@@ -13,7 +13,7 @@ import tempfile
 
 import keras_resnet.explain.subject
 import keras_resnet.exporting.exporter
-import keras_resnet.training.fit  # noqa: F401
+import keras_resnet.training.train  # noqa: F401
 from keras_resnet.cli import main
 
 

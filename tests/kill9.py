@@ -22,7 +22,9 @@ import tensorflow as tf
 
 from keras_resnet import progress, runtime
 from keras_resnet.run import Run
-from keras_resnet.training import checkpoint, fit
+from keras_resnet.training import checkpoint
+from keras_resnet.training.loop import Loop
+from keras_resnet.training.train import train as run_training
 
 WALL_CLOCK = ("seconds", "images_per_second")  # columns of the history
 HALVES = ("checkpoints/*_temp", "model.keras.part*")
@@ -53,16 +55,16 @@ def halves(folder):
 def train(folder, settings, steps_to_live=None, write_to_die_in=None, after=0.0):
     """One attempt. It dies when it has done so many steps, or so many seconds into a write."""
     if steps_to_live is not None:
-        step_end = checkpoint.Saving.on_train_batch_end
+        log = Loop._log
 
-        def count(self, batch, logs=None):
+        def count(self, steps):
             nonlocal steps_to_live
-            steps_to_live -= 1
+            steps_to_live -= len(steps.loss)
             if steps_to_live < 0:
                 die()
-            step_end(self, batch, logs)
+            return log(self, steps)
 
-        checkpoint.Saving.on_train_batch_end = count
+        Loop._log = count
     if write_to_die_in is not None:
         owner, name = write_to_die_in
         write = getattr(owner, name)
@@ -78,7 +80,7 @@ def train(folder, settings, steps_to_live=None, write_to_die_in=None, after=0.0)
             die()
 
         setattr(owner, name, write_and_die)
-    fit.train(run_folder=folder, **settings)
+    run_training(run_folder=folder, **settings)
 
 
 def kill_again_and_again(folder, settings, rng, kills, steps):

@@ -195,7 +195,7 @@ def test_ctrl_c_ends_in_one_line(signals_are_heard, photos, tmp_path):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr.splitlines()[-1] == (
-        "keras-resnet: interrupted; `keras-resnet train --resume run` goes on"
+        "keras-resnet: interrupted; `keras-resnet train --resume run` resumes it"
     )
     assert "Traceback" not in stderr
 

@@ -193,7 +193,7 @@ def test_an_unknown_name_is_one_line_at_once(name, tmp_path, capsys):
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_an_epoch_is_trained_and_judged_on_it(file_format, prepared, tmp_path):
     from keras_resnet.evaluation.scores import evaluate
-    from keras_resnet.training.fit import train
+    from keras_resnet.training.train import train
 
     run = train(
         "tfds:tiny_for_tests",

@@ -19,9 +19,9 @@ import tensorflow as tf
 
 from keras_resnet import run as runs
 from keras_resnet.data import sources, stream
-from keras_resnet.errors import CheckFailed, InputError, Interrupted
+from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.recipes import resolve
-from keras_resnet.training import checkpoint, distribution, local_workers
+from keras_resnet.training import distribution, local_workers
 
 SETTINGS = ["digits", "--model", "resnet8", "--image-size", "16", "--batch-size", "48", "--epochs",
             "2", "--seed", "1", "--precision", "float32", "--sync-bn",
@@ -94,9 +94,7 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused():
         distribution.require_shareable(resolve({"batch_size": 30}), 4)
     with pytest.raises(InputError, match="use 4, or 3 devices"):
         distribution.require_shareable(resolve({"batch_size": 3}), 4)
-    with pytest.raises(InputError, match=r"--accumulate 3 .* --devices 1, .* of 144"):
-        distribution.require_shareable(resolve({"batch_size": 48, "accumulate": 3}), 4)
-    distribution.require_shareable(resolve({"batch_size": 5, "accumulate": 3}), 1)
+    distribution.require_shareable(resolve({"batch_size": 5}), 1)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +271,8 @@ def test_a_worker_that_is_gone_makes_one_line(kind, text, who, tmp_path):
     with pytest.raises(CheckFailed) as caught, TWO.watching(tmp_path):
         raise error
     assert str(caught.value) == (
-        f"{who} is gone; `keras-resnet train --resume {tmp_path}` goes on with those that are there"
+        f"{who} is gone; `keras-resnet train --resume {tmp_path}` resumes it with those that are "
+        "left"
     )
     with pytest.raises(type(error)), distribution.ONE.watching(tmp_path):
         raise error
@@ -386,30 +385,6 @@ def test_what_is_wrong_is_said_by_every_worker(command, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_what_one_worker_decides_all_do(tmp_path):
-    """A step that this worker would not have saved is saved, and left, when another was told to."""
-
-    class Recorded:
-        require_number = require_finite = require_loss_scale = lambda self, *values: None
-        saved = ()
-
-        def save(self, step, notes):
-            self.saved += (step,)
-
-    class Model:
-        stop_training = False
-
-    kept = Recorded()
-    stop = checkpoint.Stop(tmp_path)
-    saving = checkpoint.Saving(
-        kept, 0, 10, dict, stop, lambda asked, *others: (signal.SIGTERM, *others)
-    )
-    saving.set_model(Model())
-    with pytest.raises(Interrupted) as caught:
-        saving.on_train_batch_end(0, {"loss": 1.0})
-    assert kept.saved == (1,) and caught.value.status == 143
-
-
 def _command(folder, *options, launch=()):
     script = Path(sys.executable).parent / "keras-resnet"
     return [str(part) for part in (script, *launch, "train", *SETTINGS, "--run", folder, *options)]
@@ -439,32 +414,28 @@ def two(tmp_path_factory):
     return _train(tmp_path_factory.mktemp("two") / "run", "--devices", 2)
 
 
-# Two devices drop half of the same thousand ones: what is kept by both, as a share.
+# Two devices drop half of the same thousand ones: what is left by both, as a share.
 DROPPING = """
 import keras, tensorflow as tf
-from keras_resnet.training import distribution, remedy
+from keras_resnet.training import distribution
+from keras_resnet.training.layers import for_training
 from keras_resnet.recipes import resolve
 
 devices = distribution.choose(resolve({"devices": 2, "batch_size": 2}), None)
 with devices.strategy.scope():
-    model = keras.Sequential([keras.Input((1000,)), keras.layers.Dropout(0.5, seed=1)])
-    model.compile("sgd", "mse")
-
-def drop():
-    kept = devices.strategy.run(lambda: model(tf.ones((1, 1000)), training=True) > 0)
-    first, second = devices.strategy.experimental_local_results(kept)
-    return float(tf.reduce_mean(tf.cast(first & second, tf.float32)))
-
-with remedy.mended(model):
-    print(drop())
-print(drop())
+    plain = keras.Sequential([keras.Input((1000,)), keras.layers.Dropout(0.5, seed=1)])
+    models = for_training(plain), plain
+for model in models:
+    left = devices.strategy.run(lambda: model(tf.ones((1, 1000)), training=True) > 0)
+    first, second = devices.strategy.experimental_local_results(left)
+    print(float(tf.reduce_mean(tf.cast(first & second, tf.float32))))
 """
 
 
 def test_each_device_drops_branches_of_its_own():
     done = subprocess.run([sys.executable, "-c", DROPPING], capture_output=True, text=True)
-    mended, plain = map(float, done.stdout.split())
-    assert 0.2 < mended < 0.3 and 0.4 < plain < 0.6
+    own, alike = map(float, done.stdout.split())
+    assert 0.2 < own < 0.3 and 0.4 < alike < 0.6
 
 
 LAUNCH = ("launch", "--workers", 2, "--")
@@ -472,6 +443,13 @@ LAUNCH = ("launch", "--workers", 2, "--")
 
 def test_two_devices_learn_what_one_learns(one, two):
     _require_same(one, two)
+
+
+def test_two_devices_accumulate_and_clip_as_one_does(tmp_path):
+    """The mean gradient of two batches is clipped, whoever computed its parts."""
+    options = ("--accumulate", 2, "--clip-norm", 0.1, "--epochs", 1)
+    alone = _train(tmp_path / "one", *options)
+    _require_same(alone, _train(tmp_path / "two", *options, "--devices", 2))
 
 
 @pytest.mark.slow
@@ -511,7 +489,7 @@ def _again(folder):
     script = Path(sys.executable).parent / "keras-resnet"
     done = subprocess.run([script, "train", "--resume", folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "goes on after step" in done.stderr
+    assert "resumed after step" in done.stderr
     return runs.Run(folder)
 
 
@@ -534,7 +512,7 @@ def test_when_a_worker_dies_it_is_said_and_the_run_goes_on_with_those_that_are_t
     assert f"worker {dead} ended with status 137; the others end too" in err
     assert (
         f"[worker {1 - dead}] keras-resnet: worker {dead} is gone; `keras-resnet train --resume "
-        f"{folder}` goes on with those that are there"
+        f"{folder}` resumes it with those that are left"
     ) in err
     assert "Traceback" not in err
     assert (folder / "log-worker-1.txt").exists()

@@ -19,7 +19,7 @@ from keras_resnet.exporting import census, publish
 from keras_resnet.exporting.convert import FILES
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import demand, verify
-from keras_resnet.training.fit import train
+from keras_resnet.training.train import train
 
 NAMES = ["saved_model", *FILES.values()]
 # conv + dense, and what remains of a ResNet-20 once batch norms are folded and ReLUs fused

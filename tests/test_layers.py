@@ -45,7 +45,7 @@ TABLE = {
     "explain": (f"{DATA} {TOOLS} run blocks models data evaluation report", HEAVY),
     "explain.describe": ("specs errors models", "keras"),
     "explain.drawing": ("errors explain.describe", ""),
-    "explain.depth": (f"{DATA} {TOOLS} run training.fit", ""),
+    "explain.depth": (f"{DATA} {TOOLS} run training.train", ""),
     # Here, as in run.py, only the top of a file counts: --help must not wait for Keras.
     "cli": (f"{DATA} {TOOLS} run weights.settings data.names _version", "click"),
     "": ("_version", ""),  # keras_resnet/__init__.py

@@ -59,6 +59,39 @@ def test_adamw_is_keras_own():
     np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_is_pytorchs_and_follows_a_drop_of_the_rate_at_once(nesterov):
+    """v = m v + g; w -= rate * v, or rate * (g + m v): the rate is outside of the velocity."""
+    (kernel,) = _variables("kernel")
+    config = Config(momentum=0.9, nesterov=nesterov, weight_decay=0.0)
+    rates = [1.0, 1.0, 1.0, 0.1, 0.1]
+    optimizer = make_optimizer(config, lambda: rates[int(optimizer.iterations.numpy())])
+    w, v = kernel.numpy().astype(float), np.zeros((1, 1, 3, 4))
+    for rate, gradient in zip(rates, RNG.normal(size=(5, 1, 1, 3, 4)), strict=True):
+        optimizer.apply([gradient.astype("float32")], [kernel])
+        v = 0.9 * v + gradient
+        w -= rate * (gradient + 0.9 * v if nesterov else v)
+        np.testing.assert_allclose(kernel.numpy(), w, rtol=1e-5, atol=1e-6)
+
+
+def test_sgd_and_adamw_are_torchs():
+    torch = pytest.importorskip("torch")
+    gradients = RNG.normal(size=(4, 1, 1, 3, 4)).astype("float32")
+    for config, peer in (
+        (Config(weight_decay=0.0), lambda w: torch.optim.SGD([w], 0.1, 0.9, nesterov=True)),
+        (Config(optimizer="adamw", weight_decay=0.1),
+         lambda w: torch.optim.AdamW([w], 0.1, weight_decay=0.1, eps=1e-7)),
+    ):  # fmt: skip
+        (ours,) = _variables("kernel")
+        theirs = torch.nn.Parameter(torch.tensor(ours.numpy()))
+        mine, other = make_optimizer(config, 0.1), peer(theirs)
+        for gradient in gradients:
+            mine.apply([gradient], [ours])
+            theirs.grad = torch.tensor(gradient)
+            other.step()
+        np.testing.assert_allclose(ours.numpy(), theirs.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_lamb_takes_the_papers_step():
     """arXiv:1904.00962, algorithm 2, three steps of it."""
     kernel, gamma = _variables("kernel", "gamma")
@@ -99,23 +132,6 @@ def test_accumulated_batches_make_one_update_of_their_mean(kind):
     slow.apply([gradients[2]], [parts])
     make_optimizer(config, 0.1).apply([gradients.mean(0)], [whole])
     np.testing.assert_allclose(parts.numpy(), whole.numpy(), rtol=1e-5)
-
-
-def test_the_momentum_of_the_average_is_that_of_an_update():
-    """After the last batch for each: where the weights stay, both come as near to them."""
-    config = replace(Config(), ema=0.9, weight_decay=0.0, momentum=0.0, nesterov=False)
-    distances = []
-    for accumulate in (1, 4):
-        (kernel,) = _variables("kernel", scale=0.0)
-        optimizer = make_optimizer(replace(config, accumulate=accumulate), 1.0)
-        gradients = [np.zeros((1, 1, 3, 4), "float32")] * (accumulate * 6)
-        for step, gradient in enumerate(gradients):
-            if step == accumulate:  # the average began where the weights were
-                kernel.assign(np.ones((1, 1, 3, 4), "float32"))
-            optimizer.apply([gradient], [kernel])
-        average = optimizer._model_variables_moving_average[0]
-        distances.append(1 - average.numpy().mean())
-    np.testing.assert_allclose(distances, 0.9**5, rtol=1e-4)
 
 
 def test_clipping_shortens_the_gradient_of_all_weights_together():

@@ -1,17 +1,21 @@
 """Every recipe runs: its images, its loss, its optimizer; and the runs that end early."""
 
 import csv
-from types import SimpleNamespace
+import json
 
 import keras
 import numpy as np
 import pytest
 
 from keras_resnet.data import sources
-from keras_resnet.data.stream import training_stream
 from keras_resnet.recipes import RECIPES, resolve
-from keras_resnet.training import schedule, stopping
-from keras_resnet.training.fit import compile_model, train
+from keras_resnet.run import Run
+from keras_resnet.training import schedule
+from keras_resnet.training.history import COLUMNS, History
+from keras_resnet.training.loop import training_batches
+from keras_resnet.training.precision import Precision
+from keras_resnet.training.step import Evaluation
+from keras_resnet.training.train import make_step, train
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +37,13 @@ def test_a_recipe_trains(recipe, digits):
             keras.layers.Dense(10, name="logits"),
         ]
     )
-    compile_model(model, config, digits, schedule.learning_rate(config, 20))
-    size = schedule.training_size(config, config.side, 8)
-    before = model.get_weights()
-    for images, targets in training_stream(digits, config, size=size, first_step=0, last_step=3):
-        assert images.shape == (8, size, size, 3)
-        assert np.isfinite(model.train_on_batch(images, targets)).all()
-    after = model.get_weights()
+    rate = schedule.learning_rate(config, 20)
+    step = make_step(model, config, digits, rate, Precision("float32", "test"))
+    size = schedule.training_size(config, config.side)
+    before = step.model.get_weights()
+    batches = iter(training_batches(digits, config, size=size, first_step=0, last_step=3))
+    assert np.isfinite(step(batches, 3).loss).all()
+    after = step.model.get_weights()
     assert all(np.isfinite(w).all() for w in after)
     assert not any(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -69,40 +73,55 @@ def test_a_run_whose_time_is_up_is_judged_and_finished(photos, tmp_path, capsys)
     assert "learning rate 0.000707: 0.008 for a batch of 2,048 images, scaled" in said
 
 
-def _rows(*scores, size=64):
-    return [{"val_top1": top1, "val_loss": loss, "image_size": size} for top1, loss in scores]
+def _recorded(folder, config, scores, sizes):
+    """A history of epochs with these (top-1, loss), trained at these sizes."""
+    history = History(Run(folder), config)
+    for epoch, (score, size) in enumerate(zip(scores, sizes, strict=True), 1):
+        row = {name: 0.0 for name in COLUMNS} | {"epoch": epoch, "image_size": size}
+        history.record(row, Evaluation(loss=score[1], top1=score[0], macro_top1=score[0]))
+    return history
 
 
 @pytest.mark.parametrize(
-    ("rows", "waited"),
+    ("scores", "small", "best", "ends"),
     [
-        ([], 0),
-        (_rows((0.5, 1.0)), 0),
-        (_rows((0.5, 1.0), (0.5, 1.0), (0.4, 0.9)), 2),
-        (_rows((0.5, 1.0), (0.5, 0.9), (0.4, 0.1)), 1),
-        (_rows((0.9, 1.0), (0.1, 2.0), size=32), 0),
-        (_rows((0.9, 1.0), size=32) + _rows((0.1, 2.0), (0.2, 2.0), (0.1, 2.0)), 1),
+        ([(0.5, 1.0)], 0, 1, False),
+        ([(0.5, 1.0), (0.5, 1.0), (0.4, 0.9)], 0, 1, True),
+        ([(0.5, 1.0), (0.5, 0.9), (0.4, 0.1)], 0, 2, False),
+        ([(0.9, 1.0), (0.1, 2.0), (0.1, 2.0)], 3, 1, False),
+        ([(0.9, 1.0), (0.1, 2.0), (0.2, 2.0)], 1, 1, True),
     ],
-    ids=["none", "one", "equals are no better", "a lower loss is", "small images do not count",
-         "only the full size counts"],
+    ids=["one", "equals are no better", "a lower loss is", "epochs at small sizes do not count",
+         "those at the full size do"],
 )  # fmt: skip
-def test_epochs_since_the_best_are_counted_in_the_rows(rows, waited):
-    assert stopping.epochs_since_best(rows, 64) == waited
+def test_patience_counts_epochs_at_full_size_since_the_best(scores, small, best, ends, tmp_path):
+    config = resolve({"patience": 2, "image_size": 64, "epochs": 9})
+    sizes = [32] * small + [64] * (len(scores) - small)
+    history = _recorded(tmp_path, config, scores, sizes)
+    assert history.best_epoch == best
+    assert history.is_out_of_patience() == ends
 
 
-def test_patience_ends_the_run_where_an_unbroken_one_would_have_ended(capsys):
+def test_patience_ends_the_run_where_an_unbroken_one_would_have_ended(tmp_path, capsys):
     config = resolve({"patience": 2, "image_size": 64, "epochs": 9})
     scores = [(0.5, 1.0), (0.6, 1.0), (0.6, 1.1), (0.5, 1.0), (0.7, 1.0)]
 
-    class Done:
-        def __init__(self, count):
-            self.rows = _rows(*scores[:count])
-
     def stops(count):
-        (watcher,) = stopping.watchers(Done(count), config)  # as new, as after a resume
-        watcher.set_model(SimpleNamespace(stop_training=False))
-        watcher.on_epoch_end(count - 1)
-        return watcher.model.stop_training
+        before = _recorded(tmp_path, config, scores[:count], [64] * count)
+        resumed = History(Run(tmp_path), config)
+        resumed.restore(json.loads(json.dumps(before.state())))
+        return resumed.is_out_of_patience()
 
     assert [stops(count) for count in (1, 2, 3, 4)] == [False, False, False, True]
-    assert "no new best in the last 2 epochs; ends after epoch 4 of 9" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "no new best in the last 2 epochs; training ends after epoch 4 of 9" in err
+
+
+def test_macro_top1_chooses_the_best_where_it_is_asked_for(tmp_path):
+    """Of ninety cats and ten dogs, a network that knows cats alone is not the better one."""
+    for best_by, best in (("top1", 1), ("macro_top1", 2)):
+        history = History(Run(tmp_path), resolve({"best_by": best_by}))
+        for epoch, (top1, macro) in enumerate([(0.9, 0.5), (0.8, 0.8)], 1):
+            row = {name: 0.0 for name in COLUMNS} | {"epoch": epoch, "image_size": 32}
+            history.record(row, Evaluation(loss=1.0, top1=top1, macro_top1=macro))
+        assert history.best_epoch == best

@@ -6,7 +6,7 @@ from pathlib import Path
 from keras_resnet import progress, specs
 from keras_resnet.errors import InputError
 from keras_resnet.run import open_run
-from keras_resnet.training.fit import train
+from keras_resnet.training.train import train
 
 KINDS = ("plain", "resnet")
 

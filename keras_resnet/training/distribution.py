@@ -28,10 +28,9 @@ from keras_resnet._version import __version__
 from keras_resnet.data.stream import Share
 from keras_resnet.errors import CheckFailed, InputError, first_line
 from keras_resnet.training import meeting
-from keras_resnet.training.checkpoint import goes_on
+from keras_resnet.training.checkpoint import resume_command
 
 _CONNECT = 120  # seconds
-_JUDGED = ("loss", "top1", "cross_entropy")
 # Settings that say where things are on this machine, and how many devices it has.
 _OF_THE_MACHINE = ("data", "data_dir", "weights", "devices")
 # What TensorFlow says of a worker that is gone depends on what it waited for. Two kinds of error
@@ -73,7 +72,7 @@ class Devices:
         return Share(parts=self.count, first=self.worker * own, count=own)
 
     def distribute(self, batches):
-        """What `fit` takes: the batches that `batches(share=…)` gives, each on its device.
+        """The batches that `batches(share=…)` gives, each part on its device.
 
         Without an end, so that no step has to ask all workers whether there is another.
         """
@@ -154,29 +153,6 @@ class Devices:
                 f"{given}"
             )
 
-    def evaluation(self, model, alone):
-        """A stand-in for `model.evaluate` where `model` is on several devices.
-
-        The chief judges, on one of them, so that each image counts once; the others take its word,
-        for another machine may round otherwise and come to other decisions.
-
-        Args:
-            model: compiled, in the scope of the strategy.
-            alone: the same outside of it.
-        """
-
-        def evaluate(x, callbacks, **_):
-            callbacks.on_test_begin()
-            alone.set_weights(model.get_weights())
-            logs = dict.fromkeys(_JUDGED, 0.0)
-            if self.is_chief:
-                logs |= alone.evaluate(x, verbose=0, return_dict=True)
-            logs = dict(zip(_JUDGED, self.of_chief(*map(logs.get, _JUDGED)), strict=True))
-            callbacks.on_test_end(logs)
-            return logs
-
-        return evaluate
-
     def folder(self, path, config):
         """The run folder of this worker, to be used in a `with` statement."""
         return run.claim(path, config) if self.is_chief else _onlooking(path, self.worker)
@@ -194,8 +170,10 @@ class Devices:
                     raise
                 runtime.log(str(error))
                 begun = Path(path, "config.json").exists()
-                on = f"{goes_on(path)} with those that are there" if begun else "start all again"
-                raise CheckFailed(f"{who} is gone; {on}") from None
+                resume = f"{resume_command(path)} with those that are left"
+                raise CheckFailed(
+                    f"{who} is gone; {resume if begun else 'start all again'}"
+                ) from None
 
     def _who_is_gone(self, error):
         """Who it is, if that is what the error tells; else None."""
@@ -278,11 +256,6 @@ def require_shareable(config, count):
         raise InputError(
             f"--batch-size {batch} cannot be shared equally by {count} devices; use {fitting}, or "
             f"{fewer} device{'s' * (fewer > 1)}"
-        )
-    if count > 1 and config.accumulate > 1:  # `fit` fails: Keras does it in a condition
-        raise InputError(
-            f"--accumulate {config.accumulate} works on one device alone, not on {count}; use "
-            f"--devices 1, or a --batch-size of {batch * config.accumulate}, which they share"
         )
 
 

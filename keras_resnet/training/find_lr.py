@@ -6,12 +6,12 @@ import statistics
 
 import keras
 
-from keras_resnet import progress, recipes, specs
-from keras_resnet.data import stream
+from keras_resnet import progress, recipes
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.report import rates as plot
 from keras_resnet.training import schedule
-from keras_resnet.training.fit import compile_model, prepare
+from keras_resnet.training.loop import training_batches
+from keras_resnet.training.train import make_step, prepare
 
 # SGD's steps have the gradient's length; Adam's and LAMB's have one of their own.
 RANGES = {"sgd": (1e-3, 10.0), "adamw": (1e-5, 0.1), "lamb": (1e-4, 1.0)}
@@ -49,8 +49,8 @@ def find_lr(data=None, *, config_file=None, low=None, high=None, steps=STEPS, pn
         f"{config.recipe}; rates {low:g} to {high:g} in {steps} steps; {chosen.policy}"
     )
     growth = keras.optimizers.schedules.ExponentialDecay(low, steps - 1, high / low)
-    compile_model(model, config, source, growth)
-    losses = _losses(model, config, source, steps)
+    step = make_step(model, config, source, growth, chosen)
+    losses = _losses(step, config, source, steps)
     tried = [low * (high / low) ** (n / (steps - 1)) for n in range(len(losses))]
     found = {
         "model": config.model,
@@ -115,18 +115,16 @@ def smooth(losses):
     return even
 
 
-def _losses(model, config, source, steps):
+def _losses(step, config, source, steps):
     """The finite losses of the steps until they diverge."""
-    size = schedule.training_size(config, config.side, specs.SPECS[config.model].total_stride)
+    size, batches_in_all = schedule.training_size(config, config.side), steps * config.accumulate
     batches = iter(
-        stream.training_stream(
-            source, config, size=size, first_step=0, last_step=steps * config.accumulate
-        )
+        training_batches(source, config, size=size, first_step=0, last_step=batches_in_all)
     )
     losses = []
     with progress.bar(steps, "trying rates", "steps") as advance:
         for _ in range(steps):
-            loss = _step(model, batches, config.accumulate)
+            loss = float(step(batches, config.accumulate).loss.mean())
             if not math.isfinite(loss):
                 break
             losses.append(loss)
@@ -134,14 +132,6 @@ def _losses(model, config, source, steps):
             if _has_diverged(losses):
                 break
     return losses
-
-
-def _step(model, batches, accumulate):
-    """The mean loss of the batches of one update."""
-    model.reset_metrics()
-    for _ in range(accumulate):
-        logs = model.train_on_batch(*next(batches), return_dict=True)
-    return float(logs["loss"])
 
 
 def _has_diverged(losses):

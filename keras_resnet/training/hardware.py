@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_resnet import models, runtime
 from keras_resnet.errors import first_line
+from keras_resnet.recipes import Config
 from keras_resnet.training import precision
 
 PACKAGES = (
@@ -60,8 +61,8 @@ def survey():
             "reason": chosen.reason,
             "step_time_over_float32": _step_times(),
         },
-        "xla": bool(precision.jit_compile()),
-        "steps_per_execution": precision.STEPS_PER_EXECUTION,
+        "xla": bool(precision.settle(Config()).xla),
+        "steps_per_execution": 1,
         "missing": {
             name: {"adds": adds, "install": f"pip install {name}"}
             for name, adds in OPTIONAL.items()

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import runtime, specs
+from keras_resnet import runtime
 from keras_resnet.data.stream import evaluation_stream, training_stream
 from keras_resnet.evaluation.metrics import log_softmax, summarise
 from keras_resnet.files import write_json
@@ -24,7 +24,8 @@ def judge(folder, config, source, history, chosen, seconds):
         "model": config.model,
         "parameters": model.count_params(),
         "best_epoch": history.best_epoch,
-        "seconds": round(seconds, 1),
+        "seconds": round(sum(seconds.values()), 1),
+        "seconds_by": {what: round(spent, 1) for what, spent in seconds.items()},
         "precision": chosen.policy,
         "precision_reason": chosen.reason,
         "images_per_second": float(np.median([r["images_per_second"] for r in history.rows])),
@@ -70,7 +71,7 @@ def environment():
 def _draw(folder, config, source, history, logits, scores):
     plots.curves(history.rows, folder.file("curves.png"), best_epoch=history.best_epoch)
     plots.confusion(np.array(scores["confusion"]), source.classes, folder.file("confusion.png"))
-    size = training_size(config, config.side, specs.SPECS[config.model].total_stride)
+    size = training_size(config, config.side)
     stream = training_stream(source, config, size=size, first_step=0, last_step=1)
     images, targets = next(stream.as_numpy_iterator())
     captions = [_caption(shares, source.classes) for shares in targets]

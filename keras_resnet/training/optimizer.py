@@ -1,111 +1,195 @@
-"""The optimizer of a run: which weights decay, how gradients are clipped and gathered."""
+"""The optimizer of a run: which weights decay, how gradients are clipped and accumulated.
+
+Keras' optimizers have one rate and one decay for all variables, and apply the rate inside of the
+momentum; on several devices they clip before they sum. These are Keras optimizers with rules of
+their own, so that callbacks find `learning_rate` and `iterations` where they expect them.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
-from keras import ops
+import tensorflow as tf
+
+from keras_resnet.recipes import Config
 
 NOT_DECAYED = ("gamma", "beta", "bias")  # of batch norms and layers: arXiv:1706.02677, section 5.3
 
 
-def make_optimizer(config, rate, head=()):
-    """A Keras optimizer for `config`.
+def make_optimizer(config: Config, rate: Any, head: Iterable[Any] = ()) -> "Optimizer":
+    """The optimizer that `config` names.
 
     Args:
         config: a `Config`.
-        rate: the learning rate, a number or a Keras schedule over the optimizer's updates.
+        rate: the learning rate, a number or a Keras schedule over the updates.
         head: the variables that have this rate; all others have `config.body_rate` of it.
     """
     shared = {
         "decay": config.weight_decay,
         "body_rate": config.body_rate,
         "head": head,
-        "learning_rate": rate,
-        "global_clipnorm": config.clip_norm or None,
-        "gradient_accumulation_steps": config.accumulate if config.accumulate > 1 else None,
-        "use_ema": bool(config.ema),
-        # Keras averages with each batch; `ema` is the momentum of an update.
-        "ema_momentum": config.ema ** (1 / config.accumulate) if config.ema else 0.99,
+        "clip_norm": config.clip_norm,
+        "accumulate": config.accumulate,
     }
     if config.optimizer == "sgd":
-        optimizer = Sgd(momentum=config.momentum, nesterov=config.nesterov, **shared)
-    elif config.optimizer == "adamw":
-        optimizer = AdamW(**shared)
-    else:
-        optimizer = Lamb(**shared)
-    # At the end of every `fit`, Keras puts the averages in the place of the weights. A run is
-    # several of them, and would go on from averages; `fit.py` takes them where they are judged.
-    optimizer.finalize_variable_values = lambda variables: None
-    return optimizer
+        return Sgd(rate, momentum=config.momentum, nesterov=config.nesterov, **shared)
+    return {"adamw": AdamW, "lamb": Lamb}[config.optimizer](rate, **shared)
 
 
-class _ByVariable:
-    """One of Keras' optimizers with a rate and a decay for each variable: theirs has one rate.
+class Optimizer(keras.optimizers.Optimizer):
+    """What the rules share: w -= rate * (direction + decay * w).
 
     Args:
-        decay: w -= rate * decay * w with each update, apart from the gradient; see `NOT_DECAYED`.
+        learning_rate: a number or a Keras schedule.
+        decay: weight decay, apart from the gradient (arXiv:1711.05101); see `NOT_DECAYED`.
         body_rate: the rate of what is not the head, as a share.
         head: variables.
-        **settings: those of Keras' optimizer.
+        clip_norm: largest global norm of the gradient; 0 is none.
+        accumulate: batches whose mean gradient makes an update.
     """
 
-    def __init__(self, *, decay, body_rate, head, **settings):
-        super().__init__(**settings)
-        self._decay, self._body_rate = decay, body_rate
-        self._head = frozenset(map(id, head))  # paths need not differ
+    slots: tuple[str, ...] = ()  # names of the variables that are kept for each weight
 
-    def build(self, variables):
+    def __init__(
+        self,
+        learning_rate: Any,
+        *,
+        decay: float = 0.0,
+        body_rate: float = 1.0,
+        head: Iterable[Any] = (),
+        clip_norm: float = 0.0,
+        accumulate: int = 1,
+    ):
+        super().__init__(learning_rate)
+        self.decay, self.body_rate = decay, body_rate
+        self.clip_norm, self.accumulate = clip_norm, accumulate
+        self.head = frozenset(map(id, head))  # paths need not differ
+        self.strategy = tf.distribute.get_strategy()
+
+    def build(self, variables: Sequence[Any]) -> None:
         super().build(variables)
-        self._decays = [0.0 if v.name in NOT_DECAYED else self._decay for v in variables]
-        self._rates = [1.0 if id(v) in self._head else self._body_rate for v in variables]
+        self.weights = list(variables)
+        self.kept = [
+            [self.add_variable_from_reference(v, name=slot) for slot in self.slots]
+            for v in variables
+        ]
+        if self.accumulate > 1:
+            self.sums = [self.add_variable_from_reference(v, name="sum") for v in variables]
+            self.batches = self.add_variable((), dtype="int32", name="batches")
 
-    def update_step(self, gradient, variable, learning_rate):
-        number = self._get_variable_index(variable)
-        rate = ops.cast(learning_rate, variable.dtype) * self._rates[number]
-        self._step(gradient, variable, rate, self._decays[number])
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> Any:
+        """Takes the gradients of a batch, already added up over all devices.
 
-    def _step(self, gradient, variable, rate, decay):
-        if decay:
-            self.assign_sub(variable, rate * decay * variable)
-        super().update_step(gradient, variable, rate)
+        On several devices to be called in the cross-replica context, where the sums are.
+
+        Returns:
+            The global norm of the gradient that was, or with `accumulate` will be, applied; before
+            it is clipped. A float32 scalar.
+        """
+        if not self.built:
+            self.build(trainable_variables)
+        if self.accumulate == 1:
+            norm = self._norm(grads)
+            self._update(grads, norm)
+            return self._first(norm)
+        share = 1 / self.accumulate
+        for total, gradient in zip(self.sums, grads, strict=True):
+            self._on_each(total, lambda total, g: total.assign_add(share * g), gradient)
+        self.batches.assign_add(1)
+        sums = [total.value for total in self.sums]
+        norm = self._norm(sums)
+        tf.cond(
+            tf.equal(self.batches.value, self.accumulate),
+            lambda: self._update_and_reset(sums, norm),
+            lambda: None,
+        )
+        return self._first(norm)
+
+    def direction(self, gradient: Any, step: Any, *slots: Any) -> Any:
+        """What a weight moves along, against; updates the slots."""
+        raise NotImplementedError
+
+    def scale(self, weight: Any, move: Any, decays: bool) -> Any:
+        """A factor of the move."""
+        return 1.0
+
+    def _update_and_reset(self, sums, norm):
+        self._update(sums, norm)
+        for total in self.sums:
+            self._on_each(total, lambda total: total.assign(tf.zeros_like(total)))
+        self.batches.assign(0)
+
+    def _update(self, gradients, norm):
+        rate = tf.cast(self.learning_rate, tf.float32)
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        for weight, gradient, slots in zip(self.weights, gradients, self.kept, strict=True):
+            decay = 0.0 if weight.name in NOT_DECAYED else self.decay
+            share = 1.0 if id(weight) in self.head else self.body_rate
+
+            def move(w, g, norm, *slots, decay=decay, share=share):
+                if self.clip_norm:
+                    g = g * self.clip_norm / tf.maximum(norm, self.clip_norm)
+                along = self.direction(g, step, *slots)
+                if decay:
+                    along = along + decay * w
+                w.assign_sub(rate * share * self.scale(w, along, bool(decay)) * along)
+
+            self._on_each(weight, move, gradient, norm, *[slot.value for slot in slots])
+        self.iterations.assign_add(1)
+
+    def _on_each(self, variable, function, *arguments):
+        """Calls the function with the variable's copy on each device."""
+        self.strategy.extended.update(variable.value, function, args=arguments, group=False)
+
+    def _norm(self, gradients):
+        return self.strategy.run(tf.linalg.global_norm, args=(gradients,))
+
+    def _first(self, value):
+        return self.strategy.experimental_local_results(value)[0]
 
 
-class Sgd(_ByVariable, keras.optimizers.SGD):
-    """Stochastic gradient descent with momentum, and a decay that is not in the momentum."""
+class Sgd(Optimizer):
+    """Stochastic gradient descent with momentum as in PyTorch: the rate is outside of the velocity,
+    so that a drop of the rate counts at once (arXiv:1706.02677, section 2.1, remark 2)."""
+
+    slots = ("velocity",)
+
+    def __init__(self, learning_rate: Any, *, momentum: float, nesterov: bool, **shared: Any):
+        super().__init__(learning_rate, **shared)
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def direction(self, gradient: Any, step: Any, *slots: Any) -> Any:
+        (velocity,) = slots
+        velocity.assign(self.momentum * velocity + gradient)
+        return gradient + self.momentum * velocity if self.nesterov else velocity
 
 
-class AdamW(_ByVariable, keras.optimizers.Adam):
-    """Adam with its decay apart from the gradient: arXiv:1711.05101, algorithm 2."""
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay: arXiv:1711.05101, algorithm 2."""
+
+    slots = ("mean", "square")
+    beta_1, beta_2, epsilon = 0.9, 0.999, 1e-7
+
+    def direction(self, gradient: Any, step: Any, *slots: Any) -> Any:
+        mean, square = slots
+        mean.assign_add((gradient - mean) * (1 - self.beta_1))
+        square.assign_add((tf.square(gradient) - square) * (1 - self.beta_2))
+        spread = tf.sqrt(square / (1 - self.beta_2**step)) + self.epsilon
+        return mean / (1 - self.beta_1**step) / spread
 
 
-class Lamb(_ByVariable, keras.optimizers.Lamb):
-    """LAMB with the paper's weight decay (arXiv:1904.00962, algorithm 2).
+class Lamb(AdamW):
+    """LAMB with the paper's weight decay inside of the trust ratio (arXiv:1904.00962, algorithm 2).
 
-    Keras' own takes the decay outside of the trust ratio, as AdamW does: with the decay of a
-    published recipe that shrinks a kernel tens of times as fast. What does not decay takes Adam's
-    step without a trust ratio, as in the code that trained "ResNet strikes back" (timm's `Lamb`):
-    a gamma that begins at 0 has no length to compare with.
+    Keras' own takes it outside, as AdamW does: with the decay of a published recipe that shrinks a
+    kernel tens of times as fast. What does not decay takes Adam's step without a trust ratio, as in
+    the code that trained "ResNet strikes back" (timm's `Lamb`): a gamma that begins at 0 has no
+    length to compare with.
     """
 
-    def _step(self, gradient, variable, rate, decay):
-        gradient = ops.cast(gradient, variable.dtype)
-        step = ops.cast(self.iterations + 1, variable.dtype)
-        first = self._momentums[self._get_variable_index(variable)]
-        second = self._velocities[self._get_variable_index(variable)]
-        self.assign_add(first, (gradient - first) * (1 - self.beta_1))
-        self.assign_add(second, (ops.square(gradient) - second) * (1 - self.beta_2))
-        mean = first / (1 - self.beta_1**step)
-        spread = ops.sqrt(second / (1 - self.beta_2**step)) + self.epsilon
-        update = mean / spread
-        if decay:
-            update += decay * variable
-            update *= _trust(_length(variable), _length(update))
-        self.assign_sub(variable, rate * update)
-
-
-def _length(weights):
-    return ops.sqrt(ops.sum(ops.square(weights)))
-
-
-def _trust(weight, update):
-    """|weight| / |update|; 1 where either is 0."""
-    known = ops.logical_and(weight > 0, update > 0)
-    return ops.where(known, weight / ops.where(known, update, 1.0), 1.0)
+    def scale(self, weight: Any, move: Any, decays: bool) -> Any:
+        if not decays:
+            return 1.0
+        length, step = tf.norm(weight), tf.norm(move)
+        known = tf.logical_and(length > 0, step > 0)
+        return tf.where(known, length / tf.where(known, step, 1.0), 1.0)

@@ -1,17 +1,17 @@
 """Which number format this hardware runs well, and why; and whether XLA pays on it."""
 
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from keras_resnet import runtime
+from keras_resnet.errors import InputError
+from keras_resnet.recipes import Config
 
 _PAYS = 0.8  # of float32's time at most, or it is not worth the digits
 _TRIES = 8
-# Ten gained nothing for ResNet-20 and a tenth for a ResNet-8 at 16 pixels, on two CPUs; after each
-# call a run can be saved and left.
-STEPS_PER_EXECUTION = 1
 
 
 class Precision(NamedTuple):
@@ -68,13 +68,42 @@ def bfloat16_over_float32():
     return best[1] / best[0]
 
 
-def jit_compile():
-    """For `model.compile`: where there is a GPU Keras decides, and a CPU goes without XLA.
+def settle(config: Config, devices: int = 1) -> Config:
+    """The settings with `deterministic` and `xla` decided where they were left open.
 
-    On two CPUs XLA made a step of ResNet-20 and ResNet-50 1.1 to 1.7 times as long; a ResNet-8 at
-    16 pixels alone gained, 0.7.
+    On a CPU determinism costs nothing, and XLA made a step of ResNet-20 and ResNet-50 1.1 to 1.7
+    times as long. On a GPU XLA is worth a factor of 5.6 (ResNet-50 in bfloat16 on an H100, with
+    Keras' batch norm), and its kernels are not deterministic: the deterministic ones are reached
+    without XLA only.
+
+    Args:
+        config: as it was asked for.
+        devices: how many train; XLA is for one.
+
+    Raises:
+        InputError: both were asked for on a GPU, or XLA on several devices.
     """
-    return "auto" if tf.config.list_physical_devices("GPU") else False
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    if config.xla and devices > 1:
+        raise InputError(
+            f"--xla works on one device, not on {devices}; use --devices 1 or --no-xla"
+        )
+    if gpu and config.xla and config.deterministic:
+        raise InputError("--xla is not deterministic on a GPU; use --no-xla or --no-deterministic")
+    xla = gpu and devices == 1 and not config.deterministic if config.xla is None else config.xla
+    deterministic = not gpu if config.deterministic is None else config.deterministic
+    return replace(config, xla=xla, deterministic=deterministic)
+
+
+def describe(config: Config) -> str:
+    """One line: whether the same command gives the same weights, and what that costs."""
+    xla = ", compiled with XLA" if config.xla else ""
+    if config.deterministic:
+        return f"deterministic{xla}: the same command gives the same weights, bit for bit"
+    return (
+        f"not deterministic{xla}: the same command, or a resumed run, may differ in the last bits; "
+        "--deterministic gives the same bits, on a GPU at some cost of speed"
+    )
 
 
 def _for_gpu(details):

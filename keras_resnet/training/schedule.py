@@ -3,13 +3,22 @@
 import keras
 from keras import ops
 
+from keras_resnet import specs
 
-def epoch_sizes(config, multiple):
-    """The image size of every epoch: `config.size_steps`, rounded to a `multiple` of pixels.
 
-    >>> epoch_sizes(Config(epochs=4, image_size=64, size_steps=((0.5, 0.5), (0.5, 1.0))), 4)
+def steps_per_epoch(config, images):
+    """The steps of an epoch of so many training images."""
+    return max(round(images / config.batch_size), 1)
+
+
+def epoch_sizes(config):
+    """The image size of every epoch: `config.size_steps`, rounded to a multiple of the network's
+    total stride.
+
+    >>> epoch_sizes(Config(epochs=4, image_size=64, size_steps=((0.5, 0.5), (0.5, 1.0))))
     [32, 32, 64, 64]
     """
+    multiple = specs.SPECS[config.model].total_stride
     ends, passed = [], 0.0
     for share, scale in config.size_steps:
         passed += share
@@ -23,42 +32,13 @@ def epoch_sizes(config, multiple):
     return sizes
 
 
-def training_size(config, size, least):
+def training_size(config, size):
     """The side of the training images where `size` pixels are judged: `config.train_size` of it.
 
     A net sees things larger in random crops than in the middle crop that judges it, so it gains by
     being judged on larger images than it was trained on (arXiv:1906.06423).
     """
-    return max(round(config.train_size * size), least)
-
-
-def segments(sizes):
-    """Runs of equal size as (first epoch, last epoch + 1, size).
-
-    >>> list(segments([32, 32, 64]))
-    [(0, 2, 32), (2, 3, 64)]
-    """
-    first = 0
-    for epoch in range(1, len(sizes) + 1):
-        if epoch == len(sizes) or sizes[epoch] != sizes[first]:
-            yield first, epoch, sizes[first]
-            first = epoch
-
-
-def spans(sizes, steps_per_epoch, done):
-    """What is left of a run after `done` steps as (first step, last step + 1, size), one for each
-    call of `fit`: the rest of a begun epoch, then whole epochs of one size.
-
-    >>> list(spans([32, 32, 64], steps_per_epoch=10, done=15))
-    [(15, 20, 32), (20, 30, 64)]
-    """
-    for first, last, size in segments(sizes):
-        begin, end = max(first * steps_per_epoch, done), last * steps_per_epoch
-        whole = -(-begin // steps_per_epoch) * steps_per_epoch
-        if begin < min(whole, end):
-            yield begin, whole, size
-        if whole < end:
-            yield whole, end, size
+    return max(round(config.train_size * size), specs.SPECS[config.model].total_stride)
 
 
 def learning_rate(config, steps_per_epoch):

@@ -1,45 +1,55 @@
 """Training: settings and images in, a run folder out."""
 
 import time
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_resnet import progress, recipes, run, runtime, specs
-from keras_resnet.data import sources, stream
+from keras_resnet.data import sources
 from keras_resnet.data.keep import keep_decoded
+from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.training import (
-    callbacks,
-    checkpoint,
-    distribution,
-    precision,
-    remedy,
-    schedule,
-    stopping,
-)
-from keras_resnet.training.bottleneck import Bottleneck
+from keras_resnet.recipes import Config
+from keras_resnet.training import checkpoint, distribution, precision, schedule
+from keras_resnet.training.distribution import Devices
 from keras_resnet.training.judge import environment, judge
+from keras_resnet.training.layers import for_training, layers_of
+from keras_resnet.training.loop import Loop
 from keras_resnet.training.losses import make_loss
 from keras_resnet.training.optimizer import make_optimizer
+from keras_resnet.training.precision import Precision
+from keras_resnet.training.step import Evaluator, TrainStep
 from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.load import load, normalization_of, open_weights
 
 
-def train(data=None, *, config_file=None, run_folder=None, resume=None, **options):
-    """Trains a network, judges it on held-out images, and leaves a run folder.
+def train(
+    data: str | Path | None = None,
+    *,
+    config_file: str | Path | None = None,
+    run_folder: str | Path | None = None,
+    resume: str | Path | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **options: Any,
+) -> run.Run | None:
+    """Trains a network, evaluates it on held-out images, and leaves a run folder.
 
-    A run that was interrupted, or killed, goes on where it was and ends with the weights that it
-    would have had: with `resume`, or with the same `run_folder` and the same settings.
+    An interrupted or killed run resumes exactly and ends with the weights that it would have had:
+    with `resume`, or with the same `run_folder` and the same settings.
 
     Args:
         data: a folder of images, `tfds:NAME[/CONFIG]` or `digits`.
         config_file: a `config.json` to start from.
         run_folder: where the run goes; default `runs/MODEL-DATA-NNN`.
         resume: the folder of an unfinished run, whose settings hold.
+        callbacks: Keras callbacks, called as by `keras.Model.fit`; a batch of theirs is one call
+            of the compiled step, which may do several steps. `self.model` is the network in
+            training, whose batch norms are a class of this package.
         **options: any field of `keras_resnet.recipes.Config`, such as `model="resnet18"`.
 
     Several GPUs share each batch. Where the environment makes this process one of several workers
@@ -64,18 +74,18 @@ def train(data=None, *, config_file=None, run_folder=None, resume=None, **option
     with devices.watching(path):
         prepared = _again(begun, config, devices) if begun else prepare(config, devices)
         with devices.folder(path, prepared[0]) as folder:
-            history, metrics = _train_in(folder, bool(begun), *prepared, devices)
+            metrics = _train_in(folder, bool(begun), *prepared, devices, callbacks)
     if not devices.is_chief:
         return None
     progress.say(
-        f"best epoch {history.best_epoch}: top-1 {metrics['val']['top1']:.1%} of "
+        f"best epoch {metrics['best_epoch']}: top-1 {metrics['val']['top1']:.1%} of "
         f"{metrics['val']['images']:,} validation images, {time.monotonic() - began:.0f} s"
     )
     return folder
 
 
-def _train_in(folder, is_begun, config, source, chosen, model, devices):
-    """The `History` of the training, and for the chief what metrics.json holds."""
+def _train_in(folder, is_begun, config, source, chosen, model, devices, callbacks):
+    """What metrics.json holds, for the chief."""
     stop = checkpoint.Stop(folder.path)
     try:
         if not is_begun:
@@ -86,39 +96,81 @@ def _train_in(folder, is_begun, config, source, chosen, model, devices):
         _say_plan(config, source, chosen, devices, folder)
         with stop.listening():
             source = keep_decoded(source)
-            history = _fit(model, config, source, folder, chosen, devices, stop)
-            if not devices.is_chief:
-                return history, None
-            seconds = sum(row["seconds"] for row in history.rows)
-            return history, judge(folder, config, source, history, chosen, seconds)
+            history, seconds = _fit(model, config, source, folder, chosen, devices, stop, callbacks)
+            if devices.is_chief:
+                return judge(folder, config, source, history, chosen, seconds)
     except tf.errors.OpError:
         stop.leave_if_asked()  # all workers were told to, and others went first
         raise
     except OSError as error:  # images are read by TensorFlow, whose errors are others
         raise CheckFailed(
-            f"cannot write into {folder.path} ({error.strerror or error}); make room, then "
-            + checkpoint.goes_on(folder.path)
+            f"cannot write into {folder.path} ({error.strerror or error}); free some space, then "
+            + checkpoint.resume_command(folder.path)
         ) from None
 
 
-def _here(config, options):
-    """The settings of a run that was begun, on the devices that are there now."""
-    devices = options.get("devices")
-    return config if devices is None else replace(config, devices=devices)
+def _fit(model, config, source, folder, chosen, devices, stop, callbacks):
+    """The `History` of the training, and the seconds that it took by what they were spent on."""
+    steps = schedule.steps_per_epoch(config, len(source.splits["train"]))
+    rate = schedule.learning_rate(config, steps)
+    here = {**environment(), "devices": devices.count}
+    if saved := checkpoint.peek(folder):
+        _compare(saved["environment"], here, config)
+    loop = Loop(
+        config,
+        source,
+        folder,
+        make_step(model, config, source, rate, chosen, devices),
+        Evaluator(for_training(model)),
+        devices=devices,
+        stop=stop,
+        notes={"precision": chosen, "environment": here},
+        callbacks=callbacks,
+    )
+    return loop.run(), loop.seconds
 
 
-def prepare(config, devices=distribution.ONE):
+def make_step(
+    model: keras.Model,
+    config: Config,
+    source: Source,
+    rate: Any,
+    chosen: Precision,
+    devices: Devices = distribution.ONE,
+) -> TrainStep:
+    """The compiled training step of a run.
+
+    Args:
+        model: a network with its first weights, of Keras' own layers; it is copied.
+        config, source: the effective settings and the images.
+        rate: the learning rate, a number or a Keras schedule.
+        chosen: the precision that `model` was built with.
+        devices: to train on.
+    """
+    with devices.strategy.scope():
+        network = for_training(model)
+        # Where callbacks look for it; compiled, the network would not load without it.
+        network.optimizer = make_optimizer(config, rate, head=network.layers[-1].variables)
+        return TrainStep(
+            network,
+            make_loss(config, source.splits["train"].labels, len(source.classes)),
+            xla=bool(config.xla),
+            loss_scale=chosen.policy == "mixed_float16",
+            ema=config.ema,
+        )
+
+
+def prepare(
+    config: Config, devices: Devices = distribution.ONE
+) -> tuple[Config, Source, Precision, keras.Model]:
     """What is wrong with the settings or the images comes out here, before anything is trained.
 
     Args:
-        config: a `Config`, as it was asked for.
+        config: as it was asked for.
         devices: to train on.
 
     Returns:
-        config: the effective `Config`.
-        source: the images, a `Source`.
-        chosen: the `Precision`.
-        model: the network to train, with its first weights.
+        The effective settings, the images, the precision, and the network with its first weights.
     """
     config = run.absolute(config)
     with devices.preparing():
@@ -142,6 +194,7 @@ def prepare(config, devices=distribution.ONE):
     found = normalization_of(learnt) if learnt else None
     usual = specs.SPECS[config.model].normalize
     config = replace(config, normalize=config.normalize or found or usual)
+    config = precision.settle(config, devices.count)
     chosen = precision.choose(config.precision)
     (of_chief,) = devices.of_chief(recipes.PRECISIONS.index(chosen.policy))
     chosen = chosen._replace(policy=recipes.PRECISIONS[int(of_chief)])
@@ -165,22 +218,29 @@ def _again(begun, config, devices):
     return config, source, chosen, _network(config, source, chosen, None, devices)
 
 
+def _here(config, options):
+    """The settings of a run that was begun, on the devices that are there now."""
+    devices = options.get("devices")
+    return config if devices is None else replace(config, devices=devices)
+
+
 def _network(config, source, chosen, learnt, devices):
     """The network with the weights that the seed gives, or with learnt ones."""
     keras.utils.set_random_seed(config.seed)
-    tf.config.experimental.enable_op_determinism()
-    with devices.strategy.scope():
-        model = _build(config, len(source.classes), chosen.policy)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    model = _build(config, len(source.classes), chosen.policy)
     if learnt:
         with devices.preparing():
             progress.say(load(model, learnt, replace_head=True))
     devices.require_same_weights(model)
     if config.freeze:
         _freeze(model, config.freeze)
-    for layer in _batch_norms(model):
-        layer.synchronized = config.sync_bn
-        if config.freeze_bn:  # they keep their weights, and normalise by what they learnt
-            layer.trainable = False
+    for layer in layers_of(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = config.sync_bn and devices.count > 1
+            if config.freeze_bn:  # they keep their weights, and normalise by what they learnt
+                layer.trainable = False
     return model
 
 
@@ -191,15 +251,6 @@ def _build(config, num_classes, policy):
         return run.build(config, num_classes, open_size=True)
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _batch_norms(model):
-    """Those of its parts too: deep networks consist of models."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _batch_norms(layer)
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            yield layer
 
 
 def _freeze(model, stage):
@@ -213,94 +264,6 @@ def _freeze(model, stage):
         layer.trainable = False
 
 
-def compile_model(model, config, source, rate):
-    """Gives the model its optimizer, with this rate or schedule of rates, and its loss."""
-    model.compile(
-        make_optimizer(config, rate, head=model.layers[-1].variables),
-        make_loss(config, source.splits["train"].labels, len(source.classes)),
-        metrics=[
-            keras.metrics.CategoricalAccuracy(name="top1"),
-            keras.metrics.CategoricalCrossentropy(from_logits=True, name="cross_entropy"),
-        ],
-        jit_compile=precision.jit_compile(),
-        steps_per_execution=precision.STEPS_PER_EXECUTION,
-    )
-
-
-def _fit(model, config, source, folder, chosen, devices, stop):
-    steps = max(round(len(source.splits["train"]) / config.batch_size), 1)
-    rate = schedule.learning_rate(config, steps)
-    with devices.strategy.scope():
-        compile_model(model, config, source, rate)
-    if devices.count == 1:
-        model.optimizer.build(model.trainable_variables)
-        # Metrics get their variables when they are first called.
-        model.evaluate(_judged(source, config, config.side).take(1), verbose=0)
-    else:
-        remedy.build(model, *next(iter(_judged(source, config, config.side))))
-        alone = _build(config, len(source.classes), chosen.policy)
-        compile_model(alone, config, source, rate)
-        model.evaluate = devices.evaluation(model, alone)
-    history = callbacks.History(folder, config)
-    best = callbacks.BestModel(folder, run.build(config, len(source.classes)), history)
-    bars = callbacks.Progress(config.epochs, steps, config.batch_size)
-    here = {**environment(), "devices": devices.count}
-
-    def to_note():
-        return {"history": history.state(), "precision": chosen, "environment": here}
-
-    saving = checkpoint.Saving(
-        checkpoint.Checkpoint(folder, model, writes=devices.is_chief),
-        config.checkpoint_every,
-        steps,
-        to_note,
-        stop,
-        devices.agree,
-    )
-    saving.set_model(model)
-    notes = saving.restore()
-    if notes:
-        history.restore(notes["history"])
-        best.set_model(model)
-        if notes["judged"]:
-            best.write_if_best()  # a kill may have come before it was written
-        progress.say(f"goes on after step {saving.step:,} of {config.epochs * steps:,}")
-        _compare(notes["environment"], here, config)
-    judged = callbacks.Averages()
-    watchers = [bars, history, judged, *stopping.watchers(history, config), saving, best]
-    least = specs.SPECS[config.model].total_stride
-    sizes = schedule.epoch_sizes(config, least)
-    is_over = bool(notes and notes["ended"])
-    with closing(bars), remedy.mended(model):
-        for begin, end, size in () if is_over else schedule.spans(sizes, steps, saving.step):
-            history.image_size, bars.before = size, begin % steps
-            batches = devices.distribute(
-                partial(
-                    _trained,
-                    source,
-                    config,
-                    size=schedule.training_size(config, size, least),
-                    first_step=begin,
-                    last_step=end,
-                )
-            )
-            if begin == 0:
-                watchers.append(Bottleneck(batches, config))
-            model.fit(
-                batches,
-                validation_data=_judged(source, config, size),
-                initial_epoch=begin // steps,
-                epochs=-(-end // steps),
-                steps_per_epoch=min(end - begin, steps),
-                shuffle=False,  # the stream has its own order
-                callbacks=watchers,
-                verbose=0,
-            )
-            if model.stop_training:
-                break
-    return history
-
-
 def _compare(then, now, config):
     """Says what is not as it was when the run was saved, for it may round otherwise."""
     others = [name for name in now if then.get(name) != now[name]]
@@ -310,30 +273,6 @@ def _compare(then, now, config):
         more = "devices" in others and not config.sync_bn
         what = "the result will differ" if more else "the last bits may differ"
         progress.say(f"{what} from an unbroken run's: {listed}")
-
-
-def _trained(source, config, **span):
-    return _any_size(stream.training_stream(source, config, **span))
-
-
-def _judged(source, config, size):
-    batches = stream.evaluation_stream(
-        source.splits["val"], size=size, crop=config.center_crop, batch_size=config.batch_size
-    )
-    classes = len(source.classes)
-    return _any_size(batches.map(lambda images, labels: (images, tf.one_hot(labels, classes))))
-
-
-def _any_size(batches):
-    """The same batches with their height and width left open, so that Keras traces one step for
-    all image sizes: seconds for each size saved."""
-    shape = (None, None, None, 3)
-    return batches.map(
-        lambda images, targets: (
-            tf.raw_ops.PlaceholderWithDefault(input=images, shape=shape),
-            targets,
-        )
-    )
 
 
 def _say_plan(config, source, chosen, devices, folder):
@@ -348,6 +287,7 @@ def _say_plan(config, source, chosen, devices, folder):
         f"batch {config.batch_size}, "
         f"recipe {config.recipe}; {chosen.policy}: {chosen.reason}"
     )
+    progress.say(precision.describe(config))
     if devices.reason:
         progress.say(
             f"{devices.reason}: each of {devices.count} devices trains on "
@@ -355,4 +295,18 @@ def _say_plan(config, source, chosen, devices, folder):
         )
     for line in recipes.effective(config):
         progress.say(line)
+    if warning := ema_warning(config, len(source.splits["train"])):
+        progress.say(warning)
     progress.say(f"run folder {folder.path}")
+
+
+def ema_warning(config: Config, images: int) -> str | None:
+    """A line where the average of the weights is over more updates than the run has."""
+    updates = config.epochs * schedule.steps_per_epoch(config, images) // config.accumulate
+    window = 1 / (1 - config.ema)
+    if not config.ema or window <= updates:
+        return None
+    return (
+        f"--ema {config.ema:g} averages over {window:,.0f} updates, the run has {updates:,}: the "
+        f"average follows the weights more closely in a run so short; try {1 - 10 / updates:.2g}"
+    )

@@ -1,0 +1,92 @@
+"""Layers of the network in training: the numbers of Keras' own, computed as TensorFlow does best.
+
+They are swapped in by `for_training`; what a run saves is a network of Keras' layers alone.
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+_BETWEEN_REPLICAS = 7919  # distance of the dropout seeds of two devices
+
+
+def for_training(model: keras.Model) -> keras.Model:
+    """A copy of `model` with the layers of this module, of equal weights in equal order.
+
+    Args:
+        model: a functional model; its parts, if they are models, are copied too.
+    """
+    copy = keras.models.clone_model(model, clone_function=_swap, recursive=True)
+    copy.set_weights(model.get_weights())
+    for layer, original in zip(layers_of(copy), layers_of(model), strict=True):
+        layer.trainable = original.trainable
+    return copy
+
+
+def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of a model and of the models that it consists of, in order."""
+    layers = []
+    for layer in model.layers:
+        layers += layers_of(layer) if isinstance(layer, keras.Model) else [layer]
+    return layers
+
+
+@keras.saving.register_keras_serializable("keras_resnet")
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` by TensorFlow's fused op: forward, backward and statistics
+    in one pass each, where Keras composes some ten ops (arXiv:1502.03167, algorithm 1)."""
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Feature map `(b, h, w, c)` to the same shape; other ranks and options as in Keras."""
+        learns = training and self.trainable
+        fits = inputs.shape.rank == 4 and self.axis in (3, -1) and self.scale and self.center
+        # On several devices a synchronized layer needs Keras' own sums. And the gradient of the
+        # fused op with frozen statistics has no deterministic kernel on a GPU.
+        frozen = training and not self.trainable
+        if not fits or mask is not None or frozen or self.renorm or (learns and self.synchronized):
+            return super().call(inputs, training=training, mask=mask)
+        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.convert_to_tensor(self.gamma),
+            offset=tf.convert_to_tensor(self.beta),
+            mean=tf.zeros([0]) if learns else tf.convert_to_tensor(self.moving_mean),
+            variance=tf.zeros([0]) if learns else tf.convert_to_tensor(self.moving_variance),
+            epsilon=self.epsilon,
+            is_training=bool(learns),
+        )
+        if learns:
+            # The op gives the unbiased variance; Keras averages the biased one.
+            n = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), variance.dtype)
+            self._average(self.moving_mean, mean)
+            self._average(self.moving_variance, variance * (n - 1) / n)
+        return y
+
+    def _average(self, moving, value):
+        moving.assign(moving * self.momentum + value * (1 - self.momentum))
+
+
+@keras.saving.register_keras_serializable("keras_resnet")
+class ReplicaDropout(keras.layers.Dropout):
+    """`keras.layers.Dropout` with other random numbers on each device, which has other images."""
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Any tensor to one of the same shape."""
+        if not training or not self.rate:
+            return inputs
+        context = tf.distribute.get_replica_context()
+        replica = context.replica_id_in_sync_group if context else 0
+        seed = self.seed_generator.next()
+        seed += tf.stack([tf.cast(replica, seed.dtype) * _BETWEEN_REPLICAS, 0])
+        shape = tf.shape(inputs)
+        if self.noise_shape:
+            shape = [shape[i] if n is None else n for i, n in enumerate(self.noise_shape)]
+        return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed, noise_shape=shape)
+
+
+def _swap(layer):
+    swapped = {
+        keras.layers.BatchNormalization: FusedBatchNormalization,
+        keras.layers.Dropout: ReplicaDropout,
+    }
+    return swapped.get(type(layer), type(layer)).from_config(layer.get_config())

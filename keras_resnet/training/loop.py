@@ -1,0 +1,323 @@
+"""The training loop: batches, compiled steps, a log; at the end of an epoch evaluation, a row of
+the history, a checkpoint, and the best model."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet import progress
+from keras_resnet import run as runs
+from keras_resnet.data import stream
+from keras_resnet.data.sources import Source
+from keras_resnet.recipes import Config
+from keras_resnet.training import schedule
+from keras_resnet.training.checkpoint import Checkpoint, Stop
+from keras_resnet.training.distribution import Devices
+from keras_resnet.training.history import History, TensorBoard, time_shares
+from keras_resnet.training.step import Evaluation, Evaluator, Steps, TrainStep
+
+CHECKPOINT_SECONDS = 300  # between two checkpoints, where no number of steps is asked for
+CHECK_EVERY = 100  # steps between two looks at all weights; 0.02 s for a ResNet-50 on a CPU
+# One call does the steps of so many seconds: long enough that what Python does between two calls
+# does not count, short enough that a signal is heard at once and progress is seen.
+CALL_SECONDS, MOST_STEPS = 0.2, 64
+_TIMED = 3  # calls of one step each from which that number follows; the first one compiles
+# Evaluation may take minutes and can be interrupted: before it, a state older than this is saved.
+_WORTH_SAVING = 10
+
+
+class Loop:
+    """The training of a run, from its first step or from its latest checkpoint to its end.
+
+    Args:
+        config, source: the effective `Config` and the images.
+        folder: the `Run`.
+        train_step: the compiled steps.
+        evaluator: of the same network, on one device.
+        devices: that train.
+        stop: hears the signals that end the run.
+        notes: saved with each checkpoint: {name: what JSON can hold}.
+        callbacks: of a user, called as `keras.Model.fit` calls them.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        source: Source,
+        folder: runs.Run,
+        train_step: TrainStep,
+        evaluator: Evaluator,
+        *,
+        devices: Devices,
+        stop: Stop,
+        notes: dict[str, Any],
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ):
+        self.config, self.source, self.folder = config, source, folder
+        self.train_step, self.evaluator = train_step, evaluator
+        self.devices, self.stop, self.notes = devices, stop, notes
+        self.epoch_steps = schedule.steps_per_epoch(config, len(source.splits["train"]))
+        self.sizes = schedule.epoch_sizes(config)
+        self.deployable = runs.build(config, len(source.classes))
+        self.checkpoint = Checkpoint(folder, train_step.state, writes=devices.is_chief)
+        self.history = History(folder, config)
+        self.board = TensorBoard(folder, config)
+        self.step = 0  # steps done, of the whole run
+        self.has_ended = False  # before its last epoch
+        self.epoch_sums: Counter[str] = Counter()  # over the steps of the epoch
+        self.seconds: Counter[str] = Counter()  # of the run, by what they were spent on
+        self.callbacks = keras.callbacks.CallbackList(
+            list(callbacks), model=train_step.model, epochs=config.epochs, steps=self.epoch_steps
+        )
+        self._work = np.cumsum(np.repeat(np.square(self.sizes, dtype=float), self.epoch_steps))
+        self._lap = self._saved = time.monotonic()
+        self._batches: Iterator[Any] | None = None
+        self._size = 0  # of the images of `_batches`
+        self._call_seconds: list[float] = []  # of the first calls at this size
+
+    def run(self) -> History:
+        """Trains to the end."""
+        self._restore()
+        self._lap = time.monotonic()
+        self.train_step.model.stop_training = False  # callbacks set it
+        self.callbacks.on_train_begin()
+        while len(self.history.rows) < self.config.epochs and not self.has_ended:
+            self.train_epoch(len(self.history.rows))
+            self.end_epoch(len(self.history.rows))
+        self.callbacks.on_train_end()
+        return self.history
+
+    def train_epoch(self, epoch: int) -> None:
+        """The steps of an epoch that are left."""
+        first, last = epoch * self.epoch_steps, (epoch + 1) * self.epoch_steps
+        label = f"epoch {epoch + 1}/{self.config.epochs}"
+        self.callbacks.on_epoch_begin(epoch)
+        with progress.bar(self.epoch_steps, label, "steps") as advance:
+            advance(self.step - first)
+            while self.step < last and not self.has_ended:
+                batches = self._batches_of(self.sizes[epoch])
+                count = self._steps_of_a_call(last)
+                self.stop.is_patient = bool(
+                    self._call_seconds
+                )  # else it compiles, which takes long
+                self.callbacks.on_train_batch_begin(self.step - first)
+                steps = self.train_step(batches, count)
+                self.step += count
+                logs = self._log(steps)
+                advance(count, self._note(logs))
+                self.callbacks.on_train_batch_end(self.step - first - 1, logs)
+                asked, is_due, self.has_ended = self._agree()
+                if asked or (is_due and self.step < last and not self.has_ended):
+                    self._save()
+                self._leave_if(asked)
+
+    def end_epoch(self, epoch: int) -> None:
+        """Evaluates what an epoch has given, notes it and saves it."""
+        self.stop.is_patient = False
+        self.checkpoint.require_finite(self.step)
+        if time.monotonic() - self._saved > _WORTH_SAVING and not self.has_ended:
+            self._save()
+        weights, evaluation = self._evaluate()
+        self.stop.is_patient = True  # the epoch is evaluated, and about to be saved
+        row = self._row(epoch, weights, evaluation)
+        self.history.record(row, evaluation)
+        self.board.write_epoch(row)
+        told = {k: v for k, v in row.items() if k not in ("epoch", "weights")}
+        self.callbacks.on_epoch_end(epoch, told)
+        self.epoch_sums.clear()
+        stopped = self.train_step.model.stop_training or self.history.is_out_of_patience()
+        asked, stopped = self.devices.agree(self.stop.asked or 0, stopped)
+        self.has_ended = self.has_ended or bool(stopped)
+        self._save()
+        self._save_best(weights)
+        if epoch == 0:
+            progress.say(time_shares(self.seconds, self.config))
+        self.stop.is_patient = False
+        self._leave_if(asked)
+
+    def _restore(self):
+        self.step, notes = self.checkpoint.restore()
+        if notes is None:
+            return
+        self.history.restore(notes["history"])
+        self.has_ended = notes["has_ended"]
+        self.epoch_sums, self.seconds = Counter(notes["epoch_sums"]), Counter(notes["seconds"])
+        if self.history.rows and not self.epoch_sums:  # a kill may have come before it was written
+            self._save_best(self._weights()[self.history.rows[-1]["weights"]])
+        total = self.config.epochs * self.epoch_steps
+        progress.say(f"resumed after step {self.step:,} of {total:,}")
+
+    def _batches_of(self, size):
+        """The stream of images of this size, from the next step on."""
+        if size != self._size:
+            epoch = self.step // self.epoch_steps
+            others = (e for e in range(epoch, len(self.sizes)) if self.sizes[e] != size)
+            span = {
+                "first_step": self.step,
+                "last_step": next(others, len(self.sizes)) * self.epoch_steps,
+                "size": schedule.training_size(self.config, size),
+            }
+            batches = partial(training_batches, self.source, self.config, **span)
+            self._batches, self._size = iter(self.devices.distribute(batches)), size
+            self._call_seconds = []
+        return self._batches
+
+    def _steps_of_a_call(self, last):
+        """As many as fit into `CALL_SECONDS`, but not beyond what is to be saved."""
+        if len(self._call_seconds) < _TIMED:
+            return 1
+        left = last - self.step
+        if every := self.config.checkpoint_every:
+            left = min(left, every - self.step % every)
+        fitting = max(1, min(MOST_STEPS, int(CALL_SECONDS / min(self._call_seconds))))
+        return min(left, int(self.devices.of_chief(fitting)[0]))
+
+    def _log(self, steps: Steps):
+        """Counts the steps of a call; the means of the epoch so far."""
+        count = len(steps.loss)
+        bad = np.flatnonzero(~np.isfinite(steps.loss))
+        if len(bad):
+            first = self.step - count + int(bad[0]) + 1
+            raise self.checkpoint.diverged(first, f"the loss is {steps.loss[bad[0]]}")
+        if self.step % CHECK_EVERY < count:
+            self.checkpoint.require_finite(self.step)
+            if problem := self.train_step.loss_scale_problem():
+                raise self.checkpoint.diverged(self.step, problem)
+        seconds = self._spend("compute")
+        self.seconds.update(input=steps.seconds_of_input, compute=-steps.seconds_of_input)
+        if len(self._call_seconds) < _TIMED:
+            self._call_seconds.append(seconds)
+        sums = {name: float(getattr(steps, name).sum(dtype=np.float64)) for name in _MEASURED}
+        self.epoch_sums.update(steps=count, seconds=seconds, **sums)
+        self.board.write_steps(self.step, steps, count * self.config.batch_size / seconds)
+        return self._means()
+
+    def _means(self):
+        done = self.epoch_sums["steps"]
+        return {name: self.epoch_sums[name] / done for name in _MEASURED}
+
+    def _speed(self):
+        """Images per second of the epoch so far."""
+        return self.epoch_sums["steps"] * self.config.batch_size / self.epoch_sums["seconds"]
+
+    def _note(self, means):
+        """Of the progress bar."""
+        left = self._seconds_left()
+        return (
+            f"loss {means['loss']:.3f}  top-1 {means['top1']:.1%}  {self._speed():.0f} images/s  "
+            f"{left // 3600:.0f}:{left // 60 % 60:02.0f}:{left % 60:02.0f} left of the run"
+        )
+
+    def _seconds_left(self):
+        """Of the run, if steps take as long as their pixels say."""
+        return sum(self.seconds.values()) * (self._work[-1] / self._work[self.step - 1] - 1)
+
+    def _agree(self):
+        """(signal, whether a checkpoint is due, whether the training ends): the same for all
+        workers, which have to do the same at the same step."""
+        every, age = self.config.checkpoint_every, time.monotonic() - self._saved
+        is_due = self.step % every == 0 if every else age > CHECKPOINT_SECONDS
+        spent = sum(row["seconds"] for row in self.history.rows) + self.epoch_sums["seconds"]
+        is_late = 0 < 60 * self.config.max_minutes <= spent
+        stops = is_late or self.train_step.model.stop_training
+        asked, is_due, is_late, stops = self.devices.agree(
+            self.stop.asked or 0, is_due, is_late, stops
+        )
+        # Who is asked to leave saves this step and goes; resumed, the time is up once more.
+        if is_late and not asked:
+            progress.say(
+                f"--max-minutes {self.config.max_minutes:g}: time is up; the rate had not yet come "
+                "down. A number of --epochs that fits into the time gives a better network"
+            )
+        return asked, bool(is_due), bool(stops) and not asked
+
+    def _weights(self):
+        """Those that can be evaluated and saved, by name."""
+        weights = {"raw": [v.value for v in self.train_step.model.weights]}
+        return weights | ({"averaged": self.train_step.average} if self.config.ema else {})
+
+    def _evaluate(self):
+        """The better ones of the weights, and how they do; the chief decides for all workers."""
+        batches = stream.evaluation_stream(
+            self.source.splits["val"],
+            size=self.config.side,
+            crop=self.config.center_crop,
+            batch_size=self.config.batch_size,
+        )
+        scores = []
+        for weights in self._weights().values():
+            own = Evaluation(0.0, 0.0, 0.0)
+            if self.devices.is_chief:
+                own = self.evaluator(weights, batches)
+            scores.append(Evaluation(*self.devices.of_chief(*own)))
+        best = max(range(len(scores)), key=lambda n: self.history.score(scores[n]))
+        return list(self._weights())[best], scores[best]
+
+    def _row(self, epoch, weights, evaluation):
+        means, seconds = self._means(), self.epoch_sums["seconds"] + self._spend("evaluation")
+        return {
+            "epoch": epoch + 1,
+            "loss": means["cross_entropy"],
+            "top1": means["top1"],
+            "val_loss": evaluation.loss,
+            "val_top1": evaluation.top1,
+            "learning_rate": float(self.train_step.optimizer.learning_rate),
+            "seconds": round(seconds, 2),
+            "images_per_second": round(self._speed(), 1),
+            "image_size": self.sizes[epoch],
+            "weights": weights,
+        }
+
+    def _save(self):
+        notes = {
+            "history": self.history.state(),
+            "has_ended": self.has_ended,
+            "epoch_sums": self.epoch_sums,
+            "seconds": self.seconds,
+        }
+        self.checkpoint.save(self.step, {**self.notes, **notes})
+        self._saved = time.monotonic()
+        self._spend("saving")
+
+    def _save_best(self, weights):
+        """After the checkpoint that knows of it: a kill between the two leaves a checkpoint from
+        which the file is written again. The other way round it could be of an epoch that the run,
+        resumed, does not have: its time is up before, or another machine rounds otherwise."""
+        if self.history.is_best:
+            self.deployable.set_weights([w.numpy() for w in self._weights()[weights]])
+            self.folder.save_model(self.deployable)
+        self._spend("saving")
+
+    def _leave_if(self, asked):
+        """With all other workers, or not at all."""
+        if asked:
+            self.stop.asked = int(asked)
+            self.stop.leave_if_asked()
+
+    def _spend(self, what):
+        """Counts the seconds since the last time as spent on this."""
+        now = time.monotonic()
+        seconds, self._lap = now - self._lap, now
+        self.seconds[what] += seconds
+        return seconds
+
+
+_MEASURED = ("loss", "cross_entropy", "top1")
+
+
+def training_batches(source: Source, config: Config, **span: Any) -> tf.data.Dataset:
+    """The training stream with open height and width, so that one trace of the step serves all
+    image sizes: seconds for each size saved."""
+    shape = (None, None, None, 3)
+    return stream.training_stream(source, config, **span).map(
+        lambda images, targets: (
+            tf.raw_ops.PlaceholderWithDefault(input=images, shape=shape),
+            targets,
+        )
+    )

@@ -1,0 +1,220 @@
+"""The training step: a batch in, weights changed, and what is to be told of it."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Of mixed_float16: what the loss is multiplied by, so that small gradients are not rounded to 0.
+# Doubled after so many steps without an overflow, halved by each (arXiv:1710.03740, section 3.2).
+_FIRST_LOSS_SCALE, _GROWTH_STEPS = 2.0**15, 2000
+_LEAST_LOSS_SCALE = 1.0
+
+
+class Steps(NamedTuple):
+    """What some consecutive steps gave."""
+
+    loss: np.ndarray  # float32 (steps,), as the recipe defines it
+    cross_entropy: np.ndarray
+    top1: np.ndarray  # share of the batch
+    gradient_norm: np.ndarray  # over all weights, before clipping
+    learning_rate: np.ndarray
+    seconds_of_input: float  # that they waited for their batches
+
+
+class TrainStep:
+    """The compiled steps of a network on one device or several.
+
+    Args:
+        model: logits from images, with an `optimizer` of `training.optimizer`; made in the scope of
+            its strategy.
+        loss: a function of targets `(b, k)` and logits `(b, k)` to losses `(b,)`.
+        xla: compile with XLA; on one device.
+        loss_scale: scale the loss, as float16 needs.
+        ema: momentum of a running average of the weights and of the batch norms' statistics, per
+            batch; 0 keeps none.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        loss: Callable[[Any, Any], Any],
+        *,
+        xla: bool = False,
+        loss_scale: bool = False,
+        ema: float = 0.0,
+    ):
+        self.model, self.loss, self.ema = model, loss, ema
+        self.optimizer = model.optimizer
+        self.strategy = self.optimizer.strategy
+        self.replicas = self.strategy.num_replicas_in_sync
+        if not self.optimizer.built:
+            self.optimizer.build(model.trainable_variables)
+        with self.strategy.scope():
+            self.average = [tf.Variable(w, trainable=False) for w in model.weights] if ema else []
+            self.scale = tf.Variable(_FIRST_LOSS_SCALE if loss_scale else 1.0, trainable=False)
+            self.steps_of_scale = tf.Variable(0, trainable=False)
+        self.scales_loss = loss_scale
+        one = tf.autograph.experimental.do_not_convert(self._step)
+        one = tf.function(one, jit_compile=True) if xla else one
+        self._run = tf.function(_repeat(one), reduce_retracing=True)
+
+    @property
+    def state(self) -> dict[str, list[tf.Variable]]:
+        """All variables that a step changes, by kind."""
+        scale = [self.scale, self.steps_of_scale]
+        return {
+            "model": [v.value for v in self.model.variables],
+            "optimizer": [v.value for v in self.optimizer.variables] + scale,
+            "average": self.average,
+        }
+
+    def __call__(self, batches: Iterator[Any], count: int = 1) -> Steps:
+        """Does `count` steps, with as many of the batches, and waits for their results."""
+        rows, waited = self._run(batches, tf.constant(count))
+        return Steps(*rows.numpy().T, float(waited))
+
+    def loss_scale_problem(self) -> str | None:
+        """What is wrong where every step overflows."""
+        scale = float(self.scale.numpy())
+        if self.scales_loss and scale < _LEAST_LOSS_SCALE:
+            return f"the loss scale has collapsed to {scale:g}, every step overflows"
+        return None
+
+    def _step(self, batch):
+        """float32 `(5,)`: the fields of `Steps`. In the cross-replica context."""
+        measured, gradients = self.strategy.run(self._gradients, args=(batch,))
+        if self.replicas > 1:
+            measured = self.strategy.reduce("SUM", measured, axis=None)
+            weights = [v.value for v in self.model.trainable_variables]
+            gradients = self.strategy.extended.batch_reduce_to(
+                tf.distribute.ReduceOp.SUM, list(zip(gradients, weights, strict=True))
+            )
+        rate = tf.cast(self.optimizer.learning_rate, tf.float32)
+        norm = self._apply(gradients)
+        if self.ema:
+            self._update_average()
+        return tf.concat([measured, tf.stack([norm, rate])], 0)
+
+    def _gradients(self, batch):
+        """float32 `(3,)` and the gradients, this device's part of both."""
+        images, targets = batch
+        weights = [v.value for v in self.model.trainable_variables]
+        with tf.GradientTape() as tape:
+            logits = self.model(images, training=True)
+            losses = self.loss(targets, logits)
+            loss = tf.reduce_mean(losses) / self.replicas
+            scaled = loss * self.scale if self.scales_loss else loss
+        gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
+        if self.scales_loss:
+            gradients = [g / self.scale for g in gradients]
+        cross_entropy = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+        correct = tf.equal(tf.argmax(targets, -1), tf.argmax(logits, -1))
+        others = [tf.reduce_mean(cross_entropy), tf.reduce_mean(tf.cast(correct, tf.float32))]
+        return tf.stack([loss, *(x / self.replicas for x in others)]), gradients
+
+    def _apply(self, gradients):
+        if not self.scales_loss:
+            return self.optimizer.apply(gradients)
+        norm = self.strategy.run(tf.linalg.global_norm, args=(gradients,))
+        norm = self.strategy.experimental_local_results(norm)[0]
+
+        def apply():
+            self.optimizer.apply(gradients)
+            grows = tf.equal(self.steps_of_scale, _GROWTH_STEPS - 1)
+            self.steps_of_scale.assign(tf.where(grows, 0, self.steps_of_scale + 1))
+            self.scale.assign(tf.where(grows, self.scale * 2, self.scale))
+
+        def skip():
+            self.steps_of_scale.assign(0)
+            self.scale.assign(self.scale / 2)
+
+        tf.cond(tf.math.is_finite(norm), apply, skip)
+        return norm
+
+    def _update_average(self):
+        """The average's momentum rises with the updates, as in TensorFlow's own
+        `ExponentialMovingAverage`: the first weights are soon forgotten."""
+        done = tf.cast(self.optimizer.iterations.value, tf.float32)
+        momentum = tf.minimum(self.ema, (1 + done) / (10 + done))
+        momentum **= 1 / self.optimizer.accumulate  # of an update; this is once a batch
+        for average, weight in zip(self.average, self.model.weights, strict=True):
+            self.strategy.extended.update(
+                average,
+                lambda average, weight, m: average.assign(m * average + (1 - m) * weight),
+                args=(weight.value, momentum),
+                group=False,
+            )
+
+
+def _repeat(step):
+    """A function of batches and a number of steps to the rows of the steps, `(steps, 5)`, and the
+    seconds that they waited for input."""
+
+    def run(batches, count):
+        rows = tf.TensorArray(tf.float32, size=count, element_shape=(5,))
+        waited = tf.constant(0.0, tf.float64)
+        for i in tf.range(count):
+            # One after the other, so that the clock tells what a step waits for.
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+            began = _clock()
+            with tf.control_dependencies([began]):
+                batch = next(batches)
+            with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+                waited += _clock() - began
+            rows = rows.write(i, step(batch))
+        return rows.stack(), waited
+
+    return run
+
+
+def _clock():
+    """Seconds; tf.timestamp refuses to tell them where operations are deterministic."""
+    return tf.ensure_shape(tf.numpy_function(time.perf_counter, [], tf.float64), ())
+
+
+class Evaluation(NamedTuple):
+    """A network on labelled images."""
+
+    loss: float  # mean cross-entropy
+    top1: float
+    macro_top1: float  # mean over the classes
+
+
+class Evaluator:
+    """The compiled evaluation of a network, on one device.
+
+    Args:
+        model: logits from images.
+    """
+
+    def __init__(self, model: keras.Model):
+        self.model = model
+        self._run = tf.function(self._batch, autograph=False, reduce_retracing=True)
+
+    def __call__(self, weights: list[tf.Variable], batches: tf.data.Dataset) -> Evaluation:
+        """Every image once, with these weights in the place of the model's.
+
+        Args:
+            weights: variables, in the order of the model's.
+            batches: images `(b, h, w, 3)` and int labels `(b,)`.
+        """
+        for own, weight in zip(self.model.weights, weights, strict=True):
+            own.assign(tf.convert_to_tensor(weight))
+        # Read at the end: on a GPU the next batch need not wait for it.
+        results = [(labels, *self._run(images, labels)) for images, labels in batches]
+        labels, losses, correct = (
+            np.concatenate([part.numpy() for part in parts]) for parts in zip(*results, strict=True)
+        )
+        per_class = [correct[labels == k].mean() for k in np.unique(labels)]
+        return Evaluation(
+            float(losses.mean(dtype=np.float64)), float(correct.mean()), float(np.mean(per_class))
+        )
+
+    def _batch(self, images, labels):
+        logits = self.model(images, training=False)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return losses, tf.equal(tf.argmax(logits, -1, labels.dtype), labels)

@@ -1,0 +1,198 @@
+"""The loop around the steps: what is called when, what is told, where it may be left."""
+
+import csv
+import json
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_resnet import recipes
+from keras_resnet import run as runs
+from keras_resnet.training import loop
+from keras_resnet.training.checkpoint import peek
+from keras_resnet.training.history import time_shares
+from keras_resnet.training.loop import Loop
+from keras_resnet.training.train import train
+
+SMALL = {"model": "resnet8", "image_size": 16, "batch_size": 6, "epochs": 2, "seed": 3}  # 8 steps
+
+
+class Recorder(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def on_train_begin(self, logs=None):
+        self.calls.append(("begin", self.params["epochs"], self.params["steps"]))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.calls.append(("epoch", epoch))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls.append(("batch", batch, sorted(logs)))
+
+    def on_epoch_end(self, epoch, logs=None):
+        rate = float(self.model.optimizer.learning_rate)
+        self.calls.append(("epoch end", epoch, logs["val_loss"] > 0, rate == logs["learning_rate"]))
+
+    def on_train_end(self, logs=None):
+        self.calls.append(("end",))
+
+
+def test_callbacks_are_called_as_by_fit(photos, tmp_path):
+    recorder = Recorder()
+    train(str(photos), run_folder=tmp_path / "run", callbacks=[recorder], **SMALL)
+    kinds = Counter(call[0] for call in recorder.calls)
+    assert recorder.calls[0] == ("begin", 2, 8) and recorder.calls[-1] == ("end",)
+    assert kinds["epoch"] == kinds["epoch end"] == 2
+    batches = [call[1] for call in recorder.calls if call[0] == "batch"]
+    assert batches[:3] == [0, 1, 2] and batches.count(7) == 2  # and calls of several steps between
+    assert ("batch", 7, ["cross_entropy", "loss", "top1"]) in recorder.calls
+    assert ("epoch end", 1, True, True) in recorder.calls
+
+
+def test_keras_own_callbacks_work(photos, tmp_path):
+    """Those people use: a log, a schedule, a saved model, an end before the end."""
+    callbacks = [
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.ModelCheckpoint(tmp_path / "model.keras"),
+        keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=1000),
+    ]
+    run = train(
+        str(photos), run_folder=tmp_path / "run", callbacks=callbacks, **{**SMALL, "epochs": 9}
+    )
+    with open(run.file("history.csv"), newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2  # min_delta is never reached
+    with open(tmp_path / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1"] and float(rows[1]["val_top1"]) >= 0
+    saved = keras.models.load_model(tmp_path / "model.keras")
+    assert saved.output_shape == (None, 3)
+
+
+def test_steps_of_one_call_end_where_the_run_may_be_left(photos, tmp_path, monkeypatch):
+    """At each checkpoint and at the end of an epoch, however many would fit into a call."""
+    monkeypatch.setattr(loop, "CALL_SECONDS", 1e9)
+    counts, call = [], loop.TrainStep.__call__
+
+    def counted(self, batches, count=1):
+        counts.append(count)
+        return call(self, batches, count)
+
+    monkeypatch.setattr(loop.TrainStep, "__call__", counted)
+    train(str(photos), run_folder=tmp_path / "run", checkpoint_every=5,
+          **{**SMALL, "size_steps": [[1, 1]]})  # fmt: skip
+    assert counts == [1, 1, 1, 2, 3, 2, 5, 1]  # 8 steps an epoch; 5, 10 and 15 are saved
+
+
+def test_the_steps_of_a_call_follow_from_the_time_of_one(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "CALL_SECONDS", 0.0)
+    recorder = Recorder()
+    train(str(photos), run_folder=tmp_path / "run", callbacks=[recorder], **SMALL)
+    assert len([call for call in recorder.calls if call[0] == "batch"]) == 16
+
+
+def test_how_many_steps_a_call_does_changes_no_bit(photos, tmp_path, monkeypatch):
+    weights = []
+    for name, seconds in (("one", 0.0), ("many", 1e9)):
+        monkeypatch.setattr(loop, "CALL_SECONDS", seconds)
+        run = train(str(photos), run_folder=tmp_path / name, drop_path=0.2, mixup=0.2, **SMALL)
+        weights.append(run.model().get_weights())
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_every_epoch_is_validated_at_the_size_that_is_delivered(photos, tmp_path, capsys):
+    """Else the best epoch would be one whose number nobody can get from the model."""
+    config = {**SMALL, "size_steps": [[0.5, 0.5], [0.5, 1.0]]}
+    seen, evaluate = [], loop.Evaluator.__call__
+
+    def record(self, weights, batches):
+        seen.append(batches.element_spec[0].shape[1:])
+        return evaluate(self, weights, batches)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop.Evaluator, "__call__", record)
+        train(str(photos), run_folder=tmp_path / "run", **config)
+    assert seen == [(16, 16, 3)] * 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
+    assert "trained at 8 pixels" in lines[0] and "trained at" not in lines[-1]
+
+
+def test_tensorboard_has_the_steps_the_epochs_and_the_settings(photos, tmp_path):
+    run = train(str(photos), run_folder=tmp_path / "run", **SMALL)
+    (path,) = run.file("tensorboard").glob("events*")
+    steps, tags = {}, Counter()
+    for record in tf.data.TFRecordDataset(str(path)):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        for value in event.summary.value:
+            tags[value.tag] += 1
+            steps.setdefault(value.tag, []).append(event.step)
+            if value.tag == "configuration":
+                assert '"batch_size": 6' in tf.make_ndarray(value.tensor)[0].decode()
+    assert steps["step/loss"][:3] == [1, 2, 3] and steps["step/loss"][-1] == 16
+    for name in ("gradient_norm", "learning_rate", "images_per_second"):
+        assert tags[f"step/{name}"] == tags["step/loss"]
+    assert steps["epoch/val_top1"] == [1, 2]
+
+
+def test_what_the_time_was_spent_on_is_said_and_kept(photos, tmp_path, capsys):
+    run = train(str(photos), run_folder=tmp_path / "run", **SMALL)
+    err = capsys.readouterr().err
+    assert err.count("time: input ") == 1
+    spent = run.metrics["seconds_by"]
+    assert set(spent) == {"input", "compute", "evaluation", "saving"}
+    assert sum(spent.values()) == pytest.approx(run.metrics["seconds"], abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "input_seconds", "advice"),
+    [("quick", 2, None), ("quick", 6, "smaller image files"), ("rsb-a2", 6, "a lower --randaug"),
+     ("torchvision-v2", 6, "--no-trivialaugment")],
+)  # fmt: skip
+def test_a_run_that_waits_for_its_images_is_told_what_helps(recipe, input_seconds, advice):
+    seconds = {"input": input_seconds, "compute": 8, "evaluation": 1, "saving": 1}
+    line = time_shares(seconds, recipes.resolve({"recipe": recipe}))
+    assert f"input {input_seconds / (10 + input_seconds):.0%}" in line
+    assert ("input-bound" in line) == bool(advice)
+    assert (advice or "") in line
+
+
+def test_progress_tells_what_is_left_of_the_run_by_its_pixels(photos, tmp_path, monkeypatch):
+    """Of two epochs at 8 and at 16 pixels, a fifth of the work is done after the first."""
+    left, note = {}, Loop._note
+
+    def record(self, means):
+        left[self.step] = self._seconds_left() / sum(self.seconds.values())
+        return note(self, means)
+
+    monkeypatch.setattr(Loop, "_note", record)
+    train(str(photos), run_folder=tmp_path / "run",
+          **{**SMALL, "size_steps": [[0.5, 0.5], [0.5, 1.0]]})  # fmt: skip
+    assert left[8] == pytest.approx(4) and left[16] == 0
+
+
+def test_what_one_worker_decides_all_do(photos, tmp_path, monkeypatch):
+    """A step that this worker would not have saved is saved, and left, when another was told to."""
+    agree = loop.Devices.agree
+
+    def told(self, asked, *others):
+        return [15.0, *others] if len(others) > 1 else agree(self, asked, *others)
+
+    monkeypatch.setattr(loop.Devices, "agree", told)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(str(photos), run_folder=tmp_path / "run", **SMALL)
+    assert caught.value.status == 143
+    assert peek(runs.Run(tmp_path / "run"))["epoch_sums"]["steps"] == 1
+
+
+def test_the_notes_of_a_checkpoint_are_json(photos, tmp_path):
+    run = train(str(photos), run_folder=tmp_path / "run", **{**SMALL, "epochs": 1})
+    notes = peek(run)
+    assert json.loads(json.dumps(notes)) == notes
+    assert {"history", "has_ended", "epoch_sums", "seconds", "precision", "environment"} == set(
+        notes
+    )

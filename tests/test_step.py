@@ -1,0 +1,289 @@
+"""The training step: its layers against Keras' own, its numbers against a step written by hand."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_resnet import build, recipes
+from keras_resnet.data import sources
+from keras_resnet.errors import InputError
+from keras_resnet.training import precision, step
+from keras_resnet.training.layers import FusedBatchNormalization, for_training, layers_of
+from keras_resnet.training.optimizer import make_optimizer
+from keras_resnet.training.precision import Precision
+from keras_resnet.training.step import Evaluator, TrainStep
+from keras_resnet.training.train import ema_warning, make_step
+
+RNG = np.random.default_rng(0)
+
+
+def cross_entropy(targets, logits):
+    return keras.losses.categorical_crossentropy(targets, logits, from_logits=True)
+
+
+def _network(policy="float32", drop_path=0.0):
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy(policy)
+    try:
+        return build("resnet8", 10, (None, None, 3), drop_path=drop_path)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def _batches(count=4, size=16, batch=8):
+    images = RNG.integers(0, 256, (count, batch, size, size, 3)).astype(np.uint8)
+    targets = np.eye(10, dtype="float32")[RNG.integers(0, 10, (count, batch))]
+    return tf.data.Dataset.from_tensor_slices((images, targets))
+
+
+def _step(model, *, rate=0.05, settings=(), **options):
+    config = recipes.resolve(dict(settings))
+    model.optimizer = make_optimizer(config, rate)
+    return TrainStep(model, cross_entropy, **options)
+
+
+# Batch norm
+
+
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_the_fused_batch_norm_is_keras_own(policy, xla):
+    """Forward, backward, the averages of mean and variance, and evaluation."""
+    dtype = keras.DTypePolicy(policy)
+    theirs = keras.layers.BatchNormalization(momentum=0.7, epsilon=1e-3, dtype=dtype)
+    ours = FusedBatchNormalization.from_config(theirs.get_config())
+    x = tf.constant(RNG.normal(2, 3, (3, 5, 4, 6)), dtype.compute_dtype)
+    weight = tf.constant(RNG.normal(size=(3, 5, 4, 6)), dtype.compute_dtype)
+    results = []
+    for layer in (theirs, ours):
+        layer.build(x.shape)
+        layer.gamma.assign(np.linspace(0.5, 2, 6))
+        layer.beta.assign(np.linspace(-1, 1, 6))
+
+        @tf.function(jit_compile=xla)
+        def run(x, layer=layer):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = layer(x, training=True)
+                goal = tf.reduce_sum(tf.cast(y * weight, tf.float32))
+            gradients = tape.gradient(goal, [x, layer.gamma.value, layer.beta.value])
+            return y, *gradients
+
+        learnt = run(x)
+        assert learnt[0].dtype == x.dtype
+        results.append([*learnt, layer.moving_mean, layer.moving_variance, layer(x)])
+    near = {"float32": 2e-5, "mixed_bfloat16": 0.05, "mixed_float16": 0.01}[policy]
+    for a, b in zip(*results, strict=True):
+        a, b = (keras.ops.convert_to_numpy(keras.ops.cast(v, "float32")) for v in (a, b))
+        np.testing.assert_allclose(b, a, rtol=near, atol=near * np.abs(a).max())
+
+
+def test_a_frozen_batch_norm_keeps_its_statistics_and_passes_gradients():
+    x = tf.constant(RNG.normal(2, 3, (3, 5, 4, 6)), tf.float32)
+    results = []
+    for kind in (keras.layers.BatchNormalization, FusedBatchNormalization):
+        layer = kind(trainable=False)
+        layer.build(x.shape)
+        layer.moving_variance.assign(np.linspace(0.5, 2, 6))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+        results.append([y, tape.gradient(y, x), layer.moving_mean, layer.moving_variance])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_other_shapes_and_options_are_left_to_keras():
+    for shape, options in (((4, 6), {}), ((4, 6, 5, 3), {"axis": 1}), ((4, 6), {"center": False})):
+        x = RNG.normal(size=shape).astype("float32")
+        expected = keras.layers.BatchNormalization(**options)(x, training=True)
+        np.testing.assert_array_equal(
+            FusedBatchNormalization(**options)(x, training=True), expected
+        )
+
+
+def test_fifty_steps_have_the_losses_that_they_have_with_keras_layer():
+    batches = _batches(50)
+    losses = [
+        _step(model, rate=0.01)(iter(batches), 50).loss
+        for model in (_network(), for_training(_network()))
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], atol=1e-4)
+    assert losses[0][-1] != losses[0][0]
+
+
+def test_the_network_in_training_is_the_same_network_of_other_layers():
+    for name in ("resnet8", "resnet50_v2", "resnet1202"):
+        model = build(name, 10, (32, 32, 3))
+        if name == "resnet1202" and len(model.layers) < 10:
+            assert any(isinstance(layer, keras.Model) for layer in model.layers)
+        layers_of(model)[2].trainable = False
+        copy = for_training(model)
+        assert [v.shape for v in copy.weights] == [v.shape for v in model.weights]
+        assert not any(type(x) is keras.layers.BatchNormalization for x in layers_of(copy))
+        assert not layers_of(copy)[2].trainable and layers_of(copy)[3].trainable
+        for a, b in zip(model.weights[:20], copy.weights[:20], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+# Steps
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulate": 2}, {"optimizer": "lamb"}])
+@pytest.mark.parametrize("options", [{}, {"ema": 0.9}, {"xla": True}])
+def test_steps_in_one_call_are_the_steps_of_many_calls(settings, options):
+    """Bit for bit: how many fit into a call is the machine's affair."""
+    model, batches = _network(drop_path=0.2), _batches(6)
+    states, losses = [], []
+    for counts in ((1, 1, 1, 1, 1, 1), (4, 2), (6,)):
+        keras.utils.set_random_seed(1)  # of the dropout
+        train = _step(for_training(model), settings=settings, **options)
+        own = iter(batches)
+        losses.append(np.concatenate([train(own, n).loss for n in counts]))
+        states.append([v.numpy() for group in train.state.values() for v in group])
+    for other in (1, 2):
+        np.testing.assert_array_equal(losses[0], losses[other])
+        for a, b in zip(states[0], states[other], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_step_tells_loss_accuracy_gradient_and_rate():
+    model, batches = _network(), _batches(1)
+    (images, targets) = next(iter(batches))
+    with tf.GradientTape() as tape:
+        logits = model(images, training=True)
+        loss = tf.reduce_mean(cross_entropy(targets, logits))
+    gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    told = _step(for_training(_network()))(iter(batches))
+    assert told.loss[0] == pytest.approx(float(loss), rel=1e-5)
+    assert told.cross_entropy[0] == pytest.approx(float(loss), rel=1e-5)
+    assert told.gradient_norm[0] == pytest.approx(float(tf.linalg.global_norm(gradients)), rel=1e-4)
+    assert told.top1[0] == np.mean(np.argmax(logits, -1) == np.argmax(targets, -1))
+    assert told.learning_rate[0] == pytest.approx(0.05)
+    assert told.seconds_of_input >= 0
+
+
+def test_xla_takes_the_same_steps():
+    model, batches = _network(), _batches(5)
+    plain, xla = (_step(for_training(model), xla=xla)(iter(batches), 5) for xla in (False, True))
+    np.testing.assert_allclose(xla.loss, plain.loss, rtol=1e-4)
+
+
+def test_a_step_whose_gradient_overflows_changes_nothing_but_the_loss_scale():
+    train = _step(for_training(_network("mixed_float16")), loss_scale=True)
+    batches = _batches(3)
+    assert np.isfinite(train(iter(batches)).gradient_norm).all()
+    before = [v.numpy() for v in train.model.trainable_variables]
+    train.scale.assign(1e38)
+    scale = train.scale.numpy()
+    train(iter(batches))
+    assert train.scale.numpy() == scale / 2
+    for a, b in zip(before, train.model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert train.loss_scale_problem() is None
+    train.scale.assign(0.5)
+    assert "collapsed to 0.5" in train.loss_scale_problem()
+
+
+def test_the_loss_scale_grows_after_so_many_good_steps(monkeypatch):
+    monkeypatch.setattr(step, "_GROWTH_STEPS", 2)
+    train = _step(for_training(_network("mixed_float16")), loss_scale=True)
+    before = float(train.scale.numpy())
+    train(iter(_batches(4)), 3)
+    assert train.scale.numpy() == 2 * before
+
+
+# Averages
+
+
+def test_the_average_is_of_weights_and_statistics_and_its_momentum_rises():
+    train = _step(for_training(_network()), ema=0.5)
+    expected = [w.numpy() for w in train.model.weights]
+    own = iter(_batches(8))
+    for t in range(1, 9):
+        train(own)
+        momentum = min(0.5, (1 + t) / (10 + t))
+        expected = [
+            momentum * average + (1 - momentum) * w.numpy()
+            for average, w in zip(expected, train.model.weights, strict=True)
+        ]
+    names = [w.name for w in train.model.weights]
+    assert "moving_variance" in names
+    for average, value in zip(train.average, expected, strict=True):
+        np.testing.assert_allclose(average.numpy(), value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_momentum_of_the_average_is_that_of_an_update():
+    """After as many updates the average is as near to weights that stay where they are."""
+    left = []
+    for accumulate in (1, 4):
+        settings = {"accumulate": accumulate, "weight_decay": 0.0}
+        train = _step(_network(), ema=0.9, settings=settings)
+        train.optimizer.learning_rate = 0.0
+        train.optimizer.iterations.assign(1000)  # the momentum has risen
+        first = train.average[0]
+        first.assign(first + 1)
+        train(iter(_batches(3 * accumulate)), 3 * accumulate)
+        left.append(np.mean(first.numpy() - train.model.weights[0].numpy()))
+    np.testing.assert_allclose(left, 0.9**3, rtol=1e-3)
+
+
+def test_an_average_longer_than_the_run_is_warned_of():
+    config = recipes.resolve({"ema": 0.999, "epochs": 10, "batch_size": 32})
+    assert "averages over 1,000 updates, the run has 450" in ema_warning(config, 1438)
+    assert ema_warning(recipes.resolve({"ema": 0.9}), 1438) is None
+    assert ema_warning(recipes.resolve(), 1438) is None
+
+
+# Evaluation
+
+
+def test_evaluation_counts_every_image_and_every_class_once():
+    model = _network()
+    images = RNG.integers(0, 256, (11, 16, 16, 3)).astype(np.uint8)
+    labels = np.array([0] * 8 + [1] * 2 + [4])
+    batches = tf.data.Dataset.from_tensor_slices((images, labels.astype("int32"))).batch(4)
+    found = Evaluator(for_training(model))([w.value for w in model.weights], batches)
+    logits = model.predict(images, verbose=0)
+    correct = logits.argmax(-1) == labels
+    expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, logits)
+    assert found.loss == pytest.approx(float(expected), rel=1e-5)
+    assert found.top1 == pytest.approx(correct.mean())
+    assert found.macro_top1 == pytest.approx(
+        np.mean([correct[labels == k].mean() for k in (0, 1, 4)])
+    )
+
+
+# What is settled before a run begins
+
+
+def test_a_run_is_deterministic_and_without_xla_on_a_cpu():
+    settled = precision.settle(recipes.resolve())
+    assert settled.deterministic and not settled.xla
+    assert "bit for bit" in precision.describe(settled)
+
+
+def test_on_a_gpu_speed_comes_first_and_is_said(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"])
+    settled = precision.settle(recipes.resolve())
+    assert settled.xla and not settled.deterministic
+    assert "--deterministic gives the same bits" in precision.describe(settled)
+    exact = precision.settle(recipes.resolve({"deterministic": True}))
+    assert exact.deterministic and not exact.xla
+    assert not precision.settle(recipes.resolve(), devices=2).xla
+    with pytest.raises(InputError, match="--xla is not deterministic on a GPU"):
+        precision.settle(recipes.resolve({"deterministic": True, "xla": True}))
+    with pytest.raises(InputError, match="--xla works on one device, not on 2"):
+        precision.settle(recipes.resolve({"xla": True}), devices=2)
+
+
+def test_the_step_of_a_run_is_made_of_its_settings():
+    source = sources.load("digits")
+    config = recipes.resolve({"model": "resnet8", "ema": 0.9, "accumulate": 2, "clip_norm": 1.0})
+    train = make_step(
+        _network("mixed_float16"), config, source, 0.1, Precision("mixed_float16", "")
+    )
+    assert train.scales_loss and train.ema == 0.9 and train.average
+    assert (train.optimizer.accumulate, train.optimizer.clip_norm) == (2, 1.0)
+    assert train.model.optimizer is train.optimizer
