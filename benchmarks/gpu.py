@@ -64,7 +64,7 @@ def jobs(dry_run, quick):
     if dry_run:
         big = small = {"classes": 10, "size": 32, "batch": 2, "policy": "float32"}
         many, few = 1, 1
-        v1 = v15 = "resnet18"
+        v1 = v15 = "resnet8"
     # keras.applications has v1, torchvision v1.5: the stride of a block is in another convolution.
     return {
         "ours v1": Job("ours", v1, **big, steps=few),
@@ -179,7 +179,8 @@ class Child:
     """This file in a process of its own; `first` is what it says when it is ready."""
 
     def __init__(self, job: dict):
-        self._job, self._log = job, tempfile.TemporaryFile()
+        self._job = job
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--child", json.dumps(job)],
             stdin=subprocess.PIPE,
