@@ -18,11 +18,11 @@ def run(*arguments, cwd):
 
 
 def test_a_dry_run_goes_the_whole_way(tmp_path):
-    done = run("--dry-run", *(f"--only={row}" for row in ("G5", "G8", "G10")), cwd=tmp_path)
+    done = run("--dry-run", "--only=G8", "--only=G10", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("DRY RUN")
     table = [line for line in done.stdout.splitlines() if line.startswith("| G")]
-    assert [line.split(" | ")[0] for line in table] == ["| G5", "| G8", "| G10"]
+    assert [line.split(" | ")[0] for line in table] == ["| G8", "| G10"]
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert found["dry_run"] and found["card"]["bytes_per_second"] > 0
     for row in found["rows"].values():
