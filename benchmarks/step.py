@@ -15,12 +15,14 @@ import numpy as np
 import tensorflow as tf
 from pairs import PAIRS, measure, report
 
-from keras_resnet.data.examples import from_pixels
-from keras_resnet.data.sources import Source
 from keras_resnet.models import build
 from keras_resnet.recipes import resolve
-from keras_resnet.training.fit import compile_model
+from keras_resnet.training.layers import for_training
+from keras_resnet.training.loop import CALL_SECONDS, MOST_STEPS
+from keras_resnet.training.losses import make_loss
+from keras_resnet.training.optimizer import make_optimizer
 from keras_resnet.training.precision import choose
+from keras_resnet.training.step import TrainStep
 
 
 def main():
@@ -28,36 +30,76 @@ def main():
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--steps", type=int, default=3, help="of one measurement")
     parser.add_argument("--batch", type=int, default=8, help="of the ResNet-50")
+    parser.add_argument("--only", default="", help="rows with this in their name")
     parser.add_argument("--json", default="step.json", help="where the figures go")
     given = parser.parse_args()
     large, small = random_batch(given.batch, 224, 1000), random_batch(128, 32, 10)
     plain50 = plainly(keras.applications.ResNet50(weights=None, classifier_activation=None))
     auto = choose().policy
-    rivals = {
-        "ResNet-50 v1, float32": (ours("resnet50_v1", large, "float32"), plain50, large),
-        f"ResNet-50 v1, {auto} (auto)": (ours("resnet50_v1", large, auto), plain50, large),
-        "ResNet-20, float32": (ours("resnet20", small, "float32"), plainly(resnet20()), small),
+    rows = {
+        "ResNet-50 v1, float32 ÷ keras.applications": lambda: (
+            ours("resnet50_v1", large, "float32"), theirs(plain50, large)
+        ),
+        f"ResNet-50 v1, {auto} (auto) ÷ keras.applications in float32": lambda: (
+            ours("resnet50_v1", large, auto), theirs(plain50, large)
+        ),
+        "ResNet-20, float32 ÷ plain Keras": lambda: (
+            ours("resnet20", small, "float32"), theirs(plainly(resnet20()), small)
+        ),
+        "ResNet-20, mixed_bfloat16 ÷ ours with Keras' batch norm": lambda: (
+            ours("resnet20", small, "mixed_bfloat16"),
+            ours("resnet20", small, "mixed_bfloat16", fused=False),
+        ),
+        "ResNet-50 v1, mixed_bfloat16 ÷ ours with Keras' batch norm": lambda: (
+            ours("resnet50_v1", large, "mixed_bfloat16"),
+            ours("resnet50_v1", large, "mixed_bfloat16", fused=False),
+        ),
     }  # fmt: skip
-    found = {
-        name: measure(
-            *(step_of(model, batch, given.steps) for model in (mine, theirs)), given.pairs
-        )
-        for name, (mine, theirs, batch) in rivals.items()
-    }
+    found = {}
+    for name, pair in rows.items():
+        if given.only in name:
+            mine, other = (seconds_of(train, given.steps) for train in pair())
+            found[name] = measure(mine, other, given.pairs)
     report(found, given.json, unit="seconds a step", batches=[given.batch, 128])
 
 
-def ours(name, batch, policy):
+def ours(name, batch, policy, *, xla=False, fused=True):
+    """A function that does so many steps as the command does them."""
     images, targets = batch
     classes = targets.shape[-1]
     keras.config.set_dtype_policy(policy)
-    model = build(name, classes, tuple(images.shape[1:]))
+    model = build(name, classes, (None, None, 3))
     keras.config.set_dtype_policy("float32")
-    labels = np.arange(len(images)) % classes
-    pixels = from_pixels(images.numpy().astype(np.uint8), labels, [])
-    source = Source("random", [str(k) for k in range(classes)], {"train": pixels})
-    compile_model(model, resolve({"model": name}), source, 0.01)
-    return model
+    if fused:
+        model = for_training(model)
+    config = resolve({"model": name})
+    model.optimizer = make_optimizer(config, 0.01)
+    loss = make_loss(config, np.arange(classes), classes)
+    step = TrainStep(model, loss, xla=xla, loss_scale=policy == "mixed_float16")
+    batches = iter(repeated(images, targets))
+
+    def train(steps):
+        calls = [CALL_SECONDS]  # as the loop has it: steps of so many seconds in a call
+        while steps:
+            count = max(1, min(steps, MOST_STEPS, int(CALL_SECONDS / min(calls))))
+            began = time.perf_counter()
+            step(batches, count)
+            calls.append((time.perf_counter() - began) / count)
+            steps -= count
+
+    return train
+
+
+def theirs(model, batch):
+    """The same in Keras' `fit`."""
+    data = repeated(*batch)
+    return lambda steps: model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
+
+
+def repeated(images, targets):
+    """Bytes, as photos are."""
+    data = tf.data.Dataset.from_tensors((tf.cast(images, tf.uint8), targets))
+    return data.repeat().prefetch(4)
 
 
 def plainly(model):
@@ -98,13 +140,12 @@ def random_batch(count, size, classes):
     return tf.constant(images), tf.constant(targets)
 
 
-def step_of(model, batch, steps):
-    """A function that measures the seconds of a step of the model's `fit`."""
-    data = tf.data.Dataset.from_tensors(batch).repeat()
+def seconds_of(train, steps):
+    """A function that measures the seconds of a step."""
 
     def seconds():
         began = time.perf_counter()
-        model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
+        train(steps)
         return (time.perf_counter() - began) / steps
 
     return seconds

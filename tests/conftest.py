@@ -120,6 +120,18 @@ def exported(tmp_path_factory, untouched):
     return open_run(run), json.loads((made / "result.json").read_text())
 
 
+@pytest.fixture(autouse=True)
+def float32_is_float32():
+    """On a GPU too, where tests compare it; see `keras_resnet.evaluation.reference`."""
+    if "tensorflow" not in sys.modules:
+        yield
+        return
+    from keras_resnet.evaluation.reference import true_float32
+
+    with true_float32():
+        yield
+
+
 @pytest.fixture
 def signals_are_heard():
     """A test that a shell started in the background would have it ignored, under nohup SIGHUP."""

@@ -53,7 +53,7 @@ def state_dict(model):
 
 
 def test_every_command_of_the_readme_works(command, home):
-    # What takes half a minute whatever the data, and is run by test_cli.py.
+    # What takes ten seconds whatever the data, and is run by test_cli.py.
     ran = [line for line, _ in shown() if line != "keras-resnet doctor"]
     assert len(ran) >= 10
     for line in ran:

@@ -9,7 +9,7 @@ import pytest
 
 from keras_resnet import open_run, recipes
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.training import precision, schedule
+from keras_resnet.training import schedule
 from keras_resnet.training.train import train
 from keras_resnet.weights.load import load_weights
 
@@ -141,39 +141,6 @@ def test_a_folder_with_something_else_is_refused(photos, tmp_path):
     (tmp_path / "letter.txt").write_text("keep me")
     with pytest.raises(InputError, match=r"already holds letter\.txt"):
         train(str(photos), run_folder=tmp_path, image_size=24, batch_size=8)
-
-
-@pytest.mark.parametrize(
-    ("flags", "share", "policy"),
-    [
-        ({"avx2"}, None, "float32"),
-        ({"avx2", "avx512f", "avx512_vnni"}, None, "float32"),
-        ({"avx512f", "avx512_bf16"}, 0.42, "mixed_bfloat16"),
-        ({"avx512f", "avx512_bf16"}, 1.8, "float32"),  # it has the instructions, and they are slow
-        ({"amx_bf16"}, 0.3, "mixed_bfloat16"),
-    ],
-)
-def test_auto_precision_follows_the_cpu(flags, share, policy, monkeypatch):
-    monkeypatch.setattr(precision, "bfloat16_over_float32", lambda: share)
-    chosen = precision._for_cpu(flags)
-    assert chosen.policy == policy
-    assert (
-        f"takes {share:.2f} × the time of float32" if share else "no bfloat16 units"
-    ) in chosen.reason
-
-
-def test_bfloat16_is_measured_against_float32():
-    """How it comes out is the machine's; out of all proportion it would be our mistake."""
-    assert 0.05 < precision.bfloat16_over_float32() < 20
-
-
-@pytest.mark.parametrize(
-    ("capability", "policy"),
-    [((9, 0), "mixed_bfloat16"), ((7, 5), "mixed_float16"), ((6, 1), "float32")],
-)
-def test_auto_precision_follows_the_gpu(capability, policy):
-    details = {"device_name": "GPU", "compute_capability": capability}
-    assert precision._for_gpu(details).policy == policy
 
 
 def test_the_rate_rises_to_its_peak_then_falls_to_zero():

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.evaluation.contract import read_contract, spread
+from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import read_json, read_lines
 from keras_resnet.run import Run, kind_of, open_run
 
@@ -120,6 +121,7 @@ def _open_saved_model(path):
     if others or more or spec.shape.rank != 4 or shape.shape.rank != 2:
         raise InputError(f"{path}: serving_default is no function from images to scores")
 
+    @true_float32()
     def predict(images, _keep_alive=loaded):
         return serve(**{name: tf.cast(images, spec.dtype)})[output].numpy()
 
@@ -215,6 +217,7 @@ def _to_logits(predict):
 
 
 def _keras_predictor(model):
+    @true_float32()
     def predict(images):
         return np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32)
 

@@ -8,10 +8,12 @@ from keras_resnet.data.names import show
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import scores
 from keras_resnet.evaluation.artefact import open_artefact
+from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.explain.describe import through
 from keras_resnet.explain.subject import layers_of
 
 
+@true_float32()
 def cam(run, images, *, label=None):
     """How much each part of an image speaks for a class.
 

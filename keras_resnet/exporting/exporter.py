@@ -12,6 +12,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact, predict_stream
 from keras_resnet.evaluation.contract import FILE as CONTRACT_FILE
 from keras_resnet.evaluation.contract import PLAIN, SCORES, Contract, read_contract
+from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.evaluation.scores import stream_for
 from keras_resnet.exporting import (
     bundling,
@@ -37,6 +38,7 @@ _OUTPUTS = {
 }
 
 
+@true_float32()
 def export(
     run=None,
     *,

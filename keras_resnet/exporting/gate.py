@@ -13,6 +13,7 @@ from keras_resnet.evaluation.artefact import open_artefact, predict_stream
 from keras_resnet.evaluation.contract import FILE as CONTRACT_FILE
 from keras_resnet.evaluation.contract import PLAIN, read_contract
 from keras_resnet.evaluation.lite import Lite
+from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.evaluation.scores import BATCH, stream_for
 from keras_resnet.exporting import auto, census, layer_error, onnx_file, publish, temperature, wrap
 from keras_resnet.exporting.convert import FILES
@@ -29,6 +30,7 @@ _CENSUS = {".tflite": census.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
 
 
+@true_float32()
 def verify(run=None, *, max_drop=MAX_DROP, images=IMAGES):
     """Runs every exported file on held-out images and compares it with the Keras model.
 

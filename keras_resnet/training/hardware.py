@@ -2,17 +2,14 @@
 
 import os
 import platform
-import time
 from importlib import metadata
 
-import keras
-import numpy as np
 import tensorflow as tf
 
-from keras_resnet import models, runtime
+from keras_resnet import runtime
 from keras_resnet.errors import first_line
-from keras_resnet.recipes import Config
 from keras_resnet.training import precision
+from keras_resnet.training.loop import CALL_SECONDS
 
 PACKAGES = (
     "keras-resnet-edge", "tensorflow", "keras", "tensorflow-datasets", "ai-edge-litert", "numpy",
@@ -23,15 +20,6 @@ OPTIONAL = {
     "tensorboard": "tensorboard --logdir runs",
     "array_record": "tfds in array_record files",
 }
-_BATCH, _SIZE = 16, 32
-_CALLS, _SECONDS = 5, 1.0  # what is timed: whichever is over first, for float16 takes 5 s a step
-# What `doctor` compares with plain float32: dtype policy, XLA, steps in one call.
-_WAYS = {
-    "mixed_bfloat16": ("mixed_bfloat16", False, 1),
-    "mixed_float16": ("mixed_float16", False, 1),
-    "float32 with XLA": ("float32", True, 1),
-    "float32, 10 steps a call": ("float32", False, 10),
-}
 
 
 def survey():
@@ -39,7 +27,8 @@ def survey():
     steps_per_execution, missing}.
 
     `precision` holds the choice of `--precision auto` with its reason, and for each policy (and
-    for XLA, and several steps a call) the time of a ResNet-20 training step as a multiple of
+    with XLA where training goes without it, without it where training takes it, and for several
+    steps a call) the time of a small training step, `precision.time_ratio`, as a multiple of
     float32's, or why it failed. `xla` and `steps_per_execution` are what a training takes.
     """
     chosen = precision.choose()
@@ -61,8 +50,8 @@ def survey():
             "reason": chosen.reason,
             "step_time_over_float32": _step_times(),
         },
-        "xla": bool(precision.settle(Config()).xla),
-        "steps_per_execution": 1,
+        "xla": precision.uses_xla(),
+        "steps_per_execution": f"as many as fit into {CALL_SECONDS} s",
         "missing": {
             name: {"adds": adds, "install": f"pip install {name}"}
             for name, adds in OPTIONAL.items()
@@ -72,43 +61,20 @@ def survey():
 
 
 def _step_times():
-    plain = _step_time("float32", False, 1)
+    xla = precision.uses_xla()
+    ways = {
+        "mixed_bfloat16": {"policy": "mixed_bfloat16"},
+        "mixed_float16": {"policy": "mixed_float16"},
+        f"float32 {'without' if xla else 'with'} XLA": {"jit": not xla},
+        "float32, 10 steps a call": {"steps": 10},
+    }
     ratios = {"float32": 1.0}
-    for label, way in _WAYS.items():
+    for label, way in ways.items():
         try:
-            ratios[label] = round(_step_time(*way) / plain, 2)
+            ratios[label] = round(precision.time_ratio(**way), 2)
         except (tf.errors.OpError, ValueError) as error:
             ratios[label] = first_line(error)
     return ratios
-
-
-def _step_time(policy, jit, steps):
-    """Seconds of a training step of a ResNet-20, in the quickest of a few calls."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = models.build("resnet20", 10, (_SIZE, _SIZE, 3))
-    finally:
-        keras.config.set_dtype_policy(before)
-    model.compile(
-        keras.optimizers.SGD(0.01, momentum=0.9),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=jit,
-        steps_per_execution=steps,
-    )
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (_BATCH, _SIZE, _SIZE, 3)).astype("float32")
-    labels = rng.integers(0, 10, _BATCH)
-    model.optimizer.build(model.trainable_variables)
-    model.make_train_function()
-    batches = iter(tf.data.Dataset.from_tensors((images, labels)).repeat())
-    model.train_function(batches)  # traces
-    times = []
-    while len(times) < _CALLS and sum(times) < _SECONDS:
-        began = time.perf_counter()
-        float(model.train_function(batches)["loss"])  # read: a GPU answers before it is done
-        times.append(time.perf_counter() - began)
-    return min(times) / steps
 
 
 def _version(package):

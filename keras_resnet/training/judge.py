@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_resnet import runtime
 from keras_resnet.data.stream import evaluation_stream, training_stream
 from keras_resnet.evaluation.metrics import log_softmax, summarise
+from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import write_json
 from keras_resnet.report import page, plots
 from keras_resnet.training.schedule import training_size
@@ -36,7 +37,8 @@ def judge(folder, config, source, history, chosen, seconds):
     for split in ("val", "test"):
         if split in source.splits:
             stream = _stream(source.splits[split], config)
-            logits[split] = model.predict(stream.map(lambda images, _: images), verbose=0)
+            with true_float32():  # as `evaluate` does
+                logits[split] = model.predict(stream.map(lambda images, _: images), verbose=0)
             labels = source.splits[split].labels
             metrics[split] = summarise(logits[split], labels, source.classes)
     _draw(folder, config, source, history, logits["val"], metrics["val"])

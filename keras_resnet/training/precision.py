@@ -2,16 +2,23 @@
 
 import time
 from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_resnet import runtime
+from keras_resnet import progress, runtime
 from keras_resnet.errors import InputError
 from keras_resnet.recipes import Config
 
 _PAYS = 0.8  # of float32's time at most, or it is not worth the digits
-_TRIES = 8
+_SLOWER = 1.2  # a measurement of the same thing twice differs by less
+_EMULATED = 3.0  # no unit of any hardware is that much slower than its own float32
+# (batch, height, width, channels) of the convolution that is timed. One image first: in a format
+# that is emulated, a batch would take seconds. On a GPU, so many that a call's start counts little.
+_ONE_IMAGE, _ON_CPU, _ON_GPU = (1, 28, 28, 64), (8, 28, 28, 64), (128, 56, 56, 64)
+_ROUNDS, _SECONDS = 12, 0.5  # of timing, whichever is over first; one round at least
+_CALLS_ON_GPU = 10  # between two looks at the clock: a call returns before its work is done
 
 
 class Precision(NamedTuple):
@@ -19,53 +26,133 @@ class Precision(NamedTuple):
     reason: str  # one clause for the person who reads the log
 
 
-def choose(requested="auto"):
+def choose(requested: str = "auto") -> Precision:
     """The policy to train with: `requested`, or for `"auto"` what the hardware runs fast.
 
-    That a CPU has instructions for bfloat16 does not say that they pay: with AVX-512 BF16,
+    That there are instructions for bfloat16 does not say that they pay: with AVX-512 BF16,
     mixed_bfloat16 took 0.41 of the time of a ResNet step in float32 on one processor (AMD), 1.1 to
-    1.6 times as long on another (Intel, without AMX). So it is measured, in a fraction of a second.
-    Without them, bfloat16 took 6 times as long, and mixed_float16 twice as long.
+    1.6 times as long on another (Intel, without AMX). So it is measured, on GPUs too. Without them,
+    bfloat16 took 6 times as long, and mixed_float16 2 to 127 times: warned of, when it is asked
+    for.
     """
-    if requested != "auto":
-        return Precision(requested, "as asked")
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        return _for_gpu(tf.config.experimental.get_device_details(gpus[0]))
-    return _for_cpu(runtime.cpu_flags())
+    if requested == "auto":
+        gpus = tf.config.list_physical_devices("GPU")
+        if gpus:
+            return _for_gpu(tf.config.experimental.get_device_details(gpus[0]))
+        return _for_cpu(runtime.cpu_flags())
+    if requested != "float32":
+        _warn_if_slow(requested, time_ratio(requested))
+    return Precision(requested, "as asked")
+
+
+def _warn_if_slow(policy, share):
+    if share <= _SLOWER:
+        return
+    here = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    what = f"emulated on this {here}" if share >= _EMULATED else f"slow on this {here}"
+    progress.say(
+        f"warning: {policy}: {what}, a convolution takes {share:.3g} × the time of float32; use "
+        "--precision float32"
+    )
 
 
 def _for_cpu(flags):
     for flag in ("amx_bf16", "avx512_bf16"):
         if flag in flags:
-            share = bfloat16_over_float32()
-            takes = (
-                f"bfloat16 ({flag}) takes {share:.2f} × the time of float32 in a convolution here"
-            )
-            return Precision("mixed_bfloat16" if share <= _PAYS else "float32", takes)
+            return _measured("mixed_bfloat16", flag)
     return Precision("float32", "the CPU has no bfloat16 units, and emulating them is slower")
 
 
-def bfloat16_over_float32():
-    """The time of a 3×3 convolution of a ResNet and of its gradients, as a share of float32's."""
-    images = tf.random.stateless_normal((8, 28, 28, 64), (0, 0))  # zeros may go faster
-    kernel = tf.Variable(tf.random.stateless_normal((3, 3, 64, 64), (0, 1)))
+def _for_gpu(details):
+    name = details.get("device_name", "the GPU")
+    capability = details.get("compute_capability", (0, 0))
+    if capability >= (8, 0):
+        return _measured("mixed_bfloat16", name)
+    if capability >= (7, 0):  # tensor cores for float16, none for bfloat16
+        return _measured("mixed_float16", name)
+    return Precision("float32", f"{name} has no tensor cores")
 
-    @tf.function
-    def step(images):
-        with tf.GradientTape() as tape:
-            tape.watch(images)
-            features = tf.nn.conv2d(images, tf.cast(kernel, images.dtype), 1, "SAME")
-        return tape.gradient(features, [images, kernel], features)
 
-    inputs = images, tf.cast(images, tf.bfloat16)
-    best = [float("inf"), float("inf")]
-    for _ in range(1 + _TRIES):  # in turn; the first also traces
-        for n, own in enumerate(inputs):
-            began = time.perf_counter()
-            step(own)[1].numpy()
-            best[n] = min(best[n], time.perf_counter() - began)
-    return best[1] / best[0]
+def _measured(policy, unit):
+    """`policy` where it pays, else float32."""
+    share = time_ratio(policy)
+    form = policy.removeprefix("mixed_")
+    takes = f"{form} ({unit}) takes {share:.2f} × the time of float32 in a convolution here"
+    return Precision(policy if share <= _PAYS else "float32", takes)
+
+
+@cache  # so that one process says the same thing twice
+def time_ratio(policy: str = "float32", *, jit: bool | None = None, steps: int = 1) -> float:
+    """The time of a small training step in another way, as a share of float32's as training runs.
+
+    The step is a 3×3 convolution of a ResNet, batch norm and ReLU, forwards and backwards, on the
+    device that will train. Both are timed in turn; well below a second on a CPU, below ten on a
+    GPU, where XLA compiles first.
+
+    Args:
+        policy: a Keras dtype policy.
+        jit: whether XLA compiles it; None is as in training.
+        steps: in one call; with more than one, of one image, for which a call takes long.
+    """
+    usual = uses_xla()
+    way = {"jit": usual if jit is None else jit, "steps": steps}
+
+    def share(shape, calls=1):
+        return (
+            _share(_step(policy, shape, **way), _step("float32", shape, jit=usual), calls) / steps
+        )
+
+    if tf.config.list_physical_devices("GPU"):
+        return share(_ONE_IMAGE if steps > 1 else _ON_GPU, _CALLS_ON_GPU)
+    small = share(_ONE_IMAGE)
+    return small if steps > 1 or small >= _EMULATED else share(_ON_CPU)
+
+
+def _step(policy, shape, *, jit, steps=1):
+    """A function that runs the step so many times, and gives a number that hangs on all of it."""
+    form = tf.dtypes.as_dtype(policy.removeprefix("mixed_"))
+    channels = shape[-1]
+    # Random: zeros may go faster.
+    images = tf.Variable(tf.cast(tf.random.stateless_normal(shape, (0, 0)), form))
+    kernel = tf.Variable(tf.random.stateless_normal((3, 3, channels, channels), (0, 1)) / 24)
+    scale, offset = tf.Variable(tf.ones(channels)), tf.Variable(tf.zeros(channels))
+    watched = [images, kernel, scale, offset]
+
+    @tf.function(jit_compile=jit)
+    def run():
+        for _ in range(steps):
+            with tf.GradientTape() as tape:
+                features = tf.nn.conv2d(images, tf.cast(kernel, form), 1, "SAME")
+                features, *_ = tf.compat.v1.nn.fused_batch_norm(features, scale, offset)
+                features = tf.nn.relu(features)
+            gradients = tape.gradient(features, watched, tf.identity(images))
+            for variable, gradient in zip(watched, gradients, strict=True):
+                variable.assign_sub(1e-4 * gradient)  # what is not used is not computed
+        return kernel[0, 0, 0, 0]
+
+    return run
+
+
+def _share(ours, theirs, calls):
+    """The time of `ours` as a share of that of `theirs`, timed in turn: of the best of each."""
+    best, began = [float("inf"), float("inf")], None
+    for done in range(1 + _ROUNDS):
+        if done == 1:  # the first traced, and compiled
+            best, began = [float("inf"), float("inf")], time.perf_counter()
+        if done > 1 and time.perf_counter() - began > _SECONDS:
+            break
+        for n, run in enumerate((ours, theirs)):
+            before = time.perf_counter()
+            for _ in range(calls):
+                last = run()
+            last.numpy()
+            best[n] = min(best[n], time.perf_counter() - before)
+    return best[0] / best[1]
+
+
+def uses_xla() -> bool:
+    """Whether training is compiled with XLA where nothing else is asked for: on a GPU."""
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def settle(config: Config, devices: int = 1) -> Config:
@@ -104,13 +191,3 @@ def describe(config: Config) -> str:
         f"not deterministic{xla}: the same command, or a resumed run, may differ in the last bits; "
         "--deterministic gives the same bits, on a GPU at some cost of speed"
     )
-
-
-def _for_gpu(details):
-    name = details.get("device_name", "the GPU")
-    capability = details.get("compute_capability", (0, 0))
-    if capability >= (8, 0):
-        return Precision("mixed_bfloat16", f"{name} has bfloat16 tensor cores")
-    if capability >= (7, 0):
-        return Precision("mixed_float16", f"{name} has float16 tensor cores but no bfloat16")
-    return Precision("float32", f"{name} has no tensor cores")

@@ -1,0 +1,386 @@
+"""Training on a GPU against Keras' own `fit` and torch.compile, and against the card's limits.
+
+    python benchmarks/gpu.py [--only G1 …] [--quick]
+    python benchmarks/gpu.py --dry-run     # tiny, on the CPU: says nothing about speed
+
+Copy bandwidth and an 8192³ bfloat16 product on random data come first: the bounds use what this
+card does. Each network is trained in a process of its own, so that memory and flags are its own, on
+one constant batch of random bytes; two that are compared are asked in turn, A B A B …, where the
+card's memory holds both. PyTorch (torch, torchvision) may be missing: its row is left out.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from pairs import PAIRS, measure
+
+# row -> (what, must, goal, stretch); "≤" where less is better
+ROWS = {
+    "G1": ("ResNet-50 img/s, ours ÷ keras.applications in `fit` with XLA", "≥ 1.0", "1.10", "1.25"),
+    "G3": ("ResNet-50 img/s, ours ÷ torchvision, torch.compile", "≥ 0.75", "0.95", "1.10"),
+    "G5": ("ResNet-50 img/s ÷ (bandwidth ÷ 331 MB)", "≥ 0.24", "0.40", "0.50"),
+    "G8": ("ResNet-20 img/s, ours ÷ plain Keras `fit` with XLA", "≥ 1.0", "1.5", "3"),
+    "G10": ("ResNet-20, 64,000 steps: seconds ÷ roofline", "≤ 10", "5", "3"),
+}
+# Bytes that a training step must move for an image in bfloat16. ResNet-20's is a bound of 167 µs
+# for 128 images at 3.0 TB/s, the copy bandwidth of the H100 that it was found on.
+BYTES_PER_IMAGE = {"resnet50": 331e6, "resnet20": 3.9e6}
+STEPS_OF_THE_PAPER = 64_000  # arXiv:1512.03385, section 4.2
+MEMORY_FOR_TWO = 40e9  # bytes: two ResNet-50 of batch 256 took 11 GB each, and more to compile
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process trains."""
+
+    trainer: str  # "ours", "keras", "torch": the functions below
+    network: str
+    classes: int
+    size: int
+    batch: int
+    policy: str
+    steps: int  # of one measurement
+    xla: bool = True  # of plain Keras
+
+
+def jobs(dry_run, quick):
+    """The networks by name; with `dry_run` such as two CPU cores train in a moment."""
+    big = {"classes": 1000, "size": 224, "batch": 256, "policy": "mixed_bfloat16"}
+    small = {"classes": 10, "size": 32, "batch": 128, "policy": "mixed_bfloat16"}
+    many, few = (100, 10) if quick else (300, 30)
+    v1, v15 = "resnet50_v1", "resnet50"
+    if dry_run:
+        big = small = {"classes": 10, "size": 32, "batch": 2, "policy": "float32"}
+        many, few = 1, 1
+        v1 = v15 = "resnet8"
+    # keras.applications has v1, torchvision v1.5: the stride of a block is in another convolution.
+    return {
+        "ours v1": Job("ours", v1, **big, steps=few),
+        "keras v1": Job("keras", "ResNet50", **big, steps=few, xla=not dry_run),
+        "ours v1.5": Job("ours", v15, **big, steps=few),
+        "torch v1.5": Job("torch", "resnet50", **big, steps=few),
+        "ours resnet20": Job("ours", "resnet20", **small, steps=many),
+        "keras resnet20": Job("keras", "resnet20", **small, steps=many, xla=not dry_run),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "--only", action="append", choices=ROWS, metavar="ROW", help=", ".join(ROWS)
+    )
+    parser.add_argument("--quick", action="store_true", help="3 pairs of a third of the steps")
+    parser.add_argument("--dry-run", action="store_true", help="tiny sizes on the CPU")
+    parser.add_argument("--json", default="gpu.json", help="where the figures go")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        return serve(json.loads(given.child))
+    os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # two processes share the card
+    if given.dry_run:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    with Child({"trainer": "probe", "dry_run": given.dry_run}) as probe:
+        card = probe.first
+    if not card["gpus"] and not given.dry_run:
+        print("no GPU that TensorFlow can use; --dry-run tries this on the CPU", file=sys.stderr)
+        return 2
+    pairs = 2 if given.dry_run else 3 if given.quick else PAIRS
+    bench = Bench(jobs(given.dry_run, given.quick), card, pairs)
+    report({name: bench.row(name) for name in given.only or ROWS}, card, given, pairs)
+    return 0
+
+
+class Bench:
+    """Measures rows; a network that two rows need alone is measured once."""
+
+    def __init__(self, jobs: dict[str, Job], card: dict, pairs: int):
+        self._jobs, self._card, self._pairs = jobs, card, pairs
+        self._speeds = {}
+
+    def row(self, name: str) -> dict:
+        """{value, least, most, ours, theirs, quiet}, or {skipped: why}."""
+        print(f"{name}: {ROWS[name][0]} …", file=sys.stderr, flush=True)
+        try:
+            return getattr(self, f"_{name.lower()}")()
+        except ChildProcessError as error:
+            return {"skipped": str(error)}
+
+    def _g1(self):
+        return self._pair("ours v1", "keras v1")
+
+    def _g3(self):
+        for package in ("torch", "torchvision"):
+            if importlib.util.find_spec(package) is None:
+                return {"skipped": f"{package} is not installed"}
+        return self._pair("ours v1.5", "torch v1.5")
+
+    def _g5(self):
+        bound = self._card["bytes_per_second"] / BYTES_PER_IMAGE["resnet50"]
+        return _against(self._alone("ours v1.5")[1:], bound)
+
+    def _g8(self):
+        return self._pair("ours resnet20", "keras resnet20")
+
+    def _g10(self):
+        images = STEPS_OF_THE_PAPER * self._jobs["ours resnet20"].batch
+        roofline = images * BYTES_PER_IMAGE["resnet20"] / self._card["bytes_per_second"]
+        speeds = self._alone("ours resnet20")[1:]
+        return _against([images / speed for speed in speeds], roofline)
+
+    def _alone(self, name):
+        """Images per second of a network, as often as `measure` asks; the first warms up."""
+        if name not in self._speeds:
+            with Child(asdict(self._jobs[name])) as child:
+                self._speeds[name] = [child.speed() for _ in range(self._pairs + 2)]
+        return self._speeds[name]
+
+    def _pair(self, ours, theirs):
+        """The ratio of two networks' images per second."""
+        memory = self._card["memory"]
+        if memory and memory < MEMORY_FOR_TWO:  # one after the other: noise counts for more
+            speeds = [iter(self._alone(name)) for name in (ours, theirs)]
+            found = measure(speeds[0].__next__, speeds[1].__next__, self._pairs)
+        else:
+            with (
+                Child(asdict(self._jobs[ours])) as mine,
+                Child(asdict(self._jobs[theirs])) as other,
+            ):
+                found = measure(mine.speed, other.speed, self._pairs)
+        ratio = found.pop("ratio")
+        return {"value": ratio["median"], "least": ratio["least"], "most": ratio["most"], **found}
+
+
+def _against(figures, bound):
+    """The figures as multiples of what the card allows."""
+    middle = statistics.median(figures)
+    return {
+        "value": middle / bound,
+        "least": min(figures) / bound,
+        "most": max(figures) / bound,
+        "ours": middle,
+        "theirs": bound,
+        "quiet": True,
+    }
+
+
+class Child:
+    """This file in a process of its own; `first` is what it says when it is ready."""
+
+    def __init__(self, job: dict):
+        self._job = job
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--child", json.dumps(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        self.first = self._read()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failure):
+        self._process.stdin.close()
+        self._process.wait()
+        self._log.close()
+
+    def speed(self) -> float:
+        """Images per second of one measurement."""
+        print(file=self._process.stdin, flush=True)
+        return self._job["batch"] * self._job["steps"] / self._read()["seconds"]
+
+    def _read(self):
+        line = self._process.stdout.readline()
+        if not line:
+            what = f"{self._job['trainer']} {self._job.get('network', '')}".rstrip()
+            status = self._process.wait()
+            self._log.seek(0)
+            last = self._log.read().decode(errors="replace").strip().rpartition("\n")[2]
+            raise ChildProcessError(f"{what} ended with status {status}: {last[:200]}")
+        return json.loads(line)
+
+
+def serve(job: dict) -> int:
+    """In a child: gets ready, then measures for each line that comes."""
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not get between the answers
+
+    def answer(content):
+        print(json.dumps(content), file=channel, flush=True)
+
+    if job["trainer"] == "probe":
+        answer(probe(job["dry_run"]))
+        return 0
+    given = {key: job[key] for key in ("classes", "size", "batch", "policy")}
+    if job["trainer"] == "ours":
+        train = ours_step(job["network"], **given)
+    elif job["trainer"] == "keras":
+        train = keras_step(job["network"], **given, xla=job["xla"])
+    else:
+        train = torch_step(job["network"], **given)
+    began = time.perf_counter()
+    train(5)  # compiles
+    answer({"first_seconds": time.perf_counter() - began})
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        train(job["steps"])
+        answer({"seconds": time.perf_counter() - began})
+    return 0
+
+
+def probe(dry_run: bool) -> dict:
+    """The GPUs, their memory, and what the first of them does on random data."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    card = {
+        "gpus": [tf.config.experimental.get_device_details(gpu)["device_name"] for gpu in gpus],
+        "memory": _memory() if gpus else None,
+    }
+    if not gpus and not dry_run:
+        return card
+    count, side = (2**20, 256) if dry_run else (2**28, 8192)
+    numbers = tf.random.stateless_normal((count,), (0, 0))
+    a, b = (tf.cast(tf.random.stateless_normal((side, side), (0, n)), tf.bfloat16) for n in (1, 2))
+    # A negation reads and writes every number once, as a copy does.
+    return card | {
+        "bytes_per_second": 2 * 4 * count / _seconds(lambda: tf.negative(numbers)),
+        "product_flops_per_second": 2 * side**3 / _seconds(lambda: tf.matmul(a, b)),
+    }
+
+
+def _seconds(run, calls=20, rounds=5):
+    """Median seconds of a call; a GPU has done none of them before a value is read."""
+    value = run()
+    times = []
+    for _ in range(1 + rounds):  # the first warms up
+        began = time.perf_counter()
+        for _ in range(calls):
+            value = run()
+        value[0].numpy()
+        times.append((time.perf_counter() - began) / calls)
+    return statistics.median(times[1:])
+
+
+def _memory():
+    """Bytes of the first GPU; None where nvidia-smi is missing."""
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return int(said.split()[0]) * 2**20
+
+
+def ours_step(name: str, classes: int, size: int, batch: int, policy: str) -> Callable:
+    """A function that trains so many steps, as the command does, and returns when they are done."""
+    from step import ours, random_batch
+
+    from keras_resnet.training.precision import uses_xla
+
+    return ours(name, random_batch(batch, size, classes), policy, xla=uses_xla())
+
+
+def keras_step(name: str, classes: int, size: int, batch: int, policy: str, xla: bool) -> Callable:
+    """The same for keras.applications, or the plain ResNet-20 of step.py, in Keras' `fit`."""
+    import keras
+    from step import random_batch, resnet20, theirs
+
+    keras.config.set_dtype_policy(policy)
+    if name == "resnet20":
+        model = resnet20()
+    else:
+        build = getattr(keras.applications, name)
+        shape = (size, size, 3)
+        model = build(weights=None, classes=classes, input_shape=shape, classifier_activation=None)
+    keras.config.set_dtype_policy("float32")
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=xla,
+    )
+    return theirs(model, random_batch(batch, size, classes))
+
+
+def torch_step(name: str, classes: int, size: int, batch: int, policy: str) -> Callable:
+    """The same for torchvision: channels_last, autocast, torch.compile."""
+    import torch
+    import torchvision
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    model = getattr(torchvision.models, name)(num_classes=classes)
+    model = model.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    network, loss = torch.compile(model), torch.nn.CrossEntropyLoss()
+    pixels = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8, device=device)
+    images = pixels.permute(0, 3, 1, 2)  # NHWC in memory
+    labels = torch.randint(0, classes, (batch,), device=device)
+
+    def train(steps):
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device, torch.bfloat16, enabled=policy == "mixed_bfloat16"):
+                value = loss(network(images.float() / 127.5 - 1), labels)
+            value.backward()
+            optimizer.step()
+        value.item()  # waits for the GPU
+
+    return train
+
+
+def report(rows: dict, card: dict, given: argparse.Namespace, pairs: int) -> None:
+    """Prints the rows as a Markdown table, and writes everything as JSON."""
+    versions = {}
+    for package in ("tensorflow", "keras", "torch", "torchvision"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    about = {"dry_run": given.dry_run, "quick": given.quick, "pairs": pairs}
+    machine = {"python": platform.python_version(), "cores": os.cpu_count(), **versions}
+    Path(given.json).write_text(
+        json.dumps({**about, "card": card, "machine": machine, "rows": rows}, indent=2) + "\n"
+    )
+    if given.dry_run:
+        print("DRY RUN: tiny networks on the CPU; the figures say nothing about a GPU\n")
+    print(
+        f"{', '.join(card['gpus']) or 'CPU'}: copies {card['bytes_per_second'] / 1e12:.3g} TB/s, "
+        f"bfloat16 product {card['product_flops_per_second'] / 1e12:.3g} TFLOP/s\n"
+    )
+    print("| id | ratio | must | goal | stretch | median | least … most | ours | theirs or bound |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, row in rows.items():
+        print(f"| {name} | {' | '.join(ROWS[name])} | {_cells(row)} |")
+    listed = ", ".join(f"{package} {version}" for package, version in versions.items() if version)
+    print(f"\n{pairs} pairs; {listed}; {given.json}")
+
+
+def _cells(row):
+    if "skipped" in row:
+        return f"left out: {row['skipped']} | | |"
+    shown = f"{row['value']:.2f}" if row["quiet"] else "too noisy"
+    return (
+        f"{shown} | {row['least']:.2f} … {row['most']:.2f} | {row['ours']:.4g} | "
+        f"{row['theirs']:.4g}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""The number format to train with: measured on the device, and warned of where it is slow."""
+
+import time
+
+import pytest
+
+from keras_resnet.training import hardware, precision
+
+
+@pytest.mark.parametrize(
+    ("flags", "share", "policy"),
+    [
+        ({"avx2"}, None, "float32"),
+        ({"avx2", "avx512f", "avx512_vnni"}, None, "float32"),
+        ({"avx512f", "avx512_bf16"}, 0.42, "mixed_bfloat16"),
+        ({"avx512f", "avx512_bf16"}, 1.8, "float32"),  # it has the instructions, and they are slow
+        ({"amx_bf16"}, 0.3, "mixed_bfloat16"),
+    ],
+)
+def test_auto_precision_follows_the_cpu(flags, share, policy, monkeypatch):
+    monkeypatch.setattr(precision, "time_ratio", lambda policy: share)
+    chosen = precision._for_cpu(flags)
+    assert chosen.policy == policy
+    assert (
+        f"takes {share:.2f} × the time of float32" if share else "no bfloat16 units"
+    ) in chosen.reason
+
+
+def test_bfloat16_is_measured_against_float32():
+    """How it comes out is the machine's; out of all proportion it would be our mistake."""
+    assert 0.05 < precision.time_ratio("mixed_bfloat16") < 50
+
+
+@pytest.mark.parametrize(
+    ("capability", "share", "policy"),
+    [
+        ((9, 0), 0.5, "mixed_bfloat16"),
+        ((9, 0), 1.1, "float32"),  # it has the units, and they do not pay
+        ((7, 5), 0.5, "mixed_float16"),
+        ((6, 1), None, "float32"),
+    ],
+)
+def test_auto_precision_follows_the_gpu(capability, share, policy, monkeypatch):
+    monkeypatch.setattr(precision, "time_ratio", lambda policy: share)
+    details = {"device_name": "GPU", "compute_capability": capability}
+    chosen = precision._for_gpu(details)
+    assert chosen.policy == policy
+    assert (
+        f"(GPU) takes {share:.2f} × the time of float32" if share else "no tensor cores"
+    ) in chosen.reason
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (127.4, "emulated on this CPU, a convolution takes 127 × the time of float32"),
+        (1.5, "slow on this CPU, a convolution takes 1.5 × the time of float32"),
+    ],
+)
+def test_a_slow_precision_is_warned_of_and_taken(share, words, monkeypatch, capsys):
+    monkeypatch.setattr(precision, "time_ratio", lambda policy: share)
+    monkeypatch.setattr(precision.tf.config, "list_physical_devices", lambda kind: [])
+    assert precision.choose("mixed_float16") == ("mixed_float16", "as asked")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"warning: mixed_float16: {words}; use --precision float32"
+
+
+def test_a_precision_that_pays_goes_without_a_word(monkeypatch, capsys):
+    monkeypatch.setattr(precision, "time_ratio", lambda policy: 0.5)
+    assert precision.choose("mixed_bfloat16") == ("mixed_bfloat16", "as asked")
+    assert capsys.readouterr().err == ""
+
+
+def test_float32_is_taken_unmeasured(monkeypatch):
+    monkeypatch.setattr(precision, "time_ratio", None)
+    assert precision.choose("float32") == ("float32", "as asked")
+
+
+def test_an_emulated_format_is_timed_on_one_image_alone(monkeypatch):
+    """A batch in a format that takes a hundred times as long would take seconds."""
+    shapes = []
+
+    def step(policy, shape, *, jit, steps=1):
+        shapes.append(shape)
+        return policy
+
+    monkeypatch.setattr(precision, "_step", step)
+    monkeypatch.setattr(precision, "_share", lambda ours, theirs, calls: 100.0)
+    assert precision.time_ratio.__wrapped__("mixed_float16") == 100
+    assert set(shapes) == {precision._ONE_IMAGE}
+
+
+def test_several_steps_a_call_count_for_one_each(monkeypatch):
+    monkeypatch.setattr(precision, "_share", lambda ours, theirs, calls: 20.0)
+    assert precision.time_ratio.__wrapped__(steps=10) == 2
+
+
+def test_the_quickest_of_a_few_rounds_counts():
+    class Waits(float):
+        numpy = float.__float__
+
+    def waiting(seconds):
+        def run():
+            time.sleep(seconds)
+            return Waits()
+
+        return run
+
+    share = precision._share(waiting(0.02), waiting(0.01), calls=1)
+    assert share == pytest.approx(2, rel=0.4)
+
+
+def test_doctor_reports_what_failed_beside_what_it_measured(monkeypatch):
+    def time_ratio(policy="float32", **way):
+        if policy == "mixed_float16":
+            raise ValueError("no such kernel\nat line 3")
+        return 1.234
+
+    monkeypatch.setattr(precision, "time_ratio", time_ratio)
+    monkeypatch.setattr(precision, "uses_xla", lambda: False)
+    found = hardware.survey()
+    assert found["precision"]["step_time_over_float32"] == {
+        "float32": 1.0,
+        "mixed_bfloat16": 1.23,
+        "mixed_float16": "no such kernel",
+        "float32 with XLA": 1.23,
+        "float32, 10 steps a call": 1.23,
+    }
