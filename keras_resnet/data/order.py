@@ -54,7 +54,7 @@ def _shuffled(i, count, seed, stream=0, streams=1):
     Each of the `streams` has an order of its own in each of its passes.
     """
     turn = i // count * streams + stream
-    return _permuted(i % count, count, _hash(_hash(tf.constant(seed, tf.int64)) + turn))
+    return _permuted(i % count, count, _hash(_hash(tf.convert_to_tensor(seed, tf.int64)) + turn))
 
 
 # An item's place among 1.28 million is then uniform to 1e-7: half of sqrt(n / 2^rounds).
