@@ -93,7 +93,14 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
             brightness=config.brightness,
         )
         if ops:
-            image = randaugment(image, seed(_RANDAUGMENT), ops=ops, magnitude=magnitude)
+            image = randaugment(
+                image,
+                seed(_RANDAUGMENT),
+                ops=ops,
+                magnitude=magnitude,
+                prob=config.randaugment_prob,
+                std=config.randaugment_std,
+            )
         if config.trivialaugment:
             image = trivialaugment(image, seed(_RANDAUGMENT))
         if config.erasing:
