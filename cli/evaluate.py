@@ -44,7 +44,7 @@ def _table(result):
     macro = macro_top1(result, result["balance"])
     top5 = "" if result["top5"] is None else f"  top-5 {result['top5']:.2%}"
     lines.append(
-        f"{result['artefact']}: top-1 {result['top1']:.2%}{macro}{top5}  loss {result['loss']:.4f}  "
-        f"on {result['images']:,} images"
+        f"{result['artefact']}: top-1 {result['top1']:.2%}{macro}{top5}  "
+        f"loss {result['loss']:.4f}  on {result['images']:,} images"
     )
     return "\n".join(lines)

@@ -135,8 +135,9 @@ def _summary(result, balance):
     for split in ("val", "test"):
         if split in result:
             scores = result[split]
+            macro = macro_top1(scores, balance)
             lines.append(
-                f"top-1        {scores['top1']:.2%}{macro_top1(scores, balance)} of {scores['images']:,} {split} images"
+                f"top-1        {scores['top1']:.2%}{macro} of {scores['images']:,} {split} images"
             )
     lines.append(f"report       {result['run']}/report.html")
     lines.append(f"next         keras-resnet export {result['run']} --tflite --quantize int8")

@@ -62,7 +62,7 @@ class Config:
     # 1 / (1 - 0.9): 1e-3 here shrinks weights as the papers' 1e-4 does. Not on BN and biases.
     weight_decay: float = 1e-3
     loss: str = "cross-entropy"  # or bce: each class against the others, arXiv:2110.00476
-    # bce alone: a class with a target above this counts whole, any other not at all; 0: by its share
+    # bce alone: a target above this becomes 1 and any other 0; 0: targets stay as they are
     bce_threshold: float = 0.0
     label_smoothing: float = 0.1  # arXiv:1512.00567 section 7
     balance: str = "none"  # of skewed classes: "sample" shows all as often, "loss" weighs them
@@ -119,11 +119,11 @@ class Config:
 
 
 # ResNet strikes back, arXiv:2110.00476, table 2; what A1, A2 and A3 have in common. RandAugment is
-# timm's rand-m7-mstd0.5-inc1 (A3: m6): each of two operations with p = 0.5, its magnitude drawn from
-# a normal distribution and cut to [0, 10], and all operations stronger with it ("inc"). What differs:
-# our operations are the fourteen of arXiv:1909.13719, timm has Invert and SolarizeAdd for the
-# identity; its posterize keeps 4 to 0 bits where ours, as in arXiv:1805.09501, keeps 8 to 4; it fills
-# with ImageNet's mean instead of grey, and interpolates bicubically every other time.
+# timm's rand-m7-mstd0.5-inc1 (A3: m6): two operations, each with p = 0.5 and a magnitude from a
+# normal distribution, cut to [0, 10]; a larger magnitude is a stronger operation ("inc"). What
+# differs: ours are the fourteen operations of arXiv:1909.13719, timm has Invert and SolarizeAdd
+# instead of the identity; its posterize keeps 4 to 0 bits, ours 8 to 4 (arXiv:1805.09501); it fills
+# with ImageNet's mean, not grey, and interpolates bicubically every other time.
 _RSB = {
     "batch_size": 2048,
     "base_batch": 2048,
@@ -283,8 +283,8 @@ def resolve(options=None, config_file=None):
     return config
 
 
-# Cells that the last feature map has at least on a side, at any of the smaller sizes. From 2 cells
-# ResNet-20 learns little of 16-pixel digits that helps it later.
+# Cells that the last feature map has at least on a side, at any of the smaller sizes: digits at 16
+# pixels began with 2, and ended below the same run at 16 pixels throughout.
 _LEAST_CELLS = 4
 _FULL_EPOCHS = 3  # that a run of that length or longer ends with, at the full size
 
@@ -332,9 +332,8 @@ def effective(config):
     if len(plan) < len(config.size_steps):
         sizes = ", then ".join(f"{n} epoch{'s' * (n > 1)} at {size}" for size, n in plan)
         lines.append(
-            f"image sizes in pixels: {sizes}; {len(config.size_steps) - len(plan)} of "
-            f"{len(config.size_steps)} size_steps are too small for {config.model}, too short, or "
-            "the size of another"
+            f"image sizes in pixels: {sizes}; other size_steps are too small for {config.model}, "
+            "too short, or the size of another"
         )
     return lines
 
