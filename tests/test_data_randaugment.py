@@ -146,14 +146,14 @@ def _draws(image, count=4000, **options):
 
 @pytest.mark.parametrize("prob", [1.0, 0.5, 0.1])
 def test_an_operation_is_applied_with_that_probability(prob):
-    image = _photo(height=8, width=8)
+    image = _photo(height=24, width=24)  # to equalize, it takes 255 pixels
     changed = (_draws(image, ops=1, magnitude=7.0, prob=prob) != image).any((1, 2, 3)).mean()
     expected = prob * 13 / 14  # one of them is the identity
     assert changed == pytest.approx(expected, abs=4.5 * np.sqrt(0.25 / 4000))
 
 
 def test_two_operations_are_left_out_independently():
-    image = _photo(height=8, width=8)
+    image = _photo(height=24, width=24)  # to equalize, it takes 255 pixels
     changed = (_draws(image, ops=2, magnitude=7.0, prob=0.5) != image).any((1, 2, 3)).mean()
     # unchanged if each is left out or the identity; that one undoes another is rare
     assert changed == pytest.approx(1 - (0.5 + 0.5 / 14) ** 2, abs=4.5 * np.sqrt(0.25 / 4000))

@@ -447,7 +447,7 @@ def test_a_normalisation_may_be_given_as_lists_as_json_does():
 @pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50", "wrn16_4", "resnet164_v2"])
 @pytest.mark.parametrize("zero_gamma", [True, False])
 def test_the_first_loss_is_that_of_a_guess(name, zero_gamma):
-    """ln k, as with the head of arXiv:1706.02677, section 5.1; in training, with batch statistics."""
+    """ln k, as with the head of arXiv:1706.02677, section 5.1; with the batch's statistics."""
     keras.utils.set_random_seed(0)
     classes, side = 10, 32 if specs.SPECS[name].stem == "cifar" else 64
     model = build(name, classes, (side, side, 3), zero_gamma=zero_gamma)
