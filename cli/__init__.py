@@ -21,11 +21,14 @@ COMMANDS = {
         "train",
         "Train a network and leave a run folder.",
         "--model --recipe --config --epochs --batch-size --image-size --learning-rate "
-        "--base-batch --body-rate --optimizer --accumulate --clip-norm --warmup-epochs "
-        "--weight-decay --loss --label-smoothing --brightness --mixup --cutmix --randaugment "
-        "--trivialaugment --no-trivialaugment --erasing --repeats --balance --train-size "
-        "--patience --max-minutes --flip --no-flip --precision --devices --sync-bn --no-sync-bn "
-        "--weights --freeze --freeze-bn --no-freeze-bn --normalize --drop-path --seed --val-split "
+        "--base-batch --body-rate --optimizer --accumulate --clip-norm --warmup-epochs --momentum "
+        "--nesterov --no-nesterov --rate-drops --weight-decay --loss --bce-threshold "
+        "--label-smoothing --pad --crop-area --crop-aspect --center-crop --brightness --mixup "
+        "--cutmix --randaugment --randaugment-prob --randaugment-std --trivialaugment "
+        "--no-trivialaugment --erasing --repeats --balance --train-size --size-steps --best-by "
+        "--patience --max-minutes --flip --no-flip --precision --deterministic --no-deterministic --xla --no-xla --devices --sync-bn --no-sync-bn "
+        "--weights --freeze --freeze-bn --no-freeze-bn --normalize --zero-gamma --no-zero-gamma "
+        "--drop-path --seed --val-split "
         "--run --resume --checkpoint-every --ema --on-bad-image --data-dir",
     ),
     "launch": Command("launch", "Start several workers of one training here.", "--workers"),

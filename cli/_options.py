@@ -32,12 +32,34 @@ def setting(flag, about, **kind):
     """An option that fills the field of `Config` of the same name, and shows its default."""
     name = flag.split("/")[0].removeprefix("--").replace("-", "_")
     default = getattr(_DEFAULTS, name)
-    notes = [] if default is None else [recipes.show(default)]
+    notes = [] if default in (None, ()) else [recipes.show(default)]
     if any(name in recipe for recipe in recipes.RECIPES.values()):
         notes.append("some recipes have their own")
     return click.option(
         flag, default=None, help=about + (f"  [{'; '.join(notes)}]" if notes else ""), **kind
     )
+
+
+def numbers(text):
+    """ "0.5 0.75" as (0.5, 0.75); other text as it is, for `recipes` to say what it expected."""
+    try:
+        return tuple(map(float, text.split()))
+    except ValueError:
+        return text
+
+
+def pairs(text):
+    """ "0.6 0.5 / 0.4 1" as ((0.6, 0.5), (0.4, 1.0)); as above."""
+    return tuple(map(numbers, text.split("/")))
+
+
+def macro_top1(scores, balance):
+    """The mean of the classes' top-1, to print beside top-1 where the two say different things."""
+    from keras_resnet.evaluation.metrics import is_imbalanced
+
+    if balance in (None, "none") and not is_imbalanced(scores["per_class"]):
+        return ""
+    return f"  macro top-1 {scores['macro_top1']:.2%}"
 
 
 def start(quiet=False):

@@ -3,7 +3,7 @@
 import click
 
 from keras_resnet import run
-from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.cli._options import command, macro_top1, report, reports, start
 from keras_resnet.data.names import require
 
 
@@ -41,9 +41,10 @@ def _table(result):
     for name, row in result["per_class"].items():
         share = "—" if row["top1"] is None else f"{row['top1']:.1%}"
         lines.append(f"{name[:20]:20} {row['images']:>7,} {share:>8}")
+    macro = macro_top1(result, result["balance"])
     top5 = "" if result["top5"] is None else f"  top-5 {result['top5']:.2%}"
     lines.append(
-        f"{result['artefact']}: top-1 {result['top1']:.2%}{top5}  loss {result['loss']:.4f}  "
-        f"on {result['images']:,} images"
+        f"{result['artefact']}: top-1 {result['top1']:.2%}{macro}{top5}  "
+        f"loss {result['loss']:.4f}  on {result['images']:,} images"
     )
     return "\n".join(lines)

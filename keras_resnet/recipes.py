@@ -16,6 +16,7 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 OPTIMIZERS = ("sgd", "adamw", "lamb")
 LOSSES = ("cross-entropy", "bce")
 BALANCES = ("none", "sample", "loss")
+BEST_BY = ("top1", "macro_top1")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Config:
     body_rate: float = 1.0
     accumulate: int = 1  # batches whose mean gradient makes one update
     clip_norm: float = 0.0  # longest gradient, over all weights together; 0: any
-    warmup_epochs: float = 2.0  # linear, from 0; arXiv:1706.02677 section 2.2
+    warmup_epochs: float = 2.0  # linear; arXiv:1706.02677 section 2.2
     momentum: float = 0.9
     nesterov: bool = True
     # Points of the run, as shares of it, where the rate falls to a tenth; without any, a cosine.
@@ -61,15 +62,15 @@ class Config:
     # 1 / (1 - 0.9): 1e-3 here shrinks weights as the papers' 1e-4 does. Not on BN and biases.
     weight_decay: float = 1e-3
     loss: str = "cross-entropy"  # or bce: each class against the others, arXiv:2110.00476
-    # bce alone: a class that makes up more than this of a mixed image counts whole; 0: by its share
+    # bce alone: a target above this becomes 1 and any other 0; 0: targets stay as they are
     bce_threshold: float = 0.0
     label_smoothing: float = 0.1  # arXiv:1512.00567 section 7
     balance: str = "none"  # of skewed classes: "sample" shows all as often, "loss" weighs them
     # Momentum of a running average of the weights; the better of weights and average is saved.
     # It rises with the updates, to this. 0: none.
     ema: float = 0.0  # arXiv:1512.00567 section 8
+    best_by: str = "top1"  # or macro_top1, the mean of the classes': which epoch is the best
     checkpoint_every: int = 0  # steps; 0: five minutes. At the end of an epoch in any case
-    best_by: str = "top1"
     patience: int = 0  # epochs at the full size without a new best until the run ends; 0: any
     max_minutes: float = 0.0  # of training; 0: any
     precision: str = "auto"
@@ -82,7 +83,7 @@ class Config:
     sync_bn: bool = False
     train_size: float = 1.0  # of the training images, as a share of those that are judged
     # Image sizes over the run, as (share of the epochs, share of the image size); the last part
-    # always has the full size. arXiv:2104.00298 section 4 (progressive learning).
+    # always has the full size; see `size_plan`. arXiv:2104.00298 section 4 (progressive learning).
     size_steps: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
 
     # What the network is shown
@@ -94,6 +95,8 @@ class Config:
     flip: bool | None = None  # left-right; None leaves it to the data set (not for digits)
     brightness: float = 0.0  # largest change, as a share of 255
     randaugment: tuple[int, float] = (0, 0.0)  # operations, magnitude 0…10; arXiv:1909.13719
+    randaugment_prob: float = 1.0  # of each of the operations: timm's p
+    randaugment_std: float = 0.0  # of the magnitude, drawn anew for each operation: timm's mstd
     trivialaugment: bool = False  # one operation, of any strength; arXiv:2103.10158
     erasing: float = 0.0  # share of the images of which a box is noise; arXiv:1708.04896
     mixup: float = 0.0  # alpha of Beta(alpha, alpha), the share of either image; arXiv:1710.09412
@@ -120,8 +123,12 @@ class Config:
         return self.learning_rate * (ratio if self.optimizer == "sgd" else math.sqrt(ratio))
 
 
-# ResNet strikes back, arXiv:2110.00476, table 2; what A1, A2 and A3 have in common. Their
-# RandAugment varies the magnitude by 0.5 and skips every other operation (timm); ours does not.
+# ResNet strikes back, arXiv:2110.00476, table 2; what A1, A2 and A3 have in common. RandAugment is
+# timm's rand-m7-mstd0.5-inc1 (A3: m6): two operations, each with p = 0.5 and a magnitude from a
+# normal distribution, cut to [0, 10]; a larger magnitude is a stronger operation ("inc"). What
+# differs: ours are the fourteen operations of arXiv:1909.13719, timm has Invert and SolarizeAdd
+# instead of the identity; its posterize keeps 4 to 0 bits, ours 8 to 4 (arXiv:1805.09501); it fills
+# with ImageNet's mean, not grey, and interpolates bicubically every other time.
 _RSB = {
     "batch_size": 2048,
     "base_batch": 2048,
@@ -130,6 +137,8 @@ _RSB = {
     "warmup_epochs": 5.0,
     "loss": "bce",
     "bce_threshold": 0.2,  # timm's; in the paper any class that was mixed in counts whole
+    "randaugment_prob": 0.5,
+    "randaugment_std": 0.5,
     "label_smoothing": 0.0,
     "cutmix": 1.0,
     "crop_area": (0.08, 1.0),
@@ -279,6 +288,36 @@ def resolve(options=None, config_file=None):
     return config
 
 
+# Cells that the last feature map has at least on a side, at any of the smaller sizes: digits at 16
+# pixels began with 2, and ended below the same run at 16 pixels throughout.
+_LEAST_CELLS = 4
+_FULL_EPOCHS = 3  # that a run of that length or longer ends with, at the full size
+
+
+def size_plan(config: Config, multiple: int) -> list[tuple[int, int]]:
+    """The image sizes of a run as (pixels, epochs), growing: `size_steps` in pixels.
+
+    Each size is rounded to a `multiple` of pixels, the network's total stride, and leaves the last
+    feature map four cells on a side; a step that would be smaller, or shorter than half an epoch,
+    joins the next. The full size has at least the last three epochs.
+
+    >>> size_plan(Config(epochs=8, image_size=64, size_steps=((0.5, 0.5), (0.5, 1.0))), 4)
+    [(32, 4), (64, 4)]
+    """
+    plan, done, passed = [], 0, 0.0
+    least = min(_LEAST_CELLS * multiple, config.side)
+    most = max(config.epochs - _FULL_EPOCHS, 0)  # epochs at smaller sizes
+    for share, scale in config.size_steps:
+        passed += share
+        end = min(round(passed * config.epochs), most)
+        size = max(round(config.side * scale / multiple) * multiple, least)
+        if end > done and size < config.side:
+            plan.append((size, end - done))
+            done = end
+    plan.append((config.side, config.epochs - done))
+    return [(size, sum(n for s, n in plan if s == size)) for size in dict(plan)]
+
+
 def effective(config):
     """Lines that say what a run is made with, beyond the defaults: by its recipe, and otherwise."""
     recipe = {k: v for k, v in RECIPES[config.recipe].items() if k not in ("about", *_TOLD)}
@@ -286,13 +325,20 @@ def effective(config):
     usual = {**asdict(Config()), **recipe}
     others = [k for k in usual if k not in (*kept, *_TOLD) and getattr(config, k) != usual[k]]
     lines = [f"recipe {config.recipe}: {_list(config, kept)}"] if kept else []
-    lines += [f"besides: {_list(config, others)}"] if others else []
+    lines += [f"other settings: {_list(config, others)}"] if others else []
     if config.peak_rate != config.learning_rate:
         images = f"{config.batch_size * config.accumulate:,}"
         how = "in proportion" if config.optimizer == "sgd" else "by the square root"
         lines.append(
             f"learning rate {config.peak_rate:.3g}: {config.learning_rate:g} for a batch of "
             f"{config.base_batch:,} images, scaled {how} to {images}"
+        )
+    plan = size_plan(config, specs.SPECS[config.model].total_stride)
+    if len(plan) < len(config.size_steps):
+        sizes = ", then ".join(f"{n} epoch{'s' * (n > 1)} at {size}" for size, n in plan)
+        lines.append(
+            f"image sizes in pixels: {sizes}; other size_steps are too small for {config.model}, "
+            "too short, or the size of another"
         )
     return lines
 
@@ -420,7 +466,7 @@ def _check(config):
         isinstance(config.rate_drops, tuple)
         and all(is_number(share) and 0 < share < 1 for share in config.rate_drops),
         "rate_drops",
-        "shares of the run between 0 and 1, such as [0.5, 0.75]",
+        "shares of the run between 0 and 1, such as 0.5 0.75",
     )
     number("pad", lambda n: 0 <= n < config.side, "pixels, fewer than the image has", int)
     number("weight_decay", lambda x: 0 <= x < 1, "a number in [0, 1)")
@@ -441,8 +487,9 @@ def _check(config):
             for step in config.size_steps
         ),
         "size_steps",
-        "pairs of a share of the epochs and a share of the image size",
+        "pairs of a share of the epochs and a share of the image size, such as 0.6 0.5 / 0.4 1",
     )
+    one_of("best_by", BEST_BY)
     one_of("precision", PRECISIONS)
     number("devices", lambda n: n >= 0, "a number of devices, or 0 for all GPUs", int)
     one_of("on_bad_image", ("error", "skip"))
@@ -463,6 +510,8 @@ def _check(config):
         lambda ops, magnitude: isinstance(ops, int) and 0 <= ops <= 8 and 0 <= magnitude <= 10,
         "0 to 8 operations and a magnitude from 0 to 10, such as 2 9",
     )
+    number("randaugment_prob", lambda p: 0 < p <= 1, "a probability in (0, 1]")
+    number("randaugment_std", lambda x: 0 <= x < math.inf, "0 or more, such as 0.5")
     require(isinstance(config.trivialaugment, bool), "trivialaugment", "true or false")
     require(
         not (config.randaugment[0] and config.trivialaugment),

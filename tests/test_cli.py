@@ -80,6 +80,41 @@ def test_the_options_known_without_click_are_clicks(name):
     assert set(COMMANDS[name].options) == options
 
 
+def test_every_setting_can_be_given_to_train_and_is_named_after_its_flag():
+    from dataclasses import fields
+
+    from keras_resnet.cli.train import train
+    from keras_resnet.recipes import Config
+
+    flags = {flag for parameter in train.params for flag in parameter.opts}
+    names = {field.name for field in fields(Config)} - {"data"}  # the argument
+    assert {"--" + name.replace("_", "-") for name in names} <= flags
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "value"),
+    [
+        (["--size-steps", "0.55 0.5 / 0.3 0.75 / 0.15 1"], "size_steps",
+         ((0.55, 0.5), (0.3, 0.75), (0.15, 1.0))),
+        (["--rate-drops", "0.5 0.75"], "rate_drops", (0.5, 0.75)),
+        (["--rate-drops", ""], "rate_drops", ()),
+        (["--crop-area", "0.08", "1"], "crop_area", (0.08, 1.0)),
+        (["--no-nesterov"], "nesterov", False),
+        (["--best-by", "macro_top1"], "best_by", "macro_top1"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_setting_is_typed_as_a_run_shows_it(arguments, field, value):
+    from keras_resnet import recipes
+    from keras_resnet.cli.train import train
+
+    given = train.make_context("train", list(arguments)).params
+    settings = {name: given[name] for name in (field,)}
+    assert getattr(recipes.resolve(settings), field) == value
+    if isinstance(value, tuple) and value:
+        assert recipes.show(value) == " ".join(arguments[1:])
+
+
 def test_help_is_the_same_with_and_without_click(script):
     assert script("--help").stdout == script("--help", "--help").stdout
 
@@ -92,6 +127,8 @@ BAD = {
     "no epochs": (["train", "--epochs", "0"], "--epochs is 0"),
     "a negative rate": (["train", "--learning-rate", "-1"], "--learning-rate is -1"),
     "a word for a number": (["train", "--epochs", "many"], "'many' is not a valid integer"),
+    "words for sizes": (["train", "--size-steps", "half"], "pairs of a share of the epochs"),
+    "a drop too late": (["train", "--rate-drops", "0.5 2"], "shares of the run between 0 and 1"),
     "no such folder": (["train", "no/such/folder"], "does not exist"),
     "a batch larger than the data": (["train", "--batch-size", "5000"], "larger than the data"),
     "an image too small": (["train", "--model", "resnet50", "--image-size", "16"], "too small"),

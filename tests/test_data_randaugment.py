@@ -133,3 +133,50 @@ def test_a_draw_is_a_function_of_its_seed_alone(kind):
     again = [draw(tf.constant(n, tf.int64)).numpy().tobytes() for n in reversed(range(40))]
     assert first == again[::-1]
     assert len(set(first)) > (30 if kind == "randaugment" else 20)  # one operation may be none
+
+
+def _draws(image, count=4000, **options):
+    def draw(number):
+        seed = tf.stack([tf.constant(3, tf.int64), number])
+        return randaugment(tf.constant(image), seed, **options)
+
+    draws = tf.data.Dataset.range(count).map(draw, num_parallel_calls=2).batch(count)
+    return next(draws.as_numpy_iterator())
+
+
+@pytest.mark.parametrize("prob", [1.0, 0.5, 0.1])
+def test_an_operation_is_applied_with_that_probability(prob):
+    image = _photo(height=24, width=24)  # to equalize, it takes 255 pixels
+    changed = (_draws(image, ops=1, magnitude=7.0, prob=prob) != image).any((1, 2, 3)).mean()
+    expected = prob * 13 / 14  # one of them is the identity
+    assert changed == pytest.approx(expected, abs=4.5 * np.sqrt(0.25 / 4000))
+
+
+def test_two_operations_are_left_out_independently():
+    image = _photo(height=24, width=24)  # to equalize, it takes 255 pixels
+    changed = (_draws(image, ops=2, magnitude=7.0, prob=0.5) != image).any((1, 2, 3)).mean()
+    # unchanged if each is left out or the identity; that one undoes another is rare
+    assert changed == pytest.approx(1 - (0.5 + 0.5 / 14) ** 2, abs=4.5 * np.sqrt(0.25 / 4000))
+
+
+def _strengths(**options):
+    """Of the draws that brightened a grey image, as a share of the largest change."""
+    image = np.full((8, 8, 3), 120, np.uint8)
+    levels = _draws(image, ops=1, **options)[:, 4, 4, 0].astype(float)
+    # posterize and solarize make 112 or less, or 135, of it; others leave the middle as it is
+    return (levels[levels > 136] / 120 - 1) / 0.9
+
+
+@pytest.mark.parametrize("magnitude", [6.0, 7.0])
+def test_the_magnitude_varies_as_timms_by_mstd(magnitude):
+    exact = _strengths(magnitude=magnitude)
+    assert len(exact) > 80 and exact.std() < 0.01
+    noisy = _strengths(magnitude=magnitude, std=0.5) * 10
+    assert noisy.mean() == pytest.approx(magnitude, abs=4.5 * 0.5 / np.sqrt(len(noisy)))
+    assert noisy.std() == pytest.approx(0.5, rel=4.5 / np.sqrt(2 * len(noisy)))
+
+
+def test_a_magnitude_stays_within_0_and_10():
+    strengths = _strengths(magnitude=9.0, std=3.0)
+    assert strengths.max() == pytest.approx(1, abs=0.01)
+    assert 0.2 < (strengths > 0.99).mean() < 0.6

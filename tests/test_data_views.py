@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_resnet.data.views import center_view, random_view
+from keras_resnet.data.views import _drawn_window, _random_window, center_view, random_view
 
 MILD = {
     "size": 24,
@@ -185,3 +185,69 @@ def test_a_random_view_of_a_smaller_image_is_interpolated():
     )
     expected = Image.fromarray(_pixels(10, 10)).resize((40, 40), Image.Resampling.BILINEAR)
     assert np.abs(view.astype(int) - np.asarray(expected)).max() <= 1
+
+
+def _torchvisions(rng, height, width, area, aspect):
+    """RandomResizedCrop.get_params of torchvision 0.29 in NumPy: y, x, h, w."""
+    for _ in range(10):
+        target = height * width * rng.uniform(*area)
+        ratio = np.exp(rng.uniform(*np.log(aspect)))
+        w, h = round(np.sqrt(target * ratio)), round(np.sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return rng.integers(0, height - h + 1), rng.integers(0, width - w + 1), h, w
+    h, w = height, width
+    if width / height < min(aspect):
+        h = round(width / min(aspect))
+    elif width / height > max(aspect):
+        w = round(height * max(aspect))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _windows(height, width, area, aspect, count=4000):
+    def window(number):
+        seed = tf.stack([tf.constant(7, tf.int64), 16 * number])
+        return tf.stack(_random_window(height, width, seed, area, aspect))
+
+    windows = tf.data.Dataset.range(count).map(window).batch(count)
+    return next(windows.as_numpy_iterator())
+
+
+def _quantile_gap(a, b):
+    """The largest distance of two empirical distributions (Kolmogorov and Smirnov)."""
+    grid = np.concatenate([a, b])
+    return np.abs(
+        np.searchsorted(np.sort(a), grid, "right") / len(a)
+        - np.searchsorted(np.sort(b), grid, "right") / len(b)
+    ).max()
+
+
+@pytest.mark.parametrize("area", [(0.08, 1.0), (0.35, 1.0), (0.7, 1.0)])
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (32, 32), (500, 200), (1, 9)])
+def test_random_crops_are_distributed_as_torchvisions(height, width, area):
+    rng, aspect = np.random.default_rng(0), (3 / 4, 4 / 3)
+    ours = _windows(height, width, area, aspect)
+    theirs = np.array([_torchvisions(rng, height, width, area, aspect) for _ in range(20_000)])
+    assert (ours[:, :2] >= 0).all() and (ours[:, 2:] >= 1).all()
+    assert (ours[:, 0] + ours[:, 2] <= height).all() and (ours[:, 1] + ours[:, 3] <= width).all()
+
+    def views(windows):
+        y, x, h, w = windows.T
+        return h * w / (height * width), np.log(w / h), y, x
+
+    for mine, reference in zip(views(ours), views(theirs), strict=True):
+        noise = reference.std() / np.sqrt(len(mine)) + 1e-9
+        assert abs(mine.mean() - reference.mean()) < 4.5 * noise
+        assert _quantile_gap(mine, reference) < 1.95 * np.sqrt(1 / 4000 + 1 / 20_000)
+
+
+def test_crops_of_imagenets_range_show_the_published_share_of_a_photo():
+    windows = _windows(375, 500, (0.08, 1.0), (3 / 4, 4 / 3))
+    shares = windows[:, 2] * windows[:, 3] / (375 * 500)
+    assert shares.mean() == pytest.approx(0.434, abs=0.012)  # not 0.37
+
+
+def test_where_no_window_fits_the_largest_middle_one_is_shown_and_nothing_is_erased():
+    seed = _seed(0)
+    window = [int(n) for n in _random_window(10, 100, seed, (1.0, 1.0), (0.5, 2.0))]
+    assert window == [0, 40, 10, 20]
+    assert not _drawn_window(10, 100, seed, (1.0, 1.0), (0.5, 2.0))[-1]

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from sklearn import metrics as peer
 
+from keras_resnet.cli._options import macro_top1
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
-from keras_resnet.evaluation.metrics import log_softmax, summarise
+from keras_resnet.evaluation.metrics import is_imbalanced, log_softmax, summarise
 from keras_resnet.evaluation.scores import evaluate, predict
 
 
@@ -21,6 +22,7 @@ def test_the_numbers_equal_scikit_learns():
     assert ours["images"] == 200
     assert ours["top1"] == pytest.approx(peer.accuracy_score(labels, guesses))
     assert ours["top5"] == pytest.approx(peer.top_k_accuracy_score(labels, p, k=5))
+    assert ours["macro_top1"] == pytest.approx(peer.balanced_accuracy_score(labels, guesses))
     assert ours["loss"] == pytest.approx(peer.log_loss(labels, p))
     assert ours["confusion"] == peer.confusion_matrix(labels, guesses).tolist()
     recall = peer.recall_score(labels, guesses, average=None)
@@ -32,7 +34,30 @@ def test_five_classes_have_no_top_5():
 
 
 def test_a_class_without_images_has_no_accuracy():
-    assert summarise(np.eye(3), [0, 1, 1], list("abc"))["per_class"]["c"]["top1"] is None
+    scores = summarise(np.eye(3), [0, 1, 1], list("abc"))
+    assert scores["per_class"]["c"]["top1"] is None
+    assert scores["macro_top1"] == 0.75  # of a and b, not of c
+
+
+@pytest.mark.parametrize(("counts", "imbalanced"), [((10, 10), 0), ((10, 15, 0), 0), ((10, 16), 1)])
+def test_classes_are_imbalanced_from_one_and_a_half_times_as_many_images(counts, imbalanced):
+    per_class = {str(n): {"images": count} for n, count in enumerate(counts)}
+    assert is_imbalanced(per_class) == bool(imbalanced)
+
+
+def test_macro_top_1_is_printed_where_it_says_something_else(command, trained, photos, tmp_path):
+    assert "macro top-1" not in command("evaluate", trained.path).stdout
+    for name, count in (("bright", 20), ("dark", 4)):
+        (tmp_path / name).mkdir()
+        for photo in sorted((photos / name).iterdir())[:count]:
+            (tmp_path / name / photo.name).symlink_to(photo)
+    assert "macro top-1 100.00%" in command("evaluate", trained.path, tmp_path).stdout
+
+
+def test_macro_top_1_is_printed_of_a_run_with_balanced_classes():
+    scores = {"per_class": {"a": {"images": 5}, "b": {"images": 5}}, "macro_top1": 0.5}
+    assert macro_top1(scores, "none") == macro_top1(scores, None) == ""
+    assert macro_top1(scores, "sample") == macro_top1(scores, "loss") == "  macro top-1 50.00%"
 
 
 ARTEFACTS = ["", "model.keras", "export/saved_model", "export/model_float32.tflite",

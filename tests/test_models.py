@@ -442,3 +442,19 @@ def test_an_unusable_normalisation_is_an_input_error_that_lists_the_known_ones(n
 def test_a_normalisation_may_be_given_as_lists_as_json_does():
     model = build("resnet20", 10, (8, 8, 3), normalize=([0.0] * 3, [255.0] * 3))
     assert model.get_layer("normalize").scale == [1 / 255] * 3
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50", "wrn16_4", "resnet164_v2"])
+@pytest.mark.parametrize("zero_gamma", [True, False])
+def test_the_first_loss_is_that_of_a_guess(name, zero_gamma):
+    """ln k, as with the head of arXiv:1706.02677, section 5.1; with the batch's statistics."""
+    keras.utils.set_random_seed(0)
+    classes, side = 10, 32 if specs.SPECS[name].stem == "cifar" else 64
+    model = build(name, classes, (side, side, 3), zero_gamma=zero_gamma)
+    images = np.random.default_rng(0).integers(0, 256, (8, side, side, 3)).astype("float32")
+    logits = model(images, training=True)
+    losses = keras.losses.sparse_categorical_crossentropy(
+        np.arange(8), logits, from_logits=True
+    )  # fmt: skip
+    assert float(np.mean(losses)) == pytest.approx(np.log(classes), rel=0.03)
+    assert model.layers[-1].kernel.numpy().std() == pytest.approx(0.01, rel=0.15)

@@ -201,9 +201,10 @@ def test_over_the_threshold_a_class_counts_whole():
     _, logits = _targets(2)
     mixed = np.float32([[0.7, 0.3, 0, 0, 0], [0.9, 0.1, 0, 0, 0]])
     whole = np.float32([[1, 1, 0, 0, 0], [1, 0, 0, 0, 0]])
-    settings = {"loss": "bce", "label_smoothing": 0.1}
+    # Nothing is smoothed after it: see the order of timm's below.
     np.testing.assert_array_equal(
-        _value(mixed, logits, bce_threshold=0.2, **settings), _value(whole, logits, **settings)
+        _value(mixed, logits, loss="bce", bce_threshold=0.2, label_smoothing=0.1),
+        _value(whole, logits, loss="bce", label_smoothing=0.0),
     )
 
 
@@ -218,3 +219,36 @@ def test_the_balanced_loss_weighs_each_class_alike_in_all():
     weighed = make_loss(config, labels, 4)(targets, logits)
     plain = make_loss(replace(config, balance="none"), labels, 4)(targets, logits)
     np.testing.assert_allclose(weighed, plain * weights, rtol=1e-6)
+
+
+def _timms(labels, logits, share, smoothing, threshold):
+    """timm 1.0's Mixup (`mixup_target`) and BinaryCrossEntropy with dense targets, in NumPy."""
+    classes = logits.shape[1]
+    smoothed = np.full((len(labels), classes), smoothing / classes)
+    smoothed[np.arange(len(labels)), labels] = 1 - smoothing + smoothing / classes
+    target = smoothed * share + smoothed[::-1] * (1 - share)
+    target = (target > threshold).astype(float)
+    return (np.logaddexp(0, logits) - target * logits).mean(-1)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.9, 0.79, 0.5, 0.21])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_bce_with_a_threshold_is_timms(share, smoothing):
+    labels = np.array([0, 3, 2, 2])
+    logits = RNG.normal(size=(4, 5)).astype("float32")
+    own = np.eye(5, dtype="float32")[labels]
+    targets = share * own + (1 - share) * own[::-1]
+    value = _value(
+        targets, logits, loss="bce", bce_threshold=0.2, label_smoothing=smoothing
+    )  # fmt: skip
+    expected = _timms(labels, logits, share, smoothing, 0.2)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_timm_itself_agrees_on_the_loss_of_a1():
+    torch, timm_loss = pytest.importorskip("torch"), pytest.importorskip("timm.loss")
+    targets, logits = _targets()
+    smoothed = torch.tensor(targets * 0.9 + 0.1 / 5)
+    theirs = timm_loss.BinaryCrossEntropy(smoothing=0.1, target_threshold=0.2)
+    value = _value(targets, logits, loss="bce", bce_threshold=0.2, label_smoothing=0.1)
+    assert value.mean() == pytest.approx(float(theirs(torch.tensor(logits), smoothed)), rel=1e-5)

@@ -103,7 +103,7 @@ def test_what_a_run_is_made_with_is_told_by_where_it_comes_from():
     recipe, besides, rate = effective(resolve(options))
     assert recipe.startswith("recipe paper-cifar: ") and "rate_drops 0.5 0.75" in recipe
     assert "nesterov no" in recipe and "pad" not in recipe
-    assert besides == "besides: seed 5, pad 2"
+    assert besides == "other settings: seed 5, pad 2"
     assert rate.startswith(
         "learning rate 0.05: 0.1 for a batch of 128 images, scaled in proportion"
     )
@@ -134,7 +134,18 @@ def test_a_published_recipe_has_the_published_numbers(recipe):
     assert config.side == judged
 
 
+def test_only_the_recipes_of_resnet_strikes_back_have_timms_randaugment():
+    for name in RECIPES:
+        config = resolve({"recipe": name})
+        expected = (0.5, 0.5) if name.startswith("rsb") else (1.0, 0.0)
+        assert (config.randaugment_prob, config.randaugment_std) == expected
+
+
 BAD = [
+    ("randaugment_prob", 0),
+    ("randaugment_prob", 1.5),
+    ("randaugment_std", -1),
+    ("best_by", "loss"),
     ("optimizer", "adam"),
     ("base_batch", -1),
     ("accumulate", 0),

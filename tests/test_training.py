@@ -147,10 +147,32 @@ def test_the_rate_rises_to_its_peak_then_falls_to_zero():
     config = recipes.resolve({"epochs": 10, "learning_rate": 0.4, "warmup_epochs": 2.0})
     rate = schedule.learning_rate(config, steps_per_epoch=10)
     values = [float(rate(step)) for step in range(101)]
-    assert values[0] == 0 and values[100] == pytest.approx(0, abs=1e-7)
+    assert values[0] == pytest.approx(0.4 / 20)  # not 0: that would be a step for nothing
+    assert values[99] > 0 and values[100] == pytest.approx(0, abs=1e-7)
     assert max(values) == values[20] == pytest.approx(0.4)
     assert values[:21] == sorted(values[:21])
     assert values[20:] == sorted(values[20:], reverse=True)
+
+
+@pytest.mark.parametrize("drops", [(), (0.5, 0.75)])
+@pytest.mark.parametrize("warmup", [0.0, 2.0])
+def test_no_step_has_a_rate_of_0(drops, warmup):
+    config = recipes.resolve(
+        {"epochs": 10, "learning_rate": 0.4, "warmup_epochs": warmup, "rate_drops": drops}
+    )
+    rate = schedule.learning_rate(config, steps_per_epoch=10)
+    values = np.array([float(rate(step)) for step in range(100)])
+    first = round(10 * warmup)
+    rise = 0.4 * np.arange(1, first + 1) / max(first, 1)
+    np.testing.assert_allclose(values[:first], rise, rtol=1e-5)
+    if drops:
+        fall = np.repeat([0.4, 0.04, 0.004], [50 - first, 25, 25])
+    else:
+        fall = 0.2 * (1 + np.cos(np.pi * np.arange(100 - first) / (100 - first)))
+    np.testing.assert_allclose(values[first:], fall, rtol=1e-3, atol=1e-6)
+    assert values.min() > 0 and values.max() == pytest.approx(0.4)
+    again = type(rate).from_config(rate.get_config())
+    assert [float(again(step)) for step in range(0, 100, 9)] == values[::9].tolist()
 
 
 def test_a_short_run_warms_up_for_a_quarter_of_it():
@@ -178,6 +200,30 @@ def test_image_sizes_only_grow_and_end_at_the_full_size(epochs):
     assert len(sizes) == epochs
     assert sizes == sorted(sizes) and sizes[-1] == 64
     assert all(size % 4 == 0 for size in sizes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "plan"),
+    [
+        ({}, [(16, 11), (24, 6), (32, 3)]),
+        ({"epochs": 14}, [(16, 8), (24, 3), (32, 3)]),  # 15 % would be two epochs at 32
+        ({"epochs": 14, "image_size": 16}, [(16, 14)]),  # 8 pixels are 2 cells of the last map
+        ({"epochs": 3}, [(32, 3)]),
+        ({"model": "resnet50"}, [(128, 11), (160, 6), (224, 3)]),
+        ({"model": "resnet18", "image_size": 64}, [(64, 20)]),
+        ({"size_steps": ((0.5, 1.0), (0.5, 0.5))}, [(32, 20)]),
+    ],
+    ids=str,
+)
+def test_small_images_come_first_where_they_help(settings, plan):
+    config = recipes.resolve(settings)
+    stride = recipes.specs.SPECS[config.model].total_stride
+    assert recipes.size_plan(config, stride) == plan
+    assert schedule.epoch_sizes(config) == [size for size, epochs in plan for _ in range(epochs)]
+    lines = [line for line in recipes.effective(config) if line.startswith("image sizes")]
+    assert len(lines) == (len(plan) < len(config.size_steps))
+    if lines:
+        assert f"{plan[0][1]} epochs at {plan[0][0]}" in lines[0]
 
 
 def test_a_finetuned_run_outlives_the_run_it_came_from(trained, photos, tmp_path):

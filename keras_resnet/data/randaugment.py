@@ -8,6 +8,7 @@ and go from no change at a strength of 0 to the largest at 1.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -25,22 +26,30 @@ class Operation(NamedTuple):
     wide: float = 0.0  # the same of TrivialAugment: the Wide space of arXiv:2103.10158
 
 
-def randaugment(image, seed, *, ops, magnitude):
-    """`ops` operations, each any of `OPERATIONS`, at `magnitude`.
+def randaugment(image, seed, *, ops, magnitude, prob=1.0, std=0.0):
+    """`ops` operations, each any of `OPERATIONS`, at about `magnitude`.
 
     Args:
         image: uint8 `(h, w, 3)`.
         seed: int64 `(2,)`.
         ops: how many, one after the other.
         magnitude: 0 to 10; autocontrast and equalize know no strength.
+        prob: that an operation is applied, else it is left out.
+        std: standard deviation of the magnitude, drawn for each operation and cut to 0 to 10.
 
     Returns:
         uint8 `(h, w, 3)`.
     """
     most = [operation.most for operation in OPERATIONS.values()]
     for n in range(ops):
-        which, sign = _draw(2, tf.random.experimental.stateless_fold_in(seed, n))
-        image = _any(image, which, sign, magnitude / 10, most)
+        own = tf.random.experimental.stateless_fold_in(seed, n)
+        which, sign, skip = _draw(3, own)
+        strength = magnitude / 10
+        if std:
+            noise = tf.random.stateless_normal([], tf.random.experimental.stateless_fold_in(own, 0))
+            strength = tf.clip_by_value((magnitude + std * noise) / 10, 0.0, 1.0)
+        changed = partial(_any, image, which, sign, strength, most)
+        image = changed() if prob == 1 else tf.cond(skip < prob, changed, partial(_identity, image))
     return image
 
 
@@ -74,7 +83,7 @@ def _any(image, which, sign, strength, most):
     )
 
 
-def _identity(image, amount):
+def _identity(image, amount=0.0):
     return image
 
 

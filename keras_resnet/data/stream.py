@@ -71,13 +71,16 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
     own = part * share.count
 
     @_AS_WRITTEN
-    def sample(n):
+    def places(n):
         i = share.sample(n, batch)
+        return i, place(i)
 
+    @_AS_WRITTEN
+    def sample(i, number):
         def seed(kind):
             return tf.stack([tf.constant(config.seed, tf.int64), i * _SEEDS_PER_SAMPLE + kind])
 
-        data, orientation, label = fetch(place(i))
+        data, orientation, label = fetch(number)
         image = random_view(
             data,
             orientation,
@@ -90,7 +93,14 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
             brightness=config.brightness,
         )
         if ops:
-            image = randaugment(image, seed(_RANDAUGMENT), ops=ops, magnitude=magnitude)
+            image = randaugment(
+                image,
+                seed(_RANDAUGMENT),
+                ops=ops,
+                magnitude=magnitude,
+                prob=config.randaugment_prob,
+                std=config.randaugment_std,
+            )
         if config.trivialaugment:
             image = trivialaugment(image, seed(_RANDAUGMENT))
         if config.erasing:
@@ -99,6 +109,9 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
 
     batches = (
         tf.data.Dataset.range(first_step * own, last_step * own)
+        .batch(_PLACES)
+        .map(places)
+        .unbatch()
         .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(part, drop_remainder=True)
     )
@@ -143,6 +156,8 @@ def images_of(examples, *, size, crop):
     return np.concatenate([images for images, _ in batches.as_numpy_iterator()])
 
 
+# Samples whose images are looked up at once: a tenth of the time of one by one.
+_PLACES = 1024
 # Each sample owns this many consecutive seeds, one for each kind of random number.
 _SEEDS_PER_SAMPLE = 16
 _VIEW, _RANDAUGMENT, _ERASING, _MIXING = 0, 8, 9, 10  # a view takes several

@@ -66,12 +66,13 @@ def erase(image, seed, share):
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3), num=3)
     height, width = tf.shape(image)[0], tf.shape(image)[1]
-    # The paper's ranges: 2 to 40 % of the area, 0.3 to 1/0.3 as wide as high.
-    y, x, h, w = _random_window(height, width, seeds[0], (0.02, 0.4), (0.3, 1 / 0.3))
+    # The paper's ranges: 2 to 40 % of the area, 0.3 to 1/0.3 as wide as high. Drawn as in timm and
+    # torchvision, which leave an image alone if no box fits; the paper's aspect is uniform.
+    y, x, h, w, fits = _drawn_window(height, width, seeds[0], (0.02, 0.4), (0.3, 1 / 0.3))
     noise = tf.random.stateless_uniform(tf.shape(image), seeds[1], 0, 256, tf.int32)
     row, column = tf.range(height)[:, None, None], tf.range(width)[None, :, None]
     inside = (row >= y) & (row < y + h) & (column >= x) & (column < x + w)
-    chosen = tf.random.stateless_uniform([], seeds[2]) < share
+    chosen = fits & (tf.random.stateless_uniform([], seeds[2]) < share)
     return tf.where(inside & chosen, tf.cast(noise, tf.uint8), image)
 
 
@@ -102,19 +103,43 @@ def _window(data, orientation, choose, size):
     return tf.image.crop_to_bounding_box(data, y, x, h, w), whole_box(h, w)
 
 
+_ATTEMPTS = 10
+
+
 def _random_window(height, width, seed, area, aspect):
-    whole = tf.stack([height, width, 3])
-    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        whole,
-        tf.zeros([1, 0, 4]),  # no objects to keep; one of area 0 would rule out every crop
-        seed=seed,
-        area_range=area,
-        aspect_ratio_range=aspect,
-        max_attempts=10,
-        min_object_covered=0.0,
-        use_image_if_no_bounding_boxes=True,
-    )
-    return begin[0], begin[1], extent[0], extent[1]
+    """y, x, height and width of a random crop: torchvision's RandomResizedCrop.
+
+    Ten attempts; then the largest window in the middle whose aspect is allowed.
+    """
+    *window, fits = _drawn_window(height, width, seed, area, aspect)
+    least, most = aspect
+    h, w = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    h, w = tf.minimum(h, tf.round(w / least)), tf.minimum(w, tf.round(h * most))
+    h, w = tf.cast(h, tf.int32), tf.cast(w, tf.int32)
+    middle = tf.stack([(height - h) // 2, (width - w) // 2, h, w])
+    return tf.unstack(tf.where(fits, tf.stack(window), middle), num=4)
+
+
+def _drawn_window(height, width, seed, area, aspect):
+    """The first of ten random windows that fits: y, x, height, width, and whether any does.
+
+    The area is uniform in `area`, a share of the image's, the logarithm of width / height in that
+    of `aspect`, and the place uniform (arXiv:1409.4842, section 6).
+    """
+    draws = tf.random.stateless_uniform([_ATTEMPTS, 4], seed)
+    low = [area[0], math.log(aspect[0])]
+    span = [area[1] - area[0], math.log(aspect[1]) - low[1]]
+    shape = tf.stack([height, width])
+    sizes = tf.cast(shape, tf.float32)
+    share, log_aspect = tf.unstack(draws[:, :2] * span + low, axis=1)
+    # sqrt(area / aspect) high and sqrt(area * aspect) wide
+    tilt = tf.stack([-log_aspect, log_aspect], 1)
+    extents = tf.round(tf.sqrt(share[:, None] * tf.reduce_prod(sizes) * tf.exp(tilt)))
+    fit = tf.reduce_all((extents >= 1) & (extents <= sizes), 1)
+    first = tf.argmax(fit)
+    extent = tf.cast(extents[first], tf.int32)
+    place = tf.cast(draws[first, 2:] * tf.cast(shape - extent + 1, tf.float32), tf.int32)
+    return place[0], place[1], extent[0], extent[1], fit[first]
 
 
 def _resize(pixels, box, size):

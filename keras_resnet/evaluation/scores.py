@@ -28,7 +28,8 @@ def evaluate(artefact=None, data=None, *, split="val", on_bad_image="error", dat
         data_dir: where tensorflow-datasets keeps its files.
 
     Returns:
-        The dict of `keras_resnet.evaluation.metrics.summarise`, and the artefact's path.
+        The dict of `keras_resnet.evaluation.metrics.summarise`, the artefact's path, and how its
+        run was told to `balance` the classes; None for an artefact without a run.
 
     Raises:
         InputError: no such artefact, data or split; classes the artefact does not know.
@@ -39,7 +40,8 @@ def evaluate(artefact=None, data=None, *, split="val", on_bad_image="error", dat
     result = summarise(logits, examples.labels, opened.classes)
     if opened.top and opened.top < 5:  # it does not say which five
         result["top5"] = None
-    return {"artefact": str(opened.path), **result}
+    balance = opened.run.config.balance if opened.run else None
+    return {"artefact": str(opened.path), "balance": balance, **result}
 
 
 def predict(artefact, images, *, top=3):

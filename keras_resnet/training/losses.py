@@ -17,11 +17,11 @@ def make_loss(config, labels, classes):
     weights = class_weights(labels, classes) if config.balance == "loss" else None
 
     def loss(targets, logits):
-        goal = targets
-        if config.loss == "bce" and config.bce_threshold:
-            goal = ops.cast(targets > config.bce_threshold, targets.dtype)
         # In this one place, and alike for both losses: arXiv:1512.00567, section 7.
-        goal = goal * (1 - config.label_smoothing) + config.label_smoothing / classes
+        goal = targets * (1 - config.label_smoothing) + config.label_smoothing / classes
+        # After the smoothing, as in timm: smoothed targets are compared, and become 0 or 1.
+        if config.loss == "bce" and config.bce_threshold:
+            goal = ops.cast(goal > config.bce_threshold, targets.dtype)
         value = kind(goal, logits, from_logits=True)
         return value if weights is None else value * ops.matmul(targets, weights)
 

@@ -1,9 +1,12 @@
 """Which image size, and which learning rate, at which point of a run."""
 
+import math
+
 import keras
 from keras import ops
 
 from keras_resnet import specs
+from keras_resnet.recipes import size_plan
 
 
 def steps_per_epoch(config, images):
@@ -12,24 +15,13 @@ def steps_per_epoch(config, images):
 
 
 def epoch_sizes(config):
-    """The image size of every epoch: `config.size_steps`, rounded to a multiple of the network's
-    total stride.
+    """The image size of every epoch; see `recipes.size_plan`.
 
-    >>> epoch_sizes(Config(epochs=4, image_size=64, size_steps=((0.5, 0.5), (0.5, 1.0))))
-    [32, 32, 64, 64]
+    >>> epoch_sizes(Config(epochs=6, image_size=64, size_steps=((0.5, 0.5), (0.5, 1.0))))
+    [32, 32, 32, 64, 64, 64]
     """
-    multiple = specs.SPECS[config.model].total_stride
-    ends, passed = [], 0.0
-    for share, scale in config.size_steps:
-        passed += share
-        pixels = round(config.side * scale / multiple) * multiple
-        ends.append((round(passed * config.epochs), max(pixels, multiple)))
-    sizes = [
-        next((size for end, size in ends if epoch < end), config.side)
-        for epoch in range(config.epochs)
-    ]
-    sizes[-1] = config.side  # a run of one epoch has one size
-    return sizes
+    plan = size_plan(config, specs.SPECS[config.model].total_stride)
+    return [size for size, epochs in plan for _ in range(epochs)]
 
 
 def training_size(config, size):
@@ -42,40 +34,51 @@ def training_size(config, size):
 
 
 def learning_rate(config, steps_per_epoch):
-    """Linear warm-up from 0, then a cosine to 0 at the last step (arXiv:1608.03983), or
-    `config.rate_drops`.
+    """Linear warm-up, then a cosine (arXiv:1608.03983) or `config.rate_drops`; a Keras schedule.
 
     Over the optimizer's updates, one for `config.accumulate` steps. The warm-up takes at most a
     quarter of a short run.
     """
     total = max(config.epochs * steps_per_epoch // config.accumulate, 1)
     warmup = round(config.warmup_epochs * steps_per_epoch / config.accumulate)
-    warmup, peak = min(warmup, total // 4), config.peak_rate
-    if config.rate_drops:
-        drops = [round(share * total) for share in config.rate_drops]
-        return StepDecay(peak, drops, warmup)
-    if warmup == 0:
-        return keras.optimizers.schedules.CosineDecay(peak, total)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, total - warmup, warmup_target=peak, warmup_steps=warmup
-    )
+    drops = [round(share * total) for share in config.rate_drops]
+    return Schedule(config.peak_rate, total, min(warmup, total // 4), drops)
 
 
-class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """`peak`, a tenth of it from each of the steps `drops` on; before, a linear warm-up from 0.
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A linear warm-up to `peak`, then a cosine to 0, or a tenth from each of the `drops` on.
 
-    Keras' PiecewiseConstantDecay has no warm-up.
+    The first step has a `warmup_steps`-th of the peak and the last step of the warm-up all of it:
+    Keras' CosineDecay spends the first step on a rate of 0, and its PiecewiseConstantDecay has no
+    warm-up. The cosine's 0 belongs to the step after the last.
+
+    Args:
+        peak: the highest rate.
+        total_steps: of the run.
+        warmup_steps: of these, before the cosine begins; 0 for none.
+        drops: steps; without any, a cosine.
     """
 
-    def __init__(self, peak, drops, warmup_steps=0):
+    def __init__(self, peak: float, total_steps: int, warmup_steps: int = 0, drops=()):
         super().__init__()
-        self._peak, self._drops, self._warmup = peak, list(drops), warmup_steps
+        self._peak, self._drops = peak, list(drops)
+        self._total, self._warmup = total_steps, warmup_steps
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
-        passed = sum(ops.cast(step >= drop, "float32") for drop in self._drops)
-        rise = ops.minimum(step / max(self._warmup, 1), 1.0) if self._warmup else 1.0
-        return self._peak * rise * ops.power(0.1, passed)
+        if self._drops:
+            passed = sum(ops.cast(step >= drop, "float32") for drop in self._drops)
+            share = ops.power(0.1, passed)
+        else:
+            done = (step - self._warmup) / (self._total - self._warmup)
+            share = (1 + ops.cos(math.pi * ops.clip(done, 0.0, 1.0))) / 2
+        rise = ops.minimum((step + 1) / self._warmup, 1.0) if self._warmup else 1.0
+        return self._peak * rise * share
 
     def get_config(self):
-        return {"peak": self._peak, "drops": self._drops, "warmup_steps": self._warmup}
+        return {
+            "peak": self._peak,
+            "total_steps": self._total,
+            "warmup_steps": self._warmup,
+            "drops": self._drops,
+        }
