@@ -26,7 +26,7 @@ COMMANDS = {
         "--trivialaugment --no-trivialaugment --erasing --repeats --balance --train-size "
         "--patience --max-minutes --flip --no-flip --precision --devices --sync-bn --no-sync-bn "
         "--weights --freeze --freeze-bn --no-freeze-bn --normalize --drop-path --seed --val-split "
-        "--run --resume --checkpoint-every --ema --on-bad-image --data-dir",
+        "--run --resume --checkpoint-every --ema --on-bad-image --check --data-dir",
     ),
     "launch": Command("launch", "Start several workers of one training here.", "--workers"),
     "find-lr": Command(

@@ -58,7 +58,6 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
     """
     train = source.splits["train"]
     classes = len(source.classes)
-    fetch = train.fetcher()
     place = make_order(
         train.labels,
         config.seed,
@@ -71,13 +70,13 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
     own = part * share.count
 
     @_AS_WRITTEN
-    def sample(n):
+    def sample(n, tensors):
         i = share.sample(n, batch)
 
         def seed(kind):
             return tf.stack([tf.constant(config.seed, tf.int64), i * _SEEDS_PER_SAMPLE + kind])
 
-        data, orientation, label = fetch(place(i))
+        data, orientation, label = train.fetch(place(i), tensors)
         image = random_view(
             data,
             orientation,
@@ -98,7 +97,7 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
         return image, tf.one_hot(label, classes)
 
     batches = (
-        tf.data.Dataset.range(first_step * own, last_step * own)
+        train.beside(tf.data.Dataset.range(first_step * own, last_step * own))
         .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(part, drop_remainder=True)
     )
@@ -122,15 +121,14 @@ def evaluation_stream(examples, *, size, crop, batch_size):
     Returns:
         tf.data.Dataset of (uint8 `(b, size, size, 3)`, int32 `(b,)`).
     """
-    fetch = examples.fetcher()
 
     @_AS_WRITTEN
-    def sample(i):
-        data, orientation, label = fetch(i)
+    def sample(i, tensors):
+        data, orientation, label = examples.fetch(i, tensors)
         return center_view(data, orientation, size=size, crop=crop), label
 
     return (
-        tf.data.Dataset.range(len(examples))
+        examples.beside(tf.data.Dataset.range(len(examples)))
         .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch_size)
         .prefetch(2)

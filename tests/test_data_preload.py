@@ -1,12 +1,11 @@
 """Kept decoded, an image gives the same views to the last bit."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
-from keras_resnet.data import keep, sources
+from keras_resnet.data import preload, sources
 from keras_resnet.data.stream import evaluation_stream, training_stream
 from keras_resnet.recipes import Config
 
@@ -31,11 +30,16 @@ def folder(tmp_path_factory):
     return folder
 
 
+def _is_kept(source):
+    """Whether the images are in memory, not their paths."""
+    return all(examples.read is not tf.io.read_file for examples in source.splits.values())
+
+
 @pytest.mark.parametrize("size", [8, 32, 96])
 def test_the_views_are_the_same_bit_for_bit(folder, size):
     source = sources.load(folder)
-    kept = keep.keep_decoded(source)
-    assert kept is not source
+    kept = sources.load(folder, keep=True)
+    assert _is_kept(kept) and not _is_kept(source)
     config = Config(batch_size=4, seed=2, brightness=0.1)
     for name in ("train", "val"):
         for a, b in zip(
@@ -55,7 +59,7 @@ def test_the_views_are_the_same_bit_for_bit(folder, size):
 
 def test_what_is_kept_can_be_picked_from_and_named_like_before(folder):
     source = sources.load(folder)
-    kept = keep.keep_decoded(source).splits["train"].take([3, 0, 3])
+    kept = sources.load(folder, keep=True).splits["train"].take([3, 0, 3])
     plain = source.splits["train"].take([3, 0, 3])
     assert kept.names == plain.names
     views = [
@@ -70,15 +74,11 @@ def test_large_images_and_too_many_are_left_where_they_are(folder, tmp_path, mon
         (tmp_path / name).mkdir()
         for i in range(15):
             Image.new("RGB", (400, 300), (i, 2, 3)).save(tmp_path / name / f"{i}.jpg")
-    large = sources.load(tmp_path)
-    assert keep.keep_decoded(large) is large
-    monkeypatch.setattr(keep, "MOST_BYTES", 500_000)
-    small = sources.load(folder)
-    assert keep.keep_decoded(small) is small
+    assert not _is_kept(sources.load(tmp_path, keep=True))
+    monkeypatch.setattr(preload, "MOST_BYTES", 500_000)
+    assert not _is_kept(sources.load(folder, keep=True))
 
 
 def test_pixels_are_kept_already():
-    digits = sources.load("digits")
-    kept = keep.keep_decoded(digits)
-    assert kept.splits["train"] is digits.splits["train"]
-    assert replace(kept, splits=digits.splits) == digits
+    digits = sources.load("digits", keep=True)
+    assert digits.splits["train"].items.dtype == np.uint8
