@@ -14,10 +14,8 @@ from types import SimpleNamespace
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 # What is cached by the tests does not stay; Matplotlib's list of fonts, which takes seconds, does.
-_usual = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-os.environ.setdefault("MPLCONFIGDIR", os.path.join(_usual, "matplotlib"))
-_cache = tempfile.TemporaryDirectory()
-os.environ["XDG_CACHE_HOME"] = _cache.name
+os.environ.setdefault("MPLCONFIGDIR", os.path.expanduser("~/.cache/matplotlib"))
+os.environ["XDG_CACHE_HOME"] = (_cache := tempfile.TemporaryDirectory()).name
 
 import numpy as np
 import pytest

@@ -40,7 +40,10 @@ def load(root):
 def save(root, headers):
     """Notes them for `load`; processes that do so at the same time do no harm to each other."""
     path = _path(root)
-    columns = dict(zip(Header._fields, map(np.array, zip(*headers.values())), strict=False))
+    columns = {
+        field: np.array([header[i] for header in headers.values()], np.int64)
+        for i, field in enumerate(Header._fields)
+    }
     names = b"".join(os.fsencode(name) + b"\0" for name in headers)
     temporary = None
     try:
