@@ -26,10 +26,10 @@ def decodable(examples):
     if not len(examples):
         return
 
-    def one(number, tensors):
-        return _after_decoding(number, examples.fetch(number, tensors)[0])
+    def one(number, item, *_):
+        return _after_decoding(number, examples.read(item))
 
-    stream = _numbers(examples).map(one, num_parallel_calls=tf.data.AUTOTUNE)
+    stream = examples.all().map(one, num_parallel_calls=tf.data.AUTOTUNE)
     with progress.bar(len(examples), "checking images", "images") as advance:
         for batch in stream.ignore_errors().batch(64).as_numpy_iterator():
             yield batch.tolist()
@@ -63,14 +63,16 @@ def keep(examples):
         good: the numbers, in `examples`, of those that could be.
     """
 
-    def one(number, tensors):
-        data, orientation, _ = examples.fetch(number, tensors)
-        pixels = decode(data, orientation)
+    are_upright = bool((examples.orientations == 1).all())  # most are; to turn costs time
+
+    def one(number, item, orientation, _):
+        data = examples.read(item)
+        pixels = decode_stored(data) if are_upright else decode(data, orientation)
         with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(pixels))]):
             is_small = tf.reduce_prod(tf.shape(pixels)[:2]) <= SMALL
             return number, is_small, tf.cond(is_small, lambda: as_pixels(pixels), lambda: data)
 
-    stream = _numbers(examples).map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    stream = examples.all().map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     # A single batch, for images are moved into it, not copied; none, if no image is good.
     for good, is_small, items in stream.ignore_errors().batch(len(examples)):
         kept = examples.take(good)
@@ -107,15 +109,11 @@ def say_kept(splits):
 def _shapes(examples):
     """Width, height and size of each encoded image; a broken one counts as empty."""
     for i in range(len(examples)):
-        data = examples.fetch(i, examples.tensors)[0].numpy()
+        data = examples.image(i).numpy()
         try:
             yield *Image.open(io.BytesIO(data)).size, len(data)
         except OSError:
             yield 0, 0, 0
-
-
-def _numbers(examples):
-    return examples.beside(tf.data.Dataset.range(len(examples)))
 
 
 @tf.function(autograph=False)  # traced once, however many folders are checked

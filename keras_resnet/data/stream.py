@@ -70,15 +70,18 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
     own = part * share.count
 
     @_AS_WRITTEN
-    def sample(n, tensors):
+    def number(n):
         i = share.sample(n, batch)
+        return i, place(i)
+
+    @_AS_WRITTEN
+    def sample(i, item, orientation, label):
 
         def seed(kind):
             return tf.stack([tf.constant(config.seed, tf.int64), i * _SEEDS_PER_SAMPLE + kind])
 
-        data, orientation, label = train.fetch(place(i), tensors)
         image = random_view(
-            data,
+            train.read(item),
             orientation,
             seed(_VIEW),
             size=size,
@@ -96,8 +99,9 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
             image = erase(image, seed(_ERASING), config.erasing)
         return image, tf.one_hot(label, classes)
 
+    numbers = tf.data.Dataset.range(first_step * own, last_step * own).map(number)
     batches = (
-        train.beside(tf.data.Dataset.range(first_step * own, last_step * own))
+        train.look_up(numbers)
         .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(part, drop_remainder=True)
     )
@@ -123,12 +127,11 @@ def evaluation_stream(examples, *, size, crop, batch_size):
     """
 
     @_AS_WRITTEN
-    def sample(i, tensors):
-        data, orientation, label = examples.fetch(i, tensors)
-        return center_view(data, orientation, size=size, crop=crop), label
+    def sample(_, item, orientation, label):
+        return center_view(examples.read(item), orientation, size=size, crop=crop), label
 
     return (
-        examples.beside(tf.data.Dataset.range(len(examples)))
+        examples.all()
         .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch_size)
         .prefetch(2)
