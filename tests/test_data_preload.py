@@ -1,12 +1,18 @@
 """Kept decoded, an image gives the same views to the last bit."""
 
+import os
+import resource
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_resnet.data import preload, sources
+from keras_resnet.data import memory, preload, sources
+from keras_resnet.data.examples import from_bytes
 from keras_resnet.data.stream import evaluation_stream, training_stream
+from keras_resnet.errors import InputError
 from keras_resnet.recipes import Config
 
 
@@ -82,3 +88,53 @@ def test_large_images_and_too_many_are_left_where_they_are(folder, tmp_path, mon
 def test_pixels_are_kept_already():
     digits = sources.load("digits", keep=True)
     assert digits.splits["train"].items.dtype == np.uint8
+
+
+def test_all_streams_share_one_tensor(folder):
+    source = sources.load(folder, keep=True)
+    train, val = source.splits["train"], source.splits["val"]
+    assert train.items is val.items is train.take([1, 0]).items
+    assert all(a is b for a, b in zip(train.tensors, train.tensors, strict=True))
+    assert len(train.items) == len(train) + len(val)
+
+
+def test_a_stream_does_not_copy_the_images():
+    """Nor its graph, which a captured tensor becomes part of."""
+    big = from_bytes([b"x" * (1 << 28)], [0], ["x"], [1])
+    before = _peak()
+    for _ in range(2):
+        items = big.all().map(lambda number, item, *_: (number, tf.strings.length(item)))
+        assert [int(length) for _, length in items] == [1 << 28]
+    assert _peak() - before < 2.5 * (1 << 28)  # the one that is looked up
+
+
+def _peak():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def test_images_are_not_kept_where_memory_is_short(folder, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 4 * 300_000)
+    assert not _is_kept(sources.load(folder, keep=True))
+    monkeypatch.setattr(memory, "available", lambda: 4 * 3_000_000)
+    assert _is_kept(sources.load(folder, keep=True))
+
+
+def test_the_line_tells_what_is_taken(folder, capsys):
+    source = sources.load(folder, keep=True)
+    taken = sum(map(len, source.splits["train"].items.numpy()))
+    assert f"16 images are kept decoded in memory: {taken / 1e6:,.0f} MB" in capsys.readouterr().err
+    sources.load(folder)
+    assert "kept" not in capsys.readouterr().err
+
+
+def test_an_image_that_cannot_be_kept_is_named(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    sources.load(copy)
+    path = copy / "a" / "4.jpg"
+    status = path.stat()
+    path.write_bytes(path.read_bytes()[:300] + b"\0" * (status.st_size - 300))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # the cache says that it is good
+    with pytest.raises(InputError, match=r"a/4\.jpg: cannot be decoded"):
+        sources.load(copy, keep=True)
+    names = sources.load(copy, keep=True, on_bad_image="skip").splits["train"].names
+    assert "a/4.jpg" not in names
