@@ -26,10 +26,10 @@ COMMANDS = {
         "--label-smoothing --pad --crop-area --crop-aspect --center-crop --brightness --mixup "
         "--cutmix --randaugment --randaugment-prob --randaugment-std --trivialaugment "
         "--no-trivialaugment --erasing --repeats --balance --train-size --size-steps --best-by "
-        "--patience --max-minutes --flip --no-flip --precision --deterministic --no-deterministic --xla --no-xla --devices --sync-bn --no-sync-bn "
-        "--weights --freeze --freeze-bn --no-freeze-bn --normalize --zero-gamma --no-zero-gamma "
-        "--drop-path --seed --val-split "
-        "--run --resume --checkpoint-every --ema --on-bad-image --data-dir",
+        "--patience --max-minutes --flip --no-flip --precision --deterministic "
+        "--no-deterministic --xla --no-xla --devices --sync-bn --no-sync-bn --weights --freeze "
+        "--freeze-bn --no-freeze-bn --normalize --zero-gamma --no-zero-gamma --drop-path --seed "
+        "--val-split --run --resume --checkpoint-every --ema --on-bad-image --check --data-dir",
     ),
     "launch": Command("launch", "Start several workers of one training here.", "--workers"),
     "find-lr": Command(

@@ -100,9 +100,11 @@ from keras_resnet.weights import settings as weights_settings
 )
 @click.option("--resume", metavar="RUN", help="Resume an interrupted run exactly.")
 @setting("--checkpoint-every", "Steps from one saved state to the next.", type=int)
-@setting("--ema", "Momentum of a running average of the weights, which is saved where it is better.",
+@setting("--ema", "Momentum of a running average of the weights, saved where it is better.",
           type=float)  # fmt: skip
 @setting("--on-bad-image", "What to do about a broken file.", type=click.Choice(["error", "skip"]))
+@setting("--check", "Check of a folder: decode each new image once, or read only the headers.",
+          type=click.Choice(recipes.CHECKS))  # fmt: skip
 @setting("--data-dir", "Where tensorflow-datasets keeps its files.", metavar="DIR")
 @reports
 def train(config_file, run_folder, resume, as_json, quiet, **settings):

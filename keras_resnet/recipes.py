@@ -17,6 +17,7 @@ OPTIMIZERS = ("sgd", "adamw", "lamb")
 LOSSES = ("cross-entropy", "bce")
 BALANCES = ("none", "sample", "loss")
 BEST_BY = ("top1", "macro_top1")
+CHECKS = ("full", "headers")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Config:
     data_dir: str | None = None  # where tensorflow-datasets keeps its files
     val_split: float = 0.2  # share of the training images held out where there is no val split
     on_bad_image: str = "error"  # "error" or "skip"
+    # Of a folder, before training: decode each image once, or read only the headers.
+    check: str = "full"
     model: str = "resnet20"
     weights: str | None = None  # to start from: imagenet, a run folder or a file
     freeze: str | None = None  # train only what comes after this stage ("body": only the head)
@@ -493,6 +496,7 @@ def _check(config):
     one_of("precision", PRECISIONS)
     number("devices", lambda n: n >= 0, "a number of devices, or 0 for all GPUs", int)
     one_of("on_bad_image", ("error", "skip"))
+    one_of("check", CHECKS)
     one_of("optimizer", OPTIMIZERS)
     number("base_batch", lambda n: n >= 0, "a number of images, or 0", int)
     number("body_rate", lambda x: 0 < x <= 1, "a share in (0, 1], or --freeze body")

@@ -72,6 +72,7 @@ class Run:
             data=config.data,
             classes=self.classes,
             data_dir=config.data_dir,
+            check=config.check,
         )
 
     def require_images(self):

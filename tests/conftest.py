@@ -7,11 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+# What is cached by the tests does not stay; Matplotlib's list of fonts, which takes seconds, does.
+os.environ.setdefault("MPLCONFIGDIR", os.path.expanduser("~/.cache/matplotlib"))
+os.environ["XDG_CACHE_HOME"] = (_cache := tempfile.TemporaryDirectory()).name
 
 import numpy as np
 import pytest

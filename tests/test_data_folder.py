@@ -562,8 +562,8 @@ def test_a_saved_name_that_is_no_image_any_more_is_bad_whatever_it_is(tmp_path):
     _make(str(tmp_path / "cat" / "b"), b"text")
     os.mkfifo(tmp_path / "cat" / "c")
     wanted = [("cat/a", "cat"), ("cat/b", "cat"), ("cat/c", "cat"), ("cat/d", "cat")]
-    examples, bad = folder.from_names(str(tmp_path), wanted, ["cat"])
-    assert examples.names == ["cat/a"] and len(bad) == 3
+    examples, found = folder.from_names(str(tmp_path), wanted, ["cat"])
+    assert examples.names == ["cat/a"] and len(found.bad) == 3
 
 
 def test_the_order_in_which_the_system_lists_files_does_not_matter(tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ def test_digits_are_what_scikit_learn_has():
     digits = source.splits["all"]
     assert len(digits) == 1797 and source.classes == list("0123456789") and not source.mirrors
     assert digits.items.shape == (1797, 8, 8, 3) and digits.items.dtype == np.uint8
-    assert digits.items.max() == 255 and len(set(digits.names)) == 1797
+    assert digits.items.numpy().max() == 255 and len(set(digits.names)) == 1797
 
 
 def _shown(examples):

@@ -201,6 +201,7 @@ BAD = [
     ("recipe", ["quick"]),
     ("precision", "float8"),
     ("on_bad_image", "ignore"),
+    ("check", "none"),
     ("zero_gamma", "no"),
     ("flip", "yes"),
     ("data", 5),

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.examples import Examples, from_bytes
+from keras_resnet.data.examples import from_bytes, from_records
 from keras_resnet.errors import InputError
 
 # What TensorFlow and tensorflow-datasets put around the fact.
@@ -119,13 +119,7 @@ def _by_record(builder, split, image, label, decoders):
         data = tf.numpy_function(lambda i: records[int(i)][image], [i], tf.string)
         return tf.ensure_shape(data, [])
 
-    return Examples(
-        items=np.arange(len(labels)),
-        labels=labels,
-        names=_names(split, len(labels)),
-        read=read,
-        orientations=np.ones(len(labels), np.int32),
-    )
+    return from_records(len(labels), labels, _names(split, len(labels)), read)
 
 
 def _names(split, count):

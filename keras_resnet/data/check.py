@@ -14,6 +14,8 @@ from keras_resnet.progress import track
 def check(data, data_dir=None):
     """Counts a data set and names what is wrong with it; broken files are no error here.
 
+    Every file is looked at, whatever an earlier check found.
+
     Returns:
         {data, files, used, skipped: {reason: n}, classes: {name: n}, splits: {name: n},
         bad: [{file, reason}], duplicates: [[file, file, …]], leaks: n}: `duplicates` are files of
@@ -24,7 +26,7 @@ def check(data, data_dir=None):
         InputError: as `keras_resnet.data.folder.scan`.
     """
     if is_folder(data):
-        found = folder.scan(data)
+        found = folder.scan(data, fresh=True)
         groups = _duplicates(found.photos)
         return {
             "data": data,

@@ -2,20 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import tensorflow as tf
+
+_BLOCK = 32  # examples that are looked up at once
 
 
 @dataclass(frozen=True)
 class Examples:
     """n labelled images.
 
-    `items` holds what `read` turns into an image: paths (bytes), encoded images (bytes), numbers
-    of records, or uint8 pixels `(n, h, w, 3)`.
+    `items` holds what `read` turns into an image: paths, encoded images, numbers of records, or
+    uint8 pixels `(m, h, w, 3)`. All that is taken of the same images shares it.
     """
 
-    items: np.ndarray
+    items: tf.Tensor  # m ≥ n of them
+    rows: np.ndarray  # where in `items` each example is, int64 (n,)
     labels: np.ndarray  # int32 (n,)
     names: list[str]  # what a report calls each image; unique
     read: Callable  # one item, a tensor -> encoded string, or uint8 pixels
@@ -29,46 +33,80 @@ class Examples:
         indices = np.asarray(indices, dtype=np.int64)
         return replace(
             self,
-            items=self.items[indices],
+            rows=self.rows[indices],
             labels=self.labels[indices],
             names=[self.names[i] for i in indices],
             orientations=self.orientations[indices],
         )
 
-    def fetcher(self):
-        """A function for tf.data: number -> (encoded image or pixels, orientation, label)."""
-        items, labels = tf.constant(self.items), tf.constant(self.labels)
-        orientations = tf.constant(self.orientations)
+    @cached_property
+    def tensors(self):
+        """Items, rows, orientations and labels; the same tensors for every stream."""
+        with tf.device("CPU:0"):
+            return self.items, *map(tf.constant, (self.rows, self.orientations, self.labels))
 
-        def fetch(index):
+    def look_up(self, numbers):
+        """The example for each number in a tf.data.Dataset of pairs (anything, number).
+
+        Returns:
+            tf.data.Dataset of (anything, item, orientation, label); `read` makes an item an image.
+        """
+        # The tensors are handed over by reference: what a function of tf.data captures is copied
+        # into the graph of each stream. For blocks, since that costs 0.1 ms each time.
+        tensors = tf.data.Dataset.from_tensors(self.tensors).repeat()
+
+        def look_up(pairs, tensors):
+            about, index = pairs
+            items, rows, orientations, labels = tensors
             return (
-                self.read(tf.gather(items, index)),
+                about,
+                tf.gather(items, tf.gather(rows, index)),
                 tf.gather(orientations, index),
                 tf.gather(labels, index),
             )
 
-        return fetch
+        return tf.data.Dataset.zip(numbers.batch(_BLOCK), tensors).map(look_up).unbatch()
+
+    def all(self):
+        """`look_up` of all examples in order, each with its number."""
+        return self.look_up(tf.data.Dataset.range(len(self)).map(lambda i: (i, i)))
+
+    def image(self, index):
+        """The encoded image, or the pixels, of one example."""
+        return self.read(self.items[self.rows[index]])
 
 
 def from_files(paths, labels, names, orientations):
     """Images in files; `paths` are bytes, so that a name need not be UTF-8."""
-    return Examples(_objects(paths), _int32(labels), names, tf.io.read_file, _int32(orientations))
+    return _examples(_strings(paths), labels, names, tf.io.read_file, orientations)
 
 
 def from_bytes(encoded, labels, names, orientations):
-    """Encoded images in memory."""
-    return Examples(_objects(encoded), _int32(labels), names, tf.identity, _int32(orientations))
+    """Encoded images in memory: bytes, or a tensor of them."""
+    return _examples(_strings(encoded), labels, names, tf.identity, orientations)
 
 
 def from_pixels(images, labels, names):
     """Decoded images in memory: uint8 `(n, h, w, 3)`."""
-    return Examples(images, _int32(labels), names, tf.identity, np.ones(len(labels), np.int32))
+    with tf.device("CPU:0"):
+        items = tf.constant(images)
+    return _examples(items, labels, names, tf.identity, np.ones(len(labels)))
 
 
-def _objects(values):
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
+def from_records(count, labels, names, read):
+    """Images that `read` finds by their number."""
+    with tf.device("CPU:0"):
+        items = tf.range(count, dtype=tf.int64)
+    return _examples(items, labels, names, read, np.ones(count))
+
+
+def _examples(items, labels, names, read, orientations):
+    rows = np.arange(len(labels))
+    return Examples(items, rows, _int32(labels), names, read, _int32(orientations))
+
+
+def _strings(values):
+    return tf.convert_to_tensor(values, tf.string)  # always in the memory of the CPU
 
 
 def _int32(values):

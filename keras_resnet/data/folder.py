@@ -8,52 +8,29 @@ A class folder may be a link to a folder elsewhere; links to folders inside it a
 """
 
 import os
-import stat
 import unicodedata
-import warnings
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from keras_resnet import progress
-from keras_resnet.data import examples
-from keras_resnet.data.decode import decode_stored
+from keras_resnet.data.checking import check_files
+from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import require, show
+from keras_resnet.data.photo import Photo
 from keras_resnet.errors import InputError
 
-SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
-DECODED = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what TensorFlow reads; Pillow's names
-NAMED = ("TIFF", "JPEG2000", "ICO", "PPM", "PSD")  # what a report can call by its name
-HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
-# A 12000×12000 PNG of 420 kB takes 434 MB to decode; no photo needs this many.
-MOST_PIXELS = 100_000_000
-IMAGE_ENDINGS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp"),
-    *(".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl"),
+# What TensorFlow says of a file that cannot be read or decoded; it does not say which.
+READ_ERRORS = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.UnknownError,
 )
-EXIF_ORIENTATION = 0x0112
-
-
-@dataclass
-class Photo:
-    """A file that is an image by its header."""
-
-    path: str
-    name: str  # relative to the folder, for reports and split.json
-    label: str
-    orientation: int = 1
-
-
-@dataclass
-class Reject:
-    """A file that is not used."""
-
-    path: str
-    reason: str
-    bad: bool = True  # whether it looks like an image that somebody wanted used
+SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 
 
 @dataclass
@@ -62,6 +39,7 @@ class Scan:
 
     root: str
     photos: dict[str, list[Photo]] = field(default_factory=dict)  # split -> photos
+    images: Examples | None = None  # all of the photos, in order
     classes: list[str] = field(default_factory=list)
     files: int = 0
     skipped: Counter = field(default_factory=Counter)  # reason -> files that are no images
@@ -85,8 +63,15 @@ class Scan:
         }
 
 
-def scan(root):
+def scan(root, *, check="full", keep=False, fresh=False):
     """Looks at every file under `root`; a broken file is noted, not an error.
+
+    Args:
+        root: the data folder.
+        check: `"full"`: each image is decoded, unless it was found good before; `"headers"`: only
+            the headers are read.
+        keep: whether to keep small images decoded in memory.
+        fresh: whether to look at every file as if it was never seen.
 
     Raises:
         InputError: no such folder, no class folders, a folder that cannot be read.
@@ -97,46 +82,54 @@ def scan(root):
     for split, folder in _split_folders(found).items():
         found.photos[split] = []
         candidates += _candidates(found, split, folder)
-    for split, path, label in progress.track(
-        candidates, len(candidates), "reading headers", "files"
-    ):
-        _note(found, split, path, label)
-    _check_decodable(found)
+    visible = [file for file in candidates if not _is_hidden(file[2])]
+    found.skipped["hidden file"] += len(candidates) - len(visible)
+    files = [file for _, *file in visible]
+    results, found.images = check_files(
+        found.root, files, check=check, keep=keep, fresh=fresh, is_whole=True
+    )
+    found.files += len(candidates)
+    for (split, *_), result in zip(visible, results, strict=True):
+        _note(found, split, result)
     return found
 
 
-def load(root, *, on_bad_image="error"):
+def load(root, *, on_bad_image="error", check="full", keep=False):
     """A folder as examples by split, and its class names: `(splits, classes, scan)`.
 
     Raises:
         InputError: as `scan`; a class without images, one class only; and, with
             `on_bad_image="error"`, a broken file.
     """
-    found = scan(root)
+    found = scan(root, check=check, keep=keep)
     if found.bad and on_bad_image == "error":
         raise InputError(_describe_bad(found.bad))
     _check_classes(found)
-    number = {label: i for i, label in enumerate(found.classes)}
-    splits = {
-        split: _as_examples(photos, number) for split, photos in found.photos.items() if photos
-    }
+    images, splits, first = _labelled(found, found.classes), {}, 0
+    for split, photos in found.photos.items():
+        splits[split] = images.take(range(first, first + len(photos)))
+        first += len(photos)
     return splits, found.classes, found
 
 
-def from_names(root, labelled_names, classes):
-    """The files of a saved split, checked as `load` does: `(examples, bad)`.
+def from_names(root, labelled_names, classes, *, check="full", keep=False, fresh=False):
+    """The files of a saved split, checked as `load` does: `(examples, scan)`.
 
     Args:
         root: the data folder.
         labelled_names: pairs of name, relative to `root`, and class.
         classes: the run's class names, in order.
+        check, keep, fresh: as in `scan`.
     """
-    looks = [_look(os.path.join(root, name), name, label) for name, label in labelled_names]
-    found = Scan(root, photos={"all": [look for look in looks if isinstance(look, Photo)]})
-    found.bad = [(look.path, look.reason) for look in looks if isinstance(look, Reject)]
-    _check_decodable(found)
-    number = {label: i for i, label in enumerate(classes)}
-    return _as_examples(found.photos["all"], number), found.bad
+    found = Scan(root, photos={"all": []})
+    files = [(os.path.join(root, name), name, label) for name, label in labelled_names]
+    results, found.images = check_files(root, files, check=check, keep=keep, fresh=fresh)
+    for result in results:
+        if isinstance(result, Photo):
+            found.photos["all"].append(result)
+        else:
+            found.bad.append((result.path, result.reason))
+    return _labelled(found, classes), found
 
 
 def from_paths(paths):
@@ -145,12 +138,45 @@ def from_paths(paths):
     Files that are no images, such as a README, are left out with a note.
     """
     found = Scan(root="", photos={"all": []})
-    for path in paths:
-        _note(found, "all", path, "")
-    for reason, count in found.skipped.items():
+    visible = [path for path in paths if not os.path.basename(path).startswith(".")]
+    found.skipped["hidden file"] += len(paths) - len(visible)
+    results, images = check_files("", [(path, path, "") for path in visible])
+    for result in results:
+        _note(found, "all", result)
+    for reason, count in (+found.skipped).items():
         progress.say(f"left out: {reason} ({count})")
-    _check_decodable(found)
-    return _as_examples(found.photos["all"], {"": 0}), found.bad
+    return images, found.bad
+
+
+def find_broken(root, names):
+    """(path, reason) of a file of a data folder that cannot be read or decoded; None if all can."""
+    labelled = [(name, "") for name in names]
+    for fresh in (False, True):  # first those that changed since they were checked
+        _, found = from_names(root, labelled, [""], fresh=fresh)
+        if found.bad:
+            return found.bad[0]
+    return None
+
+
+def _is_hidden(name):
+    return name.startswith(".") or os.sep + "." in name
+
+
+def _note(found, split, result):
+    """Counts a file as a photo, as skipped or as bad."""
+    if isinstance(result, Photo):
+        found.photos[split].append(result)
+    elif result.bad:
+        found.bad.append((result.path, result.reason))
+    else:
+        found.skipped[result.reason] += 1
+
+
+def _labelled(found, classes):
+    number = {label: i for i, label in enumerate(classes)}
+    photos = chain.from_iterable(found.photos.values())
+    labels = np.array([number[photo.label] for photo in photos], np.int32)
+    return replace(found.images, labels=labels)
 
 
 def _split_folders(found):
@@ -187,7 +213,8 @@ def _split_folders(found):
 
 
 def _candidates(found, split, folder):
-    """(split, path, class) of every file in the class folders of `folder`; notes the classes."""
+    """(split, path, name, class) of every file in the class folders of `folder`; notes the
+    classes."""
     classes = _folders(found, folder)
     if not classes:
         raise InputError(
@@ -203,8 +230,9 @@ def _candidates(found, split, folder):
             )
         if split in ("all", "train"):
             found.classes.append(entry.name)
+    inside = os.path.join(found.root, "")
     return [
-        (split, path, entry.name)
+        (split, path, path.removeprefix(inside), entry.name)
         for entry in classes
         for path in _walk(entry.path, on_error=_unreadable)
     ]
@@ -245,114 +273,6 @@ def _count_strays(found, folder, taken):
             found.skipped += Counter({"outside a class folder": strays})
 
 
-def _note(found, split, path, label):
-    """Counts a file as a photo, as skipped or as bad."""
-    found.files += 1
-    name = path.removeprefix(os.path.join(found.root, "")) if found.root else path
-    inside = name if found.root else os.path.basename(path)
-    if inside.startswith(".") or os.sep + "." in inside:
-        found.skipped["hidden file"] += 1
-        return
-    look = _look(path, name, label)
-    if isinstance(look, Photo):
-        found.photos[split].append(look)
-    elif look.bad:
-        found.bad.append((look.path, look.reason))
-    else:
-        found.skipped[look.reason] += 1
-
-
-def _look(path, name, label):
-    """A `Photo` if the file is one by its header, else a `Reject`."""
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            return Reject(path, "link to a folder", bad=False)
-        if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for ever
-            return Reject(path, "not a regular file", bad=False)
-        with open(path, "rb") as file:
-            return Photo(path, name, label, _orientation(_open_image(file)))
-    except _NoImage:
-        named_as_image = os.path.splitext(path)[1].lower() in IMAGE_ENDINGS
-        reason = "not an image" if status.st_size else "empty file"
-        return Reject(path, reason, bad=named_as_image)
-    except ValueError as error:
-        return Reject(path, str(error))
-    except OSError as error:
-        return Reject(path, f"cannot be read ({error.strerror or error})")
-
-
-class _NoImage(Exception):
-    pass
-
-
-def _open_image(file):
-    """Pillow's view of an image's header, if TensorFlow can decode the kind."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of malformed headers
-            image = Image.open(file, formats=DECODED + NAMED)
-    except Image.DecompressionBombError:
-        raise ValueError(_TOO_LARGE) from None
-    except OSError as error:
-        if error.errno:
-            raise
-        file.seek(4)
-        if file.read(4) == b"ftyp" and file.read(4) in HEIF_BRANDS:
-            raise ValueError(_WRONG_KIND.format("HEIC and AVIF")) from None
-        raise _NoImage from None
-    except Exception:  # a rotten header fails in many ways inside Pillow
-        raise ValueError("damaged header") from None
-    if image.width * image.height > MOST_PIXELS:
-        raise ValueError(_TOO_LARGE)
-    if image.format in NAMED:
-        raise ValueError(_WRONG_KIND.format(image.format))
-    if image.format == "BMP" and image.mode in ("1", "P"):  # TensorFlow takes indices for colours
-        raise ValueError(_WRONG_KIND.format("palette BMP"))
-    return image
-
-
-_TOO_LARGE = f"more than {MOST_PIXELS // 10**6} million pixels; make it smaller"
-_WRONG_KIND = "{} images cannot be decoded; convert to JPEG or PNG"
-
-
-def _orientation(image):
-    """EXIF orientation, 1 to 8; 1 where there is none, or rubbish."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            # Not image.getexif(): for a PNG that decodes all of it, to look behind the pixels.
-            orientation = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
-    except Exception:  # as above; the pixels may be good all the same
-        return 1
-    return orientation if orientation in range(1, 9) else 1
-
-
-def _check_decodable(found):
-    """Decodes every image once, without Python in the loop; moves those that fail to `bad`."""
-    photos = [photo for group in found.photos.values() for photo in group]
-    if not photos:
-        return
-    paths = [os.fsencode(photo.path) for photo in photos]
-    good = np.zeros(len(photos), bool)
-    stream = tf.data.Dataset.from_tensor_slices((np.arange(len(photos)), paths))
-    stream = stream.map(_after_decoding, num_parallel_calls=tf.data.AUTOTUNE)
-    with progress.bar(len(photos), "checking images", "images") as advance:
-        for batch in stream.ignore_errors().batch(64).as_numpy_iterator():
-            good[batch] = True
-            advance(len(batch))
-    broken = {id(photo) for photo, is_good in zip(photos, good, strict=True) if not is_good}
-    reason = "cannot be decoded: damaged, or a rare kind"
-    for split, group in found.photos.items():
-        found.photos[split] = [photo for photo in group if id(photo) not in broken]
-        found.bad += [(photo.path, reason) for photo in group if id(photo) in broken]
-
-
-@tf.function(autograph=False)  # traced once, however many folders are checked
-def _after_decoding(number, path):
-    pixels = decode_stored(tf.io.read_file(path))
-    with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(pixels))]):
-        return tf.identity(number)
-
-
 def _check_classes(found):
     """Two or more classes, each with training images; the other splits know no further class."""
     if len(found.classes) < 2:
@@ -379,15 +299,6 @@ def _check_classes(found):
                 f"class {show(unknown[0])} is in the {split} folder of {show(found.root)} but not "
                 "in train; add training images for it or remove it"
             )
-
-
-def _as_examples(photos, number):
-    return examples.from_files(
-        [os.fsencode(photo.path) for photo in photos],
-        [number[photo.label] for photo in photos],
-        [photo.name for photo in photos],
-        np.array([photo.orientation for photo in photos], np.int32),
-    )
 
 
 def _describe_bad(bad):

@@ -2,15 +2,16 @@
 
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from keras_resnet import files, progress
-from keras_resnet.data import folder
+from keras_resnet.data import folder, preload
 from keras_resnet.data.examples import Examples, from_pixels
 from keras_resnet.data.names import is_folder, require
-from keras_resnet.errors import InputError
+from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import write_text
 
 
@@ -25,7 +26,9 @@ class Source:
     check: dict = field(default_factory=dict)  # what the check of a folder found
 
 
-def load(data, *, val_split=0.2, seed=0, on_bad_image="error", data_dir=None):
+def load(
+    data, *, val_split=0.2, seed=0, on_bad_image="error", data_dir=None, check="full", keep=False
+):
     """A data set with a train and a val split.
 
     Where the data come without a val split, one is made: stratified, seeded, at least one image of
@@ -37,17 +40,20 @@ def load(data, *, val_split=0.2, seed=0, on_bad_image="error", data_dir=None):
         seed: decides which images those are.
         on_bad_image: `"error"` or `"skip"`; for a folder.
         data_dir: where tensorflow-datasets keeps its files.
+        check: `"full"` or `"headers"`; for a folder, see `folder.scan`.
+        keep: whether to keep small images decoded in memory, if they fit.
 
     Raises:
         InputError: nothing usable there; the line names it and the next step.
     """
-    source = _open(data, on_bad_image, data_dir)
+    source = _open(data, on_bad_image, data_dir, check, keep)
     splits = dict(source.splits)
     if "val" not in splits:
         pool = splits.pop("all", None) or splits.pop("train")
         held_out = _stratified(pool.labels, source.classes, val_split, seed)
         splits["train"] = pool.take(np.flatnonzero(~held_out))
         splits["val"] = pool.take(np.flatnonzero(held_out))
+    preload.say_kept(splits)
     return Source(source.name, source.classes, splits, source.mirrors, source.check)
 
 
@@ -69,34 +75,23 @@ def save_split(source, path):
     write_text(path, json.dumps(content, ensure_ascii=True, indent=0))
 
 
-def load_saved(path, *, data, classes, data_dir=None):
-    """A data set in the splits that `save_split` noted, to go on with a run.
+def load_saved(path, *, data, classes, data_dir=None, check="full", keep=False):
+    """A data set in the splits that `save_split` noted, to resume a run.
 
     Files that were written since are named: the run will not be the one that was begun.
 
     Raises:
         InputError: images that are gone.
     """
-    splits = {
-        split: load_split(path, split, data=data, classes=classes, data_dir=data_dir)
-        for split in files.read_json(path)
-    }
-    if is_folder(data):
-        _say_what_changed(data, splits, os.stat(path).st_mtime)
+    saved = files.read_json(path)
+    splits = _load_splits(
+        saved, data, classes, data_dir, check=check, keep=keep, since=os.stat(path).st_mtime_ns
+    )
+    preload.say_kept(splits)
     return Source(data, classes, splits, mirrors=data != "digits")
 
 
-def _say_what_changed(root, splits, since):
-    names = [name for examples in splits.values() for name in examples.names]
-    changed = [n for n in names if os.stat(os.path.join(root, n)).st_mtime > since]
-    if changed:
-        progress.say(
-            f"{folder.show(changed[0])} changed after the run had begun ({len(changed)} such): it "
-            "will not be the run that it would have been"
-        )
-
-
-def load_split(path, split, *, data, classes, data_dir=None):
+def load_split(path, split, *, data, classes, data_dir=None, check="full"):
     """The examples of one split as `save_split` noted them.
 
     Raises:
@@ -111,43 +106,91 @@ def load_split(path, split, *, data, classes, data_dir=None):
         ) from None
     if split not in saved:
         raise InputError(f"the run has no {split} split; it has {', '.join(saved)}")
-    wanted = saved[split]
+    return _load_splits({split: saved[split]}, data, classes, data_dir, check=check)[split]
+
+
+def _load_splits(saved, data, classes, data_dir, *, check, keep=False, since=None):
+    """Examples by split, from pairs of name and class by split."""
     if is_folder(data):
-        found, bad = folder.from_names(data, wanted, classes)
-        if bad:
-            lost, reason = bad[0]
-            raise InputError(
-                f"{folder.show(lost)}, of the run's {split} split: {reason} ({len(bad)} such); put "
-                'it back, or name the folder they are in now as "data" in the run\'s config.json'
-            )
-        return found
-    source = _open(data, "error", data_dir)
+        return _splits_of_folder(saved, data, classes, check, keep, since)
+    source = _open(data, "error", data_dir, check, keep)
     place = {
         name: (examples, i)
         for examples in source.splits.values()
         for i, name in enumerate(examples.names)
     }
-    lost = [name for name, _ in wanted if name not in place]
-    if lost:
-        raise InputError(f"{data} no longer has {lost[0]}, of the run's {split} split")
-    pools = {id(place[name][0]): place[name][0] for name, _ in wanted}
-    (pool,) = pools.values()  # a saved split comes from one split of the data set
-    taken = pool.take([place[name][1] for name, _ in wanted])
-    # A run that was imported may number the classes otherwise than the data set.
-    labels = np.array([classes.index(name) for _, name in wanted], np.int32)
-    return replace(taken, labels=labels)
+    splits = {}
+    for split, wanted in saved.items():
+        lost = [name for name, _ in wanted if name not in place]
+        if lost:
+            raise InputError(f"{data} no longer has {lost[0]}, of the run's {split} split")
+        pools = {id(place[name][0]): place[name][0] for name, _ in wanted}
+        (pool,) = pools.values()  # a saved split comes from one split of the data set
+        taken = pool.take([place[name][1] for name, _ in wanted])
+        # A run that was imported may number the classes otherwise than the data set.
+        labels = np.array([classes.index(name) for _, name in wanted], np.int32)
+        splits[split] = replace(taken, labels=labels)
+    return splits
 
 
-def _open(data, on_bad_image, data_dir):
+def _splits_of_folder(saved, data, classes, check, keep, since):
+    wanted = [pair for pairs in saved.values() for pair in pairs]
+    images, found = folder.from_names(data, wanted, classes, check=check, keep=keep)
+    if found.bad:
+        lost, reason = found.bad[0]
+        names = {s: {os.path.join(data, name) for name, _ in saved[s]} for s in saved}
+        split = next(s for s in saved if lost in names[s])
+        raise InputError(
+            f"{folder.show(lost)}, of the run's {split} split: {reason} ({len(found.bad)} such); "
+            'put it back, or name the folder they are in now as "data" in the run\'s config.json'
+        )
+    changed = [p.name for p in found.photos["all"] if since and p.header.mtime_ns > since]
+    if changed:
+        progress.say(
+            f"{folder.show(changed[0])} changed after the run had begun ({len(changed)} such): it "
+            "will not be the run that it would have been"
+        )
+    splits, first = {}, 0
+    for split, pairs in saved.items():
+        splits[split] = images.take(range(first, first + len(pairs)))
+        first += len(pairs)
+    return splits
+
+
+@contextmanager
+def naming_broken_files(source, next_step):
+    """Within, an image that cannot be read or decoded any more is one line that names it.
+
+    A file may have changed since it was checked, or have been checked by its header alone.
+
+    Raises:
+        CheckFailed: the line, which ends with `next_step`.
+    """
+    try:
+        yield
+    except folder.READ_ERRORS:
+        broken = is_folder(source.name) and folder.find_broken(
+            source.name, [name for examples in source.splits.values() for name in examples.names]
+        )
+        if not broken:
+            raise
+        path, reason = broken
+        raise CheckFailed(
+            f"training stopped: {folder.show(path)}: {reason}; repair it, then {next_step}"
+        ) from None
+
+
+def _open(data, on_bad_image, data_dir, check="full", keep=False):
     data = os.fspath(data)
     if data == "digits":
         return _digits()
     if data.startswith("tfds:"):
         from keras_resnet.data import catalog
 
-        return Source(data, *catalog.load(data.removeprefix("tfds:"), data_dir))
+        classes, splits = catalog.load(data.removeprefix("tfds:"), data_dir)
+        return Source(data, classes, preload.keep_splits(splits) if keep else splits)
     require(data)
-    splits, classes, found = folder.load(data, on_bad_image=on_bad_image)
+    splits, classes, found = folder.load(data, on_bad_image=on_bad_image, check=check, keep=keep)
     return Source(data, classes, splits, check=found.report())
 
 

@@ -58,7 +58,6 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
     """
     train = source.splits["train"]
     classes = len(source.classes)
-    fetch = train.fetcher()
     place = make_order(
         train.labels,
         config.seed,
@@ -76,13 +75,12 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
         return i, place(i)
 
     @_AS_WRITTEN
-    def sample(i, number):
+    def sample(i, item, orientation, label):
         def seed(kind):
             return tf.stack([tf.constant(config.seed, tf.int64), i * _SEEDS_PER_SAMPLE + kind])
 
-        data, orientation, label = fetch(number)
         image = random_view(
-            data,
+            train.read(item),
             orientation,
             seed(_VIEW),
             size=size,
@@ -107,11 +105,10 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
             image = erase(image, seed(_ERASING), config.erasing)
         return image, tf.one_hot(label, classes)
 
+    numbers = tf.data.Dataset.range(first_step * own, last_step * own)
+    numbers = numbers.batch(_PLACES).map(places).unbatch()
     batches = (
-        tf.data.Dataset.range(first_step * own, last_step * own)
-        .batch(_PLACES)
-        .map(places)
-        .unbatch()
+        train.look_up(numbers)
         .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(part, drop_remainder=True)
     )
@@ -135,15 +132,13 @@ def evaluation_stream(examples, *, size, crop, batch_size):
     Returns:
         tf.data.Dataset of (uint8 `(b, size, size, 3)`, int32 `(b,)`).
     """
-    fetch = examples.fetcher()
 
     @_AS_WRITTEN
-    def sample(i):
-        data, orientation, label = fetch(i)
-        return center_view(data, orientation, size=size, crop=crop), label
+    def sample(_, item, orientation, label):
+        return center_view(examples.read(item), orientation, size=size, crop=crop), label
 
     return (
-        tf.data.Dataset.range(len(examples))
+        examples.all()
         .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch_size)
         .prefetch(2)
@@ -156,7 +151,7 @@ def images_of(examples, *, size, crop):
     return np.concatenate([images for images, _ in batches.as_numpy_iterator()])
 
 
-# Samples whose images are looked up at once: a tenth of the time of one by one.
+# Samples whose places in the order are computed at once: a tenth of the time of one by one.
 _PLACES = 1024
 # Each sample owns this many consecutive seeds, one for each kind of random number.
 _SEEDS_PER_SAMPLE = 16

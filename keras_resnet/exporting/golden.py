@@ -115,9 +115,9 @@ def _choose(run):
 
 def _photos(examples):
     """The encoded image of each example, or None where the set would grow too large."""
-    fetch, left, photos = examples.fetcher(), MOST_PHOTO_BYTES, []
+    left, photos = MOST_PHOTO_BYTES, []
     for i in range(len(examples)):
-        data, _, _ = fetch(i)
+        data = examples.image(i)
         encoded = (data if data.dtype == tf.string else tf.io.encode_png(data)).numpy()
         fits = len(encoded) <= left
         left -= len(encoded) if fits else 0

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from keras_resnet import progress, recipes, run, runtime, specs
 from keras_resnet.data import sources
-from keras_resnet.data.keep import keep_decoded
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.recipes import Config
@@ -94,8 +93,8 @@ def _train_in(folder, is_begun, config, source, chosen, model, devices, callback
             sources.save_split(source, folder.file("split.json"))
         runtime.log_to(folder.file("log.txt"))
         _say_plan(config, source, chosen, devices, folder)
-        with stop.listening():
-            source = keep_decoded(source)
+        broken = sources.naming_broken_files(source, checkpoint.resume_command(folder.path))
+        with stop.listening(), broken:
             history, seconds = _fit(model, config, source, folder, chosen, devices, stop, callbacks)
             if devices.is_chief:
                 return judge(folder, config, source, history, chosen, seconds)
@@ -181,6 +180,8 @@ def prepare(
             seed=config.seed,
             on_bad_image=config.on_bad_image,
             data_dir=config.data_dir,
+            check=config.check,
+            keep=True,
         )
         images = len(source.splits["train"])
         if config.batch_size > images:
@@ -212,6 +213,8 @@ def _again(begun, config, devices):
             data=config.data,
             classes=begun.classes,
             data_dir=config.data_dir,
+            check=config.check,
+            keep=True,
         )
     devices.require_same_images(source)
     chosen = precision.Precision(*notes["precision"])  # what `auto` chose then, and not now

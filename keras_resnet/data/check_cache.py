@@ -1,0 +1,64 @@
+"""Which files of a folder were found good, so that they are not checked again.
+
+One file for each data folder, in the user's cache: never among the photos. A file counts as the
+same while its size and its time of modification are. Only good files are noted.
+"""
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import PIL
+import tensorflow as tf
+
+from keras_resnet import runtime
+from keras_resnet.data.photo import Header
+
+# Another decoder may fail where this one does not.
+_CHECKER = f"1, TensorFlow {tf.__version__}, Pillow {PIL.__version__}"
+
+
+def load(root):
+    """The `Header` of each good file of a data folder, by name; {} if none, or not readable."""
+    try:
+        with np.load(_path(root)) as saved:  # each array has a checksum
+            if str(saved["checker"]) != _CHECKER:
+                return {}
+            names = [os.fsdecode(name) for name in saved["names"].tobytes().split(b"\0")[:-1]]
+            columns = [saved[field].tolist() for field in Header._fields]
+        return dict(zip(names, map(Header._make, zip(*columns, strict=True)), strict=True))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        runtime.log(f"the cache of checked images is not used: {error}")
+        return {}
+
+
+def save(root, headers):
+    """Notes them for `load`; processes that do so at the same time do no harm to each other."""
+    path = _path(root)
+    columns = {
+        field: np.array([header[i] for header in headers.values()], np.int64)
+        for i, field in enumerate(Header._fields)
+    }
+    names = b"".join(os.fsencode(name) + b"\0" for name in headers)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            temporary = file.name
+            np.savez(file, checker=_CHECKER, names=np.frombuffer(names, np.uint8), **columns)
+        os.replace(temporary, path)
+    except OSError as error:
+        runtime.log(f"the cache of checked images cannot be written: {error}")
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _path(root):
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:32]
+    return Path(home, "keras-resnet", "checked", f"{name}.npz")

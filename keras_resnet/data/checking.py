@@ -1,0 +1,91 @@
+"""Files -> images that can be trained on, and the reason for each that cannot.
+
+What was found good before is taken from the cache. The rest is decoded once, in the same pass that
+keeps small images in memory.
+"""
+
+import os
+
+from keras_resnet import progress
+from keras_resnet.data import check_cache, examples, preload
+from keras_resnet.data.photo import Photo, Reject, read_headers
+
+_UNDECODABLE = "cannot be decoded: damaged, or a rare kind"
+
+
+def check_files(root, files, *, check="full", keep=False, fresh=False, is_whole=False):
+    """Looks at files: `(results, images)`.
+
+    Args:
+        root: the data folder whose cache is used; empty: none.
+        files: triples of path, name and label.
+        check: `"full"`: each image is decoded, unless it was before; `"headers"`: only the headers
+            are read.
+        keep: whether to keep small images decoded in memory.
+        fresh: whether to look at every file as if it was never seen.
+        is_whole: whether these are all files of the folder.
+
+    Returns:
+        results: a `Photo` or a `Reject` for each file, in order.
+        images: `Examples` of the photos, in order; all labels are 0.
+    """
+    cache = check_cache.load(root) if root else {}
+    looks = read_headers(files, {} if fresh else cache)
+    results = list(progress.track(looks, len(files), "reading headers", "files"))
+    try:
+        images = _decode(results, check, keep)
+    finally:  # whatever was found good before an interruption need not be decoded again
+        if root:
+            _remember(root, cache, files, results, is_whole)
+    return results, images
+
+
+def _decode(results, check, keep):
+    """`Examples` of the photos; what cannot be decoded becomes a `Reject` in `results`."""
+    places = [i for i, result in enumerate(results) if isinstance(result, Photo)]
+    photos = [results[i] for i in places]
+    images = _as_examples(photos)
+    if keep and photos and preload.fits(_shape(photo.header) for photo in photos):
+        images, good = preload.keep(images)
+        _mark(photos[i] for i in good)
+    elif check == "full":
+        unknown = [i for i, photo in enumerate(photos) if not photo.header.is_decoded]
+        for numbers in preload.decodable(images.take(unknown)):
+            _mark(photos[unknown[number]] for number in numbers)
+        good = [i for i, photo in enumerate(photos) if photo.header.is_decoded]
+        images = images.take(good)
+    else:
+        return images
+    for i in set(range(len(photos))).difference(good):
+        results[places[i]] = Reject(photos[i].path, _UNDECODABLE)
+    return images
+
+
+def _mark(photos):
+    for photo in photos:
+        if not photo.header.is_decoded:
+            photo.header = photo.header._replace(is_decoded=True)
+
+
+def _remember(root, cache, files, results, is_whole):
+    headers = {} if is_whole else dict(cache)
+    for (_, name, _), result in zip(files, results, strict=True):
+        if isinstance(result, Photo):
+            headers[name] = result.header
+        else:
+            headers.pop(name, None)
+    if headers != cache:
+        check_cache.save(root, headers)
+
+
+def _as_examples(photos):
+    return examples.from_files(
+        [os.fsencode(photo.path) for photo in photos],
+        [0] * len(photos),
+        [photo.name for photo in photos],
+        [photo.header.orientation for photo in photos],
+    )
+
+
+def _shape(header):
+    return header.width, header.height, header.size

@@ -1,0 +1,61 @@
+"""How much memory this process may still take."""
+
+from pathlib import Path
+
+
+def available(root="/"):
+    """Bytes that can be taken before the system swaps, or a container's limit kills the process.
+
+    The least of what the machine has left and of what each control group around this process has
+    left, version 1 or 2.
+
+    Args:
+        root: where `proc` and `sys` are; for tests.
+    """
+    root = Path(root)
+    rooms = [1024 * _fields(root / "proc/meminfo").get("MemAvailable:", 1 << 40)]
+    for group, limit, usage, cache in _groups(root):
+        most, used = _number(group / limit), _number(group / usage)
+        if most is not None and used is not None:
+            # Pages of files that were read count as used, but are given up before anything else.
+            reclaimable = _fields(group / "memory.stat").get(cache, 0)
+            rooms.append(most - max(used - reclaimable, 0))
+    return max(min(rooms), 0)
+
+
+def _groups(root):
+    """(folder, files of limit and usage, field of reclaimable pages) of the groups around us."""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            mount = root / "sys/fs/cgroup/memory"
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        elif not controllers:
+            mount = root / "sys/fs/cgroup"
+            names = "memory.max", "memory.current", "inactive_file"
+        else:
+            continue
+        group = mount / path.strip("/")
+        # In a container the path may be that on the host; the mount itself is then the group.
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(mount):
+                yield folder, *names
+
+
+def _fields(path):
+    """{name: number} of a file of lines "NAME NUMBER …"."""
+    rows = [line.split() for line in _lines(path)]
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
+
+
+def _number(path):
+    """The number in a file; None if there is none, or "max"."""
+    text = "".join(_lines(path)).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _lines(path):
+    try:
+        return path.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []

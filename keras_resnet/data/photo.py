@@ -1,0 +1,147 @@
+"""A file -> whether it is an image that can be trained on, by its header."""
+
+import os
+import stat
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from PIL import Image
+
+DECODED = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what TensorFlow reads; Pillow's names
+NAMED = ("TIFF", "JPEG2000", "ICO", "PPM", "PSD")  # what a report can call by its name
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
+# A 12000×12000 PNG of 420 kB takes 434 MB to decode; no photo needs this many.
+MOST_PIXELS = 100_000_000
+IMAGE_ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp"),
+    *(".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl"),
+)
+EXIF_ORIENTATION = 0x0112
+_THREADS = 16  # they wait for a disk or a network more than they compute
+
+
+class Header(NamedTuple):
+    """What is known of the file of an image."""
+
+    size: int  # bytes
+    mtime_ns: int
+    orientation: int  # EXIF, 1 to 8
+    width: int
+    height: int
+    is_decoded: bool  # whether all of it has been decoded without an error
+
+
+@dataclass(slots=True)
+class Photo:
+    """A file that is an image by its header."""
+
+    path: str
+    name: str  # relative to the folder, for reports and split.json
+    label: str
+    header: Header
+
+
+@dataclass(slots=True)
+class Reject:
+    """A file that is not used."""
+
+    path: str
+    reason: str
+    bad: bool = True  # whether it looks like an image that somebody wanted used
+
+
+def read_headers(files, known):
+    """A `Photo` or a `Reject` for each file, in order.
+
+    Args:
+        files: triples of path, name and label.
+        known: the `Header` by name of files that were read before; those whose size and time of
+            modification are the same are not opened.
+    """
+
+    def read(part):
+        return [_look(*file, known.get(file[1])) for file in part]
+
+    parts = [files[i : i + 256] for i in range(0, len(files), 256)]
+    # Warnings are of malformed headers; their filters belong to all threads.
+    with warnings.catch_warnings(action="ignore"), _threads() as pool:
+        for part in pool.map(read, parts):
+            yield from part
+
+
+@contextmanager
+def _threads():
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for what has not begun
+
+
+def _look(path, name, label, known):
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            return Reject(path, "link to a folder", bad=False)
+        if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for ever
+            return Reject(path, "not a regular file", bad=False)
+        if known and known[:2] == (status.st_size, status.st_mtime_ns):
+            return Photo(path, name, label, known)
+        with open(path, "rb") as file:
+            image = _open_image(file)
+            turn = _orientation(image)
+        header = Header(status.st_size, status.st_mtime_ns, turn, *image.size, is_decoded=False)
+        return Photo(path, name, label, header)
+    except _NoImage:
+        named_as_image = os.path.splitext(path)[1].lower() in IMAGE_ENDINGS
+        reason = "not an image" if status.st_size else "empty file"
+        return Reject(path, reason, bad=named_as_image)
+    except ValueError as error:
+        return Reject(path, str(error))
+    except OSError as error:
+        return Reject(path, f"cannot be read ({error.strerror or error})")
+
+
+class _NoImage(Exception):
+    pass
+
+
+def _open_image(file):
+    """Pillow's view of an image's header, if TensorFlow can decode the kind."""
+    try:
+        image = Image.open(file, formats=DECODED + NAMED)
+    except Image.DecompressionBombError:
+        raise ValueError(_TOO_LARGE) from None
+    except OSError as error:
+        if error.errno:
+            raise
+        file.seek(4)
+        if file.read(4) == b"ftyp" and file.read(4) in HEIF_BRANDS:
+            raise ValueError(_WRONG_KIND.format("HEIC and AVIF")) from None
+        raise _NoImage from None
+    except Exception:  # a rotten header fails in many ways inside Pillow
+        raise ValueError("damaged header") from None
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(_TOO_LARGE)
+    if image.format in NAMED:
+        raise ValueError(_WRONG_KIND.format(image.format))
+    if image.format == "BMP" and image.mode in ("1", "P"):  # TensorFlow takes indices for colours
+        raise ValueError(_WRONG_KIND.format("palette BMP"))
+    return image
+
+
+_TOO_LARGE = f"more than {MOST_PIXELS // 10**6} million pixels; make it smaller"
+_WRONG_KIND = "{} images cannot be decoded; convert to JPEG or PNG"
+
+
+def _orientation(image):
+    """EXIF orientation, 1 to 8; 1 where there is none, or rubbish."""
+    try:
+        # Not image.getexif(): for a PNG that decodes all of it, to look behind the pixels.
+        orientation = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
+    except Exception:  # the pixels may be good all the same
+        return 1
+    return orientation if orientation in range(1, 9) else 1
