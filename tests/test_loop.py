@@ -1,8 +1,11 @@
 """The loop around the steps: what is called when, what is told, where it may be left."""
 
+import contextlib
 import csv
+import io
 import json
 from collections import Counter
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -42,16 +45,39 @@ class Recorder(keras.callbacks.Callback):
         self.calls.append(("end",))
 
 
-def test_callbacks_are_called_as_by_fit(photos, tmp_path):
-    recorder = Recorder()
-    train(str(photos), run_folder=tmp_path / "run", callbacks=[recorder], **SMALL)
-    kinds = Counter(call[0] for call in recorder.calls)
-    assert recorder.calls[0] == ("begin", 2, 8) and recorder.calls[-1] == ("end",)
-    assert kinds["epoch"] == kinds["epoch end"] == 2
-    batches = [call[1] for call in recorder.calls if call[0] == "batch"]
-    assert batches[:3] == [0, 1, 2] and batches.count(7) == 2  # and calls of several steps between
-    assert ("batch", 7, ["cross_entropy", "loss", "top1"]) in recorder.calls
-    assert ("epoch end", 1, True, True) in recorder.calls
+@pytest.fixture(scope="module")
+def watched(photos, tmp_path_factory):
+    """A run of four epochs of 8 steps, the first at half the size, and what was seen of it."""
+    recorder, err, seen, left = Recorder(), io.StringIO(), [], {}
+    evaluate, note = loop.Evaluator.__call__, Loop._note
+
+    def record_evaluation(self, weights, batches):
+        seen.append(batches.element_spec[0].shape[1:])
+        return evaluate(self, weights, batches)
+
+    def record_note(self, means):
+        left[self.step] = self._seconds_left() / sum(self.seconds.values())
+        return note(self, means)
+
+    settings = {**SMALL, "image_size": 32, "epochs": 4, "size_steps": [[0.25, 0.5], [0.75, 1.0]]}
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stderr(err):
+        patched.setattr(loop.Evaluator, "__call__", record_evaluation)
+        patched.setattr(Loop, "_note", record_note)
+        run = train(str(photos), run_folder=tmp_path_factory.mktemp("watched") / "run",
+                    callbacks=[recorder], **settings)  # fmt: skip
+    return SimpleNamespace(
+        run=run, calls=recorder.calls, err=err.getvalue(), evaluated=seen, left=left
+    )
+
+
+def test_callbacks_are_called_as_by_fit(watched):
+    kinds = Counter(call[0] for call in watched.calls)
+    assert watched.calls[0] == ("begin", 4, 8) and watched.calls[-1] == ("end",)
+    assert kinds["epoch"] == kinds["epoch end"] == 4
+    batches = [call[1] for call in watched.calls if call[0] == "batch"]
+    assert batches[:3] == [0, 1, 2] and batches.count(7) == 4  # and calls of several steps between
+    assert ("batch", 7, ["cross_entropy", "loss", "top1"]) in watched.calls
+    assert ("epoch end", 3, True, True) in watched.calls
 
 
 def test_keras_own_callbacks_work(photos, tmp_path):
@@ -83,48 +109,33 @@ def test_steps_of_one_call_end_where_the_run_may_be_left(photos, tmp_path, monke
         return call(self, batches, count)
 
     monkeypatch.setattr(loop.TrainStep, "__call__", counted)
-    train(str(photos), run_folder=tmp_path / "run", checkpoint_every=5,
-          **{**SMALL, "size_steps": [[1, 1]]})  # fmt: skip
+    train(str(photos), run_folder=tmp_path / "run", checkpoint_every=5, **SMALL)
     assert counts == [1, 1, 1, 2, 3, 2, 5, 1]  # 8 steps an epoch; 5, 10 and 15 are saved
 
 
-def test_the_steps_of_a_call_follow_from_the_time_of_one(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CALL_SECONDS", 0.0)
-    recorder = Recorder()
-    train(str(photos), run_folder=tmp_path / "run", callbacks=[recorder], **SMALL)
-    assert len([call for call in recorder.calls if call[0] == "batch"]) == 16
-
-
 def test_how_many_steps_a_call_does_changes_no_bit(photos, tmp_path, monkeypatch):
-    weights = []
+    weights, calls = [], []
     for name, seconds in (("one", 0.0), ("many", 1e9)):
         monkeypatch.setattr(loop, "CALL_SECONDS", seconds)
-        run = train(str(photos), run_folder=tmp_path / name, drop_path=0.2, mixup=0.2, **SMALL)
+        recorder = Recorder()
+        run = train(str(photos), run_folder=tmp_path / name, drop_path=0.2, mixup=0.2,
+                    callbacks=[recorder], **SMALL)  # fmt: skip
         weights.append(run.model().get_weights())
+        calls.append(sum(call[0] == "batch" for call in recorder.calls))
+    assert calls == [16, 5]  # of three the time is taken
     for a, b in zip(*weights, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_every_epoch_is_validated_at_the_size_that_is_delivered(photos, tmp_path, capsys):
+def test_every_epoch_is_validated_at_the_size_that_is_delivered(watched):
     """Else the best epoch would be one whose number nobody can get from the model."""
-    config = {**SMALL, "size_steps": [[0.5, 0.5], [0.5, 1.0]]}
-    seen, evaluate = [], loop.Evaluator.__call__
-
-    def record(self, weights, batches):
-        seen.append(batches.element_spec[0].shape[1:])
-        return evaluate(self, weights, batches)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(loop.Evaluator, "__call__", record)
-        train(str(photos), run_folder=tmp_path / "run", **config)
-    assert seen == [(16, 16, 3)] * 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
-    assert "trained at 8 pixels" in lines[0] and "trained at" not in lines[-1]
+    assert watched.evaluated == [(32, 32, 3)] * 4
+    lines = [line for line in watched.err.splitlines() if line.startswith("epoch  ")]
+    assert "trained at 16 pixels" in lines[0] and "trained at" not in lines[1]
 
 
-def test_tensorboard_has_the_steps_the_epochs_and_the_settings(photos, tmp_path):
-    run = train(str(photos), run_folder=tmp_path / "run", **SMALL)
-    (path,) = run.file("tensorboard").glob("events*")
+def test_tensorboard_has_the_steps_the_epochs_and_the_settings(watched):
+    (path,) = watched.run.file("tensorboard").glob("events*")
     steps, tags = {}, Counter()
     for record in tf.data.TFRecordDataset(str(path)):
         event = tf.compat.v1.Event.FromString(record.numpy())
@@ -133,16 +144,15 @@ def test_tensorboard_has_the_steps_the_epochs_and_the_settings(photos, tmp_path)
             steps.setdefault(value.tag, []).append(event.step)
             if value.tag == "configuration":
                 assert '"batch_size": 6' in tf.make_ndarray(value.tensor)[0].decode()
-    assert steps["step/loss"][:3] == [1, 2, 3] and steps["step/loss"][-1] == 16
+    assert steps["step/loss"][:3] == [1, 2, 3] and steps["step/loss"][-1] == 32
     for name in ("gradient_norm", "learning_rate", "images_per_second"):
         assert tags[f"step/{name}"] == tags["step/loss"]
-    assert steps["epoch/val_top1"] == [1, 2]
+    assert steps["epoch/val_top1"] == [1, 2, 3, 4]
 
 
-def test_what_the_time_was_spent_on_is_said_and_kept(photos, tmp_path, capsys):
-    run = train(str(photos), run_folder=tmp_path / "run", **SMALL)
-    err = capsys.readouterr().err
-    assert err.count("time: input ") == 1
+def test_what_the_time_was_spent_on_is_said_and_kept(watched):
+    assert watched.err.count("time: input ") == 1
+    run = watched.run
     spent = run.metrics["seconds_by"]
     assert set(spent) == {"input", "compute", "evaluation", "saving"}
     assert sum(spent.values()) == pytest.approx(run.metrics["seconds"], abs=0.3)
@@ -161,18 +171,9 @@ def test_a_run_that_waits_for_its_images_is_told_what_helps(recipe, input_second
     assert (advice or "") in line
 
 
-def test_progress_tells_what_is_left_of_the_run_by_its_pixels(photos, tmp_path, monkeypatch):
-    """Of two epochs at 8 and at 16 pixels, a fifth of the work is done after the first."""
-    left, note = {}, Loop._note
-
-    def record(self, means):
-        left[self.step] = self._seconds_left() / sum(self.seconds.values())
-        return note(self, means)
-
-    monkeypatch.setattr(Loop, "_note", record)
-    train(str(photos), run_folder=tmp_path / "run",
-          **{**SMALL, "size_steps": [[0.5, 0.5], [0.5, 1.0]]})  # fmt: skip
-    assert left[8] == pytest.approx(4) and left[16] == 0
+def test_progress_tells_what_is_left_of_the_run_by_its_pixels(watched):
+    """Of four epochs, the first at half the size, a thirteenth of the work is the first."""
+    assert watched.left[8] == pytest.approx(12) and watched.left[32] == 0
 
 
 def test_what_one_worker_decides_all_do(photos, tmp_path, monkeypatch):
@@ -189,9 +190,8 @@ def test_what_one_worker_decides_all_do(photos, tmp_path, monkeypatch):
     assert peek(runs.Run(tmp_path / "run"))["epoch_sums"]["steps"] == 1
 
 
-def test_the_notes_of_a_checkpoint_are_json(photos, tmp_path):
-    run = train(str(photos), run_folder=tmp_path / "run", **{**SMALL, "epochs": 1})
-    notes = peek(run)
+def test_the_notes_of_a_checkpoint_are_json(watched):
+    notes = peek(watched.run)
     assert json.loads(json.dumps(notes)) == notes
     assert {"history", "has_ended", "epoch_sums", "seconds", "precision", "environment"} == set(
         notes
