@@ -8,6 +8,8 @@ import json
 import math
 import os
 from dataclasses import asdict, dataclass, fields
+from itertools import groupby
+from operator import itemgetter
 
 from keras_resnet import specs
 from keras_resnet.errors import InputError
@@ -298,7 +300,7 @@ _FULL_EPOCHS = 3  # that a run of that length or longer ends with, at the full s
 
 
 def size_plan(config: Config, multiple: int) -> list[tuple[int, int]]:
-    """The image sizes of a run as (pixels, epochs), growing: `size_steps` in pixels.
+    """The image sizes of a run as (pixels, epochs): `size_steps` in pixels.
 
     Each size is rounded to a `multiple` of pixels, the network's total stride, and leaves the last
     feature map four cells on a side; a step that would be smaller, or shorter than half an epoch,
@@ -314,11 +316,12 @@ def size_plan(config: Config, multiple: int) -> list[tuple[int, int]]:
         passed += share
         end = min(round(passed * config.epochs), most)
         size = max(round(config.side * scale / multiple) * multiple, least)
-        if end > done and size < config.side:
-            plan.append((size, end - done))
-            done = end
+        plan.append((size, max(end - done, 0)))
+        done = max(end, done)
     plan.append((config.side, config.epochs - done))
-    return [(size, sum(n for s, n in plan if s == size)) for size in dict(plan)]
+    used = [step for step in plan if step[1]]
+    joined = groupby(used, key=itemgetter(0))
+    return [(size, sum(epochs for _, epochs in steps)) for size, steps in joined]
 
 
 def effective(config):

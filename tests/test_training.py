@@ -211,7 +211,7 @@ def test_image_sizes_only_grow_and_end_at_the_full_size(epochs):
         ({"epochs": 3}, [(32, 3)]),
         ({"model": "resnet50"}, [(128, 11), (160, 6), (224, 3)]),
         ({"model": "resnet18", "image_size": 64}, [(64, 20)]),
-        ({"size_steps": ((0.5, 1.0), (0.5, 0.5))}, [(32, 20)]),
+        ({"size_steps": ((0.5, 1.0), (0.5, 0.5))}, [(32, 10), (16, 7), (32, 3)]),
     ],
     ids=str,
 )
