@@ -71,7 +71,7 @@ def ours(name, batch, policy, *, xla=False, fused=True):
     model = build(name, classes, (None, None, 3))
     keras.config.set_dtype_policy("float32")
     if fused:
-        model = for_training(model)
+        model = for_training(model, xla=xla)
     config = resolve({"model": name})
     model.optimizer = make_optimizer(config, 0.01)
     loss = make_loss(config, np.arange(classes), classes)

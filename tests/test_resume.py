@@ -62,6 +62,11 @@ def test_killed_twenty_times_it_ends_with_the_same_bits(tmp_path, precision):
 
 
 @pytest.mark.slow
+def test_so_it_does_compiled_with_xla(tmp_path):
+    _kill(tmp_path, 6, seed=5, precision="float32", xla=True)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "lamb"])
 def test_other_optimizers_and_gathered_gradients_go_on_too(tmp_path, optimizer):
     _kill(tmp_path, 6, seed=3, optimizer=optimizer, accumulate=2, learning_rate=1e-3,

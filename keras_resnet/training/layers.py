@@ -3,6 +3,7 @@
 They are swapped in by `for_training`; what a run saves is a network of Keras' layers alone.
 """
 
+from functools import partial, reduce
 from typing import Any
 
 import keras
@@ -11,13 +12,15 @@ import tensorflow as tf
 _BETWEEN_REPLICAS = 7919  # distance of the dropout seeds of two devices
 
 
-def for_training(model: keras.Model) -> keras.Model:
+def for_training(model: keras.Model, *, xla: bool = False) -> keras.Model:
     """A copy of `model` with the layers of this module, of equal weights in equal order.
 
     Args:
         model: a functional model; its parts, if they are models, are copied too.
+        xla: whether XLA will compile it.
     """
-    copy = keras.models.clone_model(model, clone_function=_swap, recursive=True)
+    swap = partial(_swap, xla=xla)
+    copy = keras.models.clone_model(model, clone_function=swap, recursive=True)
     copy.set_weights(model.get_weights())
     for layer, original in zip(layers_of(copy), layers_of(model), strict=True):
         layer.trainable = original.trainable
@@ -84,9 +87,40 @@ class ReplicaDropout(keras.layers.Dropout):
         return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed, noise_shape=shape)
 
 
-def _swap(layer):
-    swapped = {
-        keras.layers.BatchNormalization: FusedBatchNormalization,
-        keras.layers.Dropout: ReplicaDropout,
-    }
-    return swapped.get(type(layer), type(layer)).from_config(layer.get_config())
+@keras.saving.register_keras_serializable("keras_resnet")
+class SlicedMaxPooling2D(keras.layers.MaxPooling2D):
+    """`keras.layers.MaxPooling2D` as the maximum of strided slices.
+
+    XLA has no deterministic gradient of TensorFlow's op, and of a window of one pixel a slice is
+    all there is to do.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Feature map `(b, h, w, c)` to `(b, h', w', c)`."""
+        if self.padding != "valid" or self.data_format != "channels_last":
+            return super().call(inputs)
+        (rows, columns), (down, right) = self.pool_size, self.strides
+        height = (tf.shape(inputs)[1] - rows) // down * down + 1
+        width = (tf.shape(inputs)[2] - columns) // right * right + 1
+        return reduce(
+            tf.maximum,
+            (
+                inputs[:, i : i + height : down, j : j + width : right]
+                for i in range(rows)
+                for j in range(columns)
+            ),
+        )
+
+
+def _swap(layer, xla):
+    kind = _SWAPPED.get(type(layer), type(layer))
+    if kind is SlicedMaxPooling2D and not xla and layer.pool_size != (1, 1):
+        kind = type(layer)  # whose op is faster
+    return kind.from_config(layer.get_config())
+
+
+_SWAPPED = {
+    keras.layers.BatchNormalization: FusedBatchNormalization,
+    keras.layers.Dropout: ReplicaDropout,
+    keras.layers.MaxPooling2D: SlicedMaxPooling2D,
+}

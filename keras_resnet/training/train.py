@@ -147,7 +147,7 @@ def make_step(
         devices: to train on.
     """
     with devices.strategy.scope():
-        network = for_training(model)
+        network = for_training(model, xla=bool(config.xla))
         # Where callbacks look for it; compiled, the network would not load without it.
         network.optimizer = make_optimizer(config, rate, head=network.layers[-1].variables)
         return TrainStep(
