@@ -175,15 +175,18 @@ def test_a_signal_between_steps_leaves_at_once_with_its_status(
 
 
 def test_who_is_told_to_leave_as_time_is_up_leaves_with_this_step_saved(
-    signals_are_heard, photos, tmp_path, monkeypatch
+    photos, tmp_path, monkeypatch
 ):
     """Evaluation, which the end of the training brings, may take minutes."""
-    monkeypatch.setattr(Loop, "_note", _interrupt)
+
+    def ask(self, means):
+        self.stop.asked = signal.SIGTERM
+
+    monkeypatch.setattr(Loop, "_note", ask)
     with pytest.raises(Interrupted):
         train(str(photos), run_folder=tmp_path / "run", max_minutes=1e-6, **SMALL)
     notes = checkpoint.peek(runs.Run(tmp_path / "run"))
-    assert notes["epoch_sums"]["steps"] == 2  # after the first one, a signal is not waited for
-    assert not notes["has_ended"]
+    assert notes["epoch_sums"]["steps"] == 1 and not notes["has_ended"]
 
 
 def _interrupt(*args, **options):
@@ -510,3 +513,20 @@ def test_a_long_average_does_not_spoil_a_short_run(tmp_path, ema):
     raw = train("digits", run_folder=tmp_path / "raw", **settings)
     averaged = train("digits", run_folder=tmp_path / "ema", ema=ema, **settings)
     assert averaged.metrics["val"]["top1"] >= raw.metrics["val"]["top1"] - 0.01
+
+
+def test_what_xla_compiled_is_used_again(tmp_path):
+    """By the next start, which then has the same weights: what was compiled is what runs."""
+    cache = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    cache.pop("TF_XLA_FLAGS", None)
+    digests, times = [], []
+    for name in ("first", "second"):
+        process = _command(
+            "train", "digits", "--model", "resnet8", "--image-size", 16, "--batch-size", 200,
+            "--epochs", 1, "--seed", 1, "--xla", "--run", tmp_path / name, env=cache,
+        )  # fmt: skip
+        assert process.wait(timeout=300) == 0, process.stderr.read()
+        (compiled,) = (tmp_path / "cache" / "keras-resnet" / "xla").glob("*/*.pb")
+        digests.append([w.tobytes() for w in runs.Run(tmp_path / name).model().get_weights()])
+        times.append(compiled.stat().st_mtime_ns)
+    assert digests[0] == digests[1] and times[0] == times[1]

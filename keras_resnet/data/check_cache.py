@@ -59,6 +59,5 @@ def save(root, headers):
 
 
 def _path(root):
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:32]
-    return Path(home, "keras-resnet", "checked", f"{name}.npz")
+    return runtime.cache_folder() / "checked" / f"{name}.npz"

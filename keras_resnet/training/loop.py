@@ -149,7 +149,7 @@ class Loop:
         self.has_ended = notes["has_ended"]
         self.epoch_sums, self.seconds = Counter(notes["epoch_sums"]), Counter(notes["seconds"])
         if self.history.rows and not self.epoch_sums:  # a kill may have come before it was written
-            self._save_best(self._weights()[self.history.rows[-1]["weights"]])
+            self._save_best(self.history.rows[-1]["weights"])
         total = self.config.epochs * self.epoch_steps
         progress.say(f"resumed after step {self.step:,} of {total:,}")
 
