@@ -21,7 +21,7 @@ from keras_resnet import run as runs
 from keras_resnet.data import sources, stream
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.recipes import resolve
-from keras_resnet.training import distribution, local_workers
+from keras_resnet.training import cluster, distribution, local_workers
 
 SETTINGS = ["digits", "--model", "resnet8", "--image-size", "16", "--batch-size", "48", "--epochs",
             "2", "--seed", "1", "--precision", "float32", "--sync-bn",
@@ -124,7 +124,7 @@ def test_the_chief_is_worker_0(monkeypatch):
     for kind, index, number in [("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)]:
         task = {"type": kind, "index": index}
         monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
-        assert distribution._tf_config() == (["a:1", "b:1", "c:1"], number)
+        assert cluster.tf_config() == (["a:1", "b:1", "c:1"], number)
 
 
 def test_workers_need_a_run_folder_in_common(monkeypatch):
@@ -163,12 +163,12 @@ def test_workers_have_to_be_told_the_same_but_where_things_are(tmp_path):
     ],
 )
 def test_workers_of_a_machine_share_its_gpus(number, addresses, worker, own):
-    assert distribution.own_gpus([0, 1, 2, 3], number, addresses, worker) == own
+    assert cluster.own_gpus([0, 1, 2, 3], number, addresses, worker) == own
 
 
 def test_slurm_may_have_shared_out_the_gpus_before(monkeypatch):
     monkeypatch.setenv("SLURM_GPUS_PER_TASK", "2")
-    assert distribution.own_gpus([0, 1], 0, ["a:1", "a:2"], 1) == [0, 1]
+    assert cluster.own_gpus([0, 1], 0, ["a:1", "a:2"], 1) == [0, 1]
 
 
 def test_a_worker_whose_port_is_taken_says_so_in_one_line(command, tmp_path, monkeypatch):
@@ -228,20 +228,20 @@ def test_a_slurm_step_is_a_cluster_whatever_the_order_of_its_machines(monkeypatc
     for name, local in [("node9", "0"), ("node9", "1"), ("node10", "0")]:
         monkeypatch.setenv("SLURMD_NODENAME", name)
         monkeypatch.setenv("SLURM_LOCALID", local)
-        addresses, number = distribution._slurm()
+        addresses, number = cluster.slurm()
         assert addresses[number].startswith(f"{name}:")
         numbers.append(number)
     assert sorted(numbers) == [0, 1, 2]
     assert set(addresses) == {"node9:15007", "node9:15008", "node10:15007"}
     monkeypatch.setenv("SLURMD_NODENAME", "elsewhere")
     with pytest.raises(InputError, match="this task is at elsewhere:15007, and not one of"):
-        distribution._slurm()
+        cluster.slurm()
 
 
 def test_outside_of_a_step_slurm_is_not_asked(monkeypatch):
     """In a batch script there is one process, however many tasks the job may have."""
     monkeypatch.setenv("SLURM_NTASKS", "3")
-    assert distribution._slurm() is None
+    assert cluster.slurm() is None
 
 
 def test_devices_are_counted_before_tensorflow_starts():

@@ -12,9 +12,8 @@ from keras_resnet.recipes import RECIPES, resolve
 from keras_resnet.run import Run
 from keras_resnet.training import schedule
 from keras_resnet.training.history import COLUMNS, History
-from keras_resnet.training.loop import training_batches
 from keras_resnet.training.precision import Precision
-from keras_resnet.training.step import Evaluation
+from keras_resnet.training.step import Evaluation, training_batches
 from keras_resnet.training.train import make_step, train
 
 

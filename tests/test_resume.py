@@ -20,7 +20,7 @@ from keras_resnet import recipes
 from keras_resnet import run as runs
 from keras_resnet.data import sources, stream
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
-from keras_resnet.training import checkpoint, loop, precision
+from keras_resnet.training import checkpoint, loop, notices, precision
 from keras_resnet.training import train as training
 from keras_resnet.training.history import TensorBoard
 from keras_resnet.training.loop import Loop
@@ -317,16 +317,16 @@ def test_an_image_that_changed_since_is_named(photos, tmp_path, capsys):
 def test_what_is_no_longer_as_it_was_is_said(capsys):
     then = {"tensorflow": "2.21.0", "threads": 8}
     config = recipes.resolve()
-    training._compare(then, then, config)
+    notices.say_changes(then, then, config)
     assert capsys.readouterr().err == ""
-    training._compare(then, {**then, "threads": 2}, config)
+    notices.say_changes(then, {**then, "threads": 2}, config)
     assert "the last bits may differ" in (err := capsys.readouterr().err)
     assert "threads 8 then, 2 now" in err and "tensorflow" not in err
 
 
 def test_on_other_devices_more_than_the_last_bits_differ_unless_batch_norms_are_synced(capsys):
     for synced, line in ((False, "the result will differ"), (True, "the last bits may differ")):
-        training._compare({"devices": 2}, {"devices": 1}, recipes.resolve({"sync_bn": synced}))
+        notices.say_changes({"devices": 2}, {"devices": 1}, recipes.resolve({"sync_bn": synced}))
         assert capsys.readouterr().err.startswith(line)
 
 

@@ -15,10 +15,11 @@ from keras_resnet.training.layers import (
     for_training,
     layers_of,
 )
+from keras_resnet.training.notices import ema_warning
 from keras_resnet.training.optimizer import make_optimizer
 from keras_resnet.training.precision import Precision
 from keras_resnet.training.step import Evaluator, TrainStep
-from keras_resnet.training.train import ema_warning, make_step
+from keras_resnet.training.train import make_step
 
 RNG = np.random.default_rng(0)
 

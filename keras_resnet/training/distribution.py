@@ -6,12 +6,10 @@ workers do the same steps and come to the same decisions; the first one, the chi
 """
 
 import faulthandler
-import json
 import math
 import os
 import re
 import signal
-import tempfile
 import threading
 import zlib
 from contextlib import contextmanager, nullcontext
@@ -27,7 +25,7 @@ from keras_resnet import progress, run, runtime
 from keras_resnet._version import __version__
 from keras_resnet.data.stream import Share
 from keras_resnet.errors import CheckFailed, InputError, first_line
-from keras_resnet.training import meeting
+from keras_resnet.training import cluster, meeting
 from keras_resnet.training.checkpoint import resume_command
 
 _CONNECT = 120  # seconds
@@ -155,7 +153,7 @@ class Devices:
 
     def folder(self, path, config):
         """The run folder of this worker, to be used in a `with` statement."""
-        return run.claim(path, config) if self.is_chief else _onlooking(path, self.worker)
+        return run.claim(path, config) if self.is_chief else cluster.onlooking(path, self.worker)
 
     @contextmanager
     def watching(self, path):
@@ -190,32 +188,6 @@ class Devices:
 ONE = Devices(tf.distribute.get_strategy())
 
 
-class Onlooker(run.Run):
-    """The run folder of a worker that is not the chief: it reads the chief's checkpoints, has a log
-    of its own beside the chief's, and what else it writes is thrown away."""
-
-    def __init__(self, path, worker, scratch):
-        super().__init__(path)
-        self._own = {"log.txt": f"log-worker-{worker}.txt", "checkpoints": "checkpoints"}
-        self._scratch = Path(scratch)
-
-    def file(self, name):
-        return super().file(self._own[name]) if name in self._own else self._scratch / name
-
-    def begin(self, config, classes):
-        """Left to the chief."""
-
-    def save_model(self, model):
-        """Left to the chief."""
-
-
-@contextmanager
-def _onlooking(path, worker):
-    Path(path).mkdir(parents=True, exist_ok=True)  # for the log: the chief may come later
-    with tempfile.TemporaryDirectory(prefix="keras-resnet-worker-") as scratch:
-        yield Onlooker(path, worker, scratch)
-
-
 def choose(config, path):
     """The `Devices` of this process. To be called before TensorFlow computes anything.
 
@@ -231,7 +203,7 @@ def choose(config, path):
     number = config.devices
     if gpus and number > len(gpus):
         raise InputError(f"--devices {number}: this machine has {len(gpus)} GPU(s)")
-    addresses, worker = _tf_config() or _slurm() or (None, 0)
+    addresses, worker = cluster.tf_config() or cluster.slurm() or (None, 0)
     if addresses:
         return _worker(addresses, worker, gpus, config, path)
     number = number or len(gpus)
@@ -277,14 +249,14 @@ def _worker(addresses, worker, gpus, config, path):
         raise InputError(f"{workers} workers need one --run, the same folder for all of them")
     if config.devices > 1 and not gpus:
         raise InputError(f"--devices {config.devices}: without GPUs a worker has one device")
-    own = own_gpus(gpus, config.devices, addresses, worker)
+    own = cluster.own_gpus(gpus, config.devices, addresses, worker)
     devices = max(len(own), 1)
     require_shareable(config, devices * workers)
     told = _told(config, path, devices)
     progress.say(f"worker {worker} waits for all {workers}, {meeting.LIMIT} s at most")
     meeting.meet(addresses, worker, told)
     progress.say(f"all {workers} are there; TensorFlow connects them, {_CONNECT} s at most")
-    cluster = tf.distribute.cluster_resolver.SimpleClusterResolver(
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": addresses}),
         task_type="worker",
         task_id=worker,
@@ -297,7 +269,7 @@ def _worker(addresses, worker, gpus, config, path):
     # there has just gone: nothing but a clock in C ends that, with a trace in the log.
     faulthandler.dump_traceback_later(_CONNECT, exit=True, file=2)
     try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=cluster)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except (RuntimeError, tf.errors.OpError) as error:
         raise InputError(
             f"worker {worker} cannot be one ({first_line(error)}); the others have to be within "
@@ -309,17 +281,6 @@ def _worker(addresses, worker, gpus, config, path):
         # TensorFlow has put a handler in its place that does nothing.
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return Devices(strategy, worker, workers, f"worker {worker} of {workers}")
-
-
-def own_gpus(gpus, number, addresses, worker):
-    """Those of a machine's GPUs that one of its workers takes: all, or an equal part of them where
-    there are enough for the workers of the machine; Slurm may give each task its own."""
-    hosts = [address.rpartition(":")[0] for address in addresses]
-    place, neighbours = hosts[:worker].count(hosts[worker]), hosts.count(hosts[worker])
-    share = number or len(gpus) // neighbours
-    if share * neighbours > len(gpus) or not share or "SLURM_GPUS_PER_TASK" in os.environ:
-        return gpus[: number or None]
-    return gpus[place * share : (place + 1) * share]
 
 
 def _told(config, path, devices):
@@ -335,48 +296,3 @@ def _told(config, path, devices):
         **{f"--{name.replace('_', '-')}": value for name, value in settings.items()},
         "--devices": devices,
     }
-
-
-def _tf_config():
-    """The addresses of the workers that the environment variable TF_CONFIG describes, the chief's
-    first, and the number of this one; None if there are none."""
-    text = os.environ.get("TF_CONFIG")
-    if not text:
-        return None
-    try:
-        described = json.loads(text)
-        cluster = described.get("cluster", {})
-        addresses = [*cluster.get("chief", ()), *cluster.get("worker", ())]
-        others = set(cluster) - {"chief", "worker"}
-        if len(addresses) < 2 and not others:
-            return None
-        kind, index = described["task"]["type"], int(described["task"]["index"])
-        good = not others and 0 <= index < len(cluster[kind]) and all(":" in a for a in addresses)
-        number = index + (len(cluster.get("chief", ())) if kind == "worker" else 0)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        good = False
-    if not good:
-        raise InputError(
-            f"TF_CONFIG is {text[:200]!r}; expected "
-            '{"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}}'
-        )
-    return addresses, number
-
-
-def _slurm():
-    """The same of a Slurm step of several tasks (`srun`); None outside of one."""
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
-    if tasks < 2:
-        return None
-    # Two jobs may share a machine, and their tasks must not share a port.
-    port = 15_000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 10_000
-    # TensorFlow's resolver hands out GPUs too, and fails where there are none: of it, the names.
-    spec = tf.distribute.cluster_resolver.SlurmClusterResolver(
-        port_base=port, gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
-    ).cluster_spec()
-    addresses = spec.as_dict()["worker"]
-    # It sorts the machines by name, whatever the numbers of their tasks: ours is where we are.
-    own = f"{os.environ.get('SLURMD_NODENAME')}:{port + int(os.environ.get('SLURM_LOCALID', 0))}"
-    if own not in addresses:
-        raise InputError(f"Slurm says that this task is at {own}, and not one of {addresses}")
-    return addresses, addresses.index(own)

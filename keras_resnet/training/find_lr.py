@@ -10,7 +10,7 @@ from keras_resnet import progress, recipes
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.report import rates as plot
 from keras_resnet.training import schedule
-from keras_resnet.training.loop import training_batches
+from keras_resnet.training.step import training_batches
 from keras_resnet.training.train import make_step, prepare
 
 # SGD's steps have the gradient's length; Adam's and LAMB's have one of their own.

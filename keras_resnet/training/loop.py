@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_resnet import progress
 from keras_resnet import run as runs
@@ -20,7 +19,7 @@ from keras_resnet.training import schedule
 from keras_resnet.training.checkpoint import Checkpoint, Stop
 from keras_resnet.training.distribution import Devices
 from keras_resnet.training.history import History, TensorBoard, time_shares
-from keras_resnet.training.step import Evaluation, Evaluator, Steps, TrainStep
+from keras_resnet.training.step import Evaluation, Evaluator, Steps, TrainStep, training_batches
 
 CHECKPOINT_SECONDS = 300  # between two checkpoints, where no number of steps is asked for
 CHECK_EVERY = 100  # steps between two looks at all weights; 0.02 s for a ResNet-50 on a CPU
@@ -84,7 +83,6 @@ class Loop:
     def run(self) -> History:
         """Trains to the end."""
         self._restore()
-        self._lap = time.monotonic()
         self.train_step.model.stop_training = False  # callbacks set it
         self.callbacks.on_train_begin()
         while len(self.history.rows) < self.config.epochs and not self.has_ended:
@@ -103,9 +101,7 @@ class Loop:
             while self.step < last and not self.has_ended:
                 batches = self._batches_of(self.sizes[epoch])
                 count = self._steps_of_a_call(last)
-                self.stop.is_patient = bool(
-                    self._call_seconds
-                )  # else it compiles, which takes long
+                self.stop.is_patient = bool(self._call_seconds)  # the first call compiles
                 self.callbacks.on_train_batch_begin(self.step - first)
                 steps = self.train_step(batches, count)
                 self.step += count
@@ -226,9 +222,8 @@ class Loop:
         spent = sum(row["seconds"] for row in self.history.rows) + self.epoch_sums["seconds"]
         is_late = 0 < 60 * self.config.max_minutes <= spent
         stops = is_late or self.train_step.model.stop_training
-        asked, is_due, is_late, stops = self.devices.agree(
-            self.stop.asked or 0, is_due, is_late, stops
-        )
+        mine = self.stop.asked or 0, is_due, is_late, stops
+        asked, is_due, is_late, stops = self.devices.agree(*mine)
         # Who is asked to leave saves this step and goes; resumed, the time is up once more.
         if is_late and not asked:
             progress.say(
@@ -252,9 +247,7 @@ class Loop:
         )
         scores = []
         for weights in self._weights().values():
-            own = Evaluation(0.0, 0.0, 0.0)
-            if self.devices.is_chief:
-                own = self.evaluator(weights, batches)
+            own = self.evaluator(weights, batches) if self.devices.is_chief else (0.0, 0.0, 0.0)
             scores.append(Evaluation(*self.devices.of_chief(*own)))
         best = max(range(len(scores)), key=lambda n: self.history.score(scores[n]))
         return list(self._weights())[best], scores[best]
@@ -275,13 +268,9 @@ class Loop:
         }
 
     def _save(self):
-        notes = {
-            "history": self.history.state(),
-            "has_ended": self.has_ended,
-            "epoch_sums": self.epoch_sums,
-            "seconds": self.seconds,
-        }
-        self.checkpoint.save(self.step, {**self.notes, **notes})
+        own = {"history": self.history.state(), "has_ended": self.has_ended}
+        counted = {"epoch_sums": self.epoch_sums, "seconds": self.seconds}
+        self.checkpoint.save(self.step, {**self.notes, **own, **counted})
         self._saved = time.monotonic()
         self._spend("saving")
 
@@ -309,15 +298,3 @@ class Loop:
 
 
 _MEASURED = ("loss", "cross_entropy", "top1")
-
-
-def training_batches(source: Source, config: Config, **span: Any) -> tf.data.Dataset:
-    """The training stream with open height and width, so that one trace of the step serves all
-    image sizes: seconds for each size saved."""
-    shape = (None, None, None, 3)
-    return stream.training_stream(source, config, **span).map(
-        lambda images, targets: (
-            tf.raw_ops.PlaceholderWithDefault(input=images, shape=shape),
-            targets,
-        )
-    )

@@ -8,6 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.data import stream
+from keras_resnet.data.sources import Source
+from keras_resnet.recipes import Config
+
 # Of mixed_float16: what the loss is multiplied by, so that small gradients are not rounded to 0.
 # Doubled after so many steps without an overflow, halved by each (arXiv:1710.03740, section 3.2).
 _FIRST_LOSS_SCALE, _GROWTH_STEPS = 2.0**15, 2000
@@ -23,6 +27,18 @@ class Steps(NamedTuple):
     gradient_norm: np.ndarray  # over all weights, before clipping
     learning_rate: np.ndarray
     seconds_of_input: float  # that they waited for their batches
+
+
+def training_batches(source: Source, config: Config, **span: Any) -> tf.data.Dataset:
+    """The training stream with open height and width, so that one trace of the step serves all
+    image sizes: seconds for each size saved."""
+    shape = (None, None, None, 3)
+    return stream.training_stream(source, config, **span).map(
+        lambda images, targets: (
+            tf.raw_ops.PlaceholderWithDefault(input=images, shape=shape),
+            targets,
+        )
+    )
 
 
 class TrainStep:

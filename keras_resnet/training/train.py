@@ -14,7 +14,7 @@ from keras_resnet.data import sources
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.recipes import Config
-from keras_resnet.training import checkpoint, distribution, precision, schedule
+from keras_resnet.training import checkpoint, distribution, notices, precision, schedule
 from keras_resnet.training.distribution import Devices
 from keras_resnet.training.judge import environment, judge
 from keras_resnet.training.layers import for_training, layers_of
@@ -92,7 +92,7 @@ def _train_in(folder, is_begun, config, source, chosen, model, devices, callback
         if not folder.file("split.json").exists():
             sources.save_split(source, folder.file("split.json"))
         runtime.log_to(folder.file("log.txt"))
-        _say_plan(config, source, chosen, devices, folder)
+        notices.say_plan(config, source, chosen, devices, folder)
         broken = sources.naming_broken_files(source, checkpoint.resume_command(folder.path))
         with stop.listening(), broken:
             history, seconds = _fit(model, config, source, folder, chosen, devices, stop, callbacks)
@@ -114,7 +114,7 @@ def _fit(model, config, source, folder, chosen, devices, stop, callbacks):
     rate = schedule.learning_rate(config, steps)
     here = {**environment(), "devices": devices.count}
     if saved := checkpoint.peek(folder):
-        _compare(saved["environment"], here, config)
+        notices.say_changes(saved["environment"], here, config)
     loop = Loop(
         config,
         source,
@@ -265,51 +265,3 @@ def _freeze(model, stage):
         last = max(i for i, name in enumerate(names) if name.split("_")[0] == stage)
     for layer in model.layers[: last + 1]:
         layer.trainable = False
-
-
-def _compare(then, now, config):
-    """Says what is not as it was when the run was saved, for it may round otherwise."""
-    others = [name for name in now if then.get(name) != now[name]]
-    if others:
-        listed = "; ".join(f"{name} {then.get(name)} then, {now[name]} now" for name in others)
-        # Each device's batch norms see their own part of a batch alone, if they are not synced.
-        more = "devices" in others and not config.sync_bn
-        what = "the result will differ" if more else "the last bits may differ"
-        progress.say(f"{what} from an unbroken run's: {listed}")
-
-
-def _say_plan(config, source, chosen, devices, folder):
-    counts = ", ".join(f"{len(e):,} {split}" for split, e in source.splits.items())
-    skipped = sum(source.check.get("skipped", {}).values())
-    progress.say(
-        f"{config.model} on {source.name}: {len(source.classes)} classes, {counts} images"
-        + (f" ({skipped:,} skipped; `keras-resnet data check` says why)" if skipped else "")
-    )
-    progress.say(
-        f"{config.epochs} epoch{'s' * (config.epochs > 1)} at {config.side} pixels, "
-        f"batch {config.batch_size}, "
-        f"recipe {config.recipe}; {chosen.policy}: {chosen.reason}"
-    )
-    progress.say(precision.describe(config))
-    if devices.reason:
-        progress.say(
-            f"{devices.reason}: each of {devices.count} devices trains on "
-            f"{config.batch_size // devices.count} images of a batch"
-        )
-    for line in recipes.effective(config):
-        progress.say(line)
-    if warning := ema_warning(config, len(source.splits["train"])):
-        progress.say(warning)
-    progress.say(f"run folder {folder.path}")
-
-
-def ema_warning(config: Config, images: int) -> str | None:
-    """A line where the average of the weights is over more updates than the run has."""
-    updates = config.epochs * schedule.steps_per_epoch(config, images) // config.accumulate
-    window = 1 / (1 - config.ema)
-    if not config.ema or window <= updates:
-        return None
-    return (
-        f"--ema {config.ema:g} averages over {window:,.0f} updates, the run has {updates:,}: the "
-        f"average follows the weights more closely in a run so short; try {1 - 10 / updates:.2g}"
-    )

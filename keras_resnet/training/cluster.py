@@ -1,0 +1,95 @@
+"""The workers of a run: who they are, by `TF_CONFIG` or Slurm, which GPUs each takes, and the run
+folder of one that is not the chief."""
+
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import tensorflow as tf
+
+from keras_resnet import run
+from keras_resnet.errors import InputError
+
+
+def tf_config() -> tuple[list[str], int] | None:
+    """The addresses of the workers that the environment variable TF_CONFIG describes, the chief's
+    first, and the number of this one; None if there are none."""
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        return None
+    try:
+        described = json.loads(text)
+        cluster = described.get("cluster", {})
+        addresses = [*cluster.get("chief", ()), *cluster.get("worker", ())]
+        others = set(cluster) - {"chief", "worker"}
+        if len(addresses) < 2 and not others:
+            return None
+        kind, index = described["task"]["type"], int(described["task"]["index"])
+        good = not others and 0 <= index < len(cluster[kind]) and all(":" in a for a in addresses)
+        number = index + (len(cluster.get("chief", ())) if kind == "worker" else 0)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        good = False
+    if not good:
+        raise InputError(
+            f"TF_CONFIG is {text[:200]!r}; expected "
+            '{"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}}'
+        )
+    return addresses, number
+
+
+def slurm() -> tuple[list[str], int] | None:
+    """The same of a Slurm step of several tasks (`srun`); None outside of one."""
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    if tasks < 2:
+        return None
+    # Two jobs may share a machine, and their tasks must not share a port.
+    port = 15_000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 10_000
+    # TensorFlow's resolver hands out GPUs too, and fails where there are none: of it, the names.
+    spec = tf.distribute.cluster_resolver.SlurmClusterResolver(
+        port_base=port, gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
+    ).cluster_spec()
+    addresses = spec.as_dict()["worker"]
+    # It sorts the machines by name, whatever the numbers of their tasks: ours is where we are.
+    own = f"{os.environ.get('SLURMD_NODENAME')}:{port + int(os.environ.get('SLURM_LOCALID', 0))}"
+    if own not in addresses:
+        raise InputError(f"Slurm says that this task is at {own}, and not one of {addresses}")
+    return addresses, addresses.index(own)
+
+
+def own_gpus(gpus, number, addresses, worker):
+    """Those of a machine's GPUs that one of its workers takes: all, or an equal part of them where
+    there are enough for the workers of the machine; Slurm may give each task its own."""
+    hosts = [address.rpartition(":")[0] for address in addresses]
+    place, neighbours = hosts[:worker].count(hosts[worker]), hosts.count(hosts[worker])
+    share = number or len(gpus) // neighbours
+    if share * neighbours > len(gpus) or not share or "SLURM_GPUS_PER_TASK" in os.environ:
+        return gpus[: number or None]
+    return gpus[place * share : (place + 1) * share]
+
+
+class Onlooker(run.Run):
+    """The run folder of a worker that is not the chief: it reads the chief's checkpoints, has a log
+    of its own beside the chief's, and what else it writes is thrown away."""
+
+    def __init__(self, path, worker, scratch):
+        super().__init__(path)
+        self._own = {"log.txt": f"log-worker-{worker}.txt", "checkpoints": "checkpoints"}
+        self._scratch = Path(scratch)
+
+    def file(self, name):
+        return super().file(self._own[name]) if name in self._own else self._scratch / name
+
+    def begin(self, config, classes):
+        """Left to the chief."""
+
+    def save_model(self, model):
+        """Left to the chief."""
+
+
+@contextmanager
+def onlooking(path, worker):
+    Path(path).mkdir(parents=True, exist_ok=True)  # for the log: the chief may come later
+    with tempfile.TemporaryDirectory(prefix="keras-resnet-worker-") as scratch:
+        yield Onlooker(path, worker, scratch)

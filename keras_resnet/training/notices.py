@@ -1,0 +1,63 @@
+"""What a run says at its beginning."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from keras_resnet import progress, recipes
+from keras_resnet.data.sources import Source
+from keras_resnet.recipes import Config
+from keras_resnet.run import Run
+from keras_resnet.training import precision, schedule
+from keras_resnet.training.distribution import Devices
+from keras_resnet.training.precision import Precision
+
+
+def say_plan(
+    config: Config, source: Source, chosen: Precision, devices: Devices, folder: Run
+) -> None:
+    """The lines at the beginning of a run: what is trained on what, and how."""
+    counts = ", ".join(f"{len(e):,} {split}" for split, e in source.splits.items())
+    skipped = sum(source.check.get("skipped", {}).values())
+    progress.say(
+        f"{config.model} on {source.name}: {len(source.classes)} classes, {counts} images"
+        + (f" ({skipped:,} skipped; `keras-resnet data check` says why)" if skipped else "")
+    )
+    progress.say(
+        f"{config.epochs} epoch{'s' * (config.epochs > 1)} at {config.side} pixels, "
+        f"batch {config.batch_size}, "
+        f"recipe {config.recipe}; {chosen.policy}: {chosen.reason}"
+    )
+    progress.say(precision.describe(config))
+    if devices.reason:
+        progress.say(
+            f"{devices.reason}: each of {devices.count} devices trains on "
+            f"{config.batch_size // devices.count} images of a batch"
+        )
+    for line in recipes.effective(config):
+        progress.say(line)
+    if warning := ema_warning(config, len(source.splits["train"])):
+        progress.say(warning)
+    progress.say(f"run folder {folder.path}")
+
+
+def ema_warning(config: Config, images: int) -> str | None:
+    """A line where the average of the weights is over more updates than the run has."""
+    updates = config.epochs * schedule.steps_per_epoch(config, images) // config.accumulate
+    window = 1 / (1 - config.ema)
+    if not config.ema or window <= updates:
+        return None
+    return (
+        f"--ema {config.ema:g} averages over {window:,.0f} updates, the run has {updates:,}: the "
+        f"average follows the weights more closely in a run so short; try {1 - 10 / updates:.2g}"
+    )
+
+
+def say_changes(then: Mapping[str, Any], now: Mapping[str, Any], config: Config) -> None:
+    """Says what is not as it was when the run was saved, for it may round otherwise."""
+    others = [name for name in now if then.get(name) != now[name]]
+    if others:
+        listed = "; ".join(f"{name} {then.get(name)} then, {now[name]} now" for name in others)
+        # Each device's batch norms see their own part of a batch alone, if they are not synced.
+        more = "devices" in others and not config.sync_bn
+        what = "the result will differ" if more else "the last bits may differ"
+        progress.say(f"{what} from an unbroken run's: {listed}")
