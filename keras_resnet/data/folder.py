@@ -137,7 +137,7 @@ def from_paths(paths):
 
     Files that are no images, such as a README, are left out with a note.
     """
-    found = Scan(root="", photos={"all": []})
+    found, paths = Scan(root="", photos={"all": []}), list(paths)
     visible = [path for path in paths if not os.path.basename(path).startswith(".")]
     found.skipped["hidden file"] += len(paths) - len(visible)
     results, images = check_files("", [(path, path, "") for path in visible])
