@@ -103,11 +103,12 @@ def keep(examples, shapes):
     how = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
     plain = [width * height <= SMALL for width, height, _ in shapes] & (examples.orientations == 1)
     plain = tf.data.Dataset.from_tensor_slices(np.flatnonzero(plain)).batch(BLOCK, True)
-    # Many blocks are looked up at once: tf.data adds up the size of all items each time.
+    # Many are looked up at once: tf.data adds up the size of all items each time.
     blocks = examples.look_up_blocks(plain.map(lambda i: (i, i)).batch(BLOCK)).unbatch()
     quick = blocks.map(block, **how).ignore_errors()
     rest = tf.data.Dataset.from_tensors(0).flat_map(others).map(lambda i: (i, i))
-    slow = examples.look_up(rest).map(one, **how).ignore_errors().batch(BLOCK)
+    singles = examples.look_up_blocks(rest.batch(BLOCK * BLOCK)).unbatch()
+    slow = singles.map(one, **how).ignore_errors().batch(BLOCK)
     stream = quick.concatenate(slow).map(note).unbatch()
     with progress.bar(len(examples), "decoding images", "images") as show:
         # A single batch, for images are moved into it, not copied; none, if no image is good.
