@@ -8,7 +8,7 @@ import pytest
 from keras_resnet import runtime
 from keras_resnet.data import check_cache, checking, folder, preload, sources
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.training.fit import train
+from keras_resnet.training.train import train
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_resnet.data import memory, preload, sources
+from keras_resnet.data.decode import decode
 from keras_resnet.data.examples import from_bytes
 from keras_resnet.data.stream import evaluation_stream, training_stream
 from keras_resnet.errors import InputError
@@ -61,6 +62,46 @@ def test_the_views_are_the_same_bit_for_bit(folder, size):
         strict=True,
     ):
         np.testing.assert_array_equal(a[0], b[0])
+
+
+def test_blocks_of_plain_images_and_what_is_not_plain_are_decoded_alike(tmp_path):
+    """Each in its place: of every kind, turned or not, among them one that is broken."""
+    rng = np.random.default_rng(1)
+    for i in range(200):
+        pixels = rng.integers(0, 256, (9, 12, 4), np.uint8)
+        home = tmp_path / "ab"[i % 2]
+        home.mkdir(exist_ok=True)
+        exif = Image.Exif()
+        exif[274] = 6 if i % 50 == 20 else 1
+        image = Image.fromarray(pixels[..., :3])
+        if i >= 140:  # a stretch of PNGs, in two blocks of them with alpha and palettes, too
+            kinds = ("RGB", "L", "I;16") if i < 180 else ("RGB", "LA", "RGBA", "P")
+            images = {"LA": Image.fromarray(pixels[..., 2:], "LA"), "RGBA": Image.fromarray(pixels)}
+            images["I;16"] = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+            kind = kinds[i % len(kinds)]
+            image = images.get(kind) or image.convert(kind)
+            image.save(home / f"{i:03}.png", **{"transparency": 7} if kind in "LP" else {})
+        elif i % 50 == 30:
+            image.resize((300, 300)).save(home / f"{i:03}.jpg")
+        else:
+            image.convert("L" if i % 3 else "RGB").save(home / f"{i:03}.jpg", exif=exif)
+    broken = tmp_path / "a" / "100.jpg"
+    broken.write_bytes(broken.read_bytes()[:-200])
+    source = sources.load(tmp_path, on_bad_image="skip")
+    kept = sources.load(tmp_path, on_bad_image="skip", keep=True)
+    assert _is_kept(kept) and source.check["bad"] == kept.check["bad"] != []
+    assert len(kept.splits["train"].items) == 199
+    for name, examples in source.splits.items():
+        twin = kept.splits[name]
+        assert examples.names == twin.names
+        np.testing.assert_array_equal(examples.labels, twin.labels)
+        for i, turn in enumerate(examples.orientations):
+            data = twin.image(i)
+            if data.numpy()[:2] == b"\xff\xd8":  # kept as it is
+                pixels = decode(data, twin.orientations[i])
+            else:
+                pixels = tf.io.parse_tensor(data, tf.uint8)
+            np.testing.assert_array_equal(pixels, decode(examples.image(i), turn))
 
 
 def test_what_is_kept_can_be_picked_from_and_named_like_before(folder):

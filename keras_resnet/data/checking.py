@@ -45,8 +45,9 @@ def _decode(results, check, keep):
     places = [i for i, result in enumerate(results) if isinstance(result, Photo)]
     photos = [results[i] for i in places]
     images = _as_examples(photos)
-    if keep and photos and preload.fits(_shape(photo.header) for photo in photos):
-        images, good = preload.keep(images)
+    shapes = [_shape(photo.header) for photo in photos]
+    if keep and photos and preload.fits(shapes):
+        images, good = preload.keep(images, shapes)
         _mark(photos[i] for i in good)
     elif check == "full":
         unknown = [i for i, photo in enumerate(photos) if not photo.header.is_decoded]

@@ -54,6 +54,11 @@ def decode_stored(data):
     return pixels
 
 
+def decode_jpeg(data):
+    """The whole of a JPEG, as it is stored: string to uint8 `(h, w, 3)`; a PNG's colours, too."""
+    return tf.io.decode_jpeg(data, channels=3, dct_method=_DCT)
+
+
 def as_pixels(pixels):
     """Decoded pixels as a string that `decode_window` takes for an image: quickest to read."""
     return tf.io.serialize_tensor(pixels)
@@ -137,7 +142,7 @@ def whole_box(height, width):
 def _opaque(data):
     return tf.cond(
         tf.io.is_jpeg(data),
-        lambda: tf.io.decode_jpeg(data, channels=3, dct_method=_DCT),
+        lambda: decode_jpeg(data),
         lambda: tf.io.decode_image(data, channels=3, expand_animations=False),
     )
 
