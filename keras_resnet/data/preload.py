@@ -15,10 +15,10 @@ from PIL import Image
 from keras_resnet import progress
 from keras_resnet.data import memory
 from keras_resnet.data.decode import SMALL, as_pixels, decode, decode_jpeg, decode_stored
-from keras_resnet.data.examples import BLOCK
 
 MOST_BYTES = 1 << 30  # and at most a quarter of the memory that this process may still take
 _HEADER = 20  # bytes of a kept image beyond its pixels, about
+BLOCK = 32  # images that are decoded by one unrolled graph
 
 
 def decodable(examples):
