@@ -120,10 +120,10 @@ def test_a_cluster_of_one_is_none(monkeypatch):
 
 
 def test_the_chief_is_worker_0(monkeypatch):
-    cluster = {"worker": ["b:1", "c:1"], "chief": ["a:1"]}
+    workers = {"worker": ["b:1", "c:1"], "chief": ["a:1"]}
     for kind, index, number in [("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)]:
         task = {"type": kind, "index": index}
-        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": workers, "task": task}))
         assert cluster.tf_config() == (["a:1", "b:1", "c:1"], number)
 
 

@@ -53,7 +53,7 @@ class Examples:
         if self.items.dtype == tf.string:
             size = float(tf.reduce_mean(tf.cast(tf.strings.length(self.items), tf.float32)))
         else:
-            size = self.items.dtype.size * np.prod(self.items.shape[1:])
+            size = tf.dtypes.as_dtype(self.items.dtype).size * np.prod(self.items.shape[1:])
         return int(np.clip(_BLOCK_BYTES / max(size, 1), _LEAST, _MOST))
 
     def look_up(self, numbers):
