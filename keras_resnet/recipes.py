@@ -157,6 +157,9 @@ RECIPES = {
         "size_steps": ((0.55, 0.5), (0.3, 0.75), (0.15, 1.0)),
         "crop_area": (0.7, 1.0),  # few epochs: the harder the crops, the longer it takes
         "brightness": 0.2,
+        # Branches that start at 0 take epochs to be heard in the nets for small images, whose
+        # shortcuts are padded with zeros: 6 epochs of hands gave 97 % without and 46 % with it.
+        "zero_gamma": False,
     },
     "finetune": {
         "about": "from --weights: a tenth of the rate, no label smoothing, mild crops",
