@@ -92,7 +92,8 @@ def untouched(tmp_path_factory, photos):
     from keras_resnet.training.train import train
 
     def make(folder):
-        options = {"epochs": 3, "image_size": 24, "batch_size": 8, "seed": 3}
+        # Branches that start at 0 leave a shallow net, which 18 steps are enough for.
+        options = {"epochs": 3, "image_size": 24, "batch_size": 8, "seed": 3, "zero_gamma": True}
         train(str(photos), run_folder=folder / "run", **options)
 
     return made_once(tmp_path_factory, "trained", make) / "run"
