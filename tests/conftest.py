@@ -109,8 +109,8 @@ def trained(tmp_path_factory, untouched):
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory, untouched):
     """That run with all variants exported and explained: (run, result of the gate)."""
-    from keras_resnet.exporting.convert import VARIANTS
     from keras_resnet.exporting.exporter import export
+    from keras_resnet.exporting.plan import VARIANTS
     from keras_resnet.run import open_run
 
     def make(folder):

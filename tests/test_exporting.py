@@ -16,12 +16,12 @@ from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.scores import stream_for
 from keras_resnet.exporting import census, publish
-from keras_resnet.exporting.convert import FILES
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import demand, verify
+from keras_resnet.filenames import TFLITE
 from keras_resnet.training.train import train
 
-NAMES = ["saved_model", *FILES.values()]
+NAMES = ["saved_model", *TFLITE.values()]
 # conv + dense, and what remains of a ResNet-20 once batch norms are folded and ReLUs fused
 EXPECTED_OPS = {"CONV_2D": 19, "ADD": 10, "MUL": None, "MEAN": 1, "FULLY_CONNECTED": 1}
 
@@ -57,7 +57,7 @@ def test_sizes_shrink_as_bits_do(exported):
     assert size["model_int8.tflite"] < 0.32 * size["model_float32.tflite"]
 
 
-@pytest.mark.parametrize("name", FILES.values())
+@pytest.mark.parametrize("name", TFLITE.values())
 def test_only_builtin_operators_and_the_expected_ones(exported, name):
     path = exported[0].export_folder / name
     assert census.faults(path) == []
@@ -177,11 +177,11 @@ def test_a_bad_conversion_is_refused_and_the_earlier_export_stays(copy, monkeypa
 
     honest = saved_model.write_for_conversion
 
-    def scramble(model, folder, **ends):
+    def scramble(plan, model, folder, **ends):
         kernel = model.get_layer("logits")
         weights, bias = kernel.get_weights()
         kernel.set_weights([-weights, bias])
-        honest(model, folder, **ends)
+        honest(plan, model, folder, **ends)
 
     monkeypatch.setattr(saved_model, "write_for_conversion", scramble)
     before = snapshot(copy)
