@@ -76,7 +76,7 @@ def export(
     from keras_resnet.exporting.gate import table
 
     try:
-        result = exporter.carry_out(plan, opened, data, data_dir)
+        result = exporter.execute(plan, opened, data, data_dir)
     except CheckFailed as error:
         if error.result:  # the numbers that explain it
             report(error.result, as_json, table)

@@ -112,6 +112,28 @@ class Run:
             checked_until=self.file(filenames.SPLIT).stat().st_mtime_ns,
         )
 
+    @contextmanager
+    def naming_broken_images(self) -> Iterator[None]:
+        """Within, an image of the run that cannot be read or decoded any more is one line.
+
+        Raises:
+            InputError: the line.
+        """
+        from keras_resnet.data import folder
+
+        try:
+            yield
+        except folder.READ_ERRORS:
+            data = self.config.data
+            saved = [name for pairs in self.splits.values() for name, _ in pairs]
+            broken = names.is_folder(data) and folder.find_broken(data, saved)
+            if not broken:
+                raise
+            path, reason = broken
+            raise InputError(
+                f"{names.show(path)}, an image of the run {self.path}: {reason}; put it back"
+            ) from None
+
     def require_images(self) -> None:
         """InputError if the run has no images of its own: it was imported."""
         if self.config.data == names.NONE:

@@ -104,6 +104,15 @@ def test_a_file_imports_only_what_its_row_allows(path):
     assert list(forbidden(path.read_text(encoding="utf-8"), room)) == []
 
 
+@pytest.mark.parametrize("room", ["exporting", "evaluation"])
+def test_no_function_takes_more_than_eight_parameters(room):
+    for path in (ROOT / "keras_resnet" / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                parameters = [n for n in ast.walk(node.args) if isinstance(n, ast.arg)]
+                assert len(parameters) <= 8, f"{path.name}: {node.name}"
+
+
 @pytest.mark.parametrize(
     ("room", "source", "found"),
     [

@@ -82,18 +82,27 @@ def export(
         InputError: a wrong argument. CheckFailed: a file did not pass; nothing is published.
     """
     run = open_run(run)
-    return carry_out(make_plan(run, **options), run, data, data_dir)
+    return execute(make_plan(run, **options), run, data, data_dir)
 
 
 @true_float32()
-def carry_out(
+def execute(
     plan: ExportPlan, run: Run, data: str | Path | None = None, data_dir: str | None = None
 ) -> dict[str, Any]:
-    """`export` of a run, once its plan is made: what is read, built and opened serves all files."""
+    """`export` with a plan that was made before.
+
+    The network is built once, and the validation images are decoded once, for all files.
+    """
     if data is not None:
         run.attach(data, data_dir)
     run.require_images()
     _require_place(plan.target)
+    with run.naming_broken_images():
+        return _write(plan, run)
+
+
+def _write(plan: ExportPlan, run: Run) -> dict[str, Any]:
+    """Writes, judges and publishes."""
     reference, val = open_artefact(run), run.examples("val")
     logits = probabilities = None
     if plan.calibrate_probabilities:
@@ -109,12 +118,12 @@ def carry_out(
         write_json(folder / filenames.PREPROCESS, preprocessing(plan, probabilities))
         judge = gate.Judge(reference, val, plan.contract, plan.max_drop, plan.images, logits)
         others = _write_others(plan, reference.model, folder)
-        made = tflite.write(plan, reference, folder, judge)
-        _embed(plan, run, folder, made.names)
+        written = tflite.write(plan, reference, folder, judge)
+        _embed(plan, run, folder, written.names)
         files = gate.exported_files(folder, run)
-        new = [file for file in files if file.name in (*others, *made.names)]
-        gate.record(folder, new, made.notes)
-        result = gate.check(folder, files, judge) | made.result
+        new = [file for file in files if file.name in (*others, *written.names)]
+        gate.record(folder, new, written.notes)
+        result = gate.check(folder, files, judge) | written.result
         gate.demand(result)
         write_json(folder / filenames.VERIFY, result)
         with _step("golden set, card and bundles"):
@@ -192,7 +201,7 @@ def _embed(plan: ExportPlan, run: Run, folder: Path, names: list[str]) -> None:
 def preprocessing(plan: ExportPlan, probabilities: dict[str, Any] | None = None) -> dict[str, Any]:
     """The contract of preprocess.json: from a photo to what the model takes, and what it gives."""
     contract = plan.contract
-    said = {
+    content = {
         "image_size": plan.side,
         "crop": "middle square of the upright image",
         "center_crop": plan.center_crop,
@@ -208,11 +217,11 @@ def preprocessing(plan: ExportPlan, probabilities: dict[str, Any] | None = None)
         "input_size": contract.input_size,
     }
     if contract.input_size:
-        said |= {
+        content |= {
             "crop": "inside the model: the middle square of the upright frame",
             "resize": "inside the model: bilinear",
         }
-    return said | ({"probabilities": probabilities} if probabilities else {})
+    return content | ({"probabilities": probabilities} if probabilities else {})
 
 
 def _remove(path: Path) -> None:

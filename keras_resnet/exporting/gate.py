@@ -61,8 +61,9 @@ def verify(
     if not artefacts(folder):
         raise InputError(f"{run.path} has no exported files; `keras-resnet export {run.path}`")
     reference, contract = open_artefact(run), read_contract(folder)
-    judge = Judge(reference, run.examples("val"), contract, max_drop, images)
-    result = check(folder, exported_files(folder, run), judge)
+    with run.naming_broken_images():
+        judge = Judge(reference, run.examples("val"), contract, max_drop, images)
+        result = check(folder, exported_files(folder, run), judge)
     write_json(folder / filenames.VERIFY, result)
     return result
 

@@ -1,4 +1,4 @@
-"""What an export is to write: settled and checked once, before anything heavy is loaded."""
+"""What an export writes: validated once from the options, before TensorFlow is loaded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ BUNDLES = ("android", "web", "python", "c")
 CALIBRATION = 500
 MAX_DROP = 1.0  # points of top-1
 IMAGES = 1000  # more than this many held-out images are sampled
-# What a bundle takes, the smallest first. Only files with float ends: Android's CompiledModel has
-# no uint8 buffers, and LiteRT.js takes no int8 ones.
+# Files for bundles, the smallest first. Inputs and outputs must be float: Android's CompiledModel
+# has no uint8 buffers, and LiteRT.js takes no int8 ones.
 BUNDLED = tuple(filenames.TFLITE[variant] for variant in ("int8", "dynamic", "float16", "none"))
 NO_MODEL_TO_BUNDLE = "needs a .tflite file with float32 ends; add --tflite --quantize none"
 
 
 class ExportOptions(TypedDict, total=False):
-    """What `export` can be asked for; see there."""
+    """Options of `export`; see there."""
 
     saved_model: bool
     tflite: Sequence[str]
@@ -46,32 +46,32 @@ class ExportOptions(TypedDict, total=False):
     output: str | Path | None
 
 
-class End(NamedTuple):
-    """An input or output of a file."""
+class TensorInfo(NamedTuple):
+    """An input or output tensor of a file."""
 
-    shape: tuple[int | None, ...]  # None is an open side, or one that the network decides
+    shape: tuple[int | None, ...]  # None: any size, or the network decides
     dtype: str
 
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file that an export writes: its ends by name."""
+    """A file that an export writes: its input and output tensors by name."""
 
     name: str
-    inputs: dict[str, End]
-    outputs: dict[str, End]
+    inputs: dict[str, TensorInfo]
+    outputs: dict[str, TensorInfo]
 
     @property
-    def has_float_ends(self) -> bool:
-        return all(e.dtype == "float32" for e in (*self.inputs.values(), *self.outputs.values()))
+    def has_float_io(self) -> bool:
+        return all(t.dtype == "float32" for t in (*self.inputs.values(), *self.outputs.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportPlan:
-    """An export, from the run and from the options of the same names; valid once it is made.
+    """A valid export: properties of the run, and the options of `export` with the same names.
 
     Raises:
-        InputError: options that cannot be meant, alone or together.
+        InputError: invalid options, alone or together.
     """
 
     # Of the run
@@ -80,7 +80,7 @@ class ExportPlan:
     center_crop: float = 1.0  # the middle square of an image, as a share of its shorter side
     network: str = ""
     target: Path = Path(filenames.EXPORT)  # the folder to write
-    # As asked for
+    # Options
     saved_model: bool = True
     tflite: Sequence[str] = ("none",)
     onnx: bool = False
@@ -95,12 +95,12 @@ class ExportPlan:
     max_drop: float = MAX_DROP
     images: int = IMAGES
     bundles: Sequence[str] = ()
-    # Fitted on the way, where `calibrate_probabilities` asks for it
+    # Fitted during the export if `calibrate_probabilities`
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
         _check_variants(self)
-        _check_ends(self)
+        _check_contract(self)
         if self.onnx:
             onnx_file.require()
         require_limits(self.max_drop, self.images)
@@ -108,7 +108,7 @@ class ExportPlan:
 
     @property
     def contract(self) -> Contract:
-        size = tuple(self.input_size) if self.input_size else None
+        size = (self.input_size[0], self.input_size[1]) if self.input_size else None
         return Contract(self.scores, self.temperature, self.top, size)
 
     @property
@@ -122,32 +122,32 @@ class ExportPlan:
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """Of the `.tflite` file, each once; with "auto", those from which it chooses one."""
+        """Variants of the `.tflite` file, each once; for "auto", the candidates."""
         return VARIANTS if self.is_auto else tuple(dict.fromkeys(self.tflite))
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether a file takes calibration images."""
+        """Whether a variant needs calibration images."""
         return bool({AUTO, *CALIBRATED} & set(self.tflite))
 
     @property
     def files(self) -> tuple[PlannedFile, ...]:
-        """The artefacts that will be written; with "auto", one alone of the variants."""
-        kinds = {filenames.SAVED_MODEL: self.saved_model, filenames.ONNX: self.onnx}
-        found = [self._file(name, batch=None) for name, wanted in kinds.items() if wanted]
+        """The artefacts to write; for "auto", one of the variants."""
+        requested = {filenames.SAVED_MODEL: self.saved_model, filenames.ONNX: self.onnx}
+        files = [self._file(name, batch=None) for name, on in requested.items() if on]
         if self.features:
-            found.append(self._file(filenames.FEATURES, outputs={"features": (None,)}))
+            files.append(self._file(filenames.FEATURES, outputs={"features": (None,)}))
         for variant in self.variants:
             is_raw = variant == "int8" and self.io != "float"
             name = filenames.TFLITE[variant]
-            found.append(self._file(name, dtype=self.io if is_raw else "float32"))
-        return tuple(found)
+            files.append(self._file(name, dtype=self.io if is_raw else "float32"))
+        return tuple(files)
 
     @property
     def replaced(self) -> list[str]:
-        """Names in the target that this export writes anew, or makes untrue."""
+        """Names in the target folder that this export replaces or makes invalid."""
         names = [file.name for file in self.files]
-        if self.is_auto:  # it publishes one file alone
+        if self.is_auto:  # only one file is published
             return [*names, filenames.CALIBRATION, filenames.EXPLANATION]
         return [*names, *([filenames.EXPLANATION] if "int8" in self.variants else [])]
 
@@ -160,16 +160,16 @@ class ExportPlan:
         outputs: dict[str, tuple[int | None, ...]] | None = None,
     ) -> PlannedFile:
         shapes = outputs or self._outputs
-        kinds = {"classes": "int32"}  # all other ends have the type of the input
+        dtypes = {"classes": "int32"}  # other outputs have the type of the input
         return PlannedFile(
             name,
-            {"image": End((batch, *self.image_size, 3), dtype)},
-            {key: End((batch, *one), kinds.get(key, dtype)) for key, one in shapes.items()},
+            {"image": TensorInfo((batch, *self.image_size, 3), dtype)},
+            {key: TensorInfo((batch, *one), dtypes.get(key, dtype)) for key, one in shapes.items()},
         )
 
     @property
     def _outputs(self) -> dict[str, tuple[int | None, ...]]:
-        """Name -> shape of the answer to one image."""
+        """Name -> shape of the output for one image."""
         if self.top:
             return {"scores": (self.top,), "classes": (self.top,)}
         return {"logits" if self.scores == "logits" else "scores": (len(self.classes),)}
@@ -183,25 +183,25 @@ def make_plan(run: Run, **options: Unpack[ExportOptions]) -> ExportPlan:
         options: as in `export`; `output` is where to write, None is `RUN/export/`.
 
     Raises:
-        InputError: options that cannot be meant. TypeError: an option that there is not.
+        InputError: invalid options. TypeError: an unknown option.
     """
     unknown = options.keys() - ExportOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
-    asked = dict(options)
-    output = asked.pop("output", None)
+    fields = dict(options)
+    output = fields.pop("output", None)
     return ExportPlan(
         side=run.config.side,
         classes=run.classes,
         center_crop=run.config.center_crop,
         network=run.config.model,
         target=Path(output) if output else run.export_folder,
-        **asked,
+        **fields,
     )
 
 
 def require_limits(max_drop: float, images: int) -> None:
-    """InputError for limits of the gate that cannot be meant."""
+    """InputError if limits of the gate are out of range."""
     if not 0 <= max_drop <= 100:
         raise InputError(f"--max-drop is {max_drop}; expected points of top-1, 0 to 100")
     if images < 1:
@@ -231,8 +231,8 @@ def _check_variants(plan: ExportPlan) -> None:
         raise InputError("nothing to export; ask for a SavedModel, variants of TFLite, or ONNX")
 
 
-def _check_ends(plan: ExportPlan) -> None:
-    """InputError for ends that no file can have."""
+def _check_contract(plan: ExportPlan) -> None:
+    """InputError for inputs and outputs that no file can have."""
     if plan.scores not in SCORES:
         raise InputError(f"--scores {plan.scores}: use one of {', '.join(SCORES)}")
     top, count = plan.top, len(plan.classes)
@@ -253,7 +253,7 @@ def _check_ends(plan: ExportPlan) -> None:
 
 
 def _check_bundles(plan: ExportPlan) -> None:
-    """InputError for bundles that there are not, or that would have no model."""
+    """InputError for unknown bundles, and for bundles without a model."""
     if isinstance(plan.bundles, str):
         raise InputError(
             f"bundles is {plan.bundles!r}; expected a list of bundles, such as ['python']"
@@ -268,6 +268,6 @@ def _check_bundles(plan: ExportPlan) -> None:
             f"--bundle {plan.bundles[0]} does by itself what --scores, --top and --input-size do "
             "inside the file; leave them out"
         )
-    made = [file.name for file in plan.files if file.has_float_ends]
-    if not any(name in made or (plan.target / name).exists() for name in BUNDLED):
+    usable = [file.name for file in plan.files if file.has_float_io]
+    if not any(name in usable or (plan.target / name).exists() for name in BUNDLED):
         raise InputError(f"--bundle {plan.bundles[0]} {NO_MODEL_TO_BUNDLE}")

@@ -20,7 +20,7 @@ from keras_resnet.report import quantization
 
 
 @dataclass
-class Made:
+class Written:
     """What was written: names of the artefacts, notes for their manifest, keys for the result."""
 
     names: list[str] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Made:
     result: dict[str, Any] = field(default_factory=dict)
 
 
-def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> Made:
+def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> Written:
     """Writes the planned variants of a run's model into `folder`.
 
     Args:
@@ -40,9 +40,9 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> 
     Raises:
         CheckFailed: a conversion failed, or "auto" found no file that passes.
     """
-    made = Made()
+    written = Written()
     if not plan.variants:
-        return made
+        return written
     # Beside the folder and named like it: what a kill leaves is cleared with it.
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as scratch:
         source = Path(scratch) / "saved_model"
@@ -60,19 +60,19 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> 
         if plan.is_auto:
             tried, cost = auto.choose(folder, convert=make, layer_errors=layer_errors, judge=judge)
             taken = tried[-1]
-            _note(made, taken["variant"], cost, plan.io, taken["float_layers"])
-            made.result["candidates"] = tried
+            _note(written, taken["variant"], cost, plan.io, taken["float_layers"])
+            written.result["candidates"] = tried
             if taken["variant"] not in CALIBRATED:
                 (folder / filenames.CALIBRATION).unlink()
         else:
             for variant in plan.variants:
                 cost = make(variant, folder / filenames.TFLITE[variant])
-                _note(made, variant, cost, plan.io)
+                _note(written, variant, cost, plan.io)
         if plan.explain_quantization:
             rows = layer_errors()["layers"]
-            made.result["quantization"] = {"layers": rows, "blocks": layer_error.by_block(rows)}
+            written.result["quantization"] = {"layers": rows, "blocks": layer_error.by_block(rows)}
             quantization.plot(rows, folder / filenames.EXPLANATION)
-    return made
+    return written
 
 
 def _calibrate(plan: ExportPlan, reference: Artefact, folder: Path, images: Path) -> None:
@@ -96,10 +96,10 @@ def _make(variant: str, path: Path, *, source: Path, images: Path, io: str) -> d
 
 
 def _note(
-    made: Made, variant: str, cost: dict[str, Any], io: str, float_layers: Sequence[str] = ()
+    written: Written, variant: str, cost: dict[str, Any], io: str, float_layers: Sequence[str] = ()
 ) -> None:
     ends = {"io": io} if variant == "int8" else {}
     kept = {"float_layers": list(float_layers)} if float_layers else {}
     name = filenames.TFLITE[variant]
-    made.names.append(name)
-    made.notes[name] = {"conversion": {"variant": variant, **ends, **kept, **cost}}
+    written.names.append(name)
+    written.notes[name] = {"conversion": {"variant": variant, **ends, **kept, **cost}}
