@@ -237,7 +237,8 @@ def absolute(config: recipes.Config) -> recipes.Config:
         paths["weights"] = config.weights
     if names.is_folder(config.data) and config.data != names.NONE:
         paths["data"] = config.data
-    return replace(config, **{k: os.path.abspath(v) for k, v in paths.items() if v is not None})
+    whole: dict[str, Any] = {k: os.path.abspath(v) for k, v in paths.items() if v is not None}
+    return replace(config, **whole)
 
 
 def create(path: str | os.PathLike | None, config: recipes.Config, classes: Sequence[str]) -> Run:
@@ -421,8 +422,8 @@ def fingerprint(path: str | os.PathLike) -> dict[str, Any]:
     """{"bytes": …, "sha256": …} of a file; of a folder, of all its files by name."""
     path = Path(path)
     if path.is_file():
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with open(path, "rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
         return {"bytes": path.stat().st_size, "sha256": digest}
     whole, total = hashlib.sha256(), 0
     for file in sorted(p for p in path.rglob("*") if p.is_file()):

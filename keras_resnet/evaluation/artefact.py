@@ -150,7 +150,8 @@ def _open_file(path: Path, run: Run | None, opened) -> Artefact:
         count = len(_labels(path, count))
 
         def predict(images):
-            return spread(*opened.best(images), count)
+            scores, classes = opened.best(images)
+            return spread(scores, classes, count)
 
     return _artefact(path, run, shape, count, predict)
 

@@ -120,7 +120,7 @@ def _write(plan: ExportPlan, run: Run) -> dict[str, Any]:
         others = _write_others(plan, reference.model, folder)
         written = tflite.write(plan, reference, folder, judge)
         _embed(plan, run, folder, written.names)
-        files = gate.exported_files(folder, run)
+        files = [gate.ExportedFile(path, run) for path in gate.artefacts(folder)]
         new = [file for file in files if file.name in (*others, *written.names)]
         gate.record(folder, new, written.notes)
         result = gate.check(folder, files, judge) | written.result
@@ -173,7 +173,7 @@ def _write_others(plan: ExportPlan, model: keras.Model, folder: Path) -> list[st
 
 
 @contextmanager
-def _converted(plan: ExportPlan, model: keras.Model, **options) -> Iterator[Path]:
+def _converted(plan: ExportPlan, model: keras.Model, **options: Any) -> Iterator[Path]:
     """A SavedModel for a converter, for as long as it is needed."""
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / filenames.SAVED_MODEL
@@ -241,6 +241,6 @@ class _step:
         progress.say(f"writing {self._what} …")
         self._began = time.monotonic()
 
-    def __exit__(self, *failure) -> None:
+    def __exit__(self, *failure: object) -> None:
         if failure[0] is None:
             progress.say(f"wrote {self._what}, {time.monotonic() - self._began:.0f} s")

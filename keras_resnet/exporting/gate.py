@@ -63,7 +63,8 @@ def verify(
     reference, contract = open_artefact(run), read_contract(folder)
     with run.naming_broken_images():
         judge = Judge(reference, run.examples("val"), contract, max_drop, images)
-        result = check(folder, exported_files(folder, run), judge)
+        files = (ExportedFile(path, run) for path in artefacts(folder))  # one at a time in memory
+        result = check(folder, files, judge)
     write_json(folder / filenames.VERIFY, result)
     return result
 
@@ -141,6 +142,7 @@ class Judge:
         images: int,
         logits: np.ndarray | None = None,
     ) -> None:
+        assert reference.run  # it is one, opened
         self._reference, self._contract, self.max_drop = reference, contract, max_drop
         chosen = _sample(len(val), images, reference.run.config.seed)
         self.examples = val.take(chosen)
@@ -180,11 +182,11 @@ class Judge:
         """The same for `model_features.tflite`: float32 rounding is all that may differ."""
         expect = wrap.features(self._plain_plan(), self._reference.model)
         row["ops"] = file.ops
-        lite, found, expected = Lite(file.path, 1, file.content), [], []
+        lite, outputs, references = Lite(file.path, 1, file.content), [], []
         for images in self._frames():
-            found.append(lite.predict(images))
-            expected.append(expect(images.astype(np.float32))["features"].numpy())
-        found, expected = np.concatenate(found), np.concatenate(expected)
+            outputs.append(lite.predict(images))
+            references.append(expect(images.astype(np.float32))["features"].numpy())
+        found, expected = np.concatenate(outputs), np.concatenate(references)
         row["latency_ms"] = _median_ms(partial(lite.predict, images[:1]))
         row["max_logit_diff"] = float(np.abs(found - expected).max())
         largest = float(np.abs(expected).max())
@@ -331,13 +333,8 @@ def artefacts(folder: Path) -> list[Path]:
     return [path for path in found if path.exists()]
 
 
-def exported_files(folder: Path, run: Run | None = None) -> list[ExportedFile]:
-    """The exported artefacts in `folder`, of `run`, to be read once."""
-    return [ExportedFile(path, run) for path in artefacts(folder)]
-
-
 def record(
-    folder: Path, files: Iterable[ExportedFile], notes: Mapping[str, Mapping[str, Any]]
+    folder: Path, files: Iterable[ExportedFile], notes: Mapping[str, dict[str, Any]]
 ) -> None:
     """Notes the fingerprints of artefacts just made, so that a later `verify` sees a change.
 

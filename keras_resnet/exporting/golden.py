@@ -69,7 +69,7 @@ def write(
         return
     templates.copy("golden", target)
     classes = plan.classes
-    examples, images, guesses = _choose(reference, val)
+    examples, images, guesses = _choose(reference, val, plan.seed)
     photos = _photos(examples)
     logits = {
         file.name: file.opened.predict(images) for file in files if file.name != filenames.FEATURES
@@ -114,12 +114,13 @@ def only(index: Path, name: str, new_name: str) -> dict[str, Any]:
     return content
 
 
-def _choose(reference: Artefact, val: Examples) -> tuple[Examples, np.ndarray, np.ndarray]:
+def _choose(
+    reference: Artefact, val: Examples, seed: int
+) -> tuple[Examples, np.ndarray, np.ndarray]:
     """Seeded, classes in turn, those first that the model gets right: (examples, pixels, guesses).
 
     pixels are uint8 `(n, s, s, 3)`; guesses are class numbers `(n,)`.
     """
-    seed = reference.run.config.seed
     candidates = val.take(classes_in_turn(val.labels, _TRIED_PER_IMAGE * IMAGES, seed))
     stream = evaluation_stream(
         candidates, size=reference.image_size, crop=reference.center_crop, batch_size=IMAGES

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 from keras_resnet import filenames
 from keras_resnet.errors import InputError
@@ -79,6 +79,7 @@ class ExportPlan:
     classes: Sequence[str]
     center_crop: float = 1.0  # the middle square of an image, as a share of its shorter side
     network: str = ""
+    seed: int = 0
     target: Path = Path(filenames.EXPORT)  # the folder to write
     # Options
     saved_model: bool = True
@@ -188,13 +189,14 @@ def make_plan(run: Run, **options: Unpack[ExportOptions]) -> ExportPlan:
     unknown = options.keys() - ExportOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
-    fields = dict(options)
+    fields: dict[str, Any] = dict(options)
     output = fields.pop("output", None)
     return ExportPlan(
         side=run.config.side,
         classes=run.classes,
         center_crop=run.config.center_crop,
         network=run.config.model,
+        seed=run.config.seed,
         target=Path(output) if output else run.export_folder,
         **fields,
     )

@@ -25,7 +25,7 @@ def write_for_serving(plan: ExportPlan, model: keras.Model, folder: Path) -> Non
     size, crop = plan.side, plan.center_crop
     names = tf.constant(plan.classes)
 
-    def from_bytes(image_bytes):
+    def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.map_fn(
             lambda data: tf.cast(center_view(data, 1, size=size, crop=crop), tf.float32),
             image_bytes,

@@ -26,7 +26,7 @@ def around(plan: ExportPlan, model: keras.Model) -> Serve:
     """
     contract = plan.contract
 
-    def serve(image):
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = model(_square(image, plan), training=False)
         if contract.temperature != 1:
             logits = logits / contract.temperature
@@ -45,7 +45,7 @@ def features(plan: ExportPlan, model: keras.Model) -> Serve:
     """The same with the pooled features in place of scores: `{"features": (b, c)}`."""
     pooled = keras.Model(model.input, model.get_layer("avg_pool").output)
 
-    def serve(image):
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"features": pooled(_square(image, plan), training=False)}
 
     return serve
