@@ -14,10 +14,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import tensorflow as tf
-
 from keras_resnet import models
 from keras_resnet.data import preload
+from keras_resnet.evaluation import artefact
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.plan import VARIANTS
@@ -48,7 +47,7 @@ def main(folder):
     watch_opens(reads)
     watch_calls(models, "build", lambda *_: counts.update(networks=1))
     watch_calls(preload, "decodable", lambda images: counts.update(checked=len(images)))
-    watch_calls(tf.saved_model, "load", lambda path: opened.update([os.path.basename(path)]))
+    watch_calls(artefact, "_open_saved_model", lambda path, _: opened.update([path.name]))
     watch_calls(Lite, "__init__", lambda _, path, *__: opened.update([os.path.basename(path)]))
     result = export(
         folder / "run", tflite=VARIANTS, calibration=20, max_drop=100, explain_quantization=True
