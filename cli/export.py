@@ -48,10 +48,8 @@ SCORES = ("logits", "softmax")
 @click.option("--data-dir", metavar="DIR", help="Where tensorflow-datasets keeps its files.")
 @reports
 def export(
-    run, saved_model, tflite, onnx, features, quantize, io, explain_quantization, calibration,
-    scores, top, input_size, calibrate_probabilities, bundles, max_drop, output, data, data_dir,
-    as_json, quiet,
-):  # fmt: skip
+    run, saved_model, tflite, quantize, input_size, data, data_dir, as_json, quiet, **options
+):
     """Write a SavedModel, TFLite and ONNX files of RUN, verify them on held-out images, and publish
     them only if all pass. Neither --saved-model nor --tflite given: both.
     """
@@ -63,35 +61,22 @@ def export(
         opened.require_images()
     else:
         require(data)
-    if onnx:
-        from keras_resnet.exporting import onnx_file
+    from keras_resnet.exporting.plan import make_plan
 
-        onnx_file.require()
+    both = not saved_model and not tflite
+    plan = make_plan(
+        opened,
+        saved_model=saved_model or both,
+        tflite=(quantize or ("none",)) if tflite or both else (),
+        input_size=size,
+        **options,
+    )
     start(quiet)
     from keras_resnet.exporting import exporter
     from keras_resnet.exporting.gate import table
 
-    both = not saved_model and not tflite
     try:
-        result = exporter.export(
-            run,
-            saved_model=saved_model or both,
-            tflite=(quantize or ("none",)) if tflite or both else (),
-            onnx=onnx,
-            features=features,
-            scores=scores,
-            top=top,
-            input_size=size,
-            calibrate_probabilities=calibrate_probabilities,
-            io=io,
-            explain_quantization=explain_quantization,
-            calibration=calibration,
-            max_drop=max_drop,
-            bundles=bundles,
-            output=output,
-            data=data,
-            data_dir=data_dir,
-        )
+        result = exporter.execute(plan, opened, data, data_dir)
     except CheckFailed as error:
         if error.result:  # the numbers that explain it
             report(error.result, as_json, table)

@@ -18,10 +18,10 @@ def verify(run, max_drop, images, as_json, quiet):
 
     Exit status 1 if one of them lost accuracy, holds operators that phones lack, or was changed.
     """
-    open_run(run)
+    opened = open_run(run)
     start(quiet)
     from keras_resnet.exporting import gate
 
-    result = gate.verify(run, max_drop=max_drop, images=images)
+    result = gate.verify(opened, max_drop=max_drop, images=images)
     report(result, as_json, gate.table)
     gate.demand(result)

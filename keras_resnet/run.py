@@ -5,77 +5,136 @@ import fcntl
 import hashlib
 import os
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from keras_resnet import recipes
+from keras_resnet import filenames, recipes
 from keras_resnet.data import names
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import atomic, read_json, read_lines, write_json, write_text
 
+if TYPE_CHECKING:  # to name their types costs no import
+    import keras
+
+    from keras_resnet.data.examples import Examples
+    from keras_resnet.data.sources import Source
+
 RUNS = Path("runs")
 _LOGS = "log*.txt"  # log.txt, and of another worker log-worker-1.txt
 # A run that was killed while it began has these at most, and begins anew.
-_BEFORE_IT_BEGINS = (_LOGS, "labels.txt", "labels.txt.part", "config.json.part")
+_BEFORE_IT_BEGINS = (
+    _LOGS,
+    filenames.LABELS,
+    f"{filenames.LABELS}.part",
+    f"{filenames.CONFIG}.part",
+)
 _SETTLED = ("normalize", "deterministic", "xla")
-FEATURES = "model_features.tflite"  # an exported file that is no classifier
 
 
 class Run:
-    """A folder `runs/NAME/`; see "A run folder" in the README for what is in it."""
+    """A folder `runs/NAME/`; see "A run folder" in the README for what is in it.
 
-    def __init__(self, path):
+    Each of its small files is read and checked once, when it is first asked for; what the run
+    itself writes later is known at once. Open the run anew to see what another process wrote.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
 
-    def __fspath__(self):
+    def __fspath__(self) -> str:
         return str(self.path)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
-    def file(self, name):
+    def file(self, name: str) -> Path:
         return self.path / name
 
     @property
-    def export_folder(self):
-        return self.path / "export"
+    def export_folder(self) -> Path:
+        return self.path / filenames.EXPORT
 
-    def exported(self):
+    def exported(self) -> list[Path]:
         """The paths of the exported artefacts: SavedModel, then files by name."""
         folder = self.export_folder
         files = sorted(p for p in folder.glob("*") if p.suffix in (".tflite", ".onnx"))
-        files = [path for path in files if path.name != FEATURES]
-        return [*folder.glob("saved_model"), *files]
+        files = [path for path in files if path.name != filenames.FEATURES]
+        return [*folder.glob(filenames.SAVED_MODEL), *files]
 
-    @property
-    def config(self):
-        return recipes.resolve(config_file=self.file("config.json"))
+    @cached_property
+    def config(self) -> recipes.Config:
+        return recipes.resolve(config_file=self.file(filenames.CONFIG))
 
-    @property
-    def classes(self):
-        return read_lines(self.file("labels.txt"))
+    @cached_property
+    def classes(self) -> list[str]:
+        return read_lines(self.file(filenames.LABELS))
 
-    @property
-    def metrics(self):
-        return read_json(self.file("metrics.json"))
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        return read_json(self.file(filenames.METRICS))
 
-    def examples(self, split):
-        """The run's own images of a split ("train", "val" or "test")."""
+    @cached_property
+    def splits(self) -> dict[str, list[tuple[str, str]]]:
+        """Split -> the name and the class of each of its images."""
+        from keras_resnet.data import sources
+
+        return sources.read_split(self.file(filenames.SPLIT))
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """Name -> size and sha256 of each file; {} of a run that is not finished."""
+        path = self.file(filenames.MANIFEST)
+        return read_json(path) if path.exists() else {}
+
+    def examples(self, split: str) -> "Examples":
+        """The run's own images of a split ("train", "val" or "test").
+
+        Training has checked them: only those that were written since are decoded to check them.
+
+        Raises:
+            InputError: no such split, no images, or images that are gone or damaged.
+        """
         from keras_resnet.data import sources
 
         self.require_images()
-        config = self.config
+        config, saved = self.config, self.splits
         return sources.load_split(
-            self.file("split.json"),
+            saved,
             split,
             data=config.data,
             classes=self.classes,
             data_dir=config.data_dir,
             check=config.check,
+            checked_until=self.file(filenames.SPLIT).stat().st_mtime_ns,
         )
 
-    def require_images(self):
+    @contextmanager
+    def naming_broken_images(self) -> Iterator[None]:
+        """Within, an image of the run that cannot be read or decoded any more is one line.
+
+        Raises:
+            InputError: the line.
+        """
+        from keras_resnet.data import folder
+
+        try:
+            yield
+        except folder.READ_ERRORS:
+            data = self.config.data
+            saved = [name for pairs in self.splits.values() for name, _ in pairs]
+            broken = names.is_folder(data) and folder.find_broken(data, saved)
+            if not broken:
+                raise
+            path, reason = broken
+            raise InputError(
+                f"{names.show(path)}, an image of the run {self.path}: {reason}; put it back"
+            ) from None
+
+    def require_images(self) -> None:
         """InputError if the run has no images of its own: it was imported."""
         if self.config.data == names.NONE:
             raise InputError(
@@ -83,7 +142,7 @@ class Run:
                 f"`keras-resnet export {self.path} --data DATA` once for all"
             )
 
-    def attach(self, data, data_dir=None):
+    def attach(self, data: str | os.PathLike, data_dir: str | None = None) -> None:
         """Gives an imported run images of its own, for the calibration and the gate.
 
         Args:
@@ -105,21 +164,23 @@ class Run:
                 f"{data} has a class {unknown[0]!r} that {self.path} does not know; its labels.txt "
                 f"begins with {', '.join(classes[:5])}"
             )
-        sources.save_split(source, self.file("split.json"))
+        self.save_split(source)
         self._save_config(absolute(replace(config, data=os.fspath(data), data_dir=data_dir)))
         self.save_manifest()
 
-    def begin(self, config, classes):
+    def begin(self, config: recipes.Config, classes: Sequence[str]) -> None:
         """Writes settings and labels into a new folder; InputError if there is something in it."""
         _require_free(self.path)
-        write_text(self.file("labels.txt"), "".join(f"{name}\n" for name in classes))
+        write_text(self.file(filenames.LABELS), "".join(f"{name}\n" for name in classes))
+        self.classes = list(classes)
         self._save_config(config)  # last: who finds it finds a run
 
-    def _save_config(self, config):
-        with atomic(self.file("config.json")) as part:
+    def _save_config(self, config: recipes.Config) -> None:
+        with atomic(self.file(filenames.CONFIG)) as part:
             recipes.save(config, part)
+        self.config = config
 
-    def model(self):
+    def model(self) -> "keras.Model":
         """The best model: float32, fixed image size, built from the settings, then given weights.
 
         Nothing that the saved file says is executed, and a file that is not the one that training
@@ -129,46 +190,58 @@ class Run:
         load_weights(model, self.model_file())
         return model
 
-    def model_file(self):
+    def model_file(self) -> Path:
         """The path of model.keras; InputError if it is not the one that was written."""
-        path = self.file("model.keras")
-        manifest = self.file("manifest.json")
-        if manifest.exists() and fingerprint(path) != read_json(manifest).get(path.name):
+        path = self.file(filenames.MODEL)
+        if self.manifest and fingerprint(path) != self.manifest.get(path.name):
             raise InputError(
                 f"{path} is damaged: its sha256 is not the one in manifest.json; take it from a "
                 "copy of the run, or train again"
             )
         return path
 
-    def save_history(self, rows):
-        with atomic(self.file("history.csv")) as path, open(path, "w", newline="") as file:
+    def save_split(self, source: "Source") -> None:
+        """Notes which image is in which split, so that a run is judged on the same for ever."""
+        from keras_resnet.data import sources
+
+        sources.save_split(source, self.file(filenames.SPLIT))
+        vars(self).pop("splits", None)
+
+    def save_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        with atomic(self.file(filenames.HISTORY)) as path, open(path, "w", newline="") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)
 
-    def save_model(self, model):
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        write_json(self.file(filenames.METRICS), metrics)
+        self.metrics = metrics
+
+    def save_model(self, model: "keras.Model") -> None:
         """Writes model.keras beside and renames, so that a kill leaves the earlier one whole."""
-        with atomic(self.file("model.keras")) as path:
+        with atomic(self.file(filenames.MODEL)) as path:
             save_keras(model, path)
 
-    def save_manifest(self):
+    def save_manifest(self) -> None:
         """Size and sha256 of every file of the run but logs, checkpoints and exports."""
         files = [p for p in sorted(self.path.iterdir()) if p.is_file()]
-        kept = [p for p in files if p.name != "manifest.json" and not p.match(_LOGS)]
-        write_json(self.file("manifest.json"), {p.name: fingerprint(p) for p in kept})
+        kept = [p for p in files if p.name != filenames.MANIFEST and not p.match(_LOGS)]
+        self.manifest = {p.name: fingerprint(p) for p in kept}
+        write_json(self.file(filenames.MANIFEST), self.manifest)
 
 
-def absolute(config):
+def absolute(config: recipes.Config) -> recipes.Config:
     """The settings with whole paths, so that the run finds its images from anywhere."""
     paths = {"data_dir": config.data_dir}
     if config.weights != "imagenet":
         paths["weights"] = config.weights
     if names.is_folder(config.data) and config.data != names.NONE:
         paths["data"] = config.data
-    return replace(config, **{k: os.path.abspath(v) for k, v in paths.items() if v is not None})
+    whole: dict[str, Any] = {k: os.path.abspath(v) for k, v in paths.items() if v is not None}
+    return replace(config, **whole)
 
 
-def create(path, config, classes):
+def create(path: str | os.PathLike | None, config: recipes.Config, classes: Sequence[str]) -> Run:
     """A new run folder with its settings and labels.
 
     Raises:
@@ -181,7 +254,7 @@ def create(path, config, classes):
     return run
 
 
-def _require_free(path):
+def _require_free(path: str | os.PathLike) -> None:
     path = Path(path)
     there = path.iterdir() if path.is_dir() else ()
     taken = [p.name for p in there if not any(map(p.match, _BEFORE_IT_BEGINS))]
@@ -192,7 +265,7 @@ def _require_free(path):
 
 
 @contextmanager
-def claim(path, config):
+def claim(path: str | os.PathLike | None, config: recipes.Config) -> Iterator[Run]:
     """The `Run` in the folder `path`, by default one with a new name, for one writer at a time.
 
     Raises:
@@ -202,7 +275,7 @@ def claim(path, config):
     try:
         path.mkdir(parents=True, exist_ok=True)
         # Open for writing: NFS locks nothing else. The lock ends with its process.
-        lock = open(path / "log.txt", "ab")  # noqa: SIM115
+        lock = open(path / filenames.LOG, "ab")  # noqa: SIM115
     except OSError as error:
         raise InputError(f"cannot make the run folder {path}: {error.strerror}") from None
     with lock:
@@ -215,7 +288,12 @@ def claim(path, config):
         yield Run(path)
 
 
-def begun(resume, run_folder, config_file, options):
+def begun(
+    resume: str | os.PathLike | None,
+    run_folder: str | os.PathLike | None,
+    config_file: str | os.PathLike | None,
+    options: Mapping[str, Any],
+) -> Run | None:
     """The unfinished `Run` that a training goes on with; None where a new one begins.
 
     Args:
@@ -231,17 +309,17 @@ def begun(resume, run_folder, config_file, options):
         also = [name.replace("_", "-") for name, value in given.items() if value is not None]
         if also:
             raise InputError(f"--resume takes all settings from {resume}; leave out {also[0]}")
-        if not Path(resume, "config.json").exists():
+        if not Path(resume, filenames.CONFIG).exists():
             raise InputError(f"--resume {resume}: no run there; `ls {RUNS}` shows the runs")
-        if Path(resume, "manifest.json").exists():
+        if Path(resume, filenames.MANIFEST).exists():
             raise InputError(f"--resume {resume}: this run is finished; `keras-resnet evaluate`")
         return Run(resume)
     if not run_folder:
         return None
-    if not Path(run_folder, "config.json").exists():
+    if not Path(run_folder, filenames.CONFIG).exists():
         _require_free(run_folder)
         return None
-    if Path(run_folder, "manifest.json").exists():
+    if Path(run_folder, filenames.MANIFEST).exists():
         raise InputError(f"--run {run_folder} is finished; give a new folder, or leave --run out")
     found, wanted = Run(run_folder).config, absolute(recipes.resolve(options, config_file))
     for field in fields(found):
@@ -258,27 +336,29 @@ def begun(resume, run_folder, config_file, options):
     return Run(run_folder)
 
 
-def open_run(path=None):
+def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
     """The run in the folder `path`; None is the newest under `runs/` that was finished.
+
+    A `Run` is given back itself, with what it has read.
 
     Raises:
         InputError: there is no finished run.
     """
     if path is None:
-        finished = [p.parent for p in RUNS.glob("*/manifest.json")]  # written last
+        finished = [p.parent for p in RUNS.glob(f"*/{filenames.MANIFEST}")]  # written last
         if not finished:
             raise InputError(f"no finished run under {RUNS}/; name one, or `keras-resnet train`")
-        return Run(max(finished, key=lambda p: (p / "config.json").stat().st_mtime))
-    run = Run(path)
+        return Run(max(finished, key=lambda p: (p / filenames.CONFIG).stat().st_mtime))
+    run = path if isinstance(path, Run) else Run(path)
     if not run.path.is_dir():
         raise InputError(f"no run folder {path}; `ls {RUNS}` shows the runs")
-    for name in ("config.json", "labels.txt", "model.keras"):
+    for name in (filenames.CONFIG, filenames.LABELS, filenames.MODEL):
         if not run.file(name).exists():
             raise InputError(f"{path} is no finished run: it has no {name}")
     return run
 
 
-def kind_of(path):
+def kind_of(path: str | os.PathLike) -> str:
     """What an artefact is, by a glance: "run", "saved_model", "keras", "tflite" or "onnx".
 
     Raises:
@@ -290,7 +370,7 @@ def kind_of(path):
             f"no artefact {path}; give a run folder, .keras, SavedModel, .tflite or .onnx"
         )
     if path.is_dir():
-        if (path / "config.json").exists():
+        if (path / filenames.CONFIG).exists():
             return "run"
         if (path / "saved_model.pb").exists():
             return "saved_model"
@@ -305,7 +385,7 @@ def kind_of(path):
     )
 
 
-def build(config, num_classes, *, open_size=False):
+def build(config: recipes.Config, num_classes: int, *, open_size: bool = False) -> "keras.Model":
     """The network of a `Config`, under the current dtype policy."""
     from keras_resnet import models
 
@@ -320,7 +400,7 @@ def build(config, num_classes, *, open_size=False):
     )
 
 
-def load_weights(model, path):
+def load_weights(model: "keras.Model", path: str | os.PathLike) -> None:
     """Weights of a `.keras` file into a model built by us; the file's own settings are not read."""
     try:
         model.load_weights(str(path))
@@ -328,7 +408,7 @@ def load_weights(model, path):
         raise InputError(f"{path} is damaged or of another model ({first_line(error)})") from None
 
 
-def save_keras(model, path):
+def save_keras(model: "keras.Model", path: str | os.PathLike) -> None:
     """`model.save` to a path that need not end in .keras."""
     named = Path(f"{path}.keras")
     try:
@@ -338,12 +418,12 @@ def save_keras(model, path):
         named.unlink(missing_ok=True)
 
 
-def fingerprint(path):
+def fingerprint(path: str | os.PathLike) -> dict[str, Any]:
     """{"bytes": …, "sha256": …} of a file; of a folder, of all its files by name."""
     path = Path(path)
     if path.is_file():
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with open(path, "rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
         return {"bytes": path.stat().st_size, "sha256": digest}
     whole, total = hashlib.sha256(), 0
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
@@ -353,7 +433,7 @@ def fingerprint(path):
     return {"bytes": total, "sha256": whole.hexdigest()}
 
 
-def _next_name(config):
+def _next_name(config: recipes.Config) -> Path:
     data = re.sub(r"[^\w.-]+", "-", Path(config.data.rstrip("/")).name or "data").strip("-")
     stem = f"{config.model}-{data.removeprefix('tfds-')}"
     for number in range(1, 100_000):

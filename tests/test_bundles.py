@@ -19,7 +19,8 @@ from keras_resnet.data import folder as photo_folder
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
 from keras_resnet.exporting import bundling, golden, metadata
-from keras_resnet.exporting.convert import FILES
+from keras_resnet.exporting.plan import BUNDLES, make_plan
+from keras_resnet.filenames import TFLITE
 from keras_resnet.files import read_json
 from keras_resnet.run import fingerprint
 
@@ -34,7 +35,7 @@ def bundled(exported, tmp_path_factory):
     shutil.copytree(run.export_folder, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        bundling.write(run, folder, bundling.BUNDLES)
+        bundling.write(make_plan(run, bundles=BUNDLES), folder)
     return folder
 
 
@@ -53,21 +54,21 @@ HOMES = {
 }
 
 
-@pytest.mark.parametrize("kind", bundling.BUNDLES)
+@pytest.mark.parametrize("kind", BUNDLES)
 def test_a_bundle_holds_the_smallest_file_with_float_ends_and_its_labels(bundled, kind):
     home = bundled / HOMES[kind]
-    assert fingerprint(home / "model.tflite") == fingerprint(bundled / FILES["int8"])
+    assert fingerprint(home / "model.tflite") == fingerprint(bundled / TFLITE["int8"])
     assert (home / "labels.txt").read_text().splitlines() == LABELS
     assert read_json(home / "preprocess.json") == read_json(bundled / "preprocess.json")
 
 
-@pytest.mark.parametrize("kind", bundling.BUNDLES)
+@pytest.mark.parametrize("kind", BUNDLES)
 def test_its_readme_says_which_model_it_is(bundled, kind):
     text = (bundled / f"bundle_{kind}" / "README.md").read_text()
-    assert FILES["int8"] in text and fingerprint(bundled / FILES["int8"])["sha256"] in text
+    assert TFLITE["int8"] in text and fingerprint(bundled / TFLITE["int8"])["sha256"] in text
 
 
-@pytest.mark.parametrize("kind", bundling.BUNDLES)
+@pytest.mark.parametrize("kind", BUNDLES)
 def test_every_template_is_there_and_no_placeholder_is_left(bundled, kind):
     home = bundled / f"bundle_{kind}"
     templates = files("keras_resnet.exporting") / "bundles" / kind
@@ -111,7 +112,7 @@ def test_the_python_bundle_answers_a_bad_image_in_one_line(bundled):
 
 def test_the_python_bundle_notices_another_model(copy):
     home = copy / "bundle_python"
-    shutil.copyfile(copy / FILES["none"], home / "model.tflite")
+    shutil.copyfile(copy / TFLITE["none"], home / "model.tflite")
     index = read_json(home / "golden" / "golden.json")
     index["tolerance"]["model.tflite"] = 1e-6  # the two files differ by more
     (home / "golden" / "golden.json").write_text(json.dumps(index))
@@ -234,7 +235,7 @@ def test_the_page_takes_litert_js_from_the_folders_above(copy, exported, monkeyp
     put_litert_js(tmp_path, bundling.LITERT_JS)
     (tmp_path / "deeper").mkdir()
     monkeypatch.chdir(tmp_path / "deeper")
-    bundling.write(exported[0], copy, ["web"])
+    bundling.write(make_plan(exported[0], bundles=["web"]), copy)
     page = (copy / "bundle_web" / "index.html").read_text()
     imports = json.loads(re.search(r'importmap">(.*?)</script>', page, re.DOTALL)[1])["imports"]
     for name, path in imports.items():
@@ -248,27 +249,27 @@ def test_another_version_of_litert_js_is_left_and_the_next_step_said(
 ):
     put_litert_js(tmp_path, "1.0.0")
     monkeypatch.chdir(tmp_path)
-    bundling.write(exported[0], copy, ["web"])
+    bundling.write(make_plan(exported[0], bundles=["web"]), copy)
     assert not (copy / "bundle_web" / "litert").exists()
     assert "npm install" in capsys.readouterr().err
     assert bundling.LITERT_JS in (copy / "bundle_web" / "package.json").read_text()
 
 
 def test_bundles_of_an_earlier_export_follow_the_model(copy, exported):
-    (copy / FILES["int8"]).unlink()
+    (copy / TFLITE["int8"]).unlink()
     shutil.rmtree(copy / "bundle_c")
-    bundling.write(exported[0], copy, [])
+    bundling.write(make_plan(exported[0]), copy)
     made = fingerprint(copy / "bundle_python" / "model.tflite")
-    assert made == fingerprint(copy / FILES["dynamic"])
+    assert made == fingerprint(copy / TFLITE["dynamic"])
     assert not (copy / "bundle_c").exists()
 
 
 def test_bundles_whose_model_is_gone_go_too(copy, exported):
-    for name in FILES.values():
+    for name in TFLITE.values():
         (copy / name).unlink()
     with pytest.raises(InputError, match=r"a bundle needs a .* file with float32 ends"):
-        bundling.write(exported[0], copy, ["c"])
-    bundling.write(exported[0], copy, [])
+        bundling.write(make_plan(exported[0], bundles=["c"]), copy)
+    bundling.write(make_plan(exported[0]), copy)
     assert not list(copy.glob("bundle_*"))
 
 
@@ -277,27 +278,29 @@ def test_a_file_with_integer_ends_is_not_bundled(copy, exported, monkeypatch):
 
     def with_integer_ends(path):
         found = honest(path)
-        if path.name == FILES["int8"]:
+        if path.name == TFLITE["int8"]:
             found["inputs"][0]["dtype"] = "uint8"
         return found
 
     monkeypatch.setattr(bundling, "census", with_integer_ends)
-    bundling.write(exported[0], copy, ["python"])
+    bundling.write(make_plan(exported[0], bundles=["python"]), copy)
     made = fingerprint(copy / "bundle_python" / "model.tflite")
-    assert made == fingerprint(copy / FILES["dynamic"])
+    assert made == fingerprint(copy / TFLITE["dynamic"])
 
 
 @pytest.mark.parametrize(
-    ("kinds", "made", "said"),
+    ("kinds", "options", "said"),
     [
-        ("python", ["model_int8.tflite"], "expected a list of bundles"),
-        (["ios"], ["model_int8.tflite"], "--bundle ios: use one of android, web, python, c"),
-        (["web"], [], "--bundle web needs a .tflite file with float32 ends"),
+        ("python", {"tflite": ["int8"]}, "expected a list of bundles"),
+        (["ios"], {"tflite": ["int8"]}, "--bundle ios: use one of android, web, python, c"),
+        (["web"], {"tflite": []}, "--bundle web needs a .tflite file with float32 ends"),
+        (["c"], {"tflite": ["int8"], "io": "uint8"}, "needs a .tflite file with float32 ends"),
+        (["c"], {"scores": "softmax"}, "--bundle c does by itself what --scores"),
     ],
 )
-def test_wrong_bundles_are_refused(kinds, made, said, tmp_path):
+def test_wrong_bundles_are_refused(exported, kinds, options, said, tmp_path):
     with pytest.raises(InputError, match=said):
-        bundling.require(kinds, made, tmp_path)
+        make_plan(exported[0], bundles=kinds, output=tmp_path, **options)
 
 
 def test_the_contract_in_the_bundled_file_is_that_of_the_run(bundled, exported):

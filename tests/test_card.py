@@ -8,7 +8,7 @@ import pytest
 
 from keras_resnet import open_run
 from keras_resnet.exporting import card
-from keras_resnet.exporting.convert import FILES
+from keras_resnet.filenames import TFLITE
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def test_it_is_published_with_the_export(exported, shown):
     assert (exported[0].export_folder / "card.md").read_text(encoding="utf-8") == shown
 
 
-@pytest.mark.parametrize("name", ["saved_model", *FILES.values()])
+@pytest.mark.parametrize("name", ["saved_model", *TFLITE.values()])
 def test_each_file_has_its_own_measured_numbers(exported, name):
     run, result = exported
     changed = copy.deepcopy(result)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from keras_resnet.data import catalog
-from keras_resnet.data.sources import load, load_split, save_split
+from keras_resnet.data.sources import load, load_split, read_split, save_split
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
 
@@ -96,7 +96,9 @@ def test_a_saved_split_gives_the_same_images_again(file_format, prepared, tmp_pa
     path = str(tmp_path / "split.json")
     save_split(source, path)
     for split, examples in source.splits.items():
-        again = load_split(path, split, data=data, classes=source.classes, data_dir=folder)
+        again = load_split(
+            read_split(path), split, data=data, classes=source.classes, data_dir=folder
+        )
         assert again.names == examples.names
     for expected, shown in zip(_shown(examples), _shown(again), strict=True):
         np.testing.assert_array_equal(expected, shown)

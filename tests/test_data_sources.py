@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnet.data.sources import load, load_all, load_split, save_split
+from keras_resnet.data.sources import load, load_all, load_split, read_split, save_split
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
 
@@ -85,7 +85,7 @@ def test_a_saved_split_gives_the_same_images_again(data, photos, tmp_path):
     path = str(tmp_path / "split.json")
     save_split(source, path)
     for split, examples in source.splits.items():
-        again = load_split(path, split, data=data, classes=source.classes)
+        again = load_split(read_split(path), split, data=data, classes=source.classes)
         assert again.names == examples.names
     for expected, shown in zip(_shown(examples), _shown(again), strict=True):
         np.testing.assert_array_equal(expected, shown)
@@ -96,7 +96,7 @@ def test_images_that_came_later_are_not_in_a_saved_split(photos, tmp_path):
     path = str(tmp_path / "split.json")
     save_split(source, path)
     Image.new("RGB", (6, 5)).save(os.path.join(photos, "ant", "a new one.png"))
-    again = load_split(path, "train", data=photos, classes=source.classes)
+    again = load_split(read_split(path), "train", data=photos, classes=source.classes)
     assert again.names == source.splits["train"].names
 
 
@@ -112,7 +112,7 @@ def test_an_image_that_vanished_is_one_line(photos, tmp_path):
     save_split(source, path)
     os.remove(os.path.join(photos, source.splits["val"].names[0]))
     with pytest.raises(InputError) as error:
-        load_split(path, "val", data=photos, classes=source.classes)
+        load_split(read_split(path), "val", data=photos, classes=source.classes)
     line = _line(error)
     assert "ant/caf\\xe9\\n" in line and "No such file" in line and "put it back" in line
 
@@ -120,13 +120,13 @@ def test_an_image_that_vanished_is_one_line(photos, tmp_path):
 def test_a_split_that_is_not_there_is_one_line(photos, tmp_path):
     path = tmp_path / "split.json"
     with pytest.raises(InputError, match=r"split\.json cannot be read"):
-        load_split(str(path), "val", data=photos, classes=list(COUNTS))
+        load_split(read_split(path), "val", data=photos, classes=list(COUNTS))
     path.write_text("{")
     with pytest.raises(InputError, match=r"split\.json cannot be read"):
-        load_split(str(path), "val", data=photos, classes=list(COUNTS))
+        load_split(read_split(path), "val", data=photos, classes=list(COUNTS))
     path.write_text(json.dumps({"train": [], "val": []}))
     with pytest.raises(InputError, match="the run has no test split; it has train, val"):
-        load_split(str(path), "test", data=photos, classes=list(COUNTS))
+        load_split(read_split(path), "test", data=photos, classes=list(COUNTS))
 
 
 @pytest.mark.parametrize("typo", ["digit", "digts", "Digits", "digitss"])

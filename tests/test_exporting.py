@@ -16,12 +16,12 @@ from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.scores import stream_for
 from keras_resnet.exporting import census, publish
-from keras_resnet.exporting.convert import FILES
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import demand, verify
+from keras_resnet.filenames import TFLITE
 from keras_resnet.training.train import train
 
-NAMES = ["saved_model", *FILES.values()]
+NAMES = ["saved_model", *TFLITE.values()]
 # conv + dense, and what remains of a ResNet-20 once batch norms are folded and ReLUs fused
 EXPECTED_OPS = {"CONV_2D": 19, "ADD": 10, "MUL": None, "MEAN": 1, "FULLY_CONNECTED": 1}
 
@@ -51,13 +51,72 @@ def test_the_gate_reports_the_contract(exported):
     assert json.loads((run.export_folder / "verify.json").read_text()) == result
 
 
+@pytest.fixture
+def reads(first_export):
+    """How often the export read each file of the run, by its name in there."""
+    seen = json.loads((first_export / "seen.json").read_text())["reads"]
+    inside = f"{first_export / 'run'}{os.sep}"
+    return {path.removeprefix(inside): n for path, n in seen.items() if path.startswith(inside)}
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "labels.txt", "split.json", "metrics.json", "manifest.json"]
+)
+def test_an_export_reads_what_the_run_says_once(reads, name):
+    assert reads[name] == 1
+
+
+@pytest.mark.parametrize("name", TFLITE.values())
+def test_an_export_reads_each_file_it_made_twice(reads, first_export, name):
+    """To put the metadata in, and to judge it; LiteRT gets what was read, on all threads and on
+    one, for the latency."""
+    (times,) = [n for path, n in reads.items() if path.endswith(f"/{name}")]
+    assert times == 2
+    assert json.loads((first_export / "seen.json").read_text())["opened"][name] == 2
+
+
+def test_an_export_opens_its_saved_model_once(reads, first_export):
+    seen = json.loads((first_export / "seen.json").read_text())
+    assert seen["opened"]["saved_model"] == 1
+    (times,) = [n for path, n in reads.items() if path.endswith("/saved_model.pb")]
+    assert times == 1  # for its sha256; TensorFlow itself reads past Python
+
+
+def test_an_export_builds_one_network_and_checks_no_image_that_training_has_checked(first_export):
+    seen = json.loads((first_export / "seen.json").read_text())
+    assert (seen["networks"], seen["checked"]) == (1, 0)
+
+
+@pytest.mark.parametrize("time_tells", [True, False])
+def test_an_image_damaged_since_the_training_is_one_line(
+    time_tells, untouched, photos, tmp_path, command
+):
+    import shutil
+
+    shutil.copytree(photos, tmp_path / "photos")
+    run = shutil.copytree(untouched, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"data": str(tmp_path / "photos")}))
+    name, _ = json.loads((run / "split.json").read_text())["val"][0]
+    photo = tmp_path / "photos" / name
+    before = photo.stat().st_mtime_ns
+    photo.write_bytes(photo.read_bytes()[: photo.stat().st_size // 2])  # the header is whole
+    if not time_tells:
+        os.utime(photo, ns=(before, before))
+    for words in (["export", run, "--tflite"], ["evaluate", run]):
+        done = command(*words)
+        (line,) = done.stderr.splitlines()[-1:]
+        assert done.returncode == 2 and name in line and "cannot be decoded" in line
+        assert "Traceback" not in done.stderr
+
+
 def test_sizes_shrink_as_bits_do(exported):
     size = {row["file"]: row["bytes"] for row in exported[1]["artefacts"]}
     assert size["model_float16.tflite"] < 0.55 * size["model_float32.tflite"]
     assert size["model_int8.tflite"] < 0.32 * size["model_float32.tflite"]
 
 
-@pytest.mark.parametrize("name", FILES.values())
+@pytest.mark.parametrize("name", TFLITE.values())
 def test_only_builtin_operators_and_the_expected_ones(exported, name):
     path = exported[0].export_folder / name
     assert census.faults(path) == []
@@ -177,11 +236,11 @@ def test_a_bad_conversion_is_refused_and_the_earlier_export_stays(copy, monkeypa
 
     honest = saved_model.write_for_conversion
 
-    def scramble(model, folder, **ends):
+    def scramble(plan, model, folder, **ends):
         kernel = model.get_layer("logits")
         weights, bias = kernel.get_weights()
         kernel.set_weights([-weights, bias])
-        honest(model, folder, **ends)
+        honest(plan, model, folder, **ends)
 
     monkeypatch.setattr(saved_model, "write_for_conversion", scramble)
     before = snapshot(copy)

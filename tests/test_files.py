@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from keras_resnet import files
+from keras_resnet import files, recipes
+from keras_resnet.run import Run, open_run
 
 
 def test_a_written_file_holds_the_content_and_leaves_nothing_beside(tmp_path):
@@ -62,3 +63,26 @@ def test_a_file_name_that_is_not_utf8_survives_json(tmp_path):
     files.write_json(tmp_path / "a.json", [name])
     content = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert json.loads(content) in ([name], ["café \\ .jpg"])  # the latter where bytes are latin-1
+
+
+def test_a_run_reads_a_file_once_and_knows_what_it_writes(tmp_path):
+    classes = ["ant", "bee"]
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    run.begin(recipes.resolve({"data": "digits"}), classes)
+    opened = Run(run.path)
+    assert opened.config == run.config and opened.classes == run.classes == classes
+    assert opened.config is opened.config and open_run_again(opened) is opened
+    run.save_metrics({"model": "resnet20"})
+    assert run.metrics == opened.metrics == {"model": "resnet20"}
+    assert run.manifest == {}
+    run.save_manifest()
+    assert set(run.manifest) == {"config.json", "labels.txt", "metrics.json"}
+    assert Run(run.path).manifest == run.manifest
+
+
+def open_run_again(run):
+    run.file("model.keras").touch()
+    again = open_run(run)
+    run.file("model.keras").unlink()
+    return again

@@ -12,7 +12,7 @@ from PIL import Image
 from keras_resnet.data import examples
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.exporting import golden
-from keras_resnet.exporting.convert import FILES
+from keras_resnet.filenames import TFLITE
 from keras_resnet.files import read_json
 
 XNNPACK = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
@@ -69,7 +69,7 @@ def test_the_pixels_have_the_noted_sha256_and_are_what_evaluation_shows(exported
         assert pixels.tobytes() in shown
 
 
-@pytest.mark.parametrize("name", FILES.values())
+@pytest.mark.parametrize("name", TFLITE.values())
 def test_every_file_gives_the_noted_logits(exported, index, name):
     run, _ = exported
     images = np.stack([pixels_of(run, entry) for entry in index["images"]])
@@ -80,7 +80,7 @@ def test_every_file_gives_the_noted_logits(exported, index, name):
 
 
 def test_the_saved_model_is_in_it_too(index):
-    assert {*index["tolerance"]} == {*FILES.values(), "saved_model"}
+    assert {*index["tolerance"]} == {*TFLITE.values(), "saved_model"}
 
 
 def run_check(folder):
@@ -97,7 +97,7 @@ def run_check(folder):
 def test_its_own_check_passes_without_tensorflow(folder):
     done = run_check(folder)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(FILES)
+    assert len(done.stdout.splitlines()) == len(TFLITE)
 
 
 def test_its_own_check_allows_what_is_within_the_tolerance(folder):
@@ -112,11 +112,11 @@ def test_its_own_check_allows_what_is_within_the_tolerance(folder):
 
 
 def test_its_own_check_notices_another_model(folder):
-    good = (folder / FILES["none"]).read_bytes()
+    good = (folder / TFLITE["none"]).read_bytes()
     weights = bytearray(good)
     middle, count = len(weights) // 2, 32_000  # 8,000 weights: of a hundred no answer depends
     weights[middle : middle + count] = bytes(count)
-    (folder / FILES["none"]).write_bytes(weights)
+    (folder / TFLITE["none"]).write_bytes(weights)
     done = run_check(folder)
     assert done.returncode == 1, done.stderr
 
@@ -148,7 +148,7 @@ def test_photos_that_would_make_the_set_large_are_left_out(monkeypatch):
 
 def test_one_file_alone_under_another_name(exported):
     index = exported[0].export_folder / "golden" / "golden.json"
-    whole, alone = read_json(index), golden.only(index, FILES["int8"], "model.tflite")
-    assert alone["tolerance"] == {"model.tflite": whole["tolerance"][FILES["int8"]]}
+    whole, alone = read_json(index), golden.only(index, TFLITE["int8"], "model.tflite")
+    assert alone["tolerance"] == {"model.tflite": whole["tolerance"][TFLITE["int8"]]}
     for one, all_of_them in zip(alone["images"], whole["images"], strict=True):
-        assert one["logits"] == {"model.tflite": all_of_them["logits"][FILES["int8"]]}
+        assert one["logits"] == {"model.tflite": all_of_them["logits"][TFLITE["int8"]]}

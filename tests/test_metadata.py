@@ -10,8 +10,9 @@ import tensorflow as tf
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.exporting import census, metadata
-from keras_resnet.exporting.convert import FILES
 from keras_resnet.exporting.exporter import preprocessing
+from keras_resnet.exporting.plan import make_plan
+from keras_resnet.filenames import TFLITE
 from keras_resnet.files import read_lines
 from keras_resnet.run import fingerprint
 
@@ -49,7 +50,7 @@ def embedded(plain, tmp_path, trained):
     """A copy of it with metadata, and what was to be written."""
     path = tmp_path / "model.tflite"
     path.write_bytes(plain.read_bytes())
-    told = described(preprocessing(trained.config))
+    told = described(preprocessing(make_plan(trained)))
     metadata.embed(path, told, CONTENTS)
     return path, told
 
@@ -120,13 +121,13 @@ def test_metadata_without_their_files_are_an_input_error(embedded):
         metadata.read(path)
 
 
-@pytest.mark.parametrize("name", FILES.values())
+@pytest.mark.parametrize("name", TFLITE.values())
 def test_every_exported_file_carries_the_contract(exported, name):
     run, _ = exported
     found = metadata.read(run.export_folder / name)
     assert found["version"] == fingerprint(run.file("model.keras"))["sha256"]
     assert found["files"]["labels.txt"].splitlines() == read_lines(run.file("labels.txt"))
-    assert json.loads(found["files"]["preprocess.json"]) == preprocessing(run.config)
+    assert json.loads(found["files"]["preprocess.json"]) == preprocessing(make_plan(run))
     (image,) = found["subgraph_metadata"][0]["input_tensor_metadata"]
     assert image["content"]["content_properties"]["default_size"] == {"width": 24, "height": 24}
     # Raw pixels go in: the normalisation that MediaPipe asks for must do nothing.
@@ -135,12 +136,12 @@ def test_every_exported_file_carries_the_contract(exported, name):
 
 def test_nothing_in_the_file_tells_where_the_photos_lie(exported, photos):
     run, _ = exported
-    found = str(metadata.read(run.export_folder / FILES["int8"]))
+    found = str(metadata.read(run.export_folder / TFLITE["int8"]))
     assert photos.name in found and str(photos.parent) not in found
 
 
 def test_inspect_shows_it(command, exported):
-    path = exported[0].export_folder / FILES["int8"]
+    path = exported[0].export_folder / TFLITE["int8"]
     shown = command("inspect", path).stdout
     assert "resnet20, classifies images into 3 classes" in shown
     assert "inside the file: labels.txt, preprocess.json" in shown

@@ -16,6 +16,7 @@ from keras_resnet.evaluation.scores import evaluate, predict
 from keras_resnet.exporting import gate, onnx_file, saved_model
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import verify
+from keras_resnet.exporting.plan import ExportPlan
 from keras_resnet.models import resnet
 from keras_resnet.specs import SPECS
 
@@ -88,7 +89,7 @@ def test_a_wrong_onnx_file_does_not_pass(onnx_run, tmp_path):
             kernel = onnx.numpy_helper.to_array(tensor) * np.float32(1.01)
             tensor.CopyFrom(onnx.numpy_helper.from_array(kernel, tensor.name))
     onnx.save(model, path)
-    gate.record(run.export_folder, ["model.onnx"], {})
+    gate.record(run.export_folder, [gate.ExportedFile(path)], {})
     (row,) = verify(run)["artefacts"]
     assert not row["passed"] and "float32 rounding explains" in row["why"]
 
@@ -122,7 +123,8 @@ def test_other_kinds_of_networks_convert_too(name, tmp_path):
     """Grouped convolutions, which Keras compiles by itself; pre-activation; pooling shortcuts."""
     spec = replace(SPECS[name], blocks=(1, 1, 1, 1))
     model = resnet(spec, 10, (32, 32, 3), zero_gamma=False)
-    saved_model.write_for_conversion(model, tmp_path / "saved", batch=None)
+    plan = ExportPlan(side=32, classes=[str(k) for k in range(10)])
+    saved_model.write_for_conversion(plan, model, tmp_path / "saved", batch=None)
     onnx_file.convert(tmp_path / "saved", tmp_path / "model.onnx")
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
     expected = model.predict(images, verbose=0)

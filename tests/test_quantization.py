@@ -11,6 +11,7 @@ from keras_resnet import open_run
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.exporting import calibration, census, layer_error, saved_model
 from keras_resnet.exporting.exporter import export
+from keras_resnet.exporting.plan import make_plan
 
 SPOILED = {"conv4_block1_1_conv", "conv4_block3_2_conv", "conv4_block3_out"}
 
@@ -173,7 +174,7 @@ def test_auto_names_the_layers_that_int8_cannot_hold_and_keeps_them_in_float(spo
 @pytest.mark.parametrize("io", ["uint8", "int8"])
 def test_a_file_with_layers_in_float_takes_bytes_too(spoiled, io, tmp_path):
     source, npy = tmp_path / "saved_model", tmp_path / "calibration.npy"
-    saved_model.write_for_conversion(spoiled.model(), source)
+    saved_model.write_for_conversion(make_plan(spoiled), spoiled.model(), source)
     np.save(npy, calibration.choose(spoiled, 20).images)
     found = layer_error.measure(source, npy, tmp_path, io=io, counts=(4,))
     ends = census.census(found["files"][4])

@@ -129,7 +129,7 @@ def damaged(run, folder, name):
     middle = numbers[int(0.4 * len(numbers)) : int(0.5 * len(numbers))]
     middle[(np.abs(middle) > 1e-4) & (np.abs(middle) < 10)] *= 1.5  # no offsets, which are integers
     numbers.tofile(path)
-    gate.record(path.parent, [name], {})
+    gate.record(path.parent, [gate.ExportedFile(path)], {})
     return folder
 
 

@@ -13,7 +13,9 @@ from keras_resnet.data.photo import Photo, Reject, read_headers
 _UNDECODABLE = "cannot be decoded: damaged, or a rare kind"
 
 
-def check_files(root, files, *, check="full", keep=False, fresh=False, is_whole=False):
+def check_files(
+    root, files, *, check="full", keep=False, fresh=False, is_whole=False, checked_until=0
+):
     """Looks at files: `(results, images)`.
 
     Args:
@@ -24,6 +26,8 @@ def check_files(root, files, *, check="full", keep=False, fresh=False, is_whole=
         keep: whether to keep small images decoded in memory.
         fresh: whether to look at every file as if it was never seen.
         is_whole: whether these are all files of the folder.
+        checked_until: a time in nanoseconds since 1970: files that were not written since are
+            known to decode.
 
     Returns:
         results: a `Photo` or a `Reject` for each file, in order.
@@ -33,14 +37,14 @@ def check_files(root, files, *, check="full", keep=False, fresh=False, is_whole=
     looks = read_headers(files, {} if fresh else cache)
     results = list(progress.track(looks, len(files), "reading headers", "files"))
     try:
-        images = _decode(results, check, keep)
+        images = _decode(results, check, keep, checked_until)
     finally:  # whatever was found good before an interruption need not be decoded again
         if root:
             _remember(root, cache, files, results, is_whole)
     return results, images
 
 
-def _decode(results, check, keep):
+def _decode(results, check, keep, checked_until):
     """`Examples` of the photos; what cannot be decoded becomes a `Reject` in `results`."""
     places = [i for i, result in enumerate(results) if isinstance(result, Photo)]
     photos = [results[i] for i in places]
@@ -50,10 +54,12 @@ def _decode(results, check, keep):
         images, good = preload.keep(images, shapes)
         _mark(photos[i] for i in good)
     elif check == "full":
-        unknown = [i for i, photo in enumerate(photos) if not photo.header.is_decoded]
+        headers = [photo.header for photo in photos]
+        known = [header.is_decoded or header.mtime_ns <= checked_until for header in headers]
+        unknown = [i for i, is_known in enumerate(known) if not is_known]
         for numbers in preload.decodable(images.take(unknown)):
             _mark(photos[unknown[number]] for number in numbers)
-        good = [i for i, photo in enumerate(photos) if photo.header.is_decoded]
+        good = [i for i, photo in enumerate(photos) if known[i] or photo.header.is_decoded]
         images = images.take(good)
     else:
         return images

@@ -112,7 +112,9 @@ def load(root, *, on_bad_image="error", check="full", keep=False):
     return splits, found.classes, found
 
 
-def from_names(root, labelled_names, classes, *, check="full", keep=False, fresh=False):
+def from_names(
+    root, labelled_names, classes, *, check="full", keep=False, fresh=False, checked_until=0
+):
     """The files of a saved split, checked as `load` does: `(examples, scan)`.
 
     Args:
@@ -120,10 +122,13 @@ def from_names(root, labelled_names, classes, *, check="full", keep=False, fresh
         labelled_names: pairs of name, relative to `root`, and class.
         classes: the run's class names, in order.
         check, keep, fresh: as in `scan`.
+        checked_until: as in `check_files`.
     """
     found = Scan(root, photos={"all": []})
     files = [(os.path.join(root, name), name, label) for name, label in labelled_names]
-    results, found.images = check_files(root, files, check=check, keep=keep, fresh=fresh)
+    results, found.images = check_files(
+        root, files, check=check, keep=keep, fresh=fresh, checked_until=checked_until
+    )
     for result in results:
         if isinstance(result, Photo):
             found.photos["all"].append(result)

@@ -91,28 +91,51 @@ def load_saved(path, *, data, classes, data_dir=None, check="full", keep=False):
     return Source(data, classes, splits, mirrors=data != "digits")
 
 
-def load_split(path, split, *, data, classes, data_dir=None, check="full"):
-    """The examples of one split as `save_split` noted them.
+def read_split(path: str | os.PathLike) -> dict[str, list[tuple[str, str]]]:
+    """What `save_split` noted: split -> the name and the class of each of its images.
 
     Raises:
-        InputError: no such split, or images that are gone.
+        InputError: the file is gone or damaged.
     """
     try:
         with open(path, encoding="utf-8") as file:
             saved = json.load(file)
-    except (OSError, ValueError) as error:
+        return {split: [(name, label) for name, label in pairs] for split, pairs in saved.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"{folder.show(path)} cannot be read ({error}); name a data folder to use instead"
         ) from None
+
+
+def load_split(
+    saved, split, *, data, classes, data_dir=None, check="full", checked_until=0
+) -> Examples:
+    """The examples of one split.
+
+    Args:
+        saved: as `read_split` gives it.
+        split: "train", "val" or "test".
+        data, data_dir, check: as in `load`.
+        classes: the run's class names, in order.
+        checked_until: a time in nanoseconds: images not written since are known to decode.
+
+    Raises:
+        InputError: no such split, or images that are gone.
+    """
     if split not in saved:
         raise InputError(f"the run has no {split} split; it has {', '.join(saved)}")
-    return _load_splits({split: saved[split]}, data, classes, data_dir, check=check)[split]
+    wanted = {split: saved[split]}
+    if is_folder(data):
+        return _splits_of_folder(wanted, data, classes, check=check, checked_until=checked_until)[
+            split
+        ]
+    return _load_splits(wanted, data, classes, data_dir, check=check)[split]
 
 
 def _load_splits(saved, data, classes, data_dir, *, check, keep=False, since=None):
     """Examples by split, from pairs of name and class by split."""
     if is_folder(data):
-        return _splits_of_folder(saved, data, classes, check, keep, since)
+        return _splits_of_folder(saved, data, classes, check=check, keep=keep, since=since)
     source = _open(data, "error", data_dir, check, keep)
     place = {
         name: (examples, i)
@@ -133,9 +156,11 @@ def _load_splits(saved, data, classes, data_dir, *, check, keep=False, since=Non
     return splits
 
 
-def _splits_of_folder(saved, data, classes, check, keep, since):
+def _splits_of_folder(saved, data, classes, *, check, keep=False, since=None, checked_until=0):
     wanted = [pair for pairs in saved.values() for pair in pairs]
-    images, found = folder.from_names(data, wanted, classes, check=check, keep=keep)
+    images, found = folder.from_names(
+        data, wanted, classes, check=check, keep=keep, checked_until=checked_until
+    )
     if found.bad:
         lost, reason = found.bad[0]
         names = {s: {os.path.join(data, name) for name, _ in saved[s]} for s in saved}

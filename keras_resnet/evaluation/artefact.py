@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_resnet import filenames
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.evaluation.contract import read_contract, spread
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import read_json, read_lines
 from keras_resnet.run import Run, kind_of, open_run
+
+_OF_A_RUN = (filenames.CONFIG, filenames.LABELS, filenames.MODEL)
 
 
 @dataclass(frozen=True)
@@ -33,22 +36,37 @@ class Artefact:
     top: int | None = None  # how many classes it names, if not all: the others' logits are equal
 
 
-def open_artefact(path=None, *, threads=None):
+def open_artefact(
+    path: str | os.PathLike | Run | None = None,
+    *,
+    threads: int | None = None,
+    run: Run | None = None,
+    content: bytes | None = None,
+) -> Artefact:
     """Opens what `path` holds; None is the newest run.
 
     Args:
-        path: of a run folder, `.keras`, SavedModel, `.tflite` or `.onnx`.
+        path: of a run folder, `.keras`, SavedModel, `.tflite` or `.onnx`; or a `Run`.
         threads: of LiteRT and ONNX Runtime, None is one a core; TensorFlow's are settled for a
             whole process.
+        run: that it came out of; None is the one in whose folder it lies, if any.
+        content: the bytes of a `.tflite` or `.onnx`, where they were read already.
 
     Raises:
         InputError: nothing there, or nothing that classifies images.
     """
-    path = Path(path) if path is not None else open_run().path
+    if path is None or isinstance(path, Run):
+        return _open_run(open_run(path))
+    path = Path(path)
     kind = kind_of(path)
-    if kind in _RUNTIMES:
-        return _open_file(path, kind, threads)
-    return _OPENERS[kind](path)
+    if kind == "run":
+        return _open_run(open_run(path))
+    run = run or _run_of(path)
+    if kind == "keras":
+        return _open_keras(path, run)
+    if kind == "saved_model":
+        return _open_saved_model(path, run)
+    return _open_file(path, run, _RUNTIMES[kind](path, threads, content))
 
 
 def predict_stream(artefact, stream):
@@ -65,12 +83,11 @@ def predict_stream(artefact, stream):
     return np.concatenate(logits)
 
 
-def _open_run(path):
-    run = open_run(path)
+def _open_run(run: Run) -> Artefact:
     model = run.model()
     config = run.config
     return Artefact(
-        path,
+        run.path,
         "run",
         config.side,
         config.center_crop,
@@ -81,14 +98,13 @@ def _open_run(path):
     )
 
 
-def _open_keras(path):
-    run = _run_of(path)
-    if run and path.resolve() == run.file("model.keras").resolve():
+def _open_keras(path: Path, run: Run | None) -> Artefact:
+    if run and path.resolve() == run.file(filenames.MODEL).resolve():
         model = run.model()
     else:
         model = _load_foreign(path)
     shape, count = model.input_shape[1:], model.output_shape[-1]
-    return _artefact(path, "keras", shape, count, _keras_predictor(model), model)
+    return _artefact(path, run, shape, count, _keras_predictor(model), model)
 
 
 def _load_foreign(path):
@@ -106,7 +122,7 @@ def _load_foreign(path):
     return model
 
 
-def _open_saved_model(path):
+def _open_saved_model(path: Path, run: Run | None) -> Artefact:
     import tensorflow as tf
 
     try:
@@ -125,37 +141,39 @@ def _open_saved_model(path):
     def predict(images, _keep_alive=loaded):
         return serve(**{name: tf.cast(images, spec.dtype)})[output].numpy()
 
-    return _artefact(path, "saved_model", tuple(spec.shape[1:]), shape.shape[-1], predict)
+    return _artefact(path, run, tuple(spec.shape[1:]), shape.shape[-1], predict)
 
 
-def _open_file(path, kind, threads):
-    opened = _RUNTIMES[kind](path, threads)
+def _open_file(path: Path, run: Run | None, opened) -> Artefact:
     shape, count, predict = opened.input_shape[1:], opened.output_shape[-1], opened.predict
-    if kind == "tflite" and opened.names_best:
+    if opened.names_best:
         count = len(_labels(path, count))
 
         def predict(images):
-            return spread(*opened.best(images), count)
+            scores, classes = opened.best(images)
+            return spread(scores, classes, count)
 
-    return _artefact(path, kind, shape, count, predict)
+    return _artefact(path, run, shape, count, predict)
 
 
 # Loaded when asked for: neither needs TensorFlow, nor the other.
-def _litert(path, threads):
+def _litert(path, threads, content):
     from keras_resnet.evaluation.lite import Lite
 
-    return Lite(path, threads)
+    return Lite(path, threads, content)
 
 
-def _onnx_runtime(path, threads):
+def _onnx_runtime(path, threads, content):
     from keras_resnet.evaluation.ort import Ort
 
-    return Ort(path, threads)
+    return Ort(path, threads, content)
 
 
-def _artefact(path, kind, shape, count, predict, model=None):
+def _artefact(
+    path: Path, run: Run | None, shape: tuple, count: int | None, predict: Callable, model=None
+) -> Artefact:
     """Completes an artefact with what lies around it: its run, or labels and preprocessing."""
-    run, contract = _run_of(path), read_contract(path.resolve().parent)
+    contract = read_contract(path.resolve().parent)
     crop = run.config.center_crop if run else _preprocessing(path).get("center_crop", 1.0)
     height, width, channels = shape
     if contract.input_size and (height, width) == contract.input_size:
@@ -173,26 +191,27 @@ def _artefact(path, kind, shape, count, predict, model=None):
     classes = run.classes if run else _labels(path, count)
     if len(classes) != count:
         raise InputError(f"{path} has {count} outputs, its labels.txt {len(classes)} names")
+    kind = kind_of(path)
     return Artefact(path, kind, height, crop, classes, run, predict, model, contract.top)
 
 
 def _run_of(path):
     """The run whose folder, or whose export folder, holds `path`."""
     for folder in path.resolve().parents[:2]:
-        if all((folder / name).exists() for name in ("config.json", "labels.txt", "model.keras")):
+        if all((folder / name).exists() for name in _OF_A_RUN):
             return Run(os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder)
     return None
 
 
 def _labels(path, count):
-    file = path.resolve().parent / "labels.txt"
+    file = path.resolve().parent / filenames.LABELS
     if file.exists():
         return read_lines(file)
     return [str(i) for i in range(count)]
 
 
 def _preprocessing(path):
-    file = path.resolve().parent / "preprocess.json"
+    file = path.resolve().parent / filenames.PREPROCESS
     return read_json(file) if file.exists() else {}
 
 
@@ -224,9 +243,4 @@ def _keras_predictor(model):
     return predict
 
 
-_OPENERS = {
-    "run": _open_run,
-    "keras": _open_keras,
-    "saved_model": _open_saved_model,
-}
 _RUNTIMES = {"tflite": _litert, "onnx": _onnx_runtime}

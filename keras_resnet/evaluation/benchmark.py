@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 
 import numpy as np
 
-from keras_resnet import progress, runtime
+from keras_resnet import filenames, progress, runtime
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.run import fingerprint, kind_of, open_run
 
@@ -103,7 +103,7 @@ def expand(artefacts):
     for path in map(os.fspath, artefacts or [open_run()]):
         if kind_of(path) == "run":
             run = open_run(path)
-            paths += map(str, [run.file("model.keras"), *run.exported()])
+            paths += map(str, [run.file(filenames.MODEL), *run.exported()])
         else:
             paths.append(path)
     return list(dict.fromkeys(paths))

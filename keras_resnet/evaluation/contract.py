@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_resnet import filenames
 from keras_resnet.evaluation.metrics import log_softmax
 from keras_resnet.files import read_json
 
-FILE = "preprocess.json"
 SCORES = ("logits", "softmax")
 _LEAST = 1e-12  # a probability of 0 has no logarithm
 
@@ -100,7 +100,7 @@ def read_contract(folder):
     Raises:
         InputError: preprocess.json is damaged.
     """
-    file = folder / FILE
+    file = folder / filenames.PREPROCESS
     said = read_json(file) if file.exists() else {}
     size = said.get("input_size")
     return Contract(

@@ -1,6 +1,7 @@
 """A `.tflite` file, run by ai-edge-litert: the runtime that phones and boards use."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -11,20 +12,28 @@ class Lite:
     """An image classifier in a `.tflite` file: batch 1, fixed size, one input; the scores of all
     classes, or the best scores and the numbers of their classes.
 
+    Args:
+        path: of the file.
+        threads: None is one a core.
+        content: the file's bytes, where they were read already.
+
     Raises:
         InputError: the file is damaged, needs operators the runtime lacks, or is no such model.
     """
 
-    def __init__(self, path, threads=None):
+    def __init__(
+        self, path: str | os.PathLike, threads: int | None = None, content: bytes | None = None
+    ) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         self._path = path
         try:
-            with open(path, "rb") as file:
-                # From bytes: LiteRT crashes on some truncated files that it maps itself.
-                self._interpreter = Interpreter(
-                    model_content=file.read(), num_threads=threads or os.cpu_count()
-                )
+            if content is None:
+                content = Path(path).read_bytes()
+            # From bytes: LiteRT crashes on some truncated files that it maps itself.
+            self._interpreter = Interpreter(
+                model_content=content, num_threads=threads or os.cpu_count()
+            )
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise self._unusable(error) from None

@@ -1,5 +1,7 @@
 """An `.onnx` file, run by ONNX Runtime."""
 
+import os
+
 import numpy as np
 
 from keras_resnet.errors import InputError, first_line, needs_extra
@@ -8,11 +10,20 @@ from keras_resnet.errors import InputError, first_line, needs_extra
 class Ort:
     """An image classifier in an `.onnx` file: one input, one output, any batch or batch 1.
 
+    Args:
+        path: of the file.
+        threads: None is one a core.
+        content: the file's bytes, where they were read already.
+
     Raises:
         InputError: ONNX Runtime is not installed, the file is damaged, or is no such model.
     """
 
-    def __init__(self, path, threads=None):
+    names_best = False  # it gives the scores of all classes
+
+    def __init__(
+        self, path: str | os.PathLike, threads: int | None = None, content: bytes | None = None
+    ) -> None:
         try:
             import onnxruntime
         except ImportError:
@@ -22,7 +33,7 @@ class Ort:
         options.log_severity_level = 4  # what matters is raised too
         try:
             self._session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
+                path if content is None else content, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its own exceptions have no base but this
             raise InputError(

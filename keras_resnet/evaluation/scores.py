@@ -2,6 +2,7 @@
 
 import glob
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -36,7 +37,9 @@ def evaluate(artefact=None, data=None, *, split="val", on_bad_image="error", dat
     """
     opened = open_artefact(artefact)
     examples = examples_for(opened, data, split, on_bad_image, data_dir)
-    logits = predict_stream(opened, stream_for(opened, examples))
+    own = opened.run.naming_broken_images() if opened.run and data is None else nullcontext()
+    with own:
+        logits = predict_stream(opened, stream_for(opened, examples))
     result = summarise(logits, examples.labels, opened.classes)
     if opened.top and opened.top < 5:  # it does not say which five
         result["top5"] = None

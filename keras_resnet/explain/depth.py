@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from keras_resnet import progress, specs
+from keras_resnet import filenames, progress, specs
 from keras_resnet.errors import InputError
 from keras_resnet.run import open_run
 from keras_resnet.training.train import train
@@ -49,7 +49,7 @@ def depth(data=None, *, depths=(8, 20, 32), folder="depth", **options):
 
 def _run(data, model, folder, options):
     path = folder / model
-    if not (path / "manifest.json").exists():
+    if not (path / filenames.MANIFEST).exists():
         progress.say(f"training {model}")
         return train(data, run_folder=path, **{**options, "model": model})
     run = open_run(path)
@@ -64,7 +64,7 @@ def _run(data, model, folder, options):
 
 
 def _row(layers, kind, run):
-    with open(run.file("history.csv"), encoding="utf-8") as file:
+    with open(run.file(filenames.HISTORY), encoding="utf-8") as file:
         *_, last = csv.DictReader(file)
     return {
         "depth": layers,

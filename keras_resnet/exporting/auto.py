@@ -4,14 +4,27 @@ Full int8 first. Where it loses too much, the same with the one, two, four or ei
 that int8 costs most; then the next larger variant.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_resnet import filenames
 from keras_resnet.errors import CheckFailed
-from keras_resnet.exporting.convert import FILES
+
+if TYPE_CHECKING:  # the gate's table shows our lines
+    from keras_resnet.exporting.gate import Judge
 
 ORDER = ("int8", "dynamic", "float16", "none")  # from small and quick to large and slow
 COUNTS = (1, 2, 4, 8)  # layers to keep in float
 
 
-def choose(folder, *, convert, layer_errors, judge):
+def choose(
+    folder: Path,
+    *,
+    convert: Callable[[str, Path], dict],
+    layer_errors: Callable[[], dict],
+    judge: "Judge",
+) -> tuple[list[dict], dict]:
     """Tries the variants, and leaves in `folder` the first that passes.
 
     Args:
@@ -29,7 +42,7 @@ def choose(folder, *, convert, layer_errors, judge):
     """
     tried = []
     for variant in ORDER:
-        path = folder / FILES[variant]
+        path = folder / filenames.TFLITE[variant]
         cost = convert(variant, path)
         tried.append(_tried(variant, path, judge))
         if variant == "int8" and (tried[-1]["drop_points"] or 0) > judge.max_drop:
@@ -40,7 +53,7 @@ def choose(folder, *, convert, layer_errors, judge):
     raise CheckFailed("no variant passes: " + "; ".join(map(line, tried)))
 
 
-def line(candidate):
+def line(candidate: dict) -> str:
     """One line about a candidate."""
     name = candidate["variant"]
     if candidate["float_layers"]:
@@ -48,7 +61,7 @@ def line(candidate):
     return f"{name}: {'taken' if candidate['taken'] else 'not taken'}, {candidate['why']}"
 
 
-def _with_layers_in_float(path, errors, judge):
+def _with_layers_in_float(path: Path, errors: dict, judge: "Judge") -> Iterator[dict]:
     lost = {row["layer"]: row["lost"] for row in errors["layers"]}
     for count in COUNTS:
         path.write_bytes(errors["files"][count].read_bytes())
@@ -61,8 +74,10 @@ def _with_layers_in_float(path, errors, judge):
             return
 
 
-def _tried(variant, path, judge, float_layers=(), reason=""):
-    row = judge.row(path)
+def _tried(
+    variant: str, path: Path, judge: "Judge", float_layers: Sequence[str] = (), reason: str = ""
+) -> dict:
+    row = judge.row(judge.file(path))
     lost = f"{row['drop_points']:.2f} of {judge.max_drop:g} points lost" if row["passed"] else ""
     return {
         "variant": variant,

@@ -7,23 +7,15 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from keras_resnet import progress
+from keras_resnet import filenames, progress
 from keras_resnet.errors import InputError
-from keras_resnet.evaluation.contract import PLAIN
 from keras_resnet.exporting import golden, templates
 from keras_resnet.exporting.census import census
-from keras_resnet.exporting.convert import FILES
-from keras_resnet.exporting.metadata import LABELS, PREPROCESS
+from keras_resnet.exporting.plan import BUNDLED, BUNDLES, NO_MODEL_TO_BUNDLE, ExportPlan
 from keras_resnet.files import read_json, read_lines, write_json, write_text
 from keras_resnet.run import fingerprint
 
-BUNDLES = ("android", "web", "python", "c")
 MODEL = "model.tflite"
-# The smallest first. Only files with float ends: Android's CompiledModel has no uint8 buffers, and
-# LiteRT.js takes no int8 ones.
-PREFERRED = tuple(FILES[variant] for variant in ("int8", "dynamic", "float16", "none"))
-
-_NEEDS = "needs a .tflite file with float32 ends; add --tflite --quantize none"
 
 # LiteRT.js as the page expects it; `npm install @litertjs/core` in a folder above brings it.
 LITERT_JS = "2.5.3"
@@ -39,70 +31,46 @@ _PLAIN_PHOTOS = 3  # a PPM is not compressed
 _PLAIN_PHOTO_PIXELS = 2_000_000
 
 
-def require(kinds, made, target, contract=PLAIN):
-    """InputError for bundles that there are not, or that would have no model.
-
-    Args:
-        kinds: the bundles asked for.
-        made: names of the files with float ends that are about to be written.
-        target: the export folder, which may hold others.
-        contract: the `Contract` of the files: the clients crop, resize and take a softmax.
-    """
-    if isinstance(kinds, str):
-        raise InputError(f"bundles is {kinds!r}; expected a list of bundles, such as ['python']")
-    for kind in kinds:
-        if kind not in BUNDLES:
-            raise InputError(f"--bundle {kind}: use one of {', '.join(BUNDLES)}")
-    if kinds and not contract.has_own_ends:
-        raise InputError(
-            f"--bundle {kinds[0]} does by itself what --scores, --top and --input-size do inside "
-            "the file; leave them out"
-        )
-    if kinds and not any(name in made or (target / name).exists() for name in PREFERRED):
-        raise InputError(f"--bundle {kinds[0]} {_NEEDS}")
-
-
-def write(run, folder, kinds, contract=PLAIN):
+def write(plan: ExportPlan, folder: Path) -> None:
     """Writes `folder/bundle_KIND/` for each kind asked for, and anew for each that is there: a
     bundle must not hold an older model than the export beside it.
 
     Raises:
         InputError: a bundle was asked for, and no file in the folder has float ends.
     """
-    source = _model(folder) if contract.has_own_ends else None
+    kinds = [kind for kind in BUNDLES if kind in plan.bundles or _home(folder, kind).exists()]
+    source = _model(folder) if kinds and plan.contract.has_own_ends else None
     if source is None:
-        if kinds:
-            raise InputError(f"a bundle {_NEEDS}")
-        for kind in BUNDLES:
-            shutil.rmtree(_home(folder, kind), ignore_errors=True)
+        if plan.bundles:
+            raise InputError(f"a bundle {NO_MODEL_TO_BUNDLE}")
+        for kind in kinds:
+            shutil.rmtree(_home(folder, kind))
         return
-    preprocess = read_json(folder / PREPROCESS)
+    preprocess = read_json(folder / filenames.PREPROCESS)
     values = {
-        "network": run.config.model,
+        "network": plan.network,
         "file": source.name,
         "sha256": fingerprint(source)["sha256"],
-        "classes": len(read_lines(folder / LABELS)),
+        "classes": len(read_lines(folder / filenames.LABELS)),
         "image_size": preprocess["image_size"],
         "center_crop": float(preprocess["center_crop"]),  # 1f is a number in Kotlin, not in C
         "litert_js": LITERT_JS,
     }
-    for kind in BUNDLES:
+    for kind in kinds:
         home = _home(folder, kind)
-        if kind not in kinds and not home.exists():
-            continue
         shutil.rmtree(home, ignore_errors=True)
         templates.copy(kind, home, values)
         _FILL[kind](folder, home, source)
         progress.say(f"wrote {home.name}, with {source.name}")
 
 
-def _home(folder, kind):
+def _home(folder: Path, kind: str) -> Path:
     return folder / f"bundle_{kind}"
 
 
-def _model(folder):
+def _model(folder: Path) -> Path | None:
     """The file to bundle; None if none has float ends."""
-    there = [folder / name for name in PREFERRED if (folder / name).exists()]
+    there = [folder / name for name in BUNDLED if (folder / name).exists()]
     for path in there:
         found = census(path)
         if all(tensor["dtype"] == "float32" for tensor in found["inputs"] + found["outputs"]):
@@ -110,35 +78,35 @@ def _model(folder):
     return None
 
 
-def _put_model(folder, target, source):
+def _put_model(folder: Path, target: Path, source: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target / MODEL)
-    for name in (LABELS, PREPROCESS):
+    for name in (filenames.LABELS, filenames.PREPROCESS):
         shutil.copyfile(folder / name, target / name)
 
 
-def _put_golden(folder, target, source):
+def _put_golden(folder: Path, target: Path, source: Path) -> None:
     """The golden set for this model alone."""
     target.mkdir(parents=True, exist_ok=True)
-    content = golden.only(folder / golden.FOLDER / golden.INDEX, source.name, MODEL)
-    write_json(target / golden.INDEX, content)
+    content = golden.only(folder / filenames.GOLDEN / filenames.GOLDEN_INDEX, source.name, MODEL)
+    write_json(target / filenames.GOLDEN_INDEX, content)
     for entry in content["images"]:
         for name in filter(None, (entry["file"], entry["photo"])):
-            shutil.copyfile(folder / golden.FOLDER / name, target / name)
+            shutil.copyfile(folder / filenames.GOLDEN / name, target / name)
 
 
-def _fill_python(folder, home, source):
+def _fill_python(folder: Path, home: Path, source: Path) -> None:
     _put_model(folder, home, source)
-    _put_golden(folder, home / golden.FOLDER, source)
+    _put_golden(folder, home / filenames.GOLDEN, source)
 
 
-def _fill_android(folder, home, source):
+def _fill_android(folder: Path, home: Path, source: Path) -> None:
     _put_model(folder, home / _ANDROID_ASSETS, source)
     _put_golden(folder, home / _ANDROID_GOLDEN, source)
     _put_plain_golden(folder, home / _ANDROID_PLAIN_GOLDEN, source)
 
 
-def _fill_web(folder, home, source):
+def _fill_web(folder: Path, home: Path, source: Path) -> None:
     _fill_python(folder, home, source)
     packages = _local_litert_js()
     if packages is None:
@@ -159,7 +127,7 @@ def _fill_web(folder, home, source):
         shutil.copyfile(packages / "core" / "wasm" / name, wasm / name)
 
 
-def _local_litert_js():
+def _local_litert_js() -> Path | None:
     """node_modules/@litertjs in this folder or one above, as Node looks for it; None if it is not
     there in the version that the page was tried with."""
     for parent in (Path.cwd(), *Path.cwd().parents):
@@ -170,18 +138,18 @@ def _local_litert_js():
     return None
 
 
-def _fill_c(folder, home, source):
+def _fill_c(folder: Path, home: Path, source: Path) -> None:
     _put_model(folder, home, source)
-    _put_plain_golden(folder, home / golden.FOLDER, source)
+    _put_plain_golden(folder, home / filenames.GOLDEN, source)
 
 
-def _put_plain_golden(folder, target, source):
+def _put_plain_golden(folder: Path, target: Path, source: Path) -> None:
     """The golden set for programs without JSON and PNG: PPM images, and one text file with the two
     tolerances and then, for each image, its file, its photo or "-", and the logits.
     """
-    source_set = folder / golden.FOLDER
+    source_set = folder / filenames.GOLDEN
     target.mkdir(parents=True)
-    content = golden.only(source_set / golden.INDEX, source.name, MODEL)
+    content = golden.only(source_set / filenames.GOLDEN_INDEX, source.name, MODEL)
     lines = [f"{content['tolerance'][MODEL]:.9g} {content['photo_tolerance']:g}"]
     photos = 0
     for entry in content["images"]:

@@ -1,17 +1,22 @@
 """The images that set the ranges of an int8 file: which they are, and whether they are enough."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_resnet import progress
 from keras_resnet.data.check import classes_in_turn
 from keras_resnet.data.stream import images_of
-from keras_resnet.evaluation import contract as contracts
+from keras_resnet.evaluation.contract import PLAIN, Contract
+from keras_resnet.exporting.plan import CALIBRATION
+from keras_resnet.run import Run
 
-COUNT = 500  # images; largest int8 logit error 2.6 with 200 samples, 0.43 with 1,297
-PLAIN = (0, 255)  # levels of images without a picture
+LEVELS = (0, 255)  # levels of images without a picture
 # How far the ranges of two halves may lie apart: steps a quarter larger. A ResNet-20 on 10 classes
 # of photos: worst layer 1.27 with 20 images, 1.24 with 40, 1.16 with 100, 1.16 with 500.
 MOST_DISAGREEMENT = 1.25
@@ -23,10 +28,16 @@ class Calibration:
     """uint8 images `(n + 2, h, w, 3)`, the last two all black and all white; and their manifest."""
 
     images: np.ndarray
-    manifest: dict
+    manifest: dict[str, Any]
 
 
-def choose(run, count=COUNT, *, model=None, contract=contracts.PLAIN):
+def choose(
+    run: Run,
+    count: int = CALIBRATION,
+    *,
+    model: keras.Model | None = None,
+    contract: Contract = PLAIN,
+) -> Calibration:
     """Training images as evaluation shows them, plus all black and all white.
 
     Never images that judge: these are of the validation split. Taken class by class in turn, in a
@@ -54,7 +65,7 @@ def choose(run, count=COUNT, *, model=None, contract=contracts.PLAIN):
         squares = images_of(chosen, size=config.side, crop=config.center_crop)
     manifest = {
         "images": list(chosen.names),
-        "plain": list(PLAIN),
+        "plain": list(LEVELS),
         "seed": config.seed,
         "count": len(chosen),
         "per_class": dict(
@@ -67,7 +78,9 @@ def choose(run, count=COUNT, *, model=None, contract=contracts.PLAIN):
     return Calibration(images, manifest)
 
 
-def compare_halves(model, images, labels):
+def compare_halves(
+    model: keras.Model, images: np.ndarray, labels: np.ndarray
+) -> dict[str, Any] | None:
     """Whether two disjoint halves of the images, each of all classes, give int8 the same ranges.
 
     Costs one pass of the Keras model over the images, where a second conversion would cost the
@@ -108,11 +121,11 @@ def compare_halves(model, images, labels):
     return found
 
 
-def _with_plain(images):
-    return np.concatenate([images, *(np.full_like(images[:1], value) for value in PLAIN)])
+def _with_plain(images: np.ndarray) -> np.ndarray:
+    return np.concatenate([images, *(np.full_like(images[:1], value) for value in LEVELS)])
 
 
-def _rank_in_class(labels):
+def _rank_in_class(labels: np.ndarray) -> np.ndarray:
     """Of each label, how many equal ones come before it."""
     rank = np.empty(len(labels), int)
     for k in np.unique(labels):
@@ -121,18 +134,14 @@ def _rank_in_class(labels):
     return rank
 
 
-def _range_meter(model):
+def _range_meter(model: keras.Model) -> tuple[list[str], Callable]:
     """Names of the layers whose output is quantised, and a function from a batch of images to
     the least and largest value of each, `(2, layers)`."""
-    import keras
-    import tensorflow as tf
-    from keras import layers
-
     # The converter folds a batch norm into what comes before it, and a ReLU.
     folded = {
         id(layer.input)
         for layer in model.layers
-        if isinstance(layer, layers.BatchNormalization | layers.ReLU)
+        if isinstance(layer, keras.layers.BatchNormalization | keras.layers.ReLU)
     }
     quantised = [layer for layer in model.layers if id(layer.output) not in folded]
     outputs = keras.Model(model.input, [layer.output for layer in quantised])
@@ -146,7 +155,7 @@ def _range_meter(model):
     return [layer.name for layer in quantised], measure
 
 
-def _ranges(measure, images):
+def _ranges(measure: Callable, images: np.ndarray) -> np.ndarray:
     """Width of each layer's range over the images, `(layers,)`; every range holds 0."""
     ends = [measure(images[i : i + _BATCH]).numpy() for i in range(0, len(images), _BATCH)]
     low, high = np.min([e[0] for e in ends], 0), np.max([e[1] for e in ends], 0)

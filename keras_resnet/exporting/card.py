@@ -9,7 +9,6 @@ from importlib.metadata import version
 
 from keras_resnet.data.names import show
 from keras_resnet.exporting import temperature
-from keras_resnet.files import read_json
 
 _MOST_NAMES = 20  # classes written out
 _WEAKEST = 3  # classes named as the worst
@@ -53,7 +52,7 @@ def _name(path):
 def _data(run):
     classes = run.classes
     names = ", ".join(classes[:_MOST_NAMES]) + (", …" if len(classes) > _MOST_NAMES else "")
-    counts = {split: len(files) for split, files in read_json(run.file("split.json")).items()}
+    counts = {split: len(files) for split, files in run.splits.items()}
     images = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     use = ", to calibrate and to judge by; not what it was trained on" * ("imported" in run.metrics)
     return [

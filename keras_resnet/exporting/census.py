@@ -23,11 +23,12 @@ LAYER = re.compile(r"[^/]*?(_\d+)/(?:[^;]*/)?([^/;]+)\1/(?:batchnorm/)?[^/;]+(?:
 RAW_PIXELS = {"uint8": (1.0, 0), "int8": (1.0, -128)}
 
 
-def census(path):
+def census(path: str | os.PathLike, content: bytes | None = None) -> dict:
     """Counts what is in a .tflite file.
 
     Args:
         path: of the file.
+        content: its bytes, where they were read already.
 
     Returns:
         A dict ready for JSON: `file`; `bytes`; `ops`, a dict of name to number, where a custom
@@ -50,7 +51,7 @@ def census(path):
     Raises:
         InputError: the file cannot be read, or is no TFLite model.
     """
-    model = _read(path)
+    model = _read(path, content)
     main = model.graphs[0]
     ops = Counter(op.name for graph in model.graphs for op in graph.operators)
     layers = _layers(main)
@@ -75,18 +76,19 @@ def census(path):
     }
 
 
-def faults(path):
+def faults(path: str | os.PathLike, content: bytes | None = None) -> list[str]:
     """The reasons why a .tflite file must not be shipped, one line each; none for a good file.
 
     Each is a file that converts without a word and then fails, or answers wrongly, on a device.
 
     Args:
         path: of the file.
+        content: its bytes, where they were read already.
 
     Raises:
         InputError: the file cannot be read, or is no TFLite model.
     """
-    model = _read(path)
+    model = _read(path, content)
     operators = [op for graph in model.graphs for op in graph.operators]
     return [
         *_op_faults(operators),
@@ -216,12 +218,13 @@ class _Model:
     metadata: list
 
 
-def _read(path):
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+def _read(path, content=None):
+    if content is None:
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from None
     if content[4:8] != IDENTIFIER:
         raise InputError(f"{path} is no TFLite model; `keras-resnet export --tflite` writes one")
     try:

@@ -4,25 +4,24 @@ python -m keras_resnet.exporting.convert SAVED_MODEL OUTPUT VARIANT IO CALIBRATI
 """
 
 import sys
+from pathlib import Path
 
-from keras_resnet import runtime
+from keras_resnet import filenames, runtime
 from keras_resnet.exporting import child
+from keras_resnet.exporting.plan import CALIBRATED
 
-VARIANTS = ("none", "float16", "dynamic", "int8", "int16x8")
-CALIBRATED = ("int8", "int16x8")
-IO_TYPES = ("float", "uint8", "int8")
-FILES = {
-    "none": "model_float32.tflite",
-    "float16": "model_float16.tflite",
-    "dynamic": "model_dynamic.tflite",
-    "int8": "model_int8.tflite",
-    "int16x8": "model_int16x8.tflite",
-}
 # Measured with ResNet-20 and ResNet-50 on x86-64.
 INT16X8_WARNING = "int16x8 is 30 times slower than float32 on a CPU; it is for chips made for it"
 
 
-def convert(saved_model, output, variant, *, io="float", calibration=None):
+def convert(
+    saved_model: Path,
+    output: Path,
+    variant: str,
+    *,
+    io: str = "float",
+    calibration: Path | None = None,
+) -> dict:
     """Converts in a child process.
 
     Args:
@@ -40,7 +39,7 @@ def convert(saved_model, output, variant, *, io="float", calibration=None):
         CheckFailed: the converter failed; the line holds its reason.
     """
     arguments = (saved_model, output, variant, io, calibration or "")
-    return child.run(__name__, *arguments, what=f"conversion to {FILES[variant]}")
+    return child.run(__name__, *arguments, what=f"conversion to {filenames.TFLITE[variant]}")
 
 
 def calibrated(saved_model, calibration):

@@ -1,37 +1,41 @@
 """The gate: every artefact against the Keras model, on real held-out images."""
 
+import hashlib
 import time
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from keras_resnet import progress
+from keras_resnet import filenames, progress
+from keras_resnet.data import memory, preload
+from keras_resnet.data.examples import Examples
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.evaluation.artefact import open_artefact, predict_stream
-from keras_resnet.evaluation.contract import FILE as CONTRACT_FILE
-from keras_resnet.evaluation.contract import PLAIN, read_contract
+from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
+from keras_resnet.evaluation.contract import Contract, read_contract
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.evaluation.scores import BATCH, stream_for
+from keras_resnet.evaluation.scores import BATCH
 from keras_resnet.exporting import auto, census, layer_error, onnx_file, publish, temperature, wrap
-from keras_resnet.exporting.convert import FILES
+from keras_resnet.exporting.plan import IMAGES, MAX_DROP, ExportPlan, require_limits
 from keras_resnet.files import read_json, write_json
-from keras_resnet.run import FEATURES, fingerprint, open_run
+from keras_resnet.run import Run, fingerprint, open_run
 
-MAX_DROP = 1.0  # points of top-1
-IMAGES = 1000  # more than this many held-out images are sampled
 # float32 files do the same arithmetic in another order: rounding, relative to the largest logit.
 FLOAT32_ERROR = 1e-4
-MANIFEST = "manifest.json"
-_FLOAT32 = (FILES["none"], "saved_model", onnx_file.FILE)
+_FLOAT32 = (filenames.TFLITE["none"], filenames.SAVED_MODEL, filenames.ONNX)
 _CENSUS = {".tflite": census.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
 
 
 @true_float32()
-def verify(run=None, *, max_drop=MAX_DROP, images=IMAGES):
+def verify(
+    run: Run | str | Path | None = None, *, max_drop: float = MAX_DROP, images: int = IMAGES
+) -> dict[str, Any]:
     """Runs every exported file on held-out images and compares it with the Keras model.
 
     Args:
@@ -50,30 +54,25 @@ def verify(run=None, *, max_drop=MAX_DROP, images=IMAGES):
     Raises:
         InputError: nothing has been exported.
     """
-    require(max_drop, images)
+    require_limits(max_drop, images)
     run = open_run(run)
     folder = run.export_folder
     publish.restore(folder)
     if not artefacts(folder):
         raise InputError(f"{run.path} has no exported files; `keras-resnet export {run.path}`")
-    contract = read_contract(folder)
-    result = check(folder, Judge(run, max_drop=max_drop, images=images, contract=contract))
-    write_json(folder / "verify.json", result)
+    reference, contract = open_artefact(run), read_contract(folder)
+    with run.naming_broken_images():
+        judge = Judge(reference, run.examples("val"), contract, max_drop, images)
+        files = (ExportedFile(path, run) for path in artefacts(folder))  # one at a time in memory
+        result = check(folder, files, judge)
+    write_json(folder / filenames.VERIFY, result)
     return result
 
 
-def require(max_drop, images):
-    """InputError for limits that cannot be meant."""
-    if not 0 <= max_drop <= 100:
-        raise InputError(f"--max-drop is {max_drop}; expected points of top-1, 0 to 100")
-    if images < 1:
-        raise InputError(f"--images is {images}; expected at least 1")
-
-
-def check(folder, judge):
+def check(folder: Path, files: Iterable["ExportedFile"], judge: "Judge") -> dict[str, Any]:
     """`verify` for the files in any folder; writes nothing."""
     recorded, probabilities = _recorded(folder), _probabilities(folder)
-    rows = [judge.row(path, recorded.get(path.name)) for path in artefacts(folder)]
+    rows = [judge.row(file, recorded.get(file.name)) for file in files]
     return {
         "passed": all(row["passed"] for row in rows),
         "images": len(judge.examples),
@@ -84,70 +83,162 @@ def check(folder, judge):
     }
 
 
+class ExportedFile:
+    """An exported artefact, read once: what is read serves its fingerprint, census and runtimes."""
+
+    def __init__(self, path: Path, run: Run | None = None) -> None:
+        self.path, self.name, self._run = path, path.name, run
+
+    @cached_property
+    def content(self) -> bytes | None:
+        """None of a SavedModel, which is a folder."""
+        return self.path.read_bytes() if self.path.is_file() else None
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """{bytes, sha256}, as `run.fingerprint` gives it."""
+        if self.content is None:
+            return fingerprint(self.path)
+        digest = hashlib.sha256(self.content).hexdigest()
+        return {"bytes": len(self.content), "sha256": digest}
+
+    @property
+    def ops(self) -> dict[str, int] | None:
+        """Operators by name; None of a SavedModel."""
+        count = _CENSUS.get(self.path.suffix)
+        return count(self.path, self.content)["ops"] if count else None
+
+    @property
+    def faults(self) -> list[str]:
+        """Why a `.tflite` file must not be shipped."""
+        return census.faults(self.path, self.content) if self.path.suffix == ".tflite" else []
+
+    @cached_property
+    def opened(self) -> Artefact:
+        return self.open()
+
+    def open(self, threads: int | None = None) -> Artefact:
+        return open_artefact(self.path, threads=threads, run=self._run, content=self.content)
+
+
 class Judge:
-    """What files are compared with: the logits of a run's Keras model on its held-out images."""
+    """What files are compared with: the logits of a run's Keras model on its held-out images.
 
-    def __init__(self, run, *, max_drop, images, contract=PLAIN):
-        reference = open_artefact(run.path)
-        self._run, self._contract = run, contract
-        self.examples = _sample(run.examples("val"), images, run.config.seed)
-        self.max_drop = max_drop
-        self._expected = predict_stream(reference, stream_for(reference, self.examples))
+    Args:
+        reference: the run, opened.
+        val: its validation images.
+        contract: the ends of the files.
+        max_drop: how many points of top-1 a file may lose.
+        images: at most this many of the images are looked at.
+        logits: of the model for all of `val`, where they were computed already.
+    """
+
+    def __init__(
+        self,
+        reference: Artefact,
+        val: Examples,
+        contract: Contract,
+        max_drop: float,
+        images: int,
+        logits: np.ndarray | None = None,
+    ) -> None:
+        assert reference.run  # it is one, opened
+        self._reference, self._contract, self.max_drop = reference, contract, max_drop
+        chosen = _sample(len(val), images, reference.run.config.seed)
+        self.examples = val.take(chosen)
+        self._streams: dict[tuple[int, float], tf.data.Dataset] = {}
+        self._expected = self._logits(reference) if logits is None else logits[chosen]
         self.top1 = _top1(self._expected, self.examples.labels)
-        self._exact = self._expected
-        if contract.input_size:
-            self._exact = _same_pixels(run, reference, self.examples, contract)
+        self._exact = self._same_pixels() if contract.input_size else self._expected
 
-    def row(self, path, recorded=None):
+    def file(self, path: Path) -> ExportedFile:
+        return ExportedFile(path, self._reference.run)
+
+    def row(self, file: ExportedFile, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A row of `verify`, for one file; `recorded` is its row of the manifest."""
-        row = _row(path, self.examples)
-        compare = self._compare_features if path.name == FEATURES else self._compare
+        row = _row(file, self.examples)
+        compare = self._compare_features if file.name == filenames.FEATURES else self._compare
         try:
             _require_unchanged(row, recorded)
-            reasons = compare(path, row)
+            reasons = compare(file, row)
         except (InputError, CheckFailed) as error:
             reasons = [str(error)]
         return row | {"passed": not reasons, "why": "; ".join(reasons)}
 
-    def _compare(self, path, row):
+    def _compare(self, file: ExportedFile, row: dict[str, Any]) -> list[str]:
         """Fills the row; gives the reasons why the file must not be used."""
-        if path.suffix in _CENSUS:
-            row["ops"] = _CENSUS[path.suffix](path)["ops"]
-        opened = open_artefact(path)
-        logits = predict_stream(opened, stream_for(opened, self.examples))
+        row["ops"] = file.ops
+        logits = self._logits(file.opened)
         if not np.isfinite(logits).all():
             raise CheckFailed("logits that are not finite")
-        row["latency_ms"] = _latency(opened, path)
+        row["latency_ms"] = _latency(file)
         row["top1"] = _top1(logits, self.examples.labels)
         row["drop_points"] = round(100 * (self.top1 - row["top1"]), 4)
         row["agreement"] = float((logits.argmax(-1) == self._expected.argmax(-1)).mean())
         row["max_logit_diff"], largest = self._contract.difference(logits, self._exact)
-        return list(_reasons(path, row, largest, self.max_drop))
+        return [*file.faults, *_reasons(row, largest, self.max_drop)]
 
-    def _compare_features(self, path, row):
+    def _compare_features(self, file: ExportedFile, row: dict[str, Any]) -> list[str]:
         """The same for `model_features.tflite`: float32 rounding is all that may differ."""
-        run, contract = self._run, self._contract
-        expect = wrap.features(run.model(), contract, run.config.center_crop)
-        row["ops"] = census.census(path)["ops"]
-        lite, found, expected = Lite(path, threads=1), [], []
-        for images in _images(self.examples, run, contract):
-            found.append(lite.predict(images))
-            expected.append(expect(images.astype(np.float32))["features"].numpy())
-        found, expected = np.concatenate(found), np.concatenate(expected)
+        expect = wrap.features(self._plain_plan(), self._reference.model)
+        row["ops"] = file.ops
+        lite, outputs, references = Lite(file.path, 1, file.content), [], []
+        for images in self._frames():
+            outputs.append(lite.predict(images))
+            references.append(expect(images.astype(np.float32))["features"].numpy())
+        found, expected = np.concatenate(outputs), np.concatenate(references)
         row["latency_ms"] = _median_ms(partial(lite.predict, images[:1]))
         row["max_logit_diff"] = float(np.abs(found - expected).max())
         largest = float(np.abs(expected).max())
-        return [*census.faults(path), *_rounding(row, largest, "features")]
+        return [*file.faults, *_rounding(row, largest, "features")]
+
+    def _same_pixels(self) -> np.ndarray:
+        """The Keras model's logits `(n, k)` behind the crop and resize that the files do
+        themselves.
+
+        Its top-1 on photos as evaluation resizes them says what the files' resize costs; this says
+        whether they compute it right.
+        """
+        serve = wrap.around(self._plain_plan(), self._reference.model)
+        answers = (serve(images.astype(np.float32)) for images in self._frames())
+        return np.concatenate([answer["logits"].numpy() for answer in answers])
+
+    def _plain_plan(self) -> ExportPlan:
+        """Logits from what the files take."""
+        return ExportPlan(
+            side=self._reference.image_size,
+            classes=self._reference.classes,
+            center_crop=self._reference.center_crop,
+            input_size=self._contract.input_size,
+        )
+
+    def _frames(self) -> Iterator[np.ndarray]:
+        """Batches of images as the files take them."""
+        view = self._contract.view(self._reference.image_size, self._reference.center_crop)
+        for squares, _ in self._stream(*view).as_numpy_iterator():
+            yield self._contract.frames(squares)
+
+    def _logits(self, opened: Artefact) -> np.ndarray:
+        return predict_stream(opened, self._stream(opened.image_size, opened.center_crop))
+
+    def _stream(self, size: int, crop: float) -> tf.data.Dataset:
+        """The images, decoded once for all files if they fit into memory."""
+        if (size, crop) not in self._streams:
+            stream = evaluation_stream(self.examples, size=size, crop=crop, batch_size=BATCH)
+            room = min(preload.MOST_BYTES, memory.available() // 4)
+            fits = len(self.examples) * size * size * 3 <= room
+            self._streams[size, crop] = stream.cache() if fits else stream
+        return self._streams[size, crop]
 
 
-def demand(result):
+def demand(result: Mapping[str, Any]) -> None:
     """Raises `CheckFailed`, with every reason, unless the gate let all artefacts through."""
     if not result["passed"]:
         reasons = [f"{r['file']}: {r['why']}" for r in result["artefacts"] if not r["passed"]]
         raise CheckFailed("verify failed: " + "; ".join(reasons), result)
 
 
-def table(result):
+def table(result: Mapping[str, Any]) -> str:
     """The result as text for a terminal."""
     lines = [
         f"{'file':24} {'top-1':>7} {'drop':>6} {'agree':>7} {'max diff':>9} {'size':>9} "
@@ -176,7 +267,7 @@ def table(result):
     return "\n".join(lines)
 
 
-def _without_top1(row):
+def _without_top1(row: Mapping[str, Any]) -> str:
     """The columns of a file that names no classes; of one that failed to run, nothing."""
     if row["latency_ms"] is None:
         return ""
@@ -186,74 +277,47 @@ def _without_top1(row):
     )
 
 
-def _row(path, examples):
+def _row(file: ExportedFile, examples: Examples) -> dict[str, Any]:
     numbers = ("top1", "drop_points", "agreement", "max_logit_diff", "latency_ms", "ops")
-    found = {"file": path.name, **fingerprint(path), "images": len(examples)}
+    found = {"file": file.name, **file.fingerprint, "images": len(examples)}
     return found | dict.fromkeys(numbers)
 
 
-def _require_unchanged(row, recorded):
+def _require_unchanged(row: Mapping[str, Any], recorded: Mapping[str, Any] | None) -> None:
     if recorded and any(row[key] != recorded[key] for key in ("bytes", "sha256")):
         raise CheckFailed("changed since it was exported (another sha256); export it again")
 
 
-def _reasons(path, row, largest, max_drop):
+def _reasons(row: Mapping[str, Any], largest: float, max_drop: float) -> Iterator[str]:
     """Why the file must not be used."""
-    if path.suffix == ".tflite":
-        yield from census.faults(path)
     if row["drop_points"] > max_drop:
         yield f"top-1 is {row['drop_points']:.2f} points lower, {max_drop:g} are allowed"
-    if path.name in _FLOAT32:
+    if row["file"] in _FLOAT32:
         yield from _rounding(row, largest, "logits")
 
 
-def _rounding(row, largest, what):
+def _rounding(row: Mapping[str, Any], largest: float, what: str) -> Iterator[str]:
     limit = FLOAT32_ERROR * largest
     if row["max_logit_diff"] > limit:
         yield f"{what} differ by {row['max_logit_diff']:.2g}, float32 rounding explains {limit:.2g}"
 
 
-def _same_pixels(run, reference, examples, contract):
-    """The Keras model's logits `(n, k)` behind the crop and resize that the files do themselves.
-
-    Its top-1 on photos as evaluation resizes them says what the files' resize costs; this says
-    whether they compute it right.
-    """
-    plain = replace(contract, scores="logits", top=None, temperature=1.0)
-    serve = wrap.around(reference.model, plain, run.config.center_crop)
-    return np.concatenate(
-        [
-            serve(images.astype(np.float32))["logits"].numpy()
-            for images in _images(examples, run, contract)
-        ]
-    )
-
-
-def _images(examples, run, contract):
-    """Batches of images as files of this contract take them."""
-    size, crop = contract.view(run.config.side, run.config.center_crop)
-    stream = evaluation_stream(examples, size=size, crop=crop, batch_size=BATCH)
-    for squares, _ in stream.as_numpy_iterator():
-        yield contract.frames(squares)
-
-
-def _probabilities(folder):
+def _probabilities(folder: Path) -> dict[str, Any] | None:
     """What a calibration of the probabilities found when the files were exported, or None."""
-    file = folder / CONTRACT_FILE
+    file = folder / filenames.PREPROCESS
     return read_json(file).get("probabilities") if file.exists() else None
 
 
-def _latency(opened, path):
+def _latency(file: ExportedFile) -> float:
     """Median milliseconds for one image; on one thread for a `.tflite` and an `.onnx`."""
+    opened = file.opened if file.content is None else file.open(threads=1)
     image = np.random.default_rng(0).integers(
         0, 256, (1, opened.image_size, opened.image_size, 3), dtype=np.uint8
     )
-    if opened.kind in ("tflite", "onnx"):
-        opened = open_artefact(path, threads=1)
     return _median_ms(partial(opened.predict, image))
 
 
-def _median_ms(run):
+def _median_ms(run: Callable[[], object]) -> float:
     run()  # warms up
     times = []
     for _ in range(_TIMED_RUNS):
@@ -263,35 +327,36 @@ def _median_ms(run):
     return round(1000 * float(np.median(times)), 3)
 
 
-def artefacts(folder):
+def artefacts(folder: Path) -> list[Path]:
     """The exported artefacts in `folder`, in a fixed order."""
-    names = ("saved_model", *FILES.values(), onnx_file.FILE, FEATURES)
-    found = [folder / name for name in names]
+    found = [folder / name for name in filenames.ARTEFACTS]
     return [path for path in found if path.exists()]
 
 
-def record(folder, names, notes):
+def record(
+    folder: Path, files: Iterable[ExportedFile], notes: Mapping[str, dict[str, Any]]
+) -> None:
     """Notes the fingerprints of artefacts just made, so that a later `verify` sees a change.
 
     `notes` are added to them: {name: {conversion: how it was made}}.
     """
     known = {k: v for k, v in _recorded(folder).items() if (folder / k).exists()}
-    made = {name: fingerprint(folder / name) | notes.get(name, {}) for name in names}
-    write_json(folder / MANIFEST, known | made)
+    made = {file.name: file.fingerprint | notes.get(file.name, {}) for file in files}
+    write_json(folder / filenames.MANIFEST, known | made)
 
 
-def _recorded(folder):
-    file = folder / MANIFEST
+def _recorded(folder: Path) -> dict[str, Any]:
+    file = folder / filenames.MANIFEST
     return read_json(file) if file.exists() else {}
 
 
-def _sample(examples, count, seed):
-    if len(examples) <= count:
-        return examples
-    progress.say(f"judging by {count:,} of {len(examples):,} validation images (--images)")
-    chosen = np.random.default_rng(seed).permutation(len(examples))[:count]
-    return examples.take(np.sort(chosen))
+def _sample(total: int, count: int, seed: int) -> np.ndarray:
+    """The numbers of at most `count` of `total` images."""
+    if total <= count:
+        return np.arange(total)
+    progress.say(f"judging by {count:,} of {total:,} validation images (--images)")
+    return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
-def _top1(logits, labels):
+def _top1(logits: np.ndarray, labels: np.ndarray) -> float:
     return float((logits.argmax(-1) == labels).mean())

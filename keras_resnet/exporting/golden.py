@@ -6,19 +6,23 @@ and `NN_photo.*`, the photo as it was found, which tests the app's own decoding,
 
 import hashlib
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet import filenames
 from keras_resnet.data.check import classes_in_turn
+from keras_resnet.data.examples import Examples
 from keras_resnet.data.stream import evaluation_stream
-from keras_resnet.evaluation.artefact import open_artefact
+from keras_resnet.evaluation.artefact import Artefact
 from keras_resnet.exporting import templates
-from keras_resnet.exporting.convert import FILES
+from keras_resnet.exporting.gate import ExportedFile
+from keras_resnet.exporting.plan import ExportPlan
 from keras_resnet.files import read_json, write_json
-from keras_resnet.run import FEATURES
 
-FOLDER, INDEX = "golden", "golden.json"
 IMAGES = 12
 _TRIED_PER_IMAGE = 8  # so many candidates, for as many images that the model gets right
 # Of all photos together: the set travels in every bundle. Later photos are left out.
@@ -28,7 +32,12 @@ MOST_PHOTO_BYTES = 8_000_000
 # in another order; in int8 its kernels may differ by a step of 1/255 of a tensor's range, in each
 # layer: LiteRT's own reference kernels come to 0.03.
 FLOAT_TOLERANCE, QUANTISED_TOLERANCE = 1e-3, 0.05
-_FLOAT_FILES = (FILES["none"], FILES["float16"], "saved_model", "model.onnx")
+_FLOAT_FILES = (
+    filenames.TFLITE["none"],
+    filenames.TFLITE["float16"],
+    filenames.SAVED_MODEL,
+    filenames.ONNX,
+)
 # Mean difference of an app's own pixels from ours, in levels of 0 to 255. Measured on 80 photos of
 # 300 to 427 pixels, resized to 64: 0.1 where we too decode the whole photo; up to 2.5 where
 # we let libjpeg shrink an upright JPEG on the way; 4.7 and more for a resize without antialiasing.
@@ -37,26 +46,34 @@ PHOTO_TOLERANCE = 3.0
 _ENDINGS = {b"\xff\xd8": "jpg", b"\x89P": "png", b"GI": "gif", b"BM": "bmp", b"RI": "webp"}
 
 
-def write(run, folder, names, contract):
+def write(
+    plan: ExportPlan,
+    reference: Artefact,
+    val: Examples,
+    folder: Path,
+    files: Sequence[ExportedFile],
+) -> None:
     """Writes `folder/golden/`, replacing it; nothing for files with other ends than the model's
     own: the set is of its square pixels and of logits.
 
     Args:
-        run: the `Run`; its validation images are used.
-        folder: the export folder, with the artefacts in it.
-        names: of the artefacts whose answers are noted; that of the features gives none.
-        contract: the `Contract` of the artefacts.
+        plan: the `ExportPlan` of the files.
+        reference: the run, opened; its own answers decide which images are taken.
+        val: its validation images.
+        folder: the export folder.
+        files: the artefacts whose answers are noted; that of the features gives none.
     """
-    target = folder / FOLDER
+    target = folder / filenames.GOLDEN
     shutil.rmtree(target, ignore_errors=True)
-    if not contract.has_own_ends:
+    if not plan.contract.has_own_ends:
         return
-    names = [name for name in names if name != FEATURES]
     templates.copy("golden", target)
-    config, classes = run.config, run.classes
-    examples, images, guesses = _choose(run)
+    classes = plan.classes
+    examples, images, guesses = _choose(reference, val, plan.seed)
     photos = _photos(examples)
-    logits = {name: open_artefact(folder / name).predict(images) for name in names}
+    logits = {
+        file.name: file.opened.predict(images) for file in files if file.name != filenames.FEATURES
+    }
     entries = []
     for i, (pixels, photo) in enumerate(zip(images, photos, strict=True)):
         entries.append(
@@ -73,9 +90,9 @@ def write(run, folder, names, contract):
         if photo:
             (target / entries[-1]["photo"]).write_bytes(photo)
     write_json(
-        target / INDEX,
+        target / filenames.GOLDEN_INDEX,
         {
-            "image_size": config.side,
+            "image_size": plan.side,
             "sha256": "of the decoded pixels: uint8, rows from the top, RGB, no padding",
             "tolerance": {name: _tolerance(name, found) for name, found in logits.items()},
             "photo_tolerance": PHOTO_TOLERANCE,
@@ -84,7 +101,7 @@ def write(run, folder, names, contract):
     )
 
 
-def only(index, name, new_name):
+def only(index: Path, name: str, new_name: str) -> dict[str, Any]:
     """The content of a golden.json for one artefact alone, under another name.
 
     Args:
@@ -97,23 +114,24 @@ def only(index, name, new_name):
     return content
 
 
-def _choose(run):
+def _choose(
+    reference: Artefact, val: Examples, seed: int
+) -> tuple[Examples, np.ndarray, np.ndarray]:
     """Seeded, classes in turn, those first that the model gets right: (examples, pixels, guesses).
 
     pixels are uint8 `(n, s, s, 3)`; guesses are class numbers `(n,)`.
     """
-    val, config = run.examples("val"), run.config
-    candidates = val.take(classes_in_turn(val.labels, _TRIED_PER_IMAGE * IMAGES, config.seed))
+    candidates = val.take(classes_in_turn(val.labels, _TRIED_PER_IMAGE * IMAGES, seed))
     stream = evaluation_stream(
-        candidates, size=config.side, crop=config.center_crop, batch_size=IMAGES
+        candidates, size=reference.image_size, crop=reference.center_crop, batch_size=IMAGES
     )
     pixels = np.concatenate([batch for batch, _ in stream.as_numpy_iterator()])
-    guesses = open_artefact(run.path).predict(pixels).argmax(-1)
+    guesses = reference.predict(pixels).argmax(-1)
     chosen = np.argsort(guesses != candidates.labels, kind="stable")[:IMAGES]
     return candidates.take(chosen), pixels[chosen], guesses[chosen]
 
 
-def _photos(examples):
+def _photos(examples: Examples) -> list[bytes | None]:
     """The encoded image of each example, or None where the set would grow too large."""
     left, photos = MOST_PHOTO_BYTES, []
     for i in range(len(examples)):
@@ -125,6 +143,6 @@ def _photos(examples):
     return photos
 
 
-def _tolerance(name, logits):
+def _tolerance(name: str, logits: np.ndarray) -> float:
     share = FLOAT_TOLERANCE if name in _FLOAT_FILES else QUANTISED_TOLERANCE
     return float(share * np.abs(logits).max())

@@ -9,11 +9,11 @@ import io
 import zipfile
 from pathlib import Path
 
+from keras_resnet import filenames
 from keras_resnet.errors import InputError
 
 NAME = "TFLITE_METADATA"
 IDENTIFIER = b"M001"
-LABELS, PREPROCESS = "labels.txt", "preprocess.json"
 _PARSER = "1.0.0"  # the oldest reader that knows every field used here
 
 # Numbers of the schema's enumerations and unions.
@@ -94,7 +94,10 @@ def describe(*, network, classes, preprocess, source_sha256, origin):
         ),
         "min_parser_version": _PARSER,
         "associated_files": [
-            {"name": PREPROCESS, "description": "From a photo to the input, for programs."}
+            {
+                "name": filenames.PREPROCESS,
+                "description": "From a photo to the input, for programs.",
+            }
         ],
         "subgraph_metadata": [
             {
@@ -133,7 +136,7 @@ def describe(*, network, classes, preprocess, source_sha256, origin):
                         },
                         "associated_files": [
                             {
-                                "name": LABELS,
+                                "name": filenames.LABELS,
                                 "description": "The class of each output, a line each.",
                                 "type": _AXIS_LABELS,
                             }

@@ -11,24 +11,24 @@ import os
 import sys
 from collections import Counter
 from importlib.util import find_spec
+from pathlib import Path
 
-from keras_resnet import runtime
+from keras_resnet import filenames, runtime
 from keras_resnet.errors import InputError, first_line, needs_extra
 from keras_resnet.exporting import child
 
-FILE = "model.onnx"
 OPSET = 18  # the newest that tf2onnx writes
 PACKAGES = ("onnx", "onnxruntime", "tf2onnx")  # what the extra brings
 
 
-def require():
+def require() -> None:
     """InputError unless the packages of the extra are installed; imports none of them."""
     for package in PACKAGES:
         if find_spec(package) is None:
             raise needs_extra(f"--onnx needs {package}", "onnx")
 
 
-def convert(saved_model, output):
+def convert(saved_model: Path, output: Path) -> None:
     """Converts in a child process.
 
     Args:
@@ -38,14 +38,15 @@ def convert(saved_model, output):
     Raises:
         CheckFailed: the converter failed; the line holds its reason.
     """
-    child.run(__name__, saved_model, output, what=f"conversion to {FILE}")
+    child.run(__name__, saved_model, output, what=f"conversion to {filenames.ONNX}")
 
 
-def census(path):
+def census(path: str | os.PathLike, content: bytes | None = None) -> dict:
     """Counts what is in an `.onnx` file, under the names of the census of a `.tflite`.
 
     Args:
         path: of the file.
+        content: its bytes, where they were read already.
 
     Returns:
         A dict ready for JSON: `file, bytes, ops, operators, inputs, outputs, signatures, metadata,
@@ -61,7 +62,8 @@ def census(path):
     except ImportError:
         raise needs_extra(f"{path} needs onnx to be read", "onnx") from None
     try:
-        model = onnx.shape_inference.infer_shapes(onnx.load(path))
+        loaded = onnx.load(path) if content is None else onnx.load_from_string(content)
+        model = onnx.shape_inference.infer_shapes(loaded)
     except Exception as error:  # protobuf's and onnx's own have no base in common
         raise InputError(f"{path} is no ONNX model ({first_line(error)})") from None
     graph = model.graph
@@ -79,7 +81,7 @@ def census(path):
     ops = Counter(row["kind"] for row in layers)
     return {
         "file": os.fspath(path),
-        "bytes": os.path.getsize(path),
+        "bytes": os.path.getsize(path) if content is None else len(content),
         "ops": dict(sorted(ops.items())),
         "operators": sum(ops.values()),
         "inputs": [_end(value, onnx) for value in graph.input],

@@ -1,35 +1,37 @@
 """Keras model -> SavedModel, with both ends named."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from keras_resnet.data.views import center_view
-from keras_resnet.evaluation.contract import PLAIN
 from keras_resnet.exporting import wrap
 from keras_resnet.exporting.lowering import lowered
+from keras_resnet.exporting.plan import ExportPlan
 
 
-def write_for_serving(model, classes, center_crop, folder, contract=PLAIN):
+def write_for_serving(plan: ExportPlan, model: keras.Model, folder: Path) -> None:
     """A SavedModel with two signatures.
 
     serving_default: image, float32 `(b, s, s, 3)` in [0, 255] -> logits `(b, k)`, or what the
-        contract says.
+        plan says.
     serving_bytes: image_bytes, encoded images `(b,)` -> logits, scores `(b, k)` and label `(b,)`.
         Decodes, takes the middle square and resizes as evaluation does; it does not read the EXIF
         orientation.
     """
-    size = model.input_shape[1]
-    names = tf.constant(classes)
+    size, crop = plan.side, plan.center_crop
+    names = tf.constant(plan.classes)
 
-    def from_bytes(image_bytes):
+    def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.map_fn(
-            lambda data: tf.cast(center_view(data, 1, size=size, crop=center_crop), tf.float32),
+            lambda data: tf.cast(center_view(data, 1, size=size, crop=crop), tf.float32),
             image_bytes,
             fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
         )
-        logits = model(image, training=False) / contract.temperature
+        logits = model(image, training=False) / plan.temperature
         return {
             "logits": logits,
             "scores": tf.nn.softmax(logits),
@@ -38,18 +40,21 @@ def write_for_serving(model, classes, center_crop, folder, contract=PLAIN):
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    pixels = tf.TensorSpec((None, *wrap.input_size(model, contract), 3), tf.float32, name="image")
+    pixels = tf.TensorSpec((None, *plan.image_size, 3), tf.float32, name="image")
     encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
-    archive.add_endpoint(
-        "serving_default", wrap.around(model, contract, center_crop), input_signature=[pixels]
-    )
+    archive.add_endpoint("serving_default", wrap.around(plan, model), input_signature=[pixels])
     archive.add_endpoint("serving_bytes", from_bytes, input_signature=[encoded])
     archive.write_out(str(folder), verbose=False)
 
 
 def write_for_conversion(
-    model, folder, *, contract=PLAIN, center_crop=1.0, features=False, batch=1
-):
+    plan: ExportPlan,
+    model: keras.Model,
+    folder: Path,
+    *,
+    features: bool = False,
+    batch: int | None = 1,
+) -> None:
     """A SavedModel with one signature and batch 1: what a phone wants, and the only route into the
     converter that names both ends and carries the weights along (`from_concrete_functions` writes a
     small file of NaN without an error). With `batch=None` it takes any number of images; with
@@ -59,16 +64,14 @@ def write_for_conversion(
     serve = wrap.features if features else wrap.around
     archive = keras.export.ExportArchive()
     archive.track(model)
-    image = tf.TensorSpec((batch, *wrap.input_size(model, contract), 3), tf.float32, name="image")
+    image = tf.TensorSpec((batch, *plan.image_size, 3), tf.float32, name="image")
     with _inlined():
-        archive.add_endpoint(
-            "serving_default", serve(model, contract, center_crop), input_signature=[image]
-        )
+        archive.add_endpoint("serving_default", serve(plan, model), input_signature=[image])
         archive.write_out(str(folder), verbose=False)
 
 
 @contextmanager
-def _inlined():
+def _inlined() -> Iterator[None]:
     """Traces functions of functions in place: Keras compiles a grouped convolution by itself, and
     tf2onnx cannot look into what is compiled.
     """

@@ -1,95 +1,91 @@
 """The `.tflite` files of an export, with what belongs to them: calibration, choice, explanation."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_resnet import progress
+from keras_resnet import filenames, progress
+from keras_resnet.evaluation.artefact import Artefact
 from keras_resnet.exporting import auto, calibration, child, layer_error, saved_model
-from keras_resnet.exporting.convert import CALIBRATED, FILES, INT16X8_WARNING, convert
+from keras_resnet.exporting.convert import INT16X8_WARNING, convert
+from keras_resnet.exporting.gate import Judge
+from keras_resnet.exporting.plan import CALIBRATED, ExportPlan
 from keras_resnet.files import write_json
 from keras_resnet.report import quantization
 
-AUTO = "auto"
-CALIBRATION = "calibration.json"
-EXPLANATION = "quantization.png"
-
 
 @dataclass
-class Made:
+class Written:
     """What was written: names of the artefacts, notes for their manifest, keys for the result."""
 
-    names: list = field(default_factory=list)
-    notes: dict = field(default_factory=dict)
-    result: dict = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    notes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
 
 
-def replaced(variants):
-    """Names in the export folder that writing these variants replaces, or makes untrue."""
-    if AUTO in variants:  # it publishes one file alone
-        return [*FILES.values(), CALIBRATION, EXPLANATION]
-    beside_int8 = [EXPLANATION] if "int8" in variants else []
-    return [*(FILES[variant] for variant in variants), *beside_int8]
-
-
-def write(run, model, folder, variants, *, io, count, explain, judge, contract):
-    """Writes the variants of a run's model into `folder`.
+def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> Written:
+    """Writes the planned variants of a run's model into `folder`.
 
     Args:
-        run, model: the `Run` and its Keras model.
+        plan: the `ExportPlan`.
+        reference: the run, opened: its model is converted, its training images calibrate it.
         folder: where the files go.
-        variants: keys of `FILES`, or "auto" alone.
-        io: type of the ends of an int8 file.
-        count: of calibration images.
-        explain: whether to measure the error of int8 by layer, and to plot it.
         judge: the `gate.Judge`, for "auto".
-        contract: the `Contract` of the files.
-
-    Returns:
-        A `Made`.
 
     Raises:
         CheckFailed: a conversion failed, or "auto" found no file that passes.
     """
-    made = Made()
+    written = Written()
+    if not plan.variants:
+        return written
     # Beside the folder and named like it: what a kill leaves is cleared with it.
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as scratch:
-        source, images = Path(scratch) / "saved_model", Path(scratch) / "calibration.npy"
-        saved_model.write_for_conversion(
-            model, source, contract=contract, center_crop=run.config.center_crop
-        )
-        if AUTO in variants or set(CALIBRATED) & set(variants):
-            chosen = calibration.choose(run, count, model=model, contract=contract)
-            np.save(images, chosen.images)
-            write_json(folder / CALIBRATION, chosen.manifest)
+        source = Path(scratch) / "saved_model"
+        images = Path(scratch) / "calibration.npy"
+        saved_model.write_for_conversion(plan, reference.model, source)
+        if plan.is_calibrated:
+            _calibrate(plan, reference, folder, images)
 
         @cache
-        def layer_errors():
-            counts = auto.COUNTS if AUTO in variants else ()
-            return layer_error.measure(source, images, scratch, io=io, counts=counts)
+        def layer_errors() -> dict[str, Any]:
+            counts = auto.COUNTS if plan.is_auto else ()
+            return layer_error.measure(source, images, scratch, io=plan.io, counts=counts)
 
-        make = partial(_make, source=source, images=images, io=io)
-        if AUTO in variants:
+        make = partial(_make, source=source, images=images, io=plan.io)
+        if plan.is_auto:
             tried, cost = auto.choose(folder, convert=make, layer_errors=layer_errors, judge=judge)
             taken = tried[-1]
-            _note(made, taken["variant"], cost, io, taken["float_layers"])
-            made.result["candidates"] = tried
+            _note(written, taken["variant"], cost, plan.io, taken["float_layers"])
+            written.result["candidates"] = tried
             if taken["variant"] not in CALIBRATED:
-                (folder / CALIBRATION).unlink()
+                (folder / filenames.CALIBRATION).unlink()
         else:
-            for variant in dict.fromkeys(variants):
-                _note(made, variant, make(variant, folder / FILES[variant]), io)
-        if explain:
+            for variant in plan.variants:
+                cost = make(variant, folder / filenames.TFLITE[variant])
+                _note(written, variant, cost, plan.io)
+        if plan.explain_quantization:
             rows = layer_errors()["layers"]
-            made.result["quantization"] = {"layers": rows, "blocks": layer_error.by_block(rows)}
-            quantization.plot(rows, folder / EXPLANATION)
-    return made
+            written.result["quantization"] = {"layers": rows, "blocks": layer_error.by_block(rows)}
+            quantization.plot(rows, folder / filenames.EXPLANATION)
+    return written
 
 
-def _make(variant, path, *, source, images, io):
+def _calibrate(plan: ExportPlan, reference: Artefact, folder: Path, images: Path) -> None:
+    """Puts the calibration images into the file `images`, and tells in `folder` which they are."""
+    assert reference.run  # it is one, opened
+    chosen = calibration.choose(
+        reference.run, plan.calibration, model=reference.model, contract=plan.contract
+    )
+    np.save(images, chosen.images)
+    write_json(folder / filenames.CALIBRATION, chosen.manifest)
+
+
+def _make(variant: str, path: Path, *, source: Path, images: Path, io: str) -> dict[str, Any]:
     progress.say(f"writing {path.name} …")
     if variant == "int16x8":
         progress.say(f"warning: {INT16X8_WARNING}")
@@ -100,8 +96,11 @@ def _make(variant, path, *, source, images, io):
     return cost
 
 
-def _note(made, variant, cost, io, float_layers=()):
+def _note(
+    written: Written, variant: str, cost: dict[str, Any], io: str, float_layers: Sequence[str] = ()
+) -> None:
     ends = {"io": io} if variant == "int8" else {}
     kept = {"float_layers": list(float_layers)} if float_layers else {}
-    made.names.append(FILES[variant])
-    made.notes[FILES[variant]] = {"conversion": {"variant": variant, **ends, **kept, **cost}}
+    name = filenames.TFLITE[variant]
+    written.names.append(name)
+    written.notes[name] = {"conversion": {"variant": variant, **ends, **kept, **cost}}

@@ -1,32 +1,33 @@
-"""What a `Contract` asks for around the network, in operators that LiteRT has built in.
+"""What a plan asks for around the network, in operators that LiteRT has built in.
 
 frame (b, h, w, 3) -> middle square -> (b, s, s, 3) -> network -> ÷ temperature -> softmax -> top k
 """
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
+from keras_resnet.exporting.plan import ExportPlan
 
-def input_size(model, contract):
-    """(height, width) of the images that the wrapped model takes."""
-    return contract.input_size or model.input_shape[1:3]
+Serve = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
-def around(model, contract, center_crop):
+def around(plan: ExportPlan, model: keras.Model) -> Serve:
     """A function from images `(b, h, w, 3)` in [0, 255] to a dict of named outputs.
 
     Args:
+        plan: the `ExportPlan`; its contract and its centre crop count.
         model: from `(b, s, s, 3)` to logits `(b, k)`.
-        contract: a `Contract`.
-        center_crop: the middle square of a frame, as a share of its shorter side.
 
     Returns:
         Function to `{"logits": (b, k)}`, `{"scores": (b, k)}` for probabilities, or `{"scores":
         (b, n), "classes": int32 (b, n)}` for the best n.
     """
+    contract = plan.contract
 
-    def serve(image):
-        logits = model(_square(image, model, contract, center_crop), training=False)
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = model(_square(image, plan), training=False)
         if contract.temperature != 1:
             logits = logits / contract.temperature
         if contract.scores == "logits":
@@ -40,23 +41,23 @@ def around(model, contract, center_crop):
     return serve
 
 
-def features(model, contract, center_crop):
+def features(plan: ExportPlan, model: keras.Model) -> Serve:
     """The same with the pooled features in place of scores: `{"features": (b, c)}`."""
     pooled = keras.Model(model.input, model.get_layer("avg_pool").output)
 
-    def serve(image):
-        return {"features": pooled(_square(image, model, contract, center_crop), training=False)}
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"features": pooled(_square(image, plan), training=False)}
 
     return serve
 
 
-def _square(image, model, contract, center_crop):
+def _square(image: tf.Tensor, plan: ExportPlan) -> tf.Tensor:
     """The middle square of a frame, as evaluation cuts it out, in the model's size."""
-    if not contract.input_size:
+    if not plan.input_size:
         return image
-    height, width = contract.input_size
-    side = max(round(min(height, width) * center_crop), 1)
+    height, width = plan.input_size
+    side = max(round(min(height, width) * plan.center_crop), 1)
     top, left = (height - side) // 2, (width - side) // 2
     image = image[:, top : top + side, left : left + side]
     # Bilinear: a bicubic resize is no built-in operator, an antialiased one does not convert.
-    return tf.image.resize(image, model.input_shape[1:3], "bilinear")
+    return tf.image.resize(image, (plan.side, plan.side), "bilinear")

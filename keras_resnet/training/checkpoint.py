@@ -18,7 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_resnet import progress, signals
+from keras_resnet import filenames, progress, signals
 from keras_resnet.errors import CheckFailed, Interrupted, first_line
 from keras_resnet.run import Run
 
@@ -36,7 +36,7 @@ class Checkpoint:
 
     def __init__(self, run: Run, state: dict[str, list[tf.Variable]], writes: bool = True):
         self._writes, self._state = writes, state
-        self._folder = run.file("checkpoints")
+        self._folder = run.file(filenames.CHECKPOINTS)
         self._step = tf.Variable(0, dtype=tf.int64)
         self._notes = tf.Variable("", dtype=tf.string, shape=())
         # Plain variables: of the Keras objects themselves tf.train.Checkpoint would leave out the
@@ -142,7 +142,7 @@ class Stop:
 
 def peek(run):
     """The notes of the latest checkpoint of a run; None if it has none."""
-    state = tf.train.get_checkpoint_state(str(run.file("checkpoints")))
+    state = tf.train.get_checkpoint_state(str(run.file(filenames.CHECKPOINTS)))
     for path in reversed(state.all_model_checkpoint_paths if state else []):
         try:
             reader = tf.train.load_checkpoint(path)

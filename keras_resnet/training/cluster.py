@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_resnet import run
+from keras_resnet import filenames, run
 from keras_resnet.errors import InputError
 
 
@@ -75,7 +75,10 @@ class Onlooker(run.Run):
 
     def __init__(self, path, worker, scratch):
         super().__init__(path)
-        self._own = {"log.txt": f"log-worker-{worker}.txt", "checkpoints": "checkpoints"}
+        self._own = {
+            filenames.LOG: f"log-worker-{worker}.txt",
+            filenames.CHECKPOINTS: filenames.CHECKPOINTS,
+        }
         self._scratch = Path(scratch)
 
     def file(self, name):

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import progress, run, runtime
+from keras_resnet import filenames, progress, run, runtime
 from keras_resnet._version import __version__
 from keras_resnet.data.stream import Share
 from keras_resnet.errors import CheckFailed, InputError, first_line
@@ -167,7 +167,7 @@ class Devices:
                 if who is None:
                     raise
                 runtime.log(str(error))
-                begun = Path(path, "config.json").exists()
+                begun = Path(path, filenames.CONFIG).exists()
                 resume = f"{resume_command(path)} with those that are left"
                 raise CheckFailed(
                     f"{who} is gone; {resume if begun else 'start all again'}"
@@ -286,7 +286,7 @@ def _worker(addresses, worker, gpus, config, path):
 def _told(config, path, devices):
     """What workers have to have in common."""
     settings = {k: v for k, v in asdict(config).items() if k not in _OF_THE_MACHINE}
-    latest = tf.train.latest_checkpoint(os.path.join(path, "checkpoints"))
+    latest = tf.train.latest_checkpoint(os.path.join(path, filenames.CHECKPOINTS))
     return {
         "TensorFlow": tf.__version__,
         "Keras": keras.__version__,

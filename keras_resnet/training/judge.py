@@ -11,7 +11,6 @@ from keras_resnet import runtime
 from keras_resnet.data.stream import evaluation_stream, training_stream
 from keras_resnet.evaluation.metrics import log_softmax, summarise
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.files import write_json
 from keras_resnet.report import page, plots
 from keras_resnet.training.schedule import training_size
 
@@ -42,7 +41,7 @@ def judge(folder, config, source, history, chosen, seconds):
             labels = source.splits[split].labels
             metrics[split] = summarise(logits[split], labels, source.classes)
     _draw(folder, config, source, history, logits["val"], metrics["val"])
-    write_json(folder.file("metrics.json"), metrics)
+    folder.save_metrics(metrics)
     page.write(folder.path)
     folder.save_manifest()
     return metrics

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_resnet import progress, recipes, run, runtime, specs
+from keras_resnet import filenames, progress, recipes, run, runtime, specs
 from keras_resnet.data import sources
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, InputError
@@ -89,9 +89,9 @@ def _train_in(folder, is_begun, config, source, chosen, model, devices, callback
     try:
         if not is_begun:
             folder.begin(config, source.classes)
-        if not folder.file("split.json").exists():
-            sources.save_split(source, folder.file("split.json"))
-        runtime.log_to(folder.file("log.txt"))
+        if not folder.file(filenames.SPLIT).exists():
+            folder.save_split(source)
+        runtime.log_to(folder.file(filenames.LOG))
         notices.say_plan(config, source, chosen, devices, folder)
         broken = sources.naming_broken_files(source, checkpoint.resume_command(folder.path))
         with stop.listening(), broken:
@@ -209,7 +209,7 @@ def _again(begun, config, devices):
         return prepare(config, devices)
     with devices.preparing():
         source = sources.load_saved(
-            begun.file("split.json"),
+            begun.file(filenames.SPLIT),
             data=config.data,
             classes=begun.classes,
             data_dir=config.data_dir,

@@ -7,7 +7,7 @@ from keras_resnet import progress, recipes
 from keras_resnet import run as runs
 from keras_resnet.data import names
 from keras_resnet.errors import InputError
-from keras_resnet.files import read_lines, write_json
+from keras_resnet.files import read_lines
 from keras_resnet.specs import SPECS
 from keras_resnet.weights.layouts import classes_of
 from keras_resnet.weights.load import load, normalization_of, open_weights
@@ -54,9 +54,7 @@ def import_weights(
     run.save_model(network)
     imported = str(path) if path == IMAGENET else {"file": config.weights, **runs.fingerprint(path)}
     parameters = network.count_params()
-    write_json(
-        run.file("metrics.json"), {"model": model, "parameters": parameters, "imported": imported}
-    )
+    run.save_metrics({"model": model, "parameters": parameters, "imported": imported})
     run.save_manifest()
     return run
 

@@ -6,7 +6,7 @@ from sklearn.datasets import load_sample_images
 
 import keras_resnet as kr
 from keras_resnet import runtime
-from keras_resnet.exporting.bundling import BUNDLES
+from keras_resnet.exporting.plan import BUNDLES
 
 FLOAT_ENDED = ("none", "float16", "dynamic", "int8")
 PER_SCENE = 40

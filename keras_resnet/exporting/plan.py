@@ -1,0 +1,275 @@
+"""What an export writes: validated once from the options, before TensorFlow is loaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict, Unpack
+
+from keras_resnet import filenames
+from keras_resnet.errors import InputError
+from keras_resnet.evaluation.contract import SCORES, Contract
+from keras_resnet.exporting import onnx_file
+from keras_resnet.run import Run
+
+VARIANTS = tuple(filenames.TFLITE)
+CALIBRATED = ("int8", "int16x8")  # variants that take calibration images
+AUTO = "auto"
+IO_TYPES = ("float", "uint8", "int8")
+BUNDLES = ("android", "web", "python", "c")
+# Calibration images; largest int8 logit error 2.6 with 200 samples, 0.43 with 1,297.
+CALIBRATION = 500
+MAX_DROP = 1.0  # points of top-1
+IMAGES = 1000  # more than this many held-out images are sampled
+# Files for bundles, the smallest first. Inputs and outputs must be float: Android's CompiledModel
+# has no uint8 buffers, and LiteRT.js takes no int8 ones.
+BUNDLED = tuple(filenames.TFLITE[variant] for variant in ("int8", "dynamic", "float16", "none"))
+NO_MODEL_TO_BUNDLE = "needs a .tflite file with float32 ends; add --tflite --quantize none"
+
+
+class ExportOptions(TypedDict, total=False):
+    """Options of `export`; see there."""
+
+    saved_model: bool
+    tflite: Sequence[str]
+    onnx: bool
+    features: bool
+    scores: str
+    top: int | None
+    input_size: tuple[int, int] | None
+    calibrate_probabilities: bool
+    io: str
+    explain_quantization: bool
+    calibration: int
+    max_drop: float
+    images: int
+    bundles: Sequence[str]
+    output: str | Path | None
+
+
+class TensorInfo(NamedTuple):
+    """An input or output tensor of a file."""
+
+    shape: tuple[int | None, ...]  # None: any size, or the network decides
+    dtype: str
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file that an export writes: its input and output tensors by name."""
+
+    name: str
+    inputs: dict[str, TensorInfo]
+    outputs: dict[str, TensorInfo]
+
+    @property
+    def has_float_io(self) -> bool:
+        return all(t.dtype == "float32" for t in (*self.inputs.values(), *self.outputs.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportPlan:
+    """A valid export: properties of the run, and the options of `export` with the same names.
+
+    Raises:
+        InputError: invalid options, alone or together.
+    """
+
+    # Of the run
+    side: int  # of the square that the network takes, in pixels
+    classes: Sequence[str]
+    center_crop: float = 1.0  # the middle square of an image, as a share of its shorter side
+    network: str = ""
+    seed: int = 0
+    target: Path = Path(filenames.EXPORT)  # the folder to write
+    # Options
+    saved_model: bool = True
+    tflite: Sequence[str] = ("none",)
+    onnx: bool = False
+    features: bool = False
+    scores: str = "logits"
+    top: int | None = None
+    input_size: tuple[int, int] | None = None
+    calibrate_probabilities: bool = False
+    io: str = "float"
+    explain_quantization: bool = False
+    calibration: int = CALIBRATION
+    max_drop: float = MAX_DROP
+    images: int = IMAGES
+    bundles: Sequence[str] = ()
+    # Fitted during the export if `calibrate_probabilities`
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_variants(self)
+        _check_contract(self)
+        if self.onnx:
+            onnx_file.require()
+        require_limits(self.max_drop, self.images)
+        _check_bundles(self)
+
+    @property
+    def contract(self) -> Contract:
+        size = (self.input_size[0], self.input_size[1]) if self.input_size else None
+        return Contract(self.scores, self.temperature, self.top, size)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the images that the files take."""
+        return self.contract.input_size or (self.side, self.side)
+
+    @property
+    def is_auto(self) -> bool:
+        return AUTO in self.tflite
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Variants of the `.tflite` file, each once; for "auto", the candidates."""
+        return VARIANTS if self.is_auto else tuple(dict.fromkeys(self.tflite))
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether a variant needs calibration images."""
+        return bool({AUTO, *CALIBRATED} & set(self.tflite))
+
+    @property
+    def files(self) -> tuple[PlannedFile, ...]:
+        """The artefacts to write; for "auto", one of the variants."""
+        requested = {filenames.SAVED_MODEL: self.saved_model, filenames.ONNX: self.onnx}
+        files = [self._file(name, batch=None) for name, on in requested.items() if on]
+        if self.features:
+            files.append(self._file(filenames.FEATURES, outputs={"features": (None,)}))
+        for variant in self.variants:
+            is_raw = variant == "int8" and self.io != "float"
+            name = filenames.TFLITE[variant]
+            files.append(self._file(name, dtype=self.io if is_raw else "float32"))
+        return tuple(files)
+
+    @property
+    def replaced(self) -> list[str]:
+        """Names in the target folder that this export replaces or makes invalid."""
+        names = [file.name for file in self.files]
+        if self.is_auto:  # only one file is published
+            return [*names, filenames.CALIBRATION, filenames.EXPLANATION]
+        return [*names, *([filenames.EXPLANATION] if "int8" in self.variants else [])]
+
+    def _file(
+        self,
+        name: str,
+        *,
+        batch: int | None = 1,
+        dtype: str = "float32",
+        outputs: dict[str, tuple[int | None, ...]] | None = None,
+    ) -> PlannedFile:
+        shapes = outputs or self._outputs
+        dtypes = {"classes": "int32"}  # other outputs have the type of the input
+        return PlannedFile(
+            name,
+            {"image": TensorInfo((batch, *self.image_size, 3), dtype)},
+            {key: TensorInfo((batch, *one), dtypes.get(key, dtype)) for key, one in shapes.items()},
+        )
+
+    @property
+    def _outputs(self) -> dict[str, tuple[int | None, ...]]:
+        """Name -> shape of the output for one image."""
+        if self.top:
+            return {"scores": (self.top,), "classes": (self.top,)}
+        return {"logits" if self.scores == "logits" else "scores": (len(self.classes),)}
+
+
+def make_plan(run: Run, **options: Unpack[ExportOptions]) -> ExportPlan:
+    """The plan of an export of a run.
+
+    Args:
+        run: the finished `Run`.
+        options: as in `export`; `output` is where to write, None is `RUN/export/`.
+
+    Raises:
+        InputError: invalid options. TypeError: an unknown option.
+    """
+    unknown = options.keys() - ExportOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
+    fields: dict[str, Any] = dict(options)
+    output = fields.pop("output", None)
+    return ExportPlan(
+        side=run.config.side,
+        classes=run.classes,
+        center_crop=run.config.center_crop,
+        network=run.config.model,
+        seed=run.config.seed,
+        target=Path(output) if output else run.export_folder,
+        **fields,
+    )
+
+
+def require_limits(max_drop: float, images: int) -> None:
+    """InputError if limits of the gate are out of range."""
+    if not 0 <= max_drop <= 100:
+        raise InputError(f"--max-drop is {max_drop}; expected points of top-1, 0 to 100")
+    if images < 1:
+        raise InputError(f"--images is {images}; expected at least 1")
+
+
+def _check_variants(plan: ExportPlan) -> None:
+    if isinstance(plan.tflite, str):
+        raise InputError(
+            f"tflite is {plan.tflite!r}; expected a list of variants, such as ['int8']"
+        )
+    for variant in plan.tflite:
+        if variant not in (*VARIANTS, AUTO):
+            raise InputError(f"--quantize {variant}: use one of {', '.join(VARIANTS)}, auto")
+    if plan.is_auto and len(set(plan.tflite)) > 1:
+        raise InputError("--quantize auto chooses one file; leave the other variants out")
+    has_int8 = "int8" in plan.variants
+    if plan.io not in IO_TYPES:
+        raise InputError(f"--io {plan.io}: use one of {', '.join(IO_TYPES)}")
+    if plan.io != "float" and not has_int8:
+        raise InputError(f"--io {plan.io} is for int8 files; add --quantize int8")
+    if plan.explain_quantization and not has_int8:
+        raise InputError("--explain-quantization is about int8 files; add --quantize int8")
+    if plan.calibration < 1:
+        raise InputError(f"--calibration is {plan.calibration}; expected at least 1 image")
+    if not (plan.saved_model or plan.onnx or plan.features or plan.tflite):
+        raise InputError("nothing to export; ask for a SavedModel, variants of TFLite, or ONNX")
+
+
+def _check_contract(plan: ExportPlan) -> None:
+    """InputError for inputs and outputs that no file can have."""
+    if plan.scores not in SCORES:
+        raise InputError(f"--scores {plan.scores}: use one of {', '.join(SCORES)}")
+    top, count = plan.top, len(plan.classes)
+    if top is not None and not 1 <= top <= count:
+        raise InputError(f"--top is {top}; expected 1 to {count}, the number of classes")
+    if top is not None and plan.scores != "softmax":
+        raise InputError(f"--top {top} gives probabilities; add --scores softmax")
+    if top is not None and (plan.saved_model or plan.onnx):
+        raise InputError(f"--top {top} is for TFLite files; give --tflite alone")
+    if not plan.input_size:
+        return
+    (height, width), side = plan.input_size, plan.side
+    if min(height, width) < 1 or (height, width) == (side, side):
+        raise InputError(
+            f"--input-size is {height}x{width}; expected the size of a camera's frames, such as "
+            f"480x640; the model's own size, {side}x{side}, is the default"
+        )
+
+
+def _check_bundles(plan: ExportPlan) -> None:
+    """InputError for unknown bundles, and for bundles without a model."""
+    if isinstance(plan.bundles, str):
+        raise InputError(
+            f"bundles is {plan.bundles!r}; expected a list of bundles, such as ['python']"
+        )
+    for kind in plan.bundles:
+        if kind not in BUNDLES:
+            raise InputError(f"--bundle {kind}: use one of {', '.join(BUNDLES)}")
+    if not plan.bundles:
+        return
+    if not plan.contract.has_own_ends:
+        raise InputError(
+            f"--bundle {plan.bundles[0]} does by itself what --scores, --top and --input-size do "
+            "inside the file; leave them out"
+        )
+    usable = [file.name for file in plan.files if file.has_float_io]
+    if not any(name in usable or (plan.target / name).exists() for name in BUNDLED):
+        raise InputError(f"--bundle {plan.bundles[0]} {NO_MODEL_TO_BUNDLE}")

@@ -1,0 +1,35 @@
+"""Names of the files in a run folder and in its export folder: apps and scripts rely on them."""
+
+# A run folder
+CONFIG = "config.json"  # every setting
+LABELS = "labels.txt"  # the class of each output, a line each; in the export too
+SPLIT = "split.json"  # which image is in which split
+HISTORY = "history.csv"
+METRICS = "metrics.json"
+MODEL = "model.keras"
+MANIFEST = "manifest.json"  # size and sha256 of the other files; in the export too
+CHECKPOINTS = "checkpoints"
+LOG = "log.txt"
+EXPORT = "export"
+
+# The export folder: artefacts
+SAVED_MODEL = "saved_model"
+TFLITE = {
+    "none": "model_float32.tflite",
+    "float16": "model_float16.tflite",
+    "dynamic": "model_dynamic.tflite",
+    "int8": "model_int8.tflite",
+    "int16x8": "model_int16x8.tflite",
+}
+ONNX = "model.onnx"
+FEATURES = "model_features.tflite"  # no classifier
+ARTEFACTS = (SAVED_MODEL, *TFLITE.values(), ONNX, FEATURES)
+
+# The export folder: what belongs to them
+PREPROCESS = "preprocess.json"  # from a photo to the input
+VERIFY = "verify.json"  # what the gate found
+CALIBRATION = "calibration.json"  # the images that set the ranges of int8
+EXPLANATION = "quantization.png"
+GOLDEN = "golden"
+GOLDEN_INDEX = "golden.json"
+CARD = "card.md"
