@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-DATA = "specs recipes"  # pure data
+DATA = "specs config recipes"  # pure data
 TOOLS = "errors files progress runtime signals"  # standard library only
 HEAVY = "keras numpy tensorflow"
 
@@ -22,12 +22,14 @@ TABLE = {
     "runtime": ("", ""),
     "signals": ("", ""),
     "specs": ("errors", ""),
-    "recipes": ("specs errors", ""),
+    "config": ("specs errors", ""),
+    "recipes": ("config specs errors", ""),
+    "__main__": ("cli", ""),
     "blocks": ("", "keras"),
     "models": ("specs errors blocks", "keras"),
     "weights": (f"{DATA} {TOOLS} run models data", "keras numpy h5py safetensors torch"),
     "weights.settings": ("specs errors", ""),
-    "data": (f"{TOOLS} recipes", "numpy tensorflow tensorflow_datasets sklearn PIL"),
+    "data": (f"{TOOLS} config recipes", "numpy tensorflow tensorflow_datasets sklearn PIL"),
     "data.names": ("errors", ""),
     "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL"),
     "run": (f"{DATA} {TOOLS} models data", ""),
