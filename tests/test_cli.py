@@ -130,7 +130,8 @@ def test_the_shell_completes_commands_options_and_choices(words, completions, tm
     from pathlib import Path
 
     done = subprocess.run(
-        [Path(sys.executable).parent / "keras-resnet"], cwd=tmp_path, capture_output=True, text=True,
+        Path(sys.executable).parent / "keras-resnet",
+        cwd=tmp_path, capture_output=True, text=True,
         env={"_KERAS_RESNET_COMPLETE": "bash_complete", "COMP_WORDS": words,
              "COMP_CWORD": str(len(words.split()) - 1)},
     )  # fmt: skip

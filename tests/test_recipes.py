@@ -266,7 +266,7 @@ def test_what_a_recipe_sets_gives_way_to_what_contradicts_it(options, name, valu
     save(resolve({"recipe": options["recipe"], "image_size": 32}), tmp_path / "config.json")
     again = resolve({**options, "recipe": None}, tmp_path / "config.json")
     assert getattr(again, name) == value
-    with pytest.raises(InputError, match=SETTINGS[name].flag):
+    with pytest.raises(InputError, match="; expected "):
         resolve({**options, name: RECIPES[options["recipe"]][name]})
 
 
