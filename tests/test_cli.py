@@ -123,7 +123,6 @@ def test_python_m_is_the_command(script, tmp_path):
         ("keras-resnet ev", ["evaluate"]),
         ("keras-resnet train --label-s", ["--label-smoothing"]),
         ("keras-resnet train --optimizer ad", ["adamw"]),
-        ("keras-resnet train --optimizer x", []),
     ],
 )
 def test_the_shell_completes_commands_options_and_choices(words, completions, tmp_path):
