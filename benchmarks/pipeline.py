@@ -27,9 +27,9 @@ from pairs import PAIRS, measure, report
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from keras_resnet.config import Config
 from keras_resnet.data import sources
 from keras_resnet.data.stream import training_stream
-from keras_resnet.recipes import Config
 
 SIZE, BATCH = 224, 32
 # The second is what a machine that others use can tell: both streams keep all cores busy.

@@ -1,138 +1,154 @@
-"""The command line: one file a command; each parses, calls one library function, prints.
+"""The command line: one file per command; each parses, calls one library function, prints.
 
-The overview, the tables and a misspelt option are answered without click: importing it takes two to
-four times as long as Python itself takes to start.
+A command's file is imported when it is needed, and imports nothing heavy at its top.
 """
 
 import sys
+from importlib import import_module
 
+import click
 
-class Command:
-    """A command: the module with a function of its name, what it does, and its options."""
+from keras_resnet._version import __version__
+from keras_resnet.errors import CheckFailed, InputError, Interrupted
 
-    def __init__(self, module, about, options):
-        self.module, self.about = module, about
-        self.options = ("--help", "--json", "--quiet", *options.split())
-
-
-# In the order of a first session. A test holds the options equal to click's.
+# The file of each command, in the order of a first session.
 COMMANDS = {
-    "train": Command(
-        "train",
-        "Train a network and leave a run folder.",
-        "--model --recipe --config --epochs --batch-size --image-size --learning-rate "
-        "--base-batch --body-rate --optimizer --accumulate --clip-norm --warmup-epochs --momentum "
-        "--nesterov --no-nesterov --rate-drops --weight-decay --loss --bce-threshold "
-        "--label-smoothing --pad --crop-area --crop-aspect --center-crop --brightness --mixup "
-        "--cutmix --randaugment --randaugment-prob --randaugment-std --trivialaugment "
-        "--no-trivialaugment --erasing --repeats --balance --train-size --size-steps --best-by "
-        "--patience --max-minutes --flip --no-flip --precision --deterministic "
-        "--no-deterministic --xla --no-xla --devices --sync-bn --no-sync-bn --weights --freeze "
-        "--freeze-bn --no-freeze-bn --normalize --zero-gamma --no-zero-gamma --drop-path --seed "
-        "--val-split --run --resume --checkpoint-every --ema --on-bad-image --check --data-dir",
-    ),
-    "launch": Command("launch", "Start several workers of one training here.", "--workers"),
-    "find-lr": Command(
-        "find_lr",
-        "Find a learning rate, with a plot.",
-        "--model --recipe --config --batch-size --image-size --optimizer --weights --freeze --seed "
-        "--data-dir --low --high --steps --png",
-    ),
-    "evaluate": Command(
-        "evaluate",
-        "Score an artefact on every image of a data set.",
-        "--split --on-bad-image --data-dir",
-    ),
-    "predict": Command("predict", "Name what is on images.", "--top --csv"),
-    "export": Command(
-        "export",
-        "Write a SavedModel and TFLite files that passed the gate.",
-        "--saved-model --tflite --onnx --features --quantize --io --explain-quantization "
-        "--calibration --scores --top --input-size --calibrate-probabilities --bundle --max-drop "
-        "--output --data --data-dir",
-    ),
-    "verify": Command(
-        "verify", "Compare every exported file with the Keras model.", "--max-drop --images"
-    ),
-    "import": Command(
-        "import_weights",
-        "Make a run of weights that were trained elsewhere.",
-        "--model --normalize --labels --image-size --center-crop --run",
-    ),
-    "benchmark": Command(
-        "benchmark",
-        "Measure latency, throughput and memory, side by side.",
-        "--threads --batch-size --runs --android",
-    ),
-    "inspect": Command(
-        "describe",
-        "Show layers, stages, parameters, multiply-adds, memory; draw the blocks.",
-        "--drawing --png",
-    ),
-    "explain": Command(
-        "explain",
-        "Measure what the skips do: gradients, lesions, paths, depth; where a net looks.",
-        "--images --seed --split --image-size --zero-gamma --no-zero-gamma --depths --seeds --sets "
-        "--samples --label --recipe --epochs --batch-size --learning-rate --run --png --data-dir",
-    ),
-    "data": Command(
-        "data",
-        "Check a data set, or show it as a contact sheet.",
-        "--images --size --seed --output --data-dir",
-    ),
-    "models": Command("models", "List the networks.", ""),
-    "recipes": Command("recipes", "List the training recipes.", ""),
-    "doctor": Command("doctor", "Show versions, devices, and which precisions pay here.", ""),
+    "train": "train",
+    "launch": "launch",
+    "find-lr": "find_lr",
+    "evaluate": "evaluate",
+    "predict": "predict",
+    "export": "export",
+    "verify": "verify",
+    "import": "import_weights",
+    "benchmark": "benchmark",
+    "inspect": "describe",
+    "explain": "explain",
+    "data": "data",
+    "models": "models",
+    "recipes": "recipes",
+    "doctor": "doctor",
 }
 
-EXAMPLE = "keras-resnet train photos/ --model resnet18 --epochs 20"
+# Words of other tools.
+OTHER_COMMANDS = {"val": "evaluate", "eval": "evaluate", "test": "evaluate", "list": "models"}
+OTHER_OPTIONS = {
+    "--lr": "--learning-rate",
+    "--batch": "--batch-size",
+    "--imgsz": "--image-size",
+    "--arch": "--model",
+    "--pretrained": "--weights imagenet",
+    "--device": "--devices (their number; CUDA_VISIBLE_DEVICES chooses which)",
+    "--format": "--tflite (or --onnx, --saved-model)",
+    "--int8": "--quantize int8",
+}
 
 
-def overview():
-    """The text of `keras-resnet --help`."""
-    width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:{width}}  {c.about}" for name, c in COMMANDS.items())
-    return (
-        "Usage: keras-resnet [--version] COMMAND [ARGUMENTS]\n\n"
-        "Residual networks in Keras 3: from a folder of photos to a checked model on a phone.\n\n"
-        f"Commands:\n{commands}\n\n"
-        f"Example:\n  {EXAMPLE}\n\n"
-        "`keras-resnet COMMAND --help` explains a command.\n"
-    )
+class _Lazy(click.Group):
+    """Imports the file of a command when the command is asked for."""
+
+    def list_commands(self, context):
+        return list(COMMANDS)
+
+    def get_command(self, context, name):
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"keras_resnet.cli.{COMMANDS[name]}")
+        # By the command's own name: `import` cannot be a function's.
+        commands = (c for c in vars(module).values() if isinstance(c, click.Command))
+        return next(c for c in commands if c.name == name)
+
+    def resolve_command(self, context, arguments):
+        name = arguments[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = OTHER_COMMANDS.get(name) or _nearest(name, COMMANDS)
+            context.fail(f"no such command '{name}'{_did_you_mean(near)}")
+        return super().resolve_command(context, arguments)
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n  keras-resnet train photos/ --model resnet18 --epochs 20",
+)
+@click.version_option(__version__, prog_name="keras-resnet", message="%(prog)s %(version)s")
+def group():
+    """Residual networks in Keras 3: from a folder of photos to a checked model on a phone.
+
+    `keras-resnet COMMAND --help` explains a command.
+    """
 
 
 def main():
     """The console script."""
-    arguments = sys.argv[1:]
-    if arguments in ([], ["--help"], ["-h"]):
-        sys.stdout.write(overview())
+    return run(sys.argv[1:])
+
+
+def run(arguments):
+    """Runs a command; returns the exit status: 0 good, 1 a check failed, 2 bad input."""
+    try:
+        result = group.main(arguments, prog_name="keras-resnet", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
         return 0
-    if arguments in (["models"], ["recipes"]):
-        from keras_resnet.cli import _tables
-
-        sys.stdout.write(getattr(_tables, arguments[0])())
+    except click.UsageError as error:
+        return _fail(2, _usage(error))
+    except (InputError, click.ClickException) as error:
+        return _fail(2, _text(error))
+    except CheckFailed as error:
+        return _fail(1, _text(error))
+    except (KeyboardInterrupt, click.Abort) as error:
+        cause = error.__cause__  # click makes its Abort of any KeyboardInterrupt
+        if isinstance(cause, Interrupted):
+            return _fail(cause.status, str(cause))
+        return _fail(130, "interrupted")
+    except RuntimeError as error:
+        # Ctrl-C while pybind11 makes an exception of one of TensorFlow's.
+        if "REPLACED BY KeyboardInterrupt" not in str(error):
+            raise
+        return _fail(130, "interrupted")
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        sys.stderr.close()
         return 0
-    if unknown := _misspelt(arguments):
-        print(unknown, file=sys.stderr)
-        return 2
-    from keras_resnet.cli._group import run
-
-    return run(arguments)
+    except OSError as error:
+        # The user's disk and permissions, not our logic.
+        return _fail(2, f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
-def _misspelt(arguments):
-    """The line for an option that its command does not have; None if all are known."""
-    name, *rest = arguments
-    if name not in COMMANDS:
-        return None
-    for argument in rest:
-        option = argument.partition("=")[0]
-        if argument == "--":
-            break
-        if option.startswith("--") and option not in COMMANDS[name].options:
-            from difflib import get_close_matches
+def _fail(status, text):
+    print(f"keras-resnet: {text}", file=sys.stderr)
+    return status
 
-            near = get_close_matches(option, COMMANDS[name].options, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ";"
-            return f"keras-resnet: no such option {option}{hint} See `keras-resnet {name} --help`"
-    return None
+
+def _text(error):
+    message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    return " ".join(message.split("\n"))
+
+
+def _usage(error):
+    """Click's message on one line, with the next step."""
+    text = _text(error).rstrip(".")
+    if isinstance(error, click.NoSuchOption):
+        text = f"no such option {error.option_name}{_did_you_mean(_option_meant(error))}"
+    path = error.ctx.command_path if error.ctx else "keras-resnet"
+    return f"{text}{' See' if text.endswith('?') else '; see'} `{path} --help`"
+
+
+def _option_meant(error):
+    """The option of the command that an unknown one stands for; None if none is near."""
+    known = [o for p in error.ctx.command.params for o in (*p.opts, *p.secondary_opts)]
+    other = OTHER_OPTIONS.get(error.option_name)
+    if other and other.split()[0] in known:
+        return other
+    return _nearest(error.option_name, known)
+
+
+def _nearest(word, words):
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, words, n=1, cutoff=0.7)), None)
+
+
+def _did_you_mean(word):
+    return f"; did you mean {word}?" if word else ""

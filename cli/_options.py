@@ -1,14 +1,17 @@
-"""What commands share: --json and --quiet, the start of heavy work, the way results are printed."""
+"""What commands share: options, --json and --quiet, the start of heavy work, printed results."""
 
 import json
 import os
+import re
 import warnings
+from typing import get_args, get_origin
 
 import click
 
-from keras_resnet import progress, recipes, runtime
+from keras_resnet import progress, recipes, run, runtime, specs
+from keras_resnet.config import SETTINGS, show
 
-_DEFAULTS = recipes.Config()
+_DEFAULTS = recipes.resolve()  # those of the default recipe
 
 
 def command(name, *, example):
@@ -28,29 +31,54 @@ def reports(function):
     )
 
 
-def setting(flag, about, **kind):
-    """An option that fills the field of `Config` of the same name, and shows its default."""
-    name = flag.split("/")[0].removeprefix("--").replace("-", "_")
+def setting(name, **changes):
+    """The option of a setting, made from its row; None stands for "not given".
+
+    Args:
+        name: the field of `Config`.
+        **changes: keywords of `click.option` that differ in this command.
+    """
+    row = SETTINGS[name]
     default = getattr(_DEFAULTS, name)
-    notes = [] if default in (None, ()) else [recipes.show(default)]
-    if any(name in recipe for recipe in recipes.RECIPES.values()):
-        notes.append("some recipes have their own")
-    return click.option(
-        flag, default=None, help=about + (f"  [{'; '.join(notes)}]" if notes else ""), **kind
-    )
+    shown = row.unset if default in (None, ()) else show(default)
+    kind = {"default": None, "help": f"{row.help}  [{shown}]", "metavar": row.metavar}
+    if row.choices:
+        kind["type"] = click.Choice(row.choices)
+    elif row.type in (int, float):
+        kind["type"] = row.type
+    elif get_origin(row.type) is tuple and set(get_args(row.type)) <= {int, float}:
+        kind["type"] = get_args(row.type)
+    if row.flag_value:
+        kind |= {"is_flag": False, "flag_value": row.flag_value}
+    return click.option(row.flag, **{**kind, **changes})
 
 
-def numbers(text):
-    """ "0.5 0.75" as (0.5, 0.75); other text as it is, for `recipes` to say what it expected."""
-    try:
-        return tuple(map(float, text.split()))
-    except ValueError:
-        return text
+def settings(*names):
+    """The options of several settings; of all, if none is named."""
+
+    def decorate(function):
+        for name in reversed(names or [name for name in SETTINGS if name != "data"]):
+            function = setting(name)(function)
+        return function
+
+    return decorate
 
 
-def pairs(text):
-    """ "0.6 0.5 / 0.4 1" as ((0.6, 0.5), (0.4, 1.0)); as above."""
-    return tuple(map(numbers, text.split("/")))
+config_file = click.option(
+    "--config", "config_file", metavar="FILE", help="Settings of a run: its config.json."
+)
+
+
+def network_or_artefact(text):
+    """The name of a network as the table has it, or the path of an artefact.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if text in specs.SPECS or (re.fullmatch(r"[\w-]+", text) and not os.path.exists(text)):
+        return specs.find(text).name
+    run.kind_of(text)
+    return text
 
 
 def macro_top1(scores, balance):

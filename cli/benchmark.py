@@ -22,7 +22,7 @@ from keras_resnet.cli._options import command, report, reports, start
               help="Measure the .tflite files on the phone that adb finds.")  # fmt: skip
 @reports
 def benchmark(artefacts, threads, batch_size, runs, android, as_json, quiet):
-    """Measure artefacts side by side: latency, throughput, memory, time to load.
+    """Measure latency, throughput and memory, side by side.
 
     A run folder stands for its Keras model and for every file exported from it; nothing given, the
     newest run. Each artefact has a process of its own, and they are asked in turn; ratios are to

@@ -2,7 +2,7 @@
 
 import click
 
-from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.cli._options import command, report, reports, setting, start
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
 
@@ -14,14 +14,9 @@ def data():
     """Check a data set, or show it as a contact sheet."""
 
 
-def _data_dir(function):
-    about = "Where tensorflow-datasets keeps its files."
-    return click.option("--data-dir", metavar="DIR", help=about)(function)
-
-
 @command("check", example="keras-resnet data check photos/")
 @click.argument("data", default="digits")
-@_data_dir
+@setting("data_dir")
 @reports
 def check(data, data_dir, as_json, quiet):
     """Count the files and classes of DATA; name broken files and images that lie in two splits.
@@ -64,7 +59,7 @@ def _some(lines):
 @click.option("--size", default=96, show_default=True, help="Side of each, in pixels.")
 @click.option("--seed", default=0, show_default=True, help="Decides which.")
 @click.option("--output", default="contact_sheet.png", show_default=True, metavar="FILE.png")
-@_data_dir
+@setting("data_dir")
 @reports
 def show(data, images, size, seed, output, data_dir, as_json, quiet):
     """Draw images of DATA with their classes into one picture."""

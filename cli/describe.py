@@ -1,13 +1,11 @@
 """keras-resnet inspect. The file is not called inspect.py: it would shadow the standard library's
 for anyone standing in this folder."""
 
-import os
 from pathlib import Path
 
 import click
 
-from keras_resnet import recipes, run
-from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.cli._options import command, network_or_artefact, report, reports, start
 from keras_resnet.errors import InputError
 from keras_resnet.specs import SPECS
 
@@ -18,17 +16,15 @@ from keras_resnet.specs import SPECS
 @click.option("--png", metavar="FILE.png", help="Draw the blocks as a picture.")
 @reports
 def inspect(artefact, drawing, png, as_json, quiet):
-    """Show what a network consists of: shapes, parameters, multiply-adds, activations and
-    receptive field, by layer and by stage, and the memory that it takes; or draw its blocks, with
-    what is in their branches and shortcuts.
+    """Show layers, parameters, multiply-adds and memory; draw blocks.
+
+    By layer and by stage: shapes, parameters, multiply-adds, activations, receptive field. A
+    drawing shows each block with its branch and its shortcut.
 
     MODEL is a name that `keras-resnet models` lists. Of a .tflite or an .onnx file: operators,
     types, scales, signatures, metadata; with --json, every operator.
     """
-    if artefact not in SPECS:
-        if artefact.isidentifier() and not os.path.exists(artefact):
-            recipes.resolve({"model": artefact})  # an unknown name: says which are near
-        run.kind_of(artefact)
+    artefact = network_or_artefact(artefact)
     if png and not (png.endswith(".png") and Path(png).parent.is_dir()):
         raise InputError(f"--png is {png!r}; expected FILE.png in a folder that exists")
     is_file = artefact.endswith((".tflite", ".onnx"))

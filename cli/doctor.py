@@ -6,10 +6,10 @@ from keras_resnet.cli._options import command, report, reports, start
 @command("doctor", example="keras-resnet doctor")
 @reports
 def doctor(as_json, quiet):
-    """Show versions, devices, what is missing, and which precisions pay on this machine.
+    """Show versions, devices, and the precisions that are fast here.
 
-    Times training steps of one convolution with batch norm and ReLU in each number format: 10 to
-    20 seconds on a CPU.
+    Lists missing packages too. Times training steps of one convolution with batch normalization
+    and ReLU in each number format, which takes 10 to 20 seconds on a CPU.
     """
     start(quiet)
     from keras_resnet import progress

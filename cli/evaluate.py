@@ -3,7 +3,7 @@
 import click
 
 from keras_resnet import run
-from keras_resnet.cli._options import command, macro_top1, report, reports, start
+from keras_resnet.cli._options import command, macro_top1, report, reports, setting, start
 from keras_resnet.data.names import require
 
 
@@ -14,9 +14,8 @@ from keras_resnet.data.names import require
 @click.argument("data", required=False)
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="val",
               show_default=True, help="Which split of the run or of the data.")  # fmt: skip
-@click.option("--on-bad-image", type=click.Choice(["error", "skip"]), default="error",
-              show_default=True, help="What to do about a broken file.")  # fmt: skip
-@click.option("--data-dir", metavar="DIR", help="Where tensorflow-datasets keeps its files.")
+@setting("on_bad_image", default="error")
+@setting("data_dir")
 @reports
 def evaluate(artefact, data, split, on_bad_image, data_dir, as_json, quiet):
     """Score ARTEFACT on every image of DATA, each once.

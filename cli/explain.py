@@ -5,7 +5,16 @@ from pathlib import Path
 import click
 
 from keras_resnet import recipes, run, specs
-from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.cli._options import (
+    command,
+    network_or_artefact,
+    report,
+    reports,
+    setting,
+    settings,
+    start,
+)
+from keras_resnet.config import Config
 from keras_resnet.data.names import require
 from keras_resnet.errors import InputError
 
@@ -14,7 +23,7 @@ _MLPS = ("residual_mlp", "plain_mlp")
 
 @click.group("explain")
 def explain():
-    """Measure what the skip connections of a residual network do, forwards and backwards."""
+    """Measure what the skip connections of a network do."""
 
 
 def _options(*names):
@@ -29,8 +38,7 @@ def _options(*names):
         "image-size": click.option("--image-size", default=0,
                                    help="Side in pixels, for a name.  [the network's own]"),
         "png": click.option("--png", metavar="FILE.png", help="Draw it as a picture."),
-        "data-dir": click.option("--data-dir", metavar="DIR",
-                                 help="Where tensorflow-datasets keeps its files."),
+        "data-dir": setting("data_dir"),
     }  # fmt: skip
 
     def decorate(function):
@@ -58,8 +66,9 @@ class _Depths(click.ParamType):
 @click.argument("subject", metavar="MODEL|RUN", required=False)
 @click.argument("data", required=False)
 @_options("images", "seed", "image-size")
-@click.option("--zero-gamma/--no-zero-gamma", default=True, show_default=True,
-              help="Whether the branches of a fresh network start at 0.")  # fmt: skip
+@setting("zero_gamma", default=True, show_default=True,
+         help="Initialize the last batch normalization of each branch of a new network with "
+         "0.")  # fmt: skip
 @click.option("--depths", type=_Depths(), metavar="20,56,110",
               help="The first layer's gradient against depth as well, with and without skips, in "
               "fresh networks.")  # fmt: skip
@@ -86,13 +95,12 @@ def gradients(
     for the classes of DATA (digits). Of a RUN or a .keras file, the images are its own training
     images. With --depths, --png draws the gradients against depth.
     """
-    _check_subject(subject, data)
+    subject = _checked(subject, data)
     _check_png(png)
     start(quiet)
     from keras_resnet.explain import gradients as room
     from keras_resnet.explain.subject import subject as open_subject
 
-    subject = subject or str(run.open_run().path)
     seen = open_subject(
         subject, data, images=images, seed=seed, image_size=image_size, zero_gamma=zero_gamma,
         data_dir=data_dir,
@@ -225,14 +233,14 @@ def paths(subject, data, images, seed, image_size, samples, png, data_dir, as_js
     A path passes a block through its branch or through its shortcut; its length is the number of
     branches.
     """
-    _check_subject(subject, data)
+    subject = _checked(subject, data)
     _check_png(png)
     start(quiet)
     from keras_resnet.explain.paths import paths as room
     from keras_resnet.explain.subject import subject as open_subject
 
     seen = open_subject(
-        subject or str(run.open_run().path), data, images=images, seed=seed,
+        subject, data, images=images, seed=seed,
         image_size=image_size, zero_gamma=False, data_dir=data_dir,
     )  # fmt: skip
     result = room(
@@ -270,29 +278,24 @@ def _paths_text(result):
 @click.argument("data", required=False)
 @click.option("--depths", type=_Depths(), default="8,20,32", show_default=True,
               help="Numbers of weight layers.")  # fmt: skip
-@click.option("--recipe", help="As in train.")
-@click.option("--epochs", type=int, help="As in train, of every network.")
-@click.option("--batch-size", type=int, help="As in train.")
-@click.option("--image-size", type=int, help="As in train.")
-@click.option("--learning-rate", type=float, help="As in train.")
-@click.option("--seed", type=int, help="As in train.")
+@settings("recipe", "epochs", "batch_size", "image_size", "learning_rate", "seed")
 @click.option("--run", "folder", default="runs/depth", show_default=True, metavar="DIR",
               help="Where the runs go; finished ones are taken as they are.")  # fmt: skip
 @_options("png", "data-dir")
 @reports
-def depth(data, depths, folder, png, as_json, quiet, **settings):
+def depth(data, depths, folder, png, as_json, quiet, **given):
     """Train plain and residual nets of growing depth alike, and compare their training errors.
 
     The degradation experiment of arXiv:1512.03385: where deeper plain nets learn less, it is not
     for overfitting.
     """
     _check_png(png)
-    recipes.resolve({**settings, "data": data})
-    require(data or recipes.Config.data)
+    recipes.resolve({**given, "data": data})
+    require(data or Config.data)
     start(quiet)
     from keras_resnet.explain.depth import depth as room
 
-    result = room(data, depths=depths, folder=folder, **settings)
+    result = room(data, depths=depths, folder=folder, **given)
     if png:
         from keras_resnet.report import lecture
 
@@ -325,8 +328,8 @@ def _depth_text(result):
 @click.option("--png", default="cam.png", show_default=True, metavar="FILE.png")
 @reports
 def cam(subject, images, label, png, as_json, quiet):
-    """Show where a network looks: what in each IMAGE speaks for a class (Grad-CAM)."""
-    _check_subject(subject, None)
+    """Show which regions of each IMAGE support a class (Grad-CAM)."""
+    subject = _checked(subject)
     _check_png(png)
     start(quiet)
     from keras_resnet.explain.cam import cam as room
@@ -343,15 +346,13 @@ def _cam_text(result):
     return "\n".join(lines + _wrote(result))
 
 
-def _check_subject(subject, data):
-    """What can be found wrong before TensorFlow is loaded."""
+def _checked(subject, data=None):
+    """The subject, checked with the data before TensorFlow is loaded; None is the newest run."""
     if data:
         require(data)
-    if subject is None or subject in specs.SPECS or subject in _MLPS:
-        return
-    if subject.isidentifier() and not Path(subject).exists():
-        recipes.resolve({"model": subject})  # an unknown name: says which are near
-    run.kind_of(subject)
+    if subject is None:
+        return str(run.open_run().path)
+    return subject if subject in _MLPS else network_or_artefact(subject)
 
 
 def _check_png(png):

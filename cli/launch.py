@@ -11,11 +11,11 @@ from keras_resnet.cli._options import command, reports
 @click.argument("train", nargs=-1, required=True, type=click.UNPROCESSED)
 @reports
 def launch(workers, train, as_json, quiet):
-    """Start N workers of one run on this machine: `-- train DATA --run DIR …`.
+    """Start N workers of one training run on this machine.
 
-    To try out what several machines do, each of which is told by TF_CONFIG or Slurm which worker it
-    is. They share each batch, so --batch-size has to be a multiple of N. On one machine without
-    GPUs this is no faster than one process.
+    The command follows `--`: `-- train DATA --run DIR …`. For trying out a run on several machines,
+    on which TF_CONFIG or Slurm numbers the workers. The workers share each batch, so --batch-size
+    has to be a multiple of N. On one machine without GPUs this is no faster than one process.
     """
     from keras_resnet.training.local_workers import launch as start
 

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict
 
-from keras_resnet.cli import _tables
 from keras_resnet.cli._options import command, report, reports
 from keras_resnet.specs import SPECS
 
@@ -11,4 +10,11 @@ from keras_resnet.specs import SPECS
 @reports
 def models(as_json, quiet):
     """List the networks that --model takes."""
-    report([asdict(spec) for spec in SPECS.values()], as_json, lambda _: _tables.models().rstrip())
+    report([asdict(spec) for spec in SPECS.values()], as_json, _table)
+
+
+def _table(rows):
+    columns = "{name:16} {branch:17} {stem:8} {shortcut:10} {image_size:>4}  {source}"
+    names = ("name", "branch", "stem", "shortcut", "source")
+    head = columns.format(**{name: name for name in names}, image_size="size")
+    return "\n".join([head, *(columns.format(**row) for row in rows)])

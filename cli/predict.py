@@ -13,7 +13,7 @@ from keras_resnet.cli._options import command, report, reports, start
 @click.option("--csv", "as_csv", is_flag=True, help="image,rank,label,score on stdout.")
 @reports
 def predict(artefact, images, top, as_csv, as_json, quiet):
-    """Name what is on each IMAGE: files, folders or patterns.
+    """Classify images: files, folders or patterns.
 
     ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file.
     """

@@ -1,12 +1,21 @@
 """keras-resnet recipes"""
 
-from keras_resnet import recipes as recipe_room
-from keras_resnet.cli import _tables
 from keras_resnet.cli._options import command, report, reports
+from keras_resnet.config import show
+from keras_resnet.recipes import RECIPES
 
 
 @command("recipes", example="keras-resnet recipes")
 @reports
 def recipes(as_json, quiet):
     """List the training recipes that --recipe takes."""
-    report(recipe_room.RECIPES, as_json, lambda _: _tables.recipes().rstrip())
+    report(RECIPES, as_json, _table)
+
+
+def _table(table):
+    lines = []
+    for name, values in table.items():
+        lines.append(f"{name}: {values['about']}")
+        lines += [f"    {key} = {show(value)}" for key, value in values.items() if key != "about"]
+    lines.append("other settings have their defaults; see `keras-resnet train --help`")
+    return "\n".join(lines)

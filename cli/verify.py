@@ -14,9 +14,10 @@ from keras_resnet.run import open_run
               help="Judge by at most this many held-out images.")  # fmt: skip
 @reports
 def verify(run, max_drop, images, as_json, quiet):
-    """Run every exported file of RUN on held-out images and compare it with the Keras model.
+    """Compare every exported file of RUN with the Keras model.
 
-    Exit status 1 if one of them lost accuracy, holds operators that phones lack, or was changed.
+    Runs the files on held-out images. Exit status 1 if one of them lost accuracy, holds operators
+    that phones lack, or was changed.
     """
     opened = open_run(run)
     start(quiet)

@@ -29,11 +29,7 @@ def build(name, num_classes=1000, input_shape=None, **options):
     Raises:
         InputError: an unknown name, or what `resnet` raises.
     """
-    try:
-        spec = specs.find(name)
-    except KeyError as error:
-        raise InputError(error.args[0]) from None
-    return resnet(spec, num_classes, input_shape, **options)
+    return resnet(specs.find(name), num_classes, input_shape, **options)
 
 
 def resnet(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet import filenames, recipes
+from keras_resnet.config import SETTINGS
 from keras_resnet.data import names
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import atomic, read_json, read_lines, write_json, write_text
@@ -328,7 +329,7 @@ def begun(
             continue  # those of this machine
         # None is what the run has settled when it began.
         if old != new and not (field.name in _SETTLED and new is None):
-            option = "--" + field.name.replace("_", "-")
+            option = SETTINGS[field.name].flag
             raise InputError(
                 f"--run {run_folder} was begun with {option} {old}, not {new}; give the same, "
                 "another folder, or --resume for its own settings"

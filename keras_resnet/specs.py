@@ -167,13 +167,23 @@ NORMALIZATIONS = {
 
 
 def find(name: str) -> Spec:
-    """The row called `name`; a `KeyError` for an unknown one lists the near misses."""
-    if name not in SPECS:
-        from difflib import get_close_matches
+    """The row called `name`, whatever its case and with or without `-` and `_`: "ResNet-50".
 
-        near = get_close_matches(name, SPECS, n=3) or list(SPECS)
-        raise KeyError(f"unknown model '{name}'; did you mean {', '.join(near)}?")
-    return SPECS[name]
+    Raises:
+        InputError: an unknown name; the line has up to five that are near.
+    """
+    names = {_key(row): row for row in SPECS}
+    if _key(name) in names:
+        return SPECS[names[_key(name)]]
+    from difflib import get_close_matches
+
+    near = [names[key] for key in get_close_matches(_key(name), names, n=5)]
+    hint = f"; did you mean {', '.join(near)}?" if near else ";"
+    raise InputError(f"unknown model '{name}'{hint} `keras-resnet models` lists all")
+
+
+def _key(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
 
 def statistics(normalize):

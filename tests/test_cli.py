@@ -52,39 +52,11 @@ def test_light_answers_load_nothing_heavy(arguments, tmp_path):
     assert not [name for name in HEAVY if f"'{name}'" in loaded]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status"),
-    [(["--help"], 0), (["models"], 0), (["recipes"], 0), (["train", "--modle", "x"], 2)],
-    ids=str,
-)
-def test_the_overview_the_tables_and_a_misspelt_option_do_without_click(
-    arguments, status, tmp_path
-):
-    code = (
-        "import sys; sys.modules['click'] = None; from keras_resnet.cli import main\n"
-        f"sys.argv = ['keras-resnet', *{arguments}]; sys.exit(main())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
-    assert done.returncode == status
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_options_known_without_click_are_clicks(name):
-    from keras_resnet.cli._group import group
-
-    command = group.get_command(None, name)
-    members = getattr(command, "commands", {"": command}).values()
-    options = {"--help"}
-    for parameter in (p for member in members for p in member.params):
-        options.update(o for o in parameter.opts + parameter.secondary_opts if o[0] == "-")
-    assert set(COMMANDS[name].options) == options
-
-
 def test_every_setting_can_be_given_to_train_and_is_named_after_its_flag():
     from dataclasses import fields
 
     from keras_resnet.cli.train import train
-    from keras_resnet.recipes import Config
+    from keras_resnet.config import Config
 
     flags = {flag for parameter in train.params for flag in parameter.opts}
     names = {field.name for field in fields(Config)} - {"data"}  # the argument
@@ -107,20 +79,110 @@ def test_every_setting_can_be_given_to_train_and_is_named_after_its_flag():
 def test_a_setting_is_typed_as_a_run_shows_it(arguments, field, value):
     from keras_resnet import recipes
     from keras_resnet.cli.train import train
+    from keras_resnet.config import show
 
     given = train.make_context("train", list(arguments)).params
     settings = {name: given[name] for name in (field,)}
     assert getattr(recipes.resolve(settings), field) == value
     if isinstance(value, tuple) and value:
-        assert recipes.show(value) == " ".join(arguments[1:])
+        assert show(value) == " ".join(arguments[1:])
 
 
-def test_help_is_the_same_with_and_without_click(script):
-    assert script("--help").stdout == script("--help", "--help").stdout
+def test_the_help_shows_what_the_default_recipe_gives(script):
+    words = " ".join(script("train", "--help").stdout.split())
+    for shown in ("[0.7 1]", "[0.55 0.5 / 0.3 0.75 / 0.15 1]", "[yes; no for digits]"):
+        assert shown in words
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"], ["explain"]], ids=str)
+def test_a_group_alone_shows_its_help(script, arguments):
+    done = script(*arguments)
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout == script(*arguments, "--help").stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["train"], ["data"], ["data", "check"]], ids=str)
+def test_h_is_help(script, arguments):
+    done = script(*arguments, "-h")
+    assert done.returncode == 0 and done.stdout == script(*arguments, "--help").stdout
+
+
+def test_python_m_is_the_command(script, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_resnet", "models"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and done.stdout == script("models").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        ("keras-resnet ev", ["evaluate"]),
+        ("keras-resnet train --label-s", ["--label-smoothing"]),
+        ("keras-resnet train --optimizer ad", ["adamw"]),
+    ],
+)
+def test_the_shell_completes_commands_options_and_choices(words, completions, tmp_path):
+    from pathlib import Path
+
+    done = subprocess.run(
+        Path(sys.executable).parent / "keras-resnet",
+        cwd=tmp_path, capture_output=True, text=True,
+        env={"_KERAS_RESNET_COMPLETE": "bash_complete", "COMP_WORDS": words,
+             "COMP_CWORD": str(len(words.split()) - 1)},
+    )  # fmt: skip
+    assert [line.partition(",")[2] for line in done.stdout.splitlines()] == completions
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("val", "no such command 'val'; did you mean evaluate?"),
+        ("eval", "no such command 'eval'; did you mean evaluate?"),
+        ("test", "no such command 'test'; did you mean evaluate?"),
+        ("list", "no such command 'list'; did you mean models?"),
+        ("trian", "no such command 'trian'; did you mean train?"),
+        ("xyz", "no such command 'xyz'; see"),
+        ("train --modle x", "no such option --modle; did you mean --model?"),
+        ("train --lr 1", "no such option --lr; did you mean --learning-rate?"),
+        ("train --batch=8", "no such option --batch; did you mean --batch-size?"),
+        ("train --imgsz 8", "no such option --imgsz; did you mean --image-size?"),
+        ("train --arch x", "no such option --arch; did you mean --model?"),
+        ("train --pretrained", "no such option --pretrained; did you mean --weights imagenet?"),
+        ("train --device 0", "did you mean --devices (their number; CUDA_VISIBLE_DEVICES chooses"),
+        ("export --format tflite", "--format; did you mean --tflite (or --onnx, --saved-model)?"),
+        ("export --int8", "no such option --int8; did you mean --quantize int8?"),
+        ("data check --data-dri x", "no such option --data-dri; did you mean --data-dir?"),
+        ("predict --xyz", "no such option --xyz; see `keras-resnet predict --help`"),
+        ("predict --lr", "no such option --lr; see `keras-resnet predict --help`"),
+    ],
+)
+def test_the_error_line_suggests_what_is_close_or_what_other_tools_call_it(
+    command, arguments, line
+):
+    done = command(*arguments.split())
+    assert done.returncode == 2 and done.stdout == ""
+    assert line in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_recipes_own_value_is_not_held_against_an_option(command, tmp_path):
+    done = command(
+        "train", "nowhere", "--recipe", "rsb-a3", "--loss", "cross-entropy", cwd=tmp_path
+    )
+    assert "nowhere" in done.stderr and "bce" not in done.stderr
+
+
+def test_a_network_is_named_without_regard_to_case_hyphen_and_underscore(command):
+    found = json.loads(command("inspect", "RESNET-20", "--json").stdout)
+    assert found["name"] == "resnet20"
 
 
 BAD = {
-    "an unknown command": (["trian"], "No such command 'trian'"),
+    "an unknown command": (["trian"], "no such command 'trian'; did you mean train?"),
     "a misspelt option": (["train", "--modle", "x"], "no such option --modle; did you mean"),
     "an unknown model": (["train", "--model", "resnet51"], "did you mean resnet5"),
     "an unknown recipe": (["train", "--recipe", "quik"], "use one of quick"),
@@ -128,6 +190,10 @@ BAD = {
     "a negative rate": (["train", "--learning-rate", "-1"], "--learning-rate is -1"),
     "a word for a number": (["train", "--epochs", "many"], "'many' is not a valid integer"),
     "words for sizes": (["train", "--size-steps", "half"], "pairs of a share of the epochs"),
+    "a negative size": (["train", "--size-steps", "0.50 -1"], "--size-steps is 0.5 -1.0; expected"),
+    "a word among sizes": (["train", "--size-steps", "0.50 x"], "--size-steps is '0.50 x'; exp"),
+    "no images in a batch": (["train", "--batch-size", "0"],
+                             "--batch-size is 0; expected at least 1"),
     "a drop too late": (["train", "--rate-drops", "0.5 2"], "shares of the run between 0 and 1"),
     "no such folder": (["train", "no/such/folder"], "does not exist"),
     "a batch larger than the data": (["train", "--batch-size", "5000"], "larger than the data"),
@@ -238,7 +304,7 @@ def test_ctrl_c_ends_in_one_line(signals_are_heard, photos, tmp_path):
 
 
 def test_ctrl_c_within_an_exception_of_tensorflows_is_one_line_too(monkeypatch, capsys):
-    from keras_resnet.cli import _group
+    from keras_resnet import cli
 
     words = (
         "pybind11::error_already_set: MISMATCH of original and normalized active exception types: "
@@ -248,12 +314,12 @@ def test_ctrl_c_within_an_exception_of_tensorflows_is_one_line_too(monkeypatch, 
     def main(*_, **__):
         raise RuntimeError(words)
 
-    monkeypatch.setattr(_group.group, "main", main)
-    assert _group.run(["doctor"]) == 130
+    monkeypatch.setattr(cli.group, "main", main)
+    assert cli.run(["doctor"]) == 130
     assert capsys.readouterr().err == "keras-resnet: interrupted\n"
     words = "another"
     with pytest.raises(RuntimeError, match="another"):
-        _group.run(["doctor"])
+        cli.run(["doctor"])
 
 
 def test_the_choices_in_the_help_are_the_rooms():

@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from keras_resnet.config import Config
 from keras_resnet.data import memory, preload, sources
 from keras_resnet.data.decode import decode
 from keras_resnet.data.examples import from_bytes
 from keras_resnet.data.stream import evaluation_stream, training_stream
 from keras_resnet.errors import InputError
-from keras_resnet.recipes import Config
 
 
 @pytest.fixture(scope="module")

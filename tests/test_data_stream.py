@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_resnet.config import Config
 from keras_resnet.data.examples import from_bytes, from_pixels
 from keras_resnet.data.order import make_order
 from keras_resnet.data.sources import Source
 from keras_resnet.data.stream import evaluation_stream, training_stream
 from keras_resnet.data.views import erase
-from keras_resnet.recipes import Config
 
 PLAIN = Config(crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0), flip=False, brightness=0.0)
 LIVELY = Config(brightness=0.2, flip=True, seed=3)

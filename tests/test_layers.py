@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-DATA = "specs recipes"  # pure data
 TOOLS = "errors filenames files progress runtime signals"  # standard library only
+DATA = "specs config recipes"  # pure data
 HEAVY = "keras numpy tensorflow"
 
 # room: (rooms of the house, packages from outside) that its files may import, anywhere in them.
@@ -23,12 +23,14 @@ TABLE = {
     "runtime": ("", ""),
     "signals": ("", ""),
     "specs": ("errors", ""),
-    "recipes": ("specs errors", ""),
+    "config": ("specs errors", ""),
+    "recipes": ("config specs errors", ""),
+    "__main__": ("cli", ""),
     "blocks": ("", "keras"),
     "models": ("specs errors blocks", "keras"),
     "weights": (f"{DATA} {TOOLS} run models data", "keras numpy h5py safetensors torch"),
     "weights.settings": ("specs errors", ""),
-    "data": (f"{TOOLS} recipes", "numpy tensorflow tensorflow_datasets sklearn PIL"),
+    "data": (f"{TOOLS} config recipes", "numpy tensorflow tensorflow_datasets sklearn PIL"),
     "data.names": ("errors", ""),
     "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL"),
     "run": (f"{DATA} {TOOLS} models data", "keras"),  # its types alone

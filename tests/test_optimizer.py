@@ -6,8 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnet import recipes
-from keras_resnet.recipes import Config
+from keras_resnet.config import OPTIMIZERS, Config
 from keras_resnet.training import schedule
 from keras_resnet.training.losses import class_weights, make_loss
 from keras_resnet.training.optimizer import make_optimizer
@@ -22,7 +21,7 @@ def _variables(*names, scale=1.0):
     ]
 
 
-@pytest.mark.parametrize("kind", recipes.OPTIMIZERS)
+@pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_kernels_decay_and_batch_norms_and_biases_do_not(kind):
     """With no gradient, what moves is what decays."""
     variables = _variables("kernel", "gamma", "beta", "bias")
@@ -33,7 +32,7 @@ def test_kernels_decay_and_batch_norms_and_biases_do_not(kind):
     assert moved == [True, False, False, False]
 
 
-@pytest.mark.parametrize("kind", recipes.OPTIMIZERS)
+@pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_the_body_takes_steps_of_a_share_of_the_heads(kind):
     """Its decay too."""
     body, head = _variables("kernel", "kernel")
@@ -118,7 +117,7 @@ def test_lamb_moves_a_kernel_of_zeros():
     np.testing.assert_allclose(kernel.numpy(), -0.01, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", recipes.OPTIMIZERS)
+@pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_accumulated_batches_make_one_update_of_their_mean(kind):
     config = replace(Config(), optimizer=kind, weight_decay=0.01)
     (parts,), (whole,) = _variables("kernel"), _variables("kernel")

@@ -6,9 +6,10 @@ from dataclasses import asdict
 
 import pytest
 
-from keras_resnet import recipes, specs
+from keras_resnet import specs
+from keras_resnet.config import PRECISIONS, SETTINGS, Config
 from keras_resnet.errors import InputError
-from keras_resnet.recipes import RECIPES, Config, effective, resolve, save
+from keras_resnet.recipes import RECIPES, effective, reference, resolve, save
 from keras_resnet.training.schedule import training_size
 
 
@@ -228,20 +229,92 @@ def test_a_bad_value_is_refused_with_its_name_and_itself(name, value, where, con
         else:
             resolve(config_file=config_file({name: value}))
     line = str(error.value)
-    assert name.replace("_", "-") in line.replace("_", "-")
+    assert name.replace("_", "-") in line.replace("_", "-").lower()
     assert isinstance(value, list) or str(value) in line
     assert "\n" not in line
 
 
 @pytest.mark.parametrize("name", ["data", "model", "epochs", "precision", "size_steps", "recipe"])
 def test_a_setting_that_needs_a_value_is_not_null_in_a_config_file(name, config_file):
-    with pytest.raises(InputError, match=name.replace("_", "[-_]")):
+    with pytest.raises(InputError, match="(?i)" + name.replace("_", "[-_]")):
         resolve(config_file=config_file({name: None}))
 
 
 def test_the_two_kinds_of_random_operations_exclude_each_other():
-    with pytest.raises(InputError, match=r"--randaugment is \(2, 9.0\); expected 0 0 with"):
-        resolve({"recipe": "torchvision-v2", "randaugment": (2, 9.0)})
+    with pytest.raises(InputError, match=r"--randaugment is 2 9.0; expected 0 0 with"):
+        resolve({"trivialaugment": True, "randaugment": (2, 9.0)})
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "value"),
+    [
+        ({"recipe": "rsb-a3", "loss": "cross-entropy"}, "bce_threshold", 0.0),
+        ({"recipe": "torchvision-v2", "randaugment": (2, 9.0)}, "trivialaugment", False),
+        ({"recipe": "rsb-a3", "trivialaugment": True}, "randaugment", (0, 0.0)),
+        ({"recipe": "rsb-a1", "model": "plain20"}, "drop_path", 0.0),
+        ({"recipe": "rsb-a1", "batch_size": 2}, "repeats", 1),
+        ({"recipe": "paper-cifar", "image_size": 4}, "pad", 0),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_recipe_sets_gives_way_to_what_contradicts_it(options, name, value, tmp_path):
+    config = resolve(options)
+    assert getattr(config, name) == value != RECIPES[options["recipe"]][name]
+    ignored = [line for line in effective(config) if line.startswith(f"{name} ")]
+    assert len(ignored) == 1 and " of the recipe is ignored: expected " in ignored[0]
+    assert not any(f", {name} " in line for line in effective(config))
+    save(resolve({"recipe": options["recipe"], "image_size": 32}), tmp_path / "config.json")
+    again = resolve({**options, "recipe": None}, tmp_path / "config.json")
+    assert getattr(again, name) == value
+    with pytest.raises(InputError, match="; expected "):
+        resolve({**options, name: RECIPES[options["recipe"]][name]})
+
+
+def test_a_value_is_checked_by_its_row_and_named_by_its_flag():
+    cases = {
+        "batch_size": (0, "--batch-size is 0; expected at least 1"),
+        "epochs": (2.5, "--epochs is 2.5; expected an integer"),
+        "flip": ("yes", "--flip/--no-flip is 'yes'; expected true, false or null"),
+        "label_smoothing": (1, "--label-smoothing is 1; expected at least 0 and below 1"),
+        "optimizer": ("adam", "--optimizer is 'adam'; expected one of sgd, adamw, lamb"),
+        "crop_area": ((0.5, 2.0), "--crop-area is 0.5 2.0; expected two shares of the image"),
+        "size_steps": ("0.60 half / 1 1", "--size-steps is '0.60 half / 1 1'; expected pairs"),
+    }
+    for name, (value, line) in cases.items():
+        with pytest.raises(InputError) as error:
+            resolve({name: value})
+        assert str(error.value).startswith(line)
+
+
+def test_the_reference_has_a_row_per_setting_with_the_values_of_the_default_recipe():
+    rows = {row["name"]: row for row in reference()}
+    assert list(rows) == list(asdict(Config()))
+    assert rows["crop_area"]["default"] == "0.7 1" != str(Config.crop_area)
+    assert rows["label_smoothing"] == {
+        "name": "label_smoothing",
+        "flag": "--label-smoothing",
+        "type": "float",
+        "range": "at least 0 and below 1",
+        "default": "0.1",
+        "recipes": {
+            "finetune": "0", "paper-cifar": "0", "paper-imagenet": "0", "rsb-a1": "0.1",
+            "rsb-a2": "0", "rsb-a3": "0", "torchvision-v2": "0.1",
+        },
+        "help": SETTINGS["label_smoothing"].help,
+        "source": "arXiv:1512.00567 section 7",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("row", SETTINGS.values(), ids=SETTINGS)
+def test_the_default_of_a_row_fits_its_type_and_range(row):
+    row.require(row.default)
+    assert row.help.endswith(".") and row.range
+    assert (row.default in (None, ())) == bool(row.unset)
+
+
+@pytest.mark.parametrize("name", ["ResNet-50", "RESNET_50", "resnet50"])
+def test_the_name_of_a_network_is_saved_as_the_table_has_it(name):
+    assert resolve({"model": name}).model == "resnet50"
 
 
 @pytest.mark.parametrize("where", ["option", "config file"])
@@ -287,5 +360,5 @@ def test_a_config_is_frozen_and_hashable(config_file):
 
 
 def test_every_precision_of_the_list_is_accepted():
-    for precision in recipes.PRECISIONS:
+    for precision in PRECISIONS:
         assert resolve({"precision": precision}).precision == precision

@@ -65,14 +65,25 @@ def test_find_gives_the_row_of_that_name(name):
     ("misspelt", "meant"), [("resnet5O", "resnet50"), ("resent18", "resnet18")]
 )
 def test_a_misspelt_name_lists_the_near_misses(misspelt, meant):
-    with pytest.raises(KeyError, match=f"'{misspelt}'.*{meant}"):
+    with pytest.raises(InputError, match=f"'{misspelt}'.*{meant}"):
         specs.find(misspelt)
 
 
-def test_a_name_like_no_other_lists_the_whole_family():
-    with pytest.raises(KeyError) as error:
+def test_a_name_like_no_other_is_told_where_all_are_listed():
+    with pytest.raises(InputError, match="'vgg'; `keras-resnet models` lists all"):
         specs.find("vgg")
-    assert all(name in str(error.value) for name in specs.SPECS)
+
+
+def test_at_most_five_names_are_near():
+    with pytest.raises(InputError) as error:
+        specs.find("resnet51")
+    assert sum(name in re.findall(r"\w+", str(error.value)) for name in specs.SPECS) == 5
+
+
+@pytest.mark.parametrize("name", ["ResNet-50", "RESNET_50", "resnet50", "Res-Net50"])
+def test_a_name_is_found_without_regard_to_case_hyphen_and_underscore(name):
+    assert specs.find(name).name == "resnet50"
+    assert specs.find("WRN-28-10").name == "wrn28_10"
 
 
 @pytest.mark.parametrize("module", ["keras_resnet", "keras_resnet.specs", "keras_resnet.recipes"])

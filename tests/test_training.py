@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from keras_resnet import open_run, recipes
+from keras_resnet import open_run, recipes, specs
+from keras_resnet.config import size_plan
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.training import schedule
 from keras_resnet.training.train import train
@@ -217,8 +218,8 @@ def test_image_sizes_only_grow_and_end_at_the_full_size(epochs):
 )
 def test_small_images_come_first_where_they_help(settings, plan):
     config = recipes.resolve(settings)
-    stride = recipes.specs.SPECS[config.model].total_stride
-    assert recipes.size_plan(config, stride) == plan
+    stride = specs.SPECS[config.model].total_stride
+    assert size_plan(config, stride) == plan
     assert schedule.epoch_sizes(config) == [size for size, epochs in plan for _ in range(epochs)]
     lines = [line for line in recipes.effective(config) if line.startswith("image sizes")]
     assert len(lines) == (len(plan) < len(config.size_steps))

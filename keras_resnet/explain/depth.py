@@ -20,7 +20,7 @@ def depth(data=None, *, depths=(8, 20, 32), folder="depth", **options):
         data: as in `train`.
         depths: numbers of weight layers; each needs a plain twin: 8, 18, 20, 32, 34, 44, 56, 110.
         folder: where the runs go, as `plain20`, `resnet20`, ….
-        **options: settings of all runs, fields of `keras_resnet.recipes.Config`, but `model`.
+        **options: settings of all runs, fields of `keras_resnet.config.Config`, but `model`.
 
     Returns:
         A dict ready for JSON: `data`, `folder`, `recipe`, `epochs`, `seed`, and `rows`: {depth,

@@ -10,8 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from keras_resnet import progress
+from keras_resnet.config import Config
 from keras_resnet.errors import CheckFailed
-from keras_resnet.recipes import Config
 from keras_resnet.run import Run
 from keras_resnet.training.step import Evaluation, Steps
 

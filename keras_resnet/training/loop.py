@@ -12,9 +12,9 @@ import numpy as np
 
 from keras_resnet import progress
 from keras_resnet import run as runs
+from keras_resnet.config import Config
 from keras_resnet.data import stream
 from keras_resnet.data.sources import Source
-from keras_resnet.recipes import Config
 from keras_resnet.training import schedule
 from keras_resnet.training.checkpoint import Checkpoint, Stop
 from keras_resnet.training.distribution import Devices

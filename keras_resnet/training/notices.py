@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_resnet import progress, recipes
+from keras_resnet.config import Config
 from keras_resnet.data.sources import Source
-from keras_resnet.recipes import Config
 from keras_resnet.run import Run
 from keras_resnet.training import precision, schedule
 from keras_resnet.training.distribution import Devices

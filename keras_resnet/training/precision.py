@@ -8,8 +8,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_resnet import progress, runtime
+from keras_resnet.config import Config
 from keras_resnet.errors import InputError
-from keras_resnet.recipes import Config
 
 _PAYS = 0.8  # of float32's time at most, or it is not worth the digits
 _SLOWER = 1.2  # a measurement of the same thing twice differs by less

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_resnet import specs
-from keras_resnet.recipes import size_plan
+from keras_resnet.config import size_plan
 
 
 def steps_per_epoch(config, images):
@@ -15,7 +15,7 @@ def steps_per_epoch(config, images):
 
 
 def epoch_sizes(config):
-    """The image size of every epoch; see `recipes.size_plan`.
+    """The image size of every epoch; see `config.size_plan`.
 
     >>> epoch_sizes(Config(epochs=6, image_size=64, size_steps=((0.5, 0.5), (0.5, 1.0))))
     [32, 32, 32, 64, 64, 64]

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.config import Config
 from keras_resnet.data import stream
 from keras_resnet.data.sources import Source
-from keras_resnet.recipes import Config
 
 # Of mixed_float16: what the loss is multiplied by, so that small gradients are not rounded to 0.
 # Doubled after so many steps without an overflow, halved by each (arXiv:1710.03740, section 3.2).

@@ -10,10 +10,10 @@ import keras
 import tensorflow as tf
 
 from keras_resnet import filenames, progress, recipes, run, runtime, specs
+from keras_resnet.config import PRECISIONS, Config
 from keras_resnet.data import sources
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.recipes import Config
 from keras_resnet.training import checkpoint, distribution, notices, precision, schedule
 from keras_resnet.training.distribution import Devices
 from keras_resnet.training.judge import environment, judge
@@ -49,7 +49,7 @@ def train(
         callbacks: Keras callbacks, called as by `keras.Model.fit`; a batch of theirs is one call
             of the compiled step, which may do several steps. `self.model` is the network in
             training, whose batch norms are a class of this package.
-        **options: any field of `keras_resnet.recipes.Config`, such as `model="resnet18"`.
+        **options: any field of `keras_resnet.config.Config`, such as `model="resnet18"`.
 
     Several GPUs share each batch. Where the environment makes this process one of several workers
     (`TF_CONFIG`, or Slurm), it trains with the others; see `training.distribution`.
@@ -197,8 +197,8 @@ def prepare(
     config = replace(config, normalize=config.normalize or found or usual)
     config = precision.settle(config, devices.count)
     chosen = precision.choose(config.precision)
-    (of_chief,) = devices.of_chief(recipes.PRECISIONS.index(chosen.policy))
-    chosen = chosen._replace(policy=recipes.PRECISIONS[int(of_chief)])
+    (of_chief,) = devices.of_chief(PRECISIONS.index(chosen.policy))
+    chosen = chosen._replace(policy=PRECISIONS[int(of_chief)])
     return config, source, chosen, _network(config, source, chosen, learnt, devices)
 
 

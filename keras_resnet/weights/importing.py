@@ -42,6 +42,7 @@ def import_weights(
     options = {"model": model, "normalize": normalize, "weights": os.fspath(path)}
     sizes = {"image_size": image_size, "center_crop": center_crop}
     config = recipes.resolve({**options, **sizes, "data": names.NONE})
+    model = config.model  # as the table has it
     require(config)
     weights = open_weights(path, model)
     usual = normalization_of(weights) or SPECS[model].normalize

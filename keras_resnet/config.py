@@ -1,0 +1,489 @@
+"""The settings of a training run, one row each: `Config`. Pure data, and what checks it.
+
+A row holds all that is known of a setting: type, default, range, help and source. The command's
+options, the checks, the error texts and the reference (`recipes.reference`) are made from it, so a
+new setting is one new row, and has a flag.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from itertools import groupby
+from operator import itemgetter
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+from keras_resnet import specs
+from keras_resnet.errors import InputError
+
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+OPTIMIZERS = ("sgd", "adamw", "lamb")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A row: one setting of a run."""
+
+    name: str
+    type: Any  # as annotated in `Config`
+    default: Any
+    help: str
+    source: str = ""  # paper and section
+    # Range of a number, or of each number of a tuple.
+    least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+    check: Callable[[Any], bool] | None = None  # what neither type nor range can say
+    expected: str = ""  # in the error text, where type and range do not say it
+    unset: str = ""  # what the default None or () stands for
+    metavar: str | None = None
+    flag_value: str | None = None  # value of the option when it is given alone
+
+    @property
+    def flag(self) -> str:
+        """The option as it is typed, such as `--flip/--no-flip`."""
+        if self.name == "data":
+            return "DATA"
+        option = self.name.replace("_", "-")
+        return f"--{option}/--no-{option}" if _is_type(True, self.type) else f"--{option}"
+
+    @property
+    def range(self) -> str:
+        """The values that the setting may have, in words."""
+        if self.expected:
+            return self.expected
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        bounds = {
+            "at least": self.least, "above": self.above, "below": self.below, "at most": self.most,
+        }  # fmt: skip
+        words = [f"{word} {bound}" for word, bound in bounds.items() if bound is not None]
+        return " and ".join(words) or _WORDS[self.type]
+
+    def require(self, value: Any) -> None:
+        """Checks a value.
+
+        Raises:
+            InputError: it is not of the row's type or range.
+        """
+        if not _is_type(value, self.type):
+            self.refuse(value, self.expected or _WORDS.get(self.type, self.range))
+        if not self._is_in_range(value):
+            self.refuse(value, self.range)
+
+    def refuse(self, value: Any, expected: str) -> None:
+        """Raises the `InputError` for a value of this setting."""
+        text = show(value, "") if isinstance(value, tuple) else repr(value)
+        raise InputError(f"{self.flag} is {text}; expected {expected}")
+
+    def _is_in_range(self, value: Any) -> bool:
+        if self.choices:
+            return value in self.choices
+        return all(map(self._is_within, _numbers(value))) and (not self.check or self.check(value))
+
+    def _is_within(self, number: float) -> bool:
+        return (
+            math.isfinite(number)
+            and (self.least is None or number >= self.least)
+            and (self.above is None or number > self.above)
+            and (self.below is None or number < self.below)
+            and (self.most is None or number <= self.most)
+        )
+
+    def parse(self, value: Any) -> Any:
+        """A value as `Config` holds it: a tuple for a list of JSON, or for text as it is typed,
+        "0.5 0.75" or "0.6 0.5 / 0.4 1". What cannot be parsed is left to `require`."""
+        if not isinstance(value, str) or get_origin(self.type) is not tuple:
+            return _tuples(value)
+        try:
+            if get_origin(get_args(self.type)[0]) is tuple:
+                return tuple(tuple(map(float, part.split())) for part in value.split("/"))
+            return tuple(map(float, value.split()))
+        except ValueError:
+            return value
+
+
+# Of a type, for the error text.
+_WORDS = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    bool | None: "true, false or null",
+    str: "text",
+    str | None: "text",
+}
+
+
+def setting(default: Any, help: str, **row: Any) -> Any:
+    """The dataclass field of a row; keywords as in `Setting`."""
+    return field(default=default, metadata={"help": help, **row})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that is needed to do a run again; saved as `config.json` in the run folder."""
+
+    # Data, network, length
+    # fmt: off
+    data: str = setting("digits", "Image folder, tfds:NAME[/CONFIG], or digits.")
+    model: str = setting("resnet20", "Network; `keras-resnet models` lists them.")
+    recipe: str = setting("quick", "Named settings; `keras-resnet recipes` lists them.")
+    weights: str | None = setting(
+        None, "Initial weights: imagenet, a run folder, or a .keras, .h5, .safetensors or .pth "
+        "file.", unset="random", metavar="FILE|imagenet"
+    )
+    freeze: str | None = setting(
+        None, "Freeze the layers up to this stage; without a value: all but the last layer.",
+        unset="none", metavar="[STAGE]", flag_value="body"
+    )
+    # Small batches estimate the statistics badly.
+    freeze_bn: bool = setting(
+        False, "Freeze the weights and moving statistics of batch normalization."
+    )
+    epochs: int = setting(20, "Passes over the training images.", least=1)
+    batch_size: int = setting(32, "Images per training step, over all devices.", least=1)
+    image_size: int = setting(
+        0, "Image side in pixels; 0 uses the network's own.", least=0, expected="a number of pixels"
+    )
+    seed: int = setting(
+        0, "Random seed of split, order, augmentation and initial weights.", least=0, below=2**31,
+        expected="an integer from 0 to 2147483647"
+    )
+
+    # Optimization
+    optimizer: str = setting("sgd", "Optimizer.", choices=OPTIMIZERS)
+    learning_rate: float = setting(0.1, "Peak learning rate, reached after the warm-up.", above=0)
+    base_batch: int = setting(
+        0, "Batch size that the learning rate is for, from which it is scaled to yours; 0 disables "
+        "scaling.", least=0, source="arXiv:1706.02677 section 2.1; arXiv:1904.00962 section 4"
+    )
+    # Pre-trained weights need less than a new head.
+    body_rate: float = setting(
+        1.0, "Learning rate of all layers but the last, relative to --learning-rate.", above=0,
+        most=1, expected="a share in (0, 1], or --freeze body"
+    )
+    accumulate: int = setting(1, "Gradient accumulation: batches per update.", least=1)
+    clip_norm: float = setting(
+        0.0, "Clip the global gradient norm to this value; 0 disables clipping.", least=0
+    )
+    warmup_epochs: float = setting(
+        2.0, "Epochs of linear warm-up.", least=0, source="arXiv:1706.02677 section 2.2"
+    )
+    momentum: float = setting(0.9, "Momentum of SGD.", least=0, below=1)
+    nesterov: bool = setting(True, "Use Nesterov momentum in SGD.")
+    rate_drops: tuple[float, ...] = setting(
+        (), "Points of the run, as shares of its epochs, at which the learning rate is divided by "
+        "10.", above=0, below=1, expected="shares of the run between 0 and 1, such as 0.5 0.75",
+        unset="cosine decay", metavar="'SHARE …'"
+    )
+    # Keras' form, w -= rate * decay * w, without the momentum's factor of 1 / (1 - 0.9): 1e-3 here
+    # shrinks weights as the papers' 1e-4 does.
+    weight_decay: float = setting(
+        1e-3, "Decoupled weight decay, not applied to batch normalization and biases.", least=0,
+        below=1, source="arXiv:1711.05101"
+    )
+    loss: str = setting(
+        "cross-entropy", "Loss; bce is binary cross-entropy per class.",
+        choices=("cross-entropy", "bce"), source="arXiv:2110.00476 section 2"
+    )
+    bce_threshold: float = setting(
+        0.0, "With bce: targets above this become 1, others 0; 0 leaves targets as they are.",
+        least=0, below=1, source="arXiv:2110.00476 section 2"
+    )
+    label_smoothing: float = setting(
+        0.1, "Label smoothing: share of each target spread over all classes.", least=0, below=1,
+        source="arXiv:1512.00567 section 7"
+    )
+    balance: str = setting(
+        "none", "Imbalanced classes: sample all equally often (sample) or weight the loss (loss).",
+        choices=("none", "sample", "loss")
+    )
+    # The momentum rises with the updates, to this.
+    ema: float = setting(
+        0.0, "Momentum of an exponential moving average of the weights, saved where it scores "
+        "better; 0 disables it.", least=0, below=1, source="arXiv:1512.00567 section 8"
+    )
+    drop_path: float = setting(
+        0.0, "Stochastic depth: drop rate of the last block.", least=0, below=1,
+        source="arXiv:1603.09382 section 3"
+    )
+    zero_gamma: bool = setting(
+        True, "Initialize the last batch normalization of each residual branch with 0.",
+        source="arXiv:1706.02677 section 5.1"
+    )
+
+    # Image sizes and augmentation
+    train_size: float = setting(
+        1.0, "Side of the training images, relative to --image-size.", above=0, most=2,
+        source="arXiv:1906.06423"
+    )
+    # The last part always has the full size; see `size_plan`.
+    size_steps: tuple[tuple[float, float], ...] = setting(
+        ((1.0, 1.0),), "Progressive resizing: shares of the epochs, and of --image-size.", above=0,
+        check=bool, expected="pairs of a share of the epochs and a share of the image size, such "
+        "as 0.6 0.5 / 0.4 1", metavar="'EPOCHS SIZE / …'", source="arXiv:2104.00298 section 4"
+    )
+    pad: int = setting(
+        0, "Random crop of the image's own size after zero padding by this many pixels; 0 uses "
+        "--crop-area.", least=0, source="arXiv:1512.03385 section 4.2"
+    )
+    crop_area: tuple[float, float] = setting(
+        (0.35, 1.0), "Random crop: range of its area, as shares of the image's.", above=0, most=1,
+        check=lambda pair: pair[0] <= pair[1],
+        expected="two shares of the image, the smaller first", metavar="MIN MAX",
+        source="arXiv:1409.4842 section 6"
+    )
+    crop_aspect: tuple[float, float] = setting(
+        (0.75, 4 / 3), "Random crop: range of width / height.", above=0,
+        check=lambda pair: pair[0] <= pair[1],
+        expected="two ratios of width to height, the smaller first", metavar="MIN MAX",
+        source="arXiv:1409.4842 section 6"
+    )
+    flip: bool | None = setting(
+        None, "Flip images left-right with probability 0.5.", unset="yes; no for digits"
+    )
+    brightness: float = setting(
+        0.0, "Random brightness: largest change, as a share of 255.", least=0, below=1
+    )
+    randaugment: tuple[int, float] = setting(
+        (0, 0.0), "RandAugment: operations per image, and their magnitude up to 10.",
+        check=lambda pair: 0 <= pair[0] <= 8 and 0 <= pair[1] <= 10, expected="0 to 8 operations "
+        "and a magnitude from 0 to 10, such as 2 9", metavar="OPS MAGNITUDE",
+        source="arXiv:1909.13719"
+    )
+    randaugment_prob: float = setting(
+        1.0, "RandAugment: probability of each operation.", above=0, most=1, source="timm's p"
+    )
+    randaugment_std: float = setting(
+        0.0, "RandAugment: standard deviation of the magnitude, drawn for each operation.", least=0,
+        source="timm's mstd"
+    )
+    trivialaugment: bool = setting(
+        False, "TrivialAugment: one random operation of random magnitude per image.",
+        source="arXiv:2103.10158"
+    )
+    erasing: float = setting(
+        0.0, "Random erasing: share of the images in which a box becomes noise.", least=0, most=1,
+        source="arXiv:1708.04896"
+    )
+    mixup: float = setting(
+        0.0, "Mixup: alpha of Beta(alpha, alpha); 0 disables it.", least=0,
+        source="arXiv:1710.09412"
+    )
+    cutmix: float = setting(
+        0.0, "CutMix: alpha, as of mixup; 0 disables it.", least=0, source="arXiv:1905.04899"
+    )
+    repeats: int = setting(
+        1, "Repeated augmentation: copies of an image in a batch.", least=1,
+        source="arXiv:1902.05509"
+    )
+    center_crop: float = setting(
+        1.0, "Evaluation: side of the central square, as a share of the shorter side.", above=0,
+        most=1
+    )
+    normalize: str | tuple | None = setting(
+        None, "Pixel normalization: imagenet, cifar10, caffe, tf, or mean and standard deviation "
+        "in [0, 255], such as 120,115,105/60,58,57.",
+        expected="imagenet, cifar10, caffe, tf or MEAN/STD",
+        unset="that of the weights or of the network", metavar="NAME|MEAN/STD"
+    )
+
+    # Validation, end of the run, checkpoints
+    val_split: float = setting(
+        0.2, "Validation split: share of the training images, for data without a val split.",
+        above=0, below=1, expected="a share between 0 and 1, such as 0.2"
+    )
+    best_by: str = setting(
+        "top1", "Score that chooses the best epoch; macro_top1 is the mean over classes.",
+        choices=("top1", "macro_top1")
+    )
+    patience: int = setting(
+        0, "Early stopping: epochs at full size without a new best; 0 disables it.", least=0
+    )
+    max_minutes: float = setting(0.0, "Time limit of the training in minutes; 0: none.", least=0)
+    checkpoint_every: int = setting(
+        0, "Steps between checkpoints, besides each epoch's; 0: every five minutes.", least=0
+    )
+
+    # Hardware
+    precision: str = setting(
+        "auto", "Number format; auto chooses what is fast on this device.", choices=PRECISIONS
+    )
+    # Settled when the run begins.
+    deterministic: bool | None = setting(
+        None, "Make runs bit-for-bit reproducible; slower on a GPU.",
+        unset="yes on a CPU, no on a GPU"
+    )
+    xla: bool | None = setting(
+        None, "Compile the training step with XLA.", unset="yes on a GPU unless deterministic"
+    )
+    devices: int = setting(
+        0, "Number of GPUs that share each batch, or of parts of the CPU; 0: all GPUs.", least=0,
+        expected="a number of devices, or 0 for all GPUs"
+    )
+    sync_bn: bool = setting(False, "Synchronize batch normalization over all devices.")
+
+    # Reading
+    on_bad_image: str = setting(
+        "error", "What to do about an unreadable image.", choices=("error", "skip")
+    )
+    check: str = setting(
+        "full", "Check of an image folder: decode each new image once, or read only the headers.",
+        choices=("full", "headers")
+    )
+    data_dir: str | None = setting(
+        None, "Folder of tensorflow-datasets.", unset="~/tensorflow_datasets", metavar="DIR"
+    )
+    # fmt: on
+
+    @property
+    def side(self) -> int:
+        """The side of the images in pixels: `image_size`, or the model's own."""
+        return self.image_size or specs.SPECS[self.model].image_size
+
+    @property
+    def peak_rate(self) -> float:
+        """The highest learning rate: `learning_rate`, scaled from `base_batch` to the images of
+        an update.
+
+        In proportion for SGD (arXiv:1706.02677, section 2.1), by the square root for AdamW and
+        LAMB (arXiv:1904.00962, section 4).
+        """
+        if not self.base_batch:
+            return self.learning_rate
+        ratio = self.batch_size * self.accumulate / self.base_batch
+        return self.learning_rate * (ratio if self.optimizer == "sgd" else math.sqrt(ratio))
+
+
+SETTINGS = {
+    row.name: Setting(name=row.name, type=row.type, default=row.default, **row.metadata)
+    for row in fields(Config)
+}
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A setting whose value must fit the others'; its default always does."""
+
+    name: str
+    holds: Callable[[Config], bool]
+    expected: str  # if it does not hold
+
+
+def _one_augmentation(config: Config) -> bool:
+    return not (config.randaugment[0] and config.trivialaugment)
+
+
+RELATIONS = (
+    Relation(
+        "bce_threshold", lambda c: not c.bce_threshold or c.loss == "bce", "0 without --loss bce"
+    ),
+    Relation("randaugment", _one_augmentation, "0 0 with --trivialaugment, which replaces it"),
+    Relation("trivialaugment", _one_augmentation, "no with --randaugment, which replaces it"),
+    Relation(
+        "drop_path",
+        lambda c: not c.drop_path or specs.SPECS[c.model].shortcut != "none",
+        "0 for a network without shortcuts",
+    ),
+    Relation("pad", lambda c: c.pad < c.side, "fewer pixels than the image has"),
+    Relation("repeats", lambda c: c.repeats <= c.batch_size, "at most the batch size"),
+)
+
+
+def require_values(config: Config) -> None:
+    """Checks each setting by itself: type and range.
+
+    Raises:
+        InputError: the first value that cannot work, with its flag and what was expected.
+    """
+    for row in SETTINGS.values():
+        row.require(getattr(config, row.name))
+    stages = ("body", *specs.find(config.model).stages)
+    if config.freeze not in (None, *stages):
+        SETTINGS["freeze"].refuse(config.freeze, f"one of {', '.join(stages)}")
+    if config.normalize is not None:
+        specs.statistics(config.normalize)
+
+
+def require_relations(config: Config) -> None:
+    """Checks the settings against each other; `InputError` as in `require_values`."""
+    spec = specs.SPECS[config.model]
+    if config.side < spec.total_stride:
+        raise InputError(specs.too_small(spec, config.side))
+    for relation in RELATIONS:
+        if not relation.holds(config):
+            row = SETTINGS[relation.name]
+            row.refuse(getattr(config, row.name), relation.expected)
+
+
+# Cells that the last feature map has at least on a side, at any of the smaller sizes: digits at 16
+# pixels began with 2, and ended below the same run at 16 pixels throughout.
+_LEAST_CELLS = 4
+_FULL_EPOCHS = 3  # that a run of that length or longer ends with, at the full size
+
+
+def size_plan(config: Config, multiple: int) -> list[tuple[int, int]]:
+    """The image sizes of a run as (pixels, epochs): `size_steps` in pixels.
+
+    Each size is rounded to a `multiple` of pixels, the network's total stride, and leaves the last
+    feature map four cells on a side; a step that would be smaller, or shorter than half an epoch,
+    joins the next. The full size has at least the last three epochs.
+
+    >>> size_plan(Config(epochs=8, image_size=64, size_steps=((0.5, 0.5), (0.5, 1.0))), 4)
+    [(32, 4), (64, 4)]
+    """
+    plan, done, passed = [], 0, 0.0
+    least = min(_LEAST_CELLS * multiple, config.side)
+    most = max(config.epochs - _FULL_EPOCHS, 0)  # epochs at smaller sizes
+    for share, scale in config.size_steps:
+        passed += share
+        end = min(round(passed * config.epochs), most)
+        size = max(round(config.side * scale / multiple) * multiple, least)
+        plan.append((size, max(end - done, 0)))
+        done = max(end, done)
+    plan.append((config.side, config.epochs - done))
+    used = [step for step in plan if step[1]]
+    joined = groupby(used, key=itemgetter(0))
+    return [(size, sum(epochs for _, epochs in steps)) for size, steps in joined]
+
+
+def show(value: Any, floats: str = ".4g") -> str:
+    """A setting as it would be typed: `(0.7, 1.0)` is `0.7 1`."""
+    if isinstance(value, tuple):
+        nested = any(isinstance(part, tuple) for part in value)
+        return (" / " if nested else " ").join(show(part, floats) for part in value)
+    if isinstance(value, float):
+        return f"{value:{floats}}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _is_type(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotated type; an int is a float too, a bool is neither."""
+    parts = get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(_is_type(value, part) for part in parts)
+    if get_origin(kind) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = parts[:1] * len(value) if parts[1:] == (...,) else parts
+        return len(value) == len(kinds) and all(map(_is_type, value, kinds))
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, tuple):
+        for part in value:
+            yield from _numbers(part)
+    elif isinstance(value, int | float):
+        yield value
+
+
+def _tuples(value: Any) -> Any:
+    """JSON knows lists only; a frozen, hashable Config holds tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
