@@ -29,7 +29,7 @@ $(VENV)/.dependencies: setup.cfg pyproject.toml
 
 # In the same environment, what only the tests, the notebooks and `make lint` need.
 $(VENV)/.test-dependencies: $(VENV)/.dependencies
-	@echo "Installing what the tests need into $(VENV): about TEST_MB MB more, TEST_DISK GB on the disk."
+	@echo "Installing what the tests need into $(VENV): about 200 MB more to download, 0.8 GB more on the disk."
 	$(PIP) '.[test]'
 	touch $@
 
