@@ -1,5 +1,6 @@
 # make quickstart   install, train on built-in data, evaluate, export, verify
-# make test         install, run the tests
+# make test         install, with what the tests need, and run the tests
+# make test-oldest  the oldest versions that setup.cfg allows, and a part of the tests
 # make test-slow    the proofs that take minutes each
 # make clients      an export on real clients: LiteRT, MediaPipe, a browser, C, Kotlin, Arm, GPU
 # make notebooks    run the notebooks, with what they show, from their .py files
@@ -8,24 +9,33 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUN ?= runs/quickstart
 SOURCES := setup.cfg pyproject.toml README.md $(shell find keras_resnet cli -type f -not -name '*.pyc')
 PYTEST := $(BIN)/pytest
 
-.PHONY: quickstart install test test-slow clients notebooks lint clean
+.PHONY: quickstart install test test-oldest test-slow clients notebooks lint clean
+.NOTPARALLEL:  # two pips at once would damage the environment
 
 install: $(VENV)/.installed
 
 # Dependencies change seldom, our own files often: two steps, so that the second is quick.
 $(VENV)/.dependencies: setup.cfg pyproject.toml
+	@echo "Installing into $(VENV): about 750 MB to download, 2.5 GB on the disk; most is TensorFlow."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[test]'
+	$(PIP) --upgrade pip
+	$(PIP) .
+	touch $@
+
+# In the same environment, what only the tests, the notebooks and `make lint` need.
+$(VENV)/.test-dependencies: $(VENV)/.dependencies
+	@echo "Installing what the tests need into $(VENV): about 200 MB more to download, 0.8 GB more on the disk."
+	$(PIP) '.[test]'
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
 	rm -rf build *.egg-info
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
+	$(PIP) --no-deps --force-reinstall .
 	rm -rf build *.egg-info
 	touch $@
 
@@ -44,22 +54,36 @@ quickstart: install
 
 # Two at a time, file by file: a file's tests share what was trained for them. In the order of their
 # names, so that what takes longest does not come last.
-test: install
+test: $(VENV)/.test-dependencies install
 	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: install
+test-slow: $(VENV)/.test-dependencies install
 	$(PYTEST) -m slow
 
+# In an environment of its own, .venv-oldest, made anew each time. uv can choose the oldest versions.
+OLDEST := .venv-oldest
+OLDEST_TESTS := test_cli test_data_catalog test_data_sources test_metadata test_report
+test-oldest:
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python \
+	    --resolution lowest-direct -r setup.cfg 'pytest>=8'
+	rm -rf build *.egg-info
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps .
+	rm -rf build *.egg-info
+	$(OLDEST)/bin/keras-resnet train digits --model resnet8 --epochs 1 --run $(OLDEST)/run
+	$(OLDEST)/bin/pytest $(OLDEST_TESTS:%=tests/%.py)
+
 # CLIENTS="web c" runs those alone; CLIENT_RUN=runs/photos takes that run instead of a small one.
-clients: install
+clients: $(VENV)/.test-dependencies install
 	$(BIN)/python tests/clients/run.py $(if $(CLIENT_RUN),--run $(CLIENT_RUN)) $(CLIENTS)
 
-notebooks: install
+notebooks: $(VENV)/.test-dependencies install
 	$(BIN)/python notebooks/run.py
 
-lint: install
+lint: $(VENV)/.test-dependencies install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) .clients build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) .clients build *.egg-info .pytest_cache .ruff_cache

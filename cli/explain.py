@@ -113,9 +113,9 @@ def gradients(
             depths, data, images=images, seeds=seeds, image_size=image_size, data_dir=data_dir
         )
     if png:
-        from keras_resnet.report import lecture
+        from keras_resnet.report import explain_plots
 
-        draw = lecture.first_layer if depths else lecture.gradient_split
+        draw = explain_plots.first_layer if depths else explain_plots.gradient_split
         result["png"] = draw(result["depths"] if depths else result, png)
     report(result, as_json, _gradients_text)
 
@@ -190,9 +190,9 @@ def lesion(runs, images, sets, seed, split, png, data_dir, as_json, quiet):
         for path in runs
     ]
     if png:
-        from keras_resnet.report import lecture
+        from keras_resnet.report import explain_plots
 
-        results[0]["png"] = lecture.lesions(results, png)
+        results[0]["png"] = explain_plots.lesions(results, png)
     report(
         results if len(results) > 1 else results[0],
         as_json,
@@ -248,9 +248,9 @@ def paths(subject, data, images, seed, image_size, samples, png, data_dir, as_js
         batch_statistics=seen.is_fresh,
     )  # fmt: skip
     if png:
-        from keras_resnet.report import lecture
+        from keras_resnet.report import explain_plots
 
-        result["png"] = lecture.path_lengths(result, png)
+        result["png"] = explain_plots.path_lengths(result, png)
     report(result, as_json, _paths_text)
 
 
@@ -297,9 +297,9 @@ def depth(data, depths, folder, png, as_json, quiet, **given):
 
     result = room(data, depths=depths, folder=folder, **given)
     if png:
-        from keras_resnet.report import lecture
+        from keras_resnet.report import explain_plots
 
-        result["png"] = lecture.degradation(result, png)
+        result["png"] = explain_plots.degradation(result, png)
     report(result, as_json, _depth_text)
 
 
@@ -333,10 +333,10 @@ def cam(subject, images, label, png, as_json, quiet):
     _check_png(png)
     start(quiet)
     from keras_resnet.explain.cam import cam as room
-    from keras_resnet.report import lecture
+    from keras_resnet.report import explain_plots
 
     found = room(subject, images, label=label)
-    lecture.where_it_looks(found, png)
+    explain_plots.grad_cam(found, png)
     rows = [{key: row[key] for key in ("image", "label", "score")} for row in found]
     report({"png": png, "images": rows}, as_json, _cam_text)
 

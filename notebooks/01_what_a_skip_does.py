@@ -1,8 +1,8 @@
 # %% [markdown]
 # # What a skip connection does, forwards and backwards
 #
-# About a minute on two CPU cores. Data: scikit-learn's 1,797 handwritten digits, nothing is
-# downloaded. You need calculus and a little Keras.
+# About a minute on two CPU cores. Data: 1,797 handwritten digits of the UCI repository,
+# which come with the package. You need calculus and a little Keras.
 #
 # A residual block computes $H(x) = F(x) + x$: a *branch* $F$, some layers with weights, and a
 # *shortcut* that hands on $x$ itself ([He et al. 2015](https://arxiv.org/abs/1512.03385)). Two
@@ -23,7 +23,7 @@ from matplotlib import pyplot as plt
 import keras_resnet as kr
 from keras_resnet.explain.gradients import by_depth, gradients, parameters
 from keras_resnet.explain.subject import subject
-from keras_resnet.report import lecture
+from keras_resnet.report import explain_plots
 
 # %% [markdown]
 # ## One block: the Jacobian of H is that of F, plus the identity
@@ -101,7 +101,7 @@ for row in rows:
 # %%
 seen = subject("resnet20", images=32, zero_gamma=False)
 found = gradients(seen.model, seen.images, seen.labels)
-Image(lecture.gradient_split(found, "split.png"))
+Image(explain_plots.gradient_split(found, "split.png"))
 
 # %% [markdown]
 # Neither way dominates: the branch carries as much as the shortcut. Usually one starts the branches
@@ -127,7 +127,7 @@ for row in still["blocks"]:
 
 # %%
 rows = by_depth([20, 56], images=32, seeds=1)
-Image(lecture.first_layer(rows, "first_layer.png"))
+Image(explain_plots.first_layer(rows, "first_layer.png"))
 
 # %% [markdown]
 # The gradient of the plain net does not vanish. With batch norms it *grows*, by a factor with each

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # From photos to a file for the phone
 #
-# About a minute and a half on two CPU cores. Data: scikit-learn's 1,797 handwritten digits, written
-# out as PNG files, one folder a class, as you would have your own photos.
+# About a minute and a half on two CPU cores. Data: 1,797 handwritten digits of the UCI
+# repository, which come with the package, written out as PNG files, one folder a class, as you would
+# have your own photos.
 #
 # The same in a terminal is `keras-resnet train photos`, `keras-resnet export --tflite --quantize
 # int8`, `keras-resnet verify`.
@@ -16,19 +17,19 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from IPython.display import Image as Picture
 from PIL import Image
-from sklearn.datasets import load_digits
 
 import keras_resnet as kr
+from keras_resnet.data.digits import load_digits
 
 logging.getLogger("tensorflow").setLevel("ERROR")
 
 # %%
-digits = load_digits()
+images, digits = load_digits()
 photos = Path("photos")
-for i, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-    folder = photos / str(label)
+for i, (pixels, digit) in enumerate(zip(images, digits, strict=True)):
+    folder = photos / str(digit)
     folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.uint8(pixels * 255 / 16)).resize((32, 32)).save(folder / f"{i:04d}.png")
+    Image.fromarray(np.uint8(pixels * (255 / 16))).resize((32, 32)).save(folder / f"{i:04d}.png")
 
 # %% [markdown]
 # ## Train
@@ -77,9 +78,9 @@ classify = interpreter.get_signature_runner()
 labels = Path("run/export/labels.txt").read_text().split()
 right = []
 for i in range(0, 1797, 30):
-    photo = Image.open(photos / str(digits.target[i]) / f"{i:04d}.png").convert("RGB")
+    photo = Image.open(photos / str(digits[i]) / f"{i:04d}.png").convert("RGB")
     (logits,) = classify(image=np.asarray(photo, np.float32)[None]).values()
-    right.append(labels[int(logits.argmax())] == str(digits.target[i]))
+    right.append(labels[int(logits.argmax())] == str(digits[i]))
 print(f"{np.mean(right):.1%} of {len(right)} photos right, in LiteRT alone")
 
 # %%

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Depth, degradation, and layers that can be left out
 #
-# About two minutes on two CPU cores. Data: scikit-learn's 1,797 handwritten digits.
+# About two minutes on two CPU cores. Data: 1,797 handwritten digits of the UCI repository, which come
+# with the package.
 #
 # Stack more layers on a net that works and it should not get worse: the new layers could compute
 # the identity. In practice it did get worse, *on the training images*, so that overfitting is no
@@ -13,7 +14,7 @@ from IPython.display import Image
 
 import keras_resnet as kr
 from keras_resnet.explain.depth import depth
-from keras_resnet.report import lecture
+from keras_resnet.report import explain_plots
 
 # %% [markdown]
 # ## The experiment
@@ -30,7 +31,7 @@ for row in result["rows"]:
     )
 
 # %%
-Image(lecture.degradation(result, "degradation.png"))
+Image(explain_plots.degradation(result, "degradation.png"))
 
 # %% [markdown]
 # The deeper plain net has learnt least. It can represent whatever the shallow one can, and it has
@@ -45,7 +46,7 @@ Image(lecture.degradation(result, "degradation.png"))
 
 # %%
 lesions = [kr.lesion(f"depth/{name}", images=360, sets=3) for name in ("resnet32", "plain32")]
-Image(lecture.lesions(lesions, "lesions.png"))
+Image(explain_plots.lesions(lesions, "lesions.png"))
 
 # %% [markdown]
 # Why does it survive? Because the net is a sum over paths. At each of $n$ blocks a path takes the
@@ -62,7 +63,7 @@ from keras_resnet.explain.subject import subject
 
 seen = subject("depth/resnet32", images=64)
 paths = kr.paths(seen.model, seen.images, seen.labels, samples=5)
-Image(lecture.path_lengths(paths, "paths.png"))
+Image(explain_plots.path_lengths(paths, "paths.png"))
 
 # %% [markdown]
 # "A net of 300 layers uses 50" is such a statement: paths of a certain length hold nearly all of the

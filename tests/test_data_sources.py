@@ -2,12 +2,14 @@
 
 import json
 import os
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_resnet.data.digits import load_digits
 from keras_resnet.data.sources import load, load_all, load_split, read_split, save_split
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
@@ -64,12 +66,28 @@ def test_a_path_will_do(photos):
     assert load(Path(photos)).classes == list(COUNTS)
 
 
-def test_digits_are_what_scikit_learn_has():
+def test_the_digits_are_complete():
     source = load_all("digits")
     digits = source.splits["all"]
     assert len(digits) == 1797 and source.classes == list("0123456789") and not source.mirrors
     assert digits.items.shape == (1797, 8, 8, 3) and digits.items.dtype == np.uint8
     assert digits.items.numpy().max() == 255 and len(set(digits.names)) == 1797
+
+
+def test_the_digits_are_those_of_scikit_learn_in_the_same_order():
+    theirs = pytest.importorskip("sklearn.datasets").load_digits()
+    images, labels = load_digits()
+    np.testing.assert_array_equal(images, theirs.images)
+    np.testing.assert_array_equal(labels, theirs.target)
+    digits = load_all("digits").splits["all"]
+    pixels = np.round(theirs.images * (255 / 16)).astype(np.uint8)
+    np.testing.assert_array_equal(digits.items.numpy(), np.stack([pixels] * 3, axis=-1))
+    np.testing.assert_array_equal(digits.labels, theirs.target)
+
+
+def test_the_source_and_the_licence_of_the_digits_are_installed_with_them():
+    note = (files("keras_resnet.data") / "digits.txt").read_text(encoding="utf-8")
+    assert "10.24432/C50P49" in note and "CC BY 4.0" in note and "Alpaydin" in note
 
 
 def _shown(examples):

@@ -30,9 +30,9 @@ TABLE = {
     "models": ("specs errors blocks", "keras"),
     "weights": (f"{DATA} {TOOLS} run models data", "keras numpy h5py safetensors torch"),
     "weights.settings": ("specs errors", ""),
-    "data": (f"{TOOLS} config recipes", "numpy tensorflow tensorflow_datasets sklearn PIL"),
+    "data": (f"{TOOLS} config recipes", "numpy tensorflow tensorflow_datasets PIL"),
     "data.names": ("errors", ""),
-    "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL"),
+    "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL jinja2"),
     "run": (f"{DATA} {TOOLS} models data", "keras"),  # its types alone
     "evaluation": (f"{DATA} {TOOLS} run data", f"{HEAVY} ai_edge_litert onnxruntime"),
     "evaluation.metrics": ("", "numpy"),

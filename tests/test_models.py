@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import specs
+from keras_resnet.data.digits import load_digits
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.explain.describe import describe
@@ -376,17 +377,15 @@ def is_part(layer):
 
 @pytest.mark.parametrize("shortcut", [True, False])
 def test_a_fully_connected_net_learns_on_digits(shortcut):
-    from sklearn.datasets import load_digits
-
     keras.utils.set_random_seed(0)
-    digits = load_digits()
+    pixels, labels = load_digits()
     model = residual_mlp((8, 8), 10, units=(32, 32, 16), shortcut=shortcut)
     kinds = collections.Counter(type(layer).__name__ for layer in model.layers)
     assert kinds["Add"] == 3 * shortcut
     assert kinds["Dense"] == 1 + 6 + shortcut + 1  # one projection, where the width changes
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
-    history = model.fit(digits.images * 15.9, digits.target, epochs=6, verbose=0)
+    history = model.fit(pixels * 15.9, labels, epochs=6, verbose=0)
     assert history.history["accuracy"][-1] > 0.9
 
 

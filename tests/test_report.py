@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -317,9 +318,9 @@ def test_the_page_follows_the_numbers(run):
 
 
 def test_a_miss_in_ten_thousand_is_not_a_hundred_percent():
-    assert page._percent(0.9999) == "99.9%"
-    assert page._percent(1.0) == "100.0%"
-    assert page._percent(float("nan")) == "–"
+    assert page.percent(0.9999) == "99.9%"
+    assert page.percent(1.0) == "100.0%"
+    assert page.percent(float("nan")) == "–"
 
 
 def test_test_images_are_shown_where_there_are_some(run):
@@ -343,7 +344,7 @@ def test_classes_are_sorted_worst_first_and_those_without_images_come_last(run):
 
 def test_the_most_frequent_confusion_leads(run):
     text = seen(run).text.partition("Most frequent")[2]
-    assert text.startswith(f"{NASTY} taken for cat: 4 of 10 images")
+    assert text.lstrip().startswith(f"{NASTY} taken for cat: 4 of 10 images")
     assert "cat taken for <script>" in text and "$5 taken" not in text
 
 
@@ -361,6 +362,27 @@ def test_a_name_from_the_data_cannot_become_part_of_the_page(run):
     found = seen(run)
     assert "script" not in found.tags
     assert found.text.count(NASTY) > 6
+
+
+def test_the_page_is_made_from_values_alone_and_each_is_escaped():
+    names = [NASTY, "not UTF-8: \udcff"]
+    data = page.report_data(
+        Path("no/such <run>"),
+        {"val": score([[1, 1], [0, 2]], names)},
+        config={"data": NASTY, "model": NASTY},
+        labels=names,
+        epochs=history(),
+        pictures={"curves": b"no PNG"},
+    )
+    assert data.classes[0] == page.ClassScore(name=NASTY, images=2, top1=0.5)
+    assert data.confusions == [page.Confusion(count=1, images=2, label=NASTY, prediction=names[1])]
+    assert data.pictures == {} and data.several_sizes
+    text = page.render(data)
+    assert text == page.render(data)
+    found = Seen(text)
+    assert "script" not in found.tags and "run" not in found.tags
+    assert f"{NASTY} taken for not UTF-8: ?: 1 of 2 images" in found.text
+    assert "keras-resnet evaluate 'no/such <run>'" in found.text
 
 
 def test_a_folder_with_a_blank_and_markup_is_quoted_in_the_commands(run, tmp_path):
@@ -413,7 +435,7 @@ def test_a_run_without_metrics_is_told_how_to_go_on(tmp_path):
 
 def test_metrics_that_are_not_json_are_named(tmp_path):
     (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(InputError, match=r"metrics\.json is not JSON"):
+    with pytest.raises(InputError, match=r"metrics\.json.*is not JSON"):
         page.write(tmp_path)
 
 
@@ -429,7 +451,7 @@ def test_every_tag_is_closed(full_run):
 )
 def test_the_interval_is_wilsons(share, n, low, high):
     # the same as scipy.stats.binomtest(9, 10).proportion_ci(method="wilson")
-    assert page._interval(share, n) == pytest.approx((low, high), abs=6e-4)
+    assert page.wilson_interval(share, n) == pytest.approx((low, high), abs=6e-4)
 
 
 @pytest.mark.parametrize(
@@ -437,11 +459,11 @@ def test_the_interval_is_wilsons(share, n, low, high):
     [(0.4, "0 s"), (59.7, "1 min 0 s"), (134.2, "2 min 14 s"), (7261, "2 h 1 min")],
 )
 def test_durations_are_for_people(seconds, text):
-    assert page._duration(seconds) == text
+    assert page.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("n", "text"), [(500, "500 "), (272474, "272 k"), (999999, "1.0 M"), (25557032, "25.6 M")]
 )
 def test_large_numbers_are_for_people(n, text):
-    assert page._short(n) == text
+    assert page.short(n) == text

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_resnet import files, progress
 from keras_resnet.data import folder, preload
+from keras_resnet.data.digits import load_digits
 from keras_resnet.data.examples import Examples, from_pixels
 from keras_resnet.data.names import is_folder, require
 from keras_resnet.errors import CheckFailed, InputError
@@ -220,14 +221,12 @@ def _open(data, on_bad_image, data_dir, check="full", keep=False):
 
 
 def _digits():
-    """1,797 handwritten digits, 8×8 grey, that come with scikit-learn (UCI, Alpaydin 1998)."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (n, 8, 8) in [0, 16]
+    """The built-in handwritten digits, as RGB in 0…255."""
+    pixels, labels = load_digits()
+    grey = np.round(pixels * (255 / 16)).astype(np.uint8)
     images = np.repeat(grey[..., None], 3, axis=-1)
     names = [f"digits/{i:04d}" for i in range(len(images))]
-    pool = from_pixels(images, digits.target, names)
+    pool = from_pixels(images, labels, names)
     return Source("digits", [str(k) for k in range(10)], {"all": pool}, mirrors=False)
 
 

@@ -1,4 +1,4 @@
-"""The picture of what int8 costs each layer."""
+"""The plot of what int8 costs each layer."""
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ import keras
 
 from keras_resnet import progress, recipes
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.report import rates as plot
+from keras_resnet.report import lr_range_plot
 from keras_resnet.training import schedule
 from keras_resnet.training.step import training_batches
 from keras_resnet.training.train import make_step, prepare
@@ -61,7 +61,7 @@ def find_lr(data=None, *, config_file=None, low=None, high=None, steps=STEPS, pn
         **judge(tried, losses, complete=len(losses) == steps),
     }
     if png:
-        plot.plot(found, png)
+        lr_range_plot.plot(found, png)
     return found
 
 

@@ -13,7 +13,7 @@ from keras_resnet.training.loop import CALL_SECONDS
 
 PACKAGES = (
     "keras-resnet-edge", "tensorflow", "keras", "tensorflow-datasets", "ai-edge-litert", "numpy",
-    "pillow", "scikit-learn", "matplotlib", "click",
+    "pillow", "matplotlib", "click",
 )  # fmt: skip
 # package -> what it adds
 OPTIONAL = {

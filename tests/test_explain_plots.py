@@ -1,10 +1,10 @@
-"""The pictures of `explain`: drawn from any result, the odd ones too."""
+"""The plots of `explain`: drawn from any result, also from unusual ones."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnet.report import lecture
+from keras_resnet.report import explain_plots
 
 
 def _block(**changes):
@@ -45,22 +45,22 @@ def _paths(lengths):
 
 
 PICTURES = {
-    "one block": (lecture.gradient_split, {"name": "a", "blocks": [_block()]}),
+    "one block": (explain_plots.gradient_split, {"name": "a", "blocks": [_block()]}),
     "branches at 0": (
-        lecture.gradient_split,
+        explain_plots.gradient_split,
         {"name": "a", "blocks": [_block(branch_norm=0.0, ratio=0.0, cosine=None)] * 3},
     ),
     "a plain net": (
-        lecture.gradient_split,
+        explain_plots.gradient_split,
         {"name": "plain8", "blocks": [_block(identity_norm=None, cosine=None)] * 3},
     ),
-    "a deep net": (lecture.gradient_split, {"name": "a", "blocks": [_block()] * 333}),
+    "a deep net": (explain_plots.gradient_split, {"name": "a", "blocks": [_block()] * 333}),
     "one depth, one seed": (
-        lecture.first_layer,
+        explain_plots.first_layer,
         [{"depth": 20, "kind": kind, "gradient_norms": [3.0]} for kind in ("plain", "residual")],
     ),
     "three equal tries": (
-        lecture.lesions,
+        explain_plots.lesions,
         [
             {
                 **_lesion(4),
@@ -68,15 +68,15 @@ PICTURES = {
             }
         ],
     ),
-    "a lesion": (lecture.lesions, [_lesion(4)]),
+    "a lesion": (explain_plots.lesions, [_lesion(4)]),
     "lesions of three nets, one of a single block": (
-        lecture.lesions,
+        explain_plots.lesions,
         [_lesion(4), _lesion(1, "plain8"), _lesion(9)],
     ),
-    "paths": (lecture.path_lengths, _paths(5)),
-    "one path": (lecture.path_lengths, _paths(1)),
-    "degradation": (lecture.degradation, _depths([8, 20, 32])),
-    "one depth": (lecture.degradation, _depths([8])),
+    "paths": (explain_plots.path_lengths, _paths(5)),
+    "one path": (explain_plots.path_lengths, _paths(1)),
+    "degradation": (explain_plots.degradation, _depths([8, 20, 32])),
+    "one depth": (explain_plots.degradation, _depths([8])),
 }
 
 
@@ -93,12 +93,12 @@ def test_an_overlay_is_bright_where_the_map_is_and_dim_elsewhere():
     pixels = np.full((4, 4, 3), 200, np.uint8)
     strength = np.zeros((4, 4))
     strength[0, 0] = 1
-    shown = lecture.overlay(pixels, strength)
+    shown = explain_plots.overlay(pixels, strength)
     assert shown[0, 0].astype(int).sum() > 1.5 * shown[3, 3].astype(int).sum()
     assert shown[0, 0, 0] > shown[0, 0, 2]  # orange
     assert len(set(shown[3, 3])) == 1  # grey
 
 
 def test_the_scale_of_a_logarithm_is_legible():
-    shown = [lecture._plain_number(value, 0) for value in (0.02, 1, 50000, 1e5, 1e-10, 2e7)]
+    shown = [explain_plots._plain_number(value, 0) for value in (0.02, 1, 50000, 1e5, 1e-10, 2e7)]
     assert shown == ["0.02", "1", "50000", "10⁵", "10⁻¹⁰", "2·10⁷"]

@@ -1,4 +1,4 @@
-"""The pictures of `explain`, as one would put them into a lecture: PNG, legible without colour."""
+"""The plots of `keras-resnet explain`: PNG, legible in black and white too."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -191,18 +191,18 @@ def degradation(result, path):
         return save(figure, path)
 
 
-def where_it_looks(found, path):
-    """Each image, and beside it what in it speaks for the class.
+def grad_cam(rows, path):
+    """Each image, and beside it the regions that support the class (Grad-CAM).
 
     Args:
-        found: the list of `keras_resnet.explain.cam.cam`.
+        rows: the list of `keras_resnet.explain.cam.cam`.
         path: the PNG to write.
     """
     images, captions = [], []
-    for row in found:
+    for row in rows:
         images += [row["pixels"], overlay(row["pixels"], row["map"])]
         captions += [row["image"].rpartition("/")[2], f"{row['label']} {row['score']:.1%}"]
-    title = "What speaks for the class (Grad-CAM)"
+    title = "Regions that support the class (Grad-CAM)"
     return image_grid(np.stack(images), captions, path, title=title, columns=6)
 
 

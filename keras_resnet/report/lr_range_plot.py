@@ -1,4 +1,4 @@
-"""The picture of a learning-rate range test."""
+"""The plot of a learning-rate range test."""
 
 from pathlib import Path
 
@@ -11,33 +11,33 @@ from keras_resnet.report import plots
 _PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}  # behind words
 
 
-def plot(found, path):
+def plot(result, path):
     """The loss over the learning rate, on a logarithmic axis, and the rate to take.
 
     Args:
-        found: what `training.find_lr` returns.
+        result: what `training.find_lr` returns.
         path: the PNG to write.
 
     Returns:
         `path`.
     """
     rates, losses, smoothed = (
-        np.array([step[name] for step in found["steps"]]) for name in ("rate", "loss", "smoothed")
+        np.array([step[name] for step in result["steps"]]) for name in ("rate", "loss", "smoothed")
     )
     with plots.styled():
-        optimizer = found["optimizer"].upper().replace("ADAMW", "AdamW")
+        optimizer = result["optimizer"].upper().replace("ADAMW", "AdamW")
         figure = Figure(figsize=(8, 4.6), dpi=plots.DPI)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.plot(rates, losses, ".", color="#bbbbbb", markersize=4, label="loss of a step")
         axes.plot(rates, smoothed, color=plots.VALIDATION, linewidth=2, label="smoothed")
         _limit(axes, smoothed, losses)
-        _mark(axes, found, rates, smoothed)
+        _mark(axes, result, rates, smoothed)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set(xlabel="learning rate (log scale)", ylabel="training loss")
         axes.set_title(
-            f"Which learning rates learn: {found['model']} on {Path(found['data']).name}, "
-            f"{optimizer}, batch {found['batch_size']}"
+            f"Which learning rates learn: {result['model']} on {Path(result['data']).name}, "
+            f"{optimizer}, batch {result['batch_size']}"
         )
         axes.legend(loc="lower left")
         return plots.save(figure, path)
@@ -49,21 +49,21 @@ def _limit(axes, smoothed, losses):
     axes.set_ylim(low - 0.15 * (first - low), first + 0.6 * (first - low))
 
 
-def _mark(axes, found, rates, smoothed):
+def _mark(axes, result, rates, smoothed):
     """The rate to take, and the two that it is to be seen against: a line, a shape, words."""
     high = axes.get_ylim()[1]
     for name, marker, words in (("steepest", "v", "falls fastest"), ("lowest", "o", "lowest")):
-        at = found[name], float(np.interp(found[name], rates, smoothed))
+        at = result[name], float(np.interp(result[name], rates, smoothed))
         axes.plot(*at, marker, color=plots.VALIDATION, markersize=8, markeredgecolor="white")
         # To the left, where a falling curve leaves room.
         axes.annotate(
-            f"{words}: {found[name]:.2g}", at, (-9, -3), textcoords="offset points",
+            f"{words}: {result[name]:.2g}", at, (-9, -3), textcoords="offset points",
             ha="right", va="top", fontsize=9, bbox=_PAPER,
         )  # fmt: skip
-    axes.axvline(found["suggestion"], color=plots.TRAINING, linestyle="--", linewidth=1.6)
+    axes.axvline(result["suggestion"], color=plots.TRAINING, linestyle="--", linewidth=1.6)
     axes.text(
-        found["suggestion"], high, f"suggested: {found['suggestion']:g} ",
+        result["suggestion"], high, f"suggested: {result['suggestion']:g} ",
         color=plots.TRAINING, ha="right", va="top", fontweight="bold",
     )  # fmt: skip
-    if found["diverged"]:
+    if result["diverged"]:
         axes.text(rates[-1], high, "diverges ", color=plots.QUIET, ha="right", va="top", fontsize=9)
