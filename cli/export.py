@@ -2,7 +2,7 @@
 
 import click
 
-from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.cli._options import command, report, reports, setting, start
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
 from keras_resnet.run import open_run
@@ -45,13 +45,15 @@ SCORES = ("logits", "softmax")
               help="Top-1 that a file may lose.")  # fmt: skip
 @click.option("--output", metavar="DIR", help="Where to write.  [RUN/export]")
 @click.option("--data", metavar="DATA", help="Images for a run that was imported without.")
-@click.option("--data-dir", metavar="DIR", help="Where tensorflow-datasets keeps its files.")
+@setting("data_dir")
 @reports
 def export(
     run, saved_model, tflite, quantize, input_size, data, data_dir, as_json, quiet, **options
 ):
-    """Write a SavedModel, TFLite and ONNX files of RUN, verify them on held-out images, and publish
-    them only if all pass. Neither --saved-model nor --tflite given: both.
+    """Write SavedModel, TFLite and ONNX files that pass the gate.
+
+    The files of RUN are verified on held-out images and published only if all pass. Neither
+    --saved-model nor --tflite given: both.
     """
     if quantize and saved_model and not tflite:
         raise click.UsageError("--quantize is for TFLite files; add --tflite")
