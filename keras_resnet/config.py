@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from itertools import groupby
 from operator import itemgetter
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, NoReturn, get_args, get_origin
 
 from keras_resnet import specs
 from keras_resnet.errors import InputError
@@ -73,7 +73,7 @@ class Setting:
         if not self._is_in_range(value):
             self.refuse(value, self.range)
 
-    def refuse(self, value: Any, expected: str) -> None:
+    def refuse(self, value: Any, expected: str) -> NoReturn:
         """Raises the `InputError` for a value of this setting."""
         text = show(value, "") if isinstance(value, tuple) else repr(value)
         raise InputError(f"{self.flag} is {text}; expected {expected}")
@@ -283,7 +283,7 @@ class Config:
         1.0, "Evaluation: side of the central square, as a share of the shorter side.", above=0,
         most=1
     )
-    normalize: str | tuple | None = setting(
+    normalize: str | tuple[object, ...] | None = setting(
         None, "Pixel normalization: imagenet, cifar10, caffe, tf, or mean and standard deviation "
         "in [0, 255], such as 120,115,105/60,58,57.",
         expected="imagenet, cifar10, caffe, tf or MEAN/STD",

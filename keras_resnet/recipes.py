@@ -155,7 +155,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def resolve(
-    options: Mapping[str, Any] | None = None, config_file: str | os.PathLike | None = None
+    options: Mapping[str, Any] | None = None, config_file: str | os.PathLike[str] | None = None
 ) -> Config:
     """The effective `Config` of a run.
 
@@ -288,14 +288,14 @@ def reference() -> Iterator[dict[str, Any]]:
         }
 
 
-def save(config: Config, path: str | os.PathLike) -> None:
+def save(config: Config, path: str | os.PathLike[str]) -> None:
     """Writes `config` as JSON; `resolve(config_file=path)` reads it back."""
     with open(path, "w", encoding="utf-8") as file:
         json.dump(asdict(config), file, indent=2)
         file.write("\n")
 
 
-def _read(path: str | os.PathLike) -> dict[str, Any]:
+def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
