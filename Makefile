@@ -67,7 +67,7 @@ test-oldest:
 	$(PYTHON) -m venv --clear $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python \
-	    --resolution lowest-direct -r setup.cfg 'pytest>=8'
+	    --resolution lowest-direct -r setup.cfg 'pytest>=8.4'
 	rm -rf build *.egg-info
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps .
 	rm -rf build *.egg-info

@@ -44,7 +44,7 @@ _RSB = {
 }
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "quick": {  # tried on scikit-learn's digits and on 1,650 photos of hands
+    "quick": {  # tried on the built-in digits and on 1,650 photos of hands
         "about": "small data from scratch: a few minutes on two cores",
         # Small images first: most of the learning for a fraction of the arithmetic.
         "size_steps": ((0.55, 0.5), (0.3, 0.75), (0.15, 1.0)),
