@@ -4,7 +4,7 @@
 # make test-slow    the proofs that take minutes each
 # make clients      an export on real clients: LiteRT, MediaPipe, a browser, C, Kotlin, Arm, GPU
 # make notebooks    run the notebooks, with what they show, from their .py files
-# make lint         style
+# make lint         style and types
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -84,6 +84,7 @@ notebooks: $(VENV)/.test-dependencies install
 lint: $(VENV)/.test-dependencies install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) $(OLDEST) .clients build *.egg-info .pytest_cache .ruff_cache

@@ -37,4 +37,5 @@ def benchmark(artefacts, threads, batch_size, runs, android, as_json, quiet):
         from keras_resnet.evaluation import benchmark as room
 
     options = {} if android else {"batch_size": batch_size}
-    report(room.benchmark(artefacts, threads=threads, runs=runs, **options), as_json, room.table)
+    result = room.benchmark(artefacts, threads=threads, runs=runs, **options)
+    report(result.as_json(), as_json, room.table)

@@ -27,7 +27,7 @@ def check(data, data_dir, as_json, quiet):
     start(quiet)
     from keras_resnet.data.check import check as check_data
 
-    result = check_data(data, data_dir)
+    result = check_data(data, data_dir).as_json()
     report(result, as_json, _table)
     if result["bad"] or result["leaks"]:
         raise CheckFailed(

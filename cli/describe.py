@@ -45,7 +45,7 @@ def inspect(artefact, drawing, png, as_json, quiet):
     from keras_resnet.explain.describe import describe, table
 
     network = artefact if artefact in SPECS else _model(artefact)
-    result = describe(network)
+    result = describe(network).as_json()
     if drawing or png:
         result |= _draw(network, drawing, png)
         table = _drawn

@@ -32,7 +32,7 @@ def evaluate(artefact, data, split, on_bad_image, data_dir, as_json, quiet):
     result = scores.evaluate(
         artefact, data, split=split, on_bad_image=on_bad_image, data_dir=data_dir
     )
-    report(result, as_json, _table)
+    report(result.as_json(), as_json, _table)
 
 
 def _table(result):

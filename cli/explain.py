@@ -105,7 +105,7 @@ def gradients(
         subject, data, images=images, seed=seed, image_size=image_size, zero_gamma=zero_gamma,
         data_dir=data_dir,
     )  # fmt: skip
-    result = room.gradients(seen.model, seen.images, seen.labels)
+    result = room.gradients(seen.model, seen.images, seen.labels).as_json()
     if subject in _MLPS:
         result["parameters"] = room.parameters(seen.model, seen.images, seen.labels)
     if depths:
@@ -186,7 +186,7 @@ def lesion(runs, images, sets, seed, split, png, data_dir, as_json, quiet):
 
     runs = runs or [run.open_run().path]
     results = [
-        room(path, images=images, sets=sets, seed=seed, split=split, data_dir=data_dir)
+        room(path, images=images, sets=sets, seed=seed, split=split, data_dir=data_dir).as_json()
         for path in runs
     ]
     if png:
@@ -246,7 +246,7 @@ def paths(subject, data, images, seed, image_size, samples, png, data_dir, as_js
     result = room(
         seen.model, seen.images, seen.labels, samples=samples, seed=seed,
         batch_statistics=seen.is_fresh,
-    )  # fmt: skip
+    ).as_json()  # fmt: skip
     if png:
         from keras_resnet.report import explain_plots
 
@@ -295,7 +295,7 @@ def depth(data, depths, folder, png, as_json, quiet, **given):
     start(quiet)
     from keras_resnet.explain.depth import depth as room
 
-    result = room(data, depths=depths, folder=folder, **given)
+    result = room(data, depths=depths, folder=folder, **given).as_json()
     if png:
         from keras_resnet.report import explain_plots
 
@@ -336,8 +336,8 @@ def cam(subject, images, label, png, as_json, quiet):
     from keras_resnet.report import explain_plots
 
     found = room(subject, images, label=label)
-    explain_plots.grad_cam(found, png)
-    rows = [{key: row[key] for key in ("image", "label", "score")} for row in found]
+    explain_plots.grad_cam([vars(row) for row in found], png)
+    rows = [row.as_json() for row in found]
     report({"png": png, "images": rows}, as_json, _cam_text)
 
 

@@ -21,7 +21,7 @@ def predict(artefact, images, top, as_csv, as_json, quiet):
     start(quiet)
     from keras_resnet.evaluation import scores
 
-    result = scores.predict(artefact, images, top=top)
+    result = [row.as_json() for row in scores.predict(artefact, images, top=top)]
     report(result, as_json, _csv if as_csv else _lines)
 
 

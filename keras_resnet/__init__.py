@@ -8,7 +8,42 @@ Importing this package loads nothing heavy: the public names below load their mo
 are first used (PEP 562).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from keras_resnet._version import __version__
+
+if TYPE_CHECKING:  # for editors and type checkers; `_HOMES` is what Python goes by
+    # isort: off
+    from keras_resnet.blocks import (
+        conv_block as conv_block,
+        dense_identity_block as dense_identity_block,
+        dense_projection_block as dense_projection_block,
+        identity_block as identity_block,
+        plain_block as plain_block,
+    )
+    from keras_resnet.errors import (
+        CheckFailed as CheckFailed,
+        InputError as InputError,
+        Interrupted as Interrupted,
+    )
+    from keras_resnet.evaluation.artefact import open_artefact as open_artefact
+    from keras_resnet.evaluation.benchmark import benchmark as benchmark
+    from keras_resnet.evaluation.scores import evaluate as evaluate, predict as predict
+    from keras_resnet.explain.cam import cam as cam
+    from keras_resnet.explain.describe import describe as describe
+    from keras_resnet.explain.drawing import drawing as drawing
+    from keras_resnet.explain.gradients import gradients as gradients
+    from keras_resnet.explain.lesion import lesion as lesion
+    from keras_resnet.explain.paths import paths as paths
+    from keras_resnet.exporting.exporter import export as export
+    from keras_resnet.exporting.gate import verify as verify
+    from keras_resnet.models import build as build, residual_mlp as residual_mlp, resnet as resnet
+    from keras_resnet.run import open_run as open_run
+    from keras_resnet.training.find_lr import find_lr as find_lr
+    from keras_resnet.training.train import train as train
+    from keras_resnet.weights.importing import import_weights as import_weights
+    from keras_resnet.weights.load import load_weights as load_weights
+    # isort: on
 
 _HOMES = {
     "build": "models",
@@ -44,7 +79,7 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")
     import importlib
@@ -52,5 +87,5 @@ def __getattr__(name):
     return getattr(importlib.import_module(f"keras_resnet.{_HOMES[name]}"), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

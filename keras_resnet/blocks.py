@@ -15,15 +15,21 @@ projection, `NAME_preact_bn` for what comes before a pre-activation branch, `NAM
 and `NAME_out` for the ReLU behind it, as in keras.applications.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, TypedDict, Unpack
 
+import keras
 from keras import layers
 
 # The values of torchvision and of the paper's Caffe nets; Keras' own defaults (0.99 and 1e-3)
 # leave the moving averages far behind on a short run.
 BN_MOMENTUM = 0.9
 BN_EPSILON = 1e-5
+
+
+BranchName = Literal["basic", "bottleneck", "preact_basic", "preact_bottleneck"]
+ShortcutName = Literal["projection", "pool", "pad"]
 
 
 class Branch(NamedTuple):
@@ -35,7 +41,7 @@ class Branch(NamedTuple):
     preact: bool = False  # batch norm and ReLU before each convolution; arXiv:1603.05027, figure 4e
 
 
-BRANCHES = {
+BRANCHES: dict[str, Branch] = {
     "basic": Branch((3, 3), expansion=1, strided_conv=1),
     "bottleneck": Branch((1, 3, 1), expansion=4, strided_conv=2),
     "preact_basic": Branch((3, 3), expansion=1, strided_conv=1, preact=True),
@@ -72,7 +78,26 @@ class Options:
     drop_path: float = 0.0
 
 
-def identity_block(x, branch="bottleneck", *, filters, name, **options):
+class BlockOptions(TypedDict, total=False):
+    """`Options` as keyword arguments."""
+
+    expansion: int | None
+    groups: int
+    strided_conv: int | None
+    use_bias: bool
+    epsilon: float
+    zero_gamma: bool
+    drop_path: float
+
+
+def identity_block(
+    x: keras.KerasTensor,
+    branch: BranchName = "bottleneck",
+    *,
+    filters: int,
+    name: str,
+    **options: Unpack[BlockOptions],
+) -> keras.KerasTensor:
     """H(x) = relu(F(x) + x); of a pre-activation branch, H(x) = F(x) + x.
 
     Args:
@@ -101,8 +126,15 @@ def identity_block(x, branch="bottleneck", *, filters, name, **options):
 
 
 def conv_block(
-    x, branch="bottleneck", *, filters, strides=2, name, shortcut="projection", **options
-):
+    x: keras.KerasTensor,
+    branch: BranchName = "bottleneck",
+    *,
+    filters: int,
+    strides: int = 2,
+    name: str,
+    shortcut: ShortcutName = "projection",
+    **options: Unpack[BlockOptions],
+) -> keras.KerasTensor:
     """H(x) = relu(F(x) + W x), where W changes the width, the height and the channels; of a
     pre-activation branch, H(x) = F(x) + W x.
 
@@ -130,18 +162,29 @@ def conv_block(
     return _sum(x, y, block)
 
 
-def plain_block(x, branch="basic", *, filters, strides=1, name, **options):
+def plain_block(
+    x: keras.KerasTensor,
+    branch: BranchName = "basic",
+    *,
+    filters: int,
+    strides: int = 1,
+    name: str,
+    **options: Unpack[BlockOptions],
+) -> keras.KerasTensor:
     """H(x) = relu(F(x)): the layers of a residual block without its shortcut.
 
     Args and result as in `conv_block`. `zero_gamma` does not apply: there is no other path.
     """
-    options = Options(**{**options, "zero_gamma": False})
-    block = _Block(name, _branch(branch), filters, strides, options)
+    block = _Block(
+        name, _branch(branch), filters, strides, replace(Options(**options), zero_gamma=False)
+    )
     y = _residual(_entrance(x, block), block)
     return y if block.kind.preact else relu(y, f"{name}_out")
 
 
-def dense_identity_block(a, *, name, zero_last=True):
+def dense_identity_block(
+    a: keras.KerasTensor, *, name: str, zero_last: bool = True
+) -> keras.KerasTensor:
     """A residual block of a fully-connected net: Z̃ = Z + A, then relu(Z̃).
 
     Z = W2 relu(W1 A + B1) + B2: the shortcut joins before the activation, as in `identity_block`.
@@ -157,7 +200,9 @@ def dense_identity_block(a, *, name, zero_last=True):
     return _dense_sum(a, _dense_branch(a, a.shape[-1], name, zero_last), name)
 
 
-def dense_projection_block(a, *, units, name, zero_last=True):
+def dense_projection_block(
+    a: keras.KerasTensor, *, units: int, name: str, zero_last: bool = True
+) -> keras.KerasTensor:
     """A fully-connected block that changes the width: Z̃ = Z + W0 A, then relu(Z̃).
 
     Args:
@@ -172,15 +217,45 @@ def dense_projection_block(a, *, units, name, zero_last=True):
     return _dense_sum(dense(a, units, name=f"{name}_0", use_bias=False), z, name)
 
 
-def dense_plain_block(a, *, units, name):
-    """A fully-connected block without its shortcut: relu(Z), `(b, n)` to `(b, units)`."""
+def dense_plain_block(a: keras.KerasTensor, *, units: int, name: str) -> keras.KerasTensor:
+    """A fully-connected block without its shortcut: relu(Z).
+
+    Args:
+        a: activations A `(b, n)`.
+        units: width of the result.
+        name: prefix of the layers' names.
+
+    Returns:
+        Activations `(b, units)`.
+    """
     return relu(_dense_branch(a, units, name, zero_last=False), f"{name}_out")
 
 
-def conv(x, filters, kernel, *, strides=1, groups=1, use_bias=False, initial="he_normal", name):
-    """Convolution: `(b, h, w, c)` to `(b, ceil(h/strides), ceil(w/strides), filters)`.
+def conv(
+    x: keras.KerasTensor,
+    filters: int,
+    kernel: int,
+    *,
+    strides: int = 1,
+    groups: int = 1,
+    use_bias: bool = False,
+    initial: str = "he_normal",
+    name: str,
+) -> keras.KerasTensor:
+    """Convolution.
 
-    `name` is completed by `_conv`. He-normal initial weights (arXiv:1502.01852).
+    Args:
+        x: feature map `(b, h, w, c)`.
+        filters: channels of the result.
+        kernel: side in pixels; odd.
+        strides: 1 or 2.
+        groups: of the channels.
+        use_bias: whether it has a bias.
+        initial: initial weights; He-normal is that of arXiv:1502.01852.
+        name: completed by `_conv`.
+
+    Returns:
+        A feature map `(b, ceil(h/strides), ceil(w/strides), filters)`.
     """
     if strides > 1 and kernel == 1:
         # Every other pixel, then an unstrided convolution: the same numbers as a 1×1 convolution
@@ -202,25 +277,56 @@ def conv(x, filters, kernel, *, strides=1, groups=1, use_bias=False, initial="he
     )(x)
 
 
-def batch_norm(x, *, name, gamma="ones", epsilon=BN_EPSILON):
-    """Batch norm; `name` is completed by `_bn`."""
+def batch_norm(
+    x: keras.KerasTensor, *, name: str, gamma: str = "ones", epsilon: float = BN_EPSILON
+) -> keras.KerasTensor:
+    """Batch norm (arXiv:1502.03167).
+
+    Args:
+        x: feature map `(b, h, w, c)`.
+        name: completed by `_bn`.
+        gamma: initial scale, `"ones"` or `"zeros"`.
+        epsilon: added to the variance.
+
+    Returns:
+        A feature map of the shape of `x`.
+    """
     return layers.BatchNormalization(
         momentum=BN_MOMENTUM, epsilon=epsilon, gamma_initializer=gamma, name=f"{name}_bn"
     )(x)
 
 
-def relu(x, name):
+def relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """max(x, 0), of any shape."""
     return layers.ReLU(name=name)(x)
 
 
-def dense(a, units, *, name, use_bias=True, initial="he_normal"):
-    """Dense layer, `(b, n)` to `(b, units)`; `name` is completed by `_dense`."""
+def dense(
+    a: keras.KerasTensor,
+    units: int,
+    *,
+    name: str,
+    use_bias: bool = True,
+    initial: str = "he_normal",
+) -> keras.KerasTensor:
+    """Dense layer.
+
+    Args:
+        a: activations `(b, n)`.
+        units: width of the result.
+        name: completed by `_dense`.
+        use_bias: whether it has a bias.
+        initial: initial weights.
+
+    Returns:
+        Activations `(b, units)`.
+    """
     return layers.Dense(units, use_bias=use_bias, kernel_initializer=initial, name=f"{name}_dense")(
         a
     )
 
 
-def _branch(name):
+def _branch(name: str) -> Branch:
     if name not in BRANCHES:
         raise ValueError(f"unknown branch {name!r}; use one of {', '.join(BRANCHES)}")
     return BRANCHES[name]
@@ -234,7 +340,7 @@ class _Block(NamedTuple):
     options: Options
 
 
-def _entrance(x, block):
+def _entrance(x: keras.KerasTensor, block: _Block) -> keras.KerasTensor:
     """What the branch starts from: x, or of a pre-activation branch x normalised and activated."""
     if not block.kind.preact:
         return x
@@ -242,7 +348,7 @@ def _entrance(x, block):
     return relu(x, f"{block.name}_preact_relu")
 
 
-def _residual(x, block):
+def _residual(x: keras.KerasTensor, block: _Block) -> keras.KerasTensor:
     """The branch F: `(b, h, w, c)` to `(b, h/strides, w/strides, expansion * filters)`."""
     name, kind, options = block.name, block.kind, block.options
     expansion = options.expansion or kind.expansion
@@ -272,11 +378,15 @@ def _residual(x, block):
     return x
 
 
-def _projection(x, entrance, channels, block):
+def _projection(
+    x: keras.KerasTensor, entrance: keras.KerasTensor, channels: int, block: _Block
+) -> keras.KerasTensor:
     return _project(entrance, channels, block.strides, block)
 
 
-def _pool(x, entrance, channels, block):
+def _pool(
+    x: keras.KerasTensor, entrance: keras.KerasTensor, channels: int, block: _Block
+) -> keras.KerasTensor:
     strides = block.strides
     if strides > 1:
         # "same": the last window of an odd side averages the pixels it has.
@@ -285,7 +395,7 @@ def _pool(x, entrance, channels, block):
     return _project(entrance, channels, 1, block)
 
 
-def _project(x, channels, strides, block):
+def _project(x: keras.KerasTensor, channels: int, strides: int, block: _Block) -> keras.KerasTensor:
     """W x; whoever reads a pre-activation sum normalises it, so W has no batch norm there."""
     name, options, preact = f"{block.name}_0", block.options, block.kind.preact
     use_bias = options.use_bias and not preact
@@ -293,7 +403,9 @@ def _project(x, channels, strides, block):
     return x if preact else batch_norm(x, name=name, epsilon=options.epsilon)
 
 
-def _pad(x, entrance, channels, block):
+def _pad(
+    x: keras.KerasTensor, entrance: keras.KerasTensor, channels: int, block: _Block
+) -> keras.KerasTensor:
     name = f"{block.name}_0"
     if channels < x.shape[-1]:
         raise ValueError(
@@ -311,20 +423,26 @@ def _pad(x, entrance, channels, block):
     )(x)
 
 
-def _sum(x, y, block):
+def _sum(x: keras.KerasTensor, y: keras.KerasTensor, block: _Block) -> keras.KerasTensor:
     """The equation."""
     h = layers.Add(name=f"{block.name}_add")([x, y])
     return h if block.kind.preact else relu(h, f"{block.name}_out")
 
 
-def _dense_branch(a, units, name, zero_last):
+def _dense_branch(
+    a: keras.KerasTensor, units: int, name: str, zero_last: bool
+) -> keras.KerasTensor:
     """Z = W2 relu(W1 A + B1) + B2."""
     a = relu(dense(a, units, name=f"{name}_1"), f"{name}_1_relu")
     return dense(a, units, name=f"{name}_2", initial="zeros" if zero_last else "he_normal")
 
 
-def _dense_sum(a, z, name):
+def _dense_sum(a: keras.KerasTensor, z: keras.KerasTensor, name: str) -> keras.KerasTensor:
     return relu(layers.Add(name=f"{name}_add")([a, z]), f"{name}_out")
 
 
-SHORTCUTS = {"projection": _projection, "pool": _pool, "pad": _pad}
+SHORTCUTS: dict[str, Callable[..., keras.KerasTensor]] = {
+    "projection": _projection,
+    "pool": _pool,
+    "pad": _pad,
+}

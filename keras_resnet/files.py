@@ -2,14 +2,18 @@
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from keras_resnet.errors import InputError
 
+StrPath = str | os.PathLike[str]
+
 
 @contextmanager
-def atomic(path):
+def atomic(path: StrPath) -> Iterator[Path]:
     """Gives a temporary path beside `path`; what is written there becomes `path` upon success.
 
     Upon an error `path` is left as it was, and the temporary file is removed.
@@ -25,7 +29,7 @@ def atomic(path):
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path, text):
+def write_text(path: StrPath, text: str) -> None:
     """Writes `text` as UTF-8 with "\\n" line ends, whole or not at all."""
     # A file name that is not UTF-8 reaches Python as lone surrogates, which UTF-8 cannot write.
     # "\udcff", what backslashreplace makes of one, is also its escape in JSON.
@@ -34,7 +38,7 @@ def write_text(path, text):
         temporary.write_bytes(content)
 
 
-def read_text(path):
+def read_text(path: StrPath) -> str:
     """The UTF-8 text in a file; InputError if it is damaged."""
     try:
         return Path(path).read_text(encoding="utf-8")
@@ -42,12 +46,12 @@ def read_text(path):
         raise InputError(f"{path} is damaged: it is not UTF-8 text") from None
 
 
-def read_lines(path):
+def read_lines(path: StrPath) -> list[str]:
     """The lines of a text file; only a line feed ends one, whatever else a label may hold."""
     return read_text(path).removesuffix("\n").split("\n")
 
 
-def read_json(path):
+def read_json(path: StrPath) -> dict[str, Any]:
     """The object in a JSON file; InputError if it is damaged."""
     try:
         content = json.loads(read_text(path))
@@ -58,6 +62,6 @@ def read_json(path):
     return content
 
 
-def write_json(path, content):
+def write_json(path: StrPath, content: Mapping[str, Any]) -> None:
     """Writes `content` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -3,45 +3,69 @@
 Keras only: builds on any backend.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import keras
 from keras import layers
 
 from keras_resnet import blocks, specs
 from keras_resnet.errors import InputError
-from keras_resnet.specs import too_small
+from keras_resnet.specs import Normalize, Spec, too_small
 
 # Keras walks a graph backwards with a recursion that descends through each block's shortcut, some
 # 1,000 steps at the most, and some of its bookkeeping is quadratic in the number of layers.
 # A network of more than a hundred blocks is therefore made of parts, each a `keras.Model`.
 PART = 50  # blocks
 
+_Layer = Callable[[keras.KerasTensor], keras.KerasTensor]
 
-def build(name, num_classes=1000, input_shape=None, **options):
+
+def build(
+    name: str,
+    num_classes: int = 1000,
+    input_shape: Sequence[int | None] | None = None,
+    *,
+    normalize: Normalize | None = None,
+    zero_gamma: bool = True,
+    drop_path: float = 0.0,
+    features: bool = False,
+) -> keras.Model:
     """A network of the family, by name: a plain `keras.Model` with random weights.
 
     Args:
         name: a row of `keras_resnet.specs.SPECS`, such as `"resnet50"`.
-        num_classes, input_shape, **options: as in `resnet`.
+        num_classes, input_shape, normalize, zero_gamma, drop_path, features: as in `resnet`.
+
+    Returns:
+        As `resnet`.
 
     Raises:
         InputError: an unknown name, or what `resnet` raises.
     """
-    return resnet(specs.find(name), num_classes, input_shape, **options)
+    return resnet(
+        specs.find(name),
+        num_classes,
+        input_shape,
+        normalize=normalize,
+        zero_gamma=zero_gamma,
+        drop_path=drop_path,
+        features=features,
+    )
 
 
 def resnet(
-    spec,
-    num_classes=1000,
-    input_shape=None,
+    spec: Spec,
+    num_classes: int = 1000,
+    input_shape: Sequence[int | None] | None = None,
     *,
-    normalize=None,
-    zero_gamma=True,
-    drop_path=0.0,
-    features=False,
-):
+    normalize: Normalize | None = None,
+    zero_gamma: bool = True,
+    drop_path: float = 0.0,
+    features: bool = False,
+) -> keras.Model:
     """The network that a `Spec` describes: a plain `keras.Model` with random weights.
 
     Args:
@@ -87,8 +111,13 @@ def resnet(
 
 
 def residual_mlp(
-    input_shape=(32, 32, 3), num_classes=10, *, units=(64,) * 4, shortcut=True, zero_last=True
-):
+    input_shape: Sequence[int] = (32, 32, 3),
+    num_classes: int = 10,
+    *,
+    units: Sequence[int] = (64,) * 4,
+    shortcut: bool = True,
+    zero_last: bool = True,
+) -> keras.Model:
     """A fully-connected residual net: the shortcut in the notation of Z̃ = Z + A, without
     convolutions and batch norms.
 
@@ -126,7 +155,7 @@ def residual_mlp(
     return keras.Model(image, _logits(x, num_classes), name=name)
 
 
-def _normalise(image, normalize):
+def _normalise(image: keras.KerasTensor, normalize: Normalize) -> keras.KerasTensor:
     mean, deviation = specs.statistics(normalize)
     return layers.Rescaling(
         scale=[1 / d for d in deviation],
@@ -136,7 +165,7 @@ def _normalise(image, normalize):
     )(image)
 
 
-def _logits(x, num_classes):
+def _logits(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
     """(b, k), float32 whatever the policy: a softmax in half precision loses digits.
 
     Small weights: the first loss is ln k, of a guess among k (arXiv:1706.02677, section 5.1). Zeros
@@ -146,9 +175,10 @@ def _logits(x, num_classes):
     return layers.Dense(num_classes, kernel_initializer=small, dtype="float32", name="logits")(x)
 
 
-def _blocks(spec, zero_gamma, drop_path):
+def _blocks(spec: Spec, zero_gamma: bool, drop_path: float) -> dict[str, list[_Layer]]:
     """Of each stage, its blocks in order, as functions from feature map to feature map."""
-    total, done, stages = sum(spec.blocks), 0, {}
+    total, done = sum(spec.blocks), 0
+    stages: dict[str, list[_Layer]] = {}
     for stage, (count, filters) in enumerate(zip(spec.blocks, spec.filters, strict=True), 2):
         # The stages end with the strided block, or begin with it; one of them has none.
         if spec.strided_block == "last":
@@ -171,7 +201,9 @@ def _blocks(spec, zero_gamma, drop_path):
     return stages
 
 
-def _block(x, spec, filters, strides, name, **options):
+def _block(
+    x: keras.KerasTensor, spec: Spec, filters: int, strides: int, name: str, **options: Any
+) -> keras.KerasTensor:
     """An identity block where it can be one."""
     channels = spec.expansion * filters
     options |= {
@@ -188,13 +220,15 @@ def _block(x, spec, filters, strides, name, **options):
     if strides == 1 and x.shape[-1] == channels:
         return blocks.identity_block(x, spec.branch, filters=filters, name=name, **options)
     # Where only the size changes, every other pixel will do.
-    shortcut = "pad" if x.shape[-1] == channels else spec.shortcut
+    shortcut: blocks.ShortcutName = "pad" if x.shape[-1] == channels else spec.shortcut
     return blocks.conv_block(
         x, spec.branch, filters=filters, strides=strides, name=name, shortcut=shortcut, **options
     )
 
 
-def _chain(x, stage_blocks, stage, in_parts):
+def _chain(
+    x: keras.KerasTensor, stage_blocks: list[_Layer], stage: str, in_parts: bool
+) -> keras.KerasTensor:
     if not in_parts:
         for block in stage_blocks:
             x = block(x)
@@ -207,7 +241,9 @@ def _chain(x, stage_blocks, stage, in_parts):
     return x
 
 
-def _stem_conv(x, spec, filters, kernel, strides, name):
+def _stem_conv(
+    x: keras.KerasTensor, spec: Spec, filters: int, kernel: int, strides: int, name: str
+) -> keras.KerasTensor:
     """Convolution, batch norm, ReLU; the first block of a pre-activation net does the last two."""
     preact = blocks.BRANCHES[spec.branch].preact
     # Its bias cannot be folded into a later batch norm: there is a zero-padded max-pool between.
@@ -218,30 +254,32 @@ def _stem_conv(x, spec, filters, kernel, strides, name):
     return blocks.relu(blocks.batch_norm(x, name=name, epsilon=spec.bn_epsilon), f"{name}_relu")
 
 
-def _max_pool(x):
+def _max_pool(x: keras.KerasTensor) -> keras.KerasTensor:
     # Zeros lose against every activation after a ReLU; -inf fails on XNNPACK with int8.
     x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
     return layers.MaxPooling2D(3, 2, name="pool1_pool")(x)  # (b, h/4, w/4, 64)
 
 
-def _imagenet_stem(x, spec):
+def _imagenet_stem(x: keras.KerasTensor, spec: Spec) -> keras.KerasTensor:
     return _max_pool(_stem_conv(x, spec, 64, 7, 2, "conv1"))  # (b, h/2, w/2, 64) in between
 
 
-def _deep_stem(x, spec):
+def _deep_stem(x: keras.KerasTensor, spec: Spec) -> keras.KerasTensor:
     x = _stem_conv(x, spec, 32, 3, 2, "conv1_1")  # (b, h/2, w/2, 32)
     x = _stem_conv(x, spec, 32, 3, 1, "conv1_2")
     return _max_pool(_stem_conv(x, spec, 64, 3, 1, "conv1_3"))
 
 
-def _cifar_stem(x, spec):
+def _cifar_stem(x: keras.KerasTensor, spec: Spec) -> keras.KerasTensor:
     return _stem_conv(x, spec, 16, 3, 1, "conv1")  # (b, h, w, 16)
 
 
 STEMS = {"imagenet": _imagenet_stem, "deep": _deep_stem, "cifar": _cifar_stem}
 
 
-def _check(spec, num_classes, input_shape, drop_path):
+def _check(
+    spec: Spec, num_classes: int, input_shape: tuple[int | None, ...], drop_path: float
+) -> None:
     _check_classes(num_classes)
     if len(input_shape) != 3 or input_shape[-1] != 3:
         raise InputError(f"input_shape is {input_shape}; expected (height, width, 3)")
@@ -254,6 +292,6 @@ def _check(spec, num_classes, input_shape, drop_path):
         raise InputError(f"drop_path is {drop_path}; {spec.name} has no shortcut to fall back on")
 
 
-def _check_classes(num_classes):
+def _check_classes(num_classes: int) -> None:
     if num_classes < 2:
         raise InputError(f"num_classes is {num_classes}; a classifier needs at least 2")

@@ -2,17 +2,22 @@
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+Handler = Callable[[int, FrameType | None], None]
 
 
 @contextmanager
-def heard(handler):
+def heard(handler: Handler) -> Iterator[dict[signal.Signals, Any]]:
     """Within, `handler(number, frame)` hears them; gives {number: its handler before}.
 
     Those that are ignored stay so, as a shell wants it for Ctrl-C and `command &`, and nohup for
     SIGHUP. Only the main thread hears signals: in another one nothing is done.
     """
-    before = {}
+    before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.getsignal(number) for number in numbers}

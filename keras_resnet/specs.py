@@ -14,9 +14,14 @@ Sources
     resnext: Xie et al. 2017, arXiv:1611.05431, table 1.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from keras_resnet.errors import InputError
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of RGB
+Normalize = str | Sequence[Sequence[float]]  # what `statistics` takes
 
 
 @dataclass(frozen=True)
@@ -24,19 +29,21 @@ class Spec:
     """What tells one network of the family from another."""
 
     name: str
-    branch: str  # the residual branch F, a row of `keras_resnet.blocks.BRANCHES`
+    # The residual branch F, a row of `keras_resnet.blocks.BRANCHES`.
+    branch: Literal["basic", "bottleneck", "preact_basic", "preact_bottleneck"]
     blocks: tuple[int, ...]  # residual blocks in each stage
     filters: tuple[int, ...]  # filters of each stage's 3×3 convolutions
-    stem: str  # "imagenet" is 7×7/2 and a max-pool, "deep" three 3×3 and it, "cifar" one 3×3
+    # "imagenet" is 7×7/2 and a max-pool, "deep" three 3×3 and it, "cifar" one 3×3.
+    stem: Literal["imagenet", "deep", "cifar"]
     # Where the channels change: "projection" is option B, "pool" averages first, "pad" is
     # option A. "none": no shortcut anywhere.
-    shortcut: str
+    shortcut: Literal["projection", "pool", "pad", "none"]
     image_size: int  # pixels on a side that the paper trains at
     source: str
     expansion: int = 1  # channels of a block's output for each of its filters
     groups: int = 1  # of the 3×3 convolutions; ResNeXt's cardinality
     strided_conv: int = 1  # which convolution of a branch has the stride, counted from 1
-    strided_block: str = "first"  # which block of a stage has the stride: "first" or "last"
+    strided_block: Literal["first", "last"] = "first"  # which block of a stage has the stride
     conv_bias: bool = False  # in convolutions that a batch norm follows: it changes nothing there
     bn_epsilon: float = 1e-5
     normalize: str = "imagenet"  # what its published weights were trained with
@@ -67,50 +74,64 @@ _PAPER = "arXiv:1512.03385 table 1"
 _IDENTITY_MAPPINGS = "arXiv:1603.05027"
 
 
-def _imagenet(name, blocks, source=f"{_PAPER}, v1.5", *, width=1, **fields):
+def _imagenet(
+    name: str,
+    blocks: tuple[int, ...],
+    source: str = f"{_PAPER}, v1.5",
+    *,
+    width: int = 1,
+    **fields: Any,
+) -> Spec:
     filters = tuple(width * filters for filters in (64, 128, 256, 512))
     row = {"branch": "basic", "stem": "imagenet", "shortcut": "projection", **fields}
     return Spec(name=name, blocks=blocks, filters=filters, image_size=224, source=source, **row)
 
 
-def _bottleneck(name, blocks, *source, **fields):
+def _bottleneck(name: str, blocks: tuple[int, ...], *source: str, **fields: Any) -> Spec:
     row = {"branch": "bottleneck", "expansion": 4, "strided_conv": 2, **fields}
     return _imagenet(name, blocks, *source, **row)
 
 
-def _v1(name, blocks):
+def _v1(name: str, blocks: tuple[int, ...]) -> Spec:
     return _bottleneck(name, blocks, f"{_PAPER}, v1", strided_conv=1, conv_bias=True,
                        bn_epsilon=1.001e-5, normalize="caffe")  # fmt: skip
 
 
-def _v2(name, blocks):
+def _v2(name: str, blocks: tuple[int, ...]) -> Spec:
     return _bottleneck(name, blocks, _IDENTITY_MAPPINGS, branch="preact_bottleneck",
                        strided_block="last", bn_epsilon=1.001e-5, normalize="tf")  # fmt: skip
 
 
-def _deep(name, blocks):
+def _deep(name: str, blocks: tuple[int, ...]) -> Spec:
     return _bottleneck(name, blocks, "arXiv:1812.01187 section 4.2, D",
                        stem="deep", shortcut="pool")  # fmt: skip
 
 
-def _cifar(name, blocks, source="arXiv:1512.03385 section 4.2", *, width=1, **fields):
+def _cifar(
+    name: str,
+    blocks: int,
+    source: str = "arXiv:1512.03385 section 4.2",
+    *,
+    width: int = 1,
+    **fields: Any,
+) -> Spec:
     filters = tuple(width * filters for filters in (16, 32, 64))
     row = {"branch": "basic", "shortcut": "pad", **fields}
     return Spec(name=name, blocks=(blocks,) * 3, filters=filters, stem="cifar", image_size=32,
                 source=source, **row)  # fmt: skip
 
 
-def _cifar_v2(name, blocks):
+def _cifar_v2(name: str, blocks: int) -> Spec:
     return _cifar(name, blocks, f"{_IDENTITY_MAPPINGS} section 4", branch="preact_bottleneck",
                   expansion=4, shortcut="projection")  # fmt: skip
 
 
-def _wrn(name, blocks, width):
+def _wrn(name: str, blocks: int, width: int) -> Spec:
     return _cifar(name, blocks, "arXiv:1605.07146 table 1", branch="preact_basic", width=width,
                   shortcut="projection")  # fmt: skip
 
 
-def _plain(spec):
+def _plain(spec: Spec) -> Spec:
     """The same layers without shortcuts; arXiv:1512.03385, section 3.3."""
     return replace(spec, name=spec.name.replace("resnet", "plain"), shortcut="none")
 
@@ -120,7 +141,7 @@ _BASIC = [
     _imagenet("resnet34", _34),
     *(_cifar(f"resnet{depth}", depth // 6) for depth in _CIFAR_DEPTHS),
 ]
-SPECS = {
+SPECS: dict[str, Spec] = {
     spec.name: spec
     for spec in (
         *_BASIC[:2],
@@ -154,7 +175,7 @@ SPECS = {
 }  # fmt: skip
 
 # Per-channel (mean, standard deviation) of RGB pixels in [0, 255].
-NORMALIZATIONS = {
+NORMALIZATIONS: dict[str, Statistics] = {
     # torchvision's constants, times 255
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     # of CIFAR-10's 50,000 training images: 0.4914, 0.4822, 0.4465 and 0.2470, 0.2435, 0.2616
@@ -186,7 +207,7 @@ def _key(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
 
 
-def statistics(normalize):
+def statistics(normalize: Normalize) -> Statistics:
     """(mean, standard deviation) of RGB pixels in [0, 255].
 
     Args:
@@ -196,6 +217,7 @@ def statistics(normalize):
     Raises:
         InputError: none of these, or a standard deviation that is not above 0.
     """
+    parts: Sequence[Sequence[float]] | None
     if isinstance(normalize, str):
         if normalize in NORMALIZATIONS:
             return NORMALIZATIONS[normalize]
@@ -208,7 +230,7 @@ def statistics(normalize):
     else:
         parts = normalize
     try:
-        mean, deviation = (tuple(map(float, part)) for part in parts)
+        mean, deviation = (tuple(map(float, part)) for part in parts or ())
         if len(mean) == len(deviation) == 3 and min(deviation) > 0:
             return mean, deviation
     except (TypeError, ValueError):
@@ -219,7 +241,7 @@ def statistics(normalize):
     )
 
 
-def _numbers(text):
+def _numbers(text: str) -> list[tuple[float, ...]] | None:
     """ "1,2,3/4" as [(1.0, 2.0, 3.0), (4.0, 4.0, 4.0)]; None for other text."""
     try:
         parts = [tuple(map(float, part.split(","))) for part in text.split("/")]
@@ -228,7 +250,7 @@ def _numbers(text):
     return [part * 3 if len(part) == 1 else part for part in parts]
 
 
-def too_small(spec, side):
+def too_small(spec: Spec, side: int) -> str:
     """What to say of images of `side` pixels that leave the last stage nothing to look at."""
     return (
         f"an image of {side} pixels is too small for {spec.name}, which shrinks it to "
@@ -237,7 +259,7 @@ def too_small(spec, side):
     )
 
 
-def with_twins(depths):
+def with_twins(depths: Iterable[int]) -> set[int]:
     """The set of `depths`, numbers of weight layers; InputError for one without a plain twin."""
     depths = set(depths)
     have = {int(name.removeprefix("plain")) for name in SPECS if name.startswith("plain")}

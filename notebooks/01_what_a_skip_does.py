@@ -101,7 +101,7 @@ for row in rows:
 # %%
 seen = subject("resnet20", images=32, zero_gamma=False)
 found = gradients(seen.model, seen.images, seen.labels)
-Image(explain_plots.gradient_split(found, "split.png"))
+Image(explain_plots.gradient_split(found.as_json(), "split.png"))
 
 # %% [markdown]
 # Neither way dominates: the branch carries as much as the shortcut. Usually one starts the branches
@@ -113,9 +113,9 @@ Image(explain_plots.gradient_split(found, "split.png"))
 # %%
 seen = subject("resnet20", images=32, zero_gamma=True)
 still = gradients(seen.model, seen.images, seen.labels)
-for row in still["blocks"]:
+for row in still.blocks:
     print(
-        f"{row['name']:14}{row['kind']:12}shortcut {row['identity_norm']:.4f}   branch {row['branch_norm']:.4f}"
+        f"{row.name:14}{row.kind:12}shortcut {row.identity_norm:.4f}   branch {row.branch_norm:.4f}"
     )
 
 # %% [markdown]
@@ -141,5 +141,5 @@ norm = {(row["kind"], row["depth"]): row["gradient_norms"][0] for row in rows}
 plain, residual = (norm[kind, 56] / norm[kind, 20] for kind in ("plain", "residual"))
 print(f"from 20 to 56 layers: plain × {plain:.0f}, residual × {residual:.1f}")
 assert plain > 20 > residual
-assert found["relative_error"] < 1e-5
-assert all(row["branch_norm"] == 0 for row in still["blocks"])
+assert found.relative_error < 1e-5
+assert all(row.branch_norm == 0 for row in still.blocks)

@@ -23,11 +23,11 @@ found = kr.describe("resnet50")
 # image and doubles the width in its first block.
 
 # %%
-for stage in found["stages"]:
-    side, _, width = stage["output_shape"][:3] if len(stage["output_shape"]) == 3 else (1, 1, 1000)
+for stage in found.stages:
+    side, _, width = stage.output_shape[:3] if len(stage.output_shape) == 3 else (1, 1, 1000)
     print(
-        f"{stage['name']:7} {stage['blocks']:2} blocks  {side:3} x {side:3} x {width:4}  "
-        f"{stage['parameters']:>11,} parameters  {stage['multiply_adds'] / 1e9:6.3f} G multiply-adds"
+        f"{stage.name:7} {stage.blocks:2} blocks  {side:3} x {side:3} x {width:4}  "
+        f"{stage.parameters:>11,} parameters  {stage.multiply_adds / 1e9:6.3f} G multiply-adds"
     )
 
 # %% [markdown]
@@ -59,14 +59,14 @@ Image(structure(drawn, "resnet50.png"))
 # Of each block: its name, the widths of its three convolutions, and whether it projects.
 
 # %%
-layers = {row["name"]: row for row in found["layers"]}
+layers = {row.name: row for row in found.layers}
 blocks = sorted(
     {name.rsplit("_", 2)[0] for name in layers if "_block" in name and name.endswith("_1_conv")}
 )
 widths = {}
 for block in blocks:
-    widths[block] = [layers[f"{block}_{i}_conv"]["output_shape"][-1] for i in (1, 2, 3)]
-    side = layers[f"{block}_out"]["output_shape"][0]
+    widths[block] = [layers[f"{block}_{i}_conv"].output_shape[-1] for i in (1, 2, 3)]
+    side = layers[f"{block}_out"].output_shape[0]
     projects = "projection" if f"{block}_0_conv" in layers else "identity"
     print(
         f"{block:14} 1x1, {widths[block][0]:<4} 3x3, {widths[block][1]:<4} 1x1, {widths[block][2]:<5} at {side:2}: {projects}"
@@ -79,15 +79,13 @@ for block in blocks:
 # of sixteen blocks, one dense layer at the end. The four projections do not count.
 
 # %%
-weights = [row for row in found["layers"] if row["kind"] in ("Conv2D", "Dense")]
-counted = [row for row in weights if not row["name"].endswith("_0_conv")]
+weights = [row for row in found.layers if row.kind in ("Conv2D", "Dense")]
+counted = [row for row in weights if not row.name.endswith("_0_conv")]
 print(len(counted), "layers,", len(weights) - len(counted), "projections")
-print(
-    f"{found['trainable_parameters']:,} parameters, {found['multiply_adds'] / 1e9:.3f} G multiply-adds"
-)
+print(f"{found.trainable_parameters:,} parameters, {found.multiply_adds / 1e9:.3f} G multiply-adds")
 
 v1 = kr.describe("resnet50_v1")
-print(f"with the paper's stride: {v1['multiply_adds'] / 1e9:.3f} G multiply-adds")
+print(f"with the paper's stride: {v1.multiply_adds / 1e9:.3f} G multiply-adds")
 
 # %% [markdown]
 # Most multiply-adds are spent in the middle of the net, most parameters lie at its end; the
@@ -95,7 +93,7 @@ print(f"with the paper's stride: {v1['multiply_adds'] / 1e9:.3f} G multiply-adds
 
 # %%
 assert len(counted) == 50 and len(weights) == 54
-assert (found["trainable_parameters"], round(found["multiply_adds"] / 1e9, 3)) == (
+assert (found.trainable_parameters, round(found.multiply_adds / 1e9, 3)) == (
     25_557_032,
     4.089,
 )

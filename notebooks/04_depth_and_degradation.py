@@ -24,14 +24,14 @@ from keras_resnet.report import explain_plots
 
 # %%
 result = depth("digits", depths=[8, 32], epochs=4, image_size=16, seed=1, folder="depth")
-for row in result["rows"]:
+for row in result.rows:
     print(
-        f"{row['kind'] + str(row['depth']):10} training error {row['training_error']:6.1%}  "
-        f"validation error {row['validation_error']:6.1%}"
+        f"{row.kind + str(row.depth):10} training error {row.training_error:6.1%}  "
+        f"validation error {row.validation_error:6.1%}"
     )
 
 # %%
-Image(explain_plots.degradation(result, "degradation.png"))
+Image(explain_plots.degradation(result.as_json(), "degradation.png"))
 
 # %% [markdown]
 # The deeper plain net has learnt least. It can represent whatever the shallow one can, and it has
@@ -46,7 +46,7 @@ Image(explain_plots.degradation(result, "degradation.png"))
 
 # %%
 lesions = [kr.lesion(f"depth/{name}", images=360, sets=3) for name in ("resnet32", "plain32")]
-Image(explain_plots.lesions(lesions, "lesions.png"))
+Image(explain_plots.lesions([lesion.as_json() for lesion in lesions], "lesions.png"))
 
 # %% [markdown]
 # Why does it survive? Because the net is a sum over paths. At each of $n$ blocks a path takes the
@@ -63,21 +63,21 @@ from keras_resnet.explain.subject import subject
 
 seen = subject("depth/resnet32", images=64)
 paths = kr.paths(seen.model, seen.images, seen.labels, samples=5)
-Image(explain_plots.path_lengths(paths, "paths.png"))
+Image(explain_plots.path_lengths(paths.as_json(), "paths.png"))
 
 # %% [markdown]
 # "A net of 300 layers uses 50" is such a statement: paths of a certain length hold nearly all of the
 # gradient, the longest ones none of it.
 
 # %%
-error = {(row["kind"], row["depth"]): row["training_error"] for row in result["rows"]}
+error = {(row.kind, row.depth): row.training_error for row in result.rows}
 print(
     f"32 layers: plain {error['plain', 32]:.1%}, residual {error['resnet', 32]:.1%} training error"
 )
-effective = paths["effective"]
+effective = paths.effective
 print(
-    f"of {paths['blocks']} branches, {effective['shortest']} to {effective['longest']} hold 95 % of the gradient"
+    f"of {paths.blocks} branches, {effective.shortest} to {effective.longest} hold 95 % of the gradient"
 )
 assert error["plain", 32] > error["plain", 8]
 assert error["plain", 32] > error["resnet", 32]
-assert effective["longest"] < paths["blocks"]
+assert effective.longest < paths.blocks

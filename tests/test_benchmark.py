@@ -3,13 +3,14 @@
 import json
 import os
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation import android
-from keras_resnet.evaluation.benchmark import _Worker, benchmark, expand, table
+from keras_resnet.evaluation.benchmark import Spread, _Worker, benchmark, expand, table
 
 
 @pytest.fixture(scope="module")
@@ -24,44 +25,44 @@ def measured(files):
 
 
 def test_every_artefact_has_every_number(measured, files):
-    assert [row["artefact"] for row in measured["artefacts"]] == files
+    assert [row.artefact for row in measured.artefacts] == files
     keys = {"artefact", "kind", "versions", "bytes", "p50_ms", "p95_ms", "ratio",
             "images_per_second", "memory_bytes", "runtime_bytes", "load_ms",
             "import_ms"}  # fmt: skip
-    for row in measured["artefacts"]:
-        assert row.keys() == keys
-        assert 0 < row["p50_ms"] <= row["p95_ms"]
-        assert row["versions"]["ai-edge-litert"]
-        assert row["ratio"]["min"] <= row["ratio"]["median"] <= row["ratio"]["max"]
-        assert row["bytes"] == os.path.getsize(row["artefact"])
-    assert measured["runs"] >= 10 and measured["machine"]["cores"] >= 1
-    assert json.loads(json.dumps(measured)) == measured
+    for row in measured.artefacts:
+        assert {field.name for field in fields(row)} == keys
+        assert 0 < row.p50_ms <= row.p95_ms
+        assert row.versions["ai-edge-litert"]
+        assert row.ratio.min <= row.ratio.median <= row.ratio.max
+        assert row.bytes == os.path.getsize(row.artefact)
+    assert measured.runs >= 10 and measured.machine["cores"] >= 1
+    assert json.loads(json.dumps(measured.as_json())) == measured.as_json()
 
 
 def test_the_first_is_the_reference_and_says_how_steady_it_was(measured):
-    first = measured["artefacts"][0]
-    assert measured["reference"] == first["artefact"]
-    assert first["ratio"] == {"median": 1.0, "min": 1.0, "max": 1.0}
-    noise = measured["noise"]
-    assert noise["min"] <= noise["median"] <= noise["max"]
-    assert measured["steady"] == (0.95 <= noise["median"] <= 1.05)
+    first = measured.artefacts[0]
+    assert measured.reference == first.artefact
+    assert first.ratio == Spread(1.0, 1.0, 1.0)
+    noise = measured.noise
+    assert noise.min <= noise.median <= noise.max
+    assert measured.steady == (0.95 <= noise.median <= 1.05)
 
 
 def test_a_tflite_file_is_measured_without_the_weight_of_tensorflow(measured):
-    for row in measured["artefacts"]:
+    for row in measured.artefacts:
         # TensorFlow alone takes 400 MB; this process' own peak must not be inherited either.
-        assert row["runtime_bytes"] < row["memory_bytes"] < 200e6
+        assert row.runtime_bytes < row.memory_bytes < 200e6
 
 
 def test_the_table_names_what_matters(measured):
-    text = table(measured)
+    text = table(measured.as_json())
     for word in ("p50", "p95", "memory", "1 thread", "ai-edge-litert", "the first against itself"):
         assert word in text
 
 
 def test_a_busy_machine_is_called_one(measured):
     noisy = {"median": 1.2, "min": 0.9, "max": 1.5}
-    assert "busy" in table(measured | {"noise": noisy, "steady": False})
+    assert "busy" in table(measured.as_json() | {"noise": noisy, "steady": False})
 
 
 def test_a_run_stands_for_its_keras_model_and_its_files(exported):
@@ -73,9 +74,9 @@ def test_a_run_stands_for_its_keras_model_and_its_files(exported):
 
 
 def test_keras_is_measured_like_the_others(exported):
-    (row,) = benchmark([exported[0].path / "model.keras"], batch_size=2, runs=1)["artefacts"]
-    assert row["kind"] == "keras" and row["versions"].keys() == {"tensorflow", "keras"}
-    assert row["memory_bytes"] > 200e6
+    (row,) = benchmark([exported[0].path / "model.keras"], batch_size=2, runs=1).artefacts
+    assert row.kind == "keras" and row.versions.keys() == {"tensorflow", "keras"}
+    assert row.memory_bytes > 200e6
 
 
 def test_the_images_are_random(files, monkeypatch):
@@ -160,13 +161,13 @@ def test_a_phone_is_asked_over_adb(files, tmp_path, monkeypatch):
     adb = PHONE.format(python=sys.executable, log=str(log))
     monkeypatch.setenv("PATH", fake_adb(tmp_path / "bin", adb))
     result = android.benchmark(files[:1], threads=2, runs=5)
-    (row,) = result["artefacts"]
-    assert (row["average_ms"], row["load_ms"]) == (14.5752, 5.685)
-    assert row["memory_bytes"] == 3_250_000 and result["device"] == "Pixel 9"
+    (row,) = result.artefacts
+    assert (row.average_ms, row.load_ms) == (14.5752, 5.685)
+    assert row.memory_bytes == 3_250_000 and result.device == "Pixel 9"
     asked = log.read_text()
     assert "--num_threads=2" in asked and "--num_runs=5" in asked
     assert asked.splitlines()[-1].startswith("shell rm")  # nothing is left on the phone
-    assert "Pixel 9" in android.table(result)
+    assert "Pixel 9" in android.table(result.as_json())
 
 
 def test_without_adb_or_a_device_one_line_says_what_to_do(command, files, tmp_path):

@@ -206,5 +206,5 @@ def test_an_epoch_is_trained_and_judged_on_it(file_format, prepared, tmp_path):
         batch_size=8,
     )
     assert run.classes == ["cat", "dog"]
-    images = {split: evaluate(run, split=split)["images"] for split in ("train", "val", "test")}
+    images = {split: evaluate(run, split=split).images for split in ("train", "val", "test")}
     assert images == {"train": 20, "val": 4, "test": 8}

@@ -1,6 +1,7 @@
 """Counts of a network against published ones, and the receptive field against a gradient."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from keras import layers
 
 from keras_resnet.blocks import conv_block, identity_block
 from keras_resnet.errors import InputError
-from keras_resnet.explain.describe import describe, table
+from keras_resnet.explain.describe import Memory, describe, table
 from keras_resnet.models import build
 from keras_resnet.specs import find
 
@@ -30,19 +31,19 @@ PUBLISHED = {
 def test_counts_of_the_imagenet_nets_are_the_published_ones(name):
     parameters, multiply_adds, activations, field = PUBLISHED[name]
     found = describe(name)
-    assert found["trainable_parameters"] == parameters
-    assert round(found["multiply_adds"] / 1e9, 3) == multiply_adds
-    assert round(found["activations"] / 1e6, 1) == activations
-    last_map = next(row for row in reversed(found["layers"]) if row["kind"] == "ReLU")
-    assert (last_map["output_shape"][:2], last_map["receptive_field"]) == ([7, 7], field)
+    assert found.trainable_parameters == parameters
+    assert round(found.multiply_adds / 1e9, 3) == multiply_adds
+    assert round(found.activations / 1e6, 1) == activations
+    last_map = next(row for row in reversed(found.layers) if row.kind == "ReLU")
+    assert (last_map.output_shape[:2], last_map.receptive_field) == ([7, 7], field)
 
 
 def test_the_stride_in_the_1x1_convolution_would_be_another_number():
     """3.858 G is ResNet-50 v1, with as many parameters: only multiply-adds tell them apart."""
     found = describe("resnet50")
     first = [f"conv{stage}_block1_1_conv" for stage in (3, 4, 5)]
-    saved = sum(row["multiply_adds"] for row in found["layers"] if row["name"] in first) * 3 / 4
-    assert round((found["multiply_adds"] - saved) / 1e9, 3) == 3.858
+    saved = sum(row.multiply_adds for row in found.layers if row.name in first) * 3 / 4
+    assert round((found.multiply_adds - saved) / 1e9, 3) == 3.858
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet18"])
@@ -53,12 +54,13 @@ def test_a_name_and_its_model_are_described_alike(name):
 def test_the_rows_add_up_to_the_totals():
     found = describe("resnet50")
     for total in ("parameters", "multiply_adds", "activations"):
-        assert sum(row[total] for row in found["layers"]) == found[total]
-        assert sum(row[total] for row in found["stages"]) == found[total]
+        whole = getattr(found, total)
+        assert sum(getattr(row, total) for row in found.layers) == whole
+        assert sum(getattr(row, total) for row in found.stages) == whole
 
 
 def test_the_rows_are_in_forward_order_with_shapes_for_json():
-    found = json.loads(json.dumps(describe("resnet50")))
+    found = json.loads(json.dumps(describe("resnet50").as_json()))
     assert found["name"] == "resnet50"
     assert found["input_shape"] == [224, 224, 3]
     rows = found["layers"]
@@ -78,8 +80,8 @@ def test_the_rows_are_in_forward_order_with_shapes_for_json():
 
 def test_a_multiplication_and_an_addition_are_two_operations():
     found = describe("resnet50")
-    assert round(found["flops"] / 1e9, 3) == 8.178
-    assert found["flops"] == 2 * found["multiply_adds"]
+    assert round(found.flops / 1e9, 3) == 8.178
+    assert found.flops == 2 * found.multiply_adds
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet20"])
@@ -89,30 +91,30 @@ def test_the_stages_are_those_of_the_paper(name):
         "resnet50": ([56, 56, 28, 14, 7], [0, 3, 4, 6, 3]),
         "resnet20": ([32, 32, 16, 8], [0, 3, 3, 3]),
     }[name]
-    first, *stages, last = describe(name)["stages"]
-    assert (first["name"], last["name"]) == ("input", "head")
-    assert [stage["name"] for stage in stages] == find(name).stages
-    assert [stage["blocks"] for stage in stages] == blocks
-    assert [stage["output_shape"][0] for stage in stages] == sides
+    first, *stages, last = describe(name).stages
+    assert (first.name, last.name) == ("input", "head")
+    assert [stage.name for stage in stages] == find(name).stages
+    assert [stage.blocks for stage in stages] == blocks
+    assert [stage.output_shape[0] for stage in stages] == sides
 
 
 def test_a_stage_ends_where_its_last_layer_does():
     found = describe("resnet50")
-    rows = {row["name"]: row for row in found["layers"]}
+    rows = {row.name: row for row in found.layers}
     for stage, last in zip(
-        found["stages"],
+        found.stages,
         ["normalize", "pool1_pool", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out",
          "conv5_block3_out", "logits"],
         strict=True,
     ):  # fmt: skip
         for key in ("output_shape", "receptive_field"):
-            assert stage[key] == rows[last][key]
+            assert getattr(stage, key) == getattr(rows[last], key)
 
 
 def test_a_network_with_other_names_has_no_stages():
     model = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 3, name="conv1_conv")])
-    assert describe(model)["stages"] == []
-    assert table(describe(model)).count("---\n") == 2
+    assert describe(model).stages == []
+    assert table(describe(model).as_json()).count("---\n") == 2
 
 
 def small_graph(**options):
@@ -125,18 +127,18 @@ def small_graph(**options):
 
 
 def test_memory_of_a_small_graph_is_what_one_counts_by_hand():
-    assert describe(small_graph())["memory"] == {
-        "weights": 4 * (3 * 3 * 3 + 3 + 3 * 2 + 2),
-        "activations_peak": 192 + 192 + 192,  # the sum, and both that it takes
-        "activations_training": 3 * 192 + 12 + 8,
-    }
+    assert describe(small_graph()).memory == Memory(
+        weights=4 * (3 * 3 * 3 + 3 + 3 * 2 + 2),
+        activations_peak=192 + 192 + 192,  # the sum, and both that it takes
+        activations_training=3 * 192 + 12 + 8,
+    )
 
 
 def test_half_precision_halves_the_activations_and_not_the_weights():
     half, full = describe(small_graph(dtype="mixed_bfloat16")), describe(small_graph())
-    assert half["memory"]["weights"] == full["memory"]["weights"]
-    assert half["memory"]["activations_peak"] == 3 * 96
-    assert half["memory"]["activations_training"] == 3 * 96 + 6 + 8
+    assert half.memory.weights == full.memory.weights
+    assert half.memory.activations_peak == 3 * 96
+    assert half.memory.activations_training == 3 * 96 + 6 + 8
 
 
 @pytest.mark.parametrize("skip", [True, False])
@@ -145,7 +147,7 @@ def test_a_skip_keeps_its_tensor_until_the_sum(skip):
     for _ in range(5):
         x = layers.ReLU()(x)
     x = layers.Add()([x, image]) if skip else layers.ReLU()(x)
-    peak = describe(keras.Model(image, x))["memory"]["activations_peak"]
+    peak = describe(keras.Model(image, x)).memory.activations_peak
     assert peak == 1024 * (3 if skip else 2)
 
 
@@ -155,7 +157,7 @@ def test_an_output_stays_until_the_end():
     for _ in range(4):
         x = layers.ReLU()(x)
         outputs.append(x)
-    assert describe(keras.Model(image, outputs))["memory"]["activations_peak"] == 4 * 1024
+    assert describe(keras.Model(image, outputs)).memory.activations_peak == 4 * 1024
 
 
 def all_ones(model):
@@ -181,7 +183,7 @@ def test_the_receptive_field_is_the_area_with_a_gradient(branch, shortcut):
         tape.watch(pixels)
         middle = model(pixels)[:, 7, 7]
     rows, columns = np.nonzero(tape.gradient(middle, pixels)[0, ..., 0])
-    field = describe(model)["layers"][-1]["receptive_field"]
+    field = describe(model).layers[-1].receptive_field
     assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == field
 
 
@@ -189,7 +191,7 @@ def test_global_pooling_sees_the_whole_image_and_so_does_all_behind_it():
     x = image = keras.Input((8, 8, 4))
     gate = layers.Dense(4)(layers.GlobalAveragePooling2D(keepdims=True)(x))  # a squeeze and excite
     x = layers.Conv2D(4, 3, padding="same")(layers.Multiply()([x, gate]))
-    fields = [row["receptive_field"] for row in describe(keras.Model(image, x))["layers"]]
+    fields = [row.receptive_field for row in describe(keras.Model(image, x)).layers]
     assert fields == [None] * 4
 
 
@@ -207,27 +209,25 @@ def test_global_pooling_sees_the_whole_image_and_so_does_all_behind_it():
 )
 def test_each_kind_of_layer_counts_its_multiplications(layer, multiply_adds):
     model = keras.Sequential([keras.Input((8, 8, 4)), layer])
-    assert describe(model)["multiply_adds"] == multiply_adds
+    assert describe(model).multiply_adds == multiply_adds
 
 
 def test_a_layer_used_twice_multiplies_twice_and_is_stored_once():
     x = keras.Input((4,))
     shared = layers.Dense(4)
     found = describe(keras.Model(x, shared(shared(x))))
-    assert found["parameters"] == 20 == sum(row["parameters"] for row in found["layers"])
-    assert found["multiply_adds"] == 32
+    assert found.parameters == 20 == sum(row.parameters for row in found.layers)
+    assert found.multiply_adds == 32
 
 
 def test_a_model_inside_a_model_is_counted_layer_by_layer():
     body = build("resnet20", 3, (16, 16, 3))
     outer = keras.Sequential([keras.Input((16, 16, 3)), body, layers.Softmax()])
     inside, whole = describe(body), describe(outer)
-    assert whole["layers"][:-1] == inside["layers"]
-    assert whole["stages"][:-1] == inside["stages"][:-1]
-    assert whole["memory"] == {
-        **inside["memory"],
-        "activations_training": inside["memory"]["activations_training"] + 3 * 4,
-    }
+    assert whole.layers[:-1] == inside.layers
+    assert whole.stages[:-1] == inside.stages[:-1]
+    in_training = inside.memory.activations_training + 3 * 4
+    assert whole.memory == replace(inside.memory, activations_training=in_training)
 
 
 def test_a_very_deep_network_made_of_models_is_followed():
@@ -239,29 +239,25 @@ def test_a_very_deep_network_made_of_models_is_followed():
             y = layers.ReLU()(y)
         x = keras.Model(part, y)(x)
     found = describe(keras.Model(image, x))
-    assert len(found["layers"]) == 1200
-    assert found["memory"]["activations_peak"] == 2 * 64
+    assert len(found.layers) == 1200
+    assert found.memory.activations_peak == 2 * 64
 
 
 def test_an_open_size_leaves_open_what_depends_on_it():
     found = describe(build("resnet20", 10, (None, None, 3)))
-    assert found["input_shape"] == [None, None, 3]
-    assert found["multiply_adds"] is None
-    assert found["flops"] is None
-    assert found["activations"] is None
-    assert found["memory"] == {
-        "weights": 4 * found["parameters"],
-        "activations_peak": None,
-        "activations_training": None,
-    }
-    assert found["stages"][1]["multiply_adds"] is None
-    assert found["trainable_parameters"] == 269_722
-    assert "?x?x16" in table(found)
+    assert found.input_shape == [None, None, 3]
+    assert found.multiply_adds is None
+    assert found.flops is None
+    assert found.activations is None
+    assert found.memory == Memory(4 * found.parameters, None, None)
+    assert found.stages[1].multiply_adds is None
+    assert found.trainable_parameters == 269_722
+    assert "?x?x16" in table(found.as_json())
 
 
 def test_an_open_size_can_be_counted_at_a_given_one():
     found = describe(build("resnet20", 10, (None, None, 3)), input_shape=(32, 32, 3))
-    assert found["multiply_adds"] == describe("resnet20")["multiply_adds"]
+    assert found.multiply_adds == describe("resnet20").multiply_adds
 
 
 def test_describing_leaves_the_model_as_it_was():
@@ -274,7 +270,7 @@ def test_describing_leaves_the_model_as_it_was():
 
 
 def test_the_table_is_aligned_and_ends_with_the_totals():
-    *rows, ruler, parameters, counts, memory = table(describe("resnet50")).splitlines()
+    *rows, ruler, parameters, counts, memory = table(describe("resnet50").as_json()).splitlines()
     assert all(len(line) <= len(ruler) for line in rows)
     ends = {len(line) for line in rows if line.endswith(tuple("0123456789")) or "all" in line}
     assert ends == {len(ruler)}

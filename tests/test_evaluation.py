@@ -11,7 +11,13 @@ from keras_resnet.cli._options import macro_top1
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.metrics import is_imbalanced, log_softmax, summarise
-from keras_resnet.evaluation.scores import evaluate, predict
+from keras_resnet.evaluation.scores import (
+    ArtefactScores,
+    Guess,
+    Prediction,
+    evaluate,
+    predict,
+)
 
 
 def test_the_numbers_equal_scikit_learns():
@@ -19,24 +25,37 @@ def test_the_numbers_equal_scikit_learns():
     logits, labels = rng.normal(size=(200, 7)), rng.integers(0, 7, 200)
     ours = summarise(logits, labels, [str(k) for k in range(7)])
     p, guesses = np.exp(log_softmax(logits)), logits.argmax(-1)
-    assert ours["images"] == 200
-    assert ours["top1"] == pytest.approx(peer.accuracy_score(labels, guesses))
-    assert ours["top5"] == pytest.approx(peer.top_k_accuracy_score(labels, p, k=5))
-    assert ours["macro_top1"] == pytest.approx(peer.balanced_accuracy_score(labels, guesses))
-    assert ours["loss"] == pytest.approx(peer.log_loss(labels, p))
-    assert ours["confusion"] == peer.confusion_matrix(labels, guesses).tolist()
+    assert ours.images == 200
+    assert ours.top1 == pytest.approx(peer.accuracy_score(labels, guesses))
+    assert ours.top5 == pytest.approx(peer.top_k_accuracy_score(labels, p, k=5))
+    assert ours.macro_top1 == pytest.approx(peer.balanced_accuracy_score(labels, guesses))
+    assert ours.loss == pytest.approx(peer.log_loss(labels, p))
+    assert ours.confusion == peer.confusion_matrix(labels, guesses).tolist()
     recall = peer.recall_score(labels, guesses, average=None)
-    assert [c["top1"] for c in ours["per_class"].values()] == pytest.approx(recall.tolist())
+    assert [c.top1 for c in ours.per_class.values()] == pytest.approx(recall.tolist())
 
 
 def test_five_classes_have_no_top_5():
-    assert summarise(np.eye(5), np.arange(5), list("abcde"))["top5"] is None
+    assert summarise(np.eye(5), np.arange(5), list("abcde")).top5 is None
 
 
 def test_a_class_without_images_has_no_accuracy():
     scores = summarise(np.eye(3), [0, 1, 1], list("abc"))
-    assert scores["per_class"]["c"]["top1"] is None
-    assert scores["macro_top1"] == 0.75  # of a and b, not of c
+    assert scores.per_class["c"].top1 is None
+    assert scores.macro_top1 == 0.75  # of a and b, not of c
+
+
+def test_the_json_of_scores_has_the_keys_that_scripts_rely_on():
+    scores = summarise(np.eye(3), [0, 1, 1], list("abc"))
+    content = ArtefactScores(**vars(scores), artefact="a.tflite", balance=None).as_json()
+    assert list(content) == ["artefact", "balance", "images", "loss", "top1", "macro_top1", "top5",
+                             "per_class", "confusion"]  # fmt: skip
+    assert content["per_class"]["c"] == {"images": 0, "top1": None}
+    prediction = Prediction("a.jpg", [Guess("dark", 0.75)])
+    assert prediction.as_json() == {
+        "image": "a.jpg",
+        "predictions": [{"label": "dark", "score": 0.75}],
+    }
 
 
 @pytest.mark.parametrize(("counts", "imbalanced"), [((10, 10), 0), ((10, 15, 0), 0), ((10, 16), 1)])
@@ -68,17 +87,17 @@ ARTEFACTS = ["", "model.keras", "export/saved_model", "export/model_float32.tfli
 def test_every_artefact_knows_its_run_and_scores_like_it(exported, name):
     run, _ = exported
     result = evaluate(run.path / name)
-    assert result["images"] == 12  # the run's own validation split
-    assert result["top1"] == run.metrics["val"]["top1"]
-    assert list(result["per_class"]) == ["bright", "dark", "striped"]
+    assert result.images == 12  # the run's own validation split
+    assert result.top1 == run.metrics["val"]["top1"]
+    assert list(result.per_class) == ["bright", "dark", "striped"]
 
 
 def test_a_plain_folder_is_scored_whole(trained, photos):
-    assert evaluate(trained.path, str(photos))["images"] == 60
+    assert evaluate(trained.path, str(photos)).images == 60
 
 
 def test_training_images_can_be_scored_too(trained):
-    assert evaluate(trained.path, split="train")["images"] == 48
+    assert evaluate(trained.path, split="train").images == 48
 
 
 def test_a_split_that_the_run_lacks_is_named(trained):
@@ -95,17 +114,17 @@ def test_data_with_fewer_classes_are_matched_by_name(trained, photos, tmp_path):
     for name in ("striped", "dark"):
         (tmp_path / name).symlink_to(photos / name)
     result = evaluate(trained.path, str(tmp_path))
-    assert result["images"] == 40 and result["top1"] > 0.9
-    assert result["per_class"]["bright"]["images"] == 0
+    assert result.images == 40 and result.top1 > 0.9
+    assert result.per_class["bright"].images == 0
 
 
 def test_predict_names_labels_with_probabilities(trained, photos):
     rows = predict(trained.path, [photos / "dark" / "01.jpg", photos / "bright"], top=2)
     assert len(rows) == 21
-    assert rows[0]["image"] == str(photos / "dark" / "01.jpg")
-    assert rows[0]["predictions"][0]["label"] == "dark"
+    assert rows[0].image == str(photos / "dark" / "01.jpg")
+    assert rows[0].predictions[0].label == "dark"
     for row in rows:
-        scores = [p["score"] for p in row["predictions"]]
+        scores = [p.score for p in row.predictions]
         assert scores == sorted(scores, reverse=True) and 0 <= sum(scores) <= 1 + 1e-6
 
 
@@ -147,7 +166,7 @@ def test_a_model_from_elsewhere_is_scored_with_numbered_classes(tmp_path):
     scores = keras.layers.Dense(10)(keras.layers.Flatten()(image))
     keras.Model(image, scores).save(tmp_path / "other.keras")
     result = evaluate(tmp_path / "other.keras", "digits")
-    assert result["images"] == 1797 and list(result["per_class"])[:2] == ["0", "1"]
+    assert result.images == 1797 and list(result.per_class)[:2] == ["0", "1"]
 
 
 def test_predictions_as_csv_are_csv(command, trained, photos):

@@ -52,23 +52,23 @@ def test_identity_and_branch_add_up_to_what_reaches_the_block(name):
     side, count = NETWORKS[name]
     model = _network(name, side)
     found = gradients.gradients(model, *_batch(side))
-    assert len(found["blocks"]) == count
-    assert found["relative_error"] < 1e-5
-    for block in found["blocks"]:
-        assert block["identity_norm"] > 0 and block["branch_norm"] > 0
+    assert len(found.blocks) == count
+    assert found.relative_error < 1e-5
+    for block in found.blocks:
+        assert block.identity_norm > 0 and block.branch_norm > 0
         # the law of cosines, from four numbers that were computed apart
-        squared = block["identity_norm"] ** 2 + block["branch_norm"] ** 2
-        squared += 2 * block["cosine"] * block["identity_norm"] * block["branch_norm"]
-        assert block["total_norm"] ** 2 == pytest.approx(squared, rel=1e-4)
-        if block["kind"] == "identity":
-            assert block["identity_norm"] == block["sum_norm"]
+        squared = block.identity_norm**2 + block.branch_norm**2
+        squared += 2 * block.cosine * block.identity_norm * block.branch_norm
+        assert block.total_norm**2 == pytest.approx(squared, rel=1e-4)
+        if block.kind == "identity":
+            assert block.identity_norm == block.sum_norm
 
 
 def test_the_kinds_of_shortcut_are_found_without_names():
     found = gradients.gradients(_network("resnet20_b", 8), *_batch(8))
-    assert [b["kind"] for b in found["blocks"]].count("projection") == 2
-    assert found["blocks"][3]["kind"] == "projection"
-    assert found["blocks"][0]["name"] == "conv2_block1"
+    assert [b.kind for b in found.blocks].count("projection") == 2
+    assert found.blocks[3].kind == "projection"
+    assert found.blocks[0].name == "conv2_block1"
 
 
 def _small_block(branch, filters, channels, shortcut):
@@ -126,27 +126,27 @@ def test_the_terms_are_those_of_finite_differences(branch, filters, channels, sh
         return (ends[0] - ends[1]) / (2 * step)
 
     both, identity, through = slopes(1, 1), slopes(1, 0), slopes(0, 1)
-    (block,) = gradients.gradients(model, x, labels)["blocks"]
-    assert block["total_norm"] == pytest.approx(np.linalg.norm(both), rel=1e-6)
-    assert block["identity_norm"] == pytest.approx(np.linalg.norm(identity), rel=1e-6)
-    assert block["branch_norm"] == pytest.approx(np.linalg.norm(through), rel=1e-6)
+    (block,) = gradients.gradients(model, x, labels).blocks
+    assert block.total_norm == pytest.approx(np.linalg.norm(both), rel=1e-6)
+    assert block.identity_norm == pytest.approx(np.linalg.norm(identity), rel=1e-6)
+    assert block.branch_norm == pytest.approx(np.linalg.norm(through), rel=1e-6)
     cosine = identity @ through / np.linalg.norm(identity) / np.linalg.norm(through)
-    assert block["cosine"] == pytest.approx(cosine, abs=1e-6)
+    assert block.cosine == pytest.approx(cosine, abs=1e-6)
 
 
 def test_a_fresh_network_with_branches_at_0_sends_all_through_the_shortcut():
     model = kr.build("resnet8", 10, (16, 16, 3))
-    for block in gradients.gradients(model, *_batch(16))["blocks"]:
-        assert (block["branch_norm"], block["ratio"], block["cosine"]) == (0, 0, None)
-        assert block["identity_norm"] == block["total_norm"] > 0
+    for block in gradients.gradients(model, *_batch(16)).blocks:
+        assert (block.branch_norm, block.ratio, block.cosine) == (0, 0, None)
+        assert block.identity_norm == block.total_norm > 0
 
 
 def test_a_plain_twin_has_no_identity_term():
     found = gradients.gradients(kr.build("plain8", 10, (16, 16, 3)), *_batch(16))
-    assert found["relative_error"] is None
-    for block in found["blocks"]:
-        assert block["identity_norm"] is None
-        assert block["branch_norm"] == block["total_norm"] > 0
+    assert found.relative_error is None
+    for block in found.blocks:
+        assert block.identity_norm is None
+        assert block.branch_norm == block.total_norm > 0
 
 
 @pytest.mark.parametrize("instrument", ["gradients", "parameters", "paths"])
@@ -163,7 +163,7 @@ def test_looking_changes_nothing(instrument):
 
 def test_stochastic_depth_is_off_while_one_looks():
     found = gradients.gradients(_network("resnet8", 16, drop_path=0.8), *_batch(16))
-    assert found["relative_error"] < 1e-5
+    assert found.relative_error < 1e-5
 
 
 def test_each_weight_is_trained_by_both_ways_and_none_is_skipped():
@@ -194,8 +194,8 @@ def test_a_net_that_is_made_of_parts_is_looked_through(monkeypatch):
     model = _network("resnet20", 8)
     assert any(isinstance(layer, keras.Model) for layer in model.layers)
     found = gradients.gradients(model, *_batch(8))
-    assert len(found["blocks"]) == 9
-    assert found["relative_error"] < 1e-5
+    assert len(found.blocks) == 9
+    assert found.relative_error < 1e-5
 
 
 # Jacobians: of H, that of F and the identity
@@ -237,18 +237,18 @@ def test_all_paths_together_are_the_gradient():
 
 def test_the_shares_of_the_lengths_are_those_of_the_binomial():
     found = paths.paths(_network("resnet20", 8), *_batch(8), samples=2, batch_statistics=True)
-    shares = [row["share_of_paths"] for row in found["lengths"]]
+    shares = [row.share_of_paths for row in found.lengths]
     assert shares == [n / 512 for n in (1, 9, 36, 84, 126, 126, 84, 36, 9, 1)]
-    assert sum(row["share_of_gradient"] for row in found["lengths"]) == pytest.approx(1)
-    assert 0 <= found["effective"]["shortest"] <= found["effective"]["longest"] <= 9
+    assert sum(row.share_of_gradient for row in found.lengths) == pytest.approx(1)
+    assert 0 <= found.effective.shortest <= found.effective.longest <= 9
 
 
 def test_branches_at_0_leave_one_path():
     found = paths.paths(
         kr.build("resnet8", 10, (16, 16, 3)), *_batch(16), samples=2, batch_statistics=True
     )
-    assert [row["share_of_gradient"] for row in found["lengths"]] == [1, 0, 0, 0]
-    assert found["lengths"][0]["gradient_norm"] == pytest.approx(found["total_norm"])
+    assert [row.share_of_gradient for row in found.lengths] == [1, 0, 0, 0]
+    assert found.lengths[0].gradient_norm == pytest.approx(found.total_norm)
 
 
 def test_a_plain_net_has_no_paths_to_choose_from():
@@ -296,14 +296,14 @@ def test_what_is_scored_is_the_network_without_the_blocks():
 
 def test_lesions_of_a_trained_run(trained):
     found = lesion.lesion(trained, images=12, sets=2)
-    whole = kr.evaluate(trained)["top1"]
-    assert found["images"] == 12 and found["top1"] == pytest.approx(whole)
-    assert [row["name"] for row in found["blocks"]][:2] == ["conv2_block1", "conv2_block2"]
-    assert [row["removed"] for row in found["last"]] == [1, 2, 4, 8, 9]
-    assert [len(row["top1"]) for row in found["random"]] == [2] * 5
+    whole = kr.evaluate(trained).top1
+    assert found.images == 12 and found.top1 == pytest.approx(whole)
+    assert [row.name for row in found.blocks][:2] == ["conv2_block1", "conv2_block2"]
+    assert [row.removed for row in found.last] == [1, 2, 4, 8, 9]
+    assert [len(row.top1) for row in found.random] == [2] * 5
     # all at once: as a set, and as the last nine
-    assert found["random"][-1]["top1"] == [found["last"][-1]["top1"]] * 2
-    assert found["last"][0]["top1"] == found["blocks"][-1]["top1"]
+    assert found.random[-1].top1 == [found.last[-1].top1] * 2
+    assert found.last[0].top1 == found.blocks[-1].top1
 
 
 def test_a_plain_block_is_replaced_by_its_input_where_the_shapes_allow(tmp_path):
@@ -325,17 +325,17 @@ def test_a_map_is_the_class_activation_map_of_the_pooled_features(trained, photo
     kernel, _ = model.get_layer("logits").get_weights()
     said = kr.predict(trained.path, files, top=1)
     for row, expected in zip(found, said, strict=True):
-        assert row["label"] == expected["predictions"][0]["label"]
-        assert row["score"] == pytest.approx(expected["predictions"][0]["score"], rel=1e-4)
-        values = features(row["pixels"][None].astype(np.float32))[0].numpy()
-        expected = np.maximum(values @ kernel[:, trained.classes.index(row["label"])], 0)
-        expected = tf.image.resize(expected[..., None], row["map"].shape)[..., 0].numpy()
-        np.testing.assert_allclose(row["map"], expected / expected.max(), atol=1e-4)
+        assert row.label == expected.predictions[0].label
+        assert row.score == pytest.approx(expected.predictions[0].score, rel=1e-4)
+        values = features(row.pixels[None].astype(np.float32))[0].numpy()
+        expected = np.maximum(values @ kernel[:, trained.classes.index(row.label)], 0)
+        expected = tf.image.resize(expected[..., None], row.map.shape)[..., 0].numpy()
+        np.testing.assert_allclose(row.map, expected / expected.max(), atol=1e-4)
 
 
 def test_another_class_may_be_asked_for(trained, photos):
     (row,) = cam.cam(trained, [photos / "dark"][:1], label="bright")[:1]
-    assert row["label"] == "bright" and row["score"] < 0.5
+    assert row.label == "bright" and row.score < 0.5
     with pytest.raises(InputError, match=r"--label is 'green'; .* knows bright, dark"):
         cam.cam(trained, [photos], label="green")
 
@@ -346,9 +346,9 @@ def test_another_class_may_be_asked_for(trained, photos):
 def test_depth_trains_both_kinds_and_takes_finished_runs_as_they_are(photos, tmp_path):
     settings = {"epochs": 1, "batch_size": 24, "image_size": 8, "seed": 1}
     found = depth(str(photos), depths=[8], folder=tmp_path, **settings)
-    assert [(row["depth"], row["kind"]) for row in found["rows"]] == [(8, "plain"), (8, "resnet")]
-    for row in found["rows"]:
-        assert 0 <= row["training_error"] <= 1
+    assert [(row.depth, row.kind) for row in found.rows] == [(8, "plain"), (8, "resnet")]
+    for row in found.rows:
+        assert 0 <= row.training_error <= 1
     models = [tmp_path / name / "model.keras" for name in ("plain8", "resnet8")]
     before = [path.stat().st_mtime_ns for path in models]
     assert depth(str(photos), depths=[8], folder=tmp_path, **settings) == found

@@ -172,7 +172,7 @@ def test_parameters_and_shapes_are_the_published_ones(name):
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_multiply_adds_are_the_published_ones(name):
-    assert round(describe(shapes_of(name))["multiply_adds"] / 1e9, 3) == GOLDEN[name][1]
+    assert round(describe(shapes_of(name)).multiply_adds / 1e9, 3) == GOLDEN[name][1]
 
 
 def test_the_readmes_table_has_them_too():

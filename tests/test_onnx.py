@@ -99,11 +99,11 @@ def test_evaluate_and_predict_take_it(onnx_run, photos):
     run, _ = onnx_run
     path = run.export_folder / "model.onnx"
     assert open_artefact(path).kind == "onnx"
-    assert evaluate(path)["top1"] == run.metrics["val"]["top1"]
+    assert evaluate(path).top1 == run.metrics["val"]["top1"]
     ours, theirs = (predict(p, [photos / "dark"], top=1) for p in (path, run.path))
     for one, other in zip(ours, theirs, strict=True):
-        (a,), (b,) = one["predictions"], other["predictions"]
-        assert a["label"] == b["label"] and a["score"] == pytest.approx(b["score"], abs=1e-4)
+        (a,), (b,) = one.predictions, other.predictions
+        assert a.label == b.label and a.score == pytest.approx(b.score, abs=1e-4)
 
 
 @extra
@@ -114,7 +114,7 @@ def test_inspect_counts_what_the_network_has(onnx_run):
     found = onnx_file.census(run.export_folder / "model.onnx")
     assert found["ops"]["Conv"] == 19
     assert found["inputs"][0]["shape"] == [-1, 24, 24, 3]
-    assert found["multiply_adds"] == describe(run.model())["multiply_adds"]
+    assert found["multiply_adds"] == describe(run.model()).multiply_adds
 
 
 @extra

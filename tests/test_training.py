@@ -238,7 +238,7 @@ def test_a_finetuned_run_outlives_the_run_it_came_from(trained, photos, tmp_path
         image_size=16, batch_size=16,
     )  # fmt: skip
     shutil.rmtree(tmp_path / "first")
-    assert evaluate(run)["images"] == 12
+    assert evaluate(run).images == 12
 
 
 def test_freezing_random_weights_is_refused(photos, tmp_path):

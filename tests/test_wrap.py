@@ -74,7 +74,7 @@ def test_the_saved_model_gives_the_same_probabilities_for_pixels_and_for_files(c
     loaded = tf.saved_model.load(str(run.export_folder / "saved_model"))
     file = photos / "dark" / "01.jpg"
     (ours,) = predict(run.export_folder / "model_float32.tflite", [file], top=3)
-    ours = {p["label"]: p["score"] for p in ours["predictions"]}
+    ours = {p.label: p.score for p in ours.predictions}
     found = loaded.signatures["serving_bytes"](image_bytes=tf.constant([file.read_bytes()]))
     by_name = dict(zip(run.classes, found["scores"].numpy()[0], strict=True))
     assert by_name == pytest.approx(ours, abs=1e-4)
@@ -101,9 +101,9 @@ def test_an_artefact_with_probabilities_is_judged_like_any_other(calibrated):
     assert rows["model_float32.tflite"]["max_logit_diff"] < 1e-4
     assert gate.verify(run)["passed"]
     scores = evaluate(run.export_folder / "model_float32.tflite")
-    assert scores["top1"] == result["keras"]["top1"]
+    assert scores.top1 == result["keras"]["top1"]
     # Keras knows nothing of the temperature, which makes the loss smaller.
-    assert scores["loss"] < evaluate(run.path)["loss"]
+    assert scores.loss < evaluate(run.path).loss
 
 
 def test_features_are_the_pooled_ones(calibrated):
@@ -197,10 +197,10 @@ def test_a_frames_file_is_evaluated_on_photos_of_any_shape(framed, photos):
     for name in ("float32", "int8"):
         path = run.export_folder / f"model_{name}.tflite"
         assert open_artefact(path).image_size == 40
-        assert evaluate(path)["top1"] > 0.9
+        assert evaluate(path).top1 > 0.9
         rows = predict(path, [photos / "dark"], top=3)
-        assert sum(row["predictions"][0]["label"] == "dark" for row in rows) >= 18
-        assert {len(row["predictions"]) for row in rows} == {2}  # it says nothing of the third
+        assert sum(row.predictions[0].label == "dark" for row in rows) >= 18
+        assert {len(row.predictions) for row in rows} == {2}  # it says nothing of the third
 
 
 def test_raw_bytes_of_a_frame_go_in_as_they_are(framed):

@@ -4,19 +4,22 @@ import os
 import re
 import sys
 from contextlib import redirect_stdout
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.examples import from_bytes, from_records
+from keras_resnet.data.examples import Examples, from_bytes, from_records
 from keras_resnet.errors import InputError
+from keras_resnet.files import StrPath
 
 # What TensorFlow and tensorflow-datasets put around the fact.
 _NOISE = re.compile(r"\{\{.*?\}\} | \[Op:.*|Failed to construct dataset .*?\}\": ")
 SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 
 
-def load(name, data_dir=None):
+def load(name: str, data_dir: StrPath | None = None) -> tuple[list[str], dict[str, Examples]]:
     """A prepared or downloadable data set: `(classes, splits)`.
 
     A data set kept as array_record files is read record by record; any other is held in memory,
@@ -47,7 +50,7 @@ def load(name, data_dir=None):
     return list(builder.info.features[label].names), splits
 
 
-def _prepare(tfds, name, data_dir):
+def _prepare(tfds: ModuleType, name: str, data_dir: StrPath | None) -> Any:
     """A builder whose files are there."""
     try:
         builder = tfds.builder(name, data_dir=data_dir)
@@ -72,7 +75,7 @@ def _prepare(tfds, name, data_dir):
     return builder
 
 
-def _features(tfds, builder, name):
+def _features(tfds: ModuleType, builder: Any, name: str) -> tuple[str, str]:
     features = builder.info.features
     image = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
     label = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
@@ -86,7 +89,7 @@ def _features(tfds, builder, name):
     return image[0], label[0]
 
 
-def _read(tfds, builder, split, image, label):
+def _read(tfds: ModuleType, builder: Any, split: str, image: str, label: str) -> Examples:
     decoders = {image: tfds.decode.SkipDecoding()}
     try:
         if builder.info.file_format is tfds.core.FileFormat.ARRAY_RECORD:
@@ -111,28 +114,30 @@ def _read(tfds, builder, split, image, label):
     return from_bytes(encoded, labels, _names(split, len(labels)), np.ones(len(labels), np.int32))
 
 
-def _by_record(builder, split, image, label, decoders):
+def _by_record(
+    builder: Any, split: str, image: str, label: str, decoders: dict[str, Any]
+) -> Examples:
     records = builder.as_data_source(split=split, decoders=decoders)
     labels = np.array([records[i][label] for i in range(len(records))], np.int32)
 
-    def read(i):
+    def read(i: tf.Tensor) -> tf.Tensor:
         data = tf.numpy_function(lambda i: records[int(i)][image], [i], tf.string)
         return tf.ensure_shape(data, [])
 
     return from_records(len(labels), labels, _names(split, len(labels)), read)
 
 
-def _names(split, count):
+def _names(split: str, count: int) -> list[str]:
     return [f"{split}/{i:06d}" for i in range(count)]
 
 
-def _damaged(builder, split, error):
+def _damaged(builder: Any, split: str, error: object) -> InputError:
     return InputError(
         f"the {split} split of {builder.info.full_name} in {os.fspath(builder.data_path)} is "
         f"damaged ({_first_line(error)}); delete that folder and prepare the data set again"
     )
 
 
-def _first_line(error):
+def _first_line(error: object) -> str:
     text = _NOISE.sub("", str(error)).strip()
     return (text.splitlines() or [type(error).__name__])[0][:200]

@@ -8,7 +8,9 @@ import hashlib
 import os
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -21,7 +23,7 @@ from keras_resnet.data.photo import Header
 _CHECKER = f"1, TensorFlow {tf.__version__}, Pillow {PIL.__version__}"
 
 
-def load(root):
+def load(root: str) -> dict[str, Header]:
     """The `Header` of each good file of a data folder, by name; {} if none, or not readable."""
     try:
         with np.load(_path(root)) as saved:  # each array has a checksum
@@ -37,10 +39,10 @@ def load(root):
         return {}
 
 
-def save(root, headers):
+def save(root: str, headers: Mapping[str, Header]) -> None:
     """Notes them for `load`; processes that do so at the same time do no harm to each other."""
     path = _path(root)
-    columns = {
+    columns: dict[str, Any] = {
         field: np.array([header[i] for header in headers.values()], np.int64)
         for i, field in enumerate(Header._fields)
     }
@@ -58,6 +60,6 @@ def save(root, headers):
             Path(temporary).unlink(missing_ok=True)
 
 
-def _path(root):
+def _path(root: str) -> Path:
     name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:32]
     return runtime.cache_folder() / "checked" / f"{name}.npz"

@@ -5,17 +5,26 @@ keeps small images in memory.
 """
 
 import os
+from collections.abc import Iterable, Mapping, Sequence
 
 from keras_resnet import progress
 from keras_resnet.data import check_cache, examples, preload
-from keras_resnet.data.photo import Photo, Reject, read_headers
+from keras_resnet.data.examples import Examples
+from keras_resnet.data.photo import File, Header, Photo, Reject, read_headers
 
 _UNDECODABLE = "cannot be decoded: damaged, or a rare kind"
 
 
 def check_files(
-    root, files, *, check="full", keep=False, fresh=False, is_whole=False, checked_until=0
-):
+    root: str,
+    files: Sequence[File],
+    *,
+    check: str = "full",
+    keep: bool = False,
+    fresh: bool = False,
+    is_whole: bool = False,
+    checked_until: int = 0,
+) -> tuple[list[Photo | Reject], Examples]:
     """Looks at files: `(results, images)`.
 
     Args:
@@ -44,11 +53,12 @@ def check_files(
     return results, images
 
 
-def _decode(results, check, keep, checked_until):
+def _decode(results: list[Photo | Reject], check: str, keep: bool, checked_until: int) -> Examples:
     """`Examples` of the photos; what cannot be decoded becomes a `Reject` in `results`."""
-    places = [i for i, result in enumerate(results) if isinstance(result, Photo)]
-    photos = [results[i] for i in places]
+    placed = [(i, result) for i, result in enumerate(results) if isinstance(result, Photo)]
+    photos = [photo for _, photo in placed]
     images = _as_examples(photos)
+    good: Iterable[int]
     shapes = [_shape(photo.header) for photo in photos]
     if keep and photos and preload.fits(shapes):
         images, good = preload.keep(images, shapes)
@@ -64,17 +74,23 @@ def _decode(results, check, keep, checked_until):
     else:
         return images
     for i in set(range(len(photos))).difference(good):
-        results[places[i]] = Reject(photos[i].path, _UNDECODABLE)
+        results[placed[i][0]] = Reject(photos[i].path, _UNDECODABLE)
     return images
 
 
-def _mark(photos):
+def _mark(photos: Iterable[Photo]) -> None:
     for photo in photos:
         if not photo.header.is_decoded:
             photo.header = photo.header._replace(is_decoded=True)
 
 
-def _remember(root, cache, files, results, is_whole):
+def _remember(
+    root: str,
+    cache: Mapping[str, Header],
+    files: Sequence[File],
+    results: list[Photo | Reject],
+    is_whole: bool,
+) -> None:
     headers = {} if is_whole else dict(cache)
     for (_, name, _), result in zip(files, results, strict=True):
         if isinstance(result, Photo):
@@ -85,7 +101,7 @@ def _remember(root, cache, files, results, is_whole):
         check_cache.save(root, headers)
 
 
-def _as_examples(photos):
+def _as_examples(photos: Sequence[Photo]) -> Examples:
     return examples.from_files(
         [os.fsencode(photo.path) for photo in photos],
         [0] * len(photos),
@@ -94,5 +110,5 @@ def _as_examples(photos):
     )
 
 
-def _shape(header):
+def _shape(header: Header) -> tuple[int, int, int]:
     return header.width, header.height, header.size

@@ -4,6 +4,8 @@ Cropping while decoding: libjpeg skips what lies outside the window and, for a l
 at 1/2, 1/4 or 1/8 of the size, so that the work follows the size of the result.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 # What Pillow and phones use, for the same pixels to the bit. TensorFlow's default, "fast", costs as
@@ -13,6 +15,11 @@ _DCT = "INTEGER_ACCURATE"
 # Pixels of an image that is decoded whole whatever the window: there is little to save, and it may
 # as well be kept decoded.
 SMALL = 256 * 256
+
+# y, x, height and width of a part of an image, in pixels; and what chooses it, from the image's
+# height and width.
+Window = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
+Choose = Callable[[tf.Tensor, tf.Tensor], Window]
 
 # EXIF orientation, 1 to 8: how to turn the stored pixels for display.
 _TURNS = [
@@ -28,7 +35,7 @@ _TURNS = [
 ]
 
 
-def decode(data, orientation=1):
+def decode(data: tf.Tensor, orientation: tf.Tensor | int = 1) -> tf.Tensor:
     """The whole image, as displayed: string to uint8 `(h, w, 3)`.
 
     Alpha is composited on white; of an animation, the first frame is used. Transparent pixels of
@@ -45,7 +52,7 @@ def decode(data, orientation=1):
     return turned
 
 
-def decode_stored(data):
+def decode_stored(data: tf.Tensor) -> tf.Tensor:
     """The whole image as it is stored, before EXIF turns it: string to uint8 `(h, w, 3)`."""
     magic = tf.strings.substr(data, 0, 4)
     may_have_alpha = tf.logical_or(tf.equal(magic, b"\x89PNG"), tf.equal(magic, b"RIFF"))
@@ -54,17 +61,19 @@ def decode_stored(data):
     return pixels
 
 
-def decode_jpeg(data):
+def decode_jpeg(data: tf.Tensor) -> tf.Tensor:
     """The whole of a JPEG, as it is stored: string to uint8 `(h, w, 3)`; a PNG's colours, too."""
     return tf.io.decode_jpeg(data, channels=3, dct_method=_DCT)
 
 
-def as_pixels(pixels):
+def as_pixels(pixels: tf.Tensor) -> tf.Tensor:
     """Decoded pixels as a string that `decode_window` takes for an image: quickest to read."""
     return tf.io.serialize_tensor(pixels)
 
 
-def decode_window(data, orientation, choose, size):
+def decode_window(
+    data: tf.Tensor, orientation: tf.Tensor | int, choose: Choose, size: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Only the window that `choose` picks, with at least `size` pixels a side if it has them.
 
     Args:
@@ -78,20 +87,24 @@ def decode_window(data, orientation, choose, size):
         window need not fall on whole ones.
     """
 
-    def parse():
+    def parse() -> tf.Tensor:
         return tf.ensure_shape(tf.io.parse_tensor(data, tf.uint8), [None, None, 3])
 
-    def crop_whole():
+    def crop_whole() -> tuple[tf.Tensor, tf.Tensor]:
         pixels = tf.cond(_has_pixels(data), parse, lambda: decode(data, orientation))
         shape = tf.shape(pixels)
         y, x, h, w = choose(shape[0], shape[1])
         return tf.image.crop_to_bounding_box(pixels, y, x, h, w), whole_box(h, w)
 
-    def crop_jpeg():
+    def crop_jpeg() -> tuple[tf.Tensor, tf.Tensor]:
         shape = tf.io.extract_jpeg_shape(data)
         y, x, h, w = choose(shape[0], shape[1])
 
-        def at(ratio):  # libjpeg counts the window in the pixels of the shrunken image
+        def at(
+            ratio: int,
+        ) -> Callable[
+            [], tuple[tf.Tensor, tf.Tensor]
+        ]:  # libjpeg counts the window in the pixels of the shrunken image
             top, left = y // ratio, x // ratio
             bottom, right = -(-(y + h) // ratio), -(-(x + w) // ratio)
             # Colour is stored coarser, and smoothed between neighbours: a column more on either
@@ -100,7 +113,7 @@ def decode_window(data, orientation, choose, size):
             window = tf.stack([top, begin, bottom - top, end - begin])
             box = tf.cast(tf.stack([y - top * ratio, x - left * ratio, h, w]), tf.float32) / ratio
 
-            def crop():
+            def crop() -> tuple[tf.Tensor, tf.Tensor]:
                 pixels = tf.image.decode_and_crop_jpeg(
                     data, window, channels=3, ratio=ratio, dct_method=_DCT
                 )
@@ -118,28 +131,28 @@ def decode_window(data, orientation, choose, size):
     return pixels, box
 
 
-def _has_pixels(data):
+def _has_pixels(data: tf.Tensor) -> tf.Tensor:
     """Whether `as_pixels` made it: the first field of a serialized tensor is its type, here uint8,
     the second its shape. No kind of image begins so."""
     return tf.equal(tf.strings.substr(data, 0, 3), b"\x08\x04\x12")
 
 
-def _is_upright_photo(data, orientation):
+def _is_upright_photo(data: tf.Tensor, orientation: tf.Tensor | int) -> tf.Tensor:
     """Whether it is a JPEG that is stored as it is displayed, and not small."""
 
-    def is_large():
+    def is_large() -> tf.Tensor:
         return tf.reduce_prod(tf.io.extract_jpeg_shape(data)[:2]) > SMALL
 
     upright_jpeg = tf.logical_and(tf.io.is_jpeg(data), tf.less_equal(orientation, 1))
     return tf.cond(upright_jpeg, is_large, lambda: False)
 
 
-def whole_box(height, width):
+def whole_box(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """All of an image of this size, as y, x, h, w: float32 `(4,)`."""
     return tf.cast(tf.stack([0, 0, height, width]), tf.float32)
 
 
-def _opaque(data):
+def _opaque(data: tf.Tensor) -> tf.Tensor:
     return tf.cond(
         tf.io.is_jpeg(data),
         lambda: decode_jpeg(data),
@@ -147,7 +160,7 @@ def _opaque(data):
     )
 
 
-def _with_alpha(data):
+def _with_alpha(data: tf.Tensor) -> tf.Tensor:
     """uint8 `(h, w, c)`, with the image's own 1 to 4 channels."""
     # Asked for four channels, TensorFlow makes a palette transparent; asked for the image's own,
     # it aborts the process on an animated WebP that has no alpha, so that one gets an error.
@@ -162,12 +175,12 @@ def _with_alpha(data):
     )
 
 
-def _on_white(pixels):
+def _on_white(pixels: tf.Tensor) -> tf.Tensor:
     """Composites uint8 grey, grey + alpha, RGB or RGBA `(h, w, c)` on white: uint8 `(h, w, 3)`."""
     channels = tf.shape(pixels)[2]
     has_alpha = tf.equal(channels % 2, 0)
 
-    def blend():
+    def blend() -> tf.Tensor:
         # uint16 is exact and small: 255 * 255 + 127 fits.
         colour, alpha = tf.cast(pixels[..., :-1], tf.uint16), tf.cast(pixels[..., -1:], tf.uint16)
         return tf.cast((colour * alpha + (255 - alpha) * 255 + 127) // 255, tf.uint8)

@@ -1,15 +1,20 @@
 """Labelled images addressed by number, wherever they are kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 # Examples are looked up in blocks of so many bytes: each is handed `items`, which takes time
 # in proportion to the number of all strings in it, 25 µs for a thousand.
 _BLOCK_BYTES, _LEAST, _MOST = 1 << 22, 32, 1024
+
+
+Read = Callable[[tf.Tensor], tf.Tensor]  # one item -> encoded string, or uint8 pixels
+Numbers = Sequence[int] | npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -21,16 +26,16 @@ class Examples:
     """
 
     items: tf.Tensor  # m ≥ n of them
-    rows: np.ndarray  # where in `items` each example is, int64 (n,)
-    labels: np.ndarray  # int32 (n,)
+    rows: npt.NDArray[np.int64]  # where in `items` each example is, (n,)
+    labels: npt.NDArray[np.int32]  # (n,)
     names: list[str]  # what a report calls each image; unique
-    read: Callable  # one item, a tensor -> encoded string, or uint8 pixels
-    orientations: np.ndarray  # EXIF, int32 (n,)
+    read: Read
+    orientations: npt.NDArray[np.int32]  # EXIF, (n,)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices):
+    def take(self, indices: npt.ArrayLike) -> "Examples":
         """The examples with these numbers, in this order."""
         indices = np.asarray(indices, dtype=np.int64)
         return replace(
@@ -42,13 +47,13 @@ class Examples:
         )
 
     @cached_property
-    def tensors(self):
+    def tensors(self) -> tuple[tf.Tensor, ...]:
         """Items, rows, orientations and labels; the same tensors for every stream."""
         with tf.device("CPU:0"):
             return self.items, *map(tf.constant, (self.rows, self.orientations, self.labels))
 
     @cached_property
-    def block(self):
+    def block(self) -> int:
         """How many are looked up at once."""
         if self.items.dtype == tf.string:
             size = float(tf.reduce_mean(tf.cast(tf.strings.length(self.items), tf.float32)))
@@ -56,7 +61,7 @@ class Examples:
             size = tf.dtypes.as_dtype(self.items.dtype).size * np.prod(self.items.shape[1:])
         return int(np.clip(_BLOCK_BYTES / max(size, 1), _LEAST, _MOST))
 
-    def look_up(self, numbers):
+    def look_up(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
         """The example for each number in a tf.data.Dataset of pairs (anything, number).
 
         Returns:
@@ -64,13 +69,15 @@ class Examples:
         """
         return self.look_up_blocks(numbers.batch(self.block)).unbatch()
 
-    def look_up_blocks(self, numbers):
+    def look_up_blocks(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
         """`look_up` for batches of such pairs, as batches."""
         # The tensors are handed over by reference: what a function of tf.data captures is copied
         # into the graph of each stream. For blocks, since that costs 0.1 ms each time.
         tensors = tf.data.Dataset.from_tensors(self.tensors).repeat()
 
-        def look_up(pairs, tensors):
+        def look_up(
+            pairs: tuple[tf.Tensor, tf.Tensor], tensors: tuple[tf.Tensor, ...]
+        ) -> tuple[tf.Tensor, ...]:
             about, index = pairs
             items, rows, orientations, labels = tensors
             return (
@@ -82,47 +89,60 @@ class Examples:
 
         return tf.data.Dataset.zip(numbers, tensors).map(look_up)
 
-    def all(self):
+    def all(self) -> tf.data.Dataset:
         """`look_up` of all examples in order, each with its number."""
         return self.look_up(tf.data.Dataset.range(len(self)).map(lambda i: (i, i)))
 
-    def image(self, index):
+    def image(self, index: int) -> tf.Tensor:
         """The encoded image, or the pixels, of one example."""
         return self.read(self.items[self.rows[index]])
 
 
-def from_files(paths, labels, names, orientations):
+def from_files(
+    paths: Sequence[bytes], labels: Numbers, names: list[str], orientations: npt.ArrayLike
+) -> Examples:
     """Images in files; `paths` are bytes, so that a name need not be UTF-8."""
     return _examples(_strings(paths), labels, names, tf.io.read_file, orientations)
 
 
-def from_bytes(encoded, labels, names, orientations):
+def from_bytes(
+    encoded: Sequence[bytes] | tf.Tensor,
+    labels: Numbers,
+    names: list[str],
+    orientations: npt.ArrayLike,
+) -> Examples:
     """Encoded images in memory: bytes, or a tensor of them."""
     return _examples(_strings(encoded), labels, names, tf.identity, orientations)
 
 
-def from_pixels(images, labels, names):
+def from_pixels(images: npt.NDArray[np.uint8], labels: Numbers, names: list[str]) -> Examples:
     """Decoded images in memory: uint8 `(n, h, w, 3)`."""
     with tf.device("CPU:0"):
         items = tf.constant(images)
     return _examples(items, labels, names, tf.identity, np.ones(len(labels)))
 
 
-def from_records(count, labels, names, read):
+def from_records(count: int, labels: Numbers, names: list[str], read: Read) -> Examples:
     """Images that `read` finds by their number."""
     with tf.device("CPU:0"):
         items = tf.range(count, dtype=tf.int64)
     return _examples(items, labels, names, read, np.ones(count))
 
 
-def _examples(items, labels, names, read, orientations):
+def _examples(
+    items: tf.Tensor,
+    labels: Numbers,
+    names: list[str],
+    read: Read,
+    orientations: npt.ArrayLike,
+) -> Examples:
     rows = np.arange(len(labels))
     return Examples(items, rows, _int32(labels), names, read, _int32(orientations))
 
 
-def _strings(values):
+def _strings(values: Sequence[bytes] | tf.Tensor) -> tf.Tensor:
     return tf.convert_to_tensor(values, tf.string)  # always in the memory of the CPU
 
 
-def _int32(values):
+def _int32(values: npt.ArrayLike) -> npt.NDArray[np.int32]:
     return np.asarray(values, dtype=np.int32).reshape(-1)

@@ -10,8 +10,10 @@ A class folder may be a link to a folder elsewhere; links to folders inside it a
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -20,8 +22,9 @@ from keras_resnet import progress
 from keras_resnet.data.checking import check_files
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import require, show
-from keras_resnet.data.photo import Photo
+from keras_resnet.data.photo import Photo, Reject
 from keras_resnet.errors import InputError
+from keras_resnet.files import StrPath
 
 # What TensorFlow says of a file that cannot be read or decoded; it does not say which.
 READ_ERRORS = (
@@ -39,17 +42,18 @@ class Scan:
 
     root: str
     photos: dict[str, list[Photo]] = field(default_factory=dict)  # split -> photos
-    images: Examples | None = None  # all of the photos, in order
+    images: Examples = field(init=False)  # all of the photos, in order, once they are checked
     classes: list[str] = field(default_factory=list)
     files: int = 0
-    skipped: Counter = field(default_factory=Counter)  # reason -> files that are no images
+    skipped: Counter[str] = field(default_factory=Counter)  # reason -> files that are no images
     bad: list[tuple[str, str]] = field(default_factory=list)  # (path, reason): meant as images
 
     @property
-    def used(self):
+    def used(self) -> int:
+        """The number of photos."""
         return sum(map(len, self.photos.values()))
 
-    def report(self):
+    def report(self) -> dict[str, Any]:
         """The contract of `data check --json`."""
         bad = Counter(reason for _, reason in self.bad)
         counts = Counter(photo.label for photos in self.photos.values() for photo in photos)
@@ -63,7 +67,7 @@ class Scan:
         }
 
 
-def scan(root, *, check="full", keep=False, fresh=False):
+def scan(root: StrPath, *, check: str = "full", keep: bool = False, fresh: bool = False) -> Scan:
     """Looks at every file under `root`; a broken file is noted, not an error.
 
     Args:
@@ -84,7 +88,7 @@ def scan(root, *, check="full", keep=False, fresh=False):
         candidates += _candidates(found, split, folder)
     visible = [file for file in candidates if not _is_hidden(file[2])]
     found.skipped["hidden file"] += len(candidates) - len(visible)
-    files = [file for _, *file in visible]
+    files = [(path, name, label) for _, path, name, label in visible]
     results, found.images = check_files(
         found.root, files, check=check, keep=keep, fresh=fresh, is_whole=True
     )
@@ -94,8 +98,14 @@ def scan(root, *, check="full", keep=False, fresh=False):
     return found
 
 
-def load(root, *, on_bad_image="error", check="full", keep=False):
+def load(
+    root: StrPath, *, on_bad_image: str = "error", check: str = "full", keep: bool = False
+) -> tuple[dict[str, Examples], list[str], Scan]:
     """A folder as examples by split, and its class names: `(splits, classes, scan)`.
+
+    Args:
+        root, check, keep: as in `scan`.
+        on_bad_image: `"error"` or `"skip"`.
 
     Raises:
         InputError: as `scan`; a class without images, one class only; and, with
@@ -113,8 +123,15 @@ def load(root, *, on_bad_image="error", check="full", keep=False):
 
 
 def from_names(
-    root, labelled_names, classes, *, check="full", keep=False, fresh=False, checked_until=0
-):
+    root: StrPath,
+    labelled_names: Iterable[tuple[str, str]],
+    classes: Sequence[str],
+    *,
+    check: str = "full",
+    keep: bool = False,
+    fresh: bool = False,
+    checked_until: int = 0,
+) -> tuple[Examples, Scan]:
     """The files of a saved split, checked as `load` does: `(examples, scan)`.
 
     Args:
@@ -124,6 +141,7 @@ def from_names(
         check, keep, fresh: as in `scan`.
         checked_until: as in `check_files`.
     """
+    root = os.fspath(root)
     found = Scan(root, photos={"all": []})
     files = [(os.path.join(root, name), name, label) for name, label in labelled_names]
     results, found.images = check_files(
@@ -137,7 +155,7 @@ def from_names(
     return _labelled(found, classes), found
 
 
-def from_paths(paths):
+def from_paths(paths: Iterable[str]) -> tuple[Examples, list[tuple[str, str]]]:
     """Files to predict on, as unlabelled examples and the broken ones: `(examples, bad)`.
 
     Files that are no images, such as a README, are left out with a note.
@@ -153,7 +171,7 @@ def from_paths(paths):
     return images, found.bad
 
 
-def find_broken(root, names):
+def find_broken(root: StrPath, names: Iterable[str]) -> tuple[str, str] | None:
     """(path, reason) of a file of a data folder that cannot be read or decoded; None if all can."""
     labelled = [(name, "") for name in names]
     for fresh in (False, True):  # first those that changed since they were checked
@@ -163,11 +181,11 @@ def find_broken(root, names):
     return None
 
 
-def _is_hidden(name):
+def _is_hidden(name: str) -> bool:
     return name.startswith(".") or os.sep + "." in name
 
 
-def _note(found, split, result):
+def _note(found: Scan, split: str, result: Photo | Reject) -> None:
     """Counts a file as a photo, as skipped or as bad."""
     if isinstance(result, Photo):
         found.photos[split].append(result)
@@ -177,17 +195,17 @@ def _note(found, split, result):
         found.skipped[result.reason] += 1
 
 
-def _labelled(found, classes):
+def _labelled(found: Scan, classes: Sequence[str]) -> Examples:
     number = {label: i for i, label in enumerate(classes)}
     photos = chain.from_iterable(found.photos.values())
     labels = np.array([number[photo.label] for photo in photos], np.int32)
     return replace(found.images, labels=labels)
 
 
-def _split_folders(found):
+def _split_folders(found: Scan) -> dict[str, str]:
     """{"train": folder, …} where the folder has splits, else {"all": root}."""
     folders = _folders(found, found.root)
-    splits = {}
+    splits: dict[str, os.DirEntry[str]] = {}
     for entry in folders:
         split = SPLIT_NAMES.get(entry.name.lower())
         if split and _folders(found, entry.path):  # a class may well be called "train"
@@ -217,7 +235,7 @@ def _split_folders(found):
     return paths
 
 
-def _candidates(found, split, folder):
+def _candidates(found: Scan, split: str, folder: str) -> list[tuple[str, str, str, str]]:
     """(split, path, name, class) of every file in the class folders of `folder`; notes the
     classes."""
     classes = _folders(found, folder)
@@ -243,7 +261,7 @@ def _candidates(found, split, folder):
     ]
 
 
-def _folders(found, folder):
+def _folders(found: Scan, folder: str) -> list[os.DirEntry[str]]:
     """The folders in `folder`, without hidden ones and links that lead back into the data."""
     return [
         entry
@@ -252,7 +270,7 @@ def _folders(found, folder):
     ]
 
 
-def _leads_back(found, entry):
+def _leads_back(found: Scan, entry: os.DirEntry[str]) -> bool:
     # Such a link would show the same images once more, under another class.
     if not entry.is_symlink():
         return False
@@ -260,7 +278,7 @@ def _leads_back(found, entry):
     return os.path.commonpath([root, target]) in (root, target)
 
 
-def _walk(folder, on_error=None):
+def _walk(folder: str, on_error: Callable[[OSError], object] | None = None) -> Iterator[str]:
     """Every path below `folder` that is no folder, in order; a link to a folder is one path."""
     for parent, folders, files in os.walk(folder, onerror=on_error):
         folders.sort()
@@ -268,7 +286,7 @@ def _walk(folder, on_error=None):
         yield from (os.path.join(parent, name) for name in sorted(files + links))
 
 
-def _count_strays(found, folder, taken):
+def _count_strays(found: Scan, folder: str, taken: Collection[str]) -> None:
     """Counts the files below `folder` that lie in none of the folders `taken`."""
     for entry in _list(folder):
         if entry.path not in taken:
@@ -278,14 +296,14 @@ def _count_strays(found, folder, taken):
             found.skipped += Counter({"outside a class folder": strays})
 
 
-def _check_classes(found):
+def _check_classes(found: Scan) -> None:
     """Two or more classes, each with training images; the other splits know no further class."""
     if len(found.classes) < 2:
         raise InputError(
             f"only one class ({show(found.classes[0])}) in {show(found.root)}; a classifier needs "
             "a folder for each of two or more classes"
         )
-    trained = {photo.label for photo in found.photos.get("train", found.photos.get("all"))}
+    trained = {photo.label for photo in found.photos["train" if "train" in found.photos else "all"]}
     for label in found.classes:
         if label not in trained:
             raise InputError(
@@ -306,18 +324,18 @@ def _check_classes(found):
             )
 
 
-def _describe_bad(bad):
+def _describe_bad(bad: list[tuple[str, str]]) -> str:
     path, reason = bad[0]
     more = f" (and {len(bad) - 1} more; `keras-resnet data check` lists them)" if bad[1:] else ""
     return f"{show(path)}: {reason}{more}; repair or remove it, or use --on-bad-image skip"
 
 
-def _list(folder):
+def _list(folder: str) -> list[os.DirEntry[str]]:
     try:
         return sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         _unreadable(error)
 
 
-def _unreadable(error):
+def _unreadable(error: OSError) -> NoReturn:
     raise InputError(f"cannot read folder {show(error.filename)}: {error.strerror}") from None

@@ -1,9 +1,12 @@
 """How much memory this process may still take."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from keras_resnet.files import StrPath
 
-def available(root="/"):
+
+def available(root: StrPath = "/") -> int:
     """Bytes that can be taken before the system swaps, or a container's limit kills the process.
 
     The least of what the machine has left and of what each control group around this process has
@@ -23,7 +26,7 @@ def available(root="/"):
     return max(min(rooms), 0)
 
 
-def _groups(root):
+def _groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
     """(folder, files of limit and usage, field of reclaimable pages) of the groups around us."""
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
@@ -42,19 +45,19 @@ def _groups(root):
                 yield folder, *names
 
 
-def _fields(path):
+def _fields(path: Path) -> dict[str, int]:
     """{name: number} of a file of lines "NAME NUMBER …"."""
     rows = [line.split() for line in _lines(path)]
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
 
 
-def _number(path):
+def _number(path: Path) -> int | None:
     """The number in a file; None if there is none, or "max"."""
     text = "".join(_lines(path)).strip()
     return int(text) if text.isdigit() else None
 
 
-def _lines(path):
+def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

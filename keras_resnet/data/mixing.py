@@ -4,10 +4,14 @@ Keras' layers of these names draw from a generator whose state moves with every 
 would draw other numbers. Here they are a function of the seed that is given.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
+Mixer = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
-def make_mixer(mixup, cutmix):
+
+def make_mixer(mixup: float, cutmix: float) -> Mixer | None:
     """A function of images, targets and a seed to images and targets; None if neither is asked for.
 
     Each batch is mixed with its own reverse, by one share for all: as in timm, whose recipes we
@@ -19,7 +23,7 @@ def make_mixer(mixup, cutmix):
     if not (mixup or cutmix):
         return None
 
-    def mix(images, targets, seed):
+    def mix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         kind, *seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3), num=3)
         if not (mixup and cutmix):
             one = _mixup if mixup else _cutmix
@@ -33,14 +37,18 @@ def make_mixer(mixup, cutmix):
     return mix
 
 
-def _mixup(images, targets, alpha, seeds):
+def _mixup(
+    images: tf.Tensor, targets: tf.Tensor, alpha: float, seeds: list[tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor]:
     """`share * image + (1 - share) * partner`, arXiv:1710.09412: uint8 `(b, h, w, c)`, `(b, k)`."""
     share = _beta(alpha, seeds[0])
     mixed = _blend(tf.cast(images, tf.float32), share)
     return tf.cast(tf.round(mixed), images.dtype), _blend(targets, share)
 
 
-def _cutmix(images, targets, alpha, seeds):
+def _cutmix(
+    images: tf.Tensor, targets: tf.Tensor, alpha: float, seeds: list[tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor]:
     """A box of the partner is put on the image (arXiv:1905.04899); targets go by its true area."""
     height, width = tf.shape(images)[1], tf.shape(images)[2]
     box = _box(height, width, 1 - _beta(alpha, seeds[0]), seeds[1])
@@ -49,11 +57,11 @@ def _cutmix(images, targets, alpha, seeds):
     return mixed, _blend(targets, 1 - tf.reduce_mean(tf.cast(inside, tf.float32)))
 
 
-def _blend(values, share):
+def _blend(values: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
     return share * values + (1 - share) * values[::-1]
 
 
-def _beta(alpha, seed):
+def _beta(alpha: float, seed: tf.Tensor) -> tf.Tensor:
     """A number from Beta(alpha, alpha).
 
     Of two gamma variates G, by log G(alpha) = log G(alpha + 1) + log(U) / alpha: a small alpha
@@ -66,7 +74,7 @@ def _beta(alpha, seed):
     return tf.sigmoid(log[0] - log[1])
 
 
-def _box(height, width, area, seed):
+def _box(height: tf.Tensor, width: tf.Tensor, area: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
     """y, x and the ends of a box of a share of the image, around a random point, cut off at the
     borders: int32."""
     centre = tf.random.stateless_uniform([2], seed)
@@ -77,7 +85,7 @@ def _box(height, width, area, seed):
     return tf.unstack(tf.cast(tf.round(tf.concat([begin, end], 0)), tf.int32), num=4)
 
 
-def _inside(height, width, box):
+def _inside(height: tf.Tensor, width: tf.Tensor, box: list[tf.Tensor]) -> tf.Tensor:
     """Boolean `(h, w)`: which pixels are in the box y, x, y end, x end."""
     top, left, bottom, right = box
     y, x = tf.range(height)[:, None], tf.range(width)[None, :]

@@ -3,16 +3,17 @@
 import os
 
 from keras_resnet.errors import InputError
+from keras_resnet.files import StrPath
 
 NONE = ""  # of a run that was imported: no images of its own
 
 
-def is_folder(data):
+def is_folder(data: StrPath) -> bool:
     """Whether DATA names a folder of images, rather than `digits` or `tfds:NAME`."""
     return data != "digits" and not os.fspath(data).startswith("tfds:")
 
 
-def require(data):
+def require(data: StrPath) -> None:
     """InputError if DATA names a folder that is not there."""
     if not is_folder(data) or os.path.isdir(data):
         return
@@ -28,7 +29,7 @@ def require(data):
     )
 
 
-def show(path):
+def show(path: StrPath) -> str:
     """A path as one line of text that any terminal and JSON can hold, whatever its bytes."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

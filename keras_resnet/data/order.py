@@ -24,12 +24,12 @@ def make_order(
     return lambda i: draw(i // repeats)
 
 
-def _passes(count, seed):
+def _passes(count: int, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
     """Each pass over the images has its own order and shows every image once."""
     return lambda i: _shuffled(i, count, seed)
 
 
-def _balanced(labels, seed):
+def _balanced(labels: np.ndarray, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
     """Rounds of one image of each class, the classes in an order of the round's own; each class
     goes through its images in passes of its own."""
     labels = np.asarray(labels)
@@ -39,7 +39,7 @@ def _balanced(labels, seed):
     starts = tf.constant(np.cumsum(counts) - counts)
     counts = tf.constant(counts)
 
-    def draw(i):
+    def draw(i: tf.Tensor) -> tf.Tensor:
         k = _shuffled(i, len(classes), seed, 0, streams)
         count = tf.gather(counts, k)
         place = _shuffled(i // len(classes), count, seed, k + 1, streams)
@@ -48,7 +48,9 @@ def _balanced(labels, seed):
     return draw
 
 
-def _shuffled(i, count, seed, stream=0, streams=1):
+def _shuffled(
+    i: tf.Tensor, count: int | tf.Tensor, seed: int, stream: int | tf.Tensor = 0, streams: int = 1
+) -> tf.Tensor:
     """The place, below `count`, of the i-th of endless draws that take all before any again.
 
     Each of the `streams` has an order of its own in each of its passes.
@@ -61,7 +63,7 @@ def _shuffled(i, count, seed, stream=0, streams=1):
 _ROUNDS = 64
 
 
-def _permuted(x, count, key):
+def _permuted(x: tf.Tensor, count: int | tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """`x`, below `count`, under a permutation that the 64 bits of `key` choose.
 
     The swap-or-not shuffle (Hoang, Morris and Rogaway 2012, arXiv:1208.1176): each round pairs x
@@ -74,7 +76,7 @@ def _permuted(x, count, key):
     keys = _hash(key + rounds * _GOLDEN)  # (rounds, *shape of x)
     sums = keys % count
 
-    def swap_or_not(n, x):
+    def swap_or_not(n: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         partner = sums[n] - x
         partner = tf.where(partner < 0, partner + count, partner)
         swap = _hash(tf.maximum(x, partner) ^ keys[n]) < 0  # one of its bits: the sign
@@ -86,7 +88,7 @@ def _permuted(x, count, key):
 _GOLDEN = -0x61C8864680B583EB  # 2^64 divided by the golden ratio, as int64
 
 
-def _hash(number):
+def _hash(number: tf.Tensor) -> tf.Tensor:
     """SplitMix64 (Steele, Lea and Flood 2014): int64 to int64, a bijection that mixes all bits."""
     z = tf.bitcast(number + _GOLDEN, tf.uint64)
     z = (z ^ tf.bitwise.right_shift(z, _uint64(30))) * _uint64(0xBF58476D1CE4E5B9)
@@ -94,5 +96,5 @@ def _hash(number):
     return tf.bitcast(z ^ tf.bitwise.right_shift(z, _uint64(31)), tf.int64)
 
 
-def _uint64(number):
+def _uint64(number: int) -> tf.Tensor:
     return tf.constant(number, tf.uint64)

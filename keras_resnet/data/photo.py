@@ -3,10 +3,11 @@
 import os
 import stat
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
@@ -21,6 +22,9 @@ IMAGE_ENDINGS = (
 )
 EXIF_ORIENTATION = 0x0112
 _THREADS = 16  # they wait for a disk or a network more than they compute
+
+
+File = tuple[str, str, str]  # path, name, label
 
 
 class Header(NamedTuple):
@@ -53,7 +57,7 @@ class Reject:
     bad: bool = True  # whether it looks like an image that somebody wanted used
 
 
-def read_headers(files, known):
+def read_headers(files: Sequence[File], known: Mapping[str, Header]) -> Iterator[Photo | Reject]:
     """A `Photo` or a `Reject` for each file, in order.
 
     Args:
@@ -62,7 +66,7 @@ def read_headers(files, known):
             modification are the same are not opened.
     """
 
-    def read(part):
+    def read(part: Sequence[File]) -> list[Photo | Reject]:
         return [_look(*file, known.get(file[1])) for file in part]
 
     parts = [files[i : i + 256] for i in range(0, len(files), 256)]
@@ -73,7 +77,7 @@ def read_headers(files, known):
 
 
 @contextmanager
-def _threads():
+def _threads() -> Iterator[ThreadPoolExecutor]:
     pool = ThreadPoolExecutor(_THREADS)
     try:
         yield pool
@@ -81,7 +85,7 @@ def _threads():
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for what has not begun
 
 
-def _look(path, name, label, known):
+def _look(path: str, name: str, label: str, known: Header | None) -> Photo | Reject:
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -109,7 +113,7 @@ class _NoImage(Exception):
     pass
 
 
-def _open_image(file):
+def _open_image(file: BinaryIO) -> Image.Image:
     """Pillow's view of an image's header, if TensorFlow can decode the kind."""
     try:
         image = Image.open(file, formats=DECODED + NAMED)
@@ -137,7 +141,7 @@ _TOO_LARGE = f"more than {MOST_PIXELS // 10**6} million pixels; make it smaller"
 _WRONG_KIND = "{} images cannot be decoded; convert to JPEG or PNG"
 
 
-def _orientation(image):
+def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8; 1 where there is none, or rubbish."""
     try:
         # Not image.getexif(): for a PNG that decodes all of it, to look behind the pixels.

@@ -5,28 +5,32 @@ pixels, bit for bit, for less work.
 """
 
 import io
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from PIL import Image
 
 from keras_resnet import progress
 from keras_resnet.data import memory
 from keras_resnet.data.decode import SMALL, as_pixels, decode, decode_jpeg, decode_stored
+from keras_resnet.data.examples import Examples
 
 MOST_BYTES = 1 << 30  # and at most a quarter of the memory that this process may still take
 _HEADER = 20  # bytes of a kept image beyond its pixels, about
+Shape = tuple[int, int, int]  # width, height and bytes, as encoded, of an image
 BLOCK = 32  # images that are decoded by one unrolled graph
 
 
-def decodable(examples):
+def decodable(examples: Examples) -> Iterator[list[int]]:
     """Decodes all images; yields the numbers of those that can be, some at a time."""
     if not len(examples):
         return
 
-    def one(number, item, *_):
+    def one(number: tf.Tensor, item: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
         return _after_decoding(number, examples.read(item))
 
     stream = examples.all().map(one, num_parallel_calls=tf.data.AUTOTUNE)
@@ -36,7 +40,7 @@ def decodable(examples):
             advance(len(batch))
 
 
-def fits(shapes):
+def fits(shapes: Iterable[Shape]) -> bool:
     """Whether images belong in memory: small ones, with few larger ones between, not too many.
 
     Small is what the decoder calls so. Of a larger image it decodes less than the whole, which is
@@ -55,7 +59,7 @@ def fits(shapes):
     return True
 
 
-def keep(examples, shapes):
+def keep(examples: Examples, shapes: Sequence[Shape]) -> tuple[Examples, npt.NDArray[np.int64]]:
     """Decodes all images and keeps them: `(examples, good)`.
 
     Plain small images are decoded a block at a time: for one of 32×32 pixels, to go through the
@@ -72,27 +76,31 @@ def keep(examples, shapes):
     """
     done, small = [], []  # numbers, and which of them are small, as they come
 
-    def advance(numbers, is_small):
+    def advance(numbers: npt.NDArray[np.int64], is_small: npt.NDArray[np.bool_]) -> np.int64:
         done.extend(numbers.tolist())
         small.extend(is_small.tolist())
         show(len(numbers))
         return np.int64(len(done))
 
-    def note(numbers, is_small, items):
+    def note(numbers: tf.Tensor, is_small: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies([tf.numpy_function(advance, [numbers, is_small], tf.int64)]):
             return tf.identity(items)
 
-    def others(_):  # asked for when all blocks have been tried
+    def others(_: tf.Tensor) -> tf.data.Dataset:  # asked for when all blocks have been tried
         numbers = tf.numpy_function(
             lambda: np.setdiff1d(np.arange(len(examples)), done), [], tf.int64
         )
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(numbers, [None]))
 
-    def block(numbers, items, *_):
+    def block(
+        numbers: tf.Tensor, items: tf.Tensor, *_: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         encoded = [examples.read(item) for item in tf.unstack(items)]
         return numbers, tf.fill([BLOCK], True), _plain_pixels(encoded)
 
-    def one(number, item, orientation, _):
+    def one(
+        number: tf.Tensor, item: tf.Tensor, orientation: tf.Tensor, _: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         data = examples.read(item)
         pixels = decode_stored(data) if are_upright else decode(data, orientation)
         with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(pixels))]):
@@ -121,7 +129,7 @@ def keep(examples, shapes):
     return examples.take([]), np.zeros(0, np.int64)
 
 
-def _plain_pixels(encoded):
+def _plain_pixels(encoded: list[tf.Tensor]) -> tf.Tensor:
     """`as_pixels` of images that are stored plainly, `(n,)`; an error if one of them is not.
 
     Plain are a JPEG, and a PNG in grey or RGB, which has no alpha and no palette: these are what
@@ -140,11 +148,11 @@ def _plain_pixels(encoded):
         return tf.stack([as_pixels(image) for image in pixels])
 
 
-def _kept(item):
+def _kept(item: tf.Tensor) -> tf.Tensor:
     return item
 
 
-def keep_splits(splits):
+def keep_splits(splits: dict[str, Examples]) -> dict[str, Examples]:
     """Splits of encoded images in memory or in records, kept decoded if they all `fit`."""
     encoded = {k: v for k, v in splits.items() if v.items.dtype != tf.uint8}
     shapes = {name: list(_shapes(examples)) for name, examples in encoded.items()}
@@ -156,7 +164,7 @@ def keep_splits(splits):
     return splits | {name: examples for name, (examples, _) in kept.items()}
 
 
-def say_kept(splits):
+def say_kept(splits: dict[str, Examples]) -> None:
     """Tells how much memory is taken by what `keep` kept."""
     kept = [examples for examples in splits.values() if examples.read is _kept]
     tensors = {id(examples.items): examples.items for examples in kept}.values()
@@ -166,7 +174,7 @@ def say_kept(splits):
         progress.say(f"{count:,} images are kept decoded in memory: {size / 1e6:,.0f} MB")
 
 
-def _shapes(examples):
+def _shapes(examples: Examples) -> Iterator[Shape]:
     """Width, height and size of each encoded image; a broken one counts as empty."""
     for i in range(len(examples)):
         data = examples.image(i).numpy()
@@ -177,7 +185,7 @@ def _shapes(examples):
 
 
 @tf.function(autograph=False)  # traced once, however many folders are checked
-def _after_decoding(number, data):
+def _after_decoding(number: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
     pixels = decode_stored(data)
     with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(pixels))]):
         return tf.identity(number)

@@ -7,7 +7,7 @@ and go from no change at a strength of 0 to the largest at 1.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -21,12 +21,20 @@ _BINS = 31  # strengths of TrivialAugment, from 0 to 1
 class Operation(NamedTuple):
     """What is done to an image: a function of uint8 `(h, w, 3)` and an amount to the same."""
 
-    apply: Callable
+    apply: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     most: float = 0.0  # amount of the largest change: arXiv:1805.09501, table 6
     wide: float = 0.0  # the same of TrivialAugment: the Wide space of arXiv:2103.10158
 
 
-def randaugment(image, seed, *, ops, magnitude, prob=1.0, std=0.0):
+def randaugment(
+    image: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    ops: int,
+    magnitude: float,
+    prob: float = 1.0,
+    std: float = 0.0,
+) -> tf.Tensor:
     """`ops` operations, each any of `OPERATIONS`, at about `magnitude`.
 
     Args:
@@ -53,7 +61,7 @@ def randaugment(image, seed, *, ops, magnitude, prob=1.0, std=0.0):
     return image
 
 
-def trivialaugment(image, seed):
+def trivialaugment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """One of `OPERATIONS` at any strength, in wide ranges.
 
     Args:
@@ -69,11 +77,17 @@ def trivialaugment(image, seed):
     return _any(image, which, sign, strength, wide)
 
 
-def _draw(count, seed):
+def _draw(count: int, seed: tf.Tensor) -> list[tf.Tensor]:
     return tf.unstack(tf.random.stateless_uniform([count], seed), num=count)
 
 
-def _any(image, which, sign, strength, most):
+def _any(
+    image: tf.Tensor,
+    which: tf.Tensor,
+    sign: tf.Tensor,
+    strength: tf.Tensor | float,
+    most: list[float],
+) -> tf.Tensor:
     """The operation that the random numbers `which` and `sign` in [0, 1) say, at this share of its
     largest amount."""
     number = tf.cast(which * len(OPERATIONS), tf.int32)
@@ -83,11 +97,11 @@ def _any(image, which, sign, strength, most):
     )
 
 
-def _identity(image, amount=0.0):
+def _identity(image: tf.Tensor, amount: tf.Tensor | float = 0.0) -> tf.Tensor:
     return image
 
 
-def _autocontrast(image, amount):
+def _autocontrast(image: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
     """Each channel stretched to [0, 255]."""
     values = tf.cast(image, tf.float32)
     low = tf.reduce_min(values, [0, 1])
@@ -96,12 +110,12 @@ def _autocontrast(image, amount):
     return tf.where(reach > 0, tf.cast(stretched, tf.uint8), image)
 
 
-def _equalize(image, amount):
+def _equalize(image: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
     """Each channel's histogram made flat."""
     return tf.stack([_equal(image[..., c]) for c in range(3)], -1)
 
 
-def _equal(channel):
+def _equal(channel: tf.Tensor) -> tf.Tensor:
     counts = tf.math.bincount(tf.cast(channel, tf.int32), minlength=256, maxlength=256)
     last = counts[tf.reduce_max(tf.cast(channel, tf.int32))]
     step = (tf.reduce_sum(counts) - last) // 255
@@ -110,31 +124,31 @@ def _equal(channel):
     return tf.where(step > 0, tf.gather(table, tf.cast(channel, tf.int32)), channel)
 
 
-def _solarize(image, amount):
+def _solarize(image: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
     """Inverts what is brighter than a threshold, so much below white."""
     threshold = 256 - tf.abs(amount)
     return tf.where(tf.cast(image, tf.float32) < threshold, image, 255 - image)
 
 
-def _posterize(image, bits):
+def _posterize(image: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
     """Drops the lowest bits."""
     dropped = tf.cast(tf.round(tf.abs(bits)), tf.uint8)
     return tf.bitwise.left_shift(tf.bitwise.right_shift(image, dropped), dropped)
 
 
-def _color(image, change):
+def _color(image: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
     return _enhance(_grey(image), image, change)
 
 
-def _contrast(image, change):
+def _contrast(image: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
     return _enhance(tf.floor(tf.reduce_mean(_grey(image)) + 0.5), image, change)
 
 
-def _brightness(image, change):
+def _brightness(image: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
     return _enhance(0.0, image, change)
 
 
-def _sharpness(image, change):
+def _sharpness(image: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
     """Away from, or towards, a smoothed image, whose border is the image's own."""
     values = tf.cast(image, tf.float32)
     kernel = tf.constant(_SMOOTH, tf.float32)[:, :, None, None] / 13
@@ -146,25 +160,25 @@ def _sharpness(image, change):
     return _enhance(smooth, image, change)
 
 
-def _rotate(image, degrees):
+def _rotate(image: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
     """About the middle."""
     angle = degrees * (math.pi / 180)
     return _affine(image, [tf.cos(angle), -tf.sin(angle), tf.sin(angle), tf.cos(angle)])
 
 
-def _shear_x(image, slope):
+def _shear_x(image: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
     return _affine(image, [1.0, slope, 0.0, 1.0])
 
 
-def _shear_y(image, slope):
+def _shear_y(image: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
     return _affine(image, [1.0, 0.0, slope, 1.0])
 
 
-def _translate_x(image, share):
+def _translate_x(image: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
     return _affine(image, [1.0, 0.0, 0.0, 1.0], (0.0, share))
 
 
-def _translate_y(image, share):
+def _translate_y(image: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
     return _affine(image, [1.0, 0.0, 0.0, 1.0], (share, 0.0))
 
 
@@ -186,19 +200,23 @@ OPERATIONS = {
 }
 
 
-def _grey(image):
+def _grey(image: tf.Tensor) -> tf.Tensor:
     """Luma as Pillow has it (ITU-R 601-2): float32 `(h, w, 1)`."""
     weights = tf.constant([[0.299], [0.587], [0.114]])
     return tf.floor(tf.tensordot(tf.cast(image, tf.float32), weights, 1) + 0.5)
 
 
-def _enhance(plain, image, change):
+def _enhance(plain: tf.Tensor | float, image: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
     """Between `plain` and the image, or beyond it."""
     values = plain + (1 + change) * (tf.cast(image, tf.float32) - plain)
     return tf.cast(tf.clip_by_value(values, 0, 255), tf.uint8)
 
 
-def _affine(image, matrix, shift=(0.0, 0.0)):
+def _affine(
+    image: tf.Tensor,
+    matrix: Sequence[tf.Tensor | float],
+    shift: tuple[tf.Tensor | float, tf.Tensor | float] = (0.0, 0.0),
+) -> tf.Tensor:
     """The pixel at p comes from `matrix` (row by row, x before y) times p, about the middle, less
     `shift` (y, x; shares of the sides)."""
     shape = tf.cast(tf.shape(image)[:2], tf.float32)

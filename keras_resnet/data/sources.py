@@ -2,10 +2,13 @@
 
 import json
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_resnet import files, progress
 from keras_resnet.data import folder, preload
@@ -13,7 +16,9 @@ from keras_resnet.data.digits import load_digits
 from keras_resnet.data.examples import Examples, from_pixels
 from keras_resnet.data.names import is_folder, require
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.files import write_text
+from keras_resnet.files import StrPath, write_text
+
+Saved = Mapping[str, Sequence[tuple[str, str]]]  # name and class of each image, by split
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,19 @@ class Source:
     classes: list[str]
     splits: dict[str, Examples]
     mirrors: bool = True  # whether a mirrored image still shows its class
-    check: dict = field(default_factory=dict)  # what the check of a folder found
+    check: dict[str, Any] = field(default_factory=dict)  # what the check of a folder found
 
 
 def load(
-    data, *, val_split=0.2, seed=0, on_bad_image="error", data_dir=None, check="full", keep=False
-):
+    data: StrPath,
+    *,
+    val_split: float = 0.2,
+    seed: int = 0,
+    on_bad_image: str = "error",
+    data_dir: StrPath | None = None,
+    check: str = "full",
+    keep: bool = False,
+) -> Source:
     """A data set with a train and a val split.
 
     Where the data come without a val split, one is made: stratified, seeded, at least one image of
@@ -58,13 +70,27 @@ def load(
     return Source(source.name, source.classes, splits, source.mirrors, source.check)
 
 
-def load_all(data, *, on_bad_image="error", data_dir=None):
-    """A data set as it lies there, under "all" or by the splits it has, and nothing made up."""
+def load_all(
+    data: StrPath, *, on_bad_image: str = "error", data_dir: StrPath | None = None
+) -> Source:
+    """A data set as it is stored, under "all" or by the splits that it has.
+
+    Args:
+        data, on_bad_image, data_dir: as in `load`.
+
+    Raises:
+        InputError: as `load`.
+    """
     return _open(data, on_bad_image, data_dir)
 
 
-def save_split(source, path):
-    """Notes which image is in which split, so that a run is judged on the same images for ever."""
+def save_split(source: Source, path: StrPath) -> None:
+    """Writes which image is in which split, so that a run is judged on the same images for ever.
+
+    Args:
+        source: the data set.
+        path: of the JSON file.
+    """
     content = {
         split: [
             [name, source.classes[label]]
@@ -76,10 +102,23 @@ def save_split(source, path):
     write_text(path, json.dumps(content, ensure_ascii=True, indent=0))
 
 
-def load_saved(path, *, data, classes, data_dir=None, check="full", keep=False):
+def load_saved(
+    path: StrPath,
+    *,
+    data: StrPath,
+    classes: Sequence[str],
+    data_dir: StrPath | None = None,
+    check: str = "full",
+    keep: bool = False,
+) -> Source:
     """A data set in the splits that `save_split` noted, to resume a run.
 
     Files that were written since are named: the run will not be the one that was begun.
+
+    Args:
+        path: the file of `save_split`.
+        data, data_dir, check, keep: as in `load`.
+        classes: the run's class names, in order.
 
     Raises:
         InputError: images that are gone.
@@ -89,11 +128,14 @@ def load_saved(path, *, data, classes, data_dir=None, check="full", keep=False):
         saved, data, classes, data_dir, check=check, keep=keep, since=os.stat(path).st_mtime_ns
     )
     preload.say_kept(splits)
-    return Source(data, classes, splits, mirrors=data != "digits")
+    return Source(os.fspath(data), list(classes), splits, mirrors=data != "digits")
 
 
-def read_split(path: str | os.PathLike) -> dict[str, list[tuple[str, str]]]:
+def read_split(path: StrPath) -> dict[str, list[tuple[str, str]]]:
     """What `save_split` noted: split -> the name and the class of each of its images.
+
+    Args:
+        path: the file of `save_split`.
 
     Raises:
         InputError: the file is gone or damaged.
@@ -109,7 +151,14 @@ def read_split(path: str | os.PathLike) -> dict[str, list[tuple[str, str]]]:
 
 
 def load_split(
-    saved, split, *, data, classes, data_dir=None, check="full", checked_until=0
+    saved: Saved,
+    split: str,
+    *,
+    data: StrPath,
+    classes: Sequence[str],
+    data_dir: StrPath | None = None,
+    check: str = "full",
+    checked_until: int = 0,
 ) -> Examples:
     """The examples of one split.
 
@@ -133,7 +182,16 @@ def load_split(
     return _load_splits(wanted, data, classes, data_dir, check=check)[split]
 
 
-def _load_splits(saved, data, classes, data_dir, *, check, keep=False, since=None):
+def _load_splits(
+    saved: Saved,
+    data: StrPath,
+    classes: Sequence[str],
+    data_dir: StrPath | None,
+    *,
+    check: str,
+    keep: bool = False,
+    since: int | None = None,
+) -> dict[str, Examples]:
     """Examples by split, from pairs of name and class by split."""
     if is_folder(data):
         return _splits_of_folder(saved, data, classes, check=check, keep=keep, since=since)
@@ -157,7 +215,16 @@ def _load_splits(saved, data, classes, data_dir, *, check, keep=False, since=Non
     return splits
 
 
-def _splits_of_folder(saved, data, classes, *, check, keep=False, since=None, checked_until=0):
+def _splits_of_folder(
+    saved: Saved,
+    data: StrPath,
+    classes: Sequence[str],
+    *,
+    check: str,
+    keep: bool = False,
+    since: int | None = None,
+    checked_until: int = 0,
+) -> dict[str, Examples]:
     wanted = [pair for pairs in saved.values() for pair in pairs]
     images, found = folder.from_names(
         data, wanted, classes, check=check, keep=keep, checked_until=checked_until
@@ -184,7 +251,7 @@ def _splits_of_folder(saved, data, classes, *, check, keep=False, since=None, ch
 
 
 @contextmanager
-def naming_broken_files(source, next_step):
+def naming_broken_files(source: Source, next_step: str) -> Iterator[None]:
     """Within, an image that cannot be read or decoded any more is one line that names it.
 
     A file may have changed since it was checked, or have been checked by its header alone.
@@ -206,7 +273,13 @@ def naming_broken_files(source, next_step):
         ) from None
 
 
-def _open(data, on_bad_image, data_dir, check="full", keep=False):
+def _open(
+    data: StrPath,
+    on_bad_image: str,
+    data_dir: StrPath | None,
+    check: str = "full",
+    keep: bool = False,
+) -> Source:
     data = os.fspath(data)
     if data == "digits":
         return _digits()
@@ -220,7 +293,7 @@ def _open(data, on_bad_image, data_dir, check="full", keep=False):
     return Source(data, classes, splits, check=found.report())
 
 
-def _digits():
+def _digits() -> Source:
     """The built-in handwritten digits, as RGB in 0…255."""
     pixels, labels = load_digits()
     grey = np.round(pixels * (255 / 16)).astype(np.uint8)
@@ -230,7 +303,9 @@ def _digits():
     return Source("digits", [str(k) for k in range(10)], {"all": pool}, mirrors=False)
 
 
-def _stratified(labels, classes, share, seed):
+def _stratified(
+    labels: npt.NDArray[np.int32], classes: Sequence[str], share: float, seed: int
+) -> npt.NDArray[np.bool_]:
     """Boolean `(n,)`: which examples are held out."""
     held_out = np.zeros(len(labels), bool)
     for k, name in enumerate(classes):

@@ -10,11 +10,15 @@ devices has to see of a batch is index arithmetic: nobody decodes what another o
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
+from keras_resnet.config import Config
+from keras_resnet.data.examples import Examples
 from keras_resnet.data.mixing import make_mixer
 from keras_resnet.data.order import make_order
 from keras_resnet.data.randaugment import randaugment, trivialaugment
+from keras_resnet.data.sources import Source
 from keras_resnet.data.views import center_view, erase, random_view
 
 
@@ -24,9 +28,9 @@ class Share(NamedTuple):
 
     parts: int = 1
     first: int = 0
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # the name of a method of tuples
 
-    def sample(self, n, batch):
+    def sample(self, n: tf.Tensor, batch: int) -> tf.Tensor:
         """The global number of the `n`-th sample of this share; `batch` is the whole batch."""
         rows = batch // self.parts
         own = rows * self.count
@@ -38,7 +42,15 @@ WHOLE = Share()
 _AS_WRITTEN = tf.autograph.experimental.do_not_convert
 
 
-def training_stream(source, config, *, size, first_step, last_step, share=WHOLE):
+def training_stream(
+    source: Source,
+    config: Config,
+    *,
+    size: int,
+    first_step: int,
+    last_step: int,
+    share: Share = WHOLE,
+) -> tf.data.Dataset:
     """Batches `first_step` to `last_step` - 1 of a run.
 
     Each pass over the training images has its own order and shows every image once; see
@@ -70,13 +82,15 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
     own = part * share.count
 
     @_AS_WRITTEN
-    def places(n):
+    def places(n: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         i = share.sample(n, batch)
         return i, place(i)
 
     @_AS_WRITTEN
-    def sample(i, item, orientation, label):
-        def seed(kind):
+    def sample(
+        i: tf.Tensor, item: tf.Tensor, orientation: tf.Tensor, label: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        def seed(kind: int) -> tf.Tensor:
             return tf.stack([tf.constant(config.seed, tf.int64), i * _SEEDS_PER_SAMPLE + kind])
 
         image = random_view(
@@ -116,7 +130,9 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
     if mixer:
 
         @_AS_WRITTEN
-        def mix(number, samples):
+        def mix(
+            number: tf.Tensor, samples: tuple[tf.Tensor, tf.Tensor]
+        ) -> tuple[tf.Tensor, tf.Tensor]:
             first = share.sample(number * part, batch)
             seed = tf.stack([config.seed, first * _SEEDS_PER_SAMPLE + _MIXING])
             return mixer(*samples, seed)
@@ -126,15 +142,25 @@ def training_stream(source, config, *, size, first_step, last_step, share=WHOLE)
     return batches.prefetch(2)
 
 
-def evaluation_stream(examples, *, size, crop, batch_size):
+def evaluation_stream(
+    examples: Examples, *, size: int, crop: float, batch_size: int
+) -> tf.data.Dataset:
     """Every image once, in order, the last partial batch too.
+
+    Args:
+        examples: the images.
+        size: side in pixels.
+        crop: the middle square, as a share of the image's shorter side.
+        batch_size: b.
 
     Returns:
         tf.data.Dataset of (uint8 `(b, size, size, 3)`, int32 `(b,)`).
     """
 
     @_AS_WRITTEN
-    def sample(_, item, orientation, label):
+    def sample(
+        _: tf.Tensor, item: tf.Tensor, orientation: tf.Tensor, label: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         return center_view(examples.read(item), orientation, size=size, crop=crop), label
 
     return (
@@ -145,7 +171,7 @@ def evaluation_stream(examples, *, size, crop, batch_size):
     )
 
 
-def images_of(examples, *, size, crop):
+def images_of(examples: Examples, *, size: int, crop: float) -> npt.NDArray[np.uint8]:
     """All of `examples` as evaluation shows them: uint8 `(n, size, size, 3)`, in order."""
     batches = evaluation_stream(examples, size=size, crop=crop, batch_size=32)
     return np.concatenate([images for images, _ in batches.as_numpy_iterator()])

@@ -8,10 +8,21 @@ import math
 
 import tensorflow as tf
 
-from keras_resnet.data.decode import decode_window, whole_box
+from keras_resnet.data.decode import Choose, Window, decode_window, whole_box
 
 
-def random_view(data, orientation, seed, *, size, pad, area, aspect, flip, brightness):
+def random_view(
+    data: tf.Tensor,
+    orientation: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    size: int,
+    pad: int,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+    flip: bool,
+    brightness: float,
+) -> tf.Tensor:
     """A random crop of a random aspect, resized, or the middle, padded and shifted; flipped,
     brightened.
 
@@ -38,7 +49,7 @@ def random_view(data, orientation, seed, *, size, pad, area, aspect, flip, brigh
         pixels = tf.image.stateless_random_crop(pixels, (size, size, 3), seed)
     else:
 
-        def choose(height, width):
+        def choose(height: tf.Tensor, width: tf.Tensor) -> Window:
             return _random_window(height, width, seed, area, aspect)
 
         pixels = _resize_quickly(_window(data, orientation, choose, size)[0], size)
@@ -53,7 +64,7 @@ def random_view(data, orientation, seed, *, size, pad, area, aspect, flip, brigh
     return tf.cast(pixels + 0.5, tf.uint8)
 
 
-def erase(image, seed, share):
+def erase(image: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
     """Random erasing (arXiv:1708.04896): of a `share` of the images, a box becomes noise.
 
     Args:
@@ -76,13 +87,13 @@ def erase(image, seed, share):
     return tf.where(inside & chosen, tf.cast(noise, tf.uint8), image)
 
 
-def center_view(data, orientation, *, size, crop):
+def center_view(data: tf.Tensor, orientation: tf.Tensor, *, size: int, crop: float) -> tf.Tensor:
     """The middle square, `crop` of the shorter side long, resized to `(size, size, 3)`, uint8."""
     return _to_uint8(_middle(data, orientation, size, crop))
 
 
-def _middle(data, orientation, size, crop):
-    def choose(height, width):
+def _middle(data: tf.Tensor, orientation: tf.Tensor, size: int, crop: float) -> tf.Tensor:
+    def choose(height: tf.Tensor, width: tf.Tensor) -> Window:
         side = tf.cast(tf.minimum(height, width), tf.float32) * crop
         side = tf.maximum(tf.cast(tf.round(side), tf.int32), 1)
         return (height - side) // 2, (width - side) // 2, side, side
@@ -90,12 +101,14 @@ def _middle(data, orientation, size, crop):
     return _resize(*_window(data, orientation, choose, size), size)
 
 
-def _nth(seed, n):
+def _nth(seed: tf.Tensor, n: int) -> tf.Tensor:
     """Another of a sample's seeds, for another kind of random number."""
     return seed + tf.constant([0, n], seed.dtype)
 
 
-def _window(data, orientation, choose, size):
+def _window(
+    data: tf.Tensor, orientation: tf.Tensor, choose: Choose, size: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     if data.dtype == tf.string:
         return decode_window(data, orientation, choose, size)
     shape = tf.shape(data)
@@ -106,7 +119,13 @@ def _window(data, orientation, choose, size):
 _ATTEMPTS = 10
 
 
-def _random_window(height, width, seed, area, aspect):
+def _random_window(
+    height: tf.Tensor,
+    width: tf.Tensor,
+    seed: tf.Tensor,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+) -> Window:
     """y, x, height and width of a random crop: torchvision's RandomResizedCrop.
 
     Ten attempts; then the largest window in the middle whose aspect is allowed.
@@ -120,7 +139,13 @@ def _random_window(height, width, seed, area, aspect):
     return tf.unstack(tf.where(fits, tf.stack(window), middle), num=4)
 
 
-def _drawn_window(height, width, seed, area, aspect):
+def _drawn_window(
+    height: tf.Tensor,
+    width: tf.Tensor,
+    seed: tf.Tensor,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+) -> tuple[tf.Tensor, ...]:
     """The first of ten random windows that fits: y, x, height, width, and whether any does.
 
     The area is uniform in `area`, a share of the image's, the logarithm of width / height in that
@@ -142,7 +167,7 @@ def _drawn_window(height, width, seed, area, aspect):
     return place[0], place[1], extent[0], extent[1], fit[first]
 
 
-def _resize(pixels, box, size):
+def _resize(pixels: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
     """The part `box` (y, x, h, w, in pixels) to float32 `(size, size, 3)`; bilinear."""
     # What tf.image.resize does, for a box that need not begin at a whole pixel. Antialiased: a
     # photo shrunk without it shimmers, and a phone's resize does not shimmer.
@@ -158,7 +183,7 @@ def _resize(pixels, box, size):
     return tf.ensure_shape(pixels[0], (size, size, 3))
 
 
-def _resize_quickly(pixels, size):
+def _resize_quickly(pixels: tf.Tensor, size: int) -> tf.Tensor:
     """uint8 `(h, w, 3)` to float32 `(size, size, 3)`: means of the pixels that each one covers.
 
     For random views, where a fifth of the time counts more than the exact kernel. What is to be
@@ -173,5 +198,5 @@ def _resize_quickly(pixels, size):
     return tf.ensure_shape(resized, (size, size, 3))
 
 
-def _to_uint8(pixels):
+def _to_uint8(pixels: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.clip_by_value(tf.round(pixels), 0.0, 255.0), tf.uint8)

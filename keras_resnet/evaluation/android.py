@@ -3,11 +3,16 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from keras_resnet import progress
 from keras_resnet.errors import CheckFailed, InputError, first_line
 from keras_resnet.evaluation.benchmark import expand, require
+from keras_resnet.files import StrPath
+from keras_resnet.results import Result
 from keras_resnet.run import kind_of
 
 FOLDER = "/data/local/tmp"  # where adb may write, and run what it wrote
@@ -20,7 +25,28 @@ _TIMINGS = re.compile(
 _MEMORY = re.compile(r"Memory footprint.*overall=(?P<megabytes>[\d.]+)")
 
 
-def benchmark(artefacts, *, threads, runs):
+@dataclass(frozen=True)
+class Timing:
+    """A file on the device."""
+
+    artefact: str
+    average_ms: float
+    load_ms: float
+    first_ms: float
+    memory_bytes: int | None  # None where the program does not tell it
+
+
+@dataclass(frozen=True)
+class PhoneBenchmark(Result):
+    """Files on the device that adb finds."""
+
+    device: str
+    threads: int
+    runs: int
+    artefacts: list[Timing]
+
+
+def benchmark(artefacts: Iterable[StrPath], *, threads: int, runs: int) -> PhoneBenchmark:
     """Times the `.tflite` files among artefacts on the device that adb finds.
 
     Args:
@@ -28,8 +54,7 @@ def benchmark(artefacts, *, threads, runs):
         threads, runs: of the program on the device.
 
     Returns:
-        {device, threads, runs, artefacts: [{artefact, average_ms, load_ms, first_ms,
-        memory_bytes}]}; memory is None where the program does not tell it.
+        A `PhoneBenchmark`.
 
     Raises:
         InputError: no adb, no device, no benchmark program on it, no `.tflite` file.
@@ -40,16 +65,12 @@ def benchmark(artefacts, *, threads, runs):
     if not files:
         raise InputError("--android takes .tflite files; `keras-resnet export --tflite` writes one")
     device = _device()
-    return {
-        "device": device,
-        "threads": threads,
-        "runs": runs,
-        "artefacts": [_measure(file, threads, runs) for file in files],
-    }
+    timings = [_measure(file, threads, runs) for file in files]
+    return PhoneBenchmark(device, threads, runs, timings)
 
 
-def table(result):
-    """The result as text for a terminal."""
+def table(result: Mapping[str, Any]) -> str:
+    """The JSON of the result as text for a terminal."""
     width = max(len(row["artefact"]) for row in result["artefacts"])
     lines = [f"{'artefact':{width}} {'average':>10} {'load':>10} {'memory':>8}"]
     for row in result["artefacts"]:
@@ -63,7 +84,7 @@ def table(result):
     return "\n".join(lines)
 
 
-def _device():
+def _device() -> str:
     """The name of the one device, with the program on it."""
     if shutil.which("adb") is None:
         raise InputError(
@@ -85,7 +106,7 @@ def _device():
     return _adb("shell", "getprop ro.product.model").strip() or ready[0]
 
 
-def _measure(file, threads, runs):
+def _measure(file: str, threads: int, runs: int) -> Timing:
     progress.say(f"timing {file} on the device …")
     there = f"{FOLDER}/keras_resnet_{Path(file).name}"
     _adb("push", file, there)
@@ -100,16 +121,16 @@ def _measure(file, threads, runs):
     timings, memory = _TIMINGS.search(said), _MEMORY.search(said)
     if not timings:
         raise CheckFailed(f"{file}: benchmark_model said no timings ({first_line(said)})")
-    return {
-        "artefact": file,
-        "average_ms": float(timings["average"]) / 1000,
-        "load_ms": float(timings["init"]) / 1000,
-        "first_ms": float(timings["first"]) / 1000,
-        "memory_bytes": round(float(memory["megabytes"]) * 1e6) if memory else None,
-    }
+    return Timing(
+        artefact=file,
+        average_ms=float(timings["average"]) / 1000,
+        load_ms=float(timings["init"]) / 1000,
+        first_ms=float(timings["first"]) / 1000,
+        memory_bytes=round(float(memory["megabytes"]) * 1e6) if memory else None,
+    )
 
 
-def _adb(*arguments):
+def _adb(*arguments: str) -> str:
     done = subprocess.run(["adb", *arguments], capture_output=True, text=True)
     # `adb shell` hands on the status of what it ran, which speaks for itself.
     if done.returncode and arguments[0] != "shell":

@@ -8,16 +8,26 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_resnet import filenames
 from keras_resnet.errors import InputError, first_line
-from keras_resnet.evaluation.contract import read_contract, spread
+from keras_resnet.evaluation.contract import Contract, read_contract, spread
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.files import read_json, read_lines
+from keras_resnet.files import StrPath, read_json, read_lines
 from keras_resnet.run import Run, kind_of, open_run
 
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from keras_resnet.evaluation.lite import Lite
+    from keras_resnet.evaluation.ort import Ort
+
+Predict = Callable[[np.ndarray], np.ndarray]  # raw pixels (b, s, s, 3) -> float32 scores (b, k)
 _OF_A_RUN = (filenames.CONFIG, filenames.LABELS, filenames.MODEL)
 
 
@@ -31,13 +41,13 @@ class Artefact:
     center_crop: float  # the middle square of an image, as a share of its shorter side
     classes: list[str]
     run: Run | None  # the run it came out of
-    predict: Callable  # uint8 or float32 (b, s, s, 3) in [0, 255] -> float32 logits (b, k)
-    model: object = None  # the Keras model, where it is one
+    predict: Predict  # uint8 or float32 (b, s, s, 3) in [0, 255] -> float32 logits (b, k)
+    model: "keras.Model | None" = None  # the Keras model, where it is one
     top: int | None = None  # how many classes it names, if not all: the others' logits are equal
 
 
 def open_artefact(
-    path: str | os.PathLike | Run | None = None,
+    path: StrPath | None = None,
     *,
     threads: int | None = None,
     run: Run | None = None,
@@ -69,7 +79,7 @@ def open_artefact(
     return _open_file(path, run, _RUNTIMES[kind](path, threads, content))
 
 
-def predict_stream(artefact, stream):
+def predict_stream(artefact: Artefact, stream: "tf.data.Dataset") -> npt.NDArray[np.float32]:
     """Logits `(n, k)` for a dataset of image batches, or of (images, labels) batches."""
     from keras_resnet.progress import bar
 
@@ -107,7 +117,7 @@ def _open_keras(path: Path, run: Run | None) -> Artefact:
     return _artefact(path, run, shape, count, _keras_predictor(model), model)
 
 
-def _load_foreign(path):
+def _load_foreign(path: Path) -> "keras.Model":
     import keras
 
     try:
@@ -138,18 +148,18 @@ def _open_saved_model(path: Path, run: Run | None) -> Artefact:
         raise InputError(f"{path}: serving_default is no function from images to scores")
 
     @true_float32()
-    def predict(images, _keep_alive=loaded):
+    def predict(images: np.ndarray, _keep_alive: object = loaded) -> npt.NDArray[np.float32]:
         return serve(**{name: tf.cast(images, spec.dtype)})[output].numpy()
 
     return _artefact(path, run, tuple(spec.shape[1:]), shape.shape[-1], predict)
 
 
-def _open_file(path: Path, run: Run | None, opened) -> Artefact:
+def _open_file(path: Path, run: Run | None, opened: Any) -> Artefact:
     shape, count, predict = opened.input_shape[1:], opened.output_shape[-1], opened.predict
     if opened.names_best:
         count = len(_labels(path, count))
 
-        def predict(images):
+        def predict(images: np.ndarray) -> np.ndarray:
             scores, classes = opened.best(images)
             return spread(scores, classes, count)
 
@@ -157,27 +167,32 @@ def _open_file(path: Path, run: Run | None, opened) -> Artefact:
 
 
 # Loaded when asked for: neither needs TensorFlow, nor the other.
-def _litert(path, threads, content):
+def _litert(path: Path, threads: int | None, content: bytes | None) -> "Lite":
     from keras_resnet.evaluation.lite import Lite
 
     return Lite(path, threads, content)
 
 
-def _onnx_runtime(path, threads, content):
+def _onnx_runtime(path: Path, threads: int | None, content: bytes | None) -> "Ort":
     from keras_resnet.evaluation.ort import Ort
 
     return Ort(path, threads, content)
 
 
 def _artefact(
-    path: Path, run: Run | None, shape: tuple, count: int | None, predict: Callable, model=None
+    path: Path,
+    run: Run | None,
+    shape: tuple[int | None, ...],
+    count: int | None,
+    predict: Predict,
+    model: "keras.Model | None" = None,
 ) -> Artefact:
     """Completes an artefact with what lies around it: its run, or labels and preprocessing."""
     contract = read_contract(path.resolve().parent)
     crop = run.config.center_crop if run else _preprocessing(path).get("center_crop", 1.0)
     height, width, channels = shape
     if contract.input_size and (height, width) == contract.input_size:
-        crop, height = 1.0, min(height, width)  # it crops by itself
+        crop, height = 1.0, min(contract.input_size)  # it crops by itself
         predict = _framed(predict, contract)
     elif height is None or height != width or channels != 3:
         sides = "×".join("?" if side is None else str(side) for side in shape)
@@ -195,7 +210,7 @@ def _artefact(
     return Artefact(path, kind, height, crop, classes, run, predict, model, contract.top)
 
 
-def _run_of(path):
+def _run_of(path: Path) -> Run | None:
     """The run whose folder, or whose export folder, holds `path`."""
     for folder in path.resolve().parents[:2]:
         if all((folder / name).exists() for name in _OF_A_RUN):
@@ -203,30 +218,30 @@ def _run_of(path):
     return None
 
 
-def _labels(path, count):
+def _labels(path: Path, count: int) -> list[str]:
     file = path.resolve().parent / filenames.LABELS
     if file.exists():
         return read_lines(file)
     return [str(i) for i in range(count)]
 
 
-def _preprocessing(path):
+def _preprocessing(path: Path) -> dict[str, Any]:
     file = path.resolve().parent / filenames.PREPROCESS
     return read_json(file) if file.exists() else {}
 
 
-def _framed(predict, contract):
+def _framed(predict: Predict, contract: Contract) -> Predict:
     return lambda squares: predict(contract.frames(squares))
 
 
-def _unscaled(predict, contract):
+def _unscaled(predict: Predict, contract: Contract) -> Predict:
     return lambda images: contract.to_logits(predict(images))
 
 
-def _to_logits(predict):
+def _to_logits(predict: Predict) -> Predict:
     """The logits of a model from elsewhere, which may end in a softmax."""
 
-    def logits(images):
+    def logits(images: np.ndarray) -> np.ndarray:
         scores = predict(images)
         if (scores >= 0).all() and np.allclose(scores.sum(-1), 1, atol=1e-2):
             return np.log(np.maximum(scores, 1e-12))
@@ -235,12 +250,15 @@ def _to_logits(predict):
     return logits
 
 
-def _keras_predictor(model):
+def _keras_predictor(model: "keras.Model") -> Predict:
     @true_float32()
-    def predict(images):
+    def predict(images: np.ndarray) -> npt.NDArray[np.float32]:
         return np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32)
 
     return predict
 
 
-_RUNTIMES = {"tflite": _litert, "onnx": _onnx_runtime}
+_RUNTIMES: dict[str, Callable[[Path, int | None, bytes | None], Any]] = {
+    "tflite": _litert,
+    "onnx": _onnx_runtime,
+}

@@ -11,12 +11,17 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from keras_resnet import filenames, progress, runtime
 from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.files import StrPath
+from keras_resnet.results import Result
 from keras_resnet.run import fingerprint, kind_of, open_run
 
 THREADS, BATCH, RUNS = 1, 32, 70
@@ -24,7 +29,55 @@ ROUNDS = 7
 STEADY = (0.95, 1.05)  # the reference against itself; beyond it, the machine was busy
 
 
-def benchmark(artefacts=(), *, threads=THREADS, batch_size=BATCH, runs=RUNS):
+@dataclass(frozen=True)
+class Spread:
+    """Of a ratio, over the rounds."""
+
+    median: float
+    min: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """An artefact's latency, from pixels in memory to scores in memory, throughput and memory."""
+
+    artefact: str
+    kind: str
+    versions: dict[str, str]  # of the packages that ran it
+    bytes: int
+    memory_bytes: int  # peak of the process, Python and runtime included
+    runtime_bytes: int  # what it had taken once the runtime was imported
+    load_ms: float  # from there to the first answer
+    import_ms: float
+    p50_ms: float
+    p95_ms: float
+    ratio: Spread  # of the medians of a round to the reference's
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Benchmark(Result):
+    """Artefacts side by side."""
+
+    machine: dict[str, Any]
+    threads: int
+    batch_size: int
+    rounds: int
+    runs: int  # as they were done
+    reference: str  # path of the first artefact
+    noise: Spread  # the reference's ratio to itself
+    steady: bool  # whether its median is within 0.95 and 1.05
+    artefacts: list[Measurement]
+
+
+def benchmark(
+    artefacts: Iterable[StrPath] = (),
+    *,
+    threads: int = THREADS,
+    batch_size: int = BATCH,
+    runs: int = RUNS,
+) -> Benchmark:
     """Measures artefacts against the first of them.
 
     Args:
@@ -35,16 +88,7 @@ def benchmark(artefacts=(), *, threads=THREADS, batch_size=BATCH, runs=RUNS):
         runs: how often each artefact answers for one image, spread over the rounds.
 
     Returns:
-        A dict ready for JSON: `machine`; `threads, batch_size, rounds`, `runs` as they were done;
-        `reference`, the path of the first artefact; `noise: {median, min, max}`, the reference's
-        ratio to itself; `steady`, whether that stayed within 0.95 and 1.05; `artefacts`: a list of
-        `{artefact, kind, versions, bytes, p50_ms, p95_ms, ratio: {median, min, max},
-        images_per_second, memory_bytes, runtime_bytes, load_ms, import_ms}`.
-
-        Latency is from pixels in memory to scores in memory. The ratio is that of the medians of
-        a round to the reference's, over the rounds. `memory_bytes` is the peak of the process,
-        Python and runtime included; `runtime_bytes` is what it had taken once the runtime was
-        imported. `load_ms` is from there to the first answer.
+        A `Benchmark`.
 
     Raises:
         InputError: a wrong argument, or what is no artefact. CheckFailed: one of them crashed.
@@ -64,43 +108,43 @@ def benchmark(artefacts=(), *, threads=THREADS, batch_size=BATCH, runs=RUNS):
     medians = np.array([[np.median(times) for times in row] for row in single])  # (rounds, n + 1)
     ratios = medians / medians[:, :1]
     noise = _spread(ratios[:, -1])
-    return {
-        "machine": _machine(),
-        "threads": threads,
-        "batch_size": batch_size,
-        "rounds": rounds,
-        "runs": rounds * per_round,
-        "reference": paths[0],
-        "noise": noise,
-        "steady": STEADY[0] <= noise["median"] <= STEADY[1],
-        "artefacts": [
-            worker.facts
-            | {
-                "p50_ms": _percentile(single, i, 50),
-                "p95_ms": _percentile(single, i, 95),
-                "ratio": _spread(ratios[:, i]),
-                "images_per_second": round(1000 * batch_size / _percentile(batched, i, 50), 1),
-            }
+    return Benchmark(
+        machine=_machine(),
+        threads=threads,
+        batch_size=batch_size,
+        rounds=rounds,
+        runs=rounds * per_round,
+        reference=paths[0],
+        noise=noise,
+        steady=STEADY[0] <= noise.median <= STEADY[1],
+        artefacts=[
+            Measurement(
+                **worker.facts,
+                p50_ms=_percentile(single, i, 50),
+                p95_ms=_percentile(single, i, 95),
+                ratio=_spread(ratios[:, i]),
+                images_per_second=round(1000 * batch_size / _percentile(batched, i, 50), 1),
+            )
             for i, worker in enumerate(workers)
         ],
-    }
+    )
 
 
-def require(threads, batch_size, runs):
+def require(threads: int, batch_size: int, runs: int) -> None:
     """InputError for numbers that cannot be meant."""
     for option, value in (("threads", threads), ("batch-size", batch_size), ("runs", runs)):
         if value < 1:
             raise InputError(f"--{option} is {value}; expected at least 1")
 
 
-def expand(artefacts):
+def expand(artefacts: Iterable[StrPath]) -> list[str]:
     """The paths to measure, each once: a run's model and exported files in place of its folder.
 
     Raises:
         InputError: nothing there, or no artefact.
     """
-    paths = []
-    for path in map(os.fspath, artefacts or [open_run()]):
+    paths: list[str] = []
+    for path in [os.fspath(artefact) for artefact in artefacts or [open_run()]]:
         if kind_of(path) == "run":
             run = open_run(path)
             paths += map(str, [run.file(filenames.MODEL), *run.exported()])
@@ -109,8 +153,8 @@ def expand(artefacts):
     return list(dict.fromkeys(paths))
 
 
-def table(result):
-    """The result as text for a terminal."""
+def table(result: Mapping[str, Any]) -> str:
+    """The JSON of the result as text for a terminal."""
     width = max(len(row["artefact"]) for row in result["artefacts"])
     lines = [
         f"{'artefact':{width}} {'p50':>9} {'p95':>9} {'÷ first (least…most)':>22} "
@@ -140,7 +184,7 @@ def table(result):
 class _Worker:
     """A process with one artefact; see `keras_resnet.evaluation.worker`."""
 
-    def __init__(self, path, threads, batch):
+    def __init__(self, path: str, threads: int, batch: int):
         self._path = path
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed in __exit__
         # -P: a file of the user's that is called like a module must not be imported instead of it.
@@ -150,13 +194,13 @@ class _Worker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
         )  # fmt: skip
 
-    def __enter__(self):
+    def __enter__(self) -> "_Worker":
         try:
             found = self._answer()
         except BaseException:
             self.__exit__()
             raise
-        self.facts = {
+        self.facts: dict[str, Any] = {
             "artefact": self._path,
             "kind": found["kind"],
             "versions": found["versions"],
@@ -168,12 +212,12 @@ class _Worker:
         }
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
         self._log.close()
 
-    def ask(self, images, runs):
+    def ask(self, images: int, runs: int) -> list[float]:
         """Milliseconds of each of `runs` answers to `images` images."""
         question = json.dumps({"images": images, "runs": runs})
         # When the process is gone, its last words tell why, not the broken pipe.
@@ -183,7 +227,8 @@ class _Worker:
         self.facts["memory_bytes"] = found["peak_bytes"]
         return found["ms"]
 
-    def _answer(self):
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None  # it is a pipe
         line = self._process.stdout.readline()
         if not line:
             raise CheckFailed(f"{self._path}: {self._last_words()}")
@@ -192,7 +237,7 @@ class _Worker:
             raise InputError(found["error"])
         return found
 
-    def _last_words(self):
+    def _last_words(self) -> str:
         status = self._process.wait()
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").split("\n")
@@ -200,28 +245,24 @@ class _Worker:
         return f"its process ended with status {status}" + (f": {said[-1][:200]}" if said else "")
 
 
-def _counted(rounds, what):
+def _counted(rounds: int, what: str) -> Iterator[int]:
     return progress.track(range(rounds), rounds, f"timing {what} at a time", "rounds")
 
 
-def _percentile(rounds, column, percent):
+def _percentile(rounds: Sequence[Sequence[Sequence[float]]], column: int, percent: float) -> float:
     return round(float(np.percentile([t for row in rounds for t in row[column]], percent)), 3)
 
 
-def _spread(values):
+def _spread(values: np.ndarray) -> Spread:
     least, middle, most = np.percentile(values, [0, 50, 100])
-    return {
-        "median": round(float(middle), 3),
-        "min": round(float(least), 3),
-        "max": round(float(most), 3),
-    }
+    return Spread(*(round(float(value), 3) for value in (middle, least, most)))
 
 
-def _ratio(spread):
+def _ratio(spread: Mapping[str, float]) -> str:
     return f"{spread['median']:.2f} ({spread['min']:.2f}…{spread['max']:.2f})"
 
 
-def _machine():
+def _machine() -> dict[str, Any]:
     return {
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -5,6 +5,7 @@ frame, a temperature, a softmax, or the best classes only; all files of one fold
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -26,15 +27,15 @@ class Contract:
     input_size: tuple[int, int] | None = None  # (height, width) of the frame that it crops itself
 
     @property
-    def has_own_ends(self):
+    def has_own_ends(self) -> bool:
         """Whether a file takes the model's own square and gives logits of all classes."""
         return self.scores == "logits" and not self.top and not self.input_size
 
-    def view(self, side, crop):
+    def view(self, side: int, crop: float) -> tuple[int, float]:
         """(side, crop) of the square of a photo that `frames` takes, given the model's own."""
         return (min(self.input_size), 1.0) if self.input_size else (side, crop)
 
-    def frames(self, squares):
+    def frames(self, squares: np.ndarray) -> np.ndarray:
         """Squares as `view` says `(b, m, m, c)` -> what a file takes, `(b, h, w, c)`.
 
         A file looks at the middle square of its frame alone: with black around it, a photo of any
@@ -49,11 +50,11 @@ class Contract:
         frame[:, top : top + side, left : left + side] = squares
         return frame
 
-    def to_logits(self, scores):
+    def to_logits(self, scores: np.ndarray) -> np.ndarray:
         """Logits, up to a constant, `(b, k)` of what a file gives."""
         return np.log(np.maximum(scores, _LEAST)) if self.scores == "softmax" else scores
 
-    def difference(self, found, expected):
+    def difference(self, found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
         """How far a file is from the model, in units of what it gives.
 
         Args:
@@ -75,7 +76,7 @@ class Contract:
 PLAIN = Contract()
 
 
-def spread(scores, classes, count):
+def spread(scores: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:
     """Probabilities of all classes from those of the best.
 
     Args:
@@ -94,7 +95,7 @@ def spread(scores, classes, count):
     return whole
 
 
-def read_contract(folder):
+def read_contract(folder: Path) -> Contract:
     """The `Contract` of the files in `folder`; that of plain files where none is written.
 
     Raises:

@@ -2,10 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_resnet.errors import InputError, first_line
+from keras_resnet.files import StrPath
 
 
 class Lite:
@@ -22,7 +25,7 @@ class Lite:
     """
 
     def __init__(
-        self, path: str | os.PathLike, threads: int | None = None, content: bytes | None = None
+        self, path: StrPath, threads: int | None = None, content: bytes | None = None
     ) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
@@ -50,8 +53,8 @@ class Lite:
                 "has one of each"
             )
         self._input, self._output = inputs[0], scores[0]
-        self._classes = classes[0] if classes else None
-        self.names_best = self._classes is not None
+        self._classes = classes[0] if classes else {}
+        self.names_best = bool(classes)
         self.input_shape = tuple(int(n) for n in self._input["shape"])
         self.output_shape = tuple(int(n) for n in self._output["shape"])
         if len(self.input_shape) != 4 or len(self.output_shape) != 2:
@@ -59,41 +62,42 @@ class Lite:
                 f"{path} is no image classifier: it maps {self.input_shape} to {self.output_shape}"
             )
 
-    def predict(self, images):
+    def predict(self, images: np.ndarray) -> npt.NDArray[np.float32]:
         """float32 logits `(b, k)` for raw pixels `(b, s, s, 3)` in [0, 255], one by one."""
         return np.stack([self.one(image) for image in images])
 
-    def one(self, image):
+    def one(self, image: np.ndarray) -> npt.NDArray[np.float32]:
         """float32 logits `(k,)` of one image `(s, s, 3)`."""
         self.load(image)
         self.invoke()
         return _dequantize(self._get(self._output), self._output)
 
-    def best(self, images):
+    def best(self, images: np.ndarray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
         """(float32 scores, int32 classes), both `(b, n)`, of a file that names the best n."""
         answers = [(self.one(image), self._get(self._classes)) for image in images]
-        return tuple(map(np.stack, zip(*answers, strict=True)))
+        scores, classes = zip(*answers, strict=True)
+        return np.stack(scores), np.stack(classes)
 
-    def load(self, image):
+    def load(self, image: np.ndarray) -> None:
         """Fills the input tensor, without running."""
         self._interpreter.set_tensor(self._input["index"], _quantize(image, self._input)[None])
 
-    def invoke(self):
+    def invoke(self) -> None:
         """Runs the network on the loaded input."""
         try:
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:  # some kernels fail only when they run
             raise self._unusable(error) from None
 
-    def _get(self, tensor):
+    def _get(self, tensor: dict[str, Any]) -> np.ndarray:
         """A copy of what a tensor holds for the one image."""
         return self._interpreter.get_tensor(tensor["index"])[0]
 
-    def _unusable(self, error):
+    def _unusable(self, error: Exception) -> InputError:
         return InputError(f"{self._path} cannot be run by LiteRT ({first_line(error)})")
 
 
-def _quantize(pixels, tensor):
+def _quantize(pixels: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
     dtype = tensor["dtype"]
     if dtype == np.float32:
         return pixels.astype(np.float32)
@@ -104,7 +108,7 @@ def _quantize(pixels, tensor):
     return np.clip(steps, np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
 
 
-def _dequantize(values, tensor):
+def _dequantize(values: np.ndarray, tensor: dict[str, Any]) -> npt.NDArray[np.float32]:
     if tensor["dtype"] == np.float32:
         return values.copy()
     scale, zero = tensor["quantization"]

@@ -1,10 +1,10 @@
 """An `.onnx` file, run by ONNX Runtime."""
 
-import os
-
 import numpy as np
+import numpy.typing as npt
 
 from keras_resnet.errors import InputError, first_line, needs_extra
+from keras_resnet.files import StrPath
 
 
 class Ort:
@@ -22,7 +22,7 @@ class Ort:
     names_best = False  # it gives the scores of all classes
 
     def __init__(
-        self, path: str | os.PathLike, threads: int | None = None, content: bytes | None = None
+        self, path: StrPath, threads: int | None = None, content: bytes | None = None
     ) -> None:
         try:
             import onnxruntime
@@ -55,7 +55,7 @@ class Ort:
                 f"{self.output_shape}"
             )
 
-    def predict(self, images):
+    def predict(self, images: np.ndarray) -> npt.NDArray[np.float32]:
         """float32 scores `(b, k)` for raw pixels `(b, s, s, 3)` in [0, 255]."""
         images = images.astype(self._dtype)
         step = self.input_shape[0] or len(images)
@@ -70,6 +70,6 @@ class Ort:
 _DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
 
 
-def _side(side):
+def _side(side: object) -> int | None:
     """An open side is a name, or nothing."""
     return side if isinstance(side, int) else None

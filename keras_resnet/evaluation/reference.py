@@ -1,10 +1,11 @@
 """The arithmetic of a reference: what exported files are compared with."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
-def true_float32():
+def true_float32() -> Iterator[None]:
     """Within, TensorFlow computes float32 in float32; also a decorator, `@true_float32()`.
 
     From the Ampere generation on, GPUs compute float32 convolutions and products in TF32 unless

@@ -2,21 +2,61 @@
 
 import glob
 import os
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
+import tensorflow as tf
 
 from keras_resnet.data import folder, sources
+from keras_resnet.data.examples import Examples
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
-from keras_resnet.evaluation.artefact import open_artefact, predict_stream
-from keras_resnet.evaluation.metrics import log_softmax, summarise
+from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
+from keras_resnet.evaluation.metrics import Scores, log_softmax, summarise
+from keras_resnet.files import StrPath
+from keras_resnet.results import Result
 
 BATCH = 64
 
 
-def evaluate(artefact=None, data=None, *, split="val", on_bad_image="error", data_dir=None):
+@dataclass(frozen=True)
+class ArtefactScores(Scores):
+    """`Scores` of an artefact."""
+
+    artefact: str  # its path
+    balance: str | None  # how the training balanced the classes; None without a run
+
+    def as_json(self) -> dict[str, Any]:
+        return {"artefact": self.artefact, "balance": self.balance, **super().as_json()}
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A class for an image."""
+
+    label: str
+    score: float  # its probability, in 0…1
+
+
+@dataclass(frozen=True)
+class Prediction(Result):
+    """What an artefact sees on an image."""
+
+    image: str
+    predictions: list[Guess]  # best first
+
+
+def evaluate(
+    artefact: StrPath | None = None,
+    data: StrPath | None = None,
+    *,
+    split: Literal["train", "val", "test"] = "val",
+    on_bad_image: Literal["error", "skip"] = "error",
+    data_dir: StrPath | None = None,
+) -> ArtefactScores:
     """Scores an artefact on every image of a data set, each exactly once.
 
     Args:
@@ -29,8 +69,7 @@ def evaluate(artefact=None, data=None, *, split="val", on_bad_image="error", dat
         data_dir: where tensorflow-datasets keeps its files.
 
     Returns:
-        The dict of `keras_resnet.evaluation.metrics.summarise`, the artefact's path, and how its
-        run was told to `balance` the classes; None for an artefact without a run.
+        `ArtefactScores`, such as `evaluate(run).top1`.
 
     Raises:
         InputError: no such artefact, data or split; classes the artefact does not know.
@@ -42,12 +81,14 @@ def evaluate(artefact=None, data=None, *, split="val", on_bad_image="error", dat
         logits = predict_stream(opened, stream_for(opened, examples))
     result = summarise(logits, examples.labels, opened.classes)
     if opened.top and opened.top < 5:  # it does not say which five
-        result["top5"] = None
+        result = replace(result, top5=None)
     balance = opened.run.config.balance if opened.run else None
-    return {"artefact": str(opened.path), "balance": balance, **result}
+    return ArtefactScores(**vars(result), artefact=str(opened.path), balance=balance)
 
 
-def predict(artefact, images, *, top=3):
+def predict(
+    artefact: StrPath | None, images: Iterable[StrPath], *, top: int = 3
+) -> list[Prediction]:
     """What an artefact sees on images.
 
     Args:
@@ -56,7 +97,7 @@ def predict(artefact, images, *, top=3):
         top: how many classes to name, best first; fewer where the artefact itself names fewer.
 
     Returns:
-        A list of {image, predictions: [{label, score}]}; scores are probabilities in 0…1.
+        A `Prediction` for each image, in order.
 
     Raises:
         InputError: no such file, or one that is no image.
@@ -69,15 +110,12 @@ def predict(artefact, images, *, top=3):
     named = min(top, opened.top or top)
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :named]
     return [
-        {
-            "image": folder.show(name),
-            "predictions": [{"label": opened.classes[k], "score": float(row[k])} for k in ks],
-        }
+        Prediction(folder.show(name), [Guess(opened.classes[k], float(row[k])) for k in ks])
         for name, row, ks in zip(examples.names, scores, best, strict=True)
     ]
 
 
-def examples_in(images):
+def examples_in(images: Iterable[StrPath]) -> Examples:
     """The examples, of no known class, in files, folders and patterns.
 
     Raises:
@@ -92,8 +130,22 @@ def examples_in(images):
     return examples
 
 
-def examples_for(opened, data=None, split="val", on_bad_image="error", data_dir=None):
-    """The examples to judge an opened artefact by, labelled by its own class numbers."""
+def examples_for(
+    opened: Artefact,
+    data: StrPath | None = None,
+    split: str = "val",
+    on_bad_image: str = "error",
+    data_dir: StrPath | None = None,
+) -> Examples:
+    """The examples to judge an opened artefact by, labelled by its own class numbers.
+
+    Args:
+        opened: the artefact.
+        data, split, on_bad_image, data_dir: as in `evaluate`.
+
+    Raises:
+        InputError: no such data or split, or classes that the artefact does not know.
+    """
     if data is None:
         if opened.run is None:
             raise InputError(f"{opened.path} belongs to no run; name the DATA to evaluate it on")
@@ -106,14 +158,16 @@ def examples_for(opened, data=None, split="val", on_bad_image="error", data_dir=
     return _relabel(source.splits[split], source.classes, opened, data)
 
 
-def stream_for(opened, examples):
+def stream_for(opened: Artefact, examples: Examples) -> tf.data.Dataset:
     """Batches of images as an opened artefact takes them."""
     return evaluation_stream(
         examples, size=opened.image_size, crop=opened.center_crop, batch_size=BATCH
     )
 
 
-def _relabel(examples, classes, opened, data):
+def _relabel(
+    examples: Examples, classes: Sequence[str], opened: Artefact, data: StrPath
+) -> Examples:
     """The same examples with the artefact's numbers for the classes."""
     unknown = [name for name in classes if name not in opened.classes]
     if unknown:
@@ -126,10 +180,10 @@ def _relabel(examples, classes, opened, data):
     return replace(examples, labels=number[examples.labels])
 
 
-def _expand(images):
+def _expand(images: Iterable[StrPath]) -> list[str]:
     """Files, the files in folders, and what patterns match, in order, each once."""
     paths = []
-    for item in map(os.fspath, images):
+    for item in (os.fspath(image) for image in images):
         if os.path.isdir(item):
             found = [
                 os.path.join(p, n) for p, _, names in sorted(os.walk(item)) for n in sorted(names)

@@ -11,7 +11,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Iterable
 from importlib import import_module, metadata
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +29,7 @@ _TENSORFLOW = (["tensorflow", "keras"], ["tensorflow", "keras"])
 _RUNTIMES = {"tflite": _LITERT, "onnx": _ORT}
 
 
-def _serve(path, threads, batch, answer):
+def _serve(path: str, threads: int, batch: int, answer: Callable[[dict[str, Any]], None]) -> None:
     modules, packages = _RUNTIMES.get(kind_of(path), _TENSORFLOW)
     began = time.perf_counter()
     _start_runtime(modules, threads)
@@ -54,7 +56,7 @@ def _serve(path, threads, batch, answer):
         answer({"ms": times, "peak_bytes": _peak_bytes()})
 
 
-def _start_runtime(modules, threads):
+def _start_runtime(modules: Iterable[str], threads: int) -> None:
     try:
         for module in modules:
             import_module(module)
@@ -67,7 +69,7 @@ def _start_runtime(modules, threads):
         tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def _times(predict, pixels, runs):
+def _times(predict: Callable[[np.ndarray], object], pixels: np.ndarray, runs: int) -> list[float]:
     """Milliseconds of each run; one before them warms the caches and is not counted."""
     predict(pixels)
     times = []
@@ -78,7 +80,7 @@ def _times(predict, pixels, runs):
     return times
 
 
-def _peak_bytes():
+def _peak_bytes() -> int:
     """The largest resident size of this process so far."""
     try:
         with open("/proc/self/status", encoding="utf-8") as file:
@@ -92,12 +94,12 @@ def _peak_bytes():
         return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def main(path, threads, batch):
+def main(path: str, threads: str, batch: str) -> None:
     # What libraries print must not get between the answers.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def answer(content):
+    def answer(content: dict[str, Any]) -> None:
         print(json.dumps(content), file=channel, flush=True)
 
     runtime.prepare()

@@ -1,7 +1,12 @@
 """Where a network looks: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, section 3."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from keras_resnet.data.names import show
@@ -11,10 +16,26 @@ from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.explain.describe import through
 from keras_resnet.explain.subject import layers_of
+from keras_resnet.files import StrPath
+from keras_resnet.results import Result
+
+
+@dataclass(frozen=True, eq=False)
+class Cam(Result):
+    """Where a network looks in an image."""
+
+    image: str
+    label: str  # the class asked for
+    score: float  # its probability, in 0…1
+    pixels: npt.NDArray[np.uint8]  # (s, s, 3), the image as the network sees it
+    map: npt.NDArray[np.float32]  # (s, s) in 0…1, 1 at the strongest place; 0 where nothing is
+
+    def as_json(self) -> dict[str, Any]:
+        return {"image": self.image, "label": self.label, "score": self.score}
 
 
 @true_float32()
-def cam(run, images, *, label=None):
+def cam(run: StrPath, images: Iterable[StrPath], *, label: str | None = None) -> list[Cam]:
     """How much each part of an image speaks for a class.
 
     The gradient of the class' logit with respect to the last feature map, averaged over the map,
@@ -28,10 +49,7 @@ def cam(run, images, *, label=None):
         label: the class to ask for; None is the one that the network names, for each image.
 
     Returns:
-        A list of {image, label, score, pixels, map}, in the order of the images: the class asked
-        for and its probability, uint8 `(s, s, 3)` as the network sees the image, and float32
-        `(s, s)` in 0…1, 1 at the strongest place of the image; all 0 where nothing speaks for
-        the class.
+        A `Cam` for each image, in order.
 
     Raises:
         InputError: no such run or image, a class it does not know, or a network whose features
@@ -42,29 +60,31 @@ def cam(run, images, *, label=None):
     if label is not None and label not in opened.classes:
         known = ", ".join(opened.classes[:8])
         raise InputError(f"--label is {label!r}; {run} knows {known}")
-    found = []
+    found: list[Cam] = []
     asked = None if label is None else opened.classes.index(label)
     examples = scores.examples_in(images)
     for pixels, _ in scores.stream_for(opened, examples).as_numpy_iterator():
         for row in zip(pixels, *_maps(model, pixels, asked), strict=True):
             image, strength, number, score = row
             found.append(
-                {
-                    "image": show(examples.names[len(found)]),
-                    "label": opened.classes[number],
-                    "score": float(score),
-                    "pixels": image,
-                    "map": strength,
-                }
+                Cam(
+                    image=show(examples.names[len(found)]),
+                    label=opened.classes[number],
+                    score=float(score),
+                    pixels=image,
+                    map=strength,
+                )
             )
     return found
 
 
-def _maps(model, pixels, asked):
+def _maps(
+    model: keras.Model, pixels: np.ndarray, asked: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Maps `(b, s, s)` in 0…1, class numbers and probabilities `(b,)`."""
     features = []
 
-    def note(operation, *args, **kwargs):
+    def note(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         if isinstance(operation, keras.layers.GlobalAveragePooling2D):
             features.append(args[0])
         return operation(*args, **kwargs)

@@ -1,17 +1,56 @@
 """The degradation experiment: He et al. 2015, arXiv:1512.03385, figures 1 and 6."""
 
 import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from keras_resnet import filenames, progress, specs
 from keras_resnet.errors import InputError
-from keras_resnet.run import open_run
+from keras_resnet.files import StrPath
+from keras_resnet.results import Result
+from keras_resnet.run import Run, open_run
+from keras_resnet.settings import Settings
 from keras_resnet.training.train import train
 
 KINDS = ("plain", "resnet")
 
 
-def depth(data=None, *, depths=(8, 20, 32), folder="depth", **options):
+@dataclass(frozen=True)
+class DepthRow:
+    """A network. Errors (0…1) and loss are those of the last epoch; in training, on augmented
+    images while the weights move."""
+
+    depth: int
+    kind: str  # "plain" or "resnet"
+    run: str
+    parameters: int
+    training_error: float
+    training_loss: float
+    validation_error: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Depths(Result):
+    """Plain and residual networks of growing depth, trained alike."""
+
+    data: str
+    folder: str
+    recipe: str
+    epochs: int
+    seed: int
+    rows: list[DepthRow]
+
+
+def depth(
+    data: StrPath | None = None,
+    *,
+    depths: Iterable[int] = (8, 20, 32),
+    folder: StrPath = "depth",
+    **options: Unpack[Settings],
+) -> Depths:
     """Trains plain and residual nets of growing depth by one recipe, and compares what they learnt.
 
     A net whose run is finished in `folder` is not trained again, so that more depths can be added.
@@ -23,10 +62,7 @@ def depth(data=None, *, depths=(8, 20, 32), folder="depth", **options):
         **options: settings of all runs, fields of `keras_resnet.config.Config`, but `model`.
 
     Returns:
-        A dict ready for JSON: `data`, `folder`, `recipe`, `epochs`, `seed`, and `rows`: {depth,
-        kind ("plain" or "resnet"), run, parameters, training_error, training_loss,
-        validation_error, seconds}. Errors (0…1) and loss are those of the last epoch; in training,
-        on augmented images while the weights move.
+        `Depths`.
 
     Raises:
         InputError: a depth without a plain twin, a run with other settings, or what `train` raises.
@@ -37,21 +73,23 @@ def depth(data=None, *, depths=(8, 20, 32), folder="depth", **options):
         for kind in KINDS
     ]
     config = runs[0][2].config
-    return {
-        "data": config.data,
-        "folder": str(folder),
-        "recipe": config.recipe,
-        "epochs": config.epochs,
-        "seed": config.seed,
-        "rows": [_row(layers, kind, run) for layers, kind, run in runs],
-    }
+    return Depths(
+        data=config.data,
+        folder=str(folder),
+        recipe=config.recipe,
+        epochs=config.epochs,
+        seed=config.seed,
+        rows=[_row(layers, kind, run) for layers, kind, run in runs],
+    )
 
 
-def _run(data, model, folder, options):
+def _run(data: StrPath | None, model: str, folder: Path, options: Settings) -> Run:
     path = folder / model
     if not (path / filenames.MANIFEST).exists():
         progress.say(f"training {model}")
-        return train(data, run_folder=path, **{**options, "model": model})
+        settings: Settings = {**options, "model": model}
+        # A worker that is not the chief has no run of its own.
+        return train(data, run_folder=path, **settings) or open_run(path)
     run = open_run(path)
     progress.say(f"{path} is there already")
     for name, value in options.items():
@@ -63,16 +101,16 @@ def _run(data, model, folder, options):
     return run
 
 
-def _row(layers, kind, run):
+def _row(layers: int, kind: str, run: Run) -> DepthRow:
     with open(run.file(filenames.HISTORY), encoding="utf-8") as file:
         *_, last = csv.DictReader(file)
-    return {
-        "depth": layers,
-        "kind": kind,
-        "run": str(run.path),
-        "parameters": run.metrics["parameters"],
-        "training_error": 1 - float(last["top1"]),
-        "training_loss": float(last["loss"]),
-        "validation_error": 1 - float(last["val_top1"]),
-        "seconds": run.metrics["seconds"],
-    }
+    return DepthRow(
+        depth=layers,
+        kind=kind,
+        run=str(run.path),
+        parameters=run.metrics["parameters"],
+        training_error=1 - float(last["top1"]),
+        training_loss=float(last["loss"]),
+        validation_error=1 - float(last["val_top1"]),
+        seconds=run.metrics["seconds"],
+    )

@@ -5,18 +5,79 @@ Keras only, and nothing is computed: the shapes alone go through the graph.
 
 import math
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from typing import Any
 
 import keras
 from keras import tree
 
 from keras_resnet import specs
 from keras_resnet.errors import InputError
+from keras_resnet.results import Result
 
 
-def describe(model, input_shape=None):
+@dataclass(frozen=True)
+class Layer:
+    """What a layer costs, for one image; None where that depends on an open size."""
+
+    name: str
+    kind: str  # its class
+    output_shape: list[int | None]  # without the batch
+    parameters: int
+    # Multiply-accumulate operations of convolutions and dense layers, biases not counted: the
+    # convention of torchvision and fvcore, in which ResNet-50 v1.5 has 4.089 G.
+    multiply_adds: int | None
+    activations: int | None  # values put out by the convolutions (as in arXiv:2003.13678)
+    # The side, in pixels of the image, of the square that a value can depend on, along the longest
+    # path; None is the whole image, after a global pooling. Up-sampling is not followed.
+    receptive_field: int | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The layers whose names begin with conv1, conv2, …, counted as a `Layer` is; "input" and
+    "head" are what lies before and behind."""
+
+    name: str
+    blocks: int
+    output_shape: list[int | None]
+    parameters: int
+    multiply_adds: int | None
+    activations: int | None
+    receptive_field: int | None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """In bytes, for one image; None where it depends on an open size."""
+
+    weights: int  # of all that is stored
+    # What must be there at once while an image goes forward in the order of the layers: each tensor
+    # from the operation that makes it to the last one that takes it, no operation in place.
+    activations_peak: int | None
+    activations_training: int | None  # all outputs together, kept for the way back
+
+
+@dataclass(frozen=True)
+class Description(Result):
+    """What a network consists of. Where a size is left open, what depends on it is None."""
+
+    name: str
+    input_shape: list[int | None]  # without the batch
+    parameters: int  # all numbers that are stored, the batch norms' moving averages too
+    trainable_parameters: int  # what papers call parameters
+    multiply_adds: int | None  # see `Layer`
+    flops: int | None  # twice that: a multiplication and an addition are two operations
+    activations: int | None  # see `Layer`
+    memory: Memory
+    stages: list[Stage]  # none where the layers are not so named
+    layers: list[Layer]  # in forward order
+
+
+def describe(model: keras.Model | str, input_shape: Sequence[int] | None = None) -> Description:
     """Counts a functional model, layer by layer, in forward order.
 
     Args:
@@ -25,30 +86,7 @@ def describe(model, input_shape=None):
         input_shape: `(height, width, channels)` to count at, for a model that leaves them open.
 
     Returns:
-        A dict ready for JSON:
-
-        `name`; `input_shape` and every `output_shape`: without the batch;
-        `parameters`: all numbers that are stored, the batch norms' moving averages too;
-        `trainable_parameters`: what papers call parameters;
-        `multiply_adds`: multiply-accumulate operations of convolutions and dense layers for one
-        image, biases not counted: the convention of torchvision and fvcore, in which ResNet-50
-        v1.5 has 4.089 G;
-        `flops`: twice that, the convention in which a multiplication and an addition are two
-        operations;
-        `activations`: values put out by the convolutions (as in arXiv:2003.13678);
-        `memory`, in bytes: `weights`, of all that is stored; `activations_peak`, of what must be
-        there at once while one image goes forward in the order of `layers`: each tensor from the
-        operation that makes it to the last one that takes it, no operation in place;
-        `activations_training`, of all outputs together, kept for one image's way back;
-        `stages`: a list of `{name, blocks, output_shape, parameters, multiply_adds, activations,
-        receptive_field}`, after the first part of the layers' names: conv1, conv2, …; "input" and
-        "head" are what lies before and behind; no stages where the layers are not so named;
-        `layers`: a list of `{name, kind, output_shape, parameters, multiply_adds, activations,
-        receptive_field}`. The receptive field is the side, in pixels of the image, of the square
-        that a value can depend on, along the longest path; None is the whole image, after a
-        global pooling. Up-sampling is not followed.
-
-        Where a size is left open, what depends on it is None.
+        A `Description`.
 
     Raises:
         InputError: an unknown name, a model without a graph, or an unfitting `input_shape`.
@@ -61,34 +99,34 @@ def describe(model, input_shape=None):
         _pass_field(step)
         rows.append(_row(step, first=step.operation not in seen))
         seen.add(step.operation)
-    multiply_adds = _sum(row["multiply_adds"] for row in rows)
-    return {
-        "name": model.name,
-        "input_shape": list(inputs[0].shape[1:]),
-        "parameters": model.count_params(),
-        "trainable_parameters": sum(math.prod(w.shape) for w in model.trainable_weights),
-        "multiply_adds": multiply_adds,
-        "flops": None if multiply_adds is None else 2 * multiply_adds,
-        "activations": _sum(row["activations"] for row in rows),
-        "memory": {
-            "weights": sum(math.prod(w.shape) * _bytes_of(w.dtype) for w in model.weights),
-            "activations_peak": _peak(inputs, outputs, steps),
-            "activations_training": _sum(_bytes(x) for step in steps for x in step.made),
-        },
-        "stages": _stages(rows),
-        "layers": rows,
-    }
+    multiply_adds = _sum(row.multiply_adds for row in rows)
+    return Description(
+        name=model.name,
+        input_shape=list(inputs[0].shape[1:]),
+        parameters=model.count_params(),
+        trainable_parameters=sum(math.prod(w.shape) for w in model.trainable_weights),
+        multiply_adds=multiply_adds,
+        flops=None if multiply_adds is None else 2 * multiply_adds,
+        activations=_sum(row.activations for row in rows),
+        memory=Memory(
+            weights=sum(math.prod(w.shape) * _bytes_of(w.dtype) for w in model.weights),
+            activations_peak=_peak(inputs, outputs, steps),
+            activations_training=_sum(_bytes(x) for step in steps for x in step.made),
+        ),
+        stages=_stages(rows),
+        layers=rows,
+    )
 
 
-def table(description):
-    """The dict of `describe` as text for a terminal: layers, then stages, then the totals."""
+def table(description: Mapping[str, Any]) -> str:
+    """The JSON of a `Description` as text for a terminal: layers, then stages, then the totals."""
     heads = ("layer", "kind", "output", "parameters", "multiply-adds", "activations", "field")
     layers = [_cells(row, row["kind"]) for row in description["layers"]]
     stages = [_cells(row, _blocks(row["blocks"])) for row in description["stages"]]
     lines = [heads, *layers, *stages]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
 
-    def aligned(line):
+    def aligned(line: Sequence[str]) -> str:
         words = [word.ljust(width) for word, width in zip(line[:3], widths[:3], strict=True)]
         numbers = [word.rjust(width) for word, width in zip(line[3:], widths[3:], strict=True)]
         return "  ".join(words + numbers).rstrip()
@@ -101,7 +139,7 @@ def table(description):
     )
 
 
-def _cells(row, kind):
+def _cells(row: Mapping[str, Any], kind: str) -> tuple[str, ...]:
     return (
         row["name"],
         kind,
@@ -113,11 +151,11 @@ def _cells(row, kind):
     )
 
 
-def _blocks(count):
+def _blocks(count: int) -> str:
     return {0: "", 1: "1 block"}.get(count, f"{count} blocks")
 
 
-def _totals(description):
+def _totals(description: Mapping[str, Any]) -> list[str]:
     memory = {name: _megabytes(size) for name, size in description["memory"].items()}
     return [
         f"{description['name']}: {description['parameters']:,} parameters, "
@@ -130,7 +168,7 @@ def _totals(description):
     ]
 
 
-def sides(shape):
+def sides(shape: Iterable[int | None]) -> str:
     """[56, 56, 64] as "56x56x64"; a side left open is a question mark."""
     return "x".join("?" if side is None else str(side) for side in shape)
 
@@ -139,12 +177,14 @@ def sides(shape):
 class Step:
     """An operation when its turn comes, with the symbolic tensors that it takes and makes."""
 
-    operation: object
-    given: list
-    made: list
+    operation: keras.Operation
+    given: list[keras.KerasTensor]
+    made: list[keras.KerasTensor]
 
 
-def walk(model, input_shape=None):
+def walk(
+    model: keras.Model | str, input_shape: Sequence[int] | None = None
+) -> tuple[keras.Model, list[keras.KerasTensor], list[keras.KerasTensor], list[Step]]:
     """Goes through a network in forward order, into the models inside it.
 
     Args:
@@ -161,7 +201,7 @@ def walk(model, input_shape=None):
         model = _without_weights(model)
     inputs, steps = _inputs(model, input_shape), []
 
-    def note(operation, *args, **kwargs):
+    def note(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         outputs = operation.compute_output_spec(*args, **kwargs)
         steps.append(Step(operation, _tensors((args, kwargs)), _tensors(outputs)))
         return outputs
@@ -170,7 +210,7 @@ def walk(model, input_shape=None):
     return model, inputs, outputs, steps
 
 
-def _without_weights(name):
+def _without_weights(name: str) -> keras.Model:
     from keras_resnet.models import build
 
     classes = 10 if specs.find(name).stem == "cifar" else 1000
@@ -179,7 +219,7 @@ def _without_weights(name):
         return build(name, classes)
 
 
-def _inputs(model, input_shape):
+def _inputs(model: keras.Model, input_shape: Sequence[int] | None) -> list[keras.KerasTensor]:
     if not _has_graph(model):
         raise InputError(
             f"{model.name} has no graph to follow; describe() takes functional and Sequential "
@@ -200,11 +240,11 @@ def _inputs(model, input_shape):
     ]
 
 
-def _has_graph(model):
+def _has_graph(model: keras.Model) -> bool:
     return bool(getattr(model, "inputs", None))
 
 
-def through(model, inputs, call):
+def through(model: keras.Model, inputs: Sequence[Any], call: Callable[..., Any]) -> list[Any]:
     """Runs a functional or Sequential model, and the models inside it, operation by operation.
 
     Args:
@@ -216,7 +256,7 @@ def through(model, inputs, call):
         The list of what the model would give, made of what `call` gave.
     """
 
-    def stand_in(operation):
+    def stand_in(operation: keras.Operation) -> Callable[..., Any]:
         if isinstance(operation, keras.Model) and _has_graph(operation):
             return lambda *args, **kwargs: through(operation, args, call)
         return partial(call, operation)
@@ -227,11 +267,11 @@ def through(model, inputs, call):
     return graph._run_through_graph(inputs, operation_fn=stand_in)
 
 
-def _tensors(structure):
+def _tensors(structure: Any) -> list[keras.KerasTensor]:
     return [x for x in tree.flatten(structure) if isinstance(x, keras.KerasTensor)]
 
 
-def _pass_field(step):
+def _pass_field(step: Step) -> None:
     """Sets each result's `field`: (side in pixels of the image, pixels from value to value).
 
     None is the whole image. Side += (kernel - 1) × distance; distance ×= stride; where paths
@@ -250,21 +290,23 @@ def _pass_field(step):
         x.field = field
 
 
-def _row(step, first):
+def _row(step: Step, first: bool) -> Layer:
     operation, made = step.operation, step.made[0]
     parameters = operation.count_params() if isinstance(operation, keras.Layer) else 0
-    return {
-        "name": operation.name,
-        "kind": type(operation).__name__,
-        "output_shape": list(made.shape[1:]),
-        "parameters": parameters if first else 0,  # a shared layer stores its weights once
-        "multiply_adds": _multiply_adds(operation, step.given[0], made),
-        "activations": _product(made.shape[1:]) if hasattr(operation, "kernel_size") else 0,
-        "receptive_field": made.field and made.field[0],
-    }
+    return Layer(
+        name=operation.name,
+        kind=type(operation).__name__,
+        output_shape=list(made.shape[1:]),
+        parameters=parameters if first else 0,  # a shared layer stores its weights once
+        multiply_adds=_multiply_adds(operation, step.given[0], made),
+        activations=_product(made.shape[1:]) if hasattr(operation, "kernel_size") else 0,
+        receptive_field=made.field and made.field[0],
+    )
 
 
-def _multiply_adds(operation, given, made):
+def _multiply_adds(
+    operation: keras.Operation, given: keras.KerasTensor, made: keras.KerasTensor
+) -> int | None:
     """Each number of a kernel is used once at each position of the output."""
     is_convolution = hasattr(operation, "kernel_size")
     if not (is_convolution or isinstance(operation, keras.layers.Dense)):
@@ -280,7 +322,9 @@ def _multiply_adds(operation, given, made):
     return None if count is None else numbers * count
 
 
-def _peak(inputs, outputs, steps):
+def _peak(
+    inputs: list[keras.KerasTensor], outputs: list[keras.KerasTensor], steps: list[Step]
+) -> int | None:
     """The most bytes that are alive at once; None where a size is open."""
     last = {id(x): turn for turn, step in enumerate(steps) for x in step.given}
     last.update((id(x), len(steps)) for x in outputs)
@@ -292,16 +336,17 @@ def _peak(inputs, outputs, steps):
         for x in (*step.given, *step.made):
             if last.get(id(x), turn) <= turn:
                 alive.pop(id(x), None)
-    return None if None in peaks else max(peaks)
+    known = _known(peaks)
+    return None if known is None else max(known)
 
 
-def _bytes(x):
+def _bytes(x: keras.KerasTensor) -> int | None:
     """Of a tensor for one image."""
     count = _product(x.shape[1:])
     return None if count is None else count * _bytes_of(x.dtype)
 
 
-def _bytes_of(dtype):
+def _bytes_of(dtype: str) -> int:
     """Of one number: 4 for float32, 2 for bfloat16; a bool takes a byte too."""
     bits = re.search(r"\d+", dtype)
     return int(bits[0]) // 8 if bits else 1
@@ -311,7 +356,7 @@ STAGE = re.compile(r"conv\d+(?=_)")
 BLOCK = re.compile(r"conv\d+_block\d+(?=_)")
 
 
-def stages_of(names):
+def stages_of(names: Sequence[str]) -> list[str] | list[None]:
     """The stage of each of a network's layers, in forward order; None for all if it has none.
 
     It is the first part of a name such as `conv2_block1_add`. A name without one (the stem's
@@ -327,39 +372,46 @@ def stages_of(names):
     return stages[1:] + ["head"] * (len(names) - last - 1)
 
 
-def _stages(rows):
-    stages = stages_of([row["name"] for row in rows])
+def _stages(rows: Sequence[Layer]) -> list[Stage]:
+    stages = stages_of([row.name for row in rows])
     members = groupby(zip(stages, rows, strict=True), lambda pair: pair[0])
     return [_stage(name, [row for _, row in pairs]) for name, pairs in members if name]
 
 
-def _stage(name, rows):
-    return {
-        "name": name,
-        "blocks": len({block[0] for row in rows if (block := BLOCK.match(row["name"]))}),
-        "output_shape": rows[-1]["output_shape"],
-        **{
-            total: _sum(row[total] for row in rows)
-            for total in ("parameters", "multiply_adds", "activations")
-        },
-        "receptive_field": rows[-1]["receptive_field"],
-    }
+def _stage(name: str, rows: Sequence[Layer]) -> Stage:
+    return Stage(
+        name=name,
+        blocks=len({block[0] for row in rows if (block := BLOCK.match(row.name))}),
+        output_shape=rows[-1].output_shape,
+        parameters=sum(row.parameters for row in rows),
+        multiply_adds=_sum(row.multiply_adds for row in rows),
+        activations=_sum(row.activations for row in rows),
+        receptive_field=rows[-1].receptive_field,
+    )
 
 
-def _product(sides):
-    return None if None in sides else math.prod(sides)
+def _product(sides: Sequence[int | None]) -> int | None:
+    known = _known(sides)
+    return None if known is None else math.prod(known)
 
 
-def _sum(counts):
-    counts = list(counts)
-    return None if None in counts else sum(counts)
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = _known(counts)
+    return None if known is None else sum(known)
 
 
-def _largest(sizes):
+def _known(numbers: Iterable[int | None]) -> list[int] | None:
+    """The numbers; None if one of them is open."""
+    numbers = list(numbers)
+    known = [number for number in numbers if number is not None]
+    return known if len(known) == len(numbers) else None
+
+
+def _largest(sizes: int | tuple[int, ...] | list[int]) -> int:
     return max(sizes) if isinstance(sizes, (tuple, list)) else sizes
 
 
-def _number(count, unit=""):
+def _number(count: int | None, unit: str = "") -> str:
     """4089184256 as "4.089 G", with a unit as "4.089 GFLOPs"."""
     if count is None:
         return "?"
@@ -369,5 +421,5 @@ def _number(count, unit=""):
     return f"{count} {unit}".strip()
 
 
-def _megabytes(size):
+def _megabytes(size: int | None) -> str:
     return "?" if size is None else f"{size / 1e6:.2f} MB"

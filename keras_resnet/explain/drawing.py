@@ -5,10 +5,14 @@ only say which layers make a stage and a block.
 """
 
 from collections import defaultdict
-from itertools import groupby, zip_longest
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import keras
 
 from keras_resnet.errors import InputError
-from keras_resnet.explain.describe import BLOCK, sides, stages_of, walk
+from keras_resnet.explain.describe import BLOCK, Step, sides, stages_of, walk
 
 WORDS = {
     "Add": "+",
@@ -25,10 +29,12 @@ WORDS = {
     "Rescaling": "rescaling",
     "SeparableConv2D": "separable conv",
 }
+_Address = tuple[str | None, str | None]  # stage and block
+_Part = tuple[_Address, "_Segment"]
 IMAGE = -1  # the turn of the image: before all steps
 
 
-def drawing(model, input_shape=None):
+def drawing(model: keras.Model | str, input_shape: Sequence[int] | None = None) -> dict[str, Any]:
     """Finds the structure of a network.
 
     Args:
@@ -68,8 +74,8 @@ def drawing(model, input_shape=None):
     }
 
 
-def _stage(name, parts, graph):
-    blocks = []
+def _stage(name: str | None, parts: list[_Part], graph: "_Graph") -> dict[str, Any]:
+    blocks: list[dict[str, Any]] = []
     for (_, block), members in groupby(parts, lambda part: part[0]):
         body = graph.body([segment for _, segment in members])
         if block and blocks and blocks[-1]["names"] and blocks[-1]["body"] == body:
@@ -80,7 +86,7 @@ def _stage(name, parts, graph):
     return {"name": name or "all", "output_shape": list(last.made[0].shape[1:]), "blocks": blocks}
 
 
-def _addresses(segments):
+def _addresses(segments: Sequence[Sequence[Step]]) -> list[_Address]:
     """(stage, block) of each segment; block is None outside the blocks.
 
     In a network with other names than ours, a block is a fork with what is done to its values
@@ -99,33 +105,33 @@ def _addresses(segments):
     return list(zip(stages, blocks, strict=True))
 
 
-def _address(names):
+def _address(names: Sequence[str]) -> str:
     return next(filter(BLOCK.match, names), names[0])
 
 
 class _Segment:
     """Steps from one cut of the graph to the next: a link of a chain, or a fork and its join."""
 
-    def __init__(self, source, turns, is_closed):
+    def __init__(self, source: int, turns: list[int], is_closed: bool):
         self.source = source  # the turn whose result goes in
         self.turns = turns
         self.is_closed = is_closed  # whether one result comes out
 
     @property
-    def is_link(self):
+    def is_link(self) -> bool:
         return len(self.turns) == 1
 
 
 class _Graph:
     """Steps, each called by its turn."""
 
-    def __init__(self, image, steps):
+    def __init__(self, image: keras.KerasTensor, steps: Sequence[Step]):
         maker = {id(x): turn for turn, step in enumerate(steps) for x in step.made}
         maker[id(image)] = IMAGE
         self.steps = steps
         self.makers = [[maker[id(x)] for x in step.given] for step in steps]
 
-    def segments(self, turns, source):
+    def segments(self, turns: Sequence[int], source: int) -> list[_Segment]:
         """Cuts steps, which depend on `source` and each other alone, where one result goes on."""
         last_use = {maker: turn for turn in turns for maker in self.makers[turn]}
         segments, segment, alive = [], [], {source}
@@ -138,8 +144,8 @@ class _Graph:
                 source, segment = turn, []
         return segments + ([_Segment(source, segment, is_closed=False)] if segment else [])
 
-    def body(self, segments):
-        body = []
+    def body(self, segments: Iterable[_Segment]) -> list[Any]:
+        body: list[Any] = []
         for is_link, run in groupby(segments, lambda segment: segment.is_link):
             if is_link:
                 body += _lines([self.steps[segment.turns[0]] for segment in run])
@@ -147,7 +153,7 @@ class _Graph:
                 body += map(self.fork, run)
         return body
 
-    def fork(self, segment):
+    def fork(self, segment: _Segment) -> list[str] | dict[str, Any]:
         join = segment.turns[-1]
         parts = self.parts(segment) + [[]] * self.makers[join].count(segment.source)
         if not segment.is_closed or len(parts) == 1:
@@ -157,12 +163,12 @@ class _Graph:
             "join": " ".join(_words(self.steps[join])),
         }
 
-    def parts(self, segment):
+    def parts(self, segment: _Segment) -> list[list[int]]:
         """The steps before the join, in parts without a connection; most convolutions first."""
         inner = segment.turns[:-1]
         root = {turn: turn for turn in inner}  # of a tree for each part
 
-        def find(turn):
+        def find(turn: int) -> int:
             while root[turn] != turn:
                 root[turn] = turn = root[root[turn]]
             return turn
@@ -176,16 +182,17 @@ class _Graph:
             parts[find(turn)].append(turn)
         return sorted(parts.values(), key=self.convolutions, reverse=True)
 
-    def convolutions(self, turns):
+    def convolutions(self, turns: Sequence[int]) -> int:
         return sum(hasattr(self.steps[turn].operation, "kernel_size") for turn in turns)
 
 
-def _lines(steps):
+def _lines(steps: Sequence[Step]) -> list[list[str]]:
     """Words in lines: in each one layer of weight, and what is done to its values behind it.
 
     If the values come first, as in a pre-activation, it is what is done before it.
     """
-    lines, previous = [], None
+    lines: list[list[str]] = []
+    previous: Any = None
     steps = [step for step in steps if not _is_border(step)]
     for step in steps:
         if not lines or not _is_by_value(previous if _is_by_value(steps[0]) else step):
@@ -195,7 +202,7 @@ def _lines(steps):
     return lines
 
 
-def _is_by_value(step):
+def _is_by_value(step: Step) -> bool:
     """Whether the step does something to each value: a batch norm, a ReLU, a dropout."""
     layer = step.operation
     if type(layer).__name__ in ("Dense", "Rescaling") or len(step.given) > 1:
@@ -204,16 +211,16 @@ def _is_by_value(step):
     return not moves and step.given[0].shape == step.made[0].shape
 
 
-def _is_border(step):
+def _is_border(step: Step) -> bool:
     """Whether the step puts zeros around an image: half of what other convolutions do alone."""
     return _is_padding(step) and step.given[0].shape[-1] == step.made[0].shape[-1]
 
 
-def _is_padding(step):
+def _is_padding(step: Step) -> bool:
     return type(step.operation).__name__ == "ZeroPadding2D"
 
 
-def _words(step):
+def _words(step: Step) -> list[str]:
     layer, kind = step.operation, type(step.operation).__name__
     before, after = step.given[0].shape[-1], step.made[0].shape[-1]
     word = WORDS.get(kind, kind)
@@ -232,7 +239,7 @@ def _words(step):
     return [word]
 
 
-def _convolution(layer, word, filters):
+def _convolution(layer: keras.Layer, word: str, filters: int) -> str:
     groups, dilation = getattr(layer, "groups", 1), max(layer.dilation_rate)
     return (
         f"{_by(layer.kernel_size)} {word} {filters}{_stride(layer)}"
@@ -241,26 +248,26 @@ def _convolution(layer, word, filters):
     )
 
 
-def _pool(layer, word):
+def _pool(layer: keras.Layer, word: str) -> str:
     if set(layer.pool_size) == {1} and set(layer.strides) == {2}:
         return "every other pixel"
     return f"{_by(layer.pool_size)} {word}{_stride(layer)}"
 
 
-def _stride(layer):
+def _stride(layer: keras.Layer) -> str:
     return f" /{max(layer.strides)}" if max(layer.strides) > 1 else ""
 
 
-def _by(sizes):
+def _by(sizes: Iterable[int]) -> str:
     return "×".join(map(str, sizes))
 
 
-def _activation(layer):
+def _activation(layer: keras.Layer) -> list[str]:
     name = getattr(layer.activation, "__name__", "activation")
     return [] if name == "linear" else [{"relu": "ReLU"}.get(name, name)]
 
 
-def text(drawn):
+def text(drawn: Mapping[str, Any]) -> str:
     """The dict of `drawing` as text for a terminal."""
     lines = [f"{drawn['name']}: {sides(drawn['input_shape'])}"]
     for stage in drawn["stages"]:
@@ -274,13 +281,13 @@ def text(drawn):
     return "\n".join(lines)
 
 
-def _title(names):
+def _title(names: Sequence[str]) -> str:
     """Of equal blocks: the first name, the last, and how many they are."""
     return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}  ×{len(names)}"
 
 
-def _body_text(body, start="┬"):
-    lines = []
+def _body_text(body: Sequence[Any], start: str = "┬") -> list[str]:
+    lines: list[str] = []
     for part in body:
         if isinstance(part, dict):
             lines += _fork_text(part, "┬" if lines else start)
@@ -289,7 +296,7 @@ def _body_text(body, start="┬"):
     return lines
 
 
-def _fork_text(fork, start):
+def _fork_text(fork: Mapping[str, Any], start: str) -> list[str]:
     """The first path below `start`, the others right of it; identities are a line downwards."""
     columns = [_body_text(path) for path in fork["paths"]]
     height = max(map(len, columns))
@@ -303,7 +310,7 @@ def _fork_text(fork, start):
     ]
 
 
-def _filled(column, height):
+def _filled(column: list[str], height: int) -> list[str]:
     """With a line downwards below, or, in the middle of it, the word for an empty column."""
     if column:
         return column + ["│"] * (height - len(column))
@@ -311,14 +318,14 @@ def _filled(column, height):
     return ["│"] * middle + ["identity"] + ["│"] * (height - middle - 1)
 
 
-def _spaced(row, widths):
-    return "".join(cell.ljust(width) for cell, width in zip_longest(row, widths, fillvalue=0))
+def _spaced(row: Iterable[str], widths: Sequence[int]) -> str:
+    return "".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True))
 
 
-def _bar(start, widths, corners):
+def _bar(start: str, widths: Sequence[int], corners: str) -> str:
     """From the first column to each other one: "x ───┬───┐"."""
     ends = corners[0] * (len(widths) - 1) + corners[1]
     first = f"{start} ".ljust(widths[0], "─")
     return first + "".join(
-        end + "─" * (width - 1) for end, width in zip_longest(ends, widths[1:], fillvalue=1)
+        end + "─" * (width - 1) for end, width in zip(ends, [*widths[1:], 1], strict=True)
     )

@@ -5,8 +5,10 @@ branch: to note what passes, to leave a branch out, or to let a gradient through
 """
 
 import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
@@ -36,6 +38,10 @@ class Block:
     operand: object = field(repr=False, default=None)  # symbolic x, in the block's own graph
 
 
+# join(block, x, shortcut or None, branch) gives H(x)
+Join = Callable[[Block, tf.Tensor, Any, tf.Tensor], tf.Tensor]
+
+
 class Flow:
     """A functional Keras model with the blocks that are in its graph.
 
@@ -53,7 +59,7 @@ class Flow:
         InputError: a model without a graph or without blocks.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model):
         self.model, inputs, _, self._steps = walk(model)
         self.operations = [step.operation for step in self._steps]
         maker = {id(x): turn for turn, step in enumerate(self._steps) for x in step.made}
@@ -67,7 +73,7 @@ class Flow:
         self._at = {block.join: block for block in self.blocks}
         self._sources = {block.source for block in self.blocks}
 
-    def run(self, images, join, *, batch_statistics=False):
+    def run(self, images: tf.Tensor, join: Join, *, batch_statistics: bool = False) -> tf.Tensor:
         """One forward pass, eager or inside a `tf.function`.
 
         Args:
@@ -82,7 +88,7 @@ class Flow:
         """
         turn, values = 0, {_IMAGE: images}
 
-        def call(operation, *args, **kwargs):
+        def call(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
             nonlocal turn
             block = self._at.get(turn)
             if block is None or block.kind == "plain":
@@ -98,7 +104,9 @@ class Flow:
         (logits,) = through(self.model, [images], call)
         return logits
 
-    def paths(self, block, x, *, batch_statistics=False):
+    def paths(
+        self, block: Block, x: tf.Tensor, *, batch_statistics: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """What a block makes of x alone: (shortcut, branch), the operands of its sum."""
         shortcut, branch = _operands(self.operations[block.join].input, block)
         outputs = [branch] if block.kind == "identity" else [branch, shortcut]
@@ -109,7 +117,7 @@ class Flow:
         )
         return (x, made[0]) if block.kind == "identity" else (made[1], made[0])
 
-    def _residual_blocks(self):
+    def _residual_blocks(self) -> list[Block]:
         blocks = []
         for turn, operation in enumerate(self.operations):
             makers = self._makers[turn]
@@ -131,7 +139,7 @@ class Flow:
             )
         return blocks
 
-    def _parting(self, join):
+    def _parting(self, join: int) -> tuple[int, set[int]]:
         """Where the two paths of a sum part: the nearest operation that both come from.
 
         Replacing again and again the latest of the values at hand by what it is made of ends with
@@ -145,14 +153,14 @@ class Flow:
             at_hand.update(self._makers[latest])
         return at_hand.pop(), inside
 
-    def _convolutions(self, turn, inside):
+    def _convolutions(self, turn: int, inside: Collection[int]) -> int:
         """How many weight layers a value has passed since the parting."""
         if turn not in inside:
             return 0
         own = hasattr(self.operations[turn], "kernel")
         return own + max(self._convolutions(maker, inside) for maker in self._makers[turn])
 
-    def _symbol(self, source, inside):
+    def _symbol(self, source: int, inside: Collection[int]) -> keras.KerasTensor:
         """x as the graph of the block knows it: a part of a deep net has an input of its own."""
         for turn in sorted(inside):
             given = keras.tree.flatten(self.operations[turn].input)
@@ -161,11 +169,11 @@ class Flow:
                     return symbol
         raise AssertionError("no operation of the block takes what goes into it")
 
-    def _shape(self, turn):
+    def _shape(self, turn: int) -> tuple[int | None, ...]:
         return tuple(self._steps[turn].made[0].shape)
 
-    def _plain_blocks(self):
-        members = {}
+    def _plain_blocks(self) -> list[Block]:
+        members: dict[str, list[int]] = {}
         for turn, operation in enumerate(self.operations):
             if match := _BLOCK.match(operation.name):
                 members.setdefault(match[0], []).append(turn)
@@ -177,13 +185,13 @@ class Flow:
         return blocks
 
 
-def add(block, x, shortcut, branch):
+def add(block: Block, x: tf.Tensor, shortcut: tf.Tensor | None, branch: tf.Tensor) -> tf.Tensor:
     """The join that changes nothing: H(x) = F(x) + x, or F(x) where there is no shortcut."""
     return branch if shortcut is None else shortcut + branch
 
 
 @contextmanager
-def kept(model):
+def kept(model: keras.Model) -> Iterator[None]:
     """Puts the moving averages back to what they were: looking must not change what is seen."""
     before = [np.array(variable) for variable in model.non_trainable_variables]
     try:
@@ -193,19 +201,25 @@ def kept(model):
             variable.assign(value)
 
 
-def cross_entropy(logits, labels):
+def cross_entropy(logits: tf.Tensor, labels: np.ndarray) -> tf.Tensor:
     """The mean over the batch, in nats; labels int `(b,)`."""
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     return tf.reduce_mean(losses)
 
 
-def _operands(given, block):
+def _operands(given: Any, block: Block) -> tuple[Any, Any]:
     """What a sum adds up: (shortcut, branch)."""
+    assert block.shortcut is not None  # a plain block has no sum
     given = keras.tree.flatten(given)
     return given[block.shortcut], given[1 - block.shortcut]
 
 
-def _apply(operation, args, kwargs, batch_statistics):
+def _apply(
+    operation: keras.Operation,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    batch_statistics: bool,
+) -> Any:
     if isinstance(operation, keras.layers.BatchNormalization):
         return operation(*args, **{**kwargs, "training": batch_statistics})
     if isinstance(operation, keras.layers.Dropout):

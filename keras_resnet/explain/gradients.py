@@ -4,21 +4,64 @@ He et al. 2016, arXiv:1603.05027, equations 3 to 5; Veit et al. 2016, arXiv:1605
 """
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_resnet import specs
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.explain.flow import Flow, add, cross_entropy, kept
+from keras_resnet.explain.flow import Block, Flow, add, cross_entropy, kept
 from keras_resnet.explain.subject import subject
+from keras_resnet.files import StrPath
 from keras_resnet.progress import track
+from keras_resnet.results import Result
 
 _TINY = 1e-30
+# x and H of each block by its name, the loss, and the tape that saw them
+_Forward = tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], tf.Tensor, tf.GradientTape]
+
+
+@dataclass(frozen=True)
+class BlockGradient:
+    """The gradient at the input x of a block. Norms are Euclidean, over the whole batch."""
+
+    name: str
+    kind: str  # "identity", "projection" or "plain"
+    sum_norm: float  # of dJ/dH, at the sum
+    identity_norm: float | None  # of the identity term; a plain block has none
+    branch_norm: float  # of the branch term
+    total_norm: float  # of dJ/dx, what reaches x
+    ratio: float | None  # branch to identity; None where the identity term is 0
+    cosine: float | None  # of the angle between the two terms; None where one of them is 0
+    relative_error: float | None  # |identity + branch - total| / |total|
+
+
+@dataclass(frozen=True)
+class FirstLayer:
+    """The gradient of the first kernel."""
+
+    name: str
+    gradient_norm: float
+
+
+@dataclass(frozen=True)
+class Gradients(Result):
+    """The gradients of a batch."""
+
+    name: str  # of the network
+    images: int
+    loss: float
+    first_layer: FirstLayer
+    relative_error: float | None  # the largest of the blocks'
+    blocks: list[BlockGradient]  # in forward order
 
 
 @true_float32()
-def gradients(model, images, labels):
+def gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Gradients:
     """Splits the gradient that reaches the input of each block into its two terms.
 
     J is the mean cross-entropy of the batch, in the network as a training step sees it: batch
@@ -38,13 +81,7 @@ def gradients(model, images, labels):
         labels: int `(b,)`.
 
     Returns:
-        A dict ready for JSON: `name`, `images`, `loss`; `first_layer`: {name, gradient_norm} of
-        the first kernel; `relative_error`: the largest of the blocks'; `blocks`, in forward order:
-        {name, kind, sum_norm, identity_norm, branch_norm, total_norm, ratio, cosine,
-        relative_error}. Norms are Euclidean, over the whole batch: of dJ/dH at the sum, of the two
-        terms, and of what reaches x. `ratio` is branch to identity, `cosine` that of the angle
-        between the two terms, None where one of them is 0; `relative_error` is
-        |identity + branch - total| / |total|. A plain block has no identity term: None.
+        `Gradients`.
 
     Raises:
         InputError: a model without a graph or without blocks.
@@ -59,19 +96,19 @@ def gradients(model, images, labels):
             _split(flow, block, inputs[block.name], arrived[block.name], reached[block.name])
             for block in flow.blocks
         ]
-    errors = [block["relative_error"] for block in blocks]
-    return {
-        "name": flow.model.name,
-        "images": len(labels),
-        "loss": float(loss),
-        "first_layer": {"name": first.path, "gradient_norm": _norm(at_first)},
-        "relative_error": max((e for e in errors if e is not None), default=None),
-        "blocks": blocks,
-    }
+    errors = [block.relative_error for block in blocks]
+    return Gradients(
+        name=flow.model.name,
+        images=len(labels),
+        loss=float(loss),
+        first_layer=FirstLayer(first.path, _norm(at_first)),
+        relative_error=max((e for e in errors if e is not None), default=None),
+        blocks=blocks,
+    )
 
 
 @true_float32()
-def parameters(model, images, labels):
+def parameters(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
     """Which path trains which parameters: each gradient, split at the next block's sum.
 
     A gradient dJ/dW of the weights before a block arrives through that block's x, hence as the sum
@@ -111,7 +148,15 @@ def parameters(model, images, labels):
 
 
 @true_float32()
-def by_depth(depths, data=None, *, images=32, seeds=3, image_size=0, data_dir=None):
+def by_depth(
+    depths: Iterable[int],
+    data: StrPath | None = None,
+    *,
+    images: int = 32,
+    seeds: int = 3,
+    image_size: int = 0,
+    data_dir: StrPath | None = None,
+) -> list[dict[str, Any]]:
     """The first layer's gradient in fresh networks of growing depth, with shortcuts and without.
 
     Args:
@@ -146,12 +191,16 @@ def by_depth(depths, data=None, *, images=32, seeds=3, image_size=0, data_dir=No
     return rows
 
 
-def _forward(flow, images, labels, persistent=False):
+def _forward(
+    flow: Flow, images: np.ndarray, labels: np.ndarray, persistent: bool = False
+) -> _Forward:
     """x and H of each block by its name, the loss, and the tape that saw them."""
     images = tf.cast(images, flow.model.inputs[0].dtype)
     inputs, sums = {}, {}
 
-    def note(block, x, shortcut, branch):
+    def note(
+        block: Block, x: tf.Tensor, shortcut: tf.Tensor | None, branch: tf.Tensor
+    ) -> tf.Tensor:
         inputs[block.name], sums[block.name] = x, add(block, x, shortcut, branch)
         return sums[block.name]
 
@@ -161,7 +210,9 @@ def _forward(flow, images, labels, persistent=False):
     return inputs, sums, loss, tape
 
 
-def _terms(flow, block, x, arrived):
+def _terms(
+    flow: Flow, block: Block, x: tf.Tensor, arrived: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """(identity term, branch term) at x, from the block alone and the gradient at its sum."""
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
@@ -170,28 +221,38 @@ def _terms(flow, block, x, arrived):
     return back, tape.gradient(branch, x, arrived)
 
 
-def _split(flow, block, x, arrived, total):
-    row = {"name": block.name, "kind": block.kind, "sum_norm": _norm(arrived)}
+def _split(
+    flow: Flow, block: Block, x: tf.Tensor, arrived: tf.Tensor, total: tf.Tensor
+) -> BlockGradient:
+    row: dict[str, Any] = {"name": block.name, "kind": block.kind, "sum_norm": _norm(arrived)}
     if block.kind == "plain":
-        nothing = dict.fromkeys(("identity_norm", "ratio", "cosine", "relative_error"))
-        return row | nothing | {"branch_norm": _norm(total), "total_norm": _norm(total)}
+        return BlockGradient(
+            **row,
+            identity_norm=None,
+            branch_norm=_norm(total),
+            total_norm=_norm(total),
+            ratio=None,
+            cosine=None,
+            relative_error=None,
+        )
     identity, branch = _terms(flow, block, x, arrived)
     norms = [_norm(identity), _norm(branch)]
     product = float(tf.reduce_sum(tf.cast(identity, tf.float64) * tf.cast(branch, tf.float64)))
-    return row | {
-        "identity_norm": norms[0],
-        "branch_norm": norms[1],
-        "total_norm": _norm(total),
-        "ratio": norms[1] / norms[0] if norms[0] else None,
-        "cosine": product / math.prod(norms) if all(norms) else None,
-        "relative_error": _error(identity + branch, total),
-    }
+    return BlockGradient(
+        **row,
+        identity_norm=norms[0],
+        branch_norm=norms[1],
+        total_norm=_norm(total),
+        ratio=norms[1] / norms[0] if norms[0] else None,
+        cosine=product / math.prod(norms) if all(norms) else None,
+        relative_error=_error(identity + branch, total),
+    )
 
 
-def _error(found, expected):
+def _error(found: tf.Tensor, expected: tf.Tensor) -> float:
     return _norm(found - expected) / max(_norm(expected), _TINY)
 
 
-def _norm(gradient):
+def _norm(gradient: tf.Tensor) -> float:
     """In float64: the squares of small numbers vanish in float32."""
     return float(np.linalg.norm(np.asarray(gradient, np.float64).ravel()))

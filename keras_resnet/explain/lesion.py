@@ -1,20 +1,74 @@
 """What a trained network loses when blocks are taken out of it: Veit et al. 2016,
 arXiv:1605.06431, section 4."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.explain.flow import Flow, add
-from keras_resnet.explain.subject import subject
+from keras_resnet.explain.flow import Block, Flow, add
+from keras_resnet.explain.subject import Subject, subject
+from keras_resnet.files import StrPath
 from keras_resnet.progress import bar
+from keras_resnet.results import Result
 
 _BATCH = 100
 
 
+@dataclass(frozen=True)
+class BlockLesion:
+    """A network without one block."""
+
+    name: str
+    kind: str  # "identity", "projection" or "plain"
+    top1: float
+
+
+@dataclass(frozen=True)
+class LastLesion:
+    """A network without its last blocks."""
+
+    removed: int
+    top1: float
+
+
+@dataclass(frozen=True)
+class RandomLesions:
+    """Networks without random sets of blocks."""
+
+    removed: int
+    top1: list[float]  # one for each set
+
+
+@dataclass(frozen=True)
+class Lesions(Result):
+    """What a network gets right without some of its blocks. Accuracies are in 0…1."""
+
+    run: str
+    model: str
+    images: int
+    top1: float  # of the whole network
+    chance: float
+    blocks: list[BlockLesion]  # each removed alone, in forward order
+    last: list[LastLesion]  # 1, 2, 4, … of them
+    random: list[RandomLesions]
+
+
 @true_float32()
-def lesion(run, data=None, *, split="val", images=1000, sets=5, seed=0, data_dir=None):
+def lesion(
+    run: StrPath,
+    data: StrPath | None = None,
+    *,
+    split: str = "val",
+    images: int = 1000,
+    sets: int = 5,
+    seed: int = 0,
+    data_dir: StrPath | None = None,
+) -> Lesions:
     """Removes blocks of a trained network and counts what it still gets right.
 
     Without its branch a block passes on x, or W x where it has a projection. A plain block is
@@ -28,10 +82,7 @@ def lesion(run, data=None, *, split="val", images=1000, sets=5, seed=0, data_dir
         sets: how many random sets of each size are tried.
 
     Returns:
-        A dict ready for JSON: `run`, `model`, `images`, `top1` (0…1) of the whole network,
-        `chance`; `blocks`: {name, kind, top1} for each removed alone, in forward order; `last`:
-        {removed, top1} for the last 1, 2, 4, … of them; `random`: {removed, top1: a list, one a
-        set}.
+        `Lesions`.
 
     Raises:
         InputError: no such run, or a network without blocks that can be removed.
@@ -49,49 +100,46 @@ def lesion(run, data=None, *, split="val", images=1000, sets=5, seed=0, data_dir
     total = 1 + len(removable) + len(sizes) * (1 + sets)
     with bar(total, f"lesions of {seen.model.name}", "networks") as advance:
 
-        def without(blocks):
+        def without(blocks: Sequence[int] | npt.NDArray[np.int64]) -> float:
             keep = np.ones(len(flow.blocks), np.float32)
             keep[blocks] = 0
             score = top1(keep)
             advance()
             return score
 
-        return {
-            "run": str(run),
-            "model": seen.model.name,
-            "images": len(seen.labels),
-            "top1": without([]),
-            "chance": 1 / len(seen.classes),
-            "blocks": [
-                {
-                    "name": flow.blocks[i].name,
-                    "kind": flow.blocks[i].kind,
-                    "top1": without([i]),
-                }
+        return Lesions(
+            run=str(run),
+            model=seen.model.name,
+            images=len(seen.labels),
+            top1=without([]),
+            chance=1 / len(seen.classes),
+            blocks=[
+                BlockLesion(flow.blocks[i].name, flow.blocks[i].kind, without([i]))
                 for i in removable
             ],
-            "last": [{"removed": n, "top1": without(removable[-n:])} for n in sizes],
-            "random": [
-                {
-                    "removed": n,
-                    "top1": [without(rng.choice(removable, n, replace=False)) for _ in range(sets)],
-                }
+            last=[LastLesion(n, without(removable[-n:])) for n in sizes],
+            random=[
+                RandomLesions(
+                    n, [without(rng.choice(removable, n, replace=False)) for _ in range(sets)]
+                )
                 for n in sizes
             ],
-        }
+        )
 
 
-def _can_go(block):
+def _can_go(block: Block) -> bool:
     return block.kind != "plain" or block.removable
 
 
-def _scorer(flow, seen):
+def _scorer(flow: Flow, seen: Subject) -> Callable[[npt.NDArray[np.float32]], float]:
     """A function of `keep`, float `(blocks,)`, 1 or 0 each: top-1 of what is left."""
     number = {block.name: i for i, block in enumerate(flow.blocks)}
 
     @tf.function
-    def guesses(images, keep):
-        def join(block, x, shortcut, branch):
+    def guesses(images: tf.Tensor, keep: tf.Tensor) -> tf.Tensor:
+        def join(
+            block: Block, x: tf.Tensor, shortcut: tf.Tensor | None, branch: tf.Tensor
+        ) -> tf.Tensor:
             kept = keep[number[block.name]]
             if shortcut is None:
                 return kept * branch + (1 - kept) * x if block.removable else branch
@@ -101,7 +149,7 @@ def _scorer(flow, seen):
 
     batches = [seen.images[i : i + _BATCH] for i in range(0, len(seen.images), _BATCH)]
 
-    def top1(keep):
+    def top1(keep: npt.NDArray[np.float32]) -> float:
         said = np.concatenate([guesses(batch, tf.constant(keep)) for batch in batches])
         return float(np.mean(said == seen.labels))
 

@@ -4,18 +4,65 @@ Veit et al. 2016, arXiv:1605.06431, sections 3 and 5.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
+import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.explain.flow import Flow, cross_entropy, kept
+from keras_resnet.explain.flow import Block, Flow, cross_entropy, kept
 from keras_resnet.progress import track
+from keras_resnet.results import Result
+
+
+@dataclass(frozen=True)
+class PathLength:
+    """The paths that pass so many branches."""
+
+    length: int
+    share_of_paths: float
+    gradient_norm: float  # mean over the sampled paths of |dJ/dx| at the first block's input
+    share_of_gradient: float  # the norm times the number of paths, of the sum over all lengths
+
+
+@dataclass(frozen=True)
+class Effective:
+    """The lengths that hold the middle 95 % of the gradient."""
+
+    shortest: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class Paths(Result):
+    """The paths through a network, and what gradient they carry.
+
+    Norms of paths add up to more than that of their sum: paths that disagree count in full.
+    """
+
+    name: str
+    blocks: int
+    images: int
+    samples: int  # paths drawn for each length
+    total_norm: float  # of the whole gradient
+    effective: Effective
+    lengths: list[PathLength]
 
 
 @true_float32()
-def paths(model, images, labels, *, samples=10, seed=0, batch_statistics=False):
+def paths(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    samples: int = 10,
+    seed: int = 0,
+    batch_statistics: bool = False,
+) -> Paths:
     """The gradient that reaches the first block, by the number of branches it passed.
 
     A network of n blocks has 2^n paths from its first block to its logits: at each sum a path
@@ -33,12 +80,7 @@ def paths(model, images, labels, *, samples=10, seed=0, batch_statistics=False):
             trained yet.
 
     Returns:
-        A dict ready for JSON: `name`, `blocks`: n, `images`, `samples`, `total_norm`: of the whole
-        gradient; `effective`: {shortest, longest}, the lengths that hold the middle 95 % of
-        `share_of_gradient`; `lengths`: {length, share_of_paths, gradient_norm, share_of_gradient},
-        where `gradient_norm` is the mean over sampled paths of |dJ/dx| at the first block's input,
-        and `share_of_gradient` that times the number of paths, of its sum over all lengths. Norms
-        add up to more than the norm of a sum: paths that disagree count in full.
+        `Paths`.
 
     Raises:
         InputError: a network without shortcuts.
@@ -61,29 +103,23 @@ def paths(model, images, labels, *, samples=10, seed=0, batch_statistics=False):
     carried = np.array([count / 2**n * norm for count, norm in zip(counts, norms, strict=True)])
     shares = carried / max(carried.sum(), 1e-300)
     within = np.cumsum(shares)
-    return {
-        "name": model.name,
-        "blocks": n,
-        "images": len(labels),
-        "samples": samples,
-        "total_norm": total,
-        "effective": {
-            "shortest": int(np.searchsorted(within, 0.025)),
-            "longest": int(np.searchsorted(within, 0.975)),
-        },
-        "lengths": [
-            {
-                "length": k,
-                "share_of_paths": counts[k] / 2**n,
-                "gradient_norm": float(norms[k]),
-                "share_of_gradient": float(shares[k]),
-            }
-            for k in range(n + 1)
+    ends = (int(np.searchsorted(within, share)) for share in (0.025, 0.975))
+    return Paths(
+        name=model.name,
+        blocks=n,
+        images=len(labels),
+        samples=samples,
+        total_norm=total,
+        effective=Effective(*ends),
+        lengths=[
+            PathLength(k, counts[k] / 2**n, float(norms[k]), float(shares[k])) for k in range(n + 1)
         ],
-    }
+    )
 
 
-def along(flow, images, labels, *, batch_statistics=False):
+def along(
+    flow: Flow, images: np.ndarray, labels: np.ndarray, *, batch_statistics: bool = False
+) -> Callable[[npt.NDArray[np.float32] | None], tf.Tensor]:
     """A function that gives the gradient at the first block's input along one path.
 
     Its argument is float `(blocks,)`: 1 where the path takes the branch, 0 where it takes the
@@ -93,10 +129,10 @@ def along(flow, images, labels, *, batch_statistics=False):
     number = {block.name: i for i, block in enumerate(flow.blocks)}
 
     @tf.function
-    def gradient(takes):
+    def gradient(takes: tf.Tensor | None) -> tf.Tensor:
         entrance = []
 
-        def join(block, x, shortcut, branch):
+        def join(block: Block, x: tf.Tensor, shortcut: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
             entrance.append(x)
             if takes is None:
                 return shortcut + branch
@@ -115,11 +151,11 @@ def along(flow, images, labels, *, batch_statistics=False):
     return lambda takes: gradient(None if takes is None else tf.constant(takes, tf.float32))
 
 
-def _draw(rng, n, k):
+def _draw(rng: np.random.Generator, n: int, k: int) -> npt.NDArray[np.float32]:
     takes = np.zeros(n, np.float32)
     takes[rng.choice(n, k, replace=False)] = 1
     return takes
 
 
-def _norm(gradient):
+def _norm(gradient: tf.Tensor) -> float:
     return float(np.linalg.norm(np.asarray(gradient, np.float64).ravel()))

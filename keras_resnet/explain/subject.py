@@ -1,5 +1,6 @@
 """What is looked at: a network, fresh or trained, and a batch of images for it."""
 
+import os
 from dataclasses import dataclass
 
 import keras
@@ -10,8 +11,9 @@ from keras_resnet.data import sources
 from keras_resnet.data.check import classes_in_turn
 from keras_resnet.data.stream import images_of
 from keras_resnet.errors import InputError
-from keras_resnet.evaluation.artefact import open_artefact
+from keras_resnet.evaluation.artefact import Artefact, open_artefact
 from keras_resnet.evaluation.scores import examples_for
+from keras_resnet.files import StrPath
 
 MLPS = ("residual_mlp", "plain_mlp")
 _MLP_SIDE = 8  # pixels
@@ -29,9 +31,16 @@ class Subject:
 
 
 def subject(
-    what, data=None, *, images=32, seed=0, split="train", image_size=0, zero_gamma=True,
-    data_dir=None,
-):  # fmt: skip
+    what: StrPath,
+    data: StrPath | None = None,
+    *,
+    images: int = 32,
+    seed: int = 0,
+    split: str = "train",
+    image_size: int = 0,
+    zero_gamma: bool = True,
+    data_dir: StrPath | None = None,
+) -> Subject:
     """Opens, or builds, what is to be explained.
 
     Args:
@@ -53,6 +62,7 @@ def subject(
     """
     if images < 1:
         raise InputError(f"--images is {images}; expected at least 1")
+    what = os.fspath(what)
     is_fresh = what in specs.SPECS or what in MLPS
     if is_fresh:
         source = sources.load(data or "digits", seed=seed, data_dir=data_dir)
@@ -69,7 +79,7 @@ def subject(
     return Subject(model, pixels, chosen.labels, classes, is_fresh)
 
 
-def fresh(name, num_classes, side, zero_gamma, seed):
+def fresh(name: str, num_classes: int, side: int, zero_gamma: bool, seed: int) -> keras.Model:
     """A network with the first weights that `seed` gives, for images `(side, side, 3)`."""
     keras.utils.set_random_seed(seed)
     shape = (side, side, 3)
@@ -79,7 +89,7 @@ def fresh(name, num_classes, side, zero_gamma, seed):
     return models.build(name, num_classes, shape, zero_gamma=zero_gamma)
 
 
-def layers_of(opened):
+def layers_of(opened: Artefact) -> keras.Model:
     """The Keras model of an opened artefact, from pixels to logits; InputError if it is none."""
     if opened.model is None:
         raise InputError(

@@ -12,7 +12,7 @@ import struct
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -254,7 +254,7 @@ def render(data: ReportData) -> str:
     return page.encode("utf-8", errors="replace").decode()
 
 
-def finite(value: object) -> bool:
+def finite(value: object) -> TypeGuard[float]:
     """Whether there is a number: None and NaN stand for what was not measured."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 

@@ -12,14 +12,16 @@ import json
 import shlex
 import shutil
 import signal
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import tensorflow as tf
 
 from keras_resnet import filenames, progress, signals
 from keras_resnet.errors import CheckFailed, Interrupted, first_line
+from keras_resnet.files import StrPath
 from keras_resnet.run import Run
 
 _KEPT = 2  # checkpoints: should the latest be damaged on the disk, there is another
@@ -98,10 +100,10 @@ class Checkpoint:
             "--clip-norm 1 or --precision float32, and `keras-resnet data check`"
         )
 
-    def _values(self):
+    def _values(self) -> list[tf.Variable]:
         return [value for part in self._state.values() for value in part]
 
-    def _sweep(self):
+    def _sweep(self) -> None:
         """Removes what interrupted writes have left: each may be as large as a checkpoint."""
         for left in self._folder.glob("*_temp"):
             shutil.rmtree(left, ignore_errors=True)
@@ -114,16 +116,16 @@ class Stop:
     second signal does what it does to any program.
     """
 
-    def __init__(self, folder):
-        self.asked = None
+    def __init__(self, folder: StrPath):
+        self.asked: int | None = None  # the signal
         self.is_patient = False  # whether a step is about to end, and be saved
         self._folder = folder
 
     @contextmanager
-    def listening(self):
+    def listening(self) -> Iterator["Stop"]:
         """Within, signals are heard; gives the `Stop` itself."""
 
-        def hear(number, frame):
+        def hear(number: int, frame: FrameType | None) -> None:
             for each, handler in before.items():
                 signal.signal(each, handler)
             if number == signal.SIGHUP:
@@ -135,12 +137,13 @@ class Stop:
         with signals.heard(hear) as before:
             yield self
 
-    def leave_if_asked(self):
+    def leave_if_asked(self) -> None:
+        """Interrupted, with the command that resumes the run, if a signal was heard."""
         if self.asked:
             raise Interrupted(f"interrupted; {resume_command(self._folder)}", 128 + self.asked)
 
 
-def peek(run):
+def peek(run: Run) -> dict[str, Any] | None:
     """The notes of the latest checkpoint of a run; None if it has none."""
     state = tf.train.get_checkpoint_state(str(run.file(filenames.CHECKPOINTS)))
     for path in reversed(state.all_model_checkpoint_paths if state else []):
@@ -152,6 +155,6 @@ def peek(run):
     return None
 
 
-def resume_command(folder: Path | str) -> str:
+def resume_command(folder: StrPath) -> str:
     """The next step, for messages."""
     return f"`keras-resnet train --resume {shlex.quote(str(folder))}` resumes it"

@@ -4,13 +4,18 @@ folder of one that is not the chief."""
 import json
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_resnet import filenames, run
+from keras_resnet.config import Config
 from keras_resnet.errors import InputError
+from keras_resnet.files import StrPath
 
 
 def tf_config() -> tuple[list[str], int] | None:
@@ -58,7 +63,7 @@ def slurm() -> tuple[list[str], int] | None:
     return addresses, addresses.index(own)
 
 
-def own_gpus(gpus, number, addresses, worker):
+def own_gpus(gpus: list[Any], number: int, addresses: Sequence[str], worker: int) -> list[Any]:
     """Those of a machine's GPUs that one of its workers takes: all, or an equal part of them where
     there are enough for the workers of the machine; Slurm may give each task its own."""
     hosts = [address.rpartition(":")[0] for address in addresses]
@@ -73,7 +78,7 @@ class Onlooker(run.Run):
     """The run folder of a worker that is not the chief: it reads the chief's checkpoints, has a log
     of its own beside the chief's, and what else it writes is thrown away."""
 
-    def __init__(self, path, worker, scratch):
+    def __init__(self, path: StrPath, worker: int, scratch: StrPath):
         super().__init__(path)
         self._own = {
             filenames.LOG: f"log-worker-{worker}.txt",
@@ -81,18 +86,18 @@ class Onlooker(run.Run):
         }
         self._scratch = Path(scratch)
 
-    def file(self, name):
+    def file(self, name: str) -> Path:
         return super().file(self._own[name]) if name in self._own else self._scratch / name
 
-    def begin(self, config, classes):
+    def begin(self, config: Config, classes: Sequence[str]) -> None:
         """Left to the chief."""
 
-    def save_model(self, model):
+    def save_model(self, model: keras.Model) -> None:
         """Left to the chief."""
 
 
 @contextmanager
-def onlooking(path, worker):
+def onlooking(path: StrPath, worker: int) -> Iterator[Onlooker]:
     Path(path).mkdir(parents=True, exist_ok=True)  # for the log: the chief may come later
     with tempfile.TemporaryDirectory(prefix="keras-resnet-worker-") as scratch:
         yield Onlooker(path, worker, scratch)

@@ -12,10 +12,12 @@ import re
 import signal
 import threading
 import zlib
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,8 +25,11 @@ import tensorflow as tf
 
 from keras_resnet import filenames, progress, run, runtime
 from keras_resnet._version import __version__
+from keras_resnet.config import Config
+from keras_resnet.data.sources import Source
 from keras_resnet.data.stream import Share
 from keras_resnet.errors import CheckFailed, InputError, first_line
+from keras_resnet.files import StrPath
 from keras_resnet.training import cluster, meeting
 from keras_resnet.training.checkpoint import resume_command
 
@@ -55,21 +60,22 @@ class Devices:
     reason: str = ""
 
     @property
-    def count(self):
+    def count(self) -> int:
         """All devices of all workers."""
         return self.strategy.num_replicas_in_sync
 
     @property
-    def is_chief(self):
+    def is_chief(self) -> bool:
+        """Whether this worker writes the run folder."""
         return self.worker == 0
 
     @property
-    def share(self):
+    def share(self) -> Share:
         """What this process sees of each batch."""
         own = self.count // self.workers
         return Share(parts=self.count, first=self.worker * own, count=own)
 
-    def distribute(self, batches):
+    def distribute(self, batches: Callable[..., tf.data.Dataset]) -> Any:
         """The batches that `batches(share=…)` gives, each part on its device.
 
         Without an end, so that no step has to ask all workers whether there is another.
@@ -80,15 +86,15 @@ class Devices:
             lambda context: batches(share=self.share).repeat()
         )
 
-    def agree(self, *values):
+    def agree(self, *values: float) -> list[float]:
         """The largest that any worker gives of each of the numbers; all have to call it."""
         return [float(number) for number in self._of_all(values).max(axis=0)]
 
-    def of_chief(self, *values):
+    def of_chief(self, *values: float) -> list[float]:
         """The numbers that the chief gives; all have to call it."""
         return [float(number) for number in self._of_all(values)[0]]
 
-    def _of_all(self, values):
+    def _of_all(self, values: Sequence[float]) -> np.ndarray:
         """float64 `(workers, n)`, a row from each worker."""
         rows = np.zeros((self.workers, len(values)))
         rows[self.worker] = values
@@ -98,22 +104,22 @@ class Devices:
         return self._added_up(tf.constant(rows)).numpy()
 
     @cached_property
-    def _added_up(self):
-        def each(rows):
+    def _added_up(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        def each(rows: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
             is_first = context.replica_id_in_sync_group % self.share.count == 0
             own = tf.where(is_first, rows, tf.zeros_like(rows))
             return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
 
         @tf.function(reduce_retracing=True)
-        def add_up(rows):
+        def add_up(rows: tf.Tensor) -> tf.Tensor:
             added = self.strategy.run(each, args=(rows,))
             return self.strategy.experimental_local_results(added)[0]
 
         return add_up
 
     @contextmanager
-    def preparing(self):
+    def preparing(self) -> Iterator[None]:
         """What is wrong with this worker's own files is heard by the others where they next compare
         what they begin with; all have to do that after it."""
         try:
@@ -123,7 +129,7 @@ class Devices:
                 self._of_all([math.nan])
             raise
 
-    def require_same_images(self, source):
+    def require_same_images(self, source: Source) -> None:
         """InputError, in all workers, if one of them has other training images than the chief."""
         if self.workers > 1:
             train = source.splits["train"]
@@ -131,7 +137,7 @@ class Devices:
             checksum = zlib.crc32(order.encode(errors="backslashreplace"))
             self._require_same(checksum, "training images", "DATA")
 
-    def require_same_weights(self, model):
+    def require_same_weights(self, model: keras.Model) -> None:
         """The same for what the training starts with."""
         if self.workers > 1:
             checksum = 0
@@ -139,7 +145,7 @@ class Devices:
                 checksum = zlib.crc32(weight.tobytes(), checksum)
             self._require_same(checksum, "first weights", "--weights")
 
-    def _require_same(self, checksum, what, given):
+    def _require_same(self, checksum: float, what: str, given: str) -> None:
         rows = self._of_all([checksum])
         failed = np.flatnonzero(np.isnan(rows[:, 0]))
         if len(failed):
@@ -151,12 +157,14 @@ class Devices:
                 f"{given}"
             )
 
-    def folder(self, path, config):
+    def folder(self, path: StrPath | None, config: Config) -> AbstractContextManager[run.Run]:
         """The run folder of this worker, to be used in a `with` statement."""
-        return run.claim(path, config) if self.is_chief else cluster.onlooking(path, self.worker)
+        if self.is_chief or path is None:
+            return run.claim(path, config)
+        return cluster.onlooking(path, self.worker)
 
     @contextmanager
-    def watching(self, path):
+    def watching(self, path: StrPath | None) -> Iterator[None]:
         """Within, the chief alone speaks, and an error that tells that another worker is gone
         becomes one line. `path` is the run folder."""
         with nullcontext() if self.is_chief else progress.quietly():
@@ -164,7 +172,7 @@ class Devices:
                 yield
             except tf.errors.OpError as error:
                 who = self._who_is_gone(error)
-                if who is None:
+                if who is None or path is None:
                     raise
                 runtime.log(str(error))
                 begun = Path(path, filenames.CONFIG).exists()
@@ -173,7 +181,7 @@ class Devices:
                     f"{who} is gone; {resume if begun else 'start all again'}"
                 ) from None
 
-    def _who_is_gone(self, error):
+    def _who_is_gone(self, error: Exception) -> str | None:
         """Who it is, if that is what the error tells; else None."""
         if self.workers == 1:
             return None
@@ -188,7 +196,7 @@ class Devices:
 ONE = Devices(tf.distribute.get_strategy())
 
 
-def choose(config, path):
+def choose(config: Config, path: StrPath | None) -> Devices:
     """The `Devices` of this process. To be called before TensorFlow computes anything.
 
     Args:
@@ -218,7 +226,7 @@ def choose(config, path):
     return Devices(tf.distribute.MirroredStrategy(names), reason=reason)
 
 
-def require_shareable(config, count):
+def require_shareable(config: Config, count: int) -> None:
     """InputError if so many devices cannot have equal parts of a batch, or not as asked for."""
     batch = config.batch_size
     less = batch // count * count
@@ -231,7 +239,7 @@ def require_shareable(config, count):
         )
 
 
-def _divide_cpu(number):
+def _divide_cpu(number: int) -> None:
     """No faster than one device: to try out what several do."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     parts = [tf.config.LogicalDeviceConfiguration()] * number
@@ -243,7 +251,9 @@ def _divide_cpu(number):
         ) from None
 
 
-def _worker(addresses, worker, gpus, config, path):
+def _worker(
+    addresses: list[str], worker: int, gpus: list[Any], config: Config, path: StrPath | None
+) -> Devices:
     workers = len(addresses)
     if path is None:
         raise InputError(f"{workers} workers need one --run, the same folder for all of them")
@@ -283,7 +293,7 @@ def _worker(addresses, worker, gpus, config, path):
     return Devices(strategy, worker, workers, f"worker {worker} of {workers}")
 
 
-def _told(config, path, devices):
+def _told(config: Config, path: StrPath, devices: int) -> dict[str, Any]:
     """What workers have to have in common."""
     settings = {k: v for k, v in asdict(config).items() if k not in _OF_THE_MACHINE}
     latest = tf.train.latest_checkpoint(os.path.join(path, filenames.CHECKPOINTS))

@@ -3,14 +3,20 @@ exponentially; the losses show which rates learn, and from which on nothing does
 
 import math
 import statistics
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 import keras
 
 from keras_resnet import progress, recipes
+from keras_resnet.config import Config
+from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.files import StrPath
 from keras_resnet.report import lr_range_plot
+from keras_resnet.settings import Settings
 from keras_resnet.training import schedule
-from keras_resnet.training.step import training_batches
+from keras_resnet.training.step import TrainStep, training_batches
 from keras_resnet.training.train import make_step, prepare
 
 # SGD's steps have the gradient's length; Adam's and LAMB's have one of their own.
@@ -20,7 +26,16 @@ _MEMORY = 0.9  # of the smoothed loss
 _DIVERGED = 1.5  # times what the smoothed loss has fallen, risen again: no higher rate will do
 
 
-def find_lr(data=None, *, config_file=None, low=None, high=None, steps=STEPS, png=None, **options):
+def find_lr(
+    data: StrPath | None = None,
+    *,
+    config_file: StrPath | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    steps: int = STEPS,
+    png: StrPath | None = None,
+    **options: Unpack[Settings],
+) -> dict[str, Any]:
     """Tries learning rates from `low` to `high`, a step each, on a network that is thrown away.
 
     Args:
@@ -65,7 +80,7 @@ def find_lr(data=None, *, config_file=None, low=None, high=None, steps=STEPS, pn
     return found
 
 
-def _range(low, high, config):
+def _range(low: float | None, high: float | None, config: Config) -> tuple[float, float]:
     least, most = RANGES[config.optimizer]
     low, high = least if low is None else low, most if high is None else high
     if not 0 < low < high < math.inf:
@@ -73,7 +88,7 @@ def _range(low, high, config):
     return low, high
 
 
-def judge(rates, losses, *, complete):
+def judge(rates: Sequence[float], losses: Sequence[float], *, complete: bool) -> dict[str, Any]:
     """What the losses say of the rates: the part of `find_lr`'s result that needs no network.
 
     Args:
@@ -106,7 +121,7 @@ def judge(rates, losses, *, complete):
     }
 
 
-def smooth(losses):
+def smooth(losses: Sequence[float]) -> list[float]:
     """An exponential moving average without the pull of where it begins (arXiv:1412.6980, 3)."""
     average, even = 0.0, []
     for n, loss in enumerate(losses, 1):
@@ -115,7 +130,7 @@ def smooth(losses):
     return even
 
 
-def _losses(step, config, source, steps):
+def _losses(step: TrainStep, config: Config, source: Source, steps: int) -> list[float]:
     """The finite losses of the steps until they diverge."""
     size, batches_in_all = schedule.training_size(config, config.side), steps * config.accumulate
     batches = iter(
@@ -134,11 +149,11 @@ def _losses(step, config, source, steps):
     return losses
 
 
-def _has_diverged(losses):
+def _has_diverged(losses: Sequence[float]) -> bool:
     even = smooth(losses)
     fall = max(losses[0] - min(even), 0.1 * losses[0])  # a little up and down is noise
     return even[-1] - min(even) > _DIVERGED * fall
 
 
-def _two_digits(number):
+def _two_digits(number: float) -> float:
     return float(f"{number:.2g}")

@@ -3,6 +3,7 @@
 import os
 import platform
 from importlib import metadata
+from typing import Any
 
 import tensorflow as tf
 
@@ -22,7 +23,7 @@ OPTIONAL = {
 }
 
 
-def survey():
+def survey() -> dict[str, Any]:
     """A dict ready for JSON: {python, system, versions, cpu, gpus, precision, xla,
     steps_per_execution, missing}.
 
@@ -60,15 +61,15 @@ def survey():
     }
 
 
-def _step_times():
+def _step_times() -> dict[str, float | str]:
     xla = precision.uses_xla()
-    ways = {
+    ways: dict[str, dict[str, Any]] = {
         "mixed_bfloat16": {"policy": "mixed_bfloat16"},
         "mixed_float16": {"policy": "mixed_float16"},
         f"float32 {'without' if xla else 'with'} XLA": {"jit": not xla},
         "float32, 10 steps a call": {"steps": 10},
     }
-    ratios = {"float32": 1.0}
+    ratios: dict[str, float | str] = {"float32": 1.0}
     for label, way in ways.items():
         try:
             ratios[label] = round(precision.time_ratio(**way), 2)
@@ -77,7 +78,7 @@ def _step_times():
     return ratios
 
 
-def _version(package):
+def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -41,6 +41,7 @@ class History:
         return {"rows": self.rows, "best_epoch": self.best_epoch, "best": self._best}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Takes what `state` gave, and writes history.csv anew."""
         self.rows, self.best_epoch = state["rows"], state["best_epoch"]
         self._best = state["best"] and tuple(state["best"])
         if self.rows:  # the file may have a row of which the checkpoint knows nothing
@@ -125,7 +126,7 @@ class TensorBoard:
         self._write("epoch", row["epoch"], {k: row[k] for k in COLUMNS[1:-1]})
         self._writer.flush()
 
-    def _write(self, group, step, values):
+    def _write(self, group: str, step: int, values: Mapping[str, float]) -> None:
         # tf.summary.scalar needs the tensorboard package; the op below it does not.
         metadata = tf.compat.v1.SummaryMetadata(
             plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")

@@ -2,22 +2,37 @@
 
 import os
 import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_resnet import runtime
+from keras_resnet.config import Config
+from keras_resnet.data.examples import Examples
+from keras_resnet.data.sources import Source
 from keras_resnet.data.stream import evaluation_stream, training_stream
 from keras_resnet.evaluation.metrics import log_softmax, summarise
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.report import page, plots
+from keras_resnet.run import Run
+from keras_resnet.training.history import History
+from keras_resnet.training.precision import Precision
 from keras_resnet.training.schedule import training_size
 
 _SHOWN = 32  # images in a picture
 
 
-def judge(folder, config, source, history, chosen, seconds):
+def judge(
+    folder: Run,
+    config: Config,
+    source: Source,
+    history: History,
+    chosen: Precision,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
     """Writes metrics.json, the plots, report.html and manifest.json into the run folder."""
     model = folder.model()
     metrics = {
@@ -39,7 +54,7 @@ def judge(folder, config, source, history, chosen, seconds):
             with true_float32():  # as `evaluate` does
                 logits[split] = model.predict(stream.map(lambda images, _: images), verbose=0)
             labels = source.splits[split].labels
-            metrics[split] = summarise(logits[split], labels, source.classes)
+            metrics[split] = summarise(logits[split], labels, source.classes).as_json()
     _draw(folder, config, source, history, logits["val"], metrics["val"])
     folder.save_metrics(metrics)
     page.write(folder.path)
@@ -47,7 +62,7 @@ def judge(folder, config, source, history, chosen, seconds):
     return metrics
 
 
-def versions():
+def versions() -> dict[str, str]:
     """What computed the result."""
     return {
         "python": platform.python_version(),
@@ -57,7 +72,7 @@ def versions():
     }
 
 
-def environment():
+def environment() -> dict[str, Any]:
     """What decides the last bits of a result: who computes it, on what."""
     gpus = tf.config.list_physical_devices("GPU")
     details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
@@ -69,7 +84,14 @@ def environment():
     }
 
 
-def _draw(folder, config, source, history, logits, scores):
+def _draw(
+    folder: Run,
+    config: Config,
+    source: Source,
+    history: History,
+    logits: np.ndarray,
+    scores: Mapping[str, Any],
+) -> None:
     plots.curves(history.rows, folder.file("curves.png"), best_epoch=history.best_epoch)
     plots.confusion(np.array(scores["confusion"]), source.classes, folder.file("confusion.png"))
     size = training_size(config, config.side)
@@ -85,7 +107,7 @@ def _draw(folder, config, source, history, logits, scores):
     _draw_mistakes(folder, config, source, logits)
 
 
-def _caption(shares, classes):
+def _caption(shares: np.ndarray, classes: Sequence[str]) -> str:
     """The class of a training image, or what was mixed in it, such as "cat 70 %, dog 30 %"."""
     order = [k for k in np.argsort(-shares, kind="stable") if shares[k] >= 0.005]
     if len(order) == 1:
@@ -93,7 +115,7 @@ def _caption(shares, classes):
     return ", ".join(f"{classes[k]} {shares[k]:.0%}" for k in order)
 
 
-def _draw_mistakes(folder, config, source, logits):
+def _draw_mistakes(folder: Run, config: Config, source: Source, logits: np.ndarray) -> None:
     """The held-out images that cost most, wrongly classified, worst first."""
     val = source.splits["val"]
     log_p, guesses = log_softmax(logits), logits.argmax(-1)
@@ -115,7 +137,7 @@ def _draw_mistakes(folder, config, source, logits):
     )
 
 
-def _stream(examples, config):
+def _stream(examples: Examples, config: Config) -> tf.data.Dataset:
     return evaluation_stream(
         examples, size=config.side, crop=config.center_crop, batch_size=config.batch_size
     )

@@ -65,7 +65,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             self._average(self.moving_variance, variance * (n - 1) / n)
         return y
 
-    def _average(self, moving, value):
+    def _average(self, moving: tf.Variable, value: tf.Tensor) -> None:
         moving.assign(moving * self.momentum + value * (1 - self.momentum))
 
 
@@ -112,8 +112,8 @@ class SlicedMaxPooling2D(keras.layers.MaxPooling2D):
         )
 
 
-def _swap(layer, xla):
-    kind = _SWAPPED.get(type(layer), type(layer))
+def _swap(layer: keras.layers.Layer, xla: bool) -> keras.layers.Layer:
+    kind: Any = _SWAPPED.get(type(layer), type(layer))
     if kind is SlicedMaxPooling2D and not xla and layer.pool_size != (1, 1):
         kind = type(layer)  # whose op is faster
     return kind.from_config(layer.get_config())

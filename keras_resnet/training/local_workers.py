@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from types import FrameType
 
 from keras_resnet import progress, signals
 from keras_resnet.errors import InputError
@@ -18,7 +20,7 @@ _POLL = 0.1
 _MAIN = "import sys; from keras_resnet.cli import main; sys.exit(main())"
 
 
-def launch(arguments, workers):
+def launch(arguments: Sequence[str], workers: int) -> int:
     """Runs `keras-resnet ARGUMENTS` as so many workers of one run, until all have ended.
 
     What the chief prints on stdout is passed on; what any of them says on stderr has its number in
@@ -35,7 +37,8 @@ def launch(arguments, workers):
     if workers < 2:
         raise InputError(f"--workers is {workers}; expected at least 2")
     addresses = free_addresses(workers)
-    processes, readers = [], []
+    processes: list[subprocess.Popen[str]] = []
+    readers = []
     with _signals_to(processes) as passed:
         for number in range(workers):
             process = _start(arguments, addresses, number)
@@ -52,7 +55,7 @@ def launch(arguments, workers):
     return _status(processes[0])
 
 
-def free_addresses(count):
+def free_addresses(count: int) -> list[str]:
     """HOST:PORT of this machine that nobody listens at now."""
     with ExitStack() as stack:  # all open at once: else one could come twice
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
@@ -61,7 +64,9 @@ def free_addresses(count):
         return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
 
 
-def _start(arguments, addresses, number):
+def _start(
+    arguments: Sequence[str], addresses: Sequence[str], number: int
+) -> subprocess.Popen[str]:
     task = {"type": "worker", "index": number}
     return subprocess.Popen(
         [sys.executable, "-P", "-c", _MAIN, *arguments],  # -P: no code of the current folder
@@ -78,18 +83,18 @@ def _start(arguments, addresses, number):
     )
 
 
-def _pass_on(number, lines):
+def _pass_on(number: int, lines: Iterable[str]) -> None:
     for line in lines:
         sys.stderr.write(f"[worker {number}] {line}")
         sys.stderr.flush()
 
 
 @contextmanager
-def _signals_to(processes):
+def _signals_to(processes: Sequence[subprocess.Popen[str]]) -> Iterator[list[int]]:
     """Gives the list of those that were passed on."""
     passed = []
 
-    def send(number, frame):
+    def send(number: int, frame: FrameType | None) -> None:
         passed.append(number)
         for process in processes:
             process.send_signal(number)  # nothing is sent to one that has ended
@@ -98,7 +103,7 @@ def _signals_to(processes):
         yield passed
 
 
-def _wait(processes, passed):
+def _wait(processes: Sequence[subprocess.Popen[str]], passed: Sequence[int]) -> None:
     """Until all have ended; when one fails, the others have a while to do so by themselves."""
     limits = [(_NOTICE, subprocess.Popen.terminate), (_LEAVE, subprocess.Popen.kill)]
     since = None  # one failed, or the others were told to end
@@ -117,6 +122,6 @@ def _wait(processes, passed):
                 end(process)
 
 
-def _status(process):
+def _status(process: subprocess.Popen[str]) -> int:
     """As a shell gives it."""
     return process.returncode if process.returncode >= 0 else 128 - process.returncode

@@ -3,12 +3,13 @@ the history, a checkpoint, and the best model."""
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_resnet import progress
 from keras_resnet import run as runs
@@ -69,14 +70,14 @@ class Loop:
         self.board = TensorBoard(folder, config)
         self.step = 0  # steps done, of the whole run
         self.has_ended = False  # before its last epoch
-        self.epoch_sums: Counter[str] = Counter()  # over the steps of the epoch
-        self.seconds: Counter[str] = Counter()  # of the run, by what they were spent on
+        self.epoch_sums: Any = Counter()  # of floats, over the steps of the epoch
+        self.seconds: Any = Counter()  # of the run, by what they were spent on
         self.callbacks = keras.callbacks.CallbackList(
             list(callbacks), model=train_step.model, epochs=config.epochs, steps=self.epoch_steps
         )
         self._work = np.cumsum(np.repeat(np.square(self.sizes, dtype=float), self.epoch_steps))
         self._lap = self._saved = time.monotonic()
-        self._batches: Iterator[Any] | None = None
+        self._batches: Iterator[Any] = iter(())
         self._size = 0  # of the images of `_batches`
         self._call_seconds: list[float] = []  # of the first calls at this size
 
@@ -137,7 +138,7 @@ class Loop:
         self.stop.is_patient = False
         self._leave_if(asked)
 
-    def _restore(self):
+    def _restore(self) -> None:
         self.step, notes = self.checkpoint.restore()
         if notes is None:
             return
@@ -149,7 +150,7 @@ class Loop:
         total = self.config.epochs * self.epoch_steps
         progress.say(f"resumed after step {self.step:,} of {total:,}")
 
-    def _batches_of(self, size):
+    def _batches_of(self, size: int) -> Iterator[Any]:
         """The stream of images of this size, from the next step on."""
         if size != self._size:
             epoch = self.step // self.epoch_steps
@@ -164,7 +165,7 @@ class Loop:
             self._call_seconds = []
         return self._batches
 
-    def _steps_of_a_call(self, last):
+    def _steps_of_a_call(self, last: int) -> int:
         """As many as fit into `CALL_SECONDS`, but not beyond what is to be saved."""
         if len(self._call_seconds) < _TIMED:
             return 1
@@ -174,7 +175,7 @@ class Loop:
         fitting = max(1, min(MOST_STEPS, int(CALL_SECONDS / min(self._call_seconds))))
         return min(left, int(self.devices.of_chief(fitting)[0]))
 
-    def _log(self, steps: Steps):
+    def _log(self, steps: Steps) -> dict[str, float]:
         """Counts the steps of a call; the means of the epoch so far."""
         count = len(steps.loss)
         bad = np.flatnonzero(~np.isfinite(steps.loss))
@@ -194,15 +195,15 @@ class Loop:
         self.board.write_steps(self.step, steps, count * self.config.batch_size / seconds)
         return self._means()
 
-    def _means(self):
+    def _means(self) -> dict[str, float]:
         done = self.epoch_sums["steps"]
         return {name: self.epoch_sums[name] / done for name in _MEASURED}
 
-    def _speed(self):
+    def _speed(self) -> float:
         """Images per second of the epoch so far."""
         return self.epoch_sums["steps"] * self.config.batch_size / self.epoch_sums["seconds"]
 
-    def _note(self, means):
+    def _note(self, means: Mapping[str, float]) -> str:
         """Of the progress bar."""
         left = self._seconds_left()
         return (
@@ -210,11 +211,11 @@ class Loop:
             f"{left // 3600:.0f}:{left // 60 % 60:02.0f}:{left % 60:02.0f} left of the run"
         )
 
-    def _seconds_left(self):
+    def _seconds_left(self) -> float:
         """Of the run, if steps take as long as their pixels say."""
         return sum(self.seconds.values()) * (self._work[-1] / self._work[self.step - 1] - 1)
 
-    def _agree(self):
+    def _agree(self) -> tuple[float, bool, bool]:
         """(signal, whether a checkpoint is due, whether the training ends): the same for all
         workers, which have to do the same at the same step."""
         every, age = self.config.checkpoint_every, time.monotonic() - self._saved
@@ -223,21 +224,21 @@ class Loop:
         is_late = 0 < 60 * self.config.max_minutes <= spent
         stops = is_late or self.train_step.model.stop_training
         mine = self.stop.asked or 0, is_due, is_late, stops
-        asked, is_due, is_late, stops = self.devices.agree(*mine)
+        asked, due, late, ends = self.devices.agree(*mine)
         # Who is asked to leave saves this step and goes; resumed, the time is up once more.
-        if is_late and not asked:
+        if late and not asked:
             progress.say(
                 f"--max-minutes {self.config.max_minutes:g}: time is up; the rate had not yet come "
                 "down. A number of --epochs that fits into the time gives a better network"
             )
-        return asked, bool(is_due), bool(stops) and not asked
+        return asked, bool(due), bool(ends) and not asked
 
-    def _weights(self):
+    def _weights(self) -> dict[str, list[tf.Tensor]]:
         """Those that can be evaluated and saved, by name."""
         weights = {"raw": [v.value for v in self.train_step.model.weights]}
         return weights | ({"averaged": self.train_step.average} if self.config.ema else {})
 
-    def _evaluate(self):
+    def _evaluate(self) -> tuple[str, Evaluation]:
         """The better ones of the weights, and how they do; the chief decides for all workers."""
         batches = stream.evaluation_stream(
             self.source.splits["val"],
@@ -252,7 +253,7 @@ class Loop:
         best = max(range(len(scores)), key=lambda n: self.history.score(scores[n]))
         return list(self._weights())[best], scores[best]
 
-    def _row(self, epoch, weights, evaluation):
+    def _row(self, epoch: int, weights: str, evaluation: Evaluation) -> dict[str, Any]:
         means, seconds = self._means(), self.epoch_sums["seconds"] + self._spend("evaluation")
         return {
             "epoch": epoch + 1,
@@ -267,14 +268,14 @@ class Loop:
             "weights": weights,
         }
 
-    def _save(self):
+    def _save(self) -> None:
         own = {"history": self.history.state(), "has_ended": self.has_ended}
         counted = {"epoch_sums": self.epoch_sums, "seconds": self.seconds}
         self.checkpoint.save(self.step, {**self.notes, **own, **counted})
         self._saved = time.monotonic()
         self._spend("saving")
 
-    def _save_best(self, weights):
+    def _save_best(self, weights: str) -> None:
         """After the checkpoint that knows of it: a kill between the two leaves a checkpoint from
         which the file is written again. The other way round it could be of an epoch that the run,
         resumed, does not have: its time is up before, or another machine rounds otherwise."""
@@ -283,13 +284,13 @@ class Loop:
             self.folder.save_model(self.deployable)
         self._spend("saving")
 
-    def _leave_if(self, asked):
+    def _leave_if(self, asked: float) -> None:
         """With all other workers, or not at all."""
         if asked:
             self.stop.asked = int(asked)
             self.stop.leave_if_asked()
 
-    def _spend(self, what):
+    def _spend(self, what: str) -> float:
         """Counts the seconds since the last time as spent on this."""
         now = time.monotonic()
         seconds, self._lap = now - self._lap, now

@@ -1,11 +1,18 @@
 """The loss of a run, over targets that may be soft: smoothed, or mixed of two images."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
+from keras_resnet.config import Config
 
-def make_loss(config, labels, classes):
+
+def make_loss(
+    config: Config, labels: npt.NDArray[np.int32], classes: int
+) -> Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]:
     """A function of targets `(b, k)` that sum to 1 and logits `(b, k)` to losses `(b,)`.
 
     Args:
@@ -16,7 +23,7 @@ def make_loss(config, labels, classes):
     kind = _binary if config.loss == "bce" else keras.losses.categorical_crossentropy
     weights = class_weights(labels, classes) if config.balance == "loss" else None
 
-    def loss(targets, logits):
+    def loss(targets: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
         # In this one place, and alike for both losses: arXiv:1512.00567, section 7.
         goal = targets * (1 - config.label_smoothing) + config.label_smoothing / classes
         # After the smoothing, as in timm: smoothed targets are compared, and become 0 or 1.
@@ -28,14 +35,17 @@ def make_loss(config, labels, classes):
     return loss
 
 
-def _binary(targets, logits, from_logits):
+def _binary(
+    targets: keras.KerasTensor, logits: keras.KerasTensor, from_logits: bool
+) -> keras.KerasTensor:
     """Each class against the others, the mean over the classes: arXiv:2110.00476, section 3."""
     return keras.losses.binary_crossentropy(targets, logits, from_logits=from_logits)
 
 
-def class_weights(labels, classes):
+def class_weights(labels: npt.NDArray[np.int32], classes: int) -> npt.NDArray[np.float32]:
     """float32 `(k,)`, inversely proportional to how often a class is there; their mean over the
     images is 1, so that the learning rate keeps its meaning."""
     counts = np.bincount(labels, minlength=classes)
     present = np.count_nonzero(counts)
-    return np.float32(len(labels) / (present * np.maximum(counts, 1)))
+    weights = len(labels) / (present * np.maximum(counts, 1))
+    return weights.astype(np.float32)

@@ -10,7 +10,9 @@ import json
 import os
 import socket
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from keras_resnet.errors import InputError
 
@@ -20,7 +22,7 @@ _READ = 5  # seconds that a message may take
 _LONGEST = 1 << 16  # bytes of a message
 
 
-def meet(addresses, worker, told):
+def meet(addresses: Sequence[str], worker: int, told: Mapping[str, Any]) -> None:
     """Returns when all workers are there and have been told the same.
 
     Args:
@@ -38,7 +40,7 @@ def meet(addresses, worker, told):
     try:
         own = _listen(int(port))
     except (OSError, ValueError, OverflowError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) else error
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise InputError(
             f"worker {worker} cannot listen at {addresses[worker]} ({reason}); its port has to be "
             "free"
@@ -52,7 +54,7 @@ def meet(addresses, worker, told):
         raise InputError(objection)
 
 
-def _listen(port):
+def _listen(port: int) -> socket.socket:
     """At all addresses of this machine, those of IPv6 too where it has them."""
     try:
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -60,9 +62,12 @@ def _listen(port):
         return socket.create_server(("", port))
 
 
-def _hear(own, addresses, told, deadline):
+def _hear(
+    own: socket.socket, addresses: Sequence[str], told: Mapping[str, Any], deadline: float
+) -> str | None:
     """What worker 0 does; gives what is wrong, or None."""
-    others = {}  # the connection of each, and what it was told
+    # The connection of each, and what it was told.
+    others: dict[int, tuple[socket.socket, dict[str, Any]]] = {}
     with own:
         while True:
             others = {n: each for n, each in others.items() if _is_open(each[0])}
@@ -95,7 +100,7 @@ def _hear(own, addresses, told, deadline):
     return objection
 
 
-def _tell(address, worker, told, deadline):
+def _tell(address: str, worker: int, told: Mapping[str, Any], deadline: float) -> str | None:
     """What the others do; gives what is wrong, or None."""
     host, _, port = address.rpartition(":")
     problem = "no answer"
@@ -114,7 +119,7 @@ def _tell(address, worker, told, deadline):
     )
 
 
-def _difference(number, its, told):
+def _difference(number: int, its: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:
     for what in told:
         if its.get(what) != told[what]:
             return (
@@ -124,17 +129,17 @@ def _difference(number, its, told):
     return None
 
 
-def _line(message):
+def _line(message: Mapping[str, Any]) -> bytes:
     return json.dumps(message).encode() + b"\n"
 
 
-def _read(connection, seconds=_READ):
+def _read(connection: socket.socket, seconds: float = _READ) -> Any:
     connection.settimeout(seconds)
     with connection.makefile("rb") as lines:
         return json.loads(lines.readline(_LONGEST))
 
 
-def _is_open(connection):
+def _is_open(connection: socket.socket) -> bool:
     """Whether the other end is still there; it has nothing more to say."""
     connection.setblocking(False)
     try:

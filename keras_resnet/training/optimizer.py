@@ -5,7 +5,7 @@ momentum; on several devices they clip before they sum. These are Keras optimize
 their own, so that callbacks find `learning_rate` and `iterations` where they expect them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -24,7 +24,7 @@ def make_optimizer(config: Config, rate: Any, head: Iterable[Any] = ()) -> "Opti
         rate: the learning rate, a number or a Keras schedule over the updates.
         head: the variables that have this rate; all others have `config.body_rate` of it.
     """
-    shared = {
+    shared: dict[str, Any] = {
         "decay": config.weight_decay,
         "body_rate": config.body_rate,
         "head": head,
@@ -87,7 +87,7 @@ class Optimizer(keras.optimizers.Optimizer):
             it is clipped. A float32 scalar.
         """
         if not self.built:
-            self.build(trainable_variables)
+            self.build(trainable_variables or ())
         if self.accumulate == 1:
             norm = self._norm(grads)
             self._update(grads, norm)
@@ -113,20 +113,27 @@ class Optimizer(keras.optimizers.Optimizer):
         """A factor of the move."""
         return 1.0
 
-    def _update_and_reset(self, sums, norm):
+    def _update_and_reset(self, sums: Sequence[tf.Tensor], norm: tf.Tensor) -> None:
         self._update(sums, norm)
         for total in self.sums:
             self._on_each(total, lambda total: total.assign(tf.zeros_like(total)))
         self.batches.assign(0)
 
-    def _update(self, gradients, norm):
+    def _update(self, gradients: Sequence[tf.Tensor], norm: tf.Tensor) -> None:
         rate = tf.cast(self.learning_rate, tf.float32)
         step = tf.cast(self.iterations.value + 1, tf.float32)
         for weight, gradient, slots in zip(self.weights, gradients, self.kept, strict=True):
             decay = 0.0 if weight.name in NOT_DECAYED else self.decay
             share = 1.0 if id(weight) in self.head else self.body_rate
 
-            def move(w, g, norm, *slots, decay=decay, share=share):
+            def move(
+                w: tf.Variable,
+                g: tf.Tensor,
+                norm: tf.Tensor,
+                *slots: tf.Variable,
+                decay: float = decay,
+                share: float = share,
+            ) -> None:
                 if self.clip_norm:
                     g = g * self.clip_norm / tf.maximum(norm, self.clip_norm)
                 along = self.direction(g, step, *slots)
@@ -137,14 +144,14 @@ class Optimizer(keras.optimizers.Optimizer):
             self._on_each(weight, move, gradient, norm, *[slot.value for slot in slots])
         self.iterations.assign_add(1)
 
-    def _on_each(self, variable, function, *arguments):
+    def _on_each(self, variable: Any, function: Callable[..., Any], *arguments: Any) -> None:
         """Calls the function with the variable's copy on each device."""
         self.strategy.extended.update(variable.value, function, args=arguments, group=False)
 
-    def _norm(self, gradients):
+    def _norm(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
         return self.strategy.run(tf.linalg.global_norm, args=(gradients,))
 
-    def _first(self, value):
+    def _first(self, value: Any) -> tf.Tensor:
         return self.strategy.experimental_local_results(value)[0]
 
 

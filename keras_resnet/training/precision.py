@@ -1,9 +1,10 @@
 """Which number format this hardware runs well, and why; and whether XLA pays on it."""
 
 import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -45,7 +46,7 @@ def choose(requested: str = "auto") -> Precision:
     return Precision(requested, "as asked")
 
 
-def _warn_if_slow(policy, share):
+def _warn_if_slow(policy: str, share: float) -> None:
     if share <= _SLOWER:
         return
     here = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
@@ -56,14 +57,14 @@ def _warn_if_slow(policy, share):
     )
 
 
-def _for_cpu(flags):
+def _for_cpu(flags: Collection[str]) -> Precision:
     for flag in ("amx_bf16", "avx512_bf16"):
         if flag in flags:
             return _measured("mixed_bfloat16", flag)
     return Precision("float32", "the CPU has no bfloat16 units, and emulating them is slower")
 
 
-def _for_gpu(details):
+def _for_gpu(details: Mapping[str, Any]) -> Precision:
     name = details.get("device_name", "the GPU")
     capability = details.get("compute_capability", (0, 0))
     if capability >= (8, 0):
@@ -73,7 +74,7 @@ def _for_gpu(details):
     return Precision("float32", f"{name} has no tensor cores")
 
 
-def _measured(policy, unit):
+def _measured(policy: str, unit: str) -> Precision:
     """`policy` where it pays, else float32."""
     share = time_ratio(policy)
     form = policy.removeprefix("mixed_")
@@ -95,12 +96,11 @@ def time_ratio(policy: str = "float32", *, jit: bool | None = None, steps: int =
         steps: in one call; with more than one, of one image, for which a call takes long.
     """
     usual = uses_xla()
-    way = {"jit": usual if jit is None else jit, "steps": steps}
+    other = usual if jit is None else jit
 
-    def share(shape, calls=1):
-        return (
-            _share(_step(policy, shape, **way), _step("float32", shape, jit=usual), calls) / steps
-        )
+    def share(shape: tuple[int, int, int, int], calls: int = 1) -> float:
+        step = _step(policy, shape, jit=other, steps=steps)
+        return _share(step, _step("float32", shape, jit=usual), calls) / steps
 
     if tf.config.list_physical_devices("GPU"):
         return share(_ONE_IMAGE if steps > 1 else _ON_GPU, _CALLS_ON_GPU)
@@ -108,7 +108,9 @@ def time_ratio(policy: str = "float32", *, jit: bool | None = None, steps: int =
     return small if steps > 1 or small >= _EMULATED else share(_ON_CPU)
 
 
-def _step(policy, shape, *, jit, steps=1):
+def _step(
+    policy: str, shape: tuple[int, int, int, int], *, jit: bool, steps: int = 1
+) -> Callable[[], tf.Tensor]:
     """A function that runs the step so many times, and gives a number that hangs on all of it."""
     form = tf.dtypes.as_dtype(policy.removeprefix("mixed_"))
     channels = shape[-1]
@@ -119,7 +121,7 @@ def _step(policy, shape, *, jit, steps=1):
     watched = [images, kernel, scale, offset]
 
     @tf.function(jit_compile=jit)
-    def run():
+    def run() -> tf.Tensor:
         for _ in range(steps):
             with tf.GradientTape() as tape:
                 features = tf.nn.conv2d(images, tf.cast(kernel, form), 1, "SAME")
@@ -133,9 +135,9 @@ def _step(policy, shape, *, jit, steps=1):
     return run
 
 
-def _share(ours, theirs, calls):
+def _share(ours: Callable[[], tf.Tensor], theirs: Callable[[], tf.Tensor], calls: int) -> float:
     """The time of `ours` as a share of that of `theirs`, timed in turn: of the best of each."""
-    best, began = [float("inf"), float("inf")], None
+    best, began = [float("inf"), float("inf")], 0.0
     for done in range(1 + _ROUNDS):
         if done == 1:  # the first traced, and compiled
             best, began = [float("inf"), float("inf")], time.perf_counter()

@@ -1,20 +1,22 @@
 """Which image size, and which learning rate, at which point of a run."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_resnet import specs
-from keras_resnet.config import size_plan
+from keras_resnet.config import Config, size_plan
 
 
-def steps_per_epoch(config, images):
+def steps_per_epoch(config: Config, images: int) -> int:
     """The steps of an epoch of so many training images."""
     return max(round(images / config.batch_size), 1)
 
 
-def epoch_sizes(config):
+def epoch_sizes(config: Config) -> list[int]:
     """The image size of every epoch; see `config.size_plan`.
 
     >>> epoch_sizes(Config(epochs=6, image_size=64, size_steps=((0.5, 0.5), (0.5, 1.0))))
@@ -24,7 +26,7 @@ def epoch_sizes(config):
     return [size for size, epochs in plan for _ in range(epochs)]
 
 
-def training_size(config, size):
+def training_size(config: Config, size: int) -> int:
     """The side of the training images where `size` pixels are judged: `config.train_size` of it.
 
     A net sees things larger in random crops than in the middle crop that judges it, so it gains by
@@ -33,7 +35,7 @@ def training_size(config, size):
     return max(round(config.train_size * size), specs.SPECS[config.model].total_stride)
 
 
-def learning_rate(config, steps_per_epoch):
+def learning_rate(config: Config, steps_per_epoch: int) -> "Schedule":
     """Linear warm-up, then a cosine (arXiv:1608.03983) or `config.rate_drops`; a Keras schedule.
 
     Over the optimizer's updates, one for `config.accumulate` steps. The warm-up takes at most a
@@ -59,12 +61,14 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         drops: steps; without any, a cosine.
     """
 
-    def __init__(self, peak: float, total_steps: int, warmup_steps: int = 0, drops=()):
+    def __init__(
+        self, peak: float, total_steps: int, warmup_steps: int = 0, drops: Iterable[int] = ()
+    ):
         super().__init__()
         self._peak, self._drops = peak, list(drops)
         self._total, self._warmup = total_steps, warmup_steps
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> keras.KerasTensor:
         step = ops.cast(step, "float32")
         if self._drops:
             passed = sum(ops.cast(step >= drop, "float32") for drop in self._drops)
@@ -75,7 +79,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         rise = ops.minimum((step + 1) / self._warmup, 1.0) if self._warmup else 1.0
         return self._peak * rise * share
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "peak": self._peak,
             "total_steps": self._total,

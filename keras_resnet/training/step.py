@@ -1,7 +1,7 @@
 """The training step: a batch in, weights changed, and what is to be told of it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -91,7 +91,8 @@ class TrainStep:
     def __call__(self, batches: Iterator[Any], count: int = 1) -> Steps:
         """Does `count` steps, with as many of the batches, and waits for their results."""
         rows, waited = self._run(batches, tf.constant(count))
-        return Steps(*rows.numpy().T, float(waited))
+        loss, cross_entropy, top1, norm, rate = rows.numpy().T
+        return Steps(loss, cross_entropy, top1, norm, rate, float(waited))
 
     def loss_scale_problem(self) -> str | None:
         """What is wrong where every step overflows."""
@@ -100,7 +101,7 @@ class TrainStep:
             return f"the loss scale has collapsed to {scale:g}, every step overflows"
         return None
 
-    def _step(self, batch):
+    def _step(self, batch: Any) -> tf.Tensor:
         """float32 `(5,)`: the fields of `Steps`. In the cross-replica context."""
         measured, gradients = self.strategy.run(self._gradients, args=(batch,))
         if self.replicas > 1:
@@ -115,7 +116,7 @@ class TrainStep:
             self._update_average()
         return tf.concat([measured, tf.stack([norm, rate])], 0)
 
-    def _gradients(self, batch):
+    def _gradients(self, batch: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """float32 `(3,)` and the gradients, this device's part of both."""
         images, targets = batch
         weights = [v.value for v in self.model.trainable_variables]
@@ -132,26 +133,26 @@ class TrainStep:
         others = [tf.reduce_mean(cross_entropy), tf.reduce_mean(tf.cast(correct, tf.float32))]
         return tf.stack([loss, *(x / self.replicas for x in others)]), gradients
 
-    def _apply(self, gradients):
+    def _apply(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
         if not self.scales_loss:
             return self.optimizer.apply(gradients)
         norm = self.strategy.run(tf.linalg.global_norm, args=(gradients,))
         norm = self.strategy.experimental_local_results(norm)[0]
 
-        def apply():
+        def apply() -> None:
             self.optimizer.apply(gradients)
             grows = tf.equal(self.steps_of_scale, _GROWTH_STEPS - 1)
             self.steps_of_scale.assign(tf.where(grows, 0, self.steps_of_scale + 1))
             self.scale.assign(tf.where(grows, self.scale * 2, self.scale))
 
-        def skip():
+        def skip() -> None:
             self.steps_of_scale.assign(0)
             self.scale.assign(self.scale / 2)
 
         tf.cond(tf.math.is_finite(norm), apply, skip)
         return norm
 
-    def _update_average(self):
+    def _update_average(self) -> None:
         """The average's momentum rises with the updates, as in TensorFlow's own
         `ExponentialMovingAverage`: the first weights are soon forgotten."""
         done = tf.cast(self.optimizer.iterations.value, tf.float32)
@@ -166,11 +167,13 @@ class TrainStep:
             )
 
 
-def _repeat(step):
+def _repeat(
+    step: Callable[[Any], tf.Tensor],
+) -> Callable[[Any, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """A function of batches and a number of steps to the rows of the steps, `(steps, 5)`, and the
     seconds that they waited for input."""
 
-    def run(batches, count):
+    def run(batches: Any, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         rows = tf.TensorArray(tf.float32, size=count, element_shape=(5,))
         waited = tf.constant(0.0, tf.float64)
         for i in tf.range(count):
@@ -187,7 +190,7 @@ def _repeat(step):
     return run
 
 
-def _clock():
+def _clock() -> tf.Tensor:
     """Seconds; tf.timestamp refuses to tell them where operations are deterministic."""
     return tf.ensure_shape(tf.numpy_function(time.perf_counter, [], tf.float64), ())
 
@@ -230,7 +233,7 @@ class Evaluator:
             float(losses.mean(dtype=np.float64)), float(correct.mean()), float(np.mean(per_class))
         )
 
-    def _batch(self, images, labels):
+    def _batch(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = self.model(images, training=False)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         return losses, tf.equal(tf.argmax(logits, -1, labels.dtype), labels)

@@ -1,10 +1,9 @@
 """Training: settings and images in, a run folder out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import tensorflow as tf
@@ -14,8 +13,12 @@ from keras_resnet.config import PRECISIONS, Config
 from keras_resnet.data import sources
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.files import StrPath
+from keras_resnet.settings import Settings
 from keras_resnet.training import checkpoint, distribution, notices, precision, schedule
+from keras_resnet.training.checkpoint import Stop
 from keras_resnet.training.distribution import Devices
+from keras_resnet.training.history import History
 from keras_resnet.training.judge import environment, judge
 from keras_resnet.training.layers import for_training, layers_of
 from keras_resnet.training.loop import Loop
@@ -25,16 +28,17 @@ from keras_resnet.training.precision import Precision
 from keras_resnet.training.step import Evaluator, TrainStep
 from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.load import load, normalization_of, open_weights
+from keras_resnet.weights.readers import Weights
 
 
 def train(
-    data: str | Path | None = None,
+    data: StrPath | None = None,
     *,
-    config_file: str | Path | None = None,
-    run_folder: str | Path | None = None,
-    resume: str | Path | None = None,
+    config_file: StrPath | None = None,
+    run_folder: StrPath | None = None,
+    resume: StrPath | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    **options: Any,
+    **options: Unpack[Settings],
 ) -> run.Run | None:
     """Trains a network, evaluates it on held-out images, and leaves a run folder.
 
@@ -65,6 +69,7 @@ def train(
     """
     began = time.monotonic()
     begun = run.begun(resume, run_folder, config_file, {"data": data, **options})
+    path: StrPath | None
     if begun:
         config, path = _here(begun.config, options), begun.path
     else:
@@ -74,7 +79,7 @@ def train(
         prepared = _again(begun, config, devices) if begun else prepare(config, devices)
         with devices.folder(path, prepared[0]) as folder:
             metrics = _train_in(folder, bool(begun), *prepared, devices, callbacks)
-    if not devices.is_chief:
+    if metrics is None:
         return None
     progress.say(
         f"best epoch {metrics['best_epoch']}: top-1 {metrics['val']['top1']:.1%} of "
@@ -83,8 +88,17 @@ def train(
     return folder
 
 
-def _train_in(folder, is_begun, config, source, chosen, model, devices, callbacks):
-    """What metrics.json holds, for the chief."""
+def _train_in(
+    folder: run.Run,
+    is_begun: bool,
+    config: Config,
+    source: Source,
+    chosen: Precision,
+    model: keras.Model,
+    devices: Devices,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> dict[str, Any] | None:
+    """What metrics.json holds, for the chief; None for another worker."""
     stop = checkpoint.Stop(folder.path)
     try:
         if not is_begun:
@@ -98,6 +112,7 @@ def _train_in(folder, is_begun, config, source, chosen, model, devices, callback
             history, seconds = _fit(model, config, source, folder, chosen, devices, stop, callbacks)
             if devices.is_chief:
                 return judge(folder, config, source, history, chosen, seconds)
+            return None
     except tf.errors.OpError:
         stop.leave_if_asked()  # all workers were told to, and others went first
         raise
@@ -108,7 +123,16 @@ def _train_in(folder, is_begun, config, source, chosen, model, devices, callback
         ) from None
 
 
-def _fit(model, config, source, folder, chosen, devices, stop, callbacks):
+def _fit(
+    model: keras.Model,
+    config: Config,
+    source: Source,
+    folder: run.Run,
+    chosen: Precision,
+    devices: Devices,
+    stop: Stop,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> tuple[History, Mapping[str, float]]:
     """The `History` of the training, and the seconds that it took by what they were spent on."""
     steps = schedule.steps_per_epoch(config, len(source.splits["train"]))
     rate = schedule.learning_rate(config, steps)
@@ -202,7 +226,9 @@ def prepare(
     return config, source, chosen, _network(config, source, chosen, learnt, devices)
 
 
-def _again(begun, config, devices):
+def _again(
+    begun: run.Run, config: Config, devices: Devices
+) -> tuple[Config, Source, Precision, keras.Model]:
     """As `prepare`, for a run that was begun: its own images, and weights from its checkpoint."""
     notes = checkpoint.peek(begun)
     if notes is None:
@@ -221,13 +247,15 @@ def _again(begun, config, devices):
     return config, source, chosen, _network(config, source, chosen, None, devices)
 
 
-def _here(config, options):
+def _here(config: Config, options: Settings) -> Config:
     """The settings of a run that was begun, on the devices that are there now."""
     devices = options.get("devices")
     return config if devices is None else replace(config, devices=devices)
 
 
-def _network(config, source, chosen, learnt, devices):
+def _network(
+    config: Config, source: Source, chosen: Precision, learnt: Weights | None, devices: Devices
+) -> keras.Model:
     """The network with the weights that the seed gives, or with learnt ones."""
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
@@ -247,7 +275,7 @@ def _network(config, source, chosen, learnt, devices):
     return model
 
 
-def _build(config, num_classes, policy):
+def _build(config: Config, num_classes: int, policy: str) -> keras.Model:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -256,7 +284,7 @@ def _build(config, num_classes, policy):
         keras.config.set_dtype_policy(before)
 
 
-def _freeze(model, stage):
+def _freeze(model: keras.Model, stage: str) -> None:
     """Everything up to and including `stage` keeps its weights and its batch statistics."""
     names = [layer.name for layer in model.layers]
     if stage == "body":

@@ -7,16 +7,23 @@ from keras_resnet import progress, recipes
 from keras_resnet import run as runs
 from keras_resnet.data import names
 from keras_resnet.errors import InputError
-from keras_resnet.files import read_lines
-from keras_resnet.specs import SPECS
+from keras_resnet.files import StrPath, read_lines
+from keras_resnet.specs import SPECS, Normalize
 from keras_resnet.weights.layouts import classes_of
 from keras_resnet.weights.load import load, normalization_of, open_weights
 from keras_resnet.weights.settings import IMAGENET, require
 
 
 def import_weights(
-    path, *, model, normalize=None, labels=None, image_size=0, center_crop=1.0, run_folder=None
-):
+    path: StrPath,
+    *,
+    model: str,
+    normalize: Normalize | None = None,
+    labels: StrPath | None = None,
+    image_size: int = 0,
+    center_crop: float = 1.0,
+    run_folder: StrPath | None = None,
+) -> runs.Run:
     """Makes a run folder from weights that were trained elsewhere.
 
     The run takes raw pixels: the normalisation that the weights were trained with becomes its first
@@ -46,7 +53,7 @@ def import_weights(
     require(config)
     weights = open_weights(path, model)
     usual = normalization_of(weights) or SPECS[model].normalize
-    config = runs.absolute(replace(config, normalize=normalize or usual))
+    config = runs.absolute(replace(config, normalize=config.normalize or usual))
     classes = _classes(labels, classes_of(weights), path)
     network = runs.build(config, len(classes))  # loads Keras: what can be wrong was found before
     loaded = load(network, weights)
@@ -60,7 +67,7 @@ def import_weights(
     return run
 
 
-def _classes(labels, count, path):
+def _classes(labels: StrPath | None, count: int | None, path: StrPath) -> list[str]:
     """The names of `count` classes."""
     if count is None:
         raise InputError(

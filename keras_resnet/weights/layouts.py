@@ -9,11 +9,13 @@ PyTorch's layouts: torchvision and timm (`layer1.0.conv1`, `downsample`, `fc`; w
 """
 
 import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from keras_resnet.weights.readers import KERAS, Stored
+from keras_resnet.weights.readers import KERAS, Arrays, Stored, Weights
 
 HEAD = "logits"
 HEAD_NAMES = (f"{HEAD}/kernel", f"{HEAD}/bias")
@@ -52,24 +54,24 @@ _TORCH_VARIABLES = {
 }
 
 
-def is_foreign(weights):
+def is_foreign(weights: Weights) -> bool:
     """Whether another package's network was saved: ours has a head of its own name."""
     return weights.layout != KERAS or HEAD_NAMES[0] not in weights.arrays
 
 
-def head_of(weights):
+def head_of(weights: Weights) -> Stored | None:
     """The `Stored` kernel of the classifier, which tells the number of classes; None without."""
     names = (HEAD_NAMES[0], f"{_KERAS_HEAD}/kernel", "fc.weight", "linear.weight")
     return next((weights.arrays[name] for name in names if name in weights.arrays), None)
 
 
-def classes_of(weights):
+def classes_of(weights: Weights) -> int | None:
     """How many classes the head tells apart; None without a head."""
     head = head_of(weights)
-    return head and head.shape[-1 if weights.layout == KERAS else 0]
+    return None if head is None else head.shape[-1 if weights.layout == KERAS else 0]
 
 
-def to_ours(weights, wanted, takes_bgr):
+def to_ours(weights: Weights, wanted: Collection[str], takes_bgr: bool) -> Arrays:
     """Renames and reshapes foreign weights.
 
     Args:
@@ -90,7 +92,7 @@ def to_ours(weights, wanted, takes_bgr):
     return arrays
 
 
-def in_file(name, weights):
+def in_file(name: str, weights: Weights) -> str:
     """What one of our names is called where the weights come from, for a message."""
     if weights.layout == KERAS or "/" not in name:
         return name
@@ -98,7 +100,7 @@ def in_file(name, weights):
     return next((n for n in names if n in weights.arrays), names[0])
 
 
-def _from_torch(arrays, wanted):
+def _from_torch(arrays: Mapping[str, Stored], wanted: Collection[str]) -> Arrays:
     arrays, ours = dict(arrays), {}
     for name in dict.fromkeys([*wanted, *HEAD_NAMES]):  # a net for features wants no head
         found = next((n for n in _torch_names(name) if _fits(arrays.get(n), name)), None)
@@ -107,7 +109,7 @@ def _from_torch(arrays, wanted):
     return ours | arrays
 
 
-def _fits(array, name):
+def _fits(array: Stored | None, name: str) -> bool:
     """Whether an array has as many axes as ours: a convolution's 4, not a batch norm's 1.
 
     `downsample.1` is a batch norm in torchvision and a convolution in timm.
@@ -116,20 +118,20 @@ def _fits(array, name):
     return array is not None and len(array.shape) in axes
 
 
-def _torch_names(name):
+def _torch_names(name: str) -> list[str]:
     layer, _, variable = name.rpartition("/")
     for pattern, names in _TORCH_LAYERS:
         match = re.fullmatch(pattern, layer)
         if match:
             stage, block, i, kind = (*match.groups(), *[None] * 4)[:4]
-            fields = {"i": i, "kind": kind}
-            if stage:
+            fields: dict[str, Any] = {"i": i, "kind": kind}
+            if stage and block:
                 fields |= {"stage": int(stage) - 1, "block": int(block) - 1}
             return [f"{n.format(**fields)}.{_TORCH_VARIABLES[variable]}" for n in names]
     return [name]
 
 
-def _transposed(array):
+def _transposed(array: Stored) -> Stored:
     """PyTorch's (out, in, h, w) and (out, in) as (h, w, in, out) and (in, out)."""
     axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(array.shape))
     if axes is None:
@@ -138,18 +140,19 @@ def _transposed(array):
     return Stored(shape, lambda: array.read().transpose(axes))
 
 
-def _with_our_head(arrays):
+def _with_our_head(arrays: Mapping[str, Stored]) -> Arrays:
     return {re.sub(f"^{_KERAS_HEAD}/", f"{HEAD}/", name): a for name, a in arrays.items()}
 
 
-def _without_sum_biases(arrays, wanted):
+def _without_sum_biases(arrays: Mapping[str, Stored], wanted: Collection[str]) -> Arrays:
     """Takes the biases behind the last convolutions of pre-activation blocks out of the sum.
 
     A constant s added to the trunk reaches each later batch norm of the stage unchanged, by
     identity and by the pooling of every other pixel. There BN(x + s) with the moving mean m is
     BN(x) with m - s. A projection starts from an activated x: the sum begins anew.
     """
-    arrays, shift = dict(arrays), ()
+    arrays = dict(arrays)
+    shift: tuple[Stored, ...] = ()
     for name in wanted:
         if not name.endswith(("_preact_bn/moving_mean", "post_bn/moving_mean")):
             continue
@@ -166,14 +169,14 @@ def _without_sum_biases(arrays, wanted):
     return arrays
 
 
-def _has_bias(conv, arrays):
+def _has_bias(conv: str, arrays: Mapping[str, Stored]) -> bool:
     kernel, bias = arrays.get(f"{conv}/kernel"), arrays.get(f"{conv}/bias")
     return kernel is not None and bias is not None and bias.shape == kernel.shape[-1:]
 
 
-def _less(shift):
+def _less(shift: Sequence[Stored]) -> Callable[[np.ndarray], np.ndarray]:
     return lambda mean: mean - sum(bias.read() for bias in shift)
 
 
-def _changed(array, change):
+def _changed(array: Stored, change: Callable[[np.ndarray], np.ndarray]) -> Stored:
     return replace(array, read=lambda: np.ascontiguousarray(change(array.read())))

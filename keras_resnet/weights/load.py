@@ -1,20 +1,28 @@
 """Weights -> a network of ours: all that is wanted is there and fits, or nothing is touched."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_resnet.errors import InputError
+from keras_resnet.files import StrPath
 from keras_resnet.run import open_run
-from keras_resnet.specs import NORMALIZATIONS, statistics
+from keras_resnet.specs import NORMALIZATIONS, Normalize, statistics
 from keras_resnet.weights import published, readers
 from keras_resnet.weights.layouts import HEAD_NAMES, classes_of, in_file, is_foreign, to_ours
+from keras_resnet.weights.readers import Stored, Weights
 from keras_resnet.weights.settings import IMAGENET
 
+if TYPE_CHECKING:
+    import keras
 
-def load_weights(model, path, *, replace_head=False):
+
+def load_weights(model: "keras.Model", path: StrPath, *, replace_head: bool = False) -> str:
     """Fills a network of this package with weights trained here or elsewhere.
 
     Args:
@@ -35,7 +43,7 @@ def load_weights(model, path, *, replace_head=False):
     return load(model, open_weights(path, model.name), replace_head=replace_head)
 
 
-def load(model, weights, *, replace_head=False):
+def load(model: "keras.Model", weights: Weights, *, replace_head: bool = False) -> str:
     """`load_weights` of an opened `Weights`."""
     wanted = _variables(model)
     takes_bgr = is_foreign(weights) and _is_normalised(model, "caffe")
@@ -55,7 +63,7 @@ def load(model, weights, *, replace_head=False):
     return f"weights from {weights.source}: {layers} layers" + ("; head replaced" if fresh else "")
 
 
-def open_weights(path, name):
+def open_weights(path: StrPath, name: str) -> Weights:
     """The `Weights` that `path` names: a run folder, a file, or "imagenet" for the network `name`.
 
     Raises:
@@ -68,7 +76,7 @@ def open_weights(path, name):
     return readers.read(os.fspath(path))
 
 
-def normalization_of(weights):
+def normalization_of(weights: Weights) -> str | None:
     """How the pixels were normalised that weights were trained with, as `build` takes it; None
     where the file does not tell.
     """
@@ -84,9 +92,9 @@ def normalization_of(weights):
     return next(known, "/".join(",".join(f"{x:.9g}" for x in part) for part in found))
 
 
-def _variables(model):
+def _variables(model: "keras.Model") -> dict[str, "keras.Variable"]:
     """Name to variable, in forward order; through the parts of a deep net."""
-    found = {}
+    found: dict[str, keras.Variable] = {}
     for layer in model.layers:
         if hasattr(layer, "layers"):
             found |= _variables(layer)
@@ -95,7 +103,7 @@ def _variables(model):
     return found
 
 
-def _check_normalization(weights, model):
+def _check_normalization(weights: Weights, model: "keras.Model") -> None:
     """InputError if the weights are known to expect other pixels than the model gives them."""
     trained_with = normalization_of(weights)
     if trained_with and not _is_normalised(model, trained_with):
@@ -105,25 +113,30 @@ def _check_normalization(weights, model):
         )
 
 
-def _is_normalised(model, normalize):
+def _is_normalised(model: "keras.Model", normalize: Normalize) -> bool:
     layer = model.get_layer("normalize")
     return np.allclose(_statistics(layer.scale, layer.offset), statistics(normalize), rtol=1e-5)
 
 
-def _statistics(scale, offset):
+def _statistics(scale: npt.ArrayLike, offset: npt.ArrayLike) -> tuple[list[float], list[float]]:
     """(mean, standard deviation): what a Rescaling layer makes 0, and what it makes 1 more."""
     scale, offset = np.atleast_1d(scale, offset)
     deviation = [1 / s for s in scale]
     return [-o * d for o, d in zip(offset, deviation, strict=True)], deviation
 
 
-def _other_head(weights, wanted):
+def _other_head(weights: Weights, wanted: Mapping[str, "keras.Variable"]) -> Sequence[str]:
     """The names of the head's variables, unless the file's fits the model's."""
     kernel = wanted.get(HEAD_NAMES[0])
     return [] if kernel is not None and classes_of(weights) == kernel.shape[-1] else HEAD_NAMES
 
 
-def _compare(weights, arrays, wanted, model):
+def _compare(
+    weights: Weights,
+    arrays: Mapping[str, Stored],
+    wanted: Mapping[str, "keras.Variable"],
+    model: "keras.Model",
+) -> None:
     """InputError that lists what is missing, left over, or of another shape."""
     missing = [in_file(name, weights) for name in wanted if name not in arrays]
     left_over = [in_file(name, weights) for name in arrays if name not in wanted]
@@ -142,7 +155,9 @@ def _compare(weights, arrays, wanted, model):
         )
 
 
-def _hint(weights, arrays, wanted):
+def _hint(
+    weights: Weights, arrays: Mapping[str, Stored], wanted: Mapping[str, "keras.Variable"]
+) -> str:
     odd = arrays.keys() ^ wanted.keys()
     odd |= {n for n in arrays.keys() & wanted.keys() if arrays[n].shape != tuple(wanted[n].shape)}
     if odd <= set(HEAD_NAMES):
@@ -152,5 +167,5 @@ def _hint(weights, arrays, wanted):
     return ""
 
 
-def _some(names, shown):
+def _some(names: Sequence[str], shown: int) -> str:
     return ", ".join(names[:shown]) + (", …" if len(names) > shown else "")

@@ -8,7 +8,7 @@ from keras_resnet.weights import readers
 from keras_resnet.weights.settings import PUBLISHED, require_published
 
 
-def fetch(name):
+def fetch(name: str) -> readers.Weights:
     """The published `Weights` of the network `name`.
 
     Raises:

@@ -8,13 +8,21 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from keras_resnet.errors import InputError, first_line, needs_extra
+from keras_resnet.files import StrPath
+
+if TYPE_CHECKING:
+    import keras
 
 KERAS, TORCH = "keras", "torch"
+Normalization = tuple[Any, Any]  # (scale, offset) of a Rescaling layer
 _VARIABLES = {
     True: ("gamma", "beta", "moving_mean", "moving_variance"),  # of a batch norm
     False: ("kernel", "bias"),
@@ -26,7 +34,10 @@ class Stored:
     """An array in a file: `read()` gives it as NumPy array of this `shape`."""
 
     shape: tuple[int, ...]
-    read: Callable
+    read: Callable[[], np.ndarray]
+
+
+Arrays = dict[str, Stored]  # by name
 
 
 @dataclass(frozen=True)
@@ -35,11 +46,11 @@ class Weights:
 
     source: str  # what a message calls it
     layout: str  # whose names: KERAS is "LAYER/VARIABLE", TORCH is "module.path.variable"
-    arrays: dict  # of name to `Stored`
-    normalization: tuple | None = None  # (scale, offset) of its own first layer, where it says so
+    arrays: Arrays
+    normalization: Normalization | None = None  # of its own first layer, where it says so
 
 
-def read(path):
+def read(path: StrPath) -> Weights:
     """Opens a file of weights.
 
     Args:
@@ -66,7 +77,9 @@ def read(path):
         ) from None
 
 
-def _read_h5(path, name=None, normalization=None):
+def _read_h5(
+    path: Any, name: Path | None = None, normalization: Normalization | None = None
+) -> Weights:
     import h5py
 
     file = h5py.File(path, "r")  # stays open: the arrays are read from it later
@@ -76,7 +89,7 @@ def _read_h5(path, name=None, normalization=None):
     return Weights(str(name or path), KERAS, arrays, normalization)
 
 
-def _read_keras(path):
+def _read_keras(path: Path) -> Weights:
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
         unpacked = tempfile.TemporaryFile()  # noqa: SIM115 — h5py reads from it later
@@ -85,7 +98,7 @@ def _read_keras(path):
     return _read_h5(unpacked, path, _normalization(config))
 
 
-def _normalization(config):
+def _normalization(config: Mapping[str, Any]) -> Normalization | None:
     """(scale, offset) of the layer `normalize` in the settings of a `.keras` file."""
     for layer in config["config"].get("layers", []):
         if layer.get("class_name") == "Rescaling" and layer["config"]["name"] == "normalize":
@@ -93,11 +106,11 @@ def _normalization(config):
     return None
 
 
-def _named_arrays(file):
+def _named_arrays(file: Any) -> Arrays:
     """Keras 3: groups called after classes, with the layer's name as an attribute."""
-    arrays = {}
+    arrays: Arrays = {}
 
-    def visit(path, group):
+    def visit(path: str, group: Any) -> None:
         parts = path.split("/")
         # What lies elsewhere are the optimiser's variables and the seeds of dropout.
         if parts[-1] != "vars" or len(parts) < 3 or parts[-3] != "layers" or not len(group):
@@ -111,7 +124,7 @@ def _named_arrays(file):
     return arrays
 
 
-def _legacy_arrays(file):
+def _legacy_arrays(file: Any) -> Arrays:
     """Keras 2, and what keras.applications downloads: groups called after layers."""
     root = file.get("model_weights", file)
     arrays = {}
@@ -122,28 +135,28 @@ def _legacy_arrays(file):
     return arrays
 
 
-def _text(name):
+def _text(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else name
 
 
-def _stored(dataset):
+def _stored(dataset: Any) -> Stored:
     return Stored(tuple(dataset.shape), lambda: dataset[()])
 
 
-def _read_safetensors(path):
+def _read_safetensors(path: Path) -> Weights:
     try:
         import safetensors
     except ImportError:
         raise _needs("safetensors", path) from None
     file = safetensors.safe_open(path, framework="numpy")
 
-    def stored(name):
+    def stored(name: str) -> Stored:
         return Stored(tuple(file.get_slice(name).get_shape()), lambda: _float32(file, name, path))
 
     return _state_dict(path, {name: stored(name) for name in file.keys()})  # noqa: SIM118
 
 
-def _float32(file, name, path):
+def _float32(file: Any, name: str, path: Path) -> np.ndarray:
     try:
         return file.get_tensor(name)
     except TypeError:  # NumPy has no bfloat16
@@ -153,7 +166,7 @@ def _float32(file, name, path):
         ) from None
 
 
-def _read_torch(path):
+def _read_torch(path: Path) -> Weights:
     try:
         import torch
     except ImportError:
@@ -166,13 +179,13 @@ def _read_torch(path):
         raise InputError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     tensors = {name: x for name, x in content.items() if isinstance(x, torch.Tensor)}
 
-    def stored(tensor):
+    def stored(tensor: Any) -> Stored:
         return Stored(tuple(tensor.shape), lambda: tensor.float().numpy())
 
     return _state_dict(path, {name: stored(tensor) for name, tensor in tensors.items()})
 
 
-def _state_dict(path, arrays):
+def _state_dict(path: Path, arrays: Arrays) -> Weights:
     """Names without what a wrapper around the network put before all of them."""
     for prefix in ("module.", "model."):
         if arrays and all(name.startswith(prefix) for name in arrays):
@@ -184,11 +197,11 @@ def _state_dict(path, arrays):
     return Weights(str(path), TORCH, kept)
 
 
-def _needs(package, path):
+def _needs(package: str, path: Path) -> InputError:
     return needs_extra(f"{path} needs {package} to be read", package)
 
 
-_READERS = {
+_READERS: dict[str, Callable[[Path], Weights]] = {
     ".keras": _read_keras,
     ".h5": _read_h5,
     ".safetensors": _read_safetensors,
@@ -199,7 +212,7 @@ _READERS = {
 }
 
 
-def of_model(model, source):
+def of_model(model: "keras.Model", source: str) -> Weights:
     """The weights of a Keras model in memory, as if they had been read from a file."""
     arrays = {
         f"{layer.name}/{variable.name}": Stored(tuple(variable.shape), variable.numpy)

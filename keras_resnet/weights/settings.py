@@ -2,6 +2,7 @@
 
 import os
 
+from keras_resnet.config import Config
 from keras_resnet.errors import InputError
 from keras_resnet.specs import SPECS
 
@@ -28,7 +29,7 @@ PUBLISHED = {
 }
 
 
-def require(config):
+def require(config: Config) -> None:
     """InputError if the settings ask for weights that are not there, or need some and name none."""
     if config.weights == IMAGENET:
         require_published(config.model)
@@ -47,7 +48,7 @@ def require(config):
         raise InputError(f"{what} keeps what was learnt before; name it with --weights")
 
 
-def require_published(model):
+def require_published(model: str) -> None:
     """InputError for a network that nobody has published ImageNet weights of."""
     if model not in PUBLISHED:
         small = SPECS[model].stem == "cifar"

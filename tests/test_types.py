@@ -1,0 +1,70 @@
+"""What editors and type checkers are told of the public names is what Python does."""
+
+import ast
+import dataclasses
+import inspect
+import types
+import typing
+from importlib import resources
+
+import pytest
+
+import keras_resnet as kr
+from keras_resnet import blocks, recipes
+from keras_resnet.config import Config
+from keras_resnet.errors import InputError
+from keras_resnet.settings import Settings
+
+SETTINGS = typing.get_type_hints(Settings)
+
+
+def choices(name):
+    """What the type of a setting allows, if these are a few words; else ()."""
+    literal = next((t for t in typing.get_args(SETTINGS[name]) if typing.get_args(t)), None)
+    return typing.get_args(literal) if typing.get_origin(literal) is typing.Literal else ()
+
+
+def plain(kind):
+    """A type without paths and without a choice of words, which `Config` has as `str`."""
+    is_union = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    parts = typing.get_args(kind) if is_union else (kind,)
+    words = [str if typing.get_origin(part) is typing.Literal else part for part in parts]
+    return {word for word in words if "PathLike" not in str(word)} | {types.NoneType}
+
+
+def test_the_package_is_marked_as_typed():
+    assert (resources.files(kr) / "py.typed").is_file()
+
+
+def test_type_checkers_find_the_public_names_where_python_does():
+    (block,) = [node for node in ast.parse(inspect.getsource(kr)).body if isinstance(node, ast.If)]
+    homes = {
+        name.asname: node.module.removeprefix("keras_resnet.")
+        for node in block.body
+        for name in node.names
+    }
+    assert homes == kr._HOMES
+
+
+def test_train_has_each_setting_as_a_keyword_of_its_type():
+    fields = {field.name: plain(field.type) for field in dataclasses.fields(Config)}
+    assert inspect.signature(kr.train).parameters["data"]  # not among the settings
+    assert {"data": {str, types.NoneType}} | {k: plain(t) for k, t in SETTINGS.items()} == fields
+
+
+@pytest.mark.parametrize("name", filter(choices, SETTINGS))
+def test_a_choice_of_words_is_the_one_that_is_accepted(name):
+    for word in choices(name):
+        assert getattr(recipes.resolve({name: word}), name) == word
+    with pytest.raises(InputError, match=f"one of {', '.join(choices(name))}$"):
+        recipes.resolve({name: "another"})
+
+
+def test_some_settings_are_a_choice_of_words():
+    assert {"recipe", "optimizer", "precision", "check"} <= set(filter(choices, SETTINGS))
+
+
+def test_blocks_have_each_option_as_a_keyword_of_its_type():
+    assert typing.get_type_hints(blocks.BlockOptions) == typing.get_type_hints(blocks.Options)
+    assert typing.get_args(blocks.BranchName) == tuple(blocks.BRANCHES)
+    assert typing.get_args(blocks.ShortcutName) == tuple(blocks.SHORTCUTS)
