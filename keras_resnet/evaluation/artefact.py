@@ -17,6 +17,7 @@ from keras_resnet.evaluation.contract import read_contract, spread
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import read_json, read_lines
 from keras_resnet.run import Run, kind_of, open_run
+from keras_resnet.state import isolated
 
 _OF_A_RUN = (filenames.CONFIG, filenames.LABELS, filenames.MODEL)
 
@@ -107,6 +108,7 @@ def _open_keras(path: Path, run: Run | None) -> Artefact:
     return _artefact(path, run, shape, count, _keras_predictor(model), model)
 
 
+@isolated(any_backend=True)
 def _load_foreign(path):
     import keras
 

@@ -12,10 +12,12 @@ from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact, predict_stream
 from keras_resnet.evaluation.metrics import log_softmax, summarise
+from keras_resnet.state import isolated
 
 BATCH = 64
 
 
+@isolated(any_backend=True)
 def evaluate(artefact=None, data=None, *, split="val", on_bad_image="error", data_dir=None):
     """Scores an artefact on every image of a data set, each exactly once.
 
@@ -47,6 +49,7 @@ def evaluate(artefact=None, data=None, *, split="val", on_bad_image="error", dat
     return {"artefact": str(opened.path), "balance": balance, **result}
 
 
+@isolated(any_backend=True)
 def predict(artefact, images, *, top=3):
     """What an artefact sees on images.
 

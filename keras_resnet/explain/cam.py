@@ -11,8 +11,10 @@ from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.explain.describe import through
 from keras_resnet.explain.subject import layers_of
+from keras_resnet.state import isolated
 
 
+@isolated()
 @true_float32()
 def cam(run, images, *, label=None):
     """How much each part of an image speaks for a class.

@@ -14,8 +14,10 @@ from keras import tree
 
 from keras_resnet import specs
 from keras_resnet.errors import InputError
+from keras_resnet.state import isolated
 
 
+@isolated(any_backend=True)
 def describe(model, input_shape=None):
     """Counts a functional model, layer by layer, in forward order.
 

@@ -9,6 +9,7 @@ from itertools import groupby, zip_longest
 
 from keras_resnet.errors import InputError
 from keras_resnet.explain.describe import BLOCK, sides, stages_of, walk
+from keras_resnet.state import isolated
 
 WORDS = {
     "Add": "+",
@@ -28,6 +29,7 @@ WORDS = {
 IMAGE = -1  # the turn of the image: before all steps
 
 
+@isolated(any_backend=True)
 def drawing(model, input_shape=None):
     """Finds the structure of a network.
 

@@ -13,10 +13,12 @@ from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.explain.flow import Flow, add, cross_entropy, kept
 from keras_resnet.explain.subject import subject
 from keras_resnet.progress import track
+from keras_resnet.state import isolated
 
 _TINY = 1e-30
 
 
+@isolated()
 @true_float32()
 def gradients(model, images, labels):
     """Splits the gradient that reaches the input of each block into its two terms.
@@ -70,6 +72,7 @@ def gradients(model, images, labels):
     }
 
 
+@isolated()
 @true_float32()
 def parameters(model, images, labels):
     """Which path trains which parameters: each gradient, split at the next block's sum.
@@ -110,6 +113,7 @@ def parameters(model, images, labels):
     return rows
 
 
+@isolated()
 @true_float32()
 def by_depth(depths, data=None, *, images=32, seeds=3, image_size=0, data_dir=None):
     """The first layer's gradient in fresh networks of growing depth, with shortcuts and without.

@@ -9,10 +9,12 @@ from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.explain.flow import Flow, add
 from keras_resnet.explain.subject import subject
 from keras_resnet.progress import bar
+from keras_resnet.state import isolated
 
 _BATCH = 100
 
 
+@isolated()
 @true_float32()
 def lesion(run, data=None, *, split="val", images=1000, sets=5, seed=0, data_dir=None):
     """Removes blocks of a trained network and counts what it still gets right.

@@ -12,8 +12,10 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.explain.flow import Flow, cross_entropy, kept
 from keras_resnet.progress import track
+from keras_resnet.state import isolated
 
 
+@isolated()
 @true_float32()
 def paths(model, images, labels, *, samples=10, seed=0, batch_statistics=False):
     """The gradient that reaches the first block, by the number of branches it passed.

@@ -1,5 +1,6 @@
 """What is looked at: a network, fresh or trained, and a batch of images for it."""
 
+import random
 from dataclasses import dataclass
 
 import keras
@@ -12,6 +13,7 @@ from keras_resnet.data.stream import images_of
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.scores import examples_for
+from keras_resnet.state import isolated
 
 MLPS = ("residual_mlp", "plain_mlp")
 _MLP_SIDE = 8  # pixels
@@ -28,6 +30,7 @@ class Subject:
     is_fresh: bool  # moving averages have seen nothing yet
 
 
+@isolated()
 def subject(
     what, data=None, *, images=32, seed=0, split="train", image_size=0, zero_gamma=True,
     data_dir=None,
@@ -69,9 +72,10 @@ def subject(
     return Subject(model, pixels, chosen.labels, classes, is_fresh)
 
 
+@isolated()
 def fresh(name, num_classes, side, zero_gamma, seed):
     """A network with the first weights that `seed` gives, for images `(side, side, 3)`."""
-    keras.utils.set_random_seed(seed)
+    random.seed(seed)
     shape = (side, side, 3)
     if name in MLPS:
         residual = name == "residual_mlp"

@@ -33,6 +33,7 @@ from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
 from keras_resnet.files import read_text, write_json, write_text
 from keras_resnet.run import Run, fingerprint, open_run
+from keras_resnet.state import isolated
 
 _OUTPUTS = {
     "logits": "logits; a softmax over the last axis gives probabilities",
@@ -85,6 +86,7 @@ def export(
     return execute(make_plan(run, **options), run, data, data_dir)
 
 
+@isolated()
 @true_float32()
 def execute(
     plan: ExportPlan, run: Run, data: str | Path | None = None, data_dir: str | None = None

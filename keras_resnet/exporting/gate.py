@@ -24,6 +24,7 @@ from keras_resnet.exporting import auto, census, layer_error, onnx_file, publish
 from keras_resnet.exporting.plan import IMAGES, MAX_DROP, ExportPlan, require_limits
 from keras_resnet.files import read_json, write_json
 from keras_resnet.run import Run, fingerprint, open_run
+from keras_resnet.state import isolated
 
 # float32 files do the same arithmetic in another order: rounding, relative to the largest logit.
 FLOAT32_ERROR = 1e-4
@@ -32,6 +33,7 @@ _CENSUS = {".tflite": census.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
 
 
+@isolated()
 @true_float32()
 def verify(
     run: Run | str | Path | None = None, *, max_drop: float = MAX_DROP, images: int = IMAGES

@@ -18,7 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_resnet import filenames, progress, signals
+from keras_resnet import filenames, messages, progress, signals
 from keras_resnet.errors import CheckFailed, Interrupted, first_line
 from keras_resnet.run import Run
 
@@ -127,7 +127,7 @@ class Stop:
             for each, handler in before.items():
                 signal.signal(each, handler)
             if number == signal.SIGHUP:
-                progress.leave_terminal()
+                messages.leave_terminal()
             self.asked = number
             if not self.is_patient:
                 self.leave_if_asked()

@@ -21,10 +21,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import filenames, progress, run, runtime
+from keras_resnet import filenames, messages, progress, run
 from keras_resnet._version import __version__
 from keras_resnet.data.stream import Share
 from keras_resnet.errors import CheckFailed, InputError, first_line
+from keras_resnet.messages import log
 from keras_resnet.training import cluster, meeting
 from keras_resnet.training.checkpoint import resume_command
 
@@ -159,14 +160,14 @@ class Devices:
     def watching(self, path):
         """Within, the chief alone speaks, and an error that tells that another worker is gone
         becomes one line. `path` is the run folder."""
-        with nullcontext() if self.is_chief else progress.quietly():
+        with nullcontext() if self.is_chief else messages.quietly():
             try:
                 yield
             except tf.errors.OpError as error:
                 who = self._who_is_gone(error)
                 if who is None:
                     raise
-                runtime.log(str(error))
+                log.debug(str(error))
                 begun = Path(path, filenames.CONFIG).exists()
                 resume = f"{resume_command(path)} with those that are left"
                 raise CheckFailed(
@@ -185,7 +186,8 @@ class Devices:
         return None
 
 
-ONE = Devices(tf.distribute.get_strategy())
+with tf.Graph().as_default():  # where no scope of a caller, who imports this file, is entered
+    ONE = Devices(tf.distribute.get_strategy())
 
 
 def choose(config, path):

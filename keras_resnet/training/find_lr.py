@@ -9,6 +9,7 @@ import keras
 from keras_resnet import progress, recipes
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.report import lr_range_plot
+from keras_resnet.state import isolated
 from keras_resnet.training import schedule
 from keras_resnet.training.step import training_batches
 from keras_resnet.training.train import make_step, prepare
@@ -20,6 +21,7 @@ _MEMORY = 0.9  # of the smoothed loss
 _DIVERGED = 1.5  # times what the smoothed loss has fallen, risen again: no higher rate will do
 
 
+@isolated()
 def find_lr(data=None, *, config_file=None, low=None, high=None, steps=STEPS, png=None, **options):
     """Tries learning rates from `low` to `high`, a step each, on a network that is thrown away.
 

@@ -1,5 +1,6 @@
 """Training: settings and images in, a run folder out."""
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,11 +10,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_resnet import filenames, progress, recipes, run, runtime, specs
+from keras_resnet import filenames, progress, recipes, run, specs
 from keras_resnet.config import PRECISIONS, Config
 from keras_resnet.data import sources
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.messages import logged_to
+from keras_resnet.state import isolated
 from keras_resnet.training import checkpoint, distribution, notices, precision, schedule
 from keras_resnet.training.distribution import Devices
 from keras_resnet.training.judge import environment, judge
@@ -27,6 +30,7 @@ from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.load import load, normalization_of, open_weights
 
 
+@isolated()
 def train(
     data: str | Path | None = None,
     *,
@@ -72,15 +76,15 @@ def train(
     devices = distribution.choose(config, path)
     with devices.watching(path):
         prepared = _again(begun, config, devices) if begun else prepare(config, devices)
-        with devices.folder(path, prepared[0]) as folder:
+        with devices.folder(path, prepared[0]) as folder, logged_to(folder.file(filenames.LOG)):
             metrics = _train_in(folder, bool(begun), *prepared, devices, callbacks)
-    if not devices.is_chief:
-        return None
-    progress.say(
-        f"best epoch {metrics['best_epoch']}: top-1 {metrics['val']['top1']:.1%} of "
-        f"{metrics['val']['images']:,} validation images, {time.monotonic() - began:.0f} s"
-    )
-    return folder
+            if not devices.is_chief:
+                return None
+            progress.say(
+                f"best epoch {metrics['best_epoch']}: top-1 {metrics['val']['top1']:.1%} of "
+                f"{metrics['val']['images']:,} validation images, {time.monotonic() - began:.0f} s"
+            )
+            return folder
 
 
 def _train_in(folder, is_begun, config, source, chosen, model, devices, callbacks):
@@ -91,7 +95,6 @@ def _train_in(folder, is_begun, config, source, chosen, model, devices, callback
             folder.begin(config, source.classes)
         if not folder.file(filenames.SPLIT).exists():
             folder.save_split(source)
-        runtime.log_to(folder.file(filenames.LOG))
         notices.say_plan(config, source, chosen, devices, folder)
         broken = sources.naming_broken_files(source, checkpoint.resume_command(folder.path))
         with stop.listening(), broken:
@@ -229,7 +232,7 @@ def _here(config, options):
 
 def _network(config, source, chosen, learnt, devices):
     """The network with the weights that the seed gives, or with learnt ones."""
-    keras.utils.set_random_seed(config.seed)
+    random.seed(config.seed)  # Keras' layers draw their seeds from it, see `state`
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     model = _build(config, len(source.classes), chosen.policy)

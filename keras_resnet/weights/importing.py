@@ -9,6 +9,7 @@ from keras_resnet.data import names
 from keras_resnet.errors import InputError
 from keras_resnet.files import read_lines
 from keras_resnet.specs import SPECS
+from keras_resnet.state import isolated
 from keras_resnet.weights.layouts import classes_of
 from keras_resnet.weights.load import load, normalization_of, open_weights
 from keras_resnet.weights.settings import IMAGENET, require
@@ -48,8 +49,9 @@ def import_weights(
     usual = normalization_of(weights) or SPECS[model].normalize
     config = runs.absolute(replace(config, normalize=normalize or usual))
     classes = _classes(labels, classes_of(weights), path)
-    network = runs.build(config, len(classes))  # loads Keras: what can be wrong was found before
-    loaded = load(network, weights)
+    with isolated(any_backend=True):  # loads Keras: what can be wrong was found before
+        network = runs.build(config, len(classes))
+        loaded = load(network, weights)
     run = runs.create(run_folder, config, classes)
     progress.say(loaded)
     run.save_model(network)
