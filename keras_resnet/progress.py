@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from keras_resnet import messages
 
 _SECONDS_BETWEEN_LINES = 10.0
-say = messages.log.info
 
 
 @contextmanager

@@ -16,12 +16,12 @@ from itertools import chain
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import progress
 from keras_resnet.data.checking import check_files
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import require, show
 from keras_resnet.data.photo import Photo
 from keras_resnet.errors import InputError
+from keras_resnet.messages import log
 
 # What TensorFlow says of a file that cannot be read or decoded; it does not say which.
 READ_ERRORS = (
@@ -149,7 +149,7 @@ def from_paths(paths):
     for result in results:
         _note(found, "all", result)
     for reason, count in (+found.skipped).items():
-        progress.say(f"left out: {reason} ({count})")
+        log.info(f"left out: {reason} ({count})")
     return images, found.bad
 
 

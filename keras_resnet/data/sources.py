@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from keras_resnet import files, progress
+from keras_resnet import files
 from keras_resnet.data import folder, preload
 from keras_resnet.data.digits import load_digits
 from keras_resnet.data.examples import Examples, from_pixels
 from keras_resnet.data.names import is_folder, require
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import write_text
+from keras_resnet.messages import log
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _splits_of_folder(saved, data, classes, *, check, keep=False, since=None, ch
         )
     changed = [p.name for p in found.photos["all"] if since and p.header.mtime_ns > since]
     if changed:
-        progress.say(
+        log.info(
             f"{folder.show(changed[0])} changed after the run had begun ({len(changed)} such): it "
             "will not be the run that it would have been"
         )

@@ -5,9 +5,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from keras_resnet import progress
 from keras_resnet.errors import CheckFailed, InputError, first_line
 from keras_resnet.evaluation.benchmark import expand, require
+from keras_resnet.messages import log
 from keras_resnet.run import kind_of
 
 FOLDER = "/data/local/tmp"  # where adb may write, and run what it wrote
@@ -86,7 +86,7 @@ def _device():
 
 
 def _measure(file, threads, runs):
-    progress.say(f"timing {file} on the device …")
+    log.info(f"timing {file} on the device …")
     there = f"{FOLDER}/keras_resnet_{Path(file).name}"
     _adb("push", file, there)
     try:

@@ -3,8 +3,9 @@
 import csv
 from pathlib import Path
 
-from keras_resnet import filenames, progress, specs
+from keras_resnet import filenames, specs
 from keras_resnet.errors import InputError
+from keras_resnet.messages import log
 from keras_resnet.run import open_run
 from keras_resnet.training.train import train
 
@@ -50,10 +51,10 @@ def depth(data=None, *, depths=(8, 20, 32), folder="depth", **options):
 def _run(data, model, folder, options):
     path = folder / model
     if not (path / filenames.MANIFEST).exists():
-        progress.say(f"training {model}")
+        log.info(f"training {model}")
         return train(data, run_folder=path, **{**options, "model": model})
     run = open_run(path)
-    progress.say(f"{path} is there already")
+    log.info(f"{path} is there already")
     for name, value in options.items():
         found = getattr(run.config, name)
         if value is not None and found != value:

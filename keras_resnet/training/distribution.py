@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import filenames, messages, progress, run
+from keras_resnet import filenames, messages, run
 from keras_resnet._version import __version__
 from keras_resnet.data.stream import Share
 from keras_resnet.errors import CheckFailed, InputError, first_line
@@ -255,9 +255,9 @@ def _worker(addresses, worker, gpus, config, path):
     devices = max(len(own), 1)
     require_shareable(config, devices * workers)
     told = _told(config, path, devices)
-    progress.say(f"worker {worker} waits for all {workers}, {meeting.LIMIT} s at most")
+    log.info(f"worker {worker} waits for all {workers}, {meeting.LIMIT} s at most")
     meeting.meet(addresses, worker, told)
-    progress.say(f"all {workers} are there; TensorFlow connects them, {_CONNECT} s at most")
+    log.info(f"all {workers} are there; TensorFlow connects them, {_CONNECT} s at most")
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": addresses}),
         task_type="worker",

@@ -8,6 +8,7 @@ import keras
 
 from keras_resnet import progress, recipes
 from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.messages import log
 from keras_resnet.report import lr_range_plot
 from keras_resnet.state import isolated
 from keras_resnet.training import schedule
@@ -46,7 +47,7 @@ def find_lr(data=None, *, config_file=None, low=None, high=None, steps=STEPS, pn
     if steps < 10:
         raise InputError(f"--steps is {steps}; expected at least 10")
     config, source, chosen, model = prepare(config)
-    progress.say(
+    log.info(
         f"{config.model} on {source.name}, batch {config.batch_size}, {config.optimizer}, recipe "
         f"{config.recipe}; rates {low:g} to {high:g} in {steps} steps; {chosen.policy}"
     )

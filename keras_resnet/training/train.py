@@ -10,12 +10,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_resnet import filenames, progress, recipes, run, specs
+from keras_resnet import filenames, recipes, run, specs
 from keras_resnet.config import PRECISIONS, Config
 from keras_resnet.data import sources
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.messages import logged_to
+from keras_resnet.messages import log, logged_to
 from keras_resnet.state import isolated
 from keras_resnet.training import checkpoint, distribution, notices, precision, schedule
 from keras_resnet.training.distribution import Devices
@@ -80,7 +80,7 @@ def train(
             metrics = _train_in(folder, bool(begun), *prepared, devices, callbacks)
             if not devices.is_chief:
                 return None
-            progress.say(
+            log.info(
                 f"best epoch {metrics['best_epoch']}: top-1 {metrics['val']['top1']:.1%} of "
                 f"{metrics['val']['images']:,} validation images, {time.monotonic() - began:.0f} s"
             )
@@ -238,7 +238,7 @@ def _network(config, source, chosen, learnt, devices):
     model = _build(config, len(source.classes), chosen.policy)
     if learnt:
         with devices.preparing():
-            progress.say(load(model, learnt, replace_head=True))
+            log.info(load(model, learnt, replace_head=True))
     devices.require_same_weights(model)
     if config.freeze:
         _freeze(model, config.freeze)

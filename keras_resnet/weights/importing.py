@@ -3,11 +3,12 @@
 import os
 from dataclasses import replace
 
-from keras_resnet import progress, recipes
+from keras_resnet import recipes
 from keras_resnet import run as runs
 from keras_resnet.data import names
 from keras_resnet.errors import InputError
 from keras_resnet.files import read_lines
+from keras_resnet.messages import log
 from keras_resnet.specs import SPECS
 from keras_resnet.state import isolated
 from keras_resnet.weights.layouts import classes_of
@@ -53,7 +54,7 @@ def import_weights(
         network = runs.build(config, len(classes))
         loaded = load(network, weights)
     run = runs.create(run_folder, config, classes)
-    progress.say(loaded)
+    log.info(loaded)
     run.save_model(network)
     imported = str(path) if path == IMAGENET else {"file": config.weights, **runs.fingerprint(path)}
     parameters = network.count_params()
