@@ -186,7 +186,7 @@ class Devices:
         return None
 
 
-with tf.Graph().as_default():  # where no scope of a caller, who imports this file, is entered
+with tf.Graph().as_default():  # outside of any scope in which this module may be imported
     ONE = Devices(tf.distribute.get_strategy())
 
 
