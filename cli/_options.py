@@ -8,7 +8,7 @@ from typing import get_args, get_origin
 
 import click
 
-from keras_resnet import progress, recipes, run, runtime, specs
+from keras_resnet import messages, recipes, run, runtime, specs
 from keras_resnet.config import SETTINGS, show
 
 _DEFAULTS = recipes.resolve()  # those of the default recipe
@@ -97,8 +97,7 @@ def start(quiet=False):
     seconds to load.
     """
     runtime.prepare()
-    runtime.divert_native_output()
-    progress.be_quiet(quiet)
+    messages.start_command(quiet)
     if "PYTHONWARNINGS" not in os.environ:
         warnings.simplefilter("ignore")
 

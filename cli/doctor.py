@@ -1,6 +1,7 @@
 """keras-resnet doctor"""
 
 from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.messages import log
 
 
 @command("doctor", example="keras-resnet doctor")
@@ -12,10 +13,9 @@ def doctor(as_json, quiet):
     and ReLU in each number format, which takes 10 to 20 seconds on a CPU.
     """
     start(quiet)
-    from keras_resnet import progress
     from keras_resnet.training.hardware import survey
 
-    progress.say("timing a few training steps in each precision …")
+    log.info("timing a few training steps in each precision …")
     report(survey(), as_json, _text)
 
 

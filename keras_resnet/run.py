@@ -17,6 +17,7 @@ from keras_resnet.config import SETTINGS
 from keras_resnet.data import names
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import atomic, read_json, read_lines, write_json, write_text
+from keras_resnet.state import isolated
 
 if TYPE_CHECKING:  # to name their types costs no import
     import keras
@@ -181,6 +182,7 @@ class Run:
             recipes.save(config, part)
         self.config = config
 
+    @isolated(any_backend=True)
     def model(self) -> "keras.Model":
         """The best model: float32, fixed image size, built from the settings, then given weights.
 

@@ -22,6 +22,11 @@ import pytest
 from PIL import Image
 
 
+def pytest_configure(config):
+    """Messages are shown on stderr, where tests look for them, if `logging` has no handlers."""
+    config.pluginmanager.set_blocked("logging-plugin")  # its handlers are on the root logger
+
+
 @pytest.fixture(scope="session")
 def script(tmp_path_factory):
     """Runs the installed console script in a folder of its own: `script("models", "--json")`."""

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import progress, runtime
+from keras_resnet import messages
 from keras_resnet.run import Run
 from keras_resnet.training import checkpoint
 from keras_resnet.training.loop import Loop
@@ -121,8 +121,7 @@ def digest(folder):
 
 
 def main(folder, seed, kills, settings_file):
-    progress.be_quiet()
-    runtime.divert_native_output()
+    messages.start_command(quiet=True)
     folder, settings = Path(folder), json.loads(Path(settings_file).read_text())
     steps = settings.pop("steps")
     if in_a_fork(lambda: train(folder / "whole", settings)) != 0:

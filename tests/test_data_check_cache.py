@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 
-from keras_resnet import runtime
 from keras_resnet.data import check_cache, checking, folder, preload, sources
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.training.train import train
@@ -105,7 +104,7 @@ def test_a_damaged_cache_is_made_anew(damage, data, decoded, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_one_line_of_the_log(data, monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("a file, where a folder should be")
     lines = []
-    monkeypatch.setattr(runtime, "log", lines.append)
+    monkeypatch.setattr(check_cache.log, "debug", lines.append)
     assert len(sources.load(data).splits["train"]) == 48
     assert len([line for line in lines if "cannot be written" in line]) == 1
 

@@ -11,7 +11,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from keras_resnet import progress
 from keras_resnet.data import folder
 from keras_resnet.data.decode import decode
 from keras_resnet.data.sources import load, load_all
@@ -542,8 +541,7 @@ def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):
     assert sorted(load_all(".").splits["all"].names)[0] == "cat/0.jpg"
 
 
-def test_files_to_predict_on_may_lie_anywhere(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(progress, "_quiet", False)
+def test_files_to_predict_on_may_lie_anywhere(tmp_path, capsys):
     _make(str(tmp_path / ".cache" / "x.jpg"))
     _make(str(tmp_path / "README.md"), b"text")
     _make(str(tmp_path / "y.jpg"), b"")

@@ -300,10 +300,10 @@ def test_what_an_onlooker_writes_is_thrown_away_but_its_log(tmp_path):
 
 def test_only_the_chief_speaks(tmp_path, capsys):
     with distribution.Devices(None, worker=1, workers=2).watching(tmp_path):
-        distribution.progress.say("heard from all")
+        distribution.log.info("heard from all")
     with TWO.watching(tmp_path):
-        distribution.progress.say("heard from the chief")
-    distribution.progress.say("and after")
+        distribution.log.info("heard from the chief")
+    distribution.log.info("and after")
     assert capsys.readouterr().err.splitlines() == ["heard from the chief", "and after"]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-TOOLS = "errors filenames files progress results runtime signals"  # standard library only
+TOOLS = "errors filenames files messages progress results runtime signals"  # standard library only
 DATA = "specs config recipes settings"  # pure data
 HEAVY = "keras numpy tensorflow"
 
@@ -20,9 +20,11 @@ TABLE = {
     "filenames": ("", ""),
     "files": ("errors", ""),
     "results": ("", ""),
-    "progress": ("runtime", "rich"),
+    "messages": ("", ""),
+    "progress": ("messages", "rich"),
     "runtime": ("", ""),
     "signals": ("", ""),
+    "state": ("errors", HEAVY),
     "specs": ("errors", ""),
     "config": ("specs errors", ""),
     "recipes": ("config specs errors", ""),
@@ -30,16 +32,16 @@ TABLE = {
     "__main__": ("cli", ""),
     "blocks": ("", "keras"),
     "models": ("specs errors blocks", "keras"),
-    "weights": (f"{DATA} {TOOLS} run models data", "keras numpy h5py safetensors torch"),
+    "weights": (f"{DATA} {TOOLS} state run models data", "keras numpy h5py safetensors torch"),
     "weights.settings": ("specs config errors", ""),
     "data": (f"{TOOLS} config recipes", "numpy tensorflow tensorflow_datasets PIL"),
     "data.names": ("errors files", ""),
     "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL jinja2"),
-    "run": (f"{DATA} {TOOLS} models data", "keras"),  # its types alone
-    "evaluation": (f"{DATA} {TOOLS} run data", f"{HEAVY} ai_edge_litert onnxruntime"),
+    "run": (f"{DATA} {TOOLS} state models data", "keras"),  # its types alone
+    "evaluation": (f"{DATA} {TOOLS} state run data", f"{HEAVY} ai_edge_litert onnxruntime"),
     "evaluation.metrics": ("results", "numpy"),
-    "training": (f"{DATA} {TOOLS} run models weights data evaluation report _version", HEAVY),
-    "exporting": (f"{DATA} {TOOLS} run data evaluation report", HEAVY),
+    "training": (f"{DATA} {TOOLS} state run models weights data evaluation report _version", HEAVY),
+    "exporting": (f"{DATA} {TOOLS} state run data evaluation report", HEAVY),
     "exporting.census": ("errors", "ai_edge_litert"),
     "exporting.metadata": ("errors filenames", "ai_edge_litert flatbuffers"),
     "exporting.card": ("data.names exporting.temperature run", ""),
@@ -49,9 +51,9 @@ TABLE = {
     # What goes to clients: none of ours, and no TensorFlow.
     "exporting.bundles": ("", "ai_edge_litert numpy PIL"),
     "exporting.onnx_file": ("errors filenames runtime exporting.child", "onnx tensorflow tf2onnx"),
-    "explain": (f"{DATA} {TOOLS} run blocks models data evaluation report", HEAVY),
-    "explain.describe": ("specs errors results models", "keras"),
-    "explain.drawing": ("errors explain.describe", "keras"),
+    "explain": (f"{DATA} {TOOLS} state run blocks models data evaluation report", HEAVY),
+    "explain.describe": ("specs errors results state models", "keras"),
+    "explain.drawing": ("errors state explain.describe", "keras"),
     "explain.depth": (f"{DATA} {TOOLS} run training.train", ""),
     # Here, as in run.py, only the top of a file counts: --help must not wait for Keras.
     "cli": (f"{DATA} {TOOLS} run weights.settings data.names _version", "click"),

@@ -214,7 +214,7 @@ def test_a_terminal_that_was_closed_is_left(monkeypatch):
         os.close(master)
         with pytest.raises(OSError):
             os.write(slave, b"nobody is there\n")
-        checkpoint.progress.leave_terminal()
+        checkpoint.messages.leave_terminal()
         terminal.write("into the void\n")
         monkeypatch.undo()
 

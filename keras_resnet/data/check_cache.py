@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from keras_resnet import runtime
 from keras_resnet.data.photo import Header
+from keras_resnet.messages import log
 
 # Another decoder may fail where this one does not.
 _CHECKER = f"1, TensorFlow {tf.__version__}, Pillow {PIL.__version__}"
@@ -35,7 +36,7 @@ def load(root: str) -> dict[str, Header]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        runtime.log(f"the cache of checked images is not used: {error}")
+        log.debug(f"the cache of checked images is not used: {error}")
         return {}
 
 
@@ -55,7 +56,7 @@ def save(root: str, headers: Mapping[str, Header]) -> None:
             np.savez(file, checker=_CHECKER, names=np.frombuffer(names, np.uint8), **columns)
         os.replace(temporary, path)
     except OSError as error:
-        runtime.log(f"the cache of checked images cannot be written: {error}")
+        log.debug(f"the cache of checked images cannot be written: {error}")
         if temporary:
             Path(temporary).unlink(missing_ok=True)
 

@@ -18,13 +18,13 @@ from typing import Any, NoReturn
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import progress
 from keras_resnet.data.checking import check_files
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import require, show
 from keras_resnet.data.photo import Photo, Reject
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
+from keras_resnet.messages import log
 
 # What TensorFlow says of a file that cannot be read or decoded; it does not say which.
 READ_ERRORS = (
@@ -167,7 +167,7 @@ def from_paths(paths: Iterable[str]) -> tuple[Examples, list[tuple[str, str]]]:
     for result in results:
         _note(found, "all", result)
     for reason, count in (+found.skipped).items():
-        progress.say(f"left out: {reason} ({count})")
+        log.info(f"left out: {reason} ({count})")
     return images, found.bad
 
 

@@ -18,6 +18,7 @@ from keras_resnet import progress
 from keras_resnet.data import memory
 from keras_resnet.data.decode import SMALL, as_pixels, decode, decode_jpeg, decode_stored
 from keras_resnet.data.examples import Examples
+from keras_resnet.messages import log
 
 MOST_BYTES = 1 << 30  # and at most a quarter of the memory that this process may still take
 _HEADER = 20  # bytes of a kept image beyond its pixels, about
@@ -171,7 +172,7 @@ def say_kept(splits: dict[str, Examples]) -> None:
     if tensors:
         size = sum(int(tf.reduce_sum(tf.cast(tf.strings.length(t), tf.int64))) for t in tensors)
         count = sum(map(len, kept))
-        progress.say(f"{count:,} images are kept decoded in memory: {size / 1e6:,.0f} MB")
+        log.info(f"{count:,} images are kept decoded in memory: {size / 1e6:,.0f} MB")
 
 
 def _shapes(examples: Examples) -> Iterator[Shape]:

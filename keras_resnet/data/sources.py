@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_resnet import files, progress
+from keras_resnet import files
 from keras_resnet.data import folder, preload
 from keras_resnet.data.digits import load_digits
 from keras_resnet.data.examples import Examples, from_pixels
 from keras_resnet.data.names import is_folder, require
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath, write_text
+from keras_resnet.messages import log
 
 Saved = Mapping[str, Sequence[tuple[str, str]]]  # name and class of each image, by split
 
@@ -239,7 +240,7 @@ def _splits_of_folder(
         )
     changed = [p.name for p in found.photos["all"] if since and p.header.mtime_ns > since]
     if changed:
-        progress.say(
+        log.info(
             f"{folder.show(changed[0])} changed after the run had begun ({len(changed)} such): it "
             "will not be the run that it would have been"
         )

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_resnet import progress
 from keras_resnet.errors import CheckFailed, InputError, first_line
 from keras_resnet.evaluation.benchmark import expand, require
 from keras_resnet.files import StrPath
+from keras_resnet.messages import log
 from keras_resnet.results import Result
 from keras_resnet.run import kind_of
 
@@ -107,7 +107,7 @@ def _device() -> str:
 
 
 def _measure(file: str, threads: int, runs: int) -> Timing:
-    progress.say(f"timing {file} on the device …")
+    log.info(f"timing {file} on the device …")
     there = f"{FOLDER}/keras_resnet_{Path(file).name}"
     _adb("push", file, there)
     try:

@@ -19,6 +19,7 @@ from keras_resnet.evaluation.contract import Contract, read_contract, spread
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import StrPath, read_json, read_lines
 from keras_resnet.run import Run, kind_of, open_run
+from keras_resnet.state import isolated
 
 if TYPE_CHECKING:
     import keras
@@ -117,6 +118,7 @@ def _open_keras(path: Path, run: Run | None) -> Artefact:
     return _artefact(path, run, shape, count, _keras_predictor(model), model)
 
 
+@isolated(any_backend=True)
 def _load_foreign(path: Path) -> "keras.Model":
     import keras
 

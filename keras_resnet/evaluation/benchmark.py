@@ -21,6 +21,7 @@ import numpy as np
 from keras_resnet import filenames, progress, runtime
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath
+from keras_resnet.messages import log
 from keras_resnet.results import Result
 from keras_resnet.run import fingerprint, kind_of, open_run
 
@@ -100,7 +101,7 @@ def benchmark(
     with ExitStack() as stack:
         workers = []
         for path in paths:
-            progress.say(f"opening {path} …")
+            log.info(f"opening {path} …")
             workers.append(stack.enter_context(_Worker(path, threads, batch_size)))
         asked = [(w, 1, per_round) for w in (*workers, workers[0])]
         single = [[w.ask(images, n) for w, images, n in asked] for _ in _counted(rounds, "one")]

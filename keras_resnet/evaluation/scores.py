@@ -18,6 +18,7 @@ from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_st
 from keras_resnet.evaluation.metrics import Scores, log_softmax, summarise
 from keras_resnet.files import StrPath
 from keras_resnet.results import Result
+from keras_resnet.state import isolated
 
 BATCH = 64
 
@@ -49,6 +50,7 @@ class Prediction(Result):
     predictions: list[Guess]  # best first
 
 
+@isolated(any_backend=True)
 def evaluate(
     artefact: StrPath | None = None,
     data: StrPath | None = None,
@@ -86,6 +88,7 @@ def evaluate(
     return ArtefactScores(**vars(result), artefact=str(opened.path), balance=balance)
 
 
+@isolated(any_backend=True)
 def predict(
     artefact: StrPath | None, images: Iterable[StrPath], *, top: int = 3
 ) -> list[Prediction]:

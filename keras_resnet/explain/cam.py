@@ -18,6 +18,7 @@ from keras_resnet.explain.describe import through
 from keras_resnet.explain.subject import layers_of
 from keras_resnet.files import StrPath
 from keras_resnet.results import Result
+from keras_resnet.state import isolated
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,7 @@ class Cam(Result):
         return {"image": self.image, "label": self.label, "score": self.score}
 
 
+@isolated()
 @true_float32()
 def cam(run: StrPath, images: Iterable[StrPath], *, label: str | None = None) -> list[Cam]:
     """How much each part of an image speaks for a class.

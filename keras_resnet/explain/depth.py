@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from keras_resnet import filenames, progress, specs
+from keras_resnet import filenames, specs
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
+from keras_resnet.messages import log
 from keras_resnet.results import Result
 from keras_resnet.run import Run, open_run
 from keras_resnet.settings import Settings
@@ -86,12 +87,12 @@ def depth(
 def _run(data: StrPath | None, model: str, folder: Path, options: Settings) -> Run:
     path = folder / model
     if not (path / filenames.MANIFEST).exists():
-        progress.say(f"training {model}")
+        log.info(f"training {model}")
         settings: Settings = {**options, "model": model}
         # A worker that is not the chief has no run of its own.
         return train(data, run_folder=path, **settings) or open_run(path)
     run = open_run(path)
-    progress.say(f"{path} is there already")
+    log.info(f"{path} is there already")
     for name, value in options.items():
         found = getattr(run.config, name)
         if value is not None and found != value:

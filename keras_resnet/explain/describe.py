@@ -17,6 +17,7 @@ from keras import tree
 from keras_resnet import specs
 from keras_resnet.errors import InputError
 from keras_resnet.results import Result
+from keras_resnet.state import isolated
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Description(Result):
     layers: list[Layer]  # in forward order
 
 
+@isolated(any_backend=True)
 def describe(model: keras.Model | str, input_shape: Sequence[int] | None = None) -> Description:
     """Counts a functional model, layer by layer, in forward order.
 

@@ -13,6 +13,7 @@ import keras
 
 from keras_resnet.errors import InputError
 from keras_resnet.explain.describe import BLOCK, Step, sides, stages_of, walk
+from keras_resnet.state import isolated
 
 WORDS = {
     "Add": "+",
@@ -34,6 +35,7 @@ _Part = tuple[_Address, "_Segment"]
 IMAGE = -1  # the turn of the image: before all steps
 
 
+@isolated(any_backend=True)
 def drawing(model: keras.Model | str, input_shape: Sequence[int] | None = None) -> dict[str, Any]:
     """Finds the structure of a network.
 

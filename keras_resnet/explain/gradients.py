@@ -19,6 +19,7 @@ from keras_resnet.explain.subject import subject
 from keras_resnet.files import StrPath
 from keras_resnet.progress import track
 from keras_resnet.results import Result
+from keras_resnet.state import isolated
 
 _TINY = 1e-30
 # x and H of each block by its name, the loss, and the tape that saw them
@@ -60,6 +61,7 @@ class Gradients(Result):
     blocks: list[BlockGradient]  # in forward order
 
 
+@isolated()
 @true_float32()
 def gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Gradients:
     """Splits the gradient that reaches the input of each block into its two terms.
@@ -107,6 +109,7 @@ def gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Gra
     )
 
 
+@isolated()
 @true_float32()
 def parameters(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
     """Which path trains which parameters: each gradient, split at the next block's sum.
@@ -147,6 +150,7 @@ def parameters(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> li
     return rows
 
 
+@isolated()
 @true_float32()
 def by_depth(
     depths: Iterable[int],

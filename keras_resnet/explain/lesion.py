@@ -15,6 +15,7 @@ from keras_resnet.explain.subject import Subject, subject
 from keras_resnet.files import StrPath
 from keras_resnet.progress import bar
 from keras_resnet.results import Result
+from keras_resnet.state import isolated
 
 _BATCH = 100
 
@@ -58,6 +59,7 @@ class Lesions(Result):
     random: list[RandomLesions]
 
 
+@isolated()
 @true_float32()
 def lesion(
     run: StrPath,

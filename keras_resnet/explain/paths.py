@@ -17,6 +17,7 @@ from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.explain.flow import Block, Flow, cross_entropy, kept
 from keras_resnet.progress import track
 from keras_resnet.results import Result
+from keras_resnet.state import isolated
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Paths(Result):
     lengths: list[PathLength]
 
 
+@isolated()
 @true_float32()
 def paths(
     model: keras.Model,

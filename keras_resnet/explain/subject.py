@@ -1,6 +1,7 @@
 """What is looked at: a network, fresh or trained, and a batch of images for it."""
 
 import os
+import random
 from dataclasses import dataclass
 
 import keras
@@ -14,6 +15,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import Artefact, open_artefact
 from keras_resnet.evaluation.scores import examples_for
 from keras_resnet.files import StrPath
+from keras_resnet.state import isolated
 
 MLPS = ("residual_mlp", "plain_mlp")
 _MLP_SIDE = 8  # pixels
@@ -30,6 +32,7 @@ class Subject:
     is_fresh: bool  # moving averages have seen nothing yet
 
 
+@isolated()
 def subject(
     what: StrPath,
     data: StrPath | None = None,
@@ -79,9 +82,10 @@ def subject(
     return Subject(model, pixels, chosen.labels, classes, is_fresh)
 
 
+@isolated()
 def fresh(name: str, num_classes: int, side: int, zero_gamma: bool, seed: int) -> keras.Model:
     """A network with the first weights that `seed` gives, for images `(side, side, 3)`."""
-    keras.utils.set_random_seed(seed)
+    random.seed(seed)
     shape = (side, side, 3)
     if name in MLPS:
         residual = name == "residual_mlp"

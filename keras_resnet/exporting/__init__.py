@@ -2,3 +2,7 @@
 
 Called `exporting`, because `keras_resnet.export` is the function.
 """
+
+from keras_resnet import runtime
+
+runtime.prepare()  # before this package's files import TensorFlow

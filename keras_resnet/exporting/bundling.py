@@ -7,12 +7,13 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from keras_resnet import filenames, progress
+from keras_resnet import filenames
 from keras_resnet.errors import InputError
 from keras_resnet.exporting import golden, templates
 from keras_resnet.exporting.census import census
 from keras_resnet.exporting.plan import BUNDLED, BUNDLES, NO_MODEL_TO_BUNDLE, ExportPlan
 from keras_resnet.files import read_json, read_lines, write_json, write_text
+from keras_resnet.messages import log
 from keras_resnet.run import fingerprint
 
 MODEL = "model.tflite"
@@ -61,7 +62,7 @@ def write(plan: ExportPlan, folder: Path) -> None:
         shutil.rmtree(home, ignore_errors=True)
         templates.copy(kind, home, values)
         _FILL[kind](folder, home, source)
-        progress.say(f"wrote {home.name}, with {source.name}")
+        log.info(f"wrote {home.name}, with {source.name}")
 
 
 def _home(folder: Path, kind: str) -> Path:
@@ -110,7 +111,7 @@ def _fill_web(folder: Path, home: Path, source: Path) -> None:
     _fill_python(folder, home, source)
     packages = _local_litert_js()
     if packages is None:
-        progress.say(
+        log.info(
             f"bundle_web is without LiteRT.js {LITERT_JS}: run `npm install` in it, or "
             f"`npm install @litertjs/core@{LITERT_JS}` here before the export"
         )

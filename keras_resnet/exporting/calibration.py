@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import progress
 from keras_resnet.data.check import classes_in_turn
 from keras_resnet.data.stream import images_of
 from keras_resnet.evaluation.contract import PLAIN, Contract
 from keras_resnet.exporting.plan import CALIBRATION
+from keras_resnet.messages import log
 from keras_resnet.run import Run
 
 LEVELS = (0, 255)  # levels of images without a picture
@@ -97,8 +97,8 @@ def compare_halves(
     """
     half = _rank_in_class(labels) % 2
     if not half.any():
-        progress.say(
-            f"warning: {len(images)} calibration images are too few to compare two halves of them; "
+        log.warning(
+            f"{len(images)} calibration images are too few to compare two halves of them; "
             "raise --calibration"
         )
         return None
@@ -113,8 +113,8 @@ def compare_halves(
         "agree": bool(apart[worst] <= MOST_DISAGREEMENT),
     }
     if not found["agree"]:
-        progress.say(
-            f"warning: {len(images)} calibration images are too few: two halves of them give "
+        log.warning(
+            f"{len(images)} calibration images are too few: two halves of them give "
             f"{found['layer']} ranges that differ by a factor of {found['disagreement']:.2f}; "
             "raise --calibration"
         )

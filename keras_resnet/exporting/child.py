@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 
-from keras_resnet import progress
 from keras_resnet.errors import CheckFailed
+from keras_resnet.messages import log
 
 _PEAK = "peak memory in bytes: "
 _SECONDS_BETWEEN_LINES = 15
@@ -70,7 +70,7 @@ def _wait(child, what, began):
         try:
             return child.communicate(timeout=_SECONDS_BETWEEN_LINES)
         except subprocess.TimeoutExpired:
-            progress.say(f"{what}: {time.monotonic() - began:.0f} s so far")
+            log.info(f"{what}: {time.monotonic() - began:.0f} s so far")
 
 
 def _reason(status, errors):

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 
 import keras
 
-from keras_resnet import filenames, progress
+from keras_resnet import filenames
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact, predict_stream
 from keras_resnet.evaluation.contract import read_contract
@@ -32,7 +32,9 @@ from keras_resnet.exporting import (
 from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
 from keras_resnet.files import read_text, write_json, write_text
+from keras_resnet.messages import log
 from keras_resnet.run import Run, fingerprint, open_run
+from keras_resnet.state import isolated
 
 _OUTPUTS = {
     "logits": "logits; a softmax over the last axis gives probabilities",
@@ -85,6 +87,7 @@ def export(
     return execute(make_plan(run, **options), run, data, data_dir)
 
 
+@isolated()
 @true_float32()
 def execute(
     plan: ExportPlan, run: Run, data: str | Path | None = None, data_dir: str | None = None
@@ -106,7 +109,7 @@ def _write(plan: ExportPlan, run: Run) -> dict[str, Any]:
     reference, val = open_artefact(run), run.examples("val")
     logits = probabilities = None
     if plan.calibrate_probabilities:
-        progress.say("fitting a temperature on validation images …")
+        log.info("fitting a temperature on validation images …")
         logits = predict_stream(reference, stream_for(reference, val))
         probabilities = temperature.calibrate(logits, val.labels, run.config.seed)
         plan = replace(plan, temperature=probabilities["temperature"])
@@ -130,7 +133,7 @@ def _write(plan: ExportPlan, run: Run) -> dict[str, Any]:
             golden.write(plan, reference, val, folder, files)
             write_text(folder / filenames.CARD, card.text(run, result))
             bundling.write(plan, folder)
-    progress.say(f"published in {plan.target}")
+    log.info(f"published in {plan.target}")
     return result
 
 
@@ -238,9 +241,9 @@ class _step:
         self._what = what
 
     def __enter__(self) -> None:
-        progress.say(f"writing {self._what} …")
+        log.info(f"writing {self._what} …")
         self._began = time.monotonic()
 
     def __exit__(self, *failure: object) -> None:
         if failure[0] is None:
-            progress.say(f"wrote {self._what}, {time.monotonic() - self._began:.0f} s")
+            log.info(f"wrote {self._what}, {time.monotonic() - self._began:.0f} s")

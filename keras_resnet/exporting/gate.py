@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import filenames, progress
+from keras_resnet import filenames
 from keras_resnet.data import memory, preload
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.stream import evaluation_stream
@@ -23,7 +23,9 @@ from keras_resnet.evaluation.scores import BATCH
 from keras_resnet.exporting import auto, census, layer_error, onnx_file, publish, temperature, wrap
 from keras_resnet.exporting.plan import IMAGES, MAX_DROP, ExportPlan, require_limits
 from keras_resnet.files import read_json, write_json
+from keras_resnet.messages import log
 from keras_resnet.run import Run, fingerprint, open_run
+from keras_resnet.state import isolated
 
 # float32 files do the same arithmetic in another order: rounding, relative to the largest logit.
 FLOAT32_ERROR = 1e-4
@@ -32,6 +34,7 @@ _CENSUS = {".tflite": census.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
 
 
+@isolated()
 @true_float32()
 def verify(
     run: Run | str | Path | None = None, *, max_drop: float = MAX_DROP, images: int = IMAGES
@@ -354,7 +357,7 @@ def _sample(total: int, count: int, seed: int) -> np.ndarray:
     """The numbers of at most `count` of `total` images."""
     if total <= count:
         return np.arange(total)
-    progress.say(f"judging by {count:,} of {total:,} validation images (--images)")
+    log.info(f"judging by {count:,} of {total:,} validation images (--images)")
     return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 

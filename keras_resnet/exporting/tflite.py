@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet import filenames, progress
+from keras_resnet import filenames
 from keras_resnet.evaluation.artefact import Artefact
 from keras_resnet.exporting import auto, calibration, child, layer_error, saved_model
 from keras_resnet.exporting.convert import INT16X8_WARNING, convert
 from keras_resnet.exporting.gate import Judge
 from keras_resnet.exporting.plan import CALIBRATED, ExportPlan
 from keras_resnet.files import write_json
+from keras_resnet.messages import log
 from keras_resnet.report import quantization
 
 
@@ -86,13 +87,13 @@ def _calibrate(plan: ExportPlan, reference: Artefact, folder: Path, images: Path
 
 
 def _make(variant: str, path: Path, *, source: Path, images: Path, io: str) -> dict[str, Any]:
-    progress.say(f"writing {path.name} …")
+    log.info(f"writing {path.name} …")
     if variant == "int16x8":
-        progress.say(f"warning: {INT16X8_WARNING}")
+        log.warning(f"{INT16X8_WARNING}")
     cost = convert(
         source, path, variant, io=io, calibration=images if variant in CALIBRATED else None
     )
-    progress.say(f"wrote {path.name}, {child.cost(cost)}")
+    log.info(f"wrote {path.name}, {child.cost(cost)}")
     return cost
 
 

@@ -19,9 +19,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_resnet import filenames, progress, signals
+from keras_resnet import filenames, messages, signals
 from keras_resnet.errors import CheckFailed, Interrupted, first_line
 from keras_resnet.files import StrPath
+from keras_resnet.messages import log
 from keras_resnet.run import Run
 
 _KEPT = 2  # checkpoints: should the latest be damaged on the disk, there is another
@@ -78,7 +79,7 @@ class Checkpoint:
             try:
                 self._all.restore(path).assert_consumed()
             except (tf.errors.OpError, ValueError, AssertionError) as error:
-                progress.say(f"{path} is damaged ({first_line(error)}); trying the one before")
+                log.info(f"{path} is damaged ({first_line(error)}); trying the one before")
                 continue
             return int(self._step), json.loads(self._notes.numpy())
         if self._manager.checkpoints:
@@ -129,7 +130,7 @@ class Stop:
             for each, handler in before.items():
                 signal.signal(each, handler)
             if number == signal.SIGHUP:
-                progress.leave_terminal()
+                messages.leave_terminal()
             self.asked = number
             if not self.is_patient:
                 self.leave_if_asked()

@@ -23,13 +23,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import filenames, progress, run, runtime
+from keras_resnet import filenames, messages, run
 from keras_resnet._version import __version__
 from keras_resnet.config import Config
 from keras_resnet.data.sources import Source
 from keras_resnet.data.stream import Share
 from keras_resnet.errors import CheckFailed, InputError, first_line
 from keras_resnet.files import StrPath
+from keras_resnet.messages import log
 from keras_resnet.training import cluster, meeting
 from keras_resnet.training.checkpoint import resume_command
 
@@ -167,14 +168,14 @@ class Devices:
     def watching(self, path: StrPath | None) -> Iterator[None]:
         """Within, the chief alone speaks, and an error that tells that another worker is gone
         becomes one line. `path` is the run folder."""
-        with nullcontext() if self.is_chief else progress.quietly():
+        with nullcontext() if self.is_chief else messages.quietly():
             try:
                 yield
             except tf.errors.OpError as error:
                 who = self._who_is_gone(error)
                 if who is None or path is None:
                     raise
-                runtime.log(str(error))
+                log.debug(str(error))
                 begun = Path(path, filenames.CONFIG).exists()
                 resume = f"{resume_command(path)} with those that are left"
                 raise CheckFailed(
@@ -193,7 +194,8 @@ class Devices:
         return None
 
 
-ONE = Devices(tf.distribute.get_strategy())
+with tf.Graph().as_default():  # outside of any scope in which this module may be imported
+    ONE = Devices(tf.distribute.get_strategy())
 
 
 def choose(config: Config, path: StrPath | None) -> Devices:
@@ -263,9 +265,9 @@ def _worker(
     devices = max(len(own), 1)
     require_shareable(config, devices * workers)
     told = _told(config, path, devices)
-    progress.say(f"worker {worker} waits for all {workers}, {meeting.LIMIT} s at most")
+    log.info(f"worker {worker} waits for all {workers}, {meeting.LIMIT} s at most")
     meeting.meet(addresses, worker, told)
-    progress.say(f"all {workers} are there; TensorFlow connects them, {_CONNECT} s at most")
+    log.info(f"all {workers} are there; TensorFlow connects them, {_CONNECT} s at most")
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": addresses}),
         task_type="worker",

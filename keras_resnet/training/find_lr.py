@@ -13,8 +13,10 @@ from keras_resnet.config import Config
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath
+from keras_resnet.messages import log
 from keras_resnet.report import lr_range_plot
 from keras_resnet.settings import Settings
+from keras_resnet.state import isolated
 from keras_resnet.training import schedule
 from keras_resnet.training.step import TrainStep, training_batches
 from keras_resnet.training.train import make_step, prepare
@@ -26,6 +28,7 @@ _MEMORY = 0.9  # of the smoothed loss
 _DIVERGED = 1.5  # times what the smoothed loss has fallen, risen again: no higher rate will do
 
 
+@isolated()
 def find_lr(
     data: StrPath | None = None,
     *,
@@ -59,7 +62,7 @@ def find_lr(
     if steps < 10:
         raise InputError(f"--steps is {steps}; expected at least 10")
     config, source, chosen, model = prepare(config)
-    progress.say(
+    log.info(
         f"{config.model} on {source.name}, batch {config.batch_size}, {config.optimizer}, recipe "
         f"{config.recipe}; rates {low:g} to {high:g} in {steps} steps; {chosen.policy}"
     )

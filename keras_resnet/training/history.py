@@ -9,9 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_resnet import progress
 from keras_resnet.config import Config
 from keras_resnet.errors import CheckFailed
+from keras_resnet.messages import log
 from keras_resnet.run import Run
 from keras_resnet.training.step import Evaluation, Steps
 
@@ -76,7 +76,7 @@ class History:
             f"macro top-1 {evaluation.macro_top1:.1%}" * (self._config.best_by != "top1"),
             "best" * self.is_best,
         ]
-        progress.say(
+        log.info(
             f"epoch {row['epoch']:>3}/{self._config.epochs}  loss {row['loss']:.3f}"
             f"  top-1 {row['top1']:6.1%}  val loss {row['val_loss']:.3f}"
             f"  val top-1 {row['val_top1']:6.1%}"
@@ -92,7 +92,7 @@ class History:
         waited = sum(row["image_size"] == self._config.side for row in since)
         if not self._config.patience or waited < self._config.patience:
             return False
-        progress.say(
+        log.info(
             f"--patience {self._config.patience}: no new best in the last {waited} epochs; "
             f"training ends after epoch {len(self.rows)} of {self._config.epochs}"
         )

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
-from keras_resnet import progress, signals
+from keras_resnet import signals
 from keras_resnet.errors import InputError
+from keras_resnet.messages import log
 
 _NOTICE = 60  # seconds that workers have to find out by themselves that one of them has failed
 _LEAVE = 20  # seconds from SIGTERM to SIGKILL
@@ -114,7 +115,7 @@ def _wait(processes: Sequence[subprocess.Popen[str]], passed: Sequence[int]) -> 
             since = time.monotonic()
             status = _status(processes[failed[0]])
             if not passed:
-                progress.say(f"worker {failed[0]} ended with status {status}; the others end too")
+                log.info(f"worker {failed[0]} ended with status {status}; the others end too")
         if limits and since and time.monotonic() - since > limits[0][0]:
             _, end = limits.pop(0)
             since = time.monotonic()

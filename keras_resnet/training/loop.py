@@ -16,6 +16,7 @@ from keras_resnet import run as runs
 from keras_resnet.config import Config
 from keras_resnet.data import stream
 from keras_resnet.data.sources import Source
+from keras_resnet.messages import log
 from keras_resnet.training import schedule
 from keras_resnet.training.checkpoint import Checkpoint, Stop
 from keras_resnet.training.distribution import Devices
@@ -134,7 +135,7 @@ class Loop:
         self._save()
         self._save_best(weights)
         if epoch == 0:
-            progress.say(time_shares(self.seconds, self.config))
+            log.info(time_shares(self.seconds, self.config))
         self.stop.is_patient = False
         self._leave_if(asked)
 
@@ -148,7 +149,7 @@ class Loop:
         if self.history.rows and not self.epoch_sums:  # a kill may have come before it was written
             self._save_best(self.history.rows[-1]["weights"])
         total = self.config.epochs * self.epoch_steps
-        progress.say(f"resumed after step {self.step:,} of {total:,}")
+        log.info(f"resumed after step {self.step:,} of {total:,}")
 
     def _batches_of(self, size: int) -> Iterator[Any]:
         """The stream of images of this size, from the next step on."""
@@ -227,7 +228,7 @@ class Loop:
         asked, due, late, ends = self.devices.agree(*mine)
         # Who is asked to leave saves this step and goes; resumed, the time is up once more.
         if late and not asked:
-            progress.say(
+            log.info(
                 f"--max-minutes {self.config.max_minutes:g}: time is up; the rate had not yet come "
                 "down. A number of --epochs that fits into the time gives a better network"
             )

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from keras_resnet import progress, recipes
+from keras_resnet import recipes
 from keras_resnet.config import Config
 from keras_resnet.data.sources import Source
+from keras_resnet.messages import log
 from keras_resnet.run import Run
 from keras_resnet.training import precision, schedule
 from keras_resnet.training.distribution import Devices
@@ -18,26 +19,26 @@ def say_plan(
     """The lines at the beginning of a run: what is trained on what, and how."""
     counts = ", ".join(f"{len(e):,} {split}" for split, e in source.splits.items())
     skipped = sum(source.check.get("skipped", {}).values())
-    progress.say(
+    log.info(
         f"{config.model} on {source.name}: {len(source.classes)} classes, {counts} images"
         + (f" ({skipped:,} skipped; `keras-resnet data check` says why)" if skipped else "")
     )
-    progress.say(
+    log.info(
         f"{config.epochs} epoch{'s' * (config.epochs > 1)} at {config.side} pixels, "
         f"batch {config.batch_size}, "
         f"recipe {config.recipe}; {chosen.policy}: {chosen.reason}"
     )
-    progress.say(precision.describe(config))
+    log.info(precision.describe(config))
     if devices.reason:
-        progress.say(
+        log.info(
             f"{devices.reason}: each of {devices.count} devices trains on "
             f"{config.batch_size // devices.count} images of a batch"
         )
     for line in recipes.effective(config):
-        progress.say(line)
+        log.info(line)
     if warning := ema_warning(config, len(source.splits["train"])):
-        progress.say(warning)
-    progress.say(f"run folder {folder.path}")
+        log.info(warning)
+    log.info(f"run folder {folder.path}")
 
 
 def ema_warning(config: Config, images: int) -> str | None:
@@ -60,4 +61,4 @@ def say_changes(then: Mapping[str, Any], now: Mapping[str, Any], config: Config)
         # Each device's batch norms see their own part of a batch alone, if they are not synced.
         more = "devices" in others and not config.sync_bn
         what = "the result will differ" if more else "the last bits may differ"
-        progress.say(f"{what} from an unbroken run's: {listed}")
+        log.info(f"{what} from an unbroken run's: {listed}")

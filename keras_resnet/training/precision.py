@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_resnet import progress, runtime
+from keras_resnet import runtime
 from keras_resnet.config import Config
 from keras_resnet.errors import InputError
+from keras_resnet.messages import log
 
 _PAYS = 0.8  # of float32's time at most, or it is not worth the digits
 _SLOWER = 1.2  # a measurement of the same thing twice differs by less
@@ -51,8 +52,8 @@ def _warn_if_slow(policy: str, share: float) -> None:
         return
     here = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     what = f"emulated on this {here}" if share >= _EMULATED else f"slow on this {here}"
-    progress.say(
-        f"warning: {policy}: {what}, a convolution takes {share:.3g} × the time of float32; use "
+    log.warning(
+        f"{policy}: {what}, a convolution takes {share:.3g} × the time of float32; use "
         "--precision float32"
     )
 

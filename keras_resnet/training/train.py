@@ -1,5 +1,6 @@
 """Training: settings and images in, a run folder out."""
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,13 +9,15 @@ from typing import Any, Unpack
 import keras
 import tensorflow as tf
 
-from keras_resnet import filenames, progress, recipes, run, runtime, specs
+from keras_resnet import filenames, recipes, run, specs
 from keras_resnet.config import PRECISIONS, Config
 from keras_resnet.data import sources
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath
+from keras_resnet.messages import log, logged_to
 from keras_resnet.settings import Settings
+from keras_resnet.state import isolated
 from keras_resnet.training import checkpoint, distribution, notices, precision, schedule
 from keras_resnet.training.checkpoint import Stop
 from keras_resnet.training.distribution import Devices
@@ -31,6 +34,7 @@ from keras_resnet.weights.load import load, normalization_of, open_weights
 from keras_resnet.weights.readers import Weights
 
 
+@isolated()
 def train(
     data: StrPath | None = None,
     *,
@@ -77,11 +81,11 @@ def train(
     devices = distribution.choose(config, path)
     with devices.watching(path):
         prepared = _again(begun, config, devices) if begun else prepare(config, devices)
-        with devices.folder(path, prepared[0]) as folder:
+        with devices.folder(path, prepared[0]) as folder, logged_to(folder.file(filenames.LOG)):
             metrics = _train_in(folder, bool(begun), *prepared, devices, callbacks)
     if metrics is None:
         return None
-    progress.say(
+    log.info(
         f"best epoch {metrics['best_epoch']}: top-1 {metrics['val']['top1']:.1%} of "
         f"{metrics['val']['images']:,} validation images, {time.monotonic() - began:.0f} s"
     )
@@ -105,7 +109,6 @@ def _train_in(
             folder.begin(config, source.classes)
         if not folder.file(filenames.SPLIT).exists():
             folder.save_split(source)
-        runtime.log_to(folder.file(filenames.LOG))
         notices.say_plan(config, source, chosen, devices, folder)
         broken = sources.naming_broken_files(source, checkpoint.resume_command(folder.path))
         with stop.listening(), broken:
@@ -257,13 +260,13 @@ def _network(
     config: Config, source: Source, chosen: Precision, learnt: Weights | None, devices: Devices
 ) -> keras.Model:
     """The network with the weights that the seed gives, or with learnt ones."""
-    keras.utils.set_random_seed(config.seed)
+    random.seed(config.seed)  # Keras' layers draw their seeds from it, see `state`
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     model = _build(config, len(source.classes), chosen.policy)
     if learnt:
         with devices.preparing():
-            progress.say(load(model, learnt, replace_head=True))
+            log.info(load(model, learnt, replace_head=True))
     devices.require_same_weights(model)
     if config.freeze:
         _freeze(model, config.freeze)

@@ -3,12 +3,14 @@
 import os
 from dataclasses import replace
 
-from keras_resnet import progress, recipes
+from keras_resnet import recipes
 from keras_resnet import run as runs
 from keras_resnet.data import names
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath, read_lines
+from keras_resnet.messages import log
 from keras_resnet.specs import SPECS, Normalize
+from keras_resnet.state import isolated
 from keras_resnet.weights.layouts import classes_of
 from keras_resnet.weights.load import load, normalization_of, open_weights
 from keras_resnet.weights.settings import IMAGENET, require
@@ -55,10 +57,11 @@ def import_weights(
     usual = normalization_of(weights) or SPECS[model].normalize
     config = runs.absolute(replace(config, normalize=config.normalize or usual))
     classes = _classes(labels, classes_of(weights), path)
-    network = runs.build(config, len(classes))  # loads Keras: what can be wrong was found before
-    loaded = load(network, weights)
+    with isolated(any_backend=True):  # loads Keras: what can be wrong was found before
+        network = runs.build(config, len(classes))
+        loaded = load(network, weights)
     run = runs.create(run_folder, config, classes)
-    progress.say(loaded)
+    log.info(loaded)
     run.save_model(network)
     imported = str(path) if path == IMAGENET else {"file": config.weights, **runs.fingerprint(path)}
     parameters = network.count_params()

@@ -4,10 +4,12 @@ import sys
 from contextlib import redirect_stdout
 
 from keras_resnet.errors import InputError, first_line
+from keras_resnet.state import isolated
 from keras_resnet.weights import readers
 from keras_resnet.weights.settings import PUBLISHED, require_published
 
 
+@isolated(any_backend=True)
 def fetch(name: str) -> readers.Weights:
     """The published `Weights` of the network `name`.
 

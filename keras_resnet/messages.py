@@ -1,0 +1,220 @@
+"""Where messages go: to the terminal (stderr, as stdout holds results) and into the log of a run.
+
+The library logs to the logger `keras_resnet`. A program that configures `logging` gets the messages
+as any others; for one that does not, they are shown on stderr. The command shows its own there, and
+keeps those of other packages, and what C++ libraries print, in a log.
+"""
+
+import faulthandler
+import logging
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+log = logging.getLogger("keras_resnet")
+_LAST_LINES = 10  # of the log, shown when native code has ended the process
+
+
+class _Formatter(logging.Formatter):
+    """The message alone; a warning and another package are named in front."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = "warning: " if record.levelno == logging.WARNING else ""
+        package = "" if record.name == log.name else f"{record.name}: "
+        return f"{package}{level}{super().format(record)}"
+
+
+class _Log(logging.StreamHandler):
+    """A handler that writes a file. Where it cannot, as on a full disk, whoever logs is told so."""
+
+    def __init__(self, file: TextIO) -> None:
+        super().__init__(file)
+        self.setFormatter(_Formatter())
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exception(), OSError):
+            raise
+
+
+class Terminal(logging.Handler):
+    """Shows messages on stderr, unless the program has handlers of its own for them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        handlers = [*logging.getLogger().handlers, *log.handlers]
+        if all(isinstance(handler, (Terminal, _Log)) for handler in handlers):
+            # The stream of now: notebooks, tests and progress bars exchange it.
+            print(self.format(record), file=sys.stderr, flush=True)
+
+
+class CommandLog(_Log):
+    """The log of a command: what C++ libraries print to stderr, and all messages.
+
+    TensorFlow prints lines of its own even at its quietest. Only file descriptor 2 is diverted:
+    Python's `sys.stderr` keeps writing to where it wrote before. The log is a temporary file until
+    `move_to` names a lasting one.
+    """
+
+    def __init__(self) -> None:
+        sys.stderr.flush()
+        terminal = os.dup(2)
+        sys.stderr = os.fdopen(
+            terminal, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace"
+        )
+        with tempfile.TemporaryFile() as file:
+            os.dup2(file.fileno(), 2)
+        stream = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        super().__init__(stream)
+        self._is_temporary = True
+        self._watcher = _watch(terminal)
+
+    def move_to(self, path: str | os.PathLike[str]) -> None:
+        """Writes to the file `path` from now on, which gets what was logged so far."""
+        with open(path, "ab") as file:
+            if self._is_temporary:
+                os.lseek(2, 0, os.SEEK_SET)
+                while chunk := os.read(2, 1 << 16):
+                    file.write(chunk)
+                file.flush()
+            os.dup2(file.fileno(), 2)
+        self._is_temporary = False
+        if self._watcher is not None:
+            with suppress(OSError):  # somebody has killed the watcher
+                os.write(self._watcher, _LOG_IS + os.fsencode(os.path.abspath(path)) + b"\n")
+
+
+terminal = Terminal()
+terminal.setFormatter(_Formatter())
+log.addHandler(terminal)
+if log.level == logging.NOTSET:  # else the program has set it
+    log.setLevel(logging.INFO)
+
+
+def start_command(quiet: bool = False) -> None:
+    """The messages of a command: its own on the terminal, all of them in a log.
+
+    Args:
+        quiet: whether the terminal shows errors only.
+    """
+    terminal.setLevel(logging.ERROR if quiet else logging.INFO)
+    if _command_log() is None:
+        log.setLevel(logging.DEBUG)  # what is for the log alone
+        logging.getLogger().addHandler(CommandLog())
+
+
+@contextmanager
+def logged_to(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Within, the log is the file `path`, with what a command has logged before."""
+    if command_log := _command_log():
+        command_log.move_to(path)
+        yield
+        return
+    with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
+        handler = _Log(file)
+        log.addHandler(handler)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Within, the terminal shows errors only."""
+    before = terminal.level
+    terminal.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        terminal.setLevel(before)
+
+
+def shows_progress() -> bool:
+    """Whether a person at the terminal wants to see more than errors."""
+    return terminal.level <= logging.INFO and log.isEnabledFor(logging.INFO)
+
+
+def leave_terminal() -> None:
+    """To be called when the terminal is gone: messages go into the log alone."""
+    with open(os.devnull, "w") as nowhere:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # a notebook's are no files
+                # One that is closed does not say that it was a terminal.
+                if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+                    os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _command_log() -> CommandLog | None:
+    """That of this process, if it is a command."""
+    handlers = logging.getLogger().handlers
+    return next((handler for handler in handlers if isinstance(handler, CommandLog)), None)
+
+
+_LOG_IS = b"the log is "
+
+
+def _watch(terminal: int) -> int | None:
+    """Starts a process that tells, on `terminal`, when native code ends this one.
+
+    abort() and a segmentation fault leave no time for Python, and what they print is in the log.
+    `faulthandler` still writes a stack, here into a pipe; a process that ends in any other way
+    closes the pipe without one.
+
+    Returns:
+        The end of the pipe that takes the path of the log; None where no process can be started.
+    """
+    reader, writer = os.pipe()
+    try:
+        child = os.fork()
+    except OSError:  # too many processes: better a stack on the terminal than silence
+        os.close(reader)
+        os.close(writer)
+        faulthandler.enable(file=terminal, all_threads=False)
+        return None
+    if child == 0:
+        with suppress(BaseException):
+            os.setsid()  # Ctrl-C is not for it
+            os.close(writer)
+            _tell_last_words(reader, terminal)
+        os._exit(0)
+    os.close(reader)
+    faulthandler.enable(file=writer, all_threads=False)
+    return writer
+
+
+def _tell_last_words(reader: int, terminal: int) -> None:
+    for number in {0, 1} - {reader, terminal}:
+        with suppress(OSError):  # who reads our results need not wait for this process
+            os.close(number)
+    path: Path | None = None
+    stack = b""
+    with open(reader, "rb") as pipe:
+        for line in pipe:
+            if line.startswith(_LOG_IS):
+                path = Path(os.fsdecode(line[len(_LOG_IS) : -1]))
+            else:
+                stack += line
+    if not stack:
+        return
+    with open(path or 2, "rb") as record:
+        record.seek(0)
+        lines = [line for line in record.read().splitlines() if not _is_frame(line)]
+    if path:
+        with open(path, "ab") as whole:
+            whole.write(stack)
+    kind = stack.splitlines()[0].rpartition(b": ")[2].decode(errors="replace")
+    where = f"the last lines of {path}" if path else "its last lines"
+    text = (
+        f"keras-resnet: native code ended the process ({kind}), perhaps at a limit of threads or "
+        f"memory (`ulimit -a` shows them); {where}:\n"
+    ).encode()
+    os.write(terminal, text + b"".join(b"  " + line + b"\n" for line in lines[-_LAST_LINES:]))
+
+
+def _is_frame(line: bytes) -> bool:
+    """Whether it is of a stack that C++ prints, as TensorFlow does after what went wrong."""
+    return line.lstrip().startswith((b"@ ", b"*** Check failure stack trace"))

@@ -1,0 +1,96 @@
+"""The global state of a process: pinned while the library works, and afterwards as it was.
+
+What this package trains, measures and saves depends on its own settings alone, whatever policy a
+notebook has set and whatever `~/.keras/keras.json` says; and what a program computes after a call
+of this package does not depend on the call.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from keras_resnet.errors import InputError
+
+# A way to read a setting, to write it, and the value that the library works with.
+_Setting = tuple[Callable[[], Any], Callable[[Any], None], Any]
+
+
+@contextmanager
+def isolated(*, any_backend: bool = False) -> Iterator[None]:
+    """Within, global settings are those of this library; also a decorator, `@isolated()`.
+
+    Pinned: Keras' dtype policy, floatx, epsilon and image data format; of TensorFlow op
+    determinism, TF32 and eager functions. The random states of Python and NumPy are restored.
+    TensorFlow's and Keras' own cannot be read, so nothing within may draw from them or seed them:
+    `random.seed` decides the weights of Keras layers.
+
+    Not for threads: all of it belongs to the whole process.
+
+    Args:
+        any_backend: whether what is done within works on each of Keras' backends.
+
+    Raises:
+        InputError: Keras runs on another backend than TensorFlow, or the caller is inside of a
+            graph or a distribution scope, which cannot be left from here.
+    """
+    import keras
+    import numpy as np
+
+    settings = _of_keras(keras.config)
+    if keras.backend.backend() == "tensorflow":
+        settings += _of_tensorflow()
+    elif not any_backend:
+        raise InputError(
+            f"Keras runs on {keras.backend.backend()} in this process, and this needs TensorFlow; "
+            "start Python again with KERAS_BACKEND=tensorflow"
+        )
+    with ExitStack() as restoring:
+        restoring.callback(random.setstate, random.getstate())
+        restoring.callback(np.random.set_state, np.random.get_state())
+        for read, write, value in settings:
+            restoring.callback(write, read())
+            write(value)
+        yield
+
+
+def _of_keras(config: Any) -> list[_Setting]:
+    # The policy first: Keras derives it from floatx when it is read for the first time.
+    return [
+        (config.dtype_policy, config.set_dtype_policy, "float32"),
+        (config.floatx, config.set_floatx, "float32"),
+        (config.epsilon, config.set_epsilon, 1e-7),
+        (config.image_data_format, config.set_image_data_format, "channels_last"),
+    ]
+
+
+def _of_tensorflow() -> list[_Setting]:
+    import tensorflow as tf
+
+    # TensorFlow exports how to enable op determinism, and not how to disable it. These are public
+    # names of a module that is not exported: a test notices when they go.
+    from tensorflow.python.framework import config as tf_config
+
+    if not tf.executing_eagerly():
+        raise InputError(
+            "this cannot be called within a tf.Graph or a tf.function; call it outside"
+        )
+    if tf.distribute.has_strategy():
+        raise InputError(
+            "this cannot be called within the scope of a tf.distribute strategy; call it outside: "
+            "it uses all GPUs by itself, or as many as `devices` says"
+        )
+
+    def set_op_determinism(value):
+        tf_config.enable_op_determinism() if value else tf_config.disable_op_determinism()
+
+    experimental = tf.config.experimental
+    return [
+        (tf_config.is_op_determinism_enabled, set_op_determinism, False),
+        (tf.config.functions_run_eagerly, tf.config.run_functions_eagerly, False),
+        (
+            experimental.tensor_float_32_execution_enabled,
+            experimental.enable_tensor_float_32_execution,
+            True,
+        ),
+    ]

@@ -1,0 +1,184 @@
+"""What is shown on the terminal, what is logged, and the last words of a process that dies."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+
+def python(code, cwd, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+SPEAK = """
+log.debug("for the log alone")
+log.info("hello")
+log.warning("look out")
+"""
+IMPORT = "from keras_resnet.messages import log\n"
+CONFIGURE = "import logging; logging.basicConfig()\n"
+LEVEL = "import logging; logging.getLogger('keras_resnet').setLevel('WARNING')\n"
+OWN = "import logging; log.addHandler(logging.StreamHandler())\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        (IMPORT, "hello\nwarning: look out\n"),
+        (CONFIGURE + IMPORT, "INFO:keras_resnet:hello\nWARNING:keras_resnet:look out\n"),
+        (IMPORT + CONFIGURE, "INFO:keras_resnet:hello\nWARNING:keras_resnet:look out\n"),
+        (IMPORT + OWN, "hello\nlook out\n"),
+        (LEVEL + IMPORT, "warning: look out\n"),
+        (IMPORT + LEVEL, "warning: look out\n"),
+    ],
+    ids=["nothing", "before", "after", "a handler of ours", "level before", "level after"],
+)
+def test_a_program_that_configures_logging_or_not_sees_each_message_once(code, shown, tmp_path):
+    done = python(code + SPEAK, tmp_path)
+    assert (done.stdout, done.stderr) == ("", shown)
+
+
+def test_a_run_that_is_trained_from_python_has_its_log(untouched):
+    log = (untouched / "log.txt").read_text()
+    for line in ("resnet20 on photos: 3 classes", "epoch   3/3", "best epoch "):
+        assert log.count(f"\n{line}") + log.startswith(line) == 1
+
+
+COMMAND = """
+import logging, os, signal, sys
+from keras_resnet import messages, progress
+from keras_resnet.messages import log
+messages.start_command(quiet="quiet" in sys.argv)
+"""
+OTHERS = ("absl", "h5py", "matplotlib", "tensorflow", "urllib3")
+
+
+def test_a_command_keeps_what_others_say_for_the_log(tmp_path):
+    code = f"""
+    import absl.logging
+    for name in {OTHERS}:
+        logging.getLogger(name).warning("a connection was lost")
+    absl.logging.error("lost")
+    os.write(2, b"I0000 native noise\\n")
+    with messages.logged_to("log.txt"):
+        log.debug("a detail")
+    """
+    done = python(COMMAND + SPEAK + textwrap.dedent(code), tmp_path)
+    assert (done.stdout, done.stderr) == ("", "hello\nwarning: look out\n")
+    assert (tmp_path / "log.txt").read_text().splitlines() == [
+        "for the log alone",
+        "hello",
+        "warning: look out",
+        *(f"{name}: warning: a connection was lost" for name in OTHERS),
+        "absl: lost",
+        "I0000 native noise",
+        "a detail",
+    ]
+
+
+def test_a_quiet_command_shows_errors_only_and_logs_all(tmp_path):
+    code = """
+    progress._SECONDS_BETWEEN_LINES = 0
+    list(progress.track([1, 2], 2, "counting", "numbers"))
+    log.error("broken")
+    with messages.logged_to("log.txt"):
+        pass
+    """
+    done = python(COMMAND + SPEAK + textwrap.dedent(code), tmp_path, "quiet")
+    assert (done.stdout, done.stderr) == ("", "broken\n")
+    assert "hello\nwarning: look out\n" in (tmp_path / "log.txt").read_text()
+    loud = python(COMMAND + textwrap.dedent(code), tmp_path)
+    assert loud.stderr == "counting: 1/2 numbers\ncounting: 2/2 numbers\nbroken\n"
+
+
+def test_two_runs_of_one_command_have_a_log_each(tmp_path):
+    code = """
+    for name in "one", "two":
+        with messages.logged_to(name):
+            log.info(name)
+    """
+    python(COMMAND + textwrap.dedent(code), tmp_path)
+    assert [(tmp_path / name).read_text() for name in ("one", "two")] == ["one\n", "two\n"]
+
+
+TRACE = b"""F0000 Check failed: ret == 0 (11 vs. 0)Thread creation via pthread_create() failed.
+*** Check failure stack trace: ***
+    @     0x7fe375193f89  tsl::(anonymous namespace)::PosixEnv::StartThread()
+"""
+LIMITS = "perhaps at a limit of threads or memory (`ulimit -a` shows them)"
+DEATHS = {
+    "os.abort()": "Aborted",
+    "os.kill(os.getpid(), signal.SIGSEGV)": "Segmentation fault",
+    "os.kill(os.getpid(), signal.SIGFPE)": "Floating point exception",
+}
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_process_that_dies_in_native_code_has_last_words(death, tmp_path):
+    done = python(f"{COMMAND}\nlog.info('hello')\nos.write(2, {TRACE})\n{death}", tmp_path)
+    assert done.returncode < 0
+    assert done.stderr.splitlines() == [
+        "hello",
+        f"keras-resnet: native code ended the process ({DEATHS[death]}), {LIMITS}; its last lines:",
+        "  hello",
+        f"  {TRACE.decode().splitlines()[0]}",
+    ]
+
+
+def test_the_last_words_are_those_of_the_log_of_the_run(tmp_path):
+    code = """
+    with messages.logged_to("log.txt"):
+        for number in range(20):
+            log.info(f"step {number}")
+        os.abort()
+    """
+    done = python(COMMAND + textwrap.dedent(code), tmp_path, "quiet")
+    first, *last = done.stderr.splitlines()
+    log = tmp_path / "log.txt"
+    assert "native code ended the process (Aborted)" in first
+    assert first.endswith(f"; the last lines of {log}:")
+    assert last == [f"  step {number}" for number in range(10, 20)]
+    assert 'File "<string>", line' in log.read_text()  # where Python was
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("sys.exit(3)", 3),
+        ("os._exit(3)", 3),
+        ("os.kill(os.getpid(), signal.SIGTERM)", -15),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -9),
+        ("", 0),
+    ],
+)
+def test_one_that_ends_otherwise_has_none(end, status, tmp_path):
+    """Nor does anything hold its stderr open: else this would wait for ever."""
+    done = python(f"{COMMAND}\nlog.info('hello')\n{end}", tmp_path)
+    assert (done.returncode, done.stderr) == (status, "hello\n")
+
+
+def test_where_no_process_can_be_started_the_stack_is_shown(tmp_path):
+    code = """
+    import os
+    def fork(): raise BlockingIOError(11, "Resource temporarily unavailable")
+    os.fork = fork
+    """
+    done = python(textwrap.dedent(code) + COMMAND + "os.abort()", tmp_path)
+    assert done.stderr.startswith("Fatal Python error: Aborted\n")
+
+
+def test_a_full_disk_is_told_to_whoever_logs(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    code = """
+    with messages.logged_to("/dev/full"):
+        try: log.info("hello")
+        except OSError as error: print(error.strerror)
+    """
+    done = python(IMPORT + "from keras_resnet import messages\n" + textwrap.dedent(code), tmp_path)
+    assert done.stdout == "No space left on device\n"
