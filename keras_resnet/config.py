@@ -283,7 +283,7 @@ class Config:
         1.0, "Evaluation: side of the central square, as a share of the shorter side.", above=0,
         most=1
     )
-    normalize: str | tuple[object, ...] | None = setting(
+    normalize: str | tuple | None = setting(
         None, "Pixel normalization: imagenet, cifar10, caffe, tf, or mean and standard deviation "
         "in [0, 255], such as 120,115,105/60,58,57.",
         expected="imagenet, cifar10, caffe, tf or MEAN/STD",

@@ -81,7 +81,7 @@ def _of_tensorflow() -> list[_Setting]:
             "it uses all GPUs by itself, or as many as `devices` says"
         )
 
-    def set_op_determinism(value):
+    def set_op_determinism(value: bool) -> None:
         tf_config.enable_op_determinism() if value else tf_config.disable_op_determinism()
 
     experimental = tf.config.experimental
