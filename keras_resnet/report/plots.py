@@ -164,6 +164,8 @@ def styled():
     ours = {**_STYLE, "font.sans-serif": _fonts()}
     with style.context(("default", ours)), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        # matplotlib before 3.11 draws the letters of such scripts side by side
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         yield
 
 
