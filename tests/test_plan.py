@@ -62,7 +62,7 @@ def test_every_option_is_a_field_of_the_plan_and_no_other_word_is_taken(trained)
 def test_invalid_options_are_found_before_tensorflow_is_loaded(trained):
     code = (
         "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
-        "from keras_resnet.cli._group import run\n"
+        "from keras_resnet.cli import run\n"
         "sys.exit(run(sys.argv[1:]))"
     )
     words = ["export", trained.path, "--tflite", "--top", "9", "--scores", "softmax"]
