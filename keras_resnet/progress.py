@@ -3,15 +3,19 @@ and then."""
 
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from keras_resnet import messages
 
 _SECONDS_BETWEEN_LINES = 10.0
+_T = TypeVar("_T")
+_Advance = Callable[..., None]  # (count=1, note="")
 
 
 @contextmanager
-def bar(total, label, unit):
+def bar(total: int, label: str, unit: str) -> Iterator[_Advance]:
     """A progress bar; gives a function to call as `advance(count=1, note="")`."""
     if not messages.shows_progress():
         yield lambda count=1, note="": None
@@ -21,7 +25,7 @@ def bar(total, label, unit):
         yield from _plain_bar(total, label, unit)
 
 
-def track(items, total, label, unit):
+def track(items: Iterable[_T], total: int, label: str, unit: str) -> Iterator[_T]:
     """Yields from `items`, showing a bar."""
     with bar(total, label, unit) as advance:
         for item in items:
@@ -29,7 +33,7 @@ def track(items, total, label, unit):
             advance()
 
 
-def _terminal_bar(total, label, unit):
+def _terminal_bar(total: int, label: str, unit: str) -> Iterator[_Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -46,10 +50,10 @@ def _terminal_bar(total, label, unit):
         yield lambda count=1, note="": progress.update(task, advance=count, note=note)
 
 
-def _plain_bar(total, label, unit):
+def _plain_bar(total: int, label: str, unit: str) -> Iterator[_Advance]:
     done, shown = 0, time.monotonic()
 
-    def advance(count=1, note=""):
+    def advance(count: int = 1, note: str = "") -> None:
         nonlocal done, shown
         done += count
         if time.monotonic() - shown >= _SECONDS_BETWEEN_LINES:
