@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 import signal
@@ -133,6 +134,12 @@ def exported(tmp_path_factory, first_export):
 
     run = shutil.copytree(first_export / "run", tmp_path_factory.mktemp("runs") / "exported")
     return open_run(run), json.loads((first_export / "result.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def no_handlers_of_others():
+    """absl gives the root logger a handler when TensorFlow first logs with it."""
+    logging.getLogger().handlers.clear()
 
 
 @pytest.fixture(autouse=True)
