@@ -2,16 +2,16 @@
 # # What a skip connection does, forwards and backwards
 #
 # About a minute on two CPU cores. Data: 1,797 handwritten digits of the UCI repository,
-# which come with the package. You need calculus and a little Keras.
+# included in the package. You need calculus and a little Keras.
 #
 # A residual block computes $H(x) = F(x) + x$: a *branch* $F$, some layers with weights, and a
-# *shortcut* that hands on $x$ itself ([He et al. 2015](https://arxiv.org/abs/1512.03385)). Two
-# things are often said about it, and both can be measured:
+# *shortcut* that passes $x$ on unchanged ([He et al. 2015](https://arxiv.org/abs/1512.03385)). Two
+# claims about it are common, and both can be measured:
 #
-# 1. *"In the backward pass the gradient skips the layers."* Does it? Are the weights of the branch
-#    left out, then?
-# 2. *"Skips let the gradient through, so that deep nets can be trained."* Would it not get through
-#    otherwise?
+# 1. *"In the backward pass the gradient skips the layers."* Does it? Do the weights of the branch get
+#    no gradient, then?
+# 2. *"Skips let the gradient through, so that deep networks can be trained."* Would the gradient
+#    vanish without them?
 
 # %%
 import keras
@@ -28,13 +28,13 @@ from keras_resnet.report import explain_plots
 # %% [markdown]
 # ## One block: the Jacobian of H is that of F, plus the identity
 #
-# Differentiate $H(x) = F(x) + x$ and there is nothing to argue about:
+# Differentiate $H(x) = F(x) + x$:
 #
 # $$\frac{dH}{dx} = \frac{dF}{dx} + I \qquad\text{and so}\qquad
 #   \frac{dJ}{dx} = \frac{dJ}{dH}\,\frac{dF}{dx} + \frac{dJ}{dH}.$$
 #
-# Below is a fully-connected block, in the notation of the question that started this project: $A$
-# comes in, $Z = W_2\,\mathrm{relu}(W_1 A + B_1) + B_2$ is the branch, $\tilde Z = Z + A$ the sum.
+# Below is a fully-connected block with input $A$, branch
+# $Z = W_2\,\mathrm{relu}(W_1 A + B_1) + B_2$ and sum $\tilde Z = Z + A$.
 
 # %%
 keras.utils.set_random_seed(1)
@@ -61,14 +61,14 @@ plt.show()
 np.testing.assert_allclose(of_h - of_f, np.eye(6), atol=1e-6)
 
 # %% [markdown]
-# The difference is the identity matrix, to rounding.
+# The difference is the identity matrix, up to rounding.
 #
-# ## A whole net: which path trains which weights
+# ## A whole network: which path trains which weights
 #
-# Four such blocks in a row, fresh, on a batch of digits. Take the weights *before* a block. Their
-# gradient comes back through that block's input, and so as a sum: what went through the shortcut
-# and what went through the branch. Both terms are computed apart and added; `both` is the gradient
-# as one backward pass through the whole net gives it.
+# Four such blocks in a row, with fresh weights, on a batch of digits. Take the weights *before* a
+# block. Their gradient comes back through the input of that block, so it is the sum of the gradient
+# through the shortcut and the gradient through the branch. The code computes both terms separately
+# and adds them; `both` is the gradient of one backward pass through the whole network.
 
 # %%
 seen = subject("residual_mlp", images=32, zero_gamma=False)
@@ -86,17 +86,17 @@ for row in rows:
         print(f"{row['parameter']:24}{'':10}{'':12}{'':12}{row['total_norm']:10.3f}")
 
 # %% [markdown]
-# So the answer to the first question is: **nothing is skipped.** Every weight of every branch gets
-# its gradient. The shortcut has no weights; it adds a second way back to what lies before it, and
-# the two terms are summed. $W_2$ of the last block receives $dJ/d\tilde Z$ in full, since
-# $\partial\tilde Z/\partial Z = I$ as well: the sum hands the same gradient to both of its operands.
+# The answer to the first question: **nothing is skipped.** Every weight of every branch gets its
+# gradient. The shortcut has no weights; it adds a second path back to the layers before it, and the
+# two terms are summed. $W_2$ of the last block receives $dJ/d\tilde Z$ in full, because
+# $\partial\tilde Z/\partial Z = I$: the sum passes the same gradient to both of its operands.
 #
-# The norms do not add up, the vectors do: in a fresh net the two terms stand nearly at right angles.
+# The vectors add up, but their norms do not: in a fresh network the two terms are nearly orthogonal.
 #
-# ## A convolutional net: the two terms at each block
+# ## A convolutional network: the two terms at each block
 #
-# ResNet-20, fresh, its branches initialised as in the paper. What reaches the input of each block,
-# from the last block (right) back to the first (left):
+# A fresh ResNet-20, its branches initialized as in the paper. The plot shows the gradient at the
+# input of each block, from the last block (right) back to the first (left):
 
 # %%
 seen = subject("resnet20", images=32, zero_gamma=False)
@@ -104,11 +104,11 @@ found = gradients(seen.model, seen.images, seen.labels)
 Image(explain_plots.gradient_split(found.as_json(), "split.png"))
 
 # %% [markdown]
-# Neither way dominates: the branch carries as much as the shortcut. Usually one starts the branches
-# at 0 instead (the last batch norm's gamma,
+# Neither path dominates: the branch carries as much of the gradient as the shortcut. Usually the
+# branches are initialized to 0 instead (the last batch normalization's gamma,
 # [Goyal et al. 2017](https://arxiv.org/abs/1706.02677)). Then $F = 0$, each fresh block is the
-# identity, $dF/dx = 0$, and all of the gradient returns through the shortcuts, unchanged from end to
-# end:
+# identity, $dF/dx = 0$, and the whole gradient returns through the shortcuts, unchanged from the last
+# block to the first:
 
 # %%
 seen = subject("resnet20", images=32, zero_gamma=True)
@@ -119,22 +119,23 @@ for row in still.blocks:
     )
 
 # %% [markdown]
-# ## Depth: what the first layer gets
+# ## Depth: the gradient of the first layer
 #
-# Now the second claim. Nets of 20 and 56 layers, with shortcuts and without (their *plain twins*:
-# the same layers), before the first step of training. Three seeds each would be better; one is
-# enough to see it.
+# Now the second claim. Networks of 20 and 56 layers, with shortcuts and without (their *plain twins*:
+# the same layers), before the first training step. One seed is enough to show the effect; three
+# would be better.
 
 # %%
 rows = by_depth([20, 56], images=32, seeds=1)
 Image(explain_plots.first_layer(rows, "first_layer.png"))
 
 # %% [markdown]
-# The gradient of the plain net does not vanish. With batch norms it *grows*, by a factor with each
-# layer: [Yang et al. 2019](https://arxiv.org/abs/1902.08129) prove that it must. A step that suits
-# the last layers is far too large for the first. With shortcuts the first layer's gradient hardly
-# depends on depth, and with branches from 0 not at all. That is what skips are good for in the
-# backward pass: not that gradients arrive, but that they arrive at the same size whatever the depth.
+# The gradient of the plain network does not vanish. With batch normalization it *grows*, by a factor
+# with each layer: [Yang et al. 2019](https://arxiv.org/abs/1902.08129) prove that it must. A learning
+# rate that suits the last layers is far too large for the first. With shortcuts the first layer's
+# gradient hardly depends on depth, and if the branches start at 0, not at all. This is the benefit of
+# skips in the backward pass: gradients have the same size at any depth. That they arrive at all is
+# not the point.
 
 # %%
 norm = {(row["kind"], row["depth"]): row["gradient_norms"][0] for row in rows}

@@ -2,10 +2,10 @@
 # # From photos to a file for the phone
 #
 # About a minute and a half on two CPU cores. Data: 1,797 handwritten digits of the UCI
-# repository, which come with the package, written out as PNG files, one folder a class, as you would
-# have your own photos.
+# repository, included in the package. The first cell writes them as PNG files, one folder per class,
+# like a folder of your own photos.
 #
-# The same in a terminal is `keras-resnet train photos`, `keras-resnet export --tflite --quantize
+# The same in a terminal: `keras-resnet train photos`, `keras-resnet export --tflite --quantize
 # int8`, `keras-resnet verify`.
 
 # %%
@@ -34,9 +34,9 @@ for i, (pixels, digit) in enumerate(zip(images, digits, strict=True)):
 # %% [markdown]
 # ## Train
 #
-# ResNet-8, the smallest of the family. A fifth of the images is held out, the same ones each time.
-# Pixels go in raw, 0 to 255; the normalisation is a layer of the model, so that nobody has to repeat
-# it on the phone.
+# ResNet-8 is the smallest network of the family. A fifth of the images is the validation split, the
+# same images in each run. The model takes raw pixels, 0 to 255: normalization is a layer of the
+# model, so an app need not repeat it.
 
 # %%
 run = kr.train(
@@ -52,8 +52,9 @@ Picture("run/mistakes.png")
 # %% [markdown]
 # ## Export
 #
-# Each file is run by LiteRT, the phone's runtime, on the held-out images, beside Keras, before it is
-# published. A file that lost more than a point of accuracy would not be there.
+# Before a file is published, LiteRT, the phone's runtime, runs it on the validation images, and the
+# results are compared with Keras. If it lost more than one point of accuracy, it would not be
+# published.
 
 # %%
 result = kr.export(run, saved_model=False, tflite=["none", "int8"], max_drop=1.0)
@@ -66,9 +67,9 @@ for row in result["artefacts"]:
 # %% [markdown]
 # ## On the phone
 #
-# What an app does, in Python: read the labels, hand over raw pixels, take the largest logit.
-# `export/preprocess.json` says how a photo becomes the input, `export/golden/` holds images with
-# expected logits for the app's own test, and `--bundle android` writes a project around all of it.
+# This is what an app does, in Python: read the labels, pass raw pixels, take the largest logit.
+# `export/preprocess.json` says how a photo becomes the input. `export/golden/` holds images with
+# expected logits for the app's own test. `--bundle android` writes a whole Android project.
 
 # %%
 print(json.dumps(json.loads(Path("run/export/preprocess.json").read_text()), indent=1)[:600])

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # ResNet-50, layer by layer
 #
-# Seconds, no data: only shapes go through the net. You need to know what a convolution is.
+# Seconds, no data: only shapes pass through the network. You need to know what a convolution is.
 #
 # The table of architectures in [He et al. 2015](https://arxiv.org/abs/1512.03385) (table 1) is
-# copied often, and sometimes wrongly: two widths that travel through articles are 65 (instead of
-# 64) and 2948 (instead of 2048). Here it is read off the net itself.
+# often copied, and sometimes wrongly: two widths that are common in articles are 65 (instead of 64)
+# and 2948 (instead of 2048). Here all numbers are read from the network itself.
 
 # %%
 from IPython.display import Image
@@ -19,8 +19,8 @@ found = kr.describe("resnet50")
 # %% [markdown]
 # ## Five stages
 #
-# A *stem* halves the image twice. Then come four stages of blocks; each but the first halves the
-# image and doubles the width in its first block.
+# A *stem* halves the image twice. Four stages of blocks follow; the first block of each but the first
+# stage halves the image and doubles the width.
 
 # %%
 for stage in found.stages:
@@ -33,11 +33,11 @@ for stage in found.stages:
 # %% [markdown]
 # ## One block of each kind
 #
-# A *bottleneck*: a 1×1 convolution makes the map narrow, a 3×3 works on it, a 1×1 makes it four
-# times as wide again. The first block of a stage needs a *projection* on its shortcut, since what
-# comes in has another shape than what goes out; in all others the shortcut is the identity. In
-# "v1.5", which nearly everybody means by ResNet-50, the 3×3 convolution has the stride; in the
-# paper the first 1×1 has it. The parameters are the same, the multiply-adds are not.
+# A *bottleneck*: a 1×1 convolution reduces the number of channels, a 3×3 follows, and another 1×1
+# makes it four times as large again. The first block of a stage needs a *projection* on its shortcut,
+# because its input and its output differ in shape; in all others the shortcut is the identity. In
+# "v1.5", which is usually meant by ResNet-50, the 3×3 convolution has the stride; in the paper the
+# first 1×1 has it. The parameters are the same, the multiply-adds are not.
 
 # %%
 drawn = kr.drawing("resnet50")
@@ -56,7 +56,7 @@ Image(structure(drawn, "resnet50.png"))
 # %% [markdown]
 # ## The widths
 #
-# Of each block: its name, the widths of its three convolutions, and whether it projects.
+# For each block: its name, the widths of its three convolutions, and its shortcut.
 
 # %%
 layers = {row.name: row for row in found.layers}
@@ -75,7 +75,7 @@ for block in blocks:
 # %% [markdown]
 # ## Fifty layers, and what they cost
 #
-# "50" counts the layers with weights on the longest way: one convolution in the stem, three in each
+# "50" counts the layers with weights on the longest path: one convolution in the stem, three in each
 # of sixteen blocks, one dense layer at the end. The four projections do not count.
 
 # %%
@@ -88,8 +88,8 @@ v1 = kr.describe("resnet50_v1")
 print(f"with the paper's stride: {v1.multiply_adds / 1e9:.3f} G multiply-adds")
 
 # %% [markdown]
-# Most multiply-adds are spent in the middle of the net, most parameters lie at its end; the
-# published numbers (torchvision's) are 25,557,032 and 4.089 G.
+# Most multiply-adds are in the middle of the network, most parameters at its end. The published
+# numbers (torchvision's) are 25,557,032 and 4.089 G.
 
 # %%
 assert len(counted) == 50 and len(weights) == 54
