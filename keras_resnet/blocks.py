@@ -4,7 +4,7 @@ He et al. 2015, arXiv:1512.03385, section 3.1: with x the input of a block and F
 
     identity block   H(x) = F(x) + x       x and F(x) have one shape
     conv block       H(x) = F(x) + W x     W brings x to the shape of F(x)
-    plain block      H(x) = F(x)           what the two are compared with
+    plain block      H(x) = F(x)           the same layers without the shortcut, for comparison
 
 Backwards, dJ/dx = dJ/dH · (dF/dx + 1): what arrives at the sum goes back both through the branch
 and, unchanged, through the shortcut. Nothing here imports TensorFlow: the blocks build on any
@@ -51,22 +51,22 @@ BRANCHES: dict[str, Branch] = {
 
 @dataclass(frozen=True)
 class Options:
-    """What every block may be asked for, by these names.
+    """Options of every block.
 
     Attributes:
         expansion: channels of F(x) for each filter; None is 1 for a basic branch, 4 for a
             bottleneck. Wide and ResNeXt bottlenecks have 2.
-        groups: of the 3×3 convolutions (arXiv:1611.05431).
+        groups: number of groups of the 3×3 convolutions (arXiv:1611.05431).
         strided_conv: which convolution of the branch has the stride, counted from 1; None is the
-            first 3×3 ("v1.5"), 1 is the paper's.
-        use_bias: a bias in each convolution that a batch norm follows. It changes nothing, since
-            the batch norm takes the mean away; some published weights have one.
-        epsilon: of the batch norms.
+            first 3×3 ("v1.5"), 1 the paper's choice.
+        use_bias: a bias in each convolution that a batch norm follows. It has no effect, because
+            the batch norm subtracts the mean; some published weights have one.
+        epsilon: added to the variance in batch norms.
         zero_gamma: start the branch at 0, so that a fresh block is the identity on x ≥ 0: gamma of
             its last batch norm (arXiv:1706.02677, section 5.1), or, where nothing follows it, the
             kernel of its last convolution.
-        drop_path: share of the images for which training leaves the branch out (stochastic depth,
-            arXiv:1603.09382); the others' branches are scaled up by 1 / (1 - drop_path).
+        drop_path: probability, per image, of dropping the branch in training (stochastic depth,
+            arXiv:1603.09382); kept branches are scaled by 1 / (1 - drop_path).
     """
 
     expansion: int | None = None
@@ -249,7 +249,7 @@ def conv(
         filters: channels of the result.
         kernel: side in pixels; odd.
         strides: 1 or 2.
-        groups: of the channels.
+        groups: number of groups of the channels.
         use_bias: whether it has a bias.
         initial: initial weights; He-normal is that of arXiv:1502.01852.
         name: completed by `_conv`.
@@ -341,7 +341,7 @@ class _Block(NamedTuple):
 
 
 def _entrance(x: keras.KerasTensor, block: _Block) -> keras.KerasTensor:
-    """What the branch starts from: x, or of a pre-activation branch x normalised and activated."""
+    """Input of the branch: x, or, in a pre-activation block, x normalised and activated."""
     if not block.kind.preact:
         return x
     x = batch_norm(x, name=f"{block.name}_preact", epsilon=block.options.epsilon)
@@ -396,7 +396,7 @@ def _pool(
 
 
 def _project(x: keras.KerasTensor, channels: int, strides: int, block: _Block) -> keras.KerasTensor:
-    """W x; whoever reads a pre-activation sum normalises it, so W has no batch norm there."""
+    """W x; without batch norm in a pre-activation block, whose sum the next block normalises."""
     name, options, preact = f"{block.name}_0", block.options, block.kind.preact
     use_bias = options.use_bias and not preact
     x = conv(x, channels, 1, strides=strides, use_bias=use_bias, name=name)
@@ -424,7 +424,7 @@ def _pad(
 
 
 def _sum(x: keras.KerasTensor, y: keras.KerasTensor, block: _Block) -> keras.KerasTensor:
-    """The equation."""
+    """The block's equation: branch plus shortcut."""
     h = layers.Add(name=f"{block.name}_add")([x, y])
     return h if block.kind.preact else relu(h, f"{block.name}_out")
 

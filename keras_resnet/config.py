@@ -1,8 +1,8 @@
-"""The settings of a training run, one row each: `Config`. Pure data, and what checks it.
+"""The settings of a training run, one row each: `Config`. Pure data and its validation.
 
-A row holds all that is known of a setting: type, default, range, help and source. The command's
-options, the checks, the error texts and the reference (`recipes.reference`) are made from it, so a
-new setting is one new row, and has a flag.
+A row holds everything about a setting: type, default, range, help and source. The command's
+options, the checks, the error messages and the reference (`recipes.reference`) are made from it, so
+a new setting is one new row and gets its option.
 """
 
 import math
@@ -35,9 +35,9 @@ class Setting:
     below: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
-    check: Callable[[Any], bool] | None = None  # what neither type nor range can say
-    expected: str = ""  # in the error text, where type and range do not say it
-    unset: str = ""  # what the default None or () stands for
+    check: Callable[[Any], bool] | None = None  # a condition beyond type and range
+    expected: str = ""  # description of valid values for the error message
+    unset: str = ""  # meaning of the default None or ()
     metavar: str | None = None
     flag_value: str | None = None  # value of the option when it is given alone
 
@@ -123,7 +123,7 @@ def setting(default: Any, help: str, **row: Any) -> Any:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that is needed to do a run again; saved as `config.json` in the run folder."""
+    """Everything that is needed to repeat a run; saved as `config.json` in the run folder."""
 
     # Data, network, length
     # fmt: off
@@ -311,7 +311,7 @@ class Config:
     precision: str = setting(
         "auto", "Number format; auto chooses what is fast on this device.", choices=PRECISIONS
     )
-    # Settled when the run begins.
+    # Decided when the run begins.
     deterministic: bool | None = setting(
         None, "Make runs bit-for-bit reproducible; slower on a GPU.",
         unset="yes on a CPU, no on a GPU"
@@ -396,7 +396,7 @@ def require_values(config: Config) -> None:
     """Checks each setting by itself: type and range.
 
     Raises:
-        InputError: the first value that cannot work, with its flag and what was expected.
+        InputError: the first invalid value, with its option and the valid values.
     """
     for row in SETTINGS.values():
         row.require(getattr(config, row.name))
@@ -418,10 +418,10 @@ def require_relations(config: Config) -> None:
             row.refuse(getattr(config, row.name), relation.expected)
 
 
-# Cells that the last feature map has at least on a side, at any of the smaller sizes: digits at 16
-# pixels began with 2, and ended below the same run at 16 pixels throughout.
+# Minimum side of the last feature map at the smaller sizes: a run on digits at 16 pixels that began
+# with 2 cells ended with lower accuracy than the same run at 16 pixels throughout.
 _LEAST_CELLS = 4
-_FULL_EPOCHS = 3  # that a run of that length or longer ends with, at the full size
+_FULL_EPOCHS = 3  # minimum number of epochs at the full size
 
 
 def size_plan(config: Config, multiple: int) -> list[tuple[int, int]]:
@@ -485,5 +485,5 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON knows lists only; a frozen, hashable Config holds tuples."""
+    """JSON has lists only; a frozen, hashable Config holds tuples."""
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

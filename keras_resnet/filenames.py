@@ -27,7 +27,7 @@ ARTEFACTS = (SAVED_MODEL, *TFLITE.values(), ONNX, FEATURES)
 
 # The export folder: what belongs to them
 PREPROCESS = "preprocess.json"  # from a photo to the input
-VERIFY = "verify.json"  # what the gate found
+VERIFY = "verify.json"  # results of the gate
 CALIBRATION = "calibration.json"  # the images that set the ranges of int8
 EXPLANATION = "quantization.png"
 GOLDEN = "golden"

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: a run that is killed leaves the old file, not half of one."""
+"""Atomic writes: a killed process leaves the old file, never a partial one."""
 
 import json
 import os

@@ -21,7 +21,7 @@ _LAST_LINES = 10  # of the log, shown when native code has ended the process
 
 
 class _Formatter(logging.Formatter):
-    """The message alone; a warning and another package are named in front."""
+    """The message alone; warnings and messages of other packages get a prefix."""
 
     def format(self, record: logging.LogRecord) -> str:
         level = "warning: " if record.levelno == logging.WARNING else ""
@@ -30,7 +30,7 @@ class _Formatter(logging.Formatter):
 
 
 class _Log(logging.StreamHandler):
-    """A handler that writes a file. Where it cannot, as on a full disk, whoever logs is told so."""
+    """A handler that writes a file. If it cannot, as on a full disk, the caller gets the error."""
 
     def __init__(self, file: TextIO) -> None:
         super().__init__(file)
@@ -54,7 +54,7 @@ class Terminal(logging.Handler):
 class CommandLog(_Log):
     """The log of a command: what C++ libraries print to stderr, and all messages.
 
-    TensorFlow prints lines of its own even at its quietest. Only file descriptor 2 is diverted:
+    TensorFlow prints lines even at its highest log level. Only file descriptor 2 is diverted:
     Python's `sys.stderr` keeps writing to where it wrote before. The log is a temporary file until
     `move_to` names a lasting one.
     """
@@ -149,7 +149,7 @@ def leave_terminal() -> None:
 
 
 def _command_log() -> CommandLog | None:
-    """That of this process, if it is a command."""
+    """The `CommandLog` of this process, if it is a command."""
     handlers = logging.getLogger().handlers
     return next((handler for handler in handlers if isinstance(handler, CommandLog)), None)
 
@@ -158,7 +158,7 @@ _LOG_IS = b"the log is "
 
 
 def _watch(terminal: int) -> int | None:
-    """Starts a process that tells, on `terminal`, when native code ends this one.
+    """Starts a process that reports on `terminal` if native code ends this one.
 
     abort() and a segmentation fault leave no time for Python, and what they print is in the log.
     `faulthandler` still writes a stack, here into a pipe; a process that ends in any other way
@@ -170,7 +170,7 @@ def _watch(terminal: int) -> int | None:
     reader, writer = os.pipe()
     try:
         child = os.fork()
-    except OSError:  # too many processes: better a stack on the terminal than silence
+    except OSError:  # too many processes: then the stack goes to the terminal
         os.close(reader)
         os.close(writer)
         faulthandler.enable(file=terminal, all_threads=False)

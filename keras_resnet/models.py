@@ -33,7 +33,7 @@ def build(
     drop_path: float = 0.0,
     features: bool = False,
 ) -> keras.Model:
-    """A network of the family, by name: a plain `keras.Model` with random weights.
+    """Builds a network by name: a plain `keras.Model` with random weights.
 
     Args:
         name: a row of `keras_resnet.specs.SPECS`, such as `"resnet50"`.
@@ -66,7 +66,7 @@ def resnet(
     drop_path: float = 0.0,
     features: bool = False,
 ) -> keras.Model:
-    """The network that a `Spec` describes: a plain `keras.Model` with random weights.
+    """Builds the network that a `Spec` describes: a plain `keras.Model` with random weights.
 
     Args:
         spec: a row of `keras_resnet.specs.SPECS`, or one of your own.
@@ -77,10 +77,10 @@ def resnet(
             network were trained with. It is a layer of the model, so that every artefact made
             from it takes raw pixels.
         zero_gamma: residual branches start at 0 (arXiv:1706.02677, section 5.1).
-        drop_path: stochastic depth: the share of the images that the last block's branch is left
-            out for in training; earlier blocks' shares rise to it linearly from 0
-            (arXiv:1603.09382, section 3).
-        features: give the last feature map of each stage instead of logits.
+        drop_path: stochastic depth: probability, per image, of dropping the branch of the last
+            block in training; it increases linearly from 0 in the first block (arXiv:1603.09382,
+            section 3).
+        features: return the last feature map of each stage instead of logits.
 
     Returns:
         Model from raw RGB pixels `(b, h, w, 3)` in [0, 255] to float32 logits `(b, num_classes)`,
@@ -168,8 +168,8 @@ def _normalise(image: keras.KerasTensor, normalize: Normalize) -> keras.KerasTen
 def _logits(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
     """(b, k), float32 whatever the policy: a softmax in half precision loses digits.
 
-    Small weights: the first loss is ln k, of a guess among k (arXiv:1706.02677, section 5.1). Zeros
-    would keep the first gradient from the body.
+    Small weights make the first loss ln k, that of a uniform guess (arXiv:1706.02677, section 5.1).
+    With zeros, the body would get no gradient in the first step.
     """
     small = keras.initializers.RandomNormal(stddev=0.01)
     return layers.Dense(num_classes, kernel_initializer=small, dtype="float32", name="logits")(x)

@@ -1,5 +1,4 @@
-"""Progress of long work: on a terminal a bar that goes away when it is done; elsewhere a line now
-and then."""
+"""Progress of long work: a temporary bar on a terminal, elsewhere a line from time to time."""
 
 import sys
 import time

@@ -46,12 +46,12 @@ _RSB = {
 RECIPES: dict[str, dict[str, Any]] = {
     "quick": {  # tried on the built-in digits and on 1,650 photos of hands
         "about": "small data from scratch: a few minutes on two cores",
-        # Small images first: most of the learning for a fraction of the arithmetic.
+        # Small images first: most of the progress for a fraction of the multiply-adds.
         "size_steps": ((0.55, 0.5), (0.3, 0.75), (0.15, 1.0)),
-        "crop_area": (0.7, 1.0),  # few epochs: the harder the crops, the longer it takes
+        "crop_area": (0.7, 1.0),  # few epochs: stronger crops need longer training
         "brightness": 0.2,
-        # Branches that start at 0 take epochs to be heard in the nets for small images, whose
-        # shortcuts are padded with zeros: 6 epochs of hands gave 97 % without and 46 % with it.
+        # In CIFAR networks, whose shortcuts are padded with zeros, branches that start at 0 learn
+        # slowly: 6 epochs on photos of hands gave 97 % without zero_gamma and 46 % with it.
         "zero_gamma": False,
     },
     "finetune": {
@@ -159,8 +159,8 @@ def resolve(
 ) -> Config:
     """The effective `Config` of a run.
 
-    What a recipe sets is left out where it contradicts what was chosen beside it, such as the
-    threshold of `rsb-a3` with `--loss cross-entropy`.
+    A setting of the recipe that contradicts an option is ignored, such as the threshold of `rsb-a3`
+    with `--loss cross-entropy`.
 
     Args:
         options: mapping of field name to value; a value of None means "not given". A value that is
@@ -168,7 +168,7 @@ def resolve(
         config_file: path of a `config.json` to start from.
 
     Raises:
-        InputError: an unknown name or a value that cannot work, with the next step.
+        InputError: an unknown name or an invalid value, with the next step.
     """
     given = {
         k: os.fspath(v) if isinstance(v, os.PathLike) else v
@@ -209,7 +209,7 @@ def _without_contradictions(config: Config, of_recipe: set[str]) -> Config:
 
 
 def effective(config: Config) -> list[str]:
-    """Lines that say what a run is made with, beyond the defaults: by its recipe, and otherwise."""
+    """Lines with the settings that differ from the defaults: those of the recipe, then others."""
     recipe = {k: v for k, v in _values_of(config.recipe).items() if k not in _TOLD}
     kept = [name for name in recipe if getattr(config, name) == recipe[name]]
     ignored = _ignored(config, recipe)
@@ -242,7 +242,7 @@ def effective(config: Config) -> list[str]:
     return lines
 
 
-# What the first lines of a run tell in any case.
+# Settings that the first lines of a run always show.
 _TOLD = (
     "data", "data_dir", "model", "recipe", "epochs", "batch_size", "image_size", "precision",
     "normalize", "weights", "deterministic", "xla",
@@ -309,7 +309,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _unscaled(settings: dict[str, Any]) -> dict[str, Any]:
-    """A rate that somebody names is the rate for the batch they have, not for the recipe's."""
+    """A rate given as an option is for the run's own batch size, not for the recipe's."""
     return {"base_batch": 0, **settings} if "learning_rate" in settings else settings
 
 

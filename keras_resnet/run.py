@@ -1,4 +1,4 @@
-"""A run folder: what training leaves, and the one place that knows the names in it."""
+"""A run folder: the output of a training, and the one module that knows its file names."""
 
 import csv
 import fcntl
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # to name their types costs no import
 
 RUNS = Path("runs")
 _LOGS = "log*.txt"  # log.txt, and of another worker log-worker-1.txt
-# A run that was killed while it began has these at most, and begins anew.
+# A run that was killed at its start has at most these files, and starts again.
 _BEFORE_IT_BEGINS = (
     _LOGS,
     filenames.LABELS,
@@ -40,8 +40,8 @@ _SETTLED = ("normalize", "deterministic", "xla")
 class Run:
     """A folder `runs/NAME/`; see "A run folder" in the README for what is in it.
 
-    Each of its small files is read and checked once, when it is first asked for; what the run
-    itself writes later is known at once. Open the run anew to see what another process wrote.
+    Each small file is read and checked once, on first access; later writes through this object are
+    visible at once. Open the run again to see the writes of another process.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -95,7 +95,7 @@ class Run:
     def examples(self, split: str) -> "Examples":
         """The run's own images of a split ("train", "val" or "test").
 
-        Training has checked them: only those that were written since are decoded to check them.
+        Training has checked them: only images that changed since are decoded for a check.
 
         Raises:
             InputError: no such split, no images, or images that are gone or damaged.
@@ -116,7 +116,7 @@ class Run:
 
     @contextmanager
     def naming_broken_images(self) -> Iterator[None]:
-        """Within, an image of the run that cannot be read or decoded any more is one line.
+        """Turns errors of unreadable images of the run into one line, within the context.
 
         Raises:
             InputError: the line.
@@ -145,14 +145,14 @@ class Run:
             )
 
     def attach(self, data: str | os.PathLike, data_dir: str | None = None) -> None:
-        """Gives an imported run images of its own, for the calibration and the gate.
+        """Adds images to an imported run, for the calibration and the gate.
 
         Args:
             data: as in `train`; a val split is made where there is none.
             data_dir: where tensorflow-datasets keeps its files.
 
         Raises:
-            InputError: the run has images already, or the data have classes it does not know.
+            InputError: the run has images already, or the data have classes unknown to it.
         """
         from keras_resnet.data import sources
 
@@ -175,7 +175,7 @@ class Run:
         _require_free(self.path)
         write_text(self.file(filenames.LABELS), "".join(f"{name}\n" for name in classes))
         self.classes = list(classes)
-        self._save_config(config)  # last: who finds it finds a run
+        self._save_config(config)  # last: its existence marks a complete run
 
     def _save_config(self, config: recipes.Config) -> None:
         with atomic(self.file(filenames.CONFIG)) as part:
@@ -186,8 +186,7 @@ class Run:
     def model(self) -> "keras.Model":
         """The best model: float32, fixed image size, built from the settings, then given weights.
 
-        Nothing that the saved file says is executed, and a file that is not the one that training
-        wrote is refused.
+        Nothing in the saved file is executed, and a file that changed since training is refused.
         """
         model = build(self.config, len(self.classes))
         load_weights(model, self.model_file())
@@ -204,7 +203,7 @@ class Run:
         return path
 
     def save_split(self, source: "Source") -> None:
-        """Notes which image is in which split, so that a run is judged on the same for ever."""
+        """Saves the split of each image, so that a run is always evaluated on the same images."""
         from keras_resnet.data import sources
 
         sources.save_split(source, self.file(filenames.SPLIT))
@@ -221,7 +220,7 @@ class Run:
         self.metrics = metrics
 
     def save_model(self, model: "keras.Model") -> None:
-        """Writes model.keras beside and renames, so that a kill leaves the earlier one whole."""
+        """Writes model.keras atomically, so that a kill leaves the earlier file intact."""
         with atomic(self.file(filenames.MODEL)) as path:
             save_keras(model, path)
 
@@ -297,15 +296,15 @@ def begun(
     config_file: str | os.PathLike | None,
     options: Mapping[str, Any],
 ) -> Run | None:
-    """The unfinished `Run` that a training goes on with; None where a new one begins.
+    """The unfinished `Run` that a training resumes; None if a new one begins.
 
     Args:
-        resume: the folder of such a run, which brings all settings but the number of devices.
+        resume: the folder of such a run; it determines all settings but the number of devices.
         run_folder: a folder that may hold one of the same settings.
         config_file, options: the settings, as `recipes.resolve` takes them.
 
     Raises:
-        InputError: nothing to go on with, or other settings than the run has.
+        InputError: nothing to resume, or settings that differ from the run's.
     """
     if resume is not None:
         given = {"run": run_folder, "config": config_file, **options, "devices": None}
@@ -329,7 +328,7 @@ def begun(
         old, new = getattr(found, field.name), getattr(wanted, field.name)
         if field.name == "devices":
             continue  # those of this machine
-        # None is what the run has settled when it began.
+        # None keeps what the run decided at its start.
         if old != new and not (field.name in _SETTLED and new is None):
             option = SETTINGS[field.name].flag
             raise InputError(
@@ -342,7 +341,7 @@ def begun(
 def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
     """The run in the folder `path`; None is the newest under `runs/` that was finished.
 
-    A `Run` is given back itself, with what it has read.
+    A `Run` is returned as it is, with what it has read.
 
     Raises:
         InputError: there is no finished run.
@@ -362,10 +361,10 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
 
 
 def kind_of(path: str | os.PathLike) -> str:
-    """What an artefact is, by a glance: "run", "saved_model", "keras", "tflite" or "onnx".
+    """The kind of an artefact: "run", "saved_model", "keras", "tflite" or "onnx".
 
     Raises:
-        InputError: nothing there, or nothing that could classify images.
+        InputError: no such path, or not an image classifier.
     """
     path = Path(path)
     if not path.exists():

@@ -1,4 +1,4 @@
-"""What must be settled before TensorFlow is imported. Standard library only."""
+"""Settings that must be made before TensorFlow is imported. Standard library only."""
 
 import os
 import platform
@@ -14,7 +14,8 @@ _TELLING_FLAGS = (
 
 
 def prepare():
-    """Environment for TensorFlow; what the user has set stays as it is, but for Keras' backend.
+    """Sets environment variables for TensorFlow; those that the user has set stay, except Keras'
+    backend.
 
     Networks are trained and exported with TensorFlow, whatever KERAS_BACKEND or `keras.json` say.
     Keras reads them when it is imported: `state.isolated` refuses another backend after that.
@@ -33,7 +34,7 @@ def prepare():
 
 
 def cache_folder() -> Path:
-    """Where this user's files that can be made again are kept."""
+    """The user's cache folder of this package."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(home, "keras-resnet")
 
@@ -50,7 +51,7 @@ def telling_cpu_flags():
 
 
 def cpu_name():
-    """What the processor calls itself."""
+    """The name of the processor."""
     return _cpu_info("model name") or platform.processor() or platform.machine()
 
 

@@ -12,10 +12,11 @@ Handler = Callable[[int, FrameType | None], None]
 
 @contextmanager
 def heard(handler: Handler) -> Iterator[dict[signal.Signals, Any]]:
-    """Within, `handler(number, frame)` hears them; gives {number: its handler before}.
+    """Calls `handler(number, frame)` for them, within the context; yields {number: previous
+    handler}.
 
-    Those that are ignored stay so, as a shell wants it for Ctrl-C and `command &`, and nohup for
-    SIGHUP. Only the main thread hears signals: in another one nothing is done.
+    Ignored signals stay ignored, as a shell requires for Ctrl-C and `command &`, and nohup for
+    SIGHUP. Only the main thread receives signals: in any other thread this does nothing.
     """
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():

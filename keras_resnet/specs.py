@@ -1,4 +1,4 @@
-"""The family: one line a model. Pure data, importable without Keras.
+"""The networks: one row per model. Pure data, importable without Keras.
 
 Sources
     resnet18 … resnet152: He et al. 2015, "Deep Residual Learning for Image Recognition",
@@ -26,7 +26,7 @@ Normalize = str | Sequence[Sequence[float]]  # what `statistics` takes
 
 @dataclass(frozen=True)
 class Spec:
-    """What tells one network of the family from another."""
+    """The parameters of one network."""
 
     name: str
     # The residual branch F, a row of `keras_resnet.blocks.BRANCHES`.
@@ -251,7 +251,7 @@ def _numbers(text: str) -> list[tuple[float, ...]] | None:
 
 
 def too_small(spec: Spec, side: int) -> str:
-    """What to say of images of `side` pixels that leave the last stage nothing to look at."""
+    """The error message for images of `side` pixels, too small for the last stage."""
     return (
         f"an image of {side} pixels is too small for {spec.name}, which shrinks it to "
         f"1/{spec.total_stride}; use at least {spec.total_stride} pixels, or a CIFAR net such as "

@@ -1,8 +1,7 @@
-"""The global state of a process: pinned while the library works, and afterwards as it was.
+"""The global state of a process: fixed while the library works, and restored afterwards.
 
-What this package trains, measures and saves depends on its own settings alone, whatever policy a
-notebook has set and whatever `~/.keras/keras.json` says; and what a program computes after a call
-of this package does not depend on the call.
+Results of this package depend only on its own settings, not on a notebook's dtype policy or
+`~/.keras/keras.json`; and what a program computes after a call does not depend on the call.
 """
 
 import random
