@@ -78,8 +78,7 @@ def resnet(
             from it takes raw pixels.
         zero_gamma: residual branches start at 0 (arXiv:1706.02677, section 5.1).
         drop_path: stochastic depth: probability, per image, of dropping the branch of the last
-            block in training; it increases linearly from 0 in the first block (arXiv:1603.09382,
-            section 3).
+            block in training; block i of n has i / n of it (arXiv:1603.09382, section 3).
         features: return the last feature map of each stage instead of logits.
 
     Returns:

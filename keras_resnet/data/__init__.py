@@ -1,1 +1,1 @@
-"""Sources -> checked -> decoded -> a random or a centred view -> batched; one file per arrow."""
+"""The input pipeline: source -> check -> decode -> random or central view -> batch."""

@@ -30,8 +30,8 @@ def load(name: str, data_dir: StrPath | None = None) -> tuple[list[str], dict[st
         data_dir: where the files are kept; default `~/tensorflow_datasets`.
 
     Raises:
-        InputError: unknown name, no image classification, no network to download from, damaged
-            files; the line names the data set and the next step.
+        InputError: unknown name, not image classification, no network connection, damaged files;
+            the line names the data set and the next step.
     """
     import tensorflow_datasets as tfds
 
@@ -51,7 +51,7 @@ def load(name: str, data_dir: StrPath | None = None) -> tuple[list[str], dict[st
 
 
 def _prepare(tfds: ModuleType, name: str, data_dir: StrPath | None) -> Any:
-    """A builder whose files are there."""
+    """A builder whose files have been prepared."""
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What `data check` and `data show` find out about a data set."""
+"""Implementation of `data check` and `data show`."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ class BadFile:
 
 @dataclass(frozen=True)
 class DataCheck(Result):
-    """What a look at a data set found. For a folder, used + skipped = files."""
+    """Result of the check of a data set. For a folder, used + skipped = files."""
 
     data: str
     files: int
@@ -38,13 +38,13 @@ class DataCheck(Result):
     splits: dict[str, int]  # images by split
     bad: list[BadFile]
     duplicates: list[list[str]]  # groups of files of equal content
-    leaks: int  # groups that lie in more than one split: images seen in training judge the model
+    leaks: int  # groups in more than one split: training images would be used for evaluation
 
 
 def check(data: StrPath, data_dir: StrPath | None = None) -> DataCheck:
-    """Counts a data set and names what is wrong with it; broken files are no error here.
+    """Counts the images of a data set and lists its problems; broken files raise no error here.
 
-    Every file is looked at, whatever an earlier check found.
+    Every file is checked, also if an earlier check found it good.
 
     Args:
         data: `"digits"`, a folder of images, or `"tfds:NAME[/CONFIG]"`.
@@ -85,13 +85,13 @@ def check(data: StrPath, data_dir: StrPath | None = None) -> DataCheck:
 def sample(
     data: StrPath, count: int, *, size: int, seed: int = 0, data_dir: StrPath | None = None
 ) -> tuple[npt.NDArray[np.uint8], list[str]]:
-    """`count` images of a data set, classes in turn, as evaluation shows them.
+    """`count` images of a data set, classes in turn, preprocessed as in evaluation.
 
     Args:
         data, data_dir: as in `check`.
         count: how many.
         size: side in pixels.
-        seed: decides which.
+        seed: of the random choice.
 
     Returns:
         uint8 `(n, size, size, 3)` and n class names.

@@ -1,7 +1,7 @@
-"""Which files of a folder were found good, so that they are not checked again.
+"""Cache of the files of a folder that decoded without an error, to not check them again.
 
-One file for each data folder, in the user's cache: never among the photos. A file counts as the
-same while its size and its time of modification are. Only good files are noted.
+One cache file for each data folder, in the user's cache folder, never among the photos. A file
+counts as unchanged while its size and modification time are the same. Only good files are cached.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def load(root: str) -> dict[str, Header]:
 
 
 def save(root: str, headers: Mapping[str, Header]) -> None:
-    """Notes them for `load`; processes that do so at the same time do no harm to each other."""
+    """Saves them for `load`; safe if several processes do so at the same time."""
     path = _path(root)
     columns: dict[str, Any] = {
         field: np.array([header[i] for header in headers.values()], np.int64)

@@ -1,7 +1,7 @@
-"""Files -> images that can be trained on, and the reason for each that cannot.
+"""Checks files: images for training, and the reason for each file that is not used.
 
-What was found good before is taken from the cache. The rest is decoded once, in the same pass that
-keeps small images in memory.
+Files in the cache are not decoded again. The rest is decoded once, in the same pass that keeps
+small images in memory.
 """
 
 import os
@@ -25,7 +25,7 @@ def check_files(
     is_whole: bool = False,
     checked_until: int = 0,
 ) -> tuple[list[Photo | Reject], Examples]:
-    """Looks at files: `(results, images)`.
+    """Checks files: `(results, images)`.
 
     Args:
         root: the data folder whose cache is used; empty: none.
@@ -33,7 +33,7 @@ def check_files(
         check: `"full"`: each image is decoded, unless it was before; `"headers"`: only the headers
             are read.
         keep: whether to keep small images decoded in memory.
-        fresh: whether to look at every file as if it was never seen.
+        fresh: whether to ignore the cache and check every file.
         is_whole: whether these are all files of the folder.
         checked_until: a time in nanoseconds since 1970: files that were not written since are
             known to decode.

@@ -1,4 +1,4 @@
-"""bytes -> uint8 pixels, the whole image or only the window that will be used. TensorFlow ops only.
+"""Decodes images to uint8 pixels, whole or only the crop that is used. TensorFlow ops only.
 
 Cropping while decoding: libjpeg skips what lies outside the window and, for a large photo, decodes
 at 1/2, 1/4 or 1/8 of the size, so that the work follows the size of the result.
@@ -67,7 +67,7 @@ def decode_jpeg(data: tf.Tensor) -> tf.Tensor:
 
 
 def as_pixels(pixels: tf.Tensor) -> tf.Tensor:
-    """Decoded pixels as a string that `decode_window` takes for an image: quickest to read."""
+    """Decoded pixels serialized as a string, which `decode_window` accepts as an image."""
     return tf.io.serialize_tensor(pixels)
 
 
@@ -148,7 +148,7 @@ def _is_upright_photo(data: tf.Tensor, orientation: tf.Tensor | int) -> tf.Tenso
 
 
 def whole_box(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """All of an image of this size, as y, x, h, w: float32 `(4,)`."""
+    """The whole of an image of this size as a box y, x, h, w: float32 `(4,)`."""
     return tf.cast(tf.stack([0, 0, height, width]), tf.float32)
 
 

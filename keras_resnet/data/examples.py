@@ -1,4 +1,4 @@
-"""Labelled images addressed by number, wherever they are kept."""
+"""Labelled images, addressed by number: in files, memory or records."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ class Examples:
     """n labelled images.
 
     `items` holds what `read` turns into an image: paths, encoded images, numbers of records, or
-    uint8 pixels `(m, h, w, 3)`. All that is taken of the same images shares it.
+    uint8 pixels `(m, h, w, 3)`. Subsets of the same images share it.
     """
 
     items: tf.Tensor  # m ≥ n of them

@@ -1,10 +1,10 @@
-"""A folder of images, checked before anything is trained on it.
+"""A folder of images, checked before training.
 
     CLASS/*.jpg      or      train/CLASS/*.jpg, val|validation/CLASS/*.jpg, test/CLASS/*.jpg
 
-Nothing is dropped in silence: files on disk = used + skipped, each with its reason. What decides
-whether a file is an image is its content, read by the decoder that will train, not its name.
-A class folder may be a link to a folder elsewhere; links to folders inside it are not followed.
+No file is ignored silently: files on disk = used + skipped, each with its reason. The content, read
+by the decoder of the training, decides whether a file is an image, not its name. A class folder may
+be a link to a folder elsewhere; links to folders inside it are not followed.
 """
 
 import os
@@ -26,7 +26,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 
-# What TensorFlow says of a file that cannot be read or decoded; it does not say which.
+# TensorFlow's errors for a file that cannot be read or decoded; they do not name the file.
 READ_ERRORS = (
     tf.errors.InvalidArgumentError,
     tf.errors.NotFoundError,
@@ -38,7 +38,7 @@ SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "va
 
 @dataclass
 class Scan:
-    """What a look at every file found."""
+    """Result of the check of every file."""
 
     root: str
     photos: dict[str, list[Photo]] = field(default_factory=dict)  # split -> photos
@@ -54,7 +54,7 @@ class Scan:
         return sum(map(len, self.photos.values()))
 
     def report(self) -> dict[str, Any]:
-        """The contract of `data check --json`."""
+        """The content of `data check --json`."""
         bad = Counter(reason for _, reason in self.bad)
         counts = Counter(photo.label for photos in self.photos.values() for photo in photos)
         return {
@@ -68,14 +68,14 @@ class Scan:
 
 
 def scan(root: StrPath, *, check: str = "full", keep: bool = False, fresh: bool = False) -> Scan:
-    """Looks at every file under `root`; a broken file is noted, not an error.
+    """Checks every file under `root`; a broken file is recorded and raises no error.
 
     Args:
         root: the data folder.
         check: `"full"`: each image is decoded, unless it was found good before; `"headers"`: only
             the headers are read.
         keep: whether to keep small images decoded in memory.
-        fresh: whether to look at every file as if it was never seen.
+        fresh: whether to ignore the cache and check every file.
 
     Raises:
         InputError: no such folder, no class folders, a folder that cannot be read.
@@ -158,7 +158,7 @@ def from_names(
 def from_paths(paths: Iterable[str]) -> tuple[Examples, list[tuple[str, str]]]:
     """Files to predict on, as unlabelled examples and the broken ones: `(examples, bad)`.
 
-    Files that are no images, such as a README, are left out with a note.
+    Files that are not images, such as a README, are skipped with a message.
     """
     found, paths = Scan(root="", photos={"all": []}), list(paths)
     visible = [path for path in paths if not os.path.basename(path).startswith(".")]
@@ -279,7 +279,7 @@ def _leads_back(found: Scan, entry: os.DirEntry[str]) -> bool:
 
 
 def _walk(folder: str, on_error: Callable[[OSError], object] | None = None) -> Iterator[str]:
-    """Every path below `folder` that is no folder, in order; a link to a folder is one path."""
+    """Every path below `folder` that is not a folder, in order; a link to a folder is one path."""
     for parent, folders, files in os.walk(folder, onerror=on_error):
         folders.sort()
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
@@ -297,7 +297,7 @@ def _count_strays(found: Scan, folder: str, taken: Collection[str]) -> None:
 
 
 def _check_classes(found: Scan) -> None:
-    """Two or more classes, each with training images; the other splits know no further class."""
+    """Requires two or more classes with training images, and no others in the other splits."""
     if len(found.classes) < 2:
         raise InputError(
             f"only one class ({show(found.classes[0])}) in {show(found.root)}; a classifier needs "

@@ -1,4 +1,4 @@
-"""How much memory this process may still take."""
+"""Memory that is available to this process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +7,10 @@ from keras_resnet.files import StrPath
 
 
 def available(root: StrPath = "/") -> int:
-    """Bytes that can be taken before the system swaps, or a container's limit kills the process.
+    """Bytes that can be allocated before the system swaps or a container's limit kills the process.
 
-    The least of what the machine has left and of what each control group around this process has
-    left, version 1 or 2.
+    The minimum of the machine's free memory and of what each control group of this process (version
+    1 or 2) has left.
 
     Args:
         root: where `proc` and `sys` are; for tests.

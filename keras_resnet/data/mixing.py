@@ -1,4 +1,4 @@
-"""Two images become one training example: MixUp and CutMix, over whole batches.
+"""MixUp and CutMix, over whole batches.
 
 Keras' layers of these names draw from a generator whose state moves with every call; a resumed run
 would draw other numbers. Here they are a function of the seed that is given.
@@ -12,10 +12,11 @@ Mixer = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def make_mixer(mixup: float, cutmix: float) -> Mixer | None:
-    """A function of images, targets and a seed to images and targets; None if neither is asked for.
+    """A function of images, targets and a seed to images and targets; None without MixUp and
+    CutMix.
 
     Each batch is mixed with its own reverse, by one share for all: as in timm, whose recipes we
-    follow. Where both are asked for, each batch takes one or the other at random.
+    follow. If both are enabled, each batch uses one of them at random.
 
     Args:
         mixup, cutmix: the alpha of the share's distribution Beta(alpha, alpha); 0 leaves it out.

@@ -1,4 +1,4 @@
-"""DATA, the word of every command: what it names. Standard library only: it costs nothing."""
+"""The argument DATA of the commands: what it names. Standard library only."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Which image is sample number i of a run: a function of the seed and i alone."""
+"""The order of the samples: the image of sample i is a function of the seed and i alone."""
 
 from collections.abc import Callable
 
@@ -11,14 +11,14 @@ def make_order(
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function of global sample numbers to the numbers of images; int64, of any shape.
 
-    It is made of some thousand small operations: call it with many numbers at once.
+    It consists of about a thousand small operations: call it with many numbers at once.
 
     Args:
         labels: int `(n,)`, the class of each image.
         seed: the run's.
         repeats: an image is shown this many times in a row (repeated augmentation,
             arXiv:1902.05509), so that a pass takes as many times the steps.
-        balanced: whether all classes come equally often, however many images they have.
+        balanced: whether to sample all classes equally often, however many images they have.
     """
     draw = _balanced(labels, seed) if balanced else _passes(len(labels), seed)
     return lambda i: draw(i // repeats)

@@ -1,4 +1,4 @@
-"""A file -> whether it is an image that can be trained on, by its header."""
+"""Reads headers: whether a file is an image for training."""
 
 import os
 import stat
@@ -28,7 +28,7 @@ File = tuple[str, str, str]  # path, name, label
 
 
 class Header(NamedTuple):
-    """What is known of the file of an image."""
+    """Properties of an image file."""
 
     size: int  # bytes
     mtime_ns: int
@@ -126,7 +126,7 @@ def _open_image(file: BinaryIO) -> Image.Image:
         if file.read(4) == b"ftyp" and file.read(4) in HEIF_BRANDS:
             raise ValueError(_WRONG_KIND.format("HEIC and AVIF")) from None
         raise _NoImage from None
-    except Exception:  # a rotten header fails in many ways inside Pillow
+    except Exception:  # a damaged header fails in many ways inside Pillow
         raise ValueError("damaged header") from None
     if image.width * image.height > MOST_PIXELS:
         raise ValueError(_TOO_LARGE)
@@ -142,7 +142,7 @@ _WRONG_KIND = "{} images cannot be decoded; convert to JPEG or PNG"
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 where there is none, or rubbish."""
+    """EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
     try:
         # Not image.getexif(): for a PNG that decodes all of it, to look behind the pixels.
         orientation = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)

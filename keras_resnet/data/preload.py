@@ -1,7 +1,7 @@
-"""Images are decoded once: to check them, and, where they are small, to keep them in memory.
+"""Decodes images once: to check them and, if they are small, to keep them in memory.
 
-Both in one pass, in parallel, without Python in the loop. Kept decoded, an image gives the same
-pixels, bit for bit, for less work.
+One parallel pass does both, without Python in the loop. Images kept decoded give the same pixels,
+bit for bit, at a lower cost.
 """
 
 import io
@@ -27,7 +27,7 @@ BLOCK = 32  # images that are decoded by one unrolled graph
 
 
 def decodable(examples: Examples) -> Iterator[list[int]]:
-    """Decodes all images; yields the numbers of those that can be, some at a time."""
+    """Decodes all images; yields the numbers of the good ones, a few at a time."""
     if not len(examples):
         return
 
@@ -42,10 +42,10 @@ def decodable(examples: Examples) -> Iterator[list[int]]:
 
 
 def fits(shapes: Iterable[Shape]) -> bool:
-    """Whether images belong in memory: small ones, with few larger ones between, not too many.
+    """Whether to keep images decoded: they fit into memory, and most of them are small.
 
-    Small is what the decoder calls so. Of a larger image it decodes less than the whole, which is
-    not the same to the last bit and may be the quicker: such are kept as they are, if they are few.
+    `decode.SMALL` defines small. Of a larger image only a window is decoded, which may be faster
+    and whose last bits differ: larger images are kept encoded, if they are few.
 
     Args:
         shapes: width, height and size in bytes, as encoded, of each image.
@@ -161,12 +161,12 @@ def keep_splits(splits: dict[str, Examples]) -> dict[str, Examples]:
         return splits
     kept = {name: keep(examples, shapes[name]) for name, examples in encoded.items()}
     if any(len(good) < len(encoded[name]) for name, (_, good) in kept.items()):
-        return splits  # training stops at what is broken
+        return splits  # training stops at a broken image
     return splits | {name: examples for name, (examples, _) in kept.items()}
 
 
 def say_kept(splits: dict[str, Examples]) -> None:
-    """Tells how much memory is taken by what `keep` kept."""
+    """Logs the memory used by images kept decoded."""
     kept = [examples for examples in splits.values() if examples.read is _kept]
     tensors = {id(examples.items): examples.items for examples in kept}.values()
     if tensors:

@@ -1,9 +1,9 @@
-"""RandAugment (arXiv:1909.13719): a few operations at random, all of one strength; TrivialAugment
-(arXiv:2103.10158): one operation, of any strength.
+"""RandAugment (arXiv:1909.13719): several random operations of one magnitude. TrivialAugment
+(arXiv:2103.10158): one random operation of random magnitude.
 
-Keras' layers for them draw from a generator whose state moves with every call; a resumed run would
-draw other numbers. Here all is a function of the seed that is given. The operations are Pillow's,
-and go from no change at a strength of 0 to the largest at 1.
+Keras' layers for them draw from a stateful generator, so a resumed run would draw other numbers.
+Here everything is a function of the given seed. The operations are Pillow's, and go from no change
+at a strength of 0 to the largest at 1.
 """
 
 import math
@@ -41,8 +41,8 @@ def randaugment(
         image: uint8 `(h, w, 3)`.
         seed: int64 `(2,)`.
         ops: how many, one after the other.
-        magnitude: 0 to 10; autocontrast and equalize know no strength.
-        prob: that an operation is applied, else it is left out.
+        magnitude: 0 to 10; autocontrast and equalize have none.
+        prob: probability of applying each operation.
         std: standard deviation of the magnitude, drawn for each operation and cut to 0 to 10.
 
     Returns:

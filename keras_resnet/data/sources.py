@@ -1,4 +1,4 @@
-"""DATA, the word of every command -> labelled examples by split: digits, a folder, tfds:NAME."""
+"""Loads DATA as labelled examples by split: digits, a folder, or tfds:NAME."""
 
 import json
 import os
@@ -29,8 +29,8 @@ class Source:
     name: str
     classes: list[str]
     splits: dict[str, Examples]
-    mirrors: bool = True  # whether a mirrored image still shows its class
-    check: dict[str, Any] = field(default_factory=dict)  # what the check of a folder found
+    mirrors: bool = True  # whether a flipped image still shows its class
+    check: dict[str, Any] = field(default_factory=dict)  # results of the check of a folder
 
 
 def load(
@@ -45,20 +45,20 @@ def load(
 ) -> Source:
     """A data set with a train and a val split.
 
-    Where the data come without a val split, one is made: stratified, seeded, at least one image of
-    each class on either side.
+    For data without a validation split, one is made: stratified, seeded, with at least one image of
+    each class in either split.
 
     Args:
         data: `"digits"`, a folder of images, or `"tfds:NAME[/CONFIG]"`.
-        val_split: share of each class that is held out, if a split must be made.
-        seed: decides which images those are.
+        val_split: share of each class in the validation split, if one is made.
+        seed: of this split.
         on_bad_image: `"error"` or `"skip"`; for a folder.
         data_dir: where tensorflow-datasets keeps its files.
         check: `"full"` or `"headers"`; for a folder, see `folder.scan`.
         keep: whether to keep small images decoded in memory, if they fit.
 
     Raises:
-        InputError: nothing usable there; the line names it and the next step.
+        InputError: no usable data; the line names it and the next step.
     """
     source = _open(data, on_bad_image, data_dir, check, keep)
     splits = dict(source.splits)
@@ -86,7 +86,7 @@ def load_all(
 
 
 def save_split(source: Source, path: StrPath) -> None:
-    """Writes which image is in which split, so that a run is judged on the same images for ever.
+    """Saves the split of each image, so that a run is always evaluated on the same images.
 
     Args:
         source: the data set.
@@ -112,9 +112,9 @@ def load_saved(
     check: str = "full",
     keep: bool = False,
 ) -> Source:
-    """A data set in the splits that `save_split` noted, to resume a run.
+    """A data set in the splits that `save_split` saved, to resume a run.
 
-    Files that were written since are named: the run will not be the one that was begun.
+    Files that changed since are named: results will differ from an uninterrupted run.
 
     Args:
         path: the file of `save_split`.
@@ -133,7 +133,7 @@ def load_saved(
 
 
 def read_split(path: StrPath) -> dict[str, list[tuple[str, str]]]:
-    """What `save_split` noted: split -> the name and the class of each of its images.
+    """The content of a saved split file: split -> name and class of each of its images.
 
     Args:
         path: the file of `save_split`.
@@ -168,7 +168,7 @@ def load_split(
         split: "train", "val" or "test".
         data, data_dir, check: as in `load`.
         classes: the run's class names, in order.
-        checked_until: a time in nanoseconds: images not written since are known to decode.
+        checked_until: a time in nanoseconds; images not changed since are known to decode.
 
     Raises:
         InputError: no such split, or images that are gone.
@@ -253,7 +253,7 @@ def _splits_of_folder(
 
 @contextmanager
 def naming_broken_files(source: Source, next_step: str) -> Iterator[None]:
-    """Within, an image that cannot be read or decoded any more is one line that names it.
+    """Turns the error of an unreadable image into one line that names it, within the context.
 
     A file may have changed since it was checked, or have been checked by its header alone.
 

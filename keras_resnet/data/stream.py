@@ -1,10 +1,10 @@
-"""Examples -> batches, for training and for judging.
+"""Batches for training and evaluation.
 
 The training stream is addressed by the global sample number i: which image it is, how it is
 cropped, flipped, brightened, disturbed are functions of the seed and i alone, and how a batch is
 mixed is one of the number of its first sample. A stream from step s on is therefore the tail of the
-stream from step 0 on, bit for bit: that is what an exact resume needs. And what one of several
-devices has to see of a batch is index arithmetic: nobody decodes what another one trains on.
+stream from step 0 on, bit for bit: that is what an exact resume needs. Each of several devices
+finds its part of a batch by index arithmetic: no image is decoded on two devices.
 """
 
 from typing import NamedTuple
@@ -23,8 +23,8 @@ from keras_resnet.data.views import center_view, erase, random_view
 
 
 class Share(NamedTuple):
-    """What one machine sees of each batch, when every batch is cut into equal `parts`, one for
-    each device of all machines: `count` of them, from number `first` on."""
+    """The part of each batch for one machine: of `parts` equal parts, one for each device of all
+    machines, the `count` parts from number `first` on."""
 
     parts: int = 1
     first: int = 0
@@ -145,12 +145,12 @@ def training_stream(
 def evaluation_stream(
     examples: Examples, *, size: int, crop: float, batch_size: int
 ) -> tf.data.Dataset:
-    """Every image once, in order, the last partial batch too.
+    """Every image once, in order, including the last partial batch.
 
     Args:
         examples: the images.
         size: side in pixels.
-        crop: the middle square, as a share of the image's shorter side.
+        crop: side of the central square, as a share of the image's shorter side.
         batch_size: b.
 
     Returns:
@@ -172,7 +172,7 @@ def evaluation_stream(
 
 
 def images_of(examples: Examples, *, size: int, crop: float) -> npt.NDArray[np.uint8]:
-    """All of `examples` as evaluation shows them: uint8 `(n, size, size, 3)`, in order."""
+    """All of `examples`, preprocessed as in evaluation: uint8 `(n, size, size, 3)`, in order."""
     batches = evaluation_stream(examples, size=size, crop=crop, batch_size=32)
     return np.concatenate([images for images, _ in batches.as_numpy_iterator()])
 

@@ -1,4 +1,4 @@
-"""What the network is shown of an image: a random view to train on, the middle to be judged by.
+"""The input of the network: a random view of an image in training, its center in evaluation.
 
 Each view is a function of the image and of numbers that depend on the seed and the sample's global
 number alone (stateless random ops), so that a run can be repeated, and resumed, exactly.
@@ -23,8 +23,8 @@ def random_view(
     flip: bool,
     brightness: float,
 ) -> tf.Tensor:
-    """A random crop of a random aspect, resized, or the middle, padded and shifted; flipped,
-    brightened.
+    """A random crop of random aspect, resized, or a random window of the padded central square;
+    with random flip and brightness.
 
     Args:
         data: an encoded image (string) or uint8 pixels `(h, w, 3)`.
@@ -35,7 +35,7 @@ def random_view(
             (arXiv:1512.03385, section 4.2); 0 takes a crop of `area` and `aspect`.
         area, aspect: (least, most) share of the image's area, and width / height, of the crop
             (arXiv:1409.4842, section 6).
-        flip: whether to mirror every other image.
+        flip: whether to flip images left-right with probability 0.5.
         brightness: largest change, as a share of 255.
 
     Returns:
@@ -88,7 +88,7 @@ def erase(image: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
 
 
 def center_view(data: tf.Tensor, orientation: tf.Tensor, *, size: int, crop: float) -> tf.Tensor:
-    """The middle square, `crop` of the shorter side long, resized to `(size, size, 3)`, uint8."""
+    """The central square, `crop` of the shorter side, resized to `(size, size, 3)`, uint8."""
     return _to_uint8(_middle(data, orientation, size, crop))
 
 

@@ -1,1 +1,1 @@
-"""Open any artefact as one thing that predicts; judge it."""
+"""Opens any artefact as a classifier, and evaluates it."""

@@ -1,4 +1,4 @@
-"""Any artefact, opened as one thing that turns images into logits.
+"""Opens any artefact as a function from images to logits.
 
 A run folder, a `.keras` file, a SavedModel folder, a `.tflite` and an `.onnx` file are treated
 alike: each knows its image size, its class names and, if it came out of one, its run.
@@ -34,7 +34,7 @@ _OF_A_RUN = (filenames.CONFIG, filenames.LABELS, filenames.MODEL)
 
 @dataclass(frozen=True)
 class Artefact:
-    """Something that classifies images."""
+    """An image classifier, opened from any kind of artefact."""
 
     path: Path
     kind: str  # "run", "keras", "saved_model", "tflite" or "onnx"
@@ -64,7 +64,7 @@ def open_artefact(
         content: the bytes of a `.tflite` or `.onnx`, where they were read already.
 
     Raises:
-        InputError: nothing there, or nothing that classifies images.
+        InputError: no such path, or not an image classifier.
     """
     if path is None or isinstance(path, Run):
         return _open_run(open_run(path))

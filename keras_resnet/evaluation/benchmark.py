@@ -1,7 +1,7 @@
 """Artefacts side by side: latency, throughput, memory and load time, each in a process of its own.
 
-The processes live at the same time and are asked in turn, A B C A, A B C A, …: a machine that slows
-down slows all of them. The first artefact is the reference; it is asked again at the end of every
+The processes live at the same time and are measured in turn, A B C A, A B C A, …: a slowdown of the
+machine affects all of them. The first artefact is the reference; it runs again at the end of every
 round, so that its ratio to itself shows how far the other ratios can be trusted.
 """
 
@@ -45,7 +45,7 @@ class Measurement:
 
     artefact: str
     kind: str
-    versions: dict[str, str]  # of the packages that ran it
+    versions: dict[str, str]  # versions of the packages that ran it
     bytes: int
     memory_bytes: int  # peak of the process, Python and runtime included
     runtime_bytes: int  # what it had taken once the runtime was imported
@@ -86,13 +86,13 @@ def benchmark(
             exported from it. None given: the newest run.
         threads: of each runtime.
         batch_size: images of one call for the throughput; a `.tflite` takes them one by one.
-        runs: how often each artefact answers for one image, spread over the rounds.
+        runs: number of single-image inferences of each artefact, over all rounds.
 
     Returns:
         A `Benchmark`.
 
     Raises:
-        InputError: a wrong argument, or what is no artefact. CheckFailed: one of them crashed.
+        InputError: an invalid argument, or not an artefact. CheckFailed: one of them crashed.
     """
     require(threads, batch_size, runs)
     paths = expand(artefacts)
@@ -132,7 +132,7 @@ def benchmark(
 
 
 def require(threads: int, batch_size: int, runs: int) -> None:
-    """InputError for numbers that cannot be meant."""
+    """InputError for values out of range."""
     for option, value in (("threads", threads), ("batch-size", batch_size), ("runs", runs)):
         if value < 1:
             raise InputError(f"--{option} is {value}; expected at least 1")
@@ -142,7 +142,7 @@ def expand(artefacts: Iterable[StrPath]) -> list[str]:
     """The paths to measure, each once: a run's model and exported files in place of its folder.
 
     Raises:
-        InputError: nothing there, or no artefact.
+        InputError: no such path, or not an artefact.
     """
     paths: list[str] = []
     for path in [os.fspath(artefact) for artefact in artefacts or [open_run()]]:
@@ -219,9 +219,9 @@ class _Worker:
         self._log.close()
 
     def ask(self, images: int, runs: int) -> list[float]:
-        """Milliseconds of each of `runs` answers to `images` images."""
+        """Milliseconds of each of `runs` inferences on `images` images."""
         question = json.dumps({"images": images, "runs": runs})
-        # When the process is gone, its last words tell why, not the broken pipe.
+        # When the process has ended, its last output tells why, not the broken pipe.
         with suppress(BrokenPipeError):
             print(question, file=self._process.stdin, flush=True)
         found = self._answer()

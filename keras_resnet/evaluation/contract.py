@@ -1,7 +1,7 @@
-"""What an exported file takes and gives, as `preprocess.json` beside it says.
+"""Inputs and outputs of an exported file, as described in its `preprocess.json`.
 
-By default: the model's own square of pixels in, logits out. An export can be asked for a camera's
-frame, a temperature, a softmax, or the best classes only; all files of one folder are alike.
+By default: a square of pixels in, logits out. Options of the export change this: camera frames, a
+temperature, softmax, or the best classes only. All files of one folder have the same.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _LEAST = 1e-12  # a probability of 0 has no logarithm
 
 @dataclass(frozen=True)
 class Contract:
-    """The ends of a file; the defaults are what every model from elsewhere is taken for."""
+    """Inputs and outputs of a file; the defaults also hold for models of other tools."""
 
     scores: str = "logits"  # or "softmax": probabilities
     temperature: float = 1.0  # the logits are divided by it (arXiv:1706.04599, section 4.2)
@@ -55,7 +55,7 @@ class Contract:
         return np.log(np.maximum(scores, _LEAST)) if self.scores == "softmax" else scores
 
     def difference(self, found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
-        """How far a file is from the model, in units of what it gives.
+        """How far the output of a file is from the model's, in units of the output.
 
         Args:
             found: what `to_logits` made of its scores, `(b, k)`.
@@ -96,7 +96,7 @@ def spread(scores: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:
 
 
 def read_contract(folder: Path) -> Contract:
-    """The `Contract` of the files in `folder`; that of plain files where none is written.
+    """The `Contract` of the files in `folder`; the default if there is no preprocess.json.
 
     Raises:
         InputError: preprocess.json is damaged.

@@ -1,4 +1,4 @@
-"""Logits and labels -> the numbers a model is judged by."""
+"""Computes the scores of a model from logits and labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Scores(Result):
-    """How well a model does on labelled images. Accuracies are in 0…1."""
+    """Scores of a model on labelled images. Accuracies are in 0…1."""
 
     images: int
     loss: float  # mean cross-entropy, in nats

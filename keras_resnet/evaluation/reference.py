@@ -1,4 +1,4 @@
-"""The arithmetic of a reference: what exported files are compared with."""
+"""Float32 precision for the reference that exported files are compared with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def true_float32() -> Iterator[None]:
-    """Within, TensorFlow computes float32 in float32; also a decorator, `@true_float32()`.
+    """Disables TF32 within the context; also a decorator, `@true_float32()`.
 
-    From the Ampere generation on, GPUs compute float32 convolutions and products in TF32 unless
-    they are told not to: 10 bits of mantissa. On an H100 the logits of a ResNet-20 were 0.003 off,
-    five times what float32 rounding explains, and `export` refused good files.
+    From the Ampere generation on, GPUs compute float32 convolutions and matrix products in TF32 by
+    default: 10 bits of mantissa. On an H100 the logits of a ResNet-20 were 0.003 off, five times
+    what float32 rounding explains, and `export` refused good files.
 
     A function that XLA has compiled keeps the arithmetic of its first call: a model must be called
     for the first time within. Not for threads: the switch belongs to the whole process.

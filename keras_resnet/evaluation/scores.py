@@ -1,4 +1,4 @@
-"""Every image once -> the numbers a model is judged by; and files -> what is on them."""
+"""Evaluates artefacts on labelled images, and classifies image files."""
 
 import glob
 import os
@@ -44,7 +44,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Prediction(Result):
-    """What an artefact sees on an image."""
+    """The prediction of an artefact for an image."""
 
     image: str
     predictions: list[Guess]  # best first
@@ -92,7 +92,7 @@ def evaluate(
 def predict(
     artefact: StrPath | None, images: Iterable[StrPath], *, top: int = 3
 ) -> list[Prediction]:
-    """What an artefact sees on images.
+    """Classifies images.
 
     Args:
         artefact: as in `evaluate`.
@@ -103,7 +103,7 @@ def predict(
         A `Prediction` for each image, in order.
 
     Raises:
-        InputError: no such file, or one that is no image.
+        InputError: no such file, or one that is not an image.
     """
     opened = open_artefact(artefact)
     if top < 1:
@@ -122,7 +122,7 @@ def examples_in(images: Iterable[StrPath]) -> Examples:
     """The examples, of no known class, in files, folders and patterns.
 
     Raises:
-        InputError: nothing there, or a file that is no image.
+        InputError: no such file, or a file that is not an image.
     """
     examples, bad = folder.from_paths(_expand(images))
     if bad:
@@ -140,7 +140,7 @@ def examples_for(
     on_bad_image: str = "error",
     data_dir: StrPath | None = None,
 ) -> Examples:
-    """The examples to judge an opened artefact by, labelled by its own class numbers.
+    """The examples to evaluate an opened artefact on, with its own class numbers as labels.
 
     Args:
         opened: the artefact.

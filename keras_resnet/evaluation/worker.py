@@ -1,4 +1,4 @@
-"""One artefact in a process of its own, answering when asked: what `benchmark` measures.
+"""The process in which `benchmark` measures one artefact.
 
     python -m keras_resnet.evaluation.worker ARTEFACT THREADS BATCH
 

@@ -1,1 +1,1 @@
-"""What a network is made of, and what its skips do."""
+"""Structure of a network, and effect of its shortcuts."""

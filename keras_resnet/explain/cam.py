@@ -1,4 +1,4 @@
-"""Where a network looks: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, section 3."""
+"""Grad-CAM: Selvaraju et al. 2017, arXiv:1610.02391, section 3."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ from keras_resnet.state import isolated
 
 @dataclass(frozen=True, eq=False)
 class Cam(Result):
-    """Where a network looks in an image."""
+    """The regions of an image that support a class."""
 
     image: str
-    label: str  # the class asked for
+    label: str  # the class explained
     score: float  # its probability, in 0…1
     pixels: npt.NDArray[np.uint8]  # (s, s, 3), the image as the network sees it
     map: npt.NDArray[np.float32]  # (s, s) in 0…1, 1 at the strongest place; 0 where nothing is
@@ -38,24 +38,23 @@ class Cam(Result):
 @isolated()
 @true_float32()
 def cam(run: StrPath, images: Iterable[StrPath], *, label: str | None = None) -> list[Cam]:
-    """How much each part of an image speaks for a class.
+    """Computes which regions of images support a class (Grad-CAM).
 
-    The gradient of the class' logit with respect to the last feature map, averaged over the map,
-    weighs the map's channels; of their sum, what is positive counts. In a network that ends in a
-    global average pooling and one dense layer this is, but for a factor, the class activation map
-    of arXiv:1512.04150.
+    The channels of the last feature map are weighted by the gradient of the class' logit, averaged
+    over the map, and summed; negative values are set to 0. For a network that ends in global
+    average pooling and one dense layer this is, up to a factor, the class activation map of
+    arXiv:1512.04150.
 
     Args:
         run: a run folder or a `.keras` file.
         images: paths of files, folders, or glob patterns.
-        label: the class to ask for; None is the one that the network names, for each image.
+        label: the class to explain; None is the predicted class of each image.
 
     Returns:
         A `Cam` for each image, in order.
 
     Raises:
-        InputError: no such run or image, a class it does not know, or a network whose features
-            are not pooled globally.
+        InputError: no such run or image, an unknown class, or a network without global pooling.
     """
     opened = open_artefact(run)
     model = layers_of(opened)

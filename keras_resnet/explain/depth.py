@@ -20,8 +20,8 @@ KINDS = ("plain", "resnet")
 
 @dataclass(frozen=True)
 class DepthRow:
-    """A network. Errors (0…1) and loss are those of the last epoch; in training, on augmented
-    images while the weights move."""
+    """One network. Errors (0…1) and loss are those of the last epoch; training values are measured
+    on augmented images while the weights change."""
 
     depth: int
     kind: str  # "plain" or "resnet"
@@ -52,9 +52,10 @@ def depth(
     folder: StrPath = "depth",
     **options: Unpack[Settings],
 ) -> Depths:
-    """Trains plain and residual nets of growing depth by one recipe, and compares what they learnt.
+    """Trains plain and residual networks of increasing depth with one recipe, and compares their
+    errors.
 
-    A net whose run is finished in `folder` is not trained again, so that more depths can be added.
+    Networks with a finished run in `folder` are not trained again, so depths can be added later.
 
     Args:
         data: as in `train`.

@@ -1,6 +1,6 @@
-"""What a network consists of: shapes, parameters, multiply-adds, memory, receptive fields.
+"""Structure of a network: shapes, parameters, multiply-adds, memory, receptive fields.
 
-Keras only, and nothing is computed: the shapes alone go through the graph.
+Keras only; computes shapes, not values.
 """
 
 import math
@@ -22,7 +22,7 @@ from keras_resnet.state import isolated
 
 @dataclass(frozen=True)
 class Layer:
-    """What a layer costs, for one image; None where that depends on an open size."""
+    """Numbers of one layer, for one image; None if they depend on an open size."""
 
     name: str
     kind: str  # its class
@@ -40,7 +40,7 @@ class Layer:
 @dataclass(frozen=True)
 class Stage:
     """The layers whose names begin with conv1, conv2, …, counted as a `Layer` is; "input" and
-    "head" are what lies before and behind."""
+    "head" are the layers before and after."""
 
     name: str
     blocks: int
@@ -59,12 +59,12 @@ class Memory:
     # What must be there at once while an image goes forward in the order of the layers: each tensor
     # from the operation that makes it to the last one that takes it, no operation in place.
     activations_peak: int | None
-    activations_training: int | None  # all outputs together, kept for the way back
+    activations_training: int | None  # all outputs together, kept for the backward pass
 
 
 @dataclass(frozen=True)
 class Description(Result):
-    """What a network consists of. Where a size is left open, what depends on it is None."""
+    """Structure of a network. Values that depend on an open size are None."""
 
     name: str
     input_shape: list[int | None]  # without the batch
@@ -327,7 +327,7 @@ def _multiply_adds(
 def _peak(
     inputs: list[keras.KerasTensor], outputs: list[keras.KerasTensor], steps: list[Step]
 ) -> int | None:
-    """The most bytes that are alive at once; None where a size is open."""
+    """Peak of the bytes alive at the same time; None if a size is open."""
     last = {id(x): turn for turn, step in enumerate(steps) for x in step.given}
     last.update((id(x), len(steps)) for x in outputs)
     alive = {id(x): _bytes(x) for x in inputs}

@@ -1,7 +1,7 @@
-"""The structure of a network: its blocks, their branches, shortcuts and sums, for people to see.
+"""The structure of a network as a drawing: its blocks with branches, shortcuts and sums.
 
-Nothing is assumed about how the network was built: what is parallel is found in its graph. Names
-only say which layers make a stage and a block.
+Parallel paths are found in the graph, whatever built the network. Names are used only to group
+layers into stages and blocks.
 """
 
 from collections import defaultdict

@@ -1,7 +1,7 @@
-"""A network as a chain of residual blocks, run with another sum in the place of each.
+"""A network as a chain of residual blocks, whose sums can be replaced in a forward pass.
 
-Every instrument of this room is one forward pass in which a function of our own joins shortcut and
-branch: to note what passes, to leave a branch out, or to let a gradient through one path alone.
+Each analysis in this package is a forward pass in which a custom function joins shortcut and
+branch: to record values, to drop a branch, or to pass the gradient through one path only.
 """
 
 import re
@@ -142,8 +142,8 @@ class Flow:
     def _parting(self, join: int) -> tuple[int, set[int]]:
         """Where the two paths of a sum part: the nearest operation that both come from.
 
-        Replacing again and again the latest of the values at hand by what it is made of ends with
-        a single one. Returns its turn, and the turns of those replaced.
+        Repeatedly replacing the latest value by its inputs ends with a single one. Returns its
+        number in the forward order, and the numbers of those replaced.
         """
         at_hand, inside = set(self._makers[join]), {join}
         while len(at_hand) > 1:
@@ -186,13 +186,13 @@ class Flow:
 
 
 def add(block: Block, x: tf.Tensor, shortcut: tf.Tensor | None, branch: tf.Tensor) -> tf.Tensor:
-    """The join that changes nothing: H(x) = F(x) + x, or F(x) where there is no shortcut."""
+    """The network's own join: H(x) = F(x) + x, or F(x) without a shortcut."""
     return branch if shortcut is None else shortcut + branch
 
 
 @contextmanager
 def kept(model: keras.Model) -> Iterator[None]:
-    """Puts the moving averages back to what they were: looking must not change what is seen."""
+    """Restores the moving averages afterwards: an analysis must not change the network."""
     before = [np.array(variable) for variable in model.non_trainable_variables]
     try:
         yield

@@ -1,4 +1,4 @@
-"""What goes back through the shortcut and what through the branch: dJ/dx = dJ/dH · (dF/dx + 1).
+"""The gradient through the shortcut and through the branch: dJ/dx = dJ/dH · (dF/dx + 1).
 
 He et al. 2016, arXiv:1603.05027, equations 3 to 5; Veit et al. 2016, arXiv:1605.06431.
 """
@@ -72,13 +72,13 @@ def gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Gra
 
         identity term   dJ/dH · W        branch term   dJ/dH · dF/dx
 
-    Each is computed in the block alone, from x and dJ/dH; what reaches x in the whole network, by
-    one backward pass through all of it, must be their sum. Of a pre-activation block with a
+    Each term is computed from the block alone, given x and dJ/dH. Their sum must equal the gradient
+    at x of one backward pass through the whole network. Of a pre-activation block with a
     projection, x is the activated input, where the two paths part.
 
     Args:
-        model: a functional `keras.Model` from raw pixels to logits, with residual blocks; with a
-            plain twin, only the totals are there.
+        model: a functional `keras.Model` from raw pixels to logits, with residual blocks; for a
+            plain twin there are only totals.
         images: `(b, h, w, 3)` in [0, 255].
         labels: int `(b,)`.
 
@@ -115,8 +115,8 @@ def parameters(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> li
     """Which path trains which parameters: each gradient, split at the next block's sum.
 
     A gradient dJ/dW of the weights before a block arrives through that block's x, hence as the sum
-    of what came back through its shortcut and what came back through its branch. The weights of
-    the block's own branch get theirs through the branch; the shortcut has none to train.
+    of what came back through its shortcut and what came back through its branch. The weights of the
+    block's own branch get their gradient through the branch; the shortcut has no weights.
 
     Args:
         model, images, labels: as in `gradients`; a network of few blocks.
@@ -198,7 +198,7 @@ def by_depth(
 def _forward(
     flow: Flow, images: np.ndarray, labels: np.ndarray, persistent: bool = False
 ) -> _Forward:
-    """x and H of each block by its name, the loss, and the tape that saw them."""
+    """x and H of each block by its name, the loss, and the tape that recorded them."""
     images = tf.cast(images, flow.model.inputs[0].dtype)
     inputs, sums = {}, {}
 

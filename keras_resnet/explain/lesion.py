@@ -1,5 +1,5 @@
-"""What a trained network loses when blocks are taken out of it: Veit et al. 2016,
-arXiv:1605.06431, section 4."""
+"""Accuracy of a trained network without some of its blocks: Veit et al. 2016, arXiv:1605.06431,
+section 4."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class RandomLesions:
 
 @dataclass(frozen=True)
 class Lesions(Result):
-    """What a network gets right without some of its blocks. Accuracies are in 0…1."""
+    """Accuracies of a network without some of its blocks, in 0…1."""
 
     run: str
     model: str
@@ -71,7 +71,7 @@ def lesion(
     seed: int = 0,
     data_dir: StrPath | None = None,
 ) -> Lesions:
-    """Removes blocks of a trained network and counts what it still gets right.
+    """Removes blocks of a trained network and measures its accuracy.
 
     Without its branch a block passes on x, or W x where it has a projection. A plain block is
     replaced by x, where that has the shape of its result; the others stay. Nothing is trained
@@ -79,7 +79,7 @@ def lesion(
 
     Args:
         run: a run folder or a `.keras` file.
-        data, split, images, seed, data_dir: the images that judge, as in
+        data, split, images, seed, data_dir: the evaluation images, as in
             `keras_resnet.explain.subject.subject`.
         sets: how many random sets of each size are tried.
 

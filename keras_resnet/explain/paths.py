@@ -1,4 +1,4 @@
-"""A residual network as the sum of its paths: how long they are, and which carry the gradient.
+"""A residual network as the sum of its paths: their lengths, and the gradient they carry.
 
 Veit et al. 2016, arXiv:1605.06431, sections 3 and 5.
 """
@@ -22,7 +22,7 @@ from keras_resnet.state import isolated
 
 @dataclass(frozen=True)
 class PathLength:
-    """The paths that pass so many branches."""
+    """The paths that pass a given number of branches."""
 
     length: int
     share_of_paths: float
@@ -40,9 +40,9 @@ class Effective:
 
 @dataclass(frozen=True)
 class Paths(Result):
-    """The paths through a network, and what gradient they carry.
+    """The paths through a network, and the gradient they carry.
 
-    Norms of paths add up to more than that of their sum: paths that disagree count in full.
+    The norms of the paths add up to more than the norm of their sum.
     """
 
     name: str
@@ -69,17 +69,16 @@ def paths(
 
     A network of n blocks has 2^n paths from its first block to its logits: at each sum a path
     comes from the branch or from the shortcut. binom(n, k) of them pass k branches. For each k,
-    `samples` paths are drawn; backwards, each lets the gradient through its own side of every sum
-    alone, while the forward pass stays whole.
+    `samples` paths are drawn. In the backward pass, the gradient follows only the path's side of
+    every sum; the forward pass is unchanged.
 
     Args:
         model: a functional `keras.Model` with residual blocks.
         images: `(b, h, w, 3)` in [0, 255].
         labels: int `(b,)`.
         samples: paths for each length.
-        seed: decides which.
-        batch_statistics: normalise by the batch's own statistics; for a network that was not
-            trained yet.
+        seed: of this choice.
+        batch_statistics: normalise by the batch's own statistics; for an untrained network.
 
     Returns:
         `Paths`.

@@ -1,4 +1,4 @@
-"""What is looked at: a network, fresh or trained, and a batch of images for it."""
+"""The subject of an analysis: a network, fresh or trained, and a batch of images for it."""
 
 import os
 import random
@@ -44,7 +44,7 @@ def subject(
     zero_gamma: bool = True,
     data_dir: StrPath | None = None,
 ) -> Subject:
-    """Opens, or builds, what is to be explained.
+    """Opens or builds the network to analyse.
 
     Args:
         what: the name of a network, which is built with fresh weights for the classes of `data`;

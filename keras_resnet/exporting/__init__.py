@@ -1,4 +1,4 @@
-"""A run -> SavedModel and TFLite variants, verified before they are published.
+"""Exports a run to SavedModel, TFLite and ONNX files, verified before they are published.
 
 Called `exporting`, because `keras_resnet.export` is the function.
 """

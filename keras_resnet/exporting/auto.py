@@ -1,7 +1,7 @@
 """`--quantize auto`: the smallest file that passes the gate.
 
-Full int8 first. Where it loses too much, the same with the one, two, four or eight layers in float
-that int8 costs most; then the next larger variant.
+Full int8 first. If it loses too much accuracy, int8 with one, two, four or eight layers in float,
+those with the largest error; then the next larger variant.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,12 +29,12 @@ def choose(
 
     Args:
         folder: where the files are made.
-        convert: function that makes the file of a variant at a path, and returns what it cost.
+        convert: function that writes the file of a variant to a path, and returns the cost.
         layer_errors: function that gives the result of `layer_error.measure` with `COUNTS`.
         judge: the `gate.Judge`.
 
     Returns:
-        (what was tried, what the conversion cost): of each candidate {variant, file, float_layers,
+        (candidates, cost of the conversion): for each candidate {variant, file, float_layers,
         bytes, drop_points, taken, why}; the last was taken.
 
     Raises:

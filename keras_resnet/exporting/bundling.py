@@ -1,5 +1,5 @@
 """Bundles: a folder for each kind of client, ready to run, with the model, its labels, the golden
-set and a README. What is in them are the plain files in `bundles/`.
+set and a README. Their files are copies of those in `bundles/`.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""The images that set the ranges of an int8 file: which they are, and whether they are enough."""
+"""Calibration images of int8 files: their choice, and whether they are enough."""
 
 import hashlib
 from collections.abc import Callable
@@ -38,11 +38,11 @@ def choose(
     model: keras.Model | None = None,
     contract: Contract = PLAIN,
 ) -> Calibration:
-    """Training images as evaluation shows them, plus all black and all white.
+    """Training images, preprocessed as in evaluation, plus all black and all white.
 
-    Never images that judge: these are of the validation split. Taken class by class in turn, in a
-    seeded order. The two plain images pin the input's range to [0, 255], and with it the scale of
-    raw bytes to exactly 1.
+    Never validation images, which the gate uses. Taken class by class in turn, in a seeded order.
+    The two plain images fix the input's range to [0, 255], and so the scale of raw bytes to exactly
+    1.
 
     Args:
         run: the `Run`.

@@ -1,6 +1,6 @@
-"""card.md: what is in an export, how good it is, and how that is known.
+"""card.md, the model card of an export: content, accuracy and how it was measured.
 
-Every number comes from the run's own files and from the gate; what nobody measured is not there.
+Every number comes from the run's files or from the gate.
 """
 
 import os
@@ -19,7 +19,7 @@ def text(run, result):
 
     Args:
         run: the `Run` that was exported.
-        result: what the gate found, as `verify` returns it.
+        result: of the gate, as `verify` returns it.
     """
     metrics = run.metrics if "val" in run.metrics else None  # an imported run was never judged
     sections = {

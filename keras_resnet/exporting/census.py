@@ -1,4 +1,4 @@
-"""What a .tflite file holds, and the reasons not to ship it. No TensorFlow: the schema suffices.
+"""Content of a .tflite file, and reasons not to ship it. Needs the schema, not TensorFlow.
 
 Schema: tensorflow/lite/schema/schema.fbs, as the `ai-edge-litert` package compiles it to Python.
 """
@@ -79,7 +79,8 @@ def census(path: str | os.PathLike, content: bytes | None = None) -> dict:
 def faults(path: str | os.PathLike, content: bytes | None = None) -> list[str]:
     """The reasons why a .tflite file must not be shipped, one line each; none for a good file.
 
-    Each is a file that converts without a word and then fails, or answers wrongly, on a device.
+    Each is a fault that conversion does not report, and that fails or gives wrong results on a
+    device.
 
     Args:
         path: of the file.

@@ -1,4 +1,4 @@
-"""Work in a process of its own: TensorFlow's converter leaks memory and prints hundreds of lines.
+"""Runs work in a child process: TensorFlow's converter leaks memory and prints hundreds of lines.
 
 A module that runs as a child ends with `report_peak()`.
 """
@@ -48,7 +48,7 @@ def run(module, *arguments, what):
 
 
 def report_peak():
-    """Tells the parent the most memory this process has held."""
+    """Reports the peak memory of this process to the parent."""
     # Not getrusage: what it calls the peak of a child begins with what the parent held at the fork.
     try:
         with open("/proc/self/status") as status:

@@ -63,14 +63,14 @@ def export(
         onnx: whether to write `model.onnx`, float32, for any number of images; needs the extra
             `[onnx]`.
         features: whether to write `model_features.tflite`, float32: the pooled features `(1, c)`.
-        scores: what the files give: "logits", or "softmax" for probabilities.
+        scores: output of the files: "logits", or "softmax" for probabilities.
         top: give the best `top` probabilities and their classes only; for TFLite, with "softmax".
         input_size: (height, width) of a camera's frames, of which the files take the middle square
             and resize it themselves, bilinear; default: the model's own square.
         calibrate_probabilities: divide the logits by a temperature that is fitted on one half of
             the validation images and judged on the other; see `keras_resnet.exporting.temperature`.
         io: type of the input and output of the int8 file: "float", "uint8" or "int8".
-        explain_quantization: measure what int8 costs each layer, and plot it.
+        explain_quantization: measure the int8 error of each layer, and plot it.
         calibration: training images that set the ranges of int8, stratified by class.
         max_drop, images: the gate, as in `verify`.
         bundles: "android", "web", "python", "c": folders that are ready to run, see `bundling`.
@@ -94,7 +94,7 @@ def execute(
 ) -> dict[str, Any]:
     """`export` with a plan that was made before.
 
-    The network is built once, and the validation images are decoded once, for all files.
+    Builds the network once and decodes the validation images once, for all files.
     """
     if data is not None:
         run.attach(data, data_dir)
@@ -146,8 +146,7 @@ def _require_place(target: Path) -> None:
 
 
 def _require_alike(plan: ExportPlan) -> None:
-    """InputError if other files in the target have other ends: one preprocess.json speaks for
-    all."""
+    """InputError if existing files in the target have other inputs or outputs than this export."""
     target, replaced = plan.target, plan.replaced
     others = [path.name for path in gate.artefacts(target) if path.name not in replaced]
     if others and read_contract(target) != plan.contract:

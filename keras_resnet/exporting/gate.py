@@ -1,4 +1,4 @@
-"""The gate: every artefact against the Keras model, on real held-out images."""
+"""The gate: compares every artefact with the Keras model on validation images."""
 
 import hashlib
 import time
@@ -39,7 +39,7 @@ _TIMED_RUNS = 30
 def verify(
     run: Run | str | Path | None = None, *, max_drop: float = MAX_DROP, images: int = IMAGES
 ) -> dict[str, Any]:
-    """Runs every exported file on held-out images and compares it with the Keras model.
+    """Runs every exported file on validation images and compares it with the Keras model.
 
     Args:
         run: a `Run` or its path; None is the newest run.
@@ -49,10 +49,9 @@ def verify(
     Returns:
         {passed, images, max_drop, keras: {top1}, artefacts: [{file, sha256, bytes, images, top1,
         drop_points, agreement, max_logit_diff, latency_ms, ops, passed, why}]}; also written to
-        `RUN/export/verify.json`. The largest difference is in units of what the files give, logits
-        or probabilities, and from Keras' answer to the same pixels; that of the features file is
-        in features. `probabilities` is there if they were calibrated, as
-        `keras_resnet.exporting.temperature.calibrate` returns it.
+        `RUN/export/verify.json`. `max_logit_diff`, from Keras' output for the same pixels, is in
+        units of the file's output: logits, probabilities or features. `probabilities` is there if
+        they were calibrated, as `keras_resnet.exporting.temperature.calibrate` returns it.
 
     Raises:
         InputError: nothing has been exported.
@@ -87,7 +86,7 @@ def check(folder: Path, files: Iterable["ExportedFile"], judge: "Judge") -> dict
 
 
 class ExportedFile:
-    """An exported artefact, read once: what is read serves its fingerprint, census and runtimes."""
+    """An exported artefact, read once for its fingerprint, census and runtimes."""
 
     def __init__(self, path: Path, run: Run | None = None) -> None:
         self.path, self.name, self._run = path, path.name, run
@@ -125,7 +124,7 @@ class ExportedFile:
 
 
 class Judge:
-    """What files are compared with: the logits of a run's Keras model on its held-out images.
+    """The reference of the gate: logits of a run's Keras model on its validation images.
 
     Args:
         reference: the run, opened.
@@ -339,7 +338,7 @@ def artefacts(folder: Path) -> list[Path]:
 def record(
     folder: Path, files: Iterable[ExportedFile], notes: Mapping[str, dict[str, Any]]
 ) -> None:
-    """Notes the fingerprints of artefacts just made, so that a later `verify` sees a change.
+    """Saves the fingerprints of new artefacts, so that a later `verify` detects changes.
 
     `notes` are added to them: {name: {conversion: how it was made}}.
     """

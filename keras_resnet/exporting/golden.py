@@ -1,7 +1,7 @@
-"""The golden set: a few held-out images with the answers that an app must give.
+"""The golden set: a few validation images with the outputs that an app must return.
 
-Each image is there twice: `NN.png`, the very pixels that the model takes, which tests the runtime;
-and `NN_photo.*`, the photo as it was found, which tests the app's own decoding, crop and resize.
+Each image is stored twice: `NN.png`, the exact input pixels, tests the runtime; `NN_photo.*`, the
+original photo, tests the app's own decoding, crop and resize.
 """
 
 import hashlib

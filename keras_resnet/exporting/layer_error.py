@@ -1,4 +1,4 @@
-"""What int8 costs each layer, by its Keras name, and the file that keeps the worst in float.
+"""The int8 error of each Keras layer, and files that keep the worst layers in float.
 
 TensorFlow's quantisation debugger runs every operator twice on the same input, in int8 and in
 float. It runs in a child process, and calibrates once for all it is asked for:

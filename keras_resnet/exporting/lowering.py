@@ -1,7 +1,7 @@
-"""The same network from fewer operators: what the converter is given.
+"""Rewrites a network for the converter, so that it needs fewer operators.
 
 The converter folds batch norms into convolutions and ReLUs into what comes before them. Two things
-it leaves are taken care of here:
+remain, and are done here:
 
 - the normalisation, a MUL and an ADD: its scale goes into the kernel of the convolution behind it,
   (s x + o) * K = (x + o / s) * (s K), and the ADD remains, for the padding comes after it;

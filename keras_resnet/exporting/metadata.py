@@ -1,4 +1,4 @@
-"""The contract inside the file: TFLite metadata, which MediaPipe and LiteRT's tools read.
+"""TFLite metadata inside the file, which MediaPipe and LiteRT's tools read.
 
 A buffer of the model holds a flatbuffer of its own (metadata_schema.fbs of TensorFlow Lite Support,
 identifier M001); the files that it names are a zip archive behind the model. Neither is looked at

@@ -1,4 +1,4 @@
-"""A folder that is replaced whole, or stays as it was.
+"""Atomic replacement of a folder.
 
 New content is made in a folder beside the published one, which then takes its place: two renames.
 A failure before them changes nothing; `restore` mends a kill between them.
@@ -30,7 +30,7 @@ def staged(target):
 
 
 def restore(target):
-    """Puts back what a kill between the two renames left aside."""
+    """Restores the folder after a kill between the two renames."""
     if _old(target).exists() and not target.exists():
         os.rename(_old(target), target)
 

@@ -1,4 +1,4 @@
-"""Keras model -> SavedModel, with both ends named."""
+"""Writes a Keras model as SavedModel with named inputs and outputs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,5 +1,5 @@
-"""One number that makes probabilities honest: temperature scaling (Guo et al. 2017,
-arXiv:1706.04599, section 4.2). Dividing all logits by it changes no answer, only its certainty.
+"""Temperature scaling calibrates probabilities (Guo et al. 2017, arXiv:1706.04599, section 4.2).
+Dividing all logits by a number changes the confidence, but not the predicted class.
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ _HALVINGS = 60
 
 
 def calibrate(logits, labels, seed):
-    """A temperature fitted on one half of the images and judged on the other.
+    """A temperature fitted on one half of the images and evaluated on the other.
 
-    The halves are drawn from the right and from the wrong answers alike.
+    The halves are stratified by right and wrong predictions.
 
     Args:
         logits: `(n, k)`, of held-out images.
@@ -75,8 +75,8 @@ def fit(logits, labels):
 
 
 def calibration_error(logits, labels):
-    """Expected calibration error, in 0…1: how far accuracy is from certainty, over bins of equal
-    width of the latter, weighted by their images (arXiv:1706.04599, equation 3).
+    """Expected calibration error, in 0…1: difference of accuracy and confidence, over bins of
+    confidence of equal width, weighted by their images (arXiv:1706.04599, equation 3).
     """
     logits = np.asarray(logits, np.float64)
     certainty = np.exp(log_softmax(logits)).max(-1)

@@ -1,4 +1,4 @@
-"""The plain files in `bundles/`, which travel with the package, copied and filled in.
+"""Copies the files in `bundles/`, part of the package, and fills in placeholders.
 
 A placeholder is a name in double braces, `{{image_size}}`; most files have none.
 """

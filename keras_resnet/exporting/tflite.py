@@ -1,4 +1,4 @@
-"""The `.tflite` files of an export, with what belongs to them: calibration, choice, explanation."""
+"""Writes the `.tflite` files of an export: calibration, conversion, choice of a variant."""
 
 import tempfile
 from collections.abc import Sequence

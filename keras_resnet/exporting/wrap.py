@@ -1,4 +1,4 @@
-"""What a plan asks for around the network, in operators that LiteRT has built in.
+"""Pre- and postprocessing of a plan around the network, in built-in operators of LiteRT.
 
 frame (b, h, w, 3) -> middle square -> (b, s, s, 3) -> network -> ÷ temperature -> softmax -> top k
 """
@@ -42,7 +42,7 @@ def around(plan: ExportPlan, model: keras.Model) -> Serve:
 
 
 def features(plan: ExportPlan, model: keras.Model) -> Serve:
-    """The same with the pooled features in place of scores: `{"features": (b, c)}`."""
+    """`around` with the pooled features instead of scores: `{"features": (b, c)}`."""
     pooled = keras.Model(model.input, model.get_layer("avg_pool").output)
 
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
