@@ -127,7 +127,7 @@ def lesions(results, path):
 
 
 def path_lengths(result, path):
-    """How long the paths are, what each carries, and what those of a length carry together.
+    """Number of paths by length, gradient of one path, and gradient of all paths of a length.
 
     Args:
         result: the dict of `keras_resnet.explain.paths.paths`.
@@ -247,14 +247,14 @@ def _plain_number(value, _):
 
 
 def _name_blocks(axes, places, names):
-    """As many names as there is room for; their parts in common with the stage stay."""
+    """Labels as many blocks as fit; their common part with the stage stays."""
     step = -(-len(names) // _MOST_NAMES)
     axes.set_xticks(places[::step], names[::step], rotation=60, ha="right", fontsize=7,
                     rotation_mode="anchor")  # fmt: skip
 
 
 def _with_spread(axes, places, values, **look):
-    """The mean of each, and a bar from the least to the largest."""
+    """The mean of each, with a bar from minimum to maximum."""
     means = np.array([np.mean(row) for row in values])
     spread = np.array([[np.mean(row) - min(row), max(row) - np.mean(row)] for row in values]).T
     spread = np.maximum(spread, 0)  # the mean of three equal numbers may round to another

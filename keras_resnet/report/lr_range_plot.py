@@ -12,10 +12,10 @@ _PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}  # 
 
 
 def plot(result, path):
-    """The loss over the learning rate, on a logarithmic axis, and the rate to take.
+    """The loss over the learning rate, on a logarithmic axis, and the suggested rate.
 
     Args:
-        result: what `training.find_lr` returns.
+        result: of `training.find_lr`.
         path: the PNG to write.
 
     Returns:
@@ -44,13 +44,13 @@ def plot(result, path):
 
 
 def _limit(axes, smoothed, losses):
-    """Shows the fall; of what diverges, only how it begins."""
+    """Limits the axis to the decrease and the start of the divergence."""
     low, first = min(smoothed.min(), np.quantile(losses, 0.05)), smoothed[0]
     axes.set_ylim(low - 0.15 * (first - low), first + 0.6 * (first - low))
 
 
 def _mark(axes, result, rates, smoothed):
-    """The rate to take, and the two that it is to be seen against: a line, a shape, words."""
+    """Marks the suggested rate and the two reference rates: a line, a marker, a label."""
     high = axes.get_ylim()[1]
     for name, marker, words in (("steepest", "v", "falls fastest"), ("lowest", "o", "lowest")):
         at = result[name], float(np.interp(result[name], rates, smoothed))

@@ -1,4 +1,4 @@
-"""report.html: one file about a finished run that opens without a network.
+"""report.html: a self-contained report of a finished run, which opens offline.
 
 `write` reads the files of the run, `report_data` computes what the page shows, and `render` fills
 in `report.html.jinja`.
@@ -148,7 +148,7 @@ def report_data(
         config: `config.json`.
         labels: the classes in the order of the logits.
         epochs: the rows of `history.csv`.
-        pictures: the PNG files by name; what is no PNG is left out.
+        pictures: the PNG files by name; other files are left out.
     """
     val = metrics.get("val") or None
     names = _class_names(val or {}, labels)
@@ -255,7 +255,7 @@ def render(data: ReportData) -> str:
 
 
 def finite(value: object) -> TypeGuard[float]:
-    """Whether there is a number: None and NaN stand for what was not measured."""
+    """Whether there is a number: None and NaN stand for values that were not measured."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 

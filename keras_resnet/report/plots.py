@@ -1,8 +1,8 @@
-"""The pictures of a run, as PNG: curves, confusion matrix, grids of images.
+"""The plots of a run, as PNG: curves, confusion matrix, grids of images.
 
 Drawn by matplotlib's object-oriented API on Agg alone: no display is needed, and the pyplot state
-of a notebook that calls this is not touched. Everything that a colour says is said a second time
-by a line style, a marker or a number, so that the pictures survive a black-and-white printer.
+of a notebook that calls this is not touched. Line styles, markers or numbers repeat everything that
+colours show, so that the plots are legible in black and white.
 """
 
 import math
@@ -59,8 +59,8 @@ _MORE_FONTS = (
 def curves(history, path, *, best_epoch=None):
     """Cross-entropy and top-1 accuracy over the epochs, training against validation.
 
-    Training accuracy is measured on augmented images while the weights still move, so it may well
-    lie below validation accuracy.
+    Training accuracy is measured on augmented images while the weights change, so it may be lower
+    than validation accuracy.
 
     Args:
         history: a list of dicts, one an epoch: `epoch` from 1, `loss`, `top1`, `val_loss`,
@@ -249,7 +249,7 @@ def _curve(axes, epochs, training, validation, best, unit=""):
 
 
 def _mark_sizes(axes, epochs, sizes):
-    """A line where the image size changes: the curves jump there, and not for a fault."""
+    """Marks changes of the image size, at which the curves jump."""
     if np.isnan(sizes).any():
         return
     starts = [0, *(np.flatnonzero(np.diff(sizes)) + 1), len(sizes)]
@@ -386,7 +386,8 @@ def _title(figure, title, width, height):
 
 
 def shorten(text, width):
-    """`text` in at most `width` columns; its middle goes, for names differ at either end."""
+    """`text` in at most `width` columns, shortened in the middle, because names differ at their
+    ends."""
     if _columns(text) <= width:
         return text
     head, tail = text, text
@@ -398,12 +399,12 @@ def shorten(text, width):
 
 
 def _columns(text):
-    """Width as on a terminal: a Chinese character takes the room of two letters."""
+    """Width as on a terminal: a Chinese character takes two columns."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _clean(text):
-    """Without what cannot be drawn: control characters, halves of characters."""
+    """Removes characters that cannot be drawn: control characters, lone surrogates."""
     return "".join(c if c.isprintable() else "\ufffd" for c in str(text))
 
 

@@ -1,4 +1,4 @@
-"""The plot of what int8 costs each layer."""
+"""The plot of the int8 error of each layer."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,7 +19,7 @@ _NOTHING = 1e-5  # a padding or a max-pool moves values as they are: no points o
 
 
 def plot(layers, path):
-    """Share of the signal that int8 takes from each layer, in forward order.
+    """The int8 error of each layer as a share of its signal, in forward order.
 
     Args:
         layers: a list of {layer, block, part, op, lost}, as `exporting.layer_error` measures;

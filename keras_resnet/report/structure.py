@@ -1,4 +1,4 @@
-"""The structure of a network as a picture: a column a stage, a frame for each kind of block.
+"""The structure of a network as a picture: one column per stage, a frame for each kind of block.
 
 Black on white, as in the papers. Lengths are in pixels; y grows downwards.
 """
@@ -29,7 +29,7 @@ def structure(drawn, path):
     """Draws the structure of a network.
 
     Args:
-        drawn: what `keras_resnet.explain.drawing.drawing` found.
+        drawn: the result of `keras_resnet.explain.drawing.drawing`.
         path: the PNG to write.
 
     Returns:

@@ -2,4 +2,4 @@
 
 from keras_resnet import runtime
 
-runtime.prepare()  # before this room's files import TensorFlow
+runtime.prepare()  # before the modules of this package import TensorFlow

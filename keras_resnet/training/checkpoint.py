@@ -1,11 +1,11 @@
-"""Exact resume: everything that a run needs to continue, saved as one unit, bit for bit.
+"""Checkpoints for an exact resume: the whole state of a run, saved as one unit.
 
-Keras' own callbacks do not save enough: neither `.keras` files nor BackupAndRestore hold the state
-of the random numbers, the running metrics or what callbacks remember, and a kill in the middle of a
-write leaves half a file. Here `tf.train.Checkpoint` holds the values of all variables, and the rest
-as one JSON string; `CheckpointManager` names a checkpoint as the latest only when it is whole.
-Together with a stream that is addressed by the number of the sample, a run that is killed and
-resumed ends with the same weights as one that was not.
+Keras' own callbacks do not save enough: neither `.keras` files nor BackupAndRestore hold the random
+state, the running metrics or the state of callbacks, and a kill during a write leaves a partial
+file. Here `tf.train.Checkpoint` holds the values of all variables, and the rest as one JSON string;
+`CheckpointManager` names a checkpoint as the latest only when it is whole. Together with a stream
+that is addressed by the number of the sample, a run that is killed and resumed ends with the same
+weights as one that was not.
 """
 
 import json
@@ -29,12 +29,12 @@ _KEPT = 2  # checkpoints: should the latest be damaged on the disk, there is ano
 
 
 class Checkpoint:
-    """The state of a training, and notes, in the folder `checkpoints` of a run.
+    """The state of a training, and further JSON data, in the folder `checkpoints` of a run.
 
     Args:
         run: the `Run`.
         state: variables by kind, as `TrainStep.state` gives them.
-        writes: whether `save` writes; of several workers, one does.
+        writes: whether `save` writes; only one of several workers does.
     """
 
     def __init__(self, run: Run, state: dict[str, list[tf.Variable]], writes: bool = True):
@@ -87,13 +87,13 @@ class Checkpoint:
         return 0, None
 
     def require_finite(self, step: int) -> None:
-        """CheckFailed if a weight, a moment or a statistic is no longer a number."""
+        """CheckFailed if a weight, an optimizer variable or a statistic is not finite."""
         floats = [value for value in self._values() if value.dtype.is_floating]
         if not tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in floats]):
             raise self.diverged(step, "weights are no longer finite")
 
     def diverged(self, step: int, what: str) -> CheckFailed:
-        """The error of a training whose numbers went wrong."""
+        """The error for a training that diverged."""
         last = self._manager.latest_checkpoint
         saved = f"the last finite state is {last}" if last else "nothing was saved yet"
         return CheckFailed(
@@ -105,16 +105,16 @@ class Checkpoint:
         return [value for part in self._state.values() for value in part]
 
     def _sweep(self) -> None:
-        """Removes what interrupted writes have left: each may be as large as a checkpoint."""
+        """Removes files of interrupted writes: each may be as large as a checkpoint."""
         for left in self._folder.glob("*_temp"):
             shutil.rmtree(left, ignore_errors=True)
 
 
 class Stop:
-    """SIGTERM, SIGHUP and Ctrl-C: the step is finished and saved, then the run is left.
+    """Handles SIGTERM, SIGHUP and Ctrl-C: finishes the step, saves a checkpoint, and stops.
 
-    Where there is no step to wait for, it is left at once, and goes on from the last checkpoint. A
-    second signal does what it does to any program.
+    Outside a step it stops at once, and resumes from the last checkpoint. A second signal has its
+    default effect.
     """
 
     def __init__(self, folder: StrPath):
@@ -124,7 +124,7 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
-        """Within, signals are heard; gives the `Stop` itself."""
+        """Handles the signals within the context; yields the `Stop` itself."""
 
         def hear(number: int, frame: FrameType | None) -> None:
             for each, handler in before.items():
@@ -139,7 +139,7 @@ class Stop:
             yield self
 
     def leave_if_asked(self) -> None:
-        """Interrupted, with the command that resumes the run, if a signal was heard."""
+        """Raises Interrupted, with the command that resumes the run, if a signal has arrived."""
         if self.asked:
             raise Interrupted(f"interrupted; {resume_command(self._folder)}", 128 + self.asked)
 

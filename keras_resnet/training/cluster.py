@@ -1,5 +1,5 @@
-"""The workers of a run: who they are, by `TF_CONFIG` or Slurm, which GPUs each takes, and the run
-folder of one that is not the chief."""
+"""The workers of a run: their addresses, from `TF_CONFIG` or Slurm, their GPUs, and the run folder
+of workers other than the chief."""
 
 import json
 import os
@@ -64,8 +64,8 @@ def slurm() -> tuple[list[str], int] | None:
 
 
 def own_gpus(gpus: list[Any], number: int, addresses: Sequence[str], worker: int) -> list[Any]:
-    """Those of a machine's GPUs that one of its workers takes: all, or an equal part of them where
-    there are enough for the workers of the machine; Slurm may give each task its own."""
+    """The GPUs of one worker of a machine: all, or an equal part if there are enough for its
+    workers; Slurm may give each task its own."""
     hosts = [address.rpartition(":")[0] for address in addresses]
     place, neighbours = hosts[:worker].count(hosts[worker]), hosts.count(hosts[worker])
     share = number or len(gpus) // neighbours
@@ -75,8 +75,8 @@ def own_gpus(gpus: list[Any], number: int, addresses: Sequence[str], worker: int
 
 
 class Onlooker(run.Run):
-    """The run folder of a worker that is not the chief: it reads the chief's checkpoints, has a log
-    of its own beside the chief's, and what else it writes is thrown away."""
+    """The run folder of a worker that is not the chief: it reads the chief's checkpoints, has its
+    own log, and discards all other output."""
 
     def __init__(self, path: StrPath, worker: int, scratch: StrPath):
         super().__init__(path)

@@ -1,8 +1,8 @@
-"""Which devices a run trains on, and what its workers have to tell each other.
+"""The devices of a run, and the communication between its workers.
 
 A batch is cut into equal parts, one for each device (a replica of the network), whose gradients are
 added up. A worker is a process that trains with others, on the same machine or on several. All
-workers do the same steps and come to the same decisions; the first one, the chief, writes.
+workers do the same steps and make the same decisions; the first one, the chief, writes.
 """
 
 import faulthandler
@@ -37,8 +37,8 @@ from keras_resnet.training.checkpoint import resume_command
 _CONNECT = 120  # seconds
 # Settings that say where things are on this machine, and how many devices it has.
 _OF_THE_MACHINE = ("data", "data_dir", "weights", "devices")
-# What TensorFlow says of a worker that is gone depends on what it waited for. Two kinds of error
-# say nothing else; others do if they speak of another worker.
+# TensorFlow's error for a lost worker depends on what it waited for. Two kinds of error mean only
+# this; others do if they mention another worker.
 _GONE = (tf.errors.UnavailableError, tf.errors.AbortedError)
 _OF_ANOTHER = re.compile(
     "heartbeat|coordination service|collective ops is aborted|remote target|socket closed"
@@ -49,7 +49,7 @@ _OF_ANOTHER = re.compile(
 
 @dataclass(frozen=True)
 class Devices:
-    """What this process trains on.
+    """The devices of this process.
 
     `strategy` is TensorFlow's; `worker` is the number of this process among `workers`, the chief's
     0; `reason` is for the person who reads the log, empty for one device.
@@ -72,14 +72,14 @@ class Devices:
 
     @property
     def share(self) -> Share:
-        """What this process sees of each batch."""
+        """The part of each batch for this process."""
         own = self.count // self.workers
         return Share(parts=self.count, first=self.worker * own, count=own)
 
     def distribute(self, batches: Callable[..., tf.data.Dataset]) -> Any:
         """The batches that `batches(share=…)` gives, each part on its device.
 
-        Without an end, so that no step has to ask all workers whether there is another.
+        Endless, so that workers need not synchronize on the end of the data.
         """
         if self.count == 1:
             return batches(share=self.share)
@@ -88,11 +88,11 @@ class Devices:
         )
 
     def agree(self, *values: float) -> list[float]:
-        """The largest that any worker gives of each of the numbers; all have to call it."""
+        """The maximum over all workers of each of the numbers; all workers must call it."""
         return [float(number) for number in self._of_all(values).max(axis=0)]
 
     def of_chief(self, *values: float) -> list[float]:
-        """The numbers that the chief gives; all have to call it."""
+        """The numbers of the chief; all workers must call it."""
         return [float(number) for number in self._of_all(values)[0]]
 
     def _of_all(self, values: Sequence[float]) -> np.ndarray:
@@ -121,8 +121,8 @@ class Devices:
 
     @contextmanager
     def preparing(self) -> Iterator[None]:
-        """What is wrong with this worker's own files is heard by the others where they next compare
-        what they begin with; all have to do that after it."""
+        """Passes an error of this worker on to the others at their next comparison, which all must
+        call afterwards."""
         try:
             yield
         except InputError:
@@ -139,7 +139,7 @@ class Devices:
             self._require_same(checksum, "training images", "DATA")
 
     def require_same_weights(self, model: keras.Model) -> None:
-        """The same for what the training starts with."""
+        """InputError, in all workers, if one of them has other initial weights than the chief."""
         if self.workers > 1:
             checksum = 0
             for weight in model.get_weights():
@@ -166,8 +166,8 @@ class Devices:
 
     @contextmanager
     def watching(self, path: StrPath | None) -> Iterator[None]:
-        """Within, the chief alone speaks, and an error that tells that another worker is gone
-        becomes one line. `path` is the run folder."""
+        """Within the context, only the chief logs, and the error of a lost worker becomes one line.
+        `path` is the run folder."""
         with nullcontext() if self.is_chief else messages.quietly():
             try:
                 yield
@@ -206,8 +206,8 @@ def choose(config: Config, path: StrPath | None) -> Devices:
         path: the run folder, if it was named.
 
     Raises:
-        InputError: there are not so many devices, they cannot share a batch equally, or the
-            environment describes no worker; workers did not come, or were told otherwise.
+        InputError: too few devices, or they cannot share a batch equally; an invalid worker in the
+            environment; workers that did not connect or have different settings.
     """
     gpus = tf.config.list_physical_devices("GPU")
     number = config.devices
@@ -229,7 +229,7 @@ def choose(config: Config, path: StrPath | None) -> Devices:
 
 
 def require_shareable(config: Config, count: int) -> None:
-    """InputError if so many devices cannot have equal parts of a batch, or not as asked for."""
+    """InputError if the batch cannot be divided equally among so many devices."""
     batch = config.batch_size
     less = batch // count * count
     if less != batch:
@@ -242,7 +242,7 @@ def require_shareable(config: Config, count: int) -> None:
 
 
 def _divide_cpu(number: int) -> None:
-    """No faster than one device: to try out what several do."""
+    """Divides the CPU into several devices; no faster than one, for trials."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     parts = [tf.config.LogicalDeviceConfiguration()] * number
     try:
@@ -296,7 +296,7 @@ def _worker(
 
 
 def _told(config: Config, path: StrPath, devices: int) -> dict[str, Any]:
-    """What workers have to have in common."""
+    """Settings and versions that must be equal on all workers."""
     settings = {k: v for k, v in asdict(config).items() if k not in _OF_THE_MACHINE}
     latest = tf.train.latest_checkpoint(os.path.join(path, filenames.CHECKPOINTS))
     return {

@@ -1,5 +1,5 @@
-"""The learning-rate range test (arXiv:1506.01186, section 3.3): a short training whose rate grows
-exponentially; the losses show which rates learn, and from which on nothing does."""
+"""The learning-rate range test (arXiv:1506.01186, section 3.3): a short training whose learning
+rate grows exponentially, to see at which rates the loss decreases and where it diverges."""
 
 import math
 import statistics
@@ -39,13 +39,14 @@ def find_lr(
     png: StrPath | None = None,
     **options: Unpack[Settings],
 ) -> dict[str, Any]:
-    """Tries learning rates from `low` to `high`, a step each, on a network that is thrown away.
+    """Tries learning rates from `low` to `high`, one per step, on a network that is discarded.
 
     Args:
-        data, config_file, **options: as in `train`; the recipe's own images, loss and optimizer.
+        data, config_file, **options: as in `train`; augmentation, loss and optimizer are the
+            recipe's.
         low, high: the first rate and the last; by default those of the optimizer in `RANGES`.
         steps: of the optimizer, from `low` to `high`.
-        png: where a plot goes; None draws none.
+        png: path of a plot; None draws none.
 
     Returns:
         A dict ready for JSON: {model, data, recipe, optimizer, batch_size, suggestion, steepest,
@@ -54,7 +55,7 @@ def find_lr(
         or None.
 
     Raises:
-        InputError: settings or images that cannot work.
+        InputError: invalid settings or images.
         CheckFailed: the loss does not fall at any of these rates.
     """
     config = recipes.resolve({"data": data, **options}, config_file)
@@ -92,7 +93,7 @@ def _range(low: float | None, high: float | None, config: Config) -> tuple[float
 
 
 def judge(rates: Sequence[float], losses: Sequence[float], *, complete: bool) -> dict[str, Any]:
-    """What the losses say of the rates: the part of `find_lr`'s result that needs no network.
+    """Evaluates the losses of the rates: the part of `find_lr` that needs no network.
 
     Args:
         rates, losses: of each step.
@@ -125,7 +126,7 @@ def judge(rates: Sequence[float], losses: Sequence[float], *, complete: bool) ->
 
 
 def smooth(losses: Sequence[float]) -> list[float]:
-    """An exponential moving average without the pull of where it begins (arXiv:1412.6980, 3)."""
+    """A bias-corrected exponential moving average (arXiv:1412.6980, section 3)."""
     average, even = 0.0, []
     for n, loss in enumerate(losses, 1):
         average = _MEMORY * average + (1 - _MEMORY) * loss

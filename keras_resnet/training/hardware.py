@@ -1,4 +1,4 @@
-"""What `doctor` reports: versions, devices, and which number formats pay on this machine."""
+"""The report of `doctor`: versions, devices, and fast number formats on this machine."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""The rows of history.csv, which epoch is the best, and the same numbers for TensorBoard."""
+"""The rows of history.csv, the best epoch, and the same numbers for TensorBoard."""
 
 import json
 import math
@@ -24,7 +24,7 @@ COLUMNS = (
 
 
 class History:
-    """One row per epoch. All are validated at the size that is delivered, so that they compare.
+    """One row per epoch. All are validated at the full image size, so they are comparable.
 
     The best epoch has the highest validation top-1 (or what `Config.best_by` names), then the
     lowest validation loss.
@@ -86,7 +86,7 @@ class History:
     def is_out_of_patience(self) -> bool:
         """Whether `Config.patience` epochs at the full size have passed without a new best.
 
-        It depends on the rows alone, so that a resumed run ends where the unbroken one would have.
+        It depends on the rows alone, so a resumed run ends where an uninterrupted one would.
         """
         since = self.rows[self.best_epoch :]
         waited = sum(row["image_size"] == self._config.side for row in since)
@@ -139,7 +139,7 @@ class TensorBoard:
 
 
 def time_shares(seconds: Mapping[str, float], config: Config) -> str:
-    """One line: what the time of a training was spent on, and what would make it shorter."""
+    """One line: how the time of a training was spent, and what would make it faster."""
     total = sum(seconds.values())
     shares = ", ".join(f"{what} {seconds[what] / total:.0%}" for what in _SPENT)
     line = f"time: {shares}"

@@ -1,4 +1,4 @@
-"""The finished run's numbers, pictures and report, from the best model as it was saved."""
+"""Scores, plots and report of a finished run, from the saved best model."""
 
 import os
 import platform
@@ -63,7 +63,7 @@ def judge(
 
 
 def versions() -> dict[str, str]:
-    """What computed the result."""
+    """Versions of the packages that computed the result."""
     return {
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
@@ -73,7 +73,7 @@ def versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """What decides the last bits of a result: who computes it, on what."""
+    """Versions and hardware that determine the last bits of a result."""
     gpus = tf.config.list_physical_devices("GPU")
     details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
     threads = tf.config.threading.get_intra_op_parallelism_threads()  # 0: one for each core
@@ -116,7 +116,7 @@ def _caption(shares: np.ndarray, classes: Sequence[str]) -> str:
 
 
 def _draw_mistakes(folder: Run, config: Config, source: Source, logits: np.ndarray) -> None:
-    """The held-out images that cost most, wrongly classified, worst first."""
+    """The misclassified validation images with the largest loss, worst first."""
     val = source.splits["val"]
     log_p, guesses = log_softmax(logits), logits.argmax(-1)
     loss = -log_p[np.arange(len(val)), val.labels]

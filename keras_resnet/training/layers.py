@@ -1,6 +1,6 @@
-"""Layers of the network in training: the numbers of Keras' own, computed as TensorFlow does best.
+"""Layers for training: same results as Keras' layers, computed by faster TensorFlow ops.
 
-They are swapped in by `for_training`; what a run saves is a network of Keras' layers alone.
+`for_training` inserts them; a saved network has Keras' layers only.
 """
 
 from functools import partial, reduce
@@ -91,8 +91,8 @@ class ReplicaDropout(keras.layers.Dropout):
 class SlicedMaxPooling2D(keras.layers.MaxPooling2D):
     """`keras.layers.MaxPooling2D` as the maximum of strided slices.
 
-    XLA has no deterministic gradient of TensorFlow's op, and of a window of one pixel a slice is
-    all there is to do.
+    XLA has no deterministic gradient of TensorFlow's op, and a pooling window of one pixel is just
+    a slice.
     """
 
     def call(self, inputs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Several workers of one run on this machine: processes that find each other by `TF_CONFIG`."""
+"""Starts several workers of one run on this machine, which connect by `TF_CONFIG`."""
 
 import json
 import os
@@ -24,8 +24,8 @@ _MAIN = "import sys; from keras_resnet.cli import main; sys.exit(main())"
 def launch(arguments: Sequence[str], workers: int) -> int:
     """Runs `keras-resnet ARGUMENTS` as so many workers of one run, until all have ended.
 
-    What the chief prints on stdout is passed on; what any of them says on stderr has its number in
-    front. When one fails, the others are ended; Ctrl-C, SIGTERM and SIGHUP go to all of them.
+    The chief's stdout is passed on; stderr lines get the worker's number as a prefix. If one fails,
+    the others are ended; Ctrl-C, SIGTERM and SIGHUP go to all of them.
 
     Returns:
         The exit status of the chief, worker 0; 128 + n if signal n ended it.
@@ -57,7 +57,7 @@ def launch(arguments: Sequence[str], workers: int) -> int:
 
 
 def free_addresses(count: int) -> list[str]:
-    """HOST:PORT of this machine that nobody listens at now."""
+    """Free HOST:PORT addresses of this machine."""
     with ExitStack() as stack:  # all open at once: else one could come twice
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -105,7 +105,7 @@ def _signals_to(processes: Sequence[subprocess.Popen[str]]) -> Iterator[list[int
 
 
 def _wait(processes: Sequence[subprocess.Popen[str]], passed: Sequence[int]) -> None:
-    """Until all have ended; when one fails, the others have a while to do so by themselves."""
+    """Waits until all have ended; if one fails, ends the others after a grace period."""
     limits = [(_NOTICE, subprocess.Popen.terminate), (_LEAVE, subprocess.Popen.kill)]
     since = None  # one failed, or the others were told to end
     while any(process.poll() is None for process in processes):

@@ -34,15 +34,15 @@ _WORTH_SAVING = 10
 
 
 class Loop:
-    """The training of a run, from its first step or from its latest checkpoint to its end.
+    """Trains a run, from its first step or its latest checkpoint to its end.
 
     Args:
         config, source: the effective `Config` and the images.
         folder: the `Run`.
         train_step: the compiled steps.
         evaluator: of the same network, on one device.
-        devices: that train.
-        stop: hears the signals that end the run.
+        devices: for the training.
+        stop: handles the signals that end the run.
         notes: saved with each checkpoint: {name: what JSON can hold}.
         callbacks: of a user, called as `keras.Model.fit` calls them.
     """
@@ -116,7 +116,7 @@ class Loop:
                 self._leave_if(asked)
 
     def end_epoch(self, epoch: int) -> None:
-        """Evaluates what an epoch has given, notes it and saves it."""
+        """Evaluates the weights of an epoch, records the scores and saves a checkpoint."""
         self.stop.is_patient = False
         self.checkpoint.require_finite(self.step)
         if time.monotonic() - self._saved > _WORTH_SAVING and not self.has_ended:
@@ -286,13 +286,13 @@ class Loop:
         self._spend("saving")
 
     def _leave_if(self, asked: float) -> None:
-        """With all other workers, or not at all."""
+        """Stops together with all other workers."""
         if asked:
             self.stop.asked = int(asked)
             self.stop.leave_if_asked()
 
     def _spend(self, what: str) -> float:
-        """Counts the seconds since the last time as spent on this."""
+        """Adds the seconds since the last call to this kind of work."""
         now = time.monotonic()
         seconds, self._lap = now - self._lap, now
         self.seconds[what] += seconds

@@ -1,4 +1,4 @@
-"""The loss of a run, over targets that may be soft: smoothed, or mixed of two images."""
+"""The loss of a run, for hard or soft targets (label smoothing, mixed images)."""
 
 from collections.abc import Callable
 

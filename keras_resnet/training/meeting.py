@@ -1,9 +1,9 @@
-"""The workers of a run meet before they train: are all there, and were they told the same?
+"""Checks before training that all workers are connected and have the same settings.
 
-TensorFlow's own meeting waits up to an hour in C, where it hears neither Ctrl-C nor SIGTERM, and
-does not see that one was told otherwise: that would hang, or add up what does not belong together.
-So all tell worker 0 first what they are about to do, at the address where its TensorFlow server is
-going to be, and hear from it whether that fits.
+TensorFlow's own start-up waits up to an hour in C, where it handles neither Ctrl-C nor SIGTERM, and
+does not detect different settings: training would hang, or add gradients of different networks. So
+all workers first send their settings to worker 0, at the address of its future TensorFlow server,
+and receive its verdict.
 """
 
 import json
@@ -23,16 +23,16 @@ _LONGEST = 1 << 16  # bytes of a message
 
 
 def meet(addresses: Sequence[str], worker: int, told: Mapping[str, Any]) -> None:
-    """Returns when all workers are there and have been told the same.
+    """Returns when all workers are connected and have the same settings.
 
     Args:
         addresses: HOST:PORT of each worker.
         worker: the number of this one.
-        told: what has to be the same for all, {what: value}, ready for JSON.
+        told: settings that must be the same for all, {name: value}, ready for JSON.
 
     Raises:
-        InputError: it is not the same, or one did not come; all that are there raise it. Or the
-            own port is not free.
+        InputError: different settings, or a worker did not connect; all connected workers raise it.
+            Or this worker's port is in use.
     """
     deadline = time.monotonic() + LIMIT
     told = json.loads(json.dumps(told))  # tuples become lists, as those of the others do
@@ -65,7 +65,7 @@ def _listen(port: int) -> socket.socket:
 def _hear(
     own: socket.socket, addresses: Sequence[str], told: Mapping[str, Any], deadline: float
 ) -> str | None:
-    """What worker 0 does; gives what is wrong, or None."""
+    """The part of worker 0; returns the problem, or None."""
     # The connection of each, and what it was told.
     others: dict[int, tuple[socket.socket, dict[str, Any]]] = {}
     with own:
@@ -84,7 +84,7 @@ def _hear(
                     # The latest: one that was started again may have left a dead connection.
                     others[number] = (connection, dict(its))
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                continue  # nobody yet, or somebody else
+                continue  # timeout, or not a worker
     objection = None
     if missing:
         absent = ", ".join(f"{number} ({addresses[number]})" for number in missing)
@@ -101,7 +101,7 @@ def _hear(
 
 
 def _tell(address: str, worker: int, told: Mapping[str, Any], deadline: float) -> str | None:
-    """What the others do; gives what is wrong, or None."""
+    """The part of the other workers; returns the problem, or None."""
     host, _, port = address.rpartition(":")
     problem = "no answer"
     while (left := deadline - time.monotonic()) > 0:
@@ -140,7 +140,7 @@ def _read(connection: socket.socket, seconds: float = _READ) -> Any:
 
 
 def _is_open(connection: socket.socket) -> bool:
-    """Whether the other end is still there; it has nothing more to say."""
+    """Whether the other end is still connected; it sends nothing more."""
     connection.setblocking(False)
     try:
         return connection.recv(1) != b""

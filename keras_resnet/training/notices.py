@@ -1,4 +1,4 @@
-"""What a run says at its beginning."""
+"""Messages at the start of a run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from keras_resnet.training.precision import Precision
 def say_plan(
     config: Config, source: Source, chosen: Precision, devices: Devices, folder: Run
 ) -> None:
-    """The lines at the beginning of a run: what is trained on what, and how."""
+    """Logs data, network and settings at the start of a run."""
     counts = ", ".join(f"{len(e):,} {split}" for split, e in source.splits.items())
     skipped = sum(source.check.get("skipped", {}).values())
     log.info(
@@ -42,7 +42,7 @@ def say_plan(
 
 
 def ema_warning(config: Config, images: int) -> str | None:
-    """A line where the average of the weights is over more updates than the run has."""
+    """A warning if the moving average is over more updates than the run has."""
     updates = config.epochs * schedule.steps_per_epoch(config, images) // config.accumulate
     window = 1 / (1 - config.ema)
     if not config.ema or window <= updates:
@@ -54,7 +54,7 @@ def ema_warning(config: Config, images: int) -> str | None:
 
 
 def say_changes(then: Mapping[str, Any], now: Mapping[str, Any], config: Config) -> None:
-    """Says what is not as it was when the run was saved, for it may round otherwise."""
+    """Logs what has changed since the run was saved, because results may round differently."""
     others = [name for name in now if then.get(name) != now[name]]
     if others:
         listed = "; ".join(f"{name} {then.get(name)} then, {now[name]} now" for name in others)

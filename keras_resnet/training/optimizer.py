@@ -1,8 +1,8 @@
 """The optimizer of a run: which weights decay, how gradients are clipped and accumulated.
 
-Keras' optimizers have one rate and one decay for all variables, and apply the rate inside of the
-momentum; on several devices they clip before they sum. These are Keras optimizers with rules of
-their own, so that callbacks find `learning_rate` and `iterations` where they expect them.
+Keras' optimizers have one rate and one decay for all variables, and apply the rate inside the
+momentum; on several devices they clip before they sum. These are Keras optimizers with their own
+update rules, so that callbacks find `learning_rate` and `iterations` where they expect them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -37,15 +37,15 @@ def make_optimizer(config: Config, rate: Any, head: Iterable[Any] = ()) -> "Opti
 
 
 class Optimizer(keras.optimizers.Optimizer):
-    """What the rules share: w -= rate * (direction + decay * w).
+    """Base class of the optimizers: w -= rate * (direction + decay * w).
 
     Args:
         learning_rate: a number or a Keras schedule.
         decay: weight decay, apart from the gradient (arXiv:1711.05101); see `NOT_DECAYED`.
-        body_rate: the rate of what is not the head, as a share.
+        body_rate: the rate of all other variables, as a share of the head's.
         head: variables.
-        clip_norm: largest global norm of the gradient; 0 is none.
-        accumulate: batches whose mean gradient makes an update.
+        clip_norm: clip the global gradient norm to this value; 0 disables clipping.
+        accumulate: gradient accumulation: batches per update.
     """
 
     slots: tuple[str, ...] = ()  # names of the variables that are kept for each weight
@@ -106,7 +106,7 @@ class Optimizer(keras.optimizers.Optimizer):
         return self._first(norm)
 
     def direction(self, gradient: Any, step: Any, *slots: Any) -> Any:
-        """What a weight moves along, against; updates the slots."""
+        """The direction that is subtracted from a weight; updates the slots."""
         raise NotImplementedError
 
     def scale(self, weight: Any, move: Any, decays: bool) -> Any:

@@ -1,4 +1,4 @@
-"""Which number format this hardware runs well, and why; and whether XLA pays on it."""
+"""Chooses number format and XLA for this hardware, with the reason."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -13,7 +13,7 @@ from keras_resnet.config import Config
 from keras_resnet.errors import InputError
 from keras_resnet.messages import log
 
-_PAYS = 0.8  # of float32's time at most, or it is not worth the digits
+_PAYS = 0.8  # maximum share of float32's time to give up its precision
 _SLOWER = 1.2  # a measurement of the same thing twice differs by less
 _EMULATED = 3.0  # no unit of any hardware is that much slower than its own float32
 # (batch, height, width, channels) of the convolution that is timed. One image first: in a format
@@ -29,13 +29,13 @@ class Precision(NamedTuple):
 
 
 def choose(requested: str = "auto") -> Precision:
-    """The policy to train with: `requested`, or for `"auto"` what the hardware runs fast.
+    """The dtype policy for training: `requested`, or for `"auto"` the fast one on this hardware.
 
-    That there are instructions for bfloat16 does not say that they pay: with AVX-512 BF16,
-    mixed_bfloat16 took 0.41 of the time of a ResNet step in float32 on one processor (AMD), 1.1 to
-    1.6 times as long on another (Intel, without AMX). So it is measured, on GPUs too. Without them,
-    bfloat16 took 6 times as long, and mixed_float16 2 to 127 times: warned of, when it is asked
-    for.
+    Instructions for bfloat16 do not guarantee that it is faster: with AVX-512 BF16, mixed_bfloat16
+    took 0.41 of the time of a ResNet step in float32 on one processor (AMD), 1.1 to 1.6 times as
+    long on another (Intel, without AMX). So it is measured, on GPUs too. Without such instructions,
+    bfloat16 took 6 times as long, and mixed_float16 2 to 127 times: a warning says so if one is
+    requested.
     """
     if requested == "auto":
         gpus = tf.config.list_physical_devices("GPU")
@@ -76,7 +76,7 @@ def _for_gpu(details: Mapping[str, Any]) -> Precision:
 
 
 def _measured(policy: str, unit: str) -> Precision:
-    """`policy` where it pays, else float32."""
+    """`policy` if it is faster, else float32."""
     share = time_ratio(policy)
     form = policy.removeprefix("mixed_")
     takes = f"{form} ({unit}) takes {share:.2f} × the time of float32 in a convolution here"
@@ -112,7 +112,7 @@ def time_ratio(policy: str = "float32", *, jit: bool | None = None, steps: int =
 def _step(
     policy: str, shape: tuple[int, int, int, int], *, jit: bool, steps: int = 1
 ) -> Callable[[], tf.Tensor]:
-    """A function that runs the step so many times, and gives a number that hangs on all of it."""
+    """A function that runs the step so many times; its result depends on all of them."""
     form = tf.dtypes.as_dtype(policy.removeprefix("mixed_"))
     channels = shape[-1]
     # Random: zeros may go faster.
@@ -154,7 +154,7 @@ def _share(ours: Callable[[], tf.Tensor], theirs: Callable[[], tf.Tensor], calls
 
 
 def uses_xla() -> bool:
-    """Whether training is compiled with XLA where nothing else is asked for: on a GPU."""
+    """Whether training is compiled with XLA by default: on a GPU."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 
@@ -167,11 +167,11 @@ def settle(config: Config, devices: int = 1) -> Config:
     without XLA only.
 
     Args:
-        config: as it was asked for.
-        devices: how many train; XLA is for one.
+        config: as requested.
+        devices: their number; XLA needs one.
 
     Raises:
-        InputError: both were asked for on a GPU, or XLA on several devices.
+        InputError: both were requested on a GPU, or XLA on several devices.
     """
     gpu = bool(tf.config.list_physical_devices("GPU"))
     if config.xla and devices > 1:

@@ -1,4 +1,4 @@
-"""Which image size, and which learning rate, at which point of a run."""
+"""Image size and learning rate over a run."""
 
 import math
 from collections.abc import Iterable
@@ -27,10 +27,10 @@ def epoch_sizes(config: Config) -> list[int]:
 
 
 def training_size(config: Config, size: int) -> int:
-    """The side of the training images where `size` pixels are judged: `config.train_size` of it.
+    """The side of the training images for evaluation at `size` pixels: `config.train_size` of it.
 
-    A net sees things larger in random crops than in the middle crop that judges it, so it gains by
-    being judged on larger images than it was trained on (arXiv:1906.06423).
+    Objects appear larger in random crops than in the central crop of the evaluation, so evaluation
+    on larger images than those of the training improves accuracy (arXiv:1906.06423).
     """
     return max(round(config.train_size * size), specs.SPECS[config.model].total_stride)
 

@@ -1,4 +1,4 @@
-"""The training step: a batch in, weights changed, and what is to be told of it."""
+"""The compiled training step and evaluation of a network."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ _LEAST_LOSS_SCALE = 1.0
 
 
 class Steps(NamedTuple):
-    """What some consecutive steps gave."""
+    """Results of consecutive steps."""
 
     loss: np.ndarray  # float32 (steps,), as the recipe defines it
     cross_entropy: np.ndarray
@@ -89,13 +89,13 @@ class TrainStep:
         }
 
     def __call__(self, batches: Iterator[Any], count: int = 1) -> Steps:
-        """Does `count` steps, with as many of the batches, and waits for their results."""
+        """Runs `count` steps, one batch each, and waits for their results."""
         rows, waited = self._run(batches, tf.constant(count))
         loss, cross_entropy, top1, norm, rate = rows.numpy().T
         return Steps(loss, cross_entropy, top1, norm, rate, float(waited))
 
     def loss_scale_problem(self) -> str | None:
-        """What is wrong where every step overflows."""
+        """The error message if every step overflows."""
         scale = float(self.scale.numpy())
         if self.scales_loss and scale < _LEAST_LOSS_SCALE:
             return f"the loss scale has collapsed to {scale:g}, every step overflows"
@@ -153,8 +153,8 @@ class TrainStep:
         return norm
 
     def _update_average(self) -> None:
-        """The average's momentum rises with the updates, as in TensorFlow's own
-        `ExponentialMovingAverage`: the first weights are soon forgotten."""
+        """The momentum increases with the updates, as in TensorFlow's `ExponentialMovingAverage`,
+        so that the initial weights are soon forgotten."""
         done = tf.cast(self.optimizer.iterations.value, tf.float32)
         momentum = tf.minimum(self.ema, (1 + done) / (10 + done))
         momentum **= 1 / self.optimizer.accumulate  # of an update; this is once a batch
@@ -215,7 +215,7 @@ class Evaluator:
         self._run = tf.function(self._batch, autograph=False, reduce_retracing=True)
 
     def __call__(self, weights: list[tf.Variable], batches: tf.data.Dataset) -> Evaluation:
-        """Every image once, with these weights in the place of the model's.
+        """Evaluates every image once, with these weights instead of the model's.
 
         Args:
             weights: variables, in the order of the model's.

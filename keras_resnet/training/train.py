@@ -44,18 +44,18 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **options: Unpack[Settings],
 ) -> run.Run | None:
-    """Trains a network, evaluates it on held-out images, and leaves a run folder.
+    """Trains a network, evaluates it on the validation split, and writes a run folder.
 
-    An interrupted or killed run resumes exactly and ends with the weights that it would have had:
-    with `resume`, or with the same `run_folder` and the same settings.
+    An interrupted or killed run resumes exactly and ends with the weights of an uninterrupted one,
+    with `resume`, or with the same `run_folder` and settings.
 
     Args:
         data: a folder of images, `tfds:NAME[/CONFIG]` or `digits`.
         config_file: a `config.json` to start from.
-        run_folder: where the run goes; default `runs/MODEL-DATA-NNN`.
-        resume: the folder of an unfinished run, whose settings hold.
-        callbacks: Keras callbacks, called as by `keras.Model.fit`; a batch of theirs is one call
-            of the compiled step, which may do several steps. `self.model` is the network in
+        run_folder: the folder to write; default `runs/MODEL-DATA-NNN`.
+        resume: the folder of an unfinished run, whose settings are used.
+        callbacks: Keras callbacks, called as by `keras.Model.fit`; one batch for them is one call
+            of the compiled step, which may run several steps. `self.model` is the network in
             training, whose batch norms are a class of this package.
         **options: any field of `keras_resnet.config.Config`, such as `model="resnet18"`.
 
@@ -66,10 +66,10 @@ def train(
         The finished `Run`; None in a worker that is not the chief.
 
     Raises:
-        InputError: settings or images that cannot work, before anything is trained.
-        CheckFailed: training diverged, the disk is full, or another worker is gone; what was good
-            before is kept.
-        Interrupted: Ctrl-C or SIGTERM, after the state was saved; a `KeyboardInterrupt`.
+        InputError: invalid settings or images, before training starts.
+        CheckFailed: training diverged, the disk is full, or a worker stopped responding; earlier
+            checkpoints are kept.
+        Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved; a `KeyboardInterrupt`.
     """
     began = time.monotonic()
     begun = run.begun(resume, run_folder, config_file, {"data": data, **options})
@@ -102,7 +102,7 @@ def _train_in(
     devices: Devices,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> dict[str, Any] | None:
-    """What metrics.json holds, for the chief; None for another worker."""
+    """The content of metrics.json for the chief; None for another worker."""
     stop = checkpoint.Stop(folder.path)
     try:
         if not is_begun:
@@ -189,10 +189,10 @@ def make_step(
 def prepare(
     config: Config, devices: Devices = distribution.ONE
 ) -> tuple[Config, Source, Precision, keras.Model]:
-    """What is wrong with the settings or the images comes out here, before anything is trained.
+    """Reports all errors in settings and images, before training starts.
 
     Args:
-        config: as it was asked for.
+        config: as requested.
         devices: to train on.
 
     Returns:
@@ -246,7 +246,7 @@ def _again(
             keep=True,
         )
     devices.require_same_images(source)
-    chosen = precision.Precision(*notes["precision"])  # what `auto` chose then, and not now
+    chosen = precision.Precision(*notes["precision"])  # the earlier choice of `auto`
     return config, source, chosen, _network(config, source, chosen, None, devices)
 
 
@@ -259,7 +259,7 @@ def _here(config: Config, options: Settings) -> Config:
 def _network(
     config: Config, source: Source, chosen: Precision, learnt: Weights | None, devices: Devices
 ) -> keras.Model:
-    """The network with the weights that the seed gives, or with learnt ones."""
+    """The network with initial weights from the seed, or with pre-trained ones."""
     random.seed(config.seed)  # Keras' layers draw their seeds from it, see `state`
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()

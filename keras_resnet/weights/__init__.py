@@ -1,1 +1,1 @@
-"""Weights trained elsewhere -> a network of ours: read, renamed, compared, only then assigned."""
+"""Loads weights trained elsewhere: read, rename, compare, and only then assign."""

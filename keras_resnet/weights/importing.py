@@ -1,4 +1,4 @@
-"""Somebody else's weights -> a run like any other."""
+"""Makes a run from weights trained elsewhere."""
 
 import os
 from dataclasses import replace
@@ -29,17 +29,17 @@ def import_weights(
     """Makes a run folder from weights that were trained elsewhere.
 
     The run takes raw pixels: the normalisation that the weights were trained with becomes its first
-    layer. It has no images of its own; `export` takes some with `data`.
+    layer. It has no images; `export` takes some with `data`.
 
     Args:
         path: as in `load_weights`; `"imagenet"` downloads what is published.
         model: the name of the network.
-        normalize: as in `build`; None is what the file says, else what is usual for the network.
+        normalize: as in `build`; None is that of the file, else the usual one of the network.
         labels: a text file with a class a line, in the order of the logits; None numbers them.
         image_size: side of the images in pixels; 0 is that of the network's paper.
-        center_crop: the middle square of an image, as a share of its shorter side, that the
-            network is to see; 0.875 for what torchvision calls a crop of 224 from 256.
-        run_folder: where the run goes; default `runs/MODEL-data-NNN`.
+        center_crop: the middle square of an image, as a share of its shorter side, for evaluation;
+            0.875 for torchvision's crop of 224 from 256.
+        run_folder: the folder to write; default `runs/MODEL-data-NNN`.
 
     Returns:
         The finished `Run`.

@@ -1,4 +1,5 @@
-"""Other people's names and conventions -> ours: `LAYER/VARIABLE`, kernels (h, w, in, out), RGB.
+"""Converts names and layouts of other packages to ours: `LAYER/VARIABLE`, kernels (h, w, in, out),
+RGB.
 
 Ours differ from keras.applications' in three things: its first nets take blue, green, red; its
 head is called `predictions`; and its pre-activation nets add a bias behind the last convolution of

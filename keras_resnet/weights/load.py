@@ -1,4 +1,4 @@
-"""Weights -> a network of ours: all that is wanted is there and fits, or nothing is touched."""
+"""Loads weights into a network: all of them fit, or nothing is changed."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -26,19 +26,19 @@ def load_weights(model: "keras.Model", path: StrPath, *, replace_head: bool = Fa
     """Fills a network of this package with weights trained here or elsewhere.
 
     Args:
-        model: what `build` gave.
+        model: a network made by `build`.
         path: a run folder; a `.keras`, `.weights.h5` or `.h5` file of this package or of
             keras.applications; a state dict of torchvision, timm or a PyTorch net for CIFAR, as
             `.safetensors` or `.pth`; or `"imagenet"`, to download what is published.
-        replace_head: leave the classifier fresh where the file's has other classes or none, and
-            leave it out where the model has none, because it gives features.
+        replace_head: keep the fresh classifier if the file's has other classes or none, and ignore
+            the file's if the model outputs features.
 
     Returns:
         A line that says what was loaded.
 
     Raises:
         InputError: a damaged file, or one whose names or shapes are not the network's: the line
-            says what differs, and `model` is untouched.
+            says what differs, and `model` is unchanged.
     """
     return load(model, open_weights(path, model.name), replace_head=replace_head)
 
@@ -67,7 +67,7 @@ def open_weights(path: StrPath, name: str) -> Weights:
     """The `Weights` that `path` names: a run folder, a file, or "imagenet" for the network `name`.
 
     Raises:
-        InputError: nothing there, or nothing that can be read.
+        InputError: no such file, or one that cannot be read.
     """
     if path == IMAGENET:
         return published.fetch(name)

@@ -14,7 +14,7 @@ def fetch(name: str) -> readers.Weights:
     """The published `Weights` of the network `name`.
 
     Raises:
-        InputError: nobody published any, or they cannot be downloaded.
+        InputError: there are none, or they cannot be downloaded.
     """
     import keras
 

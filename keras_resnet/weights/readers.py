@@ -1,7 +1,7 @@
-"""A file of weights -> its arrays by name, each with its shape before a byte of it is read.
+"""Opens files of weights: arrays by name, with their shapes known before they are read.
 
-Nothing that a file says is executed: of a `.keras` file the settings are read as JSON, and a
-`.pth` file goes through PyTorch's loader for tensors alone.
+Nothing in a file is executed: the settings of a `.keras` file are read as JSON, a `.pth` file by
+PyTorch's tensors-only loader.
 """
 
 import json
@@ -42,7 +42,7 @@ Arrays = dict[str, Stored]  # by name
 
 @dataclass(frozen=True)
 class Weights:
-    """What a file holds."""
+    """The content of a file."""
 
     source: str  # what a message calls it
     layout: str  # whose names: KERAS is "LAYER/VARIABLE", TORCH is "module.path.variable"

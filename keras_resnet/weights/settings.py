@@ -1,4 +1,4 @@
-"""What can be said of --weights before anything heavy is loaded."""
+"""Checks of --weights that need no heavy import."""
 
 import os
 
