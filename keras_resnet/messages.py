@@ -1,4 +1,4 @@
-"""Where messages go: to the terminal (stderr, as stdout holds results) and into the log of a run.
+"""Output of messages: to the terminal (stderr, because stdout holds results) and the log of a run.
 
 The library logs to the logger `keras_resnet`. A program that configures `logging` gets the messages
 as any others; for one that does not, they are shown on stderr. The command shows its own there, and
@@ -83,7 +83,7 @@ class CommandLog(_Log):
             os.dup2(file.fileno(), 2)
         self._is_temporary = False
         if self._watcher is not None:
-            with suppress(OSError):  # somebody has killed the watcher
+            with suppress(OSError):  # the watcher was killed
                 os.write(self._watcher, _LOG_IS + os.fsencode(os.path.abspath(path)) + b"\n")
 
 
@@ -108,7 +108,7 @@ def start_command(quiet: bool = False) -> None:
 
 @contextmanager
 def logged_to(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Within, the log is the file `path`, with what a command has logged before."""
+    """Within the context, the log is the file `path`, with earlier messages of the command."""
     if command_log := _command_log():
         command_log.move_to(path)
         yield
@@ -124,7 +124,7 @@ def logged_to(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Within, the terminal shows errors only."""
+    """Within the context, the terminal shows errors only."""
     before = terminal.level
     terminal.setLevel(logging.ERROR)
     try:
@@ -134,12 +134,12 @@ def quietly() -> Iterator[None]:
 
 
 def shows_progress() -> bool:
-    """Whether a person at the terminal wants to see more than errors."""
+    """Whether the terminal shows more than errors."""
     return terminal.level <= logging.INFO and log.isEnabledFor(logging.INFO)
 
 
 def leave_terminal() -> None:
-    """To be called when the terminal is gone: messages go into the log alone."""
+    """To be called when the terminal has closed: messages go only into the log."""
     with open(os.devnull, "w") as nowhere:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):  # a notebook's are no files
@@ -170,7 +170,7 @@ def _watch(terminal: int) -> int | None:
     reader, writer = os.pipe()
     try:
         child = os.fork()
-    except OSError:  # too many processes: then the stack goes to the terminal
+    except OSError:  # too many processes: the stack goes to the terminal instead
         os.close(reader)
         os.close(writer)
         faulthandler.enable(file=terminal, all_threads=False)

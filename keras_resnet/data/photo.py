@@ -54,7 +54,7 @@ class Reject:
 
     path: str
     reason: str
-    bad: bool = True  # whether it looks like an image that somebody wanted used
+    bad: bool = True  # whether it looks like a broken image rather than another kind of file
 
 
 def read_headers(files: Sequence[File], known: Mapping[str, Header]) -> Iterator[Photo | Reject]:
@@ -90,7 +90,7 @@ def _look(path: str, name: str, label: str, known: Header | None) -> Photo | Rej
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             return Reject(path, "link to a folder", bad=False)
-        if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # opening a FIFO would block
             return Reject(path, "not a regular file", bad=False)
         if known and known[:2] == (status.st_size, status.st_mtime_ns):
             return Photo(path, name, label, known)

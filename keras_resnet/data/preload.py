@@ -63,9 +63,10 @@ def fits(shapes: Iterable[Shape]) -> bool:
 def keep(examples: Examples, shapes: Sequence[Shape]) -> tuple[Examples, npt.NDArray[np.int64]]:
     """Decodes all images and keeps them: `(examples, good)`.
 
-    Plain small images are decoded a block at a time: for one of 32×32 pixels, to go through the
-    stream alone and to be asked its kind costs thrice the decoding. A block with anything else in
-    it, or anything broken, is left to the general decoder, one by one, with what does not fill one.
+    Plain small images are decoded a block at a time: for one of 32×32 pixels, its own stream
+    element and the check of its format cost three times as much as the decoding. A block with
+    anything else in it, or anything broken, is left to the general decoder, one by one, with what
+    does not fill one.
 
     Args:
         examples: encoded images.
@@ -87,7 +88,7 @@ def keep(examples: Examples, shapes: Sequence[Shape]) -> tuple[Examples, npt.NDA
         with tf.control_dependencies([tf.numpy_function(advance, [numbers, is_small], tf.int64)]):
             return tf.identity(items)
 
-    def others(_: tf.Tensor) -> tf.data.Dataset:  # asked for when all blocks have been tried
+    def others(_: tf.Tensor) -> tf.data.Dataset:  # read after all blocks
         numbers = tf.numpy_function(
             lambda: np.setdiff1d(np.arange(len(examples)), done), [], tf.int64
         )
@@ -134,7 +135,7 @@ def _plain_pixels(encoded: list[tf.Tensor]) -> tf.Tensor:
     """`as_pixels` of images that are stored plainly, `(n,)`; an error if one of them is not.
 
     Plain are a JPEG, and a PNG in grey or RGB, which has no alpha and no palette: these are what
-    `decode` gives without a question asked for each.
+    `decode` handles without a check of each image.
     """
     joined = tf.stack(encoded)
     is_png = tf.equal(tf.strings.substr(joined, 0, 4), b"\x89PNG")

@@ -39,12 +39,12 @@ class Artefact:
     path: Path
     kind: str  # "run", "keras", "saved_model", "tflite" or "onnx"
     image_size: int  # side of the square that `predict` takes, in pixels
-    center_crop: float  # the middle square of an image, as a share of its shorter side
+    center_crop: float  # side of the central square, as a share of the image's shorter side
     classes: list[str]
     run: Run | None  # the run it came out of
     predict: Predict  # uint8 or float32 (b, s, s, 3) in [0, 255] -> float32 logits (b, k)
     model: "keras.Model | None" = None  # the Keras model, where it is one
-    top: int | None = None  # how many classes it names, if not all: the others' logits are equal
+    top: int | None = None  # classes in its output; the others have equal logits. None: all
 
 
 def open_artefact(
@@ -168,7 +168,7 @@ def _open_file(path: Path, run: Run | None, opened: Any) -> Artefact:
     return _artefact(path, run, shape, count, predict)
 
 
-# Loaded when asked for: neither needs TensorFlow, nor the other.
+# Loaded on demand: neither needs TensorFlow, nor the other.
 def _litert(path: Path, threads: int | None, content: bytes | None) -> "Lite":
     from keras_resnet.evaluation.lite import Lite
 
@@ -189,7 +189,7 @@ def _artefact(
     predict: Predict,
     model: "keras.Model | None" = None,
 ) -> Artefact:
-    """Completes an artefact with what lies around it: its run, or labels and preprocessing."""
+    """Completes an artefact with its run, or with the labels and preprocessing beside it."""
     contract = read_contract(path.resolve().parent)
     crop = run.config.center_crop if run else _preprocessing(path).get("center_crop", 1.0)
     height, width, channels = shape

@@ -255,7 +255,7 @@ def through(model: keras.Model, inputs: Sequence[Any], call: Callable[..., Any])
         call: `call(operation, *args, **kwargs)` stands in for `operation(*args, **kwargs)`.
 
     Returns:
-        The list of what the model would give, made of what `call` gave.
+        The list of the model's outputs, made of the results of `call`.
     """
 
     def stand_in(operation: keras.Operation) -> Callable[..., Any]:

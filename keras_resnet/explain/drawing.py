@@ -134,7 +134,7 @@ class _Graph:
         self.makers = [[maker[id(x)] for x in step.given] for step in steps]
 
     def segments(self, turns: Sequence[int], source: int) -> list[_Segment]:
-        """Cuts steps, which depend on `source` and each other alone, where one result goes on."""
+        """Cuts steps, which depend only on `source` and each other, at single results."""
         last_use = {maker: turn for turn in turns for maker in self.makers[turn]}
         segments, segment, alive = [], [], {source}
         for turn in turns:

@@ -33,11 +33,11 @@ _PLAIN_PHOTO_PIXELS = 2_000_000
 
 
 def write(plan: ExportPlan, folder: Path) -> None:
-    """Writes `folder/bundle_KIND/` for each kind asked for, and anew for each that is there: a
-    bundle must not hold an older model than the export beside it.
+    """Writes `folder/bundle_KIND/` for each requested kind, and rewrites existing ones: a bundle
+    must not hold an older model than the export beside it.
 
     Raises:
-        InputError: a bundle was asked for, and no file in the folder has float ends.
+        InputError: a bundle was requested, and no file in the folder has float inputs and outputs.
     """
     kinds = [kind for kind in BUNDLES if kind in plan.bundles or _home(folder, kind).exists()]
     source = _model(folder) if kinds and plan.contract.has_own_ends else None
@@ -70,7 +70,7 @@ def _home(folder: Path, kind: str) -> Path:
 
 
 def _model(folder: Path) -> Path | None:
-    """The file to bundle; None if none has float ends."""
+    """The file to bundle; None if none has float inputs and outputs."""
     there = [folder / name for name in BUNDLED if (folder / name).exists()]
     for path in there:
         found = census(path)

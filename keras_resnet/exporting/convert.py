@@ -29,7 +29,7 @@ def convert(
         output: path of the `.tflite` file.
         variant: "none" (float32), "float16" (weights), "dynamic" (int8 weights), "int8" (all) or
             "int16x8" (int16 activations, int8 weights).
-        io: type of the ends of an int8 file: "float", "uint8" or "int8".
+        io: input and output type of an int8 file: "float", "uint8" or "int8".
         calibration: `.npy` file of uint8 images `(n, s, s, 3)`, for int8 and int16x8.
 
     Returns:
@@ -58,7 +58,7 @@ def calibrated(saved_model, calibration):
 
 
 def ends(io):
-    """The TensorFlow type of the ends of an int8 file."""
+    """The TensorFlow type of the input and output of an int8 file."""
     import tensorflow as tf
 
     return {"float": tf.float32, "uint8": tf.uint8, "int8": tf.int8}[io]
@@ -71,7 +71,7 @@ def _convert(saved_model, output, variant, io, calibration):
         converter = calibrated(saved_model, calibration)
     else:
         converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
-    # Without SELECT_TF_OPS: an operator the phone lacks is an error here, not there.
+    # Without SELECT_TF_OPS: an operator that phones lack is an error here, not on the phone.
     sets = tf.lite.OpsSet
     operators = {
         "int8": sets.TFLITE_BUILTINS_INT8,

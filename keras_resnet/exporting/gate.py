@@ -129,9 +129,9 @@ class Judge:
     Args:
         reference: the run, opened.
         val: its validation images.
-        contract: the ends of the files.
+        contract: inputs and outputs of the files.
         max_drop: how many points of top-1 a file may lose.
-        images: at most this many of the images are looked at.
+        images: at most this many of the images are used.
         logits: of the model for all of `val`, where they were computed already.
     """
 

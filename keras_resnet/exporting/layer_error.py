@@ -1,7 +1,7 @@
 """The int8 error of each Keras layer, and files that keep the worst layers in float.
 
 TensorFlow's quantisation debugger runs every operator twice on the same input, in int8 and in
-float. It runs in a child process, and calibrates once for all it is asked for:
+float. It runs in a child process, and calibrates once for all results:
 
     python -m keras_resnet.exporting.layer_error SAVED_MODEL CALIBRATION.npy FOLDER IO COUNT…
 """
@@ -20,8 +20,8 @@ from keras_resnet.files import read_json, write_json
 
 PARTS = ("branch", "shortcut", "sum")
 _IMAGES = 50  # of the calibration images; the debugger's kernels are slow
-# Operators that move values without computing: int8 costs them nothing, and what is kept in float
-# before them is quantised behind them.
+# Operators that move values without computing: they have no int8 error, and quantise values of
+# float operators before them.
 _MOVES = ("PAD", "MAX_POOL_2D")
 
 
@@ -32,7 +32,7 @@ def measure(saved_model, calibration, folder, *, io="float", counts=()):
         saved_model: folder written by `write_for_conversion`.
         calibration: `.npy` file of uint8 images `(n, s, s, 3)`.
         folder: where the files go.
-        io: type of the ends of the files.
+        io: input and output type of the files.
         counts: for each, a file that keeps in float that many of the worst layers.
 
     Returns:
@@ -163,8 +163,8 @@ def _statistics(debugger, path):
 
 
 def _worst(rows, graph, io):
-    """The layers that can be kept in float, those first of which int8 takes most."""
-    # Bytes at the ends must be read and written by operators in int8.
+    """The layers that can be kept in float, largest error first."""
+    # Byte inputs and outputs must be read and written by operators in int8.
     outer = set() if io == "float" else {graph[0][-1][0], graph[-1][-1][0]}
     names = [row["layer"] for row in sorted(rows, key=lambda row: -row["lost"])]
     moves = {row["layer"] for row in rows if row["op"] in _MOVES}
@@ -176,8 +176,8 @@ def _worst(rows, graph, io):
 
 
 def _around(layer, graph):
-    """The operators, by their outputs, that must be in float for a layer's output to be: those that
-    make it, and those that read it."""
+    """The operators, by their outputs, that must be in float for a layer's output to be in float:
+    those that write it and those that read it."""
     for _, name, _, outputs in graph:
         if name == layer:
             yield outputs[0]

@@ -19,7 +19,7 @@ BUNDLES = ("android", "web", "python", "c")
 # Calibration images; largest int8 logit error 2.6 with 200 samples, 0.43 with 1,297.
 CALIBRATION = 500
 MAX_DROP = 1.0  # points of top-1
-IMAGES = 1000  # more than this many held-out images are sampled
+IMAGES = 1000  # maximum number of validation images; more are sampled
 # Files for bundles, the smallest first. Inputs and outputs must be float: Android's CompiledModel
 # has no uint8 buffers, and LiteRT.js takes no int8 ones.
 BUNDLED = tuple(filenames.TFLITE[variant] for variant in ("int8", "dynamic", "float16", "none"))

@@ -19,7 +19,7 @@ def calibrate(logits, labels, seed):
     The halves are stratified by right and wrong predictions.
 
     Args:
-        logits: `(n, k)`, of held-out images.
+        logits: `(n, k)`, of validation images.
         labels: int `(n,)`.
         seed: of the halves.
 
@@ -87,7 +87,7 @@ def calibration_error(logits, labels):
 
 
 def line(found):
-    """What `calibrate` found, for the person who reads the table."""
+    """The result of `calibrate` as one line below the table."""
     few = " (too few to rely on)" if found["mistakes"] < FEW else ""
     return (
         f"probabilities: logits divided by {found['temperature']:g}, fitted on "

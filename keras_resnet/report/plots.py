@@ -386,8 +386,7 @@ def _title(figure, title, width, height):
 
 
 def shorten(text, width):
-    """`text` in at most `width` columns, shortened in the middle, because names differ at their
-    ends."""
+    """`text` in at most `width` columns, shortened in the middle: names differ at the ends."""
     if _columns(text) <= width:
         return text
     head, tail = text, text

@@ -25,7 +25,7 @@ from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 from keras_resnet.run import Run
 
-_KEPT = 2  # checkpoints: should the latest be damaged on the disk, there is another
+_KEPT = 2  # checkpoints: if the latest is damaged on the disk, there is another
 
 
 class Checkpoint:

@@ -37,11 +37,11 @@ class History:
         self._best: tuple[float, float] | None = None
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs, ready for JSON."""
+        """The state for a checkpoint, ready for JSON."""
         return {"rows": self.rows, "best_epoch": self.best_epoch, "best": self._best}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes what `state` gave, and writes history.csv anew."""
+        """Restores the result of `state`, and rewrites history.csv."""
         self.rows, self.best_epoch = state["rows"], state["best_epoch"]
         self._best = state["best"] and tuple(state["best"])
         if self.rows:  # the file may have a row of which the checkpoint knows nothing

@@ -23,10 +23,10 @@ from keras_resnet.training.distribution import Devices
 from keras_resnet.training.history import History, TensorBoard, time_shares
 from keras_resnet.training.step import Evaluation, Evaluator, Steps, TrainStep, training_batches
 
-CHECKPOINT_SECONDS = 300  # between two checkpoints, where no number of steps is asked for
-CHECK_EVERY = 100  # steps between two looks at all weights; 0.02 s for a ResNet-50 on a CPU
-# One call does the steps of so many seconds: long enough that what Python does between two calls
-# does not count, short enough that a signal is heard at once and progress is seen.
+CHECKPOINT_SECONDS = 300  # between two checkpoints, unless a number of steps is set
+CHECK_EVERY = 100  # steps between two checks of all weights; 0.02 s for a ResNet-50 on a CPU
+# One call runs steps for about so many seconds: long enough to make the overhead of Python
+# negligible, short enough to handle signals and show progress quickly.
 CALL_SECONDS, MOST_STEPS = 0.2, 64
 _TIMED = 3  # calls of one step each from which that number follows; the first one compiles
 # Evaluation may take minutes and can be interrupted: before it, a state older than this is saved.
@@ -167,7 +167,7 @@ class Loop:
         return self._batches
 
     def _steps_of_a_call(self, last: int) -> int:
-        """As many as fit into `CALL_SECONDS`, but not beyond what is to be saved."""
+        """The steps that fit into `CALL_SECONDS`, up to the next checkpoint."""
         if len(self._call_seconds) < _TIMED:
             return 1
         left = last - self.step
@@ -177,7 +177,7 @@ class Loop:
         return min(left, int(self.devices.of_chief(fitting)[0]))
 
     def _log(self, steps: Steps) -> dict[str, float]:
-        """Counts the steps of a call; the means of the epoch so far."""
+        """Adds the steps of a call; returns the means of the epoch so far."""
         count = len(steps.loss)
         bad = np.flatnonzero(~np.isfinite(steps.loss))
         if len(bad):
@@ -205,7 +205,7 @@ class Loop:
         return self.epoch_sums["steps"] * self.config.batch_size / self.epoch_sums["seconds"]
 
     def _note(self, means: Mapping[str, float]) -> str:
-        """Of the progress bar."""
+        """The note of the progress bar."""
         left = self._seconds_left()
         return (
             f"loss {means['loss']:.3f}  top-1 {means['top1']:.1%}  {self._speed():.0f} images/s  "
@@ -213,7 +213,7 @@ class Loop:
         )
 
     def _seconds_left(self) -> float:
-        """Of the run, if steps take as long as their pixels say."""
+        """Estimate for the rest of the run: the time of a step is proportional to its pixels."""
         return sum(self.seconds.values()) * (self._work[-1] / self._work[self.step - 1] - 1)
 
     def _agree(self) -> tuple[float, bool, bool]:
@@ -226,7 +226,7 @@ class Loop:
         stops = is_late or self.train_step.model.stop_training
         mine = self.stop.asked or 0, is_due, is_late, stops
         asked, due, late, ends = self.devices.agree(*mine)
-        # Who is asked to leave saves this step and goes; resumed, the time is up once more.
+        # A stopped run saves this step; when it is resumed, its time is up again.
         if late and not asked:
             log.info(
                 f"--max-minutes {self.config.max_minutes:g}: time is up; the rate had not yet come "
@@ -240,7 +240,7 @@ class Loop:
         return weights | ({"averaged": self.train_step.average} if self.config.ema else {})
 
     def _evaluate(self) -> tuple[str, Evaluation]:
-        """The better ones of the weights, and how they do; the chief decides for all workers."""
+        """The better of the weights, with their scores; the chief decides for all workers."""
         batches = stream.evaluation_stream(
             self.source.splits["val"],
             size=self.config.side,
@@ -277,9 +277,9 @@ class Loop:
         self._spend("saving")
 
     def _save_best(self, weights: str) -> None:
-        """After the checkpoint that knows of it: a kill between the two leaves a checkpoint from
-        which the file is written again. The other way round it could be of an epoch that the run,
-        resumed, does not have: its time is up before, or another machine rounds otherwise."""
+        """Called after the checkpoint is saved: a kill between the two leaves a checkpoint from
+        which the file is written again. In the other order the file could be of an epoch that the
+        resumed run does not reach, because of its time limit or different rounding."""
         if self.history.is_best:
             self.deployable.set_weights([w.numpy() for w in self._weights()[weights]])
             self.folder.save_model(self.deployable)

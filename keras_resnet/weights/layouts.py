@@ -150,7 +150,7 @@ def _without_sum_biases(arrays: Mapping[str, Stored], wanted: Collection[str]) -
 
     A constant s added to the trunk reaches each later batch norm of the stage unchanged, by
     identity and by the pooling of every other pixel. There BN(x + s) with the moving mean m is
-    BN(x) with m - s. A projection starts from an activated x: the sum begins anew.
+    BN(x) with m - s. A projection starts from an activated x, where a new sum begins.
     """
     arrays = dict(arrays)
     shift: tuple[Stored, ...] = ()

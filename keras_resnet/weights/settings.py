@@ -49,7 +49,7 @@ def require(config: Config) -> None:
 
 
 def require_published(model: str) -> None:
-    """InputError for a network that nobody has published ImageNet weights of."""
+    """InputError for a network without published ImageNet weights."""
     if model not in PUBLISHED:
         small = SPECS[model].stem == "cifar"
         raise InputError(
