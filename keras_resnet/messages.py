@@ -102,7 +102,7 @@ def start_command(quiet: bool = False) -> None:
     """
     terminal.setLevel(logging.ERROR if quiet else logging.INFO)
     if _command_log() is None:
-        log.setLevel(logging.DEBUG)  # what is for the log alone
+        log.setLevel(logging.DEBUG)  # messages for the log only
         logging.getLogger().addHandler(CommandLog())
 
 

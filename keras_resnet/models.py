@@ -175,7 +175,7 @@ def _logits(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
 
 
 def _blocks(spec: Spec, zero_gamma: bool, drop_path: float) -> dict[str, list[_Layer]]:
-    """Of each stage, its blocks in order, as functions from feature map to feature map."""
+    """The blocks of each stage, in order, as functions from feature map to feature map."""
     total, done = sum(spec.blocks), 0
     stages: dict[str, list[_Layer]] = {}
     for stage, (count, filters) in enumerate(zip(spec.blocks, spec.filters, strict=True), 2):

@@ -31,7 +31,7 @@ _RSB = {
     "batch_size": 2048,
     "base_batch": 2048,
     "optimizer": "lamb",
-    "clip_norm": 1.0,  # that of timm's LAMB
+    "clip_norm": 1.0,  # as in timm's LAMB
     "warmup_epochs": 5.0,
     "loss": "bce",
     "bce_threshold": 0.2,  # timm's; in the paper any class that was mixed in counts whole

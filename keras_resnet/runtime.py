@@ -45,7 +45,7 @@ def cpu_flags():
 
 
 def telling_cpu_flags():
-    """Those flags that decide how fast numbers of which format are multiplied, in a fixed order."""
+    """The flags that determine the speed of number formats, in a fixed order."""
     flags = cpu_flags()
     return [flag for flag in _TELLING_FLAGS if flag in flags]
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from keras_resnet.errors import InputError
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of RGB
-Normalize = str | Sequence[Sequence[float]]  # what `statistics` takes
+Normalize = str | Sequence[Sequence[float]]  # argument of `statistics`
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Spec:
     strided_block: Literal["first", "last"] = "first"  # which block of a stage has the stride
     conv_bias: bool = False  # in convolutions that a batch norm follows: it changes nothing there
     bn_epsilon: float = 1e-5
-    normalize: str = "imagenet"  # what its published weights were trained with
+    normalize: str = "imagenet"  # normalization of its published weights
 
     @property
     def weight_layers(self) -> int:

@@ -17,14 +17,15 @@ _Setting = tuple[Callable[[], Any], Callable[[Any], None], Any]
 
 @contextmanager
 def isolated(*, any_backend: bool = False) -> Iterator[None]:
-    """Within, global settings are those of this library; also a decorator, `@isolated()`.
+    """Sets global settings to those of this library; a context manager and decorator,
+    `@isolated()`.
 
     Pinned: Keras' dtype policy, floatx, epsilon and image data format; of TensorFlow op
     determinism, TF32 and eager functions. The random states of Python and NumPy are restored.
     TensorFlow's and Keras' own cannot be read, so nothing within may draw from them or seed them:
     `random.seed` decides the weights of Keras layers.
 
-    Not for threads: all of it belongs to the whole process.
+    Not thread-safe: the settings belong to the whole process.
 
     Args:
         any_backend: whether what is done within works on each of Keras' backends.

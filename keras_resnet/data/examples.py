@@ -28,7 +28,7 @@ class Examples:
     items: tf.Tensor  # m ≥ n of them
     rows: npt.NDArray[np.int64]  # where in `items` each example is, (n,)
     labels: npt.NDArray[np.int32]  # (n,)
-    names: list[str]  # what a report calls each image; unique
+    names: list[str]  # name of each image in reports; unique
     read: Read
     orientations: npt.NDArray[np.int32]  # EXIF, (n,)
 

@@ -5,7 +5,7 @@ import os
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 
-NONE = ""  # of a run that was imported: no images of its own
+NONE = ""  # of an imported run, which has no images
 
 
 def is_folder(data: StrPath) -> bool:

@@ -11,8 +11,8 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
-DECODED = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what TensorFlow reads; Pillow's names
-NAMED = ("TIFF", "JPEG2000", "ICO", "PPM", "PSD")  # what a report can call by its name
+DECODED = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # formats that TensorFlow reads, in Pillow's names
+NAMED = ("TIFF", "JPEG2000", "ICO", "PPM", "PSD")  # formats that a report can name
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 # A 12000×12000 PNG of 420 kB takes 434 MB to decode; no photo needs this many.
 MOST_PIXELS = 100_000_000

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-_GREY = 128  # what comes into view from outside of the image
+_GREY = 128  # fill value outside the image
 _SMOOTH = [[1, 1, 1], [1, 5, 1], [1, 1, 1]]  # over 13: Pillow's ImageFilter.SMOOTH
 _BINS = 31  # strengths of TrivialAugment, from 0 to 1
 

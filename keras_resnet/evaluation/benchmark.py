@@ -32,7 +32,7 @@ STEADY = (0.95, 1.05)  # the reference against itself; beyond it, the machine wa
 
 @dataclass(frozen=True)
 class Spread:
-    """Of a ratio, over the rounds."""
+    """Median and range of a ratio over the rounds."""
 
     median: float
     min: float
@@ -48,12 +48,12 @@ class Measurement:
     versions: dict[str, str]  # versions of the packages that ran it
     bytes: int
     memory_bytes: int  # peak of the process, Python and runtime included
-    runtime_bytes: int  # what it had taken once the runtime was imported
+    runtime_bytes: int  # memory after the import of the runtime
     load_ms: float  # from there to the first answer
     import_ms: float
     p50_ms: float
     p95_ms: float
-    ratio: Spread  # of the medians of a round to the reference's
+    ratio: Spread  # of the median of a round to that of the reference
     images_per_second: float
 
 

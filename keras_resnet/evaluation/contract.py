@@ -67,7 +67,7 @@ class Contract:
         expected = expected / self.temperature
         if self.scores == "softmax":
             found, expected = np.exp(found), np.exp(log_softmax(expected))
-        if self.top:  # what it says nothing about cannot be wrong
+        if self.top:  # classes outside the top k are not compared
             named = np.argsort(-found, axis=-1, kind="stable")[:, : self.top]
             found, expected = (np.take_along_axis(x, named, -1) for x in (found, expected))
         return float(np.abs(found - expected).max()), float(np.abs(expected).max())

@@ -12,7 +12,7 @@ from keras_resnet.results import Result
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Those of the images of one class."""
+    """Scores on the images of one class."""
 
     images: int
     top1: float | None  # in 0…1; None without images

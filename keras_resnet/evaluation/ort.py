@@ -30,7 +30,7 @@ class Ort:
             raise needs_extra(f"{path} needs ONNX Runtime", "onnx") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0 is one a core
-        options.log_severity_level = 4  # what matters is raised too
+        options.log_severity_level = 4  # errors are raised as exceptions too
         try:
             self._session = onnxruntime.InferenceSession(
                 path if content is None else content, options, providers=["CPUExecutionProvider"]

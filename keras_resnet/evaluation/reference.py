@@ -13,7 +13,7 @@ def true_float32() -> Iterator[None]:
     what float32 rounding explains, and `export` refused good files.
 
     A function that XLA has compiled keeps the arithmetic of its first call: a model must be called
-    for the first time within. Not for threads: the switch belongs to the whole process.
+    for the first time within. Not thread-safe: the switch belongs to the whole process.
     """
     import tensorflow as tf  # LiteRT and ONNX Runtime are asked without it
 

@@ -343,13 +343,13 @@ def _peak(
 
 
 def _bytes(x: keras.KerasTensor) -> int | None:
-    """Of a tensor for one image."""
+    """Bytes of a tensor for one image."""
     count = _product(x.shape[1:])
     return None if count is None else count * _bytes_of(x.dtype)
 
 
 def _bytes_of(dtype: str) -> int:
-    """Of one number: 4 for float32, 2 for bfloat16; a bool takes a byte too."""
+    """Bytes of one number: 4 for float32, 2 for bfloat16; a bool takes a byte too."""
     bits = re.search(r"\d+", dtype)
     return int(bits[0]) // 8 if bits else 1
 

@@ -284,7 +284,7 @@ def text(drawn: Mapping[str, Any]) -> str:
 
 
 def _title(names: Sequence[str]) -> str:
-    """Of equal blocks: the first name, the last, and how many they are."""
+    """The title of equal blocks: the first name, the last, and their number."""
     return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}  ×{len(names)}"
 
 

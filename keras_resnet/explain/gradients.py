@@ -35,7 +35,7 @@ class BlockGradient:
     sum_norm: float  # of dJ/dH, at the sum
     identity_norm: float | None  # of the identity term; a plain block has none
     branch_norm: float  # of the branch term
-    total_norm: float  # of dJ/dx, what reaches x
+    total_norm: float  # of dJ/dx, the gradient at x
     ratio: float | None  # branch to identity; None where the identity term is 0
     cosine: float | None  # of the angle between the two terms; None where one of them is 0
     relative_error: float | None  # |identity + branch - total| / |total|

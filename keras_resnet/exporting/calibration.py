@@ -126,7 +126,7 @@ def _with_plain(images: np.ndarray) -> np.ndarray:
 
 
 def _rank_in_class(labels: np.ndarray) -> np.ndarray:
-    """Of each label, how many equal ones come before it."""
+    """For each label, the number of equal ones before it."""
     rank = np.empty(len(labels), int)
     for k in np.unique(labels):
         members = np.flatnonzero(labels == k)

@@ -436,7 +436,7 @@ def _numbers(weights):
 
 
 def _multiply_adds(op):
-    """Of one run, with 1 for each open side."""
+    """Multiply-adds of one run, with 1 for each open side."""
     per_output = {
         "CONV_2D": lambda kernel: math.prod(kernel[1:]),  # (k, h, w, c)
         "DEPTHWISE_CONV_2D": lambda kernel: math.prod(kernel[1:3]),  # (1, h, w, k)

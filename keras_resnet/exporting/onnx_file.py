@@ -18,7 +18,7 @@ from keras_resnet.errors import InputError, first_line, needs_extra
 from keras_resnet.exporting import child
 
 OPSET = 18  # the newest that tf2onnx writes
-PACKAGES = ("onnx", "onnxruntime", "tf2onnx")  # what the extra brings
+PACKAGES = ("onnx", "onnxruntime", "tf2onnx")  # packages of the extra
 
 
 def require() -> None:
@@ -126,7 +126,7 @@ def _end(value, onnx):
 
 
 def _multiply_adds(node, weights, shapes):
-    """Of one run, with 1 for each open side."""
+    """Multiply-adds of one run, with 1 for each open side."""
     kernel = weights.get(node.input[1]) if len(node.input) > 1 else None
     if node.op_type not in ("Conv", "Gemm", "MatMul") or kernel is None:
         return 0

@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from keras_resnet.errors import InputError
 from keras_resnet.files import read_json, read_lines, write_text
 
-MOST_ROWS = 20  # of the table of classes, before the rest is folded away
+MOST_ROWS = 20  # rows shown of the table of classes; the rest is folded
 MOST_CONFUSIONS = 5
 PICTURES = ("curves", "confusion", "mistakes", "batch")
 _Z = 1.96  # standard deviations on either side that hold 95% of a normal distribution

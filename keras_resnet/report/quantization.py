@@ -14,7 +14,7 @@ _MARKS = {
     "stem and head": {"marker": "D", "color": plots.QUIET, "facecolor": "#cccccc"},
 }
 _NAMED = 5  # of the worst layers
-_MOST_BLOCKS = 36  # that there is room to name; beyond, stages are named
+_MOST_BLOCKS = 36  # maximum number of block labels; with more blocks, stages are labelled
 _NOTHING = 1e-5  # a padding or a max-pool moves values as they are: no points of the plot
 
 

@@ -124,7 +124,7 @@ def _block(block):
 
 
 def _name(names):
-    """Of equal blocks, such as "conv4_block2 … block6  ×5"."""
+    """The label of equal blocks, such as "conv4_block2 … block6  ×5"."""
     first, last = names[0], names[-1].removeprefix(names[0].rpartition("_")[0] + "_")
     return first if len(names) == 1 else f"{first} … {last}  ×{len(names)}"
 

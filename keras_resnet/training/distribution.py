@@ -183,7 +183,7 @@ class Devices:
                 ) from None
 
     def _who_is_gone(self, error: Exception) -> str | None:
-        """Who it is, if that is what the error tells; else None."""
+        """The lost worker if the error names one, else None."""
         if self.workers == 1:
             return None
         others = {int(n) for n in re.findall(r"task:(\d+)", str(error))} - {self.worker}

@@ -235,7 +235,7 @@ class Loop:
         return asked, bool(due), bool(ends) and not asked
 
     def _weights(self) -> dict[str, list[tf.Tensor]]:
-        """Those that can be evaluated and saved, by name."""
+        """The weights that can be evaluated and saved, by name."""
         weights = {"raw": [v.value for v in self.train_step.model.weights]}
         return weights | ({"averaged": self.train_step.average} if self.config.ema else {})
 

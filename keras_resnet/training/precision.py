@@ -130,7 +130,7 @@ def _step(
                 features = tf.nn.relu(features)
             gradients = tape.gradient(features, watched, tf.identity(images))
             for variable, gradient in zip(watched, gradients, strict=True):
-                variable.assign_sub(1e-4 * gradient)  # what is not used is not computed
+                variable.assign_sub(1e-4 * gradient)  # otherwise the gradient would not be computed
         return kernel[0, 0, 0, 0]
 
     return run

@@ -26,7 +26,7 @@ class Steps(NamedTuple):
     top1: np.ndarray  # share of the batch
     gradient_norm: np.ndarray  # over all weights, before clipping
     learning_rate: np.ndarray
-    seconds_of_input: float  # that they waited for their batches
+    seconds_of_input: float  # seconds spent waiting for batches
 
 
 def training_batches(source: Source, config: Config, **span: Any) -> tf.data.Dataset:

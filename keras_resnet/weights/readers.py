@@ -44,10 +44,10 @@ Arrays = dict[str, Stored]  # by name
 class Weights:
     """The content of a file."""
 
-    source: str  # what a message calls it
+    source: str  # name for messages
     layout: str  # whose names: KERAS is "LAYER/VARIABLE", TORCH is "module.path.variable"
     arrays: Arrays
-    normalization: Normalization | None = None  # of its own first layer, where it says so
+    normalization: Normalization | None = None  # of its first layer, if the file has it
 
 
 def read(path: StrPath) -> Weights:
