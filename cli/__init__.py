@@ -4,6 +4,7 @@ A command's file is imported when it is needed, and imports nothing heavy at its
 """
 
 import sys
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 
 import click
@@ -47,10 +48,10 @@ OTHER_OPTIONS = {
 class _Lazy(click.Group):
     """Imports the file of a command when the command is asked for."""
 
-    def list_commands(self, context):
+    def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, context, name):
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
         module = import_module(f"keras_resnet.cli.{COMMANDS[name]}")
@@ -58,7 +59,9 @@ class _Lazy(click.Group):
         commands = (c for c in vars(module).values() if isinstance(c, click.Command))
         return next(c for c in commands if c.name == name)
 
-    def resolve_command(self, context, arguments):
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         name = arguments[0]
         if name not in COMMANDS and not name.startswith("-"):
             near = OTHER_COMMANDS.get(name) or _nearest(name, COMMANDS)
@@ -72,19 +75,19 @@ class _Lazy(click.Group):
     epilog="\b\nExample:\n  keras-resnet train photos/ --model resnet18 --epochs 20",
 )
 @click.version_option(__version__, prog_name="keras-resnet", message="%(prog)s %(version)s")
-def group():
+def group() -> None:
     """Residual networks in Keras 3: from a folder of photos to a checked model on a phone.
 
     `keras-resnet COMMAND --help` explains a command.
     """
 
 
-def main():
+def main() -> int:
     """The console script."""
     return run(sys.argv[1:])
 
 
-def run(arguments):
+def run(arguments: Sequence[str]) -> int:
     """Runs a command; returns the exit status: 0 good, 1 a check failed, 2 bad input."""
     try:
         result = group.main(arguments, prog_name="keras-resnet", standalone_mode=False)
@@ -116,17 +119,17 @@ def run(arguments):
         return _fail(2, f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
-def _fail(status, text):
+def _fail(status: int, text: str) -> int:
     print(f"keras-resnet: {text}", file=sys.stderr)
     return status
 
 
-def _text(error):
+def _text(error: Exception) -> str:
     message = error.format_message() if isinstance(error, click.ClickException) else str(error)
     return " ".join(message.split("\n"))
 
 
-def _usage(error):
+def _usage(error: click.UsageError) -> str:
     """Click's message on one line, with the next step."""
     text = _text(error).rstrip(".")
     if isinstance(error, click.NoSuchOption):
@@ -135,8 +138,9 @@ def _usage(error):
     return f"{text}{' See' if text.endswith('?') else '; see'} `{path} --help`"
 
 
-def _option_meant(error):
+def _option_meant(error: click.NoSuchOption) -> str | None:
     """The option of the command that an unknown one stands for; None if none is near."""
+    assert error.ctx  # only a command finds out that it has no such option
     known = [o for p in error.ctx.command.params for o in (*p.opts, *p.secondary_opts)]
     other = OTHER_OPTIONS.get(error.option_name)
     if other and other.split()[0] in known:
@@ -144,11 +148,11 @@ def _option_meant(error):
     return _nearest(error.option_name, known)
 
 
-def _nearest(word, words):
+def _nearest(word: str, words: Iterable[str]) -> str | None:
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(word, words, n=1, cutoff=0.7)), None)
 
 
-def _did_you_mean(word):
+def _did_you_mean(word: str | None) -> str:
     return f"; did you mean {word}?" if word else ""

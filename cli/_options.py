@@ -4,7 +4,8 @@ import json
 import os
 import re
 import warnings
-from typing import get_args, get_origin
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, get_args, get_origin
 
 import click
 
@@ -12,18 +13,19 @@ from keras_resnet import messages, recipes, run, runtime, specs
 from keras_resnet.config import SETTINGS, show
 
 _DEFAULTS = recipes.resolve()  # those of the default recipe
+Function = TypeVar("Function", bound=Callable[..., Any])  # that a decorator gives back
 
 
-def command(name, *, example):
+def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.Command]:
     """`click.command` with an example to paste at the end of its help."""
 
-    def decorate(function):
+    def decorate(function: Callable[..., Any]) -> click.Command:
         return click.command(name, epilog=f"\b\nExample:\n  {example}")(function)
 
     return decorate
 
 
-def reports(function):
+def reports(function: Function) -> Function:
     """Adds --json and --quiet."""
     function = click.option("--quiet", is_flag=True, help="No progress, only the result.")(function)
     return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(
@@ -31,7 +33,7 @@ def reports(function):
     )
 
 
-def setting(name, **changes):
+def setting(name: str, **changes: Any) -> Callable[[Function], Function]:
     """The option of a setting, made from its row; None stands for "not given".
 
     Args:
@@ -41,7 +43,11 @@ def setting(name, **changes):
     row = SETTINGS[name]
     default = getattr(_DEFAULTS, name)
     shown = row.unset if default in (None, ()) else show(default)
-    kind = {"default": None, "help": f"{row.help}  [{shown}]", "metavar": row.metavar}
+    kind: dict[str, Any] = {
+        "default": None,
+        "help": f"{row.help}  [{shown}]",
+        "metavar": row.metavar,
+    }
     if row.choices:
         kind["type"] = click.Choice(row.choices)
     elif row.type in (int, float):
@@ -53,10 +59,10 @@ def setting(name, **changes):
     return click.option(row.flag, **{**kind, **changes})
 
 
-def settings(*names):
+def settings(*names: str) -> Callable[[Function], Function]:
     """The options of several settings; of all, if none is named."""
 
-    def decorate(function):
+    def decorate(function: Function) -> Function:
         for name in reversed(names or [name for name in SETTINGS if name != "data"]):
             function = setting(name)(function)
         return function
@@ -69,7 +75,7 @@ config_file = click.option(
 )
 
 
-def network_or_artefact(text):
+def network_or_artefact(text: str) -> str:
     """The name of a network as the table has it, or the path of an artefact.
 
     Raises:
@@ -81,7 +87,7 @@ def network_or_artefact(text):
     return text
 
 
-def macro_top1(scores, balance):
+def macro_top1(scores: Mapping[str, Any], balance: str | None) -> str:
     """The mean of the classes' top-1, to print beside top-1 where the two say different things."""
     from keras_resnet.evaluation.metrics import is_imbalanced
 
@@ -90,7 +96,7 @@ def macro_top1(scores, balance):
     return f"  macro top-1 {scores['macro_top1']:.2%}"
 
 
-def start(quiet=False):
+def start(quiet: bool = False) -> None:
     """Before the first heavy import: TensorFlow's noise goes off the terminal.
 
     What can be found wrong without TensorFlow is looked for before this is called: it takes
@@ -102,7 +108,7 @@ def start(quiet=False):
         warnings.simplefilter("ignore")
 
 
-def report(result, as_json, text):
+def report(result: Any, as_json: bool, text: Callable[[Any], str]) -> None:
     """Prints `result` as JSON, or `text(result)`."""
     if as_json:
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))

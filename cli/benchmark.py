@@ -21,7 +21,15 @@ from keras_resnet.cli._options import command, report, reports, start
 @click.option("--android", is_flag=True,
               help="Measure the .tflite files on the phone that adb finds.")  # fmt: skip
 @reports
-def benchmark(artefacts, threads, batch_size, runs, android, as_json, quiet):
+def benchmark(
+    artefacts: tuple[str, ...],
+    threads: int,
+    batch_size: int,
+    runs: int,
+    android: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Measure latency, throughput and memory, side by side.
 
     A run folder stands for its Keras model and for every file exported from it; nothing given, the
@@ -32,10 +40,12 @@ def benchmark(artefacts, threads, batch_size, runs, android, as_json, quiet):
         run.kind_of(path)
     start(quiet)
     if android:
-        from keras_resnet.evaluation import android as room
-    else:
-        from keras_resnet.evaluation import benchmark as room
+        from keras_resnet.evaluation import android as phone
 
-    options = {} if android else {"batch_size": batch_size}
-    result = room.benchmark(artefacts, threads=threads, runs=runs, **options)
-    report(result.as_json(), as_json, room.table)
+        found = phone.benchmark(artefacts, threads=threads, runs=runs)
+        report(found.as_json(), as_json, phone.table)
+    else:
+        from keras_resnet.evaluation import benchmark as here
+
+        measured = here.benchmark(artefacts, threads=threads, runs=runs, batch_size=batch_size)
+        report(measured.as_json(), as_json, here.table)

@@ -1,5 +1,8 @@
 """keras-resnet data check, keras-resnet data show"""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import click
 
 from keras_resnet.cli._options import command, report, reports, setting, start
@@ -10,7 +13,7 @@ _MOST_LINES = 20
 
 
 @click.group("data")
-def data():
+def data() -> None:
     """Check a data set, or show it as a contact sheet."""
 
 
@@ -18,7 +21,7 @@ def data():
 @click.argument("data", default="digits")
 @setting("data_dir")
 @reports
-def check(data, data_dir, as_json, quiet):
+def check(data: str, data_dir: str | None, as_json: bool, quiet: bool) -> None:
     """Count the files and classes of DATA; name broken files and images that lie in two splits.
 
     Exit status 1 if there are any of either.
@@ -35,7 +38,7 @@ def check(data, data_dir, as_json, quiet):
         )
 
 
-def _table(result):
+def _table(result: Mapping[str, Any]) -> str:
     lines = [f"{'class':24} {'images':>8}"]
     lines += [f"{name[:24]:24} {count:>8,}" for name, count in result["classes"].items()]
     if result["splits"].keys() != {"all"}:
@@ -47,7 +50,7 @@ def _table(result):
     return "\n".join(lines)
 
 
-def _some(lines):
+def _some(lines: Iterable[str]) -> list[str]:
     lines = list(lines)
     more = len(lines) - _MOST_LINES
     return lines[:_MOST_LINES] + ([f"… and {more:,} more (--json lists them)"] if more > 0 else [])
@@ -61,7 +64,16 @@ def _some(lines):
 @click.option("--output", default="contact_sheet.png", show_default=True, metavar="FILE.png")
 @setting("data_dir")
 @reports
-def show(data, images, size, seed, output, data_dir, as_json, quiet):
+def show(
+    data: str,
+    images: int,
+    size: int,
+    seed: int,
+    output: str,
+    data_dir: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Draw images of DATA with their classes into one picture."""
     for flag, value in (("--images", images), ("--size", size)):
         if value < 1:

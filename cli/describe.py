@@ -1,7 +1,9 @@
 """keras-resnet inspect. The file is not called inspect.py: it would shadow the standard library's
 for anyone standing in this folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,7 +17,7 @@ from keras_resnet.specs import SPECS
 @click.option("--drawing", is_flag=True, help="Draw the blocks, in place of the table.")
 @click.option("--png", metavar="FILE.png", help="Draw the blocks as a picture.")
 @reports
-def inspect(artefact, drawing, png, as_json, quiet):
+def inspect(artefact: str, drawing: bool, png: str | None, as_json: bool, quiet: bool) -> None:
     """Show layers, parameters, multiply-adds and memory; draw blocks.
 
     By layer and by stage: shapes, parameters, multiply-adds, activations, receptive field. A
@@ -48,11 +50,10 @@ def inspect(artefact, drawing, png, as_json, quiet):
     result = describe(network).as_json()
     if drawing or png:
         result |= _draw(network, drawing, png)
-        table = _drawn
-    report(result, as_json, table)
+    report(result, as_json, _drawn if drawing or png else table)
 
 
-def _draw(network, as_text, png):
+def _draw(network: Any, as_text: bool, png: str | None) -> dict[str, Any]:
     from keras_resnet.explain.drawing import drawing
     from keras_resnet.report.structure import structure
 
@@ -61,21 +62,21 @@ def _draw(network, as_text, png):
     return {**result, "png": structure(drawn, png)} if png else result
 
 
-def _drawn(result):
+def _drawn(result: Mapping[str, Any]) -> str:
     from keras_resnet.explain.drawing import text
 
     lines = [text(result["drawing"])] if "drawing" in result else []
     return "\n".join(lines + ([f"wrote {result['png']}"] if "png" in result else []))
 
 
-def _table(found):
+def _table(found: Mapping[str, Any]) -> str:
     from keras_resnet.exporting import census, metadata
 
     contract = found.get("contract")
     return "\n".join([*([metadata.table(contract)] if contract else []), census.table(found)])
 
 
-def _model(artefact):
+def _model(artefact: str) -> Any:  # a Keras model
     from keras_resnet.evaluation.artefact import open_artefact
 
     opened = open_artefact(artefact)

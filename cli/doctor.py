@@ -1,12 +1,15 @@
 """keras-resnet doctor"""
 
+from collections.abc import Mapping
+from typing import Any
+
 from keras_resnet.cli._options import command, report, reports, start
 from keras_resnet.messages import log
 
 
 @command("doctor", example="keras-resnet doctor")
 @reports
-def doctor(as_json, quiet):
+def doctor(as_json: bool, quiet: bool) -> None:
     """Show versions, devices, and the precisions that are fast here.
 
     Lists missing packages too. Times training steps of one convolution with batch normalization
@@ -19,7 +22,7 @@ def doctor(as_json, quiet):
     report(survey(), as_json, _text)
 
 
-def _text(found):
+def _text(found: Mapping[str, Any]) -> str:
     cpu, precision = found["cpu"], found["precision"]
     lines = [f"Python {found['python']} on {found['system']}"]
     lines += [f"  {name:22} {version or 'missing'}" for name, version in found["versions"].items()]

@@ -1,5 +1,8 @@
 """keras-resnet evaluate"""
 
+from collections.abc import Mapping
+from typing import Any, Literal
+
 import click
 
 from keras_resnet import run
@@ -17,7 +20,15 @@ from keras_resnet.data.names import require
 @setting("on_bad_image", default="error")
 @setting("data_dir")
 @reports
-def evaluate(artefact, data, split, on_bad_image, data_dir, as_json, quiet):
+def evaluate(
+    artefact: str | None,
+    data: str | None,
+    split: Literal["train", "val", "test"],
+    on_bad_image: Literal["error", "skip"],
+    data_dir: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Score ARTEFACT on every image of DATA, each once.
 
     ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file; left
@@ -35,7 +46,7 @@ def evaluate(artefact, data, split, on_bad_image, data_dir, as_json, quiet):
     report(result.as_json(), as_json, _table)
 
 
-def _table(result):
+def _table(result: Mapping[str, Any]) -> str:
     lines = [f"{'class':20} {'images':>7} {'top-1':>8}"]
     for name, row in result["per_class"].items():
         share = "—" if row["top1"] is None else f"{row['top1']:.1%}"

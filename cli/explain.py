@@ -1,11 +1,14 @@
 """keras-resnet explain gradients, lesion, paths, depth, cam"""
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from keras_resnet import recipes, run, specs
 from keras_resnet.cli._options import (
+    Function,
     command,
     network_or_artefact,
     report,
@@ -17,16 +20,17 @@ from keras_resnet.cli._options import (
 from keras_resnet.config import Config
 from keras_resnet.data.names import require
 from keras_resnet.errors import InputError
+from keras_resnet.files import StrPath
 
 _MLPS = ("residual_mlp", "plain_mlp")
 
 
 @click.group("explain")
-def explain():
+def explain() -> None:
     """Measure what the skip connections of a network do."""
 
 
-def _options(*names):
+def _options(*names: str) -> Callable[[Function], Function]:
     """Those options that several of the commands have, by name."""
     all_of_them = {
         "images": click.option("--images", default=32, show_default=True,
@@ -41,7 +45,7 @@ def _options(*names):
         "data-dir": setting("data_dir"),
     }  # fmt: skip
 
-    def decorate(function):
+    def decorate(function: Function) -> Function:
         for name in reversed(names):
             function = all_of_them[name](function)
         return function
@@ -52,7 +56,9 @@ def _options(*names):
 class _Depths(click.ParamType):
     name = "depths"
 
-    def convert(self, value, param, context):
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> set[int]:
         if not isinstance(value, str):
             return value
         try:
@@ -76,19 +82,19 @@ class _Depths(click.ParamType):
 @_options("png", "data-dir")
 @reports
 def gradients(
-    subject,
-    data,
-    images,
-    seed,
-    image_size,
-    zero_gamma,
-    depths,
-    seeds,
-    png,
-    data_dir,
-    as_json,
-    quiet,
-):
+    subject: str | None,
+    data: str | None,
+    images: int,
+    seed: int,
+    image_size: int,
+    zero_gamma: bool,
+    depths: set[int] | None,
+    seeds: int,
+    png: str | None,
+    data_dir: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Split the gradient at the input of each block: through the shortcut, through the branch.
 
     MODEL is a name that `keras-resnet models` lists, residual_mlp or plain_mlp: a fresh network
@@ -115,15 +121,21 @@ def gradients(
     if png:
         from keras_resnet.report import explain_plots
 
-        draw = explain_plots.first_layer if depths else explain_plots.gradient_split
-        result["png"] = draw(result["depths"] if depths else result, png)
+        if depths:
+            result["png"] = explain_plots.first_layer(result["depths"], png)
+        else:
+            result["png"] = explain_plots.gradient_split(result, png)
     report(result, as_json, _gradients_text)
 
 
-def _gradients_text(result):
-    head = ("block", "shortcut", "dJ/dH", "identity", "branch", "total", "ratio", "cosine", "error")
-    keys = ("name", "kind", "sum_norm", "identity_norm", "branch_norm", "total_norm", "ratio",
-            "cosine", "relative_error")  # fmt: skip
+def _gradients_text(result: Mapping[str, Any]) -> str:
+    head: tuple[str, ...] = (
+        "block", "shortcut", "dJ/dH", "identity", "branch", "total", "ratio", "cosine", "error",
+    )  # fmt: skip
+    keys: tuple[str, ...] = (
+        "name", "kind", "sum_norm", "identity_norm", "branch_norm", "total_norm", "ratio",
+        "cosine", "relative_error",
+    )  # fmt: skip
     rows = [[row[key] for key in keys] for row in result["blocks"]]
     lines = _columns([head, *rows])
     if "parameters" in result:
@@ -154,7 +166,7 @@ def _gradients_text(result):
     return "\n".join(lines + _wrote(result))
 
 
-def _in_notation(path):
+def _in_notation(path: str) -> str:
     """`block1_2_dense/kernel` as "W2 of block1", as in Z = W2 relu(W1 A + B1) + B2."""
     layer, _, kind = path.rpartition("/")
     place, _, number = layer.removesuffix("_dense").rpartition("_")
@@ -170,7 +182,17 @@ def _in_notation(path):
 @click.option("--sets", default=5, show_default=True, help="Random sets of each size.")
 @_options("seed", "split", "png", "data-dir")
 @reports
-def lesion(runs, images, sets, seed, split, png, data_dir, as_json, quiet):
+def lesion(
+    runs: Sequence[StrPath],
+    images: int,
+    sets: int,
+    seed: int,
+    split: str,
+    png: str | None,
+    data_dir: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Take blocks out of trained networks, and count what they still get right.
 
     Each block alone, the last ones, and random sets. A plain twin beside it shows what a network
@@ -200,8 +222,8 @@ def lesion(runs, images, sets, seed, split, png, data_dir, as_json, quiet):
     )
 
 
-def _lesion_text(result):
-    rows = [("without", "top-1", "lost, points")]
+def _lesion_text(result: Mapping[str, Any]) -> str:
+    rows: list[tuple[str, ...]] = [("without", "top-1", "lost, points")]
     rows += [
         (row["name"], f"{row['top1']:.2%}", f"{100 * (result['top1'] - row['top1']):.2f}")
         for row in result["blocks"]
@@ -227,7 +249,18 @@ def _lesion_text(result):
 @click.option("--samples", default=10, show_default=True, help="Paths of each length.")
 @_options("png", "data-dir")
 @reports
-def paths(subject, data, images, seed, image_size, samples, png, data_dir, as_json, quiet):
+def paths(
+    subject: str | None,
+    data: str | None,
+    images: int,
+    seed: int,
+    image_size: int,
+    samples: int,
+    png: str | None,
+    data_dir: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Count the paths through a residual network by length, and what gradient each length carries.
 
     A path passes a block through its branch or through its shortcut; its length is the number of
@@ -254,7 +287,7 @@ def paths(subject, data, images, seed, image_size, samples, png, data_dir, as_js
     report(result, as_json, _paths_text)
 
 
-def _paths_text(result):
+def _paths_text(result: Mapping[str, Any]) -> str:
     rows = [("branches", "paths", "gradient of one", "share of gradient")]
     rows += [
         (
@@ -283,7 +316,15 @@ def _paths_text(result):
               help="Where the runs go; finished ones are taken as they are.")  # fmt: skip
 @_options("png", "data-dir")
 @reports
-def depth(data, depths, folder, png, as_json, quiet, **given):
+def depth(
+    data: str | None,
+    depths: set[int],
+    folder: str,
+    png: str | None,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
     """Train plain and residual nets of growing depth alike, and compare their training errors.
 
     The degradation experiment of arXiv:1512.03385: where deeper plain nets learn less, it is not
@@ -303,7 +344,7 @@ def depth(data, depths, folder, png, as_json, quiet, **given):
     report(result, as_json, _depth_text)
 
 
-def _depth_text(result):
+def _depth_text(result: Mapping[str, Any]) -> str:
     rows = [("network", "training error", "loss", "validation error", "parameters", "seconds")]
     rows += [
         (
@@ -327,7 +368,9 @@ def _depth_text(result):
 @click.option("--label", help="The class to ask for.  [the one that the network names]")
 @click.option("--png", default="cam.png", show_default=True, metavar="FILE.png")
 @reports
-def cam(subject, images, label, png, as_json, quiet):
+def cam(
+    subject: str, images: tuple[str, ...], label: str | None, png: str, as_json: bool, quiet: bool
+) -> None:
     """Show which regions of each IMAGE support a class (Grad-CAM)."""
     subject = _checked(subject)
     _check_png(png)
@@ -341,12 +384,12 @@ def cam(subject, images, label, png, as_json, quiet):
     report({"png": png, "images": rows}, as_json, _cam_text)
 
 
-def _cam_text(result):
+def _cam_text(result: Mapping[str, Any]) -> str:
     lines = [f"{row['image']}  {row['label']} {row['score']:.1%}" for row in result["images"]]
     return "\n".join(lines + _wrote(result))
 
 
-def _checked(subject, data=None):
+def _checked(subject: str | None, data: str | None = None) -> str:
     """The subject, checked with the data before TensorFlow is loaded; None is the newest run."""
     if data:
         require(data)
@@ -355,12 +398,12 @@ def _checked(subject, data=None):
     return subject if subject in _MLPS else network_or_artefact(subject)
 
 
-def _check_png(png):
+def _check_png(png: str | None) -> None:
     if png and not (png.endswith(".png") and Path(png).parent.is_dir()):
         raise InputError(f"--png is {png!r}; expected FILE.png in a folder that exists")
 
 
-def _columns(rows):
+def _columns(rows: Sequence[Sequence[Any]]) -> list[str]:
     """Lines of aligned columns, the first to the left; None is left blank."""
     rows = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -373,13 +416,13 @@ def _columns(rows):
     ]
 
 
-def _cell(value):
+def _cell(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else f"{value:.3g}"
 
 
-def _wrote(result):
+def _wrote(result: Mapping[str, Any]) -> list[str]:
     return [f"wrote {result['png']}"] if "png" in result else []
 
 

@@ -1,5 +1,7 @@
 """keras-resnet export"""
 
+from typing import Any
+
 import click
 
 from keras_resnet.cli._options import command, report, reports, setting, start
@@ -48,8 +50,17 @@ SCORES = ("logits", "softmax")
 @setting("data_dir")
 @reports
 def export(
-    run, saved_model, tflite, quantize, input_size, data, data_dir, as_json, quiet, **options
-):
+    run: str | None,
+    saved_model: bool,
+    tflite: bool,
+    quantize: tuple[str, ...],
+    input_size: str | None,
+    data: str | None,
+    data_dir: str | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Write SavedModel, TFLite and ONNX files that pass the gate.
 
     The files of RUN are verified on held-out images and published only if all pass. Neither
@@ -86,7 +97,7 @@ def export(
     report(result, as_json, table)
 
 
-def _size(text):
+def _size(text: str) -> tuple[int, int]:
     """(height, width) of "480x640"."""
     height, _, width = text.partition("x")
     if not (height.isdigit() and width.isdigit()):

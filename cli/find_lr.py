@@ -1,6 +1,8 @@
 """keras-resnet find-lr"""
 
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -13,6 +15,7 @@ from keras_resnet.cli._options import (
     settings,
     start,
 )
+from keras_resnet.config import Config
 from keras_resnet.data.names import require
 from keras_resnet.weights import settings as weights_settings
 
@@ -30,7 +33,16 @@ from keras_resnet.weights import settings as weights_settings
 @click.option("--png", metavar="FILE", default="learning-rates.png", show_default=True,
               help="File of the plot.")  # fmt: skip
 @reports
-def find_lr(config_file, low, high, steps, png, as_json, quiet, **given):
+def find_lr(
+    config_file: str | None,
+    low: float | None,
+    high: float | None,
+    steps: int,
+    png: str,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
     """Find a learning rate for DATA, with a plot (range test).
 
     Records the loss of a short training whose rate grows with each batch, until the loss diverges
@@ -49,7 +61,7 @@ def find_lr(config_file, low, high, steps, png, as_json, quiet, **given):
     report({**found, "png": png}, as_json, lambda result: _summary(result, again, config))
 
 
-def _summary(found, settings, config):
+def _summary(found: Mapping[str, Any], settings: Mapping[str, Any], config: Config) -> str:
     options = [f"--{name.replace('_', '-')} {shlex.quote(str(v))}" for name, v in settings.items()]
     what = " ".join(["keras-resnet train", shlex.quote(config.data), *options])
     end = f"the loss diverged at {found['diverged']:.2g}" if found["diverged"] else "no divergence"

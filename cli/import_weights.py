@@ -1,5 +1,8 @@
 """keras-resnet import. The file cannot be called import.py: nothing could import it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from keras_resnet import recipes
@@ -23,7 +26,9 @@ from keras_resnet.weights import settings as weights_settings
 @settings("image_size", "center_crop")
 @click.option("--run", "run_folder", metavar="DIR", help="Run folder.  [runs/MODEL-data-NNN]")
 @reports
-def import_weights(file, run_folder, labels, as_json, quiet, **given):
+def import_weights(
+    file: str, run_folder: str | None, labels: str | None, as_json: bool, quiet: bool, **given: Any
+) -> None:
     """Make a run folder from weights that were trained elsewhere.
 
     FILE is a .keras or .h5 file of keras.applications, a .safetensors or .pth file of torchvision,
@@ -38,7 +43,7 @@ def import_weights(file, run_folder, labels, as_json, quiet, **given):
     report({"run": str(run.path), **run.metrics}, as_json, _summary)
 
 
-def _summary(result):
+def _summary(result: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             f"run folder   {result['run']}",

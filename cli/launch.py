@@ -10,7 +10,7 @@ from keras_resnet.cli._options import command, reports
               help="Processes that train together.")  # fmt: skip
 @click.argument("train", nargs=-1, required=True, type=click.UNPROCESSED)
 @reports
-def launch(workers, train, as_json, quiet):
+def launch(workers: int, train: tuple[str, ...], as_json: bool, quiet: bool) -> int:
     """Start N workers of one training run on this machine.
 
     The command follows `--`: `-- train DATA --run DIR …`. For trying out a run on several machines,

@@ -1,5 +1,8 @@
 """keras-resnet predict"""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import click
 
 from keras_resnet import run
@@ -12,7 +15,9 @@ from keras_resnet.cli._options import command, report, reports, start
 @click.option("--top", default=3, show_default=True, help="Classes to name for each image.")
 @click.option("--csv", "as_csv", is_flag=True, help="image,rank,label,score on stdout.")
 @reports
-def predict(artefact, images, top, as_csv, as_json, quiet):
+def predict(
+    artefact: str, images: tuple[str, ...], top: int, as_csv: bool, as_json: bool, quiet: bool
+) -> None:
     """Classify images: files, folders or patterns.
 
     ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file.
@@ -25,7 +30,7 @@ def predict(artefact, images, top, as_csv, as_json, quiet):
     report(result, as_json, _csv if as_csv else _lines)
 
 
-def _lines(result):
+def _lines(result: Sequence[Mapping[str, Any]]) -> str:
     width = min(max(len(row["image"]) for row in result), 60)
     return "\n".join(
         f"{row['image']:{width}}  "
@@ -34,7 +39,7 @@ def _lines(result):
     )
 
 
-def _csv(result):
+def _csv(result: Sequence[Mapping[str, Any]]) -> str:
     import csv
     import io
 

@@ -1,5 +1,8 @@
 """keras-resnet train"""
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from keras_resnet import recipes
@@ -24,7 +27,14 @@ from keras_resnet.weights import settings as weights_settings
 @config_file
 @settings()
 @reports
-def train(config_file, run_folder, resume, as_json, quiet, **given):
+def train(
+    config_file: str | None,
+    run_folder: str | None,
+    resume: str | None,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
     """Train a network on DATA and leave a run folder.
 
     DATA is a folder of images (CLASS/*.jpg, or train/CLASS and val/CLASS), tfds:NAME, or digits
@@ -56,7 +66,7 @@ def train(config_file, run_folder, resume, as_json, quiet, **given):
     )
 
 
-def _summary(result, balance):
+def _summary(result: Mapping[str, Any], balance: str | None) -> str:
     lines = [f"run folder   {result['run']}"]
     for split in ("val", "test"):
         if split in result:

@@ -13,7 +13,7 @@ from keras_resnet.run import open_run
 @click.option("--images", metavar="N", type=int, default=1000, show_default=True,
               help="Judge by at most this many held-out images.")  # fmt: skip
 @reports
-def verify(run, max_drop, images, as_json, quiet):
+def verify(run: str | None, max_drop: float, images: int, as_json: bool, quiet: bool) -> None:
     """Compare every exported file of RUN with the Keras model.
 
     Runs the files on held-out images. Exit status 1 if one of them lost accuracy, holds operators

@@ -13,7 +13,7 @@ _TELLING_FLAGS = (
 )  # fmt: skip
 
 
-def prepare():
+def prepare() -> None:
     """Sets environment variables for TensorFlow; those that the user has set stay, except Keras'
     backend.
 
@@ -39,23 +39,23 @@ def cache_folder() -> Path:
     return Path(home, "keras-resnet")
 
 
-def cpu_flags():
+def cpu_flags() -> frozenset[str]:
     """The processor's feature flags, as Linux names them; empty where they cannot be read."""
     return frozenset(_cpu_info("flags", "Features").split())
 
 
-def telling_cpu_flags():
+def telling_cpu_flags() -> list[str]:
     """The flags that determine the speed of number formats, in a fixed order."""
     flags = cpu_flags()
     return [flag for flag in _TELLING_FLAGS if flag in flags]
 
 
-def cpu_name():
+def cpu_name() -> str:
     """The name of the processor."""
     return _cpu_info("model name") or platform.processor() or platform.machine()
 
 
-def _cpu_info(*names):
+def _cpu_info(*names: str) -> str:
     """The first value of a name in Linux's list of processors."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:

@@ -4,9 +4,9 @@ Full int8 first. If it loses too much accuracy, int8 with one, two, four or eigh
 those with the largest error; then the next larger variant.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_resnet import filenames
 from keras_resnet.errors import CheckFailed
@@ -21,10 +21,10 @@ COUNTS = (1, 2, 4, 8)  # layers to keep in float
 def choose(
     folder: Path,
     *,
-    convert: Callable[[str, Path], dict],
-    layer_errors: Callable[[], dict],
+    convert: Callable[[str, Path], dict[str, Any]],
+    layer_errors: Callable[[], dict[str, Any]],
     judge: "Judge",
-) -> tuple[list[dict], dict]:
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Tries the variants, and leaves in `folder` the first that passes.
 
     Args:
@@ -53,7 +53,7 @@ def choose(
     raise CheckFailed("no variant passes: " + "; ".join(map(line, tried)))
 
 
-def line(candidate: dict) -> str:
+def line(candidate: Mapping[str, Any]) -> str:
     """One line about a candidate."""
     name = candidate["variant"]
     if candidate["float_layers"]:
@@ -61,7 +61,9 @@ def line(candidate: dict) -> str:
     return f"{name}: {'taken' if candidate['taken'] else 'not taken'}, {candidate['why']}"
 
 
-def _with_layers_in_float(path: Path, errors: dict, judge: "Judge") -> Iterator[dict]:
+def _with_layers_in_float(
+    path: Path, errors: Mapping[str, Any], judge: "Judge"
+) -> Iterator[dict[str, Any]]:
     lost = {row["layer"]: row["lost"] for row in errors["layers"]}
     for count in COUNTS:
         path.write_bytes(errors["files"][count].read_bytes())
@@ -76,7 +78,7 @@ def _with_layers_in_float(path: Path, errors: dict, judge: "Judge") -> Iterator[
 
 def _tried(
     variant: str, path: Path, judge: "Judge", float_layers: Sequence[str] = (), reason: str = ""
-) -> dict:
+) -> dict[str, Any]:
     row = judge.row(judge.file(path))
     lost = f"{row['drop_points']:.2f} of {judge.max_drop:g} points lost" if row["passed"] else ""
     return {

@@ -147,7 +147,7 @@ def _range_meter(model: keras.Model) -> tuple[list[str], Callable]:
     outputs = keras.Model(model.input, [layer.output for layer in quantised])
 
     @tf.function(reduce_retracing=True)
-    def measure(images):
+    def measure(images: tf.Tensor) -> tf.Tensor:
         values = outputs(tf.cast(images, tf.float32), training=False)
         ends = [[tf.reduce_min(value), tf.reduce_max(value)] for value in values]
         return tf.transpose(tf.stack(ends))

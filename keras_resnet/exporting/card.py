@@ -5,16 +5,19 @@ Every number comes from the run's files or from the gate.
 
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
+from typing import Any
 
 from keras_resnet.data.names import show
 from keras_resnet.exporting import temperature
+from keras_resnet.run import Run
 
 _MOST_NAMES = 20  # classes written out
 _WEAKEST = 3  # classes named as the worst
 
 
-def text(run, result):
+def text(run: Run, result: Mapping[str, Any]) -> str:
     """The card.
 
     Args:
@@ -36,7 +39,7 @@ def text(run, result):
     )
 
 
-def origin(run):
+def origin(run: Run) -> str:
     """Where the weights are from, in a few words."""
     imported = run.metrics.get("imported")
     if imported:
@@ -44,12 +47,12 @@ def origin(run):
     return f"trained with keras-resnet-edge on {_name(run.config.data)}"
 
 
-def _name(path):
+def _name(path: str) -> str:
     """The name of a file or folder; the rest of its path tells about its owner."""
     return show(os.path.basename(os.path.normpath(path)))
 
 
-def _data(run):
+def _data(run: Run) -> list[str]:
     classes = run.classes
     names = ", ".join(classes[:_MOST_NAMES]) + (", …" if len(classes) > _MOST_NAMES else "")
     counts = {split: len(files) for split, files in run.splits.items()}
@@ -62,7 +65,7 @@ def _data(run):
     ]
 
 
-def _recipe(run, metrics):
+def _recipe(run: Run, metrics: Mapping[str, Any] | None) -> list[str]:
     config = run.config
     lines = [f"- network {config.model}, {config.side} × {config.side} pixels"]
     if metrics is None:
@@ -78,7 +81,7 @@ def _recipe(run, metrics):
     ]
 
 
-def _files(result):
+def _files(result: Mapping[str, Any]) -> list[str]:
     lines = [
         "| file | top-1 | points lost | same class as Keras | largest logit difference "
         "| size | latency |",
@@ -100,7 +103,7 @@ def _files(result):
     return [*lines, "", *digests]
 
 
-def _limits(run, metrics, result):
+def _limits(run: Run, metrics: Mapping[str, Any] | None, result: Mapping[str, Any]) -> list[str]:
     lines = [
         f"- It answers one of its {len(run.classes)} classes to every image, also to one of none.",
         f"- The {result['images']:,} images that judge were held out of the same data: other "
@@ -111,7 +114,7 @@ def _limits(run, metrics, result):
         scored = {
             name: row["top1"] for name, row in metrics["val"]["per_class"].items() if row["images"]
         }
-        weakest = sorted(scored, key=scored.get)[:_WEAKEST]
+        weakest = sorted(scored, key=scored.__getitem__)[:_WEAKEST]
         lines.append(
             "- Lowest top-1 by class (Keras, all validation images): "
             + ", ".join(f"{name} {scored[name]:.1%}" for name in weakest)
@@ -120,13 +123,13 @@ def _limits(run, metrics, result):
     return lines
 
 
-def _calibrated(result):
+def _calibrated(result: Mapping[str, Any]) -> str:
     if "probabilities" not in result:
         return "- Scores are a softmax of the logits; they were not calibrated."
     return f"- Calibrated {temperature.line(result['probabilities'])}."
 
 
-def _method(metrics, result):
+def _method(metrics: Mapping[str, Any] | None, result: Mapping[str, Any]) -> list[str]:
     lines = [
         f"- Top-1, agreement and difference: {result['images']:,} validation images, prepared as "
         "`preprocess.json` says, through the file itself. `keras-resnet verify` does it again.",

@@ -7,8 +7,11 @@ import math
 import os
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import ModuleType
+from typing import Any
 
 from keras_resnet.errors import InputError
 
@@ -23,7 +26,7 @@ LAYER = re.compile(r"[^/]*?(_\d+)/(?:[^;]*/)?([^/;]+)\1/(?:batchnorm/)?[^/;]+(?:
 RAW_PIXELS = {"uint8": (1.0, 0), "int8": (1.0, -128)}
 
 
-def census(path: str | os.PathLike, content: bytes | None = None) -> dict:
+def census(path: str | os.PathLike[str], content: bytes | None = None) -> dict[str, Any]:
     """Counts what is in a .tflite file.
 
     Args:
@@ -76,7 +79,7 @@ def census(path: str | os.PathLike, content: bytes | None = None) -> dict:
     }
 
 
-def faults(path: str | os.PathLike, content: bytes | None = None) -> list[str]:
+def faults(path: str | os.PathLike[str], content: bytes | None = None) -> list[str]:
     """The reasons why a .tflite file must not be shipped, one line each; none for a good file.
 
     Each is a fault that conversion does not report, and that fails or gives wrong results on a
@@ -99,7 +102,7 @@ def faults(path: str | os.PathLike, content: bytes | None = None) -> list[str]:
     ]
 
 
-def operators(path):
+def operators(path: str | os.PathLike[str]) -> list[tuple[str, str, list[str], list[str]]]:
     """The operators of a .tflite file's main graph, in the order they run.
 
     Args:
@@ -123,7 +126,7 @@ def operators(path):
     ]
 
 
-def _op_faults(operators):
+def _op_faults(operators: Iterable["_Operator"]) -> Iterator[str]:
     for name, count in sorted(Counter(op.name for op in operators).items()):
         if name.startswith("CUSTOM:"):
             yield (
@@ -137,7 +140,7 @@ def _op_faults(operators):
             )
 
 
-def _stride_faults(op):
+def _stride_faults(op: "_Operator") -> Iterator[str]:
     if op.name == "CONV_2D" and op.inputs[1].shape[1:3] == (1, 1) and max(op.strides) > 1:
         yield (
             f"1x1 CONV_2D with stride {max(op.strides)} ({op.outputs[0].name}): LiteRT 2.3's GPU "
@@ -145,7 +148,7 @@ def _stride_faults(op):
         )
 
 
-def _input_faults(tensor):
+def _input_faults(tensor: "_Tensor") -> Iterator[str]:
     if -1 in tensor.shape:
         yield (
             f"input {tensor.name} has the open shape {list(tensor.shape)}: some runtimes refuse "
@@ -158,7 +161,7 @@ def _input_faults(tensor):
         yield _wrong_scale(f"input {tensor.name}", tensor, asked)
 
 
-def _quantize_faults(op, entrances):
+def _quantize_faults(op: "_Operator", entrances: Iterable["_Tensor"]) -> Iterator[str]:
     """A float32 input of an int8 model is quantised by the file's first op."""
     if op.name != "QUANTIZE" or not any(op.inputs[0] is tensor for tensor in entrances):
         return
@@ -171,7 +174,7 @@ def _quantize_faults(op, entrances):
         yield _wrong_scale(f"QUANTIZE of input {op.inputs[0].name}", made, asked)
 
 
-def _wrong_scale(where, tensor, asked):
+def _wrong_scale(where: str, tensor: "_Tensor", asked: tuple[float, int]) -> str:
     return (
         f"{where} to {tensor.dtype} has scale {tensor.scale} and zero point {tensor.zero_point}, "
         f"not {asked[0]} and {asked[1]}: raw pixels would be misread; put an all-0 and an all-255 "
@@ -197,29 +200,32 @@ class _Tensor:
 @dataclass(frozen=True)
 class _Operator:
     name: str
-    inputs: list  # of _Tensor; None for an optional one that was left out
-    outputs: list
+    inputs: list[Any]  # of _Tensor; None for an optional one that was left out
+    outputs: list[_Tensor]
     strides: tuple[int, int]  # of a CONV_2D; else (1, 1)
 
 
 @dataclass(frozen=True)
 class _Graph:
-    inputs: list
-    outputs: list
-    tensors: list
-    operators: list
+    inputs: list[_Tensor]
+    outputs: list[_Tensor]
+    tensors: list[_Tensor]
+    operators: list[_Operator]
 
 
 @dataclass(frozen=True)
 class _Model:
     size: int  # bytes
-    graphs: list
-    entrances: list  # the input tensors of the main graph and of each signature's
-    signatures: dict
-    metadata: list
+    graphs: list[_Graph]
+    entrances: list[_Tensor]  # the input tensors of the main graph and of each signature's
+    signatures: dict[str, dict[str, list[str]]]
+    metadata: list[str]
 
 
-def _read(path, content=None):
+_Items = Callable[[Callable[[int], Any], Callable[[], int]], list[Any]]  # see `_items_up_to`
+
+
+def _read(path: str | os.PathLike[str], content: bytes | None = None) -> _Model:
     if content is None:
         try:
             with open(path, "rb") as file:
@@ -238,11 +244,11 @@ def _read(path, content=None):
         )
 
 
-def _one_line(error):
+def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__} {error}".split())
 
 
-def _parse(content):
+def _parse(content: bytes) -> _Model:
     from ai_edge_litert import schema_py_generated as schema
 
     root = schema.Model.GetRootAs(content, 0)
@@ -274,8 +280,8 @@ def _parse(content):
     )
 
 
-def _items_up_to(limit):
-    def items(element, length):
+def _items_up_to(limit: int) -> _Items:
+    def items(element: Callable[[int], Any], length: Callable[[], int]) -> list[Any]:
         count = length()
         if count > limit:
             raise ValueError(f"a vector of {count} elements in {limit} bytes")
@@ -284,7 +290,7 @@ def _items_up_to(limit):
     return items
 
 
-def _stored_bytes(buffer, content):
+def _stored_bytes(buffer: Any, content: bytes) -> int:
     """Size of a buffer's data, 0 for a tensor that is computed; ValueError where it is cut off."""
     # Offset 0 and 1 mean "inside the flatbuffer"; otherwise the data lies behind it.
     if buffer.Offset() > 1:
@@ -294,17 +300,19 @@ def _stored_bytes(buffer, content):
     return 0 if buffer.DataIsNone() else len(buffer.DataAsNumpy())
 
 
-def _op_name(code, schema):
+def _op_name(code: Any, schema: ModuleType) -> str:
     # Codes from 127 on are in the newer field alone.
     number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
     name = _names(schema.BuiltinOperator)[number]
     return f"CUSTOM:{_text(code.CustomCode())}" if name == "CUSTOM" else name
 
 
-def _graph(graph, codes, stored, items, schema):
+def _graph(
+    graph: Any, codes: Sequence[str], stored: Sequence[int], items: _Items, schema: ModuleType
+) -> _Graph:
     tensors = [_tensor(t, stored, items, schema) for t in items(graph.Tensors, graph.TensorsLength)]
 
-    def pick(element, length, least=0):
+    def pick(element: Callable[[int], int], length: Callable[[], int], least: int = 0) -> list[Any]:
         indices = items(element, length)
         if any(not least <= index < len(tensors) for index in indices):
             raise ValueError(f"tensor indices {indices} of {len(tensors)} tensors")
@@ -329,7 +337,7 @@ def _graph(graph, codes, stored, items, schema):
     )
 
 
-def _check_kernel(op):
+def _check_kernel(op: _Operator) -> None:
     rank = KERNEL_RANKS.get(op.name)
     if rank and (len(op.inputs) < 2 or not op.inputs[1] or len(op.inputs[1].shape) != rank):
         raise ValueError(f"{op.name} without a kernel")
@@ -337,7 +345,7 @@ def _check_kernel(op):
         raise ValueError(f"{op.name} without input or output")
 
 
-def _tensor(tensor, stored, items, schema):
+def _tensor(tensor: Any, stored: Sequence[int], items: _Items, schema: ModuleType) -> _Tensor:
     quantisation = tensor.Quantization()
     scales = items(quantisation.Scale, quantisation.ScaleLength) if quantisation else []
     per_tensor = len(scales) == 1
@@ -358,11 +366,11 @@ def _tensor(tensor, stored, items, schema):
     )
 
 
-def _zero_point(quantisation):
+def _zero_point(quantisation: Any) -> int:
     return int(quantisation.ZeroPoint(0)) if quantisation.ZeroPointLength() else 0
 
 
-def _strides(op, schema):
+def _strides(op: Any, schema: ModuleType) -> tuple[int, int]:
     if op.BuiltinOptionsType() != schema.BuiltinOptions.Conv2DOptions:
         return (1, 1)
     options = schema.Conv2DOptions()
@@ -372,15 +380,15 @@ def _strides(op, schema):
 
 
 @cache
-def _names(enumeration):
+def _names(enumeration: type) -> dict[int, str]:
     return {v: k for k, v in vars(enumeration).items() if not k.startswith("_")}
 
 
-def _text(raw):
+def _text(raw: bytes | None) -> str:
     return (raw or b"").decode("utf-8", errors="replace")
 
 
-def _public(tensor):
+def _public(tensor: _Tensor) -> dict[str, Any]:
     return {
         "name": tensor.name,
         "shape": list(tensor.shape),
@@ -390,9 +398,10 @@ def _public(tensor):
     }
 
 
-def _layers(graph):
+def _layers(graph: _Graph) -> list[dict[str, Any]]:
     """A row for each operator; what several share is stored by the first of them."""
-    rows, counted = [], set()
+    rows: list[dict[str, Any]] = []
+    counted: set[int] = set()
     for op in graph.operators:
         weights = _weights(tensor for tensor in op.inputs if tensor)
         new = {buffer: weights[buffer] for buffer in weights.keys() - counted}
@@ -413,7 +422,7 @@ def _layers(graph):
     return rows
 
 
-def _layer(op):
+def _layer(op: _Operator) -> str:
     """The Keras layer that an operator was made from; its kernel knows best, its output next."""
     named = [op.inputs[1]] if op.name in KERNEL_RANKS else []
     for tensor in (*named, *op.outputs):
@@ -422,7 +431,7 @@ def _layer(op):
     return op.outputs[0].name if op.outputs else op.name
 
 
-def _weights(tensors):
+def _weights(tensors: Iterable[_Tensor]) -> dict[int, _Tensor]:
     """The constants among tensors, by their buffer: signatures share them, and each counts once."""
     return {
         tensor.buffer: tensor
@@ -431,11 +440,11 @@ def _weights(tensors):
     }
 
 
-def _numbers(weights):
+def _numbers(weights: Mapping[int, _Tensor]) -> int:
     return sum(math.prod(tensor.shape) for tensor in weights.values())
 
 
-def _multiply_adds(op):
+def _multiply_adds(op: _Operator) -> int:
     """Multiply-adds of one run, with 1 for each open side."""
     per_output = {
         "CONV_2D": lambda kernel: math.prod(kernel[1:]),  # (k, h, w, c)
@@ -447,16 +456,16 @@ def _multiply_adds(op):
     return _values(op.outputs[0]) * per_output(op.inputs[1].shape)
 
 
-def _activations(op):
+def _activations(op: _Operator) -> int:
     return _values(op.outputs[0]) if KERNEL_RANKS.get(op.name) == 4 else 0
 
 
-def _values(tensor):
+def _values(tensor: _Tensor) -> int:
     """How many there are in one run, with 1 for each open side."""
     return math.prod(map(abs, tensor.shape))
 
 
-def table(found):
+def table(found: Mapping[str, Any]) -> str:
     """The dict of `census` as text for a terminal."""
     lines = [f"{op:24} {count:>6}" for op, count in found["ops"].items()]
     for end in ("inputs", "outputs"):

@@ -6,15 +6,18 @@ A module that runs as a child ends with `report_peak()`.
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from keras_resnet.errors import CheckFailed
+from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 
 _PEAK = "peak memory in bytes: "
 _SECONDS_BETWEEN_LINES = 15
 
 
-def run(module, *arguments, what):
+def run(module: str, *arguments: StrPath | int, what: str) -> dict[str, Any]:
     """Runs `python -m module arguments`, with a line of progress now and then.
 
     Args:
@@ -47,7 +50,7 @@ def run(module, *arguments, what):
     }
 
 
-def report_peak():
+def report_peak() -> None:
     """Reports the peak memory of this process to the parent."""
     # Not getrusage: what it calls the peak of a child begins with what the parent held at the fork.
     try:
@@ -58,14 +61,14 @@ def report_peak():
     print(f"{_PEAK}{1024 * int(kilobytes)}", flush=True)
 
 
-def cost(found):
+def cost(found: Mapping[str, Any]) -> str:
     """What `run` measured, in words."""
     peak = found["peak_memory_bytes"]
     memory = f", {peak / 1e9:.1f} GB of memory" if peak else ""
     return f"{found['seconds']:.0f} s{memory}"
 
 
-def _wait(child, what, began):
+def _wait(child: subprocess.Popen[str], what: str, began: float) -> tuple[str, str]:
     while True:
         try:
             return child.communicate(timeout=_SECONDS_BETWEEN_LINES)
@@ -73,13 +76,13 @@ def _wait(child, what, began):
             log.info(f"{what}: {time.monotonic() - began:.0f} s so far")
 
 
-def _reason(status, errors):
+def _reason(status: int, errors: str) -> str:
     if status == -9:
         return "the system killed it (signal 9), for want of memory as a rule"
     lines = [line for line in errors.splitlines() if line.strip()]
     return lines[-1][:300] if lines else f"status {status}"
 
 
-def _peak(output):
+def _peak(output: str) -> int | None:
     found = [line for line in output.splitlines() if line.startswith(_PEAK)]
     return int(found[-1].removeprefix(_PEAK)) if found else None

@@ -5,10 +5,15 @@ python -m keras_resnet.exporting.convert SAVED_MODEL OUTPUT VARIANT IO CALIBRATI
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from keras_resnet import filenames, runtime
 from keras_resnet.exporting import child
 from keras_resnet.exporting.plan import CALIBRATED
+from keras_resnet.files import StrPath
+
+if TYPE_CHECKING:  # to name its types costs no import
+    import tensorflow as tf
 
 # Measured with ResNet-20 and ResNet-50 on x86-64.
 INT16X8_WARNING = "int16x8 is 30 times slower than float32 on a CPU; it is for chips made for it"
@@ -21,7 +26,7 @@ def convert(
     *,
     io: str = "float",
     calibration: Path | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Converts in a child process.
 
     Args:
@@ -42,7 +47,7 @@ def convert(
     return child.run(__name__, *arguments, what=f"conversion to {filenames.TFLITE[variant]}")
 
 
-def calibrated(saved_model, calibration):
+def calibrated(saved_model: StrPath, calibration: StrPath) -> "tf.lite.TFLiteConverter":
     """A converter that quantises by the images in a `.npy` file, as float32 lists of one batch."""
     import numpy as np
     import tensorflow as tf
@@ -57,14 +62,14 @@ def calibrated(saved_model, calibration):
     return converter
 
 
-def ends(io):
+def ends(io: str) -> "tf.DType":
     """The TensorFlow type of the input and output of an int8 file."""
     import tensorflow as tf
 
     return {"float": tf.float32, "uint8": tf.uint8, "int8": tf.int8}[io]
 
 
-def _convert(saved_model, output, variant, io, calibration):
+def _convert(saved_model: str, output: str, variant: str, io: str, calibration: str) -> None:
     import tensorflow as tf
 
     if variant in CALIBRATED:

@@ -9,23 +9,37 @@ float. It runs in a child process, and calibrates once for all results:
 import csv
 import re
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_resnet import runtime
 from keras_resnet.exporting import census, child
 from keras_resnet.exporting.convert import calibrated, ends
-from keras_resnet.files import read_json, write_json
+from keras_resnet.files import StrPath, read_json, write_json
+
+if TYPE_CHECKING:  # to name its types costs no import
+    import tensorflow as tf
 
 PARTS = ("branch", "shortcut", "sum")
 _IMAGES = 50  # of the calibration images; the debugger's kernels are slow
 # Operators that move values without computing: they have no int8 error, and quantise values of
 # float operators before them.
 _MOVES = ("PAD", "MAX_POOL_2D")
+_Graph = Sequence[tuple[str, str, list[str], list[str]]]  # as `census.operators` gives it
 
 
-def measure(saved_model, calibration, folder, *, io="float", counts=()):
+def measure(
+    saved_model: StrPath,
+    calibration: StrPath,
+    folder: StrPath,
+    *,
+    io: str = "float",
+    counts: Sequence[int] = (),
+) -> dict[str, Any]:
     """The error of int8 by layer, and files that keep some layers in float.
 
     Args:
@@ -56,7 +70,7 @@ def measure(saved_model, calibration, folder, *, io="float", counts=()):
     }
 
 
-def place(layer):
+def place(layer: str) -> dict[str, str]:
     """{block, part} of a layer, by its address."""
     inside = re.fullmatch(r"(conv\d+_block\d+)_(\w+)", layer)
     if not inside:
@@ -67,10 +81,10 @@ def place(layer):
     return {"block": block, "part": part}
 
 
-def by_block(layers):
+def by_block(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows {block, branch, shortcut, sum}: the largest `lost` in each part; None where it has none.
     The stem and the head count as branches."""
-    blocks = {}
+    blocks: dict[str, dict[str, float | None]] = {}
     for row in layers:
         parts = blocks.setdefault(row["block"], dict.fromkeys(PARTS))
         part = row["part"] or "branch"
@@ -78,7 +92,7 @@ def by_block(layers):
     return [{"block": block, **parts} for block, parts in blocks.items()]
 
 
-def table(layers):
+def table(layers: Sequence[Mapping[str, Any]]) -> str:
     """The rows of `measure` as text for a terminal."""
     width = max(len(row["layer"]) for row in layers)
     lines = [f"{'layer':{width}}  {'operator':16} {'lost':>7}  steps"]
@@ -97,7 +111,9 @@ def table(layers):
     return "\n".join(lines)
 
 
-def _debug(saved_model, calibration, folder, io, *counts):
+def _debug(
+    saved_model: StrPath, calibration: StrPath, folder: StrPath, io: str, *counts: str
+) -> None:
     import tensorflow as tf
 
     debugger = tf.lite.experimental.QuantizationDebugger
@@ -105,7 +121,7 @@ def _debug(saved_model, calibration, folder, io, *counts):
     converter = calibrated(saved_model, calibration)
     some = np.load(calibration)[:_IMAGES]
 
-    def samples():
+    def samples() -> Iterator[list[npt.NDArray[np.float32]]]:
         return ([image[None].astype(np.float32)] for image in some)
 
     whole = debugger(converter=converter, debug_dataset=samples)
@@ -134,7 +150,9 @@ def _debug(saved_model, calibration, folder, io, *counts):
     write_json(folder / "layers.json", {"layers": rows, "worst": worst})
 
 
-def _lost(floats, steps, scale, zero_point):
+def _lost(
+    floats: npt.NDArray[np.float32], steps: npt.NDArray[np.integer], scale: float, zero_point: int
+) -> float:
     """Over channels, the mean of error by signal, root mean squares; of one image."""
     floats = np.asarray(floats, np.float32)
     error = (steps.astype(np.int32) - zero_point) * scale - floats
@@ -146,12 +164,16 @@ def _lost(floats, steps, scale, zero_point):
     return float(shares.mean()) if alive.any() else 0.0
 
 
-def _steps(floats, steps, scale, zero_point):
+def _steps(
+    floats: npt.NDArray[np.float32], steps: npt.NDArray[np.integer], scale: float, zero_point: int
+) -> float:
     error = steps.astype(np.int32) - zero_point - np.asarray(floats, np.float32) / scale
     return float(np.sqrt(np.square(error).mean()))
 
 
-def _statistics(debugger, path):
+def _statistics(
+    debugger: "tf.lite.experimental.QuantizationDebugger", path: Path
+) -> dict[str, dict[str, float]]:
     """{tensor: {lost, steps}}"""
     with open(path, "w+", newline="") as file:
         debugger.layer_statistics_dump(file)
@@ -162,7 +184,7 @@ def _statistics(debugger, path):
         }
 
 
-def _worst(rows, graph, io):
+def _worst(rows: Sequence[Mapping[str, Any]], graph: _Graph, io: str) -> list[str]:
     """The layers that can be kept in float, largest error first."""
     # Byte inputs and outputs must be read and written by operators in int8.
     outer = set() if io == "float" else {graph[0][-1][0], graph[-1][-1][0]}
@@ -175,7 +197,7 @@ def _worst(rows, graph, io):
     ]
 
 
-def _around(layer, graph):
+def _around(layer: str, graph: _Graph) -> Iterator[str]:
     """The operators, by their outputs, that must be in float for a layer's output to be in float:
     those that write it and those that read it."""
     for _, name, _, outputs in graph:
@@ -184,7 +206,7 @@ def _around(layer, graph):
             yield from _readers(outputs[0], graph)
 
 
-def _readers(tensor, graph):
+def _readers(tensor: str, graph: _Graph) -> Iterator[str]:
     for op, _, inputs, outputs in graph:
         if tensor in inputs:
             yield outputs[0]
@@ -192,7 +214,7 @@ def _readers(tensor, graph):
                 yield from _readers(outputs[0], graph)
 
 
-def _with_ends(model, io):
+def _with_ends(model: bytes, io: str) -> bytes:
     """The converter's last step, which the debugger leaves out."""
     from tensorflow.lite.python.util import modify_model_io_type
 

@@ -6,11 +6,19 @@ when the model runs.
 """
 
 import io
+import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from keras_resnet import filenames
 from keras_resnet.errors import InputError
+
+if TYPE_CHECKING:  # to name their types costs no import
+    import flatbuffers
+    from flatbuffers.table import Table
 
 NAME = "TFLITE_METADATA"
 IDENTIFIER = b"M001"
@@ -20,9 +28,10 @@ _PARSER = "1.0.0"  # the oldest reader that knows every field used here
 _RGB, _AXIS_LABELS = 1, 2
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = 1, 2, 1
 
+_Kind = type[str] | str | list[str]  # of a field
 # The schema's tables as far as they are used: field -> slot and type. A type in a list is a vector
 # of it; a table's name stands for the table. A union is written out as what it holds here.
-_SCHEMA = {
+_SCHEMA: dict[str, dict[str, tuple[int, _Kind]]] = {
     "Model": {
         "name": (0, str),
         "description": (1, str),
@@ -67,7 +76,9 @@ _SCHEMA = {
 }
 
 
-def describe(*, network, classes, preprocess, source_sha256, origin):
+def describe(
+    *, network: str, classes: int, preprocess: Mapping[str, Any], source_sha256: str, origin: str
+) -> dict[str, Any]:
     """The metadata of a run's classifier, as a dict in the words of the schema.
 
     Args:
@@ -148,7 +159,9 @@ def describe(*, network, classes, preprocess, source_sha256, origin):
     }
 
 
-def embed(path, metadata, files):
+def embed(
+    path: str | os.PathLike[str], metadata: Mapping[str, Any], files: Mapping[str, str]
+) -> None:
     """Writes metadata and files into a `.tflite` file; what it computes stays the same.
 
     Args:
@@ -165,7 +178,7 @@ def embed(path, metadata, files):
     path.write_bytes(content.getvalue())
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """What `embed` wrote into a file.
 
     Returns:
@@ -190,7 +203,7 @@ def read(path):
         raise InputError(f"the metadata of {path} are damaged ({error}); export it again") from None
 
 
-def table(metadata):
+def table(metadata: Mapping[str, Any]) -> str:
     """What `read` found, as text for a terminal."""
     (graph,) = metadata["subgraph_metadata"]
     (image,), (scores,) = graph["input_tensor_metadata"], graph["output_tensor_metadata"]
@@ -205,7 +218,7 @@ def table(metadata):
     return "\n".join(lines)
 
 
-def _with_metadata(model, packed):
+def _with_metadata(model: bytes, packed: bytes) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 
@@ -218,18 +231,18 @@ def _with_metadata(model, packed):
     return bytes(flatbuffer_utils.convert_object_to_bytearray(opened))
 
 
-def _bytes_of(buffer, content):
+def _bytes_of(buffer: Any, content: bytes) -> bytes:
     if buffer.Offset() > 1:  # behind the flatbuffer
         return content[buffer.Offset() : buffer.Offset() + buffer.Size()]
     return buffer.DataAsNumpy().tobytes()
 
 
-def _files(content):
+def _files(content: bytes) -> dict[str, str]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
 
 
-def _pack(metadata):
+def _pack(metadata: Mapping[str, Any]) -> bytes:
     """The dict as a flatbuffer."""
     import flatbuffers
 
@@ -238,7 +251,7 @@ def _pack(metadata):
     return bytes(builder.Output())
 
 
-def _write(table_name, values, builder):
+def _write(table_name: str, values: Mapping[str, Any], builder: "flatbuffers.Builder") -> int:
     """A table; what it points to comes first."""
     fields = [(*_SCHEMA[table_name][name], value) for name, value in values.items()]
     fields = [
@@ -254,8 +267,8 @@ def _write(table_name, values, builder):
     return builder.EndObject()
 
 
-def _write_child(kind, value, builder):
-    if kind is str:
+def _write_child(kind: _Kind, value: Any, builder: "flatbuffers.Builder") -> int:
+    if isinstance(kind, type):  # str
         return builder.CreateString(value)
     if not isinstance(kind, list):
         return _write(kind, value, builder)
@@ -268,7 +281,7 @@ def _write_child(kind, value, builder):
     return builder.EndVector()
 
 
-def _unpack(packed):
+def _unpack(packed: bytes) -> dict[str, Any]:
     """The flatbuffer as a dict; fields that were left out are not in it."""
     from flatbuffers import encode, number_types, packer
     from flatbuffers.table import Table
@@ -279,7 +292,7 @@ def _unpack(packed):
     return _read("Model", Table(packed, start), number_types)
 
 
-def _read(table_name, table, types):
+def _read(table_name: str, table: "Table", types: ModuleType) -> dict[str, Any]:
     """The fields of a table, in the order of the schema."""
     found = {}
     for name, (slot, kind) in _SCHEMA[table_name].items():
@@ -289,11 +302,11 @@ def _read(table_name, table, types):
     return found
 
 
-def _read_field(kind, table, offset, types):
+def _read_field(kind: _Kind, table: "Table", offset: int, types: ModuleType) -> Any:
     from flatbuffers.table import Table
 
     at = table.Pos + offset
-    if kind is str:
+    if isinstance(kind, type):  # str
         return table.String(at).decode("utf-8")
     if _is_scalar(kind):
         return table.Get(getattr(types, f"{kind}Flags"), at)
@@ -305,5 +318,5 @@ def _read_field(kind, table, offset, types):
     return [_read(kind[0], Table(table.Bytes, table.Indirect(p)), types) for p in places]
 
 
-def _is_scalar(kind):
+def _is_scalar(kind: _Kind) -> bool:
     return kind in ("Uint8", "Int8", "Uint32", "Float32")

@@ -10,12 +10,18 @@ import math
 import os
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from keras_resnet import filenames, runtime
 from keras_resnet.errors import InputError, first_line, needs_extra
 from keras_resnet.exporting import child
+
+if TYPE_CHECKING:  # to name its types costs no import
+    import onnx
 
 OPSET = 18  # the newest that tf2onnx writes
 PACKAGES = ("onnx", "onnxruntime", "tf2onnx")  # packages of the extra
@@ -41,7 +47,7 @@ def convert(saved_model: Path, output: Path) -> None:
     child.run(__name__, saved_model, output, what=f"conversion to {filenames.ONNX}")
 
 
-def census(path: str | os.PathLike, content: bytes | None = None) -> dict:
+def census(path: str | os.PathLike[str], content: bytes | None = None) -> dict[str, Any]:
     """Counts what is in an `.onnx` file, under the names of the census of a `.tflite`.
 
     Args:
@@ -100,7 +106,9 @@ def census(path: str | os.PathLike, content: bytes | None = None) -> dict:
     }
 
 
-def _row(node, weights, shapes):
+def _row(
+    node: "onnx.NodeProto", weights: Mapping[str, Sequence[int]], shapes: Mapping[str, list[int]]
+) -> dict[str, Any]:
     return {
         "name": node.name,
         "kind": node.op_type,
@@ -109,12 +117,12 @@ def _row(node, weights, shapes):
     }
 
 
-def _shape(value):
+def _shape(value: "onnx.ValueInfoProto") -> list[int]:
     """Sides of a tensor; -1 is an open one."""
     return [side.dim_value or -1 for side in value.type.tensor_type.shape.dim]
 
 
-def _end(value, onnx):
+def _end(value: "onnx.ValueInfoProto", onnx: ModuleType) -> dict[str, Any]:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     return {
         "name": value.name,
@@ -125,7 +133,9 @@ def _end(value, onnx):
     }
 
 
-def _multiply_adds(node, weights, shapes):
+def _multiply_adds(
+    node: "onnx.NodeProto", weights: Mapping[str, Sequence[int]], shapes: Mapping[str, list[int]]
+) -> int:
     """Multiply-adds of one run, with 1 for each open side."""
     kernel = weights.get(node.input[1]) if len(node.input) > 1 else None
     if node.op_type not in ("Conv", "Gemm", "MatMul") or kernel is None:
@@ -134,7 +144,7 @@ def _multiply_adds(node, weights, shapes):
     return math.prod(map(abs, shapes[node.output[0]])) * per_output
 
 
-def _convert(saved_model, output):
+def _convert(saved_model: str, output: str) -> None:
     import onnx
     import tensorflow as tf
     import tf2onnx

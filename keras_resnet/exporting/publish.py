@@ -7,12 +7,13 @@ A failure before them changes nothing; `restore` mends a kill between them.
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def staged(target):
+def staged(target: Path) -> Iterator[Path]:
     """Gives a copy of the folder `target`, which takes its place unless there is an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
@@ -29,19 +30,19 @@ def staged(target):
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def restore(target):
+def restore(target: Path) -> None:
     """Restores the folder after a kill between the two renames."""
     if _old(target).exists() and not target.exists():
         os.rename(_old(target), target)
 
 
-def sweep(target):
+def sweep(target: Path) -> None:
     """Clears what a kill left behind; not while another process is at work on `target`."""
     for leftover in (_old(target), *target.parent.glob(f"{_prefix(target)}*")):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _link(source, target):
+def _link(source: str, target: str) -> None:
     """A second name for a file, or a copy where links are not to be had."""
     try:
         os.link(source, target)
@@ -49,9 +50,9 @@ def _link(source, target):
         shutil.copy2(source, target)
 
 
-def _prefix(target):
+def _prefix(target: Path) -> str:
     return f".{target.name}-new-"
 
 
-def _old(target):
+def _old(target: Path) -> Path:
     return target.parent / f".{target.name}-old"

@@ -2,7 +2,11 @@
 Dividing all logits by a number changes the confidence, but not the predicted class.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.metrics import log_softmax
@@ -13,7 +17,9 @@ _BOUNDS = (0.01, 100.0)
 _HALVINGS = 60
 
 
-def calibrate(logits, labels, seed):
+def calibrate(
+    logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], seed: int
+) -> dict[str, Any]:
     """A temperature fitted on one half of the images and evaluated on the other.
 
     The halves are stratified by right and wrong predictions.
@@ -55,7 +61,7 @@ def calibrate(logits, labels, seed):
     }
 
 
-def fit(logits, labels):
+def fit(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
     """The temperature that makes the mean cross-entropy of `logits / temperature` least.
 
     The loss is convex in the inverse of the temperature: its slope is bisected.
@@ -63,7 +69,7 @@ def fit(logits, labels):
     logits = np.asarray(logits, np.float64)
     target = logits[np.arange(len(labels)), labels]
 
-    def slope(inverse):
+    def slope(inverse: float) -> float:
         probabilities = np.exp(log_softmax(logits * inverse))
         return ((probabilities * logits).sum(-1) - target).mean()
 
@@ -74,7 +80,7 @@ def fit(logits, labels):
     return float(np.exp(-(low + high) / 2))
 
 
-def calibration_error(logits, labels):
+def calibration_error(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
     """Expected calibration error, in 0…1: difference of accuracy and confidence, over bins of
     confidence of equal width, weighted by their images (arXiv:1706.04599, equation 3).
     """
@@ -86,7 +92,7 @@ def calibration_error(logits, labels):
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def line(found):
+def line(found: Mapping[str, Any]) -> str:
     """The result of `calibrate` as one line below the table."""
     few = " (too few to rely on)" if found["mistakes"] < FEW else ""
     return (
@@ -97,7 +103,9 @@ def line(found):
     )
 
 
-def _halves(right, seed):
+def _halves(
+    right: npt.NDArray[np.bool_], seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Indices of two halves; an odd mistake falls to the first, which has to be fitted on it."""
     rng = np.random.default_rng(seed)
     shuffled = np.concatenate([rng.permutation(np.flatnonzero(~right)),

@@ -4,12 +4,15 @@ A placeholder is a name in double braces, `{{image_size}}`; most files have none
 """
 
 import re
+from collections.abc import Mapping
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
 
 _ROOT = files("keras_resnet.exporting") / "bundles"
 
 
-def copy(name, target, values=None):
+def copy(name: str, target: Path, values: Mapping[str, object] | None = None) -> None:
     """Copies the folder `bundles/NAME` to `target`, filling in the placeholders.
 
     Args:
@@ -20,7 +23,7 @@ def copy(name, target, values=None):
     _copy(_ROOT / name, target, values or {})
 
 
-def _copy(source, target, values):
+def _copy(source: Traversable, target: Path, values: Mapping[str, object]) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for entry in source.iterdir():
         if entry.name == "__pycache__":
@@ -32,5 +35,5 @@ def _copy(source, target, values):
             (target / entry.name).write_text(_fill(text, values), encoding="utf-8", newline="\n")
 
 
-def _fill(text, values):
+def _fill(text: str, values: Mapping[str, object]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: str(values[match[1]]), text)

@@ -1,19 +1,30 @@
 """The plots of `keras-resnet explain`: PNG, legible in black and white too."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from keras_resnet.files import StrPath
 from keras_resnet.report.plots import DPI, QUIET, TRAINING, VALIDATION, image_grid, save, styled
 
 # Of the two kinds of network, everywhere: colour, line, marker, face.
-PLAIN = {"color": TRAINING, "linestyle": "--", "marker": "s", "markerfacecolor": "white"}
-RESIDUAL = {"color": VALIDATION, "linestyle": "-", "marker": "o"}
-_THIN = {"markersize": 4.5, "linewidth": 1.5}
+PLAIN: dict[str, Any] = {
+    "color": TRAINING,
+    "linestyle": "--",
+    "marker": "s",
+    "markerfacecolor": "white",
+}
+RESIDUAL: dict[str, Any] = {"color": VALIDATION, "linestyle": "-", "marker": "o"}
+_THIN: dict[str, Any] = {"markersize": 4.5, "linewidth": 1.5}
 _MOST_NAMES = 20
 
 
-def gradient_split(result, path):
+def gradient_split(result: Mapping[str, Any], path: StrPath) -> StrPath:
     """The two terms at each block: their norms, and the angle between them.
 
     Args:
@@ -56,7 +67,7 @@ def gradient_split(result, path):
         return save(figure, path)
 
 
-def first_layer(rows, path):
+def first_layer(rows: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
     """The norm of the first layer's gradient against depth.
 
     Args:
@@ -87,7 +98,7 @@ def first_layer(rows, path):
         return save(figure, path)
 
 
-def lesions(results, path):
+def lesions(results: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
     """Accuracy against what was removed, of one network or of several.
 
     Args:
@@ -126,7 +137,7 @@ def lesions(results, path):
         return save(figure, path)
 
 
-def path_lengths(result, path):
+def path_lengths(result: Mapping[str, Any], path: StrPath) -> StrPath:
     """Number of paths by length, gradient of one path, and gradient of all paths of a length.
 
     Args:
@@ -146,8 +157,8 @@ def path_lengths(result, path):
             axes.set(title=title, xlabel="branches that a path passes")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if title.startswith("gradient"):
-                values = np.where(np.array(values) > 0, values, np.nan)
-                axes.plot(lengths, values, **{**_THIN, **RESIDUAL})
+                shown = np.where(np.array(values) > 0, values, np.nan)
+                axes.plot(lengths, shown, **{**_THIN, **RESIDUAL})
                 _log(axes)
             else:
                 axes.bar(lengths, values, color=VALIDATION, width=0.85)
@@ -160,7 +171,7 @@ def path_lengths(result, path):
         return save(figure, path)
 
 
-def degradation(result, path):
+def degradation(result: Mapping[str, Any], path: StrPath) -> StrPath:
     """Error against depth, of plain and residual nets.
 
     Args:
@@ -191,7 +202,7 @@ def degradation(result, path):
         return save(figure, path)
 
 
-def grad_cam(rows, path):
+def grad_cam(rows: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
     """Each image, and beside it the regions that support the class (Grad-CAM).
 
     Args:
@@ -206,7 +217,9 @@ def grad_cam(rows, path):
     return image_grid(np.stack(images), captions, path, title=title, columns=6)
 
 
-def overlay(pixels, strength):
+def overlay(
+    pixels: npt.NDArray[np.uint8], strength: npt.NDArray[np.float32]
+) -> npt.NDArray[np.uint8]:
     """An image with its map over it: grey and dim, bright and orange where it counts.
 
     Args:
@@ -221,14 +234,14 @@ def overlay(pixels, strength):
     # Dimmed elsewhere, so that it can be read without colour too.
     light = (0.35 + 0.65 * strength) * grey
     share = 0.65 * strength
-    return np.uint8(light * (1 - share) + np.array([255.0, 140.0, 0.0]) * share)
+    return (light * (1 - share) + np.array([255.0, 140.0, 0.0]) * share).astype(np.uint8)
 
 
-def _numbers(values):
+def _numbers(values: Iterable[float | None]) -> npt.NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in values], float)
 
 
-def _log(axes):
+def _log(axes: Axes) -> None:
     """A logarithmic axis with plain numbers: matplotlib's own are formulas, which are not drawn."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
@@ -238,7 +251,7 @@ def _log(axes):
     axes.yaxis.set_major_formatter(FuncFormatter(_plain_number))
 
 
-def _plain_number(value, _):
+def _plain_number(value: float, _: int | None) -> str:
     if 1e-3 <= value < 1e5:
         return f"{value:g}"
     digits, power = f"{value:e}".split("e")
@@ -246,14 +259,16 @@ def _plain_number(value, _):
     return f"10{raised}" if float(digits) == 1 else f"{float(digits):g}·10{raised}"
 
 
-def _name_blocks(axes, places, names):
+def _name_blocks(axes: Axes, places: npt.NDArray[np.int64], names: Sequence[str]) -> None:
     """Labels as many blocks as fit; their common part with the stage stays."""
     step = -(-len(names) // _MOST_NAMES)
     axes.set_xticks(places[::step], names[::step], rotation=60, ha="right", fontsize=7,
                     rotation_mode="anchor")  # fmt: skip
 
 
-def _with_spread(axes, places, values, **look):
+def _with_spread(
+    axes: Axes, places: Sequence[float], values: Sequence[Sequence[float]], **look: Any
+) -> None:
     """The mean of each, with a bar from minimum to maximum."""
     means = np.array([np.mean(row) for row in values])
     spread = np.array([[np.mean(row) - min(row), max(row) - np.mean(row)] for row in values]).T
@@ -261,5 +276,5 @@ def _with_spread(axes, places, values, **look):
     axes.errorbar(places, means, spread, capsize=3, elinewidth=1, **{**_THIN, **look})
 
 
-def _legend_below(axes, columns):
+def _legend_below(axes: Axes, columns: int) -> None:
     axes.legend(ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.14))

@@ -1,17 +1,22 @@
 """The plot of a learning-rate range test."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from keras_resnet.files import StrPath
 from keras_resnet.report import plots
 
 _PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}  # behind words
 
 
-def plot(result, path):
+def plot(result: Mapping[str, Any], path: StrPath) -> StrPath:
     """The loss over the learning rate, on a logarithmic axis, and the suggested rate.
 
     Args:
@@ -43,13 +48,18 @@ def plot(result, path):
         return plots.save(figure, path)
 
 
-def _limit(axes, smoothed, losses):
+def _limit(axes: Axes, smoothed: npt.NDArray[np.float64], losses: npt.NDArray[np.float64]) -> None:
     """Limits the axis to the decrease and the start of the divergence."""
     low, first = min(smoothed.min(), np.quantile(losses, 0.05)), smoothed[0]
     axes.set_ylim(low - 0.15 * (first - low), first + 0.6 * (first - low))
 
 
-def _mark(axes, result, rates, smoothed):
+def _mark(
+    axes: Axes,
+    result: Mapping[str, Any],
+    rates: npt.NDArray[np.float64],
+    smoothed: npt.NDArray[np.float64],
+) -> None:
     """Marks the suggested rate and the two reference rates: a line, a marker, a label."""
     high = axes.get_ylim()[1]
     for name, marker, words in (("steepest", "v", "falls fastest"), ("lowest", "o", "lowest")):

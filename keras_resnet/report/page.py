@@ -10,6 +10,7 @@ import math
 import shlex
 import struct
 from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -101,7 +102,7 @@ def write(folder: str | Path) -> Path:
     return folder / "report.html"
 
 
-def _metrics(path):
+def _metrics(path: Path) -> dict[str, Any]:
     try:
         return read_json(path)
     except OSError as error:
@@ -110,21 +111,21 @@ def _metrics(path):
         ) from None
 
 
-def _history(path):
+def _history(path: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
     with open(path, encoding="utf-8", newline="") as file:
         return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
-def _number(text):
+def _number(text: str) -> float:
     try:
         return float(text)
     except (TypeError, ValueError):
         return math.nan
 
 
-def _png(path):
+def _png(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
@@ -173,7 +174,7 @@ def report_data(
     )
 
 
-def _class_names(score, labels):
+def _class_names(score: Mapping[str, Any], labels: Sequence[str]) -> Sequence[str]:
     """Names in the order of the confusion matrix."""
     k = len(score.get("confusion") or [])
     if len(labels) == k:
@@ -182,7 +183,7 @@ def _class_names(score, labels):
     return names if len(names) == k else [str(i) for i in range(k)]
 
 
-def _class_scores(score):
+def _class_scores(score: Mapping[str, Any]) -> list[ClassScore]:
     rows = [
         ClassScore(
             name, row["images"], row["top1"] if row["images"] and finite(row.get("top1")) else None
@@ -193,7 +194,7 @@ def _class_scores(score):
     return sorted(rows, key=lambda row: math.inf if row.top1 is None else row.top1)
 
 
-def _confusions(score, names):
+def _confusions(score: Mapping[str, Any], names: Sequence[str]) -> list[Confusion]:
     rows = [
         Confusion(count, sum(row), names[i], names[j])
         for i, row in enumerate(score.get("confusion") or [])
@@ -203,23 +204,23 @@ def _confusions(score, names):
     return sorted(rows, key=lambda row: (-row.count, row.images))[:MOST_CONFUSIONS]
 
 
-def _setting(value):
+def _setting(value: Any) -> str:
     if value is None:
         return "–"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _is_png(content):
+def _is_png(content: bytes) -> bool:
     return content[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def _picture(png):
+def _picture(png: bytes) -> Picture:
     (width,) = struct.unpack(">I", png[16:20])
     # Drawn at 150 dots per inch; a CSS pixel is 1/96 inch.
     return Picture(width * 96 // 150, b64encode(png).decode())
 
 
-def _data_name(config):
+def _data_name(config: Mapping[str, Any]) -> str:
     """`photos/signs/` is "signs"; tfds:NAME and digits stay as they are."""
     data = str(config.get("data", "its data"))
     return data if data.startswith("tfds:") else Path(data).name or data

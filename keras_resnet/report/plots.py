@@ -8,19 +8,24 @@ colours show, so that the plots are legible in black and white.
 import math
 import unicodedata
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib import font_manager, style
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from keras_resnet.files import atomic
+from keras_resnet.files import StrPath, atomic
 
 DPI = 150
 TRAINING, VALIDATION, QUIET = "#d95f02", "#1b4f9c", "#777777"
@@ -56,7 +61,9 @@ _MORE_FONTS = (
 )
 
 
-def curves(history, path, *, best_epoch=None):
+def curves(
+    history: Sequence[Mapping[str, Any]], path: StrPath, *, best_epoch: int | None = None
+) -> StrPath:
     """Cross-entropy and top-1 accuracy over the epochs, training against validation.
 
     Training accuracy is measured on augmented images while the weights change, so it may be lower
@@ -101,7 +108,7 @@ def curves(history, path, *, best_epoch=None):
         return save(figure, path)
 
 
-def confusion(matrix, classes, path):
+def confusion(matrix: npt.ArrayLike, classes: Sequence[str], path: StrPath) -> StrPath:
     """Which class was taken for which: rows are the true classes, columns the predicted ones.
 
     Args:
@@ -134,7 +141,14 @@ def confusion(matrix, classes, path):
         return save(figure, path)
 
 
-def image_grid(images, captions, path, *, title, columns=8):
+def image_grid(
+    images: npt.NDArray[np.uint8],
+    captions: Sequence[str],
+    path: StrPath,
+    *,
+    title: str,
+    columns: int = 8,
+) -> StrPath:
     """Images in rows, each over its caption.
 
     Args:
@@ -159,7 +173,7 @@ def image_grid(images, captions, path, *, title, columns=8):
 
 
 @contextmanager
-def styled():
+def styled() -> Iterator[None]:
     # "default" first: the pictures do not depend on the user's matplotlibrc.
     ours = {**_STYLE, "font.sans-serif": _fonts()}
     with style.context(("default", ours)), warnings.catch_warnings():
@@ -169,12 +183,12 @@ def styled():
         yield
 
 
-def _fonts():
+def _fonts() -> list[str]:
     present = {font.name for font in font_manager.fontManager.ttflist}
     return ["DejaVu Sans", *(name for name in _MORE_FONTS if name in present)]
 
 
-def save(figure, path, **options):
+def save(figure: Figure, path: StrPath, **options: Any) -> StrPath:
     options = options or {"bbox_inches": "tight", "pad_inches": 0.15}
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, **options)
@@ -184,19 +198,19 @@ def save(figure, path, **options):
 # Curves
 
 
-def _column(history, name):
+def _column(history: Sequence[Mapping[str, Any]], name: str) -> npt.NDArray[np.float64]:
     """One column, `(epochs,)`; what is missing or not finite leaves a gap."""
-    values = [row.get(name) for row in history]
-    values = np.array([math.nan if v is None else float(v) for v in values])
+    cells = [row.get(name) for row in history]
+    values = np.array([math.nan if v is None else float(v) for v in cells])
     return np.where(np.isfinite(values), values, math.nan)
 
 
-def _row_of(epochs, epoch):
+def _row_of(epochs: npt.NDArray[np.float64], epoch: int) -> int | None:
     rows = np.flatnonzero(epochs == epoch)
     return int(rows[0]) if len(rows) else None
 
 
-def _best_row(history):
+def _best_row(history: Sequence[Mapping[str, Any]]) -> int | None:
     top1 = _column(history, "val_top1")
     if np.isnan(top1).all():
         return None
@@ -204,7 +218,14 @@ def _best_row(history):
     return int(np.lexsort((loss, -np.nan_to_num(top1, nan=-1.0)))[0])
 
 
-def _curve(axes, epochs, training, validation, best, unit=""):
+def _curve(
+    axes: Axes,
+    epochs: npt.NDArray[np.float64],
+    training: npt.NDArray[np.float64],
+    validation: npt.NDArray[np.float64],
+    best: int | None,
+    unit: str = "",
+) -> None:
     # Points while there is room for them: a run of one epoch is a point and not a line.
     marker, other = ("o", "s") if len(epochs) <= 30 else (None, None)
     axes.plot(
@@ -248,7 +269,9 @@ def _curve(axes, epochs, training, validation, best, unit=""):
         axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
 
 
-def _mark_sizes(axes, epochs, sizes):
+def _mark_sizes(
+    axes: Axes, epochs: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64]
+) -> None:
     """Marks changes of the image size, at which the curves jump."""
     if np.isnan(sizes).any():
         return
@@ -275,20 +298,22 @@ def _mark_sizes(axes, epochs, sizes):
 # Confusion matrix
 
 
-def _matrix_side(k):
+def _matrix_side(k: int) -> float:
     """Inches of the square: cells to read numbers in, or else whole pixels a cell."""
     if k <= MOST_COUNTS:
         return k * float(np.clip(6.0 / k, 0.38, 0.9))
     return k * math.ceil(1000 / k) / DPI
 
 
-def _name_classes(axes, classes, cell):
+def _name_classes(axes: Axes, classes: Sequence[str], cell: float) -> None:
     k = len(classes)
     labels = _labels(classes)
     step = 1 if k <= MOST_COUNTS else math.ceil(k / 40)
     shown = range(0, k, step)
     inches = 0.075 * max((_columns(labels[i]) for i in shown), default=0)
-    slant = {} if inches < cell else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    slant: dict[str, Any] = (
+        {} if inches < cell else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    )
     if step > 1 or k > MOST_COUNTS:  # slanted names this close would touch
         slant = {"rotation": 90} if slant else {}
     size = 8 if k <= MOST_COUNTS else 7
@@ -297,7 +322,7 @@ def _name_classes(axes, classes, cell):
     axes.tick_params(length=0 if k <= MOST_COUNTS else 2, color=QUIET)
 
 
-def _labels(classes):
+def _labels(classes: Sequence[str]) -> list[str]:
     labels = [shorten(_clean(name), 22) for name in classes]
     if len(set(labels)) == len(labels):
         return labels
@@ -305,7 +330,9 @@ def _labels(classes):
     return [f"{i}: {shorten(label, 17)}" for i, label in enumerate(labels)]
 
 
-def _write_counts(axes, counts, shades, cell):
+def _write_counts(
+    axes: Axes, counts: npt.NDArray[np.int64], shades: npt.NDArray[np.float64], cell: float
+) -> None:
     digits = len(str(int(counts.max(initial=0))))
     size = min(10.0, 72 * cell / (0.65 * digits + 0.7))
     for (row, column), count in np.ndenumerate(counts):
@@ -315,7 +342,7 @@ def _write_counts(axes, counts, shades, cell):
         text.set(ha="center", va="center", in_layout=False)  # inside: no need to look for its edge
 
 
-def _shade_scale(figure, image, side):
+def _shade_scale(figure: Figure, image: AxesImage, side: float) -> None:
     gap, width = 0.15 / side, 0.14 / side  # the axes fill the figure: 1 is `side` inches
     scale = figure.colorbar(image, cax=figure.add_axes((1 + gap, 0, width, 1)))
     ticks = (0, 1, 5, 10, 25, 50, 100)
@@ -331,7 +358,7 @@ _GAP, _MARGIN, _LINE, _TITLE = 14, 20, 19, 44  # pixels
 _SMALLEST, _LARGEST = 150, 250  # side of a tile in pixels
 
 
-def _magnified(images):
+def _magnified(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Images enlarged, or shrunk, by a whole factor to a readable size: `(n, th, tw, 3)`."""
     side = max(images.shape[1:3])
     if side <= _LARGEST:
@@ -345,7 +372,13 @@ def _magnified(images):
     return cells.mean(axis=(2, 4)).astype(np.uint8)
 
 
-def _save_grid(tiles, texts, title, columns, path):
+def _save_grid(
+    tiles: npt.NDArray[np.uint8],
+    texts: Sequence[Sequence[str]],
+    title: str,
+    columns: int,
+    path: StrPath,
+) -> StrPath:
     n, height, width, _ = tiles.shape
     rows = math.ceil(n / columns)
     step_x = width + _GAP
@@ -368,7 +401,7 @@ def _save_grid(tiles, texts, title, columns, path):
     return save(figure, path, bbox_inches=None)
 
 
-def _save_empty(title, path):
+def _save_empty(title: str, path: StrPath) -> StrPath:
     width, height = 480, 120
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     _title(figure, title, width, height)
@@ -376,7 +409,7 @@ def _save_empty(title, path):
     return save(figure, path, bbox_inches=None)
 
 
-def _title(figure, title, width, height):
+def _title(figure: Figure, title: str, width: int, height: int) -> None:
     font = FontProperties(size=11)
     text = _fit(_clean(title), width - 2 * _MARGIN, font)
     figure.text(_MARGIN, height - 12, text, transform=None, fontproperties=font, va="top")
@@ -385,7 +418,7 @@ def _title(figure, title, width, height):
 # Text
 
 
-def shorten(text, width):
+def shorten(text: str, width: int) -> str:
     """`text` in at most `width` columns, shortened in the middle: names differ at the ends."""
     if _columns(text) <= width:
         return text
@@ -397,17 +430,17 @@ def shorten(text, width):
     return f"{head}…{tail}"
 
 
-def _columns(text):
+def _columns(text: str) -> int:
     """Width as on a terminal: a Chinese character takes two columns."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def _clean(text):
+def _clean(text: object) -> str:
     """Removes characters that cannot be drawn: control characters, lone surrogates."""
     return "".join(c if c.isprintable() else "\ufffd" for c in str(text))
 
 
-def _wrap(text, width, font):
+def _wrap(text: str, width: int, font: FontProperties) -> list[str]:
     """`text` as at most four lines, each no wider than `width` pixels."""
     if text_width(text, font) <= width:
         return [text]
@@ -416,14 +449,14 @@ def _wrap(text, width, font):
     return [line for part in parts for line in _two_lines(part, width, font)]
 
 
-def _two_lines(text, width, font):
+def _two_lines(text: str, width: int, font: FontProperties) -> list[str]:
     head, words = "", text.split(" ")
     while words and text_width(f"{head} {words[0]}".strip(), font) <= width:
         head = f"{head} {words.pop(0)}".strip()
     return [line for line in (head, _fit(" ".join(words), width, font)) if line]
 
 
-def _fit(text, width, font):
+def _fit(text: str, width: int, font: FontProperties) -> str:
     length = _columns(text)
     # A first guess from the measured width, then a column at a time.
     if (wide := text_width(text, font)) > width:
@@ -433,10 +466,10 @@ def _fit(text, width, font):
     return shorten(text, length)
 
 
-def text_width(text, font):
+def text_width(text: str, font: FontProperties) -> float:
     return _renderer().get_text_width_height_descent(text, font, ismath=False)[0]
 
 
 @cache
-def _renderer():
+def _renderer() -> RendererAgg:
     return RendererAgg(1, 1, DPI)  # to measure with

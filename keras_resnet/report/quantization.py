@@ -1,13 +1,19 @@
 """The plot of the int8 error of each layer."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from keras_resnet.files import StrPath
 from keras_resnet.report import plots
 
 # Shape and fill tell them apart without colour.
-_MARKS = {
+_MARKS: dict[str, dict[str, Any]] = {
     "branch": {"marker": "o", "color": plots.VALIDATION, "facecolor": "white"},
     "shortcut": {"marker": "^", "color": plots.TRAINING, "facecolor": plots.TRAINING},
     "sum": {"marker": "s", "color": "black", "facecolor": "black"},
@@ -18,7 +24,7 @@ _MOST_BLOCKS = 36  # maximum number of block labels; with more blocks, stages ar
 _NOTHING = 1e-5  # a padding or a max-pool moves values as they are: no points of the plot
 
 
-def plot(layers, path):
+def plot(layers: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
     """The int8 error of each layer as a share of its signal, in forward order.
 
     Args:
@@ -37,7 +43,12 @@ def plot(layers, path):
         axes.plot(lost, color="#bbbbbb", linewidth=0.7, zorder=1)
         for kind, mark in _MARKS.items():
             here = [i for i, row in enumerate(rows) if (row["part"] or "stem and head") == kind]
-            style = {"marker": mark["marker"], "edgecolor": mark["color"], "s": 30, "zorder": 3}
+            style: dict[str, Any] = {
+                "marker": mark["marker"],
+                "edgecolor": mark["color"],
+                "s": 30,
+                "zorder": 3,
+            }
             if here:
                 axes.scatter(here, lost[here], facecolor=mark["facecolor"], label=kind, **style)
         _percent_axis(axes, lost)
@@ -52,7 +63,7 @@ def plot(layers, path):
         return plots.save(figure, path)
 
 
-def _percent_axis(axes, lost):
+def _percent_axis(axes: Axes, lost: npt.NDArray[np.float64]) -> None:
     axes.set_yscale("log")
     low, high = 0.7 * lost.min(), 1.9 * lost.max()  # room for the numbers above the worst
     axes.set_ylim(low, high)
@@ -61,7 +72,7 @@ def _percent_axis(axes, lost):
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _name_blocks(axes, blocks):
+def _name_blocks(axes: Axes, blocks: Sequence[str]) -> None:
     """Each block, or stage, named below its middle, every other one on grey."""
     if len(set(blocks)) > _MOST_BLOCKS:
         blocks = [block.partition("_")[0] for block in blocks]
@@ -76,7 +87,9 @@ def _name_blocks(axes, blocks):
     axes.grid(visible=False, axis="x")
 
 
-def _name_worst(axes, rows, lost):
+def _name_worst(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], lost: npt.NDArray[np.float64]
+) -> None:
     """Numbers at the worst layers, and their names beside the plot, where they cannot collide."""
     worst = np.argsort(-lost, kind="stable")[:_NAMED]
     lines = ["worst layers"]

@@ -4,14 +4,17 @@ Black on white, as in the papers. Lengths are in pixels; y grows downwards.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Circle, FancyBboxPatch
 
 from keras_resnet.errors import InputError
+from keras_resnet.files import StrPath
 from keras_resnet.report.plots import DPI, save, styled, text_width
 
 FONT, ITALIC = FontProperties(size=8), FontProperties(size=8, style="italic")
@@ -25,7 +28,7 @@ RADIUS = 12  # of a sum
 MOST_PIXELS = 2**16 - 1  # on a side: matplotlib draws no more
 
 
-def structure(drawn, path):
+def structure(drawn: Mapping[str, Any], path: StrPath) -> StrPath:
     """Draws the structure of a network.
 
     Args:
@@ -59,7 +62,9 @@ def structure(drawn, path):
         return save(figure, path, bbox_inches=None)
 
 
-def _draw_columns(axes, columns, stages, top):
+def _draw_columns(
+    axes: Axes, columns: Sequence["_Piece"], stages: Sequence[Mapping[str, Any]], top: int
+) -> None:
     """Side by side, with an arrow from each stage's name to the next."""
     x, end = MARGIN, None
     for column, stage in zip(columns, stages, strict=True):
@@ -82,28 +87,28 @@ class _Piece:
     left: int  # how far it reaches on either side of the axis
     right: int
     height: int
-    draw: Callable  # (axes, x of the axis, y of the top)
+    draw: Callable[[Axes, float, float], None]  # (axes, x of the axis, y of the top)
 
     @property
-    def width(self):
+    def width(self) -> int:
         return self.left + self.right
 
 
-def _column(stage):
+def _column(stage: Mapping[str, Any]) -> _Piece:
     return _chain([_head(stage["name"], _by(stage["output_shape"])), *map(_block, stage["blocks"])])
 
 
-def _head(name, shape):
+def _head(name: str, shape: str) -> _Piece:
     half = max(_half(name, BOLD), _half(shape, FONT))
 
-    def draw(axes, x, y):
+    def draw(axes: Axes, x: float, y: float) -> None:
         _write(axes, x, y + LINE / 2, name, BOLD)
         _write(axes, x, y + 1.6 * LINE, shape, FONT)
 
     return _Piece(half, half, 2 * LINE + PAD, draw)
 
 
-def _block(block):
+def _block(block: Mapping[str, Any]) -> _Piece:
     """A frame; right of the arrow that leads into it, the names of the blocks that are so."""
     inside = _body(block["body"])
     if not block["names"]:
@@ -112,7 +117,7 @@ def _block(block):
     left, right = inside.left + PAD, max(inside.right, 2 * _half(name, SMALL)) + PAD
     height = inside.height + GAP
 
-    def draw(axes, x, y):
+    def draw(axes: Axes, x: float, y: float) -> None:
         _arrow(axes, (x, y), (x, y + 2 * LINE))
         _write(axes, x + PAD, y + 1.4 * LINE, name, SMALL, ha="left")
         y += 2 * LINE
@@ -123,18 +128,18 @@ def _block(block):
     return _Piece(left, right, 2 * LINE + height, draw)
 
 
-def _name(names):
+def _name(names: Sequence[str]) -> str:
     """The label of equal blocks, such as "conv4_block2 … block6  ×5"."""
     first, last = names[0], names[-1].removeprefix(names[0].rpartition("_")[0] + "_")
     return first if len(names) == 1 else f"{first} … {last}  ×{len(names)}"
 
 
-def _body(body):
+def _body(body: Sequence[list[str] | dict[str, Any]]) -> _Piece:
     return _chain([_fork(part) if isinstance(part, dict) else _box(part) for part in body])
 
 
-def _chain(pieces):
-    def draw(axes, x, y):
+def _chain(pieces: Sequence[_Piece]) -> _Piece:
+    def draw(axes: Axes, x: float, y: float) -> None:
         for piece in pieces:
             piece.draw(axes, x, y)
             y += piece.height
@@ -147,7 +152,7 @@ def _chain(pieces):
     )
 
 
-def _box(words):
+def _box(words: list[str]) -> _Piece:
     """A line of the drawing, broken so that it is as wide as its longest word."""
     rows = words[:1]
     for word in words[1:]:
@@ -159,7 +164,7 @@ def _box(words):
     half = max(_half(row, FONT) for row in rows) + PAD
     height = LINE * len(rows) + PAD
 
-    def draw(axes, x, y):
+    def draw(axes: Axes, x: float, y: float) -> None:
         _arrow(axes, (x, y), (x, y + GAP))
         y += GAP
         axes.add_patch(_rectangle(x - half, y, 2 * half, height, "white", "black"))
@@ -169,7 +174,7 @@ def _box(words):
     return _Piece(half, half, GAP + height, draw)
 
 
-def _fork(fork):
+def _fork(fork: Mapping[str, Any]) -> _Piece:
     """The first path on the axis, the others right of it, and what joins them below."""
     first, *others = [_body(path) if path else _identity() for path in fork["paths"]]
     join = _sum(fork["join"]) if len(fork["join"]) == 1 else _box([fork["join"]])
@@ -180,7 +185,7 @@ def _fork(fork):
     longest = max(path.height for path in (first, *others))
     lead = GAP // 2
 
-    def draw(axes, x, y):
+    def draw(axes: Axes, x: float, y: float) -> None:
         top = y + lead
         bottom = top + longest
         middle = bottom + GAP + (join.height - GAP) / 2
@@ -198,16 +203,16 @@ def _fork(fork):
     return _Piece(max(first.left, join.left), right, lead + longest + join.height, draw)
 
 
-def _identity():
-    def draw(axes, x, y):
+def _identity() -> _Piece:
+    def draw(axes: Axes, x: float, y: float) -> None:
         _write(axes, x, y + LINE / 2, "identity", ITALIC)
 
     half = _half("identity", ITALIC)
     return _Piece(half, half, LINE, draw)
 
 
-def _sum(sign):
-    def draw(axes, x, y):
+def _sum(sign: str) -> _Piece:
+    def draw(axes: Axes, x: float, y: float) -> None:
         _arrow(axes, (x, y), (x, y + GAP))
         circle = Circle((x, y + GAP + RADIUS), RADIUS)
         axes.add_patch(circle).set(facecolor="white", edgecolor="black", linewidth=0.9)
@@ -216,30 +221,39 @@ def _sum(sign):
     return _Piece(RADIUS, RADIUS, GAP + 2 * RADIUS, draw)
 
 
-def _rectangle(x, y, width, height, face, edge):
+def _rectangle(
+    x: float, y: float, width: float, height: float, face: str, edge: str
+) -> FancyBboxPatch:
     return FancyBboxPatch(
         (x, y), width, height, boxstyle="round,pad=0,rounding_size=5",
         facecolor=face, edgecolor=edge, linewidth=0.9,
     )  # fmt: skip
 
 
-def _half(text, font):
+def _half(text: str, font: FontProperties) -> int:
     """Half the width of a text, in whole pixels."""
     return math.ceil(text_width(text, font) / 2)
 
 
-def _by(shape):
+def _by(shape: Sequence[int | None]) -> str:
     return "×".join("?" if side is None else str(side) for side in shape)
 
 
-def _write(axes, x, y, text, font, ha="center"):
+def _write(
+    axes: Axes,
+    x: float,
+    y: float,
+    text: str,
+    font: FontProperties,
+    ha: Literal["left", "center"] = "center",
+) -> None:
     axes.text(x, y, text, fontproperties=font, ha=ha, va="center_baseline")
 
 
-def _line(axes, xs, ys):
+def _line(axes: Axes, xs: Sequence[float], ys: Sequence[float]) -> None:
     axes.plot(xs, ys, color="black", linewidth=0.9, solid_capstyle="butt")
 
 
-def _arrow(axes, start, end):
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
     shape = {"arrowstyle": "-|>", "color": "black", "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0}
     axes.annotate("", end, start, arrowprops={**shape, "mutation_scale": 8})

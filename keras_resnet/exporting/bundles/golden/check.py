@@ -15,7 +15,7 @@ from PIL import Image
 HERE = Path(__file__).resolve().parent
 
 
-def run(interpreter, pixels):
+def run(interpreter: Interpreter, pixels: np.ndarray) -> np.ndarray:
     """float32 logits `(k,)` for uint8 pixels `(s, s, 3)`."""
     (entry,), (end,) = interpreter.get_input_details(), interpreter.get_output_details()
     if entry["dtype"] != np.float32:  # int8 counts from -128

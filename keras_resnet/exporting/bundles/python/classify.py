@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 class Classifier:
     """The model, its labels, and the way from a photo to its input."""
 
-    def __init__(self, folder=HERE, threads=None):
+    def __init__(self, folder: Path = HERE, threads: int | None = None) -> None:
         self.labels = (folder / "labels.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
         contract = json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))
         self.size, self.crop = contract["image_size"], contract["center_crop"]
@@ -29,13 +29,13 @@ class Classifier:
         self._input = self._lite.get_input_details()[0]["index"]
         self._output = self._lite.get_output_details()[0]["index"]
 
-    def logits(self, pixels):
+    def logits(self, pixels: np.ndarray) -> np.ndarray:
         """float32 `(k,)` for uint8 RGB pixels `(size, size, 3)`."""
         self._lite.set_tensor(self._input, pixels[None].astype(np.float32))
         self._lite.invoke()
         return self._lite.get_tensor(self._output)[0].copy()
 
-    def pixels(self, image):
+    def pixels(self, image: Image.Image) -> np.ndarray:
         """An opened Pillow image -> uint8 `(size, size, 3)`: upright, on white, middle, resized."""
         image = _on_white(ImageOps.exif_transpose(image))
         side = max(round(float(np.float32(min(image.size)) * np.float32(self.crop))), 1)
@@ -44,19 +44,19 @@ class Classifier:
         # Pillow's bilinear filter widens as the image shrinks, so that nothing shimmers.
         return np.array(middle.resize((self.size, self.size), Image.Resampling.BILINEAR))
 
-    def classify(self, image, top=3):
+    def classify(self, image: Image.Image, top: int = 3) -> list[tuple[str, float]]:
         """The `top` best classes of a Pillow image: [(label, score), …], scores in 0…1."""
         scores = softmax(self.logits(self.pixels(image)))
         best = np.argsort(-scores, kind="stable")[:top]
         return [(self.labels[k], float(scores[k])) for k in best]
 
 
-def softmax(logits):
+def softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max())
     return powers / powers.sum()
 
 
-def _on_white(image):
+def _on_white(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     image = image.convert("RGBA")
@@ -64,7 +64,7 @@ def _on_white(image):
     return Image.alpha_composite(white, image).convert("RGB")
 
 
-def check(classifier, folder=HERE / "golden"):
+def check(classifier: Classifier, folder: Path = HERE / "golden") -> int:
     """Runs the golden set; returns how many images of it went wrong."""
     golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
     tolerance, photo_tolerance = golden["tolerance"]["model.tflite"], golden["photo_tolerance"]
@@ -93,7 +93,7 @@ def check(classifier, folder=HERE / "golden"):
     return failed
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="*", metavar="IMAGE")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="how many classes to name")
