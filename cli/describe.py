@@ -36,15 +36,16 @@ def inspect(artefact: str, drawing: bool, png: str | None, as_json: bool, quiet:
         )
     start(quiet)
     if is_file:
-        from keras_resnet.exporting import census, metadata, onnx_file
+        from keras_resnet.exporting import onnx_file
+        from keras_resnet.inspection import metadata, tflite_file
 
         if artefact.endswith(".onnx"):
             found = onnx_file.census(artefact)
         else:
-            found = census.census(artefact) | {"contract": metadata.read(artefact)}
+            found = tflite_file.census(artefact) | {"contract": metadata.read(artefact)}
         report({"name": found["file"], **found}, as_json, _table)
         return
-    from keras_resnet.explain.describe import describe, table
+    from keras_resnet.inspection.network import describe, table
 
     network = artefact if artefact in SPECS else _model(artefact)
     result = describe(network).as_json()
@@ -54,7 +55,7 @@ def inspect(artefact: str, drawing: bool, png: str | None, as_json: bool, quiet:
 
 
 def _draw(network: Any, as_text: bool, png: str | None) -> dict[str, Any]:
-    from keras_resnet.explain.drawing import drawing
+    from keras_resnet.inspection.drawing import drawing
     from keras_resnet.report.structure import structure
 
     drawn = drawing(network)
@@ -63,17 +64,17 @@ def _draw(network: Any, as_text: bool, png: str | None) -> dict[str, Any]:
 
 
 def _drawn(result: Mapping[str, Any]) -> str:
-    from keras_resnet.explain.drawing import text
+    from keras_resnet.inspection.drawing import text
 
     lines = [text(result["drawing"])] if "drawing" in result else []
     return "\n".join(lines + ([f"wrote {result['png']}"] if "png" in result else []))
 
 
 def _table(found: Mapping[str, Any]) -> str:
-    from keras_resnet.exporting import census, metadata
+    from keras_resnet.inspection import metadata, tflite_file
 
     contract = found.get("contract")
-    return "\n".join([*([metadata.table(contract)] if contract else []), census.table(found)])
+    return "\n".join([*([metadata.table(contract)] if contract else []), tflite_file.table(found)])
 
 
 def _model(artefact: str) -> Any:  # a Keras model

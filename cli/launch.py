@@ -17,7 +17,7 @@ def launch(workers: int, train: tuple[str, ...], as_json: bool, quiet: bool) -> 
     on which TF_CONFIG or Slurm numbers the workers. The workers share each batch, so --batch-size
     has to be a multiple of N. On one machine without GPUs this is no faster than one process.
     """
-    from keras_resnet.training.local_workers import launch as start
+    from keras_resnet.distributed.local_workers import launch as start
 
     also = [flag for flag, given in (("--json", as_json), ("--quiet", quiet)) if given]
     return start((*train, *also), workers)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:  # for editors and type checkers; `_HOMES` is what Python goes
     from keras_resnet.evaluation.benchmark import benchmark as benchmark
     from keras_resnet.evaluation.scores import evaluate as evaluate, predict as predict
     from keras_resnet.explain.cam import cam as cam
-    from keras_resnet.explain.describe import describe as describe
-    from keras_resnet.explain.drawing import drawing as drawing
+    from keras_resnet.inspection.network import describe as describe
+    from keras_resnet.inspection.drawing import drawing as drawing
     from keras_resnet.explain.gradients import gradients as gradients
     from keras_resnet.explain.lesion import lesion as lesion
     from keras_resnet.explain.paths import paths as paths
@@ -56,8 +56,8 @@ _HOMES = {
     "residual_mlp": "models",
     "load_weights": "weights.load",
     "import_weights": "weights.importing",
-    "describe": "explain.describe",
-    "drawing": "explain.drawing",
+    "describe": "inspection.network",
+    "drawing": "inspection.drawing",
     "gradients": "explain.gradients",
     "lesion": "explain.lesion",
     "paths": "explain.paths",

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -16,7 +17,7 @@ from keras_resnet import filenames, recipes
 from keras_resnet.config import SETTINGS
 from keras_resnet.data import names
 from keras_resnet.errors import InputError, first_line
-from keras_resnet.files import atomic, read_json, read_lines, write_json, write_text
+from keras_resnet.files import StrPath, atomic, read_json, read_lines, write_json, write_text
 from keras_resnet.state import isolated
 
 if TYPE_CHECKING:  # to name their types costs no import
@@ -336,6 +337,11 @@ def begun(
                 "another folder, or --resume for its own settings"
             )
     return Run(run_folder)
+
+
+def resume_command(folder: StrPath) -> str:
+    """The next step, for messages."""
+    return f"`keras-resnet train --resume {shlex.quote(str(folder))}` resumes it"
 
 
 def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:

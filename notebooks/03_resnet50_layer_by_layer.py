@@ -11,7 +11,7 @@
 from IPython.display import Image
 
 import keras_resnet as kr
-from keras_resnet.explain.drawing import text
+from keras_resnet.inspection.drawing import text
 from keras_resnet.report.structure import structure
 
 found = kr.describe("resnet50")

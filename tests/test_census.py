@@ -12,8 +12,8 @@ from ai_edge_litert.tools import flatbuffer_utils
 from keras import layers
 
 from keras_resnet.errors import InputError
-from keras_resnet.explain.describe import describe
-from keras_resnet.exporting.census import census, faults
+from keras_resnet.inspection.network import describe
+from keras_resnet.inspection.tflite_file import census, faults
 
 INT8 = tf.lite.TargetSpec(supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS_INT8])
 FLEX = tf.lite.TargetSpec(

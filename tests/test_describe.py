@@ -11,7 +11,7 @@ from keras import layers
 
 from keras_resnet.blocks import conv_block, identity_block
 from keras_resnet.errors import InputError
-from keras_resnet.explain.describe import Memory, describe, table
+from keras_resnet.inspection.network import Memory, describe, table
 from keras_resnet.models import build
 from keras_resnet.specs import find
 

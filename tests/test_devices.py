@@ -19,9 +19,9 @@ import tensorflow as tf
 
 from keras_resnet import run as runs
 from keras_resnet.data import sources, stream
+from keras_resnet.distributed import cluster, local_workers, strategy
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.recipes import resolve
-from keras_resnet.training import cluster, distribution, local_workers
 
 SETTINGS = ["digits", "--model", "resnet8", "--image-size", "16", "--batch-size", "48", "--epochs",
             "2", "--seed", "1", "--precision", "float32", "--sync-bn",
@@ -89,12 +89,12 @@ def test_parts_are_mixed_by_seeds_of_their_own():
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused():
-    distribution.require_shareable(resolve({"batch_size": 48}), 4)
+    strategy.require_shareable(resolve({"batch_size": 48}), 4)
     with pytest.raises(InputError, match=r"--batch-size 30 .* 4 devices; use 28 or 32, or 3 dev"):
-        distribution.require_shareable(resolve({"batch_size": 30}), 4)
+        strategy.require_shareable(resolve({"batch_size": 30}), 4)
     with pytest.raises(InputError, match="use 4, or 3 devices"):
-        distribution.require_shareable(resolve({"batch_size": 3}), 4)
-    distribution.require_shareable(resolve({"batch_size": 5}), 1)
+        strategy.require_shareable(resolve({"batch_size": 3}), 4)
+    strategy.require_shareable(resolve({"batch_size": 5}), 1)
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused():
 def test_an_environment_that_describes_no_worker_is_refused(text, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(InputError, match="TF_CONFIG is"):
-        distribution.choose(resolve(), "run")
+        strategy.choose(resolve(), "run")
 
 
 def test_a_cluster_of_one_is_none(monkeypatch):
     alone = {"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(alone))
-    assert distribution.choose(resolve(), None) is distribution.ONE
+    assert strategy.choose(resolve(), None) is strategy.ONE
 
 
 def test_the_chief_is_worker_0(monkeypatch):
@@ -131,7 +131,7 @@ def test_workers_need_a_run_folder_in_common(monkeypatch):
     two = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(two))
     with pytest.raises(InputError, match="2 workers need one --run"):
-        distribution.choose(resolve(), None)
+        strategy.choose(resolve(), None)
 
 
 def test_workers_have_to_be_told_the_same_but_where_things_are(tmp_path):
@@ -143,7 +143,7 @@ def test_workers_have_to_be_told_the_same_but_where_things_are(tmp_path):
     (tmp_path / "mount").symlink_to(tmp_path / "run")
 
     def told(devices=1, folder="run", **settings):
-        return distribution._told(resolve(settings), tmp_path / folder, devices)
+        return strategy._told(resolve(settings), tmp_path / folder, devices)
 
     here = told(data="/here", devices=2)
     assert here == told(data="/there", devices=2, folder="mount")
@@ -185,11 +185,11 @@ def test_a_worker_whose_port_is_taken_says_so_in_one_line(command, tmp_path, mon
 
 ALONE = """
 from keras_resnet.recipes import resolve
-from keras_resnet.training import distribution, meeting
+from keras_resnet.distributed import strategy, rendezvous
 
-meeting.meet = lambda *told: None  # the other one was there, and has gone
-distribution._CONNECT = 3
-distribution.choose(resolve(), "run")
+rendezvous.meet = lambda *told: None  # the other one was there, and has gone
+strategy._CONNECT = 3
+strategy.choose(resolve(), "run")
 """
 
 
@@ -247,10 +247,10 @@ def test_outside_of_a_step_slurm_is_not_asked(monkeypatch):
 def test_devices_are_counted_before_tensorflow_starts():
     tf.constant(0)
     with pytest.raises(InputError, match="--devices 2: TensorFlow runs in this process already"):
-        distribution.choose(resolve({"devices": 2}), None)
+        strategy.choose(resolve({"devices": 2}), None)
 
 
-TWO = distribution.Devices(tf.distribute.get_strategy(), worker=0, workers=2)
+TWO = strategy.Devices(tf.distribute.get_strategy(), worker=0, workers=2)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_a_worker_that_is_gone_makes_one_line(kind, text, who, tmp_path):
         f"{who} is gone; `keras-resnet train --resume {tmp_path}` resumes it with those that are "
         "left"
     )
-    with pytest.raises(type(error)), distribution.ONE.watching(tmp_path):
+    with pytest.raises(type(error)), strategy.ONE.watching(tmp_path):
         raise error
 
 
@@ -286,7 +286,7 @@ def test_an_error_of_its_own_is_not_blamed_on_another_worker(kind, tmp_path):
 
 
 def test_what_an_onlooker_writes_is_thrown_away_but_its_log(tmp_path):
-    devices = distribution.Devices(tf.distribute.get_strategy(), worker=1, workers=2)
+    devices = strategy.Devices(tf.distribute.get_strategy(), worker=1, workers=2)
     with devices.folder(tmp_path / "run", None) as folder:
         folder.begin(None, [])
         folder.save_model(None)
@@ -299,11 +299,11 @@ def test_what_an_onlooker_writes_is_thrown_away_but_its_log(tmp_path):
 
 
 def test_only_the_chief_speaks(tmp_path, capsys):
-    with distribution.Devices(None, worker=1, workers=2).watching(tmp_path):
-        distribution.log.info("heard from all")
+    with strategy.Devices(None, worker=1, workers=2).watching(tmp_path):
+        strategy.log.info("heard from all")
     with TWO.watching(tmp_path):
-        distribution.log.info("heard from the chief")
-    distribution.log.info("and after")
+        strategy.log.info("heard from the chief")
+    strategy.log.info("and after")
     assert capsys.readouterr().err.splitlines() == ["heard from the chief", "and after"]
 
 
@@ -320,7 +320,7 @@ def test_what_workers_begin_with_is_compared(monkeypatch):
     fewer = replace(source, splits={"train": source.splits["train"].take(range(7))})
     sums = []
     monkeypatch.setattr(
-        distribution.Devices, "_of_all", lambda self, own: np.array([sums.append(own) or own] * 2)
+        strategy.Devices, "_of_all", lambda self, own: np.array([sums.append(own) or own] * 2)
     )
     for each in (source, source, fewer):
         TWO.require_same_images(each)
@@ -328,7 +328,7 @@ def test_what_workers_begin_with_is_compared(monkeypatch):
         TWO.require_same_weights(each)
     for first, same, other in (sums[:3], sums[3:]):
         assert first == same != other
-    monkeypatch.setattr(distribution.Devices, "_of_all", lambda self, own: np.array([own, [3]]))
+    monkeypatch.setattr(strategy.Devices, "_of_all", lambda self, own: np.array([own, [3]]))
     with pytest.raises(InputError, match=r"worker 1 has other training images than worker 0; give"):
         TWO.require_same_images(source)
     with pytest.raises(InputError, match=r"other first weights .* the same --weights"):
@@ -337,14 +337,14 @@ def test_what_workers_begin_with_is_compared(monkeypatch):
 
 def test_what_is_wrong_with_the_files_of_one_ends_all(monkeypatch):
     told = []
-    monkeypatch.setattr(distribution.Devices, "_of_all", lambda self, own: told.append(own))
+    monkeypatch.setattr(strategy.Devices, "_of_all", lambda self, own: told.append(own))
     with pytest.raises(InputError, match="damaged"), TWO.preparing():
         raise InputError("damaged")
     assert np.isnan(told[0]).tolist() == [True]
-    with pytest.raises(InputError, match="damaged"), distribution.ONE.preparing():
+    with pytest.raises(InputError, match="damaged"), strategy.ONE.preparing():
         raise InputError("damaged")
     assert len(told) == 1
-    monkeypatch.setattr(distribution.Devices, "_of_all", lambda self, own: np.array([own, told[0]]))
+    monkeypatch.setattr(strategy.Devices, "_of_all", lambda self, own: np.array([own, told[0]]))
     with pytest.raises(InputError, match="worker 1 cannot begin; its own line says why"):
         TWO.require_same_weights(Weights(1))
 
@@ -417,11 +417,11 @@ def two(tmp_path_factory):
 # Two devices drop half of the same thousand ones: what is left by both, as a share.
 DROPPING = """
 import keras, tensorflow as tf
-from keras_resnet.training import distribution
+from keras_resnet.distributed import strategy
 from keras_resnet.training.layers import for_training
 from keras_resnet.recipes import resolve
 
-devices = distribution.choose(resolve({"devices": 2, "batch_size": 2}), None)
+devices = strategy.choose(resolve({"devices": 2, "batch_size": 2}), None)
 with devices.strategy.scope():
     plain = keras.Sequential([keras.Input((1000,)), keras.layers.Dropout(0.5, seed=1)])
     models = for_training(plain), plain

@@ -10,7 +10,7 @@ from keras import layers
 
 from keras_resnet.blocks import conv_block, identity_block
 from keras_resnet.errors import InputError
-from keras_resnet.explain.drawing import drawing, text
+from keras_resnet.inspection.drawing import drawing, text
 from keras_resnet.models import build
 from keras_resnet.specs import SPECS
 

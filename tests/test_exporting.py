@@ -15,10 +15,11 @@ from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.scores import stream_for
-from keras_resnet.exporting import census, publish
+from keras_resnet.exporting import publish
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import demand, verify
 from keras_resnet.filenames import TFLITE
+from keras_resnet.inspection import tflite_file
 from keras_resnet.training.train import train
 
 NAMES = ["saved_model", *TFLITE.values()]
@@ -119,14 +120,14 @@ def test_sizes_shrink_as_bits_do(exported):
 @pytest.mark.parametrize("name", TFLITE.values())
 def test_only_builtin_operators_and_the_expected_ones(exported, name):
     path = exported[0].export_folder / name
-    assert census.faults(path) == []
-    ops = census.census(path)["ops"]
+    assert tflite_file.faults(path) == []
+    ops = tflite_file.census(path)["ops"]
     assert {op: ops.get(op) for op in EXPECTED_OPS} == EXPECTED_OPS
 
 
 def test_both_ends_are_named(exported):
     path = exported[0].export_folder / "model_float32.tflite"
-    assert census.census(path)["signatures"] == {
+    assert tflite_file.census(path)["signatures"] == {
         "serving_default": {"inputs": ["image"], "outputs": ["logits"]}
     }
 
@@ -174,7 +175,7 @@ def test_raw_bytes_go_in_as_they_are(exported, io, tmp_path, monkeypatch):
     export(run, saved_model=False, tflite=["int8"], io=io, calibration=20, max_drop=100,
            output=tmp_path / "out")  # fmt: skip
     path = tmp_path / "out" / "model_int8.tflite"
-    (tensor,) = census.census(path)["inputs"]
+    (tensor,) = tflite_file.census(path)["inputs"]
     zero = {"uint8": 0, "int8": -128}[io]
     assert (tensor["dtype"], tensor["scale"], tensor["zero_point"]) == (io, 1.0, zero)
     ours = Lite(path).predict(images(run))
@@ -195,7 +196,7 @@ def test_a_run_in_mixed_precision_exports_like_any_other(photos, tmp_path, polic
     result = export(run, saved_model=False, tflite=["none"])
     (row,) = result["artefacts"]
     assert row["passed"] and row["agreement"] == 1.0
-    assert census.faults(run.export_folder / row["file"]) == []
+    assert tflite_file.faults(run.export_folder / row["file"]) == []
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.lite import Lite
-from keras_resnet.exporting import census, metadata
 from keras_resnet.exporting.exporter import preprocessing
 from keras_resnet.exporting.plan import make_plan
 from keras_resnet.filenames import TFLITE
 from keras_resnet.files import read_lines
+from keras_resnet.inspection import metadata, tflite_file
 from keras_resnet.run import fingerprint
 
 CONTENTS = {"labels.txt": "Käse\nLöwe\n", "preprocess.json": "{}\n"}
@@ -72,7 +72,7 @@ def test_a_file_without_metadata_has_none(plain):
 
 
 def test_the_census_still_reads_it(plain, embedded):
-    before, after = census.census(plain), census.census(embedded[0])
+    before, after = tflite_file.census(plain), tflite_file.census(embedded[0])
     assert after.pop("metadata") == [*before.pop("metadata"), metadata.NAME]
     assert after.pop("bytes") == embedded[0].stat().st_size
     for found in (before, after):

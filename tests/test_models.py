@@ -16,11 +16,11 @@ from keras_resnet import specs
 from keras_resnet.data.digits import load_digits
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.lite import Lite
-from keras_resnet.explain.describe import describe
-from keras_resnet.exporting.census import census, faults
 from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.plan import ExportPlan
 from keras_resnet.exporting.saved_model import write_for_conversion
+from keras_resnet.inspection.network import describe
+from keras_resnet.inspection.tflite_file import census, faults
 from keras_resnet.models import build, residual_mlp
 
 # Trainable parameters, and multiply-adds in G, with 1,000 classes at 224 pixels for ImageNet nets

@@ -108,7 +108,7 @@ def test_evaluate_and_predict_take_it(onnx_run, photos):
 
 @extra
 def test_inspect_counts_what_the_network_has(onnx_run):
-    from keras_resnet.explain.describe import describe
+    from keras_resnet.inspection.network import describe
 
     run, _ = onnx_run
     found = onnx_file.census(run.export_folder / "model.onnx")

@@ -7,8 +7,8 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 
 from keras_resnet import filenames
-from keras_resnet.exporting import census
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
+from keras_resnet.inspection import tflite_file
 
 
 def shapes_and_dtypes(tensors):
@@ -20,7 +20,7 @@ def test_the_files_have_the_planned_inputs_and_outputs(exported, variant):
     run, _ = exported
     plan = make_plan(run, saved_model=False, tflite=[variant])
     (file,) = plan.files
-    found = census.census(run.export_folder / file.name)
+    found = tflite_file.census(run.export_folder / file.name)
     assert shapes_and_dtypes(found["inputs"]) == list(file.inputs.values())
     assert shapes_and_dtypes(found["outputs"]) == list(file.outputs.values())
     names = {"inputs": list(file.inputs), "outputs": list(file.outputs)}

@@ -9,9 +9,10 @@ from PIL import Image
 
 from keras_resnet import open_run
 from keras_resnet.evaluation.lite import Lite
-from keras_resnet.exporting import calibration, census, layer_error, saved_model
+from keras_resnet.exporting import calibration, layer_error, saved_model
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.plan import make_plan
+from keras_resnet.inspection import tflite_file
 
 SPOILED = {"conv4_block1_1_conv", "conv4_block3_2_conv", "conv4_block3_out"}
 
@@ -124,7 +125,7 @@ def test_int16x8_is_closer_than_int8(exported):
     x = images(run)
     expected = run.model().predict(x, verbose=0)
     path = run.export_folder / "model_int16x8.tflite"
-    assert census.census(path)["layers"][1]["dtype"] == "int16"
+    assert tflite_file.census(path)["layers"][1]["dtype"] == "int16"
     error = {
         name: np.abs(Lite(run.export_folder / f"model_{name}.tflite").predict(x) - expected).max()
         for name in ("int8", "int16x8")
@@ -160,7 +161,7 @@ def test_auto_names_the_layers_that_int8_cannot_hold_and_keeps_them_in_float(spo
     assert all(layer in taken["why"] for layer in SPOILED)
     assert [len(candidate["float_layers"]) for candidate in refused] == [0, 1, 2]
     assert all(row["drop_points"] > 10 and not row["taken"] for row in refused)
-    found = census.census(tmp_path / "out" / "model_int8.tflite")
+    found = tflite_file.census(tmp_path / "out" / "model_int8.tflite")
     kinds = {row["name"]: row["dtype"] for row in found["layers"]}
     assert {kinds[layer] for layer in SPOILED} == {"float32"}
     assert kinds["conv4_block1_2_conv"] == "float32"  # or its input would be int8 all the same
@@ -177,7 +178,7 @@ def test_a_file_with_layers_in_float_takes_bytes_too(spoiled, io, tmp_path):
     saved_model.write_for_conversion(make_plan(spoiled), spoiled.model(), source)
     np.save(npy, calibration.choose(spoiled, 20).images)
     found = layer_error.measure(source, npy, tmp_path, io=io, counts=(4,))
-    ends = census.census(found["files"][4])
+    ends = tflite_file.census(found["files"][4])
     assert [(end["dtype"], end["scale"]) for end in ends["inputs"]] == [(io, 1.0)]
     assert [end["dtype"] for end in ends["outputs"]] == [io]
     assert not {"normalize", "avg_pool", "logits"} & set(found["float_layers"][4])

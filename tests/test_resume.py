@@ -340,7 +340,7 @@ def test_the_number_of_devices_is_the_machines_not_the_runs(stopped, photos):
 
 
 def test_the_line_that_goes_on_can_be_pasted():
-    assert checkpoint.resume_command("my runs/1") == (
+    assert runs.resume_command("my runs/1") == (
         "`keras-resnet train --resume 'my runs/1'` resumes it"
     )
 

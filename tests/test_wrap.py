@@ -13,8 +13,9 @@ from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.contract import read_contract
 from keras_resnet.evaluation.scores import evaluate, predict
-from keras_resnet.exporting import census, gate
+from keras_resnet.exporting import gate
 from keras_resnet.exporting.exporter import export
+from keras_resnet.inspection import tflite_file
 
 RNG = np.random.default_rng(0)
 
@@ -185,7 +186,7 @@ def test_a_frames_file_is_judged_with_its_own_resize(framed):
     for row in result["artefacts"]:
         assert row["passed"], row["why"]
         assert row["ops"]["RESIZE_BILINEAR"] == 1
-        assert census.faults(run.export_folder / row["file"]) == []
+        assert tflite_file.faults(run.export_folder / row["file"]) == []
     first = result["artefacts"][0]
     assert first["file"] == "model_float32.tflite" and first["max_logit_diff"] < 1e-4
     assert first["ops"]["TOPK_V2"] == 1 and first["top1"] > 0.9
@@ -204,7 +205,7 @@ def test_a_frames_file_is_evaluated_on_photos_of_any_shape(framed, photos):
 
 
 def test_raw_bytes_of_a_frame_go_in_as_they_are(framed):
-    (tensor,) = census.census(framed[0].export_folder / "model_int8.tflite")["inputs"]
+    (tensor,) = tflite_file.census(framed[0].export_folder / "model_int8.tflite")["inputs"]
     assert (tensor["dtype"], tensor["scale"], tensor["zero_point"]) == ("uint8", 1.0, 0)
     assert tensor["shape"] == [1, 40, 72, 3]
 

@@ -1,1 +1,1 @@
-"""Structure of a network, and effect of its shortcuts."""
+"""Effect of the shortcuts of a network."""

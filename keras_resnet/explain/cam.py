@@ -14,9 +14,9 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation import scores
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.explain.describe import through
 from keras_resnet.explain.subject import layers_of
 from keras_resnet.files import StrPath
+from keras_resnet.inspection.network import through
 from keras_resnet.results import Result
 from keras_resnet.state import isolated
 

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.errors import InputError
-from keras_resnet.explain.describe import through, walk
+from keras_resnet.inspection.network import through, walk
 
 _IMAGE = -1  # the turn of the image: before all operations
 _BLOCK = re.compile(r"(?:conv\d+_)?block\d+(?=_)")

@@ -10,9 +10,9 @@ from PIL import Image, ImageOps
 from keras_resnet import filenames
 from keras_resnet.errors import InputError
 from keras_resnet.exporting import golden, templates
-from keras_resnet.exporting.census import census
 from keras_resnet.exporting.plan import BUNDLED, BUNDLES, NO_MODEL_TO_BUNDLE, ExportPlan
 from keras_resnet.files import read_json, read_lines, write_json, write_text
+from keras_resnet.inspection.tflite_file import census
 from keras_resnet.messages import log
 from keras_resnet.run import fingerprint
 

@@ -22,7 +22,6 @@ from keras_resnet.exporting import (
     card,
     gate,
     golden,
-    metadata,
     onnx_file,
     publish,
     saved_model,
@@ -32,6 +31,7 @@ from keras_resnet.exporting import (
 from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
 from keras_resnet.files import read_text, write_json, write_text
+from keras_resnet.inspection import metadata
 from keras_resnet.messages import log
 from keras_resnet.run import Run, fingerprint, open_run
 from keras_resnet.state import isolated

@@ -20,9 +20,10 @@ from keras_resnet.evaluation.contract import Contract, read_contract
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.evaluation.scores import BATCH
-from keras_resnet.exporting import auto, census, layer_error, onnx_file, publish, temperature, wrap
+from keras_resnet.exporting import auto, layer_error, onnx_file, publish, temperature, wrap
 from keras_resnet.exporting.plan import IMAGES, MAX_DROP, ExportPlan, require_limits
 from keras_resnet.files import read_json, write_json
+from keras_resnet.inspection import tflite_file
 from keras_resnet.messages import log
 from keras_resnet.run import Run, fingerprint, open_run
 from keras_resnet.state import isolated
@@ -30,7 +31,7 @@ from keras_resnet.state import isolated
 # float32 files do the same arithmetic in another order: rounding, relative to the largest logit.
 FLOAT32_ERROR = 1e-4
 _FLOAT32 = (filenames.TFLITE["none"], filenames.SAVED_MODEL, filenames.ONNX)
-_CENSUS = {".tflite": census.census, ".onnx": onnx_file.census}
+_CENSUS = {".tflite": tflite_file.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
 
 
@@ -113,7 +114,7 @@ class ExportedFile:
     @property
     def faults(self) -> list[str]:
         """Why a `.tflite` file must not be shipped."""
-        return census.faults(self.path, self.content) if self.path.suffix == ".tflite" else []
+        return tflite_file.faults(self.path, self.content) if self.path.suffix == ".tflite" else []
 
     @cached_property
     def opened(self) -> Artefact:

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_resnet import runtime
-from keras_resnet.exporting import census, child
+from keras_resnet.exporting import child
 from keras_resnet.exporting.convert import calibrated, ends
 from keras_resnet.files import StrPath, read_json, write_json
+from keras_resnet.inspection import tflite_file
 
 if TYPE_CHECKING:  # to name its types costs no import
     import tensorflow as tf
@@ -134,7 +135,7 @@ def _debug(
     compared.run()
     folder = Path(folder)
     (folder / "calibrated.tflite").write_bytes(whole.calibrated_model)
-    graph = census.operators(folder / "calibrated.tflite")
+    graph = tflite_file.operators(folder / "calibrated.tflite")
     statistics = _statistics(compared, folder / "layers.csv")
     rows = [
         {"layer": layer, **place(layer), "op": op, **statistics[outputs[0]]}

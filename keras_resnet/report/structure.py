@@ -32,7 +32,7 @@ def structure(drawn: Mapping[str, Any], path: StrPath) -> StrPath:
     """Draws the structure of a network.
 
     Args:
-        drawn: the result of `keras_resnet.explain.drawing.drawing`.
+        drawn: the result of `keras_resnet.inspection.drawing.drawing`.
         path: the PNG to write.
 
     Returns:

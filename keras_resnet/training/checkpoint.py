@@ -9,7 +9,6 @@ weights as one that was not.
 """
 
 import json
-import shlex
 import shutil
 import signal
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from keras_resnet import filenames, messages, signals
 from keras_resnet.errors import CheckFailed, Interrupted, first_line
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
-from keras_resnet.run import Run
+from keras_resnet.run import Run, resume_command
 
 _KEPT = 2  # checkpoints: if the latest is damaged on the disk, there is another
 
@@ -154,8 +153,3 @@ def peek(run: Run) -> dict[str, Any] | None:
         except (tf.errors.OpError, ValueError, RuntimeError):
             continue  # damaged: `Checkpoint.restore` says so
     return None
-
-
-def resume_command(folder: StrPath) -> str:
-    """The next step, for messages."""
-    return f"`keras-resnet train --resume {shlex.quote(str(folder))}` resumes it"

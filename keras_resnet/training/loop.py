@@ -16,10 +16,10 @@ from keras_resnet import run as runs
 from keras_resnet.config import Config
 from keras_resnet.data import stream
 from keras_resnet.data.sources import Source
+from keras_resnet.distributed.strategy import Devices
 from keras_resnet.messages import log
 from keras_resnet.training import schedule
 from keras_resnet.training.checkpoint import Checkpoint, Stop
-from keras_resnet.training.distribution import Devices
 from keras_resnet.training.history import History, TensorBoard, time_shares
 from keras_resnet.training.step import Evaluation, Evaluator, Steps, TrainStep, training_batches
 

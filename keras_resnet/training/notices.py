@@ -6,10 +6,10 @@ from typing import Any
 from keras_resnet import recipes
 from keras_resnet.config import Config
 from keras_resnet.data.sources import Source
+from keras_resnet.distributed.strategy import Devices
 from keras_resnet.messages import log
 from keras_resnet.run import Run
 from keras_resnet.training import precision, schedule
-from keras_resnet.training.distribution import Devices
 from keras_resnet.training.precision import Precision
 
 

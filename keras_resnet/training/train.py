@@ -13,14 +13,15 @@ from keras_resnet import filenames, recipes, run, specs
 from keras_resnet.config import PRECISIONS, Config
 from keras_resnet.data import sources
 from keras_resnet.data.sources import Source
+from keras_resnet.distributed import strategy
+from keras_resnet.distributed.strategy import Devices
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log, logged_to
 from keras_resnet.settings import Settings
 from keras_resnet.state import isolated
-from keras_resnet.training import checkpoint, distribution, notices, precision, schedule
+from keras_resnet.training import checkpoint, notices, precision, schedule
 from keras_resnet.training.checkpoint import Stop
-from keras_resnet.training.distribution import Devices
 from keras_resnet.training.history import History
 from keras_resnet.training.judge import environment, judge
 from keras_resnet.training.layers import for_training, layers_of
@@ -60,7 +61,7 @@ def train(
         **options: any field of `keras_resnet.config.Config`, such as `model="resnet18"`.
 
     Several GPUs share each batch. Where the environment makes this process one of several workers
-    (`TF_CONFIG`, or Slurm), it trains with the others; see `training.distribution`.
+    (`TF_CONFIG`, or Slurm), it trains with the others; see `distributed.strategy`.
 
     Returns:
         The finished `Run`; None in a worker that is not the chief.
@@ -78,7 +79,7 @@ def train(
         config, path = _here(begun.config, options), begun.path
     else:
         config, path = recipes.resolve({"data": data, **options}, config_file), run_folder
-    devices = distribution.choose(config, path)
+    devices = strategy.choose(config, path)
     with devices.watching(path):
         prepared = _again(begun, config, devices) if begun else prepare(config, devices)
         with devices.folder(path, prepared[0]) as folder, logged_to(folder.file(filenames.LOG)):
@@ -110,7 +111,7 @@ def _train_in(
         if not folder.file(filenames.SPLIT).exists():
             folder.save_split(source)
         notices.say_plan(config, source, chosen, devices, folder)
-        broken = sources.naming_broken_files(source, checkpoint.resume_command(folder.path))
+        broken = sources.naming_broken_files(source, run.resume_command(folder.path))
         with stop.listening(), broken:
             history, seconds = _fit(model, config, source, folder, chosen, devices, stop, callbacks)
             if devices.is_chief:
@@ -122,7 +123,7 @@ def _train_in(
     except OSError as error:  # images are read by TensorFlow, whose errors are others
         raise CheckFailed(
             f"cannot write into {folder.path} ({error.strerror or error}); free some space, then "
-            + checkpoint.resume_command(folder.path)
+            + run.resume_command(folder.path)
         ) from None
 
 
@@ -162,7 +163,7 @@ def make_step(
     source: Source,
     rate: Any,
     chosen: Precision,
-    devices: Devices = distribution.ONE,
+    devices: Devices = strategy.ONE,
 ) -> TrainStep:
     """The compiled training step of a run.
 
@@ -187,7 +188,7 @@ def make_step(
 
 
 def prepare(
-    config: Config, devices: Devices = distribution.ONE
+    config: Config, devices: Devices = strategy.ONE
 ) -> tuple[Config, Source, Precision, keras.Model]:
     """Reports all errors in settings and images, before training starts.
 

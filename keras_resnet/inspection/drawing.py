@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from keras_resnet.errors import InputError
-from keras_resnet.explain.describe import BLOCK, Step, sides, stages_of, walk
+from keras_resnet.inspection.network import BLOCK, Step, sides, stages_of, walk
 from keras_resnet.state import isolated
 
 WORDS = {
@@ -40,7 +40,7 @@ def drawing(model: keras.Model | str, input_shape: Sequence[int] | None = None) 
     """Finds the structure of a network.
 
     Args:
-        model, input_shape: as in `keras_resnet.explain.describe`.
+        model, input_shape: as in `keras_resnet.inspection.network`.
 
     Returns:
         A dict ready for JSON: `name`, `input_shape`, and `stages`, a list of `{name,

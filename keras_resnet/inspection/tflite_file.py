@@ -39,7 +39,7 @@ def census(path: str | os.PathLike[str], content: bytes | None = None) -> dict[s
         `outputs`, lists of `{name, shape, dtype, scale, zero_point}` in which an open side is -1
         and scale is None where nothing is quantised; `signatures`, a dict of key to
         `{inputs, outputs}`, lists of names; `metadata`, names; and, under the names that
-        `keras_resnet.explain.describe` has for every network: `parameters`, how many float or
+        `keras_resnet.inspection.network` has for every network: `parameters`, how many float or
         quantised constants are stored (after batch norms were folded, without the integers that
         hold shapes and axes); `trainable_parameters`, 0, for constants cannot be trained;
         `multiply_adds`, `flops` and `activations` of one run, which are those of the Keras model;

@@ -7,16 +7,16 @@ import time
 
 import pytest
 
+from keras_resnet.distributed import rendezvous
+from keras_resnet.distributed.local_workers import free_addresses
 from keras_resnet.errors import InputError
-from keras_resnet.training import meeting
-from keras_resnet.training.local_workers import free_addresses
 
 TOLD = {"--epochs": 3, "--crop-area": (0.7, 1.0)}
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch):
-    monkeypatch.setattr(meeting, "LIMIT", 20)
+    monkeypatch.setattr(rendezvous, "LIMIT", 20)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def _meet(addresses, told, delays=()):
     def be(worker):
         time.sleep(dict(delays).get(worker, 0))
         try:
-            found[worker] = meeting.meet(addresses, worker, told[worker])
+            found[worker] = rendezvous.meet(addresses, worker, told[worker])
         except InputError as error:
             found[worker] = str(error)
 
@@ -51,7 +51,7 @@ def test_they_wait_until_all_are_there(late, addresses):
 def test_the_port_is_free_again_for_who_listens_next(addresses):
     _meet(addresses, dict.fromkeys(range(3), TOLD))
     for address in addresses:
-        meeting._listen(int(address.partition(":")[2])).close()
+        rendezvous._listen(int(address.partition(":")[2])).close()
 
 
 def test_all_hear_that_one_was_told_otherwise(addresses):
@@ -60,14 +60,14 @@ def test_all_hear_that_one_was_told_otherwise(addresses):
 
 
 def test_all_hear_who_did_not_come(addresses, monkeypatch):
-    monkeypatch.setattr(meeting, "LIMIT", 1)
+    monkeypatch.setattr(rendezvous, "LIMIT", 1)
     first, other = _meet(addresses, {0: TOLD, 2: TOLD})
     assert first == other
     assert f"worker 1 ({addresses[1]}) did not come within 1 s; start all workers" in first
 
 
 def test_without_worker_0_there_is_no_meeting(addresses, monkeypatch):
-    monkeypatch.setattr(meeting, "LIMIT", 1)
+    monkeypatch.setattr(rendezvous, "LIMIT", 1)
     (line,) = _meet(addresses, {1: TOLD})
     assert line.startswith(
         f"worker 0 ({addresses[0]}) was out of reach for 1 s (Connection refused); start all"
@@ -75,7 +75,7 @@ def test_without_worker_0_there_is_no_meeting(addresses, monkeypatch):
 
 
 def test_a_port_that_is_taken_is_named(addresses):
-    with meeting._listen(int(addresses[1].partition(":")[2])):
+    with rendezvous._listen(int(addresses[1].partition(":")[2])):
         (line,) = _meet(addresses, {1: TOLD})
     assert line == (
         f"worker 1 cannot listen at {addresses[1]} (Address already in use); its port has to be "
@@ -97,7 +97,7 @@ def test_a_port_that_is_taken_is_named(addresses):
     ],
 )
 def test_strangers_are_not_counted(message, addresses, monkeypatch):
-    monkeypatch.setattr(meeting, "_READ", 0.2)
+    monkeypatch.setattr(rendezvous, "_READ", 0.2)
     host, _, port = addresses[0].partition(":")
 
     def intrude():

@@ -28,11 +28,11 @@ from keras_resnet._version import __version__
 from keras_resnet.config import Config
 from keras_resnet.data.sources import Source
 from keras_resnet.data.stream import Share
+from keras_resnet.distributed import cluster, rendezvous
 from keras_resnet.errors import CheckFailed, InputError, first_line
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
-from keras_resnet.training import cluster, meeting
-from keras_resnet.training.checkpoint import resume_command
+from keras_resnet.run import resume_command
 
 _CONNECT = 120  # seconds
 # Settings that say where things are on this machine, and how many devices it has.
@@ -265,8 +265,8 @@ def _worker(
     devices = max(len(own), 1)
     require_shareable(config, devices * workers)
     told = _told(config, path, devices)
-    log.info(f"worker {worker} waits for all {workers}, {meeting.LIMIT} s at most")
-    meeting.meet(addresses, worker, told)
+    log.info(f"worker {worker} waits for all {workers}, {rendezvous.LIMIT} s at most")
+    rendezvous.meet(addresses, worker, told)
     log.info(f"all {workers} are there; TensorFlow connects them, {_CONNECT} s at most")
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": addresses}),
