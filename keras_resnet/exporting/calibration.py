@@ -134,7 +134,7 @@ def _rank_in_class(labels: np.ndarray) -> np.ndarray:
     return rank
 
 
-def _range_meter(model: keras.Model) -> tuple[list[str], Callable]:
+def _range_meter(model: keras.Model) -> tuple[list[str], Callable[[np.ndarray], tf.Tensor]]:
     """Names of the layers whose output is quantised, and a function from a batch of images to
     the least and largest value of each, `(2, layers)`."""
     # The converter folds a batch norm into what comes before it, and a ReLU.
@@ -155,7 +155,7 @@ def _range_meter(model: keras.Model) -> tuple[list[str], Callable]:
     return [layer.name for layer in quantised], measure
 
 
-def _ranges(measure: Callable, images: np.ndarray) -> np.ndarray:
+def _ranges(measure: Callable[[np.ndarray], tf.Tensor], images: np.ndarray) -> np.ndarray:
     """Width of each layer's range over the images, `(layers,)`; every range holds 0."""
     ends = [measure(images[i : i + _BATCH]).numpy() for i in range(0, len(images), _BATCH)]
     low, high = np.min([e[0] for e in ends], 0), np.max([e[1] for e in ends], 0)
