@@ -41,12 +41,20 @@ class _Log(logging.StreamHandler):
             raise
 
 
+class _Others(logging.Handler):
+    """Shows warnings of other packages, as `logging` does for a program without handlers."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != log.name and logging.lastResort:
+            logging.lastResort.handle(record)
+
+
 class Terminal(logging.Handler):
     """Shows messages on stderr, unless the program has handlers of its own for them."""
 
     def emit(self, record: logging.LogRecord) -> None:
         handlers = [*logging.getLogger().handlers, *log.handlers]
-        if all(isinstance(handler, (Terminal, _Log)) for handler in handlers):
+        if all(isinstance(handler, (Terminal, _Log, _Others)) for handler in handlers):
             # The stream of now: notebooks, tests and progress bars exchange it.
             print(self.format(record), file=sys.stderr, flush=True)
 
@@ -120,6 +128,24 @@ def logged_to(path: str | os.PathLike[str]) -> Iterator[None]:
             yield
         finally:
             log.removeHandler(handler)
+
+
+@contextmanager
+def root_logger_kept() -> Iterator[None]:
+    """Within, absl does not configure the root logger of a program that has not done so.
+
+    It does at its first warning, and every message of ours would begin with `INFO:keras_resnet:`.
+    """
+    root = logging.getLogger()
+    if root.handlers:
+        yield
+        return
+    others = _Others(logging.WARNING)
+    root.addHandler(others)
+    try:
+        yield
+    finally:
+        root.removeHandler(others)
 
 
 @contextmanager

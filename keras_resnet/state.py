@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from keras_resnet.errors import InputError
+from keras_resnet.messages import root_logger_kept
 
 # A way to read a setting, to write it, and the value that the library works with.
 _Setting = tuple[Callable[[], Any], Callable[[Any], None], Any]
@@ -46,6 +47,7 @@ def isolated(*, any_backend: bool = False) -> Iterator[None]:
             "start Python again with KERAS_BACKEND=tensorflow"
         )
     with ExitStack() as restoring:
+        restoring.enter_context(root_logger_kept())
         restoring.callback(random.setstate, random.getstate())
         restoring.callback(np.random.set_state, np.random.get_state())
         for read, write, value in settings:

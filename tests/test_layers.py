@@ -24,7 +24,7 @@ TABLE = {
     "progress": ("messages", "rich"),
     "runtime": ("", ""),
     "signals": ("", ""),
-    "state": ("errors", HEAVY),
+    "state": ("errors messages", HEAVY),
     "specs": ("errors", ""),
     "config": ("specs errors", ""),
     "recipes": ("config specs errors", ""),

@@ -1,11 +1,15 @@
 """What is shown on the terminal, what is logged, and the last words of a process that dies."""
 
+import logging
 import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
+from absl import logging as absl_logging
+
+from keras_resnet import messages, state
 
 
 def python(code, cwd, *arguments):
@@ -182,3 +186,18 @@ def test_a_full_disk_is_told_to_whoever_logs(tmp_path):
     """
     done = python(IMPORT + "from keras_resnet import messages\n" + textwrap.dedent(code), tmp_path)
     assert done.stdout == "No space left on device\n"
+
+
+def test_a_warning_of_absl_does_not_change_how_messages_look(capsys):
+    with state.isolated():
+        absl_logging.warning("of absl")
+        messages.log.info("ours")
+        messages.log.warning("careful")
+        logging.getLogger("another").warning("of another")
+    assert logging.getLogger().handlers == []
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "absl" not in line] == [
+        "ours",
+        "warning: careful",
+        "of another",
+    ]
