@@ -84,12 +84,12 @@ def train(
         prepared = _again(begun, config, devices) if begun else prepare(config, devices)
         with devices.folder(path, prepared[0]) as folder, logged_to(folder.file(filenames.LOG)):
             metrics = _train_in(folder, bool(begun), *prepared, devices, callbacks)
-    if metrics is None:
-        return None
-    log.info(
-        f"best epoch {metrics['best_epoch']}: top-1 {metrics['val']['top1']:.1%} of "
-        f"{metrics['val']['images']:,} validation images, {time.monotonic() - began:.0f} s"
-    )
+            if metrics is None:
+                return None
+            log.info(
+                f"best epoch {metrics['best_epoch']}: top-1 {metrics['val']['top1']:.1%} of "
+                f"{metrics['val']['images']:,} validation images, {time.monotonic() - began:.0f} s"
+            )
     return folder
 
 
