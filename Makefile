@@ -87,4 +87,4 @@ lint: $(VENV)/.test-dependencies install
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .clients build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) .clients build *.egg-info .pytest_cache .ruff_cache .mypy_cache
