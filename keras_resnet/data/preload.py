@@ -41,6 +41,11 @@ def decodable(examples: Examples) -> Iterator[list[int]]:
             advance(len(batch))
 
 
+def budget() -> int:
+    """Bytes that decoded images may take in memory."""
+    return min(MOST_BYTES, memory.available() // 4)
+
+
 def fits(shapes: Iterable[Shape]) -> bool:
     """Whether to keep images decoded: they fit into memory, and most of them are small.
 
@@ -50,12 +55,12 @@ def fits(shapes: Iterable[Shape]) -> bool:
     Args:
         shapes: width, height and size in bytes, as encoded, of each image.
     """
-    room, large = min(MOST_BYTES, memory.available() // 4), 0
+    left, large = budget(), 0
     for i, (width, height, size) in enumerate(shapes):
         is_large = width * height > SMALL
         large += is_large
-        room -= size if is_large else 3 * width * height + _HEADER
-        if room < 0 or large > 10 + i // 10:
+        left -= size if is_large else 3 * width * height + _HEADER
+        if left < 0 or large > 10 + i // 10:
             return False
     return True
 

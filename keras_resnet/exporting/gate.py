@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet import filenames
-from keras_resnet.data import memory, preload
+from keras_resnet.data import preload
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import CheckFailed, InputError
@@ -228,8 +228,7 @@ class Judge:
         """The images, decoded once for all files if they fit into memory."""
         if (size, crop) not in self._streams:
             stream = evaluation_stream(self.examples, size=size, crop=crop, batch_size=BATCH)
-            room = min(preload.MOST_BYTES, memory.available() // 4)
-            fits = len(self.examples) * size * size * 3 <= room
+            fits = len(self.examples) * size * size * 3 <= preload.budget()
             self._streams[size, crop] = stream.cache() if fits else stream
         return self._streams[size, crop]
 
