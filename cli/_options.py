@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import click
 
 from keras_resnet import messages, recipes, run, runtime, specs
-from keras_resnet.config import SETTINGS, show
+from keras_resnet.config import SETTINGS
 
 _DEFAULTS = recipes.resolve()  # those of the default recipe
 Function = TypeVar("Function", bound=Callable[..., Any])  # that a decorator gives back
@@ -41,11 +41,9 @@ def setting(name: str, **changes: Any) -> Callable[[Function], Function]:
         **changes: keywords of `click.option` that differ in this command.
     """
     row = SETTINGS[name]
-    default = getattr(_DEFAULTS, name)
-    shown = row.unset if default in (None, ()) else show(default)
     kind: dict[str, Any] = {
         "default": None,
-        "help": f"{row.help}  [{shown}]",
+        "help": f"{row.help}  [{row.shown(getattr(_DEFAULTS, name))}]",
         "metavar": row.metavar,
     }
     if row.choices:

@@ -62,6 +62,10 @@ class Setting:
         words = [f"{word} {bound}" for word, bound in bounds.items() if bound is not None]
         return " and ".join(words) or _WORDS[self.type]
 
+    def shown(self, value: Any) -> str:
+        """A value as it would be typed, or what leaving it unset means."""
+        return self.unset if value in (None, ()) else show(value)
+
     def require(self, value: Any) -> None:
         """Checks a value.
 

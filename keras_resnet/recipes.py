@@ -273,13 +273,12 @@ def reference() -> Iterator[dict[str, Any]]:
     """
     default = resolve()
     for name, row in SETTINGS.items():
-        value = getattr(default, name)
         yield {
             "name": name,
             "flag": row.flag,
             "type": row.type.__name__ if isinstance(row.type, type) else str(row.type),
             "range": row.range,
-            "default": row.unset if value in (None, ()) else show(value),
+            "default": row.shown(getattr(default, name)),
             "recipes": {
                 key: show(values[name]) for key, values in RECIPES.items() if name in values
             },
