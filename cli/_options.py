@@ -5,12 +5,14 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 import click
 
 from keras_resnet import messages, recipes, run, runtime, specs
 from keras_resnet.config import SETTINGS
+from keras_resnet.errors import InputError
 
 _DEFAULTS = recipes.resolve()  # those of the default recipe
 Function = TypeVar("Function", bound=Callable[..., Any])  # that a decorator gives back
@@ -83,6 +85,16 @@ def network_or_artefact(text: str) -> str:
         return specs.find(text).name
     run.kind_of(text)
     return text
+
+
+def require_png(png: str | None) -> None:
+    """Checks the value of --png.
+
+    Raises:
+        InputError: it is no path of a PNG file in a folder that exists.
+    """
+    if png and not (png.endswith(".png") and Path(png).parent.is_dir()):
+        raise InputError(f"--png is {png!r}; expected FILE.png in a folder that exists")
 
 
 def macro_top1(scores: Mapping[str, Any], balance: str | None) -> str:

@@ -2,12 +2,18 @@
 for anyone standing in this folder."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 
-from keras_resnet.cli._options import command, network_or_artefact, report, reports, start
+from keras_resnet.cli._options import (
+    command,
+    network_or_artefact,
+    report,
+    reports,
+    require_png,
+    start,
+)
 from keras_resnet.errors import InputError
 from keras_resnet.specs import SPECS
 
@@ -27,8 +33,7 @@ def inspect(artefact: str, drawing: bool, png: str | None, as_json: bool, quiet:
     types, scales, signatures, metadata; with --json, every operator.
     """
     artefact = network_or_artefact(artefact)
-    if png and not (png.endswith(".png") and Path(png).parent.is_dir()):
-        raise InputError(f"--png is {png!r}; expected FILE.png in a folder that exists")
+    require_png(png)
     is_file = artefact.endswith((".tflite", ".onnx"))
     if is_file and (drawing or png):
         raise InputError(

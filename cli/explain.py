@@ -1,7 +1,6 @@
 """keras-resnet explain gradients, lesion, paths, depth, cam"""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +12,7 @@ from keras_resnet.cli._options import (
     network_or_artefact,
     report,
     reports,
+    require_png,
     setting,
     settings,
     start,
@@ -102,7 +102,7 @@ def gradients(
     images. With --depths, --png draws the gradients against depth.
     """
     subject = _checked(subject, data)
-    _check_png(png)
+    require_png(png)
     start(quiet)
     from keras_resnet.explain import gradients as room
     from keras_resnet.explain.subject import subject as open_subject
@@ -198,7 +198,7 @@ def lesion(
     Each block alone, the last ones, and random sets. A plain twin beside it shows what a network
     without skips loses. With several RUNs the JSON is a list.
     """
-    _check_png(png)
+    require_png(png)
     if png and len(runs) > 3:
         raise InputError(f"--png shows three networks at the most, not {len(runs)}")
     for path in runs:
@@ -267,7 +267,7 @@ def paths(
     branches.
     """
     subject = _checked(subject, data)
-    _check_png(png)
+    require_png(png)
     start(quiet)
     from keras_resnet.explain.paths import paths as room
     from keras_resnet.explain.subject import subject as open_subject
@@ -330,7 +330,7 @@ def depth(
     The degradation experiment of arXiv:1512.03385: where deeper plain nets learn less, it is not
     for overfitting.
     """
-    _check_png(png)
+    require_png(png)
     recipes.resolve({**given, "data": data})
     require(data or Config.data)
     start(quiet)
@@ -373,7 +373,7 @@ def cam(
 ) -> None:
     """Show which regions of each IMAGE support a class (Grad-CAM)."""
     subject = _checked(subject)
-    _check_png(png)
+    require_png(png)
     start(quiet)
     from keras_resnet.explain.cam import cam as room
     from keras_resnet.report import explain_plots
@@ -396,11 +396,6 @@ def _checked(subject: str | None, data: str | None = None) -> str:
     if subject is None:
         return str(run.open_run().path)
     return subject if subject in _MLPS else network_or_artefact(subject)
-
-
-def _check_png(png: str | None) -> None:
-    if png and not (png.endswith(".png") and Path(png).parent.is_dir()):
-        raise InputError(f"--png is {png!r}; expected FILE.png in a folder that exists")
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[str]:
