@@ -7,6 +7,7 @@ SPLIT = "split.json"  # which image is in which split
 HISTORY = "history.csv"
 METRICS = "metrics.json"
 MODEL = "model.keras"
+REPORT = "report.html"
 MANIFEST = "manifest.json"  # size and sha256 of the other files; in the export too
 CHECKPOINTS = "checkpoints"
 LOG = "log.txt"

@@ -1,4 +1,4 @@
-"""A run folder: the output of a training, and the one module that knows its file names."""
+"""A run folder: the output of a training. `filenames` has the names in it."""
 
 import csv
 import fcntl

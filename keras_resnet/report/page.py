@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from keras_resnet import filenames
 from keras_resnet.errors import InputError
 from keras_resnet.files import read_json, read_lines, write_text
 
@@ -89,17 +90,18 @@ def write(folder: str | Path) -> Path:
         InputError: there is no readable `metrics.json`.
     """
     folder = Path(folder)
-    config, labels = folder / "config.json", folder / "labels.txt"
+    config, labels = folder / filenames.CONFIG, folder / filenames.LABELS
     data = report_data(
         folder,
-        _metrics(folder / "metrics.json"),
+        _metrics(folder / filenames.METRICS),
         config=read_json(config) if config.exists() else {},
         labels=read_lines(labels) if labels.exists() else [],
-        epochs=_history(folder / "history.csv"),
+        epochs=_history(folder / filenames.HISTORY),
         pictures={name: _png(folder / f"{name}.png") for name in PICTURES},
     )
-    write_text(folder / "report.html", render(data))
-    return folder / "report.html"
+    page = folder / filenames.REPORT
+    write_text(page, render(data))
+    return page
 
 
 def _metrics(path: Path) -> dict[str, Any]:
@@ -158,7 +160,7 @@ def report_data(
         model=metrics.get("model", "A run"),
         data=_data_name(config),
         run=shlex.quote(str(folder)),
-        config_file=shlex.quote(str(folder / "config.json")),
+        config_file=shlex.quote(str(folder / filenames.CONFIG)),
         metrics=metrics,
         val=val,
         test=metrics.get("test") or None,
