@@ -9,7 +9,7 @@ from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
 from keras_resnet.run import open_run
 
-# Written out, so that --help need not load the export room; a test holds them equal.
+# Written out, so that --help need not load the exporter; a test holds them equal.
 QUANTIZE = ("none", "float16", "dynamic", "int8", "int16x8", "auto")
 IO = ("float", "uint8", "int8")
 BUNDLES = ("android", "web", "python", "c")
@@ -28,13 +28,13 @@ SCORES = ("logits", "softmax")
               "--max-drop, with some layers in float if need be. int16x8: 30 times slower than "
               "float32 on a CPU, for chips made for it.  [none]")  # fmt: skip
 @click.option("--io", type=click.Choice(IO), default="float", show_default=True,
-              help="Type of the ends of the int8 file.")  # fmt: skip
+              help="Input and output type of the int8 file.")  # fmt: skip
 @click.option("--explain-quantization", is_flag=True,
-              help="Show what int8 costs each layer and block.")  # fmt: skip
+              help="Measure the int8 error of each layer and block.")  # fmt: skip
 @click.option("--calibration", metavar="N", type=int, default=500, show_default=True,
               help="Training images that set the ranges of int8.")  # fmt: skip
 @click.option("--scores", type=click.Choice(SCORES), default="logits", show_default=True,
-              help="What the files give: raw logits, or probabilities.")  # fmt: skip
+              help="Output of the files: logits or probabilities.")  # fmt: skip
 @click.option("--top", metavar="K", type=int,
               help="Give the best K probabilities and their classes only; TFLite.")  # fmt: skip
 @click.option("--input-size", metavar="HxW",
@@ -44,7 +44,7 @@ SCORES = ("logits", "softmax")
 @click.option("--bundle", "bundles", type=click.Choice(BUNDLES), multiple=True,
               help="A folder that is ready to run; may be repeated.")  # fmt: skip
 @click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
-              help="Top-1 that a file may lose.")  # fmt: skip
+              help="Allowed drop in top-1, in percentage points.")  # fmt: skip
 @click.option("--output", metavar="DIR", help="Where to write.  [RUN/export]")
 @click.option("--data", metavar="DATA", help="Images for a run that was imported without.")
 @setting("data_dir")

@@ -9,7 +9,7 @@ from keras_resnet.run import open_run
 @command("verify", example="keras-resnet verify runs/resnet20-digits-001 --max-drop 0.5")
 @click.argument("run", required=False)
 @click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
-              help="Top-1 that a file may lose.")  # fmt: skip
+              help="Allowed drop in top-1, in percentage points.")  # fmt: skip
 @click.option("--images", metavar="N", type=int, default=1000, show_default=True,
               help="Judge by at most this many held-out images.")  # fmt: skip
 @reports
