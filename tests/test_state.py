@@ -133,7 +133,7 @@ def test_what_is_asked_of_a_run_depends_on_no_policy(odd, untouched, photos):
         expected = kr.evaluate(run), kr.predict(run, [photo]), kr.describe("resnet20")
     assert (kr.evaluate(run), kr.predict(run, [photo]), kr.describe("resnet20")) == expected
     assert {w.dtype for w in run.model().weights} == {"float32"}
-    assert kr.cam(run, [photo])[0]["image"]
+    assert kr.cam(run, [photo])[0].image
     assert settings() == odd
 
 
@@ -169,7 +169,7 @@ def test_another_backend_that_is_there_already_is_refused(tmp_path, untouched):
         for call in (kr.train, kr.export, kr.find_lr, kr.verify):
             try: call({str(untouched)!r})
             except kr.InputError as error: print(error)
-        print(kr.open_run({str(untouched)!r}).model().name, kr.describe("resnet8")["parameters"])
+        print(kr.open_run({str(untouched)!r}).model().name, kr.describe("resnet8").parameters)
     """
     done = _python(code, tmp_path, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
     assert done.returncode == 0, done.stderr
