@@ -1,20 +1,36 @@
-"""Runs work in a child process: TensorFlow's converter leaks memory and prints hundreds of lines.
+"""Runs work in child processes: TensorFlow's converter leaks memory and prints hundreds of lines.
 
-A module that runs as a child ends with `report_peak()`.
+The children are forks of a server, a process that has loaded TensorFlow and computed nothing:
+loading it takes seconds. `python -m keras_resnet.exporting.child` reads orders and prints answers,
+a line of JSON each: {module, arguments, environ, cwd}, and {status, output, errors}.
 """
 
+import atexit
+import json
+import os
+import runpy
+import select
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from keras_resnet import runtime
 from keras_resnet.errors import CheckFailed
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 
 _PEAK = "peak memory in bytes: "
 _SECONDS_BETWEEN_LINES = 15
+_IDLE_SECONDS = 60  # after which the server ends: it takes 400 MB
+
+_server: subprocess.Popen[str] | None = None
+_one_order_at_a_time = threading.Lock()
 
 
 def run(module: str, *arguments: StrPath | int, what: str) -> dict[str, Any]:
@@ -31,23 +47,50 @@ def run(module: str, *arguments: StrPath | int, what: str) -> dict[str, Any]:
     Raises:
         CheckFailed: the child failed; the line holds its reason.
     """
-    # -P: a file of the user's that is called like a module must not be imported instead of it.
-    command = [sys.executable, "-P", "-m", module, *map(str, arguments)]
     began = time.monotonic()
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
-    ) as child:
+    order = {
+        "module": module,
+        "arguments": [*map(str, arguments)],
+        "environ": {**os.environ},
+        "cwd": os.getcwd(),
+    }
+    with _one_order_at_a_time:
         try:
-            output, errors = _wait(child, what, began)
+            answer = _answer(json.dumps(order), what, began)
         except BaseException:  # Ctrl-C: the child must not go on writing
-            child.kill()
+            stop()
             raise
-    if child.returncode:
-        raise CheckFailed(f"{what} failed: {_reason(child.returncode, errors)}")
+    if answer["status"]:
+        raise CheckFailed(f"{what} failed: {_reason(answer['status'], answer['errors'])}")
     return {
         "seconds": round(time.monotonic() - began, 1),
-        "peak_memory_bytes": _peak(output),
+        "peak_memory_bytes": _peak(answer["output"]),
     }
+
+
+def start() -> None:
+    """Starts the server, unless it runs; returns at once."""
+    global _server
+    if _server and _server.poll() is None:
+        return
+    stop()
+    _server = subprocess.Popen(
+        # -P: a file of the user's that is called like a module must not be imported instead of it.
+        [sys.executable, "-P", "-m", __name__],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        start_new_session=True,  # for `stop`; and Ctrl-C is for this process
+    )  # fmt: skip
+
+
+@atexit.register
+def stop() -> None:
+    """Ends the server, and the child at work."""
+    global _server
+    if _server:
+        with suppress(ProcessLookupError):
+            os.killpg(_server.pid, signal.SIGKILL)
+        _server.communicate()
+        _server = None
 
 
 def report_peak() -> None:
@@ -68,12 +111,17 @@ def cost(found: Mapping[str, Any]) -> str:
     return f"{found['seconds']:.0f} s{memory}"
 
 
-def _wait(child: subprocess.Popen[str], what: str, began: float) -> tuple[str, str]:
-    while True:
-        try:
-            return child.communicate(timeout=_SECONDS_BETWEEN_LINES)
-        except subprocess.TimeoutExpired:
-            log.info(f"{what}: {time.monotonic() - began:.0f} s so far")
+def _answer(order: str, what: str, began: float) -> dict[str, Any]:
+    start()
+    assert _server and _server.stdin and _server.stdout
+    with suppress(BrokenPipeError):  # it has ended: no answer
+        print(order, file=_server.stdin, flush=True)
+    while not select.select([_server.stdout], [], [], _SECONDS_BETWEEN_LINES)[0]:
+        log.info(f"{what}: {time.monotonic() - began:.0f} s so far")
+    if line := _server.stdout.readline():
+        return json.loads(line)
+    status = _server.wait()
+    return {"status": status, "errors": ""} if status else _answer(order, what, began)
 
 
 def _reason(status: int, errors: str) -> str:
@@ -86,3 +134,38 @@ def _reason(status: int, errors: str) -> str:
 def _peak(output: str) -> int | None:
     found = [line for line in output.splitlines() if line.startswith(_PEAK)]
     return int(found[-1].removeprefix(_PEAK)) if found else None
+
+
+def _serve() -> None:
+    """Answers orders until there are none for a minute, or nobody is left to give them."""
+    runtime.prepare()
+    import tensorflow  # noqa: F401  for the children
+
+    while select.select([sys.stdin], [], [], _IDLE_SECONDS)[0] and (line := sys.stdin.readline()):
+        print(json.dumps(_in_a_fork(**json.loads(line))), flush=True)
+
+
+def _in_a_fork(module: str, arguments: list[str], environ: dict[str, str], cwd: str) -> Any:
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        child = os.fork()
+        if child == 0:
+            os.dup2(output.fileno(), 1)
+            os.dup2(errors.fileno(), 2)
+            os.environ.clear()
+            os.environ.update(environ)
+            os.chdir(cwd)
+            sys.argv = [module, *arguments]
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            sys.exit()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        output.seek(0)
+        errors.seek(0)
+        return {
+            "status": status,
+            "output": output.read().decode(errors="replace"),
+            "errors": errors.read().decode(errors="replace"),
+        }
+
+
+if __name__ == "__main__":
+    _serve()

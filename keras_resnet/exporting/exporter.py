@@ -20,6 +20,7 @@ from keras_resnet.evaluation.scores import stream_for
 from keras_resnet.exporting import (
     bundling,
     card,
+    child,
     gate,
     golden,
     onnx_file,
@@ -100,6 +101,8 @@ def execute(
         run.attach(data, data_dir)
     run.require_images()
     _require_place(plan.target)
+    if plan.tflite or plan.onnx or plan.features:
+        child.start()  # loads TensorFlow while this process reads the run
     with run.naming_broken_images():
         return _write(plan, run)
 
