@@ -94,13 +94,13 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def untouched(tmp_path_factory, photos):
-    """The folder of a finished run of a ResNet-20 on `photos`, 24 pixels, three epochs: to copy."""
+    """The folder of a finished run of a ResNet-8 on `photos`, 24 pixels, three epochs: to copy."""
     from keras_resnet.training.train import train
 
     def make(folder):
         # Branches that start at 0 leave a shallow net, which 18 steps are enough for.
         options = {"epochs": 3, "image_size": 24, "batch_size": 8, "seed": 3, "zero_gamma": True}
-        train(str(photos), run_folder=folder / "run", **options)
+        train(str(photos), model="resnet8", run_folder=folder / "run", **options)
 
     return made_once(tmp_path_factory, "trained", make) / "run"
 

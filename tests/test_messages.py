@@ -49,7 +49,7 @@ def test_a_program_that_configures_logging_or_not_sees_each_message_once(code, s
 
 def test_a_run_that_is_trained_from_python_has_its_log(untouched):
     log = (untouched / "log.txt").read_text()
-    for line in ("resnet20 on ", "epoch   3/3", "best epoch "):
+    for line in ("resnet8 on ", "epoch   3/3", "best epoch "):
         assert log.count(f"\n{line}") + log.startswith(line) == 1
 
 

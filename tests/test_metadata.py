@@ -143,7 +143,7 @@ def test_nothing_in_the_file_tells_where_the_photos_lie(exported, photos):
 def test_inspect_shows_it(command, exported):
     path = exported[0].export_folder / TFLITE["int8"]
     shown = command("inspect", path).stdout
-    assert "resnet20, classifies images into 3 classes" in shown
+    assert "resnet8, classifies images into 3 classes" in shown
     assert "inside the file: labels.txt, preprocess.json" in shown
     document = json.loads(command("inspect", path, "--json").stdout)
     assert document["contract"] == metadata.read(path)

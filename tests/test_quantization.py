@@ -14,7 +14,7 @@ from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.plan import make_plan
 from keras_resnet.inspection import tflite_file
 
-SPOILED = {"conv4_block1_1_conv", "conv4_block3_2_conv", "conv4_block3_out"}
+SPOILED = {"conv3_block1_1_conv", "conv4_block1_2_conv", "conv4_block1_out"}
 
 
 def images(run):
@@ -37,14 +37,14 @@ def spoiled(exported, tmp_path_factory):
     shutil.copytree(exported[0].path, path)
     run = open_run(path)
     model = run.model()
-    norm, reader = model.get_layer("conv4_block1_1_bn"), model.get_layer("conv4_block1_2_conv")
+    norm, reader = model.get_layer("conv3_block1_1_bn"), model.get_layer("conv3_block1_2_conv")
     gamma, beta, *statistics = norm.get_weights()
     gamma[0], beta[0] = 3000 * gamma[0], 3000 * beta[0]
     norm.set_weights([gamma, beta, *statistics])
     (kernel,) = reader.get_weights()
     kernel[:, :, 0] /= 3000
     reader.set_weights([kernel])
-    norm, logits = model.get_layer("conv4_block3_2_bn"), model.get_layer("logits")
+    norm, logits = model.get_layer("conv4_block1_2_bn"), model.get_layer("logits")
     gamma, beta, *statistics = norm.get_weights()
     beta[0] += 30_000
     norm.set_weights([gamma, beta, *statistics])
@@ -76,7 +76,7 @@ def test_every_layer_is_explained_by_its_keras_name_in_forward_order(exported):
 def test_blocks_are_explained_by_branch_shortcut_and_sum(exported):
     blocks = exported[1]["quantization"]["blocks"]
     assert [row["block"] for row in blocks] == [
-        "stem", *(f"conv{s}_block{i}" for s in (2, 3, 4) for i in (1, 2, 3)), "head",
+        "stem", "conv2_block1", "conv3_block1", "conv4_block1", "head",
     ]  # fmt: skip
     inner = [row for row in blocks if row["block"] not in ("stem", "head")]
     assert all(row["branch"] > 0 and row["sum"] > 0 for row in inner)
@@ -164,8 +164,8 @@ def test_auto_names_the_layers_that_int8_cannot_hold_and_keeps_them_in_float(spo
     found = tflite_file.census(tmp_path / "out" / "model_int8.tflite")
     kinds = {row["name"]: row["dtype"] for row in found["layers"]}
     assert {kinds[layer] for layer in SPOILED} == {"float32"}
-    assert kinds["conv4_block1_2_conv"] == "float32"  # or its input would be int8 all the same
-    assert list(kinds.values()).count("int8") > 20
+    assert kinds["conv3_block1_2_conv"] == "float32"  # or its input would be int8 all the same
+    assert list(kinds.values()).count("int8") > 5
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     made = manifest["model_int8.tflite"]["conversion"]
     assert made["float_layers"] == taken["float_layers"]

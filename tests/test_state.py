@@ -182,7 +182,7 @@ def test_another_backend_that_is_there_already_is_refused(tmp_path, untouched):
         ]
         * 4
     )
-    assert last == "resnet20 75770"
+    assert last == "resnet8 75770"
 
 
 def test_the_command_depends_on_no_settings_of_keras(photos, tmp_path):
