@@ -56,10 +56,10 @@ def test_of_an_imported_run_it_says_that_it_does_not_know_the_training(exported,
     shutil.copytree(run.path, tmp_path / "run")
     # What `import` writes.
     source = {"file": "/home/me/theirs.safetensors", "bytes": 1, "sha256": "ab" * 32}
-    imported = {"model": "resnet20", "parameters": 271_098, "imported": source}
+    imported = {"model": "resnet8", "parameters": 75_642, "imported": source}
     (tmp_path / "run" / "metrics.json").write_text(json.dumps(imported))
     shown = card.text(open_run(tmp_path / "run"), result)
-    assert "resnet20, trained elsewhere, imported from theirs.safetensors\n" in shown
+    assert "resnet8, trained elsewhere, imported from theirs.safetensors\n" in shown
     assert "not what it was trained on" in shown and "/home/me" not in shown
     for never_measured in ("epochs", "learning rate", "Lowest top-1"):
         assert never_measured not in shown

@@ -80,4 +80,3 @@ def test_ctrl_c_ends_the_child_at_work(tmp_path, signals_are_heard):
         threads.submit(interrupt)
         run(f"import os, time; {write}; time.sleep(600)")
     assert ends(int(pid.read_text()))
-    run("pass")

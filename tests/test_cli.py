@@ -259,7 +259,7 @@ def test_text_named_as_an_image_is_named_or_skipped(command, tmp_path):
     assert len(done.stderr.splitlines()) == 1
     done = command(
         "train", data, "--on-bad-image", "skip", "--epochs", 1, "--batch-size", 8, "--image-size",
-        16, "--json", cwd=tmp_path,
+        16, "--model", "resnet8", "--json", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["val"]["images"] == 4
@@ -274,7 +274,7 @@ def test_json_is_one_document_and_tensorflow_stays_off_the_terminal(script, trai
 def test_training_logs_tensorflows_lines_and_its_own_into_the_run(script, photos, tmp_path):
     done = script(
         "train", photos, "--epochs", 1, "--image-size", 16, "--batch-size", 16, "--run", "run",
-        cwd=tmp_path,
+        "--model", "resnet8", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0
     log = (tmp_path / "run" / "log.txt").read_text()

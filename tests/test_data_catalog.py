@@ -201,6 +201,7 @@ def test_an_epoch_is_trained_and_judged_on_it(file_format, prepared, tmp_path):
         "tfds:tiny_for_tests",
         data_dir=str(prepared[file_format]),
         run_folder=tmp_path / "run",
+        model="resnet8",
         epochs=1,
         image_size=16,
         batch_size=8,

@@ -59,8 +59,8 @@ def test_a_recipe_leaves_a_whole_run(recipe, photos, tmp_path):
 
 def test_a_run_whose_time_is_up_is_judged_and_finished(photos, tmp_path, capsys):
     run = train(
-        str(photos), run_folder=tmp_path / "run", recipe="rsb-a3", epochs=100, image_size=24,
-        batch_size=8, accumulate=2, balance="loss", max_minutes=1e-6,
+        str(photos), run_folder=tmp_path / "run", recipe="rsb-a3", model="resnet8", epochs=100,
+        image_size=24, batch_size=8, accumulate=2, balance="loss", max_minutes=1e-6,
     )  # fmt: skip
     with open(run.file("history.csv"), newline="") as file:
         (row,) = csv.DictReader(file)
