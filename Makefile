@@ -48,7 +48,7 @@ quickstart: install
 	@echo
 	@echo "The run is in $(RUN): open $(RUN)/report.html"
 	@echo "For the phone: $(RUN)/export/model_int8.tflite with labels.txt and preprocess.json"
-	@echo "On your own photos, one folder a class:"
+	@echo "On your own photos, one folder per class:"
 	@echo "    $(BIN)/keras-resnet train photos/ --image-size 64 --run runs/photos"
 	@echo "    $(BIN)/keras-resnet export runs/photos --tflite --quantize int8"
 

@@ -32,7 +32,7 @@ def import_weights(
     """Make a run folder from weights that were trained elsewhere.
 
     FILE is a .keras or .h5 file of keras.applications, a .safetensors or .pth file of torchvision,
-    timm or a PyTorch net for CIFAR, or imagenet, to download what is published.
+    timm or a PyTorch network for CIFAR, or imagenet, to download published weights.
     """
     given = {name: value for name, value in given.items() if value is not None}
     weights_settings.require(recipes.resolve({**given, "weights": file}))

@@ -179,7 +179,7 @@ def test_a_worker_whose_port_is_taken_says_so_in_one_line(command, tmp_path, mon
         done = command("train", "digits", "--run", tmp_path / "run")
     assert done.returncode == 2
     assert "keras-resnet: worker 0 cannot listen at 127.0.0.1:" in done.stderr
-    assert "its port has to be free" in done.stderr and "Traceback" not in done.stderr
+    assert "use a free port" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -266,13 +266,13 @@ def test_a_worker_that_is_gone_makes_one_line(kind, text, who, tmp_path):
     error = getattr(tf.errors, kind)(None, None, text)
     with pytest.raises(CheckFailed) as caught, TWO.watching(tmp_path):
         raise error
-    assert str(caught.value) == f"{who} is gone; start all again"
+    assert str(caught.value) == f"{who} stopped responding; start all workers again"
     (tmp_path / "config.json").touch()
     with pytest.raises(CheckFailed) as caught, TWO.watching(tmp_path):
         raise error
     assert str(caught.value) == (
-        f"{who} is gone; `keras-resnet train --resume {tmp_path}` resumes it with those that are "
-        "left"
+        f"{who} stopped responding; `keras-resnet train --resume {tmp_path}` resumes it with the "
+        "remaining workers"
     )
     with pytest.raises(type(error)), strategy.ONE.watching(tmp_path):
         raise error
@@ -329,7 +329,7 @@ def test_what_workers_begin_with_is_compared(monkeypatch):
     for first, same, other in (sums[:3], sums[3:]):
         assert first == same != other
     monkeypatch.setattr(strategy.Devices, "_of_all", lambda self, own: np.array([own, [3]]))
-    with pytest.raises(InputError, match=r"worker 1 has other training images than worker 0; give"):
+    with pytest.raises(InputError, match=r"worker 1 has different training images from worker 0; give"):
         TWO.require_same_images(source)
     with pytest.raises(InputError, match=r"other first weights .* the same --weights"):
         TWO.require_same_weights(Weights(1))
@@ -345,12 +345,12 @@ def test_what_is_wrong_with_the_files_of_one_ends_all(monkeypatch):
         raise InputError("damaged")
     assert len(told) == 1
     monkeypatch.setattr(strategy.Devices, "_of_all", lambda self, own: np.array([own, told[0]]))
-    with pytest.raises(InputError, match="worker 1 cannot begin; its own line says why"):
+    with pytest.raises(InputError, match="worker 1 cannot start; see its own error message"):
         TWO.require_same_weights(Weights(1))
 
 
 def test_launch_starts_trainings_alone():
-    with pytest.raises(InputError, match="launch starts trainings"):
+    with pytest.raises(InputError, match="launch runs only `train`"):
         local_workers.launch(("evaluate", "run"), 2)
     with pytest.raises(InputError, match="--workers is 1; expected at least 2"):
         local_workers.launch(("train", "digits"), 1)
@@ -361,7 +361,7 @@ def test_when_a_worker_fails_the_others_are_ended(monkeypatch, capfd):
     monkeypatch.setattr(local_workers, "_NOTICE", 0.2)
     assert local_workers.launch(("train", "digits"), 2) == 143
     err = capfd.readouterr().err.splitlines()
-    assert err == ["[worker 1] no luck", "worker 1 ended with status 3; the others end too"]
+    assert err == ["[worker 1] no luck", "worker 1 exited with status 3; stopping the others"]
 
 
 def test_what_nohup_ignores_launch_ignores(monkeypatch):
@@ -509,10 +509,10 @@ def test_when_a_worker_dies_it_is_said_and_the_run_goes_on_with_those_that_are_t
     subprocess.run(["kill", "-9", children[dead]])
     _, err = process.communicate()
     assert process.returncode == (137 if dead == 0 else 1)
-    assert f"worker {dead} ended with status 137; the others end too" in err
+    assert f"worker {dead} exited with status 137; stopping the others" in err
     assert (
-        f"[worker {1 - dead}] keras-resnet: worker {dead} is gone; `keras-resnet train --resume "
-        f"{folder}` resumes it with those that are left"
+        f"[worker {1 - dead}] keras-resnet: worker {dead} stopped responding; `keras-resnet train "
+        f"--resume {folder}` resumes it with the remaining workers"
     ) in err
     assert "Traceback" not in err
     assert (folder / "log-worker-1.txt").exists()
@@ -540,9 +540,9 @@ def test_workers_that_find_other_images_or_none_are_told_so(photos, tmp_path, ha
         _, err = worker.communicate(timeout=120)
         assert worker.returncode == 2, err
         if has_images:
-            assert "keras-resnet: worker 1 has other training images than worker 0" in err
+            assert "keras-resnet: worker 1 has different training images from worker 0" in err
         elif number == 0:
-            assert "keras-resnet: worker 1 cannot begin; its own line says why" in err
+            assert "keras-resnet: worker 1 cannot start; see its own error message" in err
         else:
             assert "no class folders" in err
         assert "Traceback" not in err

@@ -106,7 +106,7 @@ def test_a_split_that_the_run_lacks_is_named(trained):
 
 
 def test_data_with_an_unknown_class_is_refused(trained):
-    with pytest.raises(InputError, match=r"class '0' that .* does not know"):
+    with pytest.raises(InputError, match=r"class '0' that .* does not have"):
         evaluate(trained.path, "digits")
 
 

@@ -336,7 +336,7 @@ def test_a_map_is_the_class_activation_map_of_the_pooled_features(trained, photo
 def test_another_class_may_be_asked_for(trained, photos):
     (row,) = cam.cam(trained, [photos / "dark"][:1], label="bright")[:1]
     assert row.label == "bright" and row.score < 0.5
-    with pytest.raises(InputError, match=r"--label is 'green'; .* knows bright, dark"):
+    with pytest.raises(InputError, match=r"--label is 'green'; expected a class of .*: bright, dark"):
         cam.cam(trained, [photos], label="green")
 
 
@@ -408,5 +408,5 @@ def test_bad_input_is_answered_in_one_line(command, arguments, said, tmp_path):
 
 def test_a_file_without_layers_is_refused(exported):
     path = exported[0].export_folder / "model_int8.tflite"
-    with pytest.raises(InputError, match="has no layers to look into; give its run folder"):
+    with pytest.raises(InputError, match="has no Keras layers; give its run folder"):
         subject(path)

@@ -63,14 +63,14 @@ def test_all_hear_who_did_not_come(addresses, monkeypatch):
     monkeypatch.setattr(rendezvous, "LIMIT", 1)
     first, other = _meet(addresses, {0: TOLD, 2: TOLD})
     assert first == other
-    assert f"worker 1 ({addresses[1]}) did not come within 1 s; start all workers" in first
+    assert f"worker 1 ({addresses[1]}) did not connect within 1 s; start all workers" in first
 
 
 def test_without_worker_0_there_is_no_meeting(addresses, monkeypatch):
     monkeypatch.setattr(rendezvous, "LIMIT", 1)
     (line,) = _meet(addresses, {1: TOLD})
     assert line.startswith(
-        f"worker 0 ({addresses[0]}) was out of reach for 1 s (Connection refused); start all"
+        f"worker 0 ({addresses[0]}) was not reachable for 1 s (Connection refused); start all"
     )
 
 
@@ -78,8 +78,8 @@ def test_a_port_that_is_taken_is_named(addresses):
     with rendezvous._listen(int(addresses[1].partition(":")[2])):
         (line,) = _meet(addresses, {1: TOLD})
     assert line == (
-        f"worker 1 cannot listen at {addresses[1]} (Address already in use); its port has to be "
-        "free"
+        f"worker 1 cannot listen at {addresses[1]} (Address already in use); use a free "
+        "port"
     )
     (line,) = _meet(["127.0.0.1:http", addresses[1]], {0: TOLD})
     assert line.startswith("worker 0 cannot listen at 127.0.0.1:http")

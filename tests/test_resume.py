@@ -311,7 +311,7 @@ def test_an_image_that_changed_since_is_named(photos, tmp_path, capsys):
     later = os.stat(tmp_path / "split.json").st_mtime + 60
     os.utime(copy / "dark" / "01.jpg", (later, later))
     sources.load_saved(tmp_path / "split.json", data=str(copy), classes=classes)
-    assert "dark/01.jpg changed after the run had begun (1 such)" in capsys.readouterr().err
+    assert "dark/01.jpg changed after the run started (1 in all)" in capsys.readouterr().err
 
 
 def test_what_is_no_longer_as_it_was_is_said(capsys):
@@ -320,12 +320,12 @@ def test_what_is_no_longer_as_it_was_is_said(capsys):
     notices.say_changes(then, then, config)
     assert capsys.readouterr().err == ""
     notices.say_changes(then, {**then, "threads": 2}, config)
-    assert "the last bits may differ" in (err := capsys.readouterr().err)
-    assert "threads 8 then, 2 now" in err and "tensorflow" not in err
+    assert "the last bits of results may differ" in (err := capsys.readouterr().err)
+    assert "threads was 8, is 2" in err and "tensorflow" not in err
 
 
 def test_on_other_devices_more_than_the_last_bits_differ_unless_batch_norms_are_synced(capsys):
-    for synced, line in ((False, "the result will differ"), (True, "the last bits may differ")):
+    for synced, line in ((False, "results will differ"), (True, "the last bits of results may")):
         notices.say_changes({"devices": 2}, {"devices": 1}, recipes.resolve({"sync_bn": synced}))
         assert capsys.readouterr().err.startswith(line)
 
@@ -366,14 +366,14 @@ def test_only_the_same_settings_go_on(stopped, photos):
     folder = stopped[0]
     same = {**SMALL, "batch_size": 4, "epochs": 400}
     assert runs.begun(None, folder, None, {"data": str(photos), **same}).path == folder
-    with pytest.raises(InputError, match=r"was begun with --epochs 400, not 2; give the same"):
+    with pytest.raises(InputError, match=r"was started with --epochs 400, not 2; give the same"):
         train(str(photos), run_folder=folder, **{**same, "epochs": 2})
     with pytest.raises(InputError, match=r"--resume takes all settings from .*; leave out epochs"):
         train(resume=folder, epochs=3)
 
 
 def test_a_finished_run_is_not_gone_on_with(trained, tmp_path):
-    with pytest.raises(InputError, match="this run is finished"):
+    with pytest.raises(InputError, match="the run is finished"):
         train(resume=trained.path)
     with pytest.raises(InputError, match="is finished; give a new folder"):
         train(run_folder=trained.path)

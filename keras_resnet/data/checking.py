@@ -12,7 +12,7 @@ from keras_resnet.data import check_cache, examples, preload
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.photo import File, Header, Photo, Reject, read_headers
 
-_UNDECODABLE = "cannot be decoded: damaged, or a rare kind"
+_UNDECODABLE = "cannot be decoded: damaged, or an unsupported format"
 
 
 def check_files(

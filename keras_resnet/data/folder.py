@@ -167,7 +167,7 @@ def from_paths(paths: Iterable[str]) -> tuple[Examples, list[tuple[str, str]]]:
     for result in results:
         _note(found, "all", result)
     for reason, count in (+found.skipped).items():
-        log.info(f"left out: {reason} ({count})")
+        log.info(f"skipped: {reason} ({count})")
     return images, found.bad
 
 
@@ -227,7 +227,7 @@ def _split_folders(found: Scan) -> dict[str, str]:
         name, other = show(entry.name), show(others[0].name)
         raise InputError(
             f"cannot tell whether {name} in {show(found.root)} is a split or a class: it has "
-            f"sub-folders, and {other} stands beside it; move {other} elsewhere, or the images of "
+            f"sub-folders, and {other} is beside it; move {other} elsewhere, or the images of "
             f"{name} out of their sub-folders"
         )
     paths = {split: entry.path for split, entry in splits.items()}

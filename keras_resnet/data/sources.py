@@ -147,7 +147,7 @@ def read_split(path: StrPath) -> dict[str, list[tuple[str, str]]]:
         return {split: [(name, label) for name, label in pairs] for split, pairs in saved.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{folder.show(path)} cannot be read ({error}); name a data folder to use instead"
+            f"{folder.show(path)} cannot be read ({error}); give a data folder to use instead"
         ) from None
 
 
@@ -235,14 +235,14 @@ def _splits_of_folder(
         names = {s: {os.path.join(data, name) for name, _ in saved[s]} for s in saved}
         split = next(s for s in saved if lost in names[s])
         raise InputError(
-            f"{folder.show(lost)}, of the run's {split} split: {reason} ({len(found.bad)} such); "
-            'put it back, or name the folder they are in now as "data" in the run\'s config.json'
+            f"{folder.show(lost)}, of the run's {split} split: {reason} ({len(found.bad)} in all); "
+            'restore it, or set "data" in the run\'s config.json to the new folder'
         )
     changed = [p.name for p in found.photos["all"] if since and p.header.mtime_ns > since]
     if changed:
         log.info(
-            f"{folder.show(changed[0])} changed after the run had begun ({len(changed)} such): it "
-            "will not be the run that it would have been"
+            f"{folder.show(changed[0])} changed after the run started ({len(changed)} in all): "
+            "results will differ from an uninterrupted run"
         )
     splits, first = {}, 0
     for split, pairs in saved.items():

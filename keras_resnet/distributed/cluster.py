@@ -59,7 +59,7 @@ def slurm() -> tuple[list[str], int] | None:
     # It sorts the machines by name, whatever the numbers of their tasks: ours is where we are.
     own = f"{os.environ.get('SLURMD_NODENAME')}:{port + int(os.environ.get('SLURM_LOCALID', 0))}"
     if own not in addresses:
-        raise InputError(f"Slurm says that this task is at {own}, and not one of {addresses}")
+        raise InputError(f"Slurm runs this task at {own}, which is not one of {addresses}")
     return addresses, addresses.index(own)
 
 

@@ -42,8 +42,7 @@ def meet(addresses: Sequence[str], worker: int, told: Mapping[str, Any]) -> None
     except (OSError, ValueError, OverflowError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise InputError(
-            f"worker {worker} cannot listen at {addresses[worker]} ({reason}); its port has to be "
-            "free"
+            f"worker {worker} cannot listen at {addresses[worker]} ({reason}); use a free port"
         ) from None
     if worker == 0:
         objection = _hear(own, addresses, told, deadline)
@@ -89,8 +88,8 @@ def _hear(
     if missing:
         absent = ", ".join(f"{number} ({addresses[number]})" for number in missing)
         objection = (
-            f"worker {absent} did not come within {LIMIT} s; start all workers, and see that they "
-            "reach each other's ports"
+            f"worker {absent} did not connect within {LIMIT} s; start all workers, and check that "
+            "they can reach each other's ports"
         )
     for number, (_, its) in sorted(others.items()):
         objection = objection or _difference(number, its, told)
@@ -114,8 +113,8 @@ def _tell(address: str, worker: int, told: Mapping[str, Any], deadline: float) -
             problem = getattr(error, "strerror", None) or problem
             time.sleep(_POLL)
     return (
-        f"worker 0 ({address}) was out of reach for {LIMIT} s ({problem}); start all workers, and "
-        "see that they reach each other's ports"
+        f"worker 0 ({address}) was not reachable for {LIMIT} s ({problem}); start all workers, and "
+        "check that they can reach each other's ports"
     )
 
 
@@ -123,8 +122,8 @@ def _difference(number: int, its: Mapping[str, Any], told: Mapping[str, Any]) ->
     for what in told:
         if its.get(what) != told[what]:
             return (
-                f"{what} is {its.get(what)} for worker {number}, {told[what]} for worker 0; it has "
-                "to be the same for all workers"
+                f"{what} is {its.get(what)} for worker {number}, {told[what]} for worker 0; it must "
+                "be the same for all workers"
             )
     return None
 

@@ -144,18 +144,18 @@ class Devices:
             checksum = 0
             for weight in model.get_weights():
                 checksum = zlib.crc32(weight.tobytes(), checksum)
-            self._require_same(checksum, "first weights", "--weights")
+            self._require_same(checksum, "initial weights", "--weights")
 
     def _require_same(self, checksum: float, what: str, given: str) -> None:
         rows = self._of_all([checksum])
         failed = np.flatnonzero(np.isnan(rows[:, 0]))
         if len(failed):
-            raise InputError(f"worker {failed[0]} cannot begin; its own line says why")
+            raise InputError(f"worker {failed[0]} cannot start; see its own error message")
         other = np.flatnonzero(rows[:, 0] != rows[0, 0])
         if len(other):
             raise InputError(
-                f"worker {other[0]} has other {what} than worker 0; give all workers the same "
-                f"{given}"
+                f"worker {other[0]} has different {what} from worker 0; give all workers the "
+                f"same {given}"
             )
 
     def folder(self, path: StrPath | None, config: Config) -> AbstractContextManager[run.Run]:
@@ -177,9 +177,9 @@ class Devices:
                     raise
                 log.debug(str(error))
                 begun = Path(path, filenames.CONFIG).exists()
-                resume = f"{resume_command(path)} with those that are left"
+                resume = f"{resume_command(path)} with the remaining workers"
                 raise CheckFailed(
-                    f"{who} is gone; {resume if begun else 'start all again'}"
+                    f"{who} stopped responding; {resume if begun else 'start all workers again'}"
                 ) from None
 
     def _who_is_gone(self, error: Exception) -> str | None:
@@ -212,7 +212,7 @@ def choose(config: Config, path: StrPath | None) -> Devices:
     gpus = tf.config.list_physical_devices("GPU")
     number = config.devices
     if gpus and number > len(gpus):
-        raise InputError(f"--devices {number}: this machine has {len(gpus)} GPU(s)")
+        raise InputError(f"--devices {number}: this machine has {len(gpus)} GPU{'s' * (len(gpus) > 1)}")
     addresses, worker = cluster.tf_config() or cluster.slurm() or (None, 0)
     if addresses:
         return _worker(addresses, worker, gpus, config, path)
@@ -249,7 +249,7 @@ def _divide_cpu(number: int) -> None:
         tf.config.set_logical_device_configuration(cpu, parts)
     except RuntimeError:
         raise InputError(
-            f"--devices {number}: TensorFlow runs in this process already; start another"
+            f"--devices {number}: TensorFlow is already running; start a new process"
         ) from None
 
 
@@ -265,9 +265,9 @@ def _worker(
     devices = max(len(own), 1)
     require_shareable(config, devices * workers)
     told = _told(config, path, devices)
-    log.info(f"worker {worker} waits for all {workers}, {rendezvous.LIMIT} s at most")
+    log.info(f"worker {worker} waits for all {workers} workers, at most {rendezvous.LIMIT} s")
     rendezvous.meet(addresses, worker, told)
-    log.info(f"all {workers} are there; TensorFlow connects them, {_CONNECT} s at most")
+    log.info(f"all {workers} workers are ready; connecting them, at most {_CONNECT} s")
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": addresses}),
         task_type="worker",
@@ -284,8 +284,8 @@ def _worker(
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except (RuntimeError, tf.errors.OpError) as error:
         raise InputError(
-            f"worker {worker} cannot be one ({first_line(error)}); the others have to be within "
-            "reach, and TensorFlow must not have computed anything in its process"
+            f"worker {worker} cannot connect ({first_line(error)}); the other workers must be "
+            "reachable, and TensorFlow must not have been used before in this process"
         ) from None
     finally:
         faulthandler.cancel_dump_traceback_later()

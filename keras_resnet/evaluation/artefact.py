@@ -200,7 +200,7 @@ def _artefact(
         sides = "×".join("?" if side is None else str(side) for side in shape)
         raise InputError(f"{path} takes images of {sides}; a fixed square of 3 channels is needed")
     if count is None:
-        raise InputError(f"{path} leaves the number of its classes open; it must be fixed")
+        raise InputError(f"{path} has no fixed number of classes; an image classifier needs one")
     if contract.scores == "softmax":
         predict = _unscaled(predict, contract)
     elif run is None:

@@ -60,7 +60,7 @@ def cam(run: StrPath, images: Iterable[StrPath], *, label: str | None = None) ->
     model = layers_of(opened)
     if label is not None and label not in opened.classes:
         known = ", ".join(opened.classes[:8])
-        raise InputError(f"--label is {label!r}; {run} knows {known}")
+        raise InputError(f"--label is {label!r}; expected a class of {run}: {known}")
     found: list[Cam] = []
     asked = None if label is None else opened.classes.index(label)
     examples = scores.examples_in(images)
@@ -97,7 +97,7 @@ def _maps(
         said = tf.argmax(logits, -1) if asked is None else tf.fill([len(pixels)], asked)
         at_class = tf.gather(logits, tf.cast(said, tf.int32), batch_dims=1)
     if not features:
-        raise InputError(f"{model.name} pools no feature map globally; Grad-CAM needs one")
+        raise InputError(f"{model.name} has no global average pooling, which Grad-CAM needs")
     values = features[-1]  # (b, h, w, c)
     weights = tf.reduce_mean(tape.gradient(at_class, values), (1, 2), keepdims=True)
     maps = tf.nn.relu(tf.reduce_sum(tf.cast(weights * values, tf.float32), -1, keepdims=True))

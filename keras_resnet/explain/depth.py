@@ -93,7 +93,7 @@ def _run(data: StrPath | None, model: str, folder: Path, options: Settings) -> R
         # A worker that is not the chief has no run of its own.
         return train(data, run_folder=path, **settings) or open_run(path)
     run = open_run(path)
-    log.info(f"{path} is there already")
+    log.info(f"{path} exists; it is not trained again")
     for name, value in options.items():
         found = getattr(run.config, name)
         if value is not None and found != value:

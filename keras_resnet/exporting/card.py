@@ -69,7 +69,7 @@ def _recipe(run: Run, metrics: Mapping[str, Any] | None) -> list[str]:
     config = run.config
     lines = [f"- network {config.model}, {config.side} × {config.side} pixels"]
     if metrics is None:
-        return [*lines, "- trained elsewhere and imported: how, this card does not know"]
+        return [*lines, "- trained elsewhere and imported; the training is not recorded"]
     return [
         f"{lines[0]}, {metrics['parameters']:,} parameters",
         f"- recipe {config.recipe}, {config.epochs} epochs, batch {config.batch_size}, learning "

@@ -78,7 +78,7 @@ def _wait(child: subprocess.Popen[str], what: str, began: float) -> tuple[str, s
 
 def _reason(status: int, errors: str) -> str:
     if status == -9:
-        return "the system killed it (signal 9), for want of memory as a rule"
+        return "killed by signal 9, probably out of memory"
     lines = [line for line in errors.splitlines() if line.strip()]
     return lines[-1][:300] if lines else f"status {status}"
 

@@ -97,7 +97,7 @@ class Checkpoint:
         saved = f"the last finite state is {last}" if last else "nothing was saved yet"
         return CheckFailed(
             f"training diverged at step {step:,}: {what}; {saved}. Try a lower --learning-rate, "
-            "--clip-norm 1 or --precision float32, and `keras-resnet data check`"
+            "--clip-norm 1 or --precision float32, and check the images with `keras-resnet data check`"
         )
 
     def _values(self) -> list[tf.Variable]:

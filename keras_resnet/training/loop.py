@@ -229,8 +229,8 @@ class Loop:
         # A stopped run saves this step; when it is resumed, its time is up again.
         if late and not asked:
             log.info(
-                f"--max-minutes {self.config.max_minutes:g}: time is up; the rate had not yet come "
-                "down. A number of --epochs that fits into the time gives a better network"
+                f"--max-minutes {self.config.max_minutes:g}: time limit reached before the learning "
+                "rate had decayed; with fewer --epochs, which fit into the time, results are better"
             )
         return asked, bool(due), bool(ends) and not asked
 

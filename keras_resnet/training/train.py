@@ -214,8 +214,8 @@ def prepare(
         images = len(source.splits["train"])
         if config.batch_size > images:
             raise InputError(
-                f"--batch-size {config.batch_size} is larger than the data: {images} training "
-                f"images; use {max(images // 4, 1)} or less"
+                f"--batch-size {config.batch_size} is larger than the training set ({images} "
+                f"image{'s' * (images > 1)}); use {max(images // 4, 1)} or less"
             )
         learnt = open_weights(config.weights, config.model) if config.weights else None
     devices.require_same_images(source)
