@@ -65,7 +65,7 @@ class _Depths(click.ParamType):
             depths = [int(number) for number in value.split(",")]
         except ValueError:
             raise InputError(f"--depths is {value!r}; expected numbers such as 20,56,110") from None
-        return specs.with_twins(depths)
+        return specs.with_plain_counterparts(depths)
 
 
 @command("gradients", example="keras-resnet explain gradients resnet20 --no-zero-gamma")
@@ -105,7 +105,7 @@ def gradients(
     require_png(png)
     start(quiet)
     from keras_resnet.explain import gradients as room
-    from keras_resnet.explain.subject import subject as open_subject
+    from keras_resnet.explain.subject import open_subject
 
     seen = open_subject(
         subject, data, images=images, seed=seed, image_size=image_size, zero_gamma=zero_gamma,
@@ -193,10 +193,10 @@ def lesion(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Take blocks out of trained networks, and count what they still get right.
+    """Measure the accuracy of trained networks without some of their blocks.
 
-    Each block alone, the last ones, and random sets. A plain twin beside it shows what a network
-    without skips loses. With several RUNs the JSON is a list.
+    Removes each block alone, the last blocks, and random sets. Add a run of the plain counterpart
+    to see how much a network without skips loses. With several RUNs the JSON is a list.
     """
     require_png(png)
     if png and len(runs) > 3:
@@ -270,7 +270,7 @@ def paths(
     require_png(png)
     start(quiet)
     from keras_resnet.explain.paths import paths as room
-    from keras_resnet.explain.subject import subject as open_subject
+    from keras_resnet.explain.subject import open_subject
 
     seen = open_subject(
         subject, data, images=images, seed=seed,

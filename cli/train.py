@@ -48,10 +48,10 @@ def train(
     Several GPUs train together by themselves; so do the processes that TF_CONFIG or Slurm (srun)
     make workers of one run: `keras-resnet launch` starts some on this machine.
     """
-    going_on = runs.begun(resume, run_folder, config_file, given)
-    config = going_on.config if going_on else recipes.resolve(given, config_file)
+    unfinished = runs.unfinished(resume, run_folder, config_file, given)
+    config = unfinished.config if unfinished else recipes.resolve(given, config_file)
     require(config.data)
-    if not going_on:
+    if not unfinished:
         weights_settings.require(config)
     start(quiet)
     from keras_resnet.training.train import train as run_training

@@ -210,14 +210,14 @@ def _without_contradictions(config: Config, of_recipe: set[str]) -> Config:
 
 def effective(config: Config) -> list[str]:
     """Lines with the settings that differ from the defaults: those of the recipe, then others."""
-    recipe = {k: v for k, v in _values_of(config.recipe).items() if k not in _TOLD}
+    recipe = {k: v for k, v in _values_of(config.recipe).items() if k not in _ALWAYS_SHOWN}
     kept = [name for name in recipe if getattr(config, name) == recipe[name]]
     ignored = _ignored(config, recipe)
     usual = {**asdict(Config()), **recipe}
     others = [
         name
         for name in usual
-        if name not in (*kept, *ignored, *_TOLD) and getattr(config, name) != usual[name]
+        if name not in (*kept, *ignored, *_ALWAYS_SHOWN) and getattr(config, name) != usual[name]
     ]
     lines = [f"recipe {config.recipe}: {_list(config, kept)}"] if kept else []
     lines += [f"other settings: {_list(config, others)}"] if others else []
@@ -227,7 +227,7 @@ def effective(config: Config) -> list[str]:
     ]
     if config.peak_rate != config.learning_rate:
         images = f"{config.batch_size * config.accumulate:,}"
-        how = "in proportion" if config.optimizer == "sgd" else "by the square root"
+        how = "linearly" if config.optimizer == "sgd" else "by the square root"
         lines.append(
             f"learning rate {config.peak_rate:.3g}: {config.learning_rate:g} for a batch of "
             f"{config.base_batch:,} images, scaled {how} to {images}"
@@ -236,14 +236,14 @@ def effective(config: Config) -> list[str]:
     if len(plan) < len(config.size_steps):
         sizes = ", then ".join(f"{n} epoch{'s' * (n > 1)} at {size}" for size, n in plan)
         lines.append(
-            f"image sizes in pixels: {sizes}; other size_steps are too small for {config.model}, "
-            "too short, or the size of another"
+            f"image sizes in pixels: {sizes}; other --size-steps are too small for {config.model}, "
+            "too short, or equal to the next"
         )
     return lines
 
 
 # Settings that the first lines of a run always show.
-_TOLD = (
+_ALWAYS_SHOWN = (
     "data", "data_dir", "model", "recipe", "epochs", "batch_size", "image_size", "precision",
     "normalize", "weights", "deterministic", "xla",
 )  # fmt: skip

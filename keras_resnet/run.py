@@ -291,7 +291,7 @@ def claim(path: str | os.PathLike | None, config: recipes.Config) -> Iterator[Ru
         yield Run(path)
 
 
-def begun(
+def unfinished(
     resume: str | os.PathLike | None,
     run_folder: str | os.PathLike | None,
     config_file: str | os.PathLike | None,
@@ -315,7 +315,9 @@ def begun(
         if not Path(resume, filenames.CONFIG).exists():
             raise InputError(f"--resume {resume}: no run there; `ls {RUNS}` shows the runs")
         if Path(resume, filenames.MANIFEST).exists():
-            raise InputError(f"--resume {resume}: the run is finished; see `keras-resnet evaluate {resume}`")
+            raise InputError(
+                f"--resume {resume}: the run is finished; see `keras-resnet evaluate {resume}`"
+            )
         return Run(resume)
     if not run_folder:
         return None
@@ -355,7 +357,10 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
     if path is None:
         finished = [p.parent for p in RUNS.glob(f"*/{filenames.MANIFEST}")]  # written last
         if not finished:
-            raise InputError(f"no finished run under {RUNS}/; give a run folder, or train one with `keras-resnet train`")
+            raise InputError(
+                f"no finished run under {RUNS}/; give a run folder, or train one with "
+                "`keras-resnet train`"
+            )
         return Run(max(finished, key=lambda p: (p / filenames.CONFIG).stat().st_mtime))
     run = path if isinstance(path, Run) else Run(path)
     if not run.path.is_dir():

@@ -259,12 +259,18 @@ def too_small(spec: Spec, side: int) -> str:
     )
 
 
-def with_twins(depths: Iterable[int]) -> set[int]:
-    """The set of `depths`, numbers of weight layers; InputError for one without a plain twin."""
+def with_plain_counterparts(depths: Iterable[int]) -> set[int]:
+    """The set of `depths`, numbers of weight layers.
+
+    Raises:
+        InputError: there is no plain network of such a depth.
+    """
     depths = set(depths)
     have = {int(name.removeprefix("plain")) for name in SPECS if name.startswith("plain")}
     for depth in sorted(depths):
         if depth not in have:
             known = ", ".join(map(str, sorted(have)))
-            raise InputError(f"--depths has {depth}; nets with a plain twin have {known} layers")
+            raise InputError(
+                f"--depths has {depth}; networks with a plain counterpart have {known} layers"
+            )
     return depths

@@ -30,10 +30,10 @@ def test_a_story_says_what_it_takes_and_ends_in_an_assertion(story):
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.stem)
 def test_the_notebook_on_show_is_the_story(story):
-    shown, told = jupytext.read(story.with_suffix(".ipynb")), jupytext.read(story)
-    assert [c.source for c in shown.cells] == [c.source for c in told.cells]
-    assert any(cell.get("outputs") for cell in shown.cells)
-    assert not [o for cell in shown.cells for o in cell.get("outputs", []) if "ename" in o]
+    notebook, script = jupytext.read(story.with_suffix(".ipynb")), jupytext.read(story)
+    assert [c.source for c in notebook.cells] == [c.source for c in script.cells]
+    assert any(cell.get("outputs") for cell in notebook.cells)
+    assert not [o for cell in notebook.cells for o in cell.get("outputs", []) if "ename" in o]
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.stem)

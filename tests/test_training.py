@@ -133,7 +133,9 @@ def test_a_head_for_other_classes_is_replaced_and_said(trained):
 
 
 def test_a_batch_larger_than_the_data_is_refused(photos, tmp_path):
-    with pytest.raises(InputError, match="--batch-size 64 is larger than the training set .48 images"):
+    with pytest.raises(
+        InputError, match=r"--batch-size 64 is larger than the training set .48 images"
+    ):
         train(str(photos), run_folder=tmp_path / "run", batch_size=64)
     assert not (tmp_path / "run").exists()
 

@@ -34,7 +34,9 @@ def launch(arguments: Sequence[str], workers: int) -> int:
         InputError: no `train`, or fewer than two workers.
     """
     if arguments[:1] != ("train",):
-        raise InputError("launch runs only `train`: keras-resnet launch --workers 2 -- train DATA …")
+        raise InputError(
+            "launch runs only `train`: keras-resnet launch --workers 2 -- train DATA …"
+        )
     if workers < 2:
         raise InputError(f"--workers is {workers}; expected at least 2")
     addresses = free_addresses(workers)

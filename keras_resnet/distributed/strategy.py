@@ -162,7 +162,7 @@ class Devices:
         """The run folder of this worker, to be used in a `with` statement."""
         if self.is_chief or path is None:
             return run.claim(path, config)
-        return cluster.onlooking(path, self.worker)
+        return cluster.worker_run(path, self.worker)
 
     @contextmanager
     def watching(self, path: StrPath | None) -> Iterator[None]:
@@ -172,17 +172,16 @@ class Devices:
             try:
                 yield
             except tf.errors.OpError as error:
-                who = self._who_is_gone(error)
+                who = self._lost_worker(error)
                 if who is None or path is None:
                     raise
                 log.debug(str(error))
-                begun = Path(path, filenames.CONFIG).exists()
+                has_started = Path(path, filenames.CONFIG).exists()
                 resume = f"{resume_command(path)} with the remaining workers"
-                raise CheckFailed(
-                    f"{who} stopped responding; {resume if begun else 'start all workers again'}"
-                ) from None
+                next_step = resume if has_started else "start all workers again"
+                raise CheckFailed(f"{who} stopped responding; {next_step}") from None
 
-    def _who_is_gone(self, error: Exception) -> str | None:
+    def _lost_worker(self, error: Exception) -> str | None:
         """The lost worker if the error names one, else None."""
         if self.workers == 1:
             return None
@@ -212,7 +211,9 @@ def choose(config: Config, path: StrPath | None) -> Devices:
     gpus = tf.config.list_physical_devices("GPU")
     number = config.devices
     if gpus and number > len(gpus):
-        raise InputError(f"--devices {number}: this machine has {len(gpus)} GPU{'s' * (len(gpus) > 1)}")
+        raise InputError(
+            f"--devices {number}: this machine has {len(gpus)} GPU{'s' * (len(gpus) > 1)}"
+        )
     addresses, worker = cluster.tf_config() or cluster.slurm() or (None, 0)
     if addresses:
         return _worker(addresses, worker, gpus, config, path)
@@ -264,9 +265,9 @@ def _worker(
     own = cluster.own_gpus(gpus, config.devices, addresses, worker)
     devices = max(len(own), 1)
     require_shareable(config, devices * workers)
-    told = _told(config, path, devices)
+    settings = _shared_settings(config, path, devices)
     log.info(f"worker {worker} waits for all {workers} workers, at most {rendezvous.LIMIT} s")
-    rendezvous.meet(addresses, worker, told)
+    rendezvous.meet(addresses, worker, settings)
     log.info(f"all {workers} workers are ready; connecting them, at most {_CONNECT} s")
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": addresses}),
@@ -295,7 +296,7 @@ def _worker(
     return Devices(strategy, worker, workers, f"worker {worker} of {workers}")
 
 
-def _told(config: Config, path: StrPath, devices: int) -> dict[str, Any]:
+def _shared_settings(config: Config, path: StrPath, devices: int) -> dict[str, Any]:
     """Settings and versions that must be equal on all workers."""
     settings = {k: v for k, v in asdict(config).items() if k not in _OF_THE_MACHINE}
     latest = tf.train.latest_checkpoint(os.path.join(path, filenames.CHECKPOINTS))

@@ -59,7 +59,8 @@ def depth(
 
     Args:
         data: as in `train`.
-        depths: numbers of weight layers; each needs a plain twin: 8, 18, 20, 32, 34, 44, 56, 110.
+        depths: numbers of weight layers, of networks with a plain counterpart: 8, 18, 20, 32, 34,
+            44, 56, 110.
         folder: where the runs go, as `plain20`, `resnet20`, ….
         **options: settings of all runs, fields of `keras_resnet.config.Config`, but `model`.
 
@@ -67,11 +68,12 @@ def depth(
         `Depths`.
 
     Raises:
-        InputError: a depth without a plain twin, a run with other settings, or what `train` raises.
+        InputError: a depth without a plain counterpart, a run with other settings, or an error of
+            `train`.
     """
     runs = [
         (layers, kind, _run(data, f"{kind}{layers}", Path(folder), options))
-        for layers in sorted(specs.with_twins(depths))
+        for layers in sorted(specs.with_plain_counterparts(depths))
         for kind in KINDS
     ]
     config = runs[0][2].config

@@ -46,7 +46,7 @@ class Flow:
     """A functional Keras model with the blocks that are in its graph.
 
     A residual block is found by its sum of two operands, not by names; only where there is no sum
-    at all are the layers of a plain twin put together by their names, `conv2_block1_…`.
+    at all are the layers of a plain counterpart put together by their names, `conv2_block1_…`.
 
     Args:
         model: a `keras.Model` from images `(b, h, w, 3)` to logits `(b, k)`.

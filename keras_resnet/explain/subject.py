@@ -33,7 +33,7 @@ class Subject:
 
 
 @isolated()
-def subject(
+def open_subject(
     what: StrPath,
     data: StrPath | None = None,
     *,

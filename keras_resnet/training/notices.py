@@ -13,7 +13,7 @@ from keras_resnet.training import precision, schedule
 from keras_resnet.training.precision import Precision
 
 
-def say_plan(
+def log_plan(
     config: Config, source: Source, chosen: Precision, devices: Devices, folder: Run
 ) -> None:
     """Logs data, network and settings at the start of a run."""
@@ -53,7 +53,7 @@ def ema_warning(config: Config, images: int) -> str | None:
     )
 
 
-def say_changes(then: Mapping[str, Any], now: Mapping[str, Any], config: Config) -> None:
+def log_changes(then: Mapping[str, Any], now: Mapping[str, Any], config: Config) -> None:
     """Logs what has changed since the run was saved, because results may round differently."""
     others = [name for name in now if then.get(name) != now[name]]
     if others:

@@ -44,7 +44,7 @@ def choose(requested: str = "auto") -> Precision:
         return _for_cpu(runtime.cpu_flags())
     if requested != "float32":
         _warn_if_slow(requested, time_ratio(requested))
-    return Precision(requested, "as asked")
+    return Precision(requested, "as requested")
 
 
 def _warn_if_slow(policy: str, share: float) -> None:

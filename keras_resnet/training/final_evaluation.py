@@ -25,7 +25,7 @@ from keras_resnet.training.schedule import training_size
 _SHOWN = 32  # images in a picture
 
 
-def judge(
+def evaluate_best_model(
     folder: Run,
     config: Config,
     source: Source,
