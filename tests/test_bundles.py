@@ -215,7 +215,7 @@ def test_the_c_bundle_compiles_without_a_warning_and_passes_its_golden_set(bundl
     named = subprocess.run([tmp_path / "classify", home, photo], capture_output=True, text=True)
     assert re.search(r"01_photo\.ppm  dark \d+\.\d%", named.stdout)
     bad = subprocess.run([tmp_path / "classify", home, home / "labels.txt"], capture_output=True)
-    assert bad.returncode == 2 and b"no binary PPM" in bad.stderr
+    assert bad.returncode == 2 and b"not a binary PPM" in bad.stderr
 
 
 def put_litert_js(folder, version):

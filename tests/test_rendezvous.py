@@ -55,7 +55,7 @@ def test_the_port_is_free_again_for_who_listens_next(addresses):
 
 
 def test_all_report_a_worker_with_different_settings(addresses):
-    line = "--epochs is 4 for worker 2, 3 for worker 0; it has to be the same for all workers"
+    line = "--epochs is 4 for worker 2, 3 for worker 0; it must be the same for all workers"
     assert (
         _meet(addresses, {0: SETTINGS, 1: SETTINGS, 2: {**SETTINGS, "--epochs": 4}}) == [line] * 3
     )

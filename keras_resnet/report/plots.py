@@ -109,7 +109,7 @@ def curves(
 
 
 def confusion(matrix: npt.ArrayLike, classes: Sequence[str], path: StrPath) -> StrPath:
-    """Which class was taken for which: rows are the true classes, columns the predicted ones.
+    """The confusion matrix: rows are the true classes, columns the predicted ones.
 
     Args:
         matrix: `(k, k)` counts.
@@ -444,7 +444,7 @@ def _wrap(text: str, width: int, font: FontProperties) -> list[str]:
     """`text` as at most four lines, each no wider than `width` pixels."""
     if text_width(text, font) <= width:
         return [text]
-    first, comma, rest = text.partition(", ")  # "true 3, said 8 (0.97)"
+    first, comma, rest = text.partition(", ")  # "true 3, predicted 8 (0.97)"
     parts = [first + comma.strip(), rest] if comma else [text]
     return [line for part in parts for line in _two_lines(part, width, font)]
 
