@@ -191,7 +191,7 @@ def find(name: str) -> Spec:
     """The row called `name`, whatever its case and with or without `-` and `_`: "ResNet-50".
 
     Raises:
-        InputError: an unknown name; the line has up to five that are near.
+        InputError: an unknown name; the message lists up to five similar names.
     """
     names = {_key(row): row for row in SPECS}
     if _key(name) in names:

@@ -1,4 +1,4 @@
-"""The argument DATA of the commands: what it names. Standard library only."""
+"""The argument DATA of the commands. Standard library only."""
 
 import os
 

@@ -58,7 +58,7 @@ def open_artefact(
 
     Args:
         path: of a run folder, `.keras`, SavedModel, `.tflite` or `.onnx`; or a `Run`.
-        threads: of LiteRT and ONNX Runtime, None is one a core; TensorFlow's are settled for a
+        threads: of LiteRT and ONNX Runtime, None is one per core; TensorFlow's are fixed for a
             whole process.
         run: that it came out of; None is the one in whose folder it lies, if any.
         content: the bytes of a `.tflite` or `.onnx`, where they were read already.

@@ -97,7 +97,7 @@ def predict(
     Args:
         artefact: as in `evaluate`.
         images: paths of files, folders, or glob patterns.
-        top: how many classes to name, best first; fewer where the artefact itself names fewer.
+        top: number of classes, best first; fewer if the artefact outputs fewer.
 
     Returns:
         A `Prediction` for each image, in order.

@@ -35,7 +35,7 @@ class DepthRow:
 
 @dataclass(frozen=True)
 class Depths(Result):
-    """Plain and residual networks of growing depth, trained alike."""
+    """Plain and residual networks of increasing depth, with the same training."""
 
     data: str
     folder: str

@@ -161,7 +161,7 @@ def by_depth(
     image_size: int = 0,
     data_dir: StrPath | None = None,
 ) -> list[dict[str, Any]]:
-    """The first layer's gradient in fresh networks of growing depth, with shortcuts and without.
+    """The first layer's gradient in new networks of increasing depth, with shortcuts and without.
 
     Args:
         depths: numbers of weight layers of nets with a plain counterpart, such as 20, 56, 110.

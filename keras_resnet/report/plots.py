@@ -70,7 +70,7 @@ def curves(
     than validation accuracy.
 
     Args:
-        history: a list of dicts, one an epoch: `epoch` from 1, `loss`, `top1`, `val_loss`,
+        history: a list of dicts, one per epoch: `epoch` from 1, `loss`, `top1`, `val_loss`,
             `val_top1` (accuracies in 0…1), `image_size`.
         path: the PNG to write.
         best_epoch: the epoch to mark; by default the one of the highest `val_top1`, among equals
@@ -299,7 +299,7 @@ def _mark_sizes(
 
 
 def _matrix_side(k: int) -> float:
-    """Inches of the square: cells to read numbers in, or else whole pixels a cell."""
+    """Inches of the square: cells to read numbers in, or else whole pixels per cell."""
     if k <= MOST_COUNTS:
         return k * float(np.clip(6.0 / k, 0.38, 0.9))
     return k * math.ceil(1000 / k) / DPI
