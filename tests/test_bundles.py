@@ -1,5 +1,5 @@
-"""Each bundle runs as it is written. What needs a browser, MediaPipe or another processor is in
-tests/clients/, which `make clients` runs.
+"""Each bundle runs as it was written. Tests that need a browser, MediaPipe or another processor are
+in tests/clients/; `make clients` runs them.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""The card repeats what was measured, and nothing else."""
+"""The model card: all of its numbers were measured."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""The command as a person types it: light, one line for a mistake, stdout for results alone."""
+"""The command line: it starts fast, reports a mistake in one line, and prints results on stdout."""
 
 import json
 import subprocess

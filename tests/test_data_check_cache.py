@@ -1,4 +1,4 @@
-"""A file that was found good is not decoded again; one that changed is, and none slips through."""
+"""The cache of the check: unchanged good files are not decoded again, changed files are."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Every kind of file and shape of folder: used, counted with a reason, or one line that helps."""
+"""Image folders: each file is used, or skipped with a reason, or reported in one line."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Kept decoded, an image gives the same views to the last bit."""
+"""Images that are kept decoded give the same views, bit for bit."""
 
 import os
 import resource

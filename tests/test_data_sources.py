@@ -1,4 +1,4 @@
-"""DATA becomes splits: stratified, seeded, complete, and the same again from split.json."""
+"""Splits: stratified, seeded, complete, and restored from split.json."""
 
 import json
 import os

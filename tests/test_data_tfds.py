@@ -1,4 +1,4 @@
-"""tensorflow-datasets: read in both of its formats; damage is one line that names the folder."""
+"""tensorflow-datasets in both file formats; damage is reported in one line with the folder."""
 
 import shutil
 import time

@@ -1,4 +1,4 @@
-"""Several devices, and several workers: what one process does, done by more."""
+"""Several devices and workers have the results of one process."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The structure that is drawn is the one in the graph, whatever built it."""
+"""Drawings show the structure of the graph, also of foreign networks."""
 
 import json
 import re

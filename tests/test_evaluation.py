@@ -1,4 +1,4 @@
-"""Every artefact is opened by one function, judged on every image, and says the same."""
+"""All kinds of artefacts are opened and evaluated alike, on every image."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What the skips do, measured: each number against an identity, or against another way to it."""
+"""`explain`: each number is checked against an identity or another computation."""
 
 import json
 

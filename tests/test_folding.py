@@ -1,4 +1,4 @@
-"""Fewer operators, the same numbers."""
+"""Folded networks have fewer operators and the same results."""
 
 import numpy as np
 import pytest

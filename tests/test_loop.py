@@ -1,4 +1,4 @@
-"""The loop around the steps: what is called when, what is told, where it may be left."""
+"""The training loop: callbacks, logs, evaluation, and where it can be interrupted."""
 
 import contextlib
 import csv

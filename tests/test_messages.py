@@ -1,4 +1,4 @@
-"""What is shown on the terminal, what is logged, and the last words of a process that dies."""
+"""Messages on the terminal and in the log, and the report of a crash in native code."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The family against what is published about it, and what every artefact relies on."""
+"""The networks agree with published numbers, and have the properties that exports need."""
 
 import collections
 import functools

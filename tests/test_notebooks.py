@@ -1,4 +1,4 @@
-"""The notebooks: each is run from its top to the assertion at its end."""
+"""The notebooks: each runs without an error, up to the assertions at its end."""
 
 import ast
 import importlib.util

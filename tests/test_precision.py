@@ -1,4 +1,4 @@
-"""The number format to train with: measured on the device, and warned of where it is slow."""
+"""The number format of the training: measured on the device, with a warning if it is slow."""
 
 import time
 

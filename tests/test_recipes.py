@@ -1,4 +1,4 @@
-"""The settings of a run: where a value comes from, and what is refused."""
+"""The settings of a run: their origin, and the rejection of invalid ones."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Every recipe runs: its images, its loss, its optimizer; and the runs that end early."""
+"""Each recipe trains; early stopping and the time limit end a run."""
 
 import csv
 import json
@@ -116,7 +116,7 @@ def test_patience_ends_the_run_where_an_unbroken_one_would_have_ended(tmp_path, 
     assert "no new best in the last 2 epochs; training ends after epoch 4 of 9" in err
 
 
-def test_macro_top1_chooses_the_best_where_it_is_asked_for(tmp_path):
+def test_macro_top1_chooses_the_best_epoch_on_request(tmp_path):
     """Of ninety cats and ten dogs, a network that knows cats alone is not the better one."""
     for best_by, best in (("top1", 1), ("macro_top1", 2)):
         history = History(Run(tmp_path), resolve({"best_by": best_by}))

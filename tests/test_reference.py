@@ -1,4 +1,4 @@
-"""What exported files are compared with is computed in float32, not in a GPU's TF32."""
+"""The reference of exported files is computed in float32, not in a GPU's TF32."""
 
 from functools import partial
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Workers that meet before they train: threads here, on addresses of this machine."""
+"""The comparison of workers before training; here, the workers are threads."""
 
 import json
 import socket

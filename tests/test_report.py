@@ -1,4 +1,4 @@
-"""The pictures and the page of a run: what they show is what the run measured."""
+"""The plots and the report of a run show its measurements."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""A run that is stopped, killed, or out of luck: what was good is kept, and it goes on exactly."""
+"""Interrupted and killed runs keep their checkpoints and resume exactly."""
 
 import csv
 import json
@@ -259,7 +259,7 @@ def test_an_epoch_whose_evaluation_was_interrupted_is_evaluated_when_it_is_resum
         np.testing.assert_array_equal(one, other)
 
 
-def test_it_goes_on_where_it_was(stopped, tmp_path):
+def test_it_resumes_at_its_checkpoint(stopped, tmp_path):
     """Shortened by hand: what counts here is that the command takes it up and finishes it."""
     folder = tmp_path / "run"
     shutil.copytree(stopped[0], folder)
@@ -314,7 +314,7 @@ def test_an_image_that_changed_since_is_named(photos, tmp_path, capsys):
     assert "dark/01.jpg changed after the run started (1 in all)" in capsys.readouterr().err
 
 
-def test_what_is_no_longer_as_it_was_is_said(capsys):
+def test_changes_of_the_environment_are_reported(capsys):
     then = {"tensorflow": "2.21.0", "threads": 8}
     config = recipes.resolve()
     notices.log_changes(then, then, config)
@@ -362,7 +362,7 @@ def test_auto_keeps_the_precision_that_it_chose_first(photos, tmp_path, monkeypa
     assert metrics["threads"] >= 1
 
 
-def test_only_the_same_settings_go_on(stopped, photos):
+def test_only_the_same_settings_resume(stopped, photos):
     folder = stopped[0]
     same = {**SMALL, "batch_size": 4, "epochs": 400}
     assert runs.unfinished(None, folder, None, {"data": str(photos), **same}).path == folder
@@ -372,7 +372,7 @@ def test_only_the_same_settings_go_on(stopped, photos):
         train(resume=folder, epochs=3)
 
 
-def test_a_finished_run_is_not_gone_on_with(trained, tmp_path):
+def test_a_finished_run_is_not_resumed(trained, tmp_path):
     with pytest.raises(InputError, match="the run is finished"):
         train(resume=trained.path)
     with pytest.raises(InputError, match="is finished; give a new folder"):

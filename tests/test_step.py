@@ -1,4 +1,4 @@
-"""The training step: its layers against Keras' own, its numbers against a step written by hand."""
+"""The training step, compared with Keras' layers and with a step written by hand."""
 
 import keras
 import numpy as np

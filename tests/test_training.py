@@ -1,4 +1,4 @@
-"""Training leaves a whole run folder, learns, and does the same thing twice."""
+"""Training writes a complete run folder, learns, and is reproducible."""
 
 import csv
 import hashlib

@@ -1,4 +1,4 @@
-"""Other people's weights: the same logits as where they come from, or one line and nothing done."""
+"""Pre-trained weights give the logits of their source, or are rejected in one line."""
 
 import json
 import os
