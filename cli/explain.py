@@ -69,7 +69,7 @@ class _Depths(click.ParamType):
 
 
 @command("gradients", example="keras-resnet explain gradients resnet20 --no-zero-gamma")
-@click.argument("subject", metavar="MODEL|RUN", required=False)
+@click.argument("subject", metavar="[MODEL|RUN]", required=False)
 @click.argument("data", required=False)
 @_options("images", "seed", "image-size")
 @setting("zero_gamma", default=True, show_default=True,
@@ -177,7 +177,7 @@ def _in_notation(path: str) -> str:
 @command(
     "lesion", example="keras-resnet explain lesion runs/resnet20 runs/plain20 --png lesion.png"
 )
-@click.argument("runs", metavar="RUN...", nargs=-1)
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option("--images", default=1000, show_default=True, help="Number of images.")
 @click.option("--sets", default=5, show_default=True, help="Number of random sets per size.")
 @_options("seed", "split", "png", "data-dir")
@@ -243,7 +243,7 @@ def _lesion_text(result: Mapping[str, Any]) -> str:
 
 
 @command("paths", example="keras-resnet explain paths runs/resnet56 --png paths.png")
-@click.argument("subject", metavar="MODEL|RUN", required=False)
+@click.argument("subject", metavar="[MODEL|RUN]", required=False)
 @click.argument("data", required=False)
 @_options("images", "seed", "image-size")
 @click.option("--samples", default=10, show_default=True, help="Number of paths per length.")

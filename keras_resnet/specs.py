@@ -253,9 +253,8 @@ def _numbers(text: str) -> list[tuple[float, ...]] | None:
 def too_small(spec: Spec, side: int) -> str:
     """The error message for images of `side` pixels, too small for the last stage."""
     return (
-        f"an image of {side} pixels is too small for {spec.name}, which shrinks it to "
-        f"1/{spec.total_stride}; use at least {spec.total_stride} pixels, or a CIFAR net such as "
-        "resnet20"
+        f"an image of {side} pixels is too small for {spec.name}; use at least {spec.total_stride} "
+        "pixels (its total stride), or a CIFAR network such as resnet20"
     )
 
 

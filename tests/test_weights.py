@@ -428,7 +428,9 @@ def test_without_a_network_it_says_so_in_one_line(name, monkeypatch, capsys):
 
 
 def test_a_network_without_published_weights_lists_those_with(untouched):
-    with pytest.raises(InputError, match=r"of resnet20 are published: .* CIFAR; .* resnet50_v1"):
+    with pytest.raises(
+        InputError, match=r"published for resnet20, a CIFAR network; .* resnet50_v1"
+    ):
         load_weights(untouched, "imagenet")
 
 

@@ -210,7 +210,7 @@ class Loop:
         left = self._seconds_left()
         return (
             f"loss {means['loss']:.3f}  top-1 {means['top1']:.1%}  {self._speed():.0f} images/s  "
-            f"{left // 3600:.0f}:{left // 60 % 60:02.0f}:{left % 60:02.0f} left of the run"
+            f"{left // 3600:.0f}:{left // 60 % 60:02.0f}:{left % 60:02.0f} remaining"
         )
 
     def _seconds_left(self) -> float:

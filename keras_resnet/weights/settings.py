@@ -53,7 +53,7 @@ def require_published(model: str) -> None:
     if model not in PUBLISHED:
         small = SPECS[model].stem == "cifar"
         raise InputError(
-            f"no ImageNet weights of {model} are published"
-            + (": it is a CIFAR network" if small else "")
-            + f"; they are published of {', '.join(PUBLISHED)}"
+            f"no ImageNet weights are published for {model}"
+            + (", a CIFAR network" if small else "")
+            + f"; there are weights for {', '.join(PUBLISHED)}"
         )
