@@ -152,7 +152,7 @@ def _scorer(flow: Flow, subject: Subject) -> Callable[[npt.NDArray[np.float32]],
     batches = [subject.images[i : i + _BATCH] for i in range(0, len(subject.images), _BATCH)]
 
     def top1(keep: npt.NDArray[np.float32]) -> float:
-        said = np.concatenate([guesses(batch, tf.constant(keep)) for batch in batches])
-        return float(np.mean(said == subject.labels))
+        predictions = np.concatenate([guesses(batch, tf.constant(keep)) for batch in batches])
+        return float(np.mean(predictions == subject.labels))
 
     return top1

@@ -43,7 +43,7 @@ def require(config: Config) -> None:
         "--freeze-bn": config.freeze_bn,
         "--recipe finetune": config.recipe == "finetune",
     }
-    what = next((option for option, asked in needs.items() if asked), None)
+    what = next((option for option, value in needs.items() if value), None)
     if config.weights is None and what:
         raise InputError(f"{what} needs pre-trained weights; give --weights")
 
