@@ -349,7 +349,7 @@ def test_classes_are_sorted_worst_first_and_those_without_images_come_last(run):
 
 
 def test_the_most_frequent_confusion_leads(run):
-    text = seen(run).text.partition("Most frequent")[2]
+    text = seen(run).text.partition("Most frequent mistakes")[2]
     assert text.lstrip().startswith(f"{NASTY} predicted as cat: 4 of 10 images")
     assert "cat predicted as <script>" in text and "$5 taken" not in text
 
