@@ -1,10 +1,10 @@
 # make quickstart   install, train on built-in data, evaluate, export, verify
-# make test         install, with what the tests need, and run the tests
-# make test-oldest  the oldest versions that setup.cfg allows, and a part of the tests
-# make test-slow    the proofs that take minutes each
-# make clients      an export on real clients: LiteRT, MediaPipe, a browser, C, Kotlin, Arm, GPU
-# make notebooks    run the notebooks, with what they show, from their .py files
-# make lint         style and types
+# make test         install with the test dependencies, and run the tests
+# make test-oldest  run some tests with the oldest versions that setup.cfg allows
+# make test-slow    run the slow tests, minutes each
+# make clients      test an export with LiteRT, MediaPipe, a browser, C, Kotlin, Arm and a GPU
+# make notebooks    run the notebooks from their .py files, and save the outputs
+# make lint         check style and types
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +19,7 @@ PYTEST := $(BIN)/pytest
 
 install: $(VENV)/.installed
 
-# Dependencies change seldom, our own files often: two steps, so that the second is quick.
+# Dependencies change seldom, our own files often: two steps, and the second is fast.
 $(VENV)/.dependencies: setup.cfg pyproject.toml
 	@echo "Installing into $(VENV): about 750 MB to download, 2.5 GB on the disk; most is TensorFlow."
 	$(PYTHON) -m venv $(VENV)
@@ -27,9 +27,9 @@ $(VENV)/.dependencies: setup.cfg pyproject.toml
 	$(PIP) .
 	touch $@
 
-# In the same environment, what only the tests, the notebooks and `make lint` need.
+# In the same environment: the dependencies of the tests, the notebooks and `make lint`.
 $(VENV)/.test-dependencies: $(VENV)/.dependencies
-	@echo "Installing what the tests need into $(VENV): about 200 MB more to download, 0.8 GB more on the disk."
+	@echo "Installing the test dependencies into $(VENV): about 200 MB more to download, 0.8 GB more on the disk."
 	$(PIP) '.[test]'
 	touch $@
 
@@ -48,21 +48,21 @@ quickstart: install
 	@echo
 	@echo "The run is in $(RUN): open $(RUN)/report.html"
 	@echo "For the phone: $(RUN)/export/model_int8.tflite with labels.txt and preprocess.json"
-	@echo "On your own photos, one folder a class:"
+	@echo "On your own photos, one folder per class:"
 	@echo "    $(BIN)/keras-resnet train photos/ --image-size 64 --run runs/photos"
 	@echo "    $(BIN)/keras-resnet export runs/photos --tflite --quantize int8"
 
-# Two at a time, file by file: a file's tests share what was trained for them. In the order of their
-# names, so that what takes longest does not come last.
+# In two processes, file by file: the tests of a file share trained runs. In the order of their names:
+# otherwise the longest would come last.
 test: $(VENV)/.test-dependencies install
 	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.test-dependencies install
 	$(PYTEST) -m slow
 
-# In an environment of its own, .venv-oldest, made anew each time. uv can choose the oldest versions.
+# In its own environment, .venv-oldest, created each time. uv can choose the oldest versions.
 OLDEST := .venv-oldest
-OLDEST_TESTS := test_data_catalog test_data_sources test_report
+OLDEST_TESTS := test_data_tfds test_data_sources test_report
 test-oldest:
 	$(PYTHON) -m venv --clear $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
@@ -74,7 +74,7 @@ test-oldest:
 	$(OLDEST)/bin/keras-resnet train digits --model resnet8 --epochs 1 --run $(OLDEST)/run
 	$(OLDEST)/bin/pytest $(OLDEST_TESTS:%=tests/%.py)
 
-# CLIENTS="web c" runs those alone; CLIENT_RUN=runs/photos takes that run instead of a small one.
+# CLIENTS="web c" runs only those; CLIENT_RUN=runs/photos uses that run instead of a small one.
 clients: $(VENV)/.test-dependencies install
 	$(BIN)/python tests/clients/run.py $(if $(CLIENT_RUN),--run $(CLIENT_RUN)) $(CLIENTS)
 

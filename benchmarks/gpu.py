@@ -1,12 +1,12 @@
-"""Training on a GPU against Keras' own `fit` and torch.compile, and against the card's limits.
+"""Compares training on a GPU with Keras' `fit`, torch.compile and the limits of the GPU.
 
     python benchmarks/gpu.py [--only G1 …] [--quick]
-    python benchmarks/gpu.py --dry-run     # tiny, on the CPU: says nothing about speed
+    python benchmarks/gpu.py --dry-run     # tiny networks on the CPU; measures no speed
 
-Copy bandwidth and an 8192³ bfloat16 product on random data come first: the bounds use what this
-card does. Each network is trained in a process of its own, so that memory and flags are its own, on
-one constant batch of random bytes; two that are compared are asked in turn, A B A B …, where the
-card's memory holds both. PyTorch (torch, torchvision) may be missing: its row is left out.
+The bounds come from two measurements on random data: the copy bandwidth and an 8192³ bfloat16
+matrix product. Each network is trained in its own process, with its own memory and flags, on one
+constant batch of random bytes. Two networks are compared in turn, A B A B …, if the GPU's memory
+holds both. Without PyTorch (torch, torchvision) its row is skipped.
 """
 
 import argparse
@@ -43,7 +43,7 @@ MEMORY_FOR_TWO = 40e9  # bytes: two ResNet-50 of batch 256 took 11 GB each, and 
 
 @dataclass(frozen=True)
 class Job:
-    """What one process trains."""
+    """The training of one process."""
 
     trainer: str  # "ours", "keras", "torch": the functions below
     network: str
@@ -56,7 +56,7 @@ class Job:
 
 
 def jobs(dry_run, quick):
-    """The networks by name; with `dry_run` such as two CPU cores train in a moment."""
+    """The networks by name; with `dry_run`, tiny ones."""
     big = {"classes": 1000, "size": 224, "batch": 256, "policy": "mixed_bfloat16"}
     small = {"classes": 10, "size": 32, "batch": 128, "policy": "mixed_bfloat16"}
     many, few = (100, 10) if quick else (300, 30)
@@ -81,9 +81,9 @@ def main():
     parser.add_argument(
         "--only", action="append", choices=ROWS, metavar="ROW", help=", ".join(ROWS)
     )
-    parser.add_argument("--quick", action="store_true", help="3 pairs of a third of the steps")
+    parser.add_argument("--quick", action="store_true", help="3 pairs, with a third of the steps")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes on the CPU")
-    parser.add_argument("--json", default="gpu.json", help="where the figures go")
+    parser.add_argument("--json", default="gpu.json", help="output file")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
@@ -94,7 +94,7 @@ def main():
     with Child({"trainer": "probe", "dry_run": given.dry_run}) as probe:
         card = probe.first
     if not card["gpus"] and not given.dry_run:
-        print("no GPU that TensorFlow can use; --dry-run tries this on the CPU", file=sys.stderr)
+        print("no GPU that TensorFlow can use; --dry-run runs on the CPU", file=sys.stderr)
         return 2
     pairs = 2 if given.dry_run else 3 if given.quick else PAIRS
     bench = Bench(jobs(given.dry_run, given.quick), card, pairs)
@@ -163,7 +163,7 @@ class Bench:
 
 
 def _against(figures, bound):
-    """The figures as multiples of what the card allows."""
+    """The results as multiples of the limits of the GPU."""
     middle = statistics.median(figures)
     return {
         "value": middle / bound,
@@ -176,7 +176,7 @@ def _against(figures, bound):
 
 
 class Child:
-    """This file in a process of its own; `first` is what it says when it is ready."""
+    """This file in its own process; `first` is the first line it prints, when it is ready."""
 
     def __init__(self, job: dict):
         self._job = job
@@ -215,7 +215,7 @@ class Child:
 
 
 def serve(job: dict) -> int:
-    """In a child: gets ready, then measures for each line that comes."""
+    """In a child process: prepares, then measures once per input line."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not get between the answers
 
@@ -243,7 +243,7 @@ def serve(job: dict) -> int:
 
 
 def probe(dry_run: bool) -> dict:
-    """The GPUs, their memory, and what the first of them does on random data."""
+    """The GPUs, their memory, and the speed of the first GPU on random data."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -264,7 +264,7 @@ def probe(dry_run: bool) -> dict:
 
 
 def _seconds(run, calls=20, rounds=5):
-    """Median seconds of a call; a GPU has done none of them before a value is read."""
+    """Median seconds of a call; reading a value waits for the GPU."""
     value = run()
     times = []
     for _ in range(1 + rounds):  # the first warms up
@@ -287,7 +287,7 @@ def _memory():
 
 
 def ours_step(name: str, classes: int, size: int, batch: int, policy: str) -> Callable:
-    """A function that trains so many steps, as the command does, and returns when they are done."""
+    """A function that trains for a number of steps, as the command does, and waits for the end."""
     from step import ours, random_batch
 
     from keras_resnet.training.precision import uses_xla
@@ -296,7 +296,7 @@ def ours_step(name: str, classes: int, size: int, batch: int, policy: str) -> Ca
 
 
 def keras_step(name: str, classes: int, size: int, batch: int, policy: str, xla: bool) -> Callable:
-    """The same for keras.applications, or the plain ResNet-20 of step.py, in Keras' `fit`."""
+    """The same for keras.applications, or the ResNet-20 of step.py, with Keras' `fit`."""
     import keras
     from step import random_batch, resnet20, theirs
 
@@ -359,12 +359,12 @@ def report(rows: dict, card: dict, given: argparse.Namespace, pairs: int) -> Non
         json.dumps({**about, "card": card, "machine": machine, "rows": rows}, indent=2) + "\n"
     )
     if given.dry_run:
-        print("DRY RUN: tiny networks on the CPU; the figures say nothing about a GPU\n")
+        print("DRY RUN: tiny networks on the CPU; these are not the speeds of a GPU\n")
     print(
         f"{', '.join(card['gpus']) or 'CPU'}: copies {card['bytes_per_second'] / 1e12:.3g} TB/s, "
         f"bfloat16 product {card['product_flops_per_second'] / 1e12:.3g} TFLOP/s\n"
     )
-    print("| id | ratio | must | goal | stretch | median | least … most | ours | theirs or bound |")
+    print("| id | ratio | must | goal | stretch | median | min … max | ours | theirs or bound |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, row in rows.items():
         print(f"| {name} | {' | '.join(ROWS[name])} | {_cells(row)} |")
@@ -374,7 +374,7 @@ def report(rows: dict, card: dict, given: argparse.Namespace, pairs: int) -> Non
 
 def _cells(row):
     if "skipped" in row:
-        return f"left out: {row['skipped']} | | |"
+        return f"skipped: {row['skipped']} | | |"
     shown = f"{row['value']:.2f}" if row["quiet"] else "too noisy"
     return (
         f"{shown} | {row['least']:.2f} … {row['most']:.2f} | {row['ours']:.4g} | "

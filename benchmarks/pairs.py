@@ -1,6 +1,6 @@
-"""Two things measured in turn, A B A B …, and the ratio of each pair; nothing else is comparable.
+"""Measures two functions in turn, A B A B …, and compares them by the ratio of each pair.
 
-On a machine that others use, a single figure says more about them than about the code.
+On a shared machine, single measurements are not comparable: they depend on the load.
 """
 
 import json
@@ -18,7 +18,7 @@ NOISE = 0.05  # the middle half of A against A further from 1 than this, and no 
 
 
 def measure(ours, theirs, pairs=PAIRS):
-    """Ratios of two functions that return a positive figure each, such as seconds; 2 pairs or more.
+    """Ratios of the results of two functions, positive numbers such as seconds; at least 2 pairs.
 
     Returns:
         A dict: median, least and most of ours / theirs over the pairs; the same of ours against
@@ -60,7 +60,7 @@ def report(results, path, **about):
     Path(path).write_text(
         json.dumps({**about, "machine": machine, "results": results}, indent=2) + "\n"
     )
-    print("| | ours ÷ theirs | least … most | ours against ours | ours | theirs |")
+    print("| | ours ÷ theirs | min … max | ours against ours | ours | theirs |")
     print("|---|---|---|---|---|---|")
     for name, found in results.items():
         ratio, itself = found["ratio"], found["against_itself"]

@@ -1,15 +1,15 @@
-"""The training images of `keras-resnet train` against those of Keras and of PyTorch: images a
-second, 224 pixels, random crop and mirroring, on photos of 500×375.
+"""Compares the input pipeline of `keras-resnet train` with those of Keras and PyTorch: images per
+second at 224 pixels, with random crop and flip, from photos of 500×375.
 
     python benchmarks/pipeline.py
 
-Against `keras.utils.image_dataset_from_directory` with Keras' layers; where torchvision is
-installed, against its ImageFolder and a DataLoader with a worker for each core; and, to tell what
-is left to gain, against decoding the same photos whole and nothing else.
+The others are `keras.utils.image_dataset_from_directory` with Keras' layers; torchvision's
+ImageFolder in a DataLoader with one worker per core, if torchvision is installed; and, as the
+limit, a program that only decodes the same photos at full size.
 
-Ours and PyTorch's crop a random share of the image (arXiv:1409.4842, section 6) and resize it;
-Keras' resizes the whole image to 256 pixels and crops 224 of them, which is what Keras has for it.
-The photos are parts of the two that come with scikit-learn, with noise.
+Our pipeline and PyTorch's crop a random share of the image (arXiv:1409.4842, section 6) and resize
+it. Keras has no such layer: its pipeline resizes the whole image to 256 pixels and crops 224 of
+them. The photos are parts of the two that scikit-learn contains, with noise.
 """
 
 import argparse
@@ -34,8 +34,8 @@ from keras_resnet.data.stream import training_stream
 SIZE, BATCH = 224, 32
 # The second is what a machine that others use can tell: both streams keep all cores busy.
 CLOCKS = {
-    "images a second": time.perf_counter,
-    "images a second of one processor": time.process_time,
+    "images per second": time.perf_counter,
+    "images per second of one processor": time.process_time,
 }
 
 
@@ -44,10 +44,10 @@ def main():
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--photos", type=int, default=400)
     parser.add_argument(
-        "--area", type=float, default=0.08, help="least share of the image in a crop"
+        "--area", type=float, default=0.08, help="minimum area of a crop, as a share of the image"
     )
-    parser.add_argument("--batches", type=int, default=30, help="of one measurement")
-    parser.add_argument("--json", default="pipeline.json", help="where the figures go")
+    parser.add_argument("--batches", type=int, default=30, help="batches per measurement")
+    parser.add_argument("--json", default="pipeline.json", help="output file")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_photos(Path(folder), given.photos)
@@ -64,14 +64,14 @@ def main():
         if importlib.util.find_spec("torchvision"):
             mine = speed_of(ours, given.batches, time.perf_counter)
             theirs = torch_speed(folder, config, given.batches)
-            found["PyTorch: images a second"] = measure(mine, theirs, given.pairs)
+            found["PyTorch: images per second"] = measure(mine, theirs, given.pairs)
         else:
-            print("without PyTorch; pip install torchvision")
+            print("PyTorch is not installed: pip install torchvision")
     report(found, given.json, size=SIZE, batch=BATCH, area=given.area)
 
 
 def make_photos(folder, count):
-    """JPEGs of 500×375 pixels, as ImageNet's are on average, in two classes."""
+    """JPEGs of 500×375 pixels, the mean size in ImageNet, in two classes."""
     rng, wholes = np.random.default_rng(0), load_sample_images().images
     for i in range(count):
         whole = wholes[i % 2]
@@ -84,7 +84,7 @@ def make_photos(folder, count):
 
 
 def our_stream(folder, config):
-    """As the command trains, 1,000,000 steps of it."""
+    """The pipeline of the command, for 1,000,000 steps."""
     source = sources.load(folder, val_split=0.01)
     return training_stream(source, config, size=SIZE, first_step=0, last_step=1_000_000)
 
@@ -102,7 +102,7 @@ def keras_stream(folder):
 
 
 def decoded_stream(folder):
-    """Whole photos on all cores: what a pipeline that decodes them whole cannot pass."""
+    """Decodes whole photos on all cores: the limit of any pipeline that does so."""
     photos = tf.data.Dataset.list_files(f"{folder}/*/*.jpg", seed=0).repeat()
     decoded = photos.map(
         lambda path: tf.io.decode_jpeg(tf.io.read_file(path), channels=3),
@@ -112,7 +112,7 @@ def decoded_stream(folder):
 
 
 def torch_speed(folder, config, batches):
-    """As `speed_of`, in another process: PyTorch and TensorFlow may crash where both are loaded."""
+    """`speed_of` in another process: PyTorch and TensorFlow may crash in the same one."""
     script = Path(__file__).with_name("torch_images.py")
     numbers = (SIZE, BATCH, batches, *config.crop_area, *config.crop_aspect)
     process = subprocess.Popen(
@@ -128,8 +128,8 @@ def torch_speed(folder, config, batches):
 
 
 def speed_of(stream, batches, clock):
-    """A function that measures the stream's images a second, each time from its beginning: one that
-    waits would go on filling its buffers while the other is measured."""
+    """A function that measures the images per second of a stream, from its start each time: an idle
+    stream would fill its buffers while the other is measured."""
 
     def images_per_second():
         started = iter(stream)

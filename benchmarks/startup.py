@@ -1,15 +1,15 @@
-"""The start of `keras-resnet train` on many files, and the memory of a training.
+"""Measures the start of `keras-resnet train` on many files, and the memory of a training.
 
     python benchmarks/startup.py --files 100000
 
-Start: seconds from the command to the first step (until the state after it is saved), on a folder
-of small JPEGs: the first start, the second, one with `--check headers`, and a resume; each less
-what a start on 100 files takes, for 100,000 files. The files are in the system's cache: a disk or
-a network adds its own.
+Start: seconds from the command to the first step (until its checkpoint is saved), on a folder of
+small JPEGs: the first start, the second, one with `--check headers`, and a resume. The time of a
+start on 100 files is subtracted, and the result is scaled to 100,000 files. The files are in the
+system's cache; reading them from a disk or a network takes longer.
 
-Memory: the peak of a whole training on `--photos` of 250×250 pixels, which are kept decoded, over
-the three image sizes of the recipe; divided by what `import tensorflow`, the images and the
-activations of one batch take.
+Memory: the peak of a whole training on `--photos` images of 250×250 pixels, kept decoded, over the
+three image sizes of the recipe, divided by the sum of the memory of `import tensorflow`, the images
+and the activations of one batch.
 """
 
 import argparse
@@ -38,9 +38,9 @@ COMMAND = Path(sys.executable).with_name("keras-resnet")
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--side", type=int, default=32, help="of these, in pixels")
+    parser.add_argument("--side", type=int, default=32, help="side of the images in pixels")
     parser.add_argument("--photos", type=int, default=5220)
-    parser.add_argument("--json", default="startup.json", help="where the figures go")
+    parser.add_argument("--json", default="startup.json", help="output file")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
@@ -69,7 +69,7 @@ def starts(folder, given):
 
 
 def until_first_step(data, run, *options):
-    """Seconds from the command until the state after one more step is saved; then it is killed."""
+    """Seconds from the command until the checkpoint of one more step; then it is killed."""
     before = set(run.glob("checkpoints/*.index"))
     if "--resume" in options:
         arguments = ("--resume", run)
@@ -105,7 +105,7 @@ def memory(folder, photos):
 
 
 def peak_memory(command):
-    """(bytes, what it said on stderr)."""
+    """(bytes, stderr)."""
     with subprocess.Popen(
         list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -118,7 +118,7 @@ def peak_memory(command):
 
 
 def make_images(folder, count, side):
-    """JPEGs in ten classes; 500 that differ, many times."""
+    """JPEGs in ten classes: copies of 500 different ones."""
     rng, encoded = np.random.default_rng(0), []
     for _ in range(min(count, 500)):
         coarse = rng.integers(0, 256, (side // 4, side // 4, 3), np.uint8)

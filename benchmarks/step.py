@@ -1,10 +1,10 @@
-"""A training step of ours against Keras' own networks in plain float32 `fit`: seconds a step.
+"""Compares a training step with Keras' networks in a float32 `fit`, in seconds per step.
 
     python benchmarks/step.py
 
-ResNet-50 v1 against keras.applications.ResNet50, with the same numbers and as the command runs it
-(`--precision auto`); ResNet-20 against the same network written plainly, with the biases that
-Keras' layers have by default.
+ResNet-50 v1 is compared with keras.applications.ResNet50, in float32 and in the number format that
+the command uses (`--precision auto`); ResNet-20 with the same network in plain Keras layers, which
+have biases by default.
 """
 
 import argparse
@@ -28,10 +28,10 @@ from keras_resnet.training.step import TrainStep
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--pairs", type=int, default=PAIRS)
-    parser.add_argument("--steps", type=int, default=3, help="of one measurement")
-    parser.add_argument("--batch", type=int, default=8, help="of the ResNet-50")
-    parser.add_argument("--only", default="", help="rows with this in their name")
-    parser.add_argument("--json", default="step.json", help="where the figures go")
+    parser.add_argument("--steps", type=int, default=3, help="steps per measurement")
+    parser.add_argument("--batch", type=int, default=8, help="batch size of ResNet-50")
+    parser.add_argument("--only", default="", help="only rows with this text in their name")
+    parser.add_argument("--json", default="step.json", help="output file")
     given = parser.parse_args()
     large, small = random_batch(given.batch, 224, 1000), random_batch(128, 32, 10)
     plain50 = plainly(keras.applications.ResNet50(weights=None, classifier_activation=None))
@@ -60,11 +60,11 @@ def main():
         if given.only in name:
             mine, other = (seconds_of(train, given.steps) for train in pair())
             found[name] = measure(mine, other, given.pairs)
-    report(found, given.json, unit="seconds a step", batches=[given.batch, 128])
+    report(found, given.json, unit="seconds per step", batches=[given.batch, 128])
 
 
 def ours(name, batch, policy, *, xla=False, fused=True):
-    """A function that does so many steps as the command does them."""
+    """A function that runs a number of steps as the command does."""
     images, targets = batch
     classes = targets.shape[-1]
     keras.config.set_dtype_policy(policy)
@@ -91,13 +91,13 @@ def ours(name, batch, policy, *, xla=False, fused=True):
 
 
 def theirs(model, batch):
-    """The same in Keras' `fit`."""
+    """The same with Keras' `fit`."""
     data = repeated(*batch)
     return lambda steps: model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
 
 
 def repeated(images, targets):
-    """Bytes, as photos are."""
+    """Random bytes, like pixels."""
     data = tf.data.Dataset.from_tensors((tf.cast(images, tf.uint8), targets))
     return data.repeat().prefetch(4)
 
@@ -112,7 +112,7 @@ def plainly(model):
 
 
 def resnet20():
-    """arXiv:1512.03385, section 4.2, as a beginner writes it."""
+    """ResNet-20 of arXiv:1512.03385, section 4.2, in plain Keras layers."""
     layers = keras.layers
 
     def unit(x, filters, strides=1):
@@ -133,7 +133,7 @@ def resnet20():
 
 
 def random_batch(count, size, classes):
-    """Never zeros: some processors multiply those faster."""
+    """Random images and targets: some processors multiply zeros faster."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, size, size, 3)).astype(np.float32)
     targets = np.eye(classes, dtype=np.float32)[rng.integers(0, classes, count)]

@@ -1,6 +1,6 @@
-"""Images a second of PyTorch's DataLoader, told each time that a line is read: for pipeline.py.
+"""Prints the images per second of PyTorch's DataLoader, once per input line; for pipeline.py.
 
-Arguments: folder, size, batch, batches, and the least and most area and aspect of a crop.
+Arguments: folder, size, batch, batches, and the minimum and maximum area and aspect of a crop.
 """
 
 import os

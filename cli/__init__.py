@@ -46,7 +46,7 @@ OTHER_OPTIONS = {
 
 
 class _Lazy(click.Group):
-    """Imports the file of a command when the command is asked for."""
+    """Imports the file of a command when the command is used."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -55,7 +55,7 @@ class _Lazy(click.Group):
         if name not in COMMANDS:
             return None
         module = import_module(f"keras_resnet.cli.{COMMANDS[name]}")
-        # By the command's own name: `import` cannot be a function's.
+        # By the name of the command: a function cannot be called `import`.
         commands = (c for c in vars(module).values() if isinstance(c, click.Command))
         return next(c for c in commands if c.name == name)
 
@@ -107,7 +107,7 @@ def run(arguments: Sequence[str]) -> int:
             return _fail(cause.status, str(cause))
         return _fail(130, "interrupted")
     except RuntimeError as error:
-        # Ctrl-C while pybind11 makes an exception of one of TensorFlow's.
+        # Ctrl-C while pybind11 converts an exception of TensorFlow.
         if "REPLACED BY KeyboardInterrupt" not in str(error):
             raise
         return _fail(130, "interrupted")

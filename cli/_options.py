@@ -1,4 +1,4 @@
-"""What commands share: options, --json and --quiet, the start of heavy work, printed results."""
+"""Shared by the commands: options, --json and --quiet, the start of heavy work, printing."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from keras_resnet.config import SETTINGS
 from keras_resnet.errors import InputError
 
 _DEFAULTS = recipes.resolve()  # those of the default recipe
-Function = TypeVar("Function", bound=Callable[..., Any])  # that a decorator gives back
+Function = TypeVar("Function", bound=Callable[..., Any])  # that a decorator returns
 
 
 def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -29,8 +29,10 @@ def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.
 
 def reports(function: Function) -> Function:
     """Adds --json and --quiet."""
-    function = click.option("--quiet", is_flag=True, help="No progress, only the result.")(function)
-    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(
+    function = click.option("--quiet", is_flag=True, help="Print only the result, no progress.")(
+        function
+    )
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(
         function
     )
 
@@ -71,7 +73,7 @@ def settings(*names: str) -> Callable[[Function], Function]:
 
 
 config_file = click.option(
-    "--config", "config_file", metavar="FILE", help="Settings of a run: its config.json."
+    "--config", "config_file", metavar="FILE", help="Settings from the config.json of a run."
 )
 
 
@@ -98,7 +100,7 @@ def require_png(png: str | None) -> None:
 
 
 def macro_top1(scores: Mapping[str, Any], balance: str | None) -> str:
-    """The mean of the classes' top-1, to print beside top-1 where the two say different things."""
+    """The mean of the classes' top-1, to print beside top-1 if the classes are imbalanced."""
     from keras_resnet.evaluation.metrics import is_imbalanced
 
     if balance in (None, "none") and not is_imbalanced(scores["per_class"]):
@@ -107,10 +109,9 @@ def macro_top1(scores: Mapping[str, Any], balance: str | None) -> str:
 
 
 def start(quiet: bool = False) -> None:
-    """Before the first heavy import: TensorFlow's noise goes off the terminal.
+    """Call this before the first heavy import: it sends TensorFlow's log lines to the log.
 
-    What can be found wrong without TensorFlow is looked for before this is called: it takes
-    seconds to load.
+    Commands check their arguments before they call this, because TensorFlow takes seconds to load.
     """
     runtime.prepare()
     messages.start_command(quiet)

@@ -22,9 +22,9 @@ def data() -> None:
 @setting("data_dir")
 @reports
 def check(data: str, data_dir: str | None, as_json: bool, quiet: bool) -> None:
-    """Count the files and classes of DATA; name broken files and images that lie in two splits.
+    """Count the files and classes of DATA; list broken files and images that are in two splits.
 
-    Exit status 1 if there are any of either.
+    The exit status is 1 if there are any.
     """
     require(data)
     start(quiet)
@@ -34,8 +34,13 @@ def check(data: str, data_dir: str | None, as_json: bool, quiet: bool) -> None:
     report(result, as_json, _table)
     if result["bad"] or result["leaks"]:
         raise CheckFailed(
-            f"{data}: {len(result['bad'])} broken files, {result['leaks']} images in two splits"
+            f"{data}: {_count(len(result['bad']), 'broken file')}, "
+            f"{_count(result['leaks'], 'image')} in two splits"
         )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _table(result: Mapping[str, Any]) -> str:
@@ -45,7 +50,7 @@ def _table(result: Mapping[str, Any]) -> str:
         lines += [f"split {split:18} {count:>8,}" for split, count in result["splits"].items()]
     lines += [f"skipped: {reason:.40} {count:>8,}" for reason, count in result["skipped"].items()]
     lines += _some(f"{row['file']}: {row['reason']}" for row in result["bad"])
-    lines += _some("equal: " + ", ".join(group) for group in result["duplicates"])
+    lines += _some("equal files: " + ", ".join(group) for group in result["duplicates"])
     lines.append(f"{result['files']:,} files, {result['used']:,} used")
     return "\n".join(lines)
 
@@ -58,9 +63,11 @@ def _some(lines: Iterable[str]) -> list[str]:
 
 @command("show", example="keras-resnet data show photos/ --output sheet.png")
 @click.argument("data", default="digits")
-@click.option("--images", default=64, show_default=True, help="How many, classes in turn.")
-@click.option("--size", default=96, show_default=True, help="Side of each, in pixels.")
-@click.option("--seed", default=0, show_default=True, help="Decides which.")
+@click.option(
+    "--images", default=64, show_default=True, help="Number of images, from each class in turn."
+)
+@click.option("--size", default=96, show_default=True, help="Side of each image in pixels.")
+@click.option("--seed", default=0, show_default=True, help="Random seed of the choice of images.")
 @click.option("--output", default="contact_sheet.png", show_default=True, metavar="FILE.png")
 @setting("data_dir")
 @reports
@@ -74,7 +81,7 @@ def show(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Draw images of DATA with their classes into one picture."""
+    """Write a contact sheet: images of DATA with their classes."""
     for flag, value in (("--images", images), ("--size", size)):
         if value < 1:
             raise click.UsageError(f"{flag} is {value}; expected at least 1")

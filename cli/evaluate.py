@@ -16,7 +16,7 @@ from keras_resnet.data.names import require
 @click.argument("artefact", required=False)
 @click.argument("data", required=False)
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="val",
-              show_default=True, help="Which split of the run or of the data.")  # fmt: skip
+              show_default=True, help="Split of the run or of DATA.")  # fmt: skip
 @setting("on_bad_image", default="error")
 @setting("data_dir")
 @reports
@@ -29,10 +29,10 @@ def evaluate(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Score ARTEFACT on every image of DATA, each once.
+    """Evaluate ARTEFACT on all images of DATA.
 
-    ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file; left
-    out, the newest run. Without DATA it is scored on the run's own split.
+    ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file; the
+    default is the newest run. Without DATA, it is evaluated on a split of its run.
     """
     run.kind_of(artefact or run.open_run())
     if data is not None:

@@ -34,14 +34,14 @@ def _options(*names: str) -> Callable[[Function], Function]:
     """Those options that several of the commands have, by name."""
     all_of_them = {
         "images": click.option("--images", default=32, show_default=True,
-                               help="How many, classes in turn."),
+                               help="Number of images, from each class in turn."),
         "seed": click.option("--seed", default=0, show_default=True,
-                             help="Decides which images, and what is drawn."),
+                             help="Random seed."),
         "split": click.option("--split", type=click.Choice(["train", "val", "test"]),
-                              default="val", show_default=True, help="Whose images."),
+                              default="val", show_default=True, help="Split of the images."),
         "image-size": click.option("--image-size", default=0,
-                                   help="Side in pixels, for a name.  [the network's own]"),
-        "png": click.option("--png", metavar="FILE.png", help="Draw it as a picture."),
+                                   help="Image side in pixels, for MODEL.  [the network's own]"),
+        "png": click.option("--png", metavar="FILE.png", help="Write a plot to this file."),
         "data-dir": setting("data_dir"),
     }  # fmt: skip
 
@@ -65,20 +65,20 @@ class _Depths(click.ParamType):
             depths = [int(number) for number in value.split(",")]
         except ValueError:
             raise InputError(f"--depths is {value!r}; expected numbers such as 20,56,110") from None
-        return specs.with_twins(depths)
+        return specs.with_plain_counterparts(depths)
 
 
 @command("gradients", example="keras-resnet explain gradients resnet20 --no-zero-gamma")
-@click.argument("subject", metavar="MODEL|RUN", required=False)
+@click.argument("subject", metavar="[MODEL|RUN]", required=False)
 @click.argument("data", required=False)
 @_options("images", "seed", "image-size")
 @setting("zero_gamma", default=True, show_default=True,
          help="Initialize the last batch normalization of each branch of a new network with "
          "0.")  # fmt: skip
 @click.option("--depths", type=_Depths(), metavar="20,56,110",
-              help="The first layer's gradient against depth as well, with and without skips, in "
-              "fresh networks.")  # fmt: skip
-@click.option("--seeds", default=3, show_default=True, help="Networks of each depth.")
+              help="Also compare the first layer's gradient in new networks of these depths, with "
+              "and without skips.")  # fmt: skip
+@click.option("--seeds", default=3, show_default=True, help="Number of networks per depth.")
 @_options("png", "data-dir")
 @reports
 def gradients(
@@ -95,27 +95,27 @@ def gradients(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Split the gradient at the input of each block: through the shortcut, through the branch.
+    """Split the gradient at the input of each block into its parts through shortcut and branch.
 
-    MODEL is a name that `keras-resnet models` lists, residual_mlp or plain_mlp: a fresh network
-    for the classes of DATA (digits). Of a RUN or a .keras file, the images are its own training
-    images. With --depths, --png draws the gradients against depth.
+    MODEL is a name that `keras-resnet models` lists, residual_mlp or plain_mlp; it gets new weights
+    and the classes of DATA (default: digits). A RUN or a .keras file is analysed on its own
+    training images. With --depths, --png plots the gradient against depth.
     """
     subject = _checked(subject, data)
     require_png(png)
     start(quiet)
-    from keras_resnet.explain import gradients as room
-    from keras_resnet.explain.subject import subject as open_subject
+    from keras_resnet.explain import gradients as analysis
+    from keras_resnet.explain.subject import open_subject
 
-    seen = open_subject(
+    network = open_subject(
         subject, data, images=images, seed=seed, image_size=image_size, zero_gamma=zero_gamma,
         data_dir=data_dir,
     )  # fmt: skip
-    result = room.gradients(seen.model, seen.images, seen.labels).as_json()
+    result = analysis.gradients(network.model, network.images, network.labels).as_json()
     if subject in _MLPS:
-        result["parameters"] = room.parameters(seen.model, seen.images, seen.labels)
+        result["parameters"] = analysis.parameters(network.model, network.images, network.labels)
     if depths:
-        result["depths"] = room.by_depth(
+        result["depths"] = analysis.by_depth(
             depths, data, images=images, seeds=seeds, image_size=image_size, data_dir=data_dir
         )
     if png:
@@ -145,9 +145,9 @@ def _gradients_text(result: Mapping[str, Any]) -> str:
             [_in_notation(row["parameter"]), *(row.get(key) for key in keys)]
             for row in result["parameters"]
         ]
-        lines += ["", "which path trains which parameters", *_columns([head, *rows])]
+        lines += ["", "gradient of each parameter, by path", *_columns([head, *rows])]
     if "depths" in result:
-        lines += ["", f"first layer's gradient: {'depth':>6}  {'norm (least…most)':>26}"]
+        lines += ["", f"first layer's gradient: {'depth':>6}  {'norm (min…max)':>26}"]
         for row in result["depths"]:
             norms = row["gradient_norms"]
             mean = sum(norms) / len(norms)
@@ -155,12 +155,12 @@ def _gradients_text(result: Mapping[str, Any]) -> str:
             lines.append(f"{row['kind']:26} {row['depth']:>3}  {spread:>26}")
     first = result["first_layer"]
     lines.append(
-        f"{result['name']}: loss {result['loss']:.3f} of {result['images']} images, "
-        f"{first['name']} has a gradient of {first['gradient_norm']:.3g}"
+        f"{result['name']}: loss {result['loss']:.3f} on {result['images']} images, "
+        f"gradient norm of {first['name']} {first['gradient_norm']:.3g}"
     )
     if result["relative_error"] is not None:
         lines.append(
-            "identity + branch = total at every block, to a relative error of "
+            "identity + branch = total at each block, with a relative error of at most "
             f"{result['relative_error']:.2g}"
         )
     return "\n".join(lines + _wrote(result))
@@ -177,9 +177,9 @@ def _in_notation(path: str) -> str:
 @command(
     "lesion", example="keras-resnet explain lesion runs/resnet20 runs/plain20 --png lesion.png"
 )
-@click.argument("runs", metavar="RUN...", nargs=-1)
-@click.option("--images", default=1000, show_default=True, help="How many, classes in turn.")
-@click.option("--sets", default=5, show_default=True, help="Random sets of each size.")
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
+@click.option("--images", default=1000, show_default=True, help="Number of images.")
+@click.option("--sets", default=5, show_default=True, help="Number of random sets per size.")
 @_options("seed", "split", "png", "data-dir")
 @reports
 def lesion(
@@ -193,22 +193,22 @@ def lesion(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Take blocks out of trained networks, and count what they still get right.
+    """Measure the accuracy of trained networks without some of their blocks.
 
-    Each block alone, the last ones, and random sets. A plain twin beside it shows what a network
-    without skips loses. With several RUNs the JSON is a list.
+    Removes each block alone, the last blocks, and random sets. Add a run of the plain counterpart
+    to see how much a network without skips loses. With several RUNs the JSON is a list.
     """
     require_png(png)
     if png and len(runs) > 3:
-        raise InputError(f"--png shows three networks at the most, not {len(runs)}")
+        raise InputError(f"--png shows at most three networks, not {len(runs)}")
     for path in runs:
         run.kind_of(path)
     start(quiet)
-    from keras_resnet.explain.lesion import lesion as room
+    from keras_resnet.explain.lesion import lesion as analyse
 
     runs = runs or [run.open_run().path]
     results = [
-        room(path, images=images, sets=sets, seed=seed, split=split, data_dir=data_dir).as_json()
+        analyse(path, images=images, sets=sets, seed=seed, split=split, data_dir=data_dir).as_json()
         for path in runs
     ]
     if png:
@@ -223,13 +223,13 @@ def lesion(
 
 
 def _lesion_text(result: Mapping[str, Any]) -> str:
-    rows: list[tuple[str, ...]] = [("without", "top-1", "lost, points")]
+    rows: list[tuple[str, ...]] = [("without", "top-1", "drop, points")]
     rows += [
         (row["name"], f"{row['top1']:.2%}", f"{100 * (result['top1'] - row['top1']):.2f}")
         for row in result["blocks"]
     ]
     lines = _columns(rows)
-    rows = [("removed", "the last", "random: mean", "least…most")]
+    rows = [("removed", "last blocks", "random: mean", "min…max")]
     for last, several in zip(result["last"], result["random"], strict=True):
         tries = several["top1"]
         mean, spread = sum(tries) / len(tries), f"{min(tries):.1%}…{max(tries):.1%}"
@@ -237,16 +237,16 @@ def _lesion_text(result: Mapping[str, Any]) -> str:
     lines += ["", *_columns(rows)]
     lines.append(
         f"{result['run']}: {result['model']}, top-1 {result['top1']:.2%} of {result['images']} "
-        f"images when whole; chance {result['chance']:.1%}"
+        f"images with all blocks; chance {result['chance']:.1%}"
     )
     return "\n".join(lines + _wrote(result))
 
 
 @command("paths", example="keras-resnet explain paths runs/resnet56 --png paths.png")
-@click.argument("subject", metavar="MODEL|RUN", required=False)
+@click.argument("subject", metavar="[MODEL|RUN]", required=False)
 @click.argument("data", required=False)
 @_options("images", "seed", "image-size")
-@click.option("--samples", default=10, show_default=True, help="Paths of each length.")
+@click.option("--samples", default=10, show_default=True, help="Number of paths per length.")
 @_options("png", "data-dir")
 @reports
 def paths(
@@ -261,24 +261,24 @@ def paths(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Count the paths through a residual network by length, and what gradient each length carries.
+    """Count the paths through a residual network by length, and measure the gradient they carry.
 
-    A path passes a block through its branch or through its shortcut; its length is the number of
+    A path passes each block through its branch or its shortcut; its length is the number of
     branches.
     """
     subject = _checked(subject, data)
     require_png(png)
     start(quiet)
-    from keras_resnet.explain.paths import paths as room
-    from keras_resnet.explain.subject import subject as open_subject
+    from keras_resnet.explain.paths import paths as analyse
+    from keras_resnet.explain.subject import open_subject
 
-    seen = open_subject(
+    network = open_subject(
         subject, data, images=images, seed=seed,
         image_size=image_size, zero_gamma=False, data_dir=data_dir,
     )  # fmt: skip
-    result = room(
-        seen.model, seen.images, seen.labels, samples=samples, seed=seed,
-        batch_statistics=seen.is_fresh,
+    result = analyse(
+        network.model, network.images, network.labels, samples=samples, seed=seed,
+        batch_statistics=network.is_fresh,
     ).as_json()  # fmt: skip
     if png:
         from keras_resnet.report import explain_plots
@@ -288,7 +288,7 @@ def paths(
 
 
 def _paths_text(result: Mapping[str, Any]) -> str:
-    rows = [("branches", "paths", "gradient of one", "share of gradient")]
+    rows = [("branches", "paths", "gradient per path", "share of gradient")]
     rows += [
         (
             str(row["length"]),
@@ -302,7 +302,7 @@ def _paths_text(result: Mapping[str, Any]) -> str:
     lines = [
         *_columns(rows),
         f"{result['name']}: of {result['blocks']} blocks, paths of {effective['shortest']} to "
-        f"{effective['longest']} branches hold 95 % of the gradient",
+        f"{effective['longest']} branches carry 95 % of the gradient",
     ]
     return "\n".join(lines + _wrote(result))
 
@@ -313,7 +313,7 @@ def _paths_text(result: Mapping[str, Any]) -> str:
               help="Numbers of weight layers.")  # fmt: skip
 @settings("recipe", "epochs", "batch_size", "image_size", "learning_rate", "seed")
 @click.option("--run", "folder", default="runs/depth", show_default=True, metavar="DIR",
-              help="Where the runs go; finished ones are taken as they are.")  # fmt: skip
+              help="Folder of the runs; finished runs are not trained again.")  # fmt: skip
 @_options("png", "data-dir")
 @reports
 def depth(
@@ -325,18 +325,18 @@ def depth(
     quiet: bool,
     **given: Any,
 ) -> None:
-    """Train plain and residual nets of growing depth alike, and compare their training errors.
+    """Train plain and residual networks of increasing depth, and compare their training errors.
 
-    The degradation experiment of arXiv:1512.03385: where deeper plain nets learn less, it is not
-    for overfitting.
+    This is the degradation experiment of arXiv:1512.03385: deeper plain networks have a larger
+    training error, so overfitting is not the reason.
     """
     require_png(png)
     recipes.resolve({**given, "data": data})
     require(data or Config.data)
     start(quiet)
-    from keras_resnet.explain.depth import depth as room
+    from keras_resnet.explain.depth import depth as analyse
 
-    result = room(data, depths=depths, folder=folder, **given).as_json()
+    result = analyse(data, depths=depths, folder=folder, **given).as_json()
     if png:
         from keras_resnet.report import explain_plots
 
@@ -365,7 +365,7 @@ def _depth_text(result: Mapping[str, Any]) -> str:
 @command("cam", example="keras-resnet explain cam runs/photos new/*.jpg --png cam.png")
 @click.argument("subject", metavar="RUN")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("--label", help="The class to ask for.  [the one that the network names]")
+@click.option("--label", help="Class to explain.  [the predicted class]")
 @click.option("--png", default="cam.png", show_default=True, metavar="FILE.png")
 @reports
 def cam(
@@ -375,12 +375,12 @@ def cam(
     subject = _checked(subject)
     require_png(png)
     start(quiet)
-    from keras_resnet.explain.cam import cam as room
+    from keras_resnet.explain.cam import cam as analyse
     from keras_resnet.report import explain_plots
 
-    found = room(subject, images, label=label)
-    explain_plots.grad_cam([vars(row) for row in found], png)
-    rows = [row.as_json() for row in found]
+    cams = analyse(subject, images, label=label)
+    explain_plots.grad_cam([vars(row) for row in cams], png)
+    rows = [row.as_json() for row in cams]
     report({"png": png, "images": rows}, as_json, _cam_text)
 
 

@@ -1,4 +1,4 @@
-"""keras-resnet import. The file cannot be called import.py: nothing could import it."""
+"""keras-resnet import. No module can be called `import`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,10 +29,10 @@ from keras_resnet.weights import settings as weights_settings
 def import_weights(
     file: str, run_folder: str | None, labels: str | None, as_json: bool, quiet: bool, **given: Any
 ) -> None:
-    """Make a run folder from weights that were trained elsewhere.
+    """Make a run folder from pre-trained weights.
 
     FILE is a .keras or .h5 file of keras.applications, a .safetensors or .pth file of torchvision,
-    timm or a PyTorch net for CIFAR, or imagenet, to download what is published.
+    timm or a PyTorch network for CIFAR, or imagenet, to download published weights.
     """
     given = {name: value for name, value in given.items() if value is not None}
     weights_settings.require(recipes.resolve({**given, "weights": file}))

@@ -12,13 +12,15 @@ from keras_resnet.cli._options import command, report, reports, start
 @command("predict", example="keras-resnet predict runs/resnet20-photos-001 new/*.jpg --top 1")
 @click.argument("artefact")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--top", default=3, show_default=True, help="Classes to name for each image.")
-@click.option("--csv", "as_csv", is_flag=True, help="image,rank,label,score on stdout.")
+@click.option("--top", default=3, show_default=True, help="Number of classes per image.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: image,rank,label,score.")
 @reports
 def predict(
     artefact: str, images: tuple[str, ...], top: int, as_csv: bool, as_json: bool, quiet: bool
 ) -> None:
-    """Classify images: files, folders or patterns.
+    """Classify images.
+
+    IMAGE is a file, a folder or a pattern such as 'new/*.jpg'.
 
     ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file.
     """

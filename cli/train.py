@@ -35,7 +35,7 @@ def train(
     quiet: bool,
     **given: Any,
 ) -> None:
-    """Train a network on DATA and leave a run folder.
+    """Train a network on DATA and write a run folder.
 
     DATA is a folder of images (CLASS/*.jpg, or train/CLASS and val/CLASS), tfds:NAME, or digits
     (the default: 1,797 handwritten digits that need no download).
@@ -45,13 +45,13 @@ def train(
 
     The defaults below are those of --recipe quick; `keras-resnet recipes` lists the others.
 
-    Several GPUs train together by themselves; so do the processes that TF_CONFIG or Slurm (srun)
-    make workers of one run: `keras-resnet launch` starts some on this machine.
+    All GPUs of the machine are used. To train on several machines, start this command on each, with
+    TF_CONFIG or Slurm (srun); `keras-resnet launch` starts several workers on one machine.
     """
-    going_on = runs.begun(resume, run_folder, config_file, given)
-    config = going_on.config if going_on else recipes.resolve(given, config_file)
+    unfinished = runs.unfinished(resume, run_folder, config_file, given)
+    config = unfinished.config if unfinished else recipes.resolve(given, config_file)
     require(config.data)
-    if not going_on:
+    if not unfinished:
         weights_settings.require(config)
     start(quiet)
     from keras_resnet.training.train import train as run_training

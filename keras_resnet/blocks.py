@@ -373,7 +373,7 @@ def _residual(x: keras.KerasTensor, block: _Block) -> keras.KerasTensor:
         if i < last:
             x = relu(x, f"{name}_{i}_relu")
     if options.drop_path:
-        # One random number an image, not one a value: that is stochastic depth.
+        # One random number per image, not per value: that is stochastic depth.
         x = layers.Dropout(options.drop_path, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
     return x
 

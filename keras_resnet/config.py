@@ -160,8 +160,9 @@ class Config:
     optimizer: str = setting("sgd", "Optimizer.", choices=OPTIMIZERS)
     learning_rate: float = setting(0.1, "Peak learning rate, reached after the warm-up.", above=0)
     base_batch: int = setting(
-        0, "Batch size that the learning rate is for, from which it is scaled to yours; 0 disables "
-        "scaling.", least=0, source="arXiv:1706.02677 section 2.1; arXiv:1904.00962 section 4"
+        0, "Batch size that --learning-rate is for; for another batch size the rate is scaled; 0 "
+        "disables scaling.", least=0,
+        source="arXiv:1706.02677 section 2.1; arXiv:1904.00962 section 4"
     )
     # Pre-trained weights need less than a new head.
     body_rate: float = setting(
@@ -308,12 +309,12 @@ class Config:
     )
     max_minutes: float = setting(0.0, "Time limit of the training in minutes; 0: none.", least=0)
     checkpoint_every: int = setting(
-        0, "Steps between checkpoints, besides each epoch's; 0: every five minutes.", least=0
+        0, "Steps between checkpoints within an epoch; 0: every five minutes.", least=0
     )
 
     # Hardware
     precision: str = setting(
-        "auto", "Number format; auto chooses what is fast on this device.", choices=PRECISIONS
+        "auto", "Number format; auto measures which one is fast on this device.", choices=PRECISIONS
     )
     # Decided when the run begins.
     deterministic: bool | None = setting(
@@ -331,7 +332,7 @@ class Config:
 
     # Reading
     on_bad_image: str = setting(
-        "error", "What to do about an unreadable image.", choices=("error", "skip")
+        "error", "Unreadable images: stop with an error, or skip them.", choices=("error", "skip")
     )
     check: str = setting(
         "full", "Check of an image folder: decode each new image once, or read only the headers.",

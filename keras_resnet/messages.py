@@ -191,7 +191,7 @@ def _watch(terminal: int) -> int | None:
     closes the pipe without one.
 
     Returns:
-        The end of the pipe that takes the path of the log; None where no process can be started.
+        The writing end of the pipe, for the path of the log; None if no process can be started.
     """
     reader, writer = os.pipe()
     try:
@@ -205,14 +205,14 @@ def _watch(terminal: int) -> int | None:
         with suppress(BaseException):
             os.setsid()  # Ctrl-C is not for it
             os.close(writer)
-            _tell_last_words(reader, terminal)
+            _report_crash(reader, terminal)
         os._exit(0)
     os.close(reader)
     faulthandler.enable(file=writer, all_threads=False)
     return writer
 
 
-def _tell_last_words(reader: int, terminal: int) -> None:
+def _report_crash(reader: int, terminal: int) -> None:
     for number in {0, 1} - {reader, terminal}:
         with suppress(OSError):  # who reads our results need not wait for this process
             os.close(number)
@@ -235,8 +235,8 @@ def _tell_last_words(reader: int, terminal: int) -> None:
     kind = stack.splitlines()[0].rpartition(b": ")[2].decode(errors="replace")
     where = f"the last lines of {path}" if path else "its last lines"
     text = (
-        f"keras-resnet: native code ended the process ({kind}), perhaps at a limit of threads or "
-        f"memory (`ulimit -a` shows them); {where}:\n"
+        f"keras-resnet: native code crashed ({kind}), perhaps because of a limit on threads or "
+        f"memory (see `ulimit -a`); {where}:\n"
     ).encode()
     os.write(terminal, text + b"".join(b"  " + line + b"\n" for line in lines[-_LAST_LINES:]))
 

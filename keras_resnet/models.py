@@ -125,8 +125,8 @@ def residual_mlp(
         num_classes: number of logits.
         units: the width of each block. One of the width before it is a `dense_identity_block`,
             any other a `dense_projection_block`.
-        shortcut: False gives its plain twin, of `dense_plain_block`.
-        zero_last: branches start at 0; of no effect in the plain twin.
+        shortcut: False gives its plain counterpart, of `dense_plain_block`.
+        zero_last: branches start at 0; of no effect in the plain counterpart.
 
     Returns:
         Model from raw pixels in [0, 255] to float32 logits `(b, num_classes)`. Its layers are

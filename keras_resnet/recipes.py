@@ -55,7 +55,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "zero_gamma": False,
     },
     "finetune": {
-        "about": "from --weights: a tenth of the rate, no label smoothing, mild crops",
+        "about": "fine-tuning of --weights: a tenth of the learning rate, mild augmentation",
         # The middle of the rates that arXiv:1805.08974, section 3.3, searched for finetuning.
         "learning_rate": 0.01,
         "warmup_epochs": 1.0,
@@ -66,7 +66,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "brightness": 0.1,
     },
     "paper-cifar": {
-        "about": "CIFAR nets as published: arXiv:1512.03385, section 4.2",
+        "about": "CIFAR networks as published: arXiv:1512.03385, section 4.2",
         "epochs": 182,  # 64,000 steps of the 45,000 images that `val_split` leaves of 50,000
         "val_split": 0.1,
         "batch_size": 128,
@@ -82,8 +82,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "pad": 4,
     },
     "paper-imagenet": {
-        "about": "ImageNet nets as published and usually reproduced: arXiv:1512.03385, section "
-        "3.4; arXiv:1706.02677, section 5.1",
+        "about": "ImageNet networks as published, with the usual changes: arXiv:1512.03385, "
+        "section 3.4; arXiv:1706.02677, section 5.1",
         "epochs": 90,
         "batch_size": 256,
         "base_batch": 256,
@@ -96,7 +96,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "center_crop": 0.875,  # 224 of 256 pixels
     },
     "rsb-a1": {
-        "about": "ResNet strikes back, the longest: arXiv:2110.00476, table 2 (80.4 % ResNet-50)",
+        "about": "ResNet strikes back, 600 epochs: arXiv:2110.00476, table 2 (80.4 % ResNet-50)",
         **_RSB,
         "epochs": 600,
         "learning_rate": 5e-3,
@@ -108,7 +108,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "drop_path": 0.05,
     },
     "rsb-a2": {
-        "about": "ResNet strikes back, the middle: arXiv:2110.00476, table 2 (79.8 % ResNet-50)",
+        "about": "ResNet strikes back, 300 epochs: arXiv:2110.00476, table 2 (79.8 % ResNet-50)",
         **_RSB,
         "epochs": 300,
         "learning_rate": 5e-3,
@@ -119,7 +119,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "drop_path": 0.05,
     },
     "rsb-a3": {
-        "about": "ResNet strikes back, the cheapest: arXiv:2110.00476, table 2 (78.1 % ResNet-50)",
+        "about": "ResNet strikes back, 100 epochs: arXiv:2110.00476, table 2 (78.1 % ResNet-50)",
         **_RSB,
         "epochs": 100,
         "learning_rate": 8e-3,
@@ -129,7 +129,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train_size": 160 / 224,
     },
     "torchvision-v2": {
-        "about": "the weights torchvision calls V2 (80.9 % ResNet-50): "
+        "about": "torchvision's V2 weights (80.9 % ResNet-50): "
         "pytorch.org/blog/how-to-train-state-of-the-art-models-using-torchvision-latest-primitives",
         "epochs": 600,
         "batch_size": 1024,
@@ -210,14 +210,14 @@ def _without_contradictions(config: Config, of_recipe: set[str]) -> Config:
 
 def effective(config: Config) -> list[str]:
     """Lines with the settings that differ from the defaults: those of the recipe, then others."""
-    recipe = {k: v for k, v in _values_of(config.recipe).items() if k not in _TOLD}
+    recipe = {k: v for k, v in _values_of(config.recipe).items() if k not in _ALWAYS_SHOWN}
     kept = [name for name in recipe if getattr(config, name) == recipe[name]]
     ignored = _ignored(config, recipe)
     usual = {**asdict(Config()), **recipe}
     others = [
         name
         for name in usual
-        if name not in (*kept, *ignored, *_TOLD) and getattr(config, name) != usual[name]
+        if name not in (*kept, *ignored, *_ALWAYS_SHOWN) and getattr(config, name) != usual[name]
     ]
     lines = [f"recipe {config.recipe}: {_list(config, kept)}"] if kept else []
     lines += [f"other settings: {_list(config, others)}"] if others else []
@@ -227,7 +227,7 @@ def effective(config: Config) -> list[str]:
     ]
     if config.peak_rate != config.learning_rate:
         images = f"{config.batch_size * config.accumulate:,}"
-        how = "in proportion" if config.optimizer == "sgd" else "by the square root"
+        how = "linearly" if config.optimizer == "sgd" else "by the square root"
         lines.append(
             f"learning rate {config.peak_rate:.3g}: {config.learning_rate:g} for a batch of "
             f"{config.base_batch:,} images, scaled {how} to {images}"
@@ -236,14 +236,14 @@ def effective(config: Config) -> list[str]:
     if len(plan) < len(config.size_steps):
         sizes = ", then ".join(f"{n} epoch{'s' * (n > 1)} at {size}" for size, n in plan)
         lines.append(
-            f"image sizes in pixels: {sizes}; other size_steps are too small for {config.model}, "
-            "too short, or the size of another"
+            f"image sizes in pixels: {sizes}; other --size-steps are too small for {config.model}, "
+            "too short, or equal to the next"
         )
     return lines
 
 
 # Settings that the first lines of a run always show.
-_TOLD = (
+_ALWAYS_SHOWN = (
     "data", "data_dir", "model", "recipe", "epochs", "batch_size", "image_size", "precision",
     "normalize", "weights", "deterministic", "xla",
 )  # fmt: skip

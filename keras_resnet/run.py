@@ -134,15 +134,15 @@ class Run:
                 raise
             path, reason = broken
             raise InputError(
-                f"{names.show(path)}, an image of the run {self.path}: {reason}; put it back"
+                f"{names.show(path)}, an image of the run {self.path}: {reason}; restore it"
             ) from None
 
     def require_images(self) -> None:
         """InputError if the run has no images of its own: it was imported."""
         if self.config.data == names.NONE:
             raise InputError(
-                f"{self.path} was imported and has no images of its own; name the DATA, in "
-                f"`keras-resnet export {self.path} --data DATA` once for all"
+                f"{self.path} was imported and has no images; give it some, once, with "
+                f"`keras-resnet export {self.path} --data DATA`"
             )
 
     def attach(self, data: str | os.PathLike, data_dir: str | None = None) -> None:
@@ -159,12 +159,12 @@ class Run:
 
         config, classes = self.config, self.classes
         if config.data != names.NONE:
-            raise InputError(f"--data {data}: {self.path} has images of its own, {config.data}")
+            raise InputError(f"--data {data}: {self.path} already has its images, {config.data}")
         source = sources.load(data, seed=config.seed, data_dir=data_dir)
         unknown = [name for name in source.classes if name not in classes]
         if unknown:
             raise InputError(
-                f"{data} has a class {unknown[0]!r} that {self.path} does not know; its labels.txt "
+                f"{data} has a class {unknown[0]!r} that {self.path} does not have; its labels.txt "
                 f"begins with {', '.join(classes[:5])}"
             )
         self.save_split(source)
@@ -291,7 +291,7 @@ def claim(path: str | os.PathLike | None, config: recipes.Config) -> Iterator[Ru
         yield Run(path)
 
 
-def begun(
+def unfinished(
     resume: str | os.PathLike | None,
     run_folder: str | os.PathLike | None,
     config_file: str | os.PathLike | None,
@@ -315,7 +315,9 @@ def begun(
         if not Path(resume, filenames.CONFIG).exists():
             raise InputError(f"--resume {resume}: no run there; `ls {RUNS}` shows the runs")
         if Path(resume, filenames.MANIFEST).exists():
-            raise InputError(f"--resume {resume}: this run is finished; `keras-resnet evaluate`")
+            raise InputError(
+                f"--resume {resume}: the run is finished; see `keras-resnet evaluate {resume}`"
+            )
         return Run(resume)
     if not run_folder:
         return None
@@ -333,8 +335,8 @@ def begun(
         if old != new and not (field.name in _SETTLED and new is None):
             option = SETTINGS[field.name].flag
             raise InputError(
-                f"--run {run_folder} was begun with {option} {old}, not {new}; give the same, "
-                "another folder, or --resume for its own settings"
+                f"--run {run_folder} was started with {option} {old}, not {new}; give the same "
+                "value, another --run, or --resume, which takes its settings"
             )
     return Run(run_folder)
 
@@ -355,7 +357,10 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
     if path is None:
         finished = [p.parent for p in RUNS.glob(f"*/{filenames.MANIFEST}")]  # written last
         if not finished:
-            raise InputError(f"no finished run under {RUNS}/; name one, or `keras-resnet train`")
+            raise InputError(
+                f"no finished run under {RUNS}/; give a run folder, or train one with "
+                "`keras-resnet train`"
+            )
         return Run(max(finished, key=lambda p: (p / filenames.CONFIG).stat().st_mtime))
     run = path if isinstance(path, Run) else Run(path)
     if not run.path.is_dir():

@@ -191,7 +191,7 @@ def find(name: str) -> Spec:
     """The row called `name`, whatever its case and with or without `-` and `_`: "ResNet-50".
 
     Raises:
-        InputError: an unknown name; the line has up to five that are near.
+        InputError: an unknown name; the message lists up to five similar names.
     """
     names = {_key(row): row for row in SPECS}
     if _key(name) in names:
@@ -253,18 +253,23 @@ def _numbers(text: str) -> list[tuple[float, ...]] | None:
 def too_small(spec: Spec, side: int) -> str:
     """The error message for images of `side` pixels, too small for the last stage."""
     return (
-        f"an image of {side} pixels is too small for {spec.name}, which shrinks it to "
-        f"1/{spec.total_stride}; use at least {spec.total_stride} pixels, or a CIFAR net such as "
-        "resnet20"
+        f"an image of {side} pixels is too small for {spec.name}; use at least {spec.total_stride} "
+        "pixels (its total stride), or a CIFAR network such as resnet20"
     )
 
 
-def with_twins(depths: Iterable[int]) -> set[int]:
-    """The set of `depths`, numbers of weight layers; InputError for one without a plain twin."""
+def with_plain_counterparts(depths: Iterable[int]) -> set[int]:
+    """The set of `depths`, numbers of weight layers.
+
+    Raises:
+        InputError: there is no plain network of such a depth.
+    """
     depths = set(depths)
     have = {int(name.removeprefix("plain")) for name in SPECS if name.startswith("plain")}
     for depth in sorted(depths):
         if depth not in have:
             known = ", ".join(map(str, sorted(have)))
-            raise InputError(f"--depths has {depth}; nets with a plain twin have {known} layers")
+            raise InputError(
+                f"--depths has {depth}; networks with a plain counterpart have {known} layers"
+            )
     return depths

@@ -22,7 +22,7 @@ from matplotlib import pyplot as plt
 
 import keras_resnet as kr
 from keras_resnet.explain.gradients import by_depth, gradients, parameters
-from keras_resnet.explain.subject import subject
+from keras_resnet.explain.subject import open_subject
 from keras_resnet.report import explain_plots
 
 # %% [markdown]
@@ -65,14 +65,15 @@ np.testing.assert_allclose(of_h - of_f, np.eye(6), atol=1e-6)
 #
 # ## A whole network: which path trains which weights
 #
-# Four such blocks in a row, with fresh weights, on a batch of digits. Take the weights *before* a
-# block. Their gradient comes back through the input of that block, so it is the sum of the gradient
-# through the shortcut and the gradient through the branch. The code computes both terms separately
-# and adds them; `both` is the gradient of one backward pass through the whole network.
+# The network has four such blocks in a row, with new weights, and gets a batch of digits. Take the
+# weights *before* a block. Their gradient comes back through the input of that block, so it is the
+# sum of the gradient through the shortcut and the gradient through the branch. The code computes both
+# terms separately and adds them; `both` is the gradient of one backward pass through the whole
+# network.
 
 # %%
-seen = subject("residual_mlp", images=32, zero_gamma=False)
-rows = parameters(seen.model, seen.images, seen.labels)
+subject = open_subject("residual_mlp", images=32, zero_gamma=False)
+rows = parameters(subject.model, subject.images, subject.labels)
 print(
     f"{'parameter':24}{'next sum':10}{'by shortcut':>12}{'by branch':>12}{'both':>10}{'error':>10}"
 )
@@ -91,29 +92,29 @@ for row in rows:
 # two terms are summed. $W_2$ of the last block receives $dJ/d\tilde Z$ in full, because
 # $\partial\tilde Z/\partial Z = I$: the sum passes the same gradient to both of its operands.
 #
-# The vectors add up, but their norms do not: in a fresh network the two terms are nearly orthogonal.
+# The vectors add up, but their norms do not: in a new network the two terms are nearly orthogonal.
 #
 # ## A convolutional network: the two terms at each block
 #
-# A fresh ResNet-20, its branches initialized as in the paper. The plot shows the gradient at the
-# input of each block, from the last block (right) back to the first (left):
+# The network is a new ResNet-20, with the branches initialized as in the paper. The plot shows the
+# gradient at the input of each block, from the last block (right) back to the first (left):
 
 # %%
-seen = subject("resnet20", images=32, zero_gamma=False)
-found = gradients(seen.model, seen.images, seen.labels)
-Image(explain_plots.gradient_split(found.as_json(), "split.png"))
+subject = open_subject("resnet20", images=32, zero_gamma=False)
+result = gradients(subject.model, subject.images, subject.labels)
+Image(explain_plots.gradient_split(result.as_json(), "split.png"))
 
 # %% [markdown]
 # Neither path dominates: the branch carries as much of the gradient as the shortcut. Usually the
 # branches are initialized to 0 instead (the last batch normalization's gamma,
-# [Goyal et al. 2017](https://arxiv.org/abs/1706.02677)). Then $F = 0$, each fresh block is the
+# [Goyal et al. 2017](https://arxiv.org/abs/1706.02677)). Then $F = 0$, each new block is the
 # identity, $dF/dx = 0$, and the whole gradient returns through the shortcuts, unchanged from the last
 # block to the first:
 
 # %%
-seen = subject("resnet20", images=32, zero_gamma=True)
-still = gradients(seen.model, seen.images, seen.labels)
-for row in still.blocks:
+subject = open_subject("resnet20", images=32, zero_gamma=True)
+zero_branches = gradients(subject.model, subject.images, subject.labels)
+for row in zero_branches.blocks:
     print(
         f"{row.name:14}{row.kind:12}shortcut {row.identity_norm:.4f}   branch {row.branch_norm:.4f}"
     )
@@ -121,9 +122,9 @@ for row in still.blocks:
 # %% [markdown]
 # ## Depth: the gradient of the first layer
 #
-# Now the second claim. Networks of 20 and 56 layers, with shortcuts and without (their *plain twins*:
-# the same layers), before the first training step. One seed is enough to show the effect; three
-# would be better.
+# Now the second claim. We compare networks of 20 and 56 layers, with shortcuts and without (the
+# *plain counterparts*, with the same layers), before the first training step. One seed is enough to
+# show the effect; three would be better.
 
 # %%
 rows = by_depth([20, 56], images=32, seeds=1)
@@ -134,13 +135,13 @@ Image(explain_plots.first_layer(rows, "first_layer.png"))
 # with each layer: [Yang et al. 2019](https://arxiv.org/abs/1902.08129) prove that it must. A learning
 # rate that suits the last layers is far too large for the first. With shortcuts the first layer's
 # gradient hardly depends on depth, and if the branches start at 0, not at all. This is the benefit of
-# skips in the backward pass: gradients have the same size at any depth. That they arrive at all is
-# not the point.
+# skips in the backward pass: gradients have the same size at any depth. They would arrive without
+# skips, too.
 
 # %%
 norm = {(row["kind"], row["depth"]): row["gradient_norms"][0] for row in rows}
 plain, residual = (norm[kind, 56] / norm[kind, 20] for kind in ("plain", "residual"))
 print(f"from 20 to 56 layers: plain × {plain:.0f}, residual × {residual:.1f}")
 assert plain > 20 > residual
-assert found.relative_error < 1e-5
-assert all(row.branch_norm == 0 for row in still.blocks)
+assert result.relative_error < 1e-5
+assert all(row.branch_norm == 0 for row in zero_branches.blocks)

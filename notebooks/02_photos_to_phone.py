@@ -53,8 +53,7 @@ Picture("run/mistakes.png")
 # ## Export
 #
 # Before a file is published, LiteRT, the phone's runtime, runs it on the validation images, and the
-# results are compared with Keras. If it lost more than one point of accuracy, it would not be
-# published.
+# results are compared with Keras. A file that loses more than one point of accuracy is not published.
 
 # %%
 result = kr.export(run, saved_model=False, tflite=["none", "int8"], max_drop=1.0)
@@ -68,7 +67,7 @@ for row in result["artefacts"]:
 # ## On the phone
 #
 # This is what an app does, in Python: read the labels, pass raw pixels, take the largest logit.
-# `export/preprocess.json` says how a photo becomes the input. `export/golden/` holds images with
+# `export/preprocess.json` describes the preprocessing of a photo. `export/golden/` holds images with
 # expected logits for the app's own test. `--bundle android` writes a whole Android project.
 
 # %%
@@ -85,6 +84,6 @@ for i in range(0, 1797, 30):
 print(f"{np.mean(right):.1%} of {len(right)} photos right, in LiteRT alone")
 
 # %%
-checked = kr.verify(run)
-assert checked["passed"] and checked["keras"]["top1"] > 0.9
+verification = kr.verify(run)
+assert verification["passed"] and verification["keras"]["top1"] > 0.9
 assert np.mean(right) > 0.9

@@ -14,7 +14,7 @@ import keras_resnet as kr
 from keras_resnet.inspection.drawing import text
 from keras_resnet.report.structure import structure
 
-found = kr.describe("resnet50")
+table = kr.describe("resnet50")
 
 # %% [markdown]
 # ## Five stages
@@ -23,7 +23,7 @@ found = kr.describe("resnet50")
 # stage halves the image and doubles the width.
 
 # %%
-for stage in found.stages:
+for stage in table.stages:
     side, _, width = stage.output_shape[:3] if len(stage.output_shape) == 3 else (1, 1, 1000)
     print(
         f"{stage.name:7} {stage.blocks:2} blocks  {side:3} x {side:3} x {width:4}  "
@@ -36,22 +36,22 @@ for stage in found.stages:
 # A *bottleneck*: a 1×1 convolution reduces the number of channels, a 3×3 follows, and another 1×1
 # makes it four times as large again. The first block of a stage needs a *projection* on its shortcut,
 # because its input and its output differ in shape; in all others the shortcut is the identity. In
-# "v1.5", which is usually meant by ResNet-50, the 3×3 convolution has the stride; in the paper the
+# "v1.5", the usual ResNet-50, the 3×3 convolution has the stride; in the paper the
 # first 1×1 has it. The parameters are the same, the multiply-adds are not.
 
 # %%
-drawn = kr.drawing("resnet50")
+drawing = kr.drawing("resnet50")
 print(
     text(
         {
-            **drawn,
-            "stages": [s for s in drawn["stages"] if s["name"] in ("input", "conv1", "conv3")],
+            **drawing,
+            "stages": [s for s in drawing["stages"] if s["name"] in ("input", "conv1", "conv3")],
         }
     )
 )
 
 # %%
-Image(structure(drawn, "resnet50.png"))
+Image(structure(drawing, "resnet50.png"))
 
 # %% [markdown]
 # ## The widths
@@ -59,7 +59,7 @@ Image(structure(drawn, "resnet50.png"))
 # For each block: its name, the widths of its three convolutions, and its shortcut.
 
 # %%
-layers = {row.name: row for row in found.layers}
+layers = {row.name: row for row in table.layers}
 blocks = sorted(
     {name.rsplit("_", 2)[0] for name in layers if "_block" in name and name.endswith("_1_conv")}
 )
@@ -73,16 +73,16 @@ for block in blocks:
     )
 
 # %% [markdown]
-# ## Fifty layers, and what they cost
+# ## Fifty layers and their cost
 #
 # "50" counts the layers with weights on the longest path: one convolution in the stem, three in each
 # of sixteen blocks, one dense layer at the end. The four projections do not count.
 
 # %%
-weights = [row for row in found.layers if row.kind in ("Conv2D", "Dense")]
+weights = [row for row in table.layers if row.kind in ("Conv2D", "Dense")]
 counted = [row for row in weights if not row.name.endswith("_0_conv")]
 print(len(counted), "layers,", len(weights) - len(counted), "projections")
-print(f"{found.trainable_parameters:,} parameters, {found.multiply_adds / 1e9:.3f} G multiply-adds")
+print(f"{table.trainable_parameters:,} parameters, {table.multiply_adds / 1e9:.3f} G multiply-adds")
 
 v1 = kr.describe("resnet50_v1")
 print(f"with the paper's stride: {v1.multiply_adds / 1e9:.3f} G multiply-adds")
@@ -93,7 +93,7 @@ print(f"with the paper's stride: {v1.multiply_adds / 1e9:.3f} G multiply-adds")
 
 # %%
 assert len(counted) == 50 and len(weights) == 54
-assert (found.trainable_parameters, round(found.multiply_adds / 1e9, 3)) == (
+assert (table.trainable_parameters, round(table.multiply_adds / 1e9, 3)) == (
     25_557_032,
     4.089,
 )

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Depth, degradation, and layers that can be left out
+# # Depth, degradation, and removable layers
 #
 # About two minutes on two CPU cores. Data: 1,797 handwritten digits of the UCI repository, included
 # in the package.
@@ -19,8 +19,8 @@ from keras_resnet.report import explain_plots
 # %% [markdown]
 # ## The experiment
 #
-# Networks of 8 and 32 layers, with shortcuts (`resnet`) and without (`plain`). Layers, recipe, number
-# of epochs, images and their order are otherwise the same.
+# We train networks of 8 and 32 layers, with shortcuts (`resnet`) and without (`plain`). Layers,
+# recipe, number of epochs, images and their order are otherwise the same.
 
 # %%
 result = depth("digits", depths=[8, 32], epochs=4, image_size=16, seed=1, folder="depth")
@@ -59,15 +59,15 @@ Image(explain_plots.lesions([lesion.as_json() for lesion in lesions], "lesions.p
 # the gradient along a path becomes smaller with every branch:
 
 # %%
-from keras_resnet.explain.subject import subject
+from keras_resnet.explain.subject import open_subject
 
-seen = subject("depth/resnet32", images=64)
-paths = kr.paths(seen.model, seen.images, seen.labels, samples=5)
+subject = open_subject("depth/resnet32", images=64)
+paths = kr.paths(subject.model, subject.images, subject.labels, samples=5)
 Image(explain_plots.path_lengths(paths.as_json(), "paths.png"))
 
 # %% [markdown]
-# Statements such as "a network of 300 layers uses 50" mean this: paths of certain lengths carry nearly
-# all of the gradient, and the longest ones carry almost none.
+# This is the meaning of statements such as "a network of 300 layers uses 50": the paths of certain
+# lengths carry nearly all of the gradient, and the longest ones carry almost none.
 
 # %%
 error = {(row.kind, row.depth): row.training_error for row in result.rows}

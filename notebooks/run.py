@@ -1,4 +1,4 @@
-"""Runs the notebooks: NAME.py is the story, NAME.ipynb the same with what it showed.
+"""Runs the notebooks: NAME.py is the source, NAME.ipynb the same with the outputs.
 
 python notebooks/run.py [NAME.py ...]
 """
@@ -14,10 +14,10 @@ from nbclient import NotebookClient
 HERE = Path(__file__).parent
 
 
-def executed(story, folder):
-    """The notebook of a `.py` story after it was run, from its top, in `folder`."""
-    notebook = jupytext.read(story)
-    # Nothing that differs from run to run but what the cells show.
+def executed(source, folder):
+    """The notebook of a `.py` source after a run, from its top, in `folder`."""
+    notebook = jupytext.read(source)
+    # Only the outputs of the cells may differ from run to run.
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
@@ -27,16 +27,16 @@ def executed(story, folder):
     return client.execute()
 
 
-def main(stories):
-    for story in stories or sorted(HERE.glob("[0-9]*.py")):
+def main(sources):
+    for source in sources or sorted(HERE.glob("[0-9]*.py")):
         with tempfile.TemporaryDirectory() as folder:
-            notebook = executed(story, folder)
+            notebook = executed(source, folder)
         for cell in notebook.cells:
             cell.metadata = {}
-            if cell.cell_type == "code":  # progress is for the one who waits
+            if cell.cell_type == "code":  # without progress lines
                 cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-        nbformat.write(notebook, Path(story).with_suffix(".ipynb"))
-        print(f"ran {story}")
+        nbformat.write(notebook, Path(source).with_suffix(".ipynb"))
+        print(f"ran {source}")
 
 
 if __name__ == "__main__":

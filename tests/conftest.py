@@ -1,4 +1,4 @@
-"""Quiet TensorFlow, and the few things that cost seconds, made once for all tests."""
+"""Fixtures that all tests share; those that take seconds are created once."""
 
 import fcntl
 import json
@@ -30,7 +30,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def script(tmp_path_factory):
-    """Runs the installed console script in a folder of its own: `script("models", "--json")`."""
+    """Runs the installed console script in its own folder: `script("models", "--json")`."""
     home = tmp_path_factory.mktemp("home")
     path = Path(sys.executable).parent / "keras-resnet"
 
@@ -42,7 +42,7 @@ def script(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def command(tmp_path_factory):
-    """The same seconds sooner, for what does not hang on how a process begins; see forks.py."""
+    """As `script`, but faster: in a fork of a process that has loaded TensorFlow; see forks.py."""
     home = tmp_path_factory.mktemp("home")
     with subprocess.Popen(
         [sys.executable, Path(__file__).with_name("forks.py")],
@@ -59,7 +59,7 @@ def command(tmp_path_factory):
 
 
 def made_once(tmp_path_factory, name, make):
-    """The folder that `make(folder)` fills: by the first of the tests' processes that wants it."""
+    """The folder that `make(folder)` fills, in the first test process that needs it."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder = base / name
@@ -77,7 +77,7 @@ def made_once(tmp_path_factory, name, make):
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """60 JPEGs, 40×48 pixels, in three classes learnt in no time: bright, dark and striped."""
+    """60 JPEGs, 40×48 pixels, in three classes that are easy to learn: bright, dark, striped."""
 
     def make(folder):
         rng = np.random.default_rng(0)

@@ -1,9 +1,9 @@
-"""A run that is killed with -9 again and again, beside one that is not: are they the same?
+"""Compares a run that is killed with -9 again and again with an uninterrupted one.
 
     python kill9.py FOLDER SEED KILLS SETTINGS.json
 
 Trains twice with the same settings. The second run is killed KILLS times, at random steps, or in
-the middle of what it writes, and goes on each time. Prints {"kills", "in_a_write", "different":
+the middle of a write, and resumed each time. Prints {"kills", "in_a_write", "different":
 what is not equal, bit for bit}. The heavy imports are done once: each attempt is a fork.
 """
 

@@ -1,4 +1,4 @@
-"""Side by side, each in a process of its own, honestly."""
+"""`benchmark`: artefacts are measured in turn, each in its own process."""
 
 import json
 import os

@@ -1,5 +1,5 @@
-"""Each bundle runs as it is written. What needs a browser, MediaPipe or another processor is in
-tests/clients/, which `make clients` runs.
+"""Each bundle runs as it was written. Tests that need a browser, MediaPipe or another processor are
+in tests/clients/; `make clients` runs them.
 """
 
 import importlib.util
@@ -215,7 +215,7 @@ def test_the_c_bundle_compiles_without_a_warning_and_passes_its_golden_set(bundl
     named = subprocess.run([tmp_path / "classify", home, photo], capture_output=True, text=True)
     assert re.search(r"01_photo\.ppm  dark \d+\.\d%", named.stdout)
     bad = subprocess.run([tmp_path / "classify", home, home / "labels.txt"], capture_output=True)
-    assert bad.returncode == 2 and b"no binary PPM" in bad.stderr
+    assert bad.returncode == 2 and b"not a binary PPM" in bad.stderr
 
 
 def put_litert_js(folder, version):

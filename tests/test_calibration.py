@@ -1,4 +1,4 @@
-"""Which images set the ranges of int8, and whether they are enough."""
+"""The calibration images: which are chosen, and whether they are enough."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The card repeats what was measured, and nothing else."""
+"""The model card: all of its numbers were measured."""
 
 import copy
 import json
@@ -35,13 +35,13 @@ def test_each_file_has_its_own_measured_numbers(exported, name):
 def test_every_number_of_the_recipe_is_the_runs(exported, shown):
     run, _ = exported
     metrics, config = run.metrics, run.config
-    for told in (
+    for text in (
         f"{metrics['parameters']:,} parameters", f"{config.epochs} epochs",
         f"batch {config.batch_size}", f"learning rate {config.learning_rate:g}",
         f"seed {config.seed}", f"the best epoch, {metrics['best_epoch']}",
         "48 train, 12 val images", "3 classes: bright, dark, striped", "24 × 24 pixels",
     ):  # fmt: skip
-        assert told in shown
+        assert text in shown
 
 
 def test_it_does_not_tell_where_the_photos_lie(photos, shown):
@@ -60,6 +60,6 @@ def test_of_an_imported_run_it_says_that_it_does_not_know_the_training(exported,
     (tmp_path / "run" / "metrics.json").write_text(json.dumps(imported))
     shown = card.text(open_run(tmp_path / "run"), result)
     assert "resnet8, trained elsewhere, imported from theirs.safetensors\n" in shown
-    assert "not what it was trained on" in shown and "/home/me" not in shown
+    assert "the model was trained on other data" in shown and "/home/me" not in shown
     for never_measured in ("epochs", "learning rate", "Lowest top-1"):
         assert never_measured not in shown

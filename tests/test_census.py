@@ -1,4 +1,4 @@
-"""What a .tflite file holds, and what must not be shipped."""
+"""The content of .tflite files, and the content that the gate rejects."""
 
 import json
 

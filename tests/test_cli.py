@@ -1,4 +1,4 @@
-"""The command as a person types it: light, one line for a mistake, stdout for results alone."""
+"""The command line: it starts fast, reports a mistake in one line, and prints results on stdout."""
 
 import json
 import subprocess
@@ -198,7 +198,7 @@ BAD = {
                              "--batch-size is 0; expected at least 1"),
     "a drop too late": (["train", "--rate-drops", "0.5 2"], "shares of the run between 0 and 1"),
     "no such folder": (["train", "no/such/folder"], "does not exist"),
-    "a batch larger than the data": (["train", "--batch-size", "5000"], "larger than the data"),
+    "a batch larger than the data": (["train", "--batch-size", "5000"], "than the training set"),
     "an image too small": (["train", "--model", "resnet50", "--image-size", "16"], "too small"),
     "no such config": (["train", "--config", "no.json"], "cannot read --config no.json"),
     "no such weights": (["train", "--weights", "no.keras"], "--weights is 'no.keras'; expected"),

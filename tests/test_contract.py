@@ -1,4 +1,4 @@
-"""What preprocess.json promises about a file's ends, and the temperature; NumPy alone."""
+"""The inputs and outputs that preprocess.json describes, and the temperature; with NumPy only."""
 
 import json
 

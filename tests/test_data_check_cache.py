@@ -1,11 +1,11 @@
-"""A file that was found good is not decoded again; one that changed is, and none slips through."""
+"""The cache of the check: unchanged good files are not decoded again, changed files are."""
 
 import os
 import shutil
 
 import pytest
 
-from keras_resnet.data import check_cache, checking, folder, preload, sources
+from keras_resnet.data import check_cache, check_files, folder, preload, sources
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.training.train import train
 
@@ -75,8 +75,10 @@ def test_a_look_at_everything_takes_no_word_of_the_cache(data):
     path = os.path.join(data, "bright", "00.jpg")
     _break(path, os.stat(path))
     assert folder.scan(data).bad == []  # as long and as old as it was
-    assert folder.scan(data, fresh=True).bad == [(path, checking._UNDECODABLE)]
-    assert folder.scan(data).bad == [(path, checking._UNDECODABLE)]  # and it is known from now on
+    assert folder.scan(data, fresh=True).bad == [(path, check_files._UNDECODABLE)]
+    assert folder.scan(data).bad == [
+        (path, check_files._UNDECODABLE)
+    ]  # and it is known from now on
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "text", "other version"])

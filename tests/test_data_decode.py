@@ -1,4 +1,4 @@
-"""Decoding agrees with Pillow, on every kind of file, whole or cropped on the way."""
+"""Decoding agrees with Pillow for each file format, for whole images and for crops."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Every kind of file and shape of folder: used, counted with a reason, or one line that helps."""
+"""Image folders: each file is used, or skipped with a reason, or reported in one line."""
 
 import io
 import os
@@ -74,7 +74,7 @@ JPEG = _encode(PHOTO, "JPEG")
 NOISY = _encode(NOISE, "JPEG")
 PNG = _encode(NOISE, "PNG")
 USED, SKIPPED, BAD = "used", "skipped", "bad"
-UNDECODABLE = "cannot be decoded: damaged, or a rare kind"
+UNDECODABLE = "cannot be decoded: damaged, or an unsupported format"
 
 FILES = {
     # what it is: (its name, its content or how to make it, what becomes of it, the reason)
@@ -552,7 +552,7 @@ def test_files_to_predict_on_may_lie_anywhere(tmp_path, capsys):
         (paths[2], "empty file"),
         (paths[3], "cannot be read (No such file or directory)"),
     ]
-    assert "left out: not an image (1)" in capsys.readouterr().err
+    assert "skipped: not an image (1)" in capsys.readouterr().err
 
 
 def test_a_saved_name_that_is_no_image_any_more_is_bad_whatever_it_is(tmp_path):

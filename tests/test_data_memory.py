@@ -1,4 +1,4 @@
-"""What a process may still take is the least of what the machine and its control groups have."""
+"""Available memory: the minimum over the machine and the control groups of the process."""
 
 import pytest
 

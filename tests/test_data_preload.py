@@ -1,4 +1,4 @@
-"""Kept decoded, an image gives the same views to the last bit."""
+"""Images that are kept decoded give the same views, bit for bit."""
 
 import os
 import resource
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def _is_kept(source):
+def _is_decoded(source):
     """Whether the images are in memory, not their paths."""
     return all(examples.read is not tf.io.read_file for examples in source.splits.values())
 
@@ -45,20 +45,20 @@ def _is_kept(source):
 @pytest.mark.parametrize("size", [8, 32, 96])
 def test_the_views_are_the_same_bit_for_bit(folder, size):
     source = sources.load(folder)
-    kept = sources.load(folder, keep=True)
-    assert _is_kept(kept) and not _is_kept(source)
+    decoded = sources.load(folder, in_memory=True)
+    assert _is_decoded(decoded) and not _is_decoded(source)
     config = Config(batch_size=4, seed=2, brightness=0.1)
     for name in ("train", "val"):
         for a, b in zip(
             evaluation_stream(source.splits[name], size=size, crop=0.9, batch_size=3),
-            evaluation_stream(kept.splits[name], size=size, crop=0.9, batch_size=3),
+            evaluation_stream(decoded.splits[name], size=size, crop=0.9, batch_size=3),
             strict=True,
         ):
             np.testing.assert_array_equal(a[0], b[0])
             np.testing.assert_array_equal(a[1], b[1])
     for a, b in zip(
         training_stream(source, config, size=size, first_step=0, last_step=20),
-        training_stream(kept, config, size=size, first_step=0, last_step=20),
+        training_stream(decoded, config, size=size, first_step=0, last_step=20),
         strict=True,
     ):
         np.testing.assert_array_equal(a[0], b[0])
@@ -88,11 +88,11 @@ def test_blocks_of_plain_images_and_what_is_not_plain_are_decoded_alike(tmp_path
     broken = tmp_path / "a" / "100.jpg"
     broken.write_bytes(broken.read_bytes()[:-200])
     source = sources.load(tmp_path, on_bad_image="skip")
-    kept = sources.load(tmp_path, on_bad_image="skip", keep=True)
-    assert _is_kept(kept) and source.check["bad"] == kept.check["bad"] != []
-    assert len(kept.splits["train"].items) == 199
+    decoded = sources.load(tmp_path, on_bad_image="skip", in_memory=True)
+    assert _is_decoded(decoded) and source.check["bad"] == decoded.check["bad"] != []
+    assert len(decoded.splits["train"].items) == 199
     for name, examples in source.splits.items():
-        twin = kept.splits[name]
+        twin = decoded.splits[name]
         assert examples.names == twin.names
         np.testing.assert_array_equal(examples.labels, twin.labels)
         for i, turn in enumerate(examples.orientations):
@@ -106,12 +106,12 @@ def test_blocks_of_plain_images_and_what_is_not_plain_are_decoded_alike(tmp_path
 
 def test_what_is_kept_can_be_picked_from_and_named_like_before(folder):
     source = sources.load(folder)
-    kept = sources.load(folder, keep=True).splits["train"].take([3, 0, 3])
+    decoded = sources.load(folder, in_memory=True).splits["train"].take([3, 0, 3])
     plain = source.splits["train"].take([3, 0, 3])
-    assert kept.names == plain.names
+    assert decoded.names == plain.names
     views = [
         next(iter(evaluation_stream(examples, size=24, crop=1.0, batch_size=3)))[0]
-        for examples in (kept, plain)
+        for examples in (decoded, plain)
     ]
     np.testing.assert_array_equal(*views)
 
@@ -121,18 +121,18 @@ def test_large_images_and_too_many_are_left_where_they_are(folder, tmp_path, mon
         (tmp_path / name).mkdir()
         for i in range(15):
             Image.new("RGB", (400, 300), (i, 2, 3)).save(tmp_path / name / f"{i}.jpg")
-    assert not _is_kept(sources.load(tmp_path, keep=True))
+    assert not _is_decoded(sources.load(tmp_path, in_memory=True))
     monkeypatch.setattr(preload, "MOST_BYTES", 500_000)
-    assert not _is_kept(sources.load(folder, keep=True))
+    assert not _is_decoded(sources.load(folder, in_memory=True))
 
 
 def test_pixels_are_kept_already():
-    digits = sources.load("digits", keep=True)
+    digits = sources.load("digits", in_memory=True)
     assert digits.splits["train"].items.dtype == np.uint8
 
 
 def test_all_streams_share_one_tensor(folder):
-    source = sources.load(folder, keep=True)
+    source = sources.load(folder, in_memory=True)
     train, val = source.splits["train"], source.splits["val"]
     assert train.items is val.items is train.take([1, 0]).items
     assert all(a is b for a, b in zip(train.tensors, train.tensors, strict=True))
@@ -155,13 +155,13 @@ def _peak():
 
 def test_images_are_not_kept_where_memory_is_short(folder, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 4 * 300_000)
-    assert not _is_kept(sources.load(folder, keep=True))
+    assert not _is_decoded(sources.load(folder, in_memory=True))
     monkeypatch.setattr(memory, "available", lambda: 4 * 3_000_000)
-    assert _is_kept(sources.load(folder, keep=True))
+    assert _is_decoded(sources.load(folder, in_memory=True))
 
 
 def test_the_line_tells_what_is_taken(folder, capsys):
-    source = sources.load(folder, keep=True)
+    source = sources.load(folder, in_memory=True)
     taken = sum(map(len, source.splits["train"].items.numpy()))
     assert f"16 images are kept decoded in memory: {taken / 1e6:,.0f} MB" in capsys.readouterr().err
     sources.load(folder)
@@ -176,6 +176,6 @@ def test_an_image_that_cannot_be_kept_is_named(folder, tmp_path):
     path.write_bytes(path.read_bytes()[:300] + b"\0" * (status.st_size - 300))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # the cache says that it is good
     with pytest.raises(InputError, match=r"a/4\.jpg: cannot be decoded"):
-        sources.load(copy, keep=True)
-    names = sources.load(copy, keep=True, on_bad_image="skip").splits["train"].names
+        sources.load(copy, in_memory=True)
+    names = sources.load(copy, in_memory=True, on_bad_image="skip").splits["train"].names
     assert "a/4.jpg" not in names

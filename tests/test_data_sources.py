@@ -1,4 +1,4 @@
-"""DATA becomes splits: stratified, seeded, complete, and the same again from split.json."""
+"""Splits: stratified, seeded, complete, and restored from split.json."""
 
 import json
 import os
@@ -132,7 +132,7 @@ def test_an_image_that_vanished_is_one_line(photos, tmp_path):
     with pytest.raises(InputError) as error:
         load_split(read_split(path), "val", data=photos, classes=source.classes)
     line = _line(error)
-    assert "ant/caf\\xe9\\n" in line and "No such file" in line and "put it back" in line
+    assert "ant/caf\\xe9\\n" in line and "No such file" in line and "restore it" in line
 
 
 def test_a_split_that_is_not_there_is_one_line(photos, tmp_path):

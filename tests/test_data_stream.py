@@ -1,4 +1,4 @@
-"""The stream that trains is a function of the sample's number; the one that judges counts all."""
+"""The training stream depends on the sample's number only; the evaluation stream has all images."""
 
 from dataclasses import replace
 

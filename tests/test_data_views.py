@@ -1,4 +1,4 @@
-"""What the network is shown: the middle to be judged by, a random view to train on."""
+"""The input of the network: the central square in evaluation, a random view in training."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Counts of a network against published ones, and the receptive field against a gradient."""
+"""`describe`: counts equal published ones, the receptive field equals that of a gradient."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Several devices, and several workers: what one process does, done by more."""
+"""Several devices and workers have the results of one process."""
 
 import csv
 import json
@@ -134,7 +134,7 @@ def test_workers_need_a_run_folder_in_common(monkeypatch):
         strategy.choose(resolve(), None)
 
 
-def test_workers_have_to_be_told_the_same_but_where_things_are(tmp_path):
+def test_workers_need_equal_settings_but_for_paths(tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     checkpoint_manager = tf.train.CheckpointManager(
         tf.train.Checkpoint(step=tf.Variable(1)), str(tmp_path / "run" / "checkpoints"), 1
@@ -142,14 +142,14 @@ def test_workers_have_to_be_told_the_same_but_where_things_are(tmp_path):
     checkpoint_manager.save()
     (tmp_path / "mount").symlink_to(tmp_path / "run")
 
-    def told(devices=1, folder="run", **settings):
-        return strategy._told(resolve(settings), tmp_path / folder, devices)
+    def shared(devices=1, folder="run", **settings):
+        return strategy._shared_settings(resolve(settings), tmp_path / folder, devices)
 
-    here = told(data="/here", devices=2)
-    assert here == told(data="/there", devices=2, folder="mount")
-    assert here != told(devices=2, folder="empty")
-    assert here != told(devices=1)
-    assert here != told(devices=2, epochs=3)
+    here = shared(data="/here", devices=2)
+    assert here == shared(data="/there", devices=2, folder="mount")
+    assert here != shared(devices=2, folder="empty")
+    assert here != shared(devices=1)
+    assert here != shared(devices=2, epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_worker_whose_port_is_taken_says_so_in_one_line(command, tmp_path, mon
         done = command("train", "digits", "--run", tmp_path / "run")
     assert done.returncode == 2
     assert "keras-resnet: worker 0 cannot listen at 127.0.0.1:" in done.stderr
-    assert "its port has to be free" in done.stderr and "Traceback" not in done.stderr
+    assert "use a free port" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -187,7 +187,7 @@ ALONE = """
 from keras_resnet.recipes import resolve
 from keras_resnet.distributed import strategy, rendezvous
 
-rendezvous.meet = lambda *told: None  # the other one was there, and has gone
+rendezvous.meet = lambda *arguments: None  # the other one was there, and has gone
 strategy._CONNECT = 3
 strategy.choose(resolve(), "run")
 """
@@ -262,17 +262,17 @@ TWO = strategy.Devices(tf.distribute.get_strategy(), worker=0, workers=2)
         ("DeadlineExceededError", "no heartbeat of /job:worker/replica:0/task:1", "worker 1"),
     ],
 )
-def test_a_worker_that_is_gone_makes_one_line(kind, text, who, tmp_path):
+def test_a_lost_worker_is_reported_in_one_line(kind, text, who, tmp_path):
     error = getattr(tf.errors, kind)(None, None, text)
     with pytest.raises(CheckFailed) as caught, TWO.watching(tmp_path):
         raise error
-    assert str(caught.value) == f"{who} is gone; start all again"
+    assert str(caught.value) == f"{who} stopped responding; start all workers again"
     (tmp_path / "config.json").touch()
     with pytest.raises(CheckFailed) as caught, TWO.watching(tmp_path):
         raise error
     assert str(caught.value) == (
-        f"{who} is gone; `keras-resnet train --resume {tmp_path}` resumes it with those that are "
-        "left"
+        f"{who} stopped responding; `keras-resnet train --resume {tmp_path}` resumes it with the "
+        "remaining workers"
     )
     with pytest.raises(type(error)), strategy.ONE.watching(tmp_path):
         raise error
@@ -285,7 +285,7 @@ def test_an_error_of_its_own_is_not_blamed_on_another_worker(kind, tmp_path):
         raise error
 
 
-def test_what_an_onlooker_writes_is_thrown_away_but_its_log(tmp_path):
+def test_other_workers_write_only_their_log(tmp_path):
     devices = strategy.Devices(tf.distribute.get_strategy(), worker=1, workers=2)
     with devices.folder(tmp_path / "run", None) as folder:
         folder.begin(None, [])
@@ -329,28 +329,30 @@ def test_what_workers_begin_with_is_compared(monkeypatch):
     for first, same, other in (sums[:3], sums[3:]):
         assert first == same != other
     monkeypatch.setattr(strategy.Devices, "_of_all", lambda self, own: np.array([own, [3]]))
-    with pytest.raises(InputError, match=r"worker 1 has other training images than worker 0; give"):
+    with pytest.raises(
+        InputError, match=r"worker 1 has different training images from worker 0; give"
+    ):
         TWO.require_same_images(source)
     with pytest.raises(InputError, match=r"other first weights .* the same --weights"):
         TWO.require_same_weights(Weights(1))
 
 
 def test_what_is_wrong_with_the_files_of_one_ends_all(monkeypatch):
-    told = []
-    monkeypatch.setattr(strategy.Devices, "_of_all", lambda self, own: told.append(own))
+    sent = []
+    monkeypatch.setattr(strategy.Devices, "_of_all", lambda self, own: sent.append(own))
     with pytest.raises(InputError, match="damaged"), TWO.preparing():
         raise InputError("damaged")
-    assert np.isnan(told[0]).tolist() == [True]
+    assert np.isnan(sent[0]).tolist() == [True]
     with pytest.raises(InputError, match="damaged"), strategy.ONE.preparing():
         raise InputError("damaged")
-    assert len(told) == 1
-    monkeypatch.setattr(strategy.Devices, "_of_all", lambda self, own: np.array([own, told[0]]))
-    with pytest.raises(InputError, match="worker 1 cannot begin; its own line says why"):
+    assert len(sent) == 1
+    monkeypatch.setattr(strategy.Devices, "_of_all", lambda self, own: np.array([own, sent[0]]))
+    with pytest.raises(InputError, match="worker 1 cannot start; see its own error message"):
         TWO.require_same_weights(Weights(1))
 
 
 def test_launch_starts_trainings_alone():
-    with pytest.raises(InputError, match="launch starts trainings"):
+    with pytest.raises(InputError, match="launch runs only `train`"):
         local_workers.launch(("evaluate", "run"), 2)
     with pytest.raises(InputError, match="--workers is 1; expected at least 2"):
         local_workers.launch(("train", "digits"), 1)
@@ -361,7 +363,7 @@ def test_when_a_worker_fails_the_others_are_ended(monkeypatch, capfd):
     monkeypatch.setattr(local_workers, "_NOTICE", 0.2)
     assert local_workers.launch(("train", "digits"), 2) == 143
     err = capfd.readouterr().err.splitlines()
-    assert err == ["[worker 1] no luck", "worker 1 ended with status 3; the others end too"]
+    assert err == ["[worker 1] no luck", "worker 1 exited with status 3; stopping the others"]
 
 
 def test_what_nohup_ignores_launch_ignores(monkeypatch):
@@ -509,10 +511,10 @@ def test_when_a_worker_dies_it_is_said_and_the_run_goes_on_with_those_that_are_t
     subprocess.run(["kill", "-9", children[dead]])
     _, err = process.communicate()
     assert process.returncode == (137 if dead == 0 else 1)
-    assert f"worker {dead} ended with status 137; the others end too" in err
+    assert f"worker {dead} exited with status 137; stopping the others" in err
     assert (
-        f"[worker {1 - dead}] keras-resnet: worker {dead} is gone; `keras-resnet train --resume "
-        f"{folder}` resumes it with those that are left"
+        f"[worker {1 - dead}] keras-resnet: worker {dead} stopped responding; `keras-resnet train "
+        f"--resume {folder}` resumes it with the remaining workers"
     ) in err
     assert "Traceback" not in err
     assert (folder / "log-worker-1.txt").exists()
@@ -521,7 +523,7 @@ def test_when_a_worker_dies_it_is_said_and_the_run_goes_on_with_those_that_are_t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("has_images", [True, False])
-def test_workers_that_find_other_images_or_none_are_told_so(photos, tmp_path, has_images):
+def test_workers_with_other_images_or_none_are_reported(photos, tmp_path, has_images):
     """Alike but for what a folder of that name holds here and there."""
     if has_images:
         shutil.copytree(photos, tmp_path / "more")
@@ -540,9 +542,9 @@ def test_workers_that_find_other_images_or_none_are_told_so(photos, tmp_path, ha
         _, err = worker.communicate(timeout=120)
         assert worker.returncode == 2, err
         if has_images:
-            assert "keras-resnet: worker 1 has other training images than worker 0" in err
+            assert "keras-resnet: worker 1 has different training images from worker 0" in err
         elif number == 0:
-            assert "keras-resnet: worker 1 cannot begin; its own line says why" in err
+            assert "keras-resnet: worker 1 cannot start; see its own error message" in err
         else:
             assert "no class folders" in err
         assert "Traceback" not in err

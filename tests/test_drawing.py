@@ -1,4 +1,4 @@
-"""The structure that is drawn is the one in the graph, whatever built it."""
+"""Drawings show the structure of the graph, also of foreign networks."""
 
 import json
 import re
@@ -367,6 +367,6 @@ def test_a_picture_too_large_for_matplotlib_is_an_input_error(monkeypatch, tmp_p
     from keras_resnet.report import structure
 
     monkeypatch.setattr(structure, "MOST_PIXELS", 500)
-    with pytest.raises(InputError, match=r"resnet20 would be a picture of \d+×\d+ pixels; take"):
+    with pytest.raises(InputError, match=r"picture of resnet20 would have \d+×\d+ pixels"):
         structure.structure(drawing("resnet20"), tmp_path / "a.png")
     assert not list(tmp_path.iterdir())

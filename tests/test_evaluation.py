@@ -1,4 +1,4 @@
-"""Every artefact is opened by one function, judged on every image, and says the same."""
+"""All kinds of artefacts are opened and evaluated alike, on every image."""
 
 import csv
 import io
@@ -106,7 +106,7 @@ def test_a_split_that_the_run_lacks_is_named(trained):
 
 
 def test_data_with_an_unknown_class_is_refused(trained):
-    with pytest.raises(InputError, match=r"class '0' that .* does not know"):
+    with pytest.raises(InputError, match=r"class '0' that .* does not have"):
         evaluate(trained.path, "digits")
 
 

@@ -1,4 +1,4 @@
-"""What the skips do, measured: each number against an identity, or against another way to it."""
+"""`explain`: each number is checked against an identity or another computation."""
 
 import json
 
@@ -13,7 +13,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.explain import cam, gradients, lesion, paths
 from keras_resnet.explain.depth import depth
 from keras_resnet.explain.flow import Flow, add
-from keras_resnet.explain.subject import Subject, subject
+from keras_resnet.explain.subject import Subject, open_subject
 
 
 def _batch(side, count=4, classes=10):
@@ -336,7 +336,9 @@ def test_a_map_is_the_class_activation_map_of_the_pooled_features(trained, photo
 def test_another_class_may_be_asked_for(trained, photos):
     (row,) = cam.cam(trained, [photos / "dark"][:1], label="bright")[:1]
     assert row.label == "bright" and row.score < 0.5
-    with pytest.raises(InputError, match=r"--label is 'green'; .* knows bright, dark"):
+    with pytest.raises(
+        InputError, match=r"--label is 'green'; expected a class of .*: bright, dark"
+    ):
         cam.cam(trained, [photos], label="green")
 
 
@@ -358,9 +360,11 @@ def test_depth_trains_both_kinds_and_takes_finished_runs_as_they_are(photos, tmp
 
 
 def test_a_depth_without_a_plain_twin_is_refused():
-    with pytest.raises(InputError, match="--depths has 50; nets with a plain twin have 8, 18, 20"):
-        specs.with_twins(n for n in (20, 50))
-    assert specs.with_twins(n for n in (20, 56)) == {20, 56}
+    with pytest.raises(
+        InputError, match="--depths has 50; networks with a plain counterpart have 8, 18, 20"
+    ):
+        specs.with_plain_counterparts(n for n in (20, 50))
+    assert specs.with_plain_counterparts(n for n in (20, 56)) == {20, 56}
 
 
 # As commands
@@ -380,16 +384,19 @@ def test_the_command_gives_the_fixed_keys(command, trained, tmp_path):
 
 
 def test_gradients_are_those_of_the_class_numbers_of_the_run(trained):
-    seen = subject(trained.path, images=9)
-    assert seen.classes == trained.classes
-    assert sorted(seen.labels) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    subject = open_subject(trained.path, images=9)
+    assert subject.classes == trained.classes
+    assert sorted(subject.labels) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 BAD = {
     "an unknown network": (["gradients", "resnet51"], "did you mean resnet5"),
     "no such run": (["lesion", "no/run"], "no artefact no/run"),
     "a depth that is a word": (["depth", "--depths", "deep"], "--depths is 'deep'"),
-    "a depth without a twin": (["depth", "--depths", "50"], "nets with a plain twin have"),
+    "a depth without a twin": (
+        ["depth", "--depths", "50"],
+        "networks with a plain counterpart have",
+    ),
     "a picture that is no PNG": (["paths", "resnet8", "--png", "a.gif"], "--png is 'a.gif'"),
     "no images": (["gradients", "resnet8", "--images", "0"], "--images is 0"),
     "a plain net's paths": (["paths", "plain8"], "plain8 has no shortcuts"),
@@ -408,5 +415,5 @@ def test_bad_input_is_answered_in_one_line(command, arguments, said, tmp_path):
 
 def test_a_file_without_layers_is_refused(exported):
     path = exported[0].export_folder / "model_int8.tflite"
-    with pytest.raises(InputError, match="has no layers to look into; give its run folder"):
-        subject(path)
+    with pytest.raises(InputError, match="has no Keras layers; give its run folder"):
+        open_subject(path)

@@ -1,4 +1,4 @@
-"""The plots of `explain`: drawn from any result, also from unusual ones."""
+"""The plots of `explain`, also of unusual results."""
 
 import numpy as np
 import pytest

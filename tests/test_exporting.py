@@ -1,4 +1,4 @@
-"""An export is right or it is not published."""
+"""Export: only files that pass the gate are published."""
 
 import json
 import os

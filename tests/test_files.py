@@ -1,4 +1,4 @@
-"""Files are whole or not there."""
+"""Atomic writes: a file is complete or missing."""
 
 import json
 import os

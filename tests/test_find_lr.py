@@ -1,4 +1,4 @@
-"""The range test: what it makes of a curve of losses, and that it tries what it says it tries."""
+"""The learning-rate range test: the rates it tries, and the suggestion from a loss curve."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The golden set: held-out images, their exact pixels, and the answers of every file."""
+"""The golden set: validation images, their exact pixels, and the logits of each file."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The benchmark for GPUs: whole, but tiny, on the CPU."""
+"""The GPU benchmark as a dry run on the CPU."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`import keras_resnet as kr`: light, and its names stay what they are."""
+"""`import keras_resnet as kr` loads nothing heavy, and its public names are fixed."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Which room may import which. The table is the architecture; the imports are read with `ast`."""
+"""Which module may import which. The table is the architecture; imports are read with `ast`."""
 
 import ast
 import sys
@@ -12,8 +12,8 @@ TOOLS = "errors filenames files messages progress results runtime signals"  # st
 DATA = "specs config recipes settings"  # pure data
 HEAVY = "keras numpy tensorflow"
 
-# room: (rooms of the house, packages from outside) that its files may import, anywhere in them.
-# The longest name that fits a file is its row; the standard library and one's own room are free.
+# module: (own modules, other packages) that its files may import, anywhere in them. The row of a
+# file is the longest matching name; the standard library and the file's own subpackage are free.
 TABLE = {
     "_version": ("", ""),
     "errors": ("", ""),
@@ -51,9 +51,9 @@ TABLE = {
     "exporting": (f"{DATA} {TOOLS} state run data evaluation inspection report", HEAVY),
     "exporting.card": ("data.names exporting.temperature run", ""),
     "exporting.bundling": (f"{TOOLS} exporting inspection run", "PIL"),
-    # Made before TensorFlow is loaded.
+    # Loaded before TensorFlow.
     "exporting.plan": ("errors filenames run evaluation.contract exporting.onnx_file", ""),
-    # What goes to clients: none of ours, and no TensorFlow.
+    # Copied to clients: without this package and TensorFlow.
     "exporting.bundles": ("", "ai_edge_litert numpy PIL"),
     "exporting.onnx_file": ("errors filenames runtime exporting.child", "onnx tensorflow tf2onnx"),
     "explain": (f"{DATA} {TOOLS} state run blocks models data evaluation inspection report", HEAVY),
@@ -63,20 +63,20 @@ TABLE = {
     # keras_resnet/__init__.py; what it imports for type checkers is all that is public.
     "": ("_version", ""),
 }
-# What does not count of a row's files.
+# Statements that do not count in the files of a row.
 SKIPPED = {"cli": ast.FunctionDef, "": ast.If}
 
 
-def room_of(path):
+def module_of(path):
     """`keras_resnet/data/folder.py` is `data.folder`, `cli/train.py` is `cli.train`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     parts = parts[1:] if parts[0] == "keras_resnet" else parts
     return ".".join(part for part in parts if part != "__init__")
 
 
-def row_of(room):
-    """Name of the longest row that is `room` or a room around it; None if there is none."""
-    fitting = [row for row in TABLE if row == room or (row and room.startswith(row + "."))]
+def row_of(module):
+    """Name of the longest row that is `module` or a package around it; None if there is none."""
+    fitting = [row for row in TABLE if row == module or (row and module.startswith(row + "."))]
     return max(fitting, key=len, default=None)
 
 
@@ -92,35 +92,35 @@ def imports(node, skipped=()):
             yield from imports(child, skipped)
 
 
-def forbidden(source, room):
-    row = row_of(room)
-    rooms, packages = (words.split() for words in TABLE[row])
-    rooms += [] if "." in row else [row]  # a file with a row of its own is alone in its room
+def forbidden(source, module):
+    row = row_of(module)
+    modules, packages = (words.split() for words in TABLE[row])
+    modules += [] if "." in row else [row]  # a file with its own row imports only what it lists
     for name in imports(ast.parse(source), SKIPPED.get(row, ())):
         package, _, inside = name.partition(".")
         if package == "keras_resnet":
-            good = any(f"{inside}.".startswith(f"{r}.") for r in rooms)
+            good = any(f"{inside}.".startswith(f"{m}.") for m in modules)
         else:
             good = package in packages or package in sys.stdlib_module_names
         if not good:
             yield name
 
 
-FILES = sorted(path for room in ("keras_resnet", "cli") for path in (ROOT / room).rglob("*.py"))
+FILES = sorted(path for folder in ("keras_resnet", "cli") for path in (ROOT / folder).rglob("*.py"))
 
 
 def test_files_import_only_what_their_rows_allow():
     wrong = {}
     for path in FILES:
-        room = room_of(path)
-        assert row_of(room) is not None, f"{room} belongs to no row of the table"
-        wrong[room] = list(forbidden(path.read_text(encoding="utf-8"), room))
-    assert {room: names for room, names in wrong.items() if names} == {}
+        module = module_of(path)
+        assert row_of(module) is not None, f"{module} belongs to no row of the table"
+        wrong[module] = list(forbidden(path.read_text(encoding="utf-8"), module))
+    assert {module: names for module, names in wrong.items() if names} == {}
 
 
-@pytest.mark.parametrize("room", ["exporting", "evaluation"])
-def test_no_function_takes_more_than_eight_parameters(room):
-    for path in (ROOT / "keras_resnet" / room).rglob("*.py"):
+@pytest.mark.parametrize("package", ["exporting", "evaluation"])
+def test_no_function_takes_more_than_eight_parameters(package):
+    for path in (ROOT / "keras_resnet" / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
                 parameters = [n for n in ast.walk(node.args) if isinstance(n, ast.arg)]
@@ -128,7 +128,7 @@ def test_no_function_takes_more_than_eight_parameters(room):
 
 
 @pytest.mark.parametrize(
-    ("room", "source", "found"),
+    ("module", "source", "expected"),
     [
         ("specs", "import keras", ["keras"]),
         ("models", "def f():\n    import tensorflow.data", ["tensorflow.data"]),
@@ -144,11 +144,11 @@ def test_no_function_takes_more_than_eight_parameters(room):
         ("data.folder", "import os\nfrom keras_resnet.data.decode import decode", []),
     ],
 )  # fmt: skip
-def test_the_reader_of_imports_finds_what_it_is_for(room, source, found):
-    assert list(forbidden(source, room)) == found
+def test_forbidden_imports_are_found(module, source, expected):
+    assert list(forbidden(source, module)) == expected
 
 
-def test_a_file_of_no_row_is_noticed():
+def test_a_file_without_a_row_is_reported():
     assert row_of("attic") is None
     assert row_of("datasets") is None
     assert row_of("data.folder") == "data"

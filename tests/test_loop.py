@@ -1,4 +1,4 @@
-"""The loop around the steps: what is called when, what is told, where it may be left."""
+"""The training loop: callbacks, logs, evaluation, and where it can be interrupted."""
 
 import contextlib
 import csv
@@ -177,13 +177,13 @@ def test_progress_tells_what_is_left_of_the_run_by_its_pixels(watched):
 
 
 def test_what_one_worker_decides_all_do(photos, tmp_path, monkeypatch):
-    """A step that this worker would not have saved is saved, and left, when another was told to."""
+    """When another worker got a signal, this one saves a checkpoint and exits at the same step."""
     agree = loop.Devices.agree
 
-    def told(self, asked, *others):
-        return [15.0, *others] if len(others) > 1 else agree(self, asked, *others)
+    def agree_on_sigterm(self, signal, *others):
+        return [15.0, *others] if len(others) > 1 else agree(self, signal, *others)
 
-    monkeypatch.setattr(loop.Devices, "agree", told)
+    monkeypatch.setattr(loop.Devices, "agree", agree_on_sigterm)
     with pytest.raises(KeyboardInterrupt) as caught:
         train(str(photos), run_folder=tmp_path / "run", **SMALL)
     assert caught.value.status == 143

@@ -1,4 +1,4 @@
-"""What is shown on the terminal, what is logged, and the last words of a process that dies."""
+"""Messages on the terminal and in the log, and the report of a crash in native code."""
 
 import logging
 import os
@@ -114,7 +114,7 @@ TRACE = b"""F0000 Check failed: ret == 0 (11 vs. 0)Thread creation via pthread_c
 *** Check failure stack trace: ***
     @     0x7fe375193f89  tsl::(anonymous namespace)::PosixEnv::StartThread()
 """
-LIMITS = "perhaps at a limit of threads or memory (`ulimit -a` shows them)"
+LIMITS = "perhaps because of a limit on threads or memory (see `ulimit -a`)"
 DEATHS = {
     "os.abort()": "Aborted",
     "os.kill(os.getpid(), signal.SIGSEGV)": "Segmentation fault",
@@ -123,18 +123,18 @@ DEATHS = {
 
 
 @pytest.mark.parametrize("death", DEATHS)
-def test_a_process_that_dies_in_native_code_has_last_words(death, tmp_path):
+def test_a_crash_in_native_code_is_reported(death, tmp_path):
     done = python(f"{COMMAND}\nlog.info('hello')\nos.write(2, {TRACE})\n{death}", tmp_path)
     assert done.returncode < 0
     assert done.stderr.splitlines() == [
         "hello",
-        f"keras-resnet: native code ended the process ({DEATHS[death]}), {LIMITS}; its last lines:",
+        f"keras-resnet: native code crashed ({DEATHS[death]}), {LIMITS}; its last lines:",
         "  hello",
         f"  {TRACE.decode().splitlines()[0]}",
     ]
 
 
-def test_the_last_words_are_those_of_the_log_of_the_run(tmp_path):
+def test_the_report_of_a_crash_quotes_the_log_of_the_run(tmp_path):
     code = """
     with messages.logged_to("log.txt"):
         for number in range(20):
@@ -144,7 +144,7 @@ def test_the_last_words_are_those_of_the_log_of_the_run(tmp_path):
     done = python(COMMAND + textwrap.dedent(code), tmp_path, "quiet")
     first, *last = done.stderr.splitlines()
     log = tmp_path / "log.txt"
-    assert "native code ended the process (Aborted)" in first
+    assert "native code crashed (Aborted)" in first
     assert first.endswith(f"; the last lines of {log}:")
     assert last == [f"  step {number}" for number in range(10, 20)]
     assert 'File "<string>", line' in log.read_text()  # where Python was

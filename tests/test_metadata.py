@@ -1,4 +1,4 @@
-"""What is written into a file can be read from it, and changes nothing that it computes."""
+"""TFLite metadata: it can be read back, and does not change the results of the file."""
 
 import json
 import zipfile

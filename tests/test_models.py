@@ -1,4 +1,4 @@
-"""The family against what is published about it, and what every artefact relies on."""
+"""The networks agree with published numbers, and have the properties that exports need."""
 
 import collections
 import functools
@@ -26,9 +26,9 @@ from keras_resnet.models import build, residual_mlp
 # Trainable parameters, and multiply-adds in G, with 1,000 classes at 224 pixels for ImageNet nets
 # and 10 at 32 for CIFAR nets. Published: torchvision's for 18 to 152, wide and ResNeXt-50, timm's
 # for D and ResNeXt-101 (parameters) and for v2 (25,549,352, without the bias of the stem's 64
-# filters); keras.applications' for v1; option A nets and their plain twins arXiv:1512.03385 table
-# 6, as counted by its reproductions; wrn: arXiv:1605.07146 table 5, 2.7 M and 36.5 M; 1001: 10.2 M,
-# 164: 1.7 M, arXiv:1603.05027 table 4. The others are counted here.
+# filters); keras.applications' for v1; option A nets and their plain counterparts arXiv:1512.03385
+# table 6, as counted by its reproductions; wrn: arXiv:1605.07146 table 5, 2.7 M and 36.5 M; 1001:
+# 10.2 M, 164: 1.7 M, arXiv:1603.05027 table 4. The others are counted here.
 GOLDEN = {
     "resnet18": (11_689_512, 1.814),
     "resnet34": (21_797_672, 3.664),

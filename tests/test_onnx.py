@@ -1,4 +1,4 @@
-"""ONNX: an artefact like any other, and the same numbers as Keras."""
+"""ONNX files: artefacts like any other, with the same results as Keras."""
 
 import shutil
 import sys

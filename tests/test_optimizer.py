@@ -1,4 +1,4 @@
-"""The optimizers and the loss against NumPy and Keras; what decays, what is clipped, what waits."""
+"""The optimizers and the loss, compared with NumPy and Keras: decay, clipping, accumulation."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The number format to train with: measured on the device, and warned of where it is slow."""
+"""The number format of the training: measured on the device, with a warning if it is slow."""
 
 import time
 
@@ -60,20 +60,20 @@ def test_auto_precision_follows_the_gpu(capability, share, policy, monkeypatch):
 def test_a_slow_precision_is_warned_of_and_taken(share, words, monkeypatch, capsys):
     monkeypatch.setattr(precision, "time_ratio", lambda policy: share)
     monkeypatch.setattr(precision.tf.config, "list_physical_devices", lambda kind: [])
-    assert precision.choose("mixed_float16") == ("mixed_float16", "as asked")
+    assert precision.choose("mixed_float16") == ("mixed_float16", "as requested")
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"warning: mixed_float16: {words}; use --precision float32"
 
 
 def test_a_precision_that_pays_goes_without_a_word(monkeypatch, capsys):
     monkeypatch.setattr(precision, "time_ratio", lambda policy: 0.5)
-    assert precision.choose("mixed_bfloat16") == ("mixed_bfloat16", "as asked")
+    assert precision.choose("mixed_bfloat16") == ("mixed_bfloat16", "as requested")
     assert capsys.readouterr().err == ""
 
 
 def test_float32_is_taken_unmeasured(monkeypatch):
     monkeypatch.setattr(precision, "time_ratio", None)
-    assert precision.choose("float32") == ("float32", "as asked")
+    assert precision.choose("float32") == ("float32", "as requested")
 
 
 def test_an_emulated_format_is_timed_on_one_image_alone(monkeypatch):

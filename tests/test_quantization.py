@@ -1,4 +1,4 @@
-"""int8 explained by Keras layer, kept in float where it must be, and never published when bad."""
+"""int8: the error of each Keras layer, layers kept in float, and rejected files."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The README's commands work as shown, in the order shown, and print what it says they print."""
+"""The commands of the README work in the order shown, with the output shown."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""The settings of a run: where a value comes from, and what is refused."""
+"""The settings of a run: their origin, and the rejection of invalid ones."""
 
 import json
 import math
@@ -101,13 +101,11 @@ def test_what_a_run_is_made_with_is_told_by_where_it_comes_from():
         "seed": 5,
         "pad": 2,
     }
-    recipe, besides, rate = effective(resolve(options))
+    recipe, others, rate = effective(resolve(options))
     assert recipe.startswith("recipe paper-cifar: ") and "rate_drops 0.5 0.75" in recipe
     assert "nesterov no" in recipe and "pad" not in recipe
-    assert besides == "other settings: seed 5, pad 2"
-    assert rate.startswith(
-        "learning rate 0.05: 0.1 for a batch of 128 images, scaled in proportion"
-    )
+    assert others == "other settings: seed 5, pad 2"
+    assert rate.startswith("learning rate 0.05: 0.1 for a batch of 128 images, scaled linearly")
 
 
 def test_what_is_as_usual_is_not_told():

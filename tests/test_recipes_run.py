@@ -1,4 +1,4 @@
-"""Every recipe runs: its images, its loss, its optimizer; and the runs that end early."""
+"""Each recipe trains; early stopping and the time limit end a run."""
 
 import csv
 import json
@@ -67,7 +67,7 @@ def test_a_run_whose_time_is_up_is_judged_and_finished(photos, tmp_path, capsys)
     assert row["epoch"] == "1" and row["image_size"] == "24"
     assert run.metrics["val"]["images"] == 12 and run.file("manifest.json").exists()
     said = capsys.readouterr().err
-    assert "--max-minutes 1e-06: time is up" in said
+    assert "--max-minutes 1e-06: time limit reached" in said
     assert "optimizer lamb" in said and "other settings: accumulate 2, balance loss" in said
     assert "learning rate 0.000707: 0.008 for a batch of 2,048 images, scaled" in said
 
@@ -116,7 +116,7 @@ def test_patience_ends_the_run_where_an_unbroken_one_would_have_ended(tmp_path, 
     assert "no new best in the last 2 epochs; training ends after epoch 4 of 9" in err
 
 
-def test_macro_top1_chooses_the_best_where_it_is_asked_for(tmp_path):
+def test_macro_top1_chooses_the_best_epoch_on_request(tmp_path):
     """Of ninety cats and ten dogs, a network that knows cats alone is not the better one."""
     for best_by, best in (("top1", 1), ("macro_top1", 2)):
         history = History(Run(tmp_path), resolve({"best_by": best_by}))

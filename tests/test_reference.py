@@ -1,4 +1,4 @@
-"""What exported files are compared with is computed in float32, not in a GPU's TF32."""
+"""The reference of exported files is computed in float32, not in a GPU's TF32."""
 
 from functools import partial
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from keras_resnet.explain.cam import cam
 from keras_resnet.explain.gradients import by_depth, gradients, parameters
 from keras_resnet.explain.lesion import lesion
 from keras_resnet.explain.paths import paths
-from keras_resnet.explain.subject import subject
+from keras_resnet.explain.subject import open_subject
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import verify
 from keras_resnet.training.train import train
@@ -96,7 +96,7 @@ def test_a_run_is_asked_in_float32(name, seen, untouched, photos):
 
 
 def test_gradients_are_split_in_float32(seen):
-    fresh = subject("resnet8", images=4, image_size=16)
+    fresh = open_subject("resnet8", images=4, image_size=16)
     for look in (gradients, parameters, partial(paths, samples=1)):
         seen.clear()
         look(fresh.model, fresh.images, fresh.labels)

@@ -1,4 +1,4 @@
-"""Workers that meet before they train: threads here, on addresses of this machine."""
+"""The comparison of workers before training; here, the workers are threads."""
 
 import json
 import socket
@@ -11,7 +11,7 @@ from keras_resnet.distributed import rendezvous
 from keras_resnet.distributed.local_workers import free_addresses
 from keras_resnet.errors import InputError
 
-TOLD = {"--epochs": 3, "--crop-area": (0.7, 1.0)}
+SETTINGS = {"--epochs": 3, "--crop-area": (0.7, 1.0)}
 
 
 @pytest.fixture(autouse=True)
@@ -24,18 +24,18 @@ def addresses():
     return free_addresses(3)
 
 
-def _meet(addresses, told, delays=()):
-    """What each worker of `told` ends with: None, or the line of its InputError."""
+def _meet(addresses, settings, delays=()):
+    """What each worker of `settings` ends with: None, or the line of its InputError."""
     found = {}
 
     def be(worker):
         time.sleep(dict(delays).get(worker, 0))
         try:
-            found[worker] = rendezvous.meet(addresses, worker, told[worker])
+            found[worker] = rendezvous.meet(addresses, worker, settings[worker])
         except InputError as error:
             found[worker] = str(error)
 
-    threads = [threading.Thread(target=be, args=(worker,)) for worker in told]
+    threads = [threading.Thread(target=be, args=(worker,)) for worker in settings]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -45,43 +45,44 @@ def _meet(addresses, told, delays=()):
 
 @pytest.mark.parametrize("late", [0, 1, 2])
 def test_they_wait_until_all_are_there(late, addresses):
-    assert _meet(addresses, dict.fromkeys(range(3), TOLD), {late: 0.5}) == [None] * 3
+    assert _meet(addresses, dict.fromkeys(range(3), SETTINGS), {late: 0.5}) == [None] * 3
 
 
 def test_the_port_is_free_again_for_who_listens_next(addresses):
-    _meet(addresses, dict.fromkeys(range(3), TOLD))
+    _meet(addresses, dict.fromkeys(range(3), SETTINGS))
     for address in addresses:
         rendezvous._listen(int(address.partition(":")[2])).close()
 
 
-def test_all_hear_that_one_was_told_otherwise(addresses):
-    line = "--epochs is 4 for worker 2, 3 for worker 0; it has to be the same for all workers"
-    assert _meet(addresses, {0: TOLD, 1: TOLD, 2: {**TOLD, "--epochs": 4}}) == [line] * 3
+def test_all_report_a_worker_with_different_settings(addresses):
+    line = "--epochs is 4 for worker 2, 3 for worker 0; it must be the same for all workers"
+    assert (
+        _meet(addresses, {0: SETTINGS, 1: SETTINGS, 2: {**SETTINGS, "--epochs": 4}}) == [line] * 3
+    )
 
 
-def test_all_hear_who_did_not_come(addresses, monkeypatch):
+def test_all_report_a_worker_that_did_not_connect(addresses, monkeypatch):
     monkeypatch.setattr(rendezvous, "LIMIT", 1)
-    first, other = _meet(addresses, {0: TOLD, 2: TOLD})
+    first, other = _meet(addresses, {0: SETTINGS, 2: SETTINGS})
     assert first == other
-    assert f"worker 1 ({addresses[1]}) did not come within 1 s; start all workers" in first
+    assert f"worker 1 ({addresses[1]}) did not connect within 1 s; start all workers" in first
 
 
 def test_without_worker_0_there_is_no_meeting(addresses, monkeypatch):
     monkeypatch.setattr(rendezvous, "LIMIT", 1)
-    (line,) = _meet(addresses, {1: TOLD})
+    (line,) = _meet(addresses, {1: SETTINGS})
     assert line.startswith(
-        f"worker 0 ({addresses[0]}) was out of reach for 1 s (Connection refused); start all"
+        f"worker 0 ({addresses[0]}) was not reachable for 1 s (Connection refused); start all"
     )
 
 
 def test_a_port_that_is_taken_is_named(addresses):
     with rendezvous._listen(int(addresses[1].partition(":")[2])):
-        (line,) = _meet(addresses, {1: TOLD})
+        (line,) = _meet(addresses, {1: SETTINGS})
     assert line == (
-        f"worker 1 cannot listen at {addresses[1]} (Address already in use); its port has to be "
-        "free"
+        f"worker 1 cannot listen at {addresses[1]} (Address already in use); use a free port"
     )
-    (line,) = _meet(["127.0.0.1:http", addresses[1]], {0: TOLD})
+    (line,) = _meet(["127.0.0.1:http", addresses[1]], {0: SETTINGS})
     assert line.startswith("worker 0 cannot listen at 127.0.0.1:http")
 
 
@@ -91,8 +92,8 @@ def test_a_port_that_is_taken_is_named(addresses):
         b"GET / HTTP/1.1\r\n\r\n",
         b"",
         b"[]\n",
-        b'{"worker": 7, "told": {}}\n',
-        b'{"worker": 1, "told": 5}\n',
+        b'{"worker": 7, "settings": {}}\n',
+        b'{"worker": 1, "settings": 5}\n',
         b"\xff" * 100_000,
     ],
 )
@@ -108,7 +109,7 @@ def test_strangers_are_not_counted(message, addresses, monkeypatch):
 
     stranger = threading.Thread(target=intrude)
     stranger.start()
-    assert _meet(addresses, dict.fromkeys(range(3), TOLD), {2: 1}) == [None] * 3
+    assert _meet(addresses, dict.fromkeys(range(3), SETTINGS), {2: 1}) == [None] * 3
     stranger.join()
 
 
@@ -120,12 +121,12 @@ def test_of_two_connections_of_a_worker_the_later_one_counts(addresses):
         def come_and_die():
             time.sleep(0.2)
             dead.connect((host, int(port)))
-            message = json.dumps({"worker": 1, "told": {"--epochs": "long ago"}})
+            message = json.dumps({"worker": 1, "settings": {"--epochs": "long ago"}})
             dead.sendall(message.encode() + b"\n")
 
         thread = threading.Thread(target=come_and_die)
         thread.start()
-        assert _meet(addresses, dict.fromkeys(range(3), TOLD), {1: 0.8, 2: 1.5}) == [None] * 3
+        assert _meet(addresses, dict.fromkeys(range(3), SETTINGS), {1: 0.8, 2: 1.5}) == [None] * 3
         thread.join()
 
 
@@ -136,13 +137,13 @@ def test_who_left_while_others_were_awaited_is_not_counted(addresses):
     def come_and_go():
         time.sleep(0.2)
         with socket.create_connection((host, int(port))) as connection:
-            message = json.dumps({"worker": 1, "told": {"--epochs": "long ago"}})
+            message = json.dumps({"worker": 1, "settings": {"--epochs": "long ago"}})
             connection.sendall(message.encode() + b"\n")
             time.sleep(0.2)
 
     left = threading.Thread(target=come_and_go)
     left.start()
     began = time.monotonic()
-    assert _meet(addresses, dict.fromkeys(range(3), TOLD), {1: 1.5, 2: 0.8}) == [None] * 3
+    assert _meet(addresses, dict.fromkeys(range(3), SETTINGS), {1: 1.5, 2: 0.8}) == [None] * 3
     assert time.monotonic() - began > 1.5
     left.join()

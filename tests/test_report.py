@@ -1,4 +1,4 @@
-"""The pictures and the page of a run: what they show is what the run measured."""
+"""The plots and the report of a run show its measurements."""
 
 import csv
 import json
@@ -228,7 +228,13 @@ def test_large_images_are_shrunk(tmp_path):
 
 @pytest.mark.parametrize(
     "caption",
-    ["true 3, said 8 (0.97)", "W" * 300, "true " + "W" * 90 + ", said " + "M" * 90, "狗" * 50, ""],
+    [
+        "true 3, predicted 8 (0.97)",
+        "W" * 300,
+        "true " + "W" * 90 + ", predicted " + "M" * 90,
+        "狗" * 50,
+        "",
+    ],
 )
 def test_captions_stay_below_their_own_image(tmp_path, caption):
     images = np.zeros((2, 32, 32, 3), np.uint8)
@@ -240,9 +246,9 @@ def test_captions_stay_below_their_own_image(tmp_path, caption):
 
 def test_a_caption_keeps_the_score_at_its_end():
     font = plots.FontProperties(size=8)
-    lines = plots._wrap(f"true {'a' * 60}, said {'b' * 60} (0.97)", 160, font)
+    lines = plots._wrap(f"true {'a' * 60}, predicted {'b' * 60} (0.97)", 160, font)
     assert lines[0] == "true" and lines[-1].endswith("(0.97)")
-    assert plots._wrap("true 3, said 8 (0.97)", 160, font) == ["true 3,", "said 8 (0.97)"]
+    assert plots._wrap("true 3, predicted 8 (0.97)", 160, font) == ["true 3,", "predicted 8 (0.97)"]
 
 
 def test_no_images_is_said_in_words(tmp_path):
@@ -343,9 +349,9 @@ def test_classes_are_sorted_worst_first_and_those_without_images_come_last(run):
 
 
 def test_the_most_frequent_confusion_leads(run):
-    text = seen(run).text.partition("Most frequent")[2]
-    assert text.lstrip().startswith(f"{NASTY} taken for cat: 4 of 10 images")
-    assert "cat taken for <script>" in text and "$5 taken" not in text
+    text = seen(run).text.partition("Most frequent mistakes")[2]
+    assert text.lstrip().startswith(f"{NASTY} predicted as cat: 4 of 10 images")
+    assert "cat predicted as <script>" in text and "$5 taken" not in text
 
 
 def test_many_classes_are_folded_away_but_all_there(run):
@@ -381,7 +387,7 @@ def test_the_page_is_made_from_values_alone_and_each_is_escaped():
     assert text == page.render(data)
     found = Seen(text)
     assert "script" not in found.tags and "run" not in found.tags
-    assert f"{NASTY} taken for not UTF-8: ?: 1 of 2 images" in found.text
+    assert f"{NASTY} predicted as not UTF-8: ?: 1 of 2 images" in found.text
     assert "keras-resnet evaluate 'no/such <run>'" in found.text
 
 
@@ -418,7 +424,7 @@ def test_metrics_alone_are_enough(run):
     for name in ("config.json", "history.csv", "labels.txt"):
         (run / name).unlink()
     found = seen(run)
-    assert "83.3% top-1" in found.text and "cat taken for" in found.text
+    assert "83.3% top-1" in found.text and "cat predicted as" in found.text
     assert "img" not in found.tags
 
 

@@ -1,4 +1,4 @@
-"""A run that is stopped, killed, or out of luck: what was good is kept, and it goes on exactly."""
+"""Interrupted and killed runs keep their checkpoints and resume exactly."""
 
 import csv
 import json
@@ -180,7 +180,7 @@ def test_who_is_told_to_leave_as_time_is_up_leaves_with_this_step_saved(
     """Evaluation, which the end of the training brings, may take minutes."""
 
     def ask(self, means):
-        self.stop.asked = signal.SIGTERM
+        self.stop.signal = signal.SIGTERM
 
     monkeypatch.setattr(Loop, "_note", ask)
     with pytest.raises(Interrupted):
@@ -197,7 +197,7 @@ def test_who_was_told_to_leave_says_so_when_others_left_first(photos, tmp_path, 
     """Python swallows what a signal's handler raises where it cannot be raised, as in `__del__`."""
 
     def fail(self):
-        self.stop.asked = signal.SIGTERM
+        self.stop.signal = signal.SIGTERM
         raise tf.errors.UnavailableError(None, None, "the other worker has left")
 
     monkeypatch.setattr(Loop, "run", fail)
@@ -224,7 +224,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step(signals_are_heard, tmp_path)
     with stop.listening():
         stop.is_patient = True
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.asked == signal.SIGINT
+        assert stop.signal == signal.SIGINT
         with pytest.raises(KeyboardInterrupt) as second:
             os.kill(os.getpid(), signal.SIGINT)
         assert not isinstance(second.value, Interrupted)
@@ -237,7 +237,7 @@ def test_what_an_epoch_has_given_is_not_lost(
     if when == "while an epoch ends":
         monkeypatch.setattr(TensorBoard, "write_epoch", _interrupt)
     else:
-        monkeypatch.setattr(training, "judge", _interrupt)
+        monkeypatch.setattr(training, "evaluate_best_model", _interrupt)
     with pytest.raises(Interrupted, match=f"--resume {tmp_path}/run` resumes it"):
         train(str(photos), run_folder=tmp_path / "run", **{**SMALL, "epochs": 1})
     notes = checkpoint.peek(runs.Run(tmp_path / "run"))
@@ -259,7 +259,7 @@ def test_an_epoch_whose_evaluation_was_interrupted_is_evaluated_when_it_is_resum
         np.testing.assert_array_equal(one, other)
 
 
-def test_it_goes_on_where_it_was(stopped, tmp_path):
+def test_it_resumes_at_its_checkpoint(stopped, tmp_path):
     """Shortened by hand: what counts here is that the command takes it up and finishes it."""
     folder = tmp_path / "run"
     shutil.copytree(stopped[0], folder)
@@ -296,7 +296,7 @@ def test_a_folder_of_something_else_is_left_as_it_was(photos, tmp_path):
 def test_a_run_that_was_killed_while_it_began_begins_anew(tmp_path):
     for name in ("log.txt", "labels.txt", "config.json.part"):
         (tmp_path / name).write_text("half of something")
-    assert runs.begun(None, tmp_path, None, {"data": "digits"}) is None
+    assert runs.unfinished(None, tmp_path, None, {"data": "digits"}) is None
     runs.Run(tmp_path).begin(recipes.resolve({"data": "digits"}), ["a", "b"])
     assert runs.Run(tmp_path).classes == ["a", "b"]
 
@@ -311,35 +311,35 @@ def test_an_image_that_changed_since_is_named(photos, tmp_path, capsys):
     later = os.stat(tmp_path / "split.json").st_mtime + 60
     os.utime(copy / "dark" / "01.jpg", (later, later))
     sources.load_saved(tmp_path / "split.json", data=str(copy), classes=classes)
-    assert "dark/01.jpg changed after the run had begun (1 such)" in capsys.readouterr().err
+    assert "dark/01.jpg changed after the run started (1 in all)" in capsys.readouterr().err
 
 
-def test_what_is_no_longer_as_it_was_is_said(capsys):
+def test_changes_of_the_environment_are_reported(capsys):
     then = {"tensorflow": "2.21.0", "threads": 8}
     config = recipes.resolve()
-    notices.say_changes(then, then, config)
+    notices.log_changes(then, then, config)
     assert capsys.readouterr().err == ""
-    notices.say_changes(then, {**then, "threads": 2}, config)
-    assert "the last bits may differ" in (err := capsys.readouterr().err)
-    assert "threads 8 then, 2 now" in err and "tensorflow" not in err
+    notices.log_changes(then, {**then, "threads": 2}, config)
+    assert "the last bits of results may differ" in (err := capsys.readouterr().err)
+    assert "threads was 8, is 2" in err and "tensorflow" not in err
 
 
 def test_on_other_devices_more_than_the_last_bits_differ_unless_batch_norms_are_synced(capsys):
-    for synced, line in ((False, "the result will differ"), (True, "the last bits may differ")):
-        notices.say_changes({"devices": 2}, {"devices": 1}, recipes.resolve({"sync_bn": synced}))
+    for synced, line in ((False, "results will differ"), (True, "the last bits of results may")):
+        notices.log_changes({"devices": 2}, {"devices": 1}, recipes.resolve({"sync_bn": synced}))
         assert capsys.readouterr().err.startswith(line)
 
 
 def test_the_number_of_devices_is_the_machines_not_the_runs(stopped, photos):
-    """Nothing else may be given beside --resume, or differ from what the run was begun with."""
+    """--resume allows no other option, and --run no other settings than those of the run."""
     folder, same = stopped[0], {**SMALL, "data": str(photos), "batch_size": 4, "epochs": 400}
-    assert runs.begun(folder, None, None, {"devices": 2}).path == folder
-    assert runs.begun(None, folder, None, {**same, "devices": 2}).path == folder
-    assert training._here(runs.Run(folder).config, {"devices": 2}).devices == 2
-    assert training._here(runs.Run(folder).config, {"devices": None}).devices == 0
+    assert runs.unfinished(folder, None, None, {"devices": 2}).path == folder
+    assert runs.unfinished(None, folder, None, {**same, "devices": 2}).path == folder
+    assert training._on_these_devices(runs.Run(folder).config, {"devices": 2}).devices == 2
+    assert training._on_these_devices(runs.Run(folder).config, {"devices": None}).devices == 0
 
 
-def test_the_line_that_goes_on_can_be_pasted():
+def test_the_command_to_resume_can_be_pasted():
     assert runs.resume_command("my runs/1") == (
         "`keras-resnet train --resume 'my runs/1'` resumes it"
     )
@@ -362,18 +362,18 @@ def test_auto_keeps_the_precision_that_it_chose_first(photos, tmp_path, monkeypa
     assert metrics["threads"] >= 1
 
 
-def test_only_the_same_settings_go_on(stopped, photos):
+def test_only_the_same_settings_resume(stopped, photos):
     folder = stopped[0]
     same = {**SMALL, "batch_size": 4, "epochs": 400}
-    assert runs.begun(None, folder, None, {"data": str(photos), **same}).path == folder
-    with pytest.raises(InputError, match=r"was begun with --epochs 400, not 2; give the same"):
+    assert runs.unfinished(None, folder, None, {"data": str(photos), **same}).path == folder
+    with pytest.raises(InputError, match=r"was started with --epochs 400, not 2; give the same"):
         train(str(photos), run_folder=folder, **{**same, "epochs": 2})
     with pytest.raises(InputError, match=r"--resume takes all settings from .*; leave out epochs"):
         train(resume=folder, epochs=3)
 
 
-def test_a_finished_run_is_not_gone_on_with(trained, tmp_path):
-    with pytest.raises(InputError, match="this run is finished"):
+def test_a_finished_run_is_not_resumed(trained, tmp_path):
+    with pytest.raises(InputError, match="the run is finished"):
         train(resume=trained.path)
     with pytest.raises(InputError, match="is finished; give a new folder"):
         train(run_folder=trained.path)

@@ -1,4 +1,4 @@
-"""The table of the family."""
+"""The table of the networks."""
 
 import re
 import subprocess

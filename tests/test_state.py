@@ -1,4 +1,4 @@
-"""The state that a process shares: neither changed nor obeyed."""
+"""Global state of the process: the library neither changes nor uses it."""
 
 import json
 import os

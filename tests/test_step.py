@@ -1,4 +1,4 @@
-"""The training step: its layers against Keras' own, its numbers against a step written by hand."""
+"""The training step, compared with Keras' layers and with a step written by hand."""
 
 import keras
 import numpy as np
@@ -258,7 +258,7 @@ def test_the_momentum_of_the_average_is_that_of_an_update():
 
 def test_an_average_longer_than_the_run_is_warned_of():
     config = recipes.resolve({"ema": 0.999, "epochs": 10, "batch_size": 32})
-    assert "averages over 1,000 updates, the run has 450" in ema_warning(config, 1438)
+    assert "averages over 1,000 updates, but the run has only 450" in ema_warning(config, 1438)
     assert ema_warning(recipes.resolve({"ema": 0.9}), 1438) is None
     assert ema_warning(recipes.resolve(), 1438) is None
 

@@ -1,4 +1,4 @@
-"""What editors and type checkers are told of the public names is what Python does."""
+"""The type annotations of the public names agree with their behaviour."""
 
 import ast
 import dataclasses

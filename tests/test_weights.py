@@ -1,4 +1,4 @@
-"""Other people's weights: the same logits as where they come from, or one line and nothing done."""
+"""Pre-trained weights give the logits of their source, or are rejected in one line."""
 
 import json
 import os
@@ -82,7 +82,7 @@ def test_without_their_classifier_they_are_taken_when_the_head_may_be_fresh(name
     theirs, _ = application(name, include_top=False, pooling="avg")
     theirs.save_weights(tmp_path / "notop.weights.h5")
     ours = build(name, 5, (64, 64, 3))
-    with pytest.raises(InputError, match=r"2 missing .logits/kernel.* no classes apart"):
+    with pytest.raises(InputError, match=r"2 missing .logits/kernel.* the file has no classes"):
         load_weights(ours, tmp_path / "notop.weights.h5")
     assert "head replaced" in load_weights(ours, tmp_path / "notop.weights.h5", replace_head=True)
 
@@ -242,7 +242,7 @@ MISFITS = {
     ),
     "other classes": (
         {**STATE, "linear.weight": np.ones((5, 64), "f"), "linear.bias": np.ones(5, "f")},
-        "the file tells 5 classes apart$",
+        "the file has 5 classes$",
     ),
     "a NaN": ({**STATE, "linear.bias": np.full(3, np.nan, "f")}, "linear.bias holds NaN"),
 }
@@ -285,7 +285,7 @@ def test_a_truncated_file_is_refused_with_its_name(file, share, untouched, tmp_p
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("none.safetensors", r"no file of weights .*none.safe"), ("a.txt", r"one of .keras, .h5")],
+    [("none.safetensors", r"no weights file .*none.safe"), ("a.txt", r"one of .keras, .h5")],
 )  # fmt: skip
 def test_what_is_no_file_of_weights_is_refused(name, message, untouched, tmp_path):
     (tmp_path / "a.txt").write_text("weights")
@@ -428,7 +428,9 @@ def test_without_a_network_it_says_so_in_one_line(name, monkeypatch, capsys):
 
 
 def test_a_network_without_published_weights_lists_those_with(untouched):
-    with pytest.raises(InputError, match=r"of resnet20 are published: .* CIFAR; .* resnet50_v1"):
+    with pytest.raises(
+        InputError, match=r"published for resnet20, a CIFAR network; .* resnet50_v1"
+    ):
         load_weights(untouched, "imagenet")
 
 
@@ -490,8 +492,8 @@ def test_a_pytorch_cifar_net_goes_to_int8_without_a_line_of_python(
     done = command("export", run, "--tflite", "--quantize", "int8")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"keras-resnet: {run} was imported and has no images of its own; name the DATA, in "
-        f"`keras-resnet export {run} --data DATA` once for all"
+        f"keras-resnet: {run} was imported and has no images; give it some, once, with "
+        f"`keras-resnet export {run} --data DATA`"
     ]
     done = command(
         "export", run, "--tflite", "--quantize", "none", "--quantize", "int8", "--data", photos,
@@ -502,7 +504,7 @@ def test_a_pytorch_cifar_net_goes_to_int8_without_a_line_of_python(
     assert evaluate(run).images == 12
     assert len(predict(run / "export" / "model_int8.tflite", [photos])) == 60
     assert verify(run, max_drop=40)["passed"]
-    with pytest.raises(InputError, match="has images of its own"):
+    with pytest.raises(InputError, match="already has its images"):
         export(run, data=photos)
 
 
@@ -525,7 +527,7 @@ BAD_IMPORTS = {
     "another normalisation": (["--normalize", "imagnet"], "normalize is 'imagnet'"),
     "normalised in [0, 1]": (["--normalize", "0.5/0.25"], "255 times that"),
     "no labels": (["--labels", "none.txt"], "cannot read --labels none.txt"),
-    "too few labels": (["--labels", "two.txt"], "has 2 lines; "),
+    "too few labels": (["--labels", "two.txt"], "has 2 lines, but "),
     "a label twice": (["--labels", "twice.txt"], "has 'a' twice"),
     "an empty label": (["--labels", "empty.txt"], "has empty lines"),
     "an image too small": (["--image-size", "2"], "2 pixels is too small"),

@@ -1,4 +1,4 @@
-"""Options of the exported file: each computed again with Keras and NumPy."""
+"""Inputs and outputs of exported files, compared with Keras and NumPy."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""An export in a process that notes what it reads, builds and decodes.
+"""Runs an export and records what it reads, builds and decodes.
 
     python watch.py FOLDER
 

@@ -74,7 +74,7 @@ def as_pixels(pixels: tf.Tensor) -> tf.Tensor:
 def decode_window(
     data: tf.Tensor, orientation: tf.Tensor | int, choose: Choose, size: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Only the window that `choose` picks, with at least `size` pixels a side if it has them.
+    """Only the window that `choose` picks, with at least `size` pixels on a side if it has them.
 
     Args:
         data, orientation: as in `decode`, or what `as_pixels` made, with orientation 1.

@@ -54,7 +54,7 @@ class Examples:
 
     @cached_property
     def block(self) -> int:
-        """How many are looked up at once."""
+        """Number of examples that are looked up at once."""
         if self.items.dtype == tf.string:
             size = float(tf.reduce_mean(tf.cast(tf.strings.length(self.items), tf.float32)))
         else:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.checking import check_files
+from keras_resnet.data.check_files import check_files
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import require, show
 from keras_resnet.data.photo import Photo, Reject
@@ -67,14 +67,16 @@ class Scan:
         }
 
 
-def scan(root: StrPath, *, check: str = "full", keep: bool = False, fresh: bool = False) -> Scan:
+def scan(
+    root: StrPath, *, check: str = "full", in_memory: bool = False, fresh: bool = False
+) -> Scan:
     """Checks every file under `root`; a broken file is recorded and raises no error.
 
     Args:
         root: the data folder.
         check: `"full"`: each image is decoded, unless it was found good before; `"headers"`: only
             the headers are read.
-        keep: whether to keep small images decoded in memory.
+        in_memory: whether to keep small images decoded in memory.
         fresh: whether to ignore the cache and check every file.
 
     Raises:
@@ -90,7 +92,7 @@ def scan(root: StrPath, *, check: str = "full", keep: bool = False, fresh: bool 
     found.skipped["hidden file"] += len(candidates) - len(visible)
     files = [(path, name, label) for _, path, name, label in visible]
     results, found.images = check_files(
-        found.root, files, check=check, keep=keep, fresh=fresh, is_whole=True
+        found.root, files, check=check, in_memory=in_memory, fresh=fresh, is_whole=True
     )
     found.files += len(candidates)
     for (split, *_), result in zip(visible, results, strict=True):
@@ -99,19 +101,19 @@ def scan(root: StrPath, *, check: str = "full", keep: bool = False, fresh: bool 
 
 
 def load(
-    root: StrPath, *, on_bad_image: str = "error", check: str = "full", keep: bool = False
+    root: StrPath, *, on_bad_image: str = "error", check: str = "full", in_memory: bool = False
 ) -> tuple[dict[str, Examples], list[str], Scan]:
     """A folder as examples by split, and its class names: `(splits, classes, scan)`.
 
     Args:
-        root, check, keep: as in `scan`.
+        root, check, in_memory: as in `scan`.
         on_bad_image: `"error"` or `"skip"`.
 
     Raises:
         InputError: as `scan`; a class without images, one class only; and, with
             `on_bad_image="error"`, a broken file.
     """
-    found = scan(root, check=check, keep=keep)
+    found = scan(root, check=check, in_memory=in_memory)
     if found.bad and on_bad_image == "error":
         raise InputError(_describe_bad(found.bad))
     _check_classes(found)
@@ -128,7 +130,7 @@ def from_names(
     classes: Sequence[str],
     *,
     check: str = "full",
-    keep: bool = False,
+    in_memory: bool = False,
     fresh: bool = False,
     checked_until: int = 0,
 ) -> tuple[Examples, Scan]:
@@ -138,14 +140,14 @@ def from_names(
         root: the data folder.
         labelled_names: pairs of name, relative to `root`, and class.
         classes: the run's class names, in order.
-        check, keep, fresh: as in `scan`.
+        check, in_memory, fresh: as in `scan`.
         checked_until: as in `check_files`.
     """
     root = os.fspath(root)
     found = Scan(root, photos={"all": []})
     files = [(os.path.join(root, name), name, label) for name, label in labelled_names]
     results, found.images = check_files(
-        root, files, check=check, keep=keep, fresh=fresh, checked_until=checked_until
+        root, files, check=check, in_memory=in_memory, fresh=fresh, checked_until=checked_until
     )
     for result in results:
         if isinstance(result, Photo):
@@ -167,7 +169,7 @@ def from_paths(paths: Iterable[str]) -> tuple[Examples, list[tuple[str, str]]]:
     for result in results:
         _note(found, "all", result)
     for reason, count in (+found.skipped).items():
-        log.info(f"left out: {reason} ({count})")
+        log.info(f"skipped: {reason} ({count})")
     return images, found.bad
 
 
@@ -227,7 +229,7 @@ def _split_folders(found: Scan) -> dict[str, str]:
         name, other = show(entry.name), show(others[0].name)
         raise InputError(
             f"cannot tell whether {name} in {show(found.root)} is a split or a class: it has "
-            f"sub-folders, and {other} stands beside it; move {other} elsewhere, or the images of "
+            f"sub-folders, and {other} is beside it; move {other} elsewhere, or the images of "
             f"{name} out of their sub-folders"
         )
     paths = {split: entry.path for split, entry in splits.items()}

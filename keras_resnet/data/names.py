@@ -1,4 +1,4 @@
-"""The argument DATA of the commands: what it names. Standard library only."""
+"""The argument DATA of the commands. Standard library only."""
 
 import os
 
@@ -24,7 +24,7 @@ def require(data: StrPath) -> None:
             raise InputError(f"no folder '{data}'; did you mean digits, the built-in data set?")
     what = "is a file, not a folder" if os.path.exists(data) else "does not exist"
     raise InputError(
-        f"data folder {show(data)} {what}; give a folder with one sub-folder a class, "
+        f"data folder {show(data)} {what}; give a folder with one sub-folder per class, "
         "tfds:NAME, or digits"
     )
 

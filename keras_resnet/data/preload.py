@@ -65,7 +65,7 @@ def fits(shapes: Iterable[Shape]) -> bool:
     return True
 
 
-def keep(examples: Examples, shapes: Sequence[Shape]) -> tuple[Examples, npt.NDArray[np.int64]]:
+def preload(examples: Examples, shapes: Sequence[Shape]) -> tuple[Examples, npt.NDArray[np.int64]]:
     """Decodes all images and keeps them: `(examples, good)`.
 
     Plain small images are decoded a block at a time: for one of 32×32 pixels, its own stream
@@ -132,7 +132,7 @@ def keep(examples: Examples, shapes: Sequence[Shape]) -> tuple[Examples, npt.NDA
             good = np.array(done)[rows]
             kept = examples.take(good)
             turns = np.where(np.array(small)[rows], np.int32(1), kept.orientations)
-            return replace(kept, items=items, rows=rows, read=_kept, orientations=turns), good
+            return replace(kept, items=items, rows=rows, read=_decoded, orientations=turns), good
     return examples.take([]), np.zeros(0, np.int64)
 
 
@@ -155,25 +155,25 @@ def _plain_pixels(encoded: list[tf.Tensor]) -> tf.Tensor:
         return tf.stack([as_pixels(image) for image in pixels])
 
 
-def _kept(item: tf.Tensor) -> tf.Tensor:
+def _decoded(item: tf.Tensor) -> tf.Tensor:
     return item
 
 
-def keep_splits(splits: dict[str, Examples]) -> dict[str, Examples]:
+def preload_splits(splits: dict[str, Examples]) -> dict[str, Examples]:
     """Splits of encoded images in memory or in records, kept decoded if they all `fit`."""
     encoded = {k: v for k, v in splits.items() if v.items.dtype != tf.uint8}
     shapes = {name: list(_shapes(examples)) for name, examples in encoded.items()}
     if not encoded or not fits(chain.from_iterable(shapes.values())):
         return splits
-    kept = {name: keep(examples, shapes[name]) for name, examples in encoded.items()}
+    kept = {name: preload(examples, shapes[name]) for name, examples in encoded.items()}
     if any(len(good) < len(encoded[name]) for name, (_, good) in kept.items()):
         return splits  # training stops at a broken image
     return splits | {name: examples for name, (examples, _) in kept.items()}
 
 
-def say_kept(splits: dict[str, Examples]) -> None:
+def log_preloaded(splits: dict[str, Examples]) -> None:
     """Logs the memory used by images kept decoded."""
-    kept = [examples for examples in splits.values() if examples.read is _kept]
+    kept = [examples for examples in splits.values() if examples.read is _decoded]
     tensors = {id(examples.items): examples.items for examples in kept}.values()
     if tensors:
         size = sum(int(tf.reduce_sum(tf.cast(tf.strings.length(t), tf.int64))) for t in tensors)

@@ -19,7 +19,7 @@ _BINS = 31  # strengths of TrivialAugment, from 0 to 1
 
 
 class Operation(NamedTuple):
-    """What is done to an image: a function of uint8 `(h, w, 3)` and an amount to the same."""
+    """An operation on an image: a function of uint8 `(h, w, 3)` and an amount to the same."""
 
     apply: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     most: float = 0.0  # amount of the largest change: arXiv:1805.09501, table 6

@@ -41,7 +41,7 @@ def load(
     on_bad_image: str = "error",
     data_dir: StrPath | None = None,
     check: str = "full",
-    keep: bool = False,
+    in_memory: bool = False,
 ) -> Source:
     """A data set with a train and a val split.
 
@@ -55,19 +55,19 @@ def load(
         on_bad_image: `"error"` or `"skip"`; for a folder.
         data_dir: where tensorflow-datasets keeps its files.
         check: `"full"` or `"headers"`; for a folder, see `folder.scan`.
-        keep: whether to keep small images decoded in memory, if they fit.
+        in_memory: whether to keep small images decoded in memory, if they fit.
 
     Raises:
         InputError: no usable data; the line names it and the next step.
     """
-    source = _open(data, on_bad_image, data_dir, check, keep)
+    source = _open(data, on_bad_image, data_dir, check, in_memory)
     splits = dict(source.splits)
     if "val" not in splits:
         pool = splits.pop("all", None) or splits.pop("train")
         held_out = _stratified(pool.labels, source.classes, val_split, seed)
         splits["train"] = pool.take(np.flatnonzero(~held_out))
         splits["val"] = pool.take(np.flatnonzero(held_out))
-    preload.say_kept(splits)
+    preload.log_preloaded(splits)
     return Source(source.name, source.classes, splits, source.mirrors, source.check)
 
 
@@ -110,7 +110,7 @@ def load_saved(
     classes: Sequence[str],
     data_dir: StrPath | None = None,
     check: str = "full",
-    keep: bool = False,
+    in_memory: bool = False,
 ) -> Source:
     """A data set in the splits that `save_split` saved, to resume a run.
 
@@ -118,7 +118,7 @@ def load_saved(
 
     Args:
         path: the file of `save_split`.
-        data, data_dir, check, keep: as in `load`.
+        data, data_dir, check, in_memory: as in `load`.
         classes: the run's class names, in order.
 
     Raises:
@@ -126,9 +126,15 @@ def load_saved(
     """
     saved = files.read_json(path)
     splits = _load_splits(
-        saved, data, classes, data_dir, check=check, keep=keep, since=os.stat(path).st_mtime_ns
+        saved,
+        data,
+        classes,
+        data_dir,
+        check=check,
+        in_memory=in_memory,
+        since=os.stat(path).st_mtime_ns,
     )
-    preload.say_kept(splits)
+    preload.log_preloaded(splits)
     return Source(os.fspath(data), list(classes), splits, mirrors=data != "digits")
 
 
@@ -147,7 +153,7 @@ def read_split(path: StrPath) -> dict[str, list[tuple[str, str]]]:
         return {split: [(name, label) for name, label in pairs] for split, pairs in saved.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{folder.show(path)} cannot be read ({error}); name a data folder to use instead"
+            f"{folder.show(path)} cannot be read ({error}); give a data folder to use instead"
         ) from None
 
 
@@ -190,13 +196,15 @@ def _load_splits(
     data_dir: StrPath | None,
     *,
     check: str,
-    keep: bool = False,
+    in_memory: bool = False,
     since: int | None = None,
 ) -> dict[str, Examples]:
     """Examples by split, from pairs of name and class by split."""
     if is_folder(data):
-        return _splits_of_folder(saved, data, classes, check=check, keep=keep, since=since)
-    source = _open(data, "error", data_dir, check, keep)
+        return _splits_of_folder(
+            saved, data, classes, check=check, in_memory=in_memory, since=since
+        )
+    source = _open(data, "error", data_dir, check, in_memory)
     place = {
         name: (examples, i)
         for examples in source.splits.values()
@@ -222,27 +230,27 @@ def _splits_of_folder(
     classes: Sequence[str],
     *,
     check: str,
-    keep: bool = False,
+    in_memory: bool = False,
     since: int | None = None,
     checked_until: int = 0,
 ) -> dict[str, Examples]:
     wanted = [pair for pairs in saved.values() for pair in pairs]
     images, found = folder.from_names(
-        data, wanted, classes, check=check, keep=keep, checked_until=checked_until
+        data, wanted, classes, check=check, in_memory=in_memory, checked_until=checked_until
     )
     if found.bad:
         lost, reason = found.bad[0]
         names = {s: {os.path.join(data, name) for name, _ in saved[s]} for s in saved}
         split = next(s for s in saved if lost in names[s])
         raise InputError(
-            f"{folder.show(lost)}, of the run's {split} split: {reason} ({len(found.bad)} such); "
-            'put it back, or name the folder they are in now as "data" in the run\'s config.json'
+            f"{folder.show(lost)}, of the run's {split} split: {reason} ({len(found.bad)} in all); "
+            'restore it, or set "data" in the run\'s config.json to the new folder'
         )
     changed = [p.name for p in found.photos["all"] if since and p.header.mtime_ns > since]
     if changed:
         log.info(
-            f"{folder.show(changed[0])} changed after the run had begun ({len(changed)} such): it "
-            "will not be the run that it would have been"
+            f"{folder.show(changed[0])} changed after the run started ({len(changed)} in all): "
+            "results will differ from an uninterrupted run"
         )
     splits, first = {}, 0
     for split, pairs in saved.items():
@@ -279,18 +287,20 @@ def _open(
     on_bad_image: str,
     data_dir: StrPath | None,
     check: str = "full",
-    keep: bool = False,
+    in_memory: bool = False,
 ) -> Source:
     data = os.fspath(data)
     if data == "digits":
         return _digits()
     if data.startswith("tfds:"):
-        from keras_resnet.data import catalog
+        from keras_resnet.data import tfds
 
-        classes, splits = catalog.load(data.removeprefix("tfds:"), data_dir)
-        return Source(data, classes, preload.keep_splits(splits) if keep else splits)
+        classes, splits = tfds.load(data.removeprefix("tfds:"), data_dir)
+        return Source(data, classes, preload.preload_splits(splits) if in_memory else splits)
     require(data)
-    splits, classes, found = folder.load(data, on_bad_image=on_bad_image, check=check, keep=keep)
+    splits, classes, found = folder.load(
+        data, on_bad_image=on_bad_image, check=check, in_memory=in_memory
+    )
     return Source(data, classes, splits, check=found.report())
 
 

@@ -59,7 +59,7 @@ def slurm() -> tuple[list[str], int] | None:
     # It sorts the machines by name, whatever the numbers of their tasks: ours is where we are.
     own = f"{os.environ.get('SLURMD_NODENAME')}:{port + int(os.environ.get('SLURM_LOCALID', 0))}"
     if own not in addresses:
-        raise InputError(f"Slurm says that this task is at {own}, and not one of {addresses}")
+        raise InputError(f"Slurm runs this task at {own}, which is not one of {addresses}")
     return addresses, addresses.index(own)
 
 
@@ -74,7 +74,7 @@ def own_gpus(gpus: list[Any], number: int, addresses: Sequence[str], worker: int
     return gpus[place * share : (place + 1) * share]
 
 
-class Onlooker(run.Run):
+class WorkerRun(run.Run):
     """The run folder of a worker that is not the chief: it reads the chief's checkpoints, has its
     own log, and discards all other output."""
 
@@ -97,7 +97,7 @@ class Onlooker(run.Run):
 
 
 @contextmanager
-def onlooking(path: StrPath, worker: int) -> Iterator[Onlooker]:
+def worker_run(path: StrPath, worker: int) -> Iterator[WorkerRun]:
     Path(path).mkdir(parents=True, exist_ok=True)  # for the log: the chief may come later
     with tempfile.TemporaryDirectory(prefix="keras-resnet-worker-") as scratch:
-        yield Onlooker(path, worker, scratch)
+        yield WorkerRun(path, worker, scratch)

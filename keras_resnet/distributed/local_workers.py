@@ -34,7 +34,9 @@ def launch(arguments: Sequence[str], workers: int) -> int:
         InputError: no `train`, or fewer than two workers.
     """
     if arguments[:1] != ("train",):
-        raise InputError("launch starts trainings: keras-resnet launch --workers 2 -- train DATA …")
+        raise InputError(
+            "launch runs only `train`: keras-resnet launch --workers 2 -- train DATA …"
+        )
     if workers < 2:
         raise InputError(f"--workers is {workers}; expected at least 2")
     addresses = free_addresses(workers)
@@ -115,7 +117,7 @@ def _wait(processes: Sequence[subprocess.Popen[str]], passed: Sequence[int]) -> 
             since = time.monotonic()
             status = _status(processes[failed[0]])
             if not passed:
-                log.info(f"worker {failed[0]} ended with status {status}; the others end too")
+                log.info(f"worker {failed[0]} exited with status {status}; stopping the others")
         if limits and since and time.monotonic() - since > limits[0][0]:
             _, end = limits.pop(0)
             since = time.monotonic()

@@ -22,34 +22,33 @@ _READ = 5  # seconds that a message may take
 _LONGEST = 1 << 16  # bytes of a message
 
 
-def meet(addresses: Sequence[str], worker: int, told: Mapping[str, Any]) -> None:
+def meet(addresses: Sequence[str], worker: int, settings: Mapping[str, Any]) -> None:
     """Returns when all workers are connected and have the same settings.
 
     Args:
         addresses: HOST:PORT of each worker.
         worker: the number of this one.
-        told: settings that must be the same for all, {name: value}, ready for JSON.
+        settings: settings that must be the same for all, {name: value}, ready for JSON.
 
     Raises:
         InputError: different settings, or a worker did not connect; all connected workers raise it.
             Or this worker's port is in use.
     """
     deadline = time.monotonic() + LIMIT
-    told = json.loads(json.dumps(told))  # tuples become lists, as those of the others do
+    settings = json.loads(json.dumps(settings))  # tuples become lists, as those of the others do
     port = addresses[worker].rpartition(":")[2]
     try:
         own = _listen(int(port))
     except (OSError, ValueError, OverflowError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise InputError(
-            f"worker {worker} cannot listen at {addresses[worker]} ({reason}); its port has to be "
-            "free"
+            f"worker {worker} cannot listen at {addresses[worker]} ({reason}); use a free port"
         ) from None
     if worker == 0:
-        objection = _hear(own, addresses, told, deadline)
+        objection = _collect(own, addresses, settings, deadline)
     else:
         own.close()
-        objection = _tell(addresses[0], worker, told, deadline)
+        objection = _send(addresses[0], worker, settings, deadline)
     if objection:
         raise InputError(objection)
 
@@ -62,11 +61,11 @@ def _listen(port: int) -> socket.socket:
         return socket.create_server(("", port))
 
 
-def _hear(
-    own: socket.socket, addresses: Sequence[str], told: Mapping[str, Any], deadline: float
+def _collect(
+    own: socket.socket, addresses: Sequence[str], settings: Mapping[str, Any], deadline: float
 ) -> str | None:
     """The part of worker 0; returns the problem, or None."""
-    # The connection of each, and what it was told.
+    # The connection and the settings of each.
     others: dict[int, tuple[socket.socket, dict[str, Any]]] = {}
     with own:
         while True:
@@ -79,7 +78,7 @@ def _hear(
             try:
                 connection, _ = own.accept()
                 message = _read(connection)
-                number, its = message["worker"], message["told"].items()
+                number, its = message["worker"], message["settings"].items()
                 if 1 <= number < len(addresses):
                     # The latest: one that was started again may have left a dead connection.
                     others[number] = (connection, dict(its))
@@ -89,42 +88,42 @@ def _hear(
     if missing:
         absent = ", ".join(f"{number} ({addresses[number]})" for number in missing)
         objection = (
-            f"worker {absent} did not come within {LIMIT} s; start all workers, and see that they "
-            "reach each other's ports"
+            f"worker {absent} did not connect within {LIMIT} s; start all workers, and check that "
+            "they can reach each other's ports"
         )
     for number, (_, its) in sorted(others.items()):
-        objection = objection or _difference(number, its, told)
+        objection = objection or _difference(number, its, settings)
     for connection, _ in others.values():
         with connection, suppress(OSError):  # it has just gone, which TensorFlow will find
             connection.sendall(_line({"objection": objection}))
     return objection
 
 
-def _tell(address: str, worker: int, told: Mapping[str, Any], deadline: float) -> str | None:
+def _send(address: str, worker: int, settings: Mapping[str, Any], deadline: float) -> str | None:
     """The part of the other workers; returns the problem, or None."""
     host, _, port = address.rpartition(":")
     problem = "no answer"
     while (left := deadline - time.monotonic()) > 0:
         try:
             with socket.create_connection((host.strip("[]"), int(port)), _READ) as connection:
-                connection.sendall(_line({"worker": worker, "told": told}))
+                connection.sendall(_line({"worker": worker, "settings": settings}))
                 # Its own time may be up a moment later; then it says who did not come.
                 return _read(connection, left + _READ)["objection"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = getattr(error, "strerror", None) or problem
             time.sleep(_POLL)
     return (
-        f"worker 0 ({address}) was out of reach for {LIMIT} s ({problem}); start all workers, and "
-        "see that they reach each other's ports"
+        f"worker 0 ({address}) was not reachable for {LIMIT} s ({problem}); start all workers, and "
+        "check that they can reach each other's ports"
     )
 
 
-def _difference(number: int, its: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:
-    for what in told:
-        if its.get(what) != told[what]:
+def _difference(number: int, its: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
+    for what in settings:
+        if its.get(what) != settings[what]:
             return (
-                f"{what} is {its.get(what)} for worker {number}, {told[what]} for worker 0; it has "
-                "to be the same for all workers"
+                f"{what} is {its.get(what)} for worker {number}, {settings[what]} for worker 0; it "
+                "must be the same for all workers"
             )
     return None
 

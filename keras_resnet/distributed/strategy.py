@@ -144,25 +144,25 @@ class Devices:
             checksum = 0
             for weight in model.get_weights():
                 checksum = zlib.crc32(weight.tobytes(), checksum)
-            self._require_same(checksum, "first weights", "--weights")
+            self._require_same(checksum, "initial weights", "--weights")
 
     def _require_same(self, checksum: float, what: str, given: str) -> None:
         rows = self._of_all([checksum])
         failed = np.flatnonzero(np.isnan(rows[:, 0]))
         if len(failed):
-            raise InputError(f"worker {failed[0]} cannot begin; its own line says why")
+            raise InputError(f"worker {failed[0]} cannot start; see its own error message")
         other = np.flatnonzero(rows[:, 0] != rows[0, 0])
         if len(other):
             raise InputError(
-                f"worker {other[0]} has other {what} than worker 0; give all workers the same "
-                f"{given}"
+                f"worker {other[0]} has different {what} from worker 0; give all workers the "
+                f"same {given}"
             )
 
     def folder(self, path: StrPath | None, config: Config) -> AbstractContextManager[run.Run]:
         """The run folder of this worker, to be used in a `with` statement."""
         if self.is_chief or path is None:
             return run.claim(path, config)
-        return cluster.onlooking(path, self.worker)
+        return cluster.worker_run(path, self.worker)
 
     @contextmanager
     def watching(self, path: StrPath | None) -> Iterator[None]:
@@ -172,17 +172,16 @@ class Devices:
             try:
                 yield
             except tf.errors.OpError as error:
-                who = self._who_is_gone(error)
+                who = self._lost_worker(error)
                 if who is None or path is None:
                     raise
                 log.debug(str(error))
-                begun = Path(path, filenames.CONFIG).exists()
-                resume = f"{resume_command(path)} with those that are left"
-                raise CheckFailed(
-                    f"{who} is gone; {resume if begun else 'start all again'}"
-                ) from None
+                has_started = Path(path, filenames.CONFIG).exists()
+                resume = f"{resume_command(path)} with the remaining workers"
+                next_step = resume if has_started else "start all workers again"
+                raise CheckFailed(f"{who} stopped responding; {next_step}") from None
 
-    def _who_is_gone(self, error: Exception) -> str | None:
+    def _lost_worker(self, error: Exception) -> str | None:
         """The lost worker if the error names one, else None."""
         if self.workers == 1:
             return None
@@ -212,7 +211,9 @@ def choose(config: Config, path: StrPath | None) -> Devices:
     gpus = tf.config.list_physical_devices("GPU")
     number = config.devices
     if gpus and number > len(gpus):
-        raise InputError(f"--devices {number}: this machine has {len(gpus)} GPU(s)")
+        raise InputError(
+            f"--devices {number}: this machine has {len(gpus)} GPU{'s' * (len(gpus) > 1)}"
+        )
     addresses, worker = cluster.tf_config() or cluster.slurm() or (None, 0)
     if addresses:
         return _worker(addresses, worker, gpus, config, path)
@@ -249,7 +250,7 @@ def _divide_cpu(number: int) -> None:
         tf.config.set_logical_device_configuration(cpu, parts)
     except RuntimeError:
         raise InputError(
-            f"--devices {number}: TensorFlow runs in this process already; start another"
+            f"--devices {number}: TensorFlow is already running; start a new process"
         ) from None
 
 
@@ -264,10 +265,10 @@ def _worker(
     own = cluster.own_gpus(gpus, config.devices, addresses, worker)
     devices = max(len(own), 1)
     require_shareable(config, devices * workers)
-    told = _told(config, path, devices)
-    log.info(f"worker {worker} waits for all {workers}, {rendezvous.LIMIT} s at most")
-    rendezvous.meet(addresses, worker, told)
-    log.info(f"all {workers} are there; TensorFlow connects them, {_CONNECT} s at most")
+    settings = _shared_settings(config, path, devices)
+    log.info(f"worker {worker} waits for all {workers} workers, at most {rendezvous.LIMIT} s")
+    rendezvous.meet(addresses, worker, settings)
+    log.info(f"all {workers} workers are ready; connecting them, at most {_CONNECT} s")
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": addresses}),
         task_type="worker",
@@ -284,8 +285,8 @@ def _worker(
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except (RuntimeError, tf.errors.OpError) as error:
         raise InputError(
-            f"worker {worker} cannot be one ({first_line(error)}); the others have to be within "
-            "reach, and TensorFlow must not have computed anything in its process"
+            f"worker {worker} cannot connect ({first_line(error)}); the other workers must be "
+            "reachable, and TensorFlow must not have been used before in this process"
         ) from None
     finally:
         faulthandler.cancel_dump_traceback_later()
@@ -295,7 +296,7 @@ def _worker(
     return Devices(strategy, worker, workers, f"worker {worker} of {workers}")
 
 
-def _told(config: Config, path: StrPath, devices: int) -> dict[str, Any]:
+def _shared_settings(config: Config, path: StrPath, devices: int) -> dict[str, Any]:
     """Settings and versions that must be equal on all workers."""
     settings = {k: v for k, v in asdict(config).items() if k not in _OF_THE_MACHINE}
     latest = tf.train.latest_checkpoint(os.path.join(path, filenames.CHECKPOINTS))

@@ -58,7 +58,7 @@ def open_artefact(
 
     Args:
         path: of a run folder, `.keras`, SavedModel, `.tflite` or `.onnx`; or a `Run`.
-        threads: of LiteRT and ONNX Runtime, None is one a core; TensorFlow's are settled for a
+        threads: of LiteRT and ONNX Runtime, None is one per core; TensorFlow's are fixed for a
             whole process.
         run: that it came out of; None is the one in whose folder it lies, if any.
         content: the bytes of a `.tflite` or `.onnx`, where they were read already.
@@ -200,7 +200,7 @@ def _artefact(
         sides = "×".join("?" if side is None else str(side) for side in shape)
         raise InputError(f"{path} takes images of {sides}; a fixed square of 3 channels is needed")
     if count is None:
-        raise InputError(f"{path} leaves the number of its classes open; it must be fixed")
+        raise InputError(f"{path} has no fixed number of classes; an image classifier needs one")
     if contract.scores == "softmax":
         predict = _unscaled(predict, contract)
     elif run is None:

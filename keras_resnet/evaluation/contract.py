@@ -102,11 +102,11 @@ def read_contract(folder: Path) -> Contract:
         InputError: preprocess.json is damaged.
     """
     file = folder / filenames.PREPROCESS
-    said = read_json(file) if file.exists() else {}
-    size = said.get("input_size")
+    content = read_json(file) if file.exists() else {}
+    size = content.get("input_size")
     return Contract(
-        scores=said.get("scores", "logits"),
-        temperature=said.get("temperature", 1.0),
-        top=said.get("top"),
+        scores=content.get("scores", "logits"),
+        temperature=content.get("temperature", 1.0),
+        top=content.get("top"),
         input_size=tuple(size) if size else None,
     )

@@ -17,7 +17,7 @@ class Lite:
 
     Args:
         path: of the file.
-        threads: None is one a core.
+        threads: None is one per core.
         content: the file's bytes, where they were read already.
 
     Raises:

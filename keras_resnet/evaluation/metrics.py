@@ -47,16 +47,16 @@ def summarise(logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[st
     guesses = logits.argmax(-1)
     confusion = np.zeros((k, k), int)
     np.add.at(confusion, (labels, guesses), 1)
-    seen, right = confusion.sum(1), confusion.diagonal()
+    totals, right = confusion.sum(1), confusion.diagonal()
     return Scores(
         images=count,
         loss=float(-log_softmax(logits)[np.arange(count), labels].mean()),
         top1=float((guesses == labels).mean()),
-        macro_top1=float((right[seen > 0] / seen[seen > 0]).mean()),
+        macro_top1=float((right[totals > 0] / totals[totals > 0]).mean()),
         top5=_top(5, logits, labels) if k > 5 else None,
         per_class={
             name: ClassScores(int(n), float(r / n) if n else None)
-            for name, n, r in zip(classes, seen, right, strict=True)
+            for name, n, r in zip(classes, totals, right, strict=True)
         },
         confusion=confusion.tolist(),
     )

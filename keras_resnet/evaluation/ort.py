@@ -12,7 +12,7 @@ class Ort:
 
     Args:
         path: of the file.
-        threads: None is one a core.
+        threads: None is one per core.
         content: the file's bytes, where they were read already.
 
     Raises:
@@ -29,7 +29,7 @@ class Ort:
         except ImportError:
             raise needs_extra(f"{path} needs ONNX Runtime", "onnx") from None
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0  # 0 is one a core
+        options.intra_op_num_threads = threads or 0  # 0 is one per core
         options.log_severity_level = 4  # errors are raised as exceptions too
         try:
             self._session = onnxruntime.InferenceSession(

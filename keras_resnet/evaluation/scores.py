@@ -74,7 +74,7 @@ def evaluate(
         `ArtefactScores`, such as `evaluate(run).top1`.
 
     Raises:
-        InputError: no such artefact, data or split; classes the artefact does not know.
+        InputError: no such artefact, data or split; classes that the artefact does not have.
     """
     opened = open_artefact(artefact)
     examples = examples_for(opened, data, split, on_bad_image, data_dir)
@@ -97,7 +97,7 @@ def predict(
     Args:
         artefact: as in `evaluate`.
         images: paths of files, folders, or glob patterns.
-        top: how many classes to name, best first; fewer where the artefact itself names fewer.
+        top: number of classes, best first; fewer if the artefact outputs fewer.
 
     Returns:
         A `Prediction` for each image, in order.
@@ -147,11 +147,11 @@ def examples_for(
         data, split, on_bad_image, data_dir: as in `evaluate`.
 
     Raises:
-        InputError: no such data or split, or classes that the artefact does not know.
+        InputError: no such data or split, or classes that the artefact does not have.
     """
     if data is None:
         if opened.run is None:
-            raise InputError(f"{opened.path} belongs to no run; name the DATA to evaluate it on")
+            raise InputError(f"{opened.path} belongs to no run; give DATA to evaluate it on")
         return opened.run.examples(split)
     source = sources.load_all(data, on_bad_image=on_bad_image, data_dir=data_dir)
     if "all" in source.splits:
@@ -176,8 +176,8 @@ def _relabel(
     if unknown:
         known = ", ".join(opened.classes[:5]) + (", …" if len(opened.classes) > 5 else "")
         raise InputError(
-            f"{data} has a class {folder.show(unknown[0])!r} that {opened.path} does not know; it "
-            f"knows {known}"
+            f"{data} has a class {folder.show(unknown[0])!r} that {opened.path} does not have; its "
+            f"classes are {known}"
         )
     number = np.array([opened.classes.index(name) for name in classes], np.int32)
     return replace(examples, labels=number[examples.labels])

@@ -2,9 +2,9 @@
 
     python -m keras_resnet.evaluation.worker ARTEFACT THREADS BATCH
 
-Alone, because the peak of a process' memory cannot be told apart from its neighbours', and because
-a runtime's number of threads is settled for a whole process. Each line on stdin, `{"images": 1 or
-BATCH, "runs": n}`, is answered by a line of JSON on stdout; the first line comes unasked.
+Each artefact has its own process: peak memory is measured per process, and the number of threads of
+a runtime is fixed for a whole process. For each line on stdin, `{"images": 1 or BATCH, "runs": n}`,
+it prints a line of JSON on stdout; a first line comes without a request.
 """
 
 import json
@@ -51,8 +51,8 @@ def _serve(path: str, threads: int, batch: int, answer: Callable[[dict[str, Any]
         }
     )
     for line in sys.stdin:
-        asked = json.loads(line)
-        times = _times(artefact.predict, pixels[: asked["images"]], asked["runs"])
+        request = json.loads(line)
+        times = _times(artefact.predict, pixels[: request["images"]], request["runs"])
         answer({"ms": times, "peak_bytes": _peak_bytes()})
 
 

@@ -60,27 +60,27 @@ def cam(run: StrPath, images: Iterable[StrPath], *, label: str | None = None) ->
     model = layers_of(opened)
     if label is not None and label not in opened.classes:
         known = ", ".join(opened.classes[:8])
-        raise InputError(f"--label is {label!r}; {run} knows {known}")
-    found: list[Cam] = []
-    asked = None if label is None else opened.classes.index(label)
+        raise InputError(f"--label is {label!r}; expected a class of {run}: {known}")
+    cams: list[Cam] = []
+    target = None if label is None else opened.classes.index(label)
     examples = scores.examples_in(images)
     for pixels, _ in scores.stream_for(opened, examples).as_numpy_iterator():
-        for row in zip(pixels, *_maps(model, pixels, asked), strict=True):
+        for row in zip(pixels, *_maps(model, pixels, target), strict=True):
             image, strength, number, score = row
-            found.append(
+            cams.append(
                 Cam(
-                    image=show(examples.names[len(found)]),
+                    image=show(examples.names[len(cams)]),
                     label=opened.classes[number],
                     score=float(score),
                     pixels=image,
                     map=strength,
                 )
             )
-    return found
+    return cams
 
 
 def _maps(
-    model: keras.Model, pixels: np.ndarray, asked: int | None
+    model: keras.Model, pixels: np.ndarray, target: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Maps `(b, s, s)` in 0…1, class numbers and probabilities `(b,)`."""
     features = []
@@ -94,15 +94,15 @@ def _maps(
     with tf.GradientTape() as tape:
         tape.watch(images)
         (logits,) = through(model, [images], note)
-        said = tf.argmax(logits, -1) if asked is None else tf.fill([len(pixels)], asked)
-        at_class = tf.gather(logits, tf.cast(said, tf.int32), batch_dims=1)
+        numbers = tf.argmax(logits, -1) if target is None else tf.fill([len(pixels)], target)
+        at_class = tf.gather(logits, tf.cast(numbers, tf.int32), batch_dims=1)
     if not features:
-        raise InputError(f"{model.name} pools no feature map globally; Grad-CAM needs one")
+        raise InputError(f"{model.name} has no global average pooling, which Grad-CAM needs")
     values = features[-1]  # (b, h, w, c)
     weights = tf.reduce_mean(tape.gradient(at_class, values), (1, 2), keepdims=True)
     maps = tf.nn.relu(tf.reduce_sum(tf.cast(weights * values, tf.float32), -1, keepdims=True))
     maps = tf.image.resize(maps, pixels.shape[1:3])[..., 0].numpy()
     strongest = maps.max((1, 2), keepdims=True)
     maps = np.divide(maps, strongest, out=np.zeros_like(maps), where=strongest > 0)
-    probabilities = tf.gather(tf.nn.softmax(logits), tf.cast(said, tf.int32), batch_dims=1)
-    return maps, said.numpy(), probabilities.numpy()
+    probabilities = tf.gather(tf.nn.softmax(logits), tf.cast(numbers, tf.int32), batch_dims=1)
+    return maps, numbers.numpy(), probabilities.numpy()

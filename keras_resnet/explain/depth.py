@@ -35,7 +35,7 @@ class DepthRow:
 
 @dataclass(frozen=True)
 class Depths(Result):
-    """Plain and residual networks of growing depth, trained alike."""
+    """Plain and residual networks of increasing depth, with the same training."""
 
     data: str
     folder: str
@@ -59,7 +59,8 @@ def depth(
 
     Args:
         data: as in `train`.
-        depths: numbers of weight layers; each needs a plain twin: 8, 18, 20, 32, 34, 44, 56, 110.
+        depths: numbers of weight layers, of networks with a plain counterpart: 8, 18, 20, 32, 34,
+            44, 56, 110.
         folder: where the runs go, as `plain20`, `resnet20`, ….
         **options: settings of all runs, fields of `keras_resnet.config.Config`, but `model`.
 
@@ -67,11 +68,12 @@ def depth(
         `Depths`.
 
     Raises:
-        InputError: a depth without a plain twin, a run with other settings, or what `train` raises.
+        InputError: a depth without a plain counterpart, a run with other settings, or an error of
+            `train`.
     """
     runs = [
         (layers, kind, _run(data, f"{kind}{layers}", Path(folder), options))
-        for layers in sorted(specs.with_twins(depths))
+        for layers in sorted(specs.with_plain_counterparts(depths))
         for kind in KINDS
     ]
     config = runs[0][2].config
@@ -93,7 +95,7 @@ def _run(data: StrPath | None, model: str, folder: Path, options: Settings) -> R
         # A worker that is not the chief has no run of its own.
         return train(data, run_folder=path, **settings) or open_run(path)
     run = open_run(path)
-    log.info(f"{path} is there already")
+    log.info(f"{path} exists; it is not trained again")
     for name, value in options.items():
         found = getattr(run.config, name)
         if value is not None and found != value:

@@ -46,7 +46,7 @@ class Flow:
     """A functional Keras model with the blocks that are in its graph.
 
     A residual block is found by its sum of two operands, not by names; only where there is no sum
-    at all are the layers of a plain twin put together by their names, `conv2_block1_…`.
+    at all are the layers of a plain counterpart put together by their names, `conv2_block1_…`.
 
     Args:
         model: a `keras.Model` from images `(b, h, w, 3)` to logits `(b, k)`.
@@ -67,7 +67,7 @@ class Flow:
         self._makers = [[maker[id(x)] for x in step.given] for step in self._steps]
         self.blocks = self._residual_blocks() or self._plain_blocks()
         if not self.blocks:
-            raise InputError(f"{self.model.name} has neither sums nor blocks; nothing to explain")
+            raise InputError(f"{self.model.name} has no shortcuts and no blocks to analyse")
         kernels = (getattr(operation, "kernel", None) for operation in self.operations)
         self.first_kernel = next(kernel for kernel in kernels if kernel is not None)
         self._at = {block.join: block for block in self.blocks}
@@ -92,14 +92,14 @@ class Flow:
             nonlocal turn
             block = self._at.get(turn)
             if block is None or block.kind == "plain":
-                made = _apply(operation, args, kwargs, batch_statistics)
+                result = _apply(operation, args, kwargs, batch_statistics)
             if block is not None:
-                operands = (None, made) if block.kind == "plain" else _operands(args, block)
-                made = join(block, values[block.source], *operands)
+                operands = (None, result) if block.kind == "plain" else _operands(args, block)
+                result = join(block, values[block.source], *operands)
             if turn in self._sources:
-                values[turn] = made
+                values[turn] = result
             turn += 1
-            return made
+            return result
 
         (logits,) = through(self.model, [images], call)
         return logits
@@ -110,12 +110,12 @@ class Flow:
         """What a block makes of x alone: (shortcut, branch), the operands of its sum."""
         shortcut, branch = _operands(self.operations[block.join].input, block)
         outputs = [branch] if block.kind == "identity" else [branch, shortcut]
-        made = through(
+        values = through(
             keras.Model(block.operand, outputs),
             [x],
             lambda operation, *args, **kwargs: _apply(operation, args, kwargs, batch_statistics),
         )
-        return (x, made[0]) if block.kind == "identity" else (made[1], made[0])
+        return (x, values[0]) if block.kind == "identity" else (values[1], values[0])
 
     def _residual_blocks(self) -> list[Block]:
         blocks = []

@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_resnet import specs
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.explain.flow import Block, Flow, add, cross_entropy, kept
-from keras_resnet.explain.subject import subject
+from keras_resnet.explain.subject import open_subject
 from keras_resnet.files import StrPath
 from keras_resnet.progress import track
 from keras_resnet.results import Result
@@ -78,7 +78,7 @@ def gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Gra
 
     Args:
         model: a functional `keras.Model` from raw pixels to logits, with residual blocks; for a
-            plain twin there are only totals.
+            plain counterpart there are only totals.
         images: `(b, h, w, 3)` in [0, 255].
         labels: int `(b,)`.
 
@@ -161,11 +161,11 @@ def by_depth(
     image_size: int = 0,
     data_dir: StrPath | None = None,
 ) -> list[dict[str, Any]]:
-    """The first layer's gradient in fresh networks of growing depth, with shortcuts and without.
+    """The first layer's gradient in new networks of increasing depth, with shortcuts and without.
 
     Args:
-        depths: numbers of weight layers of nets with a plain twin, such as 20, 56, 110.
-        data, images, image_size, data_dir: as in `keras_resnet.explain.subject.subject`.
+        depths: numbers of weight layers of nets with a plain counterpart, such as 20, 56, 110.
+        data, images, image_size, data_dir: as in `keras_resnet.explain.subject.open_subject`.
         seeds: how many networks of each kind are drawn, from seeds 0, 1, ….
 
     Returns:
@@ -173,10 +173,10 @@ def by_depth(
         start as the paper's do) or "residual, branches from 0" (arXiv:1706.02677, section 5.1).
 
     Raises:
-        InputError: a depth without a plain twin, or unfitting images.
+        InputError: a depth without a plain counterpart, or unfitting images.
     """
     rows = []
-    for depth in sorted(specs.with_twins(depths)):
+    for depth in sorted(specs.with_plain_counterparts(depths)):
         for kind, name, zero_gamma in (
             ("plain", f"plain{depth}", False),
             ("residual", f"resnet{depth}", False),
@@ -184,12 +184,12 @@ def by_depth(
         ):
             norms = []
             for seed in track(range(seeds), seeds, f"{name}, {kind}", "networks"):
-                seen = subject(
+                subject = open_subject(
                     name, data, images=images, seed=seed, image_size=image_size,
                     zero_gamma=zero_gamma, data_dir=data_dir,
                 )  # fmt: skip
-                flow = Flow(seen.model)
-                _, _, loss, tape = _forward(flow, seen.images, seen.labels)
+                flow = Flow(subject.model)
+                _, _, loss, tape = _forward(flow, subject.images, subject.labels)
                 norms.append(_norm(tape.gradient(loss, flow.first_kernel.value)))
             rows.append({"depth": depth, "kind": kind, "gradient_norms": norms})
     return rows

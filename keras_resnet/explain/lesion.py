@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.explain.flow import Block, Flow, add
-from keras_resnet.explain.subject import Subject, subject
+from keras_resnet.explain.subject import Subject, open_subject
 from keras_resnet.files import StrPath
 from keras_resnet.progress import bar
 from keras_resnet.results import Result
@@ -80,7 +80,7 @@ def lesion(
     Args:
         run: a run folder or a `.keras` file.
         data, split, images, seed, data_dir: the evaluation images, as in
-            `keras_resnet.explain.subject.subject`.
+            `keras_resnet.explain.subject.open_subject`.
         sets: how many random sets of each size are tried.
 
     Returns:
@@ -91,16 +91,16 @@ def lesion(
     """
     if sets < 1:
         raise InputError(f"--sets is {sets}; expected at least 1")
-    seen = subject(run, data, images=images, seed=seed, split=split, data_dir=data_dir)
-    flow = Flow(seen.model)
+    subject = open_subject(run, data, images=images, seed=seed, split=split, data_dir=data_dir)
+    flow = Flow(subject.model)
     removable = [i for i, block in enumerate(flow.blocks) if _can_go(block)]
     if not removable:
-        raise InputError(f"{seen.model.name} has no block that can be removed")
-    top1 = _scorer(flow, seen)
+        raise InputError(f"{subject.model.name} has no block that can be removed")
+    top1 = _scorer(flow, subject)
     sizes = [n for n in (2**i for i in range(12)) if n < len(removable)] + [len(removable)]
     rng = np.random.default_rng(seed)
     total = 1 + len(removable) + len(sizes) * (1 + sets)
-    with bar(total, f"lesions of {seen.model.name}", "networks") as advance:
+    with bar(total, f"lesions of {subject.model.name}", "networks") as advance:
 
         def without(blocks: Sequence[int] | npt.NDArray[np.int64]) -> float:
             keep = np.ones(len(flow.blocks), np.float32)
@@ -111,10 +111,10 @@ def lesion(
 
         return Lesions(
             run=str(run),
-            model=seen.model.name,
-            images=len(seen.labels),
+            model=subject.model.name,
+            images=len(subject.labels),
             top1=without([]),
-            chance=1 / len(seen.classes),
+            chance=1 / len(subject.classes),
             blocks=[
                 BlockLesion(flow.blocks[i].name, flow.blocks[i].kind, without([i]))
                 for i in removable
@@ -133,7 +133,7 @@ def _can_go(block: Block) -> bool:
     return block.kind != "plain" or block.removable
 
 
-def _scorer(flow: Flow, seen: Subject) -> Callable[[npt.NDArray[np.float32]], float]:
+def _scorer(flow: Flow, subject: Subject) -> Callable[[npt.NDArray[np.float32]], float]:
     """A function of `keep`, float `(blocks,)`, 1 or 0 each: top-1 of what is left."""
     number = {block.name: i for i, block in enumerate(flow.blocks)}
 
@@ -149,10 +149,10 @@ def _scorer(flow: Flow, seen: Subject) -> Callable[[npt.NDArray[np.float32]], fl
 
         return tf.argmax(flow.run(tf.cast(images, tf.float32), join), -1)
 
-    batches = [seen.images[i : i + _BATCH] for i in range(0, len(seen.images), _BATCH)]
+    batches = [subject.images[i : i + _BATCH] for i in range(0, len(subject.images), _BATCH)]
 
     def top1(keep: npt.NDArray[np.float32]) -> float:
-        said = np.concatenate([guesses(batch, tf.constant(keep)) for batch in batches])
-        return float(np.mean(said == seen.labels))
+        predictions = np.concatenate([guesses(batch, tf.constant(keep)) for batch in batches])
+        return float(np.mean(predictions == subject.labels))
 
     return top1

@@ -33,7 +33,7 @@ class Subject:
 
 
 @isolated()
-def subject(
+def open_subject(
     what: StrPath,
     data: StrPath | None = None,
     *,
@@ -97,7 +97,7 @@ def layers_of(opened: Artefact) -> keras.Model:
     """The Keras model of an opened artefact, from pixels to logits; InputError if it is none."""
     if opened.model is None:
         raise InputError(
-            f"{opened.path} has no layers to look into; give its run folder or its .keras file"
+            f"{opened.path} has no Keras layers; give its run folder or its .keras file"
         )
     if getattr(opened.model.layers[-1], "activation", None) is keras.activations.softmax:
         raise InputError(

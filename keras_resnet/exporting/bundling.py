@@ -112,7 +112,7 @@ def _fill_web(folder: Path, home: Path, source: Path) -> None:
     packages = _local_litert_js()
     if packages is None:
         log.info(
-            f"bundle_web is without LiteRT.js {LITERT_JS}: run `npm install` in it, or "
+            f"bundle_web does not contain LiteRT.js {LITERT_JS}: run `npm install` in it, or "
             f"`npm install @litertjs/core@{LITERT_JS}` here before the export"
         )
         return

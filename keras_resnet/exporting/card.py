@@ -1,6 +1,6 @@
 """card.md, the model card of an export: content, accuracy and how it was measured.
 
-Every number comes from the run's files or from the gate.
+All numbers come from the files of the run or from the gate.
 """
 
 import os
@@ -24,13 +24,13 @@ def text(run: Run, result: Mapping[str, Any]) -> str:
         run: the `Run` that was exported.
         result: of the gate, as `verify` returns it.
     """
-    metrics = run.metrics if "val" in run.metrics else None  # an imported run was never judged
+    metrics = run.metrics if "val" in run.metrics else None  # an imported run was never evaluated
     sections = {
         "Data": _data(run),
         "Recipe": _recipe(run, metrics),
-        "Each file": _files(result),
+        "Exported files": _files(result),
         "Limits": _limits(run, metrics, result),
-        "How the numbers were made": _method(metrics, result),
+        "Method": _method(metrics, result),
     }
     title = f"# Model card: {run.config.model}, {origin(run)}\n"
     return title + "".join(
@@ -40,7 +40,7 @@ def text(run: Run, result: Mapping[str, Any]) -> str:
 
 
 def origin(run: Run) -> str:
-    """Where the weights are from, in a few words."""
+    """The origin of the weights, in a few words."""
     imported = run.metrics.get("imported")
     if imported:
         return f"trained elsewhere, imported from {_name(imported['file'])}"
@@ -48,7 +48,7 @@ def origin(run: Run) -> str:
 
 
 def _name(path: str) -> str:
-    """The name of a file or folder; the rest of its path tells about its owner."""
+    """The name of a file or folder; the rest of its path is private."""
     return show(os.path.basename(os.path.normpath(path)))
 
 
@@ -57,11 +57,12 @@ def _data(run: Run) -> list[str]:
     names = ", ".join(classes[:_MOST_NAMES]) + (", …" if len(classes) > _MOST_NAMES else "")
     counts = {split: len(files) for split, files in run.splits.items()}
     images = ", ".join(f"{count:,} {split}" for split, count in counts.items())
-    use = ", to calibrate and to judge by; not what it was trained on" * ("imported" in run.metrics)
+    imported = "imported" in run.metrics
+    use = ", for calibration and evaluation; the model was trained on other data" * imported
     return [
         f"- {_name(run.config.data)}: {images} images{use}",
         f"- {len(classes)} classes: {names}",
-        "- which image is in which split is in the run's `split.json`",
+        "- the run's `split.json` lists the split of each image",
     ]
 
 
@@ -69,21 +70,21 @@ def _recipe(run: Run, metrics: Mapping[str, Any] | None) -> list[str]:
     config = run.config
     lines = [f"- network {config.model}, {config.side} × {config.side} pixels"]
     if metrics is None:
-        return [*lines, "- trained elsewhere and imported: how, this card does not know"]
+        return [*lines, "- trained elsewhere and imported; the training is not recorded"]
     return [
         f"{lines[0]}, {metrics['parameters']:,} parameters",
         f"- recipe {config.recipe}, {config.epochs} epochs, batch {config.batch_size}, learning "
         f"rate {config.learning_rate:g}, seed {config.seed}, weights from "
         f"{os.path.basename(config.weights) if config.weights else 'scratch'}",
         f"- trained in {metrics['seconds']:,.0f} s in {metrics['precision']}; the best epoch, "
-        f"{metrics['best_epoch']}, is what was exported",
-        "- every setting is in the run's `config.json`",
+        f"{metrics['best_epoch']}, was exported",
+        "- the run's `config.json` holds all settings",
     ]
 
 
 def _files(result: Mapping[str, Any]) -> list[str]:
     lines = [
-        "| file | top-1 | points lost | same class as Keras | largest logit difference "
+        "| file | top-1 | drop, points | same class as Keras | largest logit difference "
         "| size | latency |",
         "|---|---|---|---|---|---|---|",
         f"| `model.keras` (reference) | {result['keras']['top1']:.2%} | | | | | |",
@@ -105,9 +106,10 @@ def _files(result: Mapping[str, Any]) -> list[str]:
 
 def _limits(run: Run, metrics: Mapping[str, Any] | None, result: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"- It answers one of its {len(run.classes)} classes to every image, also to one of none.",
-        f"- The {result['images']:,} images that judge were held out of the same data: other "
-        "cameras, places and people were not tried.",
+        f"- The model assigns one of its {len(run.classes)} classes to every image, even if none "
+        "fits.",
+        f"- The {result['images']:,} evaluation images were held out from the same data: the model "
+        "was not tested on other cameras, places or people.",
         _calibrated(result),
     ]
     if metrics:
@@ -131,12 +133,13 @@ def _calibrated(result: Mapping[str, Any]) -> str:
 
 def _method(metrics: Mapping[str, Any] | None, result: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"- Top-1, agreement and difference: {result['images']:,} validation images, prepared as "
-        "`preprocess.json` says, through the file itself. `keras-resnet verify` does it again.",
-        f"- A file was published only if it lost at most {result['max_drop']:g} points.",
-        "- Latency: median for one image, a `.tflite` in LiteRT on one thread, on "
-        f"{platform.machine()} with {os.cpu_count()} cores, where it was exported. It says which "
-        "file is faster, not how fast a phone is.",
+        f"- Top-1, agreement and difference: each file on {result['images']:,} validation images, "
+        "preprocessed as `preprocess.json` describes. `keras-resnet verify` repeats the test.",
+        "- A file was published only if its top-1 dropped by at most "
+        f"{result['max_drop']:g} point{'s' * (result['max_drop'] != 1)}.",
+        "- Latency: median for one image; a `.tflite` file in LiteRT on one thread; on the machine "
+        f"of the export ({platform.machine()}, {os.cpu_count()} cores). It compares the files and "
+        "does not predict the latency on a phone.",
         f"- Exported with keras-resnet-edge {version('keras-resnet-edge')}, TensorFlow "
         f"{version('tensorflow')}, Keras {version('keras')}, LiteRT {version('ai-edge-litert')}.",
     ]

@@ -126,7 +126,7 @@ def _answer(order: str, what: str, began: float) -> dict[str, Any]:
 
 def _reason(status: int, errors: str) -> str:
     if status == -9:
-        return "the system killed it (signal 9), for want of memory as a rule"
+        return "killed by signal 9, probably out of memory"
     lines = [line for line in errors.splitlines() if line.strip()]
     return lines[-1][:300] if lines else f"status {status}"
 

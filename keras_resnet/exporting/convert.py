@@ -16,7 +16,9 @@ if TYPE_CHECKING:  # to name its types costs no import
     import tensorflow as tf
 
 # Measured with ResNet-20 and ResNet-50 on x86-64.
-INT16X8_WARNING = "int16x8 is 30 times slower than float32 on a CPU; it is for chips made for it"
+INT16X8_WARNING = (
+    "int16x8 takes 30 times as long as float32 on a CPU; it is for accelerators that support it"
+)
 
 
 def convert(

@@ -37,13 +37,13 @@ def restore(target: Path) -> None:
 
 
 def sweep(target: Path) -> None:
-    """Clears what a kill left behind; not while another process is at work on `target`."""
+    """Removes the remains of a killed process, unless another process works on `target`."""
     for leftover in (_old(target), *target.parent.glob(f"{_prefix(target)}*")):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _link(source: str, target: str) -> None:
-    """A second name for a file, or a copy where links are not to be had."""
+    """A second name for a file, or a copy where links are not possible."""
     try:
         os.link(source, target)
     except OSError:

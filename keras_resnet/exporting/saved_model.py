@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_resnet.data.views import center_view
 from keras_resnet.exporting import wrap
-from keras_resnet.exporting.lowering import lowered
+from keras_resnet.exporting.folding import fold
 from keras_resnet.exporting.plan import ExportPlan
 
 
@@ -60,7 +60,7 @@ def write_for_conversion(
     small file of NaN without an error). With `batch=None` it takes any number of images; with
     `features` it gives the pooled features in place of scores.
     """
-    model = lowered(model)
+    model = fold(model)
     serve = wrap.features if features else wrap.around
     archive = keras.export.ExportArchive()
     archive.track(model)

@@ -77,7 +77,7 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> 
 
 
 def _calibrate(plan: ExportPlan, reference: Artefact, folder: Path, images: Path) -> None:
-    """Puts the calibration images into the file `images`, and tells in `folder` which they are."""
+    """Writes the calibration images to the file `images`, and their manifest to `folder`."""
     assert reference.run  # it is one, opened
     chosen = calibration.choose(
         reference.run, plan.calibration, model=reference.model, contract=plan.contract

@@ -83,7 +83,7 @@ def first_layer(rows: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
         figure = Figure(figsize=(6.4, 4.2), dpi=DPI)
         axes = figure.subplots()
         axes.set(
-            title="Before the first step: the first layer's gradient",
+            title="Gradient of the first layer before training",
             xlabel="weight layers",
             ylabel="norm of dJ/dW of the first convolution",
         )
@@ -111,7 +111,7 @@ def lesions(results: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
         alone, last, several = figure.subplots(1, 3, sharey=True)
         alone.set(
             title="one block removed",
-            xlabel="its place: 0 the first, 1 the last",
+            xlabel="position of the block (0: first, 1: last)",
             ylabel="top-1 (%)",
         )
         last.set(title="the last blocks removed", xlabel="share of the blocks")
@@ -154,7 +154,7 @@ def path_lengths(result: Mapping[str, Any], path: StrPath) -> StrPath:
     with styled():
         figure = Figure(figsize=(11, 3.6), dpi=DPI)
         for axes, (title, values) in zip(figure.subplots(1, 3), panels, strict=True):
-            axes.set(title=title, xlabel="branches that a path passes")
+            axes.set(title=title, xlabel="number of branches in the path")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if title.startswith("gradient"):
                 shown = np.where(np.array(values) > 0, values, np.nan)

@@ -46,7 +46,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Confusion:
-    """`count` of the `images` of the class `label` were taken for `prediction`."""
+    """`count` of the `images` of the class `label` were predicted as `prediction`."""
 
     count: int
     images: int
@@ -109,7 +109,8 @@ def _metrics(path: Path) -> dict[str, Any]:
         return read_json(path)
     except OSError as error:
         raise InputError(
-            f"cannot read {path} ({error.strerror}); the run was not finished; train again"
+            f"cannot read {path} ({error.strerror}); the run is not finished: resume it or train "
+            "again"
         ) from None
 
 

@@ -70,7 +70,7 @@ def curves(
     than validation accuracy.
 
     Args:
-        history: a list of dicts, one an epoch: `epoch` from 1, `loss`, `top1`, `val_loss`,
+        history: a list of dicts, one per epoch: `epoch` from 1, `loss`, `top1`, `val_loss`,
             `val_top1` (accuracies in 0…1), `image_size`.
         path: the PNG to write.
         best_epoch: the epoch to mark; by default the one of the highest `val_top1`, among equals
@@ -109,7 +109,7 @@ def curves(
 
 
 def confusion(matrix: npt.ArrayLike, classes: Sequence[str], path: StrPath) -> StrPath:
-    """Which class was taken for which: rows are the true classes, columns the predicted ones.
+    """The confusion matrix: rows are the true classes, columns the predicted ones.
 
     Args:
         matrix: `(k, k)` counts.
@@ -299,7 +299,7 @@ def _mark_sizes(
 
 
 def _matrix_side(k: int) -> float:
-    """Inches of the square: cells to read numbers in, or else whole pixels a cell."""
+    """Inches of the square: cells to read numbers in, or else whole pixels per cell."""
     if k <= MOST_COUNTS:
         return k * float(np.clip(6.0 / k, 0.38, 0.9))
     return k * math.ceil(1000 / k) / DPI
@@ -444,7 +444,7 @@ def _wrap(text: str, width: int, font: FontProperties) -> list[str]:
     """`text` as at most four lines, each no wider than `width` pixels."""
     if text_width(text, font) <= width:
         return [text]
-    first, comma, rest = text.partition(", ")  # "true 3, said 8 (0.97)"
+    first, comma, rest = text.partition(", ")  # "true 3, predicted 8 (0.97)"
     parts = [first + comma.strip(), rest] if comma else [text]
     return [line for part in parts for line in _two_lines(part, width, font)]
 

@@ -54,11 +54,14 @@ def plot(layers: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
         _percent_axis(axes, lost)
         _name_blocks(axes, [row["block"] for row in rows])
         _name_worst(axes, rows, lost)
-        axes.set_title("What int8 costs each layer by itself")
-        axes.set_ylabel("share of a channel's signal lost")
+        axes.set_title("Quantization error of each layer in int8")
+        axes.set_ylabel("error as a share of a channel's signal")
         axes.set_xlim(-0.8, len(rows) - 0.2)
         axes.legend(
-            loc="upper left", bbox_to_anchor=(1.01, 1.02), title="in its block", alignment="left"
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1.02),
+            title="part of the block",
+            alignment="left",
         )
         return plots.save(figure, path)
 

@@ -41,7 +41,7 @@ def structure(drawn: Mapping[str, Any], path: StrPath) -> StrPath:
     Raises:
         InputError: the network has too many kinds of blocks for a picture.
     """
-    about = f"image {_by(drawn['input_shape'])}; under a stage's name, the shape that it puts out"
+    about = f"image {_by(drawn['input_shape'])}; under the name of a stage, the shape of its output"
     with styled():
         columns = [_column(stage) for stage in drawn["stages"]]
         top = MARGIN + 4 * LINE
@@ -50,8 +50,7 @@ def structure(drawn: Mapping[str, Any], path: StrPath) -> StrPath:
         height = top + max((column.height for column in columns), default=0) + MARGIN
         if max(width, height) > MOST_PIXELS:
             raise InputError(
-                f"{drawn['name']} would be a picture of {width}×{height} pixels; take the drawing "
-                "as text"
+                f"the picture of {drawn['name']} would have {width}×{height} pixels; use --drawing"
             )
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
         axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))

@@ -97,7 +97,7 @@ class Checkpoint:
         saved = f"the last finite state is {last}" if last else "nothing was saved yet"
         return CheckFailed(
             f"training diverged at step {step:,}: {what}; {saved}. Try a lower --learning-rate, "
-            "--clip-norm 1 or --precision float32, and `keras-resnet data check`"
+            "--clip-norm 1 or --precision float32, and check the images: `keras-resnet data check`"
         )
 
     def _values(self) -> list[tf.Variable]:
@@ -117,7 +117,7 @@ class Stop:
     """
 
     def __init__(self, folder: StrPath):
-        self.asked: int | None = None  # the signal
+        self.signal: int | None = None  # the one that arrived
         self.is_patient = False  # whether a step is about to end, and be saved
         self._folder = folder
 
@@ -130,17 +130,17 @@ class Stop:
                 signal.signal(each, handler)
             if number == signal.SIGHUP:
                 messages.leave_terminal()
-            self.asked = number
+            self.signal = number
             if not self.is_patient:
-                self.leave_if_asked()
+                self.exit_if_signalled()
 
         with signals.heard(hear) as before:
             yield self
 
-    def leave_if_asked(self) -> None:
+    def exit_if_signalled(self) -> None:
         """Raises Interrupted, with the command that resumes the run, if a signal has arrived."""
-        if self.asked:
-            raise Interrupted(f"interrupted; {resume_command(self._folder)}", 128 + self.asked)
+        if self.signal:
+            raise Interrupted(f"interrupted; {resume_command(self._folder)}", 128 + self.signal)
 
 
 def peek(run: Run) -> dict[str, Any] | None:

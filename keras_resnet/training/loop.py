@@ -31,6 +31,7 @@ CALL_SECONDS, MOST_STEPS = 0.2, 64
 _TIMED = 3  # calls of one step each from which that number follows; the first one compiles
 # Evaluation may take minutes and can be interrupted: before it, a state older than this is saved.
 _WORTH_SAVING = 10
+_METRICS = ("loss", "cross_entropy", "top1")  # of a step
 
 
 class Loop:
@@ -85,7 +86,7 @@ class Loop:
     def run(self) -> History:
         """Trains to the end."""
         self._restore()
-        self.train_step.model.stop_training = False  # callbacks set it
+        self.train_step.model.stop_training = False  # callbacks may set it
         self.callbacks.on_train_begin()
         while len(self.history.rows) < self.config.epochs and not self.has_ended:
             self.train_epoch(len(self.history.rows))
@@ -110,10 +111,10 @@ class Loop:
                 logs = self._log(steps)
                 advance(count, self._note(logs))
                 self.callbacks.on_train_batch_end(self.step - first - 1, logs)
-                asked, is_due, self.has_ended = self._agree()
-                if asked or (is_due and self.step < last and not self.has_ended):
+                signal, is_due, self.has_ended = self._agree()
+                if signal or (is_due and self.step < last and not self.has_ended):
                     self._save()
-                self._leave_if(asked)
+                self._exit_if(signal)
 
     def end_epoch(self, epoch: int) -> None:
         """Evaluates the weights of an epoch, records the scores and saves a checkpoint."""
@@ -126,18 +127,18 @@ class Loop:
         row = self._row(epoch, weights, evaluation)
         self.history.record(row, evaluation)
         self.board.write_epoch(row)
-        told = {k: v for k, v in row.items() if k not in ("epoch", "weights")}
-        self.callbacks.on_epoch_end(epoch, told)
+        logs = {k: v for k, v in row.items() if k not in ("epoch", "weights")}
+        self.callbacks.on_epoch_end(epoch, logs)
         self.epoch_sums.clear()
         stopped = self.train_step.model.stop_training or self.history.is_out_of_patience()
-        asked, stopped = self.devices.agree(self.stop.asked or 0, stopped)
+        signal, stopped = self.devices.agree(self.stop.signal or 0, stopped)
         self.has_ended = self.has_ended or bool(stopped)
         self._save()
         self._save_best(weights)
         if epoch == 0:
             log.info(time_shares(self.seconds, self.config))
         self.stop.is_patient = False
-        self._leave_if(asked)
+        self._exit_if(signal)
 
     def _restore(self) -> None:
         self.step, notes = self.checkpoint.restore()
@@ -191,14 +192,14 @@ class Loop:
         self.seconds.update(input=steps.seconds_of_input, compute=-steps.seconds_of_input)
         if len(self._call_seconds) < _TIMED:
             self._call_seconds.append(seconds)
-        sums = {name: float(getattr(steps, name).sum(dtype=np.float64)) for name in _MEASURED}
+        sums = {name: float(getattr(steps, name).sum(dtype=np.float64)) for name in _METRICS}
         self.epoch_sums.update(steps=count, seconds=seconds, **sums)
         self.board.write_steps(self.step, steps, count * self.config.batch_size / seconds)
         return self._means()
 
     def _means(self) -> dict[str, float]:
         done = self.epoch_sums["steps"]
-        return {name: self.epoch_sums[name] / done for name in _MEASURED}
+        return {name: self.epoch_sums[name] / done for name in _METRICS}
 
     def _speed(self) -> float:
         """Images per second of the epoch so far."""
@@ -209,7 +210,7 @@ class Loop:
         left = self._seconds_left()
         return (
             f"loss {means['loss']:.3f}  top-1 {means['top1']:.1%}  {self._speed():.0f} images/s  "
-            f"{left // 3600:.0f}:{left // 60 % 60:02.0f}:{left % 60:02.0f} left of the run"
+            f"{left // 3600:.0f}:{left // 60 % 60:02.0f}:{left % 60:02.0f} remaining"
         )
 
     def _seconds_left(self) -> float:
@@ -224,15 +225,15 @@ class Loop:
         spent = sum(row["seconds"] for row in self.history.rows) + self.epoch_sums["seconds"]
         is_late = 0 < 60 * self.config.max_minutes <= spent
         stops = is_late or self.train_step.model.stop_training
-        mine = self.stop.asked or 0, is_due, is_late, stops
-        asked, due, late, ends = self.devices.agree(*mine)
+        own = self.stop.signal or 0, is_due, is_late, stops
+        signal, due, late, ends = self.devices.agree(*own)
         # A stopped run saves this step; when it is resumed, its time is up again.
-        if late and not asked:
+        if late and not signal:
             log.info(
-                f"--max-minutes {self.config.max_minutes:g}: time is up; the rate had not yet come "
-                "down. A number of --epochs that fits into the time gives a better network"
+                f"--max-minutes {self.config.max_minutes:g}: time limit reached before the learning"
+                " rate had decayed; fewer --epochs, which fit into the time, give better results"
             )
-        return asked, bool(due), bool(ends) and not asked
+        return signal, bool(due), bool(ends) and not signal
 
     def _weights(self) -> dict[str, list[tf.Tensor]]:
         """The weights that can be evaluated and saved, by name."""
@@ -285,11 +286,11 @@ class Loop:
             self.folder.save_model(self.deployable)
         self._spend("saving")
 
-    def _leave_if(self, asked: float) -> None:
-        """Stops together with all other workers."""
-        if asked:
-            self.stop.asked = int(asked)
-            self.stop.leave_if_asked()
+    def _exit_if(self, signal: float) -> None:
+        """Exits together with all other workers."""
+        if signal:
+            self.stop.signal = int(signal)
+            self.stop.exit_if_signalled()
 
     def _spend(self, what: str) -> float:
         """Adds the seconds since the last call to this kind of work."""
@@ -297,6 +298,3 @@ class Loop:
         seconds, self._lap = now - self._lap, now
         self.seconds[what] += seconds
         return seconds
-
-
-_MEASURED = ("loss", "cross_entropy", "top1")

@@ -13,7 +13,7 @@ from keras_resnet.training import precision, schedule
 from keras_resnet.training.precision import Precision
 
 
-def say_plan(
+def log_plan(
     config: Config, source: Source, chosen: Precision, devices: Devices, folder: Run
 ) -> None:
     """Logs data, network and settings at the start of a run."""
@@ -48,17 +48,17 @@ def ema_warning(config: Config, images: int) -> str | None:
     if not config.ema or window <= updates:
         return None
     return (
-        f"--ema {config.ema:g} averages over {window:,.0f} updates, the run has {updates:,}: the "
-        f"average follows the weights more closely in a run so short; try {1 - 10 / updates:.2g}"
+        f"--ema {config.ema:g} averages over {window:,.0f} updates, but the run has only "
+        f"{updates:,}; try {1 - 10 / updates:.2g}"
     )
 
 
-def say_changes(then: Mapping[str, Any], now: Mapping[str, Any], config: Config) -> None:
+def log_changes(then: Mapping[str, Any], now: Mapping[str, Any], config: Config) -> None:
     """Logs what has changed since the run was saved, because results may round differently."""
     others = [name for name in now if then.get(name) != now[name]]
     if others:
-        listed = "; ".join(f"{name} {then.get(name)} then, {now[name]} now" for name in others)
+        listed = "; ".join(f"{name} was {then.get(name)}, is {now[name]}" for name in others)
         # Each device's batch norms see their own part of a batch alone, if they are not synced.
         more = "devices" in others and not config.sync_bn
-        what = "the result will differ" if more else "the last bits may differ"
-        log.info(f"{what} from an unbroken run's: {listed}")
+        what = "results will differ" if more else "the last bits of results may differ"
+        log.info(f"{what} from an uninterrupted run: {listed}")

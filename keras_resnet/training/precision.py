@@ -44,7 +44,7 @@ def choose(requested: str = "auto") -> Precision:
         return _for_cpu(runtime.cpu_flags())
     if requested != "float32":
         _warn_if_slow(requested, time_ratio(requested))
-    return Precision(requested, "as asked")
+    return Precision(requested, "as requested")
 
 
 def _warn_if_slow(policy: str, share: float) -> None:
@@ -85,7 +85,7 @@ def _measured(policy: str, unit: str) -> Precision:
 
 @cache  # so that one process says the same thing twice
 def time_ratio(policy: str = "float32", *, jit: bool | None = None, steps: int = 1) -> float:
-    """The time of a small training step in another way, as a share of float32's as training runs.
+    """The time of a small training step, relative to that of the default step in float32.
 
     The step is a 3×3 convolution of a ResNet, batch norm and ReLU, forwards and backwards, on the
     device that will train. Both are timed in turn; well below a second on a CPU, below ten on a
@@ -94,7 +94,7 @@ def time_ratio(policy: str = "float32", *, jit: bool | None = None, steps: int =
     Args:
         policy: a Keras dtype policy.
         jit: whether XLA compiles it; None is as in training.
-        steps: in one call; with more than one, of one image, for which a call takes long.
+        steps: steps per call; with more than one, each batch is one image: there, calls cost most.
     """
     usual = uses_xla()
     other = usual if jit is None else jit
@@ -112,7 +112,7 @@ def time_ratio(policy: str = "float32", *, jit: bool | None = None, steps: int =
 def _step(
     policy: str, shape: tuple[int, int, int, int], *, jit: bool, steps: int = 1
 ) -> Callable[[], tf.Tensor]:
-    """A function that runs the step so many times; its result depends on all of them."""
+    """A function that runs the step `steps` times; its result depends on all of them."""
     form = tf.dtypes.as_dtype(policy.removeprefix("mixed_"))
     channels = shape[-1]
     # Random: zeros may go faster.
@@ -159,12 +159,12 @@ def uses_xla() -> bool:
 
 
 def settle(config: Config, devices: int = 1) -> Config:
-    """The settings with `deterministic` and `xla` decided where they were left open.
+    """The settings with values for `deterministic` and `xla` where they were None.
 
     On a CPU determinism costs nothing, and XLA made a step of ResNet-20 and ResNet-50 1.1 to 1.7
     times as long. On a GPU XLA is worth a factor of 5.6 (ResNet-50 in bfloat16 on an H100, with
-    Keras' batch norm), and its kernels are not deterministic: the deterministic ones are reached
-    without XLA only.
+    Keras' batch norm), and its kernels are not deterministic: the deterministic ones are
+    available only without XLA.
 
     Args:
         config: as requested.

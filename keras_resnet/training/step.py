@@ -191,7 +191,7 @@ def _repeat(
 
 
 def _clock() -> tf.Tensor:
-    """Seconds; tf.timestamp refuses to tell them where operations are deterministic."""
+    """Seconds; tf.timestamp does not work with deterministic operations."""
     return tf.ensure_shape(tf.numpy_function(time.perf_counter, [], tf.float64), ())
 
 

@@ -22,8 +22,8 @@ from keras_resnet.settings import Settings
 from keras_resnet.state import isolated
 from keras_resnet.training import checkpoint, notices, precision, schedule
 from keras_resnet.training.checkpoint import Stop
+from keras_resnet.training.final_evaluation import environment, evaluate_best_model
 from keras_resnet.training.history import History
-from keras_resnet.training.judge import environment, judge
 from keras_resnet.training.layers import for_training, layers_of
 from keras_resnet.training.loop import Loop
 from keras_resnet.training.losses import make_loss
@@ -73,17 +73,19 @@ def train(
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved; a `KeyboardInterrupt`.
     """
     began = time.monotonic()
-    begun = run.begun(resume, run_folder, config_file, {"data": data, **options})
+    unfinished = run.unfinished(resume, run_folder, config_file, {"data": data, **options})
     path: StrPath | None
-    if begun:
-        config, path = _here(begun.config, options), begun.path
+    if unfinished:
+        config, path = _on_these_devices(unfinished.config, options), unfinished.path
     else:
         config, path = recipes.resolve({"data": data, **options}, config_file), run_folder
     devices = strategy.choose(config, path)
     with devices.watching(path):
-        prepared = _again(begun, config, devices) if begun else prepare(config, devices)
+        prepared = (
+            _prepare_again(unfinished, config, devices) if unfinished else prepare(config, devices)
+        )
         with devices.folder(path, prepared[0]) as folder, logged_to(folder.file(filenames.LOG)):
-            metrics = _train_in(folder, bool(begun), *prepared, devices, callbacks)
+            metrics = _train_in(folder, bool(unfinished), *prepared, devices, callbacks)
             if metrics is None:
                 return None
             log.info(
@@ -95,7 +97,7 @@ def train(
 
 def _train_in(
     folder: run.Run,
-    is_begun: bool,
+    is_resumed: bool,
     config: Config,
     source: Source,
     chosen: Precision,
@@ -106,21 +108,21 @@ def _train_in(
     """The content of metrics.json for the chief; None for another worker."""
     stop = checkpoint.Stop(folder.path)
     try:
-        if not is_begun:
+        if not is_resumed:
             folder.begin(config, source.classes)
         if not folder.file(filenames.SPLIT).exists():
             folder.save_split(source)
-        notices.say_plan(config, source, chosen, devices, folder)
+        notices.log_plan(config, source, chosen, devices, folder)
         broken = sources.naming_broken_files(source, run.resume_command(folder.path))
         with stop.listening(), broken:
             history, seconds = _fit(model, config, source, folder, chosen, devices, stop, callbacks)
             if devices.is_chief:
-                return judge(folder, config, source, history, chosen, seconds)
+                return evaluate_best_model(folder, config, source, history, chosen, seconds)
             return None
     except tf.errors.OpError:
-        stop.leave_if_asked()  # all workers were told to, and others went first
+        stop.exit_if_signalled()  # all workers got the signal, and another exited first
         raise
-    except OSError as error:  # images are read by TensorFlow, whose errors are others
+    except OSError as error:  # not of an image: TensorFlow, which reads images, raises others
         raise CheckFailed(
             f"cannot write into {folder.path} ({error.strerror or error}); free some space, then "
             + run.resume_command(folder.path)
@@ -140,9 +142,9 @@ def _fit(
     """The `History` of the training, and the seconds that it took by what they were spent on."""
     steps = schedule.steps_per_epoch(config, len(source.splits["train"]))
     rate = schedule.learning_rate(config, steps)
-    here = {**environment(), "devices": devices.count}
+    current = {**environment(), "devices": devices.count}
     if saved := checkpoint.peek(folder):
-        notices.say_changes(saved["environment"], here, config)
+        notices.log_changes(saved["environment"], current, config)
     loop = Loop(
         config,
         source,
@@ -151,7 +153,7 @@ def _fit(
         Evaluator(for_training(model)),
         devices=devices,
         stop=stop,
-        notes={"precision": chosen, "environment": here},
+        notes={"precision": chosen, "environment": current},
         callbacks=callbacks,
     )
     return loop.run(), loop.seconds
@@ -209,72 +211,72 @@ def prepare(
             on_bad_image=config.on_bad_image,
             data_dir=config.data_dir,
             check=config.check,
-            keep=True,
+            in_memory=True,
         )
         images = len(source.splits["train"])
         if config.batch_size > images:
             raise InputError(
-                f"--batch-size {config.batch_size} is larger than the data: {images} training "
-                f"images; use {max(images // 4, 1)} or less"
+                f"--batch-size {config.batch_size} is larger than the training set ({images} "
+                f"image{'s' * (images > 1)}); use {max(images // 4, 1)} or less"
             )
-        learnt = open_weights(config.weights, config.model) if config.weights else None
+        pretrained = open_weights(config.weights, config.model) if config.weights else None
     devices.require_same_images(source)
-    # Settled here and saved, so that the run stays what it is.
-    found = normalization_of(learnt) if learnt else None
-    usual = specs.SPECS[config.model].normalize
-    config = replace(config, normalize=config.normalize or found or usual)
+    # Decided here and saved, so that a resumed run has the same settings.
+    of_weights = normalization_of(pretrained) if pretrained else None
+    of_network = specs.SPECS[config.model].normalize
+    config = replace(config, normalize=config.normalize or of_weights or of_network)
     config = precision.settle(config, devices.count)
     chosen = precision.choose(config.precision)
     (of_chief,) = devices.of_chief(PRECISIONS.index(chosen.policy))
     chosen = chosen._replace(policy=PRECISIONS[int(of_chief)])
-    return config, source, chosen, _network(config, source, chosen, learnt, devices)
+    return config, source, chosen, _network(config, source, chosen, pretrained, devices)
 
 
-def _again(
-    begun: run.Run, config: Config, devices: Devices
+def _prepare_again(
+    unfinished: run.Run, config: Config, devices: Devices
 ) -> tuple[Config, Source, Precision, keras.Model]:
-    """As `prepare`, for a run that was begun: its own images, and weights from its checkpoint."""
-    notes = checkpoint.peek(begun)
+    """As `prepare`, for an unfinished run: its own images, and weights from its checkpoint."""
+    notes = checkpoint.peek(unfinished)
     if notes is None:
         return prepare(config, devices)
     with devices.preparing():
         source = sources.load_saved(
-            begun.file(filenames.SPLIT),
+            unfinished.file(filenames.SPLIT),
             data=config.data,
-            classes=begun.classes,
+            classes=unfinished.classes,
             data_dir=config.data_dir,
             check=config.check,
-            keep=True,
+            in_memory=True,
         )
     devices.require_same_images(source)
     chosen = precision.Precision(*notes["precision"])  # the earlier choice of `auto`
     return config, source, chosen, _network(config, source, chosen, None, devices)
 
 
-def _here(config: Config, options: Settings) -> Config:
-    """The settings of a run that was begun, on the devices that are there now."""
+def _on_these_devices(config: Config, options: Settings) -> Config:
+    """The settings of an unfinished run, with the number of devices as requested now."""
     devices = options.get("devices")
     return config if devices is None else replace(config, devices=devices)
 
 
 def _network(
-    config: Config, source: Source, chosen: Precision, learnt: Weights | None, devices: Devices
+    config: Config, source: Source, chosen: Precision, pretrained: Weights | None, devices: Devices
 ) -> keras.Model:
     """The network with initial weights from the seed, or with pre-trained ones."""
     random.seed(config.seed)  # Keras' layers draw their seeds from it, see `state`
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     model = _build(config, len(source.classes), chosen.policy)
-    if learnt:
+    if pretrained:
         with devices.preparing():
-            log.info(load(model, learnt, replace_head=True))
+            log.info(load(model, pretrained, replace_head=True))
     devices.require_same_weights(model)
     if config.freeze:
         _freeze(model, config.freeze)
     for layer in layers_of(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = config.sync_bn and devices.count > 1
-            if config.freeze_bn:  # they keep their weights, and normalise by what they learnt
+            if config.freeze_bn:  # keep its weights, and normalize by its moving statistics
                 layer.trainable = False
     return model
 

@@ -85,7 +85,7 @@ def _classes(labels: StrPath | None, count: int | None, path: StrPath) -> list[s
         raise InputError(f"cannot read --labels {labels}: {error.strerror}") from None
     if len(classes) != count:
         raise InputError(
-            f"--labels {labels} has {len(classes)} lines; {path} tells {count} classes apart"
+            f"--labels {labels} has {len(classes)} lines, but {path} has {count} classes"
         )
     twice = next((name for name in classes if classes.count(name) > 1), None)
     if "" in classes or twice:

@@ -67,7 +67,7 @@ def head_of(weights: Weights) -> Stored | None:
 
 
 def classes_of(weights: Weights) -> int | None:
-    """How many classes the head tells apart; None without a head."""
+    """Number of classes of the head; None without a head."""
     head = head_of(weights)
     return None if head is None else head.shape[-1 if weights.layout == KERAS else 0]
 

@@ -108,8 +108,8 @@ def _check_normalization(weights: Weights, model: "keras.Model") -> None:
     trained_with = normalization_of(weights)
     if trained_with and not _is_normalised(model, trained_with):
         raise InputError(
-            f"{weights.source} was trained with pixels normalised otherwise than {model.name} has "
-            f"them; give --normalize {trained_with}"
+            f"{weights.source} was trained with another normalization than that of {model.name}; "
+            f"give --normalize {trained_with}"
         )
 
 
@@ -161,9 +161,9 @@ def _hint(
     odd = arrays.keys() ^ wanted.keys()
     odd |= {n for n in arrays.keys() & wanted.keys() if arrays[n].shape != tuple(wanted[n].shape)}
     if odd <= set(HEAD_NAMES):
-        return f"; the file tells {classes_of(weights) or 'no'} classes apart"
+        return f"; the file has {classes_of(weights) or 'no'} classes"
     if weights.layout == readers.KERAS and is_foreign(weights):
-        return "; keras.applications' nets are resnet50_v1, resnet50_v2 and the like"
+        return "; the networks of keras.applications are called resnet50_v1, resnet50_v2, …"
     return ""
 
 

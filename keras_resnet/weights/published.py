@@ -32,7 +32,7 @@ def fetch(name: str) -> readers.Weights:
             )
     except Exception as error:  # urllib's and Keras' own, by what the network does
         raise InputError(
-            f"--weights imagenet: {home} cannot be downloaded ({first_line(error)}); give a file "
-            "that you have"
+            f"--weights imagenet: {home} cannot be downloaded ({first_line(error)}); give a local "
+            "file"
         ) from None
     return readers.read(path)

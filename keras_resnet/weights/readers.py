@@ -63,14 +63,14 @@ def read(path: StrPath) -> Weights:
     path = Path(path)
     if path.suffix not in _READERS:
         raise InputError(
-            f"{path} is no file of weights; give a run folder, or one of {', '.join(_READERS)}"
+            f"{path} is not a weights file; give a run folder, or one of {', '.join(_READERS)}"
         )
     try:
         return _READERS[path.suffix](path)
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"no file of weights {path}") from None
+        raise InputError(f"no weights file {path}") from None
     except Exception as error:  # zip, h5, json, safetensors and PyTorch each have their own
         raise InputError(
             f"{path} is damaged or holds no weights ({first_line(error)}); copy it again"
@@ -162,7 +162,7 @@ def _float32(file: Any, name: str, path: Path) -> np.ndarray:
     except TypeError:  # NumPy has no bfloat16
         dtype = file.get_slice(name).get_dtype()
         raise InputError(
-            f"{path}: {name} is {dtype}, which NumPy lacks; save it as float32"
+            f"{path}: {name} is {dtype}, which NumPy does not support; save it as float32"
         ) from None
 
 

@@ -35,17 +35,17 @@ def require(config: Config) -> None:
         require_published(config.model)
     elif config.weights is not None and not os.path.exists(config.weights):
         raise InputError(
-            f"--weights is {config.weights!r}; expected imagenet, a run folder, or a file that is "
-            "there: .keras, .h5, .safetensors or .pth"
+            f"--weights is {config.weights!r}; expected imagenet, a run folder, or an existing "
+            "file: .keras, .h5, .safetensors or .pth"
         )
     needs = {
         "--freeze": config.freeze,
         "--freeze-bn": config.freeze_bn,
         "--recipe finetune": config.recipe == "finetune",
     }
-    what = next((option for option, asked in needs.items() if asked), None)
+    what = next((option for option, value in needs.items() if value), None)
     if config.weights is None and what:
-        raise InputError(f"{what} keeps what was learnt before; name it with --weights")
+        raise InputError(f"{what} needs pre-trained weights; give --weights")
 
 
 def require_published(model: str) -> None:
@@ -53,7 +53,7 @@ def require_published(model: str) -> None:
     if model not in PUBLISHED:
         small = SPECS[model].stem == "cifar"
         raise InputError(
-            f"no ImageNet weights of {model} are published"
-            + (": it is a net for CIFAR" if small else "")
-            + f"; there are some of {', '.join(PUBLISHED)}"
+            f"no ImageNet weights are published for {model}"
+            + (", a CIFAR network" if small else "")
+            + f"; there are weights for {', '.join(PUBLISHED)}"
         )

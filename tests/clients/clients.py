@@ -19,7 +19,7 @@ SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
 
 
 class Missing(Exception):
-    """Something that has to come from the system is not there."""
+    """A program of the system is missing."""
 
 
 def python(export, work):

@@ -3,6 +3,6 @@ import org.example.classifier.PreprocessTest
 /** Runs the bundle's test of the resize on this machine. */
 fun main() {
   val test = PreprocessTest()
-  test.whatIsTransparentIsWhite()
+  test.transparentPixelsBecomeWhite()
   test.photosBecomeThePixelsOfTheExport()
 }

@@ -1,4 +1,4 @@
-/* Classifies images:  classify FOLDER IMAGE.ppm ...   names what is on each
+/* Classifies images:  classify FOLDER IMAGE.ppm ...   prints the best class of each
  *                     classify FOLDER --check         runs the golden set
  * FOLDER holds model.tflite, labels.txt and golden/. */
 #include <math.h>
@@ -21,7 +21,7 @@ static void fail(const char *what, const char *which) {
 }
 
 static void need(int status, const char *call) {
-  if (status != 0) fail("LiteRT 2.3.0 refuses ", call);
+  if (status != 0) fail("LiteRT 2.3.0: error in ", call);
 }
 #define NEED(call) need(call, #call)
 
@@ -37,7 +37,7 @@ static void need_floats(const LiteRtRankedTensorType *type, int count, const cha
   int values = 1;
   for (unsigned i = 0; i < type->layout.rank; i++) values *= type->layout.dimensions[i];
   if (type->element_type != kLiteRtElementTypeFloat32 || values != count)
-    fail("model.tflite is not the one that contract.h describes: ", which);
+    fail("model.tflite does not match contract.h: ", which);
 }
 
 static void load_model(const char *folder) {
@@ -70,7 +70,7 @@ static void load_model(const char *folder) {
   NEED(LiteRtCreateManagedTensorBufferFromRequirements(environment, &type, requirements, &output));
 }
 
-/* Raw pixels in, logits out: the normalisation is inside the model. */
+/* Raw pixels in, logits out; the model normalizes the pixels itself. */
 static void run(const uint8_t *rgb, float *logits) {
   void *memory;
   NEED(LiteRtLockTensorBuffer(input, &memory, kLiteRtLockWrite));
@@ -91,8 +91,8 @@ static int best_of(const float *values) {
 
 static void view(const char *path, float crop, uint8_t *rgb) {
   Image image;
-  if (!read_ppm(path, &image)) fail("no binary PPM of 255 levels: ", path);
-  if (!center_view(&image, crop, IMAGE_SIZE, rgb)) fail("no memory for ", path);
+  if (!read_ppm(path, &image)) fail("not a binary PPM file with 255 levels: ", path);
+  if (!center_view(&image, crop, IMAGE_SIZE, rgb)) fail("out of memory for ", path);
   free(image.rgb);
 }
 
@@ -131,7 +131,7 @@ static int check(const char *folder) {
     for (int k = 0; k < CLASSES; k++) expected[k] = strtof(rest, &rest);
 
     snprintf(path, sizeof path, "%s/golden/%s", folder, file_name);
-    view(path, 1, rgb); /* has the size already: stays as it is */
+    view(path, 1, rgb); /* already has the size of the input */
     run(rgb, logits);
     for (int k = 0; k < CLASSES; k++) {
       float distance = fabsf(logits[k] - expected[k]);

@@ -1,4 +1,4 @@
-/* From a photo to the input of the model. */
+/* Preprocessing of a photo. */
 #ifndef IMAGE_H
 #define IMAGE_H
 
@@ -13,7 +13,7 @@ typedef struct {
 int read_ppm(const char *path, Image *image);
 
 /* Takes the middle square, `crop` of the shorter side, and resizes it to `size` x `size`, bilinear
- * and antialiased; writes size * size * 3 values in 0 to 255. Returns 0 if memory ran out. */
+ * and antialiased; writes size * size * 3 values in 0 to 255. Returns 0 if it runs out of memory. */
 int center_view(const Image *image, float crop, int size, uint8_t *rgb);
 
 #endif

@@ -1,8 +1,7 @@
-/* The part of LiteRT's C library that is used here, as version 2.3.0 has it. The ai-edge-litert
- * wheel holds the library without headers, and its interface changed between 2.1 and 2.2: another
- * version needs another look at these lines.
+/* The part of the C API of LiteRT 2.3.0 that is used here. The ai-edge-litert wheel holds the library
+ * without headers. The API changed between 2.1 and 2.2: check these lines for another version.
  *
- * Every function gives 0 for success. */
+ * Every function returns 0 on success. */
 #ifndef LITERT_H
 #define LITERT_H
 

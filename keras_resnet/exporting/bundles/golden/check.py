@@ -1,4 +1,4 @@
-"""Runs every .tflite beside this folder on the golden set: python check.py
+"""Runs each .tflite file in the folder above on the golden set: python check.py
 
 Needs ai-edge-litert, numpy and Pillow.
 """
@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 def run(interpreter: Interpreter, pixels: np.ndarray) -> np.ndarray:
     """float32 logits `(k,)` for uint8 pixels `(s, s, 3)`."""
     (entry,), (end,) = interpreter.get_input_details(), interpreter.get_output_details()
-    if entry["dtype"] != np.float32:  # int8 counts from -128
+    if entry["dtype"] != np.float32:  # int8 starts at -128
         pixels = pixels.astype(int) + entry["quantization"][1]
     interpreter.set_tensor(entry["index"], pixels[None].astype(entry["dtype"]))
     interpreter.invoke()

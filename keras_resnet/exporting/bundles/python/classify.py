@@ -1,7 +1,7 @@
 """Classifies images with the model beside this file. Needs ai-edge-litert, numpy and Pillow only.
 
-python classify.py photo.jpg …      the best classes of each
-python classify.py --check          the golden set: does this machine answer as it must?
+python classify.py photo.jpg …      prints the best classes of each photo
+python classify.py --check          runs the golden set on this machine
 """
 
 import argparse
@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Classifier:
-    """The model, its labels, and the way from a photo to its input."""
+    """The model with its labels and its preprocessing."""
 
     def __init__(self, folder: Path = HERE, threads: int | None = None) -> None:
         self.labels = (folder / "labels.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
@@ -41,7 +41,7 @@ class Classifier:
         side = max(round(float(np.float32(min(image.size)) * np.float32(self.crop))), 1)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         middle = image.crop((left, top, left + side, top + side))
-        # Pillow's bilinear filter widens as the image shrinks, so that nothing shimmers.
+        # Pillow's bilinear filter is antialiased.
         return np.array(middle.resize((self.size, self.size), Image.Resampling.BILINEAR))
 
     def classify(self, image: Image.Image, top: int = 3) -> list[tuple[str, float]]:
@@ -65,7 +65,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def check(classifier: Classifier, folder: Path = HERE / "golden") -> int:
-    """Runs the golden set; returns how many images of it went wrong."""
+    """Runs the golden set; returns the number of images that failed."""
     golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
     tolerance, photo_tolerance = golden["tolerance"]["model.tflite"], golden["photo_tolerance"]
     failed, distances, differences = 0, [], []
@@ -96,7 +96,9 @@ def check(classifier: Classifier, folder: Path = HERE / "golden") -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="*", metavar="IMAGE")
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="how many classes to name")
+    parser.add_argument(
+        "--top", type=int, default=3, metavar="K", help="number of classes per image"
+    )
     parser.add_argument("--check", action="store_true", help="run the golden set")
     options = parser.parse_args()
     if not options.check and not options.images:

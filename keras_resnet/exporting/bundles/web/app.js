@@ -12,7 +12,7 @@ function say(text, bad = false) {
   at('status').classList.toggle('bad', bad);
 }
 
-/** Float32Array of logits for uint8 RGB pixels: the normalisation is inside the model. */
+/** Float32Array of logits for uint8 RGB pixels; the model normalizes them itself. */
 async function run(pixels) {
   const input = new Tensor(Float32Array.from(pixels), [1, contract.image_size, contract.image_size, 3]);
   const [output] = await model.run(input);
@@ -73,7 +73,7 @@ async function showFile(file) {
     at('shown').hidden = false;
     at('invitation').hidden = true;
   } catch (error) {
-    say(`${file.name} is no picture that this browser reads (${error.message})`, true);
+    say(`${file.name} is not a picture that this browser can read (${error.message})`, true);
   }
 }
 
@@ -81,7 +81,7 @@ async function startCamera() {
   try {
     stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
   } catch (error) {
-    return say(`no camera (${error.message})`, true);
+    return say(`The camera is not available (${error.message}).`, true);
   }
   at('video').srcObject = stream;
   await at('video').play();
@@ -101,7 +101,7 @@ function stopCamera() {
   at('camera').textContent = 'Camera';
 }
 
-/** The golden set: does this browser answer as it must? */
+/** Runs the golden set in this browser. */
 async function check() {
   say('Testing …');
   const golden = await json('golden/golden.json');
@@ -177,5 +177,5 @@ try {
   listen();
   if (new URLSearchParams(location.search).has('check')) await check();
 } catch (error) {
-  say(`The page cannot start: ${error.message}. The README says how to serve it.`, true);
+  say(`The page cannot start: ${error.message}. README.md describes how to serve it.`, true);
 }

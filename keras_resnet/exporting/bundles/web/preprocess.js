@@ -1,5 +1,5 @@
-// From a picture to the input of the model, as preprocess.json says. Written out, because a canvas
-// resizes differently from browser to browser.
+// Preprocessing of a picture, as preprocess.json describes. The resize is written in JavaScript,
+// because a canvas resizes differently in each browser.
 
 /** A picture (file, ImageBitmap or video) -> its upright pixels on white: ImageData. */
 export async function decode(source) {

@@ -9,7 +9,7 @@ import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** The golden set on the device: the runtime on given pixels, and the app's own way to them. */
+/** The golden set on the device: tests the runtime, and the app's own preprocessing. */
 class GoldenTest {
   private val test = InstrumentationRegistry.getInstrumentation()
   private val golden = JSONObject(read("golden.json").decodeToString())

@@ -8,7 +8,7 @@ import kotlin.math.exp
 
 data class Answer(val label: String, val score: Float)
 
-/** The model and its labels, from the app's assets. To be used by one thread. */
+/** The model and its labels, from the app's assets. Use it from one thread only. */
 class Classifier(assets: AssetManager, accelerator: Accelerator) : AutoCloseable {
   val labels: List<String> =
     assets.open("labels.txt").use { it.readBytes().decodeToString() }.removeSuffix("\n").split("\n")
@@ -24,7 +24,7 @@ class Classifier(assets: AssetManager, accelerator: Accelerator) : AutoCloseable
     return scores.indices.sortedByDescending { scores[it] }.take(top).map { Answer(labels[it], scores[it]) }
   }
 
-  /** What the model says to [pixels]: RGB in 0..255, for the normalisation is inside the model. */
+  /** The logits of [pixels], RGB in 0..255; the model normalizes them itself. */
   fun logits(pixels: FloatArray): FloatArray {
     inputs[0].writeFloat(pixels)
     model.run(inputs, outputs)

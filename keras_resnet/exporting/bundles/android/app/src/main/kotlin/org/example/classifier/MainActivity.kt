@@ -17,9 +17,9 @@ import com.google.ai.edge.litert.Accelerator
 import com.google.ai.edge.litert.LiteRtException
 import java.util.concurrent.Executors
 
-/** Shows what the camera sees, and what it is. */
+/** Shows the camera image and its best classes. */
 class MainActivity : ComponentActivity() {
-  // The model is made, used and closed on this thread alone.
+  // The model is created, used and closed on this thread only.
   private val worker = Executors.newSingleThreadExecutor()
   private var classifier: Classifier? = null
   private lateinit var answers: TextView

@@ -6,14 +6,14 @@ import android.graphics.Matrix
 import androidx.exifinterface.media.ExifInterface
 import java.io.ByteArrayInputStream
 
-/** Decodes a photo and turns it as the camera noted; null for what is no picture. */
+/** Decodes a photo and applies its EXIF orientation; null if it is not a picture. */
 fun decodePhoto(encoded: ByteArray): Bitmap? {
   val stored = BitmapFactory.decodeByteArray(encoded, 0, encoded.size) ?: return null
   val exif = ExifInterface(ByteArrayInputStream(encoded))
   return turned(stored, exif.rotationDegrees, exif.isFlipped)
 }
 
-/** [bitmap], mirrored first if need be, then turned clockwise. */
+/** [bitmap], mirrored if [mirrored], then rotated clockwise by [degrees]. */
 fun turned(bitmap: Bitmap, degrees: Int, mirrored: Boolean = false): Bitmap {
   if (degrees == 0 && !mirrored) return bitmap
   val turn = Matrix()

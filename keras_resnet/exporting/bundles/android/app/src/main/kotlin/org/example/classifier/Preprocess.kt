@@ -7,8 +7,8 @@ import kotlin.math.max
 import kotlin.math.min
 import kotlin.math.round
 
-// From a photo to the input of the model. Written out, because Bitmap.createScaledBitmap does not
-// antialias: a photo shrunk by it is not what the network was trained on.
+// Preprocessing of a photo. It does not use Bitmap.createScaledBitmap, which does not antialias: the
+// network was trained on antialiased images.
 
 /**
  * The middle square, resized, on white: `size * size * 3` values, RGB, whole numbers in 0..255.

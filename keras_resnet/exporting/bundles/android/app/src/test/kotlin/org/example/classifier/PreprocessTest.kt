@@ -5,7 +5,7 @@ import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** The golden photos through [centerView], on the computer: no phone is needed. */
+/** Tests [centerView] on the golden photos, on the computer: no phone is needed. */
 class PreprocessTest {
   @Test
   fun photosBecomeThePixelsOfTheExport() {
@@ -23,7 +23,7 @@ class PreprocessTest {
   }
 
   @Test
-  fun whatIsTransparentIsWhite() {
+  fun transparentPixelsBecomeWhite() {
     val pixels = centerView(IntArray(16) { 0x00123456 }, 4, 4, size = 2, crop = 1f)
     assertEquals(List(12) { 255f }, pixels.toList())
   }

@@ -1,4 +1,4 @@
-"""tensorflow-datasets: read in both of its formats; damage is one line that names the folder."""
+"""tensorflow-datasets in both file formats; damage is reported in one line with the folder."""
 
 import shutil
 import time
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from keras_resnet.data import catalog
 from keras_resnet.data.sources import load, load_split, read_split, save_split
 from keras_resnet.data.stream import evaluation_stream
+from keras_resnet.data.tfds import load as load_tfds
 from keras_resnet.errors import InputError
 
 FORMATS = ["tfrecord", "array_record"]
@@ -74,7 +74,7 @@ def _shown(examples):
 
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_every_image_is_read(file_format, prepared, capsys):
-    classes, splits = catalog.load("tiny_for_tests", prepared[file_format])
+    classes, splits = load_tfds("tiny_for_tests", prepared[file_format])
     assert classes == ["cat", "dog"]
     assert {split: len(examples) for split, examples in splits.items()} == {"train": 24, "test": 8}
     shown, labels = _shown(splits["train"])
@@ -105,7 +105,7 @@ def test_a_saved_split_gives_the_same_images_again(file_format, prepared, tmp_pa
 
 
 def test_a_data_set_is_prepared_where_it_is_not_there_yet(tmp_path, capsys):
-    catalog.load("tiny_for_tests", tmp_path)
+    load_tfds("tiny_for_tests", tmp_path)
     assert (tmp_path / "tiny_for_tests" / "1.0.0" / "dataset_info.json").exists()
     assert capsys.readouterr().out == ""  # stdout is for results
 
@@ -154,7 +154,7 @@ def test_damage_is_one_line_that_names_the_folder(damage, file_format, copy):
     data_dir, folder = copy(file_format)
     damage(_shard(folder))
     with pytest.raises(InputError) as error:
-        catalog.load("tiny_for_tests", str(data_dir))
+        load_tfds("tiny_for_tests", str(data_dir))
     line = str(error.value)
     assert line.isprintable() and len(line) < 700
     assert str(data_dir) in line and "prepare" in line
@@ -164,14 +164,14 @@ def test_damage_is_one_line_that_names_the_folder(damage, file_format, copy):
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_a_flipped_byte_is_found_or_harmless(file_format, copy, prepared):
     data_dir, folder = copy(file_format)
-    expected = _shown(catalog.load("tiny_for_tests", str(data_dir))[1]["train"])[0]
+    expected = _shown(load_tfds("tiny_for_tests", str(data_dir))[1]["train"])[0]
     shard = _shard(folder)
     whole, found = shard.read_bytes(), 0
     places = [6000, *np.random.default_rng(0).integers(0, len(whole), 5)]
     for place in map(int, places):
         _flip(shard, place)
         try:
-            shown = _shown(catalog.load("tiny_for_tests", str(data_dir))[1]["train"])[0]
+            shown = _shown(load_tfds("tiny_for_tests", str(data_dir))[1]["train"])[0]
             np.testing.assert_array_equal(shown, expected)
         except InputError:
             found += 1

@@ -56,7 +56,7 @@ def _prepare(tfds: ModuleType, name: str, data_dir: StrPath | None) -> Any:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(
-            f"tensorflow-datasets has no {name!r} ({_first_line(error)}); check the name, or name "
+            f"tensorflow-datasets has no {name!r} ({_first_line(error)}); check the name, or give "
             "the folder that holds it with --data-dir"
         ) from None
     except Exception as error:  # a bad config or version, a missing package, rotten metadata
@@ -70,7 +70,7 @@ def _prepare(tfds: ModuleType, name: str, data_dir: StrPath | None) -> Any:
     except Exception as error:  # many kinds: network, checksum, disk, a manual download
         raise InputError(
             f"tfds:{name} could not be prepared in {builder.data_path} ({_first_line(error)}); "
-            "prepare it where there is a network and copy that folder here"
+            "prepare it on a machine with a network connection and copy that folder here"
         ) from None
     return builder
 

@@ -25,7 +25,7 @@ from keras_resnet.training.schedule import training_size
 _SHOWN = 32  # images in a picture
 
 
-def judge(
+def evaluate_best_model(
     folder: Run,
     config: Config,
     source: Source,
@@ -125,7 +125,7 @@ def _draw_mistakes(folder: Run, config: Config, source: Source, logits: np.ndarr
     shape = (0, config.side, config.side, 3)
     images = [x for x, _ in _stream(val.take(worst), config).as_numpy_iterator()]
     captions = [
-        f"true {source.classes[val.labels[i]]}, said {source.classes[guesses[i]]} "
+        f"true {source.classes[val.labels[i]]}, predicted {source.classes[guesses[i]]} "
         f"({np.exp(log_p[i, guesses[i]]):.2f})"
         for i in worst
     ]

@@ -1,9 +1,9 @@
-"""Fewer operators, the same numbers."""
+"""Folded networks have fewer operators and the same results."""
 
 import numpy as np
 import pytest
 
-from keras_resnet.exporting.lowering import lowered
+from keras_resnet.exporting.folding import fold
 from keras_resnet.models import build, residual_mlp
 
 
@@ -32,7 +32,7 @@ def test_the_numbers_stay_to_rounding_and_the_model_is_left_alone(side, normaliz
     model = random_weights(build("resnet18", 7, (side, side, 3), normalize=normalize))
     before = [np.array(w) for w in model.get_weights()]
     logits = model.predict(images(side), verbose=0)
-    ours = lowered(model).predict(images(side), verbose=0)
+    ours = fold(model).predict(images(side), verbose=0)
     assert np.abs(ours - logits).max() <= 1e-5 * np.abs(logits).max()
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -40,7 +40,7 @@ def test_the_numbers_stay_to_rounding_and_the_model_is_left_alone(side, normaliz
 
 def test_the_stem_and_the_first_strided_kernel_of_resnet50_grow_and_the_wide_ones_do_not():
     model = build("resnet50", input_shape=(32, 32, 3))
-    before, after = kernels(model), kernels(lowered(model))
+    before, after = kernels(model), kernels(fold(model))
     grown = {name: (before[name], after[name]) for name in after if before[name] != after[name]}
     assert grown == {"conv1_conv": (7, 8), "conv3_block1_2_conv": (3, 4)}
 
@@ -48,4 +48,4 @@ def test_the_stem_and_the_first_strided_kernel_of_resnet50_grow_and_the_wide_one
 def test_a_network_without_convolutions_is_left_as_it_is():
     model = residual_mlp((8, 8, 3), 5, zero_last=False)
     x = images(8)
-    np.testing.assert_allclose(lowered(model)(x), model(x), rtol=1e-6)
+    np.testing.assert_allclose(fold(model)(x), model(x), rtol=1e-6)

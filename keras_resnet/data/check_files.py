@@ -12,7 +12,7 @@ from keras_resnet.data import check_cache, examples, preload
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.photo import File, Header, Photo, Reject, read_headers
 
-_UNDECODABLE = "cannot be decoded: damaged, or a rare kind"
+_UNDECODABLE = "cannot be decoded: damaged, or an unsupported format"
 
 
 def check_files(
@@ -20,7 +20,7 @@ def check_files(
     files: Sequence[File],
     *,
     check: str = "full",
-    keep: bool = False,
+    in_memory: bool = False,
     fresh: bool = False,
     is_whole: bool = False,
     checked_until: int = 0,
@@ -32,7 +32,7 @@ def check_files(
         files: triples of path, name and label.
         check: `"full"`: each image is decoded, unless it was before; `"headers"`: only the headers
             are read.
-        keep: whether to keep small images decoded in memory.
+        in_memory: whether to keep small images decoded in memory.
         fresh: whether to ignore the cache and check every file.
         is_whole: whether these are all files of the folder.
         checked_until: a time in nanoseconds since 1970: files that were not written since are
@@ -46,22 +46,24 @@ def check_files(
     looks = read_headers(files, {} if fresh else cache)
     results = list(progress.track(looks, len(files), "reading headers", "files"))
     try:
-        images = _decode(results, check, keep, checked_until)
+        images = _decode(results, check, in_memory, checked_until)
     finally:  # whatever was found good before an interruption need not be decoded again
         if root:
             _remember(root, cache, files, results, is_whole)
     return results, images
 
 
-def _decode(results: list[Photo | Reject], check: str, keep: bool, checked_until: int) -> Examples:
+def _decode(
+    results: list[Photo | Reject], check: str, in_memory: bool, checked_until: int
+) -> Examples:
     """`Examples` of the photos; what cannot be decoded becomes a `Reject` in `results`."""
     placed = [(i, result) for i, result in enumerate(results) if isinstance(result, Photo)]
     photos = [photo for _, photo in placed]
     images = _as_examples(photos)
     good: Iterable[int]
     shapes = [_shape(photo.header) for photo in photos]
-    if keep and photos and preload.fits(shapes):
-        images, good = preload.keep(images, shapes)
+    if in_memory and photos and preload.fits(shapes):
+        images, good = preload.preload(images, shapes)
         _mark(photos[i] for i in good)
     elif check == "full":
         headers = [photo.header for photo in photos]

@@ -25,7 +25,7 @@ from keras import layers
 MOST_ADDED = 0.01  # zeros that a kernel may grow by, as a share of the network's parameters
 
 
-def lowered(model: keras.Model) -> keras.Model:
+def fold(model: keras.Model) -> keras.Model:
     """A copy of a network of the family that converts to fewer operators.
 
     Args:
