@@ -30,7 +30,8 @@ def check(data: str, data_dir: str | None, as_json: bool, quiet: bool) -> None:
     report(result, as_json, tables.data_check)
     if result.bad or result.leaks:
         raise CheckFailed(
-            f"{data}: {len(result.bad)} broken files, {result.leaks} images in two splits"
+            f"{data}: {tables.count(len(result.bad), 'broken file')}, "
+            f"{tables.count(result.leaks, 'image')} in two splits"
         )
 
 

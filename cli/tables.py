@@ -37,7 +37,7 @@ def data_check(result: "DataCheck") -> str:
     lines += [f"skipped: {reason:.40} {count:>8,}" for reason, count in result.skipped.items()]
     lines += _some([f"{bad.file}: {bad.reason}" for bad in result.bad])
     lines += _some(["equal: " + ", ".join(group) for group in result.duplicates])
-    lines.append(f"{_count(result.files, 'file')}, {result.used:,} used")
+    lines.append(f"{count(result.files, 'file')}, {result.used:,} used")
     return "\n".join(lines)
 
 
@@ -136,7 +136,7 @@ def evaluation(result: "ArtefactScores") -> str:
     top5 = "" if result.top5 is None else f"  top-5 {result.top5:.2%}"
     lines.append(
         f"{result.artefact}: top-1 {result.top1:.2%}{macro}{top5}  loss {result.loss:.4f}  on "
-        f"{_count(result.images, 'image')}"
+        f"{count(result.images, 'image')}"
     )
     return "\n".join(lines)
 
@@ -172,8 +172,8 @@ def verification(result: "Verification") -> str:
         f"{'latency':>9}  gate",
         f"{'model.keras (reference)':24} {result.keras.top1:7.2%}",
         *map(_artefact, result.artefacts),
-        f"{_count(result.images, 'validation image')}; allowed drop in top-1: "
-        f"{_count(result.max_drop, 'point')}; latency of one image, LiteRT and ONNX Runtime on one "
+        f"{count(result.images, 'validation image')}; allowed drop in top-1: "
+        f"{count(result.max_drop, 'point')}; latency of one image, LiteRT and ONNX Runtime on one "
         "thread",
     ]
     if result.probabilities:
@@ -234,8 +234,8 @@ def benchmark(result: "Benchmark") -> str:
     machine = result.machine
     versions = {k: v for row in result.artefacts for k, v in row.versions.items()}
     lines += [
-        f"{_count(result.threads, 'thread')}; {_count(result.runs, 'answer')} to one image each, "
-        f"in {_count(result.rounds, 'round')} of all in turn; images/s in batches of "
+        f"{count(result.threads, 'thread')}; {count(result.runs, 'answer')} to one image each, "
+        f"in {count(result.rounds, 'round')} of all in turn; images/s in batches of "
         f"{result.batch_size}, .tflite one by one",
         f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags']) or 'no flags'}; "
         + ", ".join(f"{name} {version}" for name, version in versions.items()),
@@ -254,7 +254,7 @@ def phone_benchmark(result: "PhoneBenchmark") -> str:
         lines.append(
             f"{row.artefact:{width}} {row.average_ms:7.2f} ms {row.load_ms:7.2f} ms {memory:>8}"
         )
-    threads, runs = _count(result.threads, "thread"), _count(result.runs, "run")
+    threads, runs = count(result.threads, "thread"), count(result.runs, "run")
     lines.append(f"{result.device}, CPU, {threads}, {runs}")
     return "\n".join(lines)
 
@@ -267,7 +267,7 @@ def description(result: "Description") -> str:
     heads = ("layer", "kind", "output", "parameters", "multiply-adds", "activations", "field")
     layers = [_cells(row, row.kind) for row in result.layers]
     stages = [
-        _cells(row, _count(row.blocks, "block") if row.blocks else "") for row in result.stages
+        _cells(row, count(row.blocks, "block") if row.blocks else "") for row in result.stages
     ]
     head, *rows = _columns([heads, *layers, *stages], left=3)
     ruler = "-" * max(map(len, (head, *rows)))
@@ -317,7 +317,7 @@ def census(result: "Census", contract: Mapping[str, Any] | None) -> str:
     if result.metadata:
         lines.append(f"metadata {', '.join(result.metadata)}")
     lines.append(
-        f"{result.file}: {_count(result.operators, 'operator')}, {result.parameters:,} parameters, "
+        f"{result.file}: {count(result.operators, 'operator')}, {result.parameters:,} parameters, "
         f"{result.multiply_adds:,} multiply-adds, {result.bytes:,} bytes"
     )
     return "\n".join(lines)
@@ -374,7 +374,7 @@ def gradients(
             lines.append(f"{network.kind:26} {network.depth:>3}  {spread:>26}")
     first = result.first_layer
     lines.append(
-        f"{result.name}: loss {result.loss:.3f} of {_count(result.images, 'image')}, {first.name} "
+        f"{result.name}: loss {result.loss:.3f} of {count(result.images, 'image')}, {first.name} "
         f"has a gradient of {first.gradient_norm:.3g}"
     )
     if result.relative_error is not None:
@@ -408,7 +408,7 @@ def lesions(result: "Lesions") -> str:
         rows.append((str(last.removed), f"{last.top1:.1%}", f"{mean:.1%}", spread))
     end = (
         f"{result.run}: {result.model}, top-1 {result.top1:.2%} of "
-        f"{_count(result.images, 'image')} when whole; chance {result.chance:.1%}"
+        f"{count(result.images, 'image')} when whole; chance {result.chance:.1%}"
     )
     return "\n".join([*lines, "", *_columns(rows), end])
 
@@ -426,7 +426,7 @@ def paths(result: "Paths") -> str:
         for row in result.lengths
     ]
     end = (
-        f"{result.name}: of {_count(result.blocks, 'block')}, paths of "
+        f"{result.name}: of {count(result.blocks, 'block')}, paths of "
         f"{result.effective.shortest} to {result.effective.longest} branches hold 95 % of the "
         "gradient"
     )
@@ -447,7 +447,7 @@ def depths(result: "Depths") -> str:
         )
         for row in result.rows
     ]
-    epochs = _count(result.epochs, "epoch")
+    epochs = count(result.epochs, "epoch")
     end = f"{result.data}: recipe {result.recipe}, {epochs}, seed {result.seed}"
     return "\n".join([*_columns(rows), end])
 
@@ -484,7 +484,7 @@ def _some(lines: Sequence[str]) -> list[str]:
     return [*lines[:_MOST_LINES], *([f"… and {more:,} more (--json lists them)"] * (more > 0))]
 
 
-def _count(number: float, noun: str) -> str:
+def count(number: float, noun: str) -> str:
     """1 as "1 point", 0.5 as "0.5 points"."""
     shown = f"{number:,}" if isinstance(number, int) else f"{number:g}"
     return f"{shown} {noun}{'s' * (number != 1)}"

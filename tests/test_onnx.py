@@ -123,6 +123,23 @@ def test_inspect_counts_what_the_network_has(onnx_run):
 
 
 @extra
+def test_a_dense_layer_is_counted_whichever_way_its_kernel_lies(tmp_path):
+    import onnx
+    from onnx import helper
+
+    for transposed, shape in ((0, (5, 2)), (1, (2, 5))):
+        kernel = onnx.numpy_helper.from_array(np.ones(shape, np.float32), "kernel")
+        ends = [
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", side])
+            for name, side in (("x", 5), ("y", 2))
+        ]
+        node = helper.make_node("Gemm", ["x", "kernel"], ["y"], transB=transposed)
+        graph = helper.make_graph([node], "dense", ends[:1], ends[1:], [kernel])
+        onnx.save(helper.make_model(graph), tmp_path / "dense.onnx")
+        assert census(tmp_path / "dense.onnx").multiply_adds == 5 * 2
+
+
+@extra
 @pytest.mark.parametrize("name", ["resnext50_32x4d", "resnet50_v2", "resnet50d"])
 def test_other_kinds_of_networks_convert_too(name, tmp_path):
     """Grouped convolutions, which Keras compiles by itself; pre-activation; pooling shortcuts."""

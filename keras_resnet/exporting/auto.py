@@ -88,7 +88,7 @@ def _tried(
     variant: str, path: Path, judge: "Judge", float_layers: Sequence[str] = (), reason: str = ""
 ) -> Candidate:
     row = judge.row(judge.file(path))
-    lost = f"{row.drop_points:.2f} of {judge.max_drop:g} points lost" if row.passed else ""
+    lost = f"{row.drop_points:.2f} points lost (allowed: {judge.max_drop:g})" if row.passed else ""
     return Candidate(
         variant=variant,
         file=row.file,

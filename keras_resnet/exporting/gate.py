@@ -316,7 +316,7 @@ def _require_unchanged(file: ExportedFile, recorded: Mapping[str, Any] | None) -
 def _reasons(name: str, found: Comparison, largest: float, max_drop: float) -> Iterator[str]:
     """Why the file must not be used."""
     if found.drop_points is not None and found.drop_points > max_drop:
-        yield f"top-1 is {found.drop_points:.2f} points lower, {max_drop:g} are allowed"
+        yield f"top-1 is {found.drop_points:.2f} points lower (allowed: {max_drop:g})"
     limit = FLOAT32_ERROR * largest
     if name in _FLOAT32 and found.max_logit_diff is not None and found.max_logit_diff > limit:
         output = "features" if name == filenames.FEATURES else "logits"
