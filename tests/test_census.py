@@ -132,8 +132,7 @@ def test_inputs_and_outputs_are_those_that_the_interpreter_sees(file, request):
             for d in details
         ]
         assert theirs == [
-            (x.name, x.shape, x.dtype, (x.scale or 0.0, x.zero_point or 0))
-            for x in ours
+            (x.name, x.shape, x.dtype, (x.scale or 0.0, x.zero_point or 0)) for x in ours
         ]
 
 

@@ -2,10 +2,10 @@
 
     python watch.py FOLDER
 
-exports FOLDER/run with all variants, explained, and writes FOLDER/result.pickle, what the gate found,
-and FOLDER/seen.json: `reads`, how often Python opened which path to read it; `opened`, how often
-which artefact was given to a runtime; `networks`, how many were built; `checked`, how many images
-were decoded only to check them. Child processes, such as the converter's, are not watched.
+exports FOLDER/run with all variants, explained, and writes FOLDER/result.pickle, what the gate
+found, and FOLDER/seen.json: `reads`, how often Python opened which path to read it; `opened`, how
+often which artefact was given to a runtime; `networks`, how many were built; `checked`, how many
+images were decoded only to check them. Child processes, such as the converter's, are not watched.
 """
 
 import json
