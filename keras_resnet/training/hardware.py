@@ -69,7 +69,11 @@ class Survey(Result):
 
 
 def survey() -> Survey:
-    """Measures this machine, which takes seconds."""
+    """Measures this machine, which takes seconds.
+
+    Returns:
+        `Survey`.
+    """
     chosen = precision.choose()
     return Survey(
         python=platform.python_version(),
