@@ -4,7 +4,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -13,6 +13,7 @@ import click
 from keras_resnet import messages, recipes, run, runtime, specs
 from keras_resnet.config import SETTINGS
 from keras_resnet.errors import InputError
+from keras_resnet.results import Result
 
 _DEFAULTS = recipes.resolve()  # those of the default recipe
 Function = TypeVar("Function", bound=Callable[..., Any])  # that a decorator returns
@@ -99,15 +100,6 @@ def require_png(png: str | None) -> None:
         raise InputError(f"--png is {png!r}; expected FILE.png in a folder that exists")
 
 
-def macro_top1(scores: Mapping[str, Any], balance: str | None) -> str:
-    """The mean of the classes' top-1, to print beside top-1 if the classes are imbalanced."""
-    from keras_resnet.evaluation.metrics import is_imbalanced
-
-    if balance in (None, "none") and not is_imbalanced(scores["per_class"]):
-        return ""
-    return f"  macro top-1 {scores['macro_top1']:.2%}"
-
-
 def start(quiet: bool = False) -> None:
     """Call this before the first heavy import: it sends TensorFlow's log lines to the log.
 
@@ -119,9 +111,21 @@ def start(quiet: bool = False) -> None:
         warnings.simplefilter("ignore")
 
 
-def report(result: Any, as_json: bool, text: Callable[[Any], str]) -> None:
-    """Prints `result` as JSON, or `text(result)`."""
+def report(
+    result: Any, as_json: bool, text: Callable[[Any], str], *, png: str | None = None
+) -> None:
+    """Prints `result` as JSON, or `text(result)`.
+
+    Args:
+        result: a `Result`, or what JSON can hold.
+        as_json: the value of --json.
+        text: function from `result` to text for a terminal.
+        png: path of a picture that was drawn, to be named too.
+    """
     if as_json:
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        document = result.as_json() if isinstance(result, Result) else result
+        document = {**document, "png": png} if png else document
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        click.echo(text(result))
+        lines = [text(result), f"wrote {png}" if png else ""]
+        click.echo("\n".join(filter(None, lines)))

@@ -3,6 +3,7 @@
 import click
 
 from keras_resnet import run
+from keras_resnet.cli import tables
 from keras_resnet.cli._options import command, report, reports, start
 
 
@@ -42,10 +43,10 @@ def benchmark(
     if android:
         from keras_resnet.evaluation import android as phone
 
-        found = phone.benchmark(artefacts, threads=threads, runs=runs)
-        report(found.as_json(), as_json, phone.table)
+        timings = phone.benchmark(artefacts, threads=threads, runs=runs)
+        report(timings, as_json, tables.phone_benchmark)
     else:
         from keras_resnet.evaluation import benchmark as here
 
-        measured = here.benchmark(artefacts, threads=threads, runs=runs, batch_size=batch_size)
-        report(measured.as_json(), as_json, here.table)
+        result = here.benchmark(artefacts, threads=threads, runs=runs, batch_size=batch_size)
+        report(result, as_json, tables.benchmark)

@@ -1,15 +1,11 @@
 """keras-resnet data check, keras-resnet data show"""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 import click
 
+from keras_resnet.cli import tables
 from keras_resnet.cli._options import command, report, reports, setting, start
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
-
-_MOST_LINES = 20
 
 
 @click.group("data")
@@ -30,35 +26,13 @@ def check(data: str, data_dir: str | None, as_json: bool, quiet: bool) -> None:
     start(quiet)
     from keras_resnet.data.check import check as check_data
 
-    result = check_data(data, data_dir).as_json()
-    report(result, as_json, _table)
-    if result["bad"] or result["leaks"]:
+    result = check_data(data, data_dir)
+    report(result, as_json, tables.data_check)
+    if result.bad or result.leaks:
         raise CheckFailed(
-            f"{data}: {_count(len(result['bad']), 'broken file')}, "
-            f"{_count(result['leaks'], 'image')} in two splits"
+            f"{data}: {tables.count(len(result.bad), 'broken file')}, "
+            f"{tables.count(result.leaks, 'image')} in two splits"
         )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def _table(result: Mapping[str, Any]) -> str:
-    lines = [f"{'class':24} {'images':>8}"]
-    lines += [f"{name[:24]:24} {count:>8,}" for name, count in result["classes"].items()]
-    if result["splits"].keys() != {"all"}:
-        lines += [f"split {split:18} {count:>8,}" for split, count in result["splits"].items()]
-    lines += [f"skipped: {reason:.40} {count:>8,}" for reason, count in result["skipped"].items()]
-    lines += _some(f"{row['file']}: {row['reason']}" for row in result["bad"])
-    lines += _some("equal files: " + ", ".join(group) for group in result["duplicates"])
-    lines.append(f"{result['files']:,} files, {result['used']:,} used")
-    return "\n".join(lines)
-
-
-def _some(lines: Iterable[str]) -> list[str]:
-    lines = list(lines)
-    more = len(lines) - _MOST_LINES
-    return lines[:_MOST_LINES] + ([f"… and {more:,} more (--json lists them)"] if more > 0 else [])
 
 
 @command("show", example="keras-resnet data show photos/ --output sheet.png")

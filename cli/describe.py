@@ -1,11 +1,11 @@
 """keras-resnet inspect. The file is not called inspect.py: it would shadow the standard library's
 for anyone standing in this folder."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from keras_resnet.cli import tables
 from keras_resnet.cli._options import (
     command,
     network_or_artefact,
@@ -41,45 +41,36 @@ def inspect(artefact: str, drawing: bool, png: str | None, as_json: bool, quiet:
         )
     start(quiet)
     if is_file:
-        from keras_resnet.exporting import onnx_file
-        from keras_resnet.inspection import metadata, tflite_file
-
-        if artefact.endswith(".onnx"):
-            found = onnx_file.census(artefact)
-        else:
-            found = tflite_file.census(artefact) | {"contract": metadata.read(artefact)}
-        report({"name": found["file"], **found}, as_json, _table)
+        _inspect_file(artefact, as_json)
         return
-    from keras_resnet.inspection.network import describe, table
+    from keras_resnet.inspection.network import describe
 
     network = artefact if artefact in SPECS else _model(artefact)
-    result = describe(network).as_json()
-    if drawing or png:
-        result |= _draw(network, drawing, png)
-    report(result, as_json, _drawn if drawing or png else table)
-
-
-def _draw(network: Any, as_text: bool, png: str | None) -> dict[str, Any]:
-    from keras_resnet.inspection.drawing import drawing
+    result = describe(network)
+    if not (drawing or png):
+        report(result, as_json, tables.description)
+        return
+    from keras_resnet.inspection import drawing as drawings
     from keras_resnet.report.structure import structure
 
-    drawn = drawing(network)
-    result = {"drawing": drawn} if as_text else {}
-    return {**result, "png": structure(drawn, png)} if png else result
+    drawn = drawings.drawing(network)
+    if png:
+        structure(drawn, png)
+    document = result.as_json() | ({"drawing": drawn.as_json()} if drawing else {})
+    report(document, as_json, lambda _: drawings.text(drawn) if drawing else "", png=png)
 
 
-def _drawn(result: Mapping[str, Any]) -> str:
-    from keras_resnet.inspection.drawing import text
+def _inspect_file(path: str, as_json: bool) -> None:
+    from keras_resnet.inspection import metadata, onnx_file, tflite_file
 
-    lines = [text(result["drawing"])] if "drawing" in result else []
-    return "\n".join(lines + ([f"wrote {result['png']}"] if "png" in result else []))
-
-
-def _table(found: Mapping[str, Any]) -> str:
-    from keras_resnet.inspection import metadata, tflite_file
-
-    contract = found.get("contract")
-    return "\n".join([*([metadata.table(contract)] if contract else []), tflite_file.table(found)])
+    contract = None
+    if path.endswith(".onnx"):
+        found = onnx_file.census(path)
+        document = found.as_json()
+    else:
+        found, contract = tflite_file.census(path), metadata.read(path)
+        document = {**found.as_json(), "contract": contract}
+    report({"name": found.file, **document}, as_json, lambda _: tables.census(found, contract))
 
 
 def _model(artefact: str) -> Any:  # a Keras model

@@ -1,12 +1,12 @@
 """keras-resnet evaluate"""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
 from keras_resnet import run
-from keras_resnet.cli._options import command, macro_top1, report, reports, setting, start
+from keras_resnet.cli import tables
+from keras_resnet.cli._options import command, report, reports, setting, start
 from keras_resnet.data.names import require
 
 
@@ -43,18 +43,4 @@ def evaluate(
     result = scores.evaluate(
         artefact, data, split=split, on_bad_image=on_bad_image, data_dir=data_dir
     )
-    report(result.as_json(), as_json, _table)
-
-
-def _table(result: Mapping[str, Any]) -> str:
-    lines = [f"{'class':20} {'images':>7} {'top-1':>8}"]
-    for name, row in result["per_class"].items():
-        share = "—" if row["top1"] is None else f"{row['top1']:.1%}"
-        lines.append(f"{name[:20]:20} {row['images']:>7,} {share:>8}")
-    macro = macro_top1(result, result["balance"])
-    top5 = "" if result["top5"] is None else f"  top-5 {result['top5']:.2%}"
-    lines.append(
-        f"{result['artefact']}: top-1 {result['top1']:.2%}{macro}{top5}  "
-        f"loss {result['loss']:.4f}  on {result['images']:,} images"
-    )
-    return "\n".join(lines)
+    report(result, as_json, tables.evaluation)

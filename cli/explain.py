@@ -1,11 +1,12 @@
 """keras-resnet explain gradients, lesion, paths, depth, cam"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from keras_resnet import recipes, run, specs
+from keras_resnet.cli import tables
 from keras_resnet.cli._options import (
     Function,
     command,
@@ -111,67 +112,24 @@ def gradients(
         subject, data, images=images, seed=seed, image_size=image_size, zero_gamma=zero_gamma,
         data_dir=data_dir,
     )  # fmt: skip
-    result = analysis.gradients(network.model, network.images, network.labels).as_json()
+    result = analysis.gradients(network.model, network.images, network.labels)
+    document, parameters, by_depth = result.as_json(), [], []
     if subject in _MLPS:
-        result["parameters"] = analysis.parameters(network.model, network.images, network.labels)
+        parameters = analysis.parameters(network.model, network.images, network.labels)
+        document["parameters"] = [row.as_json() for row in parameters]
     if depths:
-        result["depths"] = analysis.by_depth(
+        by_depth = analysis.by_depth(
             depths, data, images=images, seeds=seeds, image_size=image_size, data_dir=data_dir
         )
+        document["depths"] = [row.as_json() for row in by_depth]
     if png:
         from keras_resnet.report import explain_plots
 
         if depths:
-            result["png"] = explain_plots.first_layer(result["depths"], png)
+            explain_plots.first_layer(document["depths"], png)
         else:
-            result["png"] = explain_plots.gradient_split(result, png)
-    report(result, as_json, _gradients_text)
-
-
-def _gradients_text(result: Mapping[str, Any]) -> str:
-    head: tuple[str, ...] = (
-        "block", "shortcut", "dJ/dH", "identity", "branch", "total", "ratio", "cosine", "error",
-    )  # fmt: skip
-    keys: tuple[str, ...] = (
-        "name", "kind", "sum_norm", "identity_norm", "branch_norm", "total_norm", "ratio",
-        "cosine", "relative_error",
-    )  # fmt: skip
-    rows = [[row[key] for key in keys] for row in result["blocks"]]
-    lines = _columns([head, *rows])
-    if "parameters" in result:
-        head = ("parameter", "next sum", "by identity", "by branch", "both", "error")
-        keys = ("through", "identity_norm", "branch_norm", "total_norm", "relative_error")
-        rows = [
-            [_in_notation(row["parameter"]), *(row.get(key) for key in keys)]
-            for row in result["parameters"]
-        ]
-        lines += ["", "gradient of each parameter, by path", *_columns([head, *rows])]
-    if "depths" in result:
-        lines += ["", f"first layer's gradient: {'depth':>6}  {'norm (min…max)':>26}"]
-        for row in result["depths"]:
-            norms = row["gradient_norms"]
-            mean = sum(norms) / len(norms)
-            spread = f"{mean:.3g} ({min(norms):.3g}…{max(norms):.3g})"
-            lines.append(f"{row['kind']:26} {row['depth']:>3}  {spread:>26}")
-    first = result["first_layer"]
-    lines.append(
-        f"{result['name']}: loss {result['loss']:.3f} on {result['images']} images, "
-        f"gradient norm of {first['name']} {first['gradient_norm']:.3g}"
-    )
-    if result["relative_error"] is not None:
-        lines.append(
-            "identity + branch = total at each block, with a relative error of at most "
-            f"{result['relative_error']:.2g}"
-        )
-    return "\n".join(lines + _wrote(result))
-
-
-def _in_notation(path: str) -> str:
-    """`block1_2_dense/kernel` as "W2 of block1", as in Z = W2 relu(W1 A + B1) + B2."""
-    layer, _, kind = path.rpartition("/")
-    place, _, number = layer.removesuffix("_dense").rpartition("_")
-    letter = "W" if kind == "kernel" else "B"
-    return f"{letter}{number} of {place}" if place else f"{letter} of {number}"
+            explain_plots.gradient_split(document, png)
+    report(document, as_json, lambda _: tables.gradients(result, parameters, by_depth), png=png)
 
 
 @command(
@@ -208,38 +166,19 @@ def lesion(
 
     runs = runs or [run.open_run().path]
     results = [
-        analyse(path, images=images, sets=sets, seed=seed, split=split, data_dir=data_dir).as_json()
+        analyse(path, images=images, sets=sets, seed=seed, split=split, data_dir=data_dir)
         for path in runs
     ]
+    documents = [result.as_json() for result in results]
     if png:
         from keras_resnet.report import explain_plots
 
-        results[0]["png"] = explain_plots.lesions(results, png)
+        documents[0]["png"] = explain_plots.lesions(documents, png)
     report(
-        results if len(results) > 1 else results[0],
+        documents if len(documents) > 1 else documents[0],
         as_json,
-        lambda _: "\n\n".join(map(_lesion_text, results)),
+        lambda _: "\n\n".join(map(tables.lesions, results)) + (f"\nwrote {png}" if png else ""),
     )
-
-
-def _lesion_text(result: Mapping[str, Any]) -> str:
-    rows: list[tuple[str, ...]] = [("without", "top-1", "drop, points")]
-    rows += [
-        (row["name"], f"{row['top1']:.2%}", f"{100 * (result['top1'] - row['top1']):.2f}")
-        for row in result["blocks"]
-    ]
-    lines = _columns(rows)
-    rows = [("removed", "last blocks", "random: mean", "min…max")]
-    for last, several in zip(result["last"], result["random"], strict=True):
-        tries = several["top1"]
-        mean, spread = sum(tries) / len(tries), f"{min(tries):.1%}…{max(tries):.1%}"
-        rows.append((str(last["removed"]), f"{last['top1']:.1%}", f"{mean:.1%}", spread))
-    lines += ["", *_columns(rows)]
-    lines.append(
-        f"{result['run']}: {result['model']}, top-1 {result['top1']:.2%} of {result['images']} "
-        f"images with all blocks; chance {result['chance']:.1%}"
-    )
-    return "\n".join(lines + _wrote(result))
 
 
 @command("paths", example="keras-resnet explain paths runs/resnet56 --png paths.png")
@@ -279,32 +218,12 @@ def paths(
     result = analyse(
         network.model, network.images, network.labels, samples=samples, seed=seed,
         batch_statistics=network.is_fresh,
-    ).as_json()  # fmt: skip
+    )  # fmt: skip
     if png:
         from keras_resnet.report import explain_plots
 
-        result["png"] = explain_plots.path_lengths(result, png)
-    report(result, as_json, _paths_text)
-
-
-def _paths_text(result: Mapping[str, Any]) -> str:
-    rows = [("branches", "paths", "gradient per path", "share of gradient")]
-    rows += [
-        (
-            str(row["length"]),
-            f"{row['share_of_paths']:.2%}",
-            f"{row['gradient_norm']:.2e}",
-            f"{row['share_of_gradient']:.2%}",
-        )
-        for row in result["lengths"]
-    ]
-    effective = result["effective"]
-    lines = [
-        *_columns(rows),
-        f"{result['name']}: of {result['blocks']} blocks, paths of {effective['shortest']} to "
-        f"{effective['longest']} branches carry 95 % of the gradient",
-    ]
-    return "\n".join(lines + _wrote(result))
+        explain_plots.path_lengths(result.as_json(), png)
+    report(result, as_json, tables.paths, png=png)
 
 
 @command("depth", example="keras-resnet explain depth digits --depths 8,20,32 --epochs 5")
@@ -336,30 +255,12 @@ def depth(
     start(quiet)
     from keras_resnet.explain.depth import depth as analyse
 
-    result = analyse(data, depths=depths, folder=folder, **given).as_json()
+    result = analyse(data, depths=depths, folder=folder, **given)
     if png:
         from keras_resnet.report import explain_plots
 
-        result["png"] = explain_plots.degradation(result, png)
-    report(result, as_json, _depth_text)
-
-
-def _depth_text(result: Mapping[str, Any]) -> str:
-    rows = [("network", "training error", "loss", "validation error", "parameters", "seconds")]
-    rows += [
-        (
-            f"{row['kind']}{row['depth']}",
-            f"{row['training_error']:.2%}",
-            f"{row['training_loss']:.3f}",
-            f"{row['validation_error']:.2%}",
-            f"{row['parameters']:,}",
-            f"{row['seconds']:.0f}",
-        )
-        for row in result["rows"]
-    ]
-    epochs = f"{result['epochs']} epoch{'s' * (result['epochs'] > 1)}"
-    end = f"{result['data']}: recipe {result['recipe']}, {epochs}, seed {result['seed']}"
-    return "\n".join([*_columns(rows), end, *_wrote(result)])
+        explain_plots.degradation(result.as_json(), png)
+    report(result, as_json, tables.depths, png=png)
 
 
 @command("cam", example="keras-resnet explain cam runs/photos new/*.jpg --png cam.png")
@@ -378,15 +279,10 @@ def cam(
     from keras_resnet.explain.cam import cam as analyse
     from keras_resnet.report import explain_plots
 
-    cams = analyse(subject, images, label=label)
-    explain_plots.grad_cam([vars(row) for row in cams], png)
-    rows = [row.as_json() for row in cams]
-    report({"png": png, "images": rows}, as_json, _cam_text)
-
-
-def _cam_text(result: Mapping[str, Any]) -> str:
-    lines = [f"{row['image']}  {row['label']} {row['score']:.1%}" for row in result["images"]]
-    return "\n".join(lines + _wrote(result))
+    found = analyse(subject, images, label=label)
+    explain_plots.grad_cam([vars(row) for row in found], png)
+    document = {"png": png, "images": [row.as_json() for row in found]}
+    report(document, as_json, lambda _: tables.cams(found), png=png)
 
 
 def _checked(subject: str | None, data: str | None = None) -> str:
@@ -396,29 +292,6 @@ def _checked(subject: str | None, data: str | None = None) -> str:
     if subject is None:
         return str(run.open_run().path)
     return subject if subject in _MLPS else network_or_artefact(subject)
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Lines of aligned columns, the first to the left; None is left blank."""
-    rows = [[_cell(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else f"{value:.3g}"
-
-
-def _wrote(result: Mapping[str, Any]) -> list[str]:
-    return [f"wrote {result['png']}"] if "png" in result else []
 
 
 for _command in (gradients, lesion, paths, depth, cam):

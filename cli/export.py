@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from keras_resnet.cli import tables
 from keras_resnet.cli._options import command, report, reports, setting, start
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
@@ -86,15 +87,14 @@ def export(
     )
     start(quiet)
     from keras_resnet.exporting import exporter
-    from keras_resnet.exporting.gate import table
 
     try:
         result = exporter.execute(plan, opened, data, data_dir)
     except CheckFailed as error:
         if error.result:  # the numbers that explain it
-            report(error.result, as_json, table)
+            report(error.result, as_json, tables.verification)
         raise
-    report(result, as_json, table)
+    report(result, as_json, tables.verification)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,12 +1,12 @@
 """keras-resnet find-lr"""
 
 import shlex
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from keras_resnet import recipes
+from keras_resnet.cli import tables
 from keras_resnet.cli._options import (
     command,
     config_file,
@@ -15,7 +15,6 @@ from keras_resnet.cli._options import (
     settings,
     start,
 )
-from keras_resnet.config import Config
 from keras_resnet.data.names import require
 from keras_resnet.weights import settings as weights_settings
 
@@ -54,23 +53,15 @@ def find_lr(
     start(quiet)
     from keras_resnet.training import find_lr as library
 
-    found = library.find_lr(
+    result = library.find_lr(
         config_file=config_file, low=low, high=high, steps=steps, png=png, **given
     )
-    again = {k: v for k, v in given.items() if v is not None and k not in ("data", "seed")}
-    report({**found, "png": png}, as_json, lambda result: _summary(result, again, config))
-
-
-def _summary(found: Mapping[str, Any], settings: Mapping[str, Any], config: Config) -> str:
-    options = [f"--{name.replace('_', '-')} {shlex.quote(str(v))}" for name, v in settings.items()]
-    what = " ".join(["keras-resnet train", shlex.quote(config.data), *options])
-    end = f"the loss diverged at {found['diverged']:.2g}" if found["diverged"] else "no divergence"
-    return "\n".join(
-        [
-            f"falls fastest  {found['steepest']:.2g}",
-            f"lowest loss    {found['lowest']:.2g} ({end})",
-            f"suggested      {found['suggestion']:g}",
-            f"plot           {found['png']}",
-            f"next           {what} --learning-rate {found['suggestion']:g}",
-        ]
+    options = [
+        f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
+        for name, value in given.items()
+        if value is not None and name not in ("data", "seed")
+    ]
+    again = " ".join(["keras-resnet train", shlex.quote(config.data), *options])
+    report(
+        {**result.as_json(), "png": png}, as_json, lambda _: tables.range_test(result, png, again)
     )

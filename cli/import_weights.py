@@ -1,11 +1,11 @@
 """keras-resnet import. No module can be called `import`."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from keras_resnet import recipes
+from keras_resnet.cli import tables
 from keras_resnet.cli._options import command, report, reports, setting, settings, start
 from keras_resnet.weights import settings as weights_settings
 
@@ -40,16 +40,5 @@ def import_weights(
     from keras_resnet.weights.importing import import_weights
 
     run = import_weights(file, labels=labels, run_folder=run_folder, **given)
-    report({"run": str(run.path), **run.metrics}, as_json, _summary)
-
-
-def _summary(result: Mapping[str, Any]) -> str:
-    return "\n".join(
-        [
-            f"run folder   {result['run']}",
-            f"network      {result['model']}, {result['parameters']:,} parameters",
-            f"next         keras-resnet evaluate {result['run']} DATA",
-            f"             keras-resnet export {result['run']} --data DATA --tflite "
-            "--quantize int8",
-        ]
-    )
+    path, metrics = str(run.path), run.metrics
+    report({"run": path, **metrics}, as_json, lambda _: tables.imported(path, metrics))

@@ -1,11 +1,9 @@
 """keras-resnet predict"""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import click
 
 from keras_resnet import run
+from keras_resnet.cli import tables
 from keras_resnet.cli._options import command, report, reports, start
 
 
@@ -28,27 +26,6 @@ def predict(
     start(quiet)
     from keras_resnet.evaluation import scores
 
-    result = [row.as_json() for row in scores.predict(artefact, images, top=top)]
-    report(result, as_json, _csv if as_csv else _lines)
-
-
-def _lines(result: Sequence[Mapping[str, Any]]) -> str:
-    width = min(max(len(row["image"]) for row in result), 60)
-    return "\n".join(
-        f"{row['image']:{width}}  "
-        + "  ".join(f"{p['label']} {p['score']:.1%}" for p in row["predictions"])
-        for row in result
-    )
-
-
-def _csv(result: Sequence[Mapping[str, Any]]) -> str:
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "rank", "label", "score"])
-    for row in result:
-        for rank, p in enumerate(row["predictions"], 1):
-            writer.writerow([row["image"], rank, p["label"], f"{p['score']:.6f}"])
-    return text.getvalue().rstrip("\n")
+    rows = scores.predict(artefact, images, top=top)
+    text = tables.predictions_csv if as_csv else tables.predictions
+    report([row.as_json() for row in rows], as_json, lambda _: text(rows))

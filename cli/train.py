@@ -1,16 +1,15 @@
 """keras-resnet train"""
 
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from keras_resnet import recipes
 from keras_resnet import run as runs
+from keras_resnet.cli import tables
 from keras_resnet.cli._options import (
     command,
     config_file,
-    macro_top1,
     report,
     reports,
     settings,
@@ -59,22 +58,9 @@ def train(
     run = run_training(config_file=config_file, run_folder=run_folder, resume=resume, **given)
     if run is None:
         return  # the chief of the workers reports
+    path, metrics = str(run.path), run.metrics
     report(
-        {"run": str(run.path), **run.metrics},
+        {"run": path, **metrics},
         as_json,
-        lambda result: _summary(result, run.config.balance),
+        lambda _: tables.trained(path, metrics, run.config.balance),
     )
-
-
-def _summary(result: Mapping[str, Any], balance: str | None) -> str:
-    lines = [f"run folder   {result['run']}"]
-    for split in ("val", "test"):
-        if split in result:
-            scores = result[split]
-            macro = macro_top1(scores, balance)
-            lines.append(
-                f"top-1        {scores['top1']:.2%}{macro} of {scores['images']:,} {split} images"
-            )
-    lines.append(f"report       {result['run']}/report.html")
-    lines.append(f"next         keras-resnet export {result['run']} --tflite --quantize int8")
-    return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import click
 
+from keras_resnet.cli import tables
 from keras_resnet.cli._options import command, report, reports, start
 from keras_resnet.run import open_run
 
@@ -24,5 +25,5 @@ def verify(run: str | None, max_drop: float, images: int, as_json: bool, quiet: 
     from keras_resnet.exporting import gate
 
     result = gate.verify(opened, max_drop=max_drop, images=images)
-    report(result, as_json, gate.table)
+    report(result, as_json, tables.verification)
     gate.demand(result)

@@ -1,6 +1,6 @@
 """Errors that a command reports. Any other exception is a bug."""
 
-from typing import Any
+from keras_resnet.results import Result
 
 
 class InputError(ValueError):
@@ -13,10 +13,10 @@ class InputError(ValueError):
 class CheckFailed(RuntimeError):
     """A check failed (a damaged artefact, a drop in accuracy); exit status 1.
 
-    `result` is the result of the gate, if there is more to show than the line.
+    `result` is what the check found, if there is more to show than the line.
     """
 
-    def __init__(self, line: str, result: Any = None):
+    def __init__(self, line: str, result: Result | None = None):
         super().__init__(line)
         self.result = result
 

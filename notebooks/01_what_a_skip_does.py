@@ -78,13 +78,13 @@ print(
     f"{'parameter':24}{'next sum':10}{'by shortcut':>12}{'by branch':>12}{'both':>10}{'error':>10}"
 )
 for row in rows:
-    if row["through"]:
+    if row.through:
         print(
-            f"{row['parameter']:24}{row['through']:10}{row['identity_norm']:12.3f}"
-            f"{row['branch_norm']:12.3f}{row['total_norm']:10.3f}{row['relative_error']:10.1e}"
+            f"{row.parameter:24}{row.through:10}{row.identity_norm:12.3f}"
+            f"{row.branch_norm:12.3f}{row.total_norm:10.3f}{row.relative_error:10.1e}"
         )
     else:
-        print(f"{row['parameter']:24}{'':10}{'':12}{'':12}{row['total_norm']:10.3f}")
+        print(f"{row.parameter:24}{'':10}{'':12}{'':12}{row.total_norm:10.3f}")
 
 # %% [markdown]
 # The answer to the first question: **nothing is skipped.** Every weight of every branch gets its
@@ -128,7 +128,7 @@ for row in zero_branches.blocks:
 
 # %%
 rows = by_depth([20, 56], images=32, seeds=1)
-Image(explain_plots.first_layer(rows, "first_layer.png"))
+Image(explain_plots.first_layer([row.as_json() for row in rows], "first_layer.png"))
 
 # %% [markdown]
 # The gradient of the plain network does not vanish. With batch normalization it *grows*, by a factor
@@ -139,7 +139,7 @@ Image(explain_plots.first_layer(rows, "first_layer.png"))
 # skips, too.
 
 # %%
-norm = {(row["kind"], row["depth"]): row["gradient_norms"][0] for row in rows}
+norm = {(row.kind, row.depth): row.gradient_norms[0] for row in rows}
 plain, residual = (norm[kind, 56] / norm[kind, 20] for kind in ("plain", "residual"))
 print(f"from 20 to 56 layers: plain × {plain:.0f}, residual × {residual:.1f}")
 assert plain > 20 > residual

@@ -57,10 +57,10 @@ Picture("run/mistakes.png")
 
 # %%
 result = kr.export(run, saved_model=False, tflite=["none", "int8"], max_drop=1.0)
-for row in result["artefacts"]:
+for row in result.artefacts:
     print(
-        f"{row['file']:22} {row['bytes'] / 1e3:6.0f} kB  top-1 {row['top1']:.2%}  "
-        f"agrees with Keras on {row['agreement']:.1%}"
+        f"{row.file:22} {row.bytes / 1e3:6.0f} kB  top-1 {row.top1:.2%}  "
+        f"agrees with Keras on {row.agreement:.1%}"
     )
 
 # %% [markdown]
@@ -85,5 +85,5 @@ print(f"{np.mean(right):.1%} of {len(right)} photos right, in LiteRT alone")
 
 # %%
 verification = kr.verify(run)
-assert verification["passed"] and verification["keras"]["top1"] > 0.9
+assert verification.passed and verification.keras.top1 > 0.9
 assert np.mean(right) > 0.9

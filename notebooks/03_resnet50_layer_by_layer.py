@@ -8,6 +8,8 @@
 # and 2948 (instead of 2048). Here all numbers are read from the network itself.
 
 # %%
+from dataclasses import replace
+
 from IPython.display import Image
 
 import keras_resnet as kr
@@ -41,14 +43,8 @@ for stage in table.stages:
 
 # %%
 drawing = kr.drawing("resnet50")
-print(
-    text(
-        {
-            **drawing,
-            "stages": [s for s in drawing["stages"] if s["name"] in ("input", "conv1", "conv3")],
-        }
-    )
-)
+some = [stage for stage in drawing.stages if stage.name in ("input", "conv1", "conv3")]
+print(text(replace(drawing, stages=some)))
 
 # %%
 Image(structure(drawing, "resnet50.png"))

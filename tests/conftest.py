@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -115,7 +116,7 @@ def trained(tmp_path_factory, untouched):
 
 @pytest.fixture(scope="session")
 def first_export(tmp_path_factory, untouched):
-    """A folder: `run`, that run with all variants exported and explained; `result.json` of the
+    """A folder: `run`, that run with all variants exported and explained; `result.pickle` of the
     gate; `seen.json`, what the export read, see watch.py."""
 
     def make(folder):
@@ -133,7 +134,7 @@ def exported(tmp_path_factory, first_export):
     from keras_resnet.run import open_run
 
     run = shutil.copytree(first_export / "run", tmp_path_factory.mktemp("runs") / "exported")
-    return open_run(run), json.loads((first_export / "result.json").read_text())
+    return open_run(run), pickle.loads((first_export / "result.pickle").read_bytes())
 
 
 @pytest.fixture(autouse=True)

@@ -3,14 +3,15 @@
 import json
 import os
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
+from keras_resnet.cli import tables
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation import android
-from keras_resnet.evaluation.benchmark import Spread, _Worker, benchmark, expand, table
+from keras_resnet.evaluation.benchmark import Spread, _Worker, benchmark, expand
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +56,14 @@ def test_a_tflite_file_is_measured_without_the_weight_of_tensorflow(measured):
 
 
 def test_the_table_names_what_matters(measured):
-    text = table(measured.as_json())
+    text = tables.benchmark(measured)
     for word in ("p50", "p95", "memory", "1 thread", "ai-edge-litert", "the first against itself"):
         assert word in text
 
 
 def test_a_busy_machine_is_called_one(measured):
-    noisy = {"median": 1.2, "min": 0.9, "max": 1.5}
-    assert "busy" in table(measured.as_json() | {"noise": noisy, "steady": False})
+    noisy = replace(measured, noise=Spread(1.2, 0.9, 1.5), steady=False)
+    assert "busy" in tables.benchmark(noisy)
 
 
 def test_a_run_stands_for_its_keras_model_and_its_files(exported):
@@ -167,7 +168,7 @@ def test_a_phone_is_asked_over_adb(files, tmp_path, monkeypatch):
     asked = log.read_text()
     assert "--num_threads=2" in asked and "--num_runs=5" in asked
     assert asked.splitlines()[-1].startswith("shell rm")  # nothing is left on the phone
-    assert "Pixel 9" in android.table(result.as_json())
+    assert "Pixel 9" in tables.phone_benchmark(result)
 
 
 def test_without_adb_or_a_device_one_line_says_what_to_do(command, files, tmp_path):

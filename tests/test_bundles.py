@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -280,7 +281,7 @@ def test_a_file_with_integer_ends_is_not_bundled(copy, exported, monkeypatch):
     def with_integer_ends(path):
         found = honest(path)
         if path.name == TFLITE["int8"]:
-            found["inputs"][0]["dtype"] = "uint8"
+            return replace(found, inputs=[replace(found.inputs[0], dtype="uint8")])
         return found
 
     monkeypatch.setattr(bundling, "census", with_integer_ends)

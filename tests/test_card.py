@@ -1,8 +1,8 @@
 """The model card: all of its numbers were measured."""
 
-import copy
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -23,13 +23,13 @@ def test_it_is_published_with_the_export(exported, shown):
 @pytest.mark.parametrize("name", ["saved_model", *TFLITE.values()])
 def test_each_file_has_its_own_measured_numbers(exported, name):
     run, result = exported
-    changed = copy.deepcopy(result)
-    (row,) = [row for row in changed["artefacts"] if row["file"] == name]
-    row |= {"top1": 0.1234, "drop_points": 5.67, "bytes": 8910, "latency_ms": 11.12}
+    (row,) = [row for row in result.artefacts if row.file == name]
+    row = replace(row, top1=0.1234, drop_points=5.67, bytes=8910, latency_ms=11.12)
+    changed = replace(result, artefacts=[row])
     (line,) = re.findall(rf"^\| `{name}` \|.*$", card.text(run, changed), flags=re.MULTILINE)
-    for shown in ("12.34%", "5.67", "8,910 bytes", "11.12 ms", f"{row['agreement']:.2%}"):
+    for shown in ("12.34%", "5.67", "8,910 bytes", "11.12 ms", f"{row.agreement:.2%}"):
         assert shown in line
-    assert row["sha256"] in card.text(run, changed)
+    assert row.sha256 in card.text(run, changed)
 
 
 def test_every_number_of_the_recipe_is_the_runs(exported, shown):

@@ -53,10 +53,10 @@ def test_the_calibration_error_is_that_of_the_definition():
 def test_calibration_makes_probabilities_honest_on_images_it_was_not_fitted_on():
     logits, labels = sample(40_000, 10, 3.0)
     found = temperature.calibrate(logits, labels, seed=1)
-    assert (found["fitted_on"], found["judged_on"], found["bins"]) == (20_000, 20_000, 15)
-    assert found["ece_before"] > 0.1 > 0.03 > found["ece_after"]
+    assert (found.fitted_on, found.judged_on, found.bins) == (20_000, 20_000, 15)
+    assert found.ece_before > 0.1 > 0.03 > found.ece_after
     assert found == temperature.calibrate(logits, labels, seed=1)
-    assert "expected calibration error" in temperature.line(found)
+    assert "expected calibration error" in str(found)
 
 
 def test_one_mistake_is_enough_and_none_is_too_few():
@@ -66,8 +66,8 @@ def test_one_mistake_is_enough_and_none_is_too_few():
         temperature.calibrate(logits, labels, seed=0)
     labels[4] = (labels[4] + 1) % 3
     found = temperature.calibrate(logits, labels, seed=0)
-    assert (found["fitted_on"], found["mistakes"]) == (11, 1) and found["temperature"] > 1
-    assert "1 of them mistaken (too few to rely on)" in temperature.line(found)
+    assert (found.fitted_on, found.mistakes) == (11, 1) and found.temperature > 1
+    assert "1 of them mistaken (too few to rely on)" in str(found)
 
 
 def test_frames_show_the_square_in_their_middle():

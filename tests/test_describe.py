@@ -10,8 +10,9 @@ import tensorflow as tf
 from keras import layers
 
 from keras_resnet.blocks import conv_block, identity_block
+from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
-from keras_resnet.inspection.network import Memory, describe, table
+from keras_resnet.inspection.network import Memory, describe
 from keras_resnet.models import build
 from keras_resnet.specs import find
 
@@ -114,7 +115,7 @@ def test_a_stage_ends_where_its_last_layer_does():
 def test_a_network_with_other_names_has_no_stages():
     model = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 3, name="conv1_conv")])
     assert describe(model).stages == []
-    assert table(describe(model).as_json()).count("---\n") == 2
+    assert tables.description(describe(model)).count("---\n") == 2
 
 
 def small_graph(**options):
@@ -252,7 +253,7 @@ def test_an_open_size_leaves_open_what_depends_on_it():
     assert found.memory == Memory(4 * found.parameters, None, None)
     assert found.stages[1].multiply_adds is None
     assert found.trainable_parameters == 269_722
-    assert "?x?x16" in table(found.as_json())
+    assert "?x?x16" in tables.description(found)
 
 
 def test_an_open_size_can_be_counted_at_a_given_one():
@@ -270,7 +271,7 @@ def test_describing_leaves_the_model_as_it_was():
 
 
 def test_the_table_is_aligned_and_ends_with_the_totals():
-    *rows, ruler, parameters, counts, memory = table(describe("resnet50").as_json()).splitlines()
+    *rows, ruler, parameters, counts, memory = tables.description(describe("resnet50")).splitlines()
     assert all(len(line) <= len(ruler) for line in rows)
     ends = {len(line) for line in rows if line.endswith(tuple("0123456789")) or "all" in line}
     assert ends == {len(ruler)}

@@ -11,7 +11,7 @@ from keras import layers
 
 from keras_resnet.blocks import conv_block, identity_block
 from keras_resnet.errors import InputError
-from keras_resnet.inspection.drawing import drawing, text
+from keras_resnet.inspection.drawing import Fork, drawing, text
 from keras_resnet.models import build
 from keras_resnet.specs import SPECS
 
@@ -233,9 +233,9 @@ def test_a_long_web_is_not_searched_layer_by_layer():
 
 def forks(body):
     for part in body:
-        if isinstance(part, dict):
+        if isinstance(part, Fork):
             yield part
-            for path in part["paths"]:
+            for path in part.paths:
                 yield from forks(path)
 
 
@@ -258,19 +258,19 @@ def test_every_convolution_and_every_sum_of_a_network_is_in_its_drawing(name):
     with keras.StatelessScope(initialize_variables=False):  # no weights: ten times as fast
         model = build(name, 10)
     convolutions = sums = 0
-    for stage in drawing(model)["stages"]:
-        for block in stage["blocks"]:
-            times = len(block["names"]) or 1
-            convolutions += times * len(re.findall(r"×\d conv ", str(block["body"])))
-            sums += times * [fork["join"] for fork in forks(block["body"])].count("+")
+    for stage in drawing(model).stages:
+        for block in stage.blocks:
+            times = len(block.names) or 1
+            convolutions += times * len(re.findall(r"×\d conv ", str(block.body)))
+            sums += times * [fork.join for fork in forks(block.body)].count("+")
     kinds = list(kinds_in(model))
     assert (convolutions, sums) == (kinds.count("Conv2D"), kinds.count("Add"))
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet20"])
 def test_the_blocks_are_the_papers_and_the_first_of_a_stage_is_another_one(name):
-    stages = drawing(name)["stages"][2:-1]
-    blocks = [[len(block["names"]) for block in stage["blocks"]] for stage in stages]
+    stages = drawing(name).stages[2:-1]
+    blocks = [[len(block.names) for block in stage.blocks] for stage in stages]
     expected = [[1, n - 1] for n in SPECS[name].blocks]
     if name == "resnet20":  # the stem leaves as many channels as the first stage has
         expected[0] = [3]
@@ -281,8 +281,8 @@ def test_the_blocks_are_the_papers_and_the_first_of_a_stage_is_another_one(name)
 def test_names_do_not_change_what_is_in_a_block(branch):
     def body(name):
         model = model_of(lambda x: conv_block(x, branch, filters=32, name=name))
-        (stage,) = drawing(model)["stages"]
-        return stage["blocks"][0]["body"]
+        (stage,) = drawing(model).stages
+        return stage.blocks[0].body
 
     assert body("conv2_block1") == body("mine")
 
@@ -290,12 +290,17 @@ def test_names_do_not_change_what_is_in_a_block(branch):
 def test_a_model_inside_a_model_is_drawn_as_if_it_were_flat():
     body = build("resnet20", 3, (16, 16, 3))
     outer = keras.Sequential([keras.Input((16, 16, 3)), body])
-    assert drawing(outer)["stages"] == drawing(body)["stages"]
+    assert drawing(outer).stages == drawing(body).stages
 
 
 def test_a_drawing_is_json_and_begins_with_the_image():
     found = drawing("resnet20")
-    assert json.loads(json.dumps(found)) == found
+    content = found.as_json()
+    assert json.loads(json.dumps(content)) == content
+    assert list(content) == ["name", "input_shape", "stages"]
+    assert list(content["stages"][2]) == ["name", "output_shape", "blocks"]
+    (block,) = content["stages"][2]["blocks"]
+    assert list(block) == ["names", "body"] and list(block["body"][0]) == ["paths", "join"]
     assert text(found).splitlines()[:6] == [
         "resnet20: 32x32x3",
         "",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as peer
 
-from keras_resnet.cli._options import macro_top1
+from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.metrics import is_imbalanced, log_softmax, summarise
@@ -60,8 +60,7 @@ def test_the_json_of_scores_has_the_keys_that_scripts_rely_on():
 
 @pytest.mark.parametrize(("counts", "imbalanced"), [((10, 10), 0), ((10, 15, 0), 0), ((10, 16), 1)])
 def test_classes_are_imbalanced_from_one_and_a_half_times_as_many_images(counts, imbalanced):
-    per_class = {str(n): {"images": count} for n, count in enumerate(counts)}
-    assert is_imbalanced(per_class) == bool(imbalanced)
+    assert is_imbalanced(counts) == bool(imbalanced)
 
 
 def test_macro_top_1_is_printed_where_it_says_something_else(command, trained, photos, tmp_path):
@@ -74,9 +73,11 @@ def test_macro_top_1_is_printed_where_it_says_something_else(command, trained, p
 
 
 def test_macro_top_1_is_printed_of_a_run_with_balanced_classes():
-    scores = {"per_class": {"a": {"images": 5}, "b": {"images": 5}}, "macro_top1": 0.5}
-    assert macro_top1(scores, "none") == macro_top1(scores, None) == ""
-    assert macro_top1(scores, "sample") == macro_top1(scores, "loss") == "  macro top-1 50.00%"
+    scores = {"top1": 0.5, "macro_top1": 0.5, "images": 10,
+              "per_class": {"a": {"images": 5}, "b": {"images": 5}}}  # fmt: skip
+    for balance, shown in ((None, False), ("none", False), ("sample", True), ("loss", True)):
+        text = tables.trained("runs/a", {"val": scores}, balance)
+        assert ("  macro top-1 50.00% of 10 val images" in text) == shown
 
 
 ARTEFACTS = ["", "model.keras", "export/saved_model", "export/model_float32.tflite",

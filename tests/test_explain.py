@@ -169,15 +169,19 @@ def test_stochastic_depth_is_off_while_one_looks():
 def test_each_weight_is_trained_by_both_ways_and_none_is_skipped():
     model = _network("mlp", 4)
     rows = gradients.parameters(model, *_batch(4))
-    assert [row["parameter"] for row in rows] == [v.path for v in model.trainable_variables]
+    assert [row.parameter for row in rows] == [v.path for v in model.trainable_variables]
     for row in rows:
-        block = row["parameter"].split("_")[0]
+        block = row.parameter.split("_")[0]
         following = {"stem": "block1", "block1": "block2", "block2": "block3"}.get(block)
-        assert row["through"] == following
-        assert row["total_norm"] > 0
+        assert row.through == following
+        assert row.total_norm > 0
         if following:
-            assert row["identity_norm"] > 0 and row["branch_norm"] > 0
-            assert row["relative_error"] < 1e-5
+            assert row.identity_norm > 0 and row.branch_norm > 0
+            assert row.relative_error < 1e-5
+    terms = {"identity_norm", "branch_norm", "relative_error"}
+    first, last = rows[0].as_json(), rows[-1].as_json()
+    assert first.keys() == {"parameter", "through", "total_norm"} | terms
+    assert last.keys() == first.keys() - terms
 
 
 @pytest.mark.parametrize("name", ["resnet8", "resnet18_v2", "plain8", "mlp"])

@@ -20,6 +20,7 @@ from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import demand, verify
 from keras_resnet.filenames import TFLITE
 from keras_resnet.inspection import tflite_file
+from keras_resnet.inspection.census import Signature
 from keras_resnet.training.train import train
 
 NAMES = ["saved_model", *TFLITE.values()]
@@ -38,18 +39,28 @@ def test_everything_asked_for_is_there(exported):
     there = {path.name for path in run.export_folder.iterdir()}
     notes = {"calibration.json", "labels.txt", "manifest.json", "preprocess.json", "verify.json"}
     assert there == {*NAMES, *notes, "quantization.png", "golden", "card.md"}
-    assert [row["file"] for row in result["artefacts"]] == NAMES
+    assert [row.file for row in result.artefacts] == NAMES
     assert not list(run.path.glob(".export*"))
 
 
 def test_the_gate_reports_the_contract(exported):
     run, result = exported
-    keys = {"file", "sha256", "bytes", "images", "top1", "drop_points", "agreement",
-            "max_logit_diff", "latency_ms", "ops", "passed", "why"}  # fmt: skip
-    for row in result["artefacts"]:
-        assert row.keys() == keys
-        assert row["passed"] and row["why"] == "" and row["images"] == 12
-    assert json.loads((run.export_folder / "verify.json").read_text()) == result
+    for row in result.artefacts:
+        assert row.passed and row.why == "" and row.images == 12
+    content = json.loads((run.export_folder / "verify.json").read_text())
+    assert content == result.as_json()
+    assert list(content) == [
+        "passed", "images", "max_drop", "keras", "artefacts", "quantization",
+    ]  # fmt: skip
+    assert content["keras"].keys() == {"top1"}
+    for row in content["artefacts"]:
+        assert list(row) == [
+            "file", "bytes", "sha256", "images", "top1", "drop_points", "agreement",
+            "max_logit_diff", "latency_ms", "ops", "passed", "why",
+        ]  # fmt: skip
+    layers, blocks = content["quantization"].pop("layers"), content["quantization"].pop("blocks")
+    assert {*layers[0]} == {"layer", "block", "part", "op", "lost", "steps"}
+    assert {*blocks[0]} == {"block", "branch", "shortcut", "sum"} and not content["quantization"]
 
 
 @pytest.fixture
@@ -112,7 +123,7 @@ def test_an_image_damaged_since_the_training_is_one_line(
 
 
 def test_sizes_shrink_as_bits_do(exported):
-    size = {row["file"]: row["bytes"] for row in exported[1]["artefacts"]}
+    size = {row.file: row.bytes for row in exported[1].artefacts}
     assert size["model_float16.tflite"] < 0.55 * size["model_float32.tflite"]
     assert size["model_int8.tflite"] < 0.32 * size["model_float32.tflite"]
 
@@ -121,14 +132,14 @@ def test_sizes_shrink_as_bits_do(exported):
 def test_only_builtin_operators_and_the_expected_ones(exported, name):
     path = exported[0].export_folder / name
     assert tflite_file.faults(path) == []
-    ops = tflite_file.census(path)["ops"]
+    ops = tflite_file.census(path).ops
     assert {op: ops.get(op) for op in EXPECTED_OPS} == EXPECTED_OPS
 
 
 def test_both_ends_are_named(exported):
     path = exported[0].export_folder / "model_float32.tflite"
-    assert tflite_file.census(path)["signatures"] == {
-        "serving_default": {"inputs": ["image"], "outputs": ["logits"]}
+    assert tflite_file.census(path).signatures == {
+        "serving_default": Signature(inputs=["image"], outputs=["logits"])
     }
 
 
@@ -175,9 +186,9 @@ def test_raw_bytes_go_in_as_they_are(exported, io, tmp_path, monkeypatch):
     export(run, saved_model=False, tflite=["int8"], io=io, calibration=20, max_drop=100,
            output=tmp_path / "out")  # fmt: skip
     path = tmp_path / "out" / "model_int8.tflite"
-    (tensor,) = tflite_file.census(path)["inputs"]
+    (tensor,) = tflite_file.census(path).inputs
     zero = {"uint8": 0, "int8": -128}[io]
-    assert (tensor["dtype"], tensor["scale"], tensor["zero_point"]) == (io, 1.0, zero)
+    assert (tensor.dtype, tensor.scale, tensor.zero_point) == (io, 1.0, zero)
     ours = Lite(path).predict(images(run))
     floats = Lite(run.export_folder / "model_int8.tflite").predict(images(run))
     # the output is rounded to int8 once more
@@ -194,9 +205,9 @@ def test_a_run_in_mixed_precision_exports_like_any_other(photos, tmp_path, polic
         batch_size=16, precision=policy,
     )  # fmt: skip
     result = export(run, saved_model=False, tflite=["none"])
-    (row,) = result["artefacts"]
-    assert row["passed"] and row["agreement"] == 1.0
-    assert tflite_file.faults(run.export_folder / row["file"]) == []
+    (row,) = result.artefacts
+    assert row.passed and row.agreement == 1.0
+    assert tflite_file.faults(run.export_folder / row.file) == []
 
 
 @pytest.fixture
@@ -218,8 +229,8 @@ def test_a_flipped_bit_is_noticed(copy):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     result = verify(copy)
-    row = next(row for row in result["artefacts"] if row["file"] == path.name)
-    assert not result["passed"] and "changed since it was exported" in row["why"]
+    row = next(row for row in result.artefacts if row.file == path.name)
+    assert not result.passed and "changed since it was exported" in row.why
     with pytest.raises(CheckFailed, match=r"model_int8\.tflite: changed"):
         demand(result)
 
@@ -227,8 +238,8 @@ def test_a_flipped_bit_is_noticed(copy):
 def test_a_damaged_file_stays_damaged_however_often_it_is_verified(copy):
     path = copy.export_folder / "model_int8.tflite"
     path.write_bytes(path.read_bytes()[:-1000])
-    assert not verify(copy)["passed"]
-    assert not verify(copy)["passed"]
+    assert not verify(copy).passed
+    assert not verify(copy).passed
 
 
 def test_a_bad_conversion_is_refused_and_the_earlier_export_stays(copy, monkeypatch):
@@ -301,7 +312,7 @@ def test_an_export_killed_at_any_of_20_points_leaves_the_earlier_one_whole(copy)
             kill(process)
             publish.restore(copy.export_folder)  # as every command does first
             if snapshot(copy) != before:  # it had published, and was about to end
-                assert snapshot(copy).keys() == before.keys() and verify(copy)["passed"]
+                assert snapshot(copy).keys() == before.keys() and verify(copy).passed
                 before = snapshot(copy)
         else:  # a fast one; what it has published is the new earlier one
             before = snapshot(copy)
@@ -312,7 +323,7 @@ def test_an_export_killed_at_any_of_20_points_leaves_the_earlier_one_whole(copy)
 def test_a_kill_between_the_two_renames_is_mended(copy):
     before = snapshot(copy)
     copy.export_folder.rename(copy.path / ".export-old")
-    assert verify(copy)["passed"]
+    assert verify(copy).passed
     assert snapshot(copy).keys() == before.keys()
 
 

@@ -1,5 +1,6 @@
 """The learning-rate range test: the rates it tries, and the suggestion from a loss curve."""
 
+import json
 import math
 
 import numpy as np
@@ -23,15 +24,15 @@ def _losses(best, noise=0.02):
 def test_it_suggests_a_tenth_of_where_the_loss_is_lowest(best):
     found = judge(RATES, _losses(best), complete=True)
     # the average comes a few steps late
-    assert best <= found["lowest"] <= 1.8 * best
-    assert found["suggestion"] == pytest.approx(found["lowest"] / 10, rel=0.1)
-    assert best / 10 < found["steepest"] < found["lowest"]
-    assert found["diverged"] is None and len(found["steps"]) == 200
+    assert best <= found.lowest <= 1.8 * best
+    assert found.suggestion == pytest.approx(found.lowest / 10, rel=0.1)
+    assert best / 10 < found.steepest < found.lowest
+    assert found.diverged is None and len(found.steps) == 200
 
 
 def test_a_test_that_ended_early_says_at_which_rate():
     losses = _losses(0.5)[:160]
-    assert judge(RATES[:160], losses, complete=False)["diverged"] == RATES[159]
+    assert judge(RATES[:160], losses, complete=False).diverged == RATES[159]
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.3], ids=["noise alone", "a loss that only rises"])
@@ -60,11 +61,17 @@ def test_it_tries_growing_rates_on_the_recipes_images_and_draws_them(photos, tmp
         str(photos), image_size=16, batch_size=8, accumulate=2, steps=40, high=1.0, seed=1,
         png=tmp_path / "rates.png",
     )  # fmt: skip
-    rates = [step["rate"] for step in found["steps"]]
+    rates = [step.rate for step in found.steps]
     assert rates[0] == 1e-3 and np.ptp(np.diff(np.log(rates))) == pytest.approx(0, abs=1e-9)
-    assert math.isclose(rates[-1], 1.0) or found["diverged"] == rates[-1]
-    assert rates[0] < found["suggestion"] < found["lowest"] and found["batch_size"] == 16
+    assert math.isclose(rates[-1], 1.0) or found.diverged == rates[-1]
+    assert rates[0] < found.suggestion < found.lowest and found.batch_size == 16
     assert Image.open(tmp_path / "rates.png").width > 1000
+    content = json.loads(json.dumps(found.as_json()))
+    assert list(content) == [
+        "model", "data", "recipe", "optimizer", "batch_size", "suggestion", "steepest", "lowest",
+        "diverged", "steps",
+    ]  # fmt: skip
+    assert list(content["steps"][0]) == ["rate", "loss", "smoothed"]
 
 
 def test_the_command_says_how_to_train_with_it(command, photos, tmp_path):

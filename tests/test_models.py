@@ -303,7 +303,7 @@ def test_saved_and_converted_it_says_the_same_with_the_operators_it_needs(name, 
     error = np.abs(Lite(tmp_path / "model.tflite").predict(x) - logits).max()
     assert error <= 1e-4 * np.abs(logits).max()
     assert faults(tmp_path / "model.tflite") == []
-    found = census(tmp_path / "model.tflite")["ops"]
+    found = census(tmp_path / "model.tflite").ops
     assert {op: found.get(op, 0) for op in expected_ops(model)} == expected_ops(model)
     assert found.keys() - expected_ops(model).keys() <= {"PAD"}
     assert sum(found.values()) <= MOST_OPERATORS.get(name, 10**6)

@@ -1,5 +1,6 @@
 """ONNX files: artefacts like any other, with the same results as Keras."""
 
+import json
 import shutil
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from keras_resnet.exporting import gate, onnx_file, saved_model
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import verify
 from keras_resnet.exporting.plan import ExportPlan
+from keras_resnet.inspection.onnx_file import census
 from keras_resnet.models import resnet
 from keras_resnet.specs import SPECS
 
@@ -68,11 +70,11 @@ def test_both_ends_are_named_and_the_batch_is_open(onnx_run):
 @extra
 def test_it_passes_the_gate_as_a_float32_file(onnx_run):
     run, result = onnx_run
-    (row,) = result["artefacts"]
-    assert row["file"] == "model.onnx" and row["passed"] and row["agreement"] == 1.0
-    assert row["max_logit_diff"] < 1e-4 * 100 and row["latency_ms"] > 0
-    assert row["ops"]["Conv"] == 19
-    assert verify(run)["passed"]
+    (row,) = result.artefacts
+    assert row.file == "model.onnx" and row.passed and row.agreement == 1.0
+    assert row.max_logit_diff < 1e-4 * 100 and row.latency_ms > 0
+    assert row.ops["Conv"] == 19
+    assert verify(run).passed
 
 
 @extra
@@ -90,8 +92,8 @@ def test_a_wrong_onnx_file_does_not_pass(onnx_run, tmp_path):
             tensor.CopyFrom(onnx.numpy_helper.from_array(kernel, tensor.name))
     onnx.save(model, path)
     gate.record(run.export_folder, [gate.ExportedFile(path)], {})
-    (row,) = verify(run)["artefacts"]
-    assert not row["passed"] and "float32 rounding explains" in row["why"]
+    (row,) = verify(run).artefacts
+    assert not row.passed and "float32 rounding explains" in row.why
 
 
 @extra
@@ -111,10 +113,30 @@ def test_inspect_counts_what_the_network_has(onnx_run):
     from keras_resnet.inspection.network import describe
 
     run, _ = onnx_run
-    found = onnx_file.census(run.export_folder / "model.onnx")
-    assert found["ops"]["Conv"] == 19
-    assert found["inputs"][0]["shape"] == [-1, 24, 24, 3]
-    assert found["multiply_adds"] == describe(run.model()).multiply_adds
+    found = census(run.export_folder / "model.onnx")
+    assert found.ops["Conv"] == 19
+    assert found.inputs[0].shape == [-1, 24, 24, 3]
+    assert found.multiply_adds == describe(run.model()).multiply_adds
+    content = json.loads(json.dumps(found.as_json()))
+    assert "activations" not in content  # of a .tflite alone
+    assert list(content["layers"][0]) == ["name", "kind", "output_shape", "multiply_adds"]
+
+
+@extra
+def test_a_dense_layer_is_counted_whichever_way_its_kernel_lies(tmp_path):
+    import onnx
+    from onnx import helper
+
+    for transposed, shape in ((0, (5, 2)), (1, (2, 5))):
+        kernel = onnx.numpy_helper.from_array(np.ones(shape, np.float32), "kernel")
+        ends = [
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", side])
+            for name, side in (("x", 5), ("y", 2))
+        ]
+        node = helper.make_node("Gemm", ["x", "kernel"], ["y"], transB=transposed)
+        graph = helper.make_graph([node], "dense", ends[:1], ends[1:], [kernel])
+        onnx.save(helper.make_model(graph), tmp_path / "dense.onnx")
+        assert census(tmp_path / "dense.onnx").multiply_adds == 5 * 2
 
 
 @extra
@@ -137,7 +159,7 @@ def test_other_kinds_of_networks_convert_too(name, tmp_path):
 def test_a_random_file_is_no_onnx_model(tmp_path, content):
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    for read in (open_artefact, onnx_file.census):
+    for read in (open_artefact, census):
         with pytest.raises(InputError, match=r"model\.onnx") as error:
             read(path)
         assert "\n" not in str(error.value)

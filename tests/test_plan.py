@@ -9,10 +9,11 @@ import pytest
 from keras_resnet import filenames
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
 from keras_resnet.inspection import tflite_file
+from keras_resnet.inspection.census import Signature
 
 
 def shapes_and_dtypes(tensors):
-    return [(tuple(tensor["shape"]), tensor["dtype"]) for tensor in tensors]
+    return [(tuple(tensor.shape), tensor.dtype) for tensor in tensors]
 
 
 @pytest.mark.parametrize("variant", filenames.TFLITE)
@@ -21,10 +22,10 @@ def test_the_files_have_the_planned_inputs_and_outputs(exported, variant):
     plan = make_plan(run, saved_model=False, tflite=[variant])
     (file,) = plan.files
     found = tflite_file.census(run.export_folder / file.name)
-    assert shapes_and_dtypes(found["inputs"]) == list(file.inputs.values())
-    assert shapes_and_dtypes(found["outputs"]) == list(file.outputs.values())
-    names = {"inputs": list(file.inputs), "outputs": list(file.outputs)}
-    assert found["signatures"] == {"serving_default": names}
+    assert shapes_and_dtypes(found.inputs) == list(file.inputs.values())
+    assert shapes_and_dtypes(found.outputs) == list(file.outputs.values())
+    names = Signature(list(file.inputs), list(file.outputs))
+    assert found.signatures == {"serving_default": names}
 
 
 def test_frames_bytes_and_the_best_two_are_planned():

@@ -1,5 +1,6 @@
 """The number format of the training: measured on the device, with a warning if it is slow."""
 
+import json
 import time
 
 import pytest
@@ -119,7 +120,11 @@ def test_doctor_reports_what_failed_beside_what_it_measured(monkeypatch):
     monkeypatch.setattr(precision, "time_ratio", time_ratio)
     monkeypatch.setattr(precision, "uses_xla", lambda: False)
     found = hardware.survey()
-    assert found["precision"]["step_time_over_float32"] == {
+    assert list(json.loads(json.dumps(found.as_json()))) == [
+        "python", "system", "versions", "cpu", "gpus", "precision", "xla", "steps_per_execution",
+        "missing",
+    ]  # fmt: skip
+    assert found.precision.step_time_over_float32 == {
         "float32": 1.0,
         "mixed_bfloat16": 1.23,
         "mixed_float16": "no such kernel",

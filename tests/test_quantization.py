@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from keras_resnet import open_run
+from keras_resnet.cli import tables
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.exporting import calibration, layer_error, saved_model
 from keras_resnet.exporting.exporter import export
@@ -61,26 +62,26 @@ def snapshot(run):
 
 def test_every_layer_is_explained_by_its_keras_name_in_forward_order(exported):
     run, result = exported
-    rows = result["quantization"]["layers"]
+    rows = result.quantization.layers
     names = [layer.name for layer in run.model().layers]
-    assert {row["layer"] for row in rows} <= set(names)
+    assert {row.layer for row in rows} <= set(names)
     convolutions = [name for name in names if name.endswith("_conv")]
-    assert [row["layer"] for row in rows if row["op"] == "CONV_2D"] == convolutions
-    assert [row["layer"] for row in rows][-2:] == ["avg_pool", "logits"]
-    assert all(0 <= row["lost"] <= 1 for row in rows)
+    assert [row.layer for row in rows if row.op == "CONV_2D"] == convolutions
+    assert [row.layer for row in rows][-2:] == ["avg_pool", "logits"]
+    assert all(0 <= row.lost <= 1 for row in rows)
     # A max-pool or a padding moves values; rounding to 8 bits costs the rest something.
-    moves = {row["op"] for row in rows if row["lost"] < 1e-5}
+    moves = {row.op for row in rows if row.lost < 1e-5}
     assert moves == {"MAX_POOL_2D", "PAD"}
 
 
 def test_blocks_are_explained_by_branch_shortcut_and_sum(exported):
-    blocks = exported[1]["quantization"]["blocks"]
-    assert [row["block"] for row in blocks] == [
+    blocks = exported[1].quantization.blocks
+    assert [row.block for row in blocks] == [
         "stem", "conv2_block1", "conv3_block1", "conv4_block1", "head",
     ]  # fmt: skip
-    inner = [row for row in blocks if row["block"] not in ("stem", "head")]
-    assert all(row["branch"] > 0 and row["sum"] > 0 for row in inner)
-    padded = [row["block"] for row in inner if row["shortcut"] is not None]
+    inner = [row for row in blocks if row.block not in ("stem", "head")]
+    assert all(row.branch > 0 and row.sum > 0 for row in inner)
+    padded = [row.block for row in inner if row.shortcut is not None]
     assert padded == ["conv3_block1", "conv4_block1"]
 
 
@@ -98,14 +99,14 @@ def test_blocks_are_explained_by_branch_shortcut_and_sum(exported):
     ],
 )
 def test_a_layers_place_is_its_address(layer, block, part):
-    assert layer_error.place(layer) == {"block": block, "part": part}
+    assert layer_error.place(layer) == (block, part)
 
 
 def test_the_table_and_the_plot_show_them(exported):
     run, result = exported
-    text = layer_error.table(result["quantization"]["layers"])
-    assert all(row["layer"] in text for row in result["quantization"]["layers"])
-    assert all(row["block"] in text for row in result["quantization"]["blocks"])
+    text = tables.quantization(result.quantization)
+    assert all(row.layer in text for row in result.quantization.layers)
+    assert all(row.block in text for row in result.quantization.blocks)
     with Image.open(run.export_folder / "quantization.png") as picture:
         assert picture.format == "PNG" and picture.width > picture.height
         assert len(set(picture.convert("L").get_flattened_data())) > 10  # something is drawn
@@ -125,7 +126,7 @@ def test_int16x8_is_closer_than_int8(exported):
     x = images(run)
     expected = run.model().predict(x, verbose=0)
     path = run.export_folder / "model_int16x8.tflite"
-    assert tflite_file.census(path)["layers"][1]["dtype"] == "int16"
+    assert tflite_file.census(path).layers[1].dtype == "int16"
     error = {
         name: np.abs(Lite(run.export_folder / f"model_{name}.tflite").predict(x) - expected).max()
         for name in ("int8", "int16x8")
@@ -147,28 +148,28 @@ def test_auto_takes_full_int8_where_that_is_good_and_publishes_it_alone(exported
     shutil.copytree(run.export_folder, tmp_path / "out")
     result = export(run, saved_model=False, tflite=["auto"], calibration=20, max_drop=10,
                     output=tmp_path / "out")  # fmt: skip
-    (tried,) = result["candidates"]
-    assert tried["taken"] and tried["variant"] == "int8" and tried["float_layers"] == []
-    assert [row["file"] for row in result["artefacts"]] == ["saved_model", "model_int8.tflite"]
+    (tried,) = result.candidates
+    assert tried.taken and tried.variant == "int8" and tried.float_layers == []
+    assert [row.file for row in result.artefacts] == ["saved_model", "model_int8.tflite"]
     assert not (tmp_path / "out" / "quantization.png").exists()  # it told of another file
 
 
 def test_auto_names_the_layers_that_int8_cannot_hold_and_keeps_them_in_float(spoiled, tmp_path):
     result = export(spoiled, saved_model=False, tflite=["auto"], calibration=20, max_drop=10,
                     output=tmp_path / "out")  # fmt: skip
-    *refused, taken = result["candidates"]
-    assert taken["taken"] and set(taken["float_layers"]) >= SPOILED
-    assert all(layer in taken["why"] for layer in SPOILED)
-    assert [len(candidate["float_layers"]) for candidate in refused] == [0, 1, 2]
-    assert all(row["drop_points"] > 10 and not row["taken"] for row in refused)
+    *refused, taken = result.candidates
+    assert taken.taken and set(taken.float_layers) >= SPOILED
+    assert all(layer in taken.why for layer in SPOILED)
+    assert [len(candidate.float_layers) for candidate in refused] == [0, 1, 2]
+    assert all(row.drop_points > 10 and not row.taken for row in refused)
     found = tflite_file.census(tmp_path / "out" / "model_int8.tflite")
-    kinds = {row["name"]: row["dtype"] for row in found["layers"]}
+    kinds = {row.name: row.dtype for row in found.layers}
     assert {kinds[layer] for layer in SPOILED} == {"float32"}
     assert kinds["conv3_block1_2_conv"] == "float32"  # or its input would be int8 all the same
     assert list(kinds.values()).count("int8") > 5
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     made = manifest["model_int8.tflite"]["conversion"]
-    assert made["float_layers"] == taken["float_layers"]
+    assert made["float_layers"] == taken.float_layers
 
 
 @pytest.mark.slow
@@ -178,10 +179,10 @@ def test_a_file_with_layers_in_float_takes_bytes_too(spoiled, io, tmp_path):
     saved_model.write_for_conversion(make_plan(spoiled), spoiled.model(), source)
     np.save(npy, calibration.choose(spoiled, 20).images)
     found = layer_error.measure(source, npy, tmp_path, io=io, counts=(4,))
-    ends = tflite_file.census(found["files"][4])
-    assert [(end["dtype"], end["scale"]) for end in ends["inputs"]] == [(io, 1.0)]
-    assert [end["dtype"] for end in ends["outputs"]] == [io]
-    assert not {"normalize", "avg_pool", "logits"} & set(found["float_layers"][4])
+    ends = tflite_file.census(found.files[4])
+    assert [(end.dtype, end.scale) for end in ends.inputs] == [(io, 1.0)]
+    assert [end.dtype for end in ends.outputs] == [io]
+    assert not {"normalize", "avg_pool", "logits"} & set(found.float_layers[4])
 
 
 def test_a_bad_int8_file_exits_1_and_the_earlier_export_stays_whole(spoiled, command):

@@ -109,7 +109,7 @@ def test_training_and_export_change_nothing_and_obey_nothing(odd, untouched, pho
         np.testing.assert_array_equal(ours, theirs)
     assert dtypes(tmp_path / "run" / "model.keras") == {"float32"}
     result = kr.export(run, saved_model=False, tflite=["none"], max_drop=100)
-    assert result["passed"]
+    assert result.passed
     assert settings() == odd
     assert next_numbers() == expected
 

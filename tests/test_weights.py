@@ -503,7 +503,7 @@ def test_a_pytorch_cifar_net_goes_to_int8_without_a_line_of_python(
     assert open_run(run).config.data == str(photos)
     assert evaluate(run).images == 12
     assert len(predict(run / "export" / "model_int8.tflite", [photos])) == 60
-    assert verify(run, max_drop=40)["passed"]
+    assert verify(run, max_drop=40).passed
     with pytest.raises(InputError, match="already has its images"):
         export(run, data=photos)
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import special
 
 from keras_resnet import open_run
+from keras_resnet.cli import tables
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.contract import read_contract
@@ -59,7 +60,7 @@ def framed(trained, tmp_path_factory):
 
 def test_probabilities_are_those_of_the_logits_over_the_temperature(calibrated):
     run, result = calibrated
-    divisor = result["probabilities"]["temperature"]
+    divisor = result.probabilities.temperature
     assert divisor > 1  # it was too certain of three images
     image = RNG.integers(0, 256, (24, 24, 3)).astype(np.float32)
     logits = run.model().predict(image[None], verbose=0)
@@ -89,20 +90,20 @@ def test_the_calibration_is_in_every_report(calibrated):
     run, result = calibrated
     for name in ("verify.json", "preprocess.json"):
         said = json.loads((run.export_folder / name).read_text())["probabilities"]
-        assert said == result["probabilities"]
+        assert said == result.probabilities.as_json()
     assert {"temperature", "ece_before", "ece_after"} <= said.keys()
-    assert "expected calibration error" in gate.table(result)
+    assert "expected calibration error" in tables.verification(result)
 
 
 def test_an_artefact_with_probabilities_is_judged_like_any_other(calibrated):
     run, result = calibrated
-    rows = {row["file"]: row for row in result["artefacts"]}
-    assert all(row["passed"] for row in rows.values())
-    assert rows["model_float32.tflite"]["agreement"] == 1.0
-    assert rows["model_float32.tflite"]["max_logit_diff"] < 1e-4
-    assert gate.verify(run)["passed"]
+    rows = {row.file: row for row in result.artefacts}
+    assert all(row.passed for row in rows.values())
+    assert rows["model_float32.tflite"].agreement == 1.0
+    assert rows["model_float32.tflite"].max_logit_diff < 1e-4
+    assert gate.verify(run).passed
     scores = evaluate(run.export_folder / "model_float32.tflite")
-    assert scores.top1 == result["keras"]["top1"]
+    assert scores.top1 == result.keras.top1
     # Keras knows nothing of the temperature, which makes the loss smaller.
     assert scores.loss < evaluate(run.path).loss
 
@@ -116,9 +117,9 @@ def test_features_are_the_pooled_ones(calibrated):
     found = answer(run.export_folder / "model_features.tflite", image)["features"]
     assert found.shape == (1, 64)
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
-    (row,) = [row for row in result["artefacts"] if row["file"] == "model_features.tflite"]
-    assert row["passed"] and row["top1"] is None and row["max_logit_diff"] < 1e-3
-    assert "model_features.tflite" in gate.table(result)
+    (row,) = [row for row in result.artefacts if row.file == "model_features.tflite"]
+    assert row.passed and row.top1 is None and row.max_logit_diff < 1e-3
+    assert "model_features.tflite" in tables.verification(result)
     assert run.export_folder / "model_features.tflite" not in run.exported()
 
 
@@ -137,8 +138,8 @@ def damaged(run, folder, name):
 def test_features_of_other_weights_do_not_pass(calibrated, tmp_path):
     name = "model_features.tflite"
     result = gate.verify(damaged(calibrated[0], tmp_path / "run", name))
-    (row,) = [row for row in result["artefacts"] if not row["passed"]]
-    assert row["file"] == name and "features differ by" in row["why"]
+    (row,) = [row for row in result.artefacts if not row.passed]
+    assert row.file == name and "features differ by" in row.why
 
 
 def test_a_contract_that_the_files_do_not_keep_is_noticed(calibrated, tmp_path):
@@ -148,7 +149,7 @@ def test_a_contract_that_the_files_do_not_keep_is_noticed(calibrated, tmp_path):
     said = json.loads(file.read_text())
     file.write_text(json.dumps(said | {"temperature": 1.0}))
     result = gate.verify(run)
-    assert not result["passed"]
+    assert not result.passed
     with pytest.raises(CheckFailed, match=r"model_float32\.tflite: .* differ by"):
         gate.demand(result)
 
@@ -183,13 +184,13 @@ def test_a_frame_is_cropped_and_resized_inside_and_the_best_two_named(framed):
 
 def test_a_frames_file_is_judged_with_its_own_resize(framed):
     run, result = framed
-    for row in result["artefacts"]:
-        assert row["passed"], row["why"]
-        assert row["ops"]["RESIZE_BILINEAR"] == 1
-        assert tflite_file.faults(run.export_folder / row["file"]) == []
-    first = result["artefacts"][0]
-    assert first["file"] == "model_float32.tflite" and first["max_logit_diff"] < 1e-4
-    assert first["ops"]["TOPK_V2"] == 1 and first["top1"] > 0.9
+    for row in result.artefacts:
+        assert row.passed, row.why
+        assert row.ops["RESIZE_BILINEAR"] == 1
+        assert tflite_file.faults(run.export_folder / row.file) == []
+    first = result.artefacts[0]
+    assert first.file == "model_float32.tflite" and first.max_logit_diff < 1e-4
+    assert first.ops["TOPK_V2"] == 1 and first.top1 > 0.9
     assert read_contract(run.export_folder).input_size == (40, 72)
 
 
@@ -205,9 +206,9 @@ def test_a_frames_file_is_evaluated_on_photos_of_any_shape(framed, photos):
 
 
 def test_raw_bytes_of_a_frame_go_in_as_they_are(framed):
-    (tensor,) = tflite_file.census(framed[0].export_folder / "model_int8.tflite")["inputs"]
-    assert (tensor["dtype"], tensor["scale"], tensor["zero_point"]) == ("uint8", 1.0, 0)
-    assert tensor["shape"] == [1, 40, 72, 3]
+    (tensor,) = tflite_file.census(framed[0].export_folder / "model_int8.tflite").inputs
+    assert (tensor.dtype, tensor.scale, tensor.zero_point) == ("uint8", 1.0, 0)
+    assert tensor.shape == [1, 40, 72, 3]
 
 
 @pytest.mark.parametrize(

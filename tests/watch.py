@@ -2,14 +2,15 @@
 
     python watch.py FOLDER
 
-exports FOLDER/run with all variants, explained, and writes FOLDER/result.json, what the gate found,
-and FOLDER/seen.json: `reads`, how often Python opened which path to read it; `opened`, how often
-which artefact was given to a runtime; `networks`, how many were built; `checked`, how many images
-were decoded only to check them. Child processes, such as the converter's, are not watched.
+exports FOLDER/run with all variants, explained, and writes FOLDER/result.pickle, what the gate
+found, and FOLDER/seen.json: `reads`, how often Python opened which path to read it; `opened`, how
+often which artefact was given to a runtime; `networks`, how many were built; `checked`, how many
+images were decoded only to check them. Child processes, such as the converter's, are not watched.
 """
 
 import json
 import os
+import pickle
 import sys
 from collections import Counter
 from pathlib import Path
@@ -52,7 +53,7 @@ def main(folder):
     result = export(
         folder / "run", tflite=VARIANTS, calibration=20, max_drop=100, explain_quantization=True
     )
-    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "result.pickle").write_bytes(pickle.dumps(result))
     (folder / "seen.json").write_text(json.dumps({"reads": reads, "opened": opened, **counts}))
 
 

@@ -3,10 +3,9 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from keras_resnet.errors import CheckFailed, InputError, first_line
 from keras_resnet.evaluation.benchmark import expand, require
@@ -67,21 +66,6 @@ def benchmark(artefacts: Iterable[StrPath], *, threads: int, runs: int) -> Phone
     device = _device()
     timings = [_measure(file, threads, runs) for file in files]
     return PhoneBenchmark(device, threads, runs, timings)
-
-
-def table(result: Mapping[str, Any]) -> str:
-    """The JSON of the result as text for a terminal."""
-    width = max(len(row["artefact"]) for row in result["artefacts"])
-    lines = [f"{'artefact':{width}} {'average':>10} {'load':>10} {'memory':>8}"]
-    for row in result["artefacts"]:
-        memory = "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 1e6:.0f} MB"
-        lines.append(
-            f"{row['artefact']:{width}} {row['average_ms']:7.2f} ms {row['load_ms']:7.2f} ms "
-            f"{memory:>8}"
-        )
-    threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
-    lines.append(f"{result['device']}, CPU, {threads}, {result['runs']} runs")
-    return "\n".join(lines)
 
 
 def _device() -> str:

@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -154,34 +154,6 @@ def expand(artefacts: Iterable[StrPath]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """The JSON of the result as text for a terminal."""
-    width = max(len(row["artefact"]) for row in result["artefacts"])
-    lines = [
-        f"{'artefact':{width}} {'p50':>9} {'p95':>9} {'÷ first (least…most)':>22} "
-        f"{'images/s':>9} {'memory':>8} {'load':>8} {'size':>9}"
-    ]
-    for row in result["artefacts"]:
-        lines.append(
-            f"{row['artefact']:{width}} {row['p50_ms']:6.2f} ms {row['p95_ms']:6.2f} ms "
-            f"{_ratio(row['ratio']):>22} {row['images_per_second']:9,.0f} "
-            f"{row['memory_bytes'] / 1e6:5.0f} MB {row['load_ms']:5.0f} ms "
-            f"{row['bytes'] / 1e6:6.2f} MB"
-        )
-    machine = result["machine"]
-    versions = {k: v for row in result["artefacts"] for k, v in row["versions"].items()}
-    threads = f"{result['threads']} thread{'s' * (result['threads'] > 1)}"
-    lines += [
-        f"{threads}; {result['runs']} answers to one image each, in {result['rounds']} rounds of "
-        f"all in turn; images/s in batches of {result['batch_size']}, .tflite one by one",
-        f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags']) or 'no flags'}; "
-        + ", ".join(f"{name} {version}" for name, version in versions.items()),
-        f"the first against itself: {_ratio(result['noise'])}"
-        + ("" if result["steady"] else "; the machine is busy: do not trust these ratios"),
-    ]
-    return "\n".join(lines)
-
-
 class _Worker:
     """A process with one artefact; see `keras_resnet.evaluation.worker`."""
 
@@ -257,10 +229,6 @@ def _percentile(rounds: Sequence[Sequence[Sequence[float]]], column: int, percen
 def _spread(values: np.ndarray) -> Spread:
     least, middle, most = np.percentile(values, [0, 50, 100])
     return Spread(*(round(float(value), 3) for value in (middle, least, most)))
-
-
-def _ratio(spread: Mapping[str, float]) -> str:
-    return f"{spread['median']:.2f} ({spread['min']:.2f}…{spread['max']:.2f})"
 
 
 def _machine() -> dict[str, Any]:

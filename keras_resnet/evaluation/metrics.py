@@ -1,8 +1,7 @@
 """Computes the scores of a model from logits and labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,13 +61,13 @@ def summarise(logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[st
     )
 
 
-def is_imbalanced(per_class: Mapping[str, Mapping[str, Any]]) -> bool:
+def is_imbalanced(images: Iterable[int]) -> bool:
     """Whether the largest class has more than one and a half times the images of the smallest.
 
     Args:
-        per_class: of `Scores.as_json`; classes without images do not count.
+        images: their number in each class; classes without images do not count.
     """
-    counts = [row["images"] for row in per_class.values() if row["images"]]
+    counts = [count for count in images if count]
     return max(counts) > 1.5 * min(counts)
 
 

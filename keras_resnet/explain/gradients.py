@@ -61,6 +61,31 @@ class Gradients(Result):
     blocks: list[BlockGradient]  # in forward order
 
 
+@dataclass(frozen=True)
+class ParameterGradient(Result):
+    """The gradient of a parameter, split at the next block's sum."""
+
+    parameter: str
+    through: str | None  # the next block behind it; None: there is none, and no terms
+    total_norm: float
+    identity_norm: float | None = None
+    branch_norm: float | None = None
+    relative_error: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        content = super().as_json()
+        return {k: v for k, v in content.items() if v is not None or k == "through"}
+
+
+@dataclass(frozen=True)
+class DepthGradients(Result):
+    """The first layer's gradient in fresh networks of one kind and depth."""
+
+    depth: int
+    kind: str  # "plain", "residual", or "residual, branches from 0"
+    gradient_norms: list[float]  # one for each seed
+
+
 @isolated()
 @true_float32()
 def gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Gradients:
@@ -111,7 +136,9 @@ def gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Gra
 
 @isolated()
 @true_float32()
-def parameters(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+def parameters(
+    model: keras.Model, images: np.ndarray, labels: np.ndarray
+) -> list[ParameterGradient]:
     """Which path trains which parameters: each gradient, split at the next block's sum.
 
     A gradient dJ/dW of the weights before a block arrives through that block's x, hence as the sum
@@ -122,9 +149,7 @@ def parameters(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> li
         model, images, labels: as in `gradients`; a network of few blocks.
 
     Returns:
-        A list of {parameter, through, identity_norm, branch_norm, total_norm, relative_error}, in
-        forward order. `through` is the next block behind the parameter, None if there is none:
-        then only `total_norm` is a number.
+        A `ParameterGradient` for each, in forward order.
     """
     flow = Flow(model)
     rows = []
@@ -135,18 +160,24 @@ def parameters(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> li
             block = next((block for block in flow.blocks if block.source >= turn), None)
             for variable in getattr(operation, "trainable_variables", []):
                 total = tape.gradient(loss, variable.value)
-                row = {"parameter": variable.path, "through": None, "total_norm": _norm(total)}
-                if block and block.kind != "plain":
-                    x = inputs[block.name]
-                    terms = _terms(flow, block, x, arrived[block.name])
-                    parts = [tape.gradient(x, variable.value, output_gradients=g) for g in terms]
-                    row |= {
-                        "through": block.name,
-                        "identity_norm": _norm(parts[0]),
-                        "branch_norm": _norm(parts[1]),
-                        "relative_error": _error(parts[0] + parts[1], total),
-                    }
-                rows.append(row)
+                if block is None or block.kind == "plain":
+                    rows.append(ParameterGradient(variable.path, None, _norm(total)))
+                    continue
+                x = inputs[block.name]
+                terms = _terms(flow, block, x, arrived[block.name])
+                identity, branch = (
+                    tape.gradient(x, variable.value, output_gradients=term) for term in terms
+                )
+                rows.append(
+                    ParameterGradient(
+                        parameter=variable.path,
+                        through=block.name,
+                        total_norm=_norm(total),
+                        identity_norm=_norm(identity),
+                        branch_norm=_norm(branch),
+                        relative_error=_error(identity + branch, total),
+                    )
+                )
     return rows
 
 
@@ -160,7 +191,7 @@ def by_depth(
     seeds: int = 3,
     image_size: int = 0,
     data_dir: StrPath | None = None,
-) -> list[dict[str, Any]]:
+) -> list[DepthGradients]:
     """The first layer's gradient in new networks of increasing depth, with shortcuts and without.
 
     Args:
@@ -169,8 +200,8 @@ def by_depth(
         seeds: how many networks of each kind are drawn, from seeds 0, 1, ….
 
     Returns:
-        A list of {depth, kind, gradient_norms: one a seed}; `kind` is "plain", "residual" (branches
-        start as the paper's do) or "residual, branches from 0" (arXiv:1706.02677, section 5.1).
+        `DepthGradients` by depth: "plain", "residual" (branches start as the paper's do) and
+        "residual, branches from 0" (arXiv:1706.02677, section 5.1).
 
     Raises:
         InputError: a depth without a plain counterpart, or unfitting images.
@@ -191,7 +222,7 @@ def by_depth(
                 flow = Flow(subject.model)
                 _, _, loss, tape = _forward(flow, subject.images, subject.labels)
                 norms.append(_norm(tape.gradient(loss, flow.first_kernel.value)))
-            rows.append({"depth": depth, "kind": kind, "gradient_norms": norms})
+            rows.append(DepthGradients(depth, kind, norms))
     return rows
 
 

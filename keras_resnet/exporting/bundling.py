@@ -74,7 +74,7 @@ def _model(folder: Path) -> Path | None:
     there = [folder / name for name in BUNDLED if (folder / name).exists()]
     for path in there:
         found = census(path)
-        if all(tensor["dtype"] == "float32" for tensor in found["inputs"] + found["outputs"]):
+        if all(tensor.dtype == "float32" for tensor in found.inputs + found.outputs):
             return path
     return None
 

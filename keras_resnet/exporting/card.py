@@ -7,22 +7,24 @@ import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_resnet.data.names import show
-from keras_resnet.exporting import temperature
 from keras_resnet.run import Run
+
+if TYPE_CHECKING:
+    from keras_resnet.exporting.gate import Verification
 
 _MOST_NAMES = 20  # classes written out
 _WEAKEST = 3  # classes named as the worst
 
 
-def text(run: Run, result: Mapping[str, Any]) -> str:
+def text(run: Run, result: "Verification") -> str:
     """The card.
 
     Args:
         run: the `Run` that was exported.
-        result: of the gate, as `verify` returns it.
+        result: of the gate.
     """
     metrics = run.metrics if "val" in run.metrics else None  # an imported run was never evaluated
     sections = {
@@ -82,33 +84,33 @@ def _recipe(run: Run, metrics: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _files(result: Mapping[str, Any]) -> list[str]:
+def _files(result: "Verification") -> list[str]:
     lines = [
         "| file | top-1 | drop, points | same class as Keras | largest logit difference "
         "| size | latency |",
         "|---|---|---|---|---|---|---|",
-        f"| `model.keras` (reference) | {result['keras']['top1']:.2%} | | | | | |",
+        f"| `model.keras` (reference) | {result.keras.top1:.2%} | | | | | |",
     ]
-    for row in result["artefacts"]:
-        names_classes = row["top1"] is not None  # features do not
+    for row in result.artefacts:
+        names_classes = row.top1 is not None  # features do not
         scores = (
-            f"{row['top1']:.2%} | {row['drop_points']:.2f} | {row['agreement']:.2%}"
+            f"{row.top1:.2%} | {row.drop_points:.2f} | {row.agreement:.2%}"
             if names_classes
             else "| |"
         )
         lines.append(
-            f"| `{row['file']}` | {scores} | {row['max_logit_diff']:.2g} | {row['bytes']:,} bytes "
-            f"| {row['latency_ms']:.2f} ms |"
+            f"| `{row.file}` | {scores} | {row.max_logit_diff:.2g} | {row.bytes:,} bytes "
+            f"| {row.latency_ms:.2f} ms |"
         )
-    digests = [f"- `{row['file']}`: sha256 {row['sha256']}" for row in result["artefacts"]]
+    digests = [f"- `{row.file}`: sha256 {row.sha256}" for row in result.artefacts]
     return [*lines, "", *digests]
 
 
-def _limits(run: Run, metrics: Mapping[str, Any] | None, result: Mapping[str, Any]) -> list[str]:
+def _limits(run: Run, metrics: Mapping[str, Any] | None, result: "Verification") -> list[str]:
     lines = [
         f"- The model assigns one of its {len(run.classes)} classes to every image, even if none "
         "fits.",
-        f"- The {result['images']:,} evaluation images were held out from the same data: the model "
+        f"- The {result.images:,} evaluation images were held out from the same data: the model "
         "was not tested on other cameras, places or people.",
         _calibrated(result),
     ]
@@ -125,18 +127,18 @@ def _limits(run: Run, metrics: Mapping[str, Any] | None, result: Mapping[str, An
     return lines
 
 
-def _calibrated(result: Mapping[str, Any]) -> str:
-    if "probabilities" not in result:
+def _calibrated(result: "Verification") -> str:
+    if result.probabilities is None:
         return "- Scores are a softmax of the logits; they were not calibrated."
-    return f"- Calibrated {temperature.line(result['probabilities'])}."
+    return f"- Calibrated probabilities: {result.probabilities}."
 
 
-def _method(metrics: Mapping[str, Any] | None, result: Mapping[str, Any]) -> list[str]:
+def _method(metrics: Mapping[str, Any] | None, result: "Verification") -> list[str]:
     lines = [
-        f"- Top-1, agreement and difference: each file on {result['images']:,} validation images, "
+        f"- Top-1, agreement and difference: each file on {result.images:,} validation images, "
         "preprocessed as `preprocess.json` describes. `keras-resnet verify` repeats the test.",
         "- A file was published only if its top-1 dropped by at most "
-        f"{result['max_drop']:g} point{'s' * (result['max_drop'] != 1)}.",
+        f"{result.max_drop:g} point{'s' * (result.max_drop != 1)}.",
         "- Latency: median for one image; a `.tflite` file in LiteRT on one thread; on the machine "
         f"of the export ({platform.machine()}, {os.cpu_count()} cores). It compares the files and "
         "does not predict the latency on a phone.",

@@ -50,7 +50,7 @@ def export(
     data: str | Path | None = None,
     data_dir: str | None = None,
     **options: Unpack[ExportOptions],
-) -> dict[str, Any]:
+) -> gate.Verification:
     """Exports a run, verifies the files, and only then publishes them.
 
     Args:
@@ -79,7 +79,7 @@ def export(
             for "auto".
 
     Returns:
-        The result of `verify` on everything in the folder.
+        The `Verification` of everything in the folder.
 
     Raises:
         InputError: a wrong argument. CheckFailed: a file did not pass; nothing is published.
@@ -92,7 +92,7 @@ def export(
 @true_float32()
 def execute(
     plan: ExportPlan, run: Run, data: str | Path | None = None, data_dir: str | None = None
-) -> dict[str, Any]:
+) -> gate.Verification:
     """`export` with a plan that was made before.
 
     Builds the network once and decodes the validation images once, for all files.
@@ -107,7 +107,7 @@ def execute(
         return _write(plan, run)
 
 
-def _write(plan: ExportPlan, run: Run) -> dict[str, Any]:
+def _write(plan: ExportPlan, run: Run) -> gate.Verification:
     """Writes, judges and publishes."""
     reference, val = open_artefact(run), run.examples("val")
     logits = probabilities = None
@@ -115,7 +115,7 @@ def _write(plan: ExportPlan, run: Run) -> dict[str, Any]:
         log.info("fitting a temperature on validation images …")
         logits = predict_stream(reference, stream_for(reference, val))
         probabilities = temperature.calibrate(logits, val.labels, run.config.seed)
-        plan = replace(plan, temperature=probabilities["temperature"])
+        plan = replace(plan, temperature=probabilities.temperature)
     _require_alike(plan)
     with publish.staged(plan.target) as folder:
         for name in plan.replaced:
@@ -129,9 +129,13 @@ def _write(plan: ExportPlan, run: Run) -> dict[str, Any]:
         files = [gate.ExportedFile(path, run) for path in gate.artefacts(folder)]
         new = [file for file in files if file.name in (*others, *written.names)]
         gate.record(folder, new, written.notes)
-        result = gate.check(folder, files, judge) | written.result
+        result = replace(
+            gate.check(folder, files, judge),
+            candidates=written.candidates,
+            quantization=written.quantization,
+        )
         gate.demand(result)
-        write_json(folder / filenames.VERIFY, result)
+        write_json(folder / filenames.VERIFY, result.as_json())
         with _step("golden set, card and bundles"):
             golden.write(plan, reference, val, folder, files)
             write_text(folder / filenames.CARD, card.text(run, result))
@@ -203,7 +207,9 @@ def _embed(plan: ExportPlan, run: Run, folder: Path, names: list[str]) -> None:
         metadata.embed(folder / name, described, contents)
 
 
-def preprocessing(plan: ExportPlan, probabilities: dict[str, Any] | None = None) -> dict[str, Any]:
+def preprocessing(
+    plan: ExportPlan, probabilities: temperature.TemperatureFit | None = None
+) -> dict[str, Any]:
     """The contract of preprocess.json: from a photo to what the model takes, and what it gives."""
     contract = plan.contract
     content = {
@@ -226,7 +232,7 @@ def preprocessing(plan: ExportPlan, probabilities: dict[str, Any] | None = None)
             "crop": "inside the model: the middle square of the upright frame",
             "resize": "inside the model: bilinear",
         }
-    return content | ({"probabilities": probabilities} if probabilities else {})
+    return content | ({"probabilities": probabilities.as_json()} if probabilities else {})
 
 
 def _remove(path: Path) -> None:

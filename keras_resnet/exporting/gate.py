@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -20,26 +21,85 @@ from keras_resnet.evaluation.contract import Contract, read_contract
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.evaluation.scores import BATCH
-from keras_resnet.exporting import auto, layer_error, onnx_file, publish, temperature, wrap
+from keras_resnet.exporting import publish, wrap
+from keras_resnet.exporting.auto import Candidate
+from keras_resnet.exporting.layer_error import Quantization
 from keras_resnet.exporting.plan import IMAGES, MAX_DROP, ExportPlan, require_limits
+from keras_resnet.exporting.temperature import TemperatureFit
 from keras_resnet.files import read_json, write_json
-from keras_resnet.inspection import tflite_file
+from keras_resnet.inspection import onnx_file, tflite_file
 from keras_resnet.messages import log
+from keras_resnet.results import Result
 from keras_resnet.run import Run, fingerprint, open_run
 from keras_resnet.state import isolated
 
 # float32 files do the same arithmetic in another order: rounding, relative to the largest logit.
 FLOAT32_ERROR = 1e-4
-_FLOAT32 = (filenames.TFLITE["none"], filenames.SAVED_MODEL, filenames.ONNX)
+_FLOAT32 = (filenames.TFLITE["none"], filenames.SAVED_MODEL, filenames.ONNX, filenames.FEATURES)
 _CENSUS = {".tflite": tflite_file.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A file that ran, against the Keras model; None where it does not apply."""
+
+    top1: float | None = None  # features have none
+    drop_points: float | None = None  # from Keras' top-1, in percentage points
+    agreement: float | None = None  # the share of images of the same class, in 0…1
+    # From Keras' output for the same pixels, in units of the file's output: logits, probabilities
+    # or features.
+    max_logit_diff: float | None = None
+    latency_ms: float | None = None  # median of one image, on one thread
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtefactResult:
+    """The result of one exported file. It has no numbers if it could not be compared."""
+
+    file: str
+    bytes: int
+    sha256: str
+    images: int
+    top1: float | None  # this and the next four as in `Comparison`
+    drop_points: float | None
+    agreement: float | None
+    max_logit_diff: float | None
+    latency_ms: float | None
+    ops: dict[str, int] | None  # operators by name; None of a SavedModel
+    passed: bool
+    why: str  # the reasons if it did not pass
+
+
+@dataclass(frozen=True)
+class KerasResult:
+    """The Keras model on the same images."""
+
+    top1: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification(Result):
+    """The result of the gate; `as_json()` leaves out the parts that are None."""
+
+    passed: bool
+    images: int
+    max_drop: float  # the allowed drop in top-1, in percentage points
+    keras: KerasResult
+    artefacts: list[ArtefactResult]
+    probabilities: TemperatureFit | None = None  # if they were calibrated
+    candidates: list[Candidate] | None = None  # of an export that chose the variant
+    quantization: Quantization | None = None  # of an export that explained it
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: part for name, part in super().as_json().items() if part is not None}
 
 
 @isolated()
 @true_float32()
 def verify(
     run: Run | str | Path | None = None, *, max_drop: float = MAX_DROP, images: int = IMAGES
-) -> dict[str, Any]:
+) -> Verification:
     """Runs every exported file on validation images and compares it with the Keras model.
 
     Args:
@@ -48,11 +108,7 @@ def verify(
         images: at most this many images of the run's validation split.
 
     Returns:
-        {passed, images, max_drop, keras: {top1}, artefacts: [{file, sha256, bytes, images, top1,
-        drop_points, agreement, max_logit_diff, latency_ms, ops, passed, why}]}; also written to
-        `RUN/export/verify.json`. `max_logit_diff`, from Keras' output for the same pixels, is in
-        units of the file's output: logits, probabilities or features. `probabilities` is there if
-        they were calibrated, as `keras_resnet.exporting.temperature.calibrate` returns it.
+        `Verification`, such as `verify(run).passed`; also written to `RUN/export/verify.json`.
 
     Raises:
         InputError: nothing has been exported.
@@ -68,22 +124,22 @@ def verify(
         judge = Judge(reference, run.examples("val"), contract, max_drop, images)
         files = (ExportedFile(path, run) for path in artefacts(folder))  # one at a time in memory
         result = check(folder, files, judge)
-    write_json(folder / filenames.VERIFY, result)
+    write_json(folder / filenames.VERIFY, result.as_json())
     return result
 
 
-def check(folder: Path, files: Iterable["ExportedFile"], judge: "Judge") -> dict[str, Any]:
+def check(folder: Path, files: Iterable["ExportedFile"], judge: "Judge") -> Verification:
     """`verify` for the files in any folder; writes nothing."""
-    recorded, probabilities = _recorded(folder), _probabilities(folder)
+    recorded = _recorded(folder)
     rows = [judge.row(file, recorded.get(file.name)) for file in files]
-    return {
-        "passed": all(row["passed"] for row in rows),
-        "images": len(judge.examples),
-        "max_drop": judge.max_drop,
-        "keras": {"top1": judge.top1},
-        "artefacts": rows,
-        **({"probabilities": probabilities} if probabilities else {}),
-    }
+    return Verification(
+        passed=all(row.passed for row in rows),
+        images=len(judge.examples),
+        max_drop=judge.max_drop,
+        keras=KerasResult(judge.top1),
+        artefacts=rows,
+        probabilities=_probabilities(folder),
+    )
 
 
 class ExportedFile:
@@ -109,7 +165,7 @@ class ExportedFile:
     def ops(self) -> dict[str, int] | None:
         """Operators by name; None of a SavedModel."""
         count = _CENSUS.get(self.path.suffix)
-        return count(self.path, self.content)["ops"] if count else None
+        return count(self.path, self.content).ops if count else None
 
     @property
     def faults(self) -> list[str]:
@@ -157,43 +213,55 @@ class Judge:
     def file(self, path: Path) -> ExportedFile:
         return ExportedFile(path, self._reference.run)
 
-    def row(self, file: ExportedFile, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """A row of `verify`, for one file; `recorded` is its row of the manifest."""
-        row = _row(file, self.examples)
+    def row(self, file: ExportedFile, recorded: Mapping[str, Any] | None = None) -> ArtefactResult:
+        """The result of one file; `recorded` is its row of the manifest."""
         compare = self._compare_features if file.name == filenames.FEATURES else self._compare
+        ops, found = None, Comparison()
         try:
-            _require_unchanged(row, recorded)
-            reasons = compare(file, row)
+            _require_unchanged(file, recorded)
+            ops = file.ops
+            found, largest = compare(file)
+            reasons = [*file.faults, *_reasons(file.name, found, largest, self.max_drop)]
         except (InputError, CheckFailed) as error:
             reasons = [str(error)]
-        return row | {"passed": not reasons, "why": "; ".join(reasons)}
+        return ArtefactResult(
+            file=file.name,
+            **file.fingerprint,
+            images=len(self.examples),
+            **vars(found),
+            ops=ops,
+            passed=not reasons,
+            why="; ".join(reasons),
+        )
 
-    def _compare(self, file: ExportedFile, row: dict[str, Any]) -> list[str]:
-        """Fills the row; gives the reasons why the file must not be used."""
-        row["ops"] = file.ops
+    def _compare(self, file: ExportedFile) -> tuple[Comparison, float]:
+        """The comparison, and the largest value of the Keras model's output."""
         logits = self._logits(file.opened)
         if not np.isfinite(logits).all():
             raise CheckFailed("logits that are not finite")
-        row["latency_ms"] = _latency(file)
-        row["top1"] = _top1(logits, self.examples.labels)
-        row["drop_points"] = round(100 * (self.top1 - row["top1"]), 4)
-        row["agreement"] = float((logits.argmax(-1) == self._expected.argmax(-1)).mean())
-        row["max_logit_diff"], largest = self._contract.difference(logits, self._exact)
-        return [*file.faults, *_reasons(row, largest, self.max_drop)]
+        latency, top1 = _latency(file), _top1(logits, self.examples.labels)
+        difference, largest = self._contract.difference(logits, self._exact)
+        found = Comparison(
+            top1=top1,
+            drop_points=round(100 * (self.top1 - top1), 4),
+            agreement=float((logits.argmax(-1) == self._expected.argmax(-1)).mean()),
+            max_logit_diff=difference,
+            latency_ms=latency,
+        )
+        return found, largest
 
-    def _compare_features(self, file: ExportedFile, row: dict[str, Any]) -> list[str]:
-        """The same for `model_features.tflite`: float32 rounding is all that may differ."""
+    def _compare_features(self, file: ExportedFile) -> tuple[Comparison, float]:
+        """The same for `model_features.tflite`."""
         expect = wrap.features(self._plain_plan(), self._reference.model)
-        row["ops"] = file.ops
         lite, outputs, references = Lite(file.path, 1, file.content), [], []
         for images in self._frames():
             outputs.append(lite.predict(images))
             references.append(expect(images.astype(np.float32))["features"].numpy())
         found, expected = np.concatenate(outputs), np.concatenate(references)
-        row["latency_ms"] = _median_ms(partial(lite.predict, images[:1]))
-        row["max_logit_diff"] = float(np.abs(found - expected).max())
-        largest = float(np.abs(expected).max())
-        return [*file.faults, *_rounding(row, largest, "features")]
+        latency = _median_ms(partial(lite.predict, images[:1]))
+        difference = float(np.abs(found - expected).max())
+        comparison = Comparison(max_logit_diff=difference, latency_ms=latency)
+        return comparison, float(np.abs(expected).max())
 
     def _same_pixels(self) -> np.ndarray:
         """The Keras model's logits `(n, k)` behind the crop and resize that the files do
@@ -233,81 +301,35 @@ class Judge:
         return self._streams[size, crop]
 
 
-def demand(result: Mapping[str, Any]) -> None:
+def demand(result: Verification) -> None:
     """Raises `CheckFailed`, with every reason, unless the gate let all artefacts through."""
-    if not result["passed"]:
-        reasons = [f"{r['file']}: {r['why']}" for r in result["artefacts"] if not r["passed"]]
+    if not result.passed:
+        reasons = [f"{row.file}: {row.why}" for row in result.artefacts if not row.passed]
         raise CheckFailed("verify failed: " + "; ".join(reasons), result)
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """The result as text for a terminal."""
-    lines = [
-        f"{'file':24} {'top-1':>7} {'drop':>6} {'agree':>7} {'max diff':>9} {'size':>9} "
-        f"{'latency':>9}  gate",
-        f"{'model.keras (reference)':24} {result['keras']['top1']:7.2%}",
-    ]
-    for row in result["artefacts"]:
-        gate = "passed" if row["passed"] else f"FAILED: {row['why']}"
-        if row["top1"] is None:
-            lines.append(f"{row['file']:24} {_without_top1(row)}{gate}")
-            continue
-        lines.append(
-            f"{row['file']:24} {row['top1']:7.2%} {row['drop_points']:6.2f} "
-            f"{row['agreement']:7.2%} {row['max_logit_diff']:9.2g} {row['bytes'] / 1e6:6.2f} MB "
-            f"{row['latency_ms']:6.2f} ms  {gate}"
-        )
-    lines.append(
-        f"{result['images']:,} validation images; a file may lose {result['max_drop']:g} points; "
-        "latency of one image, LiteRT and ONNX Runtime on one thread"
-    )
-    if "probabilities" in result:
-        lines.append(temperature.line(result["probabilities"]))
-    lines += [auto.line(candidate) for candidate in result.get("candidates", ())]
-    if "quantization" in result:
-        lines += ["", layer_error.table(result["quantization"]["layers"])]
-    return "\n".join(lines)
-
-
-def _without_top1(row: Mapping[str, Any]) -> str:
-    """The columns of a file that names no classes; of one that failed to run, nothing."""
-    if row["latency_ms"] is None:
-        return ""
-    return (
-        f"{'':23} {row['max_logit_diff']:9.2g} {row['bytes'] / 1e6:6.2f} MB "
-        f"{row['latency_ms']:6.2f} ms  "
-    )
-
-
-def _row(file: ExportedFile, examples: Examples) -> dict[str, Any]:
-    numbers = ("top1", "drop_points", "agreement", "max_logit_diff", "latency_ms", "ops")
-    found = {"file": file.name, **file.fingerprint, "images": len(examples)}
-    return found | dict.fromkeys(numbers)
-
-
-def _require_unchanged(row: Mapping[str, Any], recorded: Mapping[str, Any] | None) -> None:
-    if recorded and any(row[key] != recorded[key] for key in ("bytes", "sha256")):
+def _require_unchanged(file: ExportedFile, recorded: Mapping[str, Any] | None) -> None:
+    if recorded and any(recorded[key] != value for key, value in file.fingerprint.items()):
         raise CheckFailed("changed since it was exported (another sha256); export it again")
 
 
-def _reasons(row: Mapping[str, Any], largest: float, max_drop: float) -> Iterator[str]:
+def _reasons(name: str, found: Comparison, largest: float, max_drop: float) -> Iterator[str]:
     """Why the file must not be used."""
-    if row["drop_points"] > max_drop:
-        yield f"top-1 is {row['drop_points']:.2f} points lower, {max_drop:g} are allowed"
-    if row["file"] in _FLOAT32:
-        yield from _rounding(row, largest, "logits")
-
-
-def _rounding(row: Mapping[str, Any], largest: float, what: str) -> Iterator[str]:
+    if found.drop_points is not None and found.drop_points > max_drop:
+        yield f"top-1 is {found.drop_points:.2f} points lower (allowed: {max_drop:g})"
     limit = FLOAT32_ERROR * largest
-    if row["max_logit_diff"] > limit:
-        yield f"{what} differ by {row['max_logit_diff']:.2g}, float32 rounding explains {limit:.2g}"
+    if name in _FLOAT32 and found.max_logit_diff is not None and found.max_logit_diff > limit:
+        output = "features" if name == filenames.FEATURES else "logits"
+        yield (
+            f"{output} differ by {found.max_logit_diff:.2g}, float32 rounding explains {limit:.2g}"
+        )
 
 
-def _probabilities(folder: Path) -> dict[str, Any] | None:
+def _probabilities(folder: Path) -> TemperatureFit | None:
     """What a calibration of the probabilities found when the files were exported, or None."""
     file = folder / filenames.PREPROCESS
-    return read_json(file).get("probabilities") if file.exists() else None
+    found = read_json(file).get("probabilities") if file.exists() else None
+    return TemperatureFit(**found) if found else None
 
 
 def _latency(file: ExportedFile) -> float:

@@ -9,9 +9,10 @@ float. It runs in a child process, and calibrates once for all results:
 import csv
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from keras_resnet.exporting import child
 from keras_resnet.exporting.convert import calibrated, ends
 from keras_resnet.files import StrPath, read_json, write_json
 from keras_resnet.inspection import tflite_file
+from keras_resnet.results import Result
 
 if TYPE_CHECKING:  # to name its types costs no import
     import tensorflow as tf
@@ -30,7 +32,48 @@ _IMAGES = 50  # of the calibration images; the debugger's kernels are slow
 # Operators that move values without computing: they have no int8 error, and quantise values of
 # float operators before them.
 _MOVES = ("PAD", "MAX_POOL_2D")
-_Graph = Sequence[tuple[str, str, list[str], list[str]]]  # as `census.operators` gives it
+_Graph = Sequence[tuple[str, str, list[str], list[str]]]  # as `tflite_file.operators` gives it
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """The int8 error of a Keras layer."""
+
+    layer: str
+    block: str  # such as "conv2_block1", "stem" or "head"
+    part: str  # of the block: one of `PARTS`, or ""
+    op: str
+    # The share of a channel's signal that int8 replaces by error, in 0…1: root mean squares, mean
+    # over channels.
+    lost: float
+    steps: float  # the error in quantisation steps; 0.29 is rounding alone
+
+
+@dataclass(frozen=True)
+class LayerErrors:
+    """The errors of all layers, and files that keep some layers in float, by number of layers."""
+
+    layers: list[LayerError]  # in forward order
+    files: dict[int, Path]
+    float_layers: dict[int, list[str]]  # worst first
+
+
+@dataclass(frozen=True)
+class BlockError:
+    """The largest `lost` in each part of a block; None where it has none."""
+
+    block: str
+    branch: float | None  # of the stem and the head too
+    shortcut: float | None
+    sum: float | None
+
+
+@dataclass(frozen=True)
+class Quantization(Result):
+    """The int8 error by layer and by block."""
+
+    layers: list[LayerError]
+    blocks: list[BlockError]
 
 
 def measure(
@@ -40,7 +83,7 @@ def measure(
     *,
     io: str = "float",
     counts: Sequence[int] = (),
-) -> dict[str, Any]:
+) -> LayerErrors:
     """The error of int8 by layer, and files that keep some layers in float.
 
     Args:
@@ -51,11 +94,7 @@ def measure(
         counts: for each, a file that keeps in float that many of the worst layers.
 
     Returns:
-        {layers: rows in forward order, files: {count: path}, float_layers: {count: names, worst
-        first}}. A row is {layer, block, part, op, lost, steps}: block such as "conv2_block1",
-        "stem" or "head"; part "branch", "shortcut", "sum" or ""; lost, in 0…1, the share of a
-        channel's signal that int8 replaces by error (root mean squares, mean over channels); steps,
-        the error in quantisation steps, 0.29 for rounding alone.
+        `LayerErrors`.
 
     Raises:
         CheckFailed: the debugger failed.
@@ -64,52 +103,32 @@ def measure(
     arguments = (saved_model, calibration, folder, io, *counts)
     child.run(__name__, *arguments, what="finding int8's error by layer")
     found = read_json(folder / "layers.json")
-    return {
-        "layers": found["layers"],
-        "files": {count: folder / f"float_{count}.tflite" for count in counts},
-        "float_layers": {count: found["worst"][:count] for count in counts},
-    }
+    return LayerErrors(
+        layers=[LayerError(**row) for row in found["layers"]],
+        files={count: folder / f"float_{count}.tflite" for count in counts},
+        float_layers={count: found["worst"][:count] for count in counts},
+    )
 
 
-def place(layer: str) -> dict[str, str]:
-    """{block, part} of a layer, by its address."""
+def place(layer: str) -> tuple[str, str]:
+    """(block, part) of a layer, by its name."""
     inside = re.fullmatch(r"(conv\d+_block\d+)_(\w+)", layer)
     if not inside:
         is_head = layer.startswith(("avg_pool", "logits", "post"))
-        return {"block": "head" if is_head else "stem", "part": ""}
+        return "head" if is_head else "stem", ""
     block, rest = inside.groups()
     part = "shortcut" if rest.startswith("0_") else "sum" if rest in ("add", "out") else "branch"
-    return {"block": block, "part": part}
+    return block, part
 
 
-def by_block(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows {block, branch, shortcut, sum}: the largest `lost` in each part; None where it has none.
-    The stem and the head count as branches."""
+def by_block(layers: Sequence[LayerError]) -> list[BlockError]:
+    """The largest error in each part of each block, in forward order."""
     blocks: dict[str, dict[str, float | None]] = {}
     for row in layers:
-        parts = blocks.setdefault(row["block"], dict.fromkeys(PARTS))
-        part = row["part"] or "branch"
-        parts[part] = max(parts[part] or 0.0, row["lost"])
-    return [{"block": block, **parts} for block, parts in blocks.items()]
-
-
-def table(layers: Sequence[Mapping[str, Any]]) -> str:
-    """The rows of `measure` as text for a terminal."""
-    width = max(len(row["layer"]) for row in layers)
-    lines = [f"{'layer':{width}}  {'operator':16} {'lost':>7}  steps"]
-    lines += [
-        f"{row['layer']:{width}}  {row['op']:16} {row['lost']:7.2%}  {row['steps']:5.2f}"
-        for row in layers
-    ]
-    lines += ["", f"{'block':{width}}  {'branch':>8} {'shortcut':>8} {'sum':>8}"]
-    for row in by_block(layers):
-        shares = " ".join(f"{'' if row[p] is None else f'{row[p]:.2%}':>8}" for p in PARTS)
-        lines.append(f"{row['block']:{width}}  {shares}".rstrip())
-    lines.append(
-        "lost: share of a channel's signal that int8 replaces by error, mean over channels; of a "
-        "block, the worst layer's"
-    )
-    return "\n".join(lines)
+        parts = blocks.setdefault(row.block, dict.fromkeys(PARTS))
+        part = row.part or "branch"
+        parts[part] = max(parts[part] or 0.0, row.lost)
+    return [BlockError(block, **parts) for block, parts in blocks.items()]
 
 
 def _debug(
@@ -138,7 +157,7 @@ def _debug(
     graph = tflite_file.operators(folder / "calibrated.tflite")
     statistics = _statistics(compared, folder / "layers.csv")
     rows = [
-        {"layer": layer, **place(layer), "op": op, **statistics[outputs[0]]}
+        LayerError(layer, *place(layer), op, *statistics[outputs[0]])
         for op, layer, _, outputs in graph
         if outputs[0] in statistics
     ]
@@ -148,7 +167,7 @@ def _debug(
         whole.options = options(denylisted_nodes=nodes)
         content = _with_ends(whole.get_nondebug_quantized_model(), io)
         (folder / f"float_{count}.tflite").write_bytes(content)
-    write_json(folder / "layers.json", {"layers": rows, "worst": worst})
+    write_json(folder / "layers.json", {"layers": [asdict(row) for row in rows], "worst": worst})
 
 
 def _lost(
@@ -174,23 +193,23 @@ def _steps(
 
 def _statistics(
     debugger: "tf.lite.experimental.QuantizationDebugger", path: Path
-) -> dict[str, dict[str, float]]:
-    """{tensor: {lost, steps}}"""
+) -> dict[str, tuple[float, float]]:
+    """{tensor: (lost, steps)}"""
     with open(path, "w+", newline="") as file:
         debugger.layer_statistics_dump(file)
         file.seek(0)
         return {
-            row["tensor_name"]: {key: float(row[key]) for key in ("lost", "steps")}
+            row["tensor_name"]: (float(row["lost"]), float(row["steps"]))
             for row in csv.DictReader(file)
         }
 
 
-def _worst(rows: Sequence[Mapping[str, Any]], graph: _Graph, io: str) -> list[str]:
+def _worst(rows: Sequence[LayerError], graph: _Graph, io: str) -> list[str]:
     """The layers that can be kept in float, largest error first."""
     # Byte inputs and outputs must be read and written by operators in int8.
     outer = set() if io == "float" else {graph[0][-1][0], graph[-1][-1][0]}
-    names = [row["layer"] for row in sorted(rows, key=lambda row: -row["lost"])]
-    moves = {row["layer"] for row in rows if row["op"] in _MOVES}
+    names = [row.layer for row in sorted(rows, key=lambda row: -row.lost)]
+    moves = {row.layer for row in rows if row.op in _MOVES}
     return [
         layer
         for layer in dict.fromkeys(names)

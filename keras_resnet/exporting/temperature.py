@@ -2,14 +2,14 @@
 Dividing all logits by a number changes the confidence, but not the predicted class.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.metrics import log_softmax
+from keras_resnet.results import Result
 
 BINS = 15  # arXiv:1706.04599, table 1
 FEW = 10  # with fewer mistakes, one more or less moves the temperature by a lot
@@ -17,9 +17,31 @@ _BOUNDS = (0.01, 100.0)
 _HALVINGS = 60
 
 
+@dataclass(frozen=True)
+class TemperatureFit(Result):
+    """A temperature, and what it does to probabilities it was not fitted on."""
+
+    temperature: float
+    fitted_on: int  # images
+    mistakes: int  # of the model among them
+    judged_on: int  # the other images
+    bins: int
+    ece_before: float  # expected calibration error of the other images, in 0…1
+    ece_after: float
+
+    def __str__(self) -> str:
+        few = " (too few to rely on)" if self.mistakes < FEW else ""
+        return (
+            f"logits divided by {self.temperature:g}, fitted on {self.fitted_on:,} images, "
+            f"{self.mistakes:,} of them mistaken{few}; expected calibration error "
+            f"{self.ece_before:.1%} before, {self.ece_after:.1%} after, on {self.judged_on:,} "
+            "others"
+        )
+
+
 def calibrate(
     logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], seed: int
-) -> dict[str, Any]:
+) -> TemperatureFit:
     """A temperature fitted on one half of the images and evaluated on the other.
 
     The halves are stratified by right and wrong predictions.
@@ -30,9 +52,7 @@ def calibrate(
         seed: of the halves.
 
     Returns:
-        {temperature, fitted_on, mistakes, judged_on, bins, ece_before, ece_after}: numbers of
-        images, of mistaken ones among those it was fitted on, and the expected calibration error
-        of the other half, in 0…1.
+        `TemperatureFit`.
 
     Raises:
         InputError: too few mistakes to fit anything on.
@@ -50,15 +70,15 @@ def calibrate(
     before, after = (
         calibration_error(logits[judged] / t, labels[judged]) for t in (1.0, temperature)
     )
-    return {
-        "temperature": temperature,
-        "fitted_on": len(fitted),
-        "mistakes": mistakes,
-        "judged_on": len(judged),
-        "bins": BINS,
-        "ece_before": before,
-        "ece_after": after,
-    }
+    return TemperatureFit(
+        temperature=temperature,
+        fitted_on=len(fitted),
+        mistakes=mistakes,
+        judged_on=len(judged),
+        bins=BINS,
+        ece_before=before,
+        ece_after=after,
+    )
 
 
 def fit(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
@@ -90,17 +110,6 @@ def calibration_error(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.i
     bins = np.minimum((certainty * BINS).astype(int), BINS - 1)
     gaps = np.bincount(bins, weights=right - certainty, minlength=BINS)
     return float(np.abs(gaps).sum() / len(labels))
-
-
-def line(found: Mapping[str, Any]) -> str:
-    """The result of `calibrate` as one line below the table."""
-    few = " (too few to rely on)" if found["mistakes"] < FEW else ""
-    return (
-        f"probabilities: logits divided by {found['temperature']:g}, fitted on "
-        f"{found['fitted_on']:,} images, {found['mistakes']:,} of them mistaken{few}; expected "
-        f"calibration error {found['ece_before']:.1%} before, {found['ece_after']:.1%} after, on "
-        f"{found['judged_on']:,} others"
-    )
 
 
 def _halves(

@@ -22,11 +22,12 @@ from keras_resnet.report import quantization
 
 @dataclass
 class Written:
-    """What was written: names of the artefacts, notes for their manifest, keys for the result."""
+    """What was written."""
 
-    names: list[str] = field(default_factory=list)
-    notes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    result: dict[str, Any] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)  # of the artefacts
+    notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # for their manifest
+    candidates: list[auto.Candidate] | None = None  # tried for "auto"
+    quantization: layer_error.Quantization | None = None  # if it was to be explained
 
 
 def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> Written:
@@ -53,7 +54,7 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> 
             _calibrate(plan, reference, folder, images)
 
         @cache
-        def layer_errors() -> dict[str, Any]:
+        def layer_errors() -> layer_error.LayerErrors:
             counts = auto.COUNTS if plan.is_auto else ()
             return layer_error.measure(source, images, scratch, io=plan.io, counts=counts)
 
@@ -61,18 +62,19 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> 
         if plan.is_auto:
             tried, cost = auto.choose(folder, convert=make, layer_errors=layer_errors, judge=judge)
             taken = tried[-1]
-            _note(written, taken["variant"], cost, plan.io, taken["float_layers"])
-            written.result["candidates"] = tried
-            if taken["variant"] not in CALIBRATED:
+            _note(written, taken.variant, cost, plan.io, taken.float_layers)
+            written.candidates = tried
+            if taken.variant not in CALIBRATED:
                 (folder / filenames.CALIBRATION).unlink()
         else:
             for variant in plan.variants:
                 cost = make(variant, folder / filenames.TFLITE[variant])
                 _note(written, variant, cost, plan.io)
         if plan.explain_quantization:
-            rows = layer_errors()["layers"]
-            written.result["quantization"] = {"layers": rows, "blocks": layer_error.by_block(rows)}
-            quantization.plot(rows, folder / filenames.EXPLANATION)
+            rows = layer_errors().layers
+            errors = layer_error.Quantization(rows, layer_error.by_block(rows))
+            quantization.plot(errors.as_json()["layers"], folder / filenames.EXPLANATION)
+            written.quantization = errors
     return written
 
 

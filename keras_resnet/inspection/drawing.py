@@ -5,7 +5,8 @@ layers into stages and blocks.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -13,6 +14,7 @@ import keras
 
 from keras_resnet.errors import InputError
 from keras_resnet.inspection.network import BLOCK, Step, sides, stages_of, walk
+from keras_resnet.results import Result
 from keras_resnet.state import isolated
 
 WORDS = {
@@ -30,28 +32,58 @@ WORDS = {
     "Rescaling": "rescaling",
     "SeparableConv2D": "separable conv",
 }
+Body = list["list[str] | Fork"]  # lines, each a list of words, and forks
 _Address = tuple[str | None, str | None]  # stage and block
 _Part = tuple[_Address, "_Segment"]
 IMAGE = -1  # the turn of the image: before all steps
 
 
+@dataclass(frozen=True)
+class Fork:
+    """Paths side by side."""
+
+    paths: list[Body]  # the one with most convolutions first; an empty one is the identity
+    join: str  # what joins them, such as "+"
+
+
+@dataclass(frozen=True)
+class DrawnBlock:
+    """Equal blocks that follow each other."""
+
+    names: list[str]  # none for layers outside the blocks
+    body: Body  # of each, with lines such as ["3×3 conv 64 /2", "BN", "ReLU"]
+
+
+@dataclass(frozen=True)
+class DrawnStage:
+    """A stage of a network."""
+
+    name: str
+    output_shape: list[int | None]
+    blocks: list[DrawnBlock]
+
+
+@dataclass(frozen=True)
+class Drawing(Result):
+    """The structure of a network.
+
+    Not shown: zeros around an image, rates of dropout.
+    """
+
+    name: str
+    input_shape: list[int | None]
+    stages: list[DrawnStage]  # in forward order; one, "all", where layers are not named as ours are
+
+
 @isolated(any_backend=True)
-def drawing(model: keras.Model | str, input_shape: Sequence[int] | None = None) -> dict[str, Any]:
+def drawing(model: keras.Model | str, input_shape: Sequence[int] | None = None) -> Drawing:
     """Finds the structure of a network.
 
     Args:
         model, input_shape: as in `keras_resnet.inspection.network`.
 
     Returns:
-        A dict ready for JSON: `name`, `input_shape`, and `stages`, a list of `{name,
-        output_shape, blocks}` in forward order. `blocks` is a list of `{names, body}`: the names
-        of equal blocks that follow each other (none for layers outside the blocks), and what is
-        in each of them. A body is a list of lines, each a list of words such as `["3×3 conv 64
-        /2", "BN", "ReLU"]`, and of forks `{paths, join}`: bodies side by side, the one with most
-        convolutions first, and what joins them, such as "+". An empty path is the identity.
-
-        Not shown: zeros around an image, rates of dropout. A network whose layers are not named
-        as ours are is one stage, "all".
+        `Drawing`.
 
     Raises:
         InputError: as in `describe`; or the network has several inputs or outputs.
@@ -66,26 +98,27 @@ def drawing(model: keras.Model | str, input_shape: Sequence[int] | None = None) 
     segments = graph.segments(range(len(steps)), IMAGE)
     addresses = _addresses([[steps[turn] for turn in segment.turns] for segment in segments])
     parts = list(zip(addresses, segments, strict=True))
-    return {
-        "name": model.name,
-        "input_shape": list(inputs[0].shape[1:]),
-        "stages": [
+    return Drawing(
+        name=model.name,
+        input_shape=list(inputs[0].shape[1:]),
+        stages=[
             _stage(name, list(members), graph)
             for name, members in groupby(parts, lambda part: part[0][0])
         ],
-    }
+    )
 
 
-def _stage(name: str | None, parts: list[_Part], graph: "_Graph") -> dict[str, Any]:
-    blocks: list[dict[str, Any]] = []
+def _stage(name: str | None, parts: list[_Part], graph: "_Graph") -> DrawnStage:
+    blocks: list[DrawnBlock] = []
     for (_, block), members in groupby(parts, lambda part: part[0]):
         body = graph.body([segment for _, segment in members])
-        if block and blocks and blocks[-1]["names"] and blocks[-1]["body"] == body:
-            blocks[-1]["names"].append(block)
+        last = blocks[-1] if blocks else None
+        if block and last and last.names and last.body == body:
+            blocks[-1] = replace(last, names=[*last.names, block])
         else:
-            blocks.append({"names": [block] if block else [], "body": body})
-    last = graph.steps[parts[-1][1].turns[-1]]
-    return {"name": name or "all", "output_shape": list(last.made[0].shape[1:]), "blocks": blocks}
+            blocks.append(DrawnBlock([block] if block else [], body))
+    output = graph.steps[parts[-1][1].turns[-1]].made[0]
+    return DrawnStage(name or "all", list(output.shape[1:]), blocks)
 
 
 def _addresses(segments: Sequence[Sequence[Step]]) -> list[_Address]:
@@ -146,8 +179,8 @@ class _Graph:
                 source, segment = turn, []
         return segments + ([_Segment(source, segment, is_closed=False)] if segment else [])
 
-    def body(self, segments: Iterable[_Segment]) -> list[Any]:
-        body: list[Any] = []
+    def body(self, segments: Iterable[_Segment]) -> Body:
+        body: Body = []
         for is_link, run in groupby(segments, lambda segment: segment.is_link):
             if is_link:
                 body += _lines([self.steps[segment.turns[0]] for segment in run])
@@ -155,15 +188,13 @@ class _Graph:
                 body += map(self.fork, run)
         return body
 
-    def fork(self, segment: _Segment) -> list[str] | dict[str, Any]:
+    def fork(self, segment: _Segment) -> list[str] | Fork:
         join = segment.turns[-1]
         parts = self.parts(segment) + [[]] * self.makers[join].count(segment.source)
         if not segment.is_closed or len(parts) == 1:
             return [f"{len(segment.turns)} layers in another pattern"]
-        return {
-            "paths": [self.body(self.segments(part, segment.source)) for part in parts],
-            "join": " ".join(_words(self.steps[join])),
-        }
+        paths = [self.body(self.segments(part, segment.source)) for part in parts]
+        return Fork(paths, join=" ".join(_words(self.steps[join])))
 
     def parts(self, segment: _Segment) -> list[list[int]]:
         """The steps before the join, in parts without a connection; most convolutions first."""
@@ -269,17 +300,17 @@ def _activation(layer: keras.Layer) -> list[str]:
     return [] if name == "linear" else [{"relu": "ReLU"}.get(name, name)]
 
 
-def text(drawn: Mapping[str, Any]) -> str:
-    """The dict of `drawing` as text for a terminal."""
-    lines = [f"{drawn['name']}: {sides(drawn['input_shape'])}"]
-    for stage in drawn["stages"]:
-        lines += ["", f"{stage['name']}: {sides(stage['output_shape'])}"]
-        for block in stage["blocks"]:
-            if block["names"]:
-                lines.append(f"  {_title(block['names'])}")
-            elif block is not stage["blocks"][0]:
+def text(drawn: Drawing) -> str:
+    """A drawing in characters."""
+    lines = [f"{drawn.name}: {sides(drawn.input_shape)}"]
+    for stage in drawn.stages:
+        lines += ["", f"{stage.name}: {sides(stage.output_shape)}"]
+        for block in stage.blocks:
+            if block.names:
+                lines.append(f"  {_title(block.names)}")
+            elif block is not stage.blocks[0]:
                 lines.append("")
-            lines += [f"    {line}" for line in _body_text(block["body"], "x")]
+            lines += [f"    {line}" for line in _body_text(block.body, "x")]
     return "\n".join(lines)
 
 
@@ -288,19 +319,19 @@ def _title(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}  ×{len(names)}"
 
 
-def _body_text(body: Sequence[Any], start: str = "┬") -> list[str]:
+def _body_text(body: Body, start: str = "┬") -> list[str]:
     lines: list[str] = []
     for part in body:
-        if isinstance(part, dict):
+        if isinstance(part, Fork):
             lines += _fork_text(part, "┬" if lines else start)
         else:
             lines.append(" · ".join(part))
     return lines
 
 
-def _fork_text(fork: Mapping[str, Any], start: str) -> list[str]:
+def _fork_text(fork: Fork, start: str) -> list[str]:
     """The first path below `start`, the others right of it; identities are a line downwards."""
-    columns = [_body_text(path) for path in fork["paths"]]
+    columns = [_body_text(path) for path in fork.paths]
     height = max(map(len, columns))
     columns = [_filled(column, height) for column in columns]
     widths = [max(map(len, column)) + 3 for column in columns[:-1]]
@@ -308,7 +339,7 @@ def _fork_text(fork: Mapping[str, Any], start: str) -> list[str]:
     return [
         _bar(start, widths, "┬┐"),
         *(_spaced(row, widths) for row in rows),
-        _bar(fork["join"], widths, "┴┘"),
+        _bar(fork.join, widths, "┴┘"),
     ]
 
 

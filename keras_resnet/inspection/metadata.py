@@ -203,21 +203,6 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         raise InputError(f"the metadata of {path} are damaged ({error}); export it again") from None
 
 
-def table(metadata: Mapping[str, Any]) -> str:
-    """What `read` found, as text for a terminal."""
-    (graph,) = metadata["subgraph_metadata"]
-    (image,), (scores,) = graph["input_tensor_metadata"], graph["output_tensor_metadata"]
-    lines = [
-        metadata["description"],
-        f"version {metadata['version']}",
-        metadata["license"],
-        f"{image['name']}: {image['description']}",
-        f"{scores['name']}: {scores['description']}",
-        f"inside the file: {', '.join(metadata['files'])}",
-    ]
-    return "\n".join(lines)
-
-
 def _with_metadata(model: bytes, packed: bytes) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils

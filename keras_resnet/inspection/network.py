@@ -5,7 +5,7 @@ Keras only; computes shapes, not values.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -16,6 +16,7 @@ from keras import tree
 
 from keras_resnet import specs
 from keras_resnet.errors import InputError
+from keras_resnet.inspection import multiply_adds
 from keras_resnet.results import Result
 from keras_resnet.state import isolated
 
@@ -28,9 +29,7 @@ class Layer:
     kind: str  # its class
     output_shape: list[int | None]  # without the batch
     parameters: int
-    # Multiply-accumulate operations of convolutions and dense layers, biases not counted: the
-    # convention of torchvision and fvcore, in which ResNet-50 v1.5 has 4.089 G.
-    multiply_adds: int | None
+    multiply_adds: int | None  # as `keras_resnet.inspection.multiply_adds` counts them
     activations: int | None  # values put out by the convolutions (as in arXiv:2003.13678)
     # The side, in pixels of the image, of the square that a value can depend on, along the longest
     # path; None is the whole image, after a global pooling. Up-sampling is not followed.
@@ -101,14 +100,14 @@ def describe(model: keras.Model | str, input_shape: Sequence[int] | None = None)
         _pass_field(step)
         rows.append(_row(step, first=step.operation not in seen))
         seen.add(step.operation)
-    multiply_adds = _sum(row.multiply_adds for row in rows)
+    total = _sum(row.multiply_adds for row in rows)
     return Description(
         name=model.name,
         input_shape=list(inputs[0].shape[1:]),
         parameters=model.count_params(),
         trainable_parameters=sum(math.prod(w.shape) for w in model.trainable_weights),
-        multiply_adds=multiply_adds,
-        flops=None if multiply_adds is None else 2 * multiply_adds,
+        multiply_adds=total,
+        flops=None if total is None else 2 * total,
         activations=_sum(row.activations for row in rows),
         memory=Memory(
             weights=sum(math.prod(w.shape) * _bytes_of(w.dtype) for w in model.weights),
@@ -118,56 +117,6 @@ def describe(model: keras.Model | str, input_shape: Sequence[int] | None = None)
         stages=_stages(rows),
         layers=rows,
     )
-
-
-def table(description: Mapping[str, Any]) -> str:
-    """The JSON of a `Description` as text for a terminal: layers, then stages, then the totals."""
-    heads = ("layer", "kind", "output", "parameters", "multiply-adds", "activations", "field")
-    layers = [_cells(row, row["kind"]) for row in description["layers"]]
-    stages = [_cells(row, _blocks(row["blocks"])) for row in description["stages"]]
-    lines = [heads, *layers, *stages]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-
-    def aligned(line: Sequence[str]) -> str:
-        words = [word.ljust(width) for word, width in zip(line[:3], widths[:3], strict=True)]
-        numbers = [word.rjust(width) for word, width in zip(line[3:], widths[3:], strict=True)]
-        return "  ".join(words + numbers).rstrip()
-
-    ruler = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    sections = [heads], layers, stages
-    return "\n".join(
-        [line for rows in sections if rows for line in (*map(aligned, rows), ruler)]
-        + _totals(description)
-    )
-
-
-def _cells(row: Mapping[str, Any], kind: str) -> tuple[str, ...]:
-    return (
-        row["name"],
-        kind,
-        sides(row["output_shape"]),
-        f"{row['parameters']:,}" if row["parameters"] else "",
-        "" if row["multiply_adds"] == 0 else _number(row["multiply_adds"]),
-        "" if row["activations"] == 0 else _number(row["activations"]),
-        "all" if row["receptive_field"] is None else str(row["receptive_field"]),
-    )
-
-
-def _blocks(count: int) -> str:
-    return {0: "", 1: "1 block"}.get(count, f"{count} blocks")
-
-
-def _totals(description: Mapping[str, Any]) -> list[str]:
-    memory = {name: _megabytes(size) for name, size in description["memory"].items()}
-    return [
-        f"{description['name']}: {description['parameters']:,} parameters, "
-        f"{description['trainable_parameters']:,} of them trainable",
-        f"{_number(description['multiply_adds'])} multiply-adds "
-        f"({_number(description['flops'], 'FLOPs')}), "
-        f"{_number(description['activations'])} activations",
-        f"memory: {memory['weights']} of weights; for one image {memory['activations_peak']} of "
-        f"activations at once, {memory['activations_training']} kept in training",
-    ]
 
 
 def sides(shape: Iterable[int | None]) -> str:
@@ -309,19 +258,18 @@ def _row(step: Step, first: bool) -> Layer:
 def _multiply_adds(
     operation: keras.Operation, given: keras.KerasTensor, made: keras.KerasTensor
 ) -> int | None:
-    """Each number of a kernel is used once at each position of the output."""
     is_convolution = hasattr(operation, "kernel_size")
     if not (is_convolution or isinstance(operation, keras.layers.Dense)):
         return 0
-    # A transposed convolution uses its kernel at each position of the input.
     x = given if type(operation).__name__.endswith("Transpose") else made
     positions = x.shape[1:-1]
     if is_convolution and operation.data_format == "channels_first":
         positions = x.shape[2:]
-    kernels = [w for w in operation.weights if w.name.endswith("kernel")]
-    numbers = sum(math.prod(w.shape) for w in kernels)
-    count = _product(positions)
-    return None if count is None else numbers * count
+    known = _known(positions)
+    kernels = [w.shape for w in operation.weights if w.name.endswith("kernel")]
+    if known is None:
+        return None
+    return sum(multiply_adds.count(kernel, known) for kernel in kernels)
 
 
 def _peak(
@@ -411,17 +359,3 @@ def _known(numbers: Iterable[int | None]) -> list[int] | None:
 
 def _largest(sizes: int | tuple[int, ...] | list[int]) -> int:
     return max(sizes) if isinstance(sizes, (tuple, list)) else sizes
-
-
-def _number(count: int | None, unit: str = "") -> str:
-    """4089184256 as "4.089 G", with a unit as "4.089 GFLOPs"."""
-    if count is None:
-        return "?"
-    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= size:
-            return f"{count / size:.3f} {prefix}{unit}"
-    return f"{count} {unit}".strip()
-
-
-def _megabytes(size: int | None) -> str:
-    return "?" if size is None else f"{size / 1e6:.2f} MB"

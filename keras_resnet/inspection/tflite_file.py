@@ -14,6 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from keras_resnet.errors import InputError
+from keras_resnet.inspection import multiply_adds
+from keras_resnet.inspection.census import Census, FileMemory, Operator, Signature, TensorInfo
 
 IDENTIFIER = b"TFL3"  # at byte 4 of every file, schema.fbs
 OMITTED = -1  # the index of an optional input that an operator goes without
@@ -26,7 +28,7 @@ LAYER = re.compile(r"[^/]*?(_\d+)/(?:[^;]*/)?([^/;]+)\1/(?:batchnorm/)?[^/;]+(?:
 RAW_PIXELS = {"uint8": (1.0, 0), "int8": (1.0, -128)}
 
 
-def census(path: str | os.PathLike[str], content: bytes | None = None) -> dict[str, Any]:
+def census(path: str | os.PathLike[str], content: bytes | None = None) -> Census:
     """Counts what is in a .tflite file.
 
     Args:
@@ -34,22 +36,7 @@ def census(path: str | os.PathLike[str], content: bytes | None = None) -> dict[s
         content: its bytes, where they were read already.
 
     Returns:
-        A dict ready for JSON: `file`; `bytes`; `ops`, a dict of name to number, where a custom
-        op is called `CUSTOM:NAME`; `operators`, how many there are of all kinds; `inputs` and
-        `outputs`, lists of `{name, shape, dtype, scale, zero_point}` in which an open side is -1
-        and scale is None where nothing is quantised; `signatures`, a dict of key to
-        `{inputs, outputs}`, lists of names; `metadata`, names; and, under the names that
-        `keras_resnet.inspection.network` has for every network: `parameters`, how many float or
-        quantised constants are stored (after batch norms were folded, without the integers that
-        hold shapes and axes); `trainable_parameters`, 0, for constants cannot be trained;
-        `multiply_adds`, `flops` and `activations` of one run, which are those of the Keras model;
-        `memory`, of which the file tells `weights`, the bytes of those constants; `layers`, a list
-        of `{name, kind, output_shape, parameters, multiply_adds, activations, dtype}`, an operator
-        each, in the order of execution. Its name is that of the Keras layer it was made from,
-        where the file has kept it, or else that of its output.
-
-        Several subgraphs are counted together in `ops`, `parameters` and `memory`; all else is
-        that of the first.
+        `Census`; `multiply_adds`, `flops` and `activations` are those of the Keras model.
 
     Raises:
         InputError: the file cannot be read, or is no TFLite model.
@@ -59,24 +46,23 @@ def census(path: str | os.PathLike[str], content: bytes | None = None) -> dict[s
     ops = Counter(op.name for graph in model.graphs for op in graph.operators)
     layers = _layers(main)
     weights = _weights(tensor for graph in model.graphs for tensor in graph.tensors)
-    multiply_adds = sum(row["multiply_adds"] for row in layers)
-    return {
-        "file": os.fspath(path),
-        "bytes": model.size,
-        "ops": dict(sorted(ops.items())),
-        "operators": sum(ops.values()),
-        "inputs": [_public(tensor) for tensor in main.inputs],
-        "outputs": [_public(tensor) for tensor in main.outputs],
-        "signatures": model.signatures,
-        "metadata": model.metadata,
-        "parameters": _numbers(weights),
-        "trainable_parameters": 0,
-        "multiply_adds": multiply_adds,
-        "flops": 2 * multiply_adds,
-        "activations": sum(row["activations"] for row in layers),
-        "memory": {"weights": sum(tensor.stored for tensor in weights.values())},
-        "layers": layers,
-    }
+    total = sum(row.multiply_adds for row in layers)
+    return Census(
+        file=os.fspath(path),
+        bytes=model.size,
+        ops=dict(sorted(ops.items())),
+        operators=sum(ops.values()),
+        inputs=[_public(tensor) for tensor in main.inputs],
+        outputs=[_public(tensor) for tensor in main.outputs],
+        signatures=model.signatures,
+        metadata=model.metadata,
+        parameters=_numbers(weights),
+        multiply_adds=total,
+        flops=2 * total,
+        activations=sum(map(_activations, main.operators)),
+        memory=FileMemory(sum(tensor.stored for tensor in weights.values())),
+        layers=layers,
+    )
 
 
 def faults(path: str | os.PathLike[str], content: bytes | None = None) -> list[str]:
@@ -218,7 +204,7 @@ class _Model:
     size: int  # bytes
     graphs: list[_Graph]
     entrances: list[_Tensor]  # the input tensors of the main graph and of each signature's
-    signatures: dict[str, dict[str, list[str]]]
+    signatures: dict[str, Signature]
     metadata: list[str]
 
 
@@ -270,10 +256,10 @@ def _parse(content: bytes) -> _Model:
         graphs=graphs,
         entrances=list(entrances.values()),
         signatures={
-            _text(s.SignatureKey()): {
-                "inputs": [_text(x.Name()) for x in items(s.Inputs, s.InputsLength)],
-                "outputs": [_text(x.Name()) for x in items(s.Outputs, s.OutputsLength)],
-            }
+            _text(s.SignatureKey()): Signature(
+                inputs=[_text(x.Name()) for x in items(s.Inputs, s.InputsLength)],
+                outputs=[_text(x.Name()) for x in items(s.Outputs, s.OutputsLength)],
+            )
             for s in signatures
         },
         metadata=[_text(m.Name()) for m in items(root.Metadata, root.MetadataLength)],
@@ -388,19 +374,15 @@ def _text(raw: bytes | None) -> str:
     return (raw or b"").decode("utf-8", errors="replace")
 
 
-def _public(tensor: _Tensor) -> dict[str, Any]:
-    return {
-        "name": tensor.name,
-        "shape": list(tensor.shape),
-        "dtype": tensor.dtype,
-        "scale": tensor.scale,
-        "zero_point": tensor.zero_point,
-    }
+def _public(tensor: _Tensor) -> TensorInfo:
+    return TensorInfo(
+        tensor.name, list(tensor.shape), tensor.dtype, tensor.scale, tensor.zero_point
+    )
 
 
-def _layers(graph: _Graph) -> list[dict[str, Any]]:
+def _layers(graph: _Graph) -> list[Operator]:
     """A row for each operator; what several share is stored by the first of them."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Operator] = []
     counted: set[int] = set()
     for op in graph.operators:
         weights = _weights(tensor for tensor in op.inputs if tensor)
@@ -409,15 +391,15 @@ def _layers(graph: _Graph) -> list[dict[str, Any]]:
         # An operator without an output, such as ASSIGN_VARIABLE, has its row too.
         shape, dtype = (op.outputs[0].shape, op.outputs[0].dtype) if op.outputs else ((), None)
         rows.append(
-            {
-                "name": _layer(op),
-                "kind": op.name,
-                "output_shape": [None if side == -1 else side for side in shape[1:]],
-                "parameters": _numbers(new),
-                "multiply_adds": _multiply_adds(op),
-                "activations": _activations(op),
-                "dtype": dtype,
-            }
+            Operator(
+                name=_layer(op),
+                kind=op.name,
+                output_shape=[None if side == -1 else side for side in shape[1:]],
+                parameters=_numbers(new),
+                multiply_adds=_multiply_adds(op),
+                activations=_activations(op),
+                dtype=dtype,
+            )
         )
     return rows
 
@@ -446,43 +428,11 @@ def _numbers(weights: Mapping[int, _Tensor]) -> int:
 
 def _multiply_adds(op: _Operator) -> int:
     """Multiply-adds of one run, with 1 for each open side."""
-    per_output = {
-        "CONV_2D": lambda kernel: math.prod(kernel[1:]),  # (k, h, w, c)
-        "DEPTHWISE_CONV_2D": lambda kernel: math.prod(kernel[1:3]),  # (1, h, w, k)
-        "FULLY_CONNECTED": lambda kernel: kernel[-1],  # (k, c)
-    }.get(op.name)
-    if per_output is None:
+    if op.name not in KERNEL_RANKS:
         return 0
-    return _values(op.outputs[0]) * per_output(op.inputs[1].shape)
+    return multiply_adds.count(op.inputs[1].shape, map(abs, op.outputs[0].shape[:-1]))
 
 
 def _activations(op: _Operator) -> int:
-    return _values(op.outputs[0]) if KERNEL_RANKS.get(op.name) == 4 else 0
-
-
-def _values(tensor: _Tensor) -> int:
-    """How many there are in one run, with 1 for each open side."""
-    return math.prod(map(abs, tensor.shape))
-
-
-def table(found: Mapping[str, Any]) -> str:
-    """The dict of `census` as text for a terminal."""
-    lines = [f"{op:24} {count:>6}" for op, count in found["ops"].items()]
-    for end in ("inputs", "outputs"):
-        for tensor in found[end]:
-            shape = "x".join(map(str, tensor["shape"]))
-            scale = (
-                ""
-                if tensor["scale"] is None
-                else f"  scale {tensor['scale']:g}, zero point {tensor['zero_point']}"
-            )
-            lines.append(f"{end[:-1]:7} {tensor['name']}: {shape} {tensor['dtype']}{scale}")
-    for key, ends in found["signatures"].items():
-        lines.append(f"signature {key}: {', '.join(ends['inputs'])} → {', '.join(ends['outputs'])}")
-    if found["metadata"]:
-        lines.append(f"metadata {', '.join(found['metadata'])}")
-    lines.append(
-        f"{found['file']}: {found['operators']} operators, {found['parameters']:,} parameters, "
-        f"{found['multiply_adds']:,} multiply-adds, {found['bytes']:,} bytes"
-    )
-    return "\n".join(lines)
+    """Values put out by a convolution in one run, with 1 for each open side."""
+    return math.prod(map(abs, op.outputs[0].shape)) if KERNEL_RANKS.get(op.name) == 4 else 0

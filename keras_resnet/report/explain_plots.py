@@ -71,7 +71,7 @@ def first_layer(rows: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
     """The norm of the first layer's gradient against depth.
 
     Args:
-        rows: the list `depths` of `keras_resnet.explain.gradients.by_depth`.
+        rows: of `keras_resnet.explain.gradients.by_depth`, `as_json()` of each.
         path: the PNG to write.
     """
     looks = {

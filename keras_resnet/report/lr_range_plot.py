@@ -20,7 +20,7 @@ def plot(result: Mapping[str, Any], path: StrPath) -> StrPath:
     """The loss over the learning rate, on a logarithmic axis, and the suggested rate.
 
     Args:
-        result: of `training.find_lr`.
+        result: of `training.find_lr`, `as_json()`.
         path: the PNG to write.
 
     Returns:

@@ -4,9 +4,9 @@ Black on white, as in the papers. Lengths are in pixels; y grows downwards.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +16,9 @@ from matplotlib.patches import Circle, FancyBboxPatch
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 from keras_resnet.report.plots import DPI, save, styled, text_width
+
+if TYPE_CHECKING:
+    from keras_resnet.inspection.drawing import Body, Drawing, DrawnBlock, DrawnStage, Fork
 
 FONT, ITALIC = FontProperties(size=8), FontProperties(size=8, style="italic")
 BOLD, SMALL = FontProperties(size=10, weight="bold"), FontProperties(size=7)
@@ -28,7 +31,7 @@ RADIUS = 12  # of a sum
 MOST_PIXELS = 2**16 - 1  # on a side: matplotlib draws no more
 
 
-def structure(drawn: Mapping[str, Any], path: StrPath) -> StrPath:
+def structure(drawn: "Drawing", path: StrPath) -> StrPath:
     """Draws the structure of a network.
 
     Args:
@@ -41,35 +44,35 @@ def structure(drawn: Mapping[str, Any], path: StrPath) -> StrPath:
     Raises:
         InputError: the network has too many kinds of blocks for a picture.
     """
-    about = f"image {_by(drawn['input_shape'])}; under the name of a stage, the shape of its output"
+    about = f"image {_by(drawn.input_shape)}; under the name of a stage, the shape of its output"
     with styled():
-        columns = [_column(stage) for stage in drawn["stages"]]
+        columns = [_column(stage) for stage in drawn.stages]
         top = MARGIN + 4 * LINE
         width = MARGIN + sum(column.width + LANE for column in columns) - LANE + MARGIN
         width = max(width, 2 * MARGIN + _half(about, FONT) * 2)
         height = top + max((column.height for column in columns), default=0) + MARGIN
         if max(width, height) > MOST_PIXELS:
             raise InputError(
-                f"the picture of {drawn['name']} would have {width}×{height} pixels; use --drawing"
+                f"the picture of {drawn.name} would have {width}×{height} pixels; use --drawing"
             )
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
         axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         axes.set_axis_off()
-        _write(axes, MARGIN, MARGIN, drawn["name"], BOLD, ha="left")
+        _write(axes, MARGIN, MARGIN, drawn.name, BOLD, ha="left")
         _write(axes, MARGIN, MARGIN + 1.3 * LINE, about, FONT, ha="left")
-        _draw_columns(axes, columns, drawn["stages"], top)
+        _draw_columns(axes, columns, drawn.stages, top)
         return save(figure, path, bbox_inches=None)
 
 
 def _draw_columns(
-    axes: Axes, columns: Sequence["_Piece"], stages: Sequence[Mapping[str, Any]], top: int
+    axes: Axes, columns: Sequence["_Piece"], stages: "Sequence[DrawnStage]", top: int
 ) -> None:
     """Side by side, with an arrow from each stage's name to the next."""
     x, end = MARGIN, None
     for column, stage in zip(columns, stages, strict=True):
         x += column.left
         column.draw(axes, x, top)
-        half = _half(stage["name"], BOLD) + PAD
+        half = _half(stage.name, BOLD) + PAD
         if end:
             _arrow(axes, (end, top + LINE / 2), (x - half, top + LINE / 2))
         end = x + half
@@ -93,8 +96,8 @@ class _Piece:
         return self.left + self.right
 
 
-def _column(stage: Mapping[str, Any]) -> _Piece:
-    return _chain([_head(stage["name"], _by(stage["output_shape"])), *map(_block, stage["blocks"])])
+def _column(stage: "DrawnStage") -> _Piece:
+    return _chain([_head(stage.name, _by(stage.output_shape)), *map(_block, stage.blocks)])
 
 
 def _head(name: str, shape: str) -> _Piece:
@@ -107,12 +110,12 @@ def _head(name: str, shape: str) -> _Piece:
     return _Piece(half, half, 2 * LINE + PAD, draw)
 
 
-def _block(block: Mapping[str, Any]) -> _Piece:
+def _block(block: "DrawnBlock") -> _Piece:
     """A frame; right of the arrow that leads into it, the names of the blocks that are so."""
-    inside = _body(block["body"])
-    if not block["names"]:
+    inside = _body(block.body)
+    if not block.names:
         return inside
-    name = _name(block["names"])
+    name = _name(block.names)
     left, right = inside.left + PAD, max(inside.right, 2 * _half(name, SMALL)) + PAD
     height = inside.height + GAP
 
@@ -133,8 +136,8 @@ def _name(names: Sequence[str]) -> str:
     return first if len(names) == 1 else f"{first} … {last}  ×{len(names)}"
 
 
-def _body(body: Sequence[list[str] | dict[str, Any]]) -> _Piece:
-    return _chain([_fork(part) if isinstance(part, dict) else _box(part) for part in body])
+def _body(body: "Body") -> _Piece:
+    return _chain([_box(part) if isinstance(part, list) else _fork(part) for part in body])
 
 
 def _chain(pieces: Sequence[_Piece]) -> _Piece:
@@ -173,10 +176,10 @@ def _box(words: list[str]) -> _Piece:
     return _Piece(half, half, GAP + height, draw)
 
 
-def _fork(fork: Mapping[str, Any]) -> _Piece:
+def _fork(fork: "Fork") -> _Piece:
     """The first path on the axis, the others right of it, and what joins them below."""
-    first, *others = [_body(path) if path else _identity() for path in fork["paths"]]
-    join = _sum(fork["join"]) if len(fork["join"]) == 1 else _box([fork["join"]])
+    first, *others = [_body(path) if path else _identity() for path in fork.paths]
+    join = _sum(fork.join) if len(fork.join) == 1 else _box([fork.join])
     places, right = [], max(first.right, join.right)
     for path in others:
         places.append(right + LANE + path.left)

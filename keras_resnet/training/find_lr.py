@@ -4,6 +4,7 @@ rate grows exponentially, to see at which rates the loss decreases and where it 
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Unpack
 
 import keras
@@ -15,6 +16,7 @@ from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 from keras_resnet.report import lr_range_plot
+from keras_resnet.results import Result
 from keras_resnet.settings import Settings
 from keras_resnet.state import isolated
 from keras_resnet.training import schedule
@@ -28,6 +30,41 @@ _MEMORY = 0.9  # of the smoothed loss
 _DIVERGED = 1.5  # times what the smoothed loss has fallen, risen again: no higher rate will do
 
 
+@dataclass(frozen=True)
+class RangeStep:
+    """One step, with its own learning rate."""
+
+    rate: float
+    loss: float
+    smoothed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates(Result):
+    """What the losses say about the learning rates."""
+
+    suggestion: float
+    steepest: float  # where the smoothed loss falls fastest
+    lowest: float  # where it is lowest
+    diverged: float | None  # the rate that ended the test early
+    steps: list[RangeStep]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeTest(Rates):
+    """`Rates` of a network on a data set."""
+
+    model: str
+    data: str
+    recipe: str
+    optimizer: str
+    batch_size: int  # images per update
+
+    def as_json(self) -> dict[str, Any]:
+        about = ("model", "data", "recipe", "optimizer", "batch_size")
+        return {name: getattr(self, name) for name in about} | super().as_json()
+
+
 @isolated()
 def find_lr(
     data: StrPath | None = None,
@@ -38,7 +75,7 @@ def find_lr(
     steps: int = STEPS,
     png: StrPath | None = None,
     **options: Unpack[Settings],
-) -> dict[str, Any]:
+) -> RangeTest:
     """Tries learning rates from `low` to `high`, one per step, on a network that is discarded.
 
     Args:
@@ -49,10 +86,7 @@ def find_lr(
         png: path of a plot; None draws none.
 
     Returns:
-        A dict ready for JSON: {model, data, recipe, optimizer, batch_size, suggestion, steepest,
-        lowest, diverged, steps: [{rate, loss, smoothed}]}. `lowest` is the rate of the lowest
-        smoothed loss, `steepest` that of its fastest fall, `diverged` the one that ended the test,
-        or None.
+        `RangeTest`, such as `find_lr(data).suggestion`.
 
     Raises:
         InputError: invalid settings or images.
@@ -71,17 +105,17 @@ def find_lr(
     step = make_step(model, config, source, growth, chosen)
     losses = _losses(step, config, source, steps)
     tried = [low * (high / low) ** (n / (steps - 1)) for n in range(len(losses))]
-    found = {
-        "model": config.model,
-        "data": source.name,
-        "recipe": config.recipe,
-        "optimizer": config.optimizer,
-        "batch_size": config.batch_size * config.accumulate,
-        **judge(tried, losses, complete=len(losses) == steps),
-    }
+    result = RangeTest(
+        model=config.model,
+        data=source.name,
+        recipe=config.recipe,
+        optimizer=config.optimizer,
+        batch_size=config.batch_size * config.accumulate,
+        **vars(judge(tried, losses, complete=len(losses) == steps)),
+    )
     if png:
-        lr_range_plot.plot(found, png)
-    return found
+        lr_range_plot.plot(result.as_json(), png)
+    return result
 
 
 def _range(low: float | None, high: float | None, config: Config) -> tuple[float, float]:
@@ -92,7 +126,7 @@ def _range(low: float | None, high: float | None, config: Config) -> tuple[float
     return low, high
 
 
-def judge(rates: Sequence[float], losses: Sequence[float], *, complete: bool) -> dict[str, Any]:
+def judge(rates: Sequence[float], losses: Sequence[float], *, complete: bool) -> Rates:
     """Evaluates the losses of the rates: the part of `find_lr` that needs no network.
 
     Args:
@@ -112,17 +146,14 @@ def judge(rates: Sequence[float], losses: Sequence[float], *, complete: bool) ->
             f"{rates[-1]:.2g}; try more --steps, or another range by --low and --high"
         )
     steepest = max(range(first, lowest), key=lambda n: smoothed[n] - smoothed[n + 1])
-    return {
+    return Rates(
         # A tenth of the rate that no longer helps: the steps of a whole run must not diverge.
-        "suggestion": _two_digits(rates[lowest] / 10),
-        "steepest": rates[steepest],
-        "lowest": rates[lowest],
-        "diverged": None if complete else rates[-1],
-        "steps": [
-            {"rate": rate, "loss": loss, "smoothed": even}
-            for rate, loss, even in zip(rates, losses, smoothed, strict=True)
-        ],
-    }
+        suggestion=_two_digits(rates[lowest] / 10),
+        steepest=rates[steepest],
+        lowest=rates[lowest],
+        diverged=None if complete else rates[-1],
+        steps=[RangeStep(*step) for step in zip(rates, losses, smoothed, strict=True)],
+    )
 
 
 def smooth(losses: Sequence[float]) -> list[float]:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from keras_resnet import runtime
 from keras_resnet.errors import first_line
+from keras_resnet.results import Result
 from keras_resnet.training import precision
 from keras_resnet.training.loop import CALL_SECONDS
 
@@ -23,42 +25,78 @@ OPTIONAL = {
 }
 
 
-def survey() -> dict[str, Any]:
-    """A dict ready for JSON: {python, system, versions, cpu, gpus, precision, xla,
-    steps_per_execution, missing}.
+@dataclass(frozen=True)
+class Cpu:
+    """The processor."""
 
-    `precision` holds the choice of `--precision auto` with its reason, and for each policy (and
-    with XLA where training goes without it, without it where training takes it, and for several
-    steps a call) the time of a small training step, `precision.time_ratio`, as a multiple of
-    float32's, or why it failed. `xla` and `steps_per_execution` are what a training takes.
+    cores: int | None
+    flags: list[str]  # instruction sets that speed training up
+    onednn: str  # the variable TF_ENABLE_ONEDNN_OPTS
+
+
+@dataclass(frozen=True)
+class PrecisionSurvey:
+    """Number formats on this machine."""
+
+    auto: str  # the choice of `--precision auto`
+    reason: str
+    # The time of a small training step as a multiple of float32's, or why it failed: for each
+    # policy, for the other choice of XLA than training takes, and for several steps per call.
+    step_time_over_float32: dict[str, float | str]
+
+
+@dataclass(frozen=True)
+class MissingPackage:
+    """An optional package that is not installed."""
+
+    adds: str
+    install: str  # a command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey(Result):
+    """Versions, devices, and what training takes on this machine."""
+
+    python: str
+    system: str
+    versions: dict[str, str | None]  # of packages; None: not installed
+    cpu: Cpu
+    gpus: list[str]
+    precision: PrecisionSurvey
+    xla: bool
+    steps_per_execution: str
+    missing: dict[str, MissingPackage]
+
+
+def survey() -> Survey:
+    """Measures this machine, which takes seconds.
+
+    Returns:
+        `Survey`.
     """
     chosen = precision.choose()
-    return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "versions": {name: _version(name) for name in PACKAGES},
-        "cpu": {
-            "cores": os.cpu_count(),
-            "flags": runtime.telling_cpu_flags(),
-            "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
-        },
-        "gpus": [
+    return Survey(
+        python=platform.python_version(),
+        system=platform.platform(),
+        versions={name: _version(name) for name in PACKAGES},
+        cpu=Cpu(
+            cores=os.cpu_count(),
+            flags=runtime.telling_cpu_flags(),
+            onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+        ),
+        gpus=[
             tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
             for gpu in tf.config.list_physical_devices("GPU")
         ],
-        "precision": {
-            "auto": chosen.policy,
-            "reason": chosen.reason,
-            "step_time_over_float32": _step_times(),
-        },
-        "xla": precision.uses_xla(),
-        "steps_per_execution": f"as many as fit into {CALL_SECONDS} s",
-        "missing": {
-            name: {"adds": adds, "install": f"pip install {name}"}
+        precision=PrecisionSurvey(chosen.policy, chosen.reason, _step_times()),
+        xla=precision.uses_xla(),
+        steps_per_execution=f"as many as fit into {CALL_SECONDS} s",
+        missing={
+            name: MissingPackage(adds, f"pip install {name}")
             for name, adds in OPTIONAL.items()
             if _version(name) is None
         },
-    }
+    )
 
 
 def _step_times() -> dict[str, float | str]:

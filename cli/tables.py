@@ -1,0 +1,522 @@
+"""Results as text for a terminal. Imports nothing heavy: its types are for type checkers alone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from keras_resnet.config import show
+
+if TYPE_CHECKING:
+    from keras_resnet.data.check import DataCheck
+    from keras_resnet.evaluation.android import PhoneBenchmark
+    from keras_resnet.evaluation.benchmark import Benchmark, Spread
+    from keras_resnet.evaluation.scores import ArtefactScores, Prediction
+    from keras_resnet.explain.cam import Cam
+    from keras_resnet.explain.depth import Depths
+    from keras_resnet.explain.gradients import DepthGradients, Gradients, ParameterGradient
+    from keras_resnet.explain.lesion import Lesions
+    from keras_resnet.explain.paths import Paths
+    from keras_resnet.exporting.gate import ArtefactResult, Verification
+    from keras_resnet.exporting.layer_error import Quantization
+    from keras_resnet.inspection.census import Census
+    from keras_resnet.inspection.network import Description, Layer, Stage
+    from keras_resnet.training.find_lr import RangeTest
+    from keras_resnet.training.hardware import Survey
+
+_MOST_LINES = 20
+
+
+# Data
+
+
+def data_check(result: "DataCheck") -> str:
+    """Classes, splits and problems of a data set."""
+    lines = [f"{'class':24} {'images':>8}"]
+    lines += [f"{name[:24]:24} {count:>8,}" for name, count in result.classes.items()]
+    if result.splits.keys() != {"all"}:
+        lines += [f"split {split:18} {count:>8,}" for split, count in result.splits.items()]
+    lines += [f"skipped: {reason:.40} {count:>8,}" for reason, count in result.skipped.items()]
+    lines += _some([f"{bad.file}: {bad.reason}" for bad in result.bad])
+    lines += _some(["equal files: " + ", ".join(group) for group in result.duplicates])
+    lines.append(f"{count(result.files, 'file')}, {result.used:,} used")
+    return "\n".join(lines)
+
+
+# Networks and runs
+
+
+def models(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The networks, a line each."""
+    columns = "{name:16} {branch:17} {stem:8} {shortcut:10} {image_size:>4}  {source}"
+    names = ("name", "branch", "stem", "shortcut", "source")
+    head = columns.format(**{name: name for name in names}, image_size="size")
+    return "\n".join([head, *(columns.format(**row) for row in rows)])
+
+
+def recipes(table: Mapping[str, Mapping[str, Any]]) -> str:
+    """The recipes with their settings."""
+    lines = []
+    for name, values in table.items():
+        lines.append(f"{name}: {values['about']}")
+        lines += [f"    {key} = {show(value)}" for key, value in values.items() if key != "about"]
+    lines.append("other settings have their defaults; see `keras-resnet train --help`")
+    return "\n".join(lines)
+
+
+def trained(run: str, metrics: Mapping[str, Any], balance: str | None) -> str:
+    """A finished run and the next step; `metrics` as in its metrics.json."""
+    lines = [f"run folder   {run}"]
+    for split in ("val", "test"):
+        if scores := metrics.get(split):
+            images = [row["images"] for row in scores["per_class"].values()]
+            macro = _macro_top1(scores["macro_top1"], images, balance)
+            lines.append(
+                f"top-1        {scores['top1']:.2%}{macro} of {scores['images']:,} {split} images"
+            )
+    lines.append(f"report       {run}/report.html")
+    lines.append(f"next         keras-resnet export {run} --tflite --quantize int8")
+    return "\n".join(lines)
+
+
+def imported(run: str, metrics: Mapping[str, Any]) -> str:
+    """An imported run and the next steps; `metrics` as in its metrics.json."""
+    return "\n".join(
+        [
+            f"run folder   {run}",
+            f"network      {metrics['model']}, {metrics['parameters']:,} parameters",
+            f"next         keras-resnet evaluate {run} DATA",
+            f"             keras-resnet export {run} --data DATA --tflite --quantize int8",
+        ]
+    )
+
+
+def range_test(result: "RangeTest", png: str, command: str) -> str:
+    """Learning rates, and the command that trains with the suggested one."""
+    end = f"the loss diverged at {result.diverged:.2g}" if result.diverged else "no divergence"
+    return "\n".join(
+        [
+            f"falls fastest  {result.steepest:.2g}",
+            f"lowest loss    {result.lowest:.2g} ({end})",
+            f"suggested      {result.suggestion:g}",
+            f"plot           {png}",
+            f"next           {command} --learning-rate {result.suggestion:g}",
+        ]
+    )
+
+
+def survey(result: "Survey") -> str:
+    """Versions, devices and number formats of a machine."""
+    cpu, precision = result.cpu, result.precision
+    lines = [f"Python {result.python} on {result.system}"]
+    lines += [f"  {name:22} {version or 'missing'}" for name, version in result.versions.items()]
+    lines.append(f"CPU: {cpu.cores} cores; {', '.join(cpu.flags) or 'no known features'}")
+    lines.append("GPU: " + (", ".join(result.gpus) or "none that TensorFlow can use"))
+    lines.append(f"--precision auto is {precision.auto}: {precision.reason}")
+    lines.append("a training step of a convolution, batch norm and ReLU:")
+    for name, ratio in precision.step_time_over_float32.items():
+        time = ratio if isinstance(ratio, str) else f"{ratio} × the time of float32"
+        lines.append(f"  {name:24} {time}")
+    lines.append(f"--xla: {'yes' if result.xla else 'no; on a CPU it pays for tiny networks only'}")
+    lines.append(f"steps per call: {result.steps_per_execution}")
+    for name, package in result.missing.items():
+        lines.append(f"missing: {name} ({package.adds}); {package.install}")
+    return "\n".join(lines)
+
+
+# Artefacts
+
+
+def evaluation(result: "ArtefactScores") -> str:
+    """Scores by class and of all images."""
+    lines = [f"{'class':20} {'images':>7} {'top-1':>8}"]
+    for name, row in result.per_class.items():
+        share = "—" if row.top1 is None else f"{row.top1:.1%}"
+        lines.append(f"{name[:20]:20} {row.images:>7,} {share:>8}")
+    images = [row.images for row in result.per_class.values()]
+    macro = _macro_top1(result.macro_top1, images, result.balance)
+    top5 = "" if result.top5 is None else f"  top-5 {result.top5:.2%}"
+    lines.append(
+        f"{result.artefact}: top-1 {result.top1:.2%}{macro}{top5}  loss {result.loss:.4f}  on "
+        f"{count(result.images, 'image')}"
+    )
+    return "\n".join(lines)
+
+
+def predictions(rows: Sequence["Prediction"]) -> str:
+    """The classes of images, a line each."""
+    width = min(max(len(row.image) for row in rows), 60)
+    return "\n".join(
+        f"{row.image:{width}}  "
+        + "  ".join(f"{guess.label} {guess.score:.1%}" for guess in row.predictions)
+        for row in rows
+    )
+
+
+def predictions_csv(rows: Sequence["Prediction"]) -> str:
+    """The classes of images as CSV."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "rank", "label", "score"])
+    for row in rows:
+        for rank, guess in enumerate(row.predictions, 1):
+            writer.writerow([row.image, rank, guess.label, f"{guess.score:.6f}"])
+    return text.getvalue().rstrip("\n")
+
+
+def verification(result: "Verification") -> str:
+    """The result of the gate, a line for each file."""
+    lines = [
+        f"{'file':24} {'top-1':>7} {'drop':>6} {'agree':>7} {'max diff':>9} {'size':>9} "
+        f"{'latency':>9}  gate",
+        f"{'model.keras (reference)':24} {result.keras.top1:7.2%}",
+        *map(_artefact, result.artefacts),
+        f"{count(result.images, 'validation image')}; allowed drop in top-1: "
+        f"{count(result.max_drop, 'point')}; latency of one image, LiteRT and ONNX Runtime on one "
+        "thread",
+    ]
+    if result.probabilities:
+        lines.append(f"probabilities: {result.probabilities}")
+    lines += map(str, result.candidates or ())
+    if result.quantization:
+        lines += ["", quantization(result.quantization)]
+    return "\n".join(lines)
+
+
+def _artefact(row: "ArtefactResult") -> str:
+    if row.latency_ms is None:  # it did not run
+        numbers = ""
+    else:
+        scores = f"{'':23}"  # of a file that names no classes
+        if row.top1 is not None:
+            scores = f"{row.top1:7.2%} {row.drop_points:6.2f} {row.agreement:7.2%}"
+        numbers = (
+            f"{scores} {row.max_logit_diff:9.2g} {row.bytes / 1e6:6.2f} MB {row.latency_ms:6.2f} "
+            "ms  "
+        )
+    return f"{row.file:24} {numbers}{'passed' if row.passed else f'FAILED: {row.why}'}"
+
+
+def quantization(result: "Quantization") -> str:
+    """The int8 error by layer and by block."""
+    width = max(len(row.layer) for row in result.layers)
+    lines = [f"{'layer':{width}}  {'operator':16} {'lost':>7}  steps"]
+    lines += [
+        f"{row.layer:{width}}  {row.op:16} {row.lost:7.2%}  {row.steps:5.2f}"
+        for row in result.layers
+    ]
+    lines += ["", f"{'block':{width}}  {'branch':>8} {'shortcut':>8} {'sum':>8}"]
+    for block in result.blocks:
+        parts = (block.branch, block.shortcut, block.sum)
+        shares = " ".join(f"{'' if lost is None else f'{lost:.2%}':>8}" for lost in parts)
+        lines.append(f"{block.block:{width}}  {shares}".rstrip())
+    lines.append(
+        "lost: share of a channel's signal that int8 replaces by error, mean over channels; of a "
+        "block, the worst layer's"
+    )
+    return "\n".join(lines)
+
+
+def benchmark(result: "Benchmark") -> str:
+    """Artefacts side by side."""
+    width = max(len(row.artefact) for row in result.artefacts)
+    lines = [
+        f"{'artefact':{width}} {'p50':>9} {'p95':>9} {'÷ first (min…max)':>22} "
+        f"{'images/s':>9} {'memory':>8} {'load':>8} {'size':>9}"
+    ]
+    for row in result.artefacts:
+        lines.append(
+            f"{row.artefact:{width}} {row.p50_ms:6.2f} ms {row.p95_ms:6.2f} ms "
+            f"{_spread(row.ratio):>22} {row.images_per_second:9,.0f} "
+            f"{row.memory_bytes / 1e6:5.0f} MB {row.load_ms:5.0f} ms {row.bytes / 1e6:6.2f} MB"
+        )
+    machine = result.machine
+    versions = {k: v for row in result.artefacts for k, v in row.versions.items()}
+    lines += [
+        f"{count(result.threads, 'thread')}; {count(result.runs, 'answer')} to one image each, "
+        f"in {count(result.rounds, 'round')} of all in turn; images/s in batches of "
+        f"{result.batch_size}, .tflite one by one",
+        f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags']) or 'no flags'}; "
+        + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        f"the first against itself: {_spread(result.noise)}"
+        + ("" if result.steady else "; the machine is busy: do not trust these ratios"),
+    ]
+    return "\n".join(lines)
+
+
+def phone_benchmark(result: "PhoneBenchmark") -> str:
+    """Files on a device."""
+    width = max(len(row.artefact) for row in result.artefacts)
+    lines = [f"{'artefact':{width}} {'average':>10} {'load':>10} {'memory':>8}"]
+    for row in result.artefacts:
+        memory = "" if row.memory_bytes is None else f"{row.memory_bytes / 1e6:.0f} MB"
+        lines.append(
+            f"{row.artefact:{width}} {row.average_ms:7.2f} ms {row.load_ms:7.2f} ms {memory:>8}"
+        )
+    threads, runs = count(result.threads, "thread"), count(result.runs, "run")
+    lines.append(f"{result.device}, CPU, {threads}, {runs}")
+    return "\n".join(lines)
+
+
+# What networks and files consist of
+
+
+def description(result: "Description") -> str:
+    """The layers of a network, then its stages, then the totals."""
+    heads = ("layer", "kind", "output", "parameters", "multiply-adds", "activations", "field")
+    layers = [_cells(row, row.kind) for row in result.layers]
+    stages = [
+        _cells(row, count(row.blocks, "block") if row.blocks else "") for row in result.stages
+    ]
+    head, *rows = _columns([heads, *layers, *stages], left=3)
+    ruler = "-" * max(map(len, (head, *rows)))
+    memory = result.memory
+    return "\n".join(
+        [
+            head,
+            ruler,
+            *rows[: len(layers)],
+            ruler,
+            *([*rows[len(layers) :], ruler] if stages else []),
+            f"{result.name}: {result.parameters:,} parameters, "
+            f"{result.trainable_parameters:,} of them trainable",
+            f"{_number(result.multiply_adds)} multiply-adds ({_number(result.flops, 'FLOPs')}), "
+            f"{_number(result.activations)} activations",
+            f"memory: {_megabytes(memory.weights)} of weights; for one image "
+            f"{_megabytes(memory.activations_peak)} of activations at once, "
+            f"{_megabytes(memory.activations_training)} kept in training",
+        ]
+    )
+
+
+def _cells(row: "Layer | Stage", kind: str) -> tuple[str, ...]:
+    return (
+        row.name,
+        kind,
+        _sides(row.output_shape),
+        f"{row.parameters:,}" if row.parameters else "",
+        "" if row.multiply_adds == 0 else _number(row.multiply_adds),
+        "" if row.activations == 0 else _number(row.activations),
+        "all" if row.receptive_field is None else str(row.receptive_field),
+    )
+
+
+def census(result: "Census", contract: Mapping[str, Any] | None) -> str:
+    """The content of a file; `contract` are its TFLite metadata."""
+    lines = _contract(contract) if contract else []
+    lines += [f"{op:24} {count:>6}" for op, count in result.ops.items()]
+    for end, tensors in (("input", result.inputs), ("output", result.outputs)):
+        for tensor in tensors:
+            scale = ""
+            if tensor.scale is not None:
+                scale = f"  scale {tensor.scale:g}, zero point {tensor.zero_point}"
+            lines.append(f"{end:7} {tensor.name}: {_sides(tensor.shape)} {tensor.dtype}{scale}")
+    for key, ends in result.signatures.items():
+        lines.append(f"signature {key}: {', '.join(ends.inputs)} → {', '.join(ends.outputs)}")
+    if result.metadata:
+        lines.append(f"metadata {', '.join(result.metadata)}")
+    lines.append(
+        f"{result.file}: {count(result.operators, 'operator')}, {result.parameters:,} parameters, "
+        f"{result.multiply_adds:,} multiply-adds, {result.bytes:,} bytes"
+    )
+    return "\n".join(lines)
+
+
+def _contract(metadata: Mapping[str, Any]) -> list[str]:
+    (graph,) = metadata["subgraph_metadata"]
+    (image,), (scores,) = graph["input_tensor_metadata"], graph["output_tensor_metadata"]
+    return [
+        metadata["description"],
+        f"version {metadata['version']}",
+        metadata["license"],
+        f"{image['name']}: {image['description']}",
+        f"{scores['name']}: {scores['description']}",
+        f"inside the file: {', '.join(metadata['files'])}",
+    ]
+
+
+# What the skips do
+
+
+def gradients(
+    result: "Gradients",
+    parameters: Sequence["ParameterGradient"] = (),
+    depths: Sequence["DepthGradients"] = (),
+) -> str:
+    """The gradient at each block, at each parameter, and of the first layer against depth."""
+    rows: list[Sequence[Any]] = [
+        ("block", "shortcut", "dJ/dH", "identity", "branch", "total", "ratio", "cosine", "error")
+    ]
+    rows += [
+        (
+            row.name, row.kind, row.sum_norm, row.identity_norm, row.branch_norm, row.total_norm,
+            row.ratio, row.cosine, row.relative_error,
+        )
+        for row in result.blocks
+    ]  # fmt: skip
+    lines = _columns(rows)
+    if parameters:
+        rows = [("parameter", "next sum", "by identity", "by branch", "both", "error")]
+        rows += [
+            (
+                _in_notation(row.parameter), row.through, row.identity_norm, row.branch_norm,
+                row.total_norm, row.relative_error,
+            )
+            for row in parameters
+        ]  # fmt: skip
+        lines += ["", "gradient of each parameter, by path", *_columns(rows)]
+    if depths:
+        lines += ["", f"first layer's gradient: {'depth':>6}  {'norm (min…max)':>26}"]
+        for network in depths:
+            norms = network.gradient_norms
+            spread = f"{sum(norms) / len(norms):.3g} ({min(norms):.3g}…{max(norms):.3g})"
+            lines.append(f"{network.kind:26} {network.depth:>3}  {spread:>26}")
+    first = result.first_layer
+    lines.append(
+        f"{result.name}: loss {result.loss:.3f} on {count(result.images, 'image')}, "
+        f"gradient norm of {first.name} {first.gradient_norm:.3g}"
+    )
+    if result.relative_error is not None:
+        lines.append(
+            "identity + branch = total at each block, with a relative error of at most "
+            f"{result.relative_error:.2g}"
+        )
+    return "\n".join(lines)
+
+
+def _in_notation(path: str) -> str:
+    """`block1_2_dense/kernel` as "W2 of block1", as in Z = W2 relu(W1 A + B1) + B2."""
+    layer, _, kind = path.rpartition("/")
+    place, _, number = layer.removesuffix("_dense").rpartition("_")
+    letter = "W" if kind == "kernel" else "B"
+    return f"{letter}{number} of {place}" if place else f"{letter} of {number}"
+
+
+def lesions(result: "Lesions") -> str:
+    """A network without some of its blocks."""
+    rows: list[tuple[str, ...]] = [("without", "top-1", "drop, points")]
+    rows += [
+        (row.name, f"{row.top1:.2%}", f"{100 * (result.top1 - row.top1):.2f}")
+        for row in result.blocks
+    ]
+    lines = _columns(rows)
+    rows = [("removed", "last blocks", "random: mean", "min…max")]
+    for last, several in zip(result.last, result.random, strict=True):
+        tries = several.top1
+        mean, spread = sum(tries) / len(tries), f"{min(tries):.1%}…{max(tries):.1%}"
+        rows.append((str(last.removed), f"{last.top1:.1%}", f"{mean:.1%}", spread))
+    end = (
+        f"{result.run}: {result.model}, top-1 {result.top1:.2%} of "
+        f"{count(result.images, 'image')} with all blocks; chance {result.chance:.1%}"
+    )
+    return "\n".join([*lines, "", *_columns(rows), end])
+
+
+def paths(result: "Paths") -> str:
+    """The paths through a network by length."""
+    rows = [("branches", "paths", "gradient per path", "share of gradient")]
+    rows += [
+        (
+            str(row.length),
+            f"{row.share_of_paths:.2%}",
+            f"{row.gradient_norm:.2e}",
+            f"{row.share_of_gradient:.2%}",
+        )
+        for row in result.lengths
+    ]
+    end = (
+        f"{result.name}: of {count(result.blocks, 'block')}, paths of "
+        f"{result.effective.shortest} to {result.effective.longest} branches carry 95 % of the "
+        "gradient"
+    )
+    return "\n".join([*_columns(rows), end])
+
+
+def depths(result: "Depths") -> str:
+    """Networks of growing depth."""
+    rows = [("network", "training error", "loss", "validation error", "parameters", "seconds")]
+    rows += [
+        (
+            f"{row.kind}{row.depth}",
+            f"{row.training_error:.2%}",
+            f"{row.training_loss:.3f}",
+            f"{row.validation_error:.2%}",
+            f"{row.parameters:,}",
+            f"{row.seconds:.0f}",
+        )
+        for row in result.rows
+    ]
+    epochs = count(result.epochs, "epoch")
+    end = f"{result.data}: recipe {result.recipe}, {epochs}, seed {result.seed}"
+    return "\n".join([*_columns(rows), end])
+
+
+def cams(rows: Sequence["Cam"]) -> str:
+    """The explained class of each image."""
+    return "\n".join(f"{row.image}  {row.label} {row.score:.1%}" for row in rows)
+
+
+# Parts of tables
+
+
+def _columns(rows: Sequence[Sequence[Any]], left: int = 1) -> list[str]:
+    """Lines of aligned columns, the first `left` to the left; None is blank."""
+    rows = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else f"{value:.3g}"
+
+
+def _some(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - _MOST_LINES
+    return [*lines[:_MOST_LINES], *([f"… and {more:,} more (--json lists them)"] * (more > 0))]
+
+
+def count(number: float, noun: str) -> str:
+    """1 as "1 point", 0.5 as "0.5 points"."""
+    shown = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{shown} {noun}{'s' * (number != 1)}"
+
+
+def _macro_top1(macro_top1: float, images: Iterable[int], balance: str | None) -> str:
+    """The mean of the classes' top-1, to print beside top-1 if the classes are imbalanced."""
+    from keras_resnet.evaluation.metrics import is_imbalanced
+
+    if balance in (None, "none") and not is_imbalanced(images):
+        return ""
+    return f"  macro top-1 {macro_top1:.2%}"
+
+
+def _spread(spread: "Spread") -> str:
+    return f"{spread.median:.2f} ({spread.min:.2f}…{spread.max:.2f})"
+
+
+def _sides(shape: Iterable[int | None]) -> str:
+    """[56, 56, 64] as "56x56x64"; a side left open is a question mark."""
+    return "x".join("?" if side is None else str(side) for side in shape)
+
+
+def _number(count: int | None, unit: str = "") -> str:
+    """4089184256 as "4.089 G", with a unit as "4.089 GFLOPs"."""
+    if count is None:
+        return "?"
+    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3f} {prefix}{unit}"
+    return f"{count} {unit}".strip()
+
+
+def _megabytes(size: int | None) -> str:
+    return "?" if size is None else f"{size / 1e6:.2f} MB"

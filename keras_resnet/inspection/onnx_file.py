@@ -1,0 +1,100 @@
+"""Content of an `.onnx` file."""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from keras_resnet.errors import InputError, first_line, needs_extra
+from keras_resnet.inspection import multiply_adds
+from keras_resnet.inspection.census import Census, FileMemory, Operator, TensorInfo
+
+if TYPE_CHECKING:  # to name its types costs no import
+    import onnx
+
+
+def census(path: str | os.PathLike[str], content: bytes | None = None) -> Census:
+    """Counts what is in an `.onnx` file.
+
+    Args:
+        path: of the file.
+        content: its bytes, where they were read already.
+
+    Returns:
+        `Census`; its `metadata` tell the opset and the producer.
+
+    Raises:
+        InputError: the extra is missing, or the file cannot be read.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise needs_extra(f"{path} needs onnx to be read", "onnx") from None
+    try:
+        loaded = onnx.load(path) if content is None else onnx.load_from_string(content)
+        model = onnx.shape_inference.infer_shapes(loaded)
+    except Exception as error:  # protobuf's and onnx's own have no base in common
+        raise InputError(f"{path} is no ONNX model ({first_line(error)})") from None
+    graph = model.graph
+    if not graph.node:  # an empty file is a valid message
+        raise InputError(f"{path} is no ONNX model: it holds no operators")
+    weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    shapes = {value.name: _shape(value) for value in (*graph.value_info, *graph.output)}
+    parameters = sum(
+        math.prod(tensor.dims)
+        for tensor in graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT
+    )
+    layers = [
+        Operator(
+            name=node.name,
+            kind=node.op_type,
+            output_shape=[*shapes.get(node.output[0], [])[1:]],
+            multiply_adds=_multiply_adds(node, weights, shapes),
+        )
+        for node in graph.node
+    ]
+    total = sum(row.multiply_adds for row in layers)
+    ops = Counter(row.kind for row in layers)
+    return Census(
+        file=os.fspath(path),
+        bytes=os.path.getsize(path) if content is None else len(content),
+        ops=dict(sorted(ops.items())),
+        operators=sum(ops.values()),
+        inputs=[_end(value, onnx) for value in graph.input],
+        outputs=[_end(value, onnx) for value in graph.output],
+        signatures={},
+        metadata=[
+            f"opset {model.opset_import[0].version}",
+            f"{model.producer_name} {model.producer_version}",
+        ],
+        parameters=parameters,
+        multiply_adds=total,
+        flops=2 * total,
+        memory=FileMemory(4 * parameters),
+        layers=layers,
+    )
+
+
+def _shape(value: "onnx.ValueInfoProto") -> list[int]:
+    """Sides of a tensor; -1 is an open one."""
+    return [side.dim_value or -1 for side in value.type.tensor_type.shape.dim]
+
+
+def _end(value: "onnx.ValueInfoProto", onnx: ModuleType) -> TensorInfo:
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    return TensorInfo(value.name, _shape(value), str(dtype))
+
+
+def _multiply_adds(
+    node: "onnx.NodeProto", weights: Mapping[str, Sequence[int]], shapes: Mapping[str, list[int]]
+) -> int:
+    """Multiply-adds of one run, with 1 for each open side."""
+    kernel = weights.get(node.input[1]) if len(node.input) > 1 else None
+    if node.op_type not in ("Conv", "Gemm", "MatMul") or kernel is None:
+        return 0
+    batch, *sides = shapes[node.output[0]]
+    positions = sides[1:] if node.op_type == "Conv" else sides[:-1]  # without the channels
+    return multiply_adds.count(kernel, map(abs, (batch, *positions)))
