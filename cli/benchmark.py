@@ -34,8 +34,8 @@ def benchmark(
     """Measure latency, throughput and memory, side by side.
 
     A run folder stands for its Keras model and for every file exported from it; nothing given, the
-    newest run. Each artefact has a process of its own, and they are asked in turn; ratios are to
-    the first. Images are random pixels.
+    newest run. Each artefact runs in its own process, in turn. Ratios are to the first. Images are
+    random pixels.
     """
     for path in artefacts or [run.open_run()]:
         run.kind_of(path)

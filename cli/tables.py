@@ -94,7 +94,7 @@ def range_test(result: "RangeTest", png: str, command: str) -> str:
     end = f"the loss diverged at {result.diverged:.2g}" if result.diverged else "no divergence"
     return "\n".join(
         [
-            f"falls fastest  {result.steepest:.2g}",
+            f"steepest fall  {result.steepest:.2g}",
             f"lowest loss    {result.lowest:.2g} ({end})",
             f"suggested      {result.suggestion:g}",
             f"plot           {png}",
@@ -115,7 +115,9 @@ def survey(result: "Survey") -> str:
     for name, ratio in precision.step_time_over_float32.items():
         time = ratio if isinstance(ratio, str) else f"{ratio} × the time of float32"
         lines.append(f"  {name:24} {time}")
-    lines.append(f"--xla: {'yes' if result.xla else 'no; on a CPU it pays for tiny networks only'}")
+    lines.append(
+        f"--xla: {'yes' if result.xla else 'no; on a CPU it is faster for tiny networks only'}"
+    )
     lines.append(f"steps per call: {result.steps_per_execution}")
     for name, package in result.missing.items():
         lines.append(f"missing: {name} ({package.adds}); {package.install}")
@@ -234,12 +236,12 @@ def benchmark(result: "Benchmark") -> str:
     machine = result.machine
     versions = {k: v for row in result.artefacts for k, v in row.versions.items()}
     lines += [
-        f"{count(result.threads, 'thread')}; {count(result.runs, 'answer')} to one image each, "
-        f"in {count(result.rounds, 'round')} of all in turn; images/s in batches of "
+        f"{count(result.threads, 'thread')}; {count(result.runs, 'run')} of one image each, "
+        f"in {count(result.rounds, 'round')}, interleaved; images/s in batches of "
         f"{result.batch_size}, .tflite one by one",
         f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags']) or 'no flags'}; "
         + ", ".join(f"{name} {version}" for name, version in versions.items()),
-        f"the first against itself: {_spread(result.noise)}"
+        f"noise, the first against itself: {_spread(result.noise)}"
         + ("" if result.steady else "; the machine is busy: do not trust these ratios"),
     ]
     return "\n".join(lines)

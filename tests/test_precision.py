@@ -129,5 +129,5 @@ def test_doctor_reports_what_failed_beside_what_it_measured(monkeypatch):
         "mixed_bfloat16": 1.23,
         "mixed_float16": "no such kernel",
         "float32 with XLA": 1.23,
-        "float32, 10 steps a call": 1.23,
+        "float32, 10 steps per call": 1.23,
     }

@@ -104,7 +104,7 @@ def _measure(file: str, threads: int, runs: int) -> Timing:
         _adb("shell", f"rm -f {there}")
     timings, memory = _TIMINGS.search(said), _MEMORY.search(said)
     if not timings:
-        raise CheckFailed(f"{file}: benchmark_model said no timings ({first_line(said)})")
+        raise CheckFailed(f"{file}: benchmark_model printed no timings ({first_line(said)})")
     return Timing(
         artefact=file,
         average_ms=float(timings["average"]) / 1000,

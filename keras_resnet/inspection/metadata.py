@@ -100,14 +100,14 @@ def describe(
         ),
         "version": source_sha256,
         "license": (
-            "Software: Apache-2.0 (keras-resnet-edge). Weights: as whoever trained them decides, "
+            "Software: Apache-2.0 (keras-resnet-edge). Weights: licensed by whoever trained them, "
             "within the terms of the training images."
         ),
         "min_parser_version": _PARSER,
         "associated_files": [
             {
                 "name": filenames.PREPROCESS,
-                "description": "From a photo to the input, for programs.",
+                "description": "Preprocessing of a photo, machine-readable.",
             }
         ],
         "subgraph_metadata": [
@@ -118,7 +118,7 @@ def describe(
                         "description": (
                             f"The {preprocess['crop']}{part}, resized to {side}x{side} "
                             f"({preprocess['resize']}); RGB in [{low}, {high}]. The model "
-                            "normalises by itself."
+                            "normalizes them."
                         ),
                         "content": {
                             "content_properties_type": _IMAGE_PROPERTIES,

@@ -62,7 +62,7 @@ def _mark(
 ) -> None:
     """Marks the suggested rate and the two reference rates: a line, a marker, a label."""
     high = axes.get_ylim()[1]
-    for name, marker, words in (("steepest", "v", "falls fastest"), ("lowest", "o", "lowest")):
+    for name, marker, words in (("steepest", "v", "steepest fall"), ("lowest", "o", "lowest")):
         at = result[name], float(np.interp(result[name], rates, smoothed))
         axes.plot(*at, marker, color=plots.VALIDATION, markersize=8, markeredgecolor="white")
         # To the left, where a falling curve leaves room.

@@ -105,7 +105,7 @@ def _step_times() -> dict[str, float | str]:
         "mixed_bfloat16": {"policy": "mixed_bfloat16"},
         "mixed_float16": {"policy": "mixed_float16"},
         f"float32 {'without' if xla else 'with'} XLA": {"jit": not xla},
-        "float32, 10 steps a call": {"steps": 10},
+        "float32, 10 steps per call": {"steps": 10},
     }
     ratios: dict[str, float | str] = {"float32": 1.0}
     for label, way in ways.items():
