@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet.config import Config
+from keras_resnet.data import views
+from keras_resnet.data.decode import decode_window
 from keras_resnet.data.examples import from_bytes, from_pixels
 from keras_resnet.data.order import make_order
 from keras_resnet.data.sources import Source
@@ -191,3 +193,19 @@ def test_erasing_puts_noise_in_a_box_of_that_share_of_the_images(share):
             sizes.append((height, width))
     assert abs(len(sizes) - 60 * share) <= 15 * (0 < share < 1)
     assert len(set(sizes)) >= 0.7 * len(sizes)
+
+
+def test_the_streams_of_later_epochs_share_the_graph_of_the_first(monkeypatch):
+    """To trace the decoder takes longer than an epoch of a small data set."""
+    traced = []
+
+    def counted(*arguments):
+        traced.append(arguments)
+        return decode_window(*arguments)
+
+    monkeypatch.setattr(views, "decode_window", counted)
+    source, config = _source(encoded=True), replace(LIVELY, batch_size=3, brightness=0.17)
+    for epoch in range(3):
+        _batches(source, config, 3 * epoch, 3 * epoch + 3)
+        list(evaluation_stream(source.splits["val"], size=8, crop=0.77, batch_size=3))
+    assert len(traced) == 2  # a random view and a central one
