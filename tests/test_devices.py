@@ -333,7 +333,7 @@ def test_what_workers_begin_with_is_compared(monkeypatch):
         InputError, match=r"worker 1 has different training images from worker 0; give"
     ):
         TWO.require_same_images(source)
-    with pytest.raises(InputError, match=r"other first weights .* the same --weights"):
+    with pytest.raises(InputError, match=r"different initial weights .* the same --weights"):
         TWO.require_same_weights(Weights(1))
 
 
