@@ -419,7 +419,7 @@ def test_inspect_draws_nothing_without_a_graph(command, exported, tmp_path):
 
 def test_inspect_counts_the_operators_of_a_tflite_file(command, exported):
     path = exported[0].export_folder / "model_int8.tflite"
-    assert "CONV_2D                      19" in command("inspect", path).stdout.splitlines()
+    assert "CONV_2D                       7" in command("inspect", path).stdout.splitlines()
 
 
 def test_data_check_counts_and_finds_leaks(command, tmp_path):

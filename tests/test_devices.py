@@ -234,7 +234,7 @@ def test_a_slurm_step_is_a_cluster_whatever_the_order_of_its_machines(monkeypatc
     assert sorted(numbers) == [0, 1, 2]
     assert set(addresses) == {"node9:15007", "node9:15008", "node10:15007"}
     monkeypatch.setenv("SLURMD_NODENAME", "elsewhere")
-    with pytest.raises(InputError, match="this task is at elsewhere:15007, and not one of"):
+    with pytest.raises(InputError, match="runs this task at elsewhere:15007, which is not one of"):
         cluster.slurm()
 
 
@@ -246,7 +246,7 @@ def test_outside_of_a_step_slurm_is_not_asked(monkeypatch):
 
 def test_devices_are_counted_before_tensorflow_starts():
     tf.constant(0)
-    with pytest.raises(InputError, match="--devices 2: TensorFlow runs in this process already"):
+    with pytest.raises(InputError, match="--devices 2: TensorFlow is already running"):
         strategy.choose(resolve({"devices": 2}), None)
 
 

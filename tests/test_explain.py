@@ -404,7 +404,7 @@ BAD = {
     "a picture that is no PNG": (["paths", "resnet8", "--png", "a.gif"], "--png is 'a.gif'"),
     "no images": (["gradients", "resnet8", "--images", "0"], "--images is 0"),
     "a plain net's paths": (["paths", "plain8"], "plain8 has no shortcuts"),
-    "more lesions than a picture holds": (["lesion", *"abcd", "--png", "a.png"], "at the most"),
+    "more lesions than a picture holds": (["lesion", *"abcd", "--png", "a.png"], "at most"),
     "no epochs": (["depth", "--epochs", "0"], "--epochs is 0"),
 }
 
