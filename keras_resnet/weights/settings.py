@@ -35,8 +35,8 @@ def require(config: Config) -> None:
         require_published(config.model)
     elif config.weights is not None and not os.path.exists(config.weights):
         raise InputError(
-            f"--weights is {config.weights!r}; expected imagenet, a run folder, or an existing "
-            "file: .keras, .h5, .safetensors or .pth"
+            f"there are no weights at {config.weights!r}; give imagenet, a run folder, or a file: "
+            ".keras, .h5, .safetensors or .pth"
         )
     needs = {
         "--freeze": config.freeze,
