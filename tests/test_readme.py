@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from keras_resnet.training.train import train
 from keras_resnet.weights import layouts
 from keras_resnet.weights.readers import TORCH, Weights
 
@@ -26,7 +27,7 @@ def shown():
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, photos, trained):
+def home(tmp_path_factory, photos):
     """What the README's reader has: photos/ to train on, new/ to predict on, and theirs.*, weights
     in PyTorch's layout."""
     folder = tmp_path_factory.mktemp("reader")
@@ -35,8 +36,12 @@ def home(tmp_path_factory, photos, trained):
     for i in range(5):
         pixels = np.full((50, 70, 3), 50 * i, np.uint8)
         Image.fromarray(pixels).save(folder / "new" / f"{i}.jpg")
-    (folder / "theirs.txt").write_text("".join(f"{name}\n" for name in trained.classes))
-    save_file(state_dict(trained.model()), folder / "theirs.safetensors")
+    theirs = train(
+        str(photos), run_folder=folder / "theirs", epochs=3, image_size=24, batch_size=8, seed=3,
+        zero_gamma=True,
+    )  # fmt: skip
+    (folder / "theirs.txt").write_text("".join(f"{name}\n" for name in theirs.classes))
+    save_file(state_dict(theirs.model()), folder / "theirs.safetensors")
     return folder
 
 
