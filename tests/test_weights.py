@@ -421,7 +421,9 @@ def test_without_a_network_it_says_so_in_one_line(name, monkeypatch, capsys):
 
     monkeypatch.setattr(keras.applications, "ResNet50", fail)
     monkeypatch.setattr(keras.utils, "get_file", fail)
-    with pytest.raises(InputError, match=r"cannot be downloaded \(URL fetch.*give a local file") as error:
+    with pytest.raises(
+        InputError, match=r"cannot be downloaded \(URL fetch.*give a local file"
+    ) as error:
         load_weights(build(name, 1000, (64, 64, 3)), "imagenet")
     assert "\n" not in str(error.value)
     assert capsys.readouterr().out == ""  # stdout is for results
