@@ -74,11 +74,10 @@ def train(
     """
     began = time.monotonic()
     unfinished = run.unfinished(resume, run_folder, config_file, {"data": data, **options})
-    path: StrPath | None
-    if unfinished:
-        config, path = _on_these_devices(unfinished.config, options), unfinished.path
-    else:
+    if not unfinished:
         config, path = recipes.resolve({"data": data, **options}, config_file), run_folder
+    else:
+        config, path = _on_these_devices(unfinished.config, options), unfinished.path
     devices = strategy.choose(config, path)
     with devices.watching(path):
         prepared = (
