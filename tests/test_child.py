@@ -80,3 +80,12 @@ def test_ctrl_c_ends_the_child_at_work(tmp_path, signals_are_heard):
         threads.submit(interrupt)
         run(f"import os, time; {write}; time.sleep(600)")
     assert ends(int(pid.read_text()))
+
+
+def test_the_last_line_of_a_server_that_dies_is_the_reason(tmp_path, monkeypatch):
+    """As of a process that may start no more threads."""
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('no TensorFlow today')")
+    child.stop()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(CheckFailed, match=r"^the work failed: ImportError: no TensorFlow today$"):
+        run("pass")

@@ -117,7 +117,7 @@ def training_stream(
         if config.trivialaugment:
             image = _graph(trivialaugment)(image, seed(_RANDAUGMENT))
         if config.erasing:
-            image = erase(image, seed(_ERASING), config.erasing)
+            image = _graph(erase, share=config.erasing)(image, seed(_ERASING))
         return image, tf.one_hot(label, classes)
 
     numbers = tf.data.Dataset.range(first_step * own, last_step * own)

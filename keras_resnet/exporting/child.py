@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, BinaryIO
 
 from keras_resnet import runtime
 from keras_resnet.errors import CheckFailed
@@ -30,6 +30,7 @@ _SECONDS_BETWEEN_LINES = 15
 _IDLE_SECONDS = 60  # after which the server ends: it takes 0.7 GB
 
 _server: subprocess.Popen[str] | None = None
+_last_words: BinaryIO | None = None  # its stderr
 _one_order_at_a_time = threading.Lock()
 
 
@@ -70,14 +71,15 @@ def run(module: str, *arguments: StrPath | int, what: str) -> dict[str, Any]:
 
 def start() -> None:
     """Starts the server, unless it runs; returns at once."""
-    global _server
+    global _server, _last_words
     if _server and _server.poll() is None:
         return
     stop()
+    _last_words = tempfile.TemporaryFile()  # noqa: SIM115  as long as the server
     _server = subprocess.Popen(
         # -P: a file of the user's that is called like a module must not be imported instead of it.
         [sys.executable, "-P", "-m", __name__],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=_last_words, text=True,
         start_new_session=True,  # for `stop`; and Ctrl-C is for this process
     )  # fmt: skip
 
@@ -113,15 +115,16 @@ def cost(found: Mapping[str, Any]) -> str:
 
 def _answer(order: str, what: str, began: float) -> dict[str, Any]:
     start()
-    assert _server and _server.stdin and _server.stdout
+    assert _server and _server.stdin and _server.stdout and _last_words
     with suppress(BrokenPipeError):  # it has ended: no answer
         print(order, file=_server.stdin, flush=True)
     while not select.select([_server.stdout], [], [], _SECONDS_BETWEEN_LINES)[0]:
         log.info(f"{what}: {time.monotonic() - began:.0f} s so far")
     if line := _server.stdout.readline():
         return json.loads(line)
-    status = _server.wait()
-    return {"status": status, "errors": ""} if status else _answer(order, what, began)
+    if not (status := _server.wait()):
+        return _answer(order, what, began)
+    return {"status": status, "errors": _text(_last_words)}
 
 
 def _reason(status: int, errors: str) -> str:
@@ -145,7 +148,10 @@ def _serve() -> None:
         print(json.dumps(_in_a_fork(**json.loads(line))), flush=True)
 
 
-def _in_a_fork(module: str, arguments: list[str], environ: dict[str, str], cwd: str) -> Any:
+def _in_a_fork(
+    module: str, arguments: list[str], environ: dict[str, str], cwd: str
+) -> dict[str, Any]:
+    """Runs `python -m module arguments`; {status, output, errors}."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         child = os.fork()
         if child == 0:
@@ -158,13 +164,12 @@ def _in_a_fork(module: str, arguments: list[str], environ: dict[str, str], cwd: 
             runpy.run_module(module, run_name="__main__", alter_sys=True)
             sys.exit()
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        output.seek(0)
-        errors.seek(0)
-        return {
-            "status": status,
-            "output": output.read().decode(errors="replace"),
-            "errors": errors.read().decode(errors="replace"),
-        }
+        return {"status": status, "output": _text(output), "errors": _text(errors)}
+
+
+def _text(file: BinaryIO) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 if __name__ == "__main__":
