@@ -73,6 +73,22 @@ def settings(*names: str) -> Callable[[Function], Function]:
     return decorate
 
 
+def gate_limits(function: Function) -> Function:
+    """Adds the limits of the gate."""
+    options = (
+        click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
+                     help="Allowed drop in top-1, in percentage points."),
+        click.option("--min-agreement", metavar="SHARE", type=float,
+                     help="Least share of images, 0 to 1, of which a file must give the same class "
+                     "as the Keras model.  [no limit]"),
+        click.option("--require-evidence", is_flag=True,
+                     help="Fail where the images are too few to rule out a larger drop."),
+    )  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 config_file = click.option(
     "--config", "config_file", metavar="FILE", help="Settings from the config.json of a run."
 )

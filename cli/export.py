@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from keras_resnet.cli import tables
-from keras_resnet.cli._options import command, report, reports, setting, start
+from keras_resnet.cli._options import command, gate_limits, report, reports, setting, start
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
 from keras_resnet.run import open_run
@@ -44,8 +44,7 @@ SCORES = ("logits", "softmax")
               help="Divide the logits by a temperature fitted on validation images.")  # fmt: skip
 @click.option("--bundle", "bundles", type=click.Choice(BUNDLES), multiple=True,
               help="A folder that is ready to run; may be repeated.")  # fmt: skip
-@click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
-              help="Allowed drop in top-1, in percentage points.")  # fmt: skip
+@gate_limits
 @click.option("--output", metavar="DIR", help="Where to write.  [RUN/export]")
 @click.option("--data", metavar="DATA", help="Images for a run that was imported without.")
 @setting("data_dir")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from keras_resnet.explain.lesion import Lesions
     from keras_resnet.explain.paths import Paths
     from keras_resnet.exporting.gate import ArtefactResult, Verification
+    from keras_resnet.exporting.guard import FileResult
     from keras_resnet.exporting.layer_error import Quantization
     from keras_resnet.inspection.census import Census
     from keras_resnet.inspection.network import Description, Layer, Stage
@@ -170,13 +171,15 @@ def predictions_csv(rows: Sequence["Prediction"]) -> str:
 def verification(result: "Verification") -> str:
     """The result of the gate, a line for each file."""
     lines = [
-        f"{'file':24} {'top-1':>7} {'drop':>6} {'agree':>7} {'max diff':>9} {'size':>9} "
-        f"{'latency':>9}  gate",
+        f"{'file':24} {'top-1':>7} {'drop':>6} {'at 95 %':>12} {'agree':>7} {'max diff':>9} "
+        f"{'rms':>6} {'size':>9} {'latency':>9}  gate",
         f"{'model.keras (reference)':24} {result.keras.top1:7.2%}",
         *map(_artefact, result.artefacts),
         f"{count(result.images, 'validation image')}; allowed drop in top-1: "
         f"{count(result.max_drop, 'point')}; latency of one image, LiteRT and ONNX Runtime on one "
         "thread",
+        *_files(result.files),
+        *filter(None, [result.evidence]),
     ]
     if result.probabilities:
         lines.append(f"probabilities: {result.probabilities}")
@@ -190,14 +193,22 @@ def _artefact(row: "ArtefactResult") -> str:
     if row.latency_ms is None:  # it did not run
         numbers = ""
     else:
-        scores = f"{'':23}"  # of a file that names no classes
-        if row.top1 is not None:
-            scores = f"{row.top1:7.2%} {row.drop_points:6.2f} {row.agreement:7.2%}"
+        scores = f"{'':36}"  # of a file that names no classes
+        if row.drop_interval:
+            likely = "{:.1f} to {:.1f}".format(*row.drop_interval)
+            scores = f"{row.top1:7.2%} {row.drop_points:6.2f} {likely:>12} {row.agreement:7.2%}"
         numbers = (
-            f"{scores} {row.max_logit_diff:9.2g} {row.bytes / 1e6:6.2f} MB {row.latency_ms:6.2f} "
-            "ms  "
+            f"{scores} {row.max_logit_diff:9.2g} {row.rms_error:6.1%} {row.bytes / 1e6:6.2f} MB "
+            f"{row.latency_ms:6.2f} ms  "
         )
     return f"{row.file:24} {numbers}{'passed' if row.passed else f'FAILED: {row.why}'}"
+
+
+def _files(rows: Sequence["FileResult"]) -> list[str]:
+    """The files beside the artefacts: those that did not pass, and the number of the others."""
+    failed = [f"{row.file}  FAILED: {row.why}" for row in rows if not row.passed]
+    passed = count(len(rows) - len(failed), "other file")
+    return [*failed, f"{passed} as exported: labels, preprocessing, golden set, bundles"]
 
 
 def quantization(result: "Quantization") -> str:

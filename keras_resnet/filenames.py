@@ -34,3 +34,5 @@ EXPLANATION = "quantization.png"
 GOLDEN = "golden"
 GOLDEN_INDEX = "golden.json"
 CARD = "card.md"
+BUNDLE = "bundle_"  # the start of the name of such a folder
+BUNDLED_MODEL = "model.tflite"

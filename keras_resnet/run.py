@@ -2,7 +2,6 @@
 
 import csv
 import fcntl
-import hashlib
 import os
 import re
 import shlex
@@ -18,6 +17,7 @@ from keras_resnet.config import SETTINGS
 from keras_resnet.data import names
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import StrPath, atomic, read_json, read_lines, write_json, write_text
+from keras_resnet.manifest import fingerprint
 from keras_resnet.state import isolated
 
 if TYPE_CHECKING:  # to name their types costs no import
@@ -429,21 +429,6 @@ def save_keras(model: "keras.Model", path: str | os.PathLike) -> None:
         os.replace(named, path)
     finally:
         named.unlink(missing_ok=True)
-
-
-def fingerprint(path: str | os.PathLike) -> dict[str, Any]:
-    """{"bytes": …, "sha256": …} of a file; of a folder, of all its files by name."""
-    path = Path(path)
-    if path.is_file():
-        with open(path, "rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        return {"bytes": path.stat().st_size, "sha256": digest}
-    whole, total = hashlib.sha256(), 0
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        one = fingerprint(file)
-        whole.update(f"{file.relative_to(path).as_posix()} {one['sha256']}\n".encode())
-        total += one["bytes"]
-    return {"bytes": total, "sha256": whole.hexdigest()}
 
 
 def _next_name(config: recipes.Config) -> Path:

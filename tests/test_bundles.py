@@ -24,7 +24,7 @@ from keras_resnet.exporting.plan import BUNDLES, make_plan
 from keras_resnet.filenames import TFLITE
 from keras_resnet.files import read_json
 from keras_resnet.inspection import metadata
-from keras_resnet.run import fingerprint
+from keras_resnet.manifest import fingerprint
 
 LABELS = ["bright", "dark", "striped"]
 

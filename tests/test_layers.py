@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-TOOLS = "errors filenames files messages progress results runtime signals"  # standard library only
+# Standard library only.
+TOOLS = "errors filenames files manifest messages progress results runtime signals"
 DATA = "specs config recipes settings"  # pure data
 HEAVY = "keras numpy tensorflow"
 
@@ -19,6 +20,7 @@ TABLE = {
     "errors": ("results", ""),
     "filenames": ("", ""),
     "files": ("errors", ""),
+    "manifest": ("errors filenames files", ""),
     "results": ("", ""),
     "messages": ("", ""),
     "progress": ("messages", "rich"),

@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.lite import Lite
-from keras_resnet.exporting.exporter import preprocessing
+from keras_resnet.exporting.guard import preprocessing
 from keras_resnet.exporting.plan import make_plan
 from keras_resnet.filenames import TFLITE
 from keras_resnet.files import read_lines
 from keras_resnet.inspection import metadata, tflite_file
-from keras_resnet.run import fingerprint
+from keras_resnet.manifest import fingerprint
 
 CONTENTS = {"labels.txt": "Käse\nLöwe\n", "preprocess.json": "{}\n"}
 

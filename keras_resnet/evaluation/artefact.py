@@ -6,14 +6,14 @@ alike: each knows its image size, its class names and, if it came out of one, it
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from keras_resnet import filenames
+from keras_resnet import filenames, manifest
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.evaluation.contract import Contract, read_contract, spread
 from keras_resnet.evaluation.reference import true_float32
@@ -45,6 +45,7 @@ class Artefact:
     predict: Predict  # uint8 or float32 (b, s, s, 3) in [0, 255] -> float32 logits (b, k)
     model: "keras.Model | None" = None  # the Keras model, where it is one
     top: int | None = None  # classes in its output; the others have equal logits. None: all
+    lite: "Lite | None" = None  # the runtime of a `.tflite` file
 
 
 def open_artefact(
@@ -56,6 +57,9 @@ def open_artefact(
 ) -> Artefact:
     """Opens what `path` holds; None is the newest run.
 
+    A file that differs from its row in the manifest beside it is refused, and so are its labels and
+    its preprocessing.
+
     Args:
         path: of a run folder, `.keras`, SavedModel, `.tflite` or `.onnx`; or a `Run`.
         threads: of LiteRT and ONNX Runtime, None is one per core; TensorFlow's are fixed for a
@@ -64,7 +68,7 @@ def open_artefact(
         content: the bytes of a `.tflite` or `.onnx`, where they were read already.
 
     Raises:
-        InputError: no such path, or not an image classifier.
+        InputError: no such path, not an image classifier, or damaged.
     """
     if path is None or isinstance(path, Run):
         return _open_run(open_run(path))
@@ -75,9 +79,12 @@ def open_artefact(
     run = run or _run_of(path)
     if kind == "keras":
         return _open_keras(path, run)
+    _require_unchanged(path.resolve(), content)
     if kind == "saved_model":
         return _open_saved_model(path, run)
-    return _open_file(path, run, _RUNTIMES[kind](path, threads, content))
+    opened = _RUNTIMES[kind](path, threads, content)
+    artefact = _open_file(path, run, opened)
+    return replace(artefact, lite=opened) if kind == "tflite" else artefact
 
 
 def predict_stream(artefact: Artefact, stream: "tf.data.Dataset") -> npt.NDArray[np.float32]:
@@ -92,6 +99,14 @@ def predict_stream(artefact: Artefact, stream: "tf.data.Dataset") -> npt.NDArray
             logits.append(artefact.predict(images))
             advance()
     return np.concatenate(logits)
+
+
+def _require_unchanged(path: Path, content: bytes | None) -> None:
+    """InputError if an artefact, its labels or its preprocessing are not as they were exported."""
+    manifest.require_unchanged(path, content)
+    for name in (filenames.LABELS, filenames.PREPROCESS):
+        if path.with_name(name).exists():
+            manifest.require_unchanged(path.with_name(name))
 
 
 def _open_run(run: Run) -> Artefact:

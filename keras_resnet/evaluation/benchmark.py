@@ -21,9 +21,10 @@ import numpy as np
 from keras_resnet import filenames, progress, runtime
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath
+from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log
 from keras_resnet.results import Result
-from keras_resnet.run import fingerprint, kind_of, open_run
+from keras_resnet.run import kind_of, open_run
 
 THREADS, BATCH, RUNS = 1, 32, 70
 ROUNDS = 7

@@ -4,12 +4,14 @@ By default: a square of pixels in, logits out. Options of the export change this
 temperature, softmax, or the best classes only. All files of one folder have the same.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from keras_resnet import filenames
+from keras_resnet.errors import InputError
 from keras_resnet.evaluation.metrics import log_softmax
 from keras_resnet.files import read_json
 
@@ -54,15 +56,12 @@ class Contract:
         """Logits, up to a constant, `(b, k)` of what a file gives."""
         return np.log(np.maximum(scores, _LEAST)) if self.scores == "softmax" else scores
 
-    def difference(self, found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
+    def compare(self, found: np.ndarray, expected: np.ndarray) -> "Deviation":
         """How far the output of a file is from the model's, in units of the output.
 
         Args:
             found: what `to_logits` made of its scores, `(b, k)`.
             expected: the model's logits for the same pixels, `(b, k)`.
-
-        Returns:
-            (largest difference, largest expected value), both absolute.
         """
         expected = expected / self.temperature
         if self.scores == "softmax":
@@ -70,10 +69,31 @@ class Contract:
         if self.top:  # classes outside the top k are not compared
             named = np.argsort(-found, axis=-1, kind="stable")[:, : self.top]
             found, expected = (np.take_along_axis(x, named, -1) for x in (found, expected))
-        return float(np.abs(found - expected).max()), float(np.abs(expected).max())
+        return deviation(found, expected)
 
 
 PLAIN = Contract()
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far an output is from the expected one."""
+
+    most: float  # largest absolute difference
+    largest: float  # largest absolute value that was expected
+    rms: float  # root mean square of the difference, as a share of that of the expected values
+    slope: float  # of found against expected values, 1 if none is scaled
+
+
+def deviation(found: np.ndarray, expected: np.ndarray) -> Deviation:
+    """The `Deviation` of an output `(n, k)` from the expected one."""
+    power = float(np.square(expected, dtype=np.float64).sum()) or 1.0  # all are 0
+    return Deviation(
+        most=float(np.abs(found - expected).max()),
+        largest=float(np.abs(expected).max()),
+        rms=float(np.sqrt(np.square(found - expected, dtype=np.float64).sum() / power)),
+        slope=float(np.multiply(found, expected, dtype=np.float64).sum() / power),
+    )
 
 
 def spread(scores: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:
@@ -103,10 +123,20 @@ def read_contract(folder: Path) -> Contract:
     """
     file = folder / filenames.PREPROCESS
     content = read_json(file) if file.exists() else {}
-    size = content.get("input_size")
-    return Contract(
-        scores=content.get("scores", "logits"),
-        temperature=content.get("temperature", 1.0),
-        top=content.get("top"),
-        input_size=tuple(size) if size else None,
-    )
+    scores, temperature = content.get("scores", "logits"), content.get("temperature", 1.0)
+    top, size = content.get("top"), content.get("input_size")
+    sound = {
+        "scores": scores in SCORES,
+        "temperature": isinstance(temperature, int | float) and 0 < temperature < math.inf,
+        "top": top is None or _is_count(top),
+        "input_size": size is None
+        or (isinstance(size, list) and len(size) == 2 and all(map(_is_count, size))),
+    }
+    for name, good in sound.items():
+        if not good:
+            raise InputError(f"{file} is damaged: {name} is {content[name]!r}")
+    return Contract(scores, temperature, top, (size[0], size[1]) if size else None)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value > 0

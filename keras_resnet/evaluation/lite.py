@@ -1,14 +1,26 @@
 """A `.tflite` file, run by ai-edge-litert: the runtime that phones and boards use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import StrPath
+
+# Types of stored numbers, quantised or not.
+_STORED = (np.float32, np.float16, np.int8, np.int32)
+
+
+class Constant(NamedTuple):
+    """A tensor of a file."""
+
+    values: npt.NDArray[np.float32]
+    step: npt.NDArray[np.float32]  # of the quantisation, of the same shape; or one 0
+    dtype: str  # that is stored
 
 
 class Lite:
@@ -89,12 +101,37 @@ class Lite:
         except (ValueError, RuntimeError) as error:  # some kernels fail only when they run
             raise self._unusable(error) from None
 
+    def constants(self) -> Iterator[Constant]:
+        """The numbers that are stored in the file; of other tensors, what happens to be in them."""
+        for tensor in self._interpreter.get_tensor_details():
+            if tensor["dtype"] not in _STORED:
+                continue
+            try:
+                values = self._interpreter.get_tensor(tensor["index"])
+            except ValueError:  # one that has no memory yet
+                continue
+            yield _constant(values, tensor)
+
     def _get(self, tensor: dict[str, Any]) -> np.ndarray:
         """A copy of what a tensor holds for the one image."""
         return self._interpreter.get_tensor(tensor["index"])[0]
 
     def _unusable(self, error: Exception) -> InputError:
         return InputError(f"{self._path} cannot be run by LiteRT ({first_line(error)})")
+
+
+def _constant(values: np.ndarray, tensor: dict[str, Any]) -> Constant:
+    quantization = tensor["quantization_parameters"]
+    scales, zeros = quantization["scales"], quantization["zero_points"]
+    if not len(scales):
+        return Constant(values.astype(np.float32), np.zeros(1, np.float32), str(values.dtype))
+    if len(scales) > 1:  # one for each channel
+        axis = quantization["quantized_dimension"]
+        shape = [-1 if i == axis else 1 for i in range(values.ndim)]
+        scales, zeros = scales.reshape(shape), zeros.reshape(shape)
+    numbers = (values.astype(np.float32) - zeros) * scales
+    steps = np.broadcast_to(scales, values.shape)
+    return Constant(numbers.astype(np.float32), steps, str(values.dtype))
 
 
 def _quantize(pixels: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:

@@ -63,7 +63,8 @@ def choose(
         path = folder / filenames.TFLITE[variant]
         cost = convert(variant, path)
         tried.append(_tried(variant, path, judge))
-        if variant == "int8" and (tried[-1].drop_points or 0) > judge.max_drop:
+        ran = tried[-1].drop_points is not None
+        if variant == "int8" and ran and not tried[-1].taken:
             tried += _with_layers_in_float(path, layer_errors(), judge)
         if tried[-1].taken:
             return tried, cost
@@ -88,7 +89,11 @@ def _tried(
     variant: str, path: Path, judge: "Judge", float_layers: Sequence[str] = (), reason: str = ""
 ) -> Candidate:
     row = judge.row(judge.file(path))
-    lost = f"{row.drop_points:.2f} points lost (allowed: {judge.max_drop:g})" if row.passed else ""
+    lost = (
+        f"{row.drop_points:.2f} points lost (allowed: {judge.limits.max_drop:g})"
+        if row.passed
+        else ""
+    )
     return Candidate(
         variant=variant,
         file=row.file,

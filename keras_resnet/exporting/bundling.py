@@ -13,10 +13,10 @@ from keras_resnet.exporting import golden, templates
 from keras_resnet.exporting.plan import BUNDLED, BUNDLES, NO_MODEL_TO_BUNDLE, ExportPlan
 from keras_resnet.files import read_json, read_lines, write_json, write_text
 from keras_resnet.inspection.tflite_file import census
+from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log
-from keras_resnet.run import fingerprint
 
-MODEL = "model.tflite"
+MODEL = filenames.BUNDLED_MODEL
 
 # LiteRT.js as the page expects it; `npm install @litertjs/core` in a folder above brings it.
 LITERT_JS = "2.5.3"
@@ -66,7 +66,7 @@ def write(plan: ExportPlan, folder: Path) -> None:
 
 
 def _home(folder: Path, kind: str) -> Path:
-    return folder / f"bundle_{kind}"
+    return folder / f"{filenames.BUNDLE}{kind}"
 
 
 def _model(folder: Path) -> Path | None:

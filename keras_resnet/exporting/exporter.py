@@ -23,6 +23,7 @@ from keras_resnet.exporting import (
     child,
     gate,
     golden,
+    guard,
     onnx_file,
     publish,
     saved_model,
@@ -33,15 +34,10 @@ from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
 from keras_resnet.files import read_text, write_json, write_text
 from keras_resnet.inspection import metadata
+from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log
-from keras_resnet.run import Run, fingerprint, open_run
+from keras_resnet.run import Run, open_run
 from keras_resnet.state import isolated
-
-_OUTPUTS = {
-    "logits": "logits; a softmax over the last axis gives probabilities",
-    "softmax": "scores: probabilities of all classes",
-    "top": "scores: the best probabilities; classes: their places in labels.txt",
-}
 
 
 def export(
@@ -73,7 +69,7 @@ def export(
         io: type of the input and output of the int8 file: "float", "uint8" or "int8".
         explain_quantization: measure the int8 error of each layer, and plot it.
         calibration: training images that set the ranges of int8, stratified by class.
-        max_drop, images: the gate, as in `verify`.
+        max_drop, images, min_agreement, require_evidence: the gate, as in `verify`.
         bundles: "android", "web", "python", "c": folders that are ready to run, see `bundling`.
         output: the folder to write; default `RUN/export/`. Other variants already in it stay, but
             for "auto".
@@ -97,14 +93,15 @@ def execute(
 
     Builds the network once and decodes the validation images once, for all files.
     """
-    if data is not None:
-        run.attach(data, data_dir)
-    run.require_images()
-    _require_place(plan.target)
-    if plan.tflite or plan.onnx or plan.features:
-        child.start()  # loads TensorFlow while this process reads the run
-    with run.naming_broken_images():
-        return _write(plan, run)
+    with publish.locked(plan.target):
+        if data is not None:
+            run.attach(data, data_dir)
+        run.require_images()
+        _require_place(plan.target)
+        if plan.tflite or plan.onnx or plan.features:
+            child.start()  # loads TensorFlow while this process reads the run
+        with run.naming_broken_images():
+            return _write(plan, run)
 
 
 def _write(plan: ExportPlan, run: Run) -> gate.Verification:
@@ -118,36 +115,41 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
         plan = replace(plan, temperature=probabilities.temperature)
     _require_alike(plan)
     with publish.staged(plan.target) as folder:
-        for name in plan.replaced:
-            _remove(folder / name)  # a second name of the published file, which must not change
+        # Second names of published files, which must not change.
+        for name in (*plan.replaced, filenames.LABELS, filenames.PREPROCESS, filenames.GOLDEN):
+            _remove(folder / name)
+        guard.record(folder, {})
         write_text(folder / filenames.LABELS, "".join(f"{name}\n" for name in plan.classes))
-        write_json(folder / filenames.PREPROCESS, preprocessing(plan, probabilities))
-        judge = gate.Judge(reference, val, plan.contract, plan.max_drop, plan.images, logits)
+        write_json(folder / filenames.PREPROCESS, guard.preprocessing(plan, probabilities))
+        judge = gate.Judge(reference, val, plan.contract, plan.limits, logits)
         others = _write_others(plan, reference.model, folder)
         written = tflite.write(plan, reference, folder, judge)
         _embed(plan, run, folder, written.names)
         files = [gate.ExportedFile(path, run) for path in gate.artefacts(folder)]
         new = [file for file in files if file.name in (*others, *written.names)]
-        gate.record(folder, new, written.notes)
+        guard.record(
+            folder, {file.name: file.fingerprint | written.notes.get(file.name, {}) for file in new}
+        )
         result = replace(
             gate.check(folder, files, judge),
             candidates=written.candidates,
             quantization=written.quantization,
         )
         gate.demand(result)
-        write_json(folder / filenames.VERIFY, result.as_json())
         with _step("golden set, card and bundles"):
-            golden.write(plan, reference, val, folder, files)
+            golden.write(plan, reference, judge, folder, files)
             write_text(folder / filenames.CARD, card.text(run, result))
             bundling.write(plan, folder)
+        guard.record_files(folder)
+        beside, _ = guard.check(run, folder)
+        result = replace(result, files=beside)
+        write_json(folder / filenames.VERIFY, result.as_json())
     log.info(f"published in {plan.target}")
     return result
 
 
 def _require_place(target: Path) -> None:
-    """Mends what a kill left of `target`; InputError if something else is there."""
-    publish.restore(target)
-    publish.sweep(target)
+    """InputError if something else than an export is there."""
     if target.exists() and any(target.iterdir()) and not (target / filenames.VERIFY).exists():
         raise InputError(f"--output {target} holds something else than an export; give another")
 
@@ -198,41 +200,13 @@ def _embed(plan: ExportPlan, run: Run, folder: Path, names: list[str]) -> None:
     described = metadata.describe(
         network=plan.network,
         classes=len(plan.classes),
-        preprocess=preprocessing(plan),
+        preprocess=guard.preprocessing(plan),
         source_sha256=fingerprint(run.file(filenames.MODEL))["sha256"],
         origin=card.origin(run),
     )
     contents = {file: read_text(folder / file) for file in (filenames.LABELS, filenames.PREPROCESS)}
     for name in names:
         metadata.embed(folder / name, described, contents)
-
-
-def preprocessing(
-    plan: ExportPlan, probabilities: temperature.TemperatureFit | None = None
-) -> dict[str, Any]:
-    """The contract of preprocess.json: from a photo to what the model takes, and what it gives."""
-    contract = plan.contract
-    content = {
-        "image_size": plan.side,
-        "crop": "middle square of the upright image",
-        "center_crop": plan.center_crop,
-        "resize": "bilinear, antialiased",
-        "color_order": "RGB",
-        "range": [0, 255],
-        "layout": "NHWC",
-        "normalization": "inside the model",
-        "output": _OUTPUTS["top" if contract.top else contract.scores],
-        "scores": contract.scores,
-        "temperature": contract.temperature,
-        "top": contract.top,
-        "input_size": contract.input_size,
-    }
-    if contract.input_size:
-        content |= {
-            "crop": "inside the model: the middle square of the upright frame",
-            "resize": "inside the model: bilinear",
-        }
-    return content | ({"probabilities": probabilities.as_json()} if probabilities else {})
 
 
 def _remove(path: Path) -> None:

@@ -1,41 +1,58 @@
 """The gate: compares every artefact with the Keras model on validation images."""
 
-import hashlib
+import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import filenames
+from keras_resnet import filenames, manifest
 from keras_resnet.data import preload
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
-from keras_resnet.evaluation.contract import Contract, read_contract
+from keras_resnet.evaluation.contract import Contract, Deviation, deviation
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.evaluation.scores import BATCH
-from keras_resnet.exporting import publish, wrap
+from keras_resnet.exporting import evidence, golden, guard, publish, weights_check, wrap
 from keras_resnet.exporting.auto import Candidate
+from keras_resnet.exporting.guard import FileResult
 from keras_resnet.exporting.layer_error import Quantization
-from keras_resnet.exporting.plan import IMAGES, MAX_DROP, ExportPlan, require_limits
+from keras_resnet.exporting.plan import IMAGES, MAX_DROP, ExportPlan, Limits
 from keras_resnet.exporting.temperature import TemperatureFit
 from keras_resnet.files import read_json, write_json
 from keras_resnet.inspection import onnx_file, tflite_file
 from keras_resnet.messages import log
 from keras_resnet.results import Result
-from keras_resnet.run import Run, fingerprint, open_run
+from keras_resnet.run import Run, open_run
 from keras_resnet.state import isolated
 
-# float32 files do the same arithmetic in another order: rounding, relative to the largest logit.
-FLOAT32_ERROR = 1e-4
-_FLOAT32 = (filenames.TFLITE["none"], filenames.SAVED_MODEL, filenames.ONNX, filenames.FEATURES)
+
+class Allowed(NamedTuple):
+    """How far the outputs of a sound file may be from the model's."""
+
+    what: str  # explains the differences
+    most: float = 1.0  # largest difference, as a share of the largest expected value
+    rms: float = 1.0  # as in `Deviation`
+    slope: float = 1.0  # of the slope from 1
+
+
+# float32 files do the same arithmetic in another order.
+_FLOAT32 = Allowed("float32 rounding", most=1e-4)
+_ALLOWED = {
+    filenames.TFLITE["float16"]: Allowed("rounding of weights to float16", most=0.005),
+    filenames.TFLITE["dynamic"]: Allowed("int8 weights", rms=0.1, slope=0.05),
+    filenames.TFLITE["int16x8"]: Allowed("int8 weights", rms=0.1, slope=0.05),
+    filenames.TFLITE["int8"]: Allowed("int8", rms=0.25, slope=0.15),
+}
 _CENSUS = {".tflite": tflite_file.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
 
@@ -46,10 +63,14 @@ class Comparison:
 
     top1: float | None = None  # features have none
     drop_points: float | None = None  # from Keras' top-1, in percentage points
+    # The least and the largest drop that such a result is likely for: see `evidence`.
+    drop_interval: tuple[float, float] | None = None
     agreement: float | None = None  # the share of images of the same class, in 0…1
     # From Keras' output for the same pixels, in units of the file's output: logits, probabilities
     # or features.
     max_logit_diff: float | None = None
+    rms_error: float | None = None  # root mean square of that, as a share of Keras' outputs'
+    slope: float | None = None  # of the file's outputs against Keras'; 1 if none is scaled
     latency_ms: float | None = None  # median of one image, on one thread
 
 
@@ -61,10 +82,13 @@ class ArtefactResult:
     bytes: int
     sha256: str
     images: int
-    top1: float | None  # this and the next four as in `Comparison`
+    top1: float | None  # this and the next seven as in `Comparison`
     drop_points: float | None
+    drop_interval: tuple[float, float] | None
     agreement: float | None
     max_logit_diff: float | None
+    rms_error: float | None
+    slope: float | None
     latency_ms: float | None
     ops: dict[str, int] | None  # operators by name; None of a SavedModel
     passed: bool
@@ -87,6 +111,9 @@ class Verification(Result):
     max_drop: float  # the allowed drop in top-1, in percentage points
     keras: KerasResult
     artefacts: list[ArtefactResult]
+    files: list[FileResult]  # what an app reads beside them
+    min_agreement: float | None = None  # if there is a limit
+    evidence: str | None = None  # if the images are too few to rule out a larger drop
     probabilities: TemperatureFit | None = None  # if they were calibrated
     candidates: list[Candidate] | None = None  # of an export that chose the variant
     quantization: Quantization | None = None  # of an export that explained it
@@ -98,46 +125,75 @@ class Verification(Result):
 @isolated()
 @true_float32()
 def verify(
-    run: Run | str | Path | None = None, *, max_drop: float = MAX_DROP, images: int = IMAGES
+    run: Run | str | Path | None = None,
+    *,
+    max_drop: float = MAX_DROP,
+    images: int = IMAGES,
+    min_agreement: float | None = None,
+    require_evidence: bool = False,
 ) -> Verification:
     """Runs every exported file on validation images and compares it with the Keras model.
+
+    Labels, preprocessing, calibration manifest, golden set and bundles are compared with what was
+    exported, the labels with the run's too; each file has to give the answers of the golden set.
 
     Args:
         run: a `Run` or its path; None is the newest run.
         max_drop: how many points of top-1 a file may lose.
         images: at most this many images of the run's validation split.
+        min_agreement: the least share of images, in 0…1, that a file must give the same class.
+        require_evidence: fail where the images are too few to rule out a drop above `max_drop`.
 
     Returns:
         `Verification`, such as `verify(run).passed`; also written to `RUN/export/verify.json`.
 
     Raises:
-        InputError: nothing has been exported.
+        InputError: nothing has been exported, or another process is exporting.
     """
-    require_limits(max_drop, images)
+    limits = Limits(
+        max_drop=max_drop,
+        images=images,
+        min_agreement=min_agreement,
+        require_evidence=require_evidence,
+    )
     run = open_run(run)
     folder = run.export_folder
-    publish.restore(folder)
-    if not artefacts(folder):
-        raise InputError(f"{run.path} has no exported files; `keras-resnet export {run.path}`")
-    reference, contract = open_artefact(run), read_contract(folder)
-    with run.naming_broken_images():
-        judge = Judge(reference, run.examples("val"), contract, max_drop, images)
-        files = (ExportedFile(path, run) for path in artefacts(folder))  # one at a time in memory
-        result = check(folder, files, judge)
-    write_json(folder / filenames.VERIFY, result.as_json())
+    with publish.locked(folder):
+        if not artefacts(folder):
+            command = f"keras-resnet export {shlex.quote(str(run.path))}"
+            raise InputError(f"{run.path} has no exported files; `{command}`")
+        reference = open_artefact(run)
+        others, contract = guard.check(run, folder)
+        with run.naming_broken_images():
+            judge = Judge(reference, run.examples("val"), contract, limits)
+            files = (ExportedFile(path, run) for path in artefacts(folder))  # one at a time
+            result = check(folder, files, judge, others)
+        write_json(folder / filenames.VERIFY, result.as_json())
     return result
 
 
-def check(folder: Path, files: Iterable["ExportedFile"], judge: "Judge") -> Verification:
-    """`verify` for the files in any folder; writes nothing."""
-    recorded = _recorded(folder)
-    rows = [judge.row(file, recorded.get(file.name)) for file in files]
+def check(
+    folder: Path,
+    files: Iterable["ExportedFile"],
+    judge: "Judge",
+    others: Sequence[FileResult] = (),
+) -> Verification:
+    """`verify` for the artefacts in any folder; `others` are the results of the other files."""
+    recorded = manifest.read(folder)
+    rows = [judge.row(file, recorded.get(file.name, {})) for file in files]
+    limits, images = judge.limits, len(judge.examples)
+    open_to_doubt = any(
+        row.drop_interval and row.drop_interval[1] > limits.max_drop for row in rows
+    )
     return Verification(
-        passed=all(row.passed for row in rows),
-        images=len(judge.examples),
-        max_drop=judge.max_drop,
+        passed=all(row.passed for row in rows) and all(row.passed for row in others),
+        images=images,
+        max_drop=limits.max_drop,
+        min_agreement=limits.min_agreement,
+        evidence=evidence.too_few(images, limits.max_drop) if open_to_doubt else None,
         keras=KerasResult(judge.top1),
         artefacts=rows,
+        files=list(others),
         probabilities=_probabilities(folder),
     )
 
@@ -155,11 +211,8 @@ class ExportedFile:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """{bytes, sha256}, as `run.fingerprint` gives it."""
-        if self.content is None:
-            return fingerprint(self.path)
-        digest = hashlib.sha256(self.content).hexdigest()
-        return {"bytes": len(self.content), "sha256": digest}
+        """{bytes, sha256}"""
+        return manifest.fingerprint(self.path, self.content)
 
     @property
     def ops(self) -> dict[str, int] | None:
@@ -187,8 +240,7 @@ class Judge:
         reference: the run, opened.
         val: its validation images.
         contract: inputs and outputs of the files.
-        max_drop: how many points of top-1 a file may lose.
-        images: at most this many of the images are used.
+        limits: of the gate.
         logits: of the model for all of `val`, where they were computed already.
     """
 
@@ -197,31 +249,42 @@ class Judge:
         reference: Artefact,
         val: Examples,
         contract: Contract,
-        max_drop: float,
-        images: int,
+        limits: Limits,
         logits: np.ndarray | None = None,
     ) -> None:
         assert reference.run  # it is one, opened
-        self._reference, self._contract, self.max_drop = reference, contract, max_drop
-        chosen = _sample(len(val), images, reference.run.config.seed)
+        self._reference, self._contract, self.limits = reference, contract, limits
+        chosen = _sample(len(val), limits.images, reference.run.config.seed)
         self.examples = val.take(chosen)
         self._streams: dict[tuple[int, float], tf.data.Dataset] = {}
         self._expected = self._logits(reference) if logits is None else logits[chosen]
         self.top1 = _top1(self._expected, self.examples.labels)
         self._exact = self._same_pixels() if contract.input_size else self._expected
+        self._is_clear: dict[str, np.ndarray] = {}  # by artefact, bool `(n,)`
 
     def file(self, path: Path) -> ExportedFile:
         return ExportedFile(path, self._reference.run)
 
+    def is_clear(self) -> np.ndarray:
+        """The examples whose best class is beyond doubt in every file so far, bool `(n,)`."""
+        clear = np.ones(len(self.examples), bool)
+        return np.logical_and.reduce([clear, *self._is_clear.values()])
+
     def row(self, file: ExportedFile, recorded: Mapping[str, Any] | None = None) -> ArtefactResult:
-        """The result of one file; `recorded` is its row of the manifest."""
-        compare = self._compare_features if file.name == filenames.FEATURES else self._compare
+        """The result of one file; `recorded` is its row of the manifest, {} if it has none.
+
+        None is a file that is not in a manifest yet.
+        """
+        is_classifier = file.name != filenames.FEATURES
         ops, found = None, Comparison()
         try:
-            _require_unchanged(file, recorded)
+            if recorded is not None:
+                _require_recorded(file, recorded)
             ops = file.ops
-            found, largest = compare(file)
-            reasons = [*file.faults, *_reasons(file.name, found, largest, self.max_drop)]
+            found, reasons = self._compare(file) if is_classifier else self._compare_features(file)
+            reasons = [*file.faults, *reasons]
+            if recorded is not None and is_classifier and self._contract.has_own_ends:
+                reasons += golden.replay(file)
         except (InputError, CheckFailed) as error:
             reasons = [str(error)]
         return ArtefactResult(
@@ -234,23 +297,70 @@ class Judge:
             why="; ".join(reasons),
         )
 
-    def _compare(self, file: ExportedFile) -> tuple[Comparison, float]:
-        """The comparison, and the largest value of the Keras model's output."""
+    def _compare(self, file: ExportedFile) -> tuple[Comparison, list[str]]:
+        """The comparison, and the reasons why the file must not be used."""
         logits = self._logits(file.opened)
         if not np.isfinite(logits).all():
             raise CheckFailed("logits that are not finite")
-        latency, top1 = _latency(file), _top1(logits, self.examples.labels)
-        difference, largest = self._contract.difference(logits, self._exact)
+        latency, labels = _latency(file), self.examples.labels
+        best = np.sort(logits, -1)[:, -2:]
+        doubt = golden.LEAST_MARGIN * golden.tolerance(file.name, logits)
+        self._is_clear[file.name] = best[:, -1] - best[:, 0] > doubt
+        guesses, expected = logits.argmax(-1), self._expected.argmax(-1)
+        lost = int(((expected == labels) & (guesses != labels)).sum())
+        gained = int(((expected != labels) & (guesses == labels)).sum())
+        deviation = self._contract.compare(logits, self._exact)
         found = Comparison(
-            top1=top1,
-            drop_points=round(100 * (self.top1 - top1), 4),
-            agreement=float((logits.argmax(-1) == self._expected.argmax(-1)).mean()),
-            max_logit_diff=difference,
+            top1=float((guesses == labels).mean()),
+            drop_points=round(100 * (lost - gained) / len(labels), 4),
+            drop_interval=evidence.drop_interval(lost, gained, len(labels)),
+            agreement=float((guesses == expected).mean()),
+            max_logit_diff=deviation.most,
+            rms_error=deviation.rms,
+            slope=deviation.slope,
             latency_ms=latency,
         )
-        return found, largest
+        drop = Fraction(100 * (lost - gained), len(labels))
+        reasons = [*self._class_reasons(found, drop), *_output_reasons(file.name, deviation)]
+        if file.opened.lite:
+            constants = file.opened.lite.constants()
+            reasons += weights_check.differences(self._weights, constants)
+        return found, reasons
 
-    def _compare_features(self, file: ExportedFile) -> tuple[Comparison, float]:
+    @cached_property
+    def _weights(self) -> list[weights_check.Weights]:
+        return weights_check.expected_weights(self._reference.model)
+
+    def _class_reasons(self, found: Comparison, drop: Fraction) -> Iterator[str]:
+        """Reasons in the classes that a file gives; `drop` is exact, in points."""
+        assert found.drop_interval and found.agreement is not None  # it is a classifier
+        limits = self.limits
+        if drop > Fraction(str(limits.max_drop)):
+            yield (
+                f"top-1 is {float(drop):.4g} points lower (allowed: {limits.max_drop:g})"
+                f"{self._cause()}"
+            )
+        elif limits.require_evidence and found.drop_interval[1] > limits.max_drop:
+            yield evidence.too_few(len(self.examples), limits.max_drop)
+        if limits.min_agreement is not None and found.agreement < limits.min_agreement:
+            yield (
+                f"gives {found.agreement:.2%} of the images the class of the Keras model "
+                f"(least: {limits.min_agreement:.2%})"
+            )
+
+    def _cause(self) -> str:
+        """Whether the crop and resize inside the files cost so much, in words."""
+        top1 = _top1(self._exact, self.examples.labels)
+        lost = 100 * (self.top1 - top1)
+        if lost <= self.limits.max_drop:
+            return ""
+        return (
+            f"; the cause is the bilinear resize inside the file, behind which the Keras model "
+            f"loses {lost:.4g} points: leave --input-size out, or give one nearer to "
+            f"{self._reference.image_size} pixels"
+        )
+
+    def _compare_features(self, file: ExportedFile) -> tuple[Comparison, list[str]]:
         """The same for `model_features.tflite`."""
         expect = wrap.features(self._plain_plan(), self._reference.model)
         lite, outputs, references = Lite(file.path, 1, file.content), [], []
@@ -258,10 +368,16 @@ class Judge:
             outputs.append(lite.predict(images))
             references.append(expect(images.astype(np.float32))["features"].numpy())
         found, expected = np.concatenate(outputs), np.concatenate(references)
-        latency = _median_ms(partial(lite.predict, images[:1]))
-        difference = float(np.abs(found - expected).max())
-        comparison = Comparison(max_logit_diff=difference, latency_ms=latency)
-        return comparison, float(np.abs(expected).max())
+        if not np.isfinite(found).all():
+            raise CheckFailed("features that are not finite")
+        differences = deviation(found, expected)
+        comparison = Comparison(
+            max_logit_diff=differences.most,
+            rms_error=differences.rms,
+            slope=differences.slope,
+            latency_ms=_median_ms(partial(lite.predict, images[:1])),
+        )
+        return comparison, list(_output_reasons(file.name, differences))
 
     def _same_pixels(self) -> np.ndarray:
         """The Keras model's logits `(n, k)` behind the crop and resize that the files do
@@ -302,26 +418,36 @@ class Judge:
 
 
 def demand(result: Verification) -> None:
-    """Raises `CheckFailed`, with every reason, unless the gate let all artefacts through."""
+    """Raises `CheckFailed`, with every reason, unless the gate let everything through."""
     if not result.passed:
-        reasons = [f"{row.file}: {row.why}" for row in result.artefacts if not row.passed]
+        rows: list[ArtefactResult | FileResult] = [*result.artefacts, *result.files]
+        reasons = [f"{row.file}: {row.why}" for row in rows if not row.passed]
         raise CheckFailed("verify failed: " + "; ".join(reasons), result)
 
 
-def _require_unchanged(file: ExportedFile, recorded: Mapping[str, Any] | None) -> None:
-    if recorded and any(recorded[key] != value for key, value in file.fingerprint.items()):
-        raise CheckFailed("changed since it was exported (another sha256); export it again")
+def _require_recorded(file: ExportedFile, recorded: Mapping[str, Any]) -> None:
+    if not recorded:
+        raise CheckFailed(guard.NO_ROW)
+    if any(recorded[key] != value for key, value in file.fingerprint.items()):
+        raise CheckFailed(guard.CHANGED)
 
 
-def _reasons(name: str, found: Comparison, largest: float, max_drop: float) -> Iterator[str]:
-    """Why the file must not be used."""
-    if found.drop_points is not None and found.drop_points > max_drop:
-        yield f"top-1 is {found.drop_points:.2f} points lower (allowed: {max_drop:g})"
-    limit = FLOAT32_ERROR * largest
-    if name in _FLOAT32 and found.max_logit_diff is not None and found.max_logit_diff > limit:
-        output = "features" if name == filenames.FEATURES else "logits"
+def _output_reasons(name: str, found: Deviation) -> Iterator[str]:
+    """Reasons in the outputs of a file."""
+    allowed = _ALLOWED.get(name, _FLOAT32)
+    output = "features" if name == filenames.FEATURES else "logits"
+    most = allowed.most * found.largest
+    if found.most > most:
+        yield f"{output} differ by {found.most:.2g}, {allowed.what} explains {most:.2g}"
+    if found.rms > allowed.rms:
         yield (
-            f"{output} differ by {found.max_logit_diff:.2g}, float32 rounding explains {limit:.2g}"
+            f"{output} differ by {found.rms:.1%} of their size (root mean square), {allowed.what} "
+            f"explains {allowed.rms:.1%}"
+        )
+    if abs(found.slope - 1) > allowed.slope:
+        yield (
+            f"{output} are scaled by {found.slope:.3f}, {allowed.what} explains "
+            f"{1 - allowed.slope:g} to {1 + allowed.slope:g}"
         )
 
 
@@ -355,23 +481,6 @@ def artefacts(folder: Path) -> list[Path]:
     """The exported artefacts in `folder`, in a fixed order."""
     found = [folder / name for name in filenames.ARTEFACTS]
     return [path for path in found if path.exists()]
-
-
-def record(
-    folder: Path, files: Iterable[ExportedFile], notes: Mapping[str, dict[str, Any]]
-) -> None:
-    """Saves the fingerprints of new artefacts, so that a later `verify` detects changes.
-
-    `notes` are added to them: {name: {conversion: how it was made}}.
-    """
-    known = {k: v for k, v in _recorded(folder).items() if (folder / k).exists()}
-    made = {file.name: file.fingerprint | notes.get(file.name, {}) for file in files}
-    write_json(folder / filenames.MANIFEST, known | made)
-
-
-def _recorded(folder: Path) -> dict[str, Any]:
-    file = folder / filenames.MANIFEST
-    return read_json(file) if file.exists() else {}
 
 
 def _sample(total: int, count: int, seed: int) -> np.ndarray:

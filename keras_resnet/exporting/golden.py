@@ -6,9 +6,9 @@ original photo, tests the app's own decoding, crop and resize.
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,12 +19,17 @@ from keras_resnet.data.examples import Examples
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.evaluation.artefact import Artefact
 from keras_resnet.exporting import templates
-from keras_resnet.exporting.gate import ExportedFile
 from keras_resnet.exporting.plan import ExportPlan
 from keras_resnet.files import read_json, write_json
 
+if TYPE_CHECKING:  # the gate imports this module
+    from keras_resnet.exporting.gate import ExportedFile, Judge
+
 IMAGES = 12
 _TRIED_PER_IMAGE = 8  # so many candidates, for as many images that the model gets right
+# Two logits that are each off by the tolerance can change places if they are nearer than this many
+# tolerances. Where the two best are, no client compares the best class.
+LEAST_MARGIN = 2.0
 # Of all photos together: the set travels in every bundle. Later photos are left out.
 MOST_PHOTO_BYTES = 8_000_000
 
@@ -49,9 +54,9 @@ _ENDINGS = {b"\xff\xd8": "jpg", b"\x89P": "png", b"GI": "gif", b"BM": "bmp", b"R
 def write(
     plan: ExportPlan,
     reference: Artefact,
-    val: Examples,
+    judge: "Judge",
     folder: Path,
-    files: Sequence[ExportedFile],
+    files: Sequence["ExportedFile"],
 ) -> None:
     """Writes `folder/golden/`, replacing it; nothing for files with other ends than the model's
     own: the set is of its square pixels and of logits.
@@ -59,7 +64,7 @@ def write(
     Args:
         plan: the `ExportPlan` of the files.
         reference: the run, opened; its own answers decide which images are taken.
-        val: its validation images.
+        judge: the `gate.Judge` of the files.
         folder: the export folder.
         files: the artefacts whose answers are noted; that of the features gives none.
     """
@@ -69,7 +74,7 @@ def write(
         return
     templates.copy("golden", target)
     classes = plan.classes
-    examples, images, guesses = _choose(reference, val, plan.seed)
+    examples, images, guesses = _choose(reference, judge, plan.seed)
     photos = _photos(examples)
     logits = {
         file.name: file.opened.predict(images) for file in files if file.name != filenames.FEATURES
@@ -94,11 +99,36 @@ def write(
         {
             "image_size": plan.side,
             "sha256": "of the decoded pixels: uint8, rows from the top, RGB, no padding",
-            "tolerance": {name: _tolerance(name, found) for name, found in logits.items()},
+            "tolerance": {name: tolerance(name, found) for name, found in logits.items()},
+            "least_margin": "compare the best class where the two best logits are more than two "
+            "tolerances apart",
             "photo_tolerance": PHOTO_TOLERANCE,
             "images": entries,
         },
     )
+
+
+def replay(file: "ExportedFile") -> Iterator[str]:
+    """Reasons why a file does not give the answers of the golden set in its folder; one at most."""
+    folder = file.path.parent / filenames.GOLDEN
+    index = folder / filenames.GOLDEN_INDEX
+    if not index.exists():
+        return  # `guard` says so
+    content = read_json(index)
+    try:
+        allowed = content["tolerance"][file.name]
+        for entry in content["images"]:
+            pixels = tf.io.decode_png((folder / entry["file"]).read_bytes(), 3).numpy()
+            expected = np.array(entry["logits"][file.name], np.float32)
+            difference = float(np.abs(file.opened.predict(pixels[None])[0] - expected).max())
+            if not difference <= allowed:
+                yield (
+                    f"gives logits for {filenames.GOLDEN}/{entry['file']} that differ by "
+                    f"{difference:.2g} from the noted ones ({allowed:.2g} allowed)"
+                )
+                return
+    except (KeyError, TypeError, ValueError, OSError, tf.errors.InvalidArgumentError):
+        yield f"has no sound answers in {filenames.GOLDEN}/{filenames.GOLDEN_INDEX}"
 
 
 def only(index: Path, name: str, new_name: str) -> dict[str, Any]:
@@ -115,19 +145,22 @@ def only(index: Path, name: str, new_name: str) -> dict[str, Any]:
 
 
 def _choose(
-    reference: Artefact, val: Examples, seed: int
+    reference: Artefact, judge: "Judge", seed: int
 ) -> tuple[Examples, np.ndarray, np.ndarray]:
-    """Seeded, classes in turn, those first that the model gets right: (examples, pixels, guesses).
+    """Seeded, classes in turn; those first whose best class is beyond doubt in every file and that
+    the model gets right: (examples, pixels, guesses).
 
     pixels are uint8 `(n, s, s, 3)`; guesses are class numbers `(n,)`.
     """
-    candidates = val.take(classes_in_turn(val.labels, _TRIED_PER_IMAGE * IMAGES, seed))
+    turn = classes_in_turn(judge.examples.labels, _TRIED_PER_IMAGE * IMAGES, seed)
+    candidates, is_clear = judge.examples.take(turn), judge.is_clear()[turn]
     stream = evaluation_stream(
         candidates, size=reference.image_size, crop=reference.center_crop, batch_size=IMAGES
     )
     pixels = np.concatenate([batch for batch, _ in stream.as_numpy_iterator()])
     guesses = reference.predict(pixels).argmax(-1)
-    chosen = np.argsort(guesses != candidates.labels, kind="stable")[:IMAGES]
+    order = np.lexsort((guesses != candidates.labels, ~is_clear))  # stable
+    chosen = order[:IMAGES]
     return candidates.take(chosen), pixels[chosen], guesses[chosen]
 
 
@@ -143,6 +176,7 @@ def _photos(examples: Examples) -> list[bytes | None]:
     return photos
 
 
-def _tolerance(name: str, logits: np.ndarray) -> float:
+def tolerance(name: str, logits: np.ndarray) -> float:
+    """How far a logit of the artefact `name` may be from those noted, given some of them."""
     share = FLOAT_TOLERANCE if name in _FLOAT_FILES else QUANTISED_TOLERANCE
     return float(share * np.abs(logits).max())

@@ -26,6 +26,36 @@ BUNDLED = tuple(filenames.TFLITE[variant] for variant in ("int8", "dynamic", "fl
 NO_MODEL_TO_BUNDLE = "needs a .tflite file with float32 ends; add --tflite --quantize none"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits of the gate.
+
+    Raises:
+        InputError: one is out of range.
+    """
+
+    max_drop: float = MAX_DROP  # in top-1, in percentage points
+    images: int = IMAGES
+    min_agreement: float | None = None  # least share of images of the same class, in 0…1
+    require_evidence: bool = False  # whether the images must be enough to rule out a larger drop
+
+    def __post_init__(self) -> None:
+        drop, agreement = self.max_drop, self.min_agreement
+        if not 0 <= drop <= 100:
+            raise InputError(f"--max-drop is {drop}; expected points of top-1, 0 to 100")
+        if self.images < 1:
+            raise InputError(f"--images is {self.images}; expected at least 1")
+        if agreement is not None and not 0 <= agreement <= 1:
+            raise InputError(
+                f"--min-agreement is {agreement}; expected a share of the images, 0 to 1"
+            )
+        if self.require_evidence and not drop:
+            raise InputError(
+                "--require-evidence with --max-drop 0: no number of images rules out every drop; "
+                "allow one, such as --max-drop 0.5"
+            )
+
+
 class ExportOptions(TypedDict, total=False):
     """Options of `export`; see there."""
 
@@ -42,6 +72,8 @@ class ExportOptions(TypedDict, total=False):
     calibration: int
     max_drop: float
     images: int
+    min_agreement: float | None
+    require_evidence: bool
     bundles: Sequence[str]
     output: str | Path | None
 
@@ -95,6 +127,8 @@ class ExportPlan:
     calibration: int = CALIBRATION
     max_drop: float = MAX_DROP
     images: int = IMAGES
+    min_agreement: float | None = None
+    require_evidence: bool = False
     bundles: Sequence[str] = ()
     # Fitted during the export if `calibrate_probabilities`
     temperature: float = 1.0
@@ -104,8 +138,17 @@ class ExportPlan:
         _check_contract(self)
         if self.onnx:
             onnx_file.require()
-        require_limits(self.max_drop, self.images)
+        self.limits  # noqa: B018 - raises if they are out of range
         _check_bundles(self)
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            max_drop=self.max_drop,
+            images=self.images,
+            min_agreement=self.min_agreement,
+            require_evidence=self.require_evidence,
+        )
 
     @property
     def contract(self) -> Contract:
@@ -200,14 +243,6 @@ def make_plan(run: Run, **options: Unpack[ExportOptions]) -> ExportPlan:
         target=Path(output) if output else run.export_folder,
         **fields,
     )
-
-
-def require_limits(max_drop: float, images: int) -> None:
-    """InputError if limits of the gate are out of range."""
-    if not 0 <= max_drop <= 100:
-        raise InputError(f"--max-drop is {max_drop}; expected points of top-1, 0 to 100")
-    if images < 1:
-        raise InputError(f"--images is {images}; expected at least 1")
 
 
 def _check_variants(plan: ExportPlan) -> None:

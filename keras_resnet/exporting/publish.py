@@ -1,45 +1,107 @@
-"""Atomic replacement of a folder.
+"""Atomic replacement of a folder, by one process at a time.
 
 New content is made in a folder beside the published one, which then takes its place: two renames.
-A failure before them changes nothing; `restore` mends a kill between them.
+A failure before them changes nothing; `locked` mends a kill between them.
 """
 
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from keras_resnet.errors import InputError
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Holds the lock of the folder `target`, and mends what a killed process left of it.
+
+    The lock is a file beside the folder. It ends with its process.
+
+    Raises:
+        InputError: another process holds it, or the folder's parent cannot be written.
+    """
+    path = target.parent / f".{target.name}-lock"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = _take(path)
+    except BlockingIOError:
+        raise InputError(
+            f"another process is writing or verifying {target}; wait for it, or give another "
+            "--output"
+        ) from None
+    except OSError as error:
+        raise InputError(f"cannot write in {target.parent}: {error.strerror}") from None
+    with lock:
+        _restore(target)
+        _sweep(target)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """Gives a copy of the folder `target`, which takes its place unless there is an error."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Gives a copy of the folder `target`, which takes its place unless there is an error.
+
+    To be used within `locked`.
+    """
     staging = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
     try:
         if target.exists():
             shutil.copytree(target, staging, copy_function=_link, dirs_exist_ok=True)
         yield staging
         staging.chmod(0o755)  # mkdtemp made it private
+        _flush(staging)
         if target.exists():
             os.rename(target, _old(target))
         os.rename(staging, target)
         shutil.rmtree(_old(target), ignore_errors=True)
     finally:
+        _restore(target)
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def restore(target: Path) -> None:
-    """Restores the folder after a kill between the two renames."""
+def _take(path: Path) -> BinaryIO:
+    """The locked file, opened. BlockingIOError: another process holds its lock."""
+    while True:
+        lock = open(path, "ab")  # noqa: SIM115 - for writing: NFS locks nothing else
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it before has removed the file: a lock on that would keep nobody out.
+            if path.exists() and os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
+                return lock
+        except BaseException:
+            lock.close()
+            raise
+        lock.close()
+
+
+def _restore(target: Path) -> None:
+    """Restores the folder after a failure between the two renames."""
     if _old(target).exists() and not target.exists():
         os.rename(_old(target), target)
 
 
-def sweep(target: Path) -> None:
-    """Removes the remains of a killed process, unless another process works on `target`."""
-    for leftover in (_old(target), *target.parent.glob(f"{_prefix(target)}*")):
+def _sweep(target: Path) -> None:
+    """Removes the remains of a killed process."""
+    prefix = _prefix(target)
+    leftovers = [path for path in target.parent.iterdir() if path.name.startswith(prefix)]
+    for leftover in (_old(target), *leftovers):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """Waits for the content of the files, or a power cut could leave the new names on nothing."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
 
 
 def _link(source: str, target: str) -> None:

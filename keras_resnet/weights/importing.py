@@ -8,6 +8,7 @@ from keras_resnet import run as runs
 from keras_resnet.data import names
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath, read_lines
+from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log
 from keras_resnet.specs import SPECS, Normalize
 from keras_resnet.state import isolated
@@ -63,7 +64,7 @@ def import_weights(
     run = runs.create(run_folder, config, classes)
     log.info(loaded)
     run.save_model(network)
-    imported = str(path) if path == IMAGENET else {"file": config.weights, **runs.fingerprint(path)}
+    imported = str(path) if path == IMAGENET else {"file": config.weights, **fingerprint(path)}
     parameters = network.count_params()
     run.save_metrics({"model": model, "parameters": parameters, "imported": imported})
     run.save_manifest()

@@ -1,0 +1,73 @@
+"""manifest.json: size and sha256 of the files beside it, so that damage is noticed.
+
+A run folder and an export folder have one each. A row is `{"bytes": …, "sha256": …}`, by the name
+of a file or of a folder that counts as one.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_resnet import filenames
+from keras_resnet.errors import InputError
+from keras_resnet.files import StrPath, read_json
+
+
+def fingerprint(path: StrPath, content: bytes | None = None) -> dict[str, Any]:
+    """{"bytes": …, "sha256": …} of a file; of a folder, of all its files by name.
+
+    Args:
+        path: of it.
+        content: of the file, where it was read already.
+    """
+    path = Path(path)
+    if content is not None:
+        return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    if path.is_file():
+        with open(path, "rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        return {"bytes": path.stat().st_size, "sha256": digest}
+    whole, total = hashlib.sha256(), 0
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        one = fingerprint(file)
+        whole.update(f"{file.relative_to(path).as_posix()} {one['sha256']}\n".encode())
+        total += one["bytes"]
+    return {"bytes": total, "sha256": whole.hexdigest()}
+
+
+def read(folder: StrPath) -> dict[str, dict[str, Any]]:
+    """The rows of a folder's manifest by name; {} if it has none.
+
+    Raises:
+        InputError: the manifest is damaged.
+    """
+    path = Path(folder, filenames.MANIFEST)
+    rows = read_json(path) if path.exists() else {}
+    for name, row in rows.items():
+        if not isinstance(row, dict) or not {"bytes", "sha256"} <= row.keys():
+            raise InputError(f"{path} is damaged: {name!r} has no size and sha256")
+    return rows
+
+
+def is_unchanged(path: StrPath, row: Mapping[str, Any], content: bytes | None = None) -> bool:
+    """Whether a file or folder is the one that its row describes."""
+    return all(row[key] == value for key, value in fingerprint(path, content).items())
+
+
+def require_unchanged(path: StrPath, content: bytes | None = None) -> None:
+    """InputError if a file or folder differs from its row in the manifest beside it.
+
+    What has no row is let through: files from elsewhere have none.
+
+    Args:
+        path: of it.
+        content: of the file, where it was read already.
+    """
+    path = Path(path)
+    row = read(path.parent).get(path.name)
+    if row and not is_unchanged(path, row, content):
+        raise InputError(
+            f"{path} is damaged: its sha256 is not the one in {path.parent / filenames.MANIFEST}; "
+            "export it again, or take it from a copy"
+        )
