@@ -137,6 +137,14 @@ def exported(tmp_path_factory, first_export):
     return open_run(run), pickle.loads((first_export / "result.pickle").read_bytes())
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Runs end without their plots, which take a third of the time of a short training."""
+    from keras_resnet.training import final_evaluation
+
+    monkeypatch.setattr(final_evaluation, "_draw", lambda *_: None)
+
+
 @pytest.fixture(autouse=True)
 def no_handlers_of_others():
     """absl gives the root logger a handler when TensorFlow first logs with it."""

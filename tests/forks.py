@@ -4,23 +4,38 @@
 
 An order is a line of JSON, {"arguments", "cwd", "env"}; the answer is another, {"returncode",
 "stdout", "stderr"}. Nothing was computed before the fork, which TensorFlow would not survive.
+
+Exports share one conversion server, which loads TensorFlow too.
 """
 
 import json
 import os
 import sys
 import tempfile
+from types import SimpleNamespace
 
 import keras_resnet.explain.subject
 import keras_resnet.exporting.exporter
 import keras_resnet.training.train  # noqa: F401
 from keras_resnet.cli import main
+from keras_resnet.exporting import child as conversion
+
+
+def share_server():
+    """Lets a fork use this process's server; only its parent can tell whether it still runs."""
+    server = conversion._server
+    conversion._server = server and SimpleNamespace(
+        stdin=server.stdin, stdout=server.stdout, poll=lambda: None
+    )
 
 
 def run(arguments, cwd, env):
+    if arguments[0] == "export":
+        conversion.start()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if child == 0:
+            share_server()
             os.chdir(cwd)
             os.environ.clear()
             os.environ.update(env)
