@@ -2,14 +2,16 @@
 
     python forks.py < ORDERS
 
-An order is a line of JSON, {"arguments", "cwd", "env"}; the answer is another, {"returncode",
-"stdout", "stderr"}. Nothing was computed before the fork, which TensorFlow would not survive.
+An order is a line of JSON, {"arguments", "cwd", "env", "most_bytes": of each file that it writes,
+or null}; the answer is another, {"returncode", "stdout", "stderr"}. Nothing was computed before the
+fork, which TensorFlow would not survive.
 
 Exports share one conversion server, which loads TensorFlow too.
 """
 
 import json
 import os
+import resource
 import sys
 import tempfile
 from types import SimpleNamespace
@@ -29,13 +31,15 @@ def share_server():
     )
 
 
-def run(arguments, cwd, env):
+def run(arguments, cwd, env, most_bytes):
     if arguments[0] == "export":
         conversion.start()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if child == 0:
             share_server()
+            if most_bytes:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
             os.chdir(cwd)
             os.environ.clear()
             os.environ.update(env)
