@@ -43,15 +43,19 @@ def script(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def command(tmp_path_factory):
-    """As `script`, but faster: in a fork of a process that has loaded TensorFlow; see forks.py."""
+    """As `script`, but faster: in a fork of a process that has loaded TensorFlow; see forks.py.
+
+    `most_bytes` limits the size of each file that it writes.
+    """
     home = tmp_path_factory.mktemp("home")
     with subprocess.Popen(
         [sys.executable, Path(__file__).with_name("forks.py")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as forks:  # fmt: skip
 
-        def run(*arguments, cwd=home, env=os.environ):
+        def run(*arguments, cwd=home, env=os.environ, most_bytes=None):
             order = {"arguments": [*map(str, arguments)], "cwd": str(cwd), "env": dict(env)}
+            order["most_bytes"] = most_bytes
             print(json.dumps(order), file=forks.stdin, flush=True)
             return SimpleNamespace(**json.loads(forks.stdout.readline()))
 
@@ -135,6 +139,14 @@ def exported(tmp_path_factory, first_export):
 
     run = shutil.copytree(first_export / "run", tmp_path_factory.mktemp("runs") / "exported")
     return open_run(run), pickle.loads((first_export / "result.pickle").read_bytes())
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Runs end without their plots, which take a third of the time of a short training."""
+    from keras_resnet.training import final_evaluation
+
+    monkeypatch.setattr(final_evaluation, "_draw", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

@@ -2,25 +2,44 @@
 
     python forks.py < ORDERS
 
-An order is a line of JSON, {"arguments", "cwd", "env"}; the answer is another, {"returncode",
-"stdout", "stderr"}. Nothing was computed before the fork, which TensorFlow would not survive.
+An order is a line of JSON, {"arguments", "cwd", "env", "most_bytes": of each file that it writes,
+or null}; the answer is another, {"returncode", "stdout", "stderr"}. Nothing was computed before the
+fork, which TensorFlow would not survive.
+
+Exports share one conversion server, which loads TensorFlow too.
 """
 
 import json
 import os
+import resource
 import sys
 import tempfile
+from types import SimpleNamespace
 
 import keras_resnet.explain.subject
 import keras_resnet.exporting.exporter
 import keras_resnet.training.train  # noqa: F401
 from keras_resnet.cli import main
+from keras_resnet.exporting import child as conversion
 
 
-def run(arguments, cwd, env):
+def share_server():
+    """Lets a fork use this process's server; only its parent can tell whether it still runs."""
+    server = conversion._server
+    conversion._server = server and SimpleNamespace(
+        stdin=server.stdin, stdout=server.stdout, poll=lambda: None
+    )
+
+
+def run(arguments, cwd, env, most_bytes):
+    if arguments[0] == "export":
+        conversion.start()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if child == 0:
+            share_server()
+            if most_bytes:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
             os.chdir(cwd)
             os.environ.clear()
             os.environ.update(env)

@@ -392,9 +392,8 @@ def _command(folder, *options, launch=()):
     return [str(part) for part in (script, *launch, "train", *SETTINGS, "--run", folder, *options)]
 
 
-def _train(folder, *options, launch=()):
-    command = _command(folder, *options, launch=launch)
-    done = subprocess.run(command, capture_output=True, text=True)
+def _train(command, folder, *options, launch=()):
+    done = command(*_command(folder, *options, launch=launch)[1:])
     assert done.returncode == 0, done.stderr[-3000:]
     return runs.Run(folder)
 
@@ -407,13 +406,13 @@ def _numbers(run):
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    return _train(tmp_path_factory.mktemp("one") / "run")
+def one(command, tmp_path_factory):
+    return _train(command, tmp_path_factory.mktemp("one") / "run")
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    return _train(tmp_path_factory.mktemp("two") / "run", "--devices", 2)
+def two(command, tmp_path_factory):
+    return _train(command, tmp_path_factory.mktemp("two") / "run", "--devices", 2)
 
 
 # Two devices drop half of the same thousand ones: what is left by both, as a share.
@@ -447,16 +446,16 @@ def test_two_devices_learn_what_one_learns(one, two):
     _require_same(one, two)
 
 
-def test_two_devices_accumulate_and_clip_as_one_does(tmp_path):
+def test_two_devices_accumulate_and_clip_as_one_does(command, tmp_path):
     """The mean gradient of two batches is clipped, whoever computed its parts."""
     options = ("--accumulate", 2, "--clip-norm", 0.1, "--epochs", 1)
-    alone = _train(tmp_path / "one", *options)
-    _require_same(alone, _train(tmp_path / "two", *options, "--devices", 2))
+    alone = _train(command, tmp_path / "one", *options)
+    _require_same(alone, _train(command, tmp_path / "two", *options, "--devices", 2))
 
 
 @pytest.mark.slow
-def test_two_workers_learn_what_one_process_learns(one, tmp_path):
-    _require_same(one, _train(tmp_path / "run", launch=LAUNCH))
+def test_two_workers_learn_what_one_process_learns(command, one, tmp_path):
+    _require_same(one, _train(command, tmp_path / "run", launch=LAUNCH))
 
 
 def _require_same(expected, run):
@@ -469,9 +468,9 @@ def _require_same(expected, run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bn", ["--sync-bn", "--no-sync-bn"])
-def test_two_devices_go_on_exactly(bn, tmp_path):
+def test_two_devices_go_on_exactly(command, bn, tmp_path):
     options = ("--devices", 2, bn, "--epochs", 8, "--checkpoint-every", 7, "--ema", 0.9)
-    whole = _train(tmp_path / "whole", *options)
+    whole = _train(command, tmp_path / "whole", *options)
     process = subprocess.Popen(_command(tmp_path / "broken", *options), stderr=subprocess.PIPE)
     while not (tmp_path / "broken" / "history.csv").exists():
         assert process.poll() is None

@@ -349,7 +349,7 @@ def test_another_class_may_be_asked_for(trained, photos):
 # The degradation experiment
 
 
-def test_depth_trains_both_kinds_and_takes_finished_runs_as_they_are(photos, tmp_path):
+def test_depth_trains_both_kinds_and_takes_finished_runs_as_they_are(photos, tmp_path, no_pictures):
     settings = {"epochs": 1, "batch_size": 24, "image_size": 8, "seed": 1}
     found = depth(str(photos), depths=[8], folder=tmp_path, **settings)
     assert [(row.depth, row.kind) for row in found.rows] == [(8, "plain"), (8, "resnet")]

@@ -199,7 +199,7 @@ def test_raw_bytes_go_in_as_they_are(exported, io, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_a_run_in_mixed_precision_exports_like_any_other(photos, tmp_path, policy):
+def test_a_run_in_mixed_precision_exports_like_any_other(photos, tmp_path, policy, no_pictures):
     run = train(
         str(photos), run_folder=tmp_path / "run", model="resnet8", epochs=1, image_size=16,
         batch_size=16, precision=policy,

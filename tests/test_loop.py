@@ -20,6 +20,7 @@ from keras_resnet.training.history import time_shares
 from keras_resnet.training.loop import Loop
 from keras_resnet.training.train import train
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 SMALL = {"model": "resnet8", "image_size": 16, "batch_size": 6, "epochs": 2, "seed": 3}  # 8 steps
 
 

@@ -6,13 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from keras_resnet import specs
+from keras_resnet import models, specs
 from keras_resnet.data.digits import load_digits
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.lite import Lite
@@ -21,7 +22,7 @@ from keras_resnet.exporting.plan import ExportPlan
 from keras_resnet.exporting.saved_model import write_for_conversion
 from keras_resnet.inspection.network import describe
 from keras_resnet.inspection.tflite_file import census, faults
-from keras_resnet.models import build, residual_mlp
+from keras_resnet.models import build, residual_mlp, resnet
 
 # Trainable parameters, and multiply-adds in G, with 1,000 classes at 224 pixels for ImageNet nets
 # and 10 at 32 for CIFAR nets. Published: torchvision's for 18 to 152, wide and ResNeXt-50, timm's
@@ -109,11 +110,18 @@ KINDS = [
     "wrn16_4",
     "resnext50_32x4d",
 ]
+# The other kinds as two stages of two blocks each: all of their blocks are among these.
+WHOLE = ("resnet8", "resnet50")
 EVERY = [
-    pytest.param(name, marks=() if name in KINDS else pytest.mark.slow) for name in specs.SPECS
+    *(pytest.param(name, 2, id=f"two stages of {name}") for name in KINDS if name not in WHOLE),
+    *(
+        pytest.param(name, None, id=name, marks=() if name in WHOLE else pytest.mark.slow)
+        for name in specs.SPECS
+    ),
 ]
-# 333 to 600 blocks take half a minute to build; of the very deep ones, `plain1202` is always built.
-VERY_DEEP = ("resnet1001_v2", "resnet1202", "resnet1202_b")
+# 333 to 600 blocks take half a minute to build; of the very deep ones, `resnet1202` is always
+# built.
+VERY_DEEP = ("resnet1001_v2", "plain1202", "resnet1202_b")
 PUBLISHED = [
     pytest.param(name, marks=pytest.mark.slow if name in VERY_DEEP else ()) for name in GOLDEN
 ]
@@ -154,11 +162,14 @@ def leaves(model):
             yield layer
 
 
-def small(name, zero_gamma=False):
-    """The network at a size that leaves it a map of more than a pixel."""
+def small(name, stages, zero_gamma=False):
+    """The network, or its first stages, at a size that leaves it a map of more than a pixel."""
     keras.utils.set_random_seed(0)
-    side = 2 * specs.SPECS[name].total_stride
-    return build(name, 3, (side, side, 3), zero_gamma=zero_gamma), side
+    spec = specs.SPECS[name]
+    if stages:
+        spec = replace(spec, blocks=(2,) * stages, filters=spec.filters[:stages])
+    side = 2 * spec.total_stride
+    return resnet(spec, 3, (side, side, 3), zero_gamma=zero_gamma), side
 
 
 def test_every_model_of_the_family_is_in_the_golden_list():
@@ -268,9 +279,9 @@ def test_an_open_side_takes_images_of_any_size(name):
     assert model(images(1, 40, 33, 3)).shape == (1, 3)
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_one_gradient_step_changes_every_trainable_weight(name):
-    model, side = small(name)
+@pytest.mark.parametrize(("name", "stages"), EVERY)
+def test_one_gradient_step_changes_every_trainable_weight(name, stages):
+    model, side = small(name, stages)
     model.compile(
         keras.optimizers.SGD(0.1),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -288,10 +299,10 @@ def test_one_gradient_step_changes_every_trainable_weight(name):
     assert name == "plain1202" or all(np.isfinite(w).all() for w in model.trainable_weights)
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_saved_and_converted_it_says_the_same_with_the_operators_it_needs(name, tmp_path):
+@pytest.mark.parametrize(("name", "stages"), EVERY)
+def test_saved_and_converted_it_says_the_same_with_the_operators_it_needs(name, stages, tmp_path):
     # Before its batch norms know its statistics, each block doubles the trunk: 333 are too many.
-    model, side = small(name, zero_gamma=sum(specs.SPECS[name].blocks) > 100)
+    model, side = small(name, stages, zero_gamma=sum(specs.SPECS[name].blocks) > 100)
     for layer in leaves(model):
         if layer.name.endswith("_bn"):  # an addition of 0 would be left out of the file
             layer.moving_mean.assign(np.linspace(-0.1, 0.1, layer.moving_mean.shape[0]))
@@ -336,15 +347,16 @@ def expected_ops(model):
 
 
 @pytest.mark.parametrize(
-    ("name", "shapes"),
+    ("name", "part", "shapes"),
     [
-        ("resnet50", [(56, 256), (28, 512), (14, 1024), (7, 2048)]),
-        ("resnet50_v2", [(28, 256), (14, 512), (7, 1024), (7, 2048)]),
-        ("resnet20", [(32, 16), (16, 32), (8, 64)]),
-        ("resnet1202", [(32, 16), (16, 32), (8, 64)]),
+        ("resnet50", models.PART, [(56, 256), (28, 512), (14, 1024), (7, 2048)]),
+        ("resnet50_v2", models.PART, [(28, 256), (14, 512), (7, 1024), (7, 2048)]),
+        ("resnet20", models.PART, [(32, 16), (16, 32), (8, 64)]),
+        ("resnet20", 2, [(32, 16), (16, 32), (8, 64)]),
     ],
 )
-def test_features_are_the_last_maps_of_the_stages_by_name(name, shapes):
+def test_features_are_the_last_maps_of_the_stages_by_name(name, part, shapes, monkeypatch):
+    monkeypatch.setattr(models, "PART", part)
     with keras.StatelessScope(initialize_variables=False):
         maps = build(name, features=True).output
     expected = {f"conv{stage}": (None, s, s, c) for stage, (s, c) in enumerate(shapes, 2)}

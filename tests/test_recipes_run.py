@@ -57,7 +57,7 @@ def test_a_recipe_leaves_a_whole_run(recipe, photos, tmp_path):
     assert run.metrics["val"]["images"] == 12
 
 
-def test_a_run_whose_time_is_up_is_judged_and_finished(photos, tmp_path, capsys):
+def test_a_run_whose_time_is_up_is_judged_and_finished(photos, tmp_path, capsys, no_pictures):
     run = train(
         str(photos), run_folder=tmp_path / "run", recipe="rsb-a3", model="resnet8", epochs=100,
         image_size=24, batch_size=8, accumulate=2, balance="loss", max_minutes=1e-6,

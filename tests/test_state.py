@@ -98,7 +98,9 @@ def next_numbers():
     ]
 
 
-def test_training_and_export_change_nothing_and_obey_nothing(odd, untouched, photos, tmp_path):
+def test_training_and_export_change_nothing_and_obey_nothing(
+    odd, untouched, photos, tmp_path, no_pictures
+):
     """The same weights as without, and the caller's next random numbers are the same too."""
     plain = _weights_of_a_fresh_process(photos, tmp_path / "plain")
     keras.utils.set_random_seed(7)

@@ -14,6 +14,7 @@ from keras_resnet.training import schedule
 from keras_resnet.training.train import train
 from keras_resnet.weights.load import load_weights
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 FILES = {
     "config.json", "labels.txt", "split.json", "history.csv", "metrics.json", "model.keras",
     "manifest.json", "report.html", "curves.png", "confusion.png", "batch.png", "mistakes.png",
@@ -252,8 +253,8 @@ def test_freezing_random_weights_is_refused(photos, tmp_path):
 def test_a_diverged_run_fails_and_publishes_no_nan(photos, tmp_path):
     with pytest.raises(CheckFailed, match="training diverged at step"):
         train(
-            str(photos), run_folder=tmp_path / "run", learning_rate=1e30, warmup_epochs=0.0,
-            epochs=2, image_size=16, batch_size=8,
+            str(photos), run_folder=tmp_path / "run", model="resnet8", learning_rate=1e30,
+            warmup_epochs=0.0, epochs=2, image_size=16, batch_size=8,
         )  # fmt: skip
     assert not (tmp_path / "run" / "model.keras").exists()
 

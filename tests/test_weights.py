@@ -1,5 +1,6 @@
 """Pre-trained weights give the logits of their source, or are rejected in one line."""
 
+import functools
 import json
 import os
 import pickle
@@ -51,7 +52,9 @@ def assert_same_logits(ours, expected, x):
     assert error <= 1e-4 * np.abs(expected).max()
 
 
+@functools.cache
 def application(name, **options):
+    """A network of keras.applications, which no test changes, and its preprocessing."""
     peer, module = APPLICATIONS[name]
     keras.utils.set_random_seed(0)
     model = getattr(keras.applications, peer)(
@@ -229,7 +232,7 @@ def without(state, *names):
     return {key: value for key, value in state.items() if key not in names}
 
 
-STATE = cifar_state(3)
+STATE, SMALL_STATE = cifar_state(3), cifar_state(1)
 MISFITS = {
     "a deeper net": (cifar_state(5), r"not fit resnet20: 60 left over \(layer1.3"),
     "a shallower net": (cifar_state(1), r"60 missing \(layer1.1.conv1.weight, .*, …\)$"),
@@ -385,7 +388,7 @@ def test_every_name_of_the_family_has_its_place_in_a_state_dict():
 
 
 def test_published_weights_are_downloaded_by_keras(monkeypatch):
-    model, preprocess = application("resnet50_v1")
+    model, preprocess = application("resnet50_v1", classes=5)
     asked = []
 
     def download(weights):
@@ -393,7 +396,7 @@ def test_published_weights_are_downloaded_by_keras(monkeypatch):
         return model
 
     monkeypatch.setattr(keras.applications, "ResNet50", download)
-    ours = build("resnet50_v1", 1000, (64, 64, 3))
+    ours = build("resnet50_v1", 5, (64, 64, 3))
     assert "keras.applications.ResNet50" in load_weights(ours, "imagenet")
     x = pixels(1, 64)
     assert_same_logits(ours, np.asarray(model(preprocess(x.copy()))), x)
@@ -449,9 +452,9 @@ def test_published_are_networks_of_the_family():
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory):
-    """A folder with a PyTorch CIFAR ResNet-20 of three classes and the names of these."""
+    """A folder with a PyTorch CIFAR ResNet-8 of three classes and the names of these."""
     folder = tmp_path_factory.mktemp("theirs")
-    save_file({f"module.{k}": v for k, v in STATE.items()}, folder / "net.safetensors")
+    save_file({f"module.{k}": v for k, v in SMALL_STATE.items()}, folder / "net.safetensors")
     # Not in alphabetical order, as data folders are.
     (folder / "labels.txt").write_text("striped\nbright\ndark\n")
     return folder
@@ -459,7 +462,7 @@ def theirs(tmp_path_factory):
 
 def imported(command, theirs, run, *options):
     return command(
-        "import", theirs / "net.safetensors", "--model", "resnet20", "--normalize", "cifar10",
+        "import", theirs / "net.safetensors", "--model", "resnet8", "--normalize", "cifar10",
         "--labels", theirs / "labels.txt", "--run", run, *options,
     )  # fmt: skip
 
@@ -485,7 +488,7 @@ def test_a_pytorch_cifar_net_goes_to_int8_without_a_line_of_python(
     examples = source.splits["all"]
     images = np.concatenate([x for x, _ in stream_for(open_artefact(run), examples)])
     mean, deviation = (np.array(v) for v in NORMALIZATIONS["cifar10"])
-    logits = cifar_logits(STATE, ((images - mean) / deviation).transpose(0, 3, 1, 2))
+    logits = cifar_logits(SMALL_STATE, ((images - mean) / deviation).transpose(0, 3, 1, 2))
     order = [["striped", "bright", "dark"].index(name) for name in source.classes]
     labels = np.array(order)[examples.labels]
     assert scores["images"] == 60
@@ -511,13 +514,13 @@ def test_a_pytorch_cifar_net_goes_to_int8_without_a_line_of_python(
 
 
 def test_an_imported_run_can_be_trained_further_and_keeps_its_normalisation(
-    command, theirs, photos, tmp_path
+    command, theirs, photos, tmp_path, no_pictures
 ):
     from keras_resnet import train
 
     assert imported(command, theirs, tmp_path / "run", "--image-size", 24).returncode == 0
     further = train(
-        str(photos), weights=str(tmp_path / "run"), epochs=1, image_size=24, batch_size=16,
+        str(photos), model="resnet8", weights=str(tmp_path / "run"), epochs=1, image_size=24, batch_size=16,
         drop_path=0.1, run_folder=tmp_path / "further",
     )  # fmt: skip
     assert further.config.normalize == "cifar10"
@@ -525,7 +528,7 @@ def test_an_imported_run_can_be_trained_further_and_keeps_its_normalisation(
 
 BAD_IMPORTS = {
     "an unknown network": (["--model", "resnet21"], "unknown model 'resnet21'"),
-    "another network": (["--model", "resnet32"], "does not fit resnet32: 60 missing"),
+    "another network": (["--model", "resnet32"], "does not fit resnet32: 120 missing"),
     "another normalisation": (["--normalize", "imagnet"], "normalize is 'imagnet'"),
     "normalised in [0, 1]": (["--normalize", "0.5/0.25"], "255 times that"),
     "no labels": (["--labels", "none.txt"], "cannot read --labels none.txt"),
@@ -542,7 +545,7 @@ def test_a_bad_import_is_answered_in_one_line(command, theirs, tmp_path, options
     for name, text in (("two", "a\nb\n"), ("twice", "a\nb\na\n"), ("empty", "a\n\nb\n")):
         (tmp_path / f"{name}.txt").write_text(text)
     before = sorted(tmp_path.iterdir())
-    arguments = ["import", theirs / "net.safetensors", "--model", "resnet20", *options]
+    arguments = ["import", theirs / "net.safetensors", "--model", "resnet8", *options]
     done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
