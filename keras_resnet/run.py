@@ -35,6 +35,7 @@ _BEFORE_IT_BEGINS = (
     f"{filenames.LABELS}.part",
     f"{filenames.CONFIG}.part",
 )
+_CHECKPOINT = re.compile(r"step-(\d+)\.index")
 _SETTLED = ("normalize", "deterministic", "xla")
 
 
@@ -67,6 +68,11 @@ class Run:
         files = sorted(p for p in folder.glob("*") if p.suffix in (".tflite", ".onnx"))
         files = [path for path in files if path.name != filenames.FEATURES]
         return [*folder.glob(filenames.SAVED_MODEL), *files]
+
+    def checkpoint_steps(self) -> list[int]:
+        """The steps of the checkpoints in the run's folder, ascending."""
+        found = (_CHECKPOINT.fullmatch(p.name) for p in self.file(filenames.CHECKPOINTS).glob("*"))
+        return sorted(int(match[1]) for match in found if match)
 
     @cached_property
     def config(self) -> recipes.Config:
