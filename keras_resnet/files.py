@@ -78,7 +78,7 @@ def read_json(path: StrPath) -> dict[str, Any]:
     """The object in a JSON file; InputError if it is damaged."""
     try:
         content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # and of numbers with thousands of digits
         raise InputError(f"{path} is damaged: it is not JSON ({error})") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} is damaged: it holds no JSON object")

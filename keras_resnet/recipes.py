@@ -299,11 +299,11 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
     except OSError as error:
-        raise InputError(f"cannot read --config {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"--config {path} is not JSON ({error})") from None
+        raise InputError(f"cannot read settings file {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"settings file {path} is not JSON ({error})") from None
     if not isinstance(content, dict):
-        raise InputError(f"--config {path} must hold a JSON object of settings")
+        raise InputError(f"settings file {path} must hold a JSON object of settings")
     return content
 
 

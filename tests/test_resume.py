@@ -277,6 +277,7 @@ def test_it_resumes_at_its_checkpoint(stopped, tmp_path):
     _, err = done.communicate(timeout=120)
     assert done.returncode == 0, err
     assert "resumed after step" in err
+    assert "config.json changed after the run started: results will differ" in err
     rows = (folder / "history.csv").read_text().splitlines()
     assert rows[: len(before) - 1] == before[:-1] and len(rows) == epochs + 1
     assert (folder / "manifest.json").exists()
@@ -305,6 +306,31 @@ def test_a_run_that_was_killed_while_it_began_begins_anew(tmp_path):
     assert runs.unfinished(None, tmp_path, None, {"data": "digits"}) is None
     runs.Run(tmp_path).begin(recipes.resolve({"data": "digits"}), ["a", "b"])
     assert runs.Run(tmp_path).classes == ["a", "b"]
+
+
+def test_labels_or_a_split_that_changed_do_not_resume_a_run(stopped, photos, tmp_path, capsys):
+    for name in ("labels.txt", "split.json"):
+        folder = shutil.copytree(stopped[0], tmp_path / name)
+        (folder / name).write_text((folder / name).read_text().replace("dark", "bark"))
+        with pytest.raises(InputError, match=rf"{name} is missing, damaged or was changed"):
+            train(resume=folder)
+        (folder / name).unlink()
+        with pytest.raises(InputError, match=rf"{name} is missing"):
+            train(resume=folder)
+
+
+def test_a_run_without_a_checkpoint_begins_anew_with_its_labels_and_split(photos, tmp_path):
+    run = runs.Run(tmp_path / "run")
+    run.path.mkdir()
+    source = sources.load(str(photos))
+    run.begin(recipes.resolve({"data": str(photos), **SMALL}), source.classes)
+    run.save_split(source)
+    whole = run.file("split.json").read_bytes()
+    run.file("split.json").write_bytes(whole[:100])
+    run.file("labels.txt").write_text("bright\ndark\nstripes\n")
+    checkpoint.settle(run, source)
+    assert run.file("split.json").read_bytes() == whole
+    assert run.file("labels.txt").read_text() == "bright\ndark\nstriped\n"
 
 
 def test_an_image_that_changed_since_is_named(photos, tmp_path, capsys):
@@ -515,10 +541,9 @@ def test_after_damage_the_good_checkpoint_stays_until_two_newer_ones_are_whole(t
 
 
 @pytest.mark.parametrize("files", ["damaged", "gone"])
-def test_a_run_that_lost_all_checkpoints_does_not_begin_anew(photos, tmp_path, files):
+def test_a_run_that_lost_all_checkpoints_does_not_begin_anew(untouched, tmp_path, files):
     """It would overwrite the best model."""
-    folder = tmp_path / "run"
-    train(str(photos), run_folder=folder, **{**SMALL, "epochs": 1})
+    folder = shutil.copytree(untouched, tmp_path / "run")
     (folder / "manifest.json").unlink()
     for path in (folder / "checkpoints").iterdir():
         path.unlink() if files == "gone" else path.write_bytes(path.read_bytes()[:50])
