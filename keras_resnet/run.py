@@ -165,7 +165,7 @@ class Run:
         if self.config.data == names.NONE:
             raise InputError(
                 f"{self.path} was imported and has no images; give it some, once, with "
-                f"`keras-resnet export {self.path} --data DATA`"
+                f"`keras-resnet export {shlex.quote(str(self.path))} --data DATA`"
             )
 
     def attach(self, data: str | os.PathLike, data_dir: str | None = None) -> None:
@@ -346,7 +346,8 @@ def unfinished(
             raise InputError(f"--resume {resume}: no run there; `ls {RUNS}` shows the runs")
         if Path(resume, filenames.MANIFEST).exists():
             raise InputError(
-                f"--resume {resume}: the run is finished; see `keras-resnet evaluate {resume}`"
+                f"--resume {resume}: the run is finished; see "
+                f"`keras-resnet evaluate {shlex.quote(os.fspath(resume))}`"
             )
         return Run(resume)
     if not run_folder:

@@ -118,7 +118,8 @@ def verify(
     folder = run.export_folder
     publish.restore(folder)
     if not artefacts(folder):
-        raise InputError(f"{run.path} has no exported files; `keras-resnet export {run.path}`")
+        quoted = shlex.quote(str(run.path))
+        raise InputError(f"{run.path} has no exported files; `keras-resnet export {quoted}`")
     reference, contract = open_artefact(run), read_contract(folder)
     with run.naming_broken_images():
         judge = Judge(reference, run.examples("val"), contract, max_drop, images)
