@@ -46,7 +46,11 @@ SCORES = ("logits", "softmax")
               help="A folder that is ready to run; may be repeated.")  # fmt: skip
 @gate_limits
 @click.option("--output", metavar="DIR", help="Where to write.  [RUN/export]")
-@click.option("--data", metavar="DATA", help="Images for a run that was imported without.")
+@click.option(
+    "--data",
+    metavar="DATA",
+    help="Images for a run that was imported without, or their new folder if they were moved.",
+)
 @setting("data_dir")
 @reports
 def export(

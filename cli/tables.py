@@ -74,7 +74,7 @@ def trained(run: str, metrics: Mapping[str, Any], balance: str | None) -> str:
                 f"top-1        {scores['top1']:.2%}{macro} of {scores['images']:,} {split} images"
             )
     lines.append(f"report       {run}/report.html")
-    lines.append(f"next         keras-resnet export {run} --tflite --quantize int8")
+    lines.append(f"next         keras-resnet export {shlex.quote(run)} --tflite --quantize int8")
     return "\n".join(lines)
 
 
@@ -84,8 +84,8 @@ def imported(run: str, metrics: Mapping[str, Any]) -> str:
         [
             f"run folder   {run}",
             f"network      {metrics['model']}, {metrics['parameters']:,} parameters",
-            f"next         keras-resnet evaluate {run} DATA",
-            f"             keras-resnet export {run} --data DATA --tflite --quantize int8",
+            f"next         keras-resnet evaluate {shlex.quote(run)} DATA",
+            f"             keras-resnet export {shlex.quote(run)} --data DATA --tflite --quantize int8",
         ]
     )
 

@@ -122,7 +122,7 @@ def test_a_process_that_dies_is_a_failed_check(files):
     with _Worker(files[0], 1, 1) as worker:
         worker._process.kill()
         worker._process.wait()  # now nobody reads the question either
-        with pytest.raises(CheckFailed, match=r"its process ended with status -9"):
+        with pytest.raises(CheckFailed, match=r"its process failed: killed by SIGKILL"):
             worker.ask(1, 1)
 
 

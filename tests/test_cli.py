@@ -200,7 +200,7 @@ BAD = {
     "no such folder": (["train", "no/such/folder"], "does not exist"),
     "a batch larger than the data": (["train", "--batch-size", "5000"], "than the training set"),
     "an image too small": (["train", "--model", "resnet50", "--image-size", "16"], "too small"),
-    "no such config": (["train", "--config", "no.json"], "cannot read --config no.json"),
+    "no such config": (["train", "--config", "no.json"], "cannot read settings file no.json"),
     "no such weights": (["train", "--weights", "no.keras"], "no weights at 'no.keras'"),
     "no such stage": (["train", "--freeze", "conv9"], "--freeze is 'conv9'; expected one of body"),
     "no runs yet": (["evaluate"], "no finished run under runs/"),
