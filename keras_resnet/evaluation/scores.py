@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_resnet.data import folder, sources
 from keras_resnet.data.examples import Examples
+from keras_resnet.data.names import show
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
@@ -113,7 +114,7 @@ def predict(
     named = min(top, opened.top or top)
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :named]
     return [
-        Prediction(folder.show(name), [Guess(opened.classes[k], float(row[k])) for k in ks])
+        Prediction(show(name), [Guess(opened.classes[k], float(row[k])) for k in ks])
         for name, row, ks in zip(examples.names, scores, best, strict=True)
     ]
 
@@ -127,7 +128,7 @@ def examples_in(images: Iterable[StrPath]) -> Examples:
     examples, bad = folder.from_paths(_expand(images))
     if bad:
         path, reason = bad[0]
-        raise InputError(f"{folder.show(path)}: {reason}; leave it out or repair it")
+        raise InputError(f"{show(path)}: {reason}; leave it out or repair it")
     if not len(examples):
         raise InputError(f"no images in {', '.join(map(str, images))}")
     return examples
@@ -176,7 +177,7 @@ def _relabel(
     if unknown:
         known = ", ".join(opened.classes[:5]) + (", …" if len(opened.classes) > 5 else "")
         raise InputError(
-            f"{data} has a class {folder.show(unknown[0])!r} that {opened.path} does not have; its "
+            f"{data} has a class {show(unknown[0])!r} that {opened.path} does not have; its "
             f"classes are {known}"
         )
     number = np.array([opened.classes.index(name) for name in classes], np.int32)
