@@ -90,14 +90,14 @@ def network_or_artefact(text: str) -> str:
     return text
 
 
-def require_png(png: str | None) -> None:
-    """Checks the value of --png.
+def require_png(png: str | None, flag: str = "--png") -> None:
+    """Checks the value of --png, or of another option for a picture.
 
     Raises:
         InputError: it is no path of a PNG file in a folder that exists.
     """
     if png and not (png.endswith(".png") and Path(png).parent.is_dir()):
-        raise InputError(f"--png is {png!r}; expected FILE.png in a folder that exists")
+        raise InputError(f"{flag} is {png!r}; expected FILE.png in a folder that exists")
 
 
 def start(quiet: bool = False) -> None:

@@ -184,8 +184,13 @@ def predictions_csv(rows: Sequence["Prediction"]) -> str:
     writer.writerow(["image", "rank", "label", "score"])
     for row in rows:
         for rank, guess in enumerate(row.predictions, 1):
-            writer.writerow([row.image, rank, guess.label, f"{guess.score:.6f}"])
+            writer.writerow([_text(row.image), rank, _text(guess.label), f"{guess.score:.6f}"])
     return text.getvalue().rstrip("\n")
+
+
+def _text(cell: str) -> str:
+    """A cell that a spreadsheet shows, where it would execute it as a formula."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def verification(result: "Verification") -> str:

@@ -159,7 +159,8 @@ class Config:
     epochs: int = setting(20, "Passes over the training images.", least=1)
     batch_size: int = setting(32, "Images per training step, over all devices.", least=1)
     image_size: int = setting(
-        0, "Image side in pixels; 0 uses the network's own.", least=0, expected="a number of pixels"
+        0, "Image side in pixels; 0 uses the network's own.", least=0, most=8192,
+        expected="a number of pixels, at most 8192"
     )
     seed: int = setting(
         0, "Random seed of split, order, augmentation and initial weights.", least=0, below=2**31,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet import filenames
 from keras_resnet.data import folder, sources
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import show
@@ -18,6 +19,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
 from keras_resnet.evaluation.metrics import Scores, log_softmax, summarise
 from keras_resnet.files import StrPath
+from keras_resnet.messages import log
 from keras_resnet.results import Result
 from keras_resnet.state import isolated
 
@@ -154,12 +156,31 @@ def examples_for(
         if opened.run is None:
             raise InputError(f"{opened.path} belongs to no run; give DATA to evaluate it on")
         return opened.run.examples(split)
-    source = sources.load_all(data, on_bad_image=on_bad_image, data_dir=data_dir)
+    source = sources.load_all(
+        data, on_bad_image=on_bad_image, data_dir=data_dir, classes=opened.classes
+    )
     if "all" in source.splits:
         split = "all"
     elif split not in source.splits:
         raise InputError(f"{data} has no {split} split; it has {', '.join(source.splits)}")
-    return _relabel(source.splits[split], source.classes, opened, data)
+    examples = _relabel(source.splits[split], source.classes, opened, data)
+    _warn_of_training_images(opened, examples)
+    return examples
+
+
+def _warn_of_training_images(opened: Artefact, examples: Examples) -> None:
+    """Logs a warning if the artefact's run was trained on some of the images, by their content."""
+    if not (opened.run and opened.run.file(filenames.SPLIT).exists()):
+        return
+    trained = [image.digest for image in opened.run.splits.get("train", ()) if image.digest]
+    if examples.digests is None or not trained:
+        return
+    count = int(np.isin(examples.digests, np.array(trained, np.int64)).sum())
+    if count:
+        log.warning(
+            f"{opened.run.path} was trained on {count:,} of these {len(examples):,} images: their "
+            "scores are not those of new images"
+        )
 
 
 def stream_for(opened: Artefact, examples: Examples) -> tf.data.Dataset:
