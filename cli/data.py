@@ -2,6 +2,7 @@
 
 import click
 
+from keras_resnet import recipes
 from keras_resnet.cli import tables
 from keras_resnet.cli._options import command, report, reports, require_png, setting, start
 from keras_resnet.data.names import require
@@ -15,24 +16,30 @@ def data() -> None:
 
 @command("check", example="keras-resnet data check photos/")
 @click.argument("data", default="digits")
+@setting("group_by")
 @setting("data_dir")
 @reports
-def check(data: str, data_dir: str | None, as_json: bool, quiet: bool) -> None:
-    """Count the files and classes of DATA; list broken files and images that are in two splits.
+def check(
+    data: str, group_by: str | None, data_dir: str | None, as_json: bool, quiet: bool
+) -> None:
+    """Count the files and classes of DATA; list what `train` would refuse and what would spoil its
+    scores.
 
-    The exit status is 1 if there are any.
+    That is: broken files, a layout or classes that training cannot use, equal images in two splits
+    or classes, and images that are almost black. The exit status is 1 if there is any.
+
+    Near duplicates (images whose 8x8 difference hashes differ in at most 4 of 64 bits) are counted
+    too: between splits, or in all of DATA if it has none.
     """
+    recipes.resolve({"group_by": group_by})
     require(data)
     start(quiet)
     from keras_resnet.data.check import check as check_data
 
-    result = check_data(data, data_dir)
+    result = check_data(data, data_dir, group_by=group_by)
     report(result, as_json, tables.data_check)
-    if result.bad or result.leaks:
-        raise CheckFailed(
-            f"{data}: {tables.count(len(result.bad), 'broken file')}, "
-            f"{tables.count(result.leaks, 'image')} in two splits"
-        )
+    if not result.passed:
+        raise CheckFailed(f"{data}: " + tables.data_problems(result))
 
 
 @command("show", example="keras-resnet data show photos/ --output sheet.png")
@@ -59,6 +66,8 @@ def show(
     for flag, value in (("--images", images), ("--size", size)):
         if value < 1:
             raise click.UsageError(f"{flag} is {value}; expected at least 1")
+    if seed < 0:
+        raise click.UsageError(f"--seed is {seed}; expected at least 0")
     require_png(output, "--output")
     require(data)
     start(quiet)

@@ -36,10 +36,31 @@ def data_check(result: "DataCheck") -> str:
     if result.splits.keys() != {"all"}:
         lines += [f"split {split:18} {count:>8,}" for split, count in result.splits.items()]
     lines += [f"skipped: {reason:.40} {count:>8,}" for reason, count in result.skipped.items()]
-    lines += _some([f"{bad.file}: {bad.reason}" for bad in result.bad])
+    lines += _some([f"{bad.file}: {bad.reason}" for bad in (*result.bad, *result.narrow)])
     lines += _some(["equal files: " + ", ".join(group) for group in result.duplicates])
+    lines += _some([f"{name} looks like {other}" for name, other in result.near_pairs])
+    if result.near_duplicates:
+        where = "one of another split" if len(result.splits) > 1 else "another"
+        lines.append(
+            f"{count(result.near_duplicates, 'image')} almost like {where}; "
+            "`train --group-by` keeps related images in one split"
+        )
+    lines += _some([*(f"train refuses: {line}" for line in result.obstacles), *result.warnings])
     lines.append(f"{count(result.files, 'file')}, {result.used:,} used")
     return "\n".join(lines)
+
+
+def data_problems(result: "DataCheck") -> str:
+    """What was wrong with a data set, in a few words."""
+    refusals = len(result.obstacles)
+    parts = {
+        count(len(result.bad), "broken file"): result.bad,
+        count(len(result.narrow), "almost black image"): result.narrow,
+        count(result.leaks, "image") + " in two splits": result.leaks,
+        count(refusals, "reason") + " why `train` refuses it": refusals,
+        count(len(result.warnings), "warning"): result.warnings,
+    }
+    return ", ".join(text for text, found in parts.items() if found)
 
 
 # Networks and runs
@@ -164,8 +185,13 @@ def predictions_csv(rows: Sequence["Prediction"]) -> str:
     writer.writerow(["image", "rank", "label", "score"])
     for row in rows:
         for rank, guess in enumerate(row.predictions, 1):
-            writer.writerow([row.image, rank, guess.label, f"{guess.score:.6f}"])
+            writer.writerow([_text(row.image), rank, _text(guess.label), f"{guess.score:.6f}"])
     return text.getvalue().rstrip("\n")
+
+
+def _text(cell: str) -> str:
+    """A cell that a spreadsheet shows, where it would execute it as a formula."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def verification(result: "Verification") -> str:

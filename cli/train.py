@@ -40,7 +40,8 @@ def train(
     (the default: 1,797 handwritten digits that need no download).
 
     The same command with the same --run resumes a run that was interrupted or killed, and so does
-    --resume RUN; both end with the weights of an uninterrupted run.
+    --resume RUN; both end with the weights of an uninterrupted run. If the images were moved,
+    DATA --resume RUN says where they are now.
 
     The defaults below are those of --recipe quick; `keras-resnet recipes` lists the others.
 
@@ -49,7 +50,7 @@ def train(
     """
     unfinished = runs.unfinished(resume, run_folder, config_file, given)
     config = unfinished.config if unfinished else recipes.resolve(given, config_file)
-    require(config.data)
+    require(given["data"] or config.data)
     if not unfinished:
         weights_settings.require(config)
     start(quiet)

@@ -6,6 +6,7 @@ a new setting is one new row and gets its option.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from itertools import groupby
@@ -85,7 +86,8 @@ class Setting:
     def _is_in_range(self, value: Any) -> bool:
         if self.choices:
             return value in self.choices
-        return all(map(self._is_within, _numbers(value))) and (not self.check or self.check(value))
+        is_checked = not self.check or value is None or self.check(value)
+        return is_checked and all(map(self._is_within, _numbers(value)))
 
     def _is_within(self, number: float) -> bool:
         return (
@@ -120,6 +122,14 @@ _WORDS = {
 }
 
 
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return bool(text)
+
+
 def setting(default: Any, help: str, **row: Any) -> Any:
     """The dataclass field of a row; keywords as in `Setting`."""
     return field(default=default, metadata={"help": help, **row})
@@ -149,7 +159,8 @@ class Config:
     epochs: int = setting(20, "Passes over the training images.", least=1)
     batch_size: int = setting(32, "Images per training step, over all devices.", least=1)
     image_size: int = setting(
-        0, "Image side in pixels; 0 uses the network's own.", least=0, expected="a number of pixels"
+        0, "Image side in pixels; 0 uses the network's own.", least=0, most=8192,
+        expected="a number of pixels, at most 8192"
     )
     seed: int = setting(
         0, "Random seed of split, order, augmentation and initial weights.", least=0, below=2**31,
@@ -299,6 +310,18 @@ class Config:
     val_split: float = setting(
         0.2, "Validation split: share of the training images, for data without a val split.",
         above=0, below=1, expected="a share between 0 and 1, such as 0.2"
+    )
+    # No choice sees it: epoch, temperature, calibration, gate.
+    test_split: float = setting(
+        0.0, "Test split: share of the images that is set aside before the val split, and scored "
+        "once, at the end; 0: none.", least=0, below=1, expected="a share between 0 and 1, such as "
+        "0.1, or 0"
+    )
+    group_by: str | None = setting(
+        None, "Keep related images in one split: those in a folder of one name below the class "
+        "folders (parent), or with one match (or first group) of a regular expression in the path.",
+        check=_is_pattern, expected="parent, or a regular expression such as 'person_[0-9]+'",
+        unset="equal images only", metavar="parent|REGEX"
     )
     best_by: str = setting(
         "top1", "Score that chooses the best epoch; macro_top1 is the mean over classes.",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # to name their types costs no import
     import keras
 
     from keras_resnet.data.examples import Examples
-    from keras_resnet.data.sources import Source
+    from keras_resnet.data.sources import SavedImage, Source
 
 RUNS = Path("runs")
 _LOGS = "log*.txt"  # log.txt, and of another worker log-worker-1.txt
@@ -87,8 +87,8 @@ class Run:
         return read_json(self.intact(filenames.METRICS))
 
     @cached_property
-    def splits(self) -> dict[str, list[tuple[str, str]]]:
-        """Split -> the name and the class of each of its images."""
+    def splits(self) -> "dict[str, list[SavedImage]]":
+        """Split -> its images."""
         from keras_resnet.data import sources
 
         return sources.read_split(self.intact(filenames.SPLIT))
@@ -151,7 +151,7 @@ class Run:
             yield
         except folder.READ_ERRORS:
             data = self.config.data
-            saved = [name for pairs in self.splits.values() for name, _ in pairs]
+            saved = [image.name for images in self.splits.values() for image in images]
             broken = names.is_folder(data) and folder.find_broken(data, saved)
             if not broken:
                 raise
@@ -169,23 +169,24 @@ class Run:
             )
 
     def attach(self, data: str | os.PathLike, data_dir: str | None = None) -> None:
-        """Adds images to an imported run, for the calibration and the gate; or tells a run whose
-        folder of images is gone where it is now.
+        """Adds images to an imported run, for the calibration and the gate; of any other run, says
+        where its own images are now.
 
         Args:
             data: as in `train`; a val split is made where there is none.
             data_dir: where tensorflow-datasets keeps its files.
 
         Raises:
-            InputError: the run has images already, or the data have classes unknown to it.
+            InputError: the data have classes unknown to the run, or are not its own images.
         """
         from keras_resnet.data import sources
 
         config, classes = self.config, self.classes
         if config.data != names.NONE:
-            self._require_moved_to(data)
-            self._save_config(absolute(replace(config, data=os.fspath(data))))
-            self.save_manifest()
+            if not (names.is_folder(config.data) and names.is_folder(data)):
+                raise InputError(f"--data {data}: {self.path} has its own images, {config.data}")
+            sources.require_moved(self.splits, data, classes)
+            self._save_data(data, config.data_dir)
             return
         source = sources.load(data, seed=config.seed, data_dir=data_dir)
         unknown = [name for name in source.classes if name not in classes]
@@ -195,18 +196,12 @@ class Run:
                 f"begins with {', '.join(classes[:5])}"
             )
         self.save_split(source)
-        self._save_config(absolute(replace(config, data=os.fspath(data), data_dir=data_dir)))
-        self.save_manifest()
+        self._save_data(data, data_dir)
 
-    def _require_moved_to(self, data: str | os.PathLike) -> None:
-        """InputError unless the folder of the run's images is gone and `data` has all of them."""
-        before = self.config.data
-        if not names.is_folder(before) or os.path.isdir(before):
-            raise InputError(f"--data {data}: {self.path} already has its images, {before}")
-        wanted = (name for pairs in self.splits.values() for name, _ in pairs)
-        lost = next((name for name in wanted if not os.path.exists(os.path.join(data, name))), None)
-        if lost:
-            raise InputError(f"--data {data} has no {names.show(lost)}, an image of {self.path}")
+    def _save_data(self, data: StrPath, data_dir: str | None) -> None:
+        self._save_config(absolute(replace(self.config, data=os.fspath(data), data_dir=data_dir)))
+        if self.manifest:
+            self.save_manifest()
 
     def begin(self, config: recipes.Config, classes: Sequence[str]) -> None:
         """Writes settings and labels into a new folder; InputError if there is something in it."""
@@ -330,7 +325,8 @@ def unfinished(
     """The unfinished `Run` that a training resumes; None if a new one begins.
 
     Args:
-        resume: the folder of such a run; it determines all settings but the number of devices.
+        resume: the folder of such a run; it determines all settings but the number of devices, and
+            the place of its images.
         run_folder: a folder that may hold one of the same settings.
         config_file, options: the settings, as `recipes.resolve` takes them.
 
@@ -338,7 +334,8 @@ def unfinished(
         InputError: nothing to resume, or settings that differ from the run's.
     """
     if resume is not None:
-        given = {"run": run_folder, "config": config_file, **options, "devices": None}
+        own = {"data": None, "devices": None}  # where its images are now, and this machine's
+        given = {"run": run_folder, "config": config_file, **options, **own}
         also = [name.replace("_", "-") for name, value in given.items() if value is not None]
         if also:
             raise InputError(f"--resume takes all settings from {resume}; leave out {also[0]}")

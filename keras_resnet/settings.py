@@ -18,6 +18,8 @@ class Settings(TypedDict, total=False):
 
     data_dir: StrPath | None
     val_split: float | None
+    test_split: float | None
+    group_by: str | None
     on_bad_image: Literal["error", "skip"] | None
     check: Literal["full", "headers"] | None
     model: str | None

@@ -14,6 +14,7 @@ Sources
     resnext: Xie et al. 2017, arXiv:1611.05431, table 1.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -240,7 +241,8 @@ def statistics(normalize: Normalize) -> Statistics:
         parts = normalize
     try:
         mean, deviation = (tuple(map(float, part)) for part in parts or ())
-        if len(mean) == len(deviation) == 3 and min(deviation) > 0:
+        are_finite = all(map(math.isfinite, (*mean, *deviation)))
+        if len(mean) == len(deviation) == 3 and are_finite and min(deviation) > 0:
             return mean, deviation
     except (TypeError, ValueError):
         pass

@@ -446,3 +446,18 @@ def test_doctor_says_what_auto_would_take(command):
     assert found["versions"]["keras"] and found["cpu"]["cores"] >= 1
     ratios = found["precision"]["step_time_over_float32"]
     assert len(ratios) == 5 and all(ratio > 0 for ratio in ratios.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("data show digits --seed -1", "--seed is -1; expected at least 0"),
+        ("data show digits --output x.txt", "--output is 'x.txt'; expected FILE.png"),
+        ("train --image-size 100000", "--image-size is 100000; expected a number of pixels, at"),
+        ("train --normalize nan/1", "normalize is 'nan/1'; expected"),
+        ("train --group-by (", "--group-by is '('; expected parent, or a regular expression"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_at_once(command, arguments, said):
+    done = command(*arguments.split())
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1

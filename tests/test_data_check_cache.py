@@ -75,7 +75,7 @@ def test_a_look_at_everything_takes_no_word_of_the_cache(data):
     path = os.path.join(data, "bright", "00.jpg")
     _break(path, os.stat(path))
     assert folder.scan(data).bad == []  # as long and as old as it was
-    assert folder.scan(data, fresh=True).bad == [(path, check_files._UNDECODABLE)]
+    assert folder.scan(data, look=True).bad == [(path, check_files._UNDECODABLE)]
     assert folder.scan(data).bad == [
         (path, check_files._UNDECODABLE)
     ]  # and it is known from now on

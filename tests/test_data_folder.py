@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,9 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from keras_resnet.data import folder
+from keras_resnet.data.check import check
 from keras_resnet.data.decode import decode
+from keras_resnet.data.names import show
 from keras_resnet.data.sources import load, load_all
 from keras_resnet.errors import InputError
 
@@ -64,6 +67,12 @@ def _flip(data, place):
     return data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :]
 
 
+def _resized(data, height, width):
+    """A JPEG whose header says another size."""
+    place = data.index(b"\xff\xc0") + 5
+    return data[:place] + struct.pack(">HH", height, width) + data[place + 4 :]
+
+
 def _with_exif(body):
     exif = b"Exif\0\0" + body
     segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
@@ -73,7 +82,11 @@ def _with_exif(body):
 JPEG = _encode(PHOTO, "JPEG")
 NOISY = _encode(NOISE, "JPEG")
 PNG = _encode(NOISE, "PNG")
+FRAMED = NOISE.copy()
+FRAMED.paste("white", (0, 50, 90, 70))
 USED, SKIPPED, BAD = "used", "skipped", "bad"
+NARROW = "used, but almost black"
+TOO_LARGE = "more than 100 million pixels; make it smaller"
 UNDECODABLE = "cannot be decoded: damaged, or an unsupported format"
 
 FILES = {
@@ -94,6 +107,39 @@ FILES = {
     "a JPEG cut in its header": ("x.jpg", JPEG[:300], BAD, None),
     "a JPEG cut after two bytes": ("x.jpg", JPEG[:2], BAD, "not an image"),
     "a JPEG of nothing but a header": ("x.jpg", JPEG[: JPEG.index(b"\xff\xda")], BAD, None),
+    "a JPEG whose header says more rows than there are": (
+        "x.jpg",
+        _resized(NOISY, 140, 90),
+        BAD,
+        UNDECODABLE,
+    ),
+    "a JPEG whose header says more columns than there are": (
+        "x.jpg",
+        _resized(NOISY, 70, 180),
+        BAD,
+        UNDECODABLE,
+    ),
+    "a small JPEG that says it has 81 million pixels": (
+        "x.jpg",
+        _resized(NOISY, 9000, 9000),
+        BAD,
+        UNDECODABLE,
+    ),
+    "a JPEG that says it has 4 billion pixels": (
+        "x.jpg",
+        _resized(NOISY, 65500, 65500),
+        BAD,
+        TOO_LARGE,
+    ),
+    "a JPEG of no height": ("x.jpg", _resized(NOISY, 0, 90), BAD, None),
+    "a JPEG with a plain corner": ("x.jpg", _encode(FRAMED, "JPEG"), USED, ""),
+    "a progressive JPEG with a plain corner": (
+        "x.jpg",
+        _encode(FRAMED, "JPEG", progressive=True, quality=30),
+        USED,
+        "",
+    ),
+    "a JPEG named .heic": ("x.heic", JPEG, USED, ""),
     "a JPEG named .png": ("x.png", JPEG, USED, ""),
     "a JPEG without an ending": ("x", JPEG, USED, ""),
     "a JPEG named .JPG": ("x.JPG", JPEG, USED, ""),
@@ -117,6 +163,18 @@ FILES = {
     ),
     "a 16-bit PNG": ("x.png", _encode(Image.new("I;16", (9, 9), 40000), "PNG"), USED, ""),
     "a grey PNG": ("x.png", _encode(PHOTO.convert("L"), "PNG"), USED, ""),
+    "a 16-bit PNG of 12-bit values": (
+        "x.png",
+        _encode(Image.new("I;16", (9, 9), 4095), "PNG"),
+        NARROW,
+        "uses 0 to 15 of 255: fewer than 16 bits in a 16-bit file; scale its values up",
+    ),
+    "a PNG of class numbers": (
+        "x.png",
+        _encode(Image.new("L", (9, 9), 3), "PNG"),
+        NARROW,
+        "uses 0 to 3 of 255: almost black; scale its values up, or remove it",
+    ),
     "an interlaced PNG": ("x.png", _interlaced_png(), USED, ""),
     "a PNG with a flipped bit in its pixels": ("x.png", _flip(PNG, 2000), BAD, UNDECODABLE),
     "a PNG with a wrong checksum": ("x.png", _flip(PNG, len(PNG) - 14), BAD, UNDECODABLE),
@@ -129,13 +187,13 @@ FILES = {
         "x.png",
         _encode(Image.new("1", (12000, 12000)), "PNG"),
         BAD,
-        "more than 100 million pixels; make it smaller",
+        TOO_LARGE,
     ),
     "a PNG that says it has 10^18 pixels": (
         "x.png",
         _png(10**9, 10**9),
         BAD,
-        "more than 100 million pixels; make it smaller",
+        TOO_LARGE,
     ),
     "a GIF": ("x.gif", _encode(PALETTE, "GIF"), USED, ""),
     "an animated GIF": (
@@ -173,7 +231,36 @@ FILES = {
         BAD,
         "HEIC and AVIF images cannot be decoded; convert to JPEG or PNG",
     ),
-    "a film beside the photos": ("x.mov", b"\0\0\0\x14ftypqt  " + b"\0" * 99, SKIPPED, None),
+    "an AVIF": (
+        "x.avif",
+        b"\0\0\0\x1cftypavif\0\0\0\0avifmif1" + b"\0" * 99,
+        BAD,
+        "HEIC and AVIF images cannot be decoded; convert to JPEG or PNG",
+    ),
+    "a JPEG XL": ("x.jxl", b"\xff\x0a" + b"\0" * 99, BAD, "not an image"),
+    "a raw file of a camera": (
+        "x.cr2",
+        _encode(PHOTO, "TIFF"),
+        BAD,
+        "TIFF images cannot be decoded; convert to JPEG or PNG",
+    ),
+    "an icon": (
+        "x.ico",
+        _encode(PHOTO, "ICO"),
+        BAD,
+        "ICO images cannot be decoded; convert to JPEG or PNG",
+    ),
+    "a film named .jpg": ("x.jpg", b"\0\0\0\x14ftypqt  " + b"\0" * 99, BAD, "not an image"),
+    "a web page named .png": ("x.png", b"<!DOCTYPE html>", BAD, "not an image"),
+    "an SVG": ("x.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", SKIPPED, "not an image"),
+    "a PDF": ("x.pdf", b"%PDF-1.7 ", SKIPPED, "not an image"),
+    "a zip archive": ("x.zip", b"PK\3\4", SKIPPED, "not an image"),
+    "a film beside the photos": (
+        "x.mov",
+        b"\0\0\0\x14ftypqt  " + b"\0" * 99,
+        SKIPPED,
+        "not an image",
+    ),
     "an empty file named .jpg": ("x.jpg", b"", BAD, "empty file"),
     "an empty file": ("x", b"", SKIPPED, "empty file"),
     "text named .jpg": ("x.jpg", b"no image", BAD, "not an image"),
@@ -181,6 +268,16 @@ FILES = {
     "a hidden twin that a Mac leaves": ("._x.jpg", b"\0\x05\x16\x07", SKIPPED, "hidden file"),
     "a .DS_Store": (".DS_Store", b"\0\0\0\x01Bud1", SKIPPED, "hidden file"),
     "a Thumbs.db": ("Thumbs.db", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", SKIPPED, "not an image"),
+    "a thumbnail of a network drive": ("@eaDir/x.jpg", JPEG, SKIPPED, "in a system folder"),
+    "a photo that a Mac's archive doubles": ("__MACOSX/x.jpg", JPEG, SKIPPED, "in a system folder"),
+    "a photo in a recycle bin": ("$RECYCLE.BIN/x.jpg", JPEG, SKIPPED, "in a system folder"),
+    "a photo of a notebook's checkpoints": (
+        ".ipynb_checkpoints/x.jpg",
+        JPEG,
+        SKIPPED,
+        "hidden file",
+    ),
+    "a photo in a folder named as one": ("x.jpg/y.jpg", JPEG, USED, ""),
     "a photo in a hidden folder": (".checkpoints/x.jpg", JPEG, SKIPPED, "hidden file"),
     "a photo in a folder in the class": ("more/deep/x.jpg", JPEG, USED, ""),
     "a queue named .jpg": ("x.jpg", os.mkfifo, SKIPPED, "not a regular file"),
@@ -239,28 +336,60 @@ def _used_plus_skipped(report):
     return report["used"] + sum(report["skipped"].values())
 
 
-@pytest.mark.parametrize("what", FILES)
-def test_what_becomes_of(what, tmp_path):
-    name, content, fate, reason = FILES[what]
-    for label in ("cat", "dog"):
-        _make(str(tmp_path / label / "good.jpg"))
-    path = os.path.join(os.fsencode(tmp_path / "cat"), os.fsencode(name))
-    _make(path, content)
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    """All kinds of file, each in a class of its own with another photo; and what both the loader
+    of training and `data check` find there: (folder, scan, check)."""
+    root = tmp_path_factory.mktemp("kinds")
+    for label, (name, content, *_) in zip(_labels(), FILES.values(), strict=True):
+        _make(str(root / label / "good.jpg"))
+        _make(os.path.join(os.fsencode(root / label), os.fsencode(name)), content)
+    *_, found = folder.load(str(root), on_bad_image="skip")
+    return root, found, check(str(root))
 
-    splits, classes, found = folder.load(str(tmp_path), on_bad_image="skip")
-    report = found.report()
-    assert report["files"] == _used_plus_skipped(report) == _on_disk(tmp_path)
-    assert classes == ["cat", "dog"] and len(splits["all"]) == report["used"]
-    assert report["used"] == (3 if fate == USED else 2)
-    assert len(report["bad"]) == (fate == BAD)
-    if fate != USED and reason:
-        assert report["skipped"] == {reason: 1}
+
+def _labels():
+    return [f"{number:03d}" for number in range(len(FILES))]
+
+
+@pytest.mark.parametrize(("what", "label"), zip(FILES, _labels(), strict=True))
+def test_what_becomes_of(what, label, kinds):
+    root, found, checked = kinds
+    name, _, fate, reason = FILES[what]
+    path = os.path.join(str(root / label), os.fsdecode(name))
+    used = [photo.path for photo in found.photos["all"] if photo.label == label]
+    assert (path in used) == (fate in (USED, NARROW)) and str(root / label / "good.jpg") in used
+    assert checked.classes[label] == found.report()["classes"][label] == len(used)
+
+    bad = dict(found.bad)
+    assert (path in bad) == (fate == BAD)
+    assert [row.reason for row in checked.bad if row.file == show(path)] == (
+        [bad[path]] if fate == BAD else []
+    )
+    assert [row.reason for row in checked.narrow if row.file == show(path)] == (
+        [reason] if fate == NARROW else []
+    )
     if fate == BAD:
-        with pytest.raises(InputError) as error:
-            load(str(tmp_path))
-        line = _line(error)
-        assert folder.show(path) in line and "--on-bad-image skip" in line
-        assert report["bad"][0]["file"] == folder.show(path)
+        assert reason in (None, bad[path])
+        line = folder.describe_bad([(path, bad[path])])
+        assert show(path) in line and "--on-bad-image skip" in line
+        assert line.isprintable() and 20 < len(line) < 600
+
+
+def test_all_kinds_of_file_are_counted(kinds):
+    root, found, checked = kinds
+    report = found.report()
+    assert report["files"] == _used_plus_skipped(report) == _on_disk(root)
+    assert report["used"] == sum(report["classes"].values())
+    assert (checked.files, checked.used, checked.skipped) == (
+        report["files"], report["used"], report["skipped"]
+    )  # fmt: skip
+    expected = Counter(reason for *_, fate, reason in FILES.values() if fate == SKIPPED)
+    assert +found.skipped == expected
+    assert len(checked.bad) == sum(fate == BAD for *_, fate, _ in FILES.values())
+    assert not checked.passed
+    with pytest.raises(InputError, match=r"and \d+ more; `keras-resnet data check` lists them"):
+        load(str(root))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -311,7 +440,7 @@ def _photos(*patterns):
                 if name.endswith("/"):
                     os.makedirs(os.path.join(root, name))
                 else:
-                    _make(os.path.join(root, name))
+                    _make(os.path.join(root, name), JPEG + os.fsencode(name))  # no two equal
 
     return build
 
@@ -345,6 +474,8 @@ def _broken_class(root):
 FLAT = _photos("cat/*3", "dog/*2")
 SPLIT = _photos("train/cat/*3", "train/dog/*3", "val/cat/*2", "val/dog/*1")
 
+TRAINING = _photos("Training/cat/*3", "Training/dog/*3", "Testing/cat/*2", "Testing/dog/*1")
+
 GOOD = {
     "class folders": (FLAT, Good({"all": 5})),
     "train and val": (SPLIT, Good({"train": 6, "val": 3})),
@@ -360,6 +491,60 @@ GOOD = {
         _photos("train/cat/*2", "train/dog/*2", "valid/cat/*1"),
         Good({"train": 4, "val": 1}),
     ),
+    "Training and Testing": (TRAINING, Good({"train": 6, "test": 3})),
+    "train, dev and test": (
+        _photos("train/cat/*2", "train/dog/*2", "dev/cat/*1", "dev/dog/*1", "test/dog/*1"),
+        Good({"train": 4, "val": 1 + 1, "test": 1}),
+    ),
+    "training_set and test_set, each in itself": (
+        _photos(
+            "training_set/training_set/cat/*2",
+            "training_set/training_set/dog/*2",
+            "test_set/test_set/cat/*1",
+            "test_set/test_set/dog/*1",
+        ),
+        Good({"train": 4, "test": 2}),
+    ),
+    "seg_train and seg_test": (
+        _photos("seg_train/cat/*2", "seg_train/dog/*2", "seg_test/cat/*1", "seg_test/dog/*1"),
+        Good({"train": 4, "test": 2}),
+    ),
+    "class folders in a folder of the same name": (
+        _photos("photos/cat/*3", "photos/dog/*2"),
+        Good({"all": 5}),
+    ),
+    "class folders in images, beside a table": (
+        _then(
+            _photos("images/cat/*3", "images/dog/*2"),
+            lambda root: _make(os.path.join(root, "labels.csv"), b"a,b"),
+        ),
+        Good({"all": 5}, skipped=1),
+    ),
+    "splits in a folder of any name": (
+        _then(lambda root: SPLIT(os.path.join(root, "archive-2")), _photos("__MACOSX/._x.jpg")),
+        Good({"train": 6, "val": 3}, skipped=1),
+    ),
+    "folders of the system beside the classes": (
+        _then(
+            FLAT,
+            _photos(
+                "__MACOSX/cat/*2",
+                "lost+found/",
+                "@eaDir/cat/*1",
+                "$RECYCLE.BIN/*1",
+                ".ipynb_checkpoints/*1",
+            ),
+        ),
+        Good({"all": 5}, skipped=5),
+    ),
+    "folders of the system beside the splits": (
+        _then(SPLIT, _photos("__MACOSX/train/cat/*1", "train/@eaDir/*1")),
+        Good({"train": 6, "val": 3}, skipped=2),
+    ),
+    "classes that contain the words of splits": (
+        _photos("test tube/*2", "train/*2"),
+        Good({"all": 4}, classes=("test tube", "train")),
+    ),
     "train alone": (_photos("train/cat/*2", "train/dog/*2"), Good({"train": 4})),
     "train, val and a folder of other things": (
         _then(SPLIT, _photos("sketches/*4", "sketches/deep/*2")),
@@ -370,8 +555,8 @@ GOOD = {
         Good({"all": 4}, classes=("bus", "train")),
     ),
     "classes called train, val and test": (
-        _photos("train/*1", "val/*1", "test/*1"),
-        Good({"all": 3}, classes=("test", "train", "val")),
+        _photos("train/*2", "val/*2", "test/*2"),
+        Good({"all": 6}, classes=("test", "train", "val")),
     ),
     "loose images beside the classes": (
         _then(FLAT, _photos("loose.jpg", "more.jpg")),
@@ -382,8 +567,8 @@ GOOD = {
         Good({"train": 6, "val": 3}, skipped=3),
     ),
     "folders inside the classes": (
-        _photos("cat/*1", "cat/black/*2", "cat/black/old/*1", "dog/*1"),
-        Good({"all": 5}),
+        _photos("cat/*1", "cat/black/*2", "cat/black/old/*1", "dog/*2"),
+        Good({"all": 6}),
     ),
     "hidden folders everywhere": (
         _then(FLAT, _photos(".git/*2", ".git/deep/*1", "cat/.thumbs/*2")),
@@ -410,8 +595,8 @@ GOOD = {
         Good({"all": 5}, skipped=1),
     ),
     "class names with spaces and other scripts": (
-        _photos("big cat/*1", "猫/*1", "ß é/*1"),
-        Good({"all": 3}, classes=("big cat", "ß é", "猫")),
+        _photos("big cat/*2", "猫/*2", "ß é/*2"),
+        Good({"all": 6}, classes=("big cat", "ß é", "猫")),
     ),
     "another class in val, but without images": (
         _then(SPLIT, _photos("val/emu/")),
@@ -463,11 +648,52 @@ ERRORS = {
     "a class with nothing but broken files": (_broken_class, "emu/x.jpg: empty file; repair"),
     "a class name with a line break": (
         _photos("cat/*1", "do\ng/*1"),
-        "the name of class folder ROOT/do\\ng has a line break",
+        "the name of class folder ROOT/do\\ng has a control character, a line break, or bytes",
     ),
     "a class name that is not UTF-8": (
         _photos("cat/*1", os.fsdecode(b"caf\xe9/") + "*1"),
-        "the name of class folder ROOT/caf\\xe9 has a line break, or bytes that are not UTF-8",
+        "the name of class folder ROOT/caf\\xe9 has a control character, a line break, or bytes",
+    ),
+    "splits of unknown names": (
+        _photos("fold1/cat/*2", "fold1/dog/*2", "fold2/cat/*2", "fold2/dog/*2"),
+        "cannot tell whether fold1 and fold2 in ROOT are splits or classes: both have folders cat "
+        "and dog, and no images outside of them; name splits train, val and test",
+    ),
+    "train of a prefix and another folder": (
+        _photos("seg_train/cat/*2", "seg_train/dog/*2", "seg_pred/*2"),
+        "cannot tell whether seg_train in ROOT is a split or a class",
+    ),
+    "class folders in a folder of any name": (
+        _photos("animals/cat/*2", "animals/dog/*2"),
+        "ROOT has one folder only, animals, with 2 folders in it; if they are the classes, give "
+        "ROOT/animals",
+    ),
+    "classes that differ in case": (
+        _photos("cat/*2", "Cat/*2", "dog/*2"),
+        "class folders 'Cat' and 'cat' in ROOT differ only in case, spaces or Unicode form",
+    ),
+    "classes that differ in a space": (
+        _photos("cat/*2", "cat /*2"),
+        "class folders 'cat' and 'cat ' in ROOT differ only in case",
+    ),
+    "classes that differ in the Unicode form": (
+        _photos("caf\xe9/*2", "cafe\u0301/*2"),
+        r"class folders 'cafe\u0301' and 'caf\xe9' in ROOT differ only in case",
+    ),
+    "a val class that train has in another case": (
+        _then(SPLIT, _photos("val/Cat/*1")),
+        "class folders 'Cat' and 'cat' in ROOT/val differ",
+    ),
+    "val classes that train has in another case": (
+        _photos("train/cat/*2", "train/dog/*2", "val/Cat/*1", "val/dog/*1"),
+        "class 'Cat' is in the val folder of ROOT, and 'cat' in train; give both the same name",
+    ),
+    "equal images alone in a class": (
+        _then(
+            _photos("cat/*3"),
+            lambda root: [_make(os.path.join(root, "dog", f"{i}.jpg"), JPEG) for i in range(3)],
+        ),
+        "class dog has 3 images in 1 group of equal or related ones; at least 2 are needed",
     ),
     "one image in a class": (
         _photos("cat/*3", "dog/*1"),
@@ -491,9 +717,31 @@ def test_a_folder_is_understood_with(what, tmp_path):
     assert list(report["classes"]) == list(good.classes)
     assert classes == list(good.classes)
     assert {split: len(examples) for split, examples in splits.items()} == good.splits
+    checked = check(root)
+    assert (checked.files, checked.used) == (report["files"], report["used"])
+    assert checked.obstacles == [] and sum(checked.classes.values()) == checked.used
     for examples in splits.values():  # the label is the class folder's
         for name, label in zip(examples.names, examples.labels, strict=True):
             assert classes[label] in name.split(os.sep)
+
+
+def test_class_folders_of_one_folder_for_each_person_are_told_by_an_option(tmp_path):
+    """The same folders in all classes, and nothing else, might as well be classes of splits."""
+    _photos("hi/ann/*2", "hi/ben/*2", "yo/ann/*2", "yo/ben/*2")(str(tmp_path))
+    with pytest.raises(InputError, match=r"cannot tell whether hi and yo .* --group-by parent"):
+        load(str(tmp_path))
+    source = load(str(tmp_path), group_by="parent")
+    assert source.classes == ["hi", "yo"]
+    assert check(str(tmp_path), group_by="parent").passed
+
+
+def test_a_class_that_no_score_covers_is_named(tmp_path, capsys):
+    _photos("train/cat/*2", "train/dog/*2", "val/cat/*1")(str(tmp_path))
+    assert load(str(tmp_path)).classes == ["cat", "dog"]
+    said = "the val split has no image of class dog (1 of 2 classes): no score covers it"
+    assert said in capsys.readouterr().err
+    checked = check(str(tmp_path))
+    assert checked.warnings == [said] and not checked.passed
 
 
 @pytest.mark.parametrize("what", ERRORS)
@@ -506,10 +754,13 @@ def test_one_line_says_what_to_do_about(what, tmp_path):
     line = _line(error)
     assert expected.replace("ROOT", root) in line
     try:
-        report = folder.scan(root).report()
-    except InputError:
-        return
-    assert report["files"] == _used_plus_skipped(report) == _on_disk(root)
+        checked = check(root)
+    except InputError as same:
+        assert str(same) == line
+    else:
+        assert not checked.passed and (checked.bad or checked.obstacles[0] in line)
+        assert checked.files == checked.used + sum(checked.skipped.values()) == _on_disk(root)
+        assert sum(checked.classes.values()) == checked.used
 
 
 def test_a_class_whose_files_are_all_broken_is_named_when_they_are_skipped(tmp_path):

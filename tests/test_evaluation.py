@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -175,3 +176,12 @@ def test_predictions_as_csv_are_csv(command, trained, photos):
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert len(rows) == 20 and rows[0]["rank"] == "1"
     assert sum(row["label"] == "dark" for row in rows) >= 18
+
+
+def test_images_that_were_trained_on_are_counted_wherever_they_lie_and_one_class_will_do(
+    trained, photos, tmp_path, capsys
+):
+    (tmp_path / "new").mkdir()
+    shutil.copytree(photos / "dark", tmp_path / "new" / "dark")
+    assert evaluate(trained, tmp_path / "new").images == 20
+    assert "was trained on 16 of these 20 images" in capsys.readouterr().err

@@ -3,19 +3,29 @@
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from keras_resnet.data import folder, sources
-from keras_resnet.data.names import is_folder
+from keras_resnet.config import Config
+from keras_resnet.data import folder, sources, splitting
+from keras_resnet.data.examples import Examples
+from keras_resnet.data.names import is_folder, show
 from keras_resnet.data.photo import Photo
 from keras_resnet.data.stream import evaluation_stream
+from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 from keras_resnet.progress import track
 from keras_resnet.results import Result
+
+_NEAR = 4  # bits of 64
+_CONTRAST = 6  # bits
+_MOST_COMPARED = 20_000  # images that are compared with all others
+_MOST_PAIRS = 20
 
 
 @dataclass(frozen=True)
@@ -31,17 +41,25 @@ class DataCheck(Result):
     """Result of the check of a data set. For a folder, used + skipped = files."""
 
     data: str
+    passed: bool  # whether training uses all images, and its scores will hold
     files: int
     used: int
     skipped: dict[str, int]  # files by reason
     classes: dict[str, int]  # images by class
     splits: dict[str, int]  # images by split
     bad: list[BadFile]
+    narrow: list[BadFile]  # images that are used, but have only the lowest values
     duplicates: list[list[str]]  # groups of files of equal content
     leaks: int  # groups in more than one split: training images would be used for evaluation
+    near_duplicates: int  # images that look like another one, of another split if there are any
+    near_pairs: list[list[str]]  # at most 20 of these, with the other one
+    obstacles: list[str]  # why `train` refuses the data
+    warnings: list[str]  # why scores would be better or worse than they should be
 
 
-def check(data: StrPath, data_dir: StrPath | None = None) -> DataCheck:
+def check(
+    data: StrPath, data_dir: StrPath | None = None, *, group_by: str | None = None
+) -> DataCheck:
     """Counts the images of a data set and lists its problems; broken files raise no error here.
 
     Every file is checked, also if an earlier check found it good.
@@ -49,6 +67,7 @@ def check(data: StrPath, data_dir: StrPath | None = None) -> DataCheck:
     Args:
         data: `"digits"`, a folder of images, or `"tfds:NAME[/CONFIG]"`.
         data_dir: where tensorflow-datasets keeps its files.
+        group_by: as in `sources.load`.
 
     Returns:
         `DataCheck`.
@@ -57,29 +76,62 @@ def check(data: StrPath, data_dir: StrPath | None = None) -> DataCheck:
         InputError: as `keras_resnet.data.folder.scan`.
     """
     data = os.fspath(data)
-    if is_folder(data):
-        found = folder.scan(data, fresh=True)
-        groups, report = _duplicates(found.photos), found.report()
-        return DataCheck(
-            data=data,
-            **{**report, "bad": [BadFile(**row) for row in report["bad"]]},
-            duplicates=[[folder.show(p.name) for _, p in group] for group in groups],
-            leaks=sum(len({split for split, _ in group}) > 1 for group in groups),
-        )
-    source = sources.load_all(data, data_dir=data_dir)
+    if not is_folder(data):
+        source = sources.load_all(data, data_dir=data_dir)
+        return _result(data, source.splits, source.classes, [], None, _counts(source))
+    found = folder.scan(data, look=True, nested=group_by is not None)
+    report, near = found.report(), _near(found.photos)
+    groups = _duplicates(found.photos)
+    findings = {
+        **report,
+        "bad": [BadFile(**row) for row in report["bad"]],
+        "narrow": _narrow(chain.from_iterable(found.photos.values())),
+        "duplicates": [[show(p.name) for _, p in group] for group in groups],
+        "leaks": sum(len({split for split, _ in group}) > 1 for group in groups),
+        "near_duplicates": len(near),
+        "near_pairs": [[show(a.name), show(b.name)] for a, b in near[:_MOST_PAIRS]],
+    }
+    splits = folder.by_split(found)
+    return _result(data, splits, found.classes, folder.obstacles(found), group_by, findings)
+
+
+def _result(
+    data: str,
+    splits: Mapping[str, Examples],
+    classes: Sequence[str],
+    obstacles: list[str],
+    group_by: str | None,
+    findings: dict[str, Any],
+) -> DataCheck:
+    warnings = splitting.warnings(splits, classes, group_by)
+    if not obstacles:
+        try:
+            splitting.divide(splits, classes, Config.val_split, 0.0, group_by, seed=0)
+        except InputError as error:
+            obstacles = [str(error)]
+    problems = (findings["bad"], findings["narrow"], findings["leaks"], obstacles, warnings)
+    return DataCheck(
+        data=data, passed=not any(problems), **findings, obstacles=obstacles, warnings=warnings
+    )
+
+
+def _counts(source: sources.Source) -> dict[str, Any]:
+    """The findings of a data set that is not a folder: its numbers."""
     labels = np.concatenate([examples.labels for examples in source.splits.values()])
     counts = np.bincount(labels, minlength=len(source.classes))
-    return DataCheck(
-        data=data,
-        files=len(labels),
-        used=len(labels),
-        skipped={},
-        classes=dict(zip(source.classes, counts.tolist(), strict=True)),
-        splits={split: len(examples) for split, examples in source.splits.items()},
-        bad=[],
-        duplicates=[],
-        leaks=0,
-    )
+    return {
+        "files": len(labels),
+        "used": len(labels),
+        "skipped": {},
+        "classes": dict(zip(source.classes, counts.tolist(), strict=True)),
+        "splits": {split: len(examples) for split, examples in source.splits.items()},
+        "bad": [],
+        "narrow": [],
+        "duplicates": [],
+        "leaks": 0,
+        "near_duplicates": 0,
+        "near_pairs": [],
+    }
 
 
 def sample(
@@ -116,9 +168,44 @@ def classes_in_turn(labels: npt.NDArray[np.int32], count: int, seed: int) -> npt
 
 def _duplicates(photos: Mapping[str, Sequence[Photo]]) -> list[list[tuple[str, Photo]]]:
     """Groups of (split, photo) whose files are equal, byte for byte."""
-    everything = [(split, photo) for split, group in photos.items() for photo in group]
-    same = defaultdict(list)
-    for split, photo in track(everything, len(everything), "comparing images", "images"):
+    alike, same = defaultdict(list), defaultdict(list)
+    for split, group in photos.items():
+        for photo in group:
+            alike[photo.header.digest].append((split, photo))
+    candidates = [item for group in alike.values() if len(group) > 1 for item in group]
+    for split, photo in track(candidates, len(candidates), "comparing images", "images"):
         with open(photo.path, "rb") as file:
             same[hashlib.file_digest(file, "sha256").digest()].append((split, photo))
     return [group for group in same.values() if len(group) > 1]
+
+
+def _narrow(photos: Iterable[Photo]) -> list[BadFile]:
+    """The photos that are almost black because they use a sliver of the range of their values."""
+    peaks = ((photo, photo.look[0]) for photo in photos if photo.look)
+    reasons = ((p, folder.narrow_range(peak, p.header.bits)) for p, peak in peaks)
+    return [BadFile(show(photo.path), reason) for photo, reason in reasons if reason]
+
+
+def _near(photos: Mapping[str, Sequence[Photo]]) -> list[tuple[Photo, Photo]]:
+    """Pairs of photos that look alike but are not equal: each photo that looks like one of an
+    earlier split, or, if there are no splits, like an earlier one; and that one.
+
+    Alike are images whose 64-bit hashes (see `preload.Look`) differ in at most 4 bits. Images
+    without contrast, whose hash is nearly all 0 or 1, are left out.
+    """
+    everything = [(split, p) for split, group in photos.items() for p in group if p.look]
+    hashes = np.array([p.look[1] for _, p in everything if p.look], np.int64).astype(np.uint64)
+    digests = np.array([p.header.digest for _, p in everything], np.int64)
+    split_of = np.array([list(photos).index(split) for split, _ in everything], np.int64)
+    bits = np.bitwise_count(hashes)
+    usable = np.flatnonzero((bits >= _CONTRAST) & (bits <= 64 - _CONTRAST))
+    later = usable[split_of[usable] > 0] if len(photos) > 1 else usable
+    later = later[np.sort(np.random.default_rng(0).permutation(len(later))[:_MOST_COMPARED])]
+    pairs = []
+    for i in track(later.tolist(), len(later), "comparing images", "images"):
+        others = usable[split_of[usable] < split_of[i]] if len(photos) > 1 else usable[usable < i]
+        apart = np.bitwise_count(hashes[others] ^ hashes[i])
+        hits = others[(apart <= _NEAR) & (digests[others] != digests[i])]
+        if len(hits):
+            pairs.append((everything[i][1], everything[hits[0]][1]))
+    return pairs

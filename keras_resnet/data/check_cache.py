@@ -21,7 +21,7 @@ from keras_resnet.data.photo import Header
 from keras_resnet.messages import log
 
 # Another decoder may fail where this one does not.
-_CHECKER = f"1, TensorFlow {tf.__version__}, Pillow {PIL.__version__}"
+_CHECKER = f"2, TensorFlow {tf.__version__}, Pillow {PIL.__version__}"
 
 
 def load(root: str) -> dict[str, Header]:

@@ -24,6 +24,7 @@ def check_files(
     fresh: bool = False,
     is_whole: bool = False,
     checked_until: int = 0,
+    look: bool = False,
 ) -> tuple[list[Photo | Reject], Examples]:
     """Checks files: `(results, images)`.
 
@@ -37,6 +38,7 @@ def check_files(
         is_whole: whether these are all files of the folder.
         checked_until: a time in nanoseconds since 1970: files that were not written since are
             known to decode.
+        look: whether to decode every image and give each photo its `Look`.
 
     Returns:
         results: a `Photo` or a `Reject` for each file, in order.
@@ -46,7 +48,7 @@ def check_files(
     looks = read_headers(files, {} if fresh else cache)
     results = list(progress.track(looks, len(files), "reading headers", "files"))
     try:
-        images = _decode(results, check, in_memory, checked_until)
+        images = _decode(results, check, in_memory, checked_until, look)
     finally:  # whatever was found good before an interruption need not be decoded again
         if root:
             _remember(root, cache, files, results, is_whole)
@@ -54,7 +56,7 @@ def check_files(
 
 
 def _decode(
-    results: list[Photo | Reject], check: str, in_memory: bool, checked_until: int
+    results: list[Photo | Reject], check: str, in_memory: bool, checked_until: int, look: bool
 ) -> Examples:
     """`Examples` of the photos; what cannot be decoded becomes a `Reject` in `results`."""
     placed = [(i, result) for i, result in enumerate(results) if isinstance(result, Photo)]
@@ -62,7 +64,13 @@ def _decode(
     images = _as_examples(photos)
     good: Iterable[int]
     shapes = [_shape(photo.header) for photo in photos]
-    if in_memory and photos and preload.fits(shapes):
+    if look:
+        for number, seen in preload.looks(images):
+            photos[number].look = seen
+        good = [i for i, photo in enumerate(photos) if photo.look]
+        _mark(photos[i] for i in good)
+        images = images.take(good)
+    elif in_memory and photos and preload.fits(shapes):
         images, good = preload.preload(images, shapes)
         _mark(photos[i] for i in good)
     elif check == "full":
@@ -109,6 +117,7 @@ def _as_examples(photos: Sequence[Photo]) -> Examples:
         [0] * len(photos),
         [photo.name for photo in photos],
         [photo.header.orientation for photo in photos],
+        [photo.header.digest for photo in photos],
     )
 
 

@@ -12,6 +12,8 @@ import tensorflow as tf
 # much time and is a level off.
 _DCT = "INTEGER_ACCURATE"
 
+_JPEG_END = b"\xff\xd9"
+
 # Pixels of an image that is decoded whole whatever the window: there is little to save, and it may
 # as well be kept decoded.
 SMALL = 256 * 256
@@ -45,8 +47,12 @@ def decode(data: tf.Tensor, orientation: tf.Tensor | int = 1) -> tf.Tensor:
         data: an encoded image, a string scalar: JPEG, PNG, GIF, BMP or WebP.
         orientation: EXIF orientation, 1 to 8, an int32 scalar.
     """
-    pixels = decode_stored(data)
-    turns = [lambda turn=turn: turn(pixels) for turn in _TURNS]
+    return turn(decode_stored(data), orientation)
+
+
+def turn(pixels: tf.Tensor, orientation: tf.Tensor | int) -> tf.Tensor:
+    """Stored pixels `(h, w, 3)` as they are displayed, by their EXIF orientation, 1 to 8."""
+    turns = [lambda way=way: way(pixels) for way in _TURNS]
     turned = tf.switch_case(tf.convert_to_tensor(orientation), turns)
     turned.set_shape([None, None, 3])
     return turned
@@ -64,6 +70,33 @@ def decode_stored(data: tf.Tensor) -> tf.Tensor:
 def decode_jpeg(data: tf.Tensor) -> tf.Tensor:
     """The whole of a JPEG, as it is stored: string to uint8 `(h, w, 3)`; a PNG's colours, too."""
     return tf.io.decode_jpeg(data, channels=3, dct_method=_DCT)
+
+
+def is_complete(data: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+    """Whether an image holds all pixels that its header says, a bool scalar.
+
+    Of a JPEG whose header says more, libjpeg makes the rest up, in one colour, without an error.
+
+    Args:
+        data: an encoded image.
+        pixels: what it was decoded to.
+    """
+
+    def without_end_is_equal() -> tf.Tensor:
+        # Where pixels are missing, bytes before the end are taken for them.
+        begin = tf.strings.substr(data, 0, tf.strings.length(data) - 2)
+        longer = tf.strings.join([begin, b"\xa5\x5a" * 64, _JPEG_END])
+        return tf.reduce_all(tf.equal(decode_jpeg(longer), pixels))
+
+    is_jpeg = tf.equal(tf.strings.substr(data, 0, 3), b"\xff\xd8\xff")
+    has_end = tf.equal(tf.strings.substr(data, -2, 2), _JPEG_END)
+    is_suspect = is_jpeg & has_end & has_plain_corner(pixels)
+    return tf.cond(is_suspect, without_end_is_equal, lambda: True)
+
+
+def has_plain_corner(pixels: tf.Tensor) -> tf.Tensor:
+    """Whether the last pixels are of one colour, a bool scalar."""
+    return tf.reduce_all(tf.equal(pixels[-4:, -4:], pixels[-1, -1]))
 
 
 def as_pixels(pixels: tf.Tensor) -> tf.Tensor:

@@ -1,12 +1,14 @@
 """Labelled images, addressed by number: in files, memory or records."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+
+from keras_resnet.data.photo import digest
 
 # Examples are looked up in blocks of so many bytes: each is handed `items`, which takes time
 # in proportion to the number of all strings in it, 25 µs for a thousand.
@@ -31,6 +33,7 @@ class Examples:
     names: list[str]  # name of each image in reports; unique
     read: Read
     orientations: npt.NDArray[np.int32]  # EXIF, (n,)
+    digests: npt.NDArray[np.int64] | None = None  # of the content, (n,); see `photo.digest`
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,6 +47,7 @@ class Examples:
             labels=self.labels[indices],
             names=[self.names[i] for i in indices],
             orientations=self.orientations[indices],
+            digests=None if self.digests is None else self.digests[indices],
         )
 
     @cached_property
@@ -99,34 +103,41 @@ class Examples:
 
 
 def from_files(
-    paths: Sequence[bytes], labels: Numbers, names: list[str], orientations: npt.ArrayLike
-) -> Examples:
-    """Images in files; `paths` are bytes, so that a name need not be UTF-8."""
-    return _examples(_strings(paths), labels, names, tf.io.read_file, orientations)
-
-
-def from_bytes(
-    encoded: Sequence[bytes] | tf.Tensor,
+    paths: Sequence[bytes],
     labels: Numbers,
     names: list[str],
     orientations: npt.ArrayLike,
+    digests: Sequence[int],
 ) -> Examples:
-    """Encoded images in memory: bytes, or a tensor of them."""
-    return _examples(_strings(encoded), labels, names, tf.identity, orientations)
+    """Images in files; `paths` are bytes, so that a name need not be UTF-8."""
+    made = _examples(_strings(paths), labels, names, tf.io.read_file, orientations)
+    return replace(made, digests=np.array(digests, np.int64))
+
+
+def from_bytes(
+    encoded: Sequence[bytes], labels: Numbers, names: list[str], orientations: npt.ArrayLike
+) -> Examples:
+    """Encoded images in memory."""
+    made = _examples(_strings(encoded), labels, names, tf.identity, orientations)
+    return replace(made, digests=_digests(encoded))
 
 
 def from_pixels(images: npt.NDArray[np.uint8], labels: Numbers, names: list[str]) -> Examples:
     """Decoded images in memory: uint8 `(n, h, w, 3)`."""
     with tf.device("CPU:0"):
         items = tf.constant(images)
-    return _examples(items, labels, names, tf.identity, np.ones(len(labels)))
+    made = _examples(items, labels, names, tf.identity, np.ones(len(labels)))
+    return replace(made, digests=_digests(image.tobytes() for image in images))
 
 
-def from_records(count: int, labels: Numbers, names: list[str], read: Read) -> Examples:
+def from_records(
+    count: int, labels: Numbers, names: list[str], read: Read, digests: Sequence[int]
+) -> Examples:
     """Images that `read` finds by their number."""
     with tf.device("CPU:0"):
         items = tf.range(count, dtype=tf.int64)
-    return _examples(items, labels, names, read, np.ones(count))
+    made = _examples(items, labels, names, read, np.ones(count))
+    return replace(made, digests=np.array(digests, np.int64))
 
 
 def _examples(
@@ -140,7 +151,11 @@ def _examples(
     return Examples(items, rows, _int32(labels), names, read, _int32(orientations))
 
 
-def _strings(values: Sequence[bytes] | tf.Tensor) -> tf.Tensor:
+def _digests(contents: Iterable[bytes]) -> npt.NDArray[np.int64]:
+    return np.array([digest(content) for content in contents], np.int64)
+
+
+def _strings(values: Sequence[bytes]) -> tf.Tensor:
     return tf.convert_to_tensor(values, tf.string)  # always in the memory of the CPU
 
 

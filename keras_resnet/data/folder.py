@@ -1,6 +1,4 @@
-"""A folder of images, checked before training.
-
-    CLASS/*.jpg      or      train/CLASS/*.jpg, val|validation/CLASS/*.jpg, test/CLASS/*.jpg
+"""A folder of images, checked before training; `layout` finds its splits and classes.
 
 No file is ignored silently: files on disk = used + skipped, each with its reason. The content, read
 by the decoder of the training, decides whether a file is an image, not its name. A class folder may
@@ -8,20 +6,21 @@ be a link to a folder elsewhere; links to folders inside it are not followed.
 """
 
 import os
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.data import layout
 from keras_resnet.data.check_files import check_files
+from keras_resnet.data.decode import decode_stored
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import require, show
-from keras_resnet.data.photo import Photo, Reject
+from keras_resnet.data.photo import File, Photo, Reject
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
@@ -33,7 +32,10 @@ READ_ERRORS = (
     tf.errors.PermissionDeniedError,
     tf.errors.UnknownError,
 )
-SPLIT_NAMES = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
+# The highest value of an image, of 255, below which it is almost black, by the bits of its file:
+# 12-bit values in 16-bit files give 15, those of a camera's 14 bits 63.
+_LEAST_PEAK = {8: 16, 16: 64}
+_MOST_16_BIT = 16  # images of which training looks at the range
 
 
 @dataclass
@@ -43,7 +45,8 @@ class Scan:
     root: str
     photos: dict[str, list[Photo]] = field(default_factory=dict)  # split -> photos
     images: Examples = field(init=False)  # all of the photos, in order, once they are checked
-    classes: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)  # class folders, of the train split if any
+    classes: list[str] = field(default_factory=list)  # these, then others with images
     files: int = 0
     skipped: Counter[str] = field(default_factory=Counter)  # reason -> files that are no images
     bad: list[tuple[str, str]] = field(default_factory=list)  # (path, reason): meant as images
@@ -68,7 +71,13 @@ class Scan:
 
 
 def scan(
-    root: StrPath, *, check: str = "full", in_memory: bool = False, fresh: bool = False
+    root: StrPath,
+    *,
+    check: str = "full",
+    in_memory: bool = False,
+    look: bool = False,
+    nested: bool = False,
+    classes: Collection[str] = (),
 ) -> Scan:
     """Checks every file under `root`; a broken file is recorded and raises no error.
 
@@ -77,51 +86,120 @@ def scan(
         check: `"full"`: each image is decoded, unless it was found good before; `"headers"`: only
             the headers are read.
         in_memory: whether to keep small images decoded in memory.
-        fresh: whether to ignore the cache and check every file.
+        look: whether to decode every file, whatever an earlier check found, and give each photo its
+            `Look`.
+        nested, classes: as in `layout.find`.
 
     Raises:
-        InputError: no such folder, no class folders, a folder that cannot be read.
+        InputError: no such folder, as `layout.find`, or a folder that cannot be read.
     """
     require(root)
     found = Scan(os.path.normpath(root))
-    candidates = []
-    for split, folder in _split_folders(found).items():
+    folders = layout.find(found.root, nested=nested, classes=classes)
+    found.files += sum(folders.strays.values())
+    found.skipped += folders.strays
+    candidates: list[tuple[str, File]] = []
+    for split, entries in folders.classes.items():
         found.photos[split] = []
-        candidates += _candidates(found, split, folder)
-    visible = [file for file in candidates if not _is_hidden(file[2])]
-    found.skipped["hidden file"] += len(candidates) - len(visible)
-    files = [(path, name, label) for _, path, name, label in visible]
+        candidates += [(split, file) for file in _files_of(found.root, entries)]
+    first = "all" if "all" in folders.classes else "train"
+    found.folders = [entry.name for entry in folders.classes[first]]
+    looked_at = []
+    for split, file in candidates:
+        if reason := layout.reason_to_skip(file[1]):
+            found.skipped[reason] += 1
+        else:
+            looked_at.append((split, file))
     results, found.images = check_files(
-        found.root, files, check=check, in_memory=in_memory, fresh=fresh, is_whole=True
+        found.root,
+        [file for _, file in looked_at],
+        check=check,
+        in_memory=in_memory,
+        fresh=look,
+        look=look,
+        is_whole=True,
     )
     found.files += len(candidates)
-    for (split, *_), result in zip(visible, results, strict=True):
+    for (split, _), result in zip(looked_at, results, strict=True):
         _note(found, split, result)
+    labels = {photo.label for photos in found.photos.values() for photo in photos}
+    found.classes = [*found.folders, *sorted(labels.difference(found.folders))]
     return found
 
 
 def load(
-    root: StrPath, *, on_bad_image: str = "error", check: str = "full", in_memory: bool = False
+    root: StrPath,
+    *,
+    on_bad_image: str = "error",
+    check: str = "full",
+    in_memory: bool = False,
+    nested: bool = False,
+    classes: Collection[str] = (),
 ) -> tuple[dict[str, Examples], list[str], Scan]:
     """A folder as examples by split, and its class names: `(splits, classes, scan)`.
 
     Args:
-        root, check, in_memory: as in `scan`.
+        root, check, in_memory, nested, classes: as in `scan`.
         on_bad_image: `"error"` or `"skip"`.
 
     Raises:
-        InputError: as `scan`; a class without images, one class only; and, with
-            `on_bad_image="error"`, a broken file.
+        InputError: as `scan`; no usable images; and, with `on_bad_image="error"`, a broken file.
     """
-    found = scan(root, check=check, in_memory=in_memory)
+    found = scan(root, check=check, in_memory=in_memory, nested=nested, classes=classes)
     if found.bad and on_bad_image == "error":
-        raise InputError(_describe_bad(found.bad))
-    _check_classes(found)
+        raise InputError(describe_bad(found.bad))
+    if not found.used:
+        raise InputError(
+            f"{show(found.root)} has no usable images; `keras-resnet data check` says why each "
+            "file is skipped"
+        )
+    _warn_of_narrow_images(found)
+    return by_split(found), found.classes, found
+
+
+def by_split(found: Scan) -> dict[str, Examples]:
+    """The photos as examples."""
     images, splits, first = _labelled(found, found.classes), {}, 0
     for split, photos in found.photos.items():
         splits[split] = images.take(range(first, first + len(photos)))
         first += len(photos)
-    return splits, found.classes, found
+    return splits
+
+
+def obstacles(found: Scan) -> list[str]:
+    """Why training cannot use what was found, a line each: it needs two or more classes, with
+    training images, and no others in the other splits."""
+    root, lines = show(found.root), []
+    trained = {photo.label for photo in found.photos["train" if "train" in found.photos else "all"]}
+    if len(found.folders) < 2:
+        lines.append(
+            f"only one class ({show(found.folders[0])}) in {root}; a classifier needs a folder for "
+            f"each of two or more classes; {layout.EXPECTED}"
+        )
+    lines += [
+        f"class {show(label)} of {root} has no usable images; add some or remove its folder"
+        for label in found.folders
+        if label not in trained
+    ]
+    for split, photos in found.photos.items():
+        if not photos and split != "all":
+            lines.append(
+                f"the {split} folder of {root} has no usable images; add some or remove it"
+            )
+        for label in sorted({photo.label for photo in photos} - trained):
+            place = f"is in the {split} folder of {root}"
+            for name in found.folders:
+                if layout.same_name(name, label):
+                    lines.append(
+                        f"class {label!a} {place}, and {name!a} in train; give both the same name"
+                    )
+                    break
+            else:
+                lines.append(
+                    f"class {show(label)} {place} but not in train; add training images for it or "
+                    "remove it"
+                )
+    return lines
 
 
 def from_names(
@@ -164,7 +242,7 @@ def from_paths(paths: Iterable[str]) -> tuple[Examples, list[tuple[str, str]]]:
     """
     found, paths = Scan(root="", photos={"all": []}), list(paths)
     visible = [path for path in paths if not os.path.basename(path).startswith(".")]
-    found.skipped["hidden file"] += len(paths) - len(visible)
+    found.skipped[layout.HIDDEN] += len(paths) - len(visible)
     results, images = check_files("", [(path, path, "") for path in visible])
     for result in results:
         _note(found, "all", result)
@@ -183,10 +261,6 @@ def find_broken(root: StrPath, names: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or os.sep + "." in name
-
-
 def _note(found: Scan, split: str, result: Photo | Reject) -> None:
     """Counts a file as a photo, as skipped or as bad."""
     if isinstance(result, Photo):
@@ -197,6 +271,30 @@ def _note(found: Scan, split: str, result: Photo | Reject) -> None:
         found.skipped[result.reason] += 1
 
 
+def _warn_of_narrow_images(found: Scan) -> None:
+    """Logs a warning if some of the 16-bit images use a sliver of the range."""
+    photos = [p for group in found.photos.values() for p in group if p.header.bits == 16]
+    for photo in photos[:_MOST_16_BIT]:
+        peak = int(tf.reduce_max(decode_stored(tf.io.read_file(os.fsencode(photo.path)))))
+        if reason := narrow_range(peak, 16):
+            log.warning(f"{show(photo.path)} {reason}; `keras-resnet data check` lists all")
+            return
+
+
+def narrow_range(peak: int, bits: int) -> str:
+    """What is wrong with an image of which `peak` is the highest value of 255; "" if nothing.
+
+    Args:
+        peak: of the decoded pixels.
+        bits: of the file, 8 or 16.
+    """
+    if peak >= _LEAST_PEAK[bits]:
+        return ""
+    if bits == 16:
+        return f"uses 0 to {peak} of 255: fewer than 16 bits in a 16-bit file; scale its values up"
+    return f"uses 0 to {peak} of 255: almost black; scale its values up, or remove it"
+
+
 def _labelled(found: Scan, classes: Sequence[str]) -> Examples:
     number = {label: i for i, label in enumerate(classes)}
     photos = chain.from_iterable(found.photos.values())
@@ -204,140 +302,18 @@ def _labelled(found: Scan, classes: Sequence[str]) -> Examples:
     return replace(found.images, labels=labels)
 
 
-def _split_folders(found: Scan) -> dict[str, str]:
-    """{"train": folder, …} where the folder has splits, else {"all": root}."""
-    folders = _folders(found, found.root)
-    splits: dict[str, os.DirEntry[str]] = {}
-    for entry in folders:
-        split = SPLIT_NAMES.get(entry.name.lower())
-        if split and _folders(found, entry.path):  # a class may well be called "train"
-            if split in splits:
-                raise InputError(
-                    f"{show(found.root)} has two folders for the {split} split: "
-                    f"{show(splits[split].name)} and {show(entry.name)}; keep one"
-                )
-            splits[split] = entry
-    if not splits:
-        return {"all": found.root}
-    if "train" not in splits and len(splits) == len(folders):
-        raise InputError(
-            f"{show(found.root)} has {' and '.join(splits)} but no train folder; add "
-            "train/CLASS/…, or give the folder that holds the class folders"
-        )
-    if "train" not in splits or (len(splits) == 1 and len(folders) > 1):
-        (entry, *_), others = splits.values(), [e for e in folders if e not in splits.values()]
-        name, other = show(entry.name), show(others[0].name)
-        raise InputError(
-            f"cannot tell whether {name} in {show(found.root)} is a split or a class: it has "
-            f"sub-folders, and {other} is beside it; move {other} elsewhere, or the images of "
-            f"{name} out of their sub-folders"
-        )
-    paths = {split: entry.path for split, entry in splits.items()}
-    _count_strays(found, found.root, set(paths.values()))
-    return paths
-
-
-def _candidates(found: Scan, split: str, folder: str) -> list[tuple[str, str, str, str]]:
-    """(split, path, name, class) of every file in the class folders of `folder`; notes the
-    classes."""
-    classes = _folders(found, folder)
-    if not classes:
-        raise InputError(
-            f"no class folders in {show(folder)}; put the images of each class into a sub-folder "
-            "with the name of the class"
-        )
-    _count_strays(found, folder, {entry.path for entry in classes})
-    for entry in classes:
-        if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in entry.name):
-            raise InputError(
-                f"the name of class folder {show(entry.path)} has a line break, or bytes that are "
-                "not UTF-8; rename it"
-            )
-        if split in ("all", "train"):
-            found.classes.append(entry.name)
-    inside = os.path.join(found.root, "")
+def _files_of(root: str, entries: Iterable[os.DirEntry[str]]) -> list[File]:
+    """Path, name and class of every file in these class folders."""
+    inside = os.path.join(root, "")
     return [
-        (split, path, path.removeprefix(inside), entry.name)
-        for entry in classes
-        for path in _walk(entry.path, on_error=_unreadable)
+        (path, path.removeprefix(inside), entry.name)
+        for entry in entries
+        for path in layout.walk(entry.path, on_error=layout.unreadable)
     ]
 
 
-def _folders(found: Scan, folder: str) -> list[os.DirEntry[str]]:
-    """The folders in `folder`, without hidden ones and links that lead back into the data."""
-    return [
-        entry
-        for entry in _list(folder)
-        if entry.name[0] != "." and os.path.isdir(entry.path) and not _leads_back(found, entry)
-    ]
-
-
-def _leads_back(found: Scan, entry: os.DirEntry[str]) -> bool:
-    # Such a link would show the same images once more, under another class.
-    if not entry.is_symlink():
-        return False
-    root, target = os.path.realpath(found.root), os.path.realpath(entry.path)
-    return os.path.commonpath([root, target]) in (root, target)
-
-
-def _walk(folder: str, on_error: Callable[[OSError], object] | None = None) -> Iterator[str]:
-    """Every path below `folder` that is not a folder, in order; a link to a folder is one path."""
-    for parent, folders, files in os.walk(folder, onerror=on_error):
-        folders.sort()
-        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        yield from (os.path.join(parent, name) for name in sorted(files + links))
-
-
-def _count_strays(found: Scan, folder: str, taken: Collection[str]) -> None:
-    """Counts the files below `folder` that lie in none of the folders `taken`."""
-    for entry in _list(folder):
-        if entry.path not in taken:
-            is_folder = entry.is_dir(follow_symlinks=False)
-            strays = sum(1 for _ in _walk(entry.path)) if is_folder else 1
-            found.files += strays
-            found.skipped += Counter({"outside a class folder": strays})
-
-
-def _check_classes(found: Scan) -> None:
-    """Requires two or more classes with training images, and no others in the other splits."""
-    if len(found.classes) < 2:
-        raise InputError(
-            f"only one class ({show(found.classes[0])}) in {show(found.root)}; a classifier needs "
-            "a folder for each of two or more classes"
-        )
-    trained = {photo.label for photo in found.photos["train" if "train" in found.photos else "all"]}
-    for label in found.classes:
-        if label not in trained:
-            raise InputError(
-                f"class {show(label)} of {show(found.root)} has no usable images; add some or "
-                "remove its folder"
-            )
-    for split, photos in found.photos.items():
-        if not photos:
-            raise InputError(
-                f"the {split} folder of {show(found.root)} has no usable images; add some or "
-                "remove it"
-            )
-        unknown = sorted({photo.label for photo in photos} - trained)
-        if unknown:
-            raise InputError(
-                f"class {show(unknown[0])} is in the {split} folder of {show(found.root)} but not "
-                "in train; add training images for it or remove it"
-            )
-
-
-def _describe_bad(bad: list[tuple[str, str]]) -> str:
+def describe_bad(bad: list[tuple[str, str]]) -> str:
+    """The line about broken files, (path, reason) each."""
     path, reason = bad[0]
     more = f" (and {len(bad) - 1} more; `keras-resnet data check` lists them)" if bad[1:] else ""
     return f"{show(path)}: {reason}{more}; repair or remove it, or use --on-bad-image skip"
-
-
-def _list(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        return sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        _unreadable(error)
-
-
-def _unreadable(error: OSError) -> NoReturn:
-    raise InputError(f"cannot read folder {show(error.filename)}: {error.strerror}") from None

@@ -1,5 +1,6 @@
 """Reads headers: whether a file is an image for training."""
 
+import hashlib
 import os
 import stat
 import warnings
@@ -21,6 +22,7 @@ IMAGE_ENDINGS = (
     *(".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl"),
 )
 EXIF_ORIENTATION = 0x0112
+_DIGESTED = 1 << 16  # bytes at the begin and at the end of a file
 _THREADS = 16  # they wait for a disk or a network more than they compute
 
 
@@ -35,6 +37,8 @@ class Header(NamedTuple):
     orientation: int  # EXIF, 1 to 8
     width: int
     height: int
+    bits: int  # of a pixel's colour, 8 or 16
+    digest: int  # of the content, see `digest`
     is_decoded: bool  # whether all of it has been decoded without an error
 
 
@@ -46,6 +50,7 @@ class Photo:
     name: str  # relative to the folder, for reports and split.json
     label: str
     header: Header
+    look: tuple[int, int] | None = None  # `preload.Look`, if it was asked for
 
 
 @dataclass(slots=True)
@@ -97,7 +102,11 @@ def _look(path: str, name: str, label: str, known: Header | None) -> Photo | Rej
         with open(path, "rb") as file:
             image = _open_image(file)
             turn = _orientation(image)
-        header = Header(status.st_size, status.st_mtime_ns, turn, *image.size, is_decoded=False)
+            bits = _bits(file) if image.format == "PNG" else 8
+            content = _digest_of_file(file, status.st_size)
+        header = Header(
+            status.st_size, status.st_mtime_ns, turn, *image.size, bits, content, is_decoded=False
+        )
         return Photo(path, name, label, header)
     except _NoImage:
         named_as_image = os.path.splitext(path)[1].lower() in IMAGE_ENDINGS
@@ -107,6 +116,29 @@ def _look(path: str, name: str, label: str, known: Header | None) -> Photo | Rej
         return Reject(path, str(error))
     except OSError as error:
         return Reject(path, f"cannot be read ({error.strerror or error})")
+
+
+def digest(*parts: bytes) -> int:
+    """64 bits of a hash of some content: two that differ give the same one with a probability of
+    2^-64."""
+    whole = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        whole.update(part)
+    return int.from_bytes(whole.digest(), "big", signed=True)
+
+
+def _digest_of_file(file: BinaryIO, size: int) -> int:
+    """The digest of size, begin and end: a large photo need not be read whole, for compressed
+    images that are equal in these are equal."""
+    file.seek(0)
+    begin = file.read(_DIGESTED)
+    file.seek(max(size - _DIGESTED, len(begin)))
+    return digest(str(size).encode(), begin, file.read(_DIGESTED))
+
+
+def _bits(file: BinaryIO) -> int:
+    file.seek(24)  # the bit depth in a PNG's first chunk
+    return 16 if file.read(1) == b"\x10" else 8
 
 
 class _NoImage(Exception):

@@ -5,9 +5,10 @@ bit for bit, at a lower cost.
 """
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,29 +17,62 @@ from PIL import Image
 
 from keras_resnet import progress
 from keras_resnet.data import memory
-from keras_resnet.data.decode import SMALL, as_pixels, decode, decode_jpeg, decode_stored
+from keras_resnet.data.decode import (
+    SMALL,
+    as_pixels,
+    decode_jpeg,
+    decode_stored,
+    has_plain_corner,
+    is_complete,
+    turn,
+)
 from keras_resnet.data.examples import Examples
 from keras_resnet.messages import log
 
 MOST_BYTES = 1 << 30  # and at most a quarter of the memory that this process may still take
 _HEADER = 20  # bytes of a kept image beyond its pixels, about
+
+
+class Look(NamedTuple):
+    """What a check of the pixels of an image found."""
+
+    peak: int  # the highest value, in 0…255
+    hash: int  # of 64 bits: where an 8x9 thumbnail becomes brighter from left to right
+
+
 Shape = tuple[int, int, int]  # width, height and bytes, as encoded, of an image
+_THUMBNAIL = (8, 9)  # height and width, of which an image's hash is made
 BLOCK = 32  # images that are decoded by one unrolled graph
 
 
 def decodable(examples: Examples) -> Iterator[list[int]]:
     """Decodes all images; yields the numbers of the good ones, a few at a time."""
+    return (numbers.tolist() for (numbers,) in _decode_all(examples, _after_decoding))
+
+
+def looks(examples: Examples) -> Iterator[tuple[int, Look]]:
+    """As `decodable`, with the `Look` of each good image."""
+    for numbers, peaks, hashes in _decode_all(examples, _look_after_decoding):
+        yield from zip(
+            numbers.tolist(), map(Look, peaks.tolist(), hashes.tolist()), strict=True
+        )  # fmt: skip
+
+
+def _decode_all(
+    examples: Examples, result: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]
+) -> Iterator[tuple[npt.NDArray[np.int64], ...]]:
+    """Batches of the `result` from number and encoded data of each image that has one."""
     if not len(examples):
         return
 
-    def one(number: tf.Tensor, item: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
-        return _after_decoding(number, examples.read(item))
+    def one(number: tf.Tensor, item: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return result(number, examples.read(item))
 
     stream = examples.all().map(one, num_parallel_calls=tf.data.AUTOTUNE)
     with progress.bar(len(examples), "checking images", "images") as advance:
         for batch in stream.ignore_errors().batch(64).as_numpy_iterator():
-            yield batch.tolist()
-            advance(len(batch))
+            yield batch
+            advance(len(batch[0]))
 
 
 def budget() -> int:
@@ -109,8 +143,9 @@ def preload(examples: Examples, shapes: Sequence[Shape]) -> tuple[Examples, npt.
         number: tf.Tensor, item: tf.Tensor, orientation: tf.Tensor, _: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         data = examples.read(item)
-        pixels = decode_stored(data) if are_upright else decode(data, orientation)
-        with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(pixels))]):
+        stored = decode_stored(data)
+        with tf.control_dependencies(_checks(data, stored)):
+            pixels = tf.identity(stored) if are_upright else turn(stored, orientation)
             is_small = tf.reduce_prod(tf.shape(pixels)[:2]) <= SMALL
             return number, is_small, tf.cond(is_small, lambda: as_pixels(pixels), lambda: data)
 
@@ -151,7 +186,9 @@ def _plain_pixels(encoded: list[tf.Tensor]) -> tf.Tensor:
         pixels = [decode_jpeg(data) for data in encoded]
     shapes = tf.stack([tf.shape(image) for image in pixels])
     is_kept = tf.reduce_all(shapes > 0) & tf.reduce_all(tf.reduce_prod(shapes[:, :2], 1) <= SMALL)
-    with tf.control_dependencies([tf.debugging.Assert(is_kept, ["not small"])]):
+    has_end = is_png | ~tf.stack([has_plain_corner(image) for image in pixels])
+    is_kept &= tf.reduce_all(has_end)
+    with tf.control_dependencies([tf.debugging.Assert(is_kept, ["not small, or not complete"])]):
         return tf.stack([as_pixels(image) for image in pixels])
 
 
@@ -191,8 +228,31 @@ def _shapes(examples: Examples) -> Iterator[Shape]:
             yield 0, 0, 0
 
 
+def _checks(data: tf.Tensor, pixels: tf.Tensor) -> list[tf.Operation]:
+    """Errors for what the decoder lets pass."""
+    return [
+        tf.debugging.assert_positive(tf.shape(pixels)),
+        tf.debugging.Assert(is_complete(data, pixels), ["pixels are missing"]),
+    ]
+
+
 @tf.function(autograph=False)  # traced once, however many folders are checked
-def _after_decoding(number: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
+def _after_decoding(number: tf.Tensor, data: tf.Tensor) -> tuple[tf.Tensor]:
     pixels = decode_stored(data)
-    with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(pixels))]):
-        return tf.identity(number)
+    with tf.control_dependencies(_checks(data, pixels)):
+        return (tf.identity(number),)
+
+
+@tf.function(autograph=False)
+def _look_after_decoding(
+    number: tf.Tensor, data: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    pixels = decode_stored(data)
+    with tf.control_dependencies(_checks(data, pixels)):
+        peak = tf.cast(tf.reduce_max(pixels), tf.int64)
+    step = tf.maximum(tf.reduce_min(tf.shape(pixels)[:2]) // 64, 1)  # a thumbnail needs no more
+    small = tf.ensure_shape(pixels[::step, ::step], [None, None, 3])
+    thumbnail = tf.image.resize(small, _THUMBNAIL, "area")
+    grey = tf.reduce_mean(thumbnail, -1)
+    bits = tf.cast(tf.reshape(grey[:, 1:] > grey[:, :-1], [-1]), tf.int64)
+    return number, peak, tf.reduce_sum(tf.bitwise.left_shift(bits, tf.range(64, dtype=tf.int64)))

@@ -5,21 +5,34 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from keras_resnet import files
-from keras_resnet.data import folder, preload
+from keras_resnet.data import folder, preload, splitting
 from keras_resnet.data.digits import load_digits
 from keras_resnet.data.examples import Examples, from_pixels
-from keras_resnet.data.names import is_folder, require
+from keras_resnet.data.names import is_folder, require, show
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath, write_text
 from keras_resnet.messages import log
 
-Saved = Mapping[str, Sequence[tuple[str, str]]]  # name and class of each image, by split
+# Next steps of a message.
+_WHERE_NOW = (
+    "give the folder that holds the images now: --data DIR (export, verify) or DATA (evaluate, "
+    "explain, train --resume)"
+)
+
+
+class SavedImage(NamedTuple):
+    """An image of a saved split."""
+
+    name: str
+    label: str
+    digest: int | None = None  # of its content, see `photo.digest`; None of an old run
+
+
+Saved = Mapping[str, Sequence[SavedImage]]  # by split
 
 
 @dataclass(frozen=True)
@@ -31,27 +44,32 @@ class Source:
     splits: dict[str, Examples]
     mirrors: bool = True  # whether a flipped image still shows its class
     check: dict[str, Any] = field(default_factory=dict)  # results of the check of a folder
+    obstacles: list[str] = field(default_factory=list)  # why training cannot use it
 
 
 def load(
     data: StrPath,
     *,
     val_split: float = 0.2,
+    test_split: float = 0.0,
+    group_by: str | None = None,
     seed: int = 0,
     on_bad_image: str = "error",
     data_dir: StrPath | None = None,
     check: str = "full",
     in_memory: bool = False,
 ) -> Source:
-    """A data set with a train and a val split.
+    """A data set with a train and a val split, for training.
 
     For data without a validation split, one is made: stratified, seeded, with at least one image of
-    each class in either split.
+    each class in either split. Equal images are never in two of the splits that are made.
 
     Args:
         data: `"digits"`, a folder of images, or `"tfds:NAME[/CONFIG]"`.
         val_split: share of each class in the validation split, if one is made.
-        seed: of this split.
+        test_split: share of each class in a test split, which is set aside first; 0 makes none.
+        group_by: what keeps related images in one split, see `splitting.group`; for a folder.
+        seed: of these splits.
         on_bad_image: `"error"` or `"skip"`; for a folder.
         data_dir: where tensorflow-datasets keeps its files.
         check: `"full"` or `"headers"`; for a folder, see `folder.scan`.
@@ -60,29 +78,39 @@ def load(
     Raises:
         InputError: no usable data; the line names it and the next step.
     """
-    source = _open(data, on_bad_image, data_dir, check, in_memory)
-    splits = dict(source.splits)
-    if "val" not in splits:
-        pool = splits.pop("all", None) or splits.pop("train")
-        held_out = _stratified(pool.labels, source.classes, val_split, seed)
-        splits["train"] = pool.take(np.flatnonzero(~held_out))
-        splits["val"] = pool.take(np.flatnonzero(held_out))
-    preload.log_preloaded(splits)
-    return Source(source.name, source.classes, splits, source.mirrors, source.check)
+    if group_by and not is_folder(data):
+        raise InputError(f"--group-by {group_by} is for a folder of images, not {data}")
+    source = _open(data, on_bad_image, data_dir, check, in_memory, nested=group_by is not None)
+    if source.obstacles:
+        more = len(source.obstacles) - 1
+        listed = f" (and {more} more; `keras-resnet data check` lists them)" if more else ""
+        raise InputError(source.obstacles[0] + listed)
+    source = replace(source, splits=splitting.divide(
+        source.splits, source.classes, val_split, test_split, group_by, seed
+    ))  # fmt: skip
+    for warning in splitting.warnings(source.splits, source.classes, group_by):
+        log.warning(f"{show(source.name)}: {warning}")
+    preload.log_preloaded(source.splits)
+    return source
 
 
 def load_all(
-    data: StrPath, *, on_bad_image: str = "error", data_dir: StrPath | None = None
+    data: StrPath,
+    *,
+    on_bad_image: str = "error",
+    data_dir: StrPath | None = None,
+    classes: Sequence[str] = (),
 ) -> Source:
-    """A data set as it is stored, under "all" or by the splits that it has.
+    """A data set as it is stored, under "all" or by the splits that it has; one class will do.
 
     Args:
         data, on_bad_image, data_dir: as in `load`.
+        classes: class names that are known already, such as an artefact's.
 
     Raises:
         InputError: as `load`.
     """
-    return _open(data, on_bad_image, data_dir)
+    return _open(data, on_bad_image, data_dir, nested=True, classes=classes)
 
 
 def save_split(source: Source, path: StrPath) -> None:
@@ -92,15 +120,27 @@ def save_split(source: Source, path: StrPath) -> None:
         source: the data set.
         path: of the JSON file.
     """
-    content = {
-        split: [
-            [name, source.classes[label]]
-            for name, label in zip(examples.names, examples.labels, strict=True)
-        ]
-        for split, examples in source.splits.items()
-    }
+    content = {split: _rows(examples, source.classes) for split, examples in source.splits.items()}
     # ASCII: a name may hold any bytes
     write_text(path, json.dumps(content, ensure_ascii=True, indent=0))
+
+
+def _rows(examples: Examples, classes: Sequence[str]) -> list[list[str]]:
+    """Name, class and, if it is known, the digest of each."""
+    rows = [
+        [name, classes[label]] for name, label in zip(examples.names, examples.labels, strict=True)
+    ]
+    if examples.digests is not None:
+        for row, number in zip(rows, examples.digests.view(np.uint64).tolist(), strict=True):
+            row.append(f"{number:016x}")
+    return rows
+
+
+def _saved_image(name: str, label: str, digest: str | None = None) -> SavedImage:
+    if digest is None:
+        return SavedImage(name, label)
+    number = int(digest, 16)
+    return SavedImage(name, label, number - 2**64 if number >= 2**63 else number)
 
 
 def load_saved(
@@ -127,20 +167,15 @@ def load_saved(
     saved = read_split(path)
     _require_classes(saved, classes)
     splits = _load_splits(
-        saved,
-        data,
-        classes,
-        data_dir,
-        check=check,
-        in_memory=in_memory,
-        since=os.stat(path).st_mtime_ns,
-    )
+        saved, data, classes, data_dir, check=check, in_memory=in_memory,
+        otherwise="results will differ from an uninterrupted run",
+    )  # fmt: skip
     preload.log_preloaded(splits)
     return Source(os.fspath(data), list(classes), splits, mirrors=data != "digits")
 
 
-def read_split(path: StrPath) -> dict[str, list[tuple[str, str]]]:
-    """The content of a saved split file: split -> name and class of each of its images.
+def read_split(path: StrPath) -> dict[str, list[SavedImage]]:
+    """The content of a saved split file: split -> its images.
 
     Args:
         path: the file of `save_split`.
@@ -150,36 +185,36 @@ def read_split(path: StrPath) -> dict[str, list[tuple[str, str]]]:
     """
     content = files.read_json(path)
     try:
-        saved = {split: [(name, label) for name, label in content[split]] for split in content}
+        saved = {split: [_saved_image(*row) for row in rows] for split, rows in content.items()}
         outside = [
-            name for pairs in saved.values() for name, label in pairs if _leads_out(name, label)
+            image.name for images in saved.values() for image in images if _leads_out(image)
         ]
     except (ValueError, TypeError) as error:
-        raise InputError(f"{folder.show(path)} is damaged ({error}); give a data folder") from None
+        raise InputError(f"{show(path)} is damaged ({error}); give a data folder") from None
     if outside:
         raise InputError(
-            f"{folder.show(path)} names {folder.show(outside[0])}, which is outside of the data "
-            "folder; give a data folder, or take the file from a copy of the run"
+            f"{show(path)} names {show(outside[0])}, which is outside of the data folder; give a "
+            "data folder, or take the file from a copy of the run"
         )
     return saved
 
 
-def _leads_out(name: str, label: str) -> bool:
-    """Whether the name leads out of the data folder; TypeError if they are no names."""
-    if not (isinstance(name, str) and isinstance(label, str)) or "\0" in name:
-        raise TypeError(f"{name!r} is no name")
-    return os.path.isabs(name) or ".." in name.split("/")
+def _leads_out(image: SavedImage) -> bool:
+    """Whether the name leads out of the data folder; TypeError if it is no name."""
+    if not (isinstance(image.name, str) and isinstance(image.label, str)) or "\0" in image.name:
+        raise TypeError(f"{image.name!r} is no name")
+    return os.path.isabs(image.name) or ".." in image.name.split("/")
 
 
 def _require_classes(saved: Saved, classes: Sequence[str]) -> None:
     """InputError if a saved split names a class that the run does not have."""
     known = set(classes)
-    for split, pairs in saved.items():
-        for name, label in pairs:
-            if label not in known:
+    for split, images in saved.items():
+        for image in images:
+            if image.label not in known:
                 raise InputError(
-                    f"{folder.show(name)}, of the run's {split} split, has the class "
-                    f"{folder.show(label)!r}, which is not in labels.txt; take split.json and "
+                    f"{show(image.name)}, of the run's {split} split, has the class "
+                    f"{show(image.label)!r}, which is not in labels.txt; take split.json and "
                     "labels.txt from a copy of the run"
                 )
 
@@ -210,11 +245,43 @@ def load_split(
         raise InputError(f"the run has no {split} split; it has {', '.join(saved)}")
     wanted = {split: saved[split]}
     _require_classes(wanted, classes)
-    if is_folder(data):
-        return _splits_of_folder(wanted, data, classes, check=check, checked_until=checked_until)[
-            split
-        ]
-    return _load_splits(wanted, data, classes, data_dir, check=check)[split]
+    return _load_splits(
+        wanted, data, classes, data_dir, check=check, checked_until=checked_until,
+        otherwise="results are those of other images than in training",
+    )[split]  # fmt: skip
+
+
+def require_moved(saved: Saved, data: StrPath, classes: Sequence[str]) -> None:
+    """Requires that a folder holds all images of a saved split.
+
+    Args:
+        saved: as `read_split` gives it.
+        data: the folder.
+        classes: the run's class names, in order.
+
+    Raises:
+        InputError: images are missing, or other ones.
+    """
+    require(data)
+    total = sum(map(len, saved.values()))
+    absent = [
+        image.name
+        for images in saved.values()
+        for image in images
+        if not os.path.exists(os.path.join(data, image.name))
+    ]
+    if absent:
+        raise InputError(
+            f"{show(data)} has no {show(absent[0])} ({len(absent):,} of {total:,} images of the "
+            "run are missing); give the folder that holds them all, by the same names"
+        )
+    splits = _splits_of_folder(saved, data, classes, check="headers")
+    changed = _changed(saved, splits)
+    if changed:
+        raise InputError(
+            f"{show(changed[0])} in {show(data)} is another image than in training "
+            f"({len(changed):,} of {total:,} are); give the folder that holds the images of the run"
+        )
 
 
 def _load_splits(
@@ -224,15 +291,39 @@ def _load_splits(
     data_dir: StrPath | None,
     *,
     check: str,
+    otherwise: str,
     in_memory: bool = False,
-    since: int | None = None,
+    checked_until: int = 0,
 ) -> dict[str, Examples]:
-    """Examples by split, from pairs of name and class by split."""
+    """Examples by split; a warning names those that changed, and ends with `otherwise`."""
     if is_folder(data):
-        return _splits_of_folder(
-            saved, data, classes, check=check, in_memory=in_memory, since=since
+        splits = _splits_of_folder(
+            saved, data, classes, check=check, in_memory=in_memory, checked_until=checked_until
         )
-    source = _open(data, "error", data_dir, check, in_memory)
+    else:
+        source = _open(data, "error", data_dir, check, in_memory)
+        splits = _splits_by_name(saved, source, classes)
+    changed = _changed(saved, splits)
+    if changed:
+        log.warning(
+            f"{show(changed[0])} changed since the run started ({len(changed):,} in all): "
+            f"{otherwise}"
+        )
+    return splits
+
+
+def _changed(saved: Saved, splits: Mapping[str, Examples]) -> list[str]:
+    """Names of the images that are not those of the saved splits, in order."""
+    return [
+        image.name
+        for split, examples in splits.items()
+        if examples.digests is not None
+        for image, digest in zip(saved[split], examples.digests.tolist(), strict=True)
+        if image.digest not in (None, digest)
+    ]
+
+
+def _splits_by_name(saved: Saved, source: Source, classes: Sequence[str]) -> dict[str, Examples]:
     place = {
         name: (examples, i)
         for examples in source.splits.values()
@@ -240,14 +331,14 @@ def _load_splits(
     }
     splits = {}
     for split, wanted in saved.items():
-        lost = [name for name, _ in wanted if name not in place]
+        lost = [image.name for image in wanted if image.name not in place]
         if lost:
-            raise InputError(f"{data} no longer has {lost[0]}, of the run's {split} split")
-        pools = {id(place[name][0]): place[name][0] for name, _ in wanted}
+            raise InputError(f"{source.name} no longer has {lost[0]}, of the run's {split} split")
+        pools = {id(place[image.name][0]): place[image.name][0] for image in wanted}
         (pool,) = pools.values()  # a saved split comes from one split of the data set
-        taken = pool.take([place[name][1] for name, _ in wanted])
+        taken = pool.take([place[image.name][1] for image in wanted])
         # A run that was imported may number the classes otherwise than the data set.
-        labels = np.array([classes.index(name) for _, name in wanted], np.int32)
+        labels = np.array([classes.index(image.label) for image in wanted], np.int32)
         splits[split] = replace(taken, labels=labels)
     return splits
 
@@ -259,31 +350,21 @@ def _splits_of_folder(
     *,
     check: str,
     in_memory: bool = False,
-    since: int | None = None,
     checked_until: int = 0,
 ) -> dict[str, Examples]:
-    wanted = [pair for pairs in saved.values() for pair in pairs]
+    if not os.path.isdir(data):
+        raise InputError(f"{show(data)}, the data folder of the run, is gone; {_WHERE_NOW}")
+    wanted = [image[:2] for images in saved.values() for image in images]
     images, found = folder.from_names(
         data, wanted, classes, check=check, in_memory=in_memory, checked_until=checked_until
     )
     if found.bad:
         lost, reason = found.bad[0]
-        moved = (
-            'set "data" in the run\'s config.json to the new folder'
-            if since
-            else "give the new folder, once, with `keras-resnet export RUN --data DATA`"
-        )
-        names = {s: {os.path.join(data, name) for name, _ in saved[s]} for s in saved}
+        names = {s: {os.path.join(data, image.name) for image in saved[s]} for s in saved}
         split = next(s for s in saved if lost in names[s])
         raise InputError(
-            f"{folder.show(lost)}, of the run's {split} split: {reason} ({len(found.bad)} in all); "
-            f"restore it, or {moved}"
-        )
-    changed = [p.name for p in found.photos["all"] if since and p.header.mtime_ns > since]
-    if changed:
-        log.info(
-            f"{folder.show(changed[0])} changed after the run started ({len(changed)} in all): "
-            "results will differ from an uninterrupted run"
+            f"{show(lost)}, of the run's {split} split: {reason} ({len(found.bad):,} of "
+            f"{len(wanted):,} images); restore it, or {_WHERE_NOW}"
         )
     splits, first = {}, 0
     for split, pairs in saved.items():
@@ -311,7 +392,7 @@ def naming_broken_files(source: Source, next_step: str) -> Iterator[None]:
             raise
         path, reason = broken
         raise CheckFailed(
-            f"training stopped: {folder.show(path)}: {reason}; repair it, then {next_step}"
+            f"training stopped: {show(path)}: {reason}; repair it, then {next_step}"
         ) from None
 
 
@@ -321,6 +402,9 @@ def _open(
     data_dir: StrPath | None,
     check: str = "full",
     in_memory: bool = False,
+    *,
+    nested: bool = False,
+    classes: Sequence[str] = (),
 ) -> Source:
     data = os.fspath(data)
     if data == "digits":
@@ -328,13 +412,18 @@ def _open(
     if data.startswith("tfds:"):
         from keras_resnet.data import tfds
 
-        classes, splits = tfds.load(data.removeprefix("tfds:"), data_dir)
-        return Source(data, classes, preload.preload_splits(splits) if in_memory else splits)
+        names, splits = tfds.load(data.removeprefix("tfds:"), data_dir)
+        return Source(data, names, preload.preload_splits(splits) if in_memory else splits)
     require(data)
-    splits, classes, found = folder.load(
-        data, on_bad_image=on_bad_image, check=check, in_memory=in_memory
+    splits, names, found = folder.load(
+        data,
+        on_bad_image=on_bad_image,
+        check=check,
+        in_memory=in_memory,
+        nested=nested,
+        classes=classes,
     )
-    return Source(data, classes, splits, check=found.report())
+    return Source(data, names, splits, check=found.report(), obstacles=folder.obstacles(found))
 
 
 def _digits() -> Source:
@@ -345,21 +434,3 @@ def _digits() -> Source:
     names = [f"digits/{i:04d}" for i in range(len(images))]
     pool = from_pixels(images, labels, names)
     return Source("digits", [str(k) for k in range(10)], {"all": pool}, mirrors=False)
-
-
-def _stratified(
-    labels: npt.NDArray[np.int32], classes: Sequence[str], share: float, seed: int
-) -> npt.NDArray[np.bool_]:
-    """Boolean `(n,)`: which examples are held out."""
-    held_out = np.zeros(len(labels), bool)
-    for k, name in enumerate(classes):
-        members = np.flatnonzero(labels == k)
-        if len(members) < 2:
-            raise InputError(
-                f"class {folder.show(name)} has {len(members)} image; at least 2 are needed, one "
-                "to train on and one to hold out"
-            )
-        order = np.random.default_rng([seed, k]).permutation(members)
-        count = min(max(round(share * len(members)), 1), len(members) - 1)
-        held_out[order[:count]] = True
-    return held_out

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.examples import Examples, from_bytes, from_records
+from keras_resnet.data.photo import digest
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 
@@ -118,13 +119,17 @@ def _by_record(
     builder: Any, split: str, image: str, label: str, decoders: dict[str, Any]
 ) -> Examples:
     records = builder.as_data_source(split=split, decoders=decoders)
-    labels = np.array([records[i][label] for i in range(len(records))], np.int32)
+    labels, digests = np.zeros(len(records), np.int32), []
+    for i in range(len(records)):
+        record = records[i]
+        labels[i] = record[label]
+        digests.append(digest(record[image]))
 
     def read(i: tf.Tensor) -> tf.Tensor:
         data = tf.numpy_function(lambda i: records[int(i)][image], [i], tf.string)
         return tf.ensure_shape(data, [])
 
-    return from_records(len(labels), labels, _names(split, len(labels)), read)
+    return from_records(len(labels), labels, _names(split, len(labels)), read, digests)
 
 
 def _names(split: str, count: int) -> list[str]:

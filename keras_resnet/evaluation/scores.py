@@ -10,13 +10,16 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet import filenames
 from keras_resnet.data import folder, sources
 from keras_resnet.data.examples import Examples
+from keras_resnet.data.names import show
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
 from keras_resnet.evaluation.metrics import Scores, log_softmax, summarise
 from keras_resnet.files import StrPath
+from keras_resnet.messages import log
 from keras_resnet.results import Result
 from keras_resnet.state import isolated
 
@@ -113,7 +116,7 @@ def predict(
     named = min(top, opened.top or top)
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :named]
     return [
-        Prediction(folder.show(name), [Guess(opened.classes[k], float(row[k])) for k in ks])
+        Prediction(show(name), [Guess(opened.classes[k], float(row[k])) for k in ks])
         for name, row, ks in zip(examples.names, scores, best, strict=True)
     ]
 
@@ -127,7 +130,7 @@ def examples_in(images: Iterable[StrPath]) -> Examples:
     examples, bad = folder.from_paths(_expand(images))
     if bad:
         path, reason = bad[0]
-        raise InputError(f"{folder.show(path)}: {reason}; leave it out or repair it")
+        raise InputError(f"{show(path)}: {reason}; leave it out or repair it")
     if not len(examples):
         raise InputError(f"no images in {', '.join(map(str, images))}")
     return examples
@@ -153,12 +156,31 @@ def examples_for(
         if opened.run is None:
             raise InputError(f"{opened.path} belongs to no run; give DATA to evaluate it on")
         return opened.run.examples(split)
-    source = sources.load_all(data, on_bad_image=on_bad_image, data_dir=data_dir)
+    source = sources.load_all(
+        data, on_bad_image=on_bad_image, data_dir=data_dir, classes=opened.classes
+    )
     if "all" in source.splits:
         split = "all"
     elif split not in source.splits:
         raise InputError(f"{data} has no {split} split; it has {', '.join(source.splits)}")
-    return _relabel(source.splits[split], source.classes, opened, data)
+    examples = _relabel(source.splits[split], source.classes, opened, data)
+    _warn_of_training_images(opened, examples)
+    return examples
+
+
+def _warn_of_training_images(opened: Artefact, examples: Examples) -> None:
+    """Logs a warning if the artefact's run was trained on some of the images, by their content."""
+    if not (opened.run and opened.run.file(filenames.SPLIT).exists()):
+        return
+    trained = [image.digest for image in opened.run.splits.get("train", ()) if image.digest]
+    if examples.digests is None or not trained:
+        return
+    count = int(np.isin(examples.digests, np.array(trained, np.int64)).sum())
+    if count:
+        log.warning(
+            f"{opened.run.path} was trained on {count:,} of these {len(examples):,} images: their "
+            "scores are not those of new images"
+        )
 
 
 def stream_for(opened: Artefact, examples: Examples) -> tf.data.Dataset:
@@ -176,7 +198,7 @@ def _relabel(
     if unknown:
         known = ", ".join(opened.classes[:5]) + (", …" if len(opened.classes) > 5 else "")
         raise InputError(
-            f"{data} has a class {folder.show(unknown[0])!r} that {opened.path} does not have; its "
+            f"{data} has a class {show(unknown[0])!r} that {opened.path} does not have; its "
             f"classes are {known}"
         )
     number = np.array([opened.classes.index(name) for name in classes], np.int32)

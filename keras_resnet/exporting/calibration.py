@@ -56,7 +56,10 @@ def choose(
         sha256 of the array, halves: {layer, disagreement, limit, agree} or None}.
     """
     config = run.config
-    train = run.examples("train")
+    train, judged = run.examples("train"), run.examples("val")
+    if train.digests is not None and judged.digests is not None:
+        # The user's own splits may share images.
+        train = train.take(np.flatnonzero(~np.isin(train.digests, judged.digests)))
     chosen = train.take(classes_in_turn(train.labels, count, config.seed))
     size, crop = contract.view(config.side, config.center_crop)
     squares = images_of(chosen, size=size, crop=crop)

@@ -9,11 +9,27 @@ from keras import ops
 
 from keras_resnet import specs
 from keras_resnet.config import Config, size_plan
+from keras_resnet.errors import InputError
 
 
 def steps_per_epoch(config: Config, images: int) -> int:
     """The steps of an epoch of so many training images."""
     return max(round(images / config.batch_size), 1)
+
+
+def require_steps(config: Config, images: int) -> None:
+    """InputError if so many training images are too few for a batch, or the run for an update."""
+    if config.batch_size > images:
+        raise InputError(
+            f"--batch-size {config.batch_size} is larger than the training set ({images} "
+            f"image{'s' * (images > 1)}); use {max(images // 4, 1)} or less"
+        )
+    steps = config.epochs * steps_per_epoch(config, images)
+    if config.accumulate > steps:
+        raise InputError(
+            f"--accumulate {config.accumulate} is more than the {steps:,} batches of the run; no "
+            f"update would be made; use {max(steps // 10, 1)} or less"
+        )
 
 
 def epoch_sizes(config: Config) -> list[int]:

@@ -15,7 +15,7 @@ from keras_resnet.data import sources
 from keras_resnet.data.sources import Source
 from keras_resnet.distributed import strategy
 from keras_resnet.distributed.strategy import Devices
-from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.errors import CheckFailed
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log, logged_to
 from keras_resnet.settings import Settings
@@ -51,7 +51,8 @@ def train(
     with `resume`, or with the same `run_folder` and settings.
 
     Args:
-        data: a folder of images, `tfds:NAME[/CONFIG]` or `digits`.
+        data: a folder of images, `tfds:NAME[/CONFIG]` or `digits`; with `resume`, the folder that
+            holds the run's images now.
         config_file: a `config.json` to start from.
         run_folder: the folder to write; default `runs/MODEL-DATA-NNN`.
         resume: the folder of an unfinished run, whose settings are used.
@@ -74,6 +75,8 @@ def train(
     """
     began = time.monotonic()
     unfinished = run.unfinished(resume, run_folder, config_file, {"data": data, **options})
+    if unfinished and resume and data is not None:
+        unfinished.attach(data)  # its own images, elsewhere
     if not unfinished:
         config, path = recipes.resolve({"data": data, **options}, config_file), run_folder
     else:
@@ -205,18 +208,15 @@ def prepare(
         source = sources.load(
             config.data,
             val_split=config.val_split,
+            test_split=config.test_split,
+            group_by=config.group_by,
             seed=config.seed,
             on_bad_image=config.on_bad_image,
             data_dir=config.data_dir,
             check=config.check,
             in_memory=True,
         )
-        images = len(source.splits["train"])
-        if config.batch_size > images:
-            raise InputError(
-                f"--batch-size {config.batch_size} is larger than the training set ({images} "
-                f"image{'s' * (images > 1)}); use {max(images // 4, 1)} or less"
-            )
+        schedule.require_steps(config, len(source.splits["train"]))
         pretrained = open_weights(config.weights, config.model) if config.weights else None
     devices.require_same_images(source)
     # Decided here and saved, so that a resumed run has the same settings.

@@ -1,0 +1,282 @@
+"""Divides images into splits: stratified, seeded, and never equal or related ones on both sides."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_resnet.data.examples import Examples
+from keras_resnet.data.names import show
+from keras_resnet.errors import InputError
+from keras_resnet.messages import log
+
+PARENT = "parent"
+
+
+def divide(
+    splits: Mapping[str, Examples],
+    classes: Sequence[str],
+    val_split: float,
+    test_split: float,
+    group_by: str | None,
+    seed: int,
+) -> dict[str, Examples]:
+    """The splits of a data set with a val split, and a test split if asked for.
+
+    Args:
+        splits: as they are stored: "all", or "train" and others.
+        classes: their names.
+        val_split, test_split, group_by, seed: as in `sources.load`.
+
+    Raises:
+        InputError: a class with too few images, a test split that is there already, or a
+            `group_by` that groups nothing.
+    """
+    result = {split: examples for split, examples in splits.items() if split != "all"}
+    pool = splits["all"] if "all" in splits else splits["train"]
+    if test_split and "test" in splits:
+        raise InputError(
+            f"--test-split is {test_split:g}, but the data have a test split; leave it out"
+        )
+    makes_val = "val" not in splits
+    if test_split or makes_val:
+        groups = group(pool, group_by)
+        if test_split:
+            held = hold_out(pool, groups, classes, test_split, seed + 1, keep=1 + makes_val)
+            result["test"] = pool.take(np.flatnonzero(held))
+            pool, groups = pool.take(np.flatnonzero(~held)), groups[~held]
+        if makes_val:
+            held = hold_out(pool, groups, classes, val_split, seed)
+            result["val"] = pool.take(np.flatnonzero(held))
+            pool = pool.take(np.flatnonzero(~held))
+    result["train"] = pool
+    return {split: result[split] for split in ("train", "val", "test") if split in result}
+
+
+def warnings(
+    splits: Mapping[str, Examples], classes: Sequence[str], group_by: str | None = None
+) -> list[str]:
+    """What makes the scores of a data set better or worse than they should be, a line each."""
+    lines = []
+    for one, other in combinations(splits, 2):
+        shared = _shared(splits[one], splits[other])
+        if len(shared):
+            first = show(splits[other].names[shared[0]])
+            lines.append(
+                f"{_images(len(shared))} of the {other} split {_are(len(shared))} also in {one}, "
+                f"such as {first}: scores on {other} will be too good; remove them from one split"
+            )
+        if group_by:
+            related = [set(keys(splits[split].names, group_by)) for split in (one, other)]
+            common = sorted(filter(None, set.intersection(*related)))
+            if common:
+                lines.append(
+                    f"{len(common):,} groups of --group-by {group_by} are in {one} and {other}, "
+                    f"such as {show(common[0])}"
+                )
+    mislabelled = _mislabelled(list(splits.values()))
+    if mislabelled:
+        count = len(mislabelled)
+        lines.append(
+            f"{_images(count)} {_are(count)} in more than one class, such as "
+            f"{show(mislabelled[0])}; keep each in one"
+        )
+    for split in ("val", "test"):
+        if split in splits:
+            present = np.bincount(splits[split].labels, minlength=len(classes))
+            missing = [classes[k] for k in np.flatnonzero(present == 0).tolist()]
+            if missing:
+                lines.append(
+                    f"the {split} split has no image of class {show(missing[0])} ({len(missing)} "
+                    f"of {len(classes)} classes): no score covers it"
+                )
+    return lines
+
+
+def _shared(one: Examples, other: Examples) -> npt.NDArray[np.int64]:
+    """The numbers of the examples of `other` that are equal to one of `one`."""
+    if one.digests is None or other.digests is None:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.isin(other.digests, one.digests))
+
+
+def _mislabelled(pools: Sequence[Examples]) -> list[str]:
+    """A name of each image of which equal ones are in more than one class."""
+    known = [examples for examples in pools if examples.digests is not None]
+    if not known:
+        return []
+    digests = np.concatenate([e.digests for e in known])
+    labels = np.concatenate([e.labels for e in known])
+    names = [name for e in known for name in e.names]
+    order = np.lexsort((labels, digests))
+    by_digest, by_label = digests[order], labels[order]
+    differ = (by_digest[1:] == by_digest[:-1]) & (by_label[1:] != by_label[:-1])
+    first: dict[int, str] = {}
+    for i in np.flatnonzero(np.isin(digests, by_digest[1:][differ])):
+        first[int(digests[i])] = min(names[i], first.get(int(digests[i]), names[i]))
+    return sorted(first.values())
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'s' * (count != 1)}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def hold_out(
+    examples: Examples,
+    groups: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    share: float,
+    seed: int,
+    *,
+    keep: int = 1,
+) -> npt.NDArray[np.bool_]:
+    """Which examples are held out, a `share` of each class: bool `(n,)`.
+
+    Groups are taken whole, in a seeded order, as long as each brings the numbers of images closer
+    to the share; every class has an image on either side.
+
+    Args:
+        examples: to divide.
+        groups: the group of each, as `group` gives it.
+        classes: names of the classes.
+        share: of the images of each class, in 0…1.
+        seed: of the order.
+        keep: groups of each class that stay, for this split and others to come.
+
+    Raises:
+        InputError: a class with too few groups.
+    """
+    labels, count = examples.labels, len(classes)
+    totals = np.bincount(labels, minlength=count)
+    wanted = np.clip(np.round(share * totals).astype(int), 1, np.maximum(totals - keep, 1))
+    orders = [
+        np.random.default_rng([seed, k]).permutation(np.flatnonzero(labels == k))
+        for k in range(count)
+    ]
+    sizes: dict[int, Counter[int]] = {}  # group -> images by class
+    for g, label in zip(groups.tolist(), labels.tolist(), strict=True):
+        sizes.setdefault(g, Counter())[label] += 1
+    left = Counter(k for parts in sizes.values() for k in parts)  # groups by class
+    held: dict[int, Counter[int]] = {}
+
+    def take(g: int) -> None:
+        held[g] = sizes[g]
+        for k, images in sizes[g].items():
+            left[k] -= 1
+            wanted[k] -= images
+
+    def may_go(g: int) -> bool:
+        return g not in held and all(left[k] > keep for k in sizes[g])
+
+    for k, name in enumerate(classes):
+        if left[k] <= keep:
+            raise InputError(_too_few(name, int(totals[k]), left[k], keep + 1))
+    for k in range(count):
+        for g in groups[orders[k]].tolist():
+            gain = sum(abs(wanted[c]) - abs(wanted[c] - n) for c, n in sizes[g].items())
+            if gain > 0 and may_go(g):
+                take(g)
+    for k, name in enumerate(classes):
+        if any(k in parts for parts in held.values()):
+            continue
+        fitting = [g for g in groups[orders[k]].tolist() if may_go(g)]
+        if not fitting:
+            raise InputError(
+                f"class {show(name)} cannot be divided: its images are in groups with others; use "
+                "another --group-by"
+            )
+        take(min(fitting, key=lambda g: sum(sizes[g].values())))  # all are larger than the share
+    return np.isin(groups, list(held))
+
+
+def _too_few(name: str, images: int, groups: int, needed: int) -> str:
+    what = f"{images} image{'s' * (images != 1)}"
+    if groups < images:
+        what += f" in {groups} group{'s' * (groups != 1)} of equal or related ones"
+    return (
+        f"class {show(name)} has {what}; at least {needed} are needed, one to train on and "
+        f"{'one' if needed == 2 else 'one each'} to hold out"
+    )
+
+
+def group(examples: Examples, group_by: str | None = None) -> npt.NDArray[np.int64]:
+    """The group of each example, `(n,)`: equal ones share a group, and related ones.
+
+    Args:
+        examples: of one split or folder, of two or more classes.
+        group_by: None; `"parent"`: images in a folder of the same name below their class folders
+            are related; or a regular expression: images whose names, relative to the data folder,
+            have an equal first group, or match, are.
+
+    Raises:
+        InputError: a `group_by` that groups nothing.
+    """
+    groups = np.arange(len(examples))
+    if examples.digests is not None:
+        _, groups = np.unique(examples.digests, return_inverse=True)
+    if group_by is None:
+        return groups
+    return _join(groups, keys(examples.names, group_by))
+
+
+def keys(names: Sequence[str], group_by: str) -> list[str | None]:
+    """What `group_by` groups each image by; None of an image on its own.
+
+    Raises:
+        InputError: it groups nothing.
+    """
+    if group_by == PARENT:
+        folders = [os.path.join("all", os.path.dirname(name)) for name in names]
+        # Up to the class folder, of which there are more.
+        above = len(os.path.commonpath(folders).split(os.sep)) + 1
+        found: list[str | None] = [
+            os.sep.join(folder.split(os.sep)[above:]) or None for folder in folders
+        ]
+        if not any(found):
+            raise InputError(
+                "--group-by parent: all images lie directly in their class folders; put those of a "
+                "group into a folder below, CLASS/GROUP/*.jpg, or give a regular expression"
+            )
+    else:
+        pattern = re.compile(group_by)
+        matches = [pattern.search(name.replace(os.sep, "/")) for name in names]
+        found = [_matched(match) if match else None for match in matches]
+        if not any(found):
+            raise InputError(
+                f"--group-by {group_by!r} matches no image, such as {show(names[0])}; give parent, "
+                "or a regular expression that matches a part of these names"
+            )
+    alone = sum(key is None for key in found)
+    together = len({key for key in found if key})
+    more = f"; {alone:,} images belong to none" if alone else ""
+    log.info(f"--group-by {group_by}: {together:,} groups{more}")
+    return found
+
+
+def _matched(match: re.Match[str]) -> str | None:
+    return match[1] if match.re.groups else match[0]
+
+
+def _join(groups: npt.NDArray[np.int64], found: Sequence[str | None]) -> npt.NDArray[np.int64]:
+    """Groups that share a key become one."""
+    parents = list(range(len(groups)))
+
+    def root(g: int) -> int:
+        while parents[g] != g:
+            parents[g] = parents[parents[g]]
+            g = parents[g]
+        return g
+
+    first: dict[str, int] = {}
+    for g, key in zip(groups.tolist(), found, strict=True):
+        if key is not None:
+            parents[root(g)] = root(first.setdefault(key, g))
+    return np.array([root(g) for g in groups.tolist()])

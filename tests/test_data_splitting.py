@@ -1,0 +1,201 @@
+"""Splits are honest: equal and related images are on one side, and shares are kept."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnet.config import SETTINGS
+from keras_resnet.data import sources, splitting
+from keras_resnet.data.check import check
+from keras_resnet.errors import InputError
+
+
+def _save(path, seed, **options):
+    """A JPEG of random blocks: other seeds look different."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    blocks = np.random.default_rng(seed).integers(0, 255, (8, 9, 3)).astype(np.uint8)
+    Image.fromarray(blocks).resize((36, 32), 0).save(path, **options)
+
+
+def _people(root, inside):
+    """Two classes of five people with four images each, of which two are equal."""
+    for k, label in enumerate(("hi", "yo")):
+        for person in range(5):
+            for i in range(4):
+                name = inside.format(person, i)
+                _save(str(root / label / name), 100 * k + 10 * person + max(i, 1))
+    return str(root)
+
+
+@pytest.fixture
+def flat(tmp_path):
+    return _people(tmp_path / "flat", "p{}_{}.jpg")
+
+
+@pytest.fixture
+def people(tmp_path):
+    return _people(tmp_path / "people", "p{0}/p{0}_{1}.jpg")
+
+
+def _by_split(source, key):
+    return {split: {key(name) for name in e.names} for split, e in source.splits.items()}
+
+
+def _person(name):
+    return name.split(os.sep)[1]
+
+
+def _disjoint(sets):
+    return sum(map(len, sets)) == len(set.union(*sets))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equal_images_are_in_one_split(flat, seed):
+    source = sources.load(flat, val_split=0.3, test_split=0.3, seed=seed)
+    contents = [set(examples.digests.tolist()) for examples in source.splits.values()]
+    assert list(source.splits) == ["train", "val", "test"]
+    assert _disjoint(contents) and sum(map(len, contents)) == 30
+    assert sum(map(len, source.splits.values())) == 40
+
+
+@pytest.mark.parametrize("group_by", ["parent", "p[0-9]+_", "/p([0-9])/"])
+def test_related_images_are_in_one_split(people, group_by):
+    for seed in range(4):
+        source = sources.load(people, val_split=0.2, test_split=0.2, group_by=group_by, seed=seed)
+        assert _disjoint(list(_by_split(source, _person).values()))
+        counts = {s: np.bincount(e.labels).tolist() for s, e in source.splits.items()}
+        assert counts == {"train": [12, 12], "val": [4, 4], "test": [4, 4]}
+
+
+def test_a_test_split_is_seeded_and_of_each_class():
+    first, again, other = (sources.load("digits", test_split=0.1, seed=s) for s in (1, 1, 2))
+    assert first.splits["test"].names == again.splits["test"].names
+    assert first.splits["test"].names != other.splits["test"].names
+    share = np.bincount(first.splits["test"].labels) / np.bincount(
+        sources.load_all("digits").splits["all"].labels
+    )
+    assert abs(share - 0.1).max() < 0.01
+
+
+def test_a_test_split_of_its_own_is_kept(tmp_path):
+    for split in ("train", "test"):
+        for label in ("a", "b"):
+            for i in range(4):
+                _save(str(tmp_path / split / label / f"{i}.png"), hash((split, label, i)) % 2**32)
+    with pytest.raises(InputError, match=r"--test-split is 0\.2, but the data have a test split"):
+        sources.load(tmp_path, test_split=0.2)
+    assert set(sources.load(tmp_path).splits) == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize(
+    ("group_by", "said"),
+    [
+        ("zebra", r"--group-by 'zebra' matches no image, such as hi/p0/p0_0\.jpg"),
+        ("hi|yo", "cannot be divided|at least 2 are needed"),
+    ],
+)
+def test_a_grouping_that_cannot_be_is_refused(people, group_by, said):
+    with pytest.raises(InputError, match=said):
+        sources.load(people, group_by=group_by)
+    assert any(group_by in line or "group" in line for line in _obstacles(people, group_by))
+
+
+def _obstacles(data, group_by):
+    return check(data, group_by=group_by).obstacles
+
+
+def test_no_folder_below_the_classes_and_no_folder_at_all_have_no_parent(tmp_path):
+    for i in range(4):
+        _save(str(tmp_path / "ab"[i % 2] / f"{i}.jpg"), i)
+    with pytest.raises(InputError, match="all images lie directly in their class folders"):
+        sources.load(tmp_path, group_by="parent")
+    with pytest.raises(InputError, match="--group-by parent is for a folder of images"):
+        sources.load("digits", group_by="parent")
+
+
+def test_a_regular_expression_that_is_none_is_refused():
+    with pytest.raises(InputError, match=r"--group-by is '\('; expected parent, or a regular"):
+        SETTINGS["group_by"].require("(")
+
+
+def test_equal_and_similar_images_of_the_users_own_splits_are_counted(tmp_path, capsys):
+    for split, first in (("train", 0), ("val", 5)):
+        for k, label in enumerate("ab"):
+            for i in range(first, first + 6):  # number 5 is in both
+                _save(str(tmp_path / split / label / f"{i}.jpg"), 100 * k + i)
+            quality = 95 if split == "train" else 40
+            _save(str(tmp_path / split / label / "saved_again.jpg"), 77 + k, quality=quality)
+    sources.load(tmp_path)
+    said = "2 images of the val split are also in train, such as val/a/5.jpg"
+    assert said in capsys.readouterr().err
+    checked = check(tmp_path)
+    assert not checked.passed and checked.leaks == 2 and checked.warnings[0].startswith(said)
+    assert checked.near_duplicates == 2
+    assert ["val/a/saved_again.jpg", "train/a/saved_again.jpg"] in checked.near_pairs
+
+
+def test_an_image_in_two_classes_is_named(flat, capsys):
+    _save(os.path.join(flat, "yo", "lost.jpg"), 1)  # hi/p0_0.jpg
+    sources.load(flat)
+    said = "1 image is in more than one class, such as hi/p0_0.jpg; keep each in one"
+    assert said in capsys.readouterr().err
+    assert said in check(flat).warnings
+
+
+def test_groups_in_two_splits_of_the_user_are_counted(tmp_path, capsys):
+    for split, people in (("train", "ab"), ("val", "bc")):
+        for label in ("hi", "yo"):
+            for person in people:
+                path = tmp_path / split / label / person / "x.jpg"
+                _save(str(path), hash((split, label, person)) % 2**32)
+    sources.load(tmp_path, group_by="parent")
+    said = "1 groups of --group-by parent are in train and val, such as b"
+    assert said in capsys.readouterr().err
+
+
+def test_a_run_knows_the_content_of_its_images(flat, tmp_path):
+    source = sources.load(flat)
+    sources.save_split(source, tmp_path / "split.json")
+    saved = sources.read_split(tmp_path / "split.json")
+    for split, examples in source.splits.items():
+        assert [image.digest for image in saved[split]] == examples.digests.tolist()
+
+
+def test_changed_and_moved_images_are_named(flat, tmp_path, capsys):
+    source = sources.load(flat)
+    sources.save_split(source, tmp_path / "split.json")
+    saved, name = sources.read_split(tmp_path / "split.json"), source.splits["val"].names[0]
+    moved = os.path.join(str(tmp_path), "moved")
+    os.rename(flat, moved)
+
+    def read(data):
+        return sources.load_split(saved, "val", data=data, classes=source.classes)
+
+    with pytest.raises(InputError, match="the data folder of the run, is gone; give the folder"):
+        read(flat)
+    sources.require_moved(saved, moved, source.classes)
+    os.utime(os.path.join(moved, name), (2e9, 2e9))  # touched, not changed
+    assert read(moved).names == source.splits["val"].names
+    assert "changed" not in capsys.readouterr().err
+    _save(os.path.join(moved, name), 12345)
+    read(moved)
+    assert f"{name} changed since the run started (1 in all)" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"is another image than in training \(1 of 40 are\)"):
+        sources.require_moved(saved, moved, source.classes)
+    os.remove(os.path.join(moved, name))
+    with pytest.raises(InputError, match=r"has no .* \(1 of 40 images of the run are missing\)"):
+        sources.require_moved(saved, moved, source.classes)
+
+
+def test_the_order_of_single_images_decides_as_it_always_did():
+    """The split of a run can be made again: the first of each class in a seeded permutation."""
+    pool = sources.load_all("digits").splits["all"]
+    held = splitting.hold_out(pool, splitting.group(pool), list("0123456789"), 0.2, 3)
+    for k in range(10):
+        members = np.flatnonzero(pool.labels == k)
+        order = np.random.default_rng([3, k]).permutation(members)
+        assert set(np.flatnonzero(held & (pool.labels == k))) == set(
+            order[: round(0.2 * len(members))]
+        )
