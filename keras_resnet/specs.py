@@ -14,6 +14,7 @@ Sources
     resnext: Xie et al. 2017, arXiv:1611.05431, table 1.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal

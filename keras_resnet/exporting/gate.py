@@ -1,6 +1,7 @@
 """The gate: compares every artefact with the Keras model on validation images."""
 
 import hashlib
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
