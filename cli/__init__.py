@@ -3,12 +3,15 @@
 A command's file is imported when it is needed, and imports nothing heavy at its top.
 """
 
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
+from types import FrameType
 
 import click
 
+from keras_resnet import messages, signals
 from keras_resnet._version import __version__
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
 
@@ -88,7 +91,30 @@ def main() -> int:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs a command; returns the exit status: 0 good, 1 a check failed, 2 bad input."""
+    """Runs a command; returns the exit status: 0 good, 1 a check failed, 2 bad input, 128 + signal.
+
+    A signal ends it as Ctrl-C does, with all temporary files removed; training saves first.
+    """
+    arrived: list[int] = []
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        for each, handler in before.items():  # a second one has its default effect
+            signal.signal(each, handler)
+        if number == signal.SIGHUP:
+            messages.leave_terminal()
+        arrived.append(number)
+        raise Interrupted("interrupted", 128 + number)
+
+    with signals.heard(hear) as before:
+        try:
+            return _run(arguments)
+        except Exception:
+            if not arrived:  # else an error on the way out, or what C++ made of it
+                raise
+            return _fail(128 + arrived[0], "interrupted")
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         result = group.main(arguments, prog_name="keras-resnet", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -102,14 +128,10 @@ def run(arguments: Sequence[str]) -> int:
     except CheckFailed as error:
         return _fail(1, _text(error))
     except (KeyboardInterrupt, click.Abort) as error:
-        cause = error.__cause__  # click makes its Abort of any KeyboardInterrupt
+        # Click makes its Abort of any KeyboardInterrupt.
+        cause = error if isinstance(error, Interrupted) else error.__cause__
         if isinstance(cause, Interrupted):
             return _fail(cause.status, str(cause))
-        return _fail(130, "interrupted")
-    except RuntimeError as error:
-        # Ctrl-C while pybind11 converts an exception of TensorFlow.
-        if "REPLACED BY KeyboardInterrupt" not in str(error):
-            raise
         return _fail(130, "interrupted")
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         sys.stderr.close()

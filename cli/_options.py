@@ -90,14 +90,19 @@ def network_or_artefact(text: str) -> str:
     return text
 
 
-def require_png(png: str | None) -> None:
-    """Checks the value of --png.
+def require_png(png: str | None, option: str = "--png") -> None:
+    """Checks a picture's path before the work that it shows.
 
     Raises:
-        InputError: it is no path of a PNG file in a folder that exists.
+        InputError: it is no path of a PNG file in a folder that exists and can be written.
     """
-    if png and not (png.endswith(".png") and Path(png).parent.is_dir()):
-        raise InputError(f"--png is {png!r}; expected FILE.png in a folder that exists")
+    if not png:
+        return
+    folder = Path(png).parent
+    if not (png.endswith(".png") and folder.is_dir() and not os.path.isdir(png)):
+        raise InputError(f"{option} is {png!r}; expected FILE.png in a folder that exists")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{option} is {png!r}; its folder cannot be written")
 
 
 def start(quiet: bool = False) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from keras_resnet.cli import tables
-from keras_resnet.cli._options import command, report, reports, setting, start
+from keras_resnet.cli._options import command, report, reports, require_png, setting, start
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
 
@@ -59,6 +59,7 @@ def show(
     for flag, value in (("--images", images), ("--size", size)):
         if value < 1:
             raise click.UsageError(f"{flag} is {value}; expected at least 1")
+    require_png(output, "--output")
     require(data)
     start(quiet)
     from keras_resnet.data.check import sample

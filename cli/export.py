@@ -47,7 +47,11 @@ SCORES = ("logits", "softmax")
 @click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
               help="Allowed drop in top-1, in percentage points.")  # fmt: skip
 @click.option("--output", metavar="DIR", help="Where to write.  [RUN/export]")
-@click.option("--data", metavar="DATA", help="Images for a run that was imported without.")
+@click.option(
+    "--data",
+    metavar="DATA",
+    help="Images for a run that was imported without, or their new folder if they were moved.",
+)
 @setting("data_dir")
 @reports
 def export(

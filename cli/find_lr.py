@@ -12,6 +12,7 @@ from keras_resnet.cli._options import (
     config_file,
     report,
     reports,
+    require_png,
     settings,
     start,
 )
@@ -48,6 +49,7 @@ def find_lr(
     (arXiv:1506.01186). The trained network is discarded.
     """
     config = recipes.resolve(given, config_file)
+    require_png(png)
     require(config.data)
     weights_settings.require(config)
     start(quiet)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,28 @@ def atomic(path: StrPath) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def plainly_named(folder: StrPath) -> Iterator[Path]:
+    """Gives a path to `folder` that TensorFlow reads as it is written, within the context.
+
+    TensorFlow's readers of checkpoints and SavedModels take a path for a pattern, in which `[` and
+    others stand for something else, and for UTF-8. A path with such characters is replaced by a
+    temporary link.
+    """
+    if _is_plain(os.fspath(folder)):
+        yield Path(folder)
+        return
+    place = tempfile.gettempdir()
+    with tempfile.TemporaryDirectory(dir=place if _is_plain(place) else "/tmp") as scratch:
+        link = Path(scratch, "folder")
+        link.symlink_to(Path(folder).absolute(), target_is_directory=True)
+        yield link
+
+
+def _is_plain(path: str) -> bool:
+    return not set(path) & set("*?[]{}\\") and path.isprintable()
 
 
 def write_text(path: StrPath, text: str) -> None:
@@ -55,7 +78,7 @@ def read_json(path: StrPath) -> dict[str, Any]:
     """The object in a JSON file; InputError if it is damaged."""
     try:
         content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # and of numbers with thousands of digits
         raise InputError(f"{path} is damaged: it is not JSON ({error})") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} is damaged: it holds no JSON object")

@@ -8,6 +8,8 @@ keeps those of other packages, and what C++ libraries print, in a log.
 import faulthandler
 import logging
 import os
+import re
+import signal
 import stat
 import sys
 import tempfile
@@ -172,6 +174,33 @@ def leave_terminal() -> None:
                 # One that is closed does not say that it was a terminal.
                 if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
                     os.dup2(nowhere.fileno(), stream.fileno())
+
+
+# What TensorFlow prints in any process: lines of its log but for fatal ones.
+_NOISE = re.compile(
+    r"[IWE]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IWE] |WARNING: All log messages|To enable the following"
+)
+
+
+def reason(status: int, errors: str) -> str:
+    """Why a child process failed, as part of a line: its signal, and the first line that says why.
+
+    Args:
+        status: its exit status, or -signal.
+        errors: what it has printed on stderr.
+    """
+    lines = [line for line in errors.splitlines() if line.strip() and not _NOISE.match(line)]
+    traces = [n for n, line in enumerate(lines) if line.startswith("Traceback (most recent call")]
+    # Of Python's trace, the first line of the error; of what C++ prints, all but the stack.
+    told = [line for line in lines[traces[-1] + 1 if traces else 0 :] if not line.startswith(" ")]
+    told = [line for line in told if not _is_frame(line.encode())]
+    what = ""
+    if status < 0:
+        with suppress(ValueError):
+            what = f"killed by {signal.Signals(-status).name}"
+        what += ", probably out of memory" * (status == -signal.SIGKILL)
+    first = told[0][:300] if told and status != -signal.SIGKILL else ""
+    return ": ".join(filter(None, (what, first))) or f"status {status}"
 
 
 def _command_log() -> CommandLog | None:

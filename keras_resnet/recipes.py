@@ -176,6 +176,8 @@ def resolve(
         if v is not None
     }
     from_file = _read(config_file) if config_file else {}
+    if "model" not in given and "model" not in from_file:
+        given |= _network_of(given.get("weights"))
     for name in (*given, *from_file):
         if name not in SETTINGS:
             raise InputError(f"unknown setting '{name}'; known: {', '.join(sorted(SETTINGS))}")
@@ -299,12 +301,18 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
     except OSError as error:
-        raise InputError(f"cannot read --config {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"--config {path} is not JSON ({error})") from None
+        raise InputError(f"cannot read settings file {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"settings file {path} is not JSON ({error})") from None
     if not isinstance(content, dict):
-        raise InputError(f"--config {path} must hold a JSON object of settings")
+        raise InputError(f"settings file {path} must hold a JSON object of settings")
     return content
+
+
+def _network_of(weights: Any) -> dict[str, Any]:
+    """The network of a run whose weights are taken."""
+    config = os.path.join(weights, "config.json") if isinstance(weights, str) else ""
+    return {"model": _read(config).get("model")} if os.path.isfile(config) else {}
 
 
 def _unscaled(settings: dict[str, Any]) -> dict[str, Any]:

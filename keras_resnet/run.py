@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from keras_resnet import filenames, recipes
 from keras_resnet.config import SETTINGS
 from keras_resnet.data import names
-from keras_resnet.errors import InputError, first_line
+from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath, atomic, read_json, read_lines, write_json, write_text
 from keras_resnet.state import isolated
 
@@ -35,6 +35,7 @@ _BEFORE_IT_BEGINS = (
     f"{filenames.LABELS}.part",
     f"{filenames.CONFIG}.part",
 )
+_CHECKPOINT = re.compile(r"step-(\d+)\.index")
 _SETTLED = ("normalize", "deterministic", "xla")
 
 
@@ -68,30 +69,52 @@ class Run:
         files = [path for path in files if path.name != filenames.FEATURES]
         return [*folder.glob(filenames.SAVED_MODEL), *files]
 
+    def checkpoint_steps(self) -> list[int]:
+        """The steps of the checkpoints in the run's folder, ascending."""
+        found = (_CHECKPOINT.fullmatch(p.name) for p in self.file(filenames.CHECKPOINTS).glob("*"))
+        return sorted(int(match[1]) for match in found if match)
+
     @cached_property
     def config(self) -> recipes.Config:
-        return recipes.resolve(config_file=self.file(filenames.CONFIG))
+        return recipes.resolve(config_file=self.intact(filenames.CONFIG))
 
     @cached_property
     def classes(self) -> list[str]:
-        return read_lines(self.file(filenames.LABELS))
+        return read_lines(self.intact(filenames.LABELS))
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        return read_json(self.file(filenames.METRICS))
+        return read_json(self.intact(filenames.METRICS))
 
     @cached_property
     def splits(self) -> dict[str, list[tuple[str, str]]]:
         """Split -> the name and the class of each of its images."""
         from keras_resnet.data import sources
 
-        return sources.read_split(self.file(filenames.SPLIT))
+        return sources.read_split(self.intact(filenames.SPLIT))
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """Name -> size and sha256 of each file; {} of a run that is not finished."""
         path = self.file(filenames.MANIFEST)
         return read_json(path) if path.exists() else {}
+
+    def intact(self, name: str) -> Path:
+        """The path of a file of the run; InputError if it is not the one that was written."""
+        path, written = self.file(name), self.manifest.get(name)
+        if not path.exists():
+            raise InputError(f"{path} is missing; take it from a copy of the run, or train again")
+        # Without its entry, a file may be changed by hand; the model never is.
+        if (written or (self.manifest and name == filenames.MODEL)) and (
+            fingerprint(path) != written
+        ):
+            raise InputError(
+                f"{path} is damaged or was changed: its sha256 is not the one in manifest.json; "
+                "take it from a copy of the run, or train again"
+                + _accept(name)
+                * (name != filenames.MODEL)
+            )
+        return path
 
     def examples(self, split: str) -> "Examples":
         """The run's own images of a split ("train", "val" or "test").
@@ -142,11 +165,12 @@ class Run:
         if self.config.data == names.NONE:
             raise InputError(
                 f"{self.path} was imported and has no images; give it some, once, with "
-                f"`keras-resnet export {self.path} --data DATA`"
+                f"`keras-resnet export {shlex.quote(str(self.path))} --data DATA`"
             )
 
     def attach(self, data: str | os.PathLike, data_dir: str | None = None) -> None:
-        """Adds images to an imported run, for the calibration and the gate.
+        """Adds images to an imported run, for the calibration and the gate; or tells a run whose
+        folder of images is gone where it is now.
 
         Args:
             data: as in `train`; a val split is made where there is none.
@@ -159,7 +183,10 @@ class Run:
 
         config, classes = self.config, self.classes
         if config.data != names.NONE:
-            raise InputError(f"--data {data}: {self.path} already has its images, {config.data}")
+            self._require_moved_to(data)
+            self._save_config(absolute(replace(config, data=os.fspath(data))))
+            self.save_manifest()
+            return
         source = sources.load(data, seed=config.seed, data_dir=data_dir)
         unknown = [name for name in source.classes if name not in classes]
         if unknown:
@@ -171,12 +198,25 @@ class Run:
         self._save_config(absolute(replace(config, data=os.fspath(data), data_dir=data_dir)))
         self.save_manifest()
 
+    def _require_moved_to(self, data: str | os.PathLike) -> None:
+        """InputError unless the folder of the run's images is gone and `data` has all of them."""
+        before = self.config.data
+        if not names.is_folder(before) or os.path.isdir(before):
+            raise InputError(f"--data {data}: {self.path} already has its images, {before}")
+        wanted = (name for pairs in self.splits.values() for name, _ in pairs)
+        lost = next((name for name in wanted if not os.path.exists(os.path.join(data, name))), None)
+        if lost:
+            raise InputError(f"--data {data} has no {names.show(lost)}, an image of {self.path}")
+
     def begin(self, config: recipes.Config, classes: Sequence[str]) -> None:
         """Writes settings and labels into a new folder; InputError if there is something in it."""
         _require_free(self.path)
+        self.save_labels(classes)
+        self._save_config(config)  # last: its existence marks a complete run
+
+    def save_labels(self, classes: Sequence[str]) -> None:
         write_text(self.file(filenames.LABELS), "".join(f"{name}\n" for name in classes))
         self.classes = list(classes)
-        self._save_config(config)  # last: its existence marks a complete run
 
     def _save_config(self, config: recipes.Config) -> None:
         with atomic(self.file(filenames.CONFIG)) as part:
@@ -190,18 +230,8 @@ class Run:
         Nothing in the saved file is executed, and a file that changed since training is refused.
         """
         model = build(self.config, len(self.classes))
-        load_weights(model, self.model_file())
+        load_weights(model, self.intact(filenames.MODEL))
         return model
-
-    def model_file(self) -> Path:
-        """The path of model.keras; InputError if it is not the one that was written."""
-        path = self.file(filenames.MODEL)
-        if self.manifest and fingerprint(path) != self.manifest.get(path.name):
-            raise InputError(
-                f"{path} is damaged: its sha256 is not the one in manifest.json; take it from a "
-                "copy of the run, or train again"
-            )
-        return path
 
     def save_split(self, source: "Source") -> None:
         """Saves the split of each image, so that a run is always evaluated on the same images."""
@@ -316,7 +346,8 @@ def unfinished(
             raise InputError(f"--resume {resume}: no run there; `ls {RUNS}` shows the runs")
         if Path(resume, filenames.MANIFEST).exists():
             raise InputError(
-                f"--resume {resume}: the run is finished; see `keras-resnet evaluate {resume}`"
+                f"--resume {resume}: the run is finished; see "
+                f"`keras-resnet evaluate {shlex.quote(os.fspath(resume))}`"
             )
         return Run(resume)
     if not run_folder:
@@ -361,7 +392,7 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
                 f"no finished run under {RUNS}/; give a run folder, or train one with "
                 "`keras-resnet train`"
             )
-        return Run(max(finished, key=lambda p: (p / filenames.CONFIG).stat().st_mtime))
+        return Run(max(finished, key=lambda p: (p / filenames.MANIFEST).stat().st_mtime))
     run = path if isinstance(path, Run) else Run(path)
     if not run.path.is_dir():
         raise InputError(f"no run folder {path}; `ls {RUNS}` shows the runs")
@@ -414,11 +445,25 @@ def build(config: recipes.Config, num_classes: int, *, open_size: bool = False) 
 
 
 def load_weights(model: "keras.Model", path: str | os.PathLike) -> None:
-    """Weights of a `.keras` file into a model built by us; the file's own settings are not read."""
-    try:
-        model.load_weights(str(path))
-    except Exception as error:  # zip, h5 and Keras each have their own
-        raise InputError(f"{path} is damaged or of another model ({first_line(error)})") from None
+    """Weights of a `.keras` file into a model built by us: its settings are not read, and nothing
+    else is, unless it holds the names and shapes of the model."""
+    from keras_resnet.weights import readers
+
+    arrays, wanted = readers.read(path).arrays, readers.variables(model)
+    odd = [name for name in arrays.keys() | wanted.keys() if not _fits(name, arrays, wanted)]
+    if odd:
+        raise InputError(f"{path} is damaged or of another model ({min(odd)} does not fit)")
+    for name, variable in wanted.items():
+        variable.assign(arrays[name].read())
+
+
+def _fits(name: str, arrays: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    both = name in arrays and name in wanted
+    return both and arrays[name].shape == tuple(wanted[name].shape)
+
+
+def _accept(name: str) -> str:
+    return f"; if you changed it on purpose, delete the entry of {name} in manifest.json"
 
 
 def save_keras(model: "keras.Model", path: str | os.PathLike) -> None:

@@ -14,6 +14,7 @@ Sources
     resnext: Xie et al. 2017, arXiv:1611.05431, table 1.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -196,11 +197,20 @@ def find(name: str) -> Spec:
     names = {_key(row): row for row in SPECS}
     if _key(name) in names:
         return SPECS[names[_key(name)]]
-    from difflib import get_close_matches
+    from difflib import SequenceMatcher, get_close_matches
 
-    near = [names[key] for key in get_close_matches(_key(name), names, n=5)]
+    def distance(key: str) -> tuple[float, int]:  # of equally similar ones, the nearest depth
+        return -SequenceMatcher(None, key, _key(name)).ratio(), abs(_depth(key) - _depth(name))
+
+    close = sorted(get_close_matches(_key(name), names, n=len(names)), key=distance)
+    near = [names[key] for key in close[:5]]
     hint = f"; did you mean {', '.join(near)}?" if near else ";"
     raise InputError(f"unknown model '{name}'{hint} `keras-resnet models` lists all")
+
+
+def _depth(name: str) -> int:
+    digits = re.search(r"\d{1,9}", name)
+    return int(digits[0]) if digits else 0
 
 
 def _key(name: str) -> str:

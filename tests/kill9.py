@@ -104,7 +104,8 @@ def kill_again_and_again(folder, settings, rng, kills, steps):
 
 def digest(folder):
     """What must be equal of two runs: sha256 by name of all that was saved, and the history."""
-    latest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder / "checkpoints")))
+    step = Run(folder).checkpoint_steps()[-1]
+    latest = tf.train.load_checkpoint(str(folder / "checkpoints" / f"step-{step}"))
     found = {}
     for name in sorted(latest.get_variable_to_shape_map()):
         if not name.startswith(("notes", "_CHECKPOINTABLE", "save_counter")):

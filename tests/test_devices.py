@@ -135,11 +135,7 @@ def test_workers_need_a_run_folder_in_common(monkeypatch):
 
 
 def test_workers_need_equal_settings_but_for_paths(tmp_path):
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    checkpoint_manager = tf.train.CheckpointManager(
-        tf.train.Checkpoint(step=tf.Variable(1)), str(tmp_path / "run" / "checkpoints"), 1
-    )
-    checkpoint_manager.save()
+    tf.train.Checkpoint(step=tf.Variable(1)).write(str(tmp_path / "run" / "checkpoints" / "step-1"))
     (tmp_path / "mount").symlink_to(tmp_path / "run")
 
     def shared(devices=1, folder="run", **settings):
@@ -503,7 +499,7 @@ def test_when_a_worker_dies_it_is_said_and_the_run_goes_on_with_those_that_are_t
     process = subprocess.Popen(
         _command(folder, "--epochs", 8, launch=LAUNCH), stderr=subprocess.PIPE, text=True
     )
-    while not (folder / "checkpoints" / "checkpoint").exists():
+    while not runs.Run(folder).checkpoint_steps():
         assert process.poll() is None
         time.sleep(0.05)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -366,3 +367,19 @@ def test_verifying_before_exporting_says_what_to_do(tmp_path, trained):
     shutil.copytree(trained.path, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
     with pytest.raises(InputError, match="no exported files; `keras-resnet export"):
         verify(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["trial [2] *{}\\ 'é\""])
+def test_a_run_is_exported_whatever_its_folder_is_called(untouched, tmp_path, name):
+    run = open_run(shutil.copytree(untouched, tmp_path / name))
+    result = export(run, saved_model=True, tflite=["none"], output=run.path / "to [1]")
+    assert [row.file for row in result.artefacts] == ["saved_model", "model_float32.tflite"]
+    assert result.passed
+    assert sorted(p.name for p in run.path.iterdir() if p.name.startswith(".")) == []
+
+
+def test_a_sweep_takes_no_name_for_a_pattern(tmp_path):
+    for name in (".a-new-x", ".*-new-y", ".b-old"):
+        (tmp_path / name).mkdir()
+    publish.sweep(tmp_path / "*")
+    assert sorted(os.listdir(tmp_path)) == [".a-new-x", ".b-old"]

@@ -86,3 +86,17 @@ def open_run_again(run):
     again = open_run(run)
     run.file("model.keras").unlink()
     return again
+
+
+def test_a_folder_named_like_a_pattern_gets_a_plain_name_for_a_while(tmp_path, monkeypatch):
+    with files.plainly_named(tmp_path) as same:
+        assert same == tmp_path
+    odd = tmp_path / "a [b] *"
+    odd.mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(odd))
+    with files.plainly_named(odd.name) as plain:
+        (plain / "x").write_text("y")
+        assert not set(str(plain)) & set("[]*?")
+    assert (odd / "x").read_text() == "y"
+    assert not plain.exists() and [path.name for path in odd.iterdir()] == ["x"]

@@ -34,11 +34,13 @@ TABLE = {
     "models": ("specs errors blocks", "keras"),
     "weights": (f"{DATA} {TOOLS} state run models data", "keras numpy h5py safetensors torch"),
     "weights.settings": ("specs config errors", ""),
+    "weights.readers": ("errors files", "keras numpy h5py safetensors torch"),
     "data": (f"{TOOLS} config recipes", "numpy tensorflow tensorflow_datasets PIL"),
     "data.names": ("errors files", ""),
     "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL jinja2"),
     "report.structure": ("errors files report.plots inspection.drawing", "matplotlib"),
-    "run": (f"{DATA} {TOOLS} state models data", "keras"),  # its types alone
+    # Of keras its types alone.
+    "run": (f"{DATA} {TOOLS} state models data weights.readers", "keras"),
     "evaluation": (f"{DATA} {TOOLS} state run data", f"{HEAVY} ai_edge_litert onnxruntime"),
     "evaluation.metrics": ("results", "numpy"),
     "distributed": (f"{DATA} {TOOLS} run data _version", HEAVY),

@@ -123,6 +123,12 @@ def test_a_best_model_that_a_kill_prevented_is_written_when_the_run_goes_on(phot
         np.testing.assert_array_equal(one, other)
 
 
+def _latest(folder):
+    """A reader of the latest checkpoint of a run."""
+    step = runs.Run(folder).checkpoint_steps()[-1]
+    return tf.train.load_checkpoint(str(folder / "checkpoints" / f"step-{step}"))
+
+
 def _command(*arguments, **options):
     script = Path(sys.executable).parent / "keras-resnet"
     return subprocess.Popen(
@@ -153,7 +159,7 @@ def test_sigterm_saves_and_says_how_to_go_on(stopped):
         f"keras-resnet: interrupted; `keras-resnet train --resume {folder}` resumes it"
     )
     rows = (folder / "history.csv").read_text().splitlines()
-    latest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder / "checkpoints")))
+    latest = _latest(folder)
     step = int(latest.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE"))
     assert step >= 12 * (len(rows) - 2)  # not a step of the epoch was lost, but for the last
 
@@ -270,6 +276,7 @@ def test_it_resumes_at_its_checkpoint(command, stopped, tmp_path):
     done = command("train", "--resume", folder)
     assert done.returncode == 0, done.stderr
     assert "resumed after step" in done.stderr
+    assert "config.json changed after the run started: results will differ" in done.stderr
     rows = (folder / "history.csv").read_text().splitlines()
     assert rows[: len(before) - 1] == before[:-1] and len(rows) == epochs + 1
     assert (folder / "manifest.json").exists()
@@ -298,6 +305,31 @@ def test_a_run_that_was_killed_while_it_began_begins_anew(tmp_path):
     assert runs.unfinished(None, tmp_path, None, {"data": "digits"}) is None
     runs.Run(tmp_path).begin(recipes.resolve({"data": "digits"}), ["a", "b"])
     assert runs.Run(tmp_path).classes == ["a", "b"]
+
+
+def test_labels_or_a_split_that_changed_do_not_resume_a_run(stopped, photos, tmp_path, capsys):
+    for name in ("labels.txt", "split.json"):
+        folder = shutil.copytree(stopped[0], tmp_path / name)
+        (folder / name).write_text((folder / name).read_text().replace("dark", "bark"))
+        with pytest.raises(InputError, match=rf"{name} is missing, damaged or was changed"):
+            train(resume=folder)
+        (folder / name).unlink()
+        with pytest.raises(InputError, match=rf"{name} is missing"):
+            train(resume=folder)
+
+
+def test_a_run_without_a_checkpoint_begins_anew_with_its_labels_and_split(photos, tmp_path):
+    run = runs.Run(tmp_path / "run")
+    run.path.mkdir()
+    source = sources.load(str(photos))
+    run.begin(recipes.resolve({"data": str(photos), **SMALL}), source.classes)
+    run.save_split(source)
+    whole = run.file("split.json").read_bytes()
+    run.file("split.json").write_bytes(whole[:100])
+    run.file("labels.txt").write_text("bright\ndark\nstripes\n")
+    checkpoint.settle(run, source)
+    assert run.file("split.json").read_bytes() == whole
+    assert run.file("labels.txt").read_text() == "bright\ndark\nstriped\n"
 
 
 def test_an_image_that_changed_since_is_named(photos, tmp_path, capsys):
@@ -408,7 +440,7 @@ def test_one_nan_pixel_ends_the_run_and_is_never_written(photos, tmp_path, monke
     folder = tmp_path / "run"
     with pytest.raises(CheckFailed, match=r"training diverged at step \d+: .*Try a lower"):
         train(str(photos), run_folder=folder, precision=precision, checkpoint_every=1, **SMALL)
-    latest = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder / "checkpoints")))
+    latest = _latest(folder)
     assert int(latest.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE")) == 6
     for name in latest.get_variable_to_shape_map():
         value = latest.get_tensor(name)
@@ -464,6 +496,61 @@ def test_of_a_damaged_checkpoint_the_one_before_is_taken(tmp_path, capsys):
     assert "step-2 is damaged" in capsys.readouterr().err
     next(tmp_path.glob("checkpoints/step-2.index")).write_bytes(b"")
     assert checkpoint.peek(runs.Run(tmp_path)) == {}  # the notes of step 1
+
+
+@pytest.mark.parametrize(
+    "name", ["trial [2]", "a*b?c", "a{b}", "a\\b", "-x", "größe 'q\" z", os.fsdecode(b"caf\xe9")]
+)
+def test_no_name_of_a_folder_is_taken_for_a_pattern(tmp_path, name):
+    run = runs.Run(tmp_path / name)
+    run.path.mkdir()
+    keeper = checkpoint.Checkpoint(run, _state(5.0))
+    for step in (1, 2, 3):
+        keeper.save(step, {"step": step})
+    assert run.checkpoint_steps() == [2, 3]  # the first was removed
+    assert checkpoint.peek(run) == {"step": 3}
+    other = _state()
+    assert checkpoint.Checkpoint(run, other).restore() == (3, {"step": 3})
+    np.testing.assert_array_equal(other["model"][0], [5.0] * 1000)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "of another step"])
+def test_the_list_of_checkpoints_that_tensorflow_may_have_left_is_not_asked(tmp_path, damage):
+    run = runs.Run(tmp_path)
+    checkpoint.Checkpoint(run, _state(5.0)).save(7, {"rows": []})
+    if damage != "missing":
+        line = 'model_checkpoint_path: "step-3"\n' * (damage != "empty")
+        (tmp_path / "checkpoints" / "checkpoint").write_text(line)
+    assert checkpoint.Checkpoint(run, _state()).restore() == (7, {"rows": []})
+
+
+def test_after_damage_the_good_checkpoint_stays_until_two_newer_ones_are_whole(tmp_path):
+    run = runs.Run(tmp_path)
+    keeper = checkpoint.Checkpoint(run, _state())
+    keeper.save(1, {})
+    keeper.save(9, {})
+    next(tmp_path.glob("checkpoints/step-9.data*")).write_bytes(b"half")
+    again = checkpoint.Checkpoint(run, _state())
+    assert again.restore() == (1, {})
+    assert run.checkpoint_steps() == [1, 9]  # nothing is removed before there is something new
+    again.save(5, {})
+    assert run.checkpoint_steps() == [1, 5]
+    again.save(10, {})
+    assert run.checkpoint_steps() == [5, 10]
+
+
+@pytest.mark.parametrize("files", ["damaged", "gone"])
+def test_a_run_that_lost_all_checkpoints_does_not_begin_anew(untouched, tmp_path, files):
+    """It would overwrite the best model."""
+    folder = shutil.copytree(untouched, tmp_path / "run")
+    (folder / "manifest.json").unlink()
+    for path in (folder / "checkpoints").iterdir():
+        path.unlink() if files == "gone" else path.write_bytes(path.read_bytes()[:50])
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with pytest.raises(CheckFailed, match=r"no checkpoint in .*; take the folder from a copy") as e:
+        train(resume=folder)
+    assert "\n" not in str(e.value)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.mark.parametrize("kilobytes", [60, 500])

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from importlib.util import find_spec
 
 import h5py
@@ -304,6 +305,77 @@ def test_shapes_are_compared_before_anything_is_read(untouched, tmp_path):
         group.create_dataset("0", (1 << 20, 1 << 20), "f4", chunks=(1 << 10, 1 << 10))
     with pytest.raises(InputError, match=r"1 of another shape \(conv1_conv/kernel"):
         load_weights(untouched, tmp_path / "bomb.weights.h5")
+
+
+def _h5(path, write):
+    """A file of Keras with one array, that `write(group)` makes."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers/conv2d/vars")
+        group.attrs["name"] = "conv1_conv"
+        write(group)
+
+
+def _packed(group):
+    group.create_dataset("0", (3, 3, 3, 16), "f4", compression="gzip")
+
+
+def _elsewhere(group):
+    group["0"] = h5py.ExternalLink("/etc/other.h5", "/0")
+
+
+def _outside(group):
+    group.create_dataset("0", (3, 3, 3, 16), "f4", external=[("/dev/zero", 0, 1728)])
+
+
+def _strings(group):
+    group.create_dataset("0", (3, 3, 3, 16), "S1000000000")
+
+
+def _many(group):
+    for number in range(101):
+        group.file.create_group(f"x/{number}")
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [(_packed, "is compressed"), (_elsewhere, "a link to elsewhere, 'layers/conv2d/vars/0'"),
+     (_outside, "no array of numbers in this file"), (_strings, "no array of numbers"),
+     (_many, "more than 100 objects")],
+)  # fmt: skip
+def test_a_file_that_unpacks_or_leads_elsewhere_is_not_read(
+    write, message, untouched, tmp_path, monkeypatch
+):
+    """A few bytes may unpack into terabytes, and a link may lead to a file that never ends."""
+    monkeypatch.setattr(readers, "_MOST_OBJECTS", 100)
+    _h5(tmp_path / "net.weights.h5", write)
+    with pytest.raises(InputError, match=f"net.weights.h5 .*{message}") as error:
+        load_weights(untouched, tmp_path / "net.weights.h5")
+    assert "\n" not in str(error.value)
+
+
+def test_archives_of_terabytes_are_not_unpacked(untouched, tmp_path):
+    with zipfile.ZipFile(tmp_path / "net.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", bytes(100_000_000))
+    with pytest.raises(InputError, match=r"'config.json' in it is compressed"):
+        load_weights(untouched, tmp_path / "net.keras")
+    with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
+        archive.writestr("config.json", "[" * 9_000_000)
+        archive.writestr("model.weights.h5", b"")
+    with pytest.raises(InputError, match="its settings take more than 8 MB"):
+        load_weights(untouched, tmp_path / "net.keras")
+
+
+def test_a_header_of_gigabytes_is_not_parsed(untouched, tmp_path):
+    (tmp_path / "net.safetensors").write_bytes((1 << 31).to_bytes(8, "little") + b"{}")
+    with pytest.raises(InputError, match="its header has 2,147,483,648 bytes"):
+        load_weights(untouched, tmp_path / "net.safetensors")
+
+
+def test_a_pipe_is_no_file_of_weights(untouched, tmp_path):
+    os.mkfifo(tmp_path / "net.keras")  # reading it would wait for ever
+    with pytest.raises(InputError, match="no weights file"):
+        load_weights(untouched, tmp_path / "net.keras")
 
 
 def test_biases_of_a_wrong_length_are_not_folded_away(tmp_path):

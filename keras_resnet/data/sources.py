@@ -124,7 +124,8 @@ def load_saved(
     Raises:
         InputError: images that are gone.
     """
-    saved = files.read_json(path)
+    saved = read_split(path)
+    _require_classes(saved, classes)
     splits = _load_splits(
         saved,
         data,
@@ -147,14 +148,40 @@ def read_split(path: StrPath) -> dict[str, list[tuple[str, str]]]:
     Raises:
         InputError: the file is gone or damaged.
     """
+    content = files.read_json(path)
     try:
-        with open(path, encoding="utf-8") as file:
-            saved = json.load(file)
-        return {split: [(name, label) for name, label in pairs] for split, pairs in saved.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        saved = {split: [(name, label) for name, label in content[split]] for split in content}
+        outside = [
+            name for pairs in saved.values() for name, label in pairs if _leads_out(name, label)
+        ]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{folder.show(path)} is damaged ({error}); give a data folder") from None
+    if outside:
         raise InputError(
-            f"{folder.show(path)} cannot be read ({error}); give a data folder to use instead"
-        ) from None
+            f"{folder.show(path)} names {folder.show(outside[0])}, which is outside of the data "
+            "folder; give a data folder, or take the file from a copy of the run"
+        )
+    return saved
+
+
+def _leads_out(name: str, label: str) -> bool:
+    """Whether the name leads out of the data folder; TypeError if they are no names."""
+    if not (isinstance(name, str) and isinstance(label, str)) or "\0" in name:
+        raise TypeError(f"{name!r} is no name")
+    return os.path.isabs(name) or ".." in name.split("/")
+
+
+def _require_classes(saved: Saved, classes: Sequence[str]) -> None:
+    """InputError if a saved split names a class that the run does not have."""
+    known = set(classes)
+    for split, pairs in saved.items():
+        for name, label in pairs:
+            if label not in known:
+                raise InputError(
+                    f"{folder.show(name)}, of the run's {split} split, has the class "
+                    f"{folder.show(label)!r}, which is not in labels.txt; take split.json and "
+                    "labels.txt from a copy of the run"
+                )
 
 
 def load_split(
@@ -182,6 +209,7 @@ def load_split(
     if split not in saved:
         raise InputError(f"the run has no {split} split; it has {', '.join(saved)}")
     wanted = {split: saved[split]}
+    _require_classes(wanted, classes)
     if is_folder(data):
         return _splits_of_folder(wanted, data, classes, check=check, checked_until=checked_until)[
             split
@@ -240,11 +268,16 @@ def _splits_of_folder(
     )
     if found.bad:
         lost, reason = found.bad[0]
+        moved = (
+            'set "data" in the run\'s config.json to the new folder'
+            if since
+            else "give the new folder, once, with `keras-resnet export RUN --data DATA`"
+        )
         names = {s: {os.path.join(data, name) for name, _ in saved[s]} for s in saved}
         split = next(s for s in saved if lost in names[s])
         raise InputError(
             f"{folder.show(lost)}, of the run's {split} split: {reason} ({len(found.bad)} in all); "
-            'restore it, or set "data" in the run\'s config.json to the new folder'
+            f"restore it, or {moved}"
         )
     changed = [p.name for p in found.photos["all"] if since and p.header.mtime_ns > since]
     if changed:

@@ -7,7 +7,6 @@ workers do the same steps and make the same decisions; the first one, the chief,
 
 import faulthandler
 import math
-import os
 import re
 import signal
 import threading
@@ -299,13 +298,12 @@ def _worker(
 def _shared_settings(config: Config, path: StrPath, devices: int) -> dict[str, Any]:
     """Settings and versions that must be equal on all workers."""
     settings = {k: v for k, v in asdict(config).items() if k not in _OF_THE_MACHINE}
-    latest = tf.train.latest_checkpoint(os.path.join(path, filenames.CHECKPOINTS))
+    steps = run.Run(path).checkpoint_steps()
     return {
         "TensorFlow": tf.__version__,
         "Keras": keras.__version__,
         "keras-resnet": __version__,
-        # By name: the run folder may be elsewhere on another machine.
-        "the latest checkpoint": latest and os.path.basename(latest),
+        "the latest checkpoint": f"step-{steps[-1]}" if steps else None,
         **{f"--{name.replace('_', '-')}": value for name, value in settings.items()},
         "--devices": devices,
     }

@@ -17,7 +17,7 @@ from keras_resnet import filenames
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.evaluation.contract import Contract, read_contract, spread
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.files import StrPath, read_json, read_lines
+from keras_resnet.files import StrPath, plainly_named, read_json, read_lines
 from keras_resnet.run import Run, kind_of, open_run
 from keras_resnet.state import isolated
 
@@ -138,7 +138,8 @@ def _open_saved_model(path: Path, run: Run | None) -> Artefact:
     import tensorflow as tf
 
     try:
-        loaded = tf.saved_model.load(str(path))
+        with plainly_named(path) as folder:
+            loaded = tf.saved_model.load(str(folder))
         serve = loaded.signatures["serving_default"]
     except Exception as error:  # protobuf, tables and KeyError
         raise InputError(

@@ -21,12 +21,13 @@ import numpy as np
 from keras_resnet import filenames, progress, runtime
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath
-from keras_resnet.messages import log
+from keras_resnet.messages import log, reason
 from keras_resnet.results import Result
 from keras_resnet.run import fingerprint, kind_of, open_run
 
 THREADS, BATCH, RUNS = 1, 32, 70
 ROUNDS = 7
+_MOST_THREADS = 64
 STEADY = (0.95, 1.05)  # the reference against itself; beyond it, the machine was busy
 
 
@@ -136,6 +137,12 @@ def require(threads: int, batch_size: int, runs: int) -> None:
     for option, value in (("threads", threads), ("batch-size", batch_size), ("runs", runs)):
         if value < 1:
             raise InputError(f"--{option} is {value}; expected at least 1")
+    cores = os.cpu_count() or 1
+    if threads > max(_MOST_THREADS, cores):
+        raise InputError(
+            f"--threads is {threads}; expected at most {max(_MOST_THREADS, cores)}: this machine "
+            f"has {cores} cores"
+        )
 
 
 def expand(artefacts: Iterable[StrPath]) -> list[str]:
@@ -213,9 +220,7 @@ class _Worker:
     def _last_words(self) -> str:
         status = self._process.wait()
         self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").split("\n")
-        said = [line for line in lines if line.strip()]
-        return f"its process ended with status {status}" + (f": {said[-1][:200]}" if said else "")
+        return "its process failed: " + reason(status, self._log.read().decode(errors="replace"))
 
 
 def _counted(rounds: int, what: str) -> Iterator[int]:

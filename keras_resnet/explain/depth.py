@@ -106,7 +106,7 @@ def _run(data: StrPath | None, model: str, folder: Path, options: Settings) -> R
 
 
 def _row(layers: int, kind: str, run: Run) -> DepthRow:
-    with open(run.file(filenames.HISTORY), encoding="utf-8") as file:
+    with open(run.intact(filenames.HISTORY), encoding="utf-8") as file:
         *_, last = csv.DictReader(file)
     return DepthRow(
         depth=layers,

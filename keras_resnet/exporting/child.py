@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from keras_resnet import runtime
 from keras_resnet.errors import CheckFailed
 from keras_resnet.files import StrPath
-from keras_resnet.messages import log
+from keras_resnet.messages import log, reason
 
 _PEAK = "peak memory in bytes: "
 _SECONDS_BETWEEN_LINES = 15
@@ -62,7 +62,7 @@ def run(module: str, *arguments: StrPath | int, what: str) -> dict[str, Any]:
             stop()
             raise
     if answer["status"]:
-        raise CheckFailed(f"{what} failed: {_reason(answer['status'], answer['errors'])}")
+        raise CheckFailed(f"{what} failed: {reason(answer['status'], answer['errors'])}")
     return {
         "seconds": round(time.monotonic() - began, 1),
         "peak_memory_bytes": _peak(answer["output"]),
@@ -125,13 +125,6 @@ def _answer(order: str, what: str, began: float) -> dict[str, Any]:
     if not (status := _server.wait()):
         return _answer(order, what, began)
     return {"status": status, "errors": _text(_last_words)}
-
-
-def _reason(status: int, errors: str) -> str:
-    if status == -9:
-        return "killed by signal 9, probably out of memory"
-    lines = [line for line in errors.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else f"status {status}"
 
 
 def _peak(output: str) -> int | None:

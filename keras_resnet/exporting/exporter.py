@@ -31,7 +31,7 @@ from keras_resnet.exporting import (
 )
 from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
-from keras_resnet.files import read_text, write_json, write_text
+from keras_resnet.files import plainly_named, read_text, write_json, write_text
 from keras_resnet.inspection import metadata
 from keras_resnet.messages import log
 from keras_resnet.run import Run, fingerprint, open_run
@@ -184,8 +184,8 @@ def _write_others(plan: ExportPlan, model: keras.Model, folder: Path) -> list[st
 @contextmanager
 def _converted(plan: ExportPlan, model: keras.Model, **options: Any) -> Iterator[Path]:
     """A SavedModel for a converter, for as long as it is needed."""
-    with tempfile.TemporaryDirectory() as scratch:
-        source = Path(scratch) / filenames.SAVED_MODEL
+    with tempfile.TemporaryDirectory() as made, plainly_named(made) as scratch:
+        source = scratch / filenames.SAVED_MODEL
         saved_model.write_for_conversion(plan, model, source, **options)
         yield source
 

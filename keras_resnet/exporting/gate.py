@@ -1,6 +1,7 @@
 """The gate: compares every artefact with the Keras model on validation images."""
 
 import hashlib
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -118,7 +119,8 @@ def verify(
     folder = run.export_folder
     publish.restore(folder)
     if not artefacts(folder):
-        raise InputError(f"{run.path} has no exported files; `keras-resnet export {run.path}`")
+        quoted = shlex.quote(str(run.path))
+        raise InputError(f"{run.path} has no exported files; `keras-resnet export {quoted}`")
     reference, contract = open_artefact(run), read_contract(folder)
     with run.naming_broken_images():
         judge = Judge(reference, run.examples("val"), contract, max_drop, images)

@@ -38,8 +38,10 @@ def restore(target: Path) -> None:
 
 def sweep(target: Path) -> None:
     """Removes the remains of a killed process, unless another process works on `target`."""
-    for leftover in (_old(target), *target.parent.glob(f"{_prefix(target)}*")):
-        shutil.rmtree(leftover, ignore_errors=True)
+    beside = target.parent.iterdir() if target.parent.is_dir() else ()
+    for path in beside:
+        if path.name == _old(target).name or path.name.startswith(_prefix(target)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _link(source: str, target: str) -> None:

@@ -15,7 +15,7 @@ from keras_resnet.exporting import auto, calibration, child, layer_error, saved_
 from keras_resnet.exporting.convert import INT16X8_WARNING, convert
 from keras_resnet.exporting.gate import Judge
 from keras_resnet.exporting.plan import CALIBRATED, ExportPlan
-from keras_resnet.files import write_json
+from keras_resnet.files import plainly_named, write_json
 from keras_resnet.messages import log
 from keras_resnet.report import quantization
 
@@ -46,9 +46,12 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> 
     if not plan.variants:
         return written
     # Beside the folder and named like it: what a kill leaves is cleared with it.
-    with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as scratch:
-        source = Path(scratch) / "saved_model"
-        images = Path(scratch) / "calibration.npy"
+    with (
+        tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as made,
+        plainly_named(made) as scratch,
+    ):
+        source = scratch / "saved_model"
+        images = scratch / "calibration.npy"
         saved_model.write_for_conversion(plan, reference.model, source)
         if plan.is_calibrated:
             _calibrate(plan, reference, folder, images)

@@ -2,29 +2,37 @@
 
 Keras' own callbacks do not save enough: neither `.keras` files nor BackupAndRestore hold the random
 state, the running metrics or the state of callbacks, and a kill during a write leaves a partial
-file. Here `tf.train.Checkpoint` holds the values of all variables, and the rest as one JSON string;
-`CheckpointManager` names a checkpoint as the latest only when it is whole. Together with a stream
-that is addressed by the number of the sample, a run that is killed and resumed ends with the same
-weights as one that was not.
+file. Here `tf.train.Checkpoint` holds the values of all variables, and the rest as one JSON string.
+Together with a stream that is addressed by the number of the sample, a run that is killed and
+resumed ends with the same weights as one that was not.
+
+A checkpoint is two files, `step-N.index` and `step-N.data-…`, which the first names: it is written
+last, and each value has a checksum. So the files alone tell which checkpoint is the latest that is
+whole; `CheckpointManager` would trust a list of them, which can be damaged or missing by itself.
 """
 
 import json
+import re
 import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import tensorflow as tf
 
 from keras_resnet import filenames, messages, signals
-from keras_resnet.errors import CheckFailed, Interrupted, first_line
-from keras_resnet.files import StrPath
+from keras_resnet.data.sources import Source
+from keras_resnet.errors import CheckFailed, InputError, Interrupted, first_line
+from keras_resnet.files import StrPath, plainly_named
 from keras_resnet.messages import log
-from keras_resnet.run import Run, resume_command
+from keras_resnet.run import Run, fingerprint, resume_command
 
 _KEPT = 2  # checkpoints: if the latest is damaged on the disk, there is another
+_SETTLED = (filenames.CONFIG, filenames.LABELS, filenames.SPLIT)  # when a run begins
+_FILE = re.compile(r"step-(\d+)\.(?:index|data-.*)")
 
 
 class Checkpoint:
@@ -38,16 +46,16 @@ class Checkpoint:
 
     def __init__(self, run: Run, state: dict[str, list[tf.Variable]], writes: bool = True):
         self._writes, self._state = writes, state
-        self._folder = run.file(filenames.CHECKPOINTS)
+        self._run, self._folder = run, run.file(filenames.CHECKPOINTS)
+        self._damaged: set[int] = set()  # steps whose checkpoint cannot be read
         self._step = tf.Variable(0, dtype=tf.int64)
         self._notes = tf.Variable("", dtype=tf.string, shape=())
         # Plain variables: of the Keras objects themselves tf.train.Checkpoint would leave out the
         # seed generators, and restore nothing for some containers without a word.
         self._all = tf.train.Checkpoint(step=self._step, notes=self._notes, **state)
-        self._manager = tf.train.CheckpointManager(
-            self._all, str(self._folder), max_to_keep=_KEPT, checkpoint_name="step"
-        )
+        self._all.save_counter  # noqa: B018  made by the first look: each file has one
         if writes:
+            self._folder.mkdir(exist_ok=True)
             self._sweep()
 
     def save(self, step: int, notes: dict[str, Any]) -> None:
@@ -62,7 +70,8 @@ class Checkpoint:
         self._step.assign(step)
         self._notes.assign(json.dumps(notes))
         try:
-            self._manager.save(checkpoint_number=step)
+            with plainly_named(self._folder) as folder:
+                self._all.write(str(folder / f"step-{step}"))
         except (tf.errors.OpError, OSError) as error:
             self._sweep()
             size = sum(v.dtype.size * v.shape.num_elements() for v in self._values())
@@ -71,18 +80,24 @@ class Checkpoint:
                 f"cannot write a checkpoint of {size:,} bytes into {self._folder} "
                 f"({first_line(error)}); free some space, then {resume}"
             ) from None
+        self._remove_others(step)
 
     def restore(self) -> tuple[int, dict[str, Any] | None]:
-        """(step, notes) of the latest checkpoint that is whole; (0, None) if there is none."""
-        for path in reversed(self._manager.checkpoints):
+        """(step, notes) of the latest checkpoint that is whole; (0, None) if there is none.
+
+        Raises:
+            CheckFailed: there are some, or have been, and none can be read.
+        """
+        steps = self._run.checkpoint_steps()
+        for step in reversed(steps):
             try:
-                self._all.restore(path).assert_consumed()
-            except (tf.errors.OpError, ValueError, AssertionError) as error:
-                log.info(f"{path} is damaged ({first_line(error)}); trying the one before")
-                continue
-            return int(self._step), json.loads(self._notes.numpy())
-        if self._manager.checkpoints:
-            raise CheckFailed(f"no checkpoint in {self._folder} can be read; train again")
+                with plainly_named(self._folder) as folder:
+                    self._all.read(str(folder / f"step-{step}")).assert_consumed()
+                return int(self._step), json.loads(self._notes.numpy())
+            except Exception as error:  # TensorFlow raises a dozen kinds
+                self._damaged.add(step)
+                log.info(f"{_damage(self._folder, step, error)}; trying the one before")
+        require_none_lost(self._run)
         return 0, None
 
     def require_finite(self, step: int) -> None:
@@ -93,7 +108,8 @@ class Checkpoint:
 
     def diverged(self, step: int, what: str) -> CheckFailed:
         """The error for a training that diverged."""
-        last = self._manager.latest_checkpoint
+        steps = self._run.checkpoint_steps()
+        last = self._folder / f"step-{steps[-1]}" if steps else None
         saved = f"the last finite state is {last}" if last else "nothing was saved yet"
         return CheckFailed(
             f"training diverged at step {step:,}: {what}; {saved}. Try a lower --learning-rate, "
@@ -102,6 +118,17 @@ class Checkpoint:
 
     def _values(self) -> list[tf.Variable]:
         return [value for part in self._state.values() for value in part]
+
+    def _remove_others(self, step: int) -> None:
+        """Removes all but the checkpoint just written and the whole one before it.
+
+        Later ones are of a future that will be computed again, from before they were damaged.
+        """
+        whole = [s for s in self._run.checkpoint_steps() if s <= step and s not in self._damaged]
+        for path in self._folder.iterdir():
+            match = _FILE.fullmatch(path.name)
+            if match and int(match[1]) not in whole[-_KEPT:]:
+                path.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
         """Removes files of interrupted writes: each may be as large as a checkpoint."""
@@ -144,12 +171,67 @@ class Stop:
 
 
 def peek(run: Run) -> dict[str, Any] | None:
-    """The notes of the latest checkpoint of a run; None if it has none."""
-    state = tf.train.get_checkpoint_state(str(run.file(filenames.CHECKPOINTS)))
-    for path in reversed(state.all_model_checkpoint_paths if state else []):
+    """The notes of the latest checkpoint of a run whose notes can be read; None if it has none.
+
+    Raises:
+        CheckFailed: it has some, or had, and none can be read.
+    """
+    folder = run.file(filenames.CHECKPOINTS)
+    for step in reversed(run.checkpoint_steps()):
         try:
-            reader = tf.train.load_checkpoint(path)
-            return json.loads(reader.get_tensor("notes/.ATTRIBUTES/VARIABLE_VALUE"))
-        except (tf.errors.OpError, ValueError, RuntimeError):
-            continue  # damaged: `Checkpoint.restore` says so
+            with plainly_named(folder) as place:
+                reader = tf.train.load_checkpoint(str(place / f"step-{step}"))
+                return json.loads(reader.get_tensor("notes/.ATTRIBUTES/VARIABLE_VALUE"))
+        except Exception:  # damaged: `Checkpoint.restore` says so
+            continue
+    require_none_lost(run)
     return None
+
+
+def settle(run: Run, source: Source) -> None:
+    """Saves the labels and the split of a run that has no checkpoint yet: what an earlier start has
+    written may be damaged."""
+    if peek(run) is None:
+        run.save_labels(source.classes)
+        run.save_split(source)
+
+
+def files_of(run: Run) -> dict[str, Any]:
+    """Size and sha256 of the files on which an unfinished run depends, for its notes."""
+    return {name: fingerprint(run.file(name)) for name in _SETTLED if run.file(name).exists()}
+
+
+def require_same_files(run: Run, notes: dict[str, Any]) -> None:
+    """Says that the settings changed since a run began; InputError for its labels or its split."""
+    written, found = notes.get("files", {}), files_of(run)
+    changed = [name for name in written if written[name] != found.get(name)]
+    if filenames.CONFIG in changed:
+        log.info(
+            f"{run.file(filenames.CONFIG)} changed after the run started: results will differ from "
+            "an uninterrupted run"
+        )
+    for name in changed:
+        if name != filenames.CONFIG:
+            raise InputError(
+                f"{run.file(name)} is missing, damaged or was changed after the run started; take "
+                "it from a copy of the run, or train again with another --run"
+            )
+
+
+def require_none_lost(run: Run) -> None:
+    """CheckFailed if a run in which no checkpoint can be read has had one.
+
+    The best model is written after a checkpoint, and a run that began anew would overwrite it.
+    """
+    steps, model = run.checkpoint_steps(), run.file(filenames.MODEL)
+    if steps or model.exists():
+        lost = f"can be read ({len(steps)} damaged)" if steps else "is left"
+        raise CheckFailed(
+            f"no checkpoint in {run.file(filenames.CHECKPOINTS)} {lost}; take the folder from a "
+            "copy of the run, or train again with another --run"
+        )
+
+
+def _damage(folder: Path, step: int, error: Exception) -> str:
+    reason = re.sub(r"^{{.*?}} ", "", first_line(error))  # without the name of the op
+    return f"{folder / f'step-{step}'} is damaged ({reason})"

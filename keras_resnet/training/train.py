@@ -109,8 +109,7 @@ def _train_in(
     try:
         if not is_resumed:
             folder.begin(config, source.classes)
-        if not folder.file(filenames.SPLIT).exists():
-            folder.save_split(source)
+        checkpoint.settle(folder, source)
         notices.log_plan(config, source, chosen, devices, folder)
         broken = sources.naming_broken_files(source, run.resume_command(folder.path))
         with stop.listening(), broken:
@@ -152,7 +151,7 @@ def _fit(
         Evaluator(for_training(model)),
         devices=devices,
         stop=stop,
-        notes={"precision": chosen, "environment": current},
+        notes={"precision": chosen, "environment": current, "files": checkpoint.files_of(folder)},
         callbacks=callbacks,
     )
     return loop.run(), loop.seconds
@@ -238,6 +237,7 @@ def _prepare_again(
     notes = checkpoint.peek(unfinished)
     if notes is None:
         return prepare(config, devices)
+    checkpoint.require_same_files(unfinished, notes)
     with devices.preparing():
         source = sources.load_saved(
             unfinished.file(filenames.SPLIT),

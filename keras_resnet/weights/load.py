@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from keras_resnet import filenames
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 from keras_resnet.run import open_run
@@ -45,7 +46,7 @@ def load_weights(model: "keras.Model", path: StrPath, *, replace_head: bool = Fa
 
 def load(model: "keras.Model", weights: Weights, *, replace_head: bool = False) -> str:
     """`load_weights` of an opened `Weights`."""
-    wanted = _variables(model)
+    wanted = readers.variables(model)
     takes_bgr = is_foreign(weights) and _is_normalised(model, "caffe")
     arrays = to_ours(weights, list(wanted), takes_bgr)
     fresh = _other_head(weights, wanted) if replace_head else []
@@ -72,7 +73,7 @@ def open_weights(path: StrPath, name: str) -> Weights:
     if path == IMAGENET:
         return published.fetch(name)
     if Path(path).is_dir():
-        return replace(readers.read(open_run(path).model_file()), source=str(path))
+        return replace(readers.read(open_run(path).intact(filenames.MODEL)), source=str(path))
     return readers.read(os.fspath(path))
 
 
@@ -90,17 +91,6 @@ def normalization_of(weights: Weights) -> str | None:
     found = _statistics(*weights.normalization)
     known = (name for name, value in NORMALIZATIONS.items() if np.allclose(value, found))
     return next(known, "/".join(",".join(f"{x:.9g}" for x in part) for part in found))
-
-
-def _variables(model: "keras.Model") -> dict[str, "keras.Variable"]:
-    """Name to variable, in forward order; through the parts of a deep net."""
-    found: dict[str, keras.Variable] = {}
-    for layer in model.layers:
-        if hasattr(layer, "layers"):
-            found |= _variables(layer)
-        else:
-            found |= {f"{layer.name}/{variable.name}": variable for variable in layer.weights}
-    return found
 
 
 def _check_normalization(weights: Weights, model: "keras.Model") -> None:

@@ -1,10 +1,12 @@
 """Opens files of weights: arrays by name, with their shapes known before they are read.
 
 Nothing in a file is executed: the settings of a `.keras` file are read as JSON, a `.pth` file by
-PyTorch's tensors-only loader.
+PyTorch's tensors-only loader. What is read takes no more memory than the file has bytes: files that
+unpack into more, or point to other files, are refused.
 """
 
 import json
+import math
 import shutil
 import tempfile
 import zipfile
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 KERAS, TORCH = "keras", "torch"
 Normalization = tuple[Any, Any]  # (scale, offset) of a Rescaling layer
+_LARGEST_TEXT = 8 << 20  # bytes of JSON that are parsed, which takes 20 times as much memory
+_LARGEST_ATTRIBUTE = 1 << 20
+_MOST_OBJECTS = 50_000  # in an HDF5 file; a ResNet-1202 has 14,000
 _VARIABLES = {
     True: ("gamma", "beta", "moving_mean", "moving_variance"),  # of a batch norm
     False: ("kernel", "bias"),
@@ -65,16 +70,27 @@ def read(path: StrPath) -> Weights:
         raise InputError(
             f"{path} is not a weights file; give a run folder, or one of {', '.join(_READERS)}"
         )
+    if not path.is_file():
+        raise InputError(f"no weights file {path}")
     try:
         return _READERS[path.suffix](path)
     except InputError:
         raise
-    except FileNotFoundError:
-        raise InputError(f"no weights file {path}") from None
     except Exception as error:  # zip, h5, json, safetensors and PyTorch each have their own
         raise InputError(
             f"{path} is damaged or holds no weights ({first_line(error)}); copy it again"
         ) from None
+
+
+def _require_unpacked(path: Path) -> None:
+    """InputError for a compressed archive, which Keras and PyTorch never write."""
+    with zipfile.ZipFile(path) as archive:
+        packed = [m for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
+    if packed:
+        raise InputError(
+            f"{path} is damaged or no file of Keras or PyTorch: {packed[0].filename!r} in it is "
+            "compressed; save it again with them"
+        )
 
 
 def _read_h5(
@@ -83,6 +99,7 @@ def _read_h5(
     import h5py
 
     file = h5py.File(path, "r")  # stays open: the arrays are read from it later
+    _require_own_objects(file, name or path)
     arrays = _legacy_arrays(file) or _named_arrays(file)
     if not arrays:
         raise InputError(f"{name or path} holds no weights of Keras layers")
@@ -90,7 +107,10 @@ def _read_h5(
 
 
 def _read_keras(path: Path) -> Weights:
+    _require_unpacked(path)
     with zipfile.ZipFile(path) as archive:
+        if archive.getinfo("config.json").file_size > _LARGEST_TEXT:
+            raise InputError(f"{path} is no file of ours: its settings take more than 8 MB")
         config = json.loads(archive.read("config.json"))
         unpacked = tempfile.TemporaryFile()  # noqa: SIM115 — h5py reads from it later
         with archive.open("model.weights.h5") as stored:
@@ -106,6 +126,32 @@ def _normalization(config: Mapping[str, Any]) -> Normalization | None:
     return None
 
 
+def _require_own_objects(file: Any, name: object) -> None:
+    """InputError if an HDF5 file has more objects than any network, or links to other places."""
+    import h5py
+
+    names: list[str] = []
+
+    def visit(path: str, link: Any) -> str | None:
+        names.append(path)
+        if len(names) > _MOST_OBJECTS:
+            return f"has more than {_MOST_OBJECTS:,} objects"
+        return None if isinstance(link, h5py.HardLink) else f"has a link to elsewhere, {path!r}"
+
+    if problem := file.visititems_links(visit):
+        raise InputError(f"{name} is no file of Keras: it {problem}; save it again with Keras")
+
+
+def _attribute(group: Any, name: str, otherwise: Any = None) -> Any:
+    """An attribute of an HDF5 group."""
+    if otherwise is not None and name not in group.attrs:
+        return otherwise
+    attribute = group.attrs.get_id(name)
+    if math.prod(attribute.shape) * attribute.dtype.itemsize > _LARGEST_ATTRIBUTE:
+        raise ValueError(f"the attribute {name!r} takes more than 1 MB")
+    return group.attrs[name]
+
+
 def _named_arrays(file: Any) -> Arrays:
     """Keras 3: groups called after classes, with the layer's name as an attribute."""
     arrays: Arrays = {}
@@ -118,7 +164,7 @@ def _named_arrays(file: Any) -> Arrays:
         names = _VARIABLES[len(group) == 4]
         for number, dataset in group.items():
             variable = names[int(number)] if int(number) < len(names) else number
-            arrays[f"{group.attrs['name']}/{variable}"] = _stored(dataset)
+            arrays[f"{_attribute(group, 'name')}/{variable}"] = _stored(dataset)
 
     file.visititems(visit)
     return arrays
@@ -128,8 +174,8 @@ def _legacy_arrays(file: Any) -> Arrays:
     """Keras 2, and what keras.applications downloads: groups called after layers."""
     root = file.get("model_weights", file)
     arrays = {}
-    for layer in map(_text, root.attrs.get("layer_names", [])):
-        for path in map(_text, root[layer].attrs["weight_names"]):
+    for layer in map(_text, _attribute(root, "layer_names", [])):
+        for path in map(_text, _attribute(root[layer], "weight_names")):
             variable = path.split("/")[-1].split(":")[0]
             arrays[f"{layer}/{variable}"] = _stored(root[layer][path])
     return arrays
@@ -140,6 +186,11 @@ def _text(name: str | bytes) -> str:
 
 
 def _stored(dataset: Any) -> Stored:
+    # A filter may unpack a few bytes into any number. Strings may each have a gigabyte.
+    packed = dataset.id.get_create_plist().get_nfilters() > 0
+    if packed or dataset.external or dataset.is_virtual or dataset.dtype.kind not in "fiu":
+        kind = "compressed" if packed else "no array of numbers in this file"
+        raise ValueError(f"{dataset.name} is {kind}")
     return Stored(tuple(dataset.shape), lambda: dataset[()])
 
 
@@ -148,6 +199,10 @@ def _read_safetensors(path: Path) -> Weights:
         import safetensors
     except ImportError:
         raise _needs("safetensors", path) from None
+    with open(path, "rb") as content:
+        header = int.from_bytes(content.read(8), "little")
+    if header > _LARGEST_TEXT:
+        raise InputError(f"{path} is damaged: its header has {header:,} bytes; copy it again")
     file = safetensors.safe_open(path, framework="numpy")
 
     def stored(name: str) -> Stored:
@@ -171,6 +226,8 @@ def _read_torch(path: Path) -> Weights:
         import torch
     except ImportError:
         raise _needs("torch", path) from None
+    if zipfile.is_zipfile(path):
+        _require_unpacked(path)
     # weights_only: a pickle may run any program, this loader none but those that make tensors.
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     for key in ("state_dict", "model", "model_state_dict"):
@@ -220,3 +277,14 @@ def of_model(model: "keras.Model", source: str) -> Weights:
         for variable in layer.weights
     }
     return Weights(source, KERAS, arrays)
+
+
+def variables(model: "keras.Model") -> dict[str, "keras.Variable"]:
+    """Name to variable, in forward order; through the parts of a deep net."""
+    found: dict[str, keras.Variable] = {}
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            found |= variables(layer)
+        else:
+            found |= {f"{layer.name}/{variable.name}": variable for variable in layer.weights}
+    return found
