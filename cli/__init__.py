@@ -128,7 +128,8 @@ def _run(arguments: Sequence[str]) -> int:
     except CheckFailed as error:
         return _fail(1, _text(error))
     except (KeyboardInterrupt, click.Abort) as error:
-        cause = error.__cause__  # click makes its Abort of any KeyboardInterrupt
+        # Click makes its Abort of any KeyboardInterrupt.
+        cause = error if isinstance(error, Interrupted) else error.__cause__
         if isinstance(cause, Interrupted):
             return _fail(cause.status, str(cause))
         return _fail(130, "interrupted")

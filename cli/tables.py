@@ -1,5 +1,6 @@
 """Results as text for a terminal. Imports nothing heavy: its types are for type checkers alone."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -101,12 +102,13 @@ def trained(run: str, metrics: Mapping[str, Any], balance: str | None) -> str:
 
 def imported(run: str, metrics: Mapping[str, Any]) -> str:
     """An imported run and the next steps; `metrics` as in its metrics.json."""
+    quoted = shlex.quote(run)
     return "\n".join(
         [
             f"run folder   {run}",
             f"network      {metrics['model']}, {metrics['parameters']:,} parameters",
-            f"next         keras-resnet evaluate {shlex.quote(run)} DATA",
-            f"             keras-resnet export {shlex.quote(run)} --data DATA --tflite --quantize int8",
+            f"next         keras-resnet evaluate {quoted} DATA",
+            f"             keras-resnet export {quoted} --data DATA --tflite --quantize int8",
         ]
     )
 

@@ -176,7 +176,7 @@ def leave_terminal() -> None:
                     os.dup2(nowhere.fileno(), stream.fileno())
 
 
-# What TensorFlow prints in any process: its log's lines but fatal ones, and what it says of devices.
+# What TensorFlow prints in any process: lines of its log but for fatal ones.
 _NOISE = re.compile(
     r"[IWE]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IWE] |WARNING: All log messages|To enable the following"
 )

@@ -103,7 +103,8 @@ def test_the_images_are_random(files, monkeypatch):
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"threads": 0}, "--threads is 0"), ({"batch_size": 0}, "--batch-size is 0"),
+    [({"threads": 0}, "--threads is 0"), ({"threads": 1000000}, "expected at most"),
+     ({"batch_size": 0}, "--batch-size is 0"),
      ({"runs": -1}, "--runs is -1")],
 )  # fmt: skip
 def test_numbers_that_cannot_be_meant_are_refused(files, options, said):

@@ -1,8 +1,13 @@
 """The command line: it starts fast, reports a mistake in one line, and prints results on stdout."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -187,6 +192,11 @@ BAD = {
     "an unknown command": (["trian"], "no such command 'trian'; did you mean train?"),
     "a misspelt option": (["train", "--modle", "x"], "no such option --modle; did you mean"),
     "an unknown model": (["train", "--model", "resnet51"], "did you mean resnet5"),
+    "the nearest depth first": (["train", "--model", "resnet21"], "did you mean resnet20, "),
+    "a plot without a folder": (["find-lr", "--png", "no/x.png"], "in a folder that exists"),
+    "a sheet without a folder": (
+        ["data", "show", "--output", "no/x.png"], "--output is 'no/x.png'; expected FILE.png",
+    ),
     "an unknown recipe": (["train", "--recipe", "quik"], "use one of quick"),
     "no epochs": (["train", "--epochs", "0"], "--epochs is 0"),
     "a negative rate": (["train", "--learning-rate", "-1"], "--learning-rate is -1"),
@@ -285,8 +295,6 @@ def test_training_logs_tensorflows_lines_and_its_own_into_the_run(script, photos
 
 
 def test_ctrl_c_ends_in_one_line(signals_are_heard, photos, tmp_path):
-    import signal
-    import time
     from pathlib import Path
 
     script = Path(sys.executable).parent / "keras-resnet"
@@ -305,7 +313,38 @@ def test_ctrl_c_ends_in_one_line(signals_are_heard, photos, tmp_path):
     assert "Traceback" not in stderr
 
 
-def test_ctrl_c_within_an_exception_of_tensorflows_is_one_line_too(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_any_command_with_one_line_and_without_its_temporary_files(
+    number, status, signals_are_heard, monkeypatch, capsys, tmp_path
+):
+    from keras_resnet import cli
+
+    def main(*_, **__):
+        with tempfile.TemporaryDirectory(dir=tmp_path):
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+
+    monkeypatch.setattr(cli.messages, "leave_terminal", lambda: None)
+    before = signal.getsignal(number)
+    monkeypatch.setattr(cli.group, "main", main)
+    assert cli.run(["export"]) == status
+    assert capsys.readouterr().err == "keras-resnet: interrupted\n"
+    assert not list(tmp_path.iterdir()) and signal.getsignal(number) is before
+
+
+def test_the_next_command_can_be_pasted():
+    from keras_resnet.cli import tables
+
+    assert "keras-resnet export 'my run' --data DATA" in tables.imported(
+        "my run", {"model": "resnet8", "parameters": 1}
+    )
+
+
+def test_a_ctrl_c_that_becomes_another_error_is_one_line_too(
+    signals_are_heard, monkeypatch, capsys
+):
     from keras_resnet import cli
 
     words = (
@@ -314,6 +353,9 @@ def test_ctrl_c_within_an_exception_of_tensorflows_is_one_line_too(monkeypatch, 
     )
 
     def main(*_, **__):
+        with suppress(KeyboardInterrupt):
+            if "REPLACED" in words:
+                os.kill(os.getpid(), signal.SIGINT)
         raise RuntimeError(words)
 
     monkeypatch.setattr(cli.group, "main", main)

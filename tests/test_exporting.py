@@ -285,7 +285,12 @@ def assert_whole_and_mended(run, before):
 
 
 @pytest.mark.parametrize(
-    "point", ["", "/model_float32.tflite", "/manifest.json"], ids=["begun", "written", "judged"]
+    "point",
+    [
+        pytest.param("", id="begun", marks=pytest.mark.slow),
+        pytest.param("/model_float32.tflite", id="written"),
+        pytest.param("/manifest.json", id="judged"),
+    ],
 )
 def test_an_export_killed_in_the_middle_leaves_the_earlier_one_whole(copy, point):
     (copy.export_folder / "manifest.json").unlink()  # it is the last of the three to be made anew

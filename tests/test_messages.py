@@ -201,3 +201,19 @@ def test_a_warning_of_absl_does_not_change_how_messages_look(capsys):
         "warning: careful",
         "of another",
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "errors", "expected"),
+    [
+        (-9, "I0000 x", "killed by SIGKILL, probably out of memory"),
+        (-6, "E0000 00:00:17 1 cuda.cc:1] failed call to cuInit\nF0000 00:00:17 1 b.cc:2] Check "
+         "failed: n\n    @ 0x7f  f()\n",
+         "killed by SIGABRT: F0000 00:00:17 1 b.cc:2] Check failed: n"),
+        (1, 'Traceback (most recent call last):\n  File "a"\n    b()\nValueError: no op\nSet an '
+         "option.\n", "ValueError: no op"),
+        (3, "", "status 3"),
+    ],
+)  # fmt: skip
+def test_the_first_line_that_says_why_is_the_reason(status, errors, expected):
+    assert messages.reason(status, errors) == expected

@@ -23,6 +23,12 @@ def config_file(tmp_path):
     return write
 
 
+def test_the_weights_of_a_run_bring_its_network(tmp_path):
+    (tmp_path / "config.json").write_text('{"model": "resnet8"}')
+    assert resolve({"weights": tmp_path}).model == "resnet8"
+    assert resolve({"weights": tmp_path, "model": "resnet32"}).model == "resnet32"
+
+
 def test_without_anything_the_defaults_are_a_usable_config():
     quick = {k: v for k, v in RECIPES["quick"].items() if k != "about"}
     assert asdict(resolve()) == {**asdict(Config()), **quick}

@@ -592,8 +592,8 @@ def test_an_imported_run_can_be_trained_further_and_keeps_its_normalisation(
 
     assert imported(command, theirs, tmp_path / "run", "--image-size", 24).returncode == 0
     further = train(
-        str(photos), model="resnet8", weights=str(tmp_path / "run"), epochs=1, image_size=24, batch_size=16,
-        drop_path=0.1, run_folder=tmp_path / "further",
+        str(photos), model="resnet8", weights=str(tmp_path / "run"), epochs=1, image_size=24,
+        batch_size=16, drop_path=0.1, run_folder=tmp_path / "further",
     )  # fmt: skip
     assert further.config.normalize == "cifar10"
 
