@@ -97,10 +97,13 @@ def test_a_difference_is_in_units_of_what_the_file_gives(top):
     logits = RNG.normal(0, 3, (9, 5))
     contract = Contract("softmax", temperature=2.0, top=top)
     exact = contract.to_logits(special.softmax(logits / 2, -1))
-    assert contract.difference(exact, logits)[0] < 1e-12
+    same = contract.compare(exact, logits)
+    assert same.most < 1e-12 and same.rms < 1e-12 and same.slope == pytest.approx(1)
     off = contract.to_logits(special.softmax(logits / 2, -1) * 0.99)
     largest = special.softmax(logits / 2, -1).max()
-    assert contract.difference(off, logits) == pytest.approx((0.01 * largest, largest))
+    found = contract.compare(off, logits)
+    assert (found.most, found.largest) == pytest.approx((0.01 * largest, largest))
+    assert (found.rms, found.slope) == pytest.approx((0.01, 0.99))
 
 
 def test_a_folder_without_a_contract_holds_plain_files(tmp_path):

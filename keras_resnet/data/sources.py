@@ -14,7 +14,7 @@ from keras_resnet.data.digits import load_digits
 from keras_resnet.data.examples import Examples, from_pixels
 from keras_resnet.data.names import is_folder, require, show
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.files import StrPath, write_text
+from keras_resnet.files import StrPath, read_json, write_text
 from keras_resnet.messages import log
 
 # Next steps of a message.
@@ -183,12 +183,10 @@ def read_split(path: StrPath) -> dict[str, list[SavedImage]]:
     Raises:
         InputError: the file is gone or damaged.
     """
-    content = files.read_json(path)
+    content = read_json(path)
     try:
         saved = {split: [_saved_image(*row) for row in rows] for split, rows in content.items()}
-        outside = [
-            image.name for images in saved.values() for image in images if _leads_out(image)
-        ]
+        outside = [image.name for images in saved.values() for image in images if _leads_out(image)]
     except (ValueError, TypeError) as error:
         raise InputError(f"{show(path)} is damaged ({error}); give a data folder") from None
     if outside:

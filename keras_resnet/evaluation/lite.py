@@ -12,7 +12,7 @@ from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import StrPath
 
 # Types of stored numbers, quantised or not.
-_STORED = (np.float32, np.float16, np.int8, np.int32)
+_STORED = (np.float32, np.float16, np.int8, np.int16, np.int32, np.int64)
 
 
 class Constant(NamedTuple):
