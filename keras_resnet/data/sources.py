@@ -148,7 +148,12 @@ def read_split(path: StrPath) -> dict[str, list[tuple[str, str]]]:
     Raises:
         InputError: the file is gone or damaged.
     """
-    content = files.read_json(path)
+    try:
+        content = files.read_json(path)
+    except OSError as error:
+        raise InputError(
+            f"{folder.show(path)} cannot be read ({error.strerror}); take it from a copy of the run"
+        ) from None
     try:
         saved = {split: [(name, label) for name, label in content[split]] for split in content}
         outside = [
