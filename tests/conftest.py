@@ -81,6 +81,18 @@ def made_once(tmp_path_factory, name, make):
 
 
 @pytest.fixture(scope="session")
+def accept():
+    """Deletes the entries of files that a test changed from a run's manifest, as a user may."""
+
+    def delete(folder, *names):
+        path = Path(folder, "manifest.json")
+        rows = json.loads(path.read_text())
+        path.write_text(json.dumps({k: row for k, row in rows.items() if k not in names}))
+
+    return delete
+
+
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory):
     """60 JPEGs, 40×48 pixels, in three classes that are easy to learn: bright, dark, striped."""
 

@@ -49,7 +49,7 @@ def test_it_does_not_tell_where_the_photos_lie(photos, shown):
     assert str(photos.parent) not in shown
 
 
-def test_of_an_imported_run_it_says_that_it_does_not_know_the_training(exported, tmp_path):
+def test_of_an_imported_run_it_says_that_it_does_not_know_the_training(exported, tmp_path, accept):
     import shutil
 
     run, result = exported
@@ -58,6 +58,7 @@ def test_of_an_imported_run_it_says_that_it_does_not_know_the_training(exported,
     source = {"file": "/home/me/theirs.safetensors", "bytes": 1, "sha256": "ab" * 32}
     imported = {"model": "resnet8", "parameters": 75_642, "imported": source}
     (tmp_path / "run" / "metrics.json").write_text(json.dumps(imported))
+    accept(tmp_path / "run", "metrics.json")
     shown = card.text(open_run(tmp_path / "run"), result)
     assert "resnet8, trained elsewhere, imported from theirs.safetensors\n" in shown
     assert "the model was trained on other data" in shown and "/home/me" not in shown

@@ -140,7 +140,7 @@ def test_a_split_that_is_not_there_is_one_line(photos, tmp_path):
     with pytest.raises(InputError, match=r"split\.json cannot be read"):
         load_split(read_split(path), "val", data=photos, classes=list(COUNTS))
     path.write_text("{")
-    with pytest.raises(InputError, match=r"split\.json cannot be read"):
+    with pytest.raises(InputError, match=r"split\.json is damaged"):
         load_split(read_split(path), "val", data=photos, classes=list(COUNTS))
     path.write_text(json.dumps({"train": [], "val": []}))
     with pytest.raises(InputError, match="the run has no test split; it has train, val"):

@@ -36,14 +36,15 @@ def answer(path, image):
 
 
 @pytest.fixture(scope="module")
-def calibrated(trained, tmp_path_factory):
+def calibrated(trained, tmp_path_factory, accept):
     """Probabilities and features of a run that takes three images for others: (run, result)."""
     run = copy(trained, tmp_path_factory.mktemp("calibrated") / "run")
     split = json.loads(run.file("split.json").read_text())
     for i in (0, 5, 10):
-        name, label = split["val"][i]
+        name, label, *_ = split["val"][i]
         split["val"][i] = [name, next(c for c in run.classes if c != label)]
     run.file("split.json").write_text(json.dumps(split))
+    accept(run, "split.json")
     options = {"scores": "softmax", "calibrate_probabilities": True, "features": True}
     return run, export(run, tflite=["none", "int8"], io="uint8", calibration=20, **options)
 

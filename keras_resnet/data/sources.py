@@ -183,7 +183,12 @@ def read_split(path: StrPath) -> dict[str, list[SavedImage]]:
     Raises:
         InputError: the file is gone or damaged.
     """
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except OSError as error:
+        raise InputError(
+            f"{show(path)} cannot be read ({error.strerror}); take it from a copy of the run"
+        ) from None
     try:
         saved = {split: [_saved_image(*row) for row in rows] for split, rows in content.items()}
         outside = [image.name for images in saved.values() for image in images if _leads_out(image)]
