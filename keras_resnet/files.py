@@ -61,28 +61,35 @@ def write_text(path: StrPath, text: str) -> None:
         temporary.write_bytes(content)
 
 
-def read_text(path: StrPath) -> str:
-    """The UTF-8 text in a file; InputError if it is damaged."""
+def read_text(path: StrPath, content: bytes | None = None) -> str:
+    """The UTF-8 text in a file; InputError if it is damaged.
+
+    Args:
+        path: of the file.
+        content: its bytes, where they were read already.
+    """
+    content = Path(path).read_bytes() if content is None else content
     try:
-        return Path(path).read_text(encoding="utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError:
         raise InputError(f"{path} is damaged: it is not UTF-8 text") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_lines(path: StrPath) -> list[str]:
+def read_lines(path: StrPath, content: bytes | None = None) -> list[str]:
     """The lines of a text file; only a line feed ends one, whatever else a label may hold."""
-    return read_text(path).removesuffix("\n").split("\n")
+    return read_text(path, content).removesuffix("\n").split("\n")
 
 
-def read_json(path: StrPath) -> dict[str, Any]:
+def read_json(path: StrPath, content: bytes | None = None) -> dict[str, Any]:
     """The object in a JSON file; InputError if it is damaged."""
     try:
-        content = json.loads(read_text(path))
+        document = json.loads(read_text(path, content))
     except (ValueError, RecursionError) as error:  # and of numbers with thousands of digits
         raise InputError(f"{path} is damaged: it is not JSON ({error})") from None
-    if not isinstance(content, dict):
+    if not isinstance(document, dict):
         raise InputError(f"{path} is damaged: it holds no JSON object")
-    return content
+    return document
 
 
 def write_json(path: StrPath, content: Mapping[str, Any]) -> None:

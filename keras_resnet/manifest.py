@@ -5,7 +5,7 @@ of a file or of a folder that counts as one.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,9 @@ def is_unchanged(path: StrPath, row: Mapping[str, Any], content: bytes | None = 
     return all(row[key] == value for key, value in fingerprint(path, content).items())
 
 
-def require_unchanged(path: StrPath, content: bytes | None = None) -> None:
+def require_unchanged(
+    path: StrPath, content: bytes | None = None, *, beside: Iterable[str] = ()
+) -> None:
     """InputError if a file or folder differs from its row in the manifest beside it.
 
     What has no row is let through: files from elsewhere have none.
@@ -63,11 +65,15 @@ def require_unchanged(path: StrPath, content: bytes | None = None) -> None:
     Args:
         path: of it.
         content: of the file, where it was read already.
+        beside: names of files in the same folder that must be unchanged too, where they exist.
     """
     path = Path(path)
-    row = read(path.parent).get(path.name)
-    if row and not is_unchanged(path, row, content):
-        raise InputError(
-            f"{path} is damaged: its sha256 is not the one in {path.parent / filenames.MANIFEST}; "
-            "export it again, or take it from a copy"
-        )
+    rows = read(path.parent)
+    contents = {path.name: content, **dict.fromkeys(beside)}
+    for name, known in contents.items():
+        file = path.with_name(name)
+        if name in rows and file.exists() and not is_unchanged(file, rows[name], known):
+            raise InputError(
+                f"{file} is damaged: its sha256 is not the one in "
+                f"{file.with_name(filenames.MANIFEST)}; export it again, or take it from a copy"
+            )

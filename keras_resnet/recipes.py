@@ -155,7 +155,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def resolve(
-    options: Mapping[str, Any] | None = None, config_file: str | os.PathLike[str] | None = None
+    options: Mapping[str, Any] | None = None,
+    config_file: str | os.PathLike[str] | None = None,
+    content: bytes | None = None,
 ) -> Config:
     """The effective `Config` of a run.
 
@@ -166,6 +168,7 @@ def resolve(
         options: mapping of field name to value; a value of None means "not given". A value that is
             a tuple may be text as it is typed, such as "0.5 0.75".
         config_file: path of a `config.json` to start from.
+        content: its bytes, where they were read already.
 
     Raises:
         InputError: an unknown name or an invalid value, with the next step.
@@ -175,7 +178,7 @@ def resolve(
         for k, v in (options or {}).items()
         if v is not None
     }
-    from_file = _read(config_file) if config_file else {}
+    from_file = _read(config_file, content) if config_file else {}
     if "model" not in given and "model" not in from_file:
         given |= _network_of(given.get("weights"))
     for name in (*given, *from_file):
@@ -296,17 +299,19 @@ def save(config: Config, path: str | os.PathLike[str]) -> None:
         file.write("\n")
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
+def _read(path: str | os.PathLike[str], content: bytes | None = None) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        if content is None:
+            with open(path, "rb") as file:
+                content = file.read()
+        document = json.loads(content.decode("utf-8"))
     except OSError as error:
         raise InputError(f"cannot read settings file {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"settings file {path} is not JSON ({error})") from None
-    if not isinstance(content, dict):
+    if not isinstance(document, dict):
         raise InputError(f"settings file {path} must hold a JSON object of settings")
-    return content
+    return document
 
 
 def _network_of(weights: Any) -> dict[str, Any]:

@@ -76,22 +76,24 @@ class Run:
 
     @cached_property
     def config(self) -> recipes.Config:
-        return recipes.resolve(config_file=self.intact(filenames.CONFIG))
+        return recipes.resolve(
+            config_file=self.file(filenames.CONFIG), content=self._read(filenames.CONFIG)
+        )
 
     @cached_property
     def classes(self) -> list[str]:
-        return read_lines(self.intact(filenames.LABELS))
+        return read_lines(self.file(filenames.LABELS), self._read(filenames.LABELS))
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        return read_json(self.intact(filenames.METRICS))
+        return read_json(self.file(filenames.METRICS), self._read(filenames.METRICS))
 
     @cached_property
     def splits(self) -> "dict[str, list[SavedImage]]":
         """Split -> its images."""
         from keras_resnet.data import sources
 
-        return sources.read_split(self.intact(filenames.SPLIT))
+        return sources.read_split(self.file(filenames.SPLIT), self._read(filenames.SPLIT))
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -99,14 +101,22 @@ class Run:
         path = self.file(filenames.MANIFEST)
         return read_json(path) if path.exists() else {}
 
-    def intact(self, name: str) -> Path:
+    def _read(self, name: str) -> bytes:
+        """The content of a file of the run; InputError if it is not the one that was written."""
+        path = self.file(name)
+        content = path.read_bytes() if path.exists() else None
+        self.intact(name, content)
+        assert content is not None  # or it is not intact
+        return content
+
+    def intact(self, name: str, content: bytes | None = None) -> Path:
         """The path of a file of the run; InputError if it is not the one that was written."""
         path, written = self.file(name), self.manifest.get(name)
         if not path.exists():
             raise InputError(f"{path} is missing; take it from a copy of the run, or train again")
         # Without its entry, a file may be changed by hand; the model never is.
         if (written or (self.manifest and name == filenames.MODEL)) and (
-            fingerprint(path) != written
+            fingerprint(path, content) != written
         ):
             raise InputError(
                 f"{path} is damaged or was changed: its sha256 is not the one in manifest.json; "

@@ -195,7 +195,7 @@ def test_a_worker_whose_other_has_just_gone_does_not_wait_for_ever(monkeypatch):
     assert done.returncode == 1 and "Timeout (0:00:03)!" in done.stderr
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -15), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_worker_that_waits_for_others_can_be_ended(
     signals_are_heard, number, status, tmp_path, monkeypatch
 ):

@@ -48,7 +48,7 @@ def test_classes_come_in_turn_and_the_model_is_right(exported, index):
 def test_no_training_image_is_in_it(exported, index, photos):
     run, _ = exported
     split = json.loads(run.file("split.json").read_text())
-    held_out = {(photos / name).read_bytes() for name, _ in split["val"]}
+    held_out = {(photos / name).read_bytes() for name, *_ in split["val"]}
     for entry in index["images"]:
         # The photo is the file as it was found.
         assert (run.export_folder / "golden" / entry["photo"]).read_bytes() in held_out

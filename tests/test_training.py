@@ -51,7 +51,7 @@ def test_the_manifest_knows_every_file(trained):
 
 def test_validation_and_training_images_are_disjoint(trained):
     split = json.loads(trained.file("split.json").read_text())
-    names = {part: {name for name, _ in rows} for part, rows in split.items()}
+    names = {part: {name for name, *_ in rows} for part, rows in split.items()}
     assert len(names["train"]) == 48 and len(names["val"]) == 12
     assert not names["train"] & names["val"]
 

@@ -174,23 +174,24 @@ def load_saved(
     return Source(os.fspath(data), list(classes), splits, mirrors=data != "digits")
 
 
-def read_split(path: StrPath) -> dict[str, list[SavedImage]]:
+def read_split(path: StrPath, content: bytes | None = None) -> dict[str, list[SavedImage]]:
     """The content of a saved split file: split -> its images.
 
     Args:
         path: the file of `save_split`.
+        content: its bytes, where they were read already.
 
     Raises:
         InputError: the file is gone or damaged.
     """
     try:
-        content = read_json(path)
+        rows_of = read_json(path, content)
     except OSError as error:
         raise InputError(
             f"{show(path)} cannot be read ({error.strerror}); take it from a copy of the run"
         ) from None
     try:
-        saved = {split: [_saved_image(*row) for row in rows] for split, rows in content.items()}
+        saved = {split: [_saved_image(*row) for row in rows] for split, rows in rows_of.items()}
         outside = [image.name for images in saved.values() for image in images if _leads_out(image)]
     except (ValueError, TypeError) as error:
         raise InputError(f"{show(path)} is damaged ({error}); give a data folder") from None

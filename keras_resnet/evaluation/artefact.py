@@ -79,7 +79,8 @@ def open_artefact(
     run = run or _run_of(path)
     if kind == "keras":
         return _open_keras(path, run)
-    _require_unchanged(path.resolve(), content)
+    read_beside = (filenames.LABELS, filenames.PREPROCESS)
+    manifest.require_unchanged(path.resolve(), content, beside=read_beside)
     if kind == "saved_model":
         return _open_saved_model(path, run)
     opened = _RUNTIMES[kind](path, threads, content)
@@ -99,14 +100,6 @@ def predict_stream(artefact: Artefact, stream: "tf.data.Dataset") -> npt.NDArray
             logits.append(artefact.predict(images))
             advance()
     return np.concatenate(logits)
-
-
-def _require_unchanged(path: Path, content: bytes | None) -> None:
-    """InputError if an artefact, its labels or its preprocessing are not as they were exported."""
-    manifest.require_unchanged(path, content)
-    for name in (filenames.LABELS, filenames.PREPROCESS):
-        if path.with_name(name).exists():
-            manifest.require_unchanged(path.with_name(name))
 
 
 def _open_run(run: Run) -> Artefact:

@@ -64,7 +64,7 @@ class Comparison:
     top1: float | None = None  # features have none
     drop_points: float | None = None  # from Keras' top-1, in percentage points
     # The least and the largest drop that such a result is likely for: see `evidence`.
-    drop_interval: tuple[float, float] | None = None
+    drop_interval: list[float] | None = None
     agreement: float | None = None  # the share of images of the same class, in 0…1
     # From Keras' output for the same pixels, in units of the file's output: logits, probabilities
     # or features.
@@ -84,7 +84,7 @@ class ArtefactResult:
     images: int
     top1: float | None  # this and the next seven as in `Comparison`
     drop_points: float | None
-    drop_interval: tuple[float, float] | None
+    drop_interval: list[float] | None
     agreement: float | None
     max_logit_diff: float | None
     rms_error: float | None
@@ -313,7 +313,7 @@ class Judge:
         found = Comparison(
             top1=float((guesses == labels).mean()),
             drop_points=round(100 * (lost - gained) / len(labels), 4),
-            drop_interval=evidence.drop_interval(lost, gained, len(labels)),
+            drop_interval=list(evidence.drop_interval(lost, gained, len(labels))),
             agreement=float((guesses == expected).mean()),
             max_logit_diff=deviation.most,
             rms_error=deviation.rms,

@@ -97,10 +97,10 @@ def _sweep(target: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Waits for the content of the files, or a power cut could leave the new names on nothing."""
+    """Waits for the content of new files, or a power cut could leave their names on nothing."""
     for path in folder.rglob("*"):
-        if path.is_file():
-            with open(path, "rb") as file:
+        if path.is_file() and path.stat().st_nlink == 1:
+            with open(path, "rb+") as file:
                 os.fsync(file.fileno())
 
 
