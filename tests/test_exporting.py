@@ -51,7 +51,7 @@ def test_the_gate_reports_the_contract(exported):
     content = json.loads((run.export_folder / "verify.json").read_text())
     assert content == result.as_json()
     assert list(content) == [
-        "passed", "images", "max_drop", "keras", "artefacts", "files", "evidence", "quantization",
+        "passed", "images", "max_drop", "keras", "artefacts", "files", "quantization",
     ]  # fmt: skip
     assert content["keras"].keys() == {"top1"}
     for row in content["artefacts"]:
@@ -291,7 +291,7 @@ def assert_whole_and_mended(run, before):
     [
         pytest.param("", id="begun", marks=pytest.mark.slow),
         pytest.param("/model_float32.tflite", id="written"),
-        pytest.param("/verify.json", id="judged"),
+        pytest.param("/golden/check.py", id="judged"),
     ],
 )
 def test_an_export_killed_in_the_middle_leaves_the_earlier_one_whole(copy, point):

@@ -45,6 +45,7 @@ def calibrated(trained, tmp_path_factory, accept):
         split["val"][i] = [name, next(c for c in run.classes if c != label)]
     run.file("split.json").write_text(json.dumps(split))
     accept(run, "split.json")
+    run = open_run(run.path)
     options = {"scores": "softmax", "calibrate_probabilities": True, "features": True}
     return run, export(run, tflite=["none", "int8"], io="uint8", calibration=20, **options)
 

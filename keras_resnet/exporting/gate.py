@@ -131,6 +131,8 @@ def verify(
     images: int = IMAGES,
     min_agreement: float | None = None,
     require_evidence: bool = False,
+    data: str | Path | None = None,
+    data_dir: str | None = None,
 ) -> Verification:
     """Runs every exported file on validation images and compares it with the Keras model.
 
@@ -143,6 +145,7 @@ def verify(
         images: at most this many images of the run's validation split.
         min_agreement: the least share of images, in 0…1, that a file must give the same class.
         require_evidence: fail where the images are too few to rule out a drop above `max_drop`.
+        data, data_dir: where the run's images are now; see `Run.attach`.
 
     Returns:
         `Verification`, such as `verify(run).passed`; also written to `RUN/export/verify.json`.
@@ -162,6 +165,8 @@ def verify(
         if not artefacts(folder):
             command = f"keras-resnet export {shlex.quote(str(run.path))}"
             raise InputError(f"{run.path} has no exported files; `{command}`")
+        if data is not None:
+            run.attach(data, data_dir)
         reference = open_artefact(run)
         others, contract = guard.check(run, folder)
         with run.naming_broken_images():
