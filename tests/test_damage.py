@@ -86,7 +86,9 @@ def test_a_folder_of_images_that_was_moved_is_told_once(untouched, photos, tmp_p
     with pytest.raises(InputError, match="give the folder that holds the images now: --data DIR"):
         run.examples("val")
     (tmp_path / "other").mkdir()
-    with pytest.raises(InputError, match=r"other has no .*jpg \(60 of 60 images of the run are missing\)"):
+    with pytest.raises(
+        InputError, match=r"other has no .*jpg \(60 of 60 images of the run are missing\)"
+    ):
         run.attach(tmp_path / "other")
     run.attach(photos)
     assert len(Run(run.path).examples("val")) == 12

@@ -334,7 +334,7 @@ class Judge:
 
     @cached_property
     def _weights(self) -> list[weights_check.Weights]:
-        return weights_check.expected_weights(self._reference.model)
+        return weights_check.expected_weights(self._reference.model, self._contract.temperature)
 
     def _class_reasons(self, found: Comparison, drop: Fraction) -> Iterator[str]:
         """Reasons in the classes that a file gives; `drop` is exact, in points."""

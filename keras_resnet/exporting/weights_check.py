@@ -27,13 +27,14 @@ class Weights(NamedTuple):
     values: npt.NDArray[np.float32]  # as the converter stores them, in one row
 
 
-def expected_weights(model: keras.Model) -> list[Weights]:
+def expected_weights(model: keras.Model, temperature: float) -> list[Weights]:
     """The kernels, biases and normalisation that the files of a model hold.
 
     Args:
         model: Keras model from raw pixels to logits.
+        temperature: that the logits are divided by; the converter folds it into the last layer.
     """
-    return list(_weights(fold(model)))
+    return list(_weights(fold(model), temperature))
 
 
 def differences(expected: Iterable[Weights], constants: Iterable[Constant]) -> Iterator[str]:
@@ -63,7 +64,7 @@ def _is_same(values: npt.NDArray[np.float32], found: Constant) -> bool:
     return bool((np.abs(found.values.ravel() - values) <= allowed).all())
 
 
-def _weights(model: keras.Model) -> Iterator[Weights]:
+def _weights(model: keras.Model, temperature: float) -> Iterator[Weights]:
     norms = {
         id(layer.input): layer
         for layer in model.layers
@@ -72,6 +73,7 @@ def _weights(model: keras.Model) -> Iterator[Weights]:
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.Dense):
             scale, shift = _affine(norms.get(id(layer.output)))
+            scale = scale / (temperature if layer is model.layers[-1] else 1.0)
             bias = np.asarray(layer.bias if layer.use_bias else 0.0)
             kernel = np.moveaxis(np.asarray(layer.kernel) * scale, -1, 0)
             yield from _rows(layer.name, kernel, bias * scale + shift)

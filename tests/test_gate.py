@@ -1,0 +1,258 @@
+"""The gate: which damage it sees, what its numbers can show, and what an app reads is guarded."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from scipy import stats
+
+from keras_resnet import open_run
+from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.evaluation.scores import predict
+from keras_resnet.exporting import evidence, saved_model
+from keras_resnet.exporting.exporter import export
+from keras_resnet.exporting.gate import verify
+from keras_resnet.filenames import TFLITE
+
+FLOATS = ("none", "float16")
+VARIANTS = (*FLOATS, "dynamic", "int8")
+
+
+@pytest.fixture
+def copy(first_export, tmp_path):
+    """An exported run that may be damaged."""
+    return open_run(shutil.copytree(first_export / "run", tmp_path / "run"))
+
+
+# Damage on the way into the converter
+
+
+def layer(model, kind, number):
+    return [one for one in model.layers if isinstance(one, kind)][number]
+
+
+def change(kind, number, function):
+    """Damage to the weights of a layer: `function` gets a copy of its kernel and bias."""
+
+    def damage(model):
+        found = layer(model, kind, number)
+        found.set_weights(function(*(weights.copy() for weights in found.get_weights())))
+
+    return damage
+
+
+def zero_channel(kernel):
+    kernel[..., 0] = 0
+    return [kernel]
+
+
+def shift_mean(model):
+    normalize = model.get_layer("normalize")
+    normalize.offset = [o + 10 * s for o, s in zip(normalize.offset, normalize.scale, strict=True)]
+
+
+CONV, HEAD = keras.layers.Conv2D, keras.layers.Dense
+DAMAGE = {
+    "channels of the first kernel swapped": change(CONV, 0, lambda k: [k[:, :, ::-1]]),
+    "two rows of the head swapped": change(HEAD, 0, lambda k, b: [k[:, [1, 0, 2]], b[[1, 0, 2]]]),
+    "a convolution zeroed": change(CONV, 3, lambda k: [0 * k]),
+    "one channel zeroed": change(CONV, 3, zero_channel),
+    "mean off by 10 levels": shift_mean,
+    "head x 0.5": change(HEAD, 0, lambda k, b: [0.5 * k, 0.5 * b]),
+    "head x 1.02": change(HEAD, 0, lambda k, b: [1.02 * k, 1.02 * b]),
+    "head x 1.5": change(HEAD, 0, lambda k, b: [1.5 * k, 1.5 * b]),
+    "bias of the head lost": change(HEAD, 0, lambda k, b: [k, 0 * b]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_damage_on_the_way_is_refused_in_every_variant(untouched, tmp_path, monkeypatch, damage):
+    run = open_run(shutil.copytree(untouched, tmp_path / "run"))
+    honest = saved_model.write_for_conversion
+
+    def spoil(plan, model, folder, **options):
+        other = keras.models.clone_model(model)
+        other.set_weights(model.get_weights())
+        damage(other)
+        honest(plan, other, folder, **options)
+
+    monkeypatch.setattr(saved_model, "write_for_conversion", spoil)
+    with pytest.raises(CheckFailed) as caught:
+        export(run, saved_model=False, tflite=VARIANTS, calibration=20, max_drop=100)
+    rows = {row.file: row for row in caught.value.result.artefacts}
+    assert not any(row.passed for row in rows.values()), rows
+    assert len(rows) == len(VARIANTS) and not run.export_folder.exists()
+
+
+def test_an_intact_file_has_small_errors_and_a_slope_of_one(exported):
+    rows = {row.file: row for row in exported[1].artefacts}
+    assert rows[TFLITE["none"]].rms_error < 1e-5 < rows[TFLITE["int8"]].rms_error < 0.25
+    assert all(row.slope == pytest.approx(1, abs=0.1) for row in rows.values())
+
+
+def test_a_resize_inside_the_file_that_costs_too_much_is_named_as_the_cause(untouched, tmp_path):
+    run = open_run(shutil.copytree(untouched, tmp_path / "run"))
+    options = {"saved_model": False, "tflite": ["none"], "max_drop": 0}
+    with pytest.raises(CheckFailed, match="the cause is the bilinear resize inside the file"):
+        export(run, input_size=(4, 4), **options)
+
+
+# What a number of images can show
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 300), (5, 100), (100, 100), (3, 1000)])
+def test_the_bounds_are_those_of_clopper_and_pearson(count, total):
+    exact = stats.binomtest(count, total).proportion_ci(0.95, "exact")
+    assert evidence._upper(count, total, 0.025) == pytest.approx(exact.high, abs=1e-9)
+    assert evidence._lower(count, total, 0.025) == pytest.approx(exact.low, abs=1e-9)
+
+
+def test_the_interval_holds_the_true_drop_as_often_as_it_says():
+    """Each end fails in at most 5 % of samples, whatever the images lost and gained."""
+    rng = np.random.default_rng(0)
+    for lost, gained in ((0.0, 0.0), (0.02, 0.01), (0.1, 0.1)):
+        counts = rng.multinomial(200, [lost, gained, 1 - lost - gained], 400)
+        ends = np.array([evidence.drop_interval(*map(int, row[:2]), 200) for row in counts])
+        drop = 100 * (lost - gained)
+        assert (ends[:, 1] < drop - 1e-9).mean() <= 0.05 + 0.02
+        assert (ends[:, 0] > drop + 1e-9).mean() <= 0.05 + 0.02
+
+
+def test_few_images_are_said_to_be_few_and_can_be_refused(copy):
+    assert "cannot rule out a drop of 1 point; about 300 without a change" in verify(copy).evidence
+    assert verify(copy).passed
+    strict = verify(copy, require_evidence=True)
+    assert not strict.passed
+    assert "12 images cannot rule out a drop of 1 point" in strict.artefacts[0].why
+    with pytest.raises(InputError, match="--require-evidence with --max-drop 0"):
+        verify(copy, max_drop=0, require_evidence=True)
+
+
+def test_agreement_can_be_asked_for(copy, monkeypatch):
+    assert verify(copy, min_agreement=1.0).passed
+    with pytest.raises(InputError, match=r"--min-agreement is 99.*0 to 1"):
+        verify(copy, min_agreement=99)
+
+
+# What an app reads beside the files
+
+
+def edit(name, function):
+    def damage(folder):
+        path = folder / name
+        path.write_bytes(function(path.read_bytes()))
+
+    return damage
+
+
+def zero_golden(folder):
+    path = folder / "golden" / "golden.json"
+    index = json.loads(path.read_text())
+    for entry in index["images"]:
+        entry["logits"] = {name: [0.0] * len(v) for name, v in entry["logits"].items()}
+    path.write_text(json.dumps(index))
+
+
+SPOILED = {
+    "labels.txt": edit("labels.txt", lambda text: b"\n".join(text.split()[::-1]) + b"\n"),
+    "preprocess.json": edit("preprocess.json", lambda text: text.replace(b"RGB", b"BGR")),
+    "calibration.json": edit("calibration.json", lambda text: text[:-3]),
+    "golden/golden.json": zero_golden,
+    "golden/00.png": edit("golden/00.png", lambda png: png[:-8]),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_changed_file_fails(copy, name):
+    SPOILED[name](copy.export_folder)
+    result = verify(copy)
+    row = next(row for row in result.files if row.file == name)
+    assert not result.passed and "changed since it was exported" in row.why
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "preprocess.json", "golden/golden.json"])
+def test_a_wrong_file_fails_even_if_the_manifest_knows_it(copy, name):
+    SPOILED[name](copy.export_folder)
+    path = copy.export_folder / "manifest.json"
+    rows = json.loads(path.read_text())
+    from keras_resnet.manifest import fingerprint
+
+    path.write_text(json.dumps(rows | {name: fingerprint(copy.export_folder / name)}))
+    result = verify(copy)
+    assert not result.passed
+    said = "; ".join(row.why for row in (*result.files, *result.artefacts) if not row.passed)
+    expected = {
+        "labels.txt": "line 1 is 'striped', 'bright' in labels.txt of the run",
+        "preprocess.json": "color_order is 'BGR', 'RGB' for this run",
+        "golden/golden.json": "gives logits for golden/00.png that differ by",
+    }
+    assert expected[name] in said
+
+
+def test_without_a_manifest_nothing_passes(copy):
+    (copy.export_folder / "manifest.json").unlink()
+    result = verify(copy)
+    rows = [*result.artefacts, *result.files]
+    assert not any(row.passed for row in rows)
+    assert all("has no row in manifest.json" in row.why for row in rows)
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "preprocess.json", "model_float32.tflite"])
+def test_no_damaged_file_is_used(copy, photos, name):
+    path = copy.export_folder / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"{name} is damaged: its sha256 is not the one in"):
+        predict(copy.export_folder / "model_float32.tflite", [photos / "dark" / "01.jpg"])
+
+
+# One writer
+
+
+def test_of_two_exports_at_once_the_second_is_refused_and_nothing_is_lost(copy):
+    code = (
+        "import sys; from keras_resnet.exporting.exporter import export; "
+        "export(sys.argv[1], saved_model=False, tflite=['none'])"
+    )
+    before = {path.name for path in copy.export_folder.iterdir()}
+    first = subprocess.Popen([sys.executable, "-P", "-c", code, copy.path], stderr=subprocess.PIPE)
+    while not (copy.path / ".export-lock").exists():
+        assert first.poll() is None
+        time.sleep(0.02)
+    with pytest.raises(InputError, match="another process is writing or verifying"):
+        export(copy, saved_model=False, tflite=["float16"])
+    with pytest.raises(InputError, match="another process is writing or verifying"):
+        verify(copy)
+    assert first.wait() == 0, first.stderr.read()
+    assert {path.name for path in copy.export_folder.iterdir()} == before
+    assert verify(copy).passed and not list(copy.path.glob(".export*"))
+
+
+def test_a_failure_between_the_two_renames_is_mended_at_once(copy, monkeypatch):
+    from keras_resnet.exporting import publish
+
+    rename = publish.os.rename
+
+    def fail_on_the_new(source, target):
+        if "-new-" in str(source):
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    before = {path.name for path in copy.export_folder.iterdir()}
+    with monkeypatch.context() as patched:
+        patched.setattr(publish.os, "rename", fail_on_the_new)
+        target = copy.export_folder
+        with (
+            pytest.raises(OSError, match="No space left"),
+            publish.locked(target),
+            publish.staged(target),
+        ):
+            pass
+    assert {path.name for path in copy.export_folder.iterdir()} == before
+    assert not list(copy.path.glob(".export*"))
