@@ -14,11 +14,12 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.ort import Ort
 from keras_resnet.evaluation.scores import evaluate, predict
-from keras_resnet.exporting import gate, onnx_file, saved_model
+from keras_resnet.exporting import guard, onnx_file, saved_model
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import verify
 from keras_resnet.exporting.plan import ExportPlan
 from keras_resnet.inspection.onnx_file import census
+from keras_resnet.manifest import fingerprint
 from keras_resnet.models import resnet
 from keras_resnet.specs import SPECS
 
@@ -91,7 +92,7 @@ def test_a_wrong_onnx_file_does_not_pass(onnx_run, tmp_path):
             kernel = onnx.numpy_helper.to_array(tensor) * np.float32(1.01)
             tensor.CopyFrom(onnx.numpy_helper.from_array(kernel, tensor.name))
     onnx.save(model, path)
-    gate.record(run.export_folder, [gate.ExportedFile(path)], {})
+    guard.record(run.export_folder, {path.name: fingerprint(path)})
     (row,) = verify(run).artefacts
     assert not row.passed and "float32 rounding explains" in row.why
 

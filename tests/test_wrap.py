@@ -14,9 +14,10 @@ from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.contract import read_contract
 from keras_resnet.evaluation.scores import evaluate, predict
-from keras_resnet.exporting import gate
+from keras_resnet.exporting import gate, guard
 from keras_resnet.exporting.exporter import export
 from keras_resnet.inspection import tflite_file
+from keras_resnet.manifest import fingerprint
 
 RNG = np.random.default_rng(0)
 
@@ -133,7 +134,7 @@ def damaged(run, folder, name):
     middle = numbers[int(0.4 * len(numbers)) : int(0.5 * len(numbers))]
     middle[(np.abs(middle) > 1e-4) & (np.abs(middle) < 10)] *= 1.5  # no offsets, which are integers
     numbers.tofile(path)
-    gate.record(path.parent, [gate.ExportedFile(path)], {})
+    guard.record(path.parent, {name: fingerprint(path)})
     return folder
 
 
@@ -150,6 +151,7 @@ def test_a_contract_that_the_files_do_not_keep_is_noticed(calibrated, tmp_path):
     file = run.export_folder / "preprocess.json"
     said = json.loads(file.read_text())
     file.write_text(json.dumps(said | {"temperature": 1.0}))
+    guard.record(run.export_folder, {file.name: fingerprint(file)})
     result = gate.verify(run)
     assert not result.passed
     with pytest.raises(CheckFailed, match=r"model_float32\.tflite: .* differ by"):
