@@ -5,6 +5,7 @@ in tests/clients/; `make clients` runs them.
 import importlib.util
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,12 @@ def run_python(folder, *arguments):
         [sys.executable, "-P", "-c", code, folder / "classify.py", *map(str, arguments)],
         cwd=folder, capture_output=True, text=True,
     )  # fmt: skip
+
+
+def test_the_python_bundle_compares_the_best_class_only_where_it_is_beyond_doubt(bundled):
+    is_clear = runpy.run_path(str(bundled / "bundle_python" / "classify.py"))["is_clear"]
+    logits = np.float32([0.0, 4.0, 1.0])
+    assert is_clear(logits, 1.4) and not is_clear(logits, 1.5)
 
 
 def test_the_python_bundle_passes_its_golden_set(bundled):

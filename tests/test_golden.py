@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,6 +44,21 @@ def test_classes_come_in_turn_and_the_model_is_right(exported, index):
     assert [entry["label"] for entry in index["images"]] == run.classes * 4
     right = [entry["label"] == entry["predicted"] for entry in index["images"]]
     assert right == sorted(right, reverse=True)  # those first that the model gets right
+
+
+def test_an_image_whose_best_class_is_in_doubt_is_not_taken_while_there_are_others(
+    exported, monkeypatch
+):
+    from keras_resnet.evaluation.artefact import open_artefact
+
+    run, _ = exported
+    val = run.examples("val")
+    monkeypatch.setattr(golden, "IMAGES", 11)
+    for doubtful in (0, 5):
+        is_clear = np.arange(len(val)) != doubtful
+        judge = SimpleNamespace(examples=val, is_clear=lambda clear=is_clear: clear)
+        chosen, _, _ = golden._choose(open_artefact(run), judge, 0)
+        assert {*val.names} - {*chosen.names} == {val.names[doubtful]}
 
 
 def test_no_training_image_is_in_it(exported, index, photos):

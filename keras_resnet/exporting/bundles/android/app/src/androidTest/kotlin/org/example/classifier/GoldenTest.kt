@@ -33,12 +33,14 @@ class GoldenTest {
   @Test
   fun photosAreDecodedAndResizedAsForTheTraining() {
     val tolerance = golden.getDouble("photo_tolerance")
+    val ofLogits = golden.getJSONObject("tolerance").getDouble("model.tflite")
     for (image in images.filterNot { it.isNull("photo") }) {
       val pixels = view(image.getString("file"), crop = 1f)
       val own = view(image.getString("photo"), CENTER_CROP)
       val difference = own.indices.map { abs(own[it] - pixels[it]) }.average()
       assertTrue("${image.getString("photo")}: $difference levels", difference <= tolerance)
-      assertEquals(best(expected(image)), best(classifier.logits(own).toList()))
+      val wanted = expected(image)
+      if (isClear(wanted, ofLogits)) assertEquals(best(wanted), best(classifier.logits(own).toList()))
     }
   }
 
@@ -52,6 +54,12 @@ class GoldenTest {
   private fun expected(image: JSONObject): List<Float> {
     val logits = image.getJSONObject("logits").getJSONArray("model.tflite")
     return List(logits.length()) { logits.getDouble(it).toFloat() }
+  }
+
+  /** Whether logits that are off by the tolerance have the same best class. */
+  private fun isClear(logits: List<Float>, tolerance: Double): Boolean {
+    val (first, second) = logits.sortedDescending()
+    return first - second > 2 * tolerance
   }
 
   private fun best(logits: List<Float>) = logits.indices.maxByOrNull { logits[it] }
