@@ -76,7 +76,7 @@ def check(classifier: Classifier, folder: Path = HERE / "golden") -> int:
     tolerance, photo_tolerance = golden["tolerance"]["model.tflite"], golden["photo_tolerance"]
     failed, distances, differences = 0, [], []
     for entry in golden["images"]:
-        expected = np.float32(entry["logits"]["model.tflite"])
+        expected = np.array(entry["logits"]["model.tflite"], np.float32)
         pixels = np.array(Image.open(folder / entry["file"]))
         good = hashlib.sha256(pixels.tobytes()).hexdigest() == entry["sha256"]
         distances.append(np.abs(classifier.logits(pixels) - expected).max())
