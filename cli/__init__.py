@@ -142,7 +142,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _fail(status: int, text: str) -> int:
-    print(f"keras-resnet: {text}", file=sys.stderr)
+    print(f"keras-resnet: {messages.printable(text)}", file=sys.stderr)
     return status
 
 

@@ -1,5 +1,7 @@
 """keras-resnet predict"""
 
+from typing import Literal
+
 import click
 
 from keras_resnet import run
@@ -11,10 +13,18 @@ from keras_resnet.cli._options import command, report, reports, start
 @click.argument("artefact")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--top", default=3, show_default=True, help="Number of classes per image.")
+@click.option("--on-bad-image", type=click.Choice(("error", "skip")), default="skip",
+              show_default=True, help="Stop at a broken image, or name it and go on.")  # fmt: skip
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: image,rank,label,score.")
 @reports
 def predict(
-    artefact: str, images: tuple[str, ...], top: int, as_csv: bool, as_json: bool, quiet: bool
+    artefact: str,
+    images: tuple[str, ...],
+    top: int,
+    on_bad_image: Literal["error", "skip"],
+    as_csv: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Classify images.
 
@@ -26,6 +36,6 @@ def predict(
     start(quiet)
     from keras_resnet.evaluation import scores
 
-    rows = scores.predict(artefact, images, top=top)
+    rows = scores.predict(artefact, images, top=top, on_bad_image=on_bad_image)
     text = tables.predictions_csv if as_csv else tables.predictions
     report([row.as_json() for row in rows], as_json, lambda _: text(rows))

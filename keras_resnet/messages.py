@@ -22,13 +22,23 @@ log = logging.getLogger("keras_resnet")
 _LAST_LINES = 10  # of the log, shown when native code has ended the process
 
 
+# Control characters but for tab and line feed, and characters that turn the direction of text:
+# from a class or a file name they could rewrite what a terminal shows.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """The text with control characters as escapes, such as `\\x1b`."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 class _Formatter(logging.Formatter):
     """The message alone; warnings and messages of other packages get a prefix."""
 
     def format(self, record: logging.LogRecord) -> str:
         level = "warning: " if record.levelno == logging.WARNING else ""
         package = "" if record.name == log.name else f"{record.name}: "
-        return f"{package}{level}{super().format(record)}"
+        return printable(f"{package}{level}{super().format(record)}")
 
 
 class _Log(logging.StreamHandler):

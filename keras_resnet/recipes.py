@@ -196,6 +196,11 @@ def resolve(
     of_recipe = {name for name in recipe if getattr(config, name) == recipe[name]}
     config = _without_contradictions(config, of_recipe - given.keys())
     require_relations(config)
+    if "warmup_epochs" in given and config.warmup_epochs > config.epochs:
+        raise InputError(
+            f"--warmup-epochs is {config.warmup_epochs:g}, longer than the run of "
+            f"{config.epochs} epochs; give a shorter one, or more --epochs"
+        )
     return config
 
 

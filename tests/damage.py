@@ -200,6 +200,33 @@ def _weights(name):
     return kind
 
 
+def _of_an_export(name, artefact="model_float32.tflite"):
+    """A file of an export, read by opening an artefact beside it and by what `verify` compares."""
+
+    def kind(run, folder):
+        import numpy as np
+
+        from keras_resnet.errors import CheckFailed
+        from keras_resnet.evaluation.artefact import open_artefact
+        from keras_resnet.exporting import guard
+        from keras_resnet.run import Run
+
+        copy = Run(shutil.copytree(run, folder / "run"))
+
+        def read():
+            opened = open_artefact(copy.export_folder / artefact)
+            results, contract = guard.check(copy, copy.export_folder)
+            failed = [f"{row.file}: {row.why}" for row in results if not row.passed]
+            if failed:
+                raise CheckFailed("; ".join(failed))
+            image = np.zeros((1, opened.image_size, opened.image_size, 3), np.uint8)
+            return contract, opened.classes, opened.predict(image).tobytes()
+
+        return copy.export_folder / name, read
+
+    return kind
+
+
 class _Lines(logging.Handler):
     """The messages of the package within a context."""
 
@@ -233,6 +260,20 @@ KINDS = {
     "`checkpoints/step-N.data-…`": _of_a_checkpoint("data-00000-of-00001"),
     "weights of others, `.keras`": _weights("net.keras"),
 }
+# The same of a run that was exported.
+EXPORTED = {
+    "`export/model_float32.tflite`": _of_an_export("model_float32.tflite"),
+    "`export/model_int8.tflite`": _of_an_export("model_int8.tflite", "model_int8.tflite"),
+    "`export/saved_model/saved_model.pb`": _of_an_export(
+        "saved_model/saved_model.pb", "saved_model"
+    ),
+    "`export/labels.txt`": _of_an_export("labels.txt"),
+    "`export/preprocess.json`": _of_an_export("preprocess.json"),
+    "`export/golden/golden.json`": _of_an_export("golden/golden.json"),
+    "`export/golden/00.png`": _of_an_export("golden/00.png"),
+    "`export/calibration.json`": _of_an_export("calibration.json"),
+    "`export/manifest.json`": _of_an_export("manifest.json"),
+}
 # No reader can notice every change in these: a flipped bit of a weight is another weight.
 WITHOUT_CHECKSUMS = {"weights of others, `.weights.h5`": _weights("net.weights.h5")}
 
@@ -241,7 +282,7 @@ def table(run, count):
     """Lines of a Markdown table with a row for each kind of file."""
     yield f"| file | tried | {' | '.join(OUTCOMES)} |"
     yield "|---|---:|---:|---:|---:|---:|"
-    for name, kind in (KINDS | WITHOUT_CHECKSUMS).items():
+    for name, kind in (KINDS | EXPORTED | WITHOUT_CHECKSUMS).items():
         with tempfile.TemporaryDirectory() as folder:
             path, read = kind(Path(run), Path(folder))
             total, bad = Counter(), []
@@ -255,6 +296,7 @@ def table(run, count):
 
 def main(count):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from keras_resnet.exporting.exporter import export
     from keras_resnet.messages import quietly
     from keras_resnet.training.train import train
 
@@ -262,6 +304,7 @@ def main(count):
         run = Path(folder, "run")
         with quietly():
             train(model="resnet8", image_size=12, epochs=1, run_folder=run)
+            export(run, tflite=["none", "int8"], calibration=50, max_drop=100)
         for line in table(run, int(count)):
             print(line, flush=True)
 

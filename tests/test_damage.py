@@ -12,25 +12,31 @@ from keras_resnet.errors import InputError
 from keras_resnet.run import Run
 
 DAMAGE = runpy.run_path(Path(__file__).with_name("damage.py"))
-KINDS, flips, truncations = DAMAGE["KINDS"], DAMAGE["flips"], DAMAGE["truncations"]
+KINDS, EXPORTED = DAMAGE["KINDS"], DAMAGE["EXPORTED"]
+flips, truncations = DAMAGE["flips"], DAMAGE["truncations"]
 
 
 def check(kind, count, run, tmp_path):
-    path, read = KINDS[kind](run, tmp_path)
+    path, read = kind(run, tmp_path)
     for damage in (flips, truncations):
         counts, bad = DAMAGE["outcomes"](path, damage(path, count), read)
         assert not bad and set(counts) <= {"noticed", "harmless"}, (counts, bad[:3])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 def test_damage_is_noticed_or_harmless(kind, untouched, tmp_path):
     check(kind, 100, untouched, tmp_path)
 
 
+@pytest.mark.parametrize("kind", EXPORTED.values(), ids=EXPORTED.keys())
+def test_so_is_damage_to_an_export(kind, first_export, tmp_path):
+    check(kind, 100, first_export / "run", tmp_path)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_so_are_a_thousand_cases(kind, untouched, tmp_path):
-    check(kind, 1000, untouched, tmp_path)
+@pytest.mark.parametrize("kind", [*KINDS.values(), *EXPORTED.values()], ids=[*KINDS, *EXPORTED])
+def test_so_are_a_thousand_cases(kind, first_export, tmp_path):
+    check(kind, 1000, first_export / "run", tmp_path)
 
 
 def test_a_file_changed_on_purpose_is_used_without_its_entry(untouched, tmp_path):

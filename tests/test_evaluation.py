@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shutil
 
 import numpy as np
@@ -139,6 +140,21 @@ def test_predict_takes_patterns_and_counts_an_image_once(trained, photos):
 def test_predicting_on_nothing_is_an_error(trained, what):
     with pytest.raises(InputError, match="no image"):
         predict(trained.path, [what])
+
+
+def test_a_broken_image_among_others_is_named_and_the_others_are_classified(
+    command, trained, photos, tmp_path
+):
+    shutil.copy(photos / "dark" / "01.jpg", tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").write_bytes((photos / "dark" / "01.jpg").read_bytes()[:600])
+    done = command("predict", trained.path, tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert row["image"].endswith("a.jpg") and row["predictions"][0]["label"] == "dark"
+    (line,) = [line for line in done.stderr.splitlines() if "b.jpg" in line]
+    assert line.startswith("warning: ") and line.endswith("it is left out")
+    done = command("predict", trained.path, tmp_path, "--on-bad-image", "error")
+    assert done.returncode == 2 and "b.jpg" in done.stderr and not done.stdout
 
 
 def test_predicting_on_text_names_the_file(trained, tmp_path):

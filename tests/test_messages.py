@@ -1,5 +1,6 @@
 """Messages on the terminal and in the log, and the report of a crash in native code."""
 
+import json
 import logging
 import os
 import subprocess
@@ -45,6 +46,23 @@ OWN = "import logging; log.addHandler(logging.StreamHandler())\n"
 def test_a_program_that_configures_logging_or_not_sees_each_message_once(code, shown, tmp_path):
     done = python(code + SPEAK, tmp_path)
     assert (done.stdout, done.stderr) == ("", shown)
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\r", "\x9b", "\x07", "\u202e"])
+def test_no_name_reaches_the_terminal_as_a_command(character, capsys):
+    """Escape sequences in the name of a class or a file, and text that runs backwards."""
+    from keras_resnet.cli import _options
+
+    name = f"cat{character}[31m"
+    messages.log.info(name)
+    _options.report({"label": name}, False, lambda result: result["label"])
+    _options.report({"label": name}, True, str)
+    out, err = capsys.readouterr()
+    shown = character.encode("unicode_escape").decode()
+    assert character not in err and f"cat{shown}[31m" in err
+    text, document = out.split("\n", 1)
+    assert text == f"cat{shown}[31m" and json.loads(document) == {"label": name}
+    assert character not in document or character == "\u202e"  # JSON is for programs
 
 
 def test_a_run_that_is_trained_from_python_has_its_log(untouched):

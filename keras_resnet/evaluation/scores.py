@@ -93,7 +93,11 @@ def evaluate(
 
 @isolated(any_backend=True)
 def predict(
-    artefact: StrPath | None, images: Iterable[StrPath], *, top: int = 3
+    artefact: StrPath | None,
+    images: Iterable[StrPath],
+    *,
+    top: int = 3,
+    on_bad_image: Literal["error", "skip"] = "skip",
 ) -> list[Prediction]:
     """Classifies images.
 
@@ -101,17 +105,18 @@ def predict(
         artefact: as in `evaluate`.
         images: paths of files, folders, or glob patterns.
         top: number of classes, best first; fewer if the artefact outputs fewer.
+        on_bad_image: "skip" names broken files in a warning and classifies the others.
 
     Returns:
         A `Prediction` for each image, in order.
 
     Raises:
-        InputError: no such file, or one that is not an image.
+        InputError: no such file, or none that is an image.
     """
     opened = open_artefact(artefact)
     if top < 1:
         raise InputError(f"--top is {top}; expected at least 1")
-    examples = examples_in(images)
+    examples = examples_in(images, on_bad_image)
     scores = np.exp(log_softmax(predict_stream(opened, stream_for(opened, examples))))
     named = min(top, opened.top or top)
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :named]
@@ -121,16 +126,21 @@ def predict(
     ]
 
 
-def examples_in(images: Iterable[StrPath]) -> Examples:
+def examples_in(images: Iterable[StrPath], on_bad_image: str = "error") -> Examples:
     """The examples, of no known class, in files, folders and patterns.
 
+    Args:
+        images: as in `predict`.
+        on_bad_image: "error", or "skip" to name broken files in a warning.
+
     Raises:
-        InputError: no such file, or a file that is not an image.
+        InputError: no such file, a broken one, or none that is an image.
     """
     examples, bad = folder.from_paths(_expand(images))
-    if bad:
-        path, reason = bad[0]
-        raise InputError(f"{show(path)}: {reason}; leave it out or repair it")
+    for path, reason in bad:
+        if on_bad_image == "error" or not len(examples):
+            raise InputError(f"{show(path)}: {reason}; leave it out or repair it")
+        log.warning(f"{show(path)}: {reason}; it is left out")
     if not len(examples):
         raise InputError(f"no images in {', '.join(map(str, images))}")
     return examples
