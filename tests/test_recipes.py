@@ -366,3 +366,9 @@ def test_a_config_is_frozen_and_hashable(config_file):
 def test_every_precision_of_the_list_is_accepted():
     for precision in PRECISIONS:
         assert resolve({"precision": precision}).precision == precision
+
+
+def test_a_warm_up_longer_than_the_run_is_refused_if_it_was_asked_for():
+    with pytest.raises(InputError, match="--warmup-epochs is 4, longer than the run of 3 epochs"):
+        resolve({"warmup_epochs": 4.0, "epochs": 3})
+    assert resolve({"epochs": 3}).epochs == 3  # the recipe's is cut
