@@ -15,15 +15,16 @@ from keras_resnet.data.names import require
 )
 @click.argument("artefact", required=False)
 @click.argument("data", required=False)
-@click.option("--split", type=click.Choice(["train", "val", "test"]), default="val",
-              show_default=True, help="Split of the run or of DATA.")  # fmt: skip
+@click.option("--split", type=click.Choice(["train", "val", "test"]),
+              help="Split of the run or of DATA; of a plain folder, the run's own images in it.  "
+              "[val]")  # fmt: skip
 @setting("on_bad_image", default="error")
 @setting("data_dir")
 @reports
 def evaluate(
     artefact: str | None,
     data: str | None,
-    split: Literal["train", "val", "test"],
+    split: Literal["train", "val", "test"] | None,
     on_bad_image: Literal["error", "skip"],
     data_dir: str | None,
     as_json: bool,

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn import metrics as peer
 
 from keras_resnet.cli import tables
@@ -101,6 +102,19 @@ def test_a_plain_folder_is_scored_whole(trained, photos):
 
 def test_training_images_can_be_scored_too(trained):
     assert evaluate(trained.path, split="train").images == 48
+
+
+def test_a_split_is_that_of_the_runs_own_images_wherever_they_lie(trained, photos, tmp_path):
+    moved = shutil.copytree(photos, tmp_path / "moved")
+    own = evaluate(trained.path)
+    there = evaluate(trained.path, moved, split="val")
+    assert (there.images, there.top1, there.confusion) == (12, own.top1, own.confusion)
+    assert evaluate(trained.path, moved).images == 60
+    new = tmp_path / "new" / "dark"
+    new.mkdir(parents=True)
+    Image.new("RGB", (40, 40), "black").save(new / "a.png")
+    with pytest.raises(InputError, match="none of its images is in the val split of a run; leave"):
+        evaluate(trained.path, new.parent, split="val")
 
 
 def test_a_split_that_the_run_lacks_is_named(trained):

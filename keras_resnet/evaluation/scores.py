@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from keras_resnet import filenames
@@ -58,7 +59,7 @@ def evaluate(
     artefact: StrPath | None = None,
     data: StrPath | None = None,
     *,
-    split: Literal["train", "val", "test"] = "val",
+    split: Literal["train", "val", "test"] | None = None,
     on_bad_image: Literal["error", "skip"] = "error",
     data_dir: StrPath | None = None,
 ) -> ArtefactScores:
@@ -69,7 +70,8 @@ def evaluate(
             newest run.
         data: as in `train`. A plain folder of class folders, and `digits`, are scored whole.
             None is the run's own split.
-        split: which split of the run, or of data that has splits: "train", "val" or "test".
+        split: which split of the run, or of data that has splits: "train", "val" (the default) or
+            "test". Of a plain folder, it is those of the run's own images, wherever they lie now.
         on_bad_image: "error" or "skip", for a folder.
         data_dir: where tensorflow-datasets keeps its files.
 
@@ -149,7 +151,7 @@ def examples_in(images: Iterable[StrPath], on_bad_image: str = "error") -> Examp
 def examples_for(
     opened: Artefact,
     data: StrPath | None = None,
-    split: str = "val",
+    split: str | None = None,
     on_bad_image: str = "error",
     data_dir: StrPath | None = None,
 ) -> Examples:
@@ -165,28 +167,46 @@ def examples_for(
     if data is None:
         if opened.run is None:
             raise InputError(f"{opened.path} belongs to no run; give DATA to evaluate it on")
-        return opened.run.examples(split)
+        return opened.run.examples(split or "val")
     source = sources.load_all(
         data, on_bad_image=on_bad_image, data_dir=data_dir, classes=opened.classes
     )
-    if "all" in source.splits:
-        split = "all"
-    elif split not in source.splits:
-        raise InputError(f"{data} has no {split} split; it has {', '.join(source.splits)}")
-    examples = _relabel(source.splits[split], source.classes, opened, data)
-    _warn_of_training_images(opened, examples)
+    part = "all" if "all" in source.splits else split or "val"
+    if part not in source.splits:
+        raise InputError(f"{data} has no {part} split; it has {', '.join(source.splits)}")
+    examples = _relabel(source.splits[part], source.classes, opened, data)
+    if part == "all" and split:
+        examples = _of_split(opened, examples, split, data)
+    if split != "train":
+        _warn_of_training_images(opened, examples)
     return examples
+
+
+def _of_split(opened: Artefact, examples: Examples, split: str, data: StrPath) -> Examples:
+    """Those examples of a data set without splits that are in a split of the artefact's run."""
+    digests = examples.digests if examples.digests is not None else np.array([], np.int64)
+    found = np.isin(digests, _digests_of_split(opened, split))
+    if not found.any():
+        raise InputError(
+            f"{data} has no splits, and none of its images is in the {split} split of a run; leave "
+            "--split out to score them all"
+        )
+    return examples.take(np.flatnonzero(found))
+
+
+def _digests_of_split(opened: Artefact, split: str) -> npt.NDArray[np.int64]:
+    """The digests of the images in a split of the artefact's run, as far as they are known."""
+    saved = opened.run and opened.run.file(filenames.SPLIT).exists() and opened.run.splits
+    images = saved.get(split, ()) if saved else ()
+    return np.array([image.digest for image in images if image.digest], np.int64)
 
 
 def _warn_of_training_images(opened: Artefact, examples: Examples) -> None:
     """Logs a warning if the artefact's run was trained on some of the images, by their content."""
-    if not (opened.run and opened.run.file(filenames.SPLIT).exists()):
-        return
-    trained = [image.digest for image in opened.run.splits.get("train", ()) if image.digest]
-    if examples.digests is None or not trained:
-        return
-    count = int(np.isin(examples.digests, np.array(trained, np.int64)).sum())
+    trained = _digests_of_split(opened, "train")
+    count = 0 if examples.digests is None else int(np.isin(examples.digests, trained).sum())
     if count:
+        assert opened.run  # it has such a split
         log.warning(
             f"{opened.run.path} was trained on {count:,} of these {len(examples):,} images: their "
             "scores are not those of new images"
