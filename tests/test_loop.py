@@ -194,6 +194,12 @@ def test_what_one_worker_decides_all_do(photos, tmp_path, monkeypatch):
 def test_the_notes_of_a_checkpoint_are_json(watched):
     notes = peek(watched.run)
     assert json.loads(json.dumps(notes)) == notes
-    assert {"history", "has_ended", "epoch_sums", "seconds", "precision", "environment"} == set(
-        notes
-    )
+    assert {
+        "history",
+        "has_ended",
+        "epoch_sums",
+        "seconds",
+        "precision",
+        "environment",
+        "files",
+    } == set(notes)
