@@ -94,7 +94,7 @@ def test_no_command_of_the_table_is_left_out():
 
 def test_the_files_it_promises_are_the_files_a_run_has(exported):
     run, _ = exported
-    section = README.split("## A run folder")[1].split("\n## ")[0]
+    section = README.split("## A run folder")[1].split("\n##")[0]
     promised = set(re.findall(r"^\| `([^`]+)` \|", section, flags=re.MULTILINE))
     # written by the command, not by the library; on request
     optional = {"log.txt", "export/model.onnx", "export/model_features.tflite"}
