@@ -581,8 +581,8 @@ def test_a_pytorch_cifar_net_goes_to_int8_without_a_line_of_python(
     assert evaluate(run).images == 12
     assert len(predict(run / "export" / "model_int8.tflite", [photos])) == 60
     assert verify(run, max_drop=40).passed
-    with pytest.raises(InputError, match="already has its images"):
-        export(run, data=photos)
+    with pytest.raises(InputError, match="has its own images"):
+        export(run, data="digits")
 
 
 def test_an_imported_run_can_be_trained_further_and_keeps_its_normalisation(
