@@ -142,7 +142,8 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
             bundling.write(plan, folder)
         guard.record_files(folder)
         beside, _ = guard.check(run, folder)
-        result = replace(result, files=beside)
+        result = replace(result, files=beside, passed=all(row.passed for row in beside))
+        gate.demand(result)
         write_json(folder / filenames.VERIFY, result.as_json())
     log.info(f"published in {plan.target}")
     return result
