@@ -146,9 +146,9 @@ def report(
     if as_json:
         document = result.as_json() if isinstance(result, Result) else result
         document = {**document, "png": png} if png else document
-        # All of them are escaped in JSON but the controls above 0x7f, which stand in strings alone.
-        text_of_it = json.dumps(document, indent=2, ensure_ascii=False)
-        click.echo(re.sub("[\x7f-\x9f]", lambda c: f"\\u{ord(c[0]):04x}", text_of_it))
+        written = json.dumps(document, indent=2, ensure_ascii=False)
+        # JSON escapes control characters but for these, which stand in strings alone.
+        click.echo(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", written))
     else:
         lines = [text(result), f"wrote {png}" if png else ""]
         click.echo(messages.printable("\n".join(filter(None, lines))))

@@ -6,15 +6,16 @@ import click
 
 from keras_resnet import run
 from keras_resnet.cli import tables
-from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.cli._options import command, report, reports, setting, start
 
 
 @command("predict", example="keras-resnet predict runs/resnet20-photos-001 new/*.jpg --top 1")
 @click.argument("artefact")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--top", default=3, show_default=True, help="Number of classes per image.")
-@click.option("--on-bad-image", type=click.Choice(("error", "skip")), default="skip",
-              show_default=True, help="Stop at a broken image, or name it and go on.")  # fmt: skip
+@setting(
+    "on_bad_image", default="skip", help="Broken images: stop, or name them and go on.  [skip]"
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: image,rank,label,score.")
 @reports
 def predict(

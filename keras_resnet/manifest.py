@@ -50,9 +50,9 @@ def read(folder: StrPath) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def is_unchanged(path: StrPath, row: Mapping[str, Any], content: bytes | None = None) -> bool:
-    """Whether a file or folder is the one that its row describes."""
-    return all(row[key] == value for key, value in fingerprint(path, content).items())
+def is_of(found: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether a fingerprint is that of the file or folder that a row describes."""
+    return all(row.get(key) == value for key, value in found.items())
 
 
 def require_unchanged(
@@ -72,7 +72,7 @@ def require_unchanged(
     contents = {path.name: content, **dict.fromkeys(beside)}
     for name, known in contents.items():
         file = path.with_name(name)
-        if name in rows and file.exists() and not is_unchanged(file, rows[name], known):
+        if name in rows and file.exists() and not is_of(fingerprint(file, known), rows[name]):
             raise InputError(
                 f"{file} is damaged: its sha256 is not the one in "
                 f"{file.with_name(filenames.MANIFEST)}; export it again, or take it from a copy"

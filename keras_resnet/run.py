@@ -12,12 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet import filenames, recipes
+from keras_resnet import filenames, manifest, recipes
 from keras_resnet.config import SETTINGS
 from keras_resnet.data import names
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath, atomic, read_json, read_lines, write_json, write_text
-from keras_resnet.manifest import fingerprint
 from keras_resnet.state import isolated
 
 if TYPE_CHECKING:  # to name their types costs no import
@@ -98,31 +97,37 @@ class Run:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """Name -> size and sha256 of each file; {} of a run that is not finished."""
-        path = self.file(filenames.MANIFEST)
-        return read_json(path) if path.exists() else {}
+        return manifest.read(self.path)
 
     def _read(self, name: str) -> bytes:
         """The content of a file of the run; InputError if it is not the one that was written."""
         path = self.file(name)
-        content = path.read_bytes() if path.exists() else None
+        if not path.exists():
+            return self.intact(name).read_bytes()  # says that it is missing
+        content = path.read_bytes()
         self.intact(name, content)
-        assert content is not None  # or it is not intact
         return content
 
     def intact(self, name: str, content: bytes | None = None) -> Path:
-        """The path of a file of the run; InputError if it is not the one that was written."""
-        path, written = self.file(name), self.manifest.get(name)
+        """The path of a file of the run; InputError if it is not the one that was written.
+
+        Without its entry in the manifest, a file may be changed by hand; the model never is.
+
+        Args:
+            name: of the file.
+            content: its bytes, where they were read already.
+        """
+        path, row = self.file(name), self.manifest.get(name)
         if not path.exists():
             raise InputError(f"{path} is missing; take it from a copy of the run, or train again")
-        # Without its entry, a file may be changed by hand; the model never is.
-        if (written or (self.manifest and name == filenames.MODEL)) and (
-            fingerprint(path, content) != written
-        ):
+        if row is None and (name != filenames.MODEL or not self.manifest):
+            return path
+        if row is None or not manifest.is_of(manifest.fingerprint(path, content), row):
+            accept = f"; if you changed it on purpose, delete the entry of {name} in manifest.json"
             raise InputError(
                 f"{path} is damaged or was changed: its sha256 is not the one in manifest.json; "
                 "take it from a copy of the run, or train again"
-                + _accept(name)
-                * (name != filenames.MODEL)
+                + ("" if name == filenames.MODEL else accept)
             )
         return path
 
@@ -264,7 +269,7 @@ class Run:
         """Size and sha256 of every file of the run but logs, checkpoints and exports."""
         files = [p for p in sorted(self.path.iterdir()) if p.is_file()]
         kept = [p for p in files if p.name != filenames.MANIFEST and not p.match(_LOGS)]
-        self.manifest = {p.name: fingerprint(p) for p in kept}
+        self.manifest = {p.name: manifest.fingerprint(p) for p in kept}
         write_json(self.file(filenames.MANIFEST), self.manifest)
 
 
@@ -467,10 +472,6 @@ def load_weights(model: "keras.Model", path: str | os.PathLike) -> None:
 def _fits(name: str, arrays: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     both = name in arrays and name in wanted
     return both and arrays[name].shape == tuple(wanted[name].shape)
-
-
-def _accept(name: str) -> str:
-    return f"; if you changed it on purpose, delete the entry of {name} in manifest.json"
 
 
 def save_keras(model: "keras.Model", path: str | os.PathLike) -> None:

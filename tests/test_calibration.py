@@ -33,6 +33,14 @@ def test_none_of_them_judges_even_when_all_are_asked_for(trained):
     assert everything.manifest["count"] == len(trained.examples("train"))
 
 
+def test_training_images_that_are_also_held_out_are_left_out(trained):
+    """In the splits of a user, an image may be on both sides."""
+    train = trained.examples("train")
+    shared = train.take([0, 5, 7])
+    chosen = choose(trained, 10**6, held_out=shared).manifest["images"]
+    assert set(train.names) - set(chosen) == set(shared.names)
+
+
 def test_the_manifest_says_which_they_were(exported):
     run, _ = exported
     manifest = json.loads((run.export_folder / "calibration.json").read_text())

@@ -43,8 +43,8 @@ EXPECTED = "expected: CLASS/*.jpg, or train/CLASS/*.jpg, val/CLASS/*.jpg and tes
 class Layout:
     """The class folders of a data folder."""
 
-    splits: dict[str, str]  # "train", "val", "test", or "all" -> the folder of its class folders
-    classes: dict[str, list[os.DirEntry[str]]]  # split -> class folders
+    # "train", "val", "test", or "all" -> class folders
+    classes: dict[str, list[os.DirEntry[str]]]
     strays: Counter[str] = field(default_factory=Counter)  # reason -> files in no class folder
 
 
@@ -63,7 +63,7 @@ def find(root: str, *, nested: bool = False, classes: Collection[str] = ()) -> L
     """
     inner = _inside(root, root, classes)
     splits = _split_folders(root, inner)
-    layout = Layout(splits, {})
+    layout = Layout({})
     for split, folder in splits.items():
         layout.classes[split] = _class_folders(root, folder)
     if "all" in splits and not nested:

@@ -13,7 +13,7 @@ from keras_resnet import filenames
 from keras_resnet.errors import CheckFailed
 
 if TYPE_CHECKING:  # the gate imports this module
-    from keras_resnet.exporting.gate import Judge
+    from keras_resnet.exporting.gate import ArtefactResult, Judge
     from keras_resnet.exporting.layer_error import LayerErrors
 
 ORDER = ("int8", "dynamic", "float16", "none")  # from small and quick to large and slow
@@ -89,11 +89,6 @@ def _tried(
     variant: str, path: Path, judge: "Judge", float_layers: Sequence[str] = (), reason: str = ""
 ) -> Candidate:
     row = judge.row(judge.file(path))
-    lost = (
-        f"{row.drop_points:.2f} points lost (allowed: {judge.limits.max_drop:g})"
-        if row.passed
-        else ""
-    )
     return Candidate(
         variant=variant,
         file=row.file,
@@ -101,5 +96,13 @@ def _tried(
         bytes=row.bytes,
         drop_points=row.drop_points,
         taken=row.passed,
-        why=(row.why or f"{row.bytes / 1e6:.2f} MB, {lost}") + reason,
+        why=(row.why or _cost(row, judge)) + reason,
+    )
+
+
+def _cost(row: "ArtefactResult", judge: "Judge") -> str:
+    """What a file that passed costs."""
+    return (
+        f"{row.bytes / 1e6:.2f} MB, {row.drop_points:.2f} points lost (allowed: "
+        f"{judge.limits.max_drop:g})"
     )

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.check import classes_in_turn
+from keras_resnet.data.examples import Examples
 from keras_resnet.data.stream import images_of
 from keras_resnet.evaluation.contract import PLAIN, Contract
 from keras_resnet.exporting.plan import CALIBRATION
@@ -37,6 +38,7 @@ def choose(
     *,
     model: keras.Model | None = None,
     contract: Contract = PLAIN,
+    held_out: Examples | None = None,
 ) -> Calibration:
     """Training images, preprocessed as in evaluation, plus all black and all white.
 
@@ -50,13 +52,14 @@ def choose(
         model: the run's Keras model, to compare the ranges that two disjoint halves give; None
             leaves that out.
         contract: the `Contract` of the files, which may take a camera's frames.
+        held_out: the run's validation images, where they were read already.
 
     Returns:
         A `Calibration`. Its manifest: {images: names, plain, seed, count, per_class: {name: n},
         sha256 of the array, halves: {layer, disagreement, limit, agree} or None}.
     """
     config = run.config
-    train, judged = run.examples("train"), run.examples("val")
+    train, judged = run.examples("train"), held_out or run.examples("val")
     if train.digests is not None and judged.digests is not None:
         # The user's own splits may share images.
         train = train.take(np.flatnonzero(~np.isin(train.digests, judged.digests)))

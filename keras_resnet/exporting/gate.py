@@ -260,7 +260,7 @@ class Judge:
         assert reference.run  # it is one, opened
         self._reference, self._contract, self.limits = reference, contract, limits
         chosen = _sample(len(val), limits.images, reference.run.config.seed)
-        self.examples = val.take(chosen)
+        self.held_out, self.examples = val, val.take(chosen)
         self._streams: dict[tuple[int, float], tf.data.Dataset] = {}
         self._expected = self._logits(reference) if logits is None else logits[chosen]
         self.top1 = _top1(self._expected, self.examples.labels)
@@ -433,7 +433,7 @@ def demand(result: Verification) -> None:
 def _require_recorded(file: ExportedFile, recorded: Mapping[str, Any]) -> None:
     if not recorded:
         raise CheckFailed(guard.NO_ROW)
-    if any(recorded[key] != value for key, value in file.fingerprint.items()):
+    if not manifest.is_of(file.fingerprint, recorded):
         raise CheckFailed(guard.CHANGED)
 
 

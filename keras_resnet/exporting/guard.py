@@ -137,7 +137,7 @@ def _reasons(
         yield "is missing; export it again"
     elif name not in rows:
         yield NO_ROW
-    elif not manifest.is_unchanged(path, rows[name]):
+    elif not manifest.is_of(manifest.fingerprint(path), rows[name]):
         yield CHANGED
     elif name == filenames.LABELS:
         yield from _other_labels(read_lines(path), run)

@@ -37,7 +37,7 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> 
         plan: the `ExportPlan`.
         reference: the run, opened: its model is converted, its training images calibrate it.
         folder: where the files go.
-        judge: the `gate.Judge`, for "auto".
+        judge: the `gate.Judge`: "auto" asks it, and its images calibrate nothing.
 
     Raises:
         CheckFailed: a conversion failed, or "auto" found no file that passes.
@@ -54,7 +54,7 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> 
         images = scratch / "calibration.npy"
         saved_model.write_for_conversion(plan, reference.model, source)
         if plan.is_calibrated:
-            _calibrate(plan, reference, folder, images)
+            _calibrate(plan, reference, judge, folder, images)
 
         @cache
         def layer_errors() -> layer_error.LayerErrors:
@@ -81,11 +81,17 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> 
     return written
 
 
-def _calibrate(plan: ExportPlan, reference: Artefact, folder: Path, images: Path) -> None:
+def _calibrate(
+    plan: ExportPlan, reference: Artefact, judge: Judge, folder: Path, images: Path
+) -> None:
     """Writes the calibration images to the file `images`, and their manifest to `folder`."""
     assert reference.run  # it is one, opened
     chosen = calibration.choose(
-        reference.run, plan.calibration, model=reference.model, contract=plan.contract
+        reference.run,
+        plan.calibration,
+        model=reference.model,
+        contract=plan.contract,
+        held_out=judge.held_out,
     )
     np.save(images, chosen.images)
     write_json(folder / filenames.CALIBRATION, chosen.manifest)

@@ -47,12 +47,13 @@ def differences(expected: Iterable[Weights], constants: Iterable[Constant]) -> I
     by_size: dict[int, list[Constant]] = {}
     for constant in constants:
         by_size.setdefault(constant.values.size, []).append(constant)
-    lost = [
-        layer
-        for layer, values in expected
-        if not any(_is_same(values, found) for found in by_size.get(values.size, []))
-    ]
-    lost = list(dict.fromkeys(lost))
+    lost = list(
+        dict.fromkeys(
+            layer
+            for layer, values in expected
+            if not any(_is_same(values, found) for found in by_size.get(values.size, []))
+        )
+    )
     if lost:
         more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
         yield f"has other weights than the model in {', '.join(lost[:_MOST_NAMED])}{more}"

@@ -27,8 +27,9 @@ from keras_resnet import filenames, messages, signals
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, InputError, Interrupted, first_line
 from keras_resnet.files import StrPath, plainly_named
+from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log
-from keras_resnet.run import Run, fingerprint, resume_command
+from keras_resnet.run import Run, resume_command
 
 _KEPT = 2  # checkpoints: if the latest is damaged on the disk, there is another
 _SETTLED = (filenames.CONFIG, filenames.LABELS, filenames.SPLIT)  # when a run begins

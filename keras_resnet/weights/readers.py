@@ -272,9 +272,8 @@ _READERS: dict[str, Callable[[Path], Weights]] = {
 def of_model(model: "keras.Model", source: str) -> Weights:
     """The weights of a Keras model in memory, as if they had been read from a file."""
     arrays = {
-        f"{layer.name}/{variable.name}": Stored(tuple(variable.shape), variable.numpy)
-        for layer in model.layers
-        for variable in layer.weights
+        name: Stored(tuple(variable.shape), variable.numpy)
+        for name, variable in variables(model).items()
     }
     return Weights(source, KERAS, arrays)
 
