@@ -233,7 +233,10 @@ def _artefact(row: "ArtefactResult") -> str:
 
 
 def _files(rows: Sequence["FileResult"]) -> list[str]:
-    """The files beside the artefacts: those that did not pass, and the number of the others."""
+    """The files beside the artefacts: those that did not pass, and the number of the others; none
+    of an export that failed before it wrote them."""
+    if not rows:
+        return []
     failed = [f"{row.file}  FAILED: {row.why}" for row in rows if not row.passed]
     passed = count(len(rows) - len(failed), "other file")
     return [*failed, f"{passed} as exported: labels, preprocessing, golden set, bundles"]

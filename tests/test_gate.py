@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from keras_resnet import open_run
+from keras_resnet.cli import tables
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.scores import predict
 from keras_resnet.exporting import evidence, saved_model
@@ -87,6 +88,7 @@ def test_damage_on_the_way_is_refused_in_every_variant(untouched, tmp_path, monk
     rows = {row.file: row for row in caught.value.result.artefacts}
     assert not any(row.passed for row in rows.values()), rows
     assert len(rows) == len(VARIANTS) and not run.export_folder.exists()
+    assert "as exported" not in tables.verification(caught.value.result)
 
 
 def test_an_intact_file_has_small_errors_and_a_slope_of_one(exported):
@@ -121,6 +123,11 @@ def test_the_interval_holds_the_true_drop_as_often_as_it_says():
         drop = 100 * (lost - gained)
         assert (ends[:, 1] < drop - 1e-9).mean() <= 0.05 + 0.02
         assert (ends[:, 0] > drop + 1e-9).mean() <= 0.05 + 0.02
+
+
+def test_enough_images_that_changed_are_not_said_to_be_too_few():
+    assert "about 300" in evidence.too_few(308, 1.0)
+    assert evidence.too_few(411, 1.0).endswith("1 point: too many of them change class")
 
 
 def test_few_images_are_said_to_be_few_and_can_be_refused(copy):

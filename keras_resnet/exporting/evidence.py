@@ -38,12 +38,14 @@ def too_few(images: int, points: float) -> str:
     """That the images cannot rule out a larger drop than `points`, in words."""
     if not points:
         return f"no number of images can rule out every drop; {images:,} were tried"
+    drop = f"a drop of {points:g} point{'s' * (points != 1)}"
     needed = images_needed(points)
+    if images >= needed:
+        return f"{images:,} images cannot rule out {drop}: too many of them change class"
     rounded = round(needed, 1 - len(str(needed))) if needed < 1000 else round(needed, -2)
     return (
-        f"{images:,} image{'s' * (images != 1)} cannot rule out a drop of {points:g} "
-        f"point{'s' * (points != 1)}; about {rounded:,} without a change could, at "
-        f"{CONFIDENCE:.0%}"
+        f"{images:,} image{'s' * (images != 1)} cannot rule out {drop}; about {rounded:,} without "
+        f"a change could, at {CONFIDENCE:.0%}"
     )
 
 
