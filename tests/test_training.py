@@ -181,7 +181,8 @@ def test_no_step_has_a_rate_of_0(drops, warmup):
 
 
 def test_a_short_run_warms_up_for_a_quarter_of_it():
-    config = recipes.resolve({"epochs": 1, "warmup_epochs": 5.0})
+    config = recipes.resolve({"recipe": "rsb-a3", "epochs": 1})
+    assert config.warmup_epochs == 5
     rate = schedule.learning_rate(config, steps_per_epoch=8)
     assert float(rate(2)) == pytest.approx(config.learning_rate)
 
