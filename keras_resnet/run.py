@@ -370,10 +370,11 @@ def unfinished(
     if Path(run_folder, filenames.MANIFEST).exists():
         raise InputError(f"--run {run_folder} is finished; give a new folder, or leave --run out")
     found, wanted = Run(run_folder).config, absolute(recipes.resolve(options, config_file))
+    kept = {"devices", *recipes.unset(options, config_file)}  # this machine's, and the run's
     for field in fields(found):
         old, new = getattr(found, field.name), getattr(wanted, field.name)
-        if field.name == "devices":
-            continue  # those of this machine
+        if field.name in kept:
+            continue
         # None keeps what the run decided at its start.
         if old != new and not (field.name in _SETTLED and new is None):
             option = SETTINGS[field.name].flag
