@@ -18,7 +18,7 @@ from keras_resnet.errors import InputError, first_line
 from keras_resnet.evaluation.contract import Contract, read_contract, spread
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import StrPath, plainly_named, read_json, read_lines
-from keras_resnet.run import Run, kind_of, open_run
+from keras_resnet.run import Run, kind_of, open_run, require_trusted
 from keras_resnet.state import isolated
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def open_artefact(
     threads: int | None = None,
     run: Run | None = None,
     content: bytes | None = None,
+    trust: bool = False,
 ) -> Artefact:
     """Opens what `path` holds; None is the newest run.
 
@@ -66,9 +67,10 @@ def open_artefact(
             whole process.
         run: that it came out of; None is the one in whose folder it lies, if any.
         content: the bytes of a `.tflite` or `.onnx`, where they were read already.
+        trust: run a SavedModel that was not exported here.
 
     Raises:
-        InputError: no such path, not an image classifier, or damaged.
+        InputError: no such path, not an image classifier, damaged, or not trusted.
     """
     if path is None or isinstance(path, Run):
         return _open_run(open_run(path))
@@ -76,7 +78,9 @@ def open_artefact(
     kind = kind_of(path)
     if kind == "run":
         return _open_run(open_run(path))
-    run = run or _run_of(path)
+    if run is None:  # otherwise it was exported, or found in the manifest, just now
+        require_trusted(path, trust)
+        run = run_of(path)
     if kind == "keras":
         return _open_keras(path, run)
     read_beside = (filenames.LABELS, filenames.PREPROCESS)
@@ -221,9 +225,9 @@ def _artefact(
     return Artefact(path, kind, height, crop, classes, run, predict, model, contract.top)
 
 
-def _run_of(path: Path) -> Run | None:
+def run_of(path: StrPath) -> Run | None:
     """The run whose folder, or whose export folder, holds `path`."""
-    for folder in path.resolve().parents[:2]:
+    for folder in Path(path).resolve().parents[:2]:
         if all((folder / name).exists() for name in _OF_A_RUN):
             return Run(os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder)
     return None
