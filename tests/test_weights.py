@@ -366,6 +366,16 @@ def test_archives_of_terabytes_are_not_unpacked(untouched, tmp_path):
         load_weights(untouched, tmp_path / "net.keras")
 
 
+@pytest.mark.parametrize("entries", [200_000, 60_000])
+def test_an_archive_of_files_without_end_is_not_opened(untouched, tmp_path, entries):
+    """Above 65,535 files it has the record of a ZIP64 archive."""
+    with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
+        for number in range(entries):
+            archive.writestr(f"{number:0{10_000_000 // entries}}", b"")
+    with pytest.raises(InputError, match="its list of files exceeds 8 MB"):
+        load_weights(untouched, tmp_path / "net.keras")
+
+
 def test_a_header_of_gigabytes_is_not_parsed(untouched, tmp_path):
     (tmp_path / "net.safetensors").write_bytes((1 << 31).to_bytes(8, "little") + b"{}")
     with pytest.raises(InputError, match="its header has 2,147,483,648 bytes"):
