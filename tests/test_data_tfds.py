@@ -192,7 +192,10 @@ def test_an_unknown_name_is_one_line_at_once(name, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize(
+    "file_format",
+    [FORMATS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FORMATS[1:])],
+)
 def test_an_epoch_is_trained_and_judged_on_it(file_format, prepared, tmp_path):
     from keras_resnet.evaluation.scores import evaluate
     from keras_resnet.training.train import train
