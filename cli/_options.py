@@ -73,6 +73,12 @@ def settings(*names: str) -> Callable[[Function], Function]:
     return decorate
 
 
+trust = click.option(
+    "--trust", is_flag=True,
+    help="Run a SavedModel from elsewhere: it can run any TensorFlow operation.",
+)  # fmt: skip
+
+
 def gate_limits(function: Function) -> Function:
     """Adds the limits of the gate."""
     options = (

@@ -4,7 +4,7 @@ import click
 
 from keras_resnet import run
 from keras_resnet.cli import tables
-from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.cli._options import command, report, reports, start, trust
 
 
 @command(
@@ -21,6 +21,7 @@ from keras_resnet.cli._options import command, report, reports, start
               help="Answers to one image each, for the latency.")  # fmt: skip
 @click.option("--android", is_flag=True,
               help="Measure the .tflite files on the phone that adb finds.")  # fmt: skip
+@trust
 @reports
 def benchmark(
     artefacts: tuple[str, ...],
@@ -28,6 +29,7 @@ def benchmark(
     batch_size: int,
     runs: int,
     android: bool,
+    trust: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -38,7 +40,7 @@ def benchmark(
     random pixels.
     """
     for path in artefacts or [run.open_run()]:
-        run.kind_of(path)
+        run.require_trusted(path, trust)
     start(quiet)
     if android:
         from keras_resnet.evaluation import android as phone
@@ -48,5 +50,7 @@ def benchmark(
     else:
         from keras_resnet.evaluation import benchmark as here
 
-        result = here.benchmark(artefacts, threads=threads, runs=runs, batch_size=batch_size)
+        result = here.benchmark(
+            artefacts, threads=threads, runs=runs, batch_size=batch_size, trust=trust
+        )
         report(result, as_json, tables.benchmark)

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from keras_resnet import run
 from keras_resnet.cli import tables
 from keras_resnet.cli._options import (
     command,
@@ -74,13 +75,13 @@ def _inspect_file(path: str, as_json: bool) -> None:
 
 
 def _model(artefact: str) -> Any:  # a Keras model
-    from keras_resnet.evaluation.artefact import open_artefact
+    from keras_resnet.evaluation.artefact import open_artefact, run_of
 
-    opened = open_artefact(artefact)
-    if opened.model is not None:
-        return opened.model
-    if opened.run is not None:  # a SavedModel of ours: the network it was made from
-        return opened.run.model()
+    if run.kind_of(artefact) != "saved_model":
+        return open_artefact(artefact).model
+    exported_from = run_of(artefact)
+    if exported_from is not None:  # the network it was made from
+        return exported_from.model()
     raise InputError(
         f"{artefact} is a SavedModel from elsewhere, whose layers cannot be read; give the .keras "
         "file that it was made from"

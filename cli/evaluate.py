@@ -6,7 +6,7 @@ import click
 
 from keras_resnet import run
 from keras_resnet.cli import tables
-from keras_resnet.cli._options import command, report, reports, setting, start
+from keras_resnet.cli._options import command, report, reports, setting, start, trust
 from keras_resnet.data.names import require
 
 
@@ -20,6 +20,7 @@ from keras_resnet.data.names import require
               "[val]")  # fmt: skip
 @setting("on_bad_image", default="error")
 @setting("data_dir")
+@trust
 @reports
 def evaluate(
     artefact: str | None,
@@ -27,6 +28,7 @@ def evaluate(
     split: Literal["train", "val", "test"] | None,
     on_bad_image: Literal["error", "skip"],
     data_dir: str | None,
+    trust: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -35,13 +37,13 @@ def evaluate(
     ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file; the
     default is the newest run. Without DATA, it is evaluated on a split of its run.
     """
-    run.kind_of(artefact or run.open_run())
+    run.require_trusted(artefact or run.open_run(), trust)
     if data is not None:
         require(data)
     start(quiet)
     from keras_resnet.evaluation import scores
 
     result = scores.evaluate(
-        artefact, data, split=split, on_bad_image=on_bad_image, data_dir=data_dir
+        artefact, data, split=split, on_bad_image=on_bad_image, data_dir=data_dir, trust=trust
     )
     report(result, as_json, tables.evaluation)

@@ -6,7 +6,7 @@ import click
 
 from keras_resnet import run
 from keras_resnet.cli import tables
-from keras_resnet.cli._options import command, report, reports, setting, start
+from keras_resnet.cli._options import command, report, reports, setting, start, trust
 
 
 @command("predict", example="keras-resnet predict runs/resnet20-photos-001 new/*.jpg --top 1")
@@ -17,6 +17,7 @@ from keras_resnet.cli._options import command, report, reports, setting, start
     "on_bad_image", default="skip", help="Broken images: stop, or name them and go on.  [skip]"
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: image,rank,label,score.")
+@trust
 @reports
 def predict(
     artefact: str,
@@ -24,6 +25,7 @@ def predict(
     top: int,
     on_bad_image: Literal["error", "skip"],
     as_csv: bool,
+    trust: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -33,10 +35,10 @@ def predict(
 
     ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file.
     """
-    run.kind_of(artefact)
+    run.require_trusted(artefact, trust)
     start(quiet)
     from keras_resnet.evaluation import scores
 
-    rows = scores.predict(artefact, images, top=top, on_bad_image=on_bad_image)
+    rows = scores.predict(artefact, images, top=top, on_bad_image=on_bad_image, trust=trust)
     text = tables.predictions_csv if as_csv else tables.predictions
     report([row.as_json() for row in rows], as_json, lambda _: text(rows))

@@ -442,6 +442,21 @@ def kind_of(path: str | os.PathLike) -> str:
     )
 
 
+def require_trusted(path: StrPath, trust: bool) -> None:
+    """InputError for a SavedModel that was not exported here, unless its source is trusted.
+
+    It may hold any TensorFlow operation, and loading it already runs some.
+    """
+    path = Path(path)
+    if trust or kind_of(path) != "saved_model":
+        return
+    if path.resolve().name not in manifest.read(path.resolve().parent):
+        raise InputError(
+            f"{path} is a SavedModel from elsewhere, which can run any TensorFlow operation, such "
+            "as one that writes a file; add --trust if you trust its source"
+        )
+
+
 def build(config: recipes.Config, num_classes: int, *, open_size: bool = False) -> "keras.Model":
     """The network of a `Config`, under the current dtype policy."""
     from keras_resnet import models

@@ -92,7 +92,7 @@ def test_the_images_are_random(files, monkeypatch):
         def predict(self, images):
             seen.append(images)
 
-    monkeypatch.setattr(worker, "open_artefact", lambda path, threads: Stub())
+    monkeypatch.setattr(worker, "open_artefact", lambda path, **_: Stub())
     monkeypatch.setattr(sys, "stdin", ['{"images": 4, "runs": 2}'])
     answers = []
     worker._serve(files[0], 1, 4, answers.append)

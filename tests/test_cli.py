@@ -299,7 +299,8 @@ def test_ctrl_c_ends_in_one_line(signals_are_heard, photos, tmp_path):
 
     script = Path(sys.executable).parent / "keras-resnet"
     process = subprocess.Popen(
-        [script, "train", photos, "--epochs", "500", "--run", "run", "--batch-size", "16"],
+        [script, "train", photos, "--epochs", "500", "--run", "run", "--batch-size", "16",
+         "--model", "resnet8", "--image-size", "16"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while process.poll() is None and not (tmp_path / "run" / "history.csv").exists():
@@ -503,3 +504,44 @@ def test_doctor_says_what_auto_would_take(command):
 def test_values_that_cannot_be_are_refused_at_once(command, arguments, said):
     done = command(*arguments.split())
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def writes_a_file(tmp_path_factory):
+    """A SavedModel that classifies images, and writes a file each time."""
+    import tensorflow as tf
+
+    folder = tmp_path_factory.mktemp("elsewhere")
+    written = folder / "written.txt"
+
+    class Net(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3))])
+        def __call__(self, image):
+            tf.io.write_file(str(written), "here")
+            return tf.reduce_mean(image, (1, 2))
+
+    net = Net()
+    tf.saved_model.save(net, folder / "saved", signatures={"serving_default": net.__call__})
+    return folder / "saved", written
+
+
+@pytest.mark.parametrize(
+    "words", ["evaluate {} {photos}", "predict {} {photos}", "benchmark {} --runs 1",
+              "inspect {}", "explain gradients {}"],
+)  # fmt: skip
+def test_a_saved_model_from_elsewhere_is_not_run(command, writes_a_file, photos, words):
+    saved, written = writes_a_file
+    done = command(*words.format(saved, photos=photos).split())
+    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert str(saved) in done.stderr
+    assert ("--trust" in done.stderr) == (words.split()[0] in ("evaluate", "predict", "benchmark"))
+    assert not written.exists()
+
+
+@pytest.mark.parametrize("words", ["predict {} {photos} --top 1", "benchmark {} --runs 1"])
+def test_a_saved_model_is_run_with_trust(command, writes_a_file, photos, words):
+    saved, written = writes_a_file
+    done = command(*words.format(saved, photos=photos).split(), "--trust")
+    assert done.returncode == 0, done.stderr
+    assert written.exists()
+    written.unlink()

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_resnet import filenames, manifest
+from keras_resnet.config import LARGEST_SIDE
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.evaluation.contract import Contract, read_contract, spread
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import StrPath, plainly_named, read_json, read_lines
-from keras_resnet.run import Run, kind_of, open_run
-from keras_resnet.state import isolated
+from keras_resnet.run import Run, kind_of, open_run, require_trusted
 
 if TYPE_CHECKING:
     import keras
@@ -54,6 +54,7 @@ def open_artefact(
     threads: int | None = None,
     run: Run | None = None,
     content: bytes | None = None,
+    trust: bool = False,
 ) -> Artefact:
     """Opens what `path` holds; None is the newest run.
 
@@ -66,9 +67,10 @@ def open_artefact(
             whole process.
         run: that it came out of; None is the one in whose folder it lies, if any.
         content: the bytes of a `.tflite` or `.onnx`, where they were read already.
+        trust: run a SavedModel that was not exported here.
 
     Raises:
-        InputError: no such path, not an image classifier, or damaged.
+        InputError: no such path, not an image classifier, damaged, or not trusted.
     """
     if path is None or isinstance(path, Run):
         return _open_run(open_run(path))
@@ -76,7 +78,9 @@ def open_artefact(
     kind = kind_of(path)
     if kind == "run":
         return _open_run(open_run(path))
-    run = run or _run_of(path)
+    if run is None:  # otherwise it was exported, or found in the manifest, just now
+        require_trusted(path, trust)
+        run = run_of(path)
     if kind == "keras":
         return _open_keras(path, run)
     read_beside = (filenames.LABELS, filenames.PREPROCESS)
@@ -121,25 +125,11 @@ def _open_keras(path: Path, run: Run | None) -> Artefact:
     if run and path.resolve() == run.file(filenames.MODEL).resolve():
         model = run.model()
     else:
-        model = _load_foreign(path)
+        from keras_resnet.weights import whole_model
+
+        model = whole_model.load(path)
     shape, count = model.input_shape[1:], model.output_shape[-1]
     return _artefact(path, run, shape, count, _keras_predictor(model), model)
-
-
-@isolated(any_backend=True)
-def _load_foreign(path: Path) -> "keras.Model":
-    import keras
-
-    try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # zip, json, h5 and Keras each have their own
-        raise InputError(
-            f"{path} cannot be loaded as a Keras model ({first_line(error)})"
-        ) from None
-    shapes = (model.input_shape, model.output_shape)
-    if not all(isinstance(s, tuple) for s in shapes) or len(shapes[0]) != 4 or len(shapes[1]) != 2:
-        raise InputError(f"{path} is no image classifier: it maps {shapes[0]} to {shapes[1]}")
-    return model
 
 
 def _open_saved_model(path: Path, run: Run | None) -> Artefact:
@@ -208,6 +198,8 @@ def _artefact(
     elif height is None or height != width or channels != 3:
         sides = "×".join("?" if side is None else str(side) for side in shape)
         raise InputError(f"{path} takes images of {sides}; a fixed square of 3 channels is needed")
+    if height > LARGEST_SIDE:
+        raise InputError(f"{path} takes images of {height:,} pixels; at most {LARGEST_SIDE:,} fit")
     if count is None:
         raise InputError(f"{path} has no fixed number of classes; an image classifier needs one")
     if contract.scores == "softmax":
@@ -221,9 +213,9 @@ def _artefact(
     return Artefact(path, kind, height, crop, classes, run, predict, model, contract.top)
 
 
-def _run_of(path: Path) -> Run | None:
+def run_of(path: StrPath) -> Run | None:
     """The run whose folder, or whose export folder, holds `path`."""
-    for folder in path.resolve().parents[:2]:
+    for folder in Path(path).resolve().parents[:2]:
         if all((folder / name).exists() for name in _OF_A_RUN):
             return Run(os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder)
     return None

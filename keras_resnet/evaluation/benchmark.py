@@ -24,7 +24,7 @@ from keras_resnet.files import StrPath
 from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log, reason
 from keras_resnet.results import Result
-from keras_resnet.run import kind_of, open_run
+from keras_resnet.run import kind_of, open_run, require_trusted
 
 THREADS, BATCH, RUNS = 1, 32, 70
 ROUNDS = 7
@@ -80,6 +80,7 @@ def benchmark(
     threads: int = THREADS,
     batch_size: int = BATCH,
     runs: int = RUNS,
+    trust: bool = False,
 ) -> Benchmark:
     """Measures artefacts against the first of them.
 
@@ -89,6 +90,7 @@ def benchmark(
         threads: of each runtime.
         batch_size: images of one call for the throughput; a `.tflite` takes them one by one.
         runs: number of single-image inferences of each artefact, over all rounds.
+        trust: run SavedModels that were not exported here.
 
     Returns:
         A `Benchmark`.
@@ -98,6 +100,8 @@ def benchmark(
     """
     require(threads, batch_size, runs)
     paths = expand(artefacts)
+    for path in paths:
+        require_trusted(path, trust)
     rounds = min(ROUNDS, runs)
     per_round = -(-runs // rounds)
     with ExitStack() as stack:

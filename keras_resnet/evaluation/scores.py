@@ -62,6 +62,7 @@ def evaluate(
     split: Literal["train", "val", "test"] | None = None,
     on_bad_image: Literal["error", "skip"] = "error",
     data_dir: StrPath | None = None,
+    trust: bool = False,
 ) -> ArtefactScores:
     """Scores an artefact on every image of a data set, each exactly once.
 
@@ -74,6 +75,7 @@ def evaluate(
             "test". Of a plain folder, it is those of the run's own images, wherever they lie now.
         on_bad_image: "error" or "skip", for a folder.
         data_dir: where tensorflow-datasets keeps its files.
+        trust: run a SavedModel that was not exported here.
 
     Returns:
         `ArtefactScores`, such as `evaluate(run).top1`.
@@ -81,7 +83,7 @@ def evaluate(
     Raises:
         InputError: no such artefact, data or split; classes that the artefact does not have.
     """
-    opened = open_artefact(artefact)
+    opened = open_artefact(artefact, trust=trust)
     examples = examples_for(opened, data, split, on_bad_image, data_dir)
     own = opened.run.naming_broken_images() if opened.run and data is None else nullcontext()
     with own:
@@ -100,6 +102,7 @@ def predict(
     *,
     top: int = 3,
     on_bad_image: Literal["error", "skip"] = "skip",
+    trust: bool = False,
 ) -> list[Prediction]:
     """Classifies images.
 
@@ -108,6 +111,7 @@ def predict(
         images: paths of files, folders, or glob patterns.
         top: number of classes, best first; fewer if the artefact outputs fewer.
         on_bad_image: "skip" names broken files in a warning and classifies the others.
+        trust: as in `evaluate`.
 
     Returns:
         A `Prediction` for each image, in order.
@@ -115,7 +119,7 @@ def predict(
     Raises:
         InputError: no such file, or none that is an image.
     """
-    opened = open_artefact(artefact)
+    opened = open_artefact(artefact, trust=trust)
     if top < 1:
         raise InputError(f"--top is {top}; expected at least 1")
     examples = examples_in(images, on_bad_image)

@@ -15,6 +15,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import Artefact, open_artefact
 from keras_resnet.evaluation.scores import examples_for
 from keras_resnet.files import StrPath
+from keras_resnet.run import kind_of
 from keras_resnet.state import isolated
 
 MLPS = ("residual_mlp", "plain_mlp")
@@ -73,13 +74,19 @@ def open_subject(
         side = image_size or (_MLP_SIDE if what in MLPS else specs.SPECS[what].image_size)
         model, crop = fresh(what, len(classes), side, zero_gamma, seed), 1.0
     else:
-        opened = open_artefact(what)
+        opened = _open(what)
         model = layers_of(opened)
         examples = examples_for(opened, data, split, data_dir=data_dir)
         classes, side, crop = opened.classes, opened.image_size, opened.center_crop
     chosen = examples.take(classes_in_turn(examples.labels, images, seed))
     pixels = images_of(chosen, size=side, crop=crop)
     return Subject(model, pixels, chosen.labels, classes, is_fresh)
+
+
+def _open(path: str) -> Artefact:
+    if kind_of(path) == "saved_model":  # not even opened: it can run any operation
+        raise InputError(f"{path} is a SavedModel; give its run folder or its .keras file")
+    return open_artefact(path)
 
 
 @isolated()
