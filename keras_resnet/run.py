@@ -369,6 +369,19 @@ def unfinished(
         return None
     if Path(run_folder, filenames.MANIFEST).exists():
         raise InputError(f"--run {run_folder} is finished; give a new folder, or leave --run out")
+    require_settings(run_folder, config_file, options)
+    return Run(run_folder)
+
+
+def require_settings(
+    run_folder: StrPath, config_file: StrPath | None, options: Mapping[str, Any]
+) -> None:
+    """InputError if a run was started with other settings; those that nobody chose are its own.
+
+    Args:
+        run_folder: of the run.
+        config_file, options: the settings, as `recipes.resolve` takes them.
+    """
     found, wanted = Run(run_folder).config, absolute(recipes.resolve(options, config_file))
     kept = {"devices", *recipes.unset(options, config_file)}  # this machine's, and the run's
     for field in fields(found):
@@ -382,7 +395,6 @@ def unfinished(
                 f"--run {run_folder} was started with {option} {old}, not {new}; give the same "
                 "value, another --run, or --resume, which takes its settings"
             )
-    return Run(run_folder)
 
 
 def resume_command(folder: StrPath) -> str:
