@@ -215,3 +215,11 @@ def test_images_that_were_trained_on_are_counted_wherever_they_lie_and_one_class
     shutil.copytree(photos / "dark", tmp_path / "new" / "dark")
     assert evaluate(trained, tmp_path / "new").images == 20
     assert "was trained on 16 of these 20 images" in capsys.readouterr().err
+
+
+def test_the_end_of_a_training_says_which_images_chose_the_epoch(trained):
+    assert trained.metrics["best_epoch_chosen_on"] == "val"
+    scores = {"top1": 0.5, "macro_top1": 0.5, "images": 10, "per_class": {"a": {"images": 10}}}
+    text = tables.trained("runs/a", {"val": scores, "test": scores}, None)
+    assert "of 10 val images, which chose the best epoch" in text
+    assert "of 10 test images, which chose nothing" in text
