@@ -299,6 +299,12 @@ def create(path: str | os.PathLike | None, config: recipes.Config, classes: Sequ
 
 def _require_free(path: str | os.PathLike) -> None:
     path = Path(path)
+    there_is = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not there_is.is_dir() or not os.access(there_is, os.W_OK):
+        what = "cannot be written" if there_is.is_dir() else "is a file"
+        raise InputError(
+            f"cannot make the run folder {path}: {there_is} {what}; give another --run"
+        )
     there = path.iterdir() if path.is_dir() else ()
     taken = [p.name for p in there if not any(map(p.match, _BEFORE_IT_BEGINS))]
     if taken:

@@ -616,3 +616,10 @@ def test_what_xla_compiled_is_used_again(tmp_path):
         digests.append([w.tobytes() for w in runs.Run(tmp_path / name).model().get_weights()])
         times.append(compiled.stat().st_mtime_ns)
     assert digests[0] == digests[1] and times[0] == times[1]
+
+
+@pytest.mark.parametrize("place", ["notes.txt", "notes.txt/run"])
+def test_a_run_folder_that_cannot_be_made_is_refused_at_once(tmp_path, place):
+    (tmp_path / "notes.txt").write_text("not a folder")
+    with pytest.raises(InputError, match=r"cannot make the run folder .*notes.txt is a file"):
+        runs.unfinished(None, tmp_path / place, None, {})
