@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -215,3 +217,52 @@ def test_images_that_were_trained_on_are_counted_wherever_they_lie_and_one_class
     shutil.copytree(photos / "dark", tmp_path / "new" / "dark")
     assert evaluate(trained, tmp_path / "new").images == 20
     assert "was trained on 16 of these 20 images" in capsys.readouterr().err
+
+
+def without_tensorflow(*commands, cwd):
+    """The output of commands in a new process, which must not import TensorFlow or Keras."""
+    code = (
+        "import json, sys; from keras_resnet.cli import run\n"
+        f"for command in {[list(map(str, command)) for command in commands]}:\n"
+        "    assert run(command) == 0, command\n"
+        "    assert not {'tensorflow', 'keras'} & sys.modules.keys(), command\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=cwd, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_tflite_file_and_a_check_of_a_folder_need_no_tensorflow(exported, photos, tmp_path):
+    run, _ = exported
+    model, image = run.export_folder / "model_int8.tflite", photos / "dark" / "01.jpg"
+    alone = shutil.copy(model, tmp_path / "alone.tflite")
+    output = without_tensorflow(
+        ["predict", model, image, "--top", 1],
+        ["evaluate", model],
+        ["evaluate", model, photos],
+        ["evaluate", model, photos, "--split", "val"],
+        ["predict", alone, image],
+        ["data", "check", photos],
+        ["data", "check"],
+        cwd=tmp_path,
+    )
+    assert output.startswith(f"{image}  dark ")
+    assert "on 12 images" in output and "on 60 images" in output
+    assert "60 files, 60 used" in output and "1,797" in output
+
+
+def test_a_file_is_scored_on_the_same_pixels_with_and_without_tensorflow(exported, monkeypatch):
+    from keras_resnet.evaluation import scores
+
+    run, _ = exported
+    opened = open_artefact(run.export_folder / "model_float32.tflite")
+    examples = run.examples("train")
+    (found,) = scores.batches_for(opened, examples)
+    ((expected, _),) = scores.stream_for(opened, examples).as_numpy_iterator()
+    np.testing.assert_array_equal(found, expected)
+    many = open_artefact(run.path)
+    monkeypatch.setattr(scores, "_FEW", 10)
+    (found,) = scores.batches_for(many, examples)
+    np.testing.assert_array_equal(found, expected)

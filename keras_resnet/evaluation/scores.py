@@ -2,29 +2,35 @@
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from keras_resnet import filenames
-from keras_resnet.data import folder, sources
+from keras_resnet.data import folder, pixels, sources
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import show
-from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
-from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
+from keras_resnet.evaluation.artefact import (
+    Artefact,
+    isolated_for,
+    open_artefact,
+    predict_batches,
+)
 from keras_resnet.evaluation.metrics import Scores, log_softmax, summarise
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 from keras_resnet.results import Result
-from keras_resnet.state import isolated
 
-BATCH = 64
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+BATCH = pixels.BATCH
+_FEW = 500  # images that are read in less time than TensorFlow takes to build its graph
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,6 @@ class Prediction(Result):
     predictions: list[Guess]  # best first
 
 
-@isolated(any_backend=True)
 def evaluate(
     artefact: StrPath | None = None,
     data: StrPath | None = None,
@@ -83,11 +88,12 @@ def evaluate(
     Raises:
         InputError: no such artefact, data or split; classes that the artefact does not have.
     """
-    opened = open_artefact(artefact, trust=trust)
-    examples = examples_for(opened, data, split, on_bad_image, data_dir)
-    own = opened.run.naming_broken_images() if opened.run and data is None else nullcontext()
-    with own:
-        logits = predict_stream(opened, stream_for(opened, examples))
+    with isolated_for(artefact):
+        opened = open_artefact(artefact, trust=trust)
+        examples = examples_for(opened, data, split, on_bad_image, data_dir)
+        own = opened.run.naming_broken_images() if opened.run and data is None else nullcontext()
+        with own:
+            logits = _logits(opened, examples)
     result = summarise(logits, examples.labels, opened.classes)
     if opened.top and opened.top < 5:  # it does not say which five
         result = replace(result, top5=None)
@@ -95,7 +101,6 @@ def evaluate(
     return ArtefactScores(**vars(result), artefact=str(opened.path), balance=balance)
 
 
-@isolated(any_backend=True)
 def predict(
     artefact: StrPath | None,
     images: Iterable[StrPath],
@@ -119,11 +124,12 @@ def predict(
     Raises:
         InputError: no such file, or none that is an image.
     """
-    opened = open_artefact(artefact, trust=trust)
     if top < 1:
         raise InputError(f"--top is {top}; expected at least 1")
-    examples = examples_in(images, on_bad_image)
-    scores = np.exp(log_softmax(predict_stream(opened, stream_for(opened, examples))))
+    with isolated_for(artefact):
+        opened = open_artefact(artefact, trust=trust)
+        examples = examples_in(images, on_bad_image)
+        scores = np.exp(log_softmax(_logits(opened, examples)))
     named = min(top, opened.top or top)
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :named]
     return [
@@ -217,11 +223,25 @@ def _warn_of_training_images(opened: Artefact, examples: Examples) -> None:
         )
 
 
-def stream_for(opened: Artefact, examples: Examples) -> tf.data.Dataset:
+def stream_for(opened: Artefact, examples: Examples) -> "tf.data.Dataset":
     """Batches of images as an opened artefact takes them."""
+    from keras_resnet.data.stream import evaluation_stream
+
     return evaluation_stream(
         examples, size=opened.image_size, crop=opened.center_crop, batch_size=BATCH
     )
+
+
+def batches_for(opened: Artefact, examples: Examples) -> Iterator[npt.NDArray[np.uint8]]:
+    """`stream_for` without labels and, unless there are many images, without TensorFlow."""
+    if opened.needs_tensorflow and len(examples) > _FEW:  # it reads them on all cores
+        return (images for images, _ in stream_for(opened, examples).as_numpy_iterator())
+    return pixels.batches(examples, size=opened.image_size, crop=opened.center_crop)
+
+
+def _logits(opened: Artefact, examples: Examples) -> npt.NDArray[np.float32]:
+    batches = batches_for(opened, examples)
+    return predict_batches(opened, batches, -(-len(examples) // BATCH))
 
 
 def _relabel(
