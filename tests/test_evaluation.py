@@ -266,3 +266,39 @@ def test_a_file_is_scored_on_the_same_pixels_with_and_without_tensorflow(exporte
     monkeypatch.setattr(scores, "_FEW", 10)
     (found,) = scores.batches_for(many, examples)
     np.testing.assert_array_equal(found, expected)
+
+
+def without_scales(model, path):
+    """A copy of an int8 file that LiteRT opens, and crashes on: its quantisation steps are 0."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    content = flatbuffer_utils.read_model(str(model))
+    for tensor in content.subgraphs[0].tensors:
+        if tensor.quantization is not None and tensor.quantization.scale is not None:
+            tensor.quantization.scale = np.zeros_like(tensor.quantization.scale)
+    flatbuffer_utils.write_model(content, str(path))
+    return path
+
+
+def test_a_file_on_which_the_runtime_crashes_is_one_line(command, exported, photos, tmp_path):
+    model = without_scales(exported[0].export_folder / "model_int8.tflite", tmp_path / "a.tflite")
+    for arguments in (["predict", model, photos / "dark"], ["evaluate", model, photos]):
+        done = command(*arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        line = f"keras-resnet: {model} is damaged: LiteRT crashes when it runs it (killed by SIG"
+        assert done.stderr.startswith(line) and done.stderr.count("\n") == 1
+
+
+def test_only_a_file_without_a_row_in_a_manifest_is_tried_first(
+    exported, photos, tmp_path, monkeypatch
+):
+    from keras_resnet.evaluation import lite
+
+    tried = []
+    monkeypatch.setattr(lite, "require_no_crash", lambda path, _: tried.append(path))
+    model = exported[0].export_folder / "model_int8.tflite"
+    predict(model, [photos / "dark"])
+    assert tried == []
+    alone = shutil.copy(model, tmp_path / "alone.tflite")
+    predict(alone, [photos / "dark"])
+    assert tried == [alone]

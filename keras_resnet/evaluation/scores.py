@@ -5,16 +5,18 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from keras_resnet import filenames
+from keras_resnet import filenames, manifest
 from keras_resnet.data import folder, pixels, sources
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import show
 from keras_resnet.errors import InputError
+from keras_resnet.evaluation import lite
 from keras_resnet.evaluation.artefact import (
     Artefact,
     isolated_for,
@@ -25,6 +27,7 @@ from keras_resnet.evaluation.metrics import Scores, log_softmax, summarise
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 from keras_resnet.results import Result
+from keras_resnet.run import Run, kind_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -89,7 +92,7 @@ def evaluate(
         InputError: no such artefact, data or split; classes that the artefact does not have.
     """
     with isolated_for(artefact):
-        opened = open_artefact(artefact, trust=trust)
+        opened = _open(artefact, trust)
         examples = examples_for(opened, data, split, on_bad_image, data_dir)
         own = opened.run.naming_broken_images() if opened.run and data is None else nullcontext()
         with own:
@@ -127,7 +130,7 @@ def predict(
     if top < 1:
         raise InputError(f"--top is {top}; expected at least 1")
     with isolated_for(artefact):
-        opened = open_artefact(artefact, trust=trust)
+        opened = _open(artefact, trust)
         examples = examples_in(images, on_bad_image)
         scores = np.exp(log_softmax(_logits(opened, examples)))
     named = min(top, opened.top or top)
@@ -136,6 +139,17 @@ def predict(
         Prediction(show(name), [Guess(opened.classes[k], float(row[k])) for k in ks])
         for name, row, ks in zip(examples.names, scores, best, strict=True)
     ]
+
+
+def _open(artefact: StrPath | None, trust: bool) -> Artefact:
+    """`open_artefact`, after a trial of a `.tflite` file that no manifest beside it describes."""
+    if artefact is None or isinstance(artefact, Run) or kind_of(artefact) != "tflite":
+        return open_artefact(artefact, trust=trust)
+    path, place = Path(artefact), Path(artefact).resolve()
+    content = path.read_bytes()
+    if place.name not in manifest.read(place.parent):
+        lite.require_no_crash(path, content)
+    return open_artefact(path, content=content)
 
 
 def examples_in(images: Iterable[StrPath], on_bad_image: str = "error") -> Examples:
