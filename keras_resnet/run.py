@@ -164,7 +164,7 @@ class Run:
 
         try:
             yield
-        except folder.READ_ERRORS:
+        except folder.read_errors():
             data = self.config.data
             saved = [image.name for images in self.splits.values() for image in images]
             broken = names.is_folder(data) and folder.find_broken(data, saved)
