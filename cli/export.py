@@ -78,6 +78,7 @@ def export(
         opened.require_images()
     else:
         require(data)
+    from keras_resnet.exporting import publish
     from keras_resnet.exporting.plan import make_plan
 
     both = not saved_model and not tflite
@@ -88,15 +89,16 @@ def export(
         input_size=size,
         **options,
     )
-    start(quiet)
-    from keras_resnet.exporting import exporter
+    with publish.locked(plan.target):
+        start(quiet)
+        from keras_resnet.exporting import exporter
 
-    try:
-        result = exporter.execute(plan, opened, data, data_dir)
-    except CheckFailed as error:
-        if error.result:  # the numbers that explain it
-            report(error.result, as_json, tables.verification)
-        raise
+        try:
+            result = exporter.execute(plan, opened, data, data_dir)
+        except CheckFailed as error:
+            if error.result:  # the numbers that explain it
+                report(error.result, as_json, tables.verification)
+            raise
     report(result, as_json, tables.verification)
 
 

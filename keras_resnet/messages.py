@@ -186,10 +186,15 @@ def leave_terminal() -> None:
                     os.dup2(nowhere.fileno(), stream.fileno())
 
 
-# What TensorFlow prints in any process: lines of its log but for fatal ones.
+# What TensorFlow and LiteRT print in any process: lines of their logs but for fatal ones.
 _NOISE = re.compile(
-    r"[IWE]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IWE] |WARNING: All log messages|To enable the following"
+    r"[IWE]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IWE] |INFO: |WARNING: All log messages|"
+    r"To enable the following"
 )
+
+
+# What C++ prints as it ends a process.
+_CAUSE = re.compile(rb"F\d{4} |\d{4}-\d\d-\d\d [\d:.]+: F |terminate called|libc\+\+abi:")
 
 
 def reason(status: int, errors: str) -> str:
@@ -271,13 +276,16 @@ def _report_crash(reader: int, terminal: int) -> None:
     if path:
         with open(path, "ab") as whole:
             whole.write(stack)
+    last = lines[-_LAST_LINES:]
+    causes = [line for line in lines if _CAUSE.match(line)]
+    last = causes[:1] + last if causes and causes[0] not in last else last
     kind = stack.splitlines()[0].rpartition(b": ")[2].decode(errors="replace")
     where = f"the last lines of {path}" if path else "its last lines"
     text = (
         f"keras-resnet: native code crashed ({kind}), perhaps because of a limit on threads or "
         f"memory (see `ulimit -a`); {where}:\n"
     ).encode()
-    os.write(terminal, text + b"".join(b"  " + line + b"\n" for line in lines[-_LAST_LINES:]))
+    os.write(terminal, text + b"".join(b"  " + line + b"\n" for line in last))
 
 
 def _is_frame(line: bytes) -> bool:

@@ -164,7 +164,7 @@ class Run:
 
         try:
             yield
-        except folder.READ_ERRORS:
+        except folder.read_errors():
             data = self.config.data
             saved = [image.name for images in self.splits.values() for image in images]
             broken = names.is_folder(data) and folder.find_broken(data, saved)
@@ -299,6 +299,12 @@ def create(path: str | os.PathLike | None, config: recipes.Config, classes: Sequ
 
 def _require_free(path: str | os.PathLike) -> None:
     path = Path(path)
+    there_is = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not there_is.is_dir() or not os.access(there_is, os.W_OK):
+        what = "cannot be written" if there_is.is_dir() else "is a file"
+        raise InputError(
+            f"cannot make the run folder {path}: {there_is} {what}; give another --run"
+        )
     there = path.iterdir() if path.is_dir() else ()
     taken = [p.name for p in there if not any(map(p.match, _BEFORE_IT_BEGINS))]
     if taken:

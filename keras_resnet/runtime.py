@@ -3,7 +3,6 @@
 import os
 import platform
 import sys
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -28,9 +27,17 @@ def prepare() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # What XLA has compiled is used again by the next start: a minute for a ResNet-50 on a GPU.
-    with suppress(metadata.PackageNotFoundError):  # a build of one's own may have no version
-        compiled = cache_folder() / "xla" / metadata.version("tensorflow")
+    if version := tensorflow_version():
+        compiled = cache_folder() / "xla" / version
         os.environ.setdefault("TF_XLA_FLAGS", f"--tf_xla_persistent_cache_directory={compiled}")
+
+
+def tensorflow_version() -> str:
+    """The version of TensorFlow; "" of a build of one's own that has none."""
+    try:
+        return metadata.version("tensorflow")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def cache_folder() -> Path:

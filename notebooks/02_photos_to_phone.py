@@ -1,7 +1,7 @@
 # %% [markdown]
 # # From photos to a file for the phone
 #
-# About a minute and a half on two CPU cores. Data: 1,797 handwritten digits of the UCI
+# About a minute on two CPU cores. Data: 1,797 handwritten digits of the UCI
 # repository, included in the package. The first cell writes them as PNG files, one folder per class,
 # like a folder of your own photos.
 #
@@ -40,7 +40,14 @@ for i, (pixels, digit) in enumerate(zip(images, digits, strict=True)):
 
 # %%
 run = kr.train(
-    data=photos, model="resnet8", image_size=32, epochs=6, flip=False, seed=1, run_folder="run"
+    data=photos,
+    model="resnet8",
+    image_size=32,
+    epochs=3,
+    batch_size=16,
+    flip=False,
+    seed=1,
+    run_folder="run",
 )
 
 # %%

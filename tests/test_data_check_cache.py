@@ -20,13 +20,13 @@ def data(photos, tmp_path, monkeypatch):
 @pytest.fixture
 def decoded(monkeypatch):
     """The names of the images that were decoded to be checked."""
-    names, check = [], preload.decodable
+    names, check = [], check_files.decodable
 
     def counted(examples):
         names.extend(examples.names)
         return check(examples)
 
-    monkeypatch.setattr(preload, "decodable", counted)
+    monkeypatch.setattr(check_files, "decodable", counted)
     return names
 
 

@@ -412,7 +412,7 @@ def test_a_photo_cut_anywhere_is_an_error_or_whole(tmp_path):
     count = len(range(0, len(NOISY), 97))
     assert len(examples) + len(bad) == count and len(bad) >= count - 1
     for index in range(len(examples)):
-        assert decode(tf.io.read_file(examples.items[index])).shape == (70, 90, 3)
+        assert decode(tf.io.read_file(examples.items.values[index])).shape == (70, 90, 3)
 
 
 # --- shapes of folder -------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from PIL import Image
 from keras_resnet.config import Config
 from keras_resnet.data import memory, preload, sources
 from keras_resnet.data.decode import decode
-from keras_resnet.data.examples import from_bytes
+from keras_resnet.data.examples import from_bytes, read_file
 from keras_resnet.data.stream import evaluation_stream, training_stream
 from keras_resnet.errors import InputError
 
@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 
 def _is_decoded(source):
     """Whether the images are in memory, not their paths."""
-    return all(examples.read is not tf.io.read_file for examples in source.splits.values())
+    return all(examples.read is not read_file for examples in source.splits.values())
 
 
 @pytest.mark.parametrize("size", [8, pytest.param(32, marks=pytest.mark.slow), 96])
@@ -128,7 +128,7 @@ def test_large_images_and_too_many_are_left_where_they_are(folder, tmp_path, mon
 
 def test_pixels_are_kept_already():
     digits = sources.load("digits", in_memory=True)
-    assert digits.splits["train"].items.dtype == np.uint8
+    assert digits.splits["train"].items.values.dtype == np.uint8
 
 
 def test_all_streams_share_one_tensor(folder):

@@ -70,8 +70,8 @@ def test_the_digits_are_complete():
     source = load_all("digits")
     digits = source.splits["all"]
     assert len(digits) == 1797 and source.classes == list("0123456789") and not source.mirrors
-    assert digits.items.shape == (1797, 8, 8, 3) and digits.items.dtype == np.uint8
-    assert digits.items.numpy().max() == 255 and len(set(digits.names)) == 1797
+    assert digits.items.values.shape == (1797, 8, 8, 3) and digits.items.values.dtype == np.uint8
+    assert digits.items.values.max() == 255 and len(set(digits.names)) == 1797
 
 
 def test_the_digits_are_those_of_scikit_learn_in_the_same_order():
@@ -81,7 +81,7 @@ def test_the_digits_are_those_of_scikit_learn_in_the_same_order():
     np.testing.assert_array_equal(labels, theirs.target)
     digits = load_all("digits").splits["all"]
     pixels = np.round(theirs.images * (255 / 16)).astype(np.uint8)
-    np.testing.assert_array_equal(digits.items.numpy(), np.stack([pixels] * 3, axis=-1))
+    np.testing.assert_array_equal(digits.items.values, np.stack([pixels] * 3, axis=-1))
     np.testing.assert_array_equal(digits.labels, theirs.target)
 
 

@@ -404,14 +404,17 @@ def _numbers(run):
     return np.array([[float(row[name]) for name in names] for row in rows])
 
 
+FEW = ("--val-split", 0.8)  # seven steps an epoch
+
+
 @pytest.fixture(scope="module")
 def one(command, tmp_path_factory):
-    return _train(command, tmp_path_factory.mktemp("one") / "run")
+    return _train(command, tmp_path_factory.mktemp("one") / "run", *FEW)
 
 
 @pytest.fixture(scope="module")
 def two(command, tmp_path_factory):
-    return _train(command, tmp_path_factory.mktemp("two") / "run", "--devices", 2)
+    return _train(command, tmp_path_factory.mktemp("two") / "run", *FEW, "--devices", 2)
 
 
 # Two devices drop half of the same thousand ones: what is left by both, as a share.
@@ -447,14 +450,14 @@ def test_two_devices_learn_what_one_learns(one, two):
 
 def test_two_devices_accumulate_and_clip_as_one_does(command, tmp_path):
     """The mean gradient of two batches is clipped, whoever computed its parts."""
-    options = ("--accumulate", 2, "--clip-norm", 0.1, "--epochs", 1, "--val-split", 0.8)
+    options = ("--accumulate", 2, "--clip-norm", 0.1, "--epochs", 1, *FEW)
     alone = _train(command, tmp_path / "one", *options)
     _require_same(alone, _train(command, tmp_path / "two", *options, "--devices", 2))
 
 
 @pytest.mark.slow
 def test_two_workers_learn_what_one_process_learns(command, one, tmp_path):
-    _require_same(one, _train(command, tmp_path / "run", launch=LAUNCH))
+    _require_same(one, _train(command, tmp_path / "run", *FEW, launch=LAUNCH))
 
 
 def _require_same(expected, run):

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -150,6 +152,13 @@ def test_predict_takes_patterns_and_counts_an_image_once(trained, photos):
     assert len(predict(trained.path, [pattern, file])) == 20
 
 
+def test_a_pattern_in_a_folder_with_brackets_in_its_name_matches(trained, photos, tmp_path):
+    folder = tmp_path / "photos [2]"
+    folder.symlink_to(photos, target_is_directory=True)
+    found = predict(trained.path, [f"{folder}/d*/0[14].jpg"])
+    assert [row.image for row in found] == [f"{folder}/dark/0{n}.jpg" for n in (1, 4)]
+
+
 @pytest.mark.parametrize("what", ["no/such.jpg", "no/*.jpg"])
 def test_predicting_on_nothing_is_an_error(trained, what):
     with pytest.raises(InputError, match="no image"):
@@ -223,3 +232,88 @@ def test_the_end_of_a_training_says_which_images_chose_the_epoch(trained):
     text = tables.trained("runs/a", {"val": scores, "test": scores}, None)
     assert "of 10 val images, which chose the best epoch" in text
     assert "of 10 test images, which chose nothing" in text
+
+
+def without_tensorflow(*commands, cwd):
+    """The output of commands in a new process, which must not import TensorFlow or Keras."""
+    code = (
+        "import json, sys; from keras_resnet.cli import run\n"
+        f"for command in {[list(map(str, command)) for command in commands]}:\n"
+        "    assert run(command) == 0, command\n"
+        "    assert not {'tensorflow', 'keras'} & sys.modules.keys(), command\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=cwd, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_tflite_file_and_a_check_of_a_folder_need_no_tensorflow(exported, photos, tmp_path):
+    run, _ = exported
+    model, image = run.export_folder / "model_int8.tflite", photos / "dark" / "01.jpg"
+    alone = shutil.copy(model, tmp_path / "alone.tflite")
+    output = without_tensorflow(
+        ["predict", model, image, "--top", 1],
+        ["evaluate", model],
+        ["evaluate", model, photos],
+        ["evaluate", model, photos, "--split", "val"],
+        ["predict", alone, image],
+        ["data", "check", photos],
+        ["data", "check"],
+        cwd=tmp_path,
+    )
+    assert output.startswith(f"{image}  dark ")
+    assert "on 12 images" in output and "on 60 images" in output
+    assert "60 files, 60 used" in output and "1,797" in output
+
+
+def test_a_file_is_scored_on_the_same_pixels_with_and_without_tensorflow(exported, monkeypatch):
+    from keras_resnet.evaluation import scores
+
+    run, _ = exported
+    opened = open_artefact(run.export_folder / "model_float32.tflite")
+    examples = run.examples("train")
+    (found,) = scores.batches_for(opened, examples)
+    ((expected, _),) = scores.stream_for(opened, examples).as_numpy_iterator()
+    np.testing.assert_array_equal(found, expected)
+    many = open_artefact(run.path)
+    monkeypatch.setattr(scores, "_FEW", 10)
+    (found,) = scores.batches_for(many, examples)
+    np.testing.assert_array_equal(found, expected)
+
+
+def without_scales(model, path):
+    """A copy of an int8 file that LiteRT opens, and crashes on: its quantisation steps are 0."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    content = flatbuffer_utils.read_model(str(model))
+    for tensor in content.subgraphs[0].tensors:
+        if tensor.quantization is not None and tensor.quantization.scale is not None:
+            tensor.quantization.scale = np.zeros_like(tensor.quantization.scale)
+    flatbuffer_utils.write_model(content, str(path))
+    return path
+
+
+def test_a_file_on_which_the_runtime_crashes_is_one_line(command, exported, photos, tmp_path):
+    model = without_scales(exported[0].export_folder / "model_int8.tflite", tmp_path / "a.tflite")
+    for arguments in (["predict", model, photos / "dark"], ["evaluate", model, photos]):
+        done = command(*arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        line = f"keras-resnet: {model} is damaged: LiteRT crashes when it runs it (killed by SIG"
+        assert done.stderr.startswith(line) and done.stderr.count("\n") == 1
+
+
+def test_only_a_file_without_a_row_in_a_manifest_is_tried_first(
+    exported, photos, tmp_path, monkeypatch
+):
+    from keras_resnet.evaluation import lite
+
+    tried = []
+    monkeypatch.setattr(lite, "require_no_crash", lambda path, _: tried.append(path))
+    model = exported[0].export_folder / "model_int8.tflite"
+    predict(model, [photos / "dark"])
+    assert tried == []
+    alone = shutil.copy(model, tmp_path / "alone.tflite")
+    predict(alone, [photos / "dark"])
+    assert tried == [alone]

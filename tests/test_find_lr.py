@@ -58,7 +58,8 @@ def test_a_range_that_cannot_be_tried_is_refused_before_anything_is_loaded(setti
 
 def test_it_tries_growing_rates_on_the_recipes_images_and_draws_them(photos, tmp_path):
     found = find_lr(
-        str(photos), image_size=16, batch_size=8, accumulate=2, steps=40, high=1.0, seed=1,
+        str(photos), model="resnet8", image_size=16, batch_size=8, accumulate=2, steps=40, high=1.0,
+        seed=1,
         png=tmp_path / "rates.png",
     )  # fmt: skip
     rates = [step.rate for step in found.steps]
@@ -76,8 +77,8 @@ def test_it_tries_growing_rates_on_the_recipes_images_and_draws_them(photos, tmp
 
 def test_the_command_says_how_to_train_with_it(command, photos, tmp_path):
     done = command(
-        "find-lr", photos, "--image-size", 16, "--batch-size", 8, "--steps", 40, "--high", 1,
-        "--seed", 1, cwd=tmp_path,
+        "find-lr", photos, "--model", "resnet8", "--image-size", 16, "--batch-size", 8, "--steps",
+        40, "--high", 1, "--seed", 1, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())

@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy import stats
 
 from keras_resnet import open_run
 from keras_resnet.cli import tables
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.scores import predict
-from keras_resnet.exporting import evidence, saved_model
+from keras_resnet.exporting import evidence, saved_model, wrap
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import verify
 from keras_resnet.filenames import TFLITE
@@ -121,6 +122,19 @@ def test_a_resize_inside_the_file_that_costs_too_much_is_named_as_the_cause(unto
     options = {"saved_model": False, "tflite": ["none"], "max_drop": 0}
     with pytest.raises(CheckFailed, match="the cause is the bilinear resize inside the file"):
         export(run, input_size=(4, 4), **options)
+
+
+def test_a_crop_inside_the_file_that_is_off_by_one_pixel_is_refused(
+    untouched, tmp_path, monkeypatch
+):
+    """In int8, its own rounding may be more than one pixel changes."""
+    run = open_run(shutil.copytree(untouched, tmp_path / "run"))
+    square = wrap._square
+    monkeypatch.setattr(wrap, "_square", lambda image, plan: square(tf.roll(image, 1, 2), plan))
+    options = {"saved_model": False, "tflite": FLOATS, "max_drop": 100}
+    with pytest.raises(CheckFailed) as caught:
+        export(run, input_size=(24, 48), **options)
+    assert not any(row.passed for row in caught.value.result.artefacts)
 
 
 # What a number of images can show
@@ -254,6 +268,17 @@ def test_of_two_exports_at_once_the_second_is_refused_and_nothing_is_lost(copy, 
         assert first.result().returncode == 0, first.result().stderr
     assert {path.name for path in copy.export_folder.iterdir()} == before
     assert verify(copy).passed and not list(copy.path.glob(".export*"))
+
+
+def test_the_command_sees_another_writer_before_it_loads_tensorflow(copy, monkeypatch, capsys):
+    from keras_resnet import cli
+    from keras_resnet.cli import export as export_command
+    from keras_resnet.exporting import publish
+
+    monkeypatch.setattr(export_command, "start", lambda quiet: pytest.fail("TensorFlow is loaded"))
+    with publish.locked(copy.export_folder):
+        assert cli.run(["export", str(copy.path)]) == 2
+    assert "another process is writing or verifying" in capsys.readouterr().err
 
 
 def test_a_failure_between_the_two_renames_is_mended_at_once(copy, monkeypatch):

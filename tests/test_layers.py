@@ -61,6 +61,7 @@ TABLE = {
     "exporting": (f"{DATA} {TOOLS} state run data evaluation inspection report", HEAVY),
     "exporting.card": ("data.names exporting.gate run", ""),
     "exporting.bundling": (f"{TOOLS} exporting inspection run", "PIL"),
+    "exporting.publish": ("errors", ""),  # loaded before TensorFlow
     "exporting.kept": ("_version filenames files manifest messages exporting.plan", ""),
     # Loaded before TensorFlow.
     "exporting.plan": ("errors filenames run evaluation.contract exporting.onnx_file", ""),

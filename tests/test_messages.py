@@ -168,6 +168,13 @@ def test_the_report_of_a_crash_quotes_the_log_of_the_run(tmp_path):
     assert 'File "<string>", line' in log.read_text()  # where Python was
 
 
+def test_the_report_of_a_crash_begins_with_the_line_that_says_why(tmp_path):
+    code = f"os.write(2, {TRACE})\nfor n in range(20): log.debug(f'step {{n}}')\nos.abort()"
+    _, first, *last = python(f"{COMMAND}\n{code}", tmp_path).stderr.splitlines()
+    assert first == f"  {TRACE.decode().splitlines()[0]}"
+    assert last == [f"  step {number}" for number in range(10, 20)]
+
+
 @pytest.mark.parametrize(
     ("end", "status"),
     [

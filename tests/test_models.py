@@ -111,17 +111,27 @@ KINDS = [
     "resnext50_32x4d",
 ]
 # The other kinds as two stages of two blocks each: all of their blocks are among these.
-WHOLE = ("resnet8", "resnet50")
+WHOLE = ("resnet8",)
+# Their stems, branches and shortcuts are those of others.
+COMBINED = ("resnet18", "resnet20_b", "resnet18_v2", "resnet50_v1")
 EVERY = [
-    *(pytest.param(name, 2, id=f"two stages of {name}") for name in KINDS if name not in WHOLE),
+    *(
+        pytest.param(
+            name,
+            2,
+            id=f"two stages of {name}",
+            marks=pytest.mark.slow if name in COMBINED else (),
+        )
+        for name in KINDS
+        if name not in WHOLE
+    ),
     *(
         pytest.param(name, None, id=name, marks=() if name in WHOLE else pytest.mark.slow)
         for name in specs.SPECS
     ),
 ]
-# 333 to 600 blocks take half a minute to build; of the very deep ones, `resnet1202` is always
-# built.
-VERY_DEEP = ("resnet1001_v2", "plain1202", "resnet1202_b")
+# 333 to 600 blocks take half a minute to build: otherwise they are counted from smaller ones.
+VERY_DEEP = ("resnet1001_v2", "plain1202", "resnet1202", "resnet1202_b")
 PUBLISHED = [
     pytest.param(name, marks=pytest.mark.slow if name in VERY_DEEP else ()) for name in GOLDEN
 ]
@@ -191,6 +201,20 @@ def test_multiply_adds_are_the_published_ones(name):
     assert round(describe(shapes_of(name)).multiply_adds / 1e9, 3) == GOLDEN[name][1]
 
 
+@pytest.mark.parametrize("name", VERY_DEEP)
+def test_a_very_deep_network_counts_what_its_blocks_add(name):
+    """All blocks but the first of a stage are equal: two small networks tell the count of any."""
+    spec, counts = specs.SPECS[name], []
+    for blocks in (2, 3):
+        with keras.StatelessScope(initialize_variables=False):
+            model = resnet(replace(spec, blocks=(blocks,) * 3), 10)
+        found = describe(model)
+        counts.append(np.array([found.trainable_parameters, found.multiply_adds]))
+    parameters, multiply_adds = counts[0] + (spec.blocks[0] - 2) * (counts[1] - counts[0])
+    assert len(set(spec.blocks)) == 1
+    assert (parameters, round(multiply_adds / 1e9, 3)) == GOLDEN[name]
+
+
 def test_the_readmes_table_has_them_too():
     rows = {}
     for spec in specs.SPECS.values():
@@ -249,10 +273,13 @@ def test_every_kind_of_network_builds_on_jax(tmp_path):
     pytest.importorskip("jax")
     code = (
         "import sys, keras, numpy as np\n"
-        "from keras_resnet.models import build, residual_mlp\n"
+        "from dataclasses import replace\n"
+        "from keras_resnet.models import build, residual_mlp, resnet\n"
+        "from keras_resnet.specs import SPECS\n"
         f"for name in {KINDS}:\n"
+        "    spec = replace(SPECS[name], blocks=(2, 2), filters=SPECS[name].filters[:2])\n"
         "    with keras.StatelessScope(initialize_variables=False):\n"
-        "        assert build(name, 7).output_shape == (None, 7)\n"
+        "        assert resnet(spec, 7).output_shape == (None, 7)\n"
         "x = np.ones((2, 32, 32, 3), 'float32')\n"
         "model = build('resnet8', 7, (32, 32, 3), drop_path=0.1)\n"
         "assert model(x, training=True).shape == (2, 7)\n"
@@ -324,6 +351,11 @@ def test_saved_and_converted_it_says_the_same_with_the_operators_it_needs(name, 
     assert sum(found.values()) <= MOST_OPERATORS.get(name, 10**6)
 
 
+def test_resnet50_needs_no_more_operators_than_promised():
+    """By the count that the files above have."""
+    assert sum(expected_ops(shapes_of("resnet50")).values()) + 3 <= MOST_OPERATORS["resnet50"]
+
+
 def expected_ops(model):
     """What the layers leave after conversion: a batch norm behind a convolution is folded into it,
     any other is a multiplication and an addition, and a ReLU is part of what comes before it."""
@@ -379,12 +411,15 @@ def test_stochastic_depth_rises_linearly_to_its_share():
     np.testing.assert_allclose(rates, np.linspace(0.1, 0.9, 9))
 
 
-def test_a_deep_net_is_made_of_parts_that_any_keras_can_load():
-    deepest = max(len(part.layers) for part in shapes_of("resnet1202").layers if is_part(part))
+@pytest.mark.parametrize("blocks", [51, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_deep_net_is_made_of_parts_that_any_keras_can_load(blocks):
+    with keras.StatelessScope(initialize_variables=False):
+        model = resnet(replace(specs.SPECS["resnet1202"], blocks=(blocks,) * 3), 10)
+    deepest = max(len(part.layers) for part in model.layers if is_part(part))
     assert deepest < 500  # Python's recursion limit is 1,000
     assert not any(map(is_part, shapes_of("resnet164_v2").layers))
-    names = [layer.name for layer in leaves(shapes_of("resnet1202"))]
-    assert len(names) == len(set(names)) and "conv4_block200_add" in names
+    names = [layer.name for layer in leaves(model)]
+    assert len(names) == len(set(names)) and f"conv4_block{blocks}_add" in names
 
 
 def is_part(layer):
@@ -461,7 +496,16 @@ def test_a_normalisation_may_be_given_as_lists_as_json_does():
     assert model.get_layer("normalize").scale == [1 / 255] * 3
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50", "wrn16_4", "resnet164_v2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet20",
+        "resnet18",
+        "resnet50",
+        "wrn16_4",
+        pytest.param("resnet164_v2", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("zero_gamma", [True, False])
 def test_the_first_loss_is_that_of_a_guess(name, zero_gamma):
     """ln k, as with the head of arXiv:1706.02677, section 5.1; with the batch's statistics."""

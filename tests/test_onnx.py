@@ -144,7 +144,7 @@ def test_a_dense_layer_is_counted_whichever_way_its_kernel_lies(tmp_path):
 @pytest.mark.parametrize("name", ["resnext50_32x4d", "resnet50_v2", "resnet50d"])
 def test_other_kinds_of_networks_convert_too(name, tmp_path):
     """Grouped convolutions, which Keras compiles by itself; pre-activation; pooling shortcuts."""
-    spec = replace(SPECS[name], blocks=(1, 1, 1, 1))
+    spec = replace(SPECS[name], blocks=(1, 1), filters=SPECS[name].filters[:2])
     model = resnet(spec, 10, (32, 32, 3), zero_gamma=False)
     plan = ExportPlan(side=32, classes=[str(k) for k in range(10)])
     saved_model.write_for_conversion(plan, model, tmp_path / "saved", batch=None)

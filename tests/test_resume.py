@@ -52,7 +52,7 @@ def _kill(tmp_path, kills, seed=1, **settings):
 
 
 def test_killed_at_a_step_and_in_a_write_it_ends_with_the_same_bits(tmp_path):
-    _kill(tmp_path, 2, precision="float32")
+    _kill(tmp_path, 2, precision="float32", epochs=2, steps=60)
 
 
 @pytest.mark.slow
@@ -386,7 +386,7 @@ def test_auto_keeps_the_precision_that_it_chose_first(photos, tmp_path, monkeypa
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Loop, "_save_best", stop_after_the_first)
         patched.setattr(precision, "_for_cpu", lambda flags: Precision("mixed_float16", "then"))
-        train(str(photos), run_folder=folder, **SMALL)
+        train(str(photos), run_folder=folder, **{**SMALL, "epochs": 1})
     monkeypatch.setattr(precision, "_for_cpu", lambda flags: Precision("float32", "now"))
     metrics = train(resume=folder).metrics
     assert (metrics["precision"], metrics["precision_reason"]) == ("mixed_float16", "then")
@@ -434,7 +434,9 @@ def _plant_nan(monkeypatch, at):
     monkeypatch.setattr(stream, "training_stream", planted)
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
+)
 def test_one_nan_pixel_ends_the_run_and_is_never_written(photos, tmp_path, monkeypatch, precision):
     _plant_nan(monkeypatch, at=6)
     folder = tmp_path / "run"
@@ -553,7 +555,7 @@ def test_a_run_that_lost_all_checkpoints_does_not_begin_anew(untouched, tmp_path
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("kilobytes", [60, 500])
+@pytest.mark.parametrize("kilobytes", [pytest.param(60, marks=pytest.mark.slow), 500])
 def test_a_full_disk_is_one_line_and_nothing_is_lost(command, photos, tmp_path, kilobytes):
     """60 kB stop model.keras, 500 kB the checkpoint, which holds the optimizer too."""
     folder = tmp_path / "run"
@@ -583,7 +585,8 @@ def test_the_better_of_weights_and_average_is_saved_and_said(photos, tmp_path, c
     assert run.metrics["val"]["loss"] == pytest.approx(float(best["val_loss"]), rel=1e-4)
 
 
-@pytest.mark.parametrize("ema", [pytest.param(0.99, marks=pytest.mark.slow), 0.999])
+@pytest.mark.slow
+@pytest.mark.parametrize("ema", [0.99, 0.999])
 def test_a_long_average_does_not_spoil_a_short_run(tmp_path, ema):
     settings = {
         "model": "resnet8",
@@ -597,6 +600,7 @@ def test_a_long_average_does_not_spoil_a_short_run(tmp_path, ema):
     assert averaged.metrics["val"]["top1"] >= raw.metrics["val"]["top1"] - 0.01
 
 
+@pytest.mark.slow
 def test_what_xla_compiled_is_used_again(tmp_path):
     """By the next start, which then has the same weights: what was compiled is what runs."""
     cache = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -612,3 +616,10 @@ def test_what_xla_compiled_is_used_again(tmp_path):
         digests.append([w.tobytes() for w in runs.Run(tmp_path / name).model().get_weights()])
         times.append(compiled.stat().st_mtime_ns)
     assert digests[0] == digests[1] and times[0] == times[1]
+
+
+@pytest.mark.parametrize("place", ["notes.txt", "notes.txt/run"])
+def test_a_run_folder_that_cannot_be_made_is_refused_at_once(tmp_path, place):
+    (tmp_path / "notes.txt").write_text("not a folder")
+    with pytest.raises(InputError, match=r"cannot make the run folder .*notes.txt is a file"):
+        runs.unfinished(None, tmp_path / place, None, {})

@@ -34,7 +34,8 @@ def _network(policy="float32", drop_path=0.0):
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(policy)
     try:
-        return build("resnet8", 10, (None, None, 3), drop_path=drop_path)
+        spec = replace(specs.SPECS["resnet8"], blocks=(1, 1), filters=(16, 32))
+        return models.resnet(spec, 10, (None, None, 3), drop_path=drop_path)
     finally:
         keras.config.set_dtype_policy("float32")
 
@@ -203,7 +204,9 @@ def test_a_step_tells_loss_accuracy_gradient_and_rate():
     assert told.seconds_of_input >= 0
 
 
-@pytest.mark.parametrize("name", ["resnet8", "resnet18"])  # without and with a max-pool
+@pytest.mark.parametrize(  # without and with a max-pool
+    "name", ["resnet8", pytest.param("resnet18", marks=pytest.mark.slow)]
+)
 def test_xla_takes_the_same_steps(name):
     spec = replace(specs.SPECS[name], blocks=(1, 1), filters=(16, 32))
     model, batches = models.resnet(spec, 10, (None, None, 3)), _batches(3, size=32)

@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from keras_resnet import models
-from keras_resnet.data import preload
+from keras_resnet.data import check_files
 from keras_resnet.evaluation import artefact
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.exporting.exporter import export
@@ -47,7 +47,7 @@ def main(folder):
     reads, opened, counts = Counter(), Counter(), Counter(networks=0, checked=0)
     watch_opens(reads)
     watch_calls(models, "build", lambda *_: counts.update(networks=1))
-    watch_calls(preload, "decodable", lambda images: counts.update(checked=len(images)))
+    watch_calls(check_files, "decodable", lambda images: counts.update(checked=len(images)))
     watch_calls(artefact, "_open_saved_model", lambda path, _: opened.update([path.name]))
     watch_calls(Lite, "__init__", lambda _, path, *__: opened.update([os.path.basename(path)]))
     result = export(

@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_resnet.config import Config
-from keras_resnet.data import folder, sources, splitting
+from keras_resnet.data import folder, pixels, sources, splitting
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import is_folder, show
 from keras_resnet.data.photo import Photo
-from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 from keras_resnet.progress import track
@@ -151,8 +150,7 @@ def sample(
     source = sources.load_all(data, on_bad_image="skip", data_dir=data_dir)
     examples = next(iter(source.splits.values()))
     chosen = examples.take(classes_in_turn(examples.labels, count, seed))
-    stream = evaluation_stream(chosen, size=size, crop=1.0, batch_size=64)
-    images = np.concatenate([batch for batch, _ in stream.as_numpy_iterator()])
+    images = np.concatenate(list(pixels.batches(chosen, size=size, crop=1.0)))
     return images, [source.classes[k] for k in chosen.labels]
 
 
@@ -190,7 +188,7 @@ def _near(photos: Mapping[str, Sequence[Photo]]) -> list[tuple[Photo, Photo]]:
     """Pairs of photos that look alike but are not equal: each photo that looks like one of an
     earlier split, or, if there are no splits, like an earlier one; and that one.
 
-    Alike are images whose 64-bit hashes (see `preload.Look`) differ in at most 4 bits. Images
+    Alike are images whose 64-bit hashes (see `photo.Look`) differ in at most 4 bits. Images
     without contrast, whose hash is nearly all 0 or 1, are left out.
     """
     everything = [(split, p) for split, group in photos.items() for p in group if p.look]

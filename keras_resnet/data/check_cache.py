@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import PIL
-import tensorflow as tf
 
 from keras_resnet import runtime
 from keras_resnet.data.photo import Header
 from keras_resnet.messages import log
 
 # Another decoder may fail where this one does not.
-_CHECKER = f"2, TensorFlow {tf.__version__}, Pillow {PIL.__version__}"
+_CHECKER = f"3, TensorFlow {runtime.tensorflow_version()}, Pillow {PIL.__version__}"
 
 
 def load(root: str) -> dict[str, Header]:

@@ -5,14 +5,19 @@ small images in memory.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 from keras_resnet import progress
-from keras_resnet.data import check_cache, examples, preload
+from keras_resnet.data import check_cache, examples, pixels
 from keras_resnet.data.examples import Examples
-from keras_resnet.data.photo import File, Header, Photo, Reject, read_headers
+from keras_resnet.data.photo import File, Header, Look, Photo, Reject, read_headers
 
 _UNDECODABLE = "cannot be decoded: damaged, or an unsupported format"
+_FEW = 2000  # images that are decoded in less time than TensorFlow takes to start
+_THUMBNAIL = (8, 9)  # height and width, of which an image's hash is made
 
 
 def check_files(
@@ -65,19 +70,20 @@ def _decode(
     good: Iterable[int]
     shapes = [_shape(photo.header) for photo in photos]
     if look:
-        for number, seen in preload.looks(images):
+        found = pixels.decoded(images, look_at)
+        for number, seen in progress.track(found, len(images), "checking images", "images"):
             photos[number].look = seen
         good = [i for i, photo in enumerate(photos) if photo.look]
         _mark(photos[i] for i in good)
         images = images.take(good)
-    elif in_memory and photos and preload.fits(shapes):
-        images, good = preload.preload(images, shapes)
+    elif kept := in_memory and photos and _preload(images, shapes):
+        images, good = kept
         _mark(photos[i] for i in good)
     elif check == "full":
         headers = [photo.header for photo in photos]
         known = [header.is_decoded or header.mtime_ns <= checked_until for header in headers]
         unknown = [i for i, is_known in enumerate(known) if not is_known]
-        for numbers in preload.decodable(images.take(unknown)):
+        for numbers in decodable(images.take(unknown)):
             _mark(photos[unknown[number]] for number in numbers)
         good = [i for i, photo in enumerate(photos) if known[i] or photo.header.is_decoded]
         images = images.take(good)
@@ -86,6 +92,45 @@ def _decode(
     for i in set(range(len(photos))).difference(good):
         results[placed[i][0]] = Reject(photos[i].path, _UNDECODABLE)
     return images
+
+
+def decodable(images: Examples) -> Iterator[list[int]]:
+    """Decodes all images; yields the numbers of the good ones, a few at a time."""
+    if len(images) <= _FEW:
+        found: Iterable[list[int]] = ([number] for number, _ in pixels.decoded(images, np.shape))
+    else:
+        from keras_resnet.data import preload  # imports TensorFlow
+
+        found = preload.decodable(images)
+    with progress.bar(len(images), "checking images", "images") as advance:
+        for numbers in found:
+            yield numbers
+            advance(len(numbers))
+
+
+def look_at(decoded: pixels.Pixels) -> Look:
+    """The `Look` of an image."""
+    step = max(min(decoded.shape[:2]) // 64, 1)  # a thumbnail needs no more
+    grey = decoded[::step, ::step].sum(-1, dtype=np.float64)
+    rows, columns = (_areas(*sides) for sides in zip(grey.shape, _THUMBNAIL, strict=True))
+    thumbnail = rows @ grey @ columns.T
+    brighter = thumbnail[:, 1:] > thumbnail[:, :-1] + 1e-3  # more than what is rounded
+    (number,) = np.packbits(brighter, bitorder="little").view("<i8")
+    return Look(int(decoded.max()), int(number))
+
+
+def _areas(length: int, count: int) -> npt.NDArray[np.float64]:
+    """How much of each pixel lies in each of `count` equal parts of a line: `(count, length)`."""
+    edges, pixel = np.arange(count + 1)[:, None] * length / count, np.arange(length)
+    return np.maximum(np.minimum(edges[1:], pixel + 1) - np.maximum(edges[:-1], pixel), 0)
+
+
+def _preload(
+    images: Examples, shapes: Sequence[tuple[int, int, int]]
+) -> tuple[Examples, npt.NDArray[np.int64]] | None:
+    from keras_resnet.data import preload  # imports TensorFlow
+
+    return preload.preload(images, shapes) if preload.fits(shapes) else None
 
 
 def _mark(photos: Iterable[Photo]) -> None:

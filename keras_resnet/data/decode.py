@@ -1,5 +1,7 @@
 """Decodes images to uint8 pixels, whole or only the crop that is used. TensorFlow ops only.
 
+`pixels` does the same without TensorFlow.
+
 Cropping while decoding: libjpeg skips what lies outside the window and, for a large photo, decodes
 at 1/2, 1/4 or 1/8 of the size, so that the work follows the size of the result.
 """
@@ -8,15 +10,13 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from keras_resnet.data.pixels import SMALL
+
 # What Pillow and phones use, for the same pixels to the bit. TensorFlow's default, "fast", costs as
 # much time and is a level off.
 _DCT = "INTEGER_ACCURATE"
 
 _JPEG_END = b"\xff\xd9"
-
-# Pixels of an image that is decoded whole whatever the window: there is little to save, and it may
-# as well be kept decoded.
-SMALL = 256 * 256
 
 # y, x, height and width of a part of an image, in pixels; and what chooses it, from the image's
 # height and width.

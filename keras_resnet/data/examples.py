@@ -1,22 +1,45 @@
-"""Labelled images, addressed by number: in files, memory or records."""
+"""Labelled images, addressed by number: in files, memory or records.
 
+TensorFlow is imported when a stream needs it, not before.
+"""
+
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from keras_resnet.data.photo import digest
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Examples are looked up in blocks of so many bytes: each is handed `items`, which takes time
 # in proportion to the number of all strings in it, 25 µs for a thousand.
 _BLOCK_BYTES, _LEAST, _MOST = 1 << 22, 32, 1024
 
 
-Read = Callable[[tf.Tensor], tf.Tensor]  # one item -> encoded string, or uint8 pixels
+# One item -> encoded string, or uint8 pixels.
+Read = Callable[["tf.Tensor"], "tf.Tensor"]
 Numbers = Sequence[int] | npt.NDArray[np.integer]
+
+
+class Items:
+    """Paths (bytes) or pixels that become a tensor when TensorFlow needs them."""
+
+    def __init__(self, values: npt.NDArray[Any]) -> None:
+        self.values = values
+
+    @cached_property
+    def tensor(self) -> "tf.Tensor":
+        import tensorflow as tf
+
+        with tf.device("CPU:0"):
+            return tf.convert_to_tensor(self.values)
 
 
 @dataclass(frozen=True)
@@ -27,7 +50,7 @@ class Examples:
     uint8 pixels `(m, h, w, 3)`. Subsets of the same images share it.
     """
 
-    items: tf.Tensor  # m ≥ n of them
+    items: "Items | tf.Tensor"  # m ≥ n of them
     rows: npt.NDArray[np.int64]  # where in `items` each example is, (n,)
     labels: npt.NDArray[np.int32]  # (n,)
     names: list[str]  # name of each image in reports; unique
@@ -50,22 +73,32 @@ class Examples:
             digests=None if self.digests is None else self.digests[indices],
         )
 
+    @property
+    def item_tensor(self) -> "tf.Tensor":
+        """The items as a tensor."""
+        return self.items.tensor if isinstance(self.items, Items) else self.items
+
     @cached_property
-    def tensors(self) -> tuple[tf.Tensor, ...]:
+    def tensors(self) -> tuple["tf.Tensor", ...]:
         """Items, rows, orientations and labels; the same tensors for every stream."""
+        import tensorflow as tf
+
         with tf.device("CPU:0"):
-            return self.items, *map(tf.constant, (self.rows, self.orientations, self.labels))
+            return self.item_tensor, *map(tf.constant, (self.rows, self.orientations, self.labels))
 
     @cached_property
     def block(self) -> int:
         """Number of examples that are looked up at once."""
-        if self.items.dtype == tf.string:
-            size = float(tf.reduce_mean(tf.cast(tf.strings.length(self.items), tf.float32)))
+        import tensorflow as tf
+
+        items = self.item_tensor
+        if items.dtype == tf.string:
+            size = float(tf.reduce_mean(tf.cast(tf.strings.length(items), tf.float32)))
         else:
-            size = tf.dtypes.as_dtype(self.items.dtype).size * np.prod(self.items.shape[1:])
+            size = tf.dtypes.as_dtype(items.dtype).size * np.prod(items.shape[1:])
         return int(np.clip(_BLOCK_BYTES / max(size, 1), _LEAST, _MOST))
 
-    def look_up(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
+    def look_up(self, numbers: "tf.data.Dataset") -> "tf.data.Dataset":
         """The example for each number in a tf.data.Dataset of pairs (anything, number).
 
         Returns:
@@ -73,15 +106,17 @@ class Examples:
         """
         return self.look_up_blocks(numbers.batch(self.block)).unbatch()
 
-    def look_up_blocks(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
+    def look_up_blocks(self, numbers: "tf.data.Dataset") -> "tf.data.Dataset":
         """`look_up` for batches of such pairs, as batches."""
+        import tensorflow as tf
+
         # The tensors are handed over by reference: what a function of tf.data captures is copied
         # into the graph of each stream. For blocks, since that costs 0.1 ms each time.
         tensors = tf.data.Dataset.from_tensors(self.tensors).repeat()
 
         def look_up(
-            pairs: tuple[tf.Tensor, tf.Tensor], tensors: tuple[tf.Tensor, ...]
-        ) -> tuple[tf.Tensor, ...]:
+            pairs: tuple["tf.Tensor", "tf.Tensor"], tensors: tuple["tf.Tensor", ...]
+        ) -> tuple["tf.Tensor", ...]:
             about, index = pairs
             items, rows, orientations, labels = tensors
             return (
@@ -93,13 +128,30 @@ class Examples:
 
         return tf.data.Dataset.zip(numbers, tensors).map(look_up)
 
-    def all(self) -> tf.data.Dataset:
+    def all(self) -> "tf.data.Dataset":
         """`look_up` of all examples in order, each with its number."""
+        import tensorflow as tf
+
         return self.look_up(tf.data.Dataset.range(len(self)).map(lambda i: (i, i)))
 
-    def image(self, index: int) -> tf.Tensor:
+    def image(self, index: int) -> "tf.Tensor":
         """The encoded image, or the pixels, of one example."""
-        return self.read(self.items[self.rows[index]])
+        return self.read(self.item_tensor[self.rows[index]])
+
+    @property
+    def needs_tensorflow(self) -> bool:
+        """Whether only TensorFlow can read the images; `content` reads those of others."""
+        return not isinstance(self.items, Items)
+
+    def content(self, index: int) -> bytes | npt.NDArray[np.uint8]:
+        """The content of the file, or the pixels, of one example; without TensorFlow.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        assert isinstance(self.items, Items)
+        item = self.items.values[self.rows[index]]
+        return Path(os.fsdecode(item)).read_bytes() if isinstance(item, bytes) else item
 
 
 def from_files(
@@ -110,7 +162,8 @@ def from_files(
     digests: Sequence[int],
 ) -> Examples:
     """Images in files; `paths` are bytes, so that a name need not be UTF-8."""
-    made = _examples(_strings(paths), labels, names, tf.io.read_file, orientations)
+    items = Items(np.array(paths, object))
+    made = _examples(items, labels, names, read_file, orientations)
     return replace(made, digests=np.array(digests, np.int64))
 
 
@@ -118,15 +171,16 @@ def from_bytes(
     encoded: Sequence[bytes], labels: Numbers, names: list[str], orientations: npt.ArrayLike
 ) -> Examples:
     """Encoded images in memory."""
-    made = _examples(_strings(encoded), labels, names, tf.identity, orientations)
+    import tensorflow as tf
+
+    items = tf.convert_to_tensor(encoded, tf.string)  # always in the memory of the CPU
+    made = _examples(items, labels, names, as_it_is, orientations)
     return replace(made, digests=_digests(encoded))
 
 
 def from_pixels(images: npt.NDArray[np.uint8], labels: Numbers, names: list[str]) -> Examples:
     """Decoded images in memory: uint8 `(n, h, w, 3)`."""
-    with tf.device("CPU:0"):
-        items = tf.constant(images)
-    made = _examples(items, labels, names, tf.identity, np.ones(len(labels)))
+    made = _examples(Items(images), labels, names, as_it_is, np.ones(len(labels)))
     return replace(made, digests=_digests(image.tobytes() for image in images))
 
 
@@ -134,14 +188,26 @@ def from_records(
     count: int, labels: Numbers, names: list[str], read: Read, digests: Sequence[int]
 ) -> Examples:
     """Images that `read` finds by their number."""
+    import tensorflow as tf
+
     with tf.device("CPU:0"):
         items = tf.range(count, dtype=tf.int64)
     made = _examples(items, labels, names, read, np.ones(count))
     return replace(made, digests=np.array(digests, np.int64))
 
 
+def read_file(path: "tf.Tensor") -> "tf.Tensor":
+    import tensorflow as tf
+
+    return tf.io.read_file(path)
+
+
+def as_it_is(item: "tf.Tensor") -> "tf.Tensor":
+    return item
+
+
 def _examples(
-    items: tf.Tensor,
+    items: "Items | tf.Tensor",
     labels: Numbers,
     names: list[str],
     read: Read,
@@ -153,10 +219,6 @@ def _examples(
 
 def _digests(contents: Iterable[bytes]) -> npt.NDArray[np.int64]:
     return np.array([digest(content) for content in contents], np.int64)
-
-
-def _strings(values: Sequence[bytes]) -> tf.Tensor:
-    return tf.convert_to_tensor(values, tf.string)  # always in the memory of the CPU
 
 
 def _int32(values: npt.ArrayLike) -> npt.NDArray[np.int32]:

@@ -6,32 +6,26 @@ be a link to a folder elsewhere; links to folders inside it are not followed.
 """
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_resnet.data import layout
 from keras_resnet.data.check_files import check_files
-from keras_resnet.data.decode import decode_stored
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import require, show
 from keras_resnet.data.photo import File, Photo, Reject
+from keras_resnet.data.pixels import Undecodable, decode_stored
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 
-# TensorFlow's errors for a file that cannot be read or decoded; they do not name the file.
-READ_ERRORS = (
-    tf.errors.InvalidArgumentError,
-    tf.errors.NotFoundError,
-    tf.errors.PermissionDeniedError,
-    tf.errors.UnknownError,
-)
 # The highest value of an image, of 255, below which it is almost black, by the bits of its file:
 # 12-bit values in 16-bit files give 15, those of a camera's 14 bits 63.
 _LEAST_PEAK = {8: 16, 16: 64}
@@ -258,6 +252,21 @@ def from_paths(paths: Iterable[str]) -> tuple[Examples, list[tuple[str, str]]]:
     return images, found.bad
 
 
+def read_errors() -> tuple[type[Exception], ...]:
+    """Errors for a file that cannot be read or decoded; they do not name the file."""
+    if "tensorflow" not in sys.modules:
+        return (Undecodable,)
+    from tensorflow import errors
+
+    return (
+        Undecodable,
+        errors.InvalidArgumentError,
+        errors.NotFoundError,
+        errors.PermissionDeniedError,
+        errors.UnknownError,
+    )
+
+
 def find_broken(root: StrPath, names: Iterable[str]) -> tuple[str, str] | None:
     """(path, reason) of a file of a data folder that cannot be read or decoded; None if all can."""
     labelled = [(name, "") for name in names]
@@ -282,7 +291,7 @@ def _warn_of_narrow_images(found: Scan) -> None:
     """Logs a warning if some of the 16-bit images use a sliver of the range."""
     photos = [p for group in found.photos.values() for p in group if p.header.bits == 16]
     for photo in photos[:_MOST_16_BIT]:
-        peak = int(tf.reduce_max(decode_stored(tf.io.read_file(os.fsencode(photo.path)))))
+        peak = int(decode_stored(Path(photo.path).read_bytes()).max())
         if reason := narrow_range(peak, 16):
             log.warning(f"{show(photo.path)} {reason}; `keras-resnet data check` lists all")
             return

@@ -42,6 +42,13 @@ class Header(NamedTuple):
     is_decoded: bool  # whether all of it has been decoded without an error
 
 
+class Look(NamedTuple):
+    """What a check of the pixels of an image found."""
+
+    peak: int  # the highest value, in 0…255
+    hash: int  # of 64 bits: where an 8x9 thumbnail becomes brighter from left to right
+
+
 @dataclass(slots=True)
 class Photo:
     """A file that is an image by its header."""
@@ -50,7 +57,7 @@ class Photo:
     name: str  # relative to the folder, for reports and split.json
     label: str
     header: Header
-    look: tuple[int, int] | None = None  # `preload.Look`, if it was asked for
+    look: Look | None = None  # if it was asked for
 
 
 @dataclass(slots=True)

@@ -5,10 +5,9 @@ bit for bit, at a lower cost.
 """
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,46 +32,19 @@ MOST_BYTES = 1 << 30  # and at most a quarter of the memory that this process ma
 _HEADER = 20  # bytes of a kept image beyond its pixels, about
 
 
-class Look(NamedTuple):
-    """What a check of the pixels of an image found."""
-
-    peak: int  # the highest value, in 0…255
-    hash: int  # of 64 bits: where an 8x9 thumbnail becomes brighter from left to right
-
-
 Shape = tuple[int, int, int]  # width, height and bytes, as encoded, of an image
-_THUMBNAIL = (8, 9)  # height and width, of which an image's hash is made
 BLOCK = 32  # images that are decoded by one unrolled graph
 
 
 def decodable(examples: Examples) -> Iterator[list[int]]:
     """Decodes all images; yields the numbers of the good ones, a few at a time."""
-    return (numbers.tolist() for (numbers,) in _decode_all(examples, _after_decoding))
 
-
-def looks(examples: Examples) -> Iterator[tuple[int, Look]]:
-    """As `decodable`, with the `Look` of each good image."""
-    for numbers, peaks, hashes in _decode_all(examples, _look_after_decoding):
-        yield from zip(
-            numbers.tolist(), map(Look, peaks.tolist(), hashes.tolist()), strict=True
-        )  # fmt: skip
-
-
-def _decode_all(
-    examples: Examples, result: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]
-) -> Iterator[tuple[npt.NDArray[np.int64], ...]]:
-    """Batches of the `result` from number and encoded data of each image that has one."""
-    if not len(examples):
-        return
-
-    def one(number: tf.Tensor, item: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return result(number, examples.read(item))
+    def one(number: tf.Tensor, item: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
+        return _after_decoding(number, examples.read(item))
 
     stream = examples.all().map(one, num_parallel_calls=tf.data.AUTOTUNE)
-    with progress.bar(len(examples), "checking images", "images") as advance:
-        for batch in stream.ignore_errors().batch(64).as_numpy_iterator():
-            yield batch
-            advance(len(batch[0]))
+    for numbers in stream.ignore_errors().batch(64).as_numpy_iterator():
+        yield numbers.tolist()
 
 
 def budget() -> int:
@@ -198,7 +170,7 @@ def _decoded(item: tf.Tensor) -> tf.Tensor:
 
 def preload_splits(splits: dict[str, Examples]) -> dict[str, Examples]:
     """Splits of encoded images in memory or in records, kept decoded if they all `fit`."""
-    encoded = {k: v for k, v in splits.items() if v.items.dtype != tf.uint8}
+    encoded = {k: v for k, v in splits.items() if v.item_tensor.dtype != tf.uint8}
     shapes = {name: list(_shapes(examples)) for name, examples in encoded.items()}
     if not encoded or not fits(chain.from_iterable(shapes.values())):
         return splits
@@ -211,7 +183,7 @@ def preload_splits(splits: dict[str, Examples]) -> dict[str, Examples]:
 def log_preloaded(splits: dict[str, Examples]) -> None:
     """Logs the memory used by images kept decoded."""
     kept = [examples for examples in splits.values() if examples.read is _decoded]
-    tensors = {id(examples.items): examples.items for examples in kept}.values()
+    tensors = {id(examples.items): examples.item_tensor for examples in kept}.values()
     if tensors:
         size = sum(int(tf.reduce_sum(tf.cast(tf.strings.length(t), tf.int64))) for t in tensors)
         count = sum(map(len, kept))
@@ -237,22 +209,7 @@ def _checks(data: tf.Tensor, pixels: tf.Tensor) -> list[tf.Operation]:
 
 
 @tf.function(autograph=False)  # traced once, however many folders are checked
-def _after_decoding(number: tf.Tensor, data: tf.Tensor) -> tuple[tf.Tensor]:
+def _after_decoding(number: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
     pixels = decode_stored(data)
     with tf.control_dependencies(_checks(data, pixels)):
-        return (tf.identity(number),)
-
-
-@tf.function(autograph=False)
-def _look_after_decoding(
-    number: tf.Tensor, data: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    pixels = decode_stored(data)
-    with tf.control_dependencies(_checks(data, pixels)):
-        peak = tf.cast(tf.reduce_max(pixels), tf.int64)
-    step = tf.maximum(tf.reduce_min(tf.shape(pixels)[:2]) // 64, 1)  # a thumbnail needs no more
-    small = tf.ensure_shape(pixels[::step, ::step], [None, None, 3])
-    thumbnail = tf.image.resize(small, _THUMBNAIL, "area")
-    grey = tf.reduce_mean(thumbnail, -1)
-    bits = tf.cast(tf.reshape(grey[:, 1:] > grey[:, :-1], [-1]), tf.int64)
-    return number, peak, tf.reduce_sum(tf.bitwise.left_shift(bits, tf.range(64, dtype=tf.int64)))
+        return tf.identity(number)

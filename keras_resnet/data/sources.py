@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_resnet.data import folder, preload, splitting
+from keras_resnet.data import folder, splitting
 from keras_resnet.data.digits import load_digits
 from keras_resnet.data.examples import Examples, from_pixels
 from keras_resnet.data.names import is_folder, require, show
@@ -91,7 +91,7 @@ def load(
     ))  # fmt: skip
     for warning in splitting.warnings(source.splits, source.classes, group_by):
         log.warning(f"{show(source.name)}: {warning}")
-    preload.log_preloaded(source.splits)
+    _log_preloaded(source.splits, in_memory)
     return source
 
 
@@ -171,7 +171,7 @@ def load_saved(
         saved, data, classes, data_dir, check=check, in_memory=in_memory,
         otherwise="results will differ from an uninterrupted run",
     )  # fmt: skip
-    preload.log_preloaded(splits)
+    _log_preloaded(splits, in_memory)
     return Source(os.fspath(data), list(classes), splits, mirrors=data != "digits")
 
 
@@ -389,7 +389,7 @@ def naming_broken_files(source: Source, next_step: str) -> Iterator[None]:
     """
     try:
         yield
-    except folder.READ_ERRORS:
+    except folder.read_errors():
         broken = is_folder(source.name) and folder.find_broken(
             source.name, [name for examples in source.splits.values() for name in examples.names]
         )
@@ -418,7 +418,11 @@ def _open(
         from keras_resnet.data import tfds
 
         names, splits = tfds.load(data.removeprefix("tfds:"), data_dir)
-        return Source(data, names, preload.preload_splits(splits) if in_memory else splits)
+        if in_memory:
+            from keras_resnet.data import preload
+
+            splits = preload.preload_splits(splits)
+        return Source(data, names, splits)
     require(data)
     splits, names, found = folder.load(
         data,
@@ -432,6 +436,13 @@ def _open(
         data, names, splits,
         check=found.report(), obstacles=folder.obstacles(found), side=found.side,
     )  # fmt: skip
+
+
+def _log_preloaded(splits: dict[str, Examples], in_memory: bool) -> None:
+    if in_memory:
+        from keras_resnet.data import preload  # imports TensorFlow
+
+        preload.log_preloaded(splits)
 
 
 def _digits() -> Source:

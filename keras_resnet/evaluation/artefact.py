@@ -5,7 +5,8 @@ alike: each knows its image size, its class names and, if it came out of one, it
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from keras_resnet.evaluation.contract import Contract, read_contract, spread
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import StrPath, plainly_named, read_json, read_lines
 from keras_resnet.run import Run, kind_of, open_run, require_trusted
+from keras_resnet.state import isolated
 
 if TYPE_CHECKING:
     import keras
@@ -46,6 +48,10 @@ class Artefact:
     model: "keras.Model | None" = None  # the Keras model, where it is one
     top: int | None = None  # classes in its output; the others have equal logits. None: all
     lite: "Lite | None" = None  # the runtime of a `.tflite` file
+
+    @property
+    def needs_tensorflow(self) -> bool:
+        return self.kind not in _RUNTIMES
 
 
 def open_artefact(
@@ -92,15 +98,29 @@ def open_artefact(
     return replace(artefact, lite=opened) if kind == "tflite" else artefact
 
 
+def isolated_for(artefact: StrPath | None) -> AbstractContextManager[None]:
+    """`state.isolated` for what `open_artefact` takes; nothing if neither Keras nor TensorFlow,
+    whose imports take seconds, run it."""
+    if artefact is None or isinstance(artefact, Run) or kind_of(artefact) not in _RUNTIMES:
+        return isolated(any_backend=True)
+    return nullcontext()
+
+
 def predict_stream(artefact: Artefact, stream: "tf.data.Dataset") -> npt.NDArray[np.float32]:
     """Logits `(n, k)` for a dataset of image batches, or of (images, labels) batches."""
+    batches = (b[0] if isinstance(b, tuple) else b for b in stream.as_numpy_iterator())
+    return predict_batches(artefact, batches, int(stream.cardinality()))
+
+
+def predict_batches(
+    artefact: Artefact, batches: Iterable[np.ndarray], count: int
+) -> npt.NDArray[np.float32]:
+    """Logits `(n, k)` for `count` batches of images."""
     from keras_resnet.progress import bar
 
     logits = []
-    total = int(stream.cardinality())
-    with bar(total, f"predicting with {artefact.path.name}", "batches") as advance:
-        for batch in stream.as_numpy_iterator():
-            images = batch[0] if isinstance(batch, tuple) else batch
+    with bar(count, f"predicting with {artefact.path.name}", "batches") as advance:
+        for images in batches:
             logits.append(artefact.predict(images))
             advance()
     return np.concatenate(logits)

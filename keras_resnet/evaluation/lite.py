@@ -1,6 +1,8 @@
 """A `.tflite` file, run by ai-edge-litert: the runtime that phones and boards use."""
 
+import faulthandler
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +12,7 @@ import numpy.typing as npt
 
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import StrPath
+from keras_resnet.messages import reason
 
 # Types of stored numbers, quantised or not.
 _STORED = (np.float32, np.float16, np.int8, np.int16, np.int32, np.int64)
@@ -118,6 +121,35 @@ class Lite:
 
     def _unusable(self, error: Exception) -> InputError:
         return InputError(f"{self._path} cannot be run by LiteRT ({first_line(error)})")
+
+
+def require_no_crash(path: StrPath, content: bytes) -> None:
+    """Runs a file once in a child process: on one that is damaged, LiteRT may crash.
+
+    Args:
+        path: of the file, for the message.
+        content: its bytes.
+
+    Raises:
+        InputError: it crashed.
+    """
+    from ai_edge_litert import interpreter  # noqa: F401  once, for both processes
+
+    with tempfile.TemporaryFile() as errors:
+        child = os.fork()
+        if child == 0:
+            try:
+                faulthandler.disable()  # what it would report is not a crash of this command
+                os.dup2(errors.fileno(), 2)
+                lite = Lite(path, 1, content)
+                lite.one(np.zeros(lite.input_shape[1:], np.float32))
+            finally:
+                os._exit(0)  # an error of Python's comes again in the parent
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        errors.seek(0)
+        if status < 0:
+            why = reason(status, errors.read().decode(errors="replace"))
+            raise InputError(f"{path} is damaged: LiteRT crashes when it runs it ({why})")
 
 
 def _constant(values: np.ndarray, tensor: dict[str, Any]) -> Constant:

@@ -2,29 +2,38 @@
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
-from keras_resnet import filenames
-from keras_resnet.data import folder, sources
+from keras_resnet import filenames, manifest
+from keras_resnet.data import folder, pixels, sources
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import show
-from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
-from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
+from keras_resnet.evaluation import lite
+from keras_resnet.evaluation.artefact import (
+    Artefact,
+    isolated_for,
+    open_artefact,
+    predict_batches,
+)
 from keras_resnet.evaluation.metrics import Scores, log_softmax, summarise
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 from keras_resnet.results import Result
-from keras_resnet.state import isolated
+from keras_resnet.run import Run, kind_of
 
-BATCH = 64
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+BATCH = pixels.BATCH
+_FEW = 500  # images that are read in less time than TensorFlow takes to build its graph
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,6 @@ class Prediction(Result):
     predictions: list[Guess]  # best first
 
 
-@isolated(any_backend=True)
 def evaluate(
     artefact: StrPath | None = None,
     data: StrPath | None = None,
@@ -83,11 +91,12 @@ def evaluate(
     Raises:
         InputError: no such artefact, data or split; classes that the artefact does not have.
     """
-    opened = open_artefact(artefact, trust=trust)
-    examples = examples_for(opened, data, split, on_bad_image, data_dir)
-    own = opened.run.naming_broken_images() if opened.run and data is None else nullcontext()
-    with own:
-        logits = predict_stream(opened, stream_for(opened, examples))
+    with isolated_for(artefact):
+        opened = _open(artefact, trust)
+        examples = examples_for(opened, data, split, on_bad_image, data_dir)
+        own = opened.run.naming_broken_images() if opened.run and data is None else nullcontext()
+        with own:
+            logits = _logits(opened, examples)
     result = summarise(logits, examples.labels, opened.classes)
     if opened.top and opened.top < 5:  # it does not say which five
         result = replace(result, top5=None)
@@ -95,7 +104,6 @@ def evaluate(
     return ArtefactScores(**vars(result), artefact=str(opened.path), balance=balance)
 
 
-@isolated(any_backend=True)
 def predict(
     artefact: StrPath | None,
     images: Iterable[StrPath],
@@ -119,17 +127,29 @@ def predict(
     Raises:
         InputError: no such file, or none that is an image.
     """
-    opened = open_artefact(artefact, trust=trust)
     if top < 1:
         raise InputError(f"--top is {top}; expected at least 1")
-    examples = examples_in(images, on_bad_image)
-    scores = np.exp(log_softmax(predict_stream(opened, stream_for(opened, examples))))
+    with isolated_for(artefact):
+        opened = _open(artefact, trust)
+        examples = examples_in(images, on_bad_image)
+        scores = np.exp(log_softmax(_logits(opened, examples)))
     named = min(top, opened.top or top)
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :named]
     return [
         Prediction(show(name), [Guess(opened.classes[k], float(row[k])) for k in ks])
         for name, row, ks in zip(examples.names, scores, best, strict=True)
     ]
+
+
+def _open(artefact: StrPath | None, trust: bool) -> Artefact:
+    """`open_artefact`, after a trial of a `.tflite` file that no manifest beside it describes."""
+    if artefact is None or isinstance(artefact, Run) or kind_of(artefact) != "tflite":
+        return open_artefact(artefact, trust=trust)
+    path, place = Path(artefact), Path(artefact).resolve()
+    content = path.read_bytes()
+    if place.name not in manifest.read(place.parent):
+        lite.require_no_crash(path, content)
+    return open_artefact(path, content=content)
 
 
 def examples_in(images: Iterable[StrPath], on_bad_image: str = "error") -> Examples:
@@ -217,11 +237,25 @@ def _warn_of_training_images(opened: Artefact, examples: Examples) -> None:
         )
 
 
-def stream_for(opened: Artefact, examples: Examples) -> tf.data.Dataset:
+def stream_for(opened: Artefact, examples: Examples) -> "tf.data.Dataset":
     """Batches of images as an opened artefact takes them."""
+    from keras_resnet.data.stream import evaluation_stream
+
     return evaluation_stream(
         examples, size=opened.image_size, crop=opened.center_crop, batch_size=BATCH
     )
+
+
+def batches_for(opened: Artefact, examples: Examples) -> Iterator[npt.NDArray[np.uint8]]:
+    """`stream_for` without labels and, unless there are many images, without TensorFlow."""
+    if opened.needs_tensorflow and len(examples) > _FEW:  # it reads them on all cores
+        return (images for images, _ in stream_for(opened, examples).as_numpy_iterator())
+    return pixels.batches(examples, size=opened.image_size, crop=opened.center_crop)
+
+
+def _logits(opened: Artefact, examples: Examples) -> npt.NDArray[np.float32]:
+    batches = batches_for(opened, examples)
+    return predict_batches(opened, batches, -(-len(examples) // BATCH))
 
 
 def _relabel(
@@ -239,6 +273,14 @@ def _relabel(
     return replace(examples, labels=number[examples.labels])
 
 
+def _matches(pattern: str) -> list[str]:
+    """The paths that match; a folder of the pattern that exists is taken by its name, although that
+    may hold a bracket."""
+    literal = next((p for p in Path(pattern).parents if p.is_dir()), Path())
+    rest = os.path.relpath(pattern, literal)
+    return sorted(str(literal / name) for name in glob.glob(rest, root_dir=literal, recursive=True))
+
+
 def _expand(images: Iterable[StrPath]) -> list[str]:
     """Files, the files in folders, and what patterns match, in order, each once."""
     paths = []
@@ -250,7 +292,7 @@ def _expand(images: Iterable[StrPath]) -> list[str]:
         elif os.path.exists(item):
             found = [item]
         else:
-            found = sorted(glob.glob(item, recursive=True))
+            found = _matches(item)
         if not found:
             raise InputError(f"no image {item}; give files, folders or patterns such as '*.jpg'")
         paths += found

@@ -64,7 +64,7 @@ def cam(run: StrPath, images: Iterable[StrPath], *, label: str | None = None) ->
     cams: list[Cam] = []
     target = None if label is None else opened.classes.index(label)
     examples = scores.examples_in(images)
-    for pixels, _ in scores.stream_for(opened, examples).as_numpy_iterator():
+    for pixels in scores.batches_for(opened, examples):
         for row in zip(pixels, *_maps(model, pixels, target), strict=True):
             image, strength, number, score = row
             cams.append(

@@ -82,7 +82,9 @@ def export(
         InputError: a wrong argument. CheckFailed: a file did not pass; nothing is published.
     """
     run = open_run(run)
-    return execute(make_plan(run, **options), run, data, data_dir)
+    plan = make_plan(run, **options)
+    with publish.locked(plan.target):
+        return execute(plan, run, data, data_dir)
 
 
 @isolated()
@@ -90,19 +92,18 @@ def export(
 def execute(
     plan: ExportPlan, run: Run, data: str | Path | None = None, data_dir: str | None = None
 ) -> gate.Verification:
-    """`export` with a plan that was made before.
+    """`export` with a plan that was made before, by the holder of `publish.locked(plan.target)`.
 
     Builds the network once and decodes the validation images once, for all files.
     """
-    with publish.locked(plan.target):
-        if data is not None:
-            run.attach(data, data_dir)
-        run.require_images()
-        _require_place(plan.target)
-        if plan.tflite or plan.onnx or plan.features:
-            child.start()  # loads TensorFlow while this process reads the run
-        with run.naming_broken_images():
-            return _write(plan, run)
+    if data is not None:
+        run.attach(data, data_dir)
+    run.require_images()
+    _require_place(plan.target)
+    if plan.tflite or plan.onnx or plan.features:
+        child.start()  # loads TensorFlow while this process reads the run
+    with run.naming_broken_images():
+        return _write(plan, run)
 
 
 def _write(plan: ExportPlan, run: Run) -> gate.Verification:

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -22,11 +23,11 @@ from keras_resnet.evaluation.contract import Contract, Deviation, deviation
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.evaluation.scores import BATCH
-from keras_resnet.exporting import evidence, golden, guard, publish, weights_check, wrap
+from keras_resnet.exporting import evidence, golden, guard, publish, weights_check
 from keras_resnet.exporting.auto import Candidate
 from keras_resnet.exporting.guard import FileResult
 from keras_resnet.exporting.layer_error import Quantization
-from keras_resnet.exporting.plan import IMAGES, MAX_DROP, ExportPlan, Limits
+from keras_resnet.exporting.plan import IMAGES, MAX_DROP, Limits
 from keras_resnet.exporting.temperature import TemperatureFit
 from keras_resnet.files import read_json, write_json
 from keras_resnet.inspection import onnx_file, tflite_file
@@ -257,7 +258,8 @@ class Judge:
         limits: Limits,
         logits: np.ndarray | None = None,
     ) -> None:
-        assert reference.run  # it is one, opened
+        assert reference.run and reference.model  # it is one, opened
+        self._model = reference.model
         self._reference, self._contract, self.limits = reference, contract, limits
         chosen = _sample(len(val), limits.images, reference.run.config.seed)
         self.held_out, self.examples = val, val.take(chosen)
@@ -367,11 +369,11 @@ class Judge:
 
     def _compare_features(self, file: ExportedFile) -> tuple[Comparison, list[str]]:
         """The same for `model_features.tflite`."""
-        expect = wrap.features(self._plain_plan(), self._reference.model)
+        pooled = keras.Model(self._model.input, self._model.get_layer("avg_pool").output)
         lite, outputs, references = Lite(file.path, 1, file.content), [], []
         for images in self._frames():
             outputs.append(lite.predict(images))
-            references.append(expect(images.astype(np.float32))["features"].numpy())
+            references.append(pooled(self._seen(images), training=False).numpy())
         found, expected = np.concatenate(outputs), np.concatenate(references)
         if not np.isfinite(found).all():
             raise CheckFailed("features that are not finite")
@@ -391,17 +393,19 @@ class Judge:
         Its top-1 on photos as evaluation resizes them says what the files' resize costs; this says
         whether they compute it right.
         """
-        serve = wrap.around(self._plain_plan(), self._reference.model)
-        answers = (serve(images.astype(np.float32)) for images in self._frames())
-        return np.concatenate([answer["logits"].numpy() for answer in answers])
+        seen = map(self._seen, self._frames())
+        return np.concatenate([self._model(x, training=False).numpy() for x in seen])
 
-    def _plain_plan(self) -> ExportPlan:
-        """Logits from what the files take."""
-        return ExportPlan(
-            side=self._reference.image_size,
-            classes=self._reference.classes,
-            center_crop=self._reference.center_crop,
-            input_size=self._contract.input_size,
+    def _seen(self, frames: np.ndarray) -> tf.Tensor:
+        """What the network must see of frames: cut and resized by Keras, not by the code that the
+        files are made from."""
+        if not self._contract.input_size:
+            return tf.cast(frames, tf.float32)
+        side = self._reference.image_size
+        cut = max(round(min(self._contract.input_size) * self._reference.center_crop), 1)
+        square = keras.layers.CenterCrop(cut, cut, data_format="channels_last")(frames)
+        return keras.ops.image.resize(
+            square, (side, side), interpolation="bilinear", data_format="channels_last"
         )
 
     def _frames(self) -> Iterator[np.ndarray]:

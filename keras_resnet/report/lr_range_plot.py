@@ -39,7 +39,10 @@ def plot(result: Mapping[str, Any], path: StrPath) -> StrPath:
         if "suggestion" in result:
             _mark(axes, result, rates, smoothed)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        plain = FuncFormatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_major_formatter(plain)
+        if rates[-1] < 10 * rates[0]:  # too short for two powers of ten
+            axes.xaxis.set_minor_formatter(plain)
         axes.set(xlabel="learning rate (log scale)", ylabel="training loss")
         axes.set_title(
             f"Which learning rates learn: {result['model']} on {Path(result['data']).name}, "

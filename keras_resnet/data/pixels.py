@@ -1,0 +1,376 @@
+"""Decodes and resizes images without TensorFlow, with the same pixels as `decode` and `views`.
+
+To import TensorFlow takes seconds. An image that Pillow might read differently, or not at all, is
+left to TensorFlow, which is then imported for it.
+"""
+
+import io
+import os
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from keras_resnet.data.examples import Examples
+from keras_resnet.data.names import show
+from keras_resnet.data.photo import DECODED
+from keras_resnet.errors import InputError, first_line
+
+# Pixels of an image that is decoded whole whatever the window: there is little to save, and it may
+# as well be kept decoded.
+SMALL = 256 * 256
+
+BATCH = 64
+
+Pixels = npt.NDArray[np.uint8]  # (h, w, 3)
+_T = TypeVar("_T")
+
+_JPEG_BEGIN, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # but for those within a scan
+_GIF_END = b";"
+
+
+class Undecodable(InputError):
+    """An image cannot be read, or TensorFlow cannot decode it."""
+
+
+class _Unsure(Exception):
+    """Pillow cannot decode an image, or TensorFlow may read it differently."""
+
+
+def batches(examples: Examples, *, size: int, crop: float) -> Iterator[Pixels]:
+    """Every image once, in order: the images of `stream.evaluation_stream`, without TensorFlow.
+
+    Args:
+        examples: the images.
+        size, crop: as in `center_view`.
+
+    Returns:
+        uint8 `(b, size, size, 3)`, b = `BATCH`, fewer in the last.
+
+    Raises:
+        Undecodable: an image changed since it was checked.
+    """
+    if examples.needs_tensorflow:
+        from keras_resnet.data.stream import evaluation_stream
+
+        stream = evaluation_stream(examples, size=size, crop=crop, batch_size=BATCH)
+        yield from (images for images, _ in stream.as_numpy_iterator())
+        return
+
+    def view(i: int) -> Pixels:
+        turn = int(examples.orientations[i])
+        try:
+            return center_view(_content(examples, i), turn, size=size, crop=crop)
+        except Undecodable as error:
+            raise Undecodable(f"{show(examples.names[i])} changed: {error}; restore it") from None
+
+    for views in _in_threads(view, len(examples)):
+        yield np.stack(list(views))
+
+
+def decoded(examples: Examples, look: Callable[[Pixels], _T]) -> Iterator[tuple[int, _T]]:
+    """Number of each image that can be decoded, and what `look` finds in its stored pixels."""
+
+    def one(i: int) -> tuple[int, _T] | None:
+        try:
+            return i, look(decode_complete(_content(examples, i)))
+        except Undecodable:
+            return None
+
+    for results in _in_threads(one, len(examples)):
+        yield from filter(None, results)
+
+
+def _in_threads(function: Callable[[int], _T], count: int) -> Iterator[Iterator[_T]]:
+    """The results for 0 to `count` - 1 in batches, of which the next is under way."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = (
+            pool.map(function, range(first, min(first + BATCH, count)))
+            for first in range(0, count, BATCH)
+        )
+        current = next(parts, None)
+        while current is not None:
+            following = next(parts, None)
+            yield current
+            current = following
+
+
+def _content(examples: Examples, index: int) -> bytes | Pixels:
+    try:
+        return examples.content(index)
+    except OSError as error:
+        raise Undecodable(error.strerror or str(error)) from None
+
+
+def decode(data: bytes, orientation: int = 1) -> Pixels:
+    """`decode.decode`: the whole image as displayed.
+
+    Raises:
+        Undecodable: it is damaged, or of an unsupported format.
+    """
+    return _turn(decode_stored(data), orientation)
+
+
+def decode_stored(data: bytes) -> Pixels:
+    """`decode.decode_stored`: the whole image, before EXIF turns it.
+
+    Raises:
+        Undecodable: as `decode`.
+    """
+    try:
+        return _by_pillow(data)
+    except _Unsure:
+        return _by_tensorflow(data)
+
+
+def decode_complete(data: bytes | Pixels) -> Pixels:
+    """`decode_stored` of an image that holds all pixels that its header says.
+
+    Raises:
+        Undecodable: as `decode`, or pixels are missing.
+    """
+    if not isinstance(data, bytes):
+        return data
+    pixels = decode_stored(data)
+    if not pixels.size or not _is_complete(data, pixels):
+        raise Undecodable("pixels are missing")
+    return pixels
+
+
+def center_view(data: bytes | Pixels, orientation: int, *, size: int, crop: float) -> Pixels:
+    """`views.center_view`: the central square, `crop` of the shorter side, resized.
+
+    Args:
+        data: an encoded image, or pixels.
+        orientation: EXIF orientation of an encoded image, 1 to 8.
+        size: side of the result in pixels.
+        crop: share of the image's shorter side.
+
+    Raises:
+        Undecodable: as `decode`.
+    """
+    if not isinstance(data, bytes):
+        whole = data
+    else:
+        if orientation <= 1 and data.startswith(_JPEG_BEGIN) and _has_end(data):
+            with suppress(_Unsure):
+                return _center_of_jpeg(data, size, crop)
+        whole = decode(data, orientation)
+    y, x, side = _center(whole.shape[0], whole.shape[1], crop)
+    return _resize(whole[y : y + side, x : x + side], (0.0, 0.0, side), size)
+
+
+def _center_of_jpeg(data: bytes, size: int, crop: float) -> Pixels:
+    """Decoded at 1/2, 1/4 or 1/8 of the size, if the image is large."""
+    image = _open(data)
+    y, x, side = _center(image.height, image.width, crop)
+    is_large = image.width * image.height > SMALL
+    ratio = next(r for r in (8, 4, 2, 1) if side // size >= r or r == 1) if is_large else 1
+    if ratio > 1:
+        image.draft(None, (image.width // ratio, image.height // ratio))
+    pixels = _of_jpeg(image)
+    top, left = y // ratio, x // ratio
+    bottom, right = -(-(y + side) // ratio), -(-(x + side) // ratio)
+    box = (y / ratio - top, x / ratio - left, side / ratio)
+    return _resize(pixels[top:bottom, left:right], box, size)
+
+
+def _center(height: int, width: int, crop: float) -> tuple[int, int, int]:
+    """y, x and side of the central square."""
+    side = max(int(np.rint(np.float32(min(height, width)) * np.float32(crop))), 1)
+    return (height - side) // 2, (width - side) // 2, side
+
+
+def _turn(pixels: Pixels, orientation: int) -> Pixels:
+    """Stored pixels as they are displayed, by their EXIF orientation, 1 to 8."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _by_tensorflow(data: bytes) -> Pixels:
+    import tensorflow as tf
+
+    from keras_resnet.data import decode as graph
+
+    try:
+        with tf.device("CPU:0"):
+            return graph.decode_stored(tf.constant(data)).numpy()
+    except (tf.errors.OpError, UnicodeDecodeError) as error:  # of text that is part of the error
+        raise Undecodable(first_line(error)) from None
+
+
+def _by_pillow(data: bytes) -> Pixels:
+    image = _open(data)
+    match image.format:
+        case "JPEG" | "MPO" if _has_end(data):
+            return _of_jpeg(image)
+        case "PNG" if _is_whole_png(data):
+            return _of_png(image)
+        case "GIF" if data.endswith(_GIF_END) and _is_still(image):
+            return _of_gif(image)
+        case "BMP" if image.mode != "P" and _is_plain_bmp(data):
+            return _rgb(_load(image))
+        case "WEBP" if _is_still(image):
+            return _on_white(_load(image))
+    raise _Unsure
+
+
+def _is_still(image: Image.Image) -> bool:
+    try:
+        return not getattr(image, "is_animated", False)
+    except Exception:  # of a GIF, that reads all frames
+        raise _Unsure from None
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=DECODED)
+    except Exception:  # a damaged header fails in many ways inside Pillow
+        raise _Unsure from None
+
+
+def _load(image: Image.Image) -> Image.Image:
+    try:
+        image.load()
+    except Exception:  # as do damaged pixels
+        raise _Unsure from None
+    return image
+
+
+def _of_jpeg(image: Image.Image) -> Pixels:
+    _load(image)
+    if image.mode != "CMYK":
+        return _rgb(image)
+    if "adobe" not in image.info:  # the inks may be inverted
+        raise _Unsure
+    colour = 255 - np.asarray(image).astype(np.uint16)  # inks: 0 is white
+    return (colour[..., :3] * colour[..., 3:] // 255).astype(np.uint8)
+
+
+def _of_png(image: Image.Image) -> Pixels:
+    if _load(image).mode.startswith("I;16"):
+        return _repeated((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode != "P":
+        image.info.pop("transparency", None)  # one colour is transparent: not for TensorFlow
+    return _on_white(image)
+
+
+def _of_gif(image: Image.Image) -> Pixels:
+    """Transparent pixels are black."""
+    tiles = getattr(image, "tile", ())
+    if [tile.extents for tile in tiles] != [(0, 0, *image.size)]:  # a part of the canvas
+        raise _Unsure
+    _load(image)
+    if image.mode == "P" and np.asarray(image).max() >= len(image.getpalette() or ()) // 3:
+        raise _Unsure
+    rgba = np.asarray(image.convert("RGBA"))
+    return np.where(rgba[..., 3:], rgba[..., :3], np.uint8(0))
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    return np.asarray(image.convert("RGB"))
+
+
+def _repeated(grey: npt.NDArray[np.uint8]) -> Pixels:
+    return np.repeat(grey[..., None], 3, -1)
+
+
+def _on_white(image: Image.Image) -> Pixels:
+    """Composited on white, with the rounding of `decode`."""
+    if not image.has_transparency_data:
+        return _rgb(image)
+    rgba = np.asarray(image.convert("RGBA")).astype(np.uint16)
+    colour, alpha = rgba[..., :3], rgba[..., 3:]
+    return ((colour * alpha + (255 - alpha) * 255 + 127) // 255).astype(np.uint8)
+
+
+def _has_end(data: bytes) -> bool:
+    """Whether nothing but an end follows the last scan of a JPEG."""
+    marker = _JPEG_MARKER.search(data, data.rfind(_JPEG_SCAN) + 2)
+    return marker is not None and marker[0] == _JPEG_END and marker.start() == data.rfind(_JPEG_END)
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Whether all chunks have the checksum that they say, up to the last."""
+    at = 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        end = at + 8 + length
+        if data[end : end + 4] != struct.pack(">I", zlib.crc32(memoryview(data)[at + 4 : end])):
+            return False
+        if data[at + 4 : at + 8] == b"IEND":
+            return True
+        at = end + 4
+    return False
+
+
+def _is_plain_bmp(data: bytes) -> bool:
+    """Whether it has all pixels, of 24 or 32 bits or 8 bits of grey, and not compressed."""
+    begin, width, height, _, bits, compression = struct.unpack_from(
+        "<I4xiiHHI", data.ljust(34, b"\0"), 10
+    )
+    is_whole = begin + (bits * width + 31) // 32 * 4 * abs(height) <= len(data)
+    return is_whole and compression == 0 and bits in (8, 24, 32)
+
+
+def _is_complete(data: bytes, pixels: Pixels) -> bool:
+    """`decode.is_complete`: whether libjpeg has made up the last pixels."""
+    if not (data.startswith(_JPEG_BEGIN) and data.endswith(_JPEG_END)):
+        return True
+    if (pixels[-4:, -4:] != pixels[-1, -1]).any():
+        return True
+    longer = data[:-2] + b"\xa5\x5a" * 64 + _JPEG_END
+    return np.array_equal(decode_stored(longer), pixels)
+
+
+def _resize(pixels: Pixels, box: tuple[float, float, float], size: int) -> Pixels:
+    """The square `box` (y, x, side, in pixels) to `(size, size, 3)`: bilinear, antialiased.
+
+    In the order of TensorFlow's ScaleAndTranslate, in float32: with the same rounding.
+    """
+    y, x, side = (np.float32(n) for n in box)
+    scale = np.float32(size) / side
+    resized = _along_rows(pixels, *_spans(pixels.shape[0], size, scale, -y * scale))
+    across = _spans(pixels.shape[1], size, scale, -x * scale)
+    resized = _along_rows(resized.transpose(1, 0, 2), *across).transpose(1, 0, 2)
+    return np.ascontiguousarray(np.clip(np.rint(resized), 0, 255).astype(np.uint8))
+
+
+def _along_rows(
+    pixels: np.ndarray, rows: npt.NDArray[np.int64], weights: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Weighted sums of rows: `(h, w, 3)` -> `(size, w, 3)`."""
+    total = np.zeros((len(rows), *pixels.shape[1:]), np.float32)
+    for row, weight in zip(rows.T, weights.T, strict=True):
+        total += pixels[row] * weight[:, None, None]
+    return total
+
+
+def _spans(
+    length: int, size: int, scale: np.float32, shift: np.float32
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """The pixels that each pixel of a resized row is made of, and their weights: `(size, n)`."""
+    half, one = np.float32(0.5), np.float32(1)
+    step = one / scale
+    reach = max(step, one)
+    centers = (np.arange(size, dtype=np.float32) + half) * step + -step * shift
+    first = np.clip(np.ceil(centers - reach - half), 0, length - 1).astype(np.int64)
+    last = np.clip(np.floor(centers + reach - half), 0, length - 1).astype(np.int64)
+    sources = first[:, None] + np.arange((last - first).max() + 1)
+    distances = np.abs((sources.astype(np.float32) + half - centers[:, None]) * (one / reach))
+    weights = np.where(sources <= last[:, None], np.maximum(one - distances, 0), np.float32(0))
+    weights *= one / np.cumsum(weights, 1, dtype=np.float32)[:, -1:]  # cumsum adds in order
+    return np.minimum(sources, length - 1), weights
