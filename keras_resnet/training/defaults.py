@@ -132,9 +132,11 @@ class _Fit:
         self._choose("batch_size", batch, why)
 
     def choose_epochs(self) -> None:
+        if self.config.batch_size > self._images:
+            return  # `schedule.require_steps` refuses it
         updates, most = _LENGTHS[self.config.recipe]
         steps = schedule.steps_per_epoch(self.config, self._images) / self.config.accumulate
         epochs = min(math.ceil(updates / steps), most)
         if epochs > self.config.epochs:
-            why = f"{steps:.0f} updates in an epoch, {updates} or more in a run"
-            self._choose("epochs", epochs, f"{why}, but at most {most} epochs")
+            why = f"an epoch has {steps:.0f} update{'s' * (steps != 1)}, a run {updates} or more"
+            self._choose("epochs", epochs, f"{why}, in at most {most} epochs")
