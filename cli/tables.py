@@ -85,6 +85,9 @@ def recipes(table: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+_ROLES = {"val": "which chose the best epoch", "test": "which chose nothing"}
+
+
 def trained(run: str, metrics: Mapping[str, Any], balance: str | None) -> str:
     """A finished run and the next step; `metrics` as in its metrics.json."""
     lines = [f"run folder   {run}"]
@@ -93,7 +96,8 @@ def trained(run: str, metrics: Mapping[str, Any], balance: str | None) -> str:
             images = [row["images"] for row in scores["per_class"].values()]
             macro = _macro_top1(scores["macro_top1"], images, balance)
             lines.append(
-                f"top-1        {scores['top1']:.2%}{macro} of {scores['images']:,} {split} images"
+                f"top-1        {scores['top1']:.2%}{macro} of {scores['images']:,} {split} images, "
+                + _ROLES[split]
             )
     lines.append(f"report       {run}/report.html")
     lines.append(f"next         keras-resnet export {shlex.quote(run)} --tflite --quantize int8")

@@ -19,6 +19,7 @@ from keras_resnet.errors import InputError
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 OPTIMIZERS = ("sgd", "adamw", "lamb")
+LARGEST_SIDE = 8192  # of images, in pixels
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,8 @@ class Config:
     epochs: int = setting(20, "Passes over the training images.", least=1)
     batch_size: int = setting(32, "Images per training step, over all devices.", least=1)
     image_size: int = setting(
-        0, "Image side in pixels; 0 uses the network's own.", least=0, most=8192,
-        expected="a number of pixels, at most 8192"
+        0, "Image side in pixels; 0 uses the network's own.", least=0, most=LARGEST_SIDE,
+        expected=f"a number of pixels, at most {LARGEST_SIDE}"
     )
     seed: int = setting(
         0, "Random seed of split, order, augmentation and initial weights.", least=0, below=2**31,

@@ -299,7 +299,8 @@ def test_ctrl_c_ends_in_one_line(signals_are_heard, photos, tmp_path):
 
     script = Path(sys.executable).parent / "keras-resnet"
     process = subprocess.Popen(
-        [script, "train", photos, "--epochs", "500", "--run", "run", "--batch-size", "16"],
+        [script, "train", photos, "--epochs", "500", "--run", "run", "--batch-size", "16",
+         "--model", "resnet8", "--image-size", "16"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while process.poll() is None and not (tmp_path / "run" / "history.csv").exists():

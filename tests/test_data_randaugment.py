@@ -144,7 +144,7 @@ def _draws(image, count=4000, **options):
     return next(draws.as_numpy_iterator())
 
 
-@pytest.mark.parametrize("prob", [1.0, 0.5, 0.1])
+@pytest.mark.parametrize("prob", [1.0, pytest.param(0.5, marks=pytest.mark.slow), 0.1])
 def test_an_operation_is_applied_with_that_probability(prob):
     image = _photo(height=24, width=24)  # to equalize, it takes 255 pixels
     changed = (_draws(image, ops=1, magnitude=7.0, prob=prob) != image).any((1, 2, 3)).mean()
@@ -167,7 +167,7 @@ def _strengths(**options):
     return (levels[levels > 136] / 120 - 1) / 0.9
 
 
-@pytest.mark.parametrize("magnitude", [6.0, 7.0])
+@pytest.mark.parametrize("magnitude", [pytest.param(6.0, marks=pytest.mark.slow), 7.0])
 def test_the_magnitude_varies_as_timms_by_mstd(magnitude):
     exact = _strengths(magnitude=magnitude)
     assert len(exact) > 80 and exact.std() < 0.01

@@ -192,7 +192,10 @@ def test_an_unknown_name_is_one_line_at_once(name, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize(
+    "file_format",
+    [FORMATS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FORMATS[1:])],
+)
 def test_an_epoch_is_trained_and_judged_on_it(file_format, prepared, tmp_path):
     from keras_resnet.evaluation.scores import evaluate
     from keras_resnet.training.train import train
@@ -209,3 +212,18 @@ def test_an_epoch_is_trained_and_judged_on_it(file_format, prepared, tmp_path):
     assert run.classes == ["cat", "dog"]
     images = {split: evaluate(run, split=split).images for split in ("train", "val", "test")}
     assert images == {"train": 20, "val": 4, "test": 8}
+
+
+def test_without_a_network_it_is_one_line_and_no_waiting(tmp_path, monkeypatch):
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody listens
+    prepare = tfds.core.DatasetBuilder.download_and_prepare
+    monkeypatch.setattr(
+        tfds.core.DatasetBuilder,
+        "download_and_prepare",
+        lambda builder: prepare(builder) if builder.is_prepared() else pytest.fail("it waits"),
+    )
+    with pytest.raises(InputError) as error:
+        load_tfds("mnist", tmp_path)
+    assert "no connection to storage.googleapis.com" in str(error.value)
+    assert "copy that folder here" in str(error.value) and "\n" not in str(error.value)

@@ -73,25 +73,35 @@ def _view(number, data=None, **changes):
     return random_view(data, 1, _seed(number), **{**MILD, **changes}).numpy()
 
 
+def _views(numbers, data=None, **changes):
+    """The same as `_view` of each number, in one graph: ten times as fast."""
+    data = tf.constant(_pixels(60, 40)) if data is None else data
+
+    def view(number):
+        return random_view(data, 1, tf.stack([7, 16 * number]), **{**MILD, **changes})
+
+    views = tf.data.Dataset.from_tensor_slices(np.array(numbers, np.int64)).map(view)
+    return np.stack([*views.as_numpy_iterator()])
+
+
 def test_a_random_view_depends_on_its_seed_alone():
     for number in range(5):
         np.testing.assert_array_equal(_view(number), _view(number))
-    views = {_view(number, brightness=0.3).tobytes() for number in range(40)}
-    assert len(views) == 40
+    assert len({view.tobytes() for view in _views(range(40), brightness=0.3)}) == 40
 
 
 def test_the_views_of_one_image_differ_as_much_between_passes_as_within_one():
-    assert len({_view(number).tobytes() for number in range(0, 4000, 100)}) == 40
+    assert len({view.tobytes() for view in _views(range(0, 4000, 100))}) == 40
 
 
-def _whole(number, **changes):
-    """A view that shows all of the image, flipped or not."""
-    return _view(number, area=(1.0, 1.0), aspect=(1.5, 1.5), **changes)
+def _whole(numbers, **changes):
+    """Views that show all of the image, flipped or not."""
+    return _views(numbers, area=(1.0, 1.0), aspect=(1.5, 1.5), **changes).astype(int)
 
 
 def test_about_half_of_the_views_are_mirrored():
-    plain = _whole(0, flip=False).astype(int)
-    views = [_whole(number).astype(int) for number in range(200)]
+    (plain,) = _whole([0], flip=False)
+    views = _whole(range(200))
     straight = sum(np.abs(view - plain).max() <= 1 for view in views)
     mirrored = sum(np.abs(view[:, ::-1] - plain).max() <= 1 for view in views)
     assert straight + mirrored == 200
@@ -99,20 +109,18 @@ def test_about_half_of_the_views_are_mirrored():
 
 
 def test_no_view_is_mirrored_where_the_data_set_says_so():
-    plain = _whole(0, flip=False).astype(int)
-    for number in range(30):
-        assert np.abs(_whole(number, flip=False) - plain).max() <= 1
+    views = _whole(range(30), flip=False)
+    assert np.abs(views - views[0]).max() <= 1
 
 
 def test_brightness_scales_and_stays_a_picture():
     bright = tf.constant(np.full((40, 40, 3), 250, np.uint8))
     dark = tf.constant(np.full((40, 40, 3), 40, np.uint8))
-    levels = np.array([_view(number, dark, brightness=0.5)[0, 0, 0] for number in range(100)])
+    levels = _views(range(100), dark, brightness=0.5)[:, 0, 0]
     assert levels.min() >= 20 and levels.max() <= 60
     assert levels.min() < 26 and levels.max() > 54
     assert np.mean(levels > 40) == pytest.approx(0.37, abs=0.2)  # log(1.5) / log(1.5 / 0.5)
-    for number in range(20):
-        view = _view(number, bright, brightness=0.5)
+    for view in _views(range(20), bright, brightness=0.5):
         assert view.dtype == np.uint8 and len(np.unique(view)) == 1
         assert view[0, 0, 0] >= 125  # never wrapped around from 255 to 0
 
@@ -120,7 +128,7 @@ def test_brightness_scales_and_stays_a_picture():
 def test_crops_come_from_everywhere_and_in_all_sizes():
     y, x = np.mgrid[0:200, 0:250]
     ramp = tf.constant(np.stack([y, x, x * 0], -1).astype(np.uint8))
-    views = np.array([_view(number, ramp, flip=False, size=64) for number in range(100)], float)
+    views = _views(range(100), ramp, flip=False, size=64).astype(float)
     tops, lefts = views[:, 0, 0, 0], views[:, 0, 0, 1]
     heights = views[:, -1, 0, 0] - tops
     assert tops.min() < 3 and tops.max() > 50
@@ -132,8 +140,7 @@ def test_a_crop_keeps_to_its_area_and_aspect():
     # Coordinates as colours: the view's corners tell which window it shows.
     y, x = np.mgrid[0:200, 0:250]
     ramp = tf.constant(np.stack([y, x, x * 0], -1).astype(np.uint8))
-    for number in range(50):
-        view = _view(number, ramp, flip=False, size=64).astype(float)
+    for view in _views(range(50), ramp, flip=False, size=64).astype(float):
         height, width = view[-1, 0, 0] - view[0, 0, 0], view[0, -1, 1] - view[0, 0, 1]
         assert 0.3 <= height * width / (200 * 250) <= 1.0
         assert 0.7 <= width / height <= 1.45
@@ -143,7 +150,8 @@ def test_a_padded_view_is_a_window_of_the_image_with_black_around_it():
     pixels = np.maximum(_pixels(24, 24), 1)  # black is the padding alone
     padded = np.pad(pixels, [(4, 4), (4, 4), (0, 0)])
     windows = {padded[y : y + 24, x : x + 24].tobytes() for y in range(9) for x in range(9)}
-    shown = {_view(i, tf.constant(pixels), pad=4, flip=False).tobytes() for i in range(300)}
+    views = _views(range(300), tf.constant(pixels), pad=4, flip=False)
+    shown = {view.tobytes() for view in views}
     assert len(shown) > 60 and shown <= windows  # 300 of 81 windows
 
 
@@ -187,20 +195,21 @@ def test_a_random_view_of_a_smaller_image_is_interpolated():
     assert np.abs(view.astype(int) - np.asarray(expected)).max() <= 1
 
 
-def _torchvisions(rng, height, width, area, aspect):
-    """RandomResizedCrop.get_params of torchvision 0.29 in NumPy: y, x, h, w."""
-    for _ in range(10):
-        target = height * width * rng.uniform(*area)
-        ratio = np.exp(rng.uniform(*np.log(aspect)))
-        w, h = round(np.sqrt(target * ratio)), round(np.sqrt(target / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            return rng.integers(0, height - h + 1), rng.integers(0, width - w + 1), h, w
-    h, w = height, width
-    if width / height < min(aspect):
-        h = round(width / min(aspect))
-    elif width / height > max(aspect):
-        w = round(height * max(aspect))
-    return (height - h) // 2, (width - w) // 2, h, w
+def _torchvisions(height, width, area, aspect, count=20_000):
+    """RandomResizedCrop.get_params of torchvision 0.29 in NumPy: rows of y, x, h, w."""
+    rng = np.random.default_rng(0)
+    target = height * width * rng.uniform(*area, (count, 10))  # ten attempts
+    ratio = np.exp(rng.uniform(*np.log(aspect), (count, 10)))
+    w, h = np.round(np.sqrt([target * ratio, target / ratio])).astype(int)
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    rows, first, found = np.arange(count), fits.argmax(1), fits.any(1)
+    highest = round(width / min(aspect)) if width / height < min(aspect) else height
+    widest = round(height * max(aspect)) if width / height > max(aspect) else width
+    h = np.where(found, h[rows, first], highest)
+    w = np.where(found, w[rows, first], widest)
+    y = np.where(found, rng.integers(0, height - h + 1), (height - h) // 2)
+    x = np.where(found, rng.integers(0, width - w + 1), (width - w) // 2)
+    return np.stack([y, x, h, w], 1)
 
 
 def _windows(height, width, area, aspect, count=4000):
@@ -224,9 +233,9 @@ def _quantile_gap(a, b):
 @pytest.mark.parametrize("area", [(0.08, 1.0), (0.35, 1.0), (0.7, 1.0)])
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (32, 32), (500, 200), (1, 9)])
 def test_random_crops_are_distributed_as_torchvisions(height, width, area):
-    rng, aspect = np.random.default_rng(0), (3 / 4, 4 / 3)
+    aspect = (3 / 4, 4 / 3)
     ours = _windows(height, width, area, aspect)
-    theirs = np.array([_torchvisions(rng, height, width, area, aspect) for _ in range(20_000)])
+    theirs = _torchvisions(height, width, area, aspect)
     assert (ours[:, :2] >= 0).all() and (ours[:, 2:] >= 1).all()
     assert (ours[:, 0] + ours[:, 2] <= height).all() and (ours[:, 1] + ours[:, 3] <= width).all()
 

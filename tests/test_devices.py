@@ -195,7 +195,10 @@ def test_a_worker_whose_other_has_just_gone_does_not_wait_for_ever(monkeypatch):
     assert done.returncode == 1 and "Timeout (0:00:03)!" in done.stderr
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_a_worker_that_waits_for_others_can_be_ended(
     signals_are_heard, number, status, tmp_path, monkeypatch
 ):
@@ -444,7 +447,7 @@ def test_two_devices_learn_what_one_learns(one, two):
 
 def test_two_devices_accumulate_and_clip_as_one_does(command, tmp_path):
     """The mean gradient of two batches is clipped, whoever computed its parts."""
-    options = ("--accumulate", 2, "--clip-norm", 0.1, "--epochs", 1)
+    options = ("--accumulate", 2, "--clip-norm", 0.1, "--epochs", 1, "--val-split", 0.8)
     alone = _train(command, tmp_path / "one", *options)
     _require_same(alone, _train(command, tmp_path / "two", *options, "--devices", 2))
 

@@ -302,3 +302,11 @@ def test_only_a_file_without_a_row_in_a_manifest_is_tried_first(
     alone = shutil.copy(model, tmp_path / "alone.tflite")
     predict(alone, [photos / "dark"])
     assert tried == [alone]
+
+
+def test_the_end_of_a_training_says_which_images_chose_the_epoch(trained):
+    assert trained.metrics["best_epoch_chosen_on"] == "val"
+    scores = {"top1": 0.5, "macro_top1": 0.5, "images": 10, "per_class": {"a": {"images": 10}}}
+    text = tables.trained("runs/a", {"val": scores, "test": scores}, None)
+    assert "of 10 val images, which chose the best epoch" in text
+    assert "of 10 test images, which chose nothing" in text

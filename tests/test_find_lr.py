@@ -83,3 +83,21 @@ def test_the_command_says_how_to_train_with_it(command, photos, tmp_path):
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert lines["next"].endswith(f"--learning-rate {lines['suggested']}")
     assert (tmp_path / lines["plot"]).exists()
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, CheckFailed])
+def test_its_plot_shows_what_there_is_when_it_ends_without_a_suggestion(
+    end, photos, tmp_path, monkeypatch
+):
+    from keras_resnet.training import find_lr as module
+
+    def few(losses, *_):
+        losses += [2.3, 2.5] * 10
+        if end is KeyboardInterrupt:
+            raise end
+
+    monkeypatch.setattr(module, "_add_losses", few)
+    with pytest.raises(end):
+        find_lr(photos, model="resnet8", image_size=16, batch_size=8, png=tmp_path / "rates.png")
+    with Image.open(tmp_path / "rates.png") as picture:
+        assert picture.width > 500

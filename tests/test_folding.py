@@ -26,8 +26,17 @@ def kernels(model):
     return {c.name: c.kernel_size[0] for c in model.layers if hasattr(c, "kernel_size")}
 
 
-@pytest.mark.parametrize("side", [64, 65, 67])  # sides that leave an odd map somewhere, too
-@pytest.mark.parametrize("normalize", ["imagenet", "caffe"])
+@pytest.mark.parametrize(  # sides that leave an odd map somewhere, too
+    ("side", "normalize"),
+    [
+        (64, "imagenet"),
+        (65, "caffe"),
+        (67, "imagenet"),
+        pytest.param(64, "caffe", marks=pytest.mark.slow),
+        pytest.param(65, "imagenet", marks=pytest.mark.slow),
+        pytest.param(67, "caffe", marks=pytest.mark.slow),
+    ],
+)
 def test_the_numbers_stay_to_rounding_and_the_model_is_left_alone(side, normalize):
     model = random_weights(build("resnet18", 7, (side, side, 3), normalize=normalize))
     before = [np.array(w) for w in model.get_weights()]

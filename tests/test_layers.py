@@ -37,13 +37,17 @@ TABLE = {
     "weights": (f"{DATA} {TOOLS} state run models data", "keras numpy h5py safetensors torch"),
     "weights.settings": ("specs config errors", ""),
     "weights.readers": ("errors files", "keras numpy h5py safetensors torch"),
+    "weights.whole_model": ("errors state weights.readers", "keras numpy"),
     "data": (f"{TOOLS} config recipes", "numpy tensorflow tensorflow_datasets PIL"),
     "data.names": ("errors files", ""),
     "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL jinja2"),
     "report.structure": ("errors files report.plots inspection.drawing", "matplotlib"),
     # Of keras its types alone.
     "run": (f"{DATA} {TOOLS} state models data weights.readers", "keras"),
-    "evaluation": (f"{DATA} {TOOLS} state run data", f"{HEAVY} ai_edge_litert onnxruntime"),
+    "evaluation": (
+        f"{DATA} {TOOLS} state run data weights.whole_model",
+        f"{HEAVY} ai_edge_litert onnxruntime",
+    ),
     "evaluation.metrics": ("results", "numpy"),
     "distributed": (f"{DATA} {TOOLS} run data _version", HEAVY),
     "training": (
@@ -56,6 +60,7 @@ TABLE = {
     "exporting": (f"{DATA} {TOOLS} state run data evaluation inspection report", HEAVY),
     "exporting.card": ("data.names exporting.gate run", ""),
     "exporting.bundling": (f"{TOOLS} exporting inspection run", "PIL"),
+    "exporting.kept": ("_version filenames files manifest messages exporting.plan", ""),
     # Loaded before TensorFlow.
     "exporting.plan": ("errors filenames run evaluation.contract exporting.onnx_file", ""),
     # Copied to clients: without this package and TensorFlow.

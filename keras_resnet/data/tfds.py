@@ -3,7 +3,11 @@
 import os
 import re
 import sys
+import urllib.error
+import urllib.parse
+import urllib.request
 from contextlib import redirect_stdout
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +21,7 @@ from keras_resnet.files import StrPath
 
 # What TensorFlow and tensorflow-datasets put around the fact.
 _NOISE = re.compile(r"\{\{.*?\}\} | \[Op:.*|Failed to construct dataset .*?\}\": ")
+_SECONDS_TO_ANSWER = 10
 SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 
 
@@ -67,6 +72,7 @@ def _prepare(tfds: ModuleType, name: str, data_dir: StrPath | None) -> Any:
             f"version, or delete it from {folder} and prepare it again"
         ) from None
     try:
+        _require_connection(builder)
         builder.download_and_prepare()
     except Exception as error:  # many kinds: network, checksum, disk, a manual download
         raise InputError(
@@ -74,6 +80,24 @@ def _prepare(tfds: ModuleType, name: str, data_dir: StrPath | None) -> Any:
             "prepare it on a machine with a network connection and copy that folder here"
         ) from None
     return builder
+
+
+def _require_connection(builder: Any) -> None:
+    """OSError if there is nowhere to download from: tensorflow-datasets would try for minutes."""
+    folder = Path(builder.data_path).parents[builder.info.full_name.count("/")] / "downloads"
+    if builder.is_prepared() or (folder.is_dir() and any(folder.iterdir())):
+        return  # maybe all of it was downloaded
+    for url in list(builder.url_infos or ())[
+        :1
+    ]:  # none of a data set that is made from local files
+        request = urllib.request.Request(url, method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=_SECONDS_TO_ANSWER).close()
+        except urllib.error.HTTPError:  # an answer
+            return
+        except OSError as error:
+            host = urllib.parse.urlsplit(url).hostname
+            raise OSError(f"no connection to {host}: {getattr(error, 'reason', error)}") from None
 
 
 def _features(tfds: ModuleType, builder: Any, name: str) -> tuple[str, str]:

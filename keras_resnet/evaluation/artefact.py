@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_resnet import filenames, manifest
+from keras_resnet.config import LARGEST_SIDE
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.evaluation.contract import Contract, read_contract, spread
 from keras_resnet.evaluation.reference import true_float32
@@ -144,25 +145,11 @@ def _open_keras(path: Path, run: Run | None) -> Artefact:
     if run and path.resolve() == run.file(filenames.MODEL).resolve():
         model = run.model()
     else:
-        model = _load_foreign(path)
+        from keras_resnet.weights import whole_model
+
+        model = whole_model.load(path)
     shape, count = model.input_shape[1:], model.output_shape[-1]
     return _artefact(path, run, shape, count, _keras_predictor(model), model)
-
-
-@isolated(any_backend=True)
-def _load_foreign(path: Path) -> "keras.Model":
-    import keras
-
-    try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # zip, json, h5 and Keras each have their own
-        raise InputError(
-            f"{path} cannot be loaded as a Keras model ({first_line(error)})"
-        ) from None
-    shapes = (model.input_shape, model.output_shape)
-    if not all(isinstance(s, tuple) for s in shapes) or len(shapes[0]) != 4 or len(shapes[1]) != 2:
-        raise InputError(f"{path} is no image classifier: it maps {shapes[0]} to {shapes[1]}")
-    return model
 
 
 def _open_saved_model(path: Path, run: Run | None) -> Artefact:
@@ -231,6 +218,8 @@ def _artefact(
     elif height is None or height != width or channels != 3:
         sides = "×".join("?" if side is None else str(side) for side in shape)
         raise InputError(f"{path} takes images of {sides}; a fixed square of 3 channels is needed")
+    if height > LARGEST_SIDE:
+        raise InputError(f"{path} takes images of {height:,} pixels; at most {LARGEST_SIDE:,} fit")
     if count is None:
         raise InputError(f"{path} has no fixed number of classes; an image classifier needs one")
     if contract.scores == "softmax":

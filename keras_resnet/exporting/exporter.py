@@ -31,6 +31,7 @@ from keras_resnet.exporting import (
     tflite,
 )
 from keras_resnet.exporting.convert import convert
+from keras_resnet.exporting.kept import Kept
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
 from keras_resnet.files import plainly_named, read_text, write_json, write_text
 from keras_resnet.inspection import metadata
@@ -123,7 +124,8 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
         write_json(folder / filenames.PREPROCESS, guard.preprocessing(plan, probabilities))
         judge = gate.Judge(reference, val, plan.contract, plan.limits, logits)
         others = _write_others(plan, reference.model, folder)
-        written = tflite.write(plan, reference, folder, judge)
+        kept = Kept(plan, run.file(filenames.MODEL))
+        written = tflite.write(plan, reference, folder, judge, kept)
         _embed(plan, run, folder, written.names)
         files = [gate.ExportedFile(path, run) for path in gate.artefacts(folder)]
         new = [file for file in files if file.name in (*others, *written.names)]
@@ -135,6 +137,7 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
             candidates=written.candidates,
             quantization=written.quantization,
         )
+        kept.drop([row.file for row in result.artefacts if not row.passed])
         gate.demand(result)
         with _step("golden set, card and bundles"):
             golden.write(plan, reference, judge, folder, files)
@@ -145,6 +148,7 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
         result = replace(result, files=beside, passed=all(row.passed for row in beside))
         gate.demand(result)
         write_json(folder / filenames.VERIFY, result.as_json())
+    kept.clear()
     log.info(f"published in {plan.target}")
     return result
 

@@ -14,6 +14,7 @@ from keras_resnet.evaluation.artefact import Artefact
 from keras_resnet.exporting import auto, calibration, child, layer_error, saved_model
 from keras_resnet.exporting.convert import INT16X8_WARNING, convert
 from keras_resnet.exporting.gate import Judge
+from keras_resnet.exporting.kept import Kept
 from keras_resnet.exporting.plan import CALIBRATED, ExportPlan
 from keras_resnet.files import plainly_named, write_json
 from keras_resnet.messages import log
@@ -30,7 +31,7 @@ class Written:
     quantization: layer_error.Quantization | None = None  # if it was to be explained
 
 
-def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> Written:
+def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge, kept: Kept) -> Written:
     """Writes the planned variants of a run's model into `folder`.
 
     Args:
@@ -38,6 +39,7 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> 
         reference: the run, opened: its model is converted, its training images calibrate it.
         folder: where the files go.
         judge: the `gate.Judge`: "auto" asks it, and its images calibrate nothing.
+        kept: files of earlier tries.
 
     Raises:
         CheckFailed: a conversion failed, or "auto" found no file that passes.
@@ -61,7 +63,7 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge) -> 
             counts = auto.COUNTS if plan.is_auto else ()
             return layer_error.measure(source, images, scratch, io=plan.io, counts=counts)
 
-        make = partial(_make, source=source, images=images, io=plan.io)
+        make = partial(_make, source=source, images=images, io=plan.io, kept=kept)
         if plan.is_auto:
             tried, cost = auto.choose(folder, convert=make, layer_errors=layer_errors, judge=judge)
             taken = tried[-1]
@@ -97,15 +99,20 @@ def _calibrate(
     write_json(folder / filenames.CALIBRATION, chosen.manifest)
 
 
-def _make(variant: str, path: Path, *, source: Path, images: Path, io: str) -> dict[str, Any]:
-    log.info(f"writing {path.name} …")
+def _make(
+    variant: str, path: Path, *, source: Path, images: Path, io: str, kept: Kept
+) -> dict[str, Any]:
     if variant == "int16x8":
         log.warning(f"{INT16X8_WARNING}")
-    cost = convert(
-        source, path, variant, io=io, calibration=images if variant in CALIBRATED else None
-    )
-    log.info(f"wrote {path.name}, {child.cost(cost)}")
-    return cost
+
+    def convert_it() -> dict[str, Any]:
+        log.info(f"writing {path.name} …")
+        calibrated_by = images if variant in CALIBRATED else None
+        cost = convert(source, path, variant, io=io, calibration=calibrated_by)
+        log.info(f"wrote {path.name}, {child.cost(cost)}")
+        return cost
+
+    return kept.or_made(variant, path, images, convert_it)
 
 
 def _note(

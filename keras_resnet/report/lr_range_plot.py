@@ -20,7 +20,7 @@ def plot(result: Mapping[str, Any], path: StrPath) -> StrPath:
     """The loss over the learning rate, on a logarithmic axis, and the suggested rate.
 
     Args:
-        result: of `training.find_lr`, `as_json()`.
+        result: of `training.find_lr`, `as_json()`; without a suggestion, the losses alone.
         path: the PNG to write.
 
     Returns:
@@ -36,7 +36,8 @@ def plot(result: Mapping[str, Any], path: StrPath) -> StrPath:
         axes.plot(rates, losses, ".", color="#bbbbbb", markersize=4, label="loss of a step")
         axes.plot(rates, smoothed, color=plots.VALIDATION, linewidth=2, label="smoothed")
         _limit(axes, smoothed, losses)
-        _mark(axes, result, rates, smoothed)
+        if "suggestion" in result:
+            _mark(axes, result, rates, smoothed)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set(xlabel="learning rate (log scale)", ylabel="training loss")
@@ -51,7 +52,8 @@ def plot(result: Mapping[str, Any], path: StrPath) -> StrPath:
 def _limit(axes: Axes, smoothed: npt.NDArray[np.float64], losses: npt.NDArray[np.float64]) -> None:
     """Limits the axis to the decrease and the start of the divergence."""
     low, first = min(smoothed.min(), np.quantile(losses, 0.05)), smoothed[0]
-    axes.set_ylim(low - 0.15 * (first - low), first + 0.6 * (first - low))
+    if first > low:
+        axes.set_ylim(low - 0.15 * (first - low), first + 0.6 * (first - low))
 
 
 def _mark(

@@ -39,6 +39,7 @@ def evaluate_best_model(
         "model": config.model,
         "parameters": model.count_params(),
         "best_epoch": history.best_epoch,
+        "best_epoch_chosen_on": "val",
         "seconds": round(sum(seconds.values()), 1),
         "seconds_by": {what: round(spent, 1) for what, spent in seconds.items()},
         "precision": chosen.policy,

@@ -83,7 +83,7 @@ def find_lr(
             recipe's.
         low, high: the first rate and the last; by default those of the optimizer in `RANGES`.
         steps: of the optimizer, from `low` to `high`.
-        png: path of a plot; None draws none.
+        png: path of a plot, also of a test that finds nothing or is interrupted; None draws none.
 
     Returns:
         `RangeTest`, such as `find_lr(data).suggestion`.
@@ -103,19 +103,32 @@ def find_lr(
     )
     growth = keras.optimizers.schedules.ExponentialDecay(low, steps - 1, high / low)
     step = make_step(model, config, source, growth, chosen)
-    losses = _losses(step, config, source, steps)
-    tried = [low * (high / low) ** (n / (steps - 1)) for n in range(len(losses))]
-    result = RangeTest(
-        model=config.model,
-        data=source.name,
-        recipe=config.recipe,
-        optimizer=config.optimizer,
-        batch_size=config.batch_size * config.accumulate,
-        **vars(judge(tried, losses, complete=len(losses) == steps)),
-    )
+    losses: list[float] = []
+    about: dict[str, Any] = {
+        "model": config.model,
+        "data": source.name,
+        "recipe": config.recipe,
+        "optimizer": config.optimizer,
+        "batch_size": config.batch_size * config.accumulate,
+    }
+    try:
+        _add_losses(losses, step, config, source, steps)
+        rates = _tried(low, high, steps, losses)
+        result = RangeTest(**about, **vars(judge(rates, losses, complete=len(losses) == steps)))
+    except (CheckFailed, KeyboardInterrupt):
+        if png and len(losses) > 1:  # what there is
+            rows = _rows(_tried(low, high, steps, losses), losses)
+            lr_range_plot.plot(about | {"steps": [vars(row) for row in rows]}, png)
+            log.info(f"{png} shows the losses of {len(losses)} of {steps} rates")
+        raise
     if png:
         lr_range_plot.plot(result.as_json(), png)
     return result
+
+
+def _tried(low: float, high: float, steps: int, losses: Sequence[float]) -> list[float]:
+    """The rates of the losses, the first of `steps`."""
+    return [low * (high / low) ** (n / (steps - 1)) for n in range(len(losses))]
 
 
 def _range(low: float | None, high: float | None, config: Config) -> tuple[float, float]:
@@ -152,8 +165,12 @@ def judge(rates: Sequence[float], losses: Sequence[float], *, complete: bool) ->
         steepest=rates[steepest],
         lowest=rates[lowest],
         diverged=None if complete else rates[-1],
-        steps=[RangeStep(*step) for step in zip(rates, losses, smoothed, strict=True)],
+        steps=_rows(rates, losses),
     )
+
+
+def _rows(rates: Sequence[float], losses: Sequence[float]) -> list[RangeStep]:
+    return [RangeStep(*row) for row in zip(rates, losses, smooth(losses), strict=True)]
 
 
 def smooth(losses: Sequence[float]) -> list[float]:
@@ -165,13 +182,14 @@ def smooth(losses: Sequence[float]) -> list[float]:
     return even
 
 
-def _losses(step: TrainStep, config: Config, source: Source, steps: int) -> list[float]:
-    """The finite losses of the steps until they diverge."""
+def _add_losses(
+    losses: list[float], step: TrainStep, config: Config, source: Source, steps: int
+) -> None:
+    """Adds the finite losses of the steps until they diverge."""
     size, batches_in_all = schedule.training_size(config, config.side), steps * config.accumulate
     batches = iter(
         training_batches(source, config, size=size, first_step=0, last_step=batches_in_all)
     )
-    losses = []
     with progress.bar(steps, "trying rates", "steps") as advance:
         for _ in range(steps):
             loss = float(step(batches, config.accumulate).loss.mean())
@@ -181,7 +199,6 @@ def _losses(step: TrainStep, config: Config, source: Source, steps: int) -> list
             advance(1, f"loss {loss:.3f}")
             if _has_diverged(losses):
                 break
-    return losses
 
 
 def _has_diverged(losses: Sequence[float]) -> bool:

@@ -82,8 +82,11 @@ def read(path: StrPath) -> Weights:
         ) from None
 
 
-def _require_unpacked(path: Path) -> None:
-    """InputError for a compressed archive, which Keras and PyTorch never write."""
+def _require_unpacked(path: StrPath) -> None:
+    """InputError for an archive that Keras and PyTorch never write: compressed, or of files without
+    end."""
+    if _directory_bytes(path) > _LARGEST_TEXT:
+        raise InputError(f"{path} is no file of Keras or PyTorch: its list of files exceeds 8 MB")
     with zipfile.ZipFile(path) as archive:
         packed = [m for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
     if packed:
@@ -91,6 +94,20 @@ def _require_unpacked(path: Path) -> None:
             f"{path} is damaged or no file of Keras or PyTorch: {packed[0].filename!r} in it is "
             "compressed; save it again with them"
         )
+
+
+def _directory_bytes(path: StrPath) -> int:
+    """The size of an archive's list of files, which `zipfile` reads whole: an entry of 47 bytes
+    takes 600 in memory. 0 where there is no list at the end."""
+    with open(path, "rb") as file:
+        file.seek(max(Path(path).stat().st_size - (1 << 17), 0))
+        tail = file.read()
+    end = tail.rfind(b"PK\5\6")
+    if end < 0:
+        return 0
+    large = tail[max(end - 76, 0) : end]  # the record of a ZIP64 archive, and its locator
+    size = int.from_bytes(tail[end + 12 : end + 16], "little")
+    return int.from_bytes(large[40:48], "little") if large.startswith(b"PK\6\6") else size
 
 
 def _read_h5(
@@ -106,12 +123,22 @@ def _read_h5(
     return Weights(str(name or path), KERAS, arrays, normalization)
 
 
-def _read_keras(path: Path) -> Weights:
+def keras_settings(path: StrPath) -> dict[str, Any]:
+    """The settings of the network in a `.keras` file, as JSON: nothing is built.
+
+    Raises:
+        InputError: settings of more than 8 MB, or compressed. Others: a damaged file.
+    """
     _require_unpacked(path)
     with zipfile.ZipFile(path) as archive:
         if archive.getinfo("config.json").file_size > _LARGEST_TEXT:
             raise InputError(f"{path} is no file of ours: its settings take more than 8 MB")
-        config = json.loads(archive.read("config.json"))
+        return json.loads(archive.read("config.json"))
+
+
+def _read_keras(path: Path) -> Weights:
+    config = keras_settings(path)
+    with zipfile.ZipFile(path) as archive:
         unpacked = tempfile.TemporaryFile()  # noqa: SIM115 — h5py reads from it later
         with archive.open("model.weights.h5") as stored:
             shutil.copyfileobj(stored, unpacked)

@@ -1,0 +1,72 @@
+"""Converted files that an export which failed or was ended leaves for the next try.
+
+They lie beside the folder of the export and go when it is published. The gate judges them like new
+ones.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from keras_resnet import filenames
+from keras_resnet._version import __version__
+from keras_resnet.exporting.plan import CALIBRATED, ExportPlan
+from keras_resnet.files import atomic, read_json, write_json
+from keras_resnet.manifest import fingerprint
+from keras_resnet.messages import log
+
+
+class Kept:
+    """The files that earlier tries left for the export `plan` of the model in the file `model`."""
+
+    def __init__(self, plan: ExportPlan, model: Path) -> None:
+        self._folder = plan.target.parent / f".{plan.target.name}-kept"
+        # All that a converted file depends on, but for the calibration images.
+        self._made_from = repr(
+            (fingerprint(model), plan.contract, plan.side, plan.io, version("tensorflow"),
+             __version__)
+        )  # fmt: skip
+
+    def or_made(
+        self, variant: str, path: Path, images: Path, make: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Writes the file `path`: the one that was kept, or else what `make()` writes there.
+
+        Args:
+            variant: of the file.
+            path: where it goes.
+            images: the calibration images.
+            make: function that converts, and returns the cost of it.
+
+        Returns:
+            The cost of the conversion, whenever it was.
+        """
+        facts = [self._made_from, fingerprint(images) if variant in CALIBRATED else ""]
+        digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+        kept = self._folder / f"{digest}-{filenames.TFLITE[variant]}"
+        note = kept.with_suffix(".json")  # written last
+        if note.exists():
+            log.info(f"{path.name}: the file of an earlier try")
+            shutil.copyfile(kept, path)
+            return read_json(note)
+        cost = make()
+        self._folder.mkdir(exist_ok=True)
+        with atomic(kept) as part:
+            shutil.copyfile(path, part)
+        write_json(note, cost)
+        return cost
+
+    def drop(self, names: Sequence[str]) -> None:
+        """Removes the kept files that became the artefacts `names`."""
+        for name in names:
+            for path in self._folder.glob(f"*-{Path(name).stem}.*"):
+                path.unlink()
+        with suppress(OSError):  # there are others, or there were none
+            self._folder.rmdir()
+
+    def clear(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)

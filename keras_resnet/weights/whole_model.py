@@ -1,0 +1,100 @@
+"""Loads a whole model, network and weights, from a `.keras` file from elsewhere."""
+
+import math
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.errors import InputError, first_line
+from keras_resnet.state import isolated
+from keras_resnet.weights import readers
+
+_LARGEST_OUTPUT = 1 << 28  # bytes of one layer for one image; of a ResNet-50 at 1024 pixels, 2**26
+_SLACK = 1 << 20  # bytes of variables that no file holds
+
+
+@isolated(any_backend=True)
+def load(path: Path) -> keras.Model:
+    """The image classifier in a `.keras` file.
+
+    What the network takes is counted before anything is allocated: settings of a few bytes may ask
+    for terabytes. Keras refuses code in a file (`safe_mode`).
+
+    Raises:
+        InputError: a damaged file, no image classifier, or one that takes far more memory than the
+            file has bytes.
+    """
+    try:
+        _require_modest(path)
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except InputError:
+        raise
+    except Exception as error:  # zip, json, h5 and Keras each have their own
+        raise InputError(
+            f"{path} cannot be loaded as a Keras model ({first_line(error)})"
+        ) from None
+    shapes = (model.input_shape, model.output_shape)
+    if not all(isinstance(s, tuple) for s in shapes) or len(shapes[0]) != 4 or len(shapes[1]) != 2:
+        raise InputError(f"{path} is no image classifier: it maps {shapes[0]} to {shapes[1]}")
+    return model
+
+
+def _require_modest(path: Path) -> None:
+    """InputError if the network takes more memory than its weights in the file explain."""
+    settings = readers.keras_settings(path)
+    with zipfile.ZipFile(path) as archive:
+        stored = archive.getinfo("model.weights.h5").file_size
+    weights, output = _sizes(settings | {"compile_config": None})
+    if weights > stored + _SLACK:
+        raise InputError(
+            f"{path} is damaged: its layers have {weights:,} bytes of weights, the file holds "
+            f"{stored:,}; copy it again"
+        )
+    if output > _LARGEST_OUTPUT:
+        raise InputError(
+            f"{path} takes too much memory: a layer gives {output:,} bytes for one image; expected "
+            f"at most {_LARGEST_OUTPUT:,}"
+        )
+
+
+def _sizes(settings: dict[str, Any]) -> tuple[int, int]:
+    """(bytes of all weights, bytes of the largest output of a layer for one image)."""
+    found: list[tuple[int, int] | Exception] = []
+
+    def count() -> None:
+        try:
+            with keras.StatelessScope(initialize_variables=False):
+                model = keras.saving.deserialize_keras_object(settings, safe_mode=True)
+                outputs = max(map(_bytes, _outputs(model)), default=0)
+                found.append((sum(map(_bytes, model.variables)), outputs))
+        except Exception as error:
+            found.append(error)
+
+    # In a thread of its own: Keras has a list of variables without values for each thread, and
+    # would give them values later.
+    thread = threading.Thread(target=count)
+    thread.start()
+    thread.join()
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
+def _outputs(model: keras.Model) -> Iterator[keras.KerasTensor]:
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _outputs(layer)
+        with suppress(AttributeError, ValueError):  # it has none, or several
+            yield from keras.tree.flatten(layer.output)
+
+
+def _bytes(x: keras.Variable | keras.KerasTensor) -> int:
+    """Of a variable, or of an output for a batch of one."""
+    itemsize = np.dtype(keras.backend.standardize_dtype(x.dtype)).itemsize
+    return itemsize * math.prod(side or 1 for side in x.shape)

@@ -1,0 +1,81 @@
+"""A failed export keeps what it converted for the next try, and nothing else."""
+
+import shutil
+
+import pytest
+
+from keras_resnet.errors import CheckFailed
+from keras_resnet.exporting import tflite
+from keras_resnet.exporting.exporter import export
+from keras_resnet.inspection import metadata
+from keras_resnet.run import open_run
+
+embed = metadata.embed
+
+OPTIONS = {"saved_model": False, "tflite": ["none", "int8"], "calibration": 8, "max_drop": 100}
+
+
+@pytest.fixture
+def copy(untouched, tmp_path):
+    shutil.copytree(untouched, tmp_path / "copy")
+    return open_run(tmp_path / "copy")
+
+
+@pytest.fixture
+def converted(monkeypatch):
+    """The variants that are converted; `fails` are those whose conversion does not end well."""
+    variants, convert = [], tflite.convert
+    variants_that_fail = []
+
+    def watched(source, path, variant, **options):
+        if variant in variants_that_fail:
+            path.write_bytes(b"half a file")
+            raise CheckFailed(f"conversion of {path.name} failed: killed")
+        variants.append(variant)
+        return convert(source, path, variant, **options)
+
+    monkeypatch.setattr(tflite, "convert", watched)
+    return variants, variants_that_fail
+
+
+def test_the_next_try_converts_only_what_is_missing(copy, converted):
+    variants, fails = converted
+    fails.append("int8")
+    with pytest.raises(CheckFailed, match="killed"):
+        export(copy, **OPTIONS)
+    assert not copy.export_folder.exists()
+    fails.clear()
+    result = export(copy, **OPTIONS)
+    assert result.passed and variants == ["none", "int8"]
+    assert not list(copy.path.glob(".export*"))
+    export(copy, **OPTIONS)  # nothing of a published export is used again
+    assert variants == ["none", "int8"] * 2
+
+
+def test_other_options_and_a_file_that_failed_the_gate_are_converted_again(
+    copy, converted, monkeypatch
+):
+    variants, fails = converted
+    fails.append("int8")
+    for scores in ("logits", "softmax"):
+        with pytest.raises(CheckFailed, match="killed"):
+            export(copy, scores=scores, **OPTIONS)
+    assert variants == ["none", "none"]
+    fails.clear()
+    monkeypatch.setattr(metadata, "embed", _embed_and_damage)
+    with pytest.raises(CheckFailed, match=r"model_float32\.tflite"):
+        export(copy, **OPTIONS)
+    assert variants == ["none", "none", "int8"]
+    monkeypatch.undo()
+    assert not list(copy.path.glob(".export-kept/*-model_float32.*"))
+    assert list(copy.path.glob(".export-kept/*-model_int8.tflite"))
+    assert export(copy, **OPTIONS).passed
+
+
+def _embed_and_damage(path, *contents):
+    embed(path, *contents)
+    if path.name == "model_float32.tflite":
+        content = bytearray(path.read_bytes())
+        start = len(content) // 10  # in the middle of a convolution
+        content[start : start + 4096] = bytes(4096)
+        path.write_bytes(content)
