@@ -4,6 +4,7 @@ set and a README. Their files are copies of those in `bundles/`.
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps
 
@@ -56,6 +57,7 @@ def write(plan: ExportPlan, folder: Path) -> None:
         "image_size": preprocess["image_size"],
         "center_crop": float(preprocess["center_crop"]),  # 1f is a number in Kotlin, not in C
         "litert_js": LITERT_JS,
+        **_rejection_values(preprocess.get("reject")),
     }
     for kind in kinds:
         home = _home(folder, kind)
@@ -63,6 +65,16 @@ def write(plan: ExportPlan, folder: Path) -> None:
         templates.copy(kind, home, values)
         _FILL[kind](folder, home, source)
         log.info(f"wrote {home.name}, with {source.name}")
+
+
+def _rejection_values(reject: dict[str, Any] | None) -> dict[str, object]:
+    """Placeholders for the threshold of "none of these"."""
+    score = reject["score"] if reject else ""
+    return {
+        "reject_score": score,
+        "reject_score_c": score.upper() or "NO_SCORE",
+        "reject_threshold": float(reject["threshold"] if reject else 0),
+    }
 
 
 def _home(folder: Path, kind: str) -> Path:
@@ -146,7 +158,8 @@ def _fill_c(folder: Path, home: Path, source: Path) -> None:
 
 def _put_plain_golden(folder: Path, target: Path, source: Path) -> None:
     """The golden set for programs without JSON and PNG: PPM images, and one text file with the two
-    tolerances and then, for each image, its file, its photo or "-", and the logits.
+    tolerances and then, for each image, its file, its photo or "-", whether it is refused (1, 0, or
+    -1 if that is in doubt), and the logits.
     """
     source_set = folder / filenames.GOLDEN
     target.mkdir(parents=True)
@@ -163,7 +176,8 @@ def _put_plain_golden(folder: Path, target: Path, source: Path) -> None:
                 opened.convert("RGB").save(target / photo)
                 photos += 1
         logits = " ".join(f"{x:.9g}" for x in entry["logits"][MODEL])
-        lines.append(f"{image} {photo} {logits}")
+        rejected = entry["rejected"][MODEL]
+        lines.append(f"{image} {photo} {-1 if rejected is None else int(rejected)} {logits}")
     write_text(target / "golden.txt", "".join(f"{line}\n" for line in lines))
 
 

@@ -90,7 +90,8 @@ def describe(
     """
     side = preprocess["image_size"]
     low, high = preprocess["range"]
-    share = preprocess["center_crop"]
+    share, reject = preprocess["center_crop"], preprocess.get("reject")
+    none = f" None of these: {reject['score']} below {reject['threshold']:g}." if reject else ""
     part = "" if share == 1 else f", {share:g} of its side"
     return {
         "name": network,
@@ -140,7 +141,9 @@ def describe(
                 "output_tensor_metadata": [
                     {
                         "name": "logits",
-                        "description": "Logits; a softmax gives the probabilities of the classes.",
+                        "description": (
+                            f"Logits; a softmax gives the probabilities of the classes.{none}"
+                        ),
                         "content": {
                             "content_properties_type": _FEATURE_PROPERTIES,
                             "content_properties": {},
