@@ -24,22 +24,37 @@ _LEAST = 1e-12  # a probability of 0 has no logarithm
 
 @dataclass(frozen=True)
 class Rejection:
-    """The answer "none of these": where the score of an output is below the threshold."""
+    """The answer "none of these": where the score of an output is below the threshold, or its
+    energy above all that images of known classes have. Noise has a large one: its activations are
+    larger than any that the network was trained on."""
 
     score: str  # of `REJECTION_SCORES`
     threshold: float
+    most_energy: float | None  # None: any
     share: float  # of the images of known classes that may be refused, in 0…1
     fitted_on: int  # images of known classes
+
+    def rejects(self, logits: np.ndarray) -> np.ndarray:
+        """Whether images are of none of the classes, by logits `(b, k)`, bool `(b,)`."""
+        refused = certainty(self.score, logits) < self.threshold
+        if self.most_energy is not None:
+            refused |= certainty("energy", logits) > self.most_energy
+        return refused
 
     def is_decided(self, logits: np.ndarray, tolerance: float) -> np.ndarray:
         """Whether logits `(b, k)` that are each off by the tolerance are refused or not alike, bool
         `(b,)`."""
         scores = np.append(certainty(self.score, logits), self.threshold)
         if self.score == "probability":  # of which the log-odds move like the margin
-            with np.errstate(divide="ignore"):
+            with np.errstate(divide="ignore", invalid="ignore"):
                 scores = np.log(scores) - np.log1p(-scores)
+        above = scores[:-1] - scores[-1]
         moved = tolerance if self.score == "energy" else 2 * tolerance
-        return np.abs(scores[:-1] - scores[-1]) > moved
+        most = math.inf if self.most_energy is None else self.most_energy
+        beyond = certainty("energy", logits) - most
+        is_refused = (above < -moved) | (beyond > tolerance)
+        is_accepted = (above > moved) & (beyond < -tolerance)
+        return is_refused | is_accepted
 
 
 def certainty(score: str, logits: np.ndarray) -> np.ndarray:
@@ -105,7 +120,7 @@ class Contract:
             return np.zeros(len(logits), bool)
         if self.scores == "softmax":  # the scores of int8 do not add up to 1
             return np.exp(logits.max(-1)) < self.reject.threshold
-        return certainty(self.reject.score, logits) < self.reject.threshold
+        return self.reject.rejects(logits)
 
     def compare(self, found: np.ndarray, expected: np.ndarray) -> "Deviation":
         """How far the output of a file is from the model's, in units of the output.
@@ -195,14 +210,19 @@ def read_contract(folder: Path) -> Contract:
 def _is_rejection(value: object) -> bool:
     if not isinstance(value, dict) or value.get("score") not in REJECTION_SCORES:
         return False
-    threshold, share = value.get("threshold"), value.get("share")
+    threshold, most, share = (value.get(key) for key in ("threshold", "most_energy", "share"))
     return (
-        isinstance(threshold, int | float)
-        and math.isfinite(threshold)
+        _is_finite(threshold)
+        and "most_energy" in value
+        and (most is None or _is_finite(most))
         and isinstance(share, float)
         and 0 < share < 1
         and _is_count(value.get("fitted_on"))
     )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _is_count(value: object) -> bool:

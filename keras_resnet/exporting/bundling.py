@@ -29,6 +29,8 @@ _ANDROID_ASSETS = "app/src/main/assets"
 _ANDROID_GOLDEN = "app/src/androidTest/assets/golden"  # on the phone
 _ANDROID_PLAIN_GOLDEN = "app/src/test/resources/golden"  # on the computer
 
+_ANY_ENERGY = 1e30  # a number in Kotlin and in C
+
 _PLAIN_PHOTOS = 3  # a PPM is not compressed
 _PLAIN_PHOTO_PIXELS = 2_000_000
 
@@ -69,11 +71,14 @@ def write(plan: ExportPlan, folder: Path) -> None:
 
 def _rejection_values(reject: dict[str, Any] | None) -> dict[str, object]:
     """Placeholders for the threshold of "none of these"."""
-    score = reject["score"] if reject else ""
+    score, threshold, most = (
+        (reject["score"], reject["threshold"], reject["most_energy"]) if reject else ("", 0, None)
+    )
     return {
         "reject_score": score,
         "reject_score_c": score.upper() or "NO_SCORE",
-        "reject_threshold": float(reject["threshold"] if reject else 0),
+        "reject_threshold": float(threshold),
+        "reject_most_energy": _ANY_ENERGY if most is None else float(most),
     }
 
 

@@ -18,7 +18,7 @@ from keras_resnet.data.check import classes_in_turn
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.evaluation.artefact import Artefact
-from keras_resnet.evaluation.contract import Rejection, certainty
+from keras_resnet.evaluation.contract import Rejection
 from keras_resnet.exporting import templates
 from keras_resnet.exporting.plan import ExportPlan
 from keras_resnet.files import read_json, write_json
@@ -179,7 +179,7 @@ def _rejected(rejection: Rejection | None, name: str, logits: np.ndarray) -> lis
     doubt."""
     if not rejection:
         return [False] * len(logits)
-    refused = certainty(rejection.score, logits) < rejection.threshold
+    refused = rejection.rejects(logits)
     decided = rejection.is_decided(logits, tolerance(name, logits))
     return [bool(r) if sure else None for r, sure in zip(refused, decided, strict=True)]
 

@@ -91,7 +91,11 @@ def describe(
     side = preprocess["image_size"]
     low, high = preprocess["range"]
     share, reject = preprocess["center_crop"], preprocess.get("reject")
-    none = f" None of these: {reject['score']} below {reject['threshold']:g}." if reject else ""
+    none = ""
+    if reject:
+        most = reject["most_energy"]
+        too_large = "" if most is None else f" or energy above {most:g}"
+        none = f" None of these: {reject['score']} below {reject['threshold']:g}{too_large}."
     part = "" if share == 1 else f", {share:g} of its side"
     return {
         "name": network,

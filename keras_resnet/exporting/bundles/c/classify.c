@@ -97,9 +97,11 @@ static int rejects(const float *logits) {
     if (k != best && logits[k] > logits[second]) second = k;
     sum += exp((double)logits[k] - logits[best]);
   }
+  double energy = logits[best] + log(sum);
+  if (energy > REJECT_MOST_ENERGY) return 1;
   switch (REJECT_SCORE) {
     case PROBABILITY: return 1 / sum < REJECT_THRESHOLD;
-    case ENERGY: return logits[best] + log(sum) < REJECT_THRESHOLD;
+    case ENERGY: return energy < REJECT_THRESHOLD;
     case MARGIN: return logits[best] - logits[second] < REJECT_THRESHOLD;
     default: return 0;
   }

@@ -49,7 +49,9 @@ class Classifier:
         """Whether an image is of none of the classes, by the threshold in preprocess.json."""
         if not self.reject:
             return False
-        return certainty(self.reject["score"], logits) < self.reject["threshold"]
+        most = self.reject["most_energy"]
+        too_large = most is not None and certainty("energy", logits) > most
+        return too_large or certainty(self.reject["score"], logits) < self.reject["threshold"]
 
     def classify(self, image: Image.Image, top: int = 3) -> list[tuple[str, float]]:
         """The `top` best classes of a Pillow image: [(label, score), …], scores in 0…1; [] where

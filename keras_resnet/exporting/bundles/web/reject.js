@@ -1,8 +1,10 @@
 // "None of these": whether an image is of none of the classes, as preprocess.json says.
 
-/** By logits, and a threshold `{score, threshold}`; without one, no image is. */
+/** By logits, and the rule `{score, threshold, most_energy}`; without one, no image is. */
 export function rejects(logits, reject) {
-  return Boolean(reject) && certainty(reject.score, logits) < reject.threshold;
+  if (!reject) return false;
+  const most = reject.most_energy ?? Infinity;
+  return certainty(reject.score, logits) < reject.threshold || certainty('energy', logits) > most;
 }
 
 /** The maximum probability, the energy (log of the sum of the exponentials), or the margin between

@@ -8,7 +8,11 @@ fun rejects(
   logits: List<Float>,
   score: String = REJECT_SCORE,
   threshold: Double = REJECT_THRESHOLD,
-): Boolean = score.isNotEmpty() && certainty(score, logits) < threshold
+  mostEnergy: Double = REJECT_MOST_ENERGY,
+): Boolean {
+  if (score.isEmpty()) return false
+  return certainty(score, logits) < threshold || certainty("energy", logits) > mostEnergy
+}
 
 /**
  * The maximum probability, the energy (log of the sum of the exponentials), or the margin between
