@@ -157,16 +157,24 @@ def survey(result: "Survey") -> str:
 
 def evaluation(result: "ArtefactScores") -> str:
     """Scores by class and of all images."""
-    lines = [f"{'class':20} {'images':>7} {'top-1':>8}"]
+    lines = [f"{'class':20} {'images':>7} {'top-1':>8} {'precision':>10} {'F1':>8}"]
     for name, row in result.per_class.items():
-        share = "—" if row.top1 is None else f"{row.top1:.1%}"
-        lines.append(f"{name[:20]:20} {row.images:>7,} {share:>8}")
+        shares = (row.top1, row.precision, row.f1)
+        top1, precision, f1 = ("—" if share is None else f"{share:.1%}" for share in shares)
+        lines.append(f"{name[:20]:20} {row.images:>7,} {top1:>8} {precision:>10} {f1:>8}")
+    lines += _some(
+        [
+            f"suspect label: {row.file} is labelled {row.label} ({row.label_score:.1%}), predicted "
+            f"{row.prediction} ({row.score:.1%})"
+            for row in result.suspects
+        ]
+    )
     images = [row.images for row in result.per_class.values()]
     macro = _macro_top1(result.macro_top1, images, result.balance)
     top5 = "" if result.top5 is None else f"  top-5 {result.top5:.2%}"
     lines.append(
-        f"{result.artefact}: top-1 {result.top1:.2%}{macro}{top5}  loss {result.loss:.4f}  on "
-        f"{count(result.images, 'image')}"
+        f"{result.artefact}: top-1 {result.top1:.2%}{macro}{top5}  macro F1 {result.macro_f1:.2%}  "
+        f"loss {result.loss:.4f}  on {count(result.images, 'image')}"
     )
     return "\n".join(lines)
 
@@ -183,21 +191,13 @@ def predictions(rows: Sequence["Prediction"]) -> str:
 
 def predictions_csv(rows: Sequence["Prediction"]) -> str:
     """The classes of images as CSV."""
-    import csv
-    import io
+    from keras_resnet.files import csv_text
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "rank", "label", "score"])
+    cells: list[Sequence[Any]] = [("image", "rank", "label", "score")]
     for row in rows:
         for rank, guess in enumerate(row.predictions, 1):
-            writer.writerow([_text(row.image), rank, _text(guess.label), f"{guess.score:.6f}"])
-    return text.getvalue().rstrip("\n")
-
-
-def _text(cell: str) -> str:
-    """A cell that a spreadsheet shows, where it would execute it as a formula."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+            cells.append((row.image, rank, guess.label, f"{guess.score:.6f}"))
+    return csv_text(cells).rstrip("\n")
 
 
 def verification(result: "Verification") -> str:
