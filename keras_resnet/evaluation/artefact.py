@@ -21,6 +21,7 @@ from keras_resnet.evaluation.contract import Contract, read_contract, spread
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import StrPath, plainly_named, read_json, read_lines
 from keras_resnet.run import Run, kind_of, open_run, require_trusted
+from keras_resnet.state import isolated
 
 if TYPE_CHECKING:
     import keras
