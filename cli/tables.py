@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from keras_resnet.data.check import DataCheck
     from keras_resnet.evaluation.android import PhoneBenchmark
     from keras_resnet.evaluation.benchmark import Benchmark, Spread
+    from keras_resnet.evaluation.compare import ComparedFile, Comparison, Pair
     from keras_resnet.evaluation.scores import ArtefactScores, Prediction
     from keras_resnet.explain.cam import Cam
     from keras_resnet.explain.depth import Depths
@@ -177,6 +178,67 @@ def evaluation(result: "ArtefactScores") -> str:
         f"loss {result.loss:.4f}  on {count(result.images, 'image')}"
     )
     return "\n".join(lines)
+
+
+def comparison(result: "Comparison") -> str:
+    """Runs side by side, and whether their answers differ by more than chance."""
+    runs = result.runs
+    names = [run.run for run in runs]
+    rows: list[Sequence[Any]] = [("", *names)]
+    rows += [
+        ("network", *(run.model for run in runs)),
+        ("top-1, val", *(f"{run.top1:.2%} of {run.images:,}" for run in runs)),
+        ("macro F1, val", *(_share(run.macro_f1) for run in runs)),
+        ("loss, val", *(f"{run.loss:.4f}" for run in runs)),
+    ]
+    if any(run.test_top1 is not None for run in runs):
+        rows.append(("top-1, test", *(_share(run.test_top1) for run in runs)))
+    rows += [
+        ("parameters", *(f"{run.parameters:,}" for run in runs)),
+        ("model.keras", *(_megabytes(run.bytes) for run in runs)),
+        ("best epoch", *(str(run.best_epoch) for run in runs)),
+        ("training", *(f"{run.seconds:,.0f} s" for run in runs)),
+    ]
+    for name in dict.fromkeys(name for run in runs for name in run.files):
+        rows.append((name, *(_exported(run.files.get(name)) for run in runs)))
+    settings = [(name, *map(_setting, values)) for name, values in result.settings.items()]
+    lines = _columns([*rows, [""] * (1 + len(runs)), ("settings that differ", *names), *settings])
+    recalls = sorted(result.per_class.items(), key=lambda item: -_spread_of(item[1]))
+    table = [("recall, val", *names), *((name, *map(_share, row)) for name, row in recalls)]
+    head, *shown = _columns(table)
+    return "\n".join([*lines, "", head, *_some(shown), "", *map(_answers, result.pairs)])
+
+
+def _exported(file: "ComparedFile | None") -> str:
+    if file is None:
+        return "—"
+    latency = "" if file.latency_ms is None else f", {file.latency_ms:.2f} ms"
+    return f"{file.bytes / 1e6:.2f} MB{latency}" + ("" if file.passed else ", FAILED")
+
+
+def _setting(value: Any) -> str:
+    return "—" if value in (None, ()) else show(value)
+
+
+def _share(share: float | None) -> str:
+    return "—" if share is None else f"{share:.2%}"
+
+
+def _spread_of(shares: Sequence[float | None]) -> float:
+    known = [share for share in shares if share is not None]
+    return max(known) - min(known) if known else 0.0
+
+
+def _answers(pair: "Pair") -> str:
+    """The exact McNemar test in words."""
+    if pair.p_value is None:
+        return f"{pair.first} and {pair.second} have no images that neither was trained on"
+    verdict = "more than chance explains" if pair.p_value < 0.05 else "which may be chance"
+    return (
+        f"{count(pair.images, 'image')} that neither was trained on: {pair.both_right:,} right in "
+        f"both, {pair.first_only:,} only in {pair.first}, {pair.second_only:,} only in "
+        f"{pair.second}; p = {pair.p_value:.2g} (exact McNemar test), {verdict} (5 % level)"
+    )
 
 
 def predictions(rows: Sequence["Prediction"]) -> str:

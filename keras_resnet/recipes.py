@@ -5,6 +5,7 @@ Order of precedence: `Config`'s defaults < recipe < config file < options.
 
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -252,6 +253,27 @@ def effective(config: Config) -> list[str]:
     return lines
 
 
+def command(config: Config) -> str:
+    """The `train` command that asks for these settings; what the start of a run decides is left
+    out."""
+    usual = resolve({"recipe": config.recipe, "model": config.model, "data": config.data})
+    words = ["keras-resnet", "train", config.data, "--model", config.model]
+    words += ["--recipe", config.recipe]
+    for name, value in asdict(config).items():
+        if name in (*_SETTLED, "data", "model", "recipe") or value == getattr(usual, name):
+            continue
+        on, _, off = SETTINGS[name].flag.partition("/")
+        if isinstance(value, bool):
+            words.append(on if value else off)
+        elif value is not None and value != ():
+            typed = show(value, floats=".10g")
+            nested = isinstance(value, tuple) and any(isinstance(part, tuple) for part in value)
+            flat = isinstance(value, tuple) and not nested
+            words += [on, *(typed.split(" ") if flat else [typed])]
+    return shlex.join(words)
+
+
+_SETTLED = ("normalize", "deterministic", "xla")  # decided at the start of a run
 # Settings that the first lines of a run always show.
 _ALWAYS_SHOWN = (
     "data", "data_dir", "model", "recipe", "epochs", "batch_size", "image_size", "precision",

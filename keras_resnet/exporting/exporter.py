@@ -26,6 +26,7 @@ from keras_resnet.exporting import (
     guard,
     onnx_file,
     publish,
+    run_report,
     saved_model,
     temperature,
     tflite,
@@ -150,6 +151,7 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
         gate.demand(result)
         write_json(folder / filenames.VERIFY, result.as_json())
     kept.clear()
+    run_report.update(run, plan.target)
     log.info(f"published in {plan.target}")
     return result
 

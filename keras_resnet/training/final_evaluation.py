@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet import filenames, runtime
+from keras_resnet._version import __version__
 from keras_resnet.config import Config
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.sources import Source
@@ -48,8 +50,12 @@ def evaluate_best_model(
         "precision": chosen.policy,
         "precision_reason": chosen.reason,
         "images_per_second": float(np.median([r["images_per_second"] for r in history.rows])),
-        "versions": versions(),
+        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "versions": {"keras-resnet-edge": __version__, **versions()},
         "threads": environment()["threads"],
+        "device": environment()["device"],
+        "system": platform.platform(),
+        "data": {split: _images(e, source.classes) for split, e in source.splits.items()},
     }
     rows = {}
     for split in ("val", "test"):
@@ -67,6 +73,11 @@ def evaluate_best_model(
     page.write(folder.path)
     folder.save_manifest()
     return metrics
+
+
+def _images(examples: Examples, classes: Sequence[str]) -> dict[str, int]:
+    counts = np.bincount(examples.labels, minlength=len(classes)).tolist()
+    return dict(zip(classes, counts, strict=True))
 
 
 def versions() -> dict[str, str]:
