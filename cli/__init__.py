@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": "compare",
     "export": "export",
     "verify": "verify",
+    "ship": "ship",
     "import": "import_weights",
     "benchmark": "benchmark",
     "inspect": "describe",

@@ -6,9 +6,9 @@ Order of precedence: `Config`'s defaults < recipe < config file < options.
 import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, get_args
 
 from keras_resnet import specs
 from keras_resnet.config import (
@@ -57,7 +57,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "finetune": {
         "about": "fine-tuning of --weights: a tenth of the learning rate, mild augmentation",
-        # The middle of the rates that arXiv:1805.08974, section 3.3, searched for finetuning.
+        # The middle of the rates that arXiv:1805.08974, section 3.3, searched for finetuning. One
+        # rate for all layers: with a lower one for the body, 200 photos of hands were learnt worse
+        # from CIFAR-10's weights (12 epochs at 32 pixels, rate 0.03; two seeds: 71 % and 73 %, with
+        # body_rate 0.1 36 % and 30 %; one seed: body_rate 0.3 53 %, conv1 and conv2 frozen 70 %).
         "learning_rate": 0.01,
         "warmup_epochs": 1.0,
         "weight_decay": 1e-4,
@@ -155,6 +158,12 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+# Recipes that `training.defaults` fits to the data; the others are followed to the letter.
+_FOR_ANY_DATA = ("quick", "finetune")
+# The smallest network with published weights: it is for a phone.
+PUBLISHED_NETWORK = "resnet18"
+
+
 def resolve(
     options: Mapping[str, Any] | None = None,
     config_file: str | os.PathLike[str] | None = None,
@@ -174,14 +183,7 @@ def resolve(
     Raises:
         InputError: an unknown name or an invalid value, with the next step.
     """
-    given = {
-        k: os.fspath(v) if isinstance(v, os.PathLike) else v
-        for k, v in (options or {}).items()
-        if v is not None
-    }
-    from_file = _read(config_file, content) if config_file else {}
-    if "model" not in given and "model" not in from_file:
-        given |= _network_of(given.get("weights"))
+    given, from_file = _requested(options, config_file, content)
     for name in (*given, *from_file):
         if name not in SETTINGS:
             raise InputError(f"unknown setting '{name}'; known: {', '.join(sorted(SETTINGS))}")
@@ -203,6 +205,48 @@ def resolve(
             f"{config.epochs} epochs; give a shorter one, or more --epochs"
         )
     return config
+
+
+def unset(
+    options: Mapping[str, Any] | None = None, config_file: str | os.PathLike[str] | None = None
+) -> frozenset[str]:
+    """The settings that nobody chose; none where a published recipe is asked for.
+
+    Args:
+        options, config_file: as in `resolve`.
+    """
+    given, from_file = _requested(options, config_file)
+    if {**from_file, **given}.get("recipe", Config.recipe) not in _FOR_ANY_DATA:
+        return frozenset()
+    return frozenset(SETTINGS.keys() - given.keys() - from_file.keys())
+
+
+def with_recipe(config: Config, recipe: str, unset: Collection[str]) -> Config:
+    """The config with the values of another recipe for those settings that nobody chose."""
+    before, after = _values_of(config.recipe), _values_of(recipe)
+    changed = {
+        name: after.get(name, SETTINGS[name].default)
+        for name in before.keys() | after.keys()
+        if name in unset
+    }
+    return replace(config, recipe=recipe, **changed)
+
+
+def _requested(
+    options: Mapping[str, Any] | None,
+    config_file: str | os.PathLike[str] | None,
+    content: bytes | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of the options and of the file; the network of known weights is an option."""
+    given = {
+        k: os.fspath(v) if isinstance(v, os.PathLike) else v
+        for k, v in (options or {}).items()
+        if v is not None
+    }
+    from_file = _read(config_file, content) if config_file else {}
+    if "model" not in given and "model" not in from_file:
+        given |= _network_of(given.get("weights"))
+    return given, from_file
 
 
 def _values_of(recipe: Any) -> dict[str, Any]:
@@ -256,23 +300,28 @@ def effective(config: Config) -> list[str]:
 def command(config: Config) -> str:
     """The `train` command that asks for these settings; what the start of a run decides is left
     out."""
+    always = {name: getattr(config, name) for name in _OF_DATA}
     usual = resolve({"recipe": config.recipe, "model": config.model, "data": config.data})
-    words = ["keras-resnet", "train", config.data, "--model", config.model]
-    words += ["--recipe", config.recipe]
-    for name, value in asdict(config).items():
-        if name in (*_SETTLED, "data", "model", "recipe") or value == getattr(usual, name):
-            continue
+    others = {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in (*_SETTLED, *_OF_DATA, "data") and value != getattr(usual, name)
+    }
+    words = ["keras-resnet", "train", config.data]
+    for name, value in (always | others).items():
         on, _, off = SETTINGS[name].flag.partition("/")
         if isinstance(value, bool):
             words.append(on if value else off)
-        elif value is not None and value != ():
+        elif value is not None:
             typed = show(value, floats=".10g")
-            nested = isinstance(value, tuple) and any(isinstance(part, tuple) for part in value)
-            flat = isinstance(value, tuple) and not nested
-            words += [on, *(typed.split(" ") if flat else [typed])]
+            of_type = set(get_args(SETTINGS[name].type))
+            has_fixed_length = isinstance(value, tuple) and of_type <= {int, float}
+            words += [on, *(typed.split(" ") if has_fixed_length else [typed])]
     return shlex.join(words)
 
 
+# Without them, a training takes what fits its images.
+_OF_DATA = ("model", "recipe", "epochs", "batch_size", "image_size")
 _SETTLED = ("normalize", "deterministic", "xla")  # decided at the start of a run
 # Settings that the first lines of a run always show.
 _ALWAYS_SHOWN = (
@@ -310,7 +359,7 @@ def reference() -> Iterator[dict[str, Any]]:
             "flag": row.flag,
             "type": row.type.__name__ if isinstance(row.type, type) else str(row.type),
             "range": row.range,
-            "default": row.shown(getattr(default, name)),
+            "default": row.default_of(default),
             "recipes": {
                 key: show(values[name]) for key, values in RECIPES.items() if name in values
             },
@@ -342,7 +391,9 @@ def _read(path: str | os.PathLike[str], content: bytes | None = None) -> dict[st
 
 
 def _network_of(weights: Any) -> dict[str, Any]:
-    """The network of a run whose weights are taken."""
+    """The network of a run whose weights are taken, or of the published weights."""
+    if weights == "imagenet":
+        return {"model": PUBLISHED_NETWORK}
     config = os.path.join(weights, "config.json") if isinstance(weights, str) else ""
     return {"model": _read(config).get("model")} if os.path.isfile(config) else {}
 

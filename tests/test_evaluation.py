@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from base64 import b64decode
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from keras_resnet.evaluation.scores import (
     evaluate,
     predict,
 )
+from keras_resnet.training import gallery
 
 
 def test_the_numbers_equal_scikit_learns():
@@ -269,6 +271,32 @@ def test_a_run_holds_the_answer_for_each_validation_image(trained):
         other = evaluated[row["file"]]
         assert (row["label"], row["prediction"]) == (other.label, other.prediction)
         assert float(row["score"]) == pytest.approx(other.score, abs=1e-4)
+
+
+def test_the_report_shows_whole_images_sorted_by_what_their_captions_say(trained, tmp_path):
+    content = json.loads(trained.file("examples.json").read_text())
+    assert content["mistakes"] == [] and len(content["correct"]) == 8
+    rows = [
+        replace(row, prediction="nothing", score=i / 12)
+        for i, row in enumerate(evaluate(trained.path).rows)
+    ]
+    folder = type(trained)(tmp_path)
+    gallery.write(folder, trained.examples("val"), rows)
+    mistakes = json.loads(folder.file("examples.json").read_text())["mistakes"]
+    assert [row["score"] for row in mistakes] == [i / 12 for i in range(11, -1, -1)]
+    assert mistakes[0]["file"] == rows[-1].file
+    image = Image.open(io.BytesIO(b64decode(mistakes[0]["image"].partition(",")[2])))
+    assert image.size == (48, 40)  # the network sees 24 by 24
+    assert gallery._caption(rows[-1]).startswith(f"{rows[-1].file}, true ")
+    with Image.open(folder.file("mistakes.png")) as sheet:
+        assert sheet.width > 6 * gallery._TILE
+
+
+def test_a_large_photo_is_shrunk_for_the_report():
+    noise = Image.effect_noise((1200, 900), 50).convert("RGB")
+    assert gallery._shrunk(noise).size == (400, 300)
+    assert gallery._data_uri(noise).startswith("data:image/jpeg;base64,")
+    assert gallery._tile(noise).shape == (240, 240, 3)
 
 
 def test_no_cell_of_a_csv_is_a_formula_to_a_spreadsheet():

@@ -451,7 +451,7 @@ def test_the_chosen_epoch_is_explained_and_the_sizes_of_all_are_told(run):
 def test_the_page_says_what_the_run_was_made_of_and_how(run):
     text = " ".join(seen(run).text.split())
     assert "train1001040 val401010" in text
-    assert "keras-resnet train 'photos/pets & co/'" in text and "--seed 7" in text
+    assert "keras-resnet train 'photos/pets & co/' --model" in text and "--seed 7" in text
     assert "2026-11-27 12:00:00+01:00" in text and "a processor, 2 threads; Linux" in text
     assert "keras 3.15.1" in text and "compute 2 min 10 s, saving 4 s" in text
 

@@ -13,8 +13,9 @@ from keras_resnet.run import Run
 def update(run: Run, folder: Path) -> None:
     """Writes report.html of a run again after `folder` was exported or verified.
 
-    An imported run has no report, and no other folder than `RUN/export/` is shown in it. A run
-    whose files are damaged keeps its report, and a message says so: the export is good.
+    An imported run has no report, and no other folder than `RUN/export/` is shown in it. If a file
+    of the run is damaged, or the disk is full, the report stays, and a message says so: the export
+    is good.
     """
     if folder.resolve() != run.export_folder.resolve() or not run.file(filenames.REPORT).exists():
         return
@@ -26,5 +27,5 @@ def update(run: Run, folder: Path) -> None:
                 run.intact(name)
         with run.rewriting(filenames.REPORT):
             page.write(run.path, metrics=run.metrics, config=asdict(run.config), labels=run.classes)
-    except InputError as error:
+    except (InputError, OSError) as error:
         log.warning(f"{run.file(filenames.REPORT)} does not show the exported files: {error}")

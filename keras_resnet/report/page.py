@@ -25,7 +25,6 @@ from keras_resnet.report import svg
 
 MOST_ROWS = 20  # rows shown of the table of classes; the rest is folded
 MOST_CONFUSIONS = 5
-MOST_SUSPECTS = 20
 PICTURES = ("confusion", "batch")
 # The files of a run folder that the page is made from, besides those that `write` may be given.
 SOURCES = (
