@@ -212,6 +212,8 @@ def evaluation(result: "ArtefactScores") -> str:
         f"{result.artefact}: top-1 {result.top1:.2%}{macro}{top5}  macro F1 {result.macro_f1:.2%}  "
         f"loss {result.loss:.4f}  on {count(result.images, 'image')}"
     )
+    if result.rejected is not None:
+        lines.append(f"none of these: {count(result.rejected, 'image')} of {result.images:,}")
     return "\n".join(lines)
 
 
@@ -281,19 +283,27 @@ def predictions(rows: Sequence["Prediction"]) -> str:
     width = min(max(len(row.image) for row in rows), 60)
     return "\n".join(
         f"{row.image:{width}}  "
-        + "  ".join(f"{guess.label} {guess.score:.1%}" for guess in row.predictions)
+        + (
+            "none of these"
+            if row.rejected
+            else "  ".join(f"{guess.label} {guess.score:.1%}" for guess in row.predictions)
+        )
         for row in rows
     )
 
 
 def predictions_csv(rows: Sequence["Prediction"]) -> str:
-    """The classes of images as CSV."""
+    """The classes of images as CSV; of an artefact with a threshold, whether each was refused."""
     from keras_resnet.files import csv_text
 
-    cells: list[Sequence[Any]] = [("image", "rank", "label", "score")]
+    has_threshold = any(row.rejected is not None for row in rows)
+    cells: list[Sequence[Any]] = [
+        ("image", "rank", "label", "score", *["rejected"] * has_threshold)
+    ]
     for row in rows:
+        rejected = [str(bool(row.rejected)).lower()] * has_threshold
         for rank, guess in enumerate(row.predictions, 1):
-            cells.append((row.image, rank, guess.label, f"{guess.score:.6f}"))
+            cells.append((row.image, rank, guess.label, f"{guess.score:.6f}", *rejected))
     return csv_text(cells).rstrip("\n")
 
 
@@ -304,12 +314,15 @@ def verification(result: "Verification") -> str:
         f"{'rms':>6} {'size':>9} {'latency':>9}  gate",
         f"{'model.keras (reference)':24} {result.keras.top1:7.2%}",
         *map(_artefact, result.artefacts),
+        *_refused(result),
         f"{count(result.images, 'validation image')}; allowed drop in top-1: "
         f"{count(result.max_drop, 'point')}; latency of one image, LiteRT and ONNX Runtime on one "
         "thread",
         *_files(result.files),
         *filter(None, [result.evidence]),
     ]
+    if result.rejection:
+        lines.append(f"none of these: {result.rejection}")
     if result.probabilities:
         lines.append(f"probabilities: {result.probabilities}")
     lines += map(str, result.candidates or ())
@@ -331,6 +344,19 @@ def _artefact(row: "ArtefactResult") -> str:
             f"{row.latency_ms:6.2f} ms  "
         )
     return f"{row.file:24} {numbers}{'passed' if row.passed else f'FAILED: {row.why}'}"
+
+
+def _refused(result: "Verification") -> list[str]:
+    """A table of the images that each file answers with "none of these"."""
+    if not result.rejection:
+        return []
+    rows = {"model.keras": result.keras} | {row.file: row for row in result.artefacts}
+    lines = [("none of these", "known classes", "no class")]
+    for name, row in rows.items():
+        if row.known_refused is not None:
+            unknown = "" if row.unknown_refused is None else f"{row.unknown_refused:.1%}"
+            lines.append((name, f"{row.known_refused:.1%}", unknown))
+    return _columns(lines)
 
 
 def _files(rows: Sequence["FileResult"]) -> list[str]:

@@ -494,13 +494,16 @@ def test_the_page_shows_the_exported_files_and_what_an_app_needs(run):
     row = {"file": "model_int8.tflite", "passed": False, "why": "lost 3 points", "top1": 0.8,
            "drop_points": 3.0, "bytes": 308379, "latency_ms": 4.25}  # fmt: skip
     verified = {"passed": False, "images": 30, "max_drop": 1.0, "keras": {"top1": 0.83},
-                "artefacts": [row], "files": []}  # fmt: skip
+                "artefacts": [row], "files": [],
+                "rejection": {"score": "margin", "threshold": 1.25, "most_energy": None,
+                              "known_refused": 0.05, "unknown_refused": 0.9}}  # fmt: skip
     (run / "export" / "verify.json").write_text(json.dumps(verified))
     preprocess = {"image_size": 24, "range": [0, 255], "top": None, "color_order": "RGB"}
     (run / "export" / "preprocess.json").write_text(json.dumps(preprocess))
     text = " ".join(seen(run).text.split())
     assert "model_int8.tfliteFAILED80.0%3.000.31 MB4.25 ms" in text
     assert "model_int8.tflite: lost 3 points" in text
+    assert "the margin is below 1.25: 5.0% of the images of known classes, 90.0% of others" in text
     assert "image_size24" in text and "range0 to 255" in text and "bundle_web" in text
 
 

@@ -45,6 +45,9 @@ class ArtefactScores(Scores):
     balance: str | None  # how the training balanced the classes; None without a run
     trained_on: int | None  # how many of the images its run was trained on; None: unknown
     rows: list[ImageScore]  # of each image; not in the JSON
+    # Images that are answered with "none of these"; they count in the scores like the others. None
+    # of an artefact that has no threshold.
+    rejected: int | None = None
 
     @property
     def suspects(self) -> list[ImageScore]:
@@ -60,7 +63,7 @@ class ArtefactScores(Scores):
         ]
         scores = replace(self, rows=[])
         content = {name: part for name, part in asdict(scores).items() if name != "rows"}
-        return {**about, **content, "suspects": suspects}
+        return _without_none({**about, **content, "suspects": suspects}, "rejected")
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,14 @@ class Prediction(Result):
 
     image: str
     predictions: list[Guess]  # best first
+    rejected: bool | None = None  # whether it is of none of them; None: there is no threshold
+
+    def as_json(self) -> dict[str, Any]:
+        return _without_none(super().as_json(), "rejected")
+
+
+def _without_none(content: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key != name or value is not None}
 
 
 def evaluate(
@@ -117,12 +128,15 @@ def evaluate(
     if opened.top and opened.top < 5:  # it does not say which five
         result = replace(result, top5=None)
     balance = opened.run.config.balance if opened.run else None
+    contract = opened.contract
+    rejected = int(contract.rejects(logits).sum()) if contract.reject else None
     return ArtefactScores(
         **vars(result),
         artefact=str(opened.path),
         balance=balance,
         trained_on=_trained_on(opened, examples),
         rows=image_scores(logits, examples.labels, opened.classes, examples.names),
+        rejected=rejected,
     )
 
 
@@ -154,12 +168,15 @@ def predict(
     with isolated_for(artefact):
         opened = _open(artefact, trust)
         examples = examples_in(images, on_bad_image)
-        scores = np.exp(log_softmax(_logits(opened, examples)))
+        logits = _logits(opened, examples)
+    scores, rejected = np.exp(log_softmax(logits)), opened.contract.rejects(logits).tolist()
+    if not opened.contract.reject:
+        rejected = [None] * len(logits)
     named = min(top, opened.top or top)
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :named]
     return [
-        Prediction(show(name), [Guess(opened.classes[k], float(row[k])) for k in ks])
-        for name, row, ks in zip(examples.names, scores, best, strict=True)
+        Prediction(show(name), [Guess(opened.classes[k], float(row[k])) for k in ks], none)
+        for name, row, ks, none in zip(examples.names, scores, best, rejected, strict=True)
     ]
 
 
