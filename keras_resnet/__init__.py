@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # for editors and type checkers; `_HOMES` is what Python goes
     )
     from keras_resnet.evaluation.artefact import open_artefact as open_artefact
     from keras_resnet.evaluation.benchmark import benchmark as benchmark
+    from keras_resnet.evaluation.compare import compare as compare
     from keras_resnet.evaluation.scores import evaluate as evaluate, predict as predict
     from keras_resnet.explain.cam import cam as cam
     from keras_resnet.inspection.network import describe as describe
@@ -68,6 +69,7 @@ _HOMES = {
     "evaluate": "evaluation.scores",
     "predict": "evaluation.scores",
     "benchmark": "evaluation.benchmark",
+    "compare": "evaluation.compare",
     "open_run": "run",
     "ship": "shipping",
     "open_artefact": "evaluation.artefact",

@@ -269,8 +269,25 @@ class Run:
         """Size and sha256 of every file of the run but logs, checkpoints and exports."""
         files = [p for p in sorted(self.path.iterdir()) if p.is_file()]
         kept = [p for p in files if p.name != filenames.MANIFEST and not p.match(_LOGS)]
-        self.manifest = {p.name: manifest.fingerprint(p) for p in kept}
-        write_json(self.file(filenames.MANIFEST), self.manifest)
+        self._write_manifest({p.name: manifest.fingerprint(p) for p in kept})
+
+    @contextmanager
+    def rewriting(self, name: str) -> Iterator[Path]:
+        """Gives the path of a file of a finished run, to be replaced, and updates the manifest.
+
+        The manifest has no row of the file in between: it is never wrong, whenever this is killed.
+        """
+        rows = dict(self.manifest)
+        rows.pop(name, None)
+        self._write_manifest(rows)
+        try:
+            yield self.file(name)
+        finally:
+            self._write_manifest(rows | {name: manifest.fingerprint(self.file(name))})
+
+    def _write_manifest(self, rows: dict[str, Any]) -> None:
+        self.manifest = rows
+        write_json(self.file(filenames.MANIFEST), rows)
 
 
 def absolute(config: recipes.Config) -> recipes.Config:

@@ -41,7 +41,7 @@ TABLE = {
     "weights.whole_model": ("errors state weights.readers", "keras numpy"),
     "data": (f"{TOOLS} config recipes", "numpy tensorflow tensorflow_datasets PIL"),
     "data.names": ("errors files", ""),
-    "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL jinja2"),
+    "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL jinja2 markupsafe"),
     "report.structure": ("errors files report.plots inspection.drawing", "matplotlib"),
     # Of keras its types alone.
     "run": (f"{DATA} {TOOLS} state models data weights.readers", "keras"),
@@ -55,6 +55,7 @@ TABLE = {
         f"{DATA} {TOOLS} state run models weights data evaluation report distributed _version",
         HEAVY,
     ),
+    "training.gallery": ("filenames files run data evaluation report", "numpy tensorflow PIL"),
     "inspection": ("errors filenames results", "ai_edge_litert flatbuffers onnx"),
     "inspection.network": ("specs errors results state models inspection.multiply_adds", "keras"),
     "inspection.drawing": ("errors results state inspection.network", "keras"),

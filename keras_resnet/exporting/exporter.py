@@ -29,6 +29,7 @@ from keras_resnet.exporting import (
     onnx_file,
     publish,
     rejection,
+    run_report,
     saved_model,
     temperature,
     tflite,
@@ -154,6 +155,7 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
         gate.demand(result)
         write_json(folder / filenames.VERIFY, result.as_json())
     kept.clear()
+    run_report.update(run, plan.target)
     log.info(f"published in {plan.target}")
     return result
 

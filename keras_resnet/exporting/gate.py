@@ -23,7 +23,15 @@ from keras_resnet.evaluation.contract import Contract, Deviation, deviation
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.evaluation.scores import BATCH, examples_in
-from keras_resnet.exporting import evidence, golden, guard, publish, rejection, weights_check
+from keras_resnet.exporting import (
+    evidence,
+    golden,
+    guard,
+    publish,
+    rejection,
+    run_report,
+    weights_check,
+)
 from keras_resnet.exporting.auto import Candidate
 from keras_resnet.exporting.guard import FileResult
 from keras_resnet.exporting.layer_error import Quantization
@@ -189,6 +197,7 @@ def verify(
             files = (ExportedFile(path, run) for path in artefacts(folder))  # one at a time
             result = check(folder, files, judge, others)
         write_json(folder / filenames.VERIFY, result.as_json())
+        run_report.update(run, folder)
     return result
 
 

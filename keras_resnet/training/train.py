@@ -1,7 +1,6 @@
 """Training: settings and images in, a run folder out."""
 
 import random
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
@@ -73,7 +72,6 @@ def train(
             checkpoints are kept.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved; a `KeyboardInterrupt`.
     """
-    began = time.monotonic()
     requested = {"data": data, **options}
     unfinished = run.unfinished(resume, run_folder, config_file, requested)
     if unfinished and resume and data is not None:
@@ -95,7 +93,8 @@ def train(
                 return None
             log.info(
                 f"best epoch {metrics['best_epoch']}: top-1 {metrics['val']['top1']:.1%} of "
-                f"{metrics['val']['images']:,} validation images, {time.monotonic() - began:.0f} s"
+                f"{metrics['val']['images']:,} validation images, {metrics['seconds']:.0f} s of "
+                "training"
             )
     return folder
 
