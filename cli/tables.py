@@ -104,6 +104,41 @@ def trained(run: str, metrics: Mapping[str, Any], balance: str | None) -> str:
     return "\n".join(lines)
 
 
+_OPEN = {  # how to open an app
+    "web": "cd {app} && python3 -m http.server 8000, then open http://localhost:8000",
+    "android": "open {app} in Android Studio",
+    "python": "python {app}/classify.py IMAGE",
+    "c": "see {app}/README.md",
+}
+
+
+def shipped(result: Mapping[str, Any], needs_npm: bool) -> str:
+    """What `ship` made, and how to open it; `result` as in its JSON.
+
+    Args:
+        result: of `ship`.
+        needs_npm: whether the web bundle lacks LiteRT.js.
+    """
+    checked = result["verification"]
+    rows = {row["file"].rsplit("/", 1)[-1]: row for row in checked["artefacts"]}
+    row = rows[result["model"]]
+    lines = [
+        f"run folder   {result['run']}",
+        f"model        {result['model']}, {row['bytes'] / 1e6:.2f} MB, "
+        f"{row['latency_ms']:.1f} ms for an image on one thread of this machine",
+        f"top-1        {row['top1']:.2%} of {row['images']:,} validation images, "
+        f"{row['drop_points']:.2f} points less than the Keras model",
+        f"report       {result['run']}/report.html",
+    ]
+    for kind, app in result["apps"].items():
+        lines.append(f"{kind:12} {app}")
+        opened = _OPEN[kind].format(app=shlex.quote(app))
+        if kind == "web" and needs_npm:
+            opened = opened.replace("&& ", "&& npm install && ", 1)
+        lines.append(f"             {opened}")
+    return "\n".join(lines)
+
+
 def imported(run: str, metrics: Mapping[str, Any]) -> str:
     """An imported run and the next steps; `metrics` as in its metrics.json."""
     quoted = shlex.quote(run)

@@ -375,11 +375,25 @@ def unfinished(
         return None
     if Path(run_folder, filenames.MANIFEST).exists():
         raise InputError(f"--run {run_folder} is finished; give a new folder, or leave --run out")
+    require_settings(run_folder, config_file, options)
+    return Run(run_folder)
+
+
+def require_settings(
+    run_folder: StrPath, config_file: StrPath | None, options: Mapping[str, Any]
+) -> None:
+    """InputError if a run was started with other settings; those that nobody chose are its own.
+
+    Args:
+        run_folder: of the run.
+        config_file, options: the settings, as `recipes.resolve` takes them.
+    """
     found, wanted = Run(run_folder).config, absolute(recipes.resolve(options, config_file))
+    kept = {"devices", *recipes.unset(options, config_file)}  # this machine's, and the run's
     for field in fields(found):
         old, new = getattr(found, field.name), getattr(wanted, field.name)
-        if field.name == "devices":
-            continue  # those of this machine
+        if field.name in kept:
+            continue
         # None keeps what the run decided at its start.
         if old != new and not (field.name in _SETTLED and new is None):
             option = SETTINGS[field.name].flag
@@ -387,7 +401,6 @@ def unfinished(
                 f"--run {run_folder} was started with {option} {old}, not {new}; give the same "
                 "value, another --run, or --resume, which takes its settings"
             )
-    return Run(run_folder)
 
 
 def resume_command(folder: StrPath) -> str:

@@ -227,3 +227,10 @@ def test_without_a_network_it_is_one_line_and_no_waiting(tmp_path, monkeypatch):
         load_tfds("mnist", tmp_path)
     assert "no connection to storage.googleapis.com" in str(error.value)
     assert "copy that folder here" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_folder_of_data_sets_may_have_any_name(file_format, prepared, tmp_path):
+    folder = shutil.copytree(prepared[file_format], tmp_path / "data [2]")
+    found = load("tfds:tiny_for_tests", data_dir=str(folder))
+    assert len(found.splits["train"]) > 0

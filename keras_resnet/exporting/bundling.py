@@ -43,7 +43,7 @@ def write(plan: ExportPlan, folder: Path) -> None:
         InputError: a bundle was requested, and no file in the folder has float inputs and outputs.
     """
     kinds = [kind for kind in BUNDLES if kind in plan.bundles or _home(folder, kind).exists()]
-    source = _model(folder) if kinds and plan.contract.has_own_ends else None
+    source = model_to_bundle(folder) if kinds and plan.contract.has_own_ends else None
     if source is None:
         if plan.bundles:
             raise InputError(f"a bundle {NO_MODEL_TO_BUNDLE}")
@@ -86,7 +86,7 @@ def _home(folder: Path, kind: str) -> Path:
     return folder / f"{filenames.BUNDLE}{kind}"
 
 
-def _model(folder: Path) -> Path | None:
+def model_to_bundle(folder: Path) -> Path | None:
     """The file to bundle; None if none has float inputs and outputs."""
     there = [folder / name for name in BUNDLED if (folder / name).exists()]
     for path in there:

@@ -124,3 +124,19 @@ _SWAPPED = {
     keras.layers.Dropout: ReplicaDropout,
     keras.layers.MaxPooling2D: SlicedMaxPooling2D,
 }
+
+
+def freeze(model: keras.Model, stage: str) -> None:
+    """Everything up to and including `stage` keeps its weights and its batch statistics.
+
+    Args:
+        model: a network of this package.
+        stage: such as "conv3"; "body" is all but the last layer.
+    """
+    names = [layer.name for layer in model.layers]
+    if stage == "body":
+        last = len(names) - 2
+    else:
+        last = max(i for i, name in enumerate(names) if name.split("_")[0] == stage)
+    for layer in model.layers[: last + 1]:
+        layer.trainable = False

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
@@ -20,11 +20,11 @@ from keras_resnet.files import StrPath
 from keras_resnet.messages import log, logged_to
 from keras_resnet.settings import Settings
 from keras_resnet.state import isolated
-from keras_resnet.training import checkpoint, notices, precision, schedule
+from keras_resnet.training import checkpoint, defaults, notices, precision, schedule
 from keras_resnet.training.checkpoint import Stop
 from keras_resnet.training.final_evaluation import environment, evaluate_best_model
 from keras_resnet.training.history import History
-from keras_resnet.training.layers import for_training, layers_of
+from keras_resnet.training.layers import for_training, freeze, layers_of
 from keras_resnet.training.loop import Loop
 from keras_resnet.training.losses import make_loss
 from keras_resnet.training.optimizer import make_optimizer
@@ -74,17 +74,20 @@ def train(
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved; a `KeyboardInterrupt`.
     """
     began = time.monotonic()
-    unfinished = run.unfinished(resume, run_folder, config_file, {"data": data, **options})
+    requested = {"data": data, **options}
+    unfinished = run.unfinished(resume, run_folder, config_file, requested)
     if unfinished and resume and data is not None:
         unfinished.attach(data)  # its own images, elsewhere
     if not unfinished:
-        config, path = recipes.resolve({"data": data, **options}, config_file), run_folder
+        config, path = recipes.resolve(requested, config_file), run_folder
     else:
         config, path = _on_these_devices(unfinished.config, options), unfinished.path
     devices = strategy.choose(config, path)
     with devices.watching(path):
         prepared = (
-            _prepare_again(unfinished, config, devices) if unfinished else prepare(config, devices)
+            _prepare_again(unfinished, config, devices)
+            if unfinished
+            else prepare(config, devices, unset=recipes.unset(requested, config_file))
         )
         with devices.folder(path, prepared[0]) as folder, logged_to(folder.file(filenames.LOG)):
             metrics = _train_in(folder, bool(unfinished), *prepared, devices, callbacks)
@@ -191,13 +194,14 @@ def make_step(
 
 
 def prepare(
-    config: Config, devices: Devices = strategy.ONE
+    config: Config, devices: Devices = strategy.ONE, *, unset: Collection[str] = ()
 ) -> tuple[Config, Source, Precision, keras.Model]:
     """Reports all errors in settings and images, before training starts.
 
     Args:
         config: as requested.
         devices: to train on.
+        unset: the settings that are fitted to the images, see `defaults.fit`.
 
     Returns:
         The effective settings, the images, the precision, and the network with its first weights.
@@ -216,6 +220,7 @@ def prepare(
             check=config.check,
             in_memory=True,
         )
+        config = defaults.fit(config, source, unset, devices.count)
         schedule.require_steps(config, len(source.splits["train"]))
         pretrained = open_weights(config.weights, config.model) if config.weights else None
     devices.require_same_images(source)
@@ -271,7 +276,7 @@ def _network(
             log.info(load(model, pretrained, replace_head=True))
     devices.require_same_weights(model)
     if config.freeze:
-        _freeze(model, config.freeze)
+        freeze(model, config.freeze)
     for layer in layers_of(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = config.sync_bn and devices.count > 1
@@ -287,14 +292,3 @@ def _build(config: Config, num_classes: int, policy: str) -> keras.Model:
         return run.build(config, num_classes, open_size=True)
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _freeze(model: keras.Model, stage: str) -> None:
-    """Everything up to and including `stage` keeps its weights and its batch statistics."""
-    names = [layer.name for layer in model.layers]
-    if stage == "body":
-        last = len(names) - 2
-    else:
-        last = max(i for i, name in enumerate(names) if name.split("_")[0] == stage)
-    for layer in model.layers[: last + 1]:
-        layer.trainable = False
