@@ -212,7 +212,9 @@ def check(
     rows = [judge.row(file, recorded.get(file.name, {})) for file in files]
     limits, images = judge.limits, len(judge.examples)
     fitted = _fitted(folder)
-    probabilities, reject = fitted.get("probabilities"), fitted.get("reject")
+    probabilities = fitted.get("probabilities")
+    # If preprocess.json did not pass, the judge knows of no threshold.
+    rejected = RejectionFit.from_json(fitted["reject"]) if judge.rejects else None
     open_to_doubt = any(
         row.drop_interval and row.drop_interval[1] > limits.max_drop for row in rows
     )
@@ -226,7 +228,7 @@ def check(
         artefacts=rows,
         files=list(others),
         probabilities=TemperatureFit(**probabilities) if probabilities else None,
-        rejection=RejectionFit.from_json(reject) if reject else None,
+        rejection=rejected,
     )
 
 
@@ -314,6 +316,11 @@ class Judge:
 
     def file(self, path: Path) -> ExportedFile:
         return ExportedFile(path, self._reference.run)
+
+    @property
+    def rejects(self) -> bool:
+        """Whether there is a threshold for "none of these"."""
+        return self._contract.reject is not None
 
     def is_clear(self) -> np.ndarray:
         """The examples whose answer is beyond doubt in every file so far, bool `(n,)`."""
