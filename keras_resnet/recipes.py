@@ -195,7 +195,7 @@ def resolve(
     merged = {**recipe, **_unscaled(from_file), **_unscaled(given)}
     config = Config(**{name: SETTINGS[name].parse(value) for name, value in merged.items()})
     require_values(config)
-    config = replace(config, model=specs.find(config.model).name)
+    config = replace(config, model=specs.of(config.model).name)
     of_recipe = {name for name in recipe if getattr(config, name) == recipe[name]}
     config = _without_contradictions(config, of_recipe - given.keys())
     require_relations(config)
@@ -287,7 +287,7 @@ def effective(config: Config) -> list[str]:
             f"learning rate {config.peak_rate:.3g}: {config.learning_rate:g} for a batch of "
             f"{config.base_batch:,} images, scaled {how} to {images}"
         )
-    plan = size_plan(config, specs.SPECS[config.model].total_stride)
+    plan = size_plan(config, specs.of(config.model).total_stride)
     if len(plan) < len(config.size_steps):
         sizes = ", then ".join(f"{n} epoch{'s' * (n > 1)} at {size}" for size, n in plan)
         lines.append(

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet import filenames, manifest, recipes
+from keras_resnet import filenames, manifest, recipes, specs
 from keras_resnet.config import SETTINGS
 from keras_resnet.data import names
 from keras_resnet.errors import InputError
@@ -241,10 +241,16 @@ class Run:
     def model(self) -> "keras.Model":
         """The best model: float32, fixed image size, built from the settings, then given weights.
 
-        Nothing in the saved file is executed, and a file that changed since training is refused.
+        Nothing in the saved file is executed, and a file that changed since training is refused. A
+        network from elsewhere is built from its own settings in the file.
         """
+        path = self.intact(filenames.MODEL)
+        if self.config.model == specs.CUSTOM.name:
+            from keras_resnet.weights import whole_model
+
+            return whole_model.load(path)
         model = build(self.config, len(self.classes))
-        load_weights(model, self.intact(filenames.MODEL))
+        load_weights(model, path)
         return model
 
     def save_split(self, source: "Source") -> None:
@@ -342,7 +348,7 @@ def claim(path: str | os.PathLike | None, config: recipes.Config) -> Iterator[Ru
     Raises:
         InputError: it cannot be made, or another process writes there.
     """
-    path = Path(path) if path else _next_name(config)
+    path = Path(path) if path else _next_folder_of(config)
     try:
         path.mkdir(parents=True, exist_ok=True)
         # Open for writing: NFS locks nothing else. The lock ends with its process.
@@ -447,6 +453,13 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
             )
         return Run(max(finished, key=lambda p: (p / filenames.MANIFEST).stat().st_mtime))
     run = path if isinstance(path, Run) else Run(path)
+    if run.path.suffix == ".keras" and run.path.is_file():
+        if run.path.name == filenames.MODEL and run.path.with_name(filenames.CONFIG).exists():
+            return open_run(run.path.parent)
+        raise InputError(
+            f"{path} is a Keras model and no run; `keras-resnet export {shlex.quote(str(path))} "
+            "--data DATA` makes one of it"
+        )
     if not run.path.is_dir():
         raise InputError(f"no run folder {path}; `ls {RUNS}` shows the runs")
     for name in (filenames.CONFIG, filenames.LABELS, filenames.MODEL):
@@ -540,9 +553,13 @@ def save_keras(model: "keras.Model", path: str | os.PathLike) -> None:
         named.unlink(missing_ok=True)
 
 
-def _next_name(config: recipes.Config) -> Path:
+def _next_folder_of(config: recipes.Config) -> Path:
     data = re.sub(r"[^\w.-]+", "-", Path(config.data.rstrip("/")).name or "data").strip("-")
-    stem = f"{config.model}-{data.removeprefix('tfds-')}"
+    return next_folder(f"{config.model}-{data.removeprefix('tfds-')}")
+
+
+def next_folder(stem: str) -> Path:
+    """The first folder `runs/STEM-NNN` that does not exist yet."""
     for number in range(1, 100_000):
         path = RUNS / f"{stem}-{number:03d}"
         if not path.exists():

@@ -224,20 +224,36 @@ def change_threshold(run, threshold):
     return path
 
 
+def allow(run, path):
+    """Gives a changed file its row in the manifest."""
+    manifest = run.export_folder / "manifest.json"
+    rows = json.loads(manifest.read_text()) | {path.name: fingerprint(path)}
+    manifest.write_text(json.dumps(rows))
+
+
 def test_a_changed_threshold_fails(copy):
     change_threshold(copy, rule_of(copy)["threshold"] - 0.01)
-    failed = {row.file: row.why for row in gate.verify(copy).files if not row.passed}
+    result = gate.verify(copy)
+    failed = {row.file: row.why for row in result.files if not row.passed}
     assert "changed since it was exported" in failed["preprocess.json"]
+    assert not result.passed and result.rejection is None
+
+
+def test_a_damaged_rule_is_one_line(copy):
+    path = copy.export_folder / "preprocess.json"
+    content = json.loads(path.read_text())
+    del content["reject"]["compared"]
+    path.write_text(json.dumps(content))
+    allow(copy, path)
+    failed = {row.file: row.why for row in gate.verify(copy).files if not row.passed}
+    assert "preprocess.json is damaged: reject is" in failed["preprocess.json"]
 
 
 def test_a_file_that_refuses_more_than_chance_explains_fails(copy, monkeypatch):
     """Of six images, no number is beyond chance at the usual risk."""
     monkeypatch.setattr(rejection, "_RISK", 0.05)
     assert gate.verify(copy).passed
-    path = change_threshold(copy, 1000.0)
-    manifest = copy.export_folder / "manifest.json"
-    rows = json.loads(manifest.read_text()) | {"preprocess.json": fingerprint(path)}
-    manifest.write_text(json.dumps(rows))
+    allow(copy, change_threshold(copy, 1000.0))
     result = gate.verify(copy)
     assert not any(row.passed for row in result.artefacts)
     said = 'answers 6 of 6 images of known classes with "none of these" (100.0%); 25.0% may be'

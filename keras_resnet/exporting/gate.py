@@ -1,5 +1,6 @@
 """The gate: compares every artefact with the Keras model on validation images."""
 
+import math
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,7 @@ from keras_resnet.inspection import onnx_file, tflite_file
 from keras_resnet.messages import log
 from keras_resnet.results import Result
 from keras_resnet.run import Run, open_run
+from keras_resnet.specs import CUSTOM
 from keras_resnet.state import isolated
 
 
@@ -65,6 +67,7 @@ _ALLOWED = {
 }
 _CENSUS = {".tflite": tflite_file.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
+_UNLIKELY = 3  # standard deviations from guessing
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,9 @@ def check(
     rows = [judge.row(file, recorded.get(file.name, {})) for file in files]
     limits, images = judge.limits, len(judge.examples)
     fitted = _fitted(folder)
-    probabilities, reject = fitted.get("probabilities"), fitted.get("reject")
+    probabilities = fitted.get("probabilities")
+    # If preprocess.json did not pass, the judge knows of no threshold.
+    rejected = RejectionFit.from_json(fitted["reject"]) if judge.rejects else None
     open_to_doubt = any(
         row.drop_interval and row.drop_interval[1] > limits.max_drop for row in rows
     )
@@ -226,7 +231,7 @@ def check(
         artefacts=rows,
         files=list(others),
         probabilities=TemperatureFit(**probabilities) if probabilities else None,
-        rejection=RejectionFit.from_json(reject) if reject else None,
+        rejection=rejected,
     )
 
 
@@ -315,6 +320,11 @@ class Judge:
     def file(self, path: Path) -> ExportedFile:
         return ExportedFile(path, self._reference.run)
 
+    @property
+    def rejects(self) -> bool:
+        """Whether there is a threshold for "none of these"."""
+        return self._contract.reject is not None
+
     def is_clear(self) -> np.ndarray:
         """The examples whose answer is beyond doubt in every file so far, bool `(n,)`."""
         clear = np.ones(len(self.examples), bool)
@@ -324,6 +334,23 @@ class Judge:
         """The examples that every file so far refuses beyond doubt, bool `(n,)`."""
         none = np.zeros(len(self.examples), bool)
         return np.logical_and.reduce([*self._is_refused.values()]) if self._is_refused else none
+
+    def doubt(self) -> str | None:
+        """The warning if the model itself is hardly better than guessing; None if it is better."""
+        labels, guesses = self.examples.labels, self._expected.argmax(-1)
+        images, classes = len(labels), self._expected.shape[-1]
+        deviation = math.sqrt((1 - 1 / classes) / (classes * images))
+        if self.top1 > 1 / classes + _UNLIKELY * deviation:
+            return None
+        counts = np.zeros((classes, classes), int)  # by guess and class
+        np.add.at(counts, (guesses, labels), 1)
+        cause = "check --labels and --normalize"
+        if counts.max(1).sum() / images > (1 + 1 / classes) / 2:
+            cause = "it tells the classes apart under other names: --labels is in another order"
+        return (
+            f"the model's own top-1 is {self.top1:.0%} of {images:,} images in {classes} classes, "
+            f"where guessing gives {1 / classes:.0%}; {cause}"
+        )
 
     def row(self, file: ExportedFile, recorded: Mapping[str, Any] | None = None) -> ArtefactResult:
         """The result of one file; `recorded` is its row of the manifest, {} if it has none.
@@ -391,7 +418,11 @@ class Judge:
 
     @cached_property
     def _weights(self) -> list[weights_check.Weights]:
-        return weights_check.expected_weights(self._reference.model, self._contract.temperature)
+        run, model = self._reference.run, self._model
+        assert run  # it is one, opened
+        if run.config.model == CUSTOM.name:
+            return weights_check.kernels(model)
+        return weights_check.expected_weights(model, self._contract.temperature)
 
     def _class_reasons(self, found: Comparison, drop: Fraction) -> Iterator[str]:
         """Reasons in the classes that a file gives; `drop` is exact, in points."""

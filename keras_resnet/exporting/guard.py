@@ -162,6 +162,8 @@ def _other_labels(labels: Sequence[str], run: Run) -> Iterator[str]:
 def _other_preprocessing(folder: Path, run: Run) -> Iterator[str]:
     try:
         found, contract = read_json(folder / filenames.PREPROCESS), read_contract(folder)
+        if contract.reject:
+            RejectionFit.from_json(found["reject"])
         plan = make_plan(
             run,
             saved_model=False,

@@ -225,7 +225,7 @@ def prepare(
     devices.require_same_images(source)
     # Decided here and saved, so that a resumed run has the same settings.
     of_weights = normalization_of(pretrained) if pretrained else None
-    of_network = specs.SPECS[config.model].normalize
+    of_network = specs.of(config.model).normalize or None
     config = replace(config, normalize=config.normalize or of_weights or of_network)
     config = precision.settle(config, devices.count)
     chosen = precision.choose(config.precision)

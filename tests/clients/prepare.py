@@ -19,7 +19,7 @@ def export(work, run=None):
     # The page takes LiteRT.js from node_modules in the working folder.
     kr.export(
         run, saved_model=False, tflite=FLOAT_ENDED, bundles=BUNDLES, output=work / "export",
-        max_drop=100,
+        max_drop=100, reject=0.25,
     )  # fmt: skip
     kr.export(
         run, saved_model=False, tflite=["int8"], io="uint8", output=work / "export-uint8",

@@ -4,7 +4,11 @@ import functools
 import http.server
 import threading
 
+import numpy as np
 from browser import Browser
+from PIL import Image
+
+import keras_resnet as kr
 
 
 def prove(export, work):
@@ -35,6 +39,16 @@ def prove(export, work):
         )
         yield page.evaluate("document.getElementById('status').innerText")
         page.screenshot(work / "web-photo.png")
+
+        noise = work / "noise.png"
+        pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(noise)
+        (expected,) = kr.predict(export / "model_int8.tflite", [noise], top=1)
+        said = "None of these" if expected.rejected else expected.predictions[0].label
+        page.choose_file("#file", noise)
+        page.wait_for(f"document.querySelector('#answers li').innerText.startsWith('{said}')")
+        yield f"noise: {said}, as predict says"
+        page.screenshot(work / "web-noise.png")
 
         page.evaluate("document.getElementById('camera').click()")
         page.wait_for("document.getElementById('video').videoWidth")

@@ -5,4 +5,6 @@ import android.content.res.AssetManager
 
 open class Context {
   val assets: AssetManager get() = TODO()
+
+  fun getString(id: Int): String = TODO()
 }
