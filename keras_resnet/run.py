@@ -210,13 +210,17 @@ class Run:
                 f"{data} has a class {unknown[0]!r} that {self.path} does not have; its labels.txt "
                 f"begins with {', '.join(classes[:5])}"
             )
-        self.save_split(source)
+        with self.rewriting(filenames.SPLIT):
+            self.save_split(source)
         self._save_data(data, data_dir)
 
     def _save_data(self, data: StrPath, data_dir: str | None) -> None:
-        self._save_config(absolute(replace(self.config, data=os.fspath(data), data_dir=data_dir)))
-        if self.manifest:
-            self.save_manifest()
+        config = absolute(replace(self.config, data=os.fspath(data), data_dir=data_dir))
+        if not self.manifest:  # of an unfinished run
+            self._save_config(config)
+            return
+        with self.rewriting(filenames.CONFIG):
+            self._save_config(config)
 
     def begin(self, config: recipes.Config, classes: Sequence[str]) -> None:
         """Writes settings and labels into a new folder; InputError if there is something in it."""
@@ -278,18 +282,19 @@ class Run:
         self._write_manifest({p.name: manifest.fingerprint(p) for p in kept})
 
     @contextmanager
-    def rewriting(self, name: str) -> Iterator[Path]:
-        """Gives the path of a file of a finished run, to be replaced, and updates the manifest.
+    def rewriting(self, *names: str) -> Iterator[None]:
+        """Updates the rows of the manifest for files that are replaced, or added, in the context.
 
-        The manifest has no row of the file in between: it is never wrong, whenever this is killed.
+        The manifest has no rows of them in between: it is never wrong, whenever this is killed.
         """
-        rows = dict(self.manifest)
-        rows.pop(name, None)
-        self._write_manifest(rows)
+        others = {name: row for name, row in self.manifest.items() if name not in names}
+        self._write_manifest(others)
         try:
-            yield self.file(name)
+            yield
         finally:
-            self._write_manifest(rows | {name: manifest.fingerprint(self.file(name))})
+            there = [path for path in map(self.file, names) if path.exists()]
+            rows = {path.name: manifest.fingerprint(path) for path in there}
+            self._write_manifest(others | rows)
 
     def _write_manifest(self, rows: dict[str, Any]) -> None:
         self.manifest = rows

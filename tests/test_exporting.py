@@ -135,6 +135,31 @@ def test_a_kill_while_the_report_is_written_leaves_a_manifest_that_is_right(
     assert open_run(copy.path).intact("report.html")
 
 
+def test_a_kill_while_a_run_is_told_where_its_images_are_leaves_a_manifest_that_is_right(
+    copy, photos, tmp_path, monkeypatch
+):
+    """After the new settings are written, before their row is."""
+    moved = shutil.copytree(photos, tmp_path / "moved")
+    before, calls, plain = rows_of(copy), [], Run._write_manifest
+
+    def die(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            os._exit(9)
+        plain(*arguments)
+
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(Run, "_write_manifest", die)
+        open_run(copy.path).attach(moved)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert rows_of(copy) == {name: row for name, row in before.items() if name != "config.json"}
+    assert open_run(copy.path).config.data == str(moved)
+    open_run(copy.path).attach(moved)
+    assert rows_of(copy).keys() == before.keys()
+
+
 def test_a_run_with_a_damaged_file_keeps_its_report_and_is_told(copy, capsys):
     copy.file("history.csv").write_text("epoch\n")
     before = copy.file("report.html").read_bytes()

@@ -75,13 +75,16 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
     labels = short_labels(names, 18)
     gutter = 12 + _LETTER * max(map(width_of, labels))
     cell = 30.0 if k <= 12 else 24.0 if k <= MOST_COUNTS else 13.0
-    slant = max(map(width_of, labels)) * _LETTER > cell  # names too long to stand side by side
-    head = 24 + (gutter * 0.75 if slant else 14)
+    # Names too long to stand side by side are turned.
+    is_turned = max(map(width_of, labels)) * _LETTER > cell
+    angle = 0 if not is_turned else 45 if k <= MOST_COUNTS else 90
+    head = 24 + {0: 14.0, 45: gutter * 0.75, 90: gutter}[angle]
     parts = [f'<text class="axis" x="{gutter:.1f}" y="12">predicted class</text>']
     for i, label in enumerate(labels):
         middle = gutter + (i + 0.5) * cell
-        turn = f' transform="rotate(-45 {middle:.1f} {head - 6:.1f})"' if slant else ""
-        anchor = "start" if slant else "middle"
+        middle += 4 if angle == 90 else 0
+        turn = f' transform="rotate(-{angle} {middle:.1f} {head - 6:.1f})"' if is_turned else ""
+        anchor = "start" if is_turned else "middle"
         parts.append(
             f'<text class="label" x="{middle:.1f}" y="{head - 6:.1f}" text-anchor="{anchor}"{turn}>'
             f"{escape(label)}</text>"
@@ -96,7 +99,7 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
     parts.append(
         f'<rect class="frame" x="{gutter:.1f}" y="{head:.1f}" width="{side:g}" height="{side:g}"/>'
     )
-    tail = gutter * 0.6 if slant else 4  # the last slanted name sticks out
+    tail = gutter * 0.6 if angle == 45 else 4  # the last slanted name sticks out
     width = max(gutter + side + tail, gutter + 90)
     return _svg(width, head + side + 4, "Confusion matrix", parts, is_fixed=True)
 
