@@ -49,8 +49,7 @@ quickstart: install
 	@echo "The run is in $(RUN): open $(RUN)/report.html"
 	@echo "For the phone: $(RUN)/export/model_int8.tflite with labels.txt and preprocess.json"
 	@echo "On your own photos, one folder per class:"
-	@echo "    $(BIN)/keras-resnet train photos/ --image-size 64 --run runs/photos"
-	@echo "    $(BIN)/keras-resnet export runs/photos --tflite --quantize int8"
+	@echo "    $(BIN)/keras-resnet ship photos/"
 
 # In two processes, file by file: the tests of a file share trained runs. In the order of their names:
 # otherwise the longest would come last.

@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": "predict",
     "export": "export",
     "verify": "verify",
+    "ship": "ship",
     "import": "import_weights",
     "benchmark": "benchmark",
     "inspect": "describe",

@@ -48,7 +48,7 @@ def setting(name: str, **changes: Any) -> Callable[[Function], Function]:
     row = SETTINGS[name]
     kind: dict[str, Any] = {
         "default": None,
-        "help": f"{row.help}  [{row.shown(getattr(_DEFAULTS, name))}]",
+        "help": f"{row.help}  [{row.default_of(_DEFAULTS)}]",
         "metavar": row.metavar,
     }
     if row.choices:

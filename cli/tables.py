@@ -104,6 +104,41 @@ def trained(run: str, metrics: Mapping[str, Any], balance: str | None) -> str:
     return "\n".join(lines)
 
 
+_OPEN = {  # how to open an app
+    "web": "cd {app} && python3 -m http.server 8000, then open http://localhost:8000",
+    "android": "open {app} in Android Studio",
+    "python": "python {app}/classify.py IMAGE",
+    "c": "see {app}/README.md",
+}
+
+
+def shipped(result: Mapping[str, Any], needs_npm: bool) -> str:
+    """What `ship` made, and how to open it; `result` as in its JSON.
+
+    Args:
+        result: of `ship`.
+        needs_npm: whether the web bundle lacks LiteRT.js.
+    """
+    checked = result["verification"]
+    rows = {row["file"].rsplit("/", 1)[-1]: row for row in checked["artefacts"]}
+    row = rows[result["model"]]
+    lines = [
+        f"run folder   {result['run']}",
+        f"model        {result['model']}, {row['bytes'] / 1e6:.2f} MB, "
+        f"{row['latency_ms']:.1f} ms for an image on one thread of this machine",
+        f"top-1        {row['top1']:.2%} of {row['images']:,} validation images, "
+        f"{row['drop_points']:.2f} points less than the Keras model",
+        f"report       {result['run']}/report.html",
+    ]
+    for kind, app in result["apps"].items():
+        lines.append(f"{kind:12} {app}")
+        opened = _OPEN[kind].format(app=shlex.quote(app))
+        if kind == "web" and needs_npm:
+            opened = opened.replace("&& ", "&& npm install && ", 1)
+        lines.append(f"             {opened}")
+    return "\n".join(lines)
+
+
 def imported(run: str, metrics: Mapping[str, Any]) -> str:
     """An imported run and the next steps; `metrics` as in its metrics.json."""
     quoted = shlex.quote(run)
@@ -168,6 +203,8 @@ def evaluation(result: "ArtefactScores") -> str:
         f"{result.artefact}: top-1 {result.top1:.2%}{macro}{top5}  loss {result.loss:.4f}  on "
         f"{count(result.images, 'image')}"
     )
+    if result.rejected is not None:
+        lines.append(f"none of these: {count(result.rejected, 'image')} of {result.images:,}")
     return "\n".join(lines)
 
 
@@ -176,22 +213,29 @@ def predictions(rows: Sequence["Prediction"]) -> str:
     width = min(max(len(row.image) for row in rows), 60)
     return "\n".join(
         f"{row.image:{width}}  "
-        + "  ".join(f"{guess.label} {guess.score:.1%}" for guess in row.predictions)
+        + (
+            "none of these"
+            if row.rejected
+            else "  ".join(f"{guess.label} {guess.score:.1%}" for guess in row.predictions)
+        )
         for row in rows
     )
 
 
 def predictions_csv(rows: Sequence["Prediction"]) -> str:
-    """The classes of images as CSV."""
+    """The classes of images as CSV; of an artefact with a threshold, whether each was refused."""
     import csv
     import io
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "rank", "label", "score"])
+    has_threshold = any(row.rejected is not None for row in rows)
+    writer.writerow(["image", "rank", "label", "score", *["rejected"] * has_threshold])
     for row in rows:
+        rejected = [str(bool(row.rejected)).lower()] * has_threshold
         for rank, guess in enumerate(row.predictions, 1):
-            writer.writerow([_text(row.image), rank, _text(guess.label), f"{guess.score:.6f}"])
+            score = f"{guess.score:.6f}"
+            writer.writerow([_text(row.image), rank, _text(guess.label), score, *rejected])
     return text.getvalue().rstrip("\n")
 
 
@@ -207,12 +251,15 @@ def verification(result: "Verification") -> str:
         f"{'rms':>6} {'size':>9} {'latency':>9}  gate",
         f"{'model.keras (reference)':24} {result.keras.top1:7.2%}",
         *map(_artefact, result.artefacts),
+        *_refused(result),
         f"{count(result.images, 'validation image')}; allowed drop in top-1: "
         f"{count(result.max_drop, 'point')}; latency of one image, LiteRT and ONNX Runtime on one "
         "thread",
         *_files(result.files),
         *filter(None, [result.evidence]),
     ]
+    if result.rejection:
+        lines.append(f"none of these: {result.rejection}")
     if result.probabilities:
         lines.append(f"probabilities: {result.probabilities}")
     lines += map(str, result.candidates or ())
@@ -234,6 +281,19 @@ def _artefact(row: "ArtefactResult") -> str:
             f"{row.latency_ms:6.2f} ms  "
         )
     return f"{row.file:24} {numbers}{'passed' if row.passed else f'FAILED: {row.why}'}"
+
+
+def _refused(result: "Verification") -> list[str]:
+    """A table of the images that each file answers with "none of these"."""
+    if not result.rejection:
+        return []
+    rows = {"model.keras": result.keras} | {row.file: row for row in result.artefacts}
+    lines = [("none of these", "known classes", "no class")]
+    for name, row in rows.items():
+        if row.known_refused is not None:
+            unknown = "" if row.unknown_refused is None else f"{row.unknown_refused:.1%}"
+            lines.append((name, f"{row.known_refused:.1%}", unknown))
+    return _columns(lines)
 
 
 def _files(rows: Sequence["FileResult"]) -> list[str]:

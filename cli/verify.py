@@ -16,6 +16,8 @@ from keras_resnet.run import open_run
 @setting("data_dir")
 @click.option("--images", metavar="N", type=int, default=1000, show_default=True,
               help="Judge by at most this many held-out images.")  # fmt: skip
+@click.option("--unknown", metavar="DIR",
+              help="Count how many images of no class the files refuse.")  # fmt: skip
 @reports
 def verify(run: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Compare every exported file of RUN with the Keras model.

@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # for editors and type checkers; `_HOMES` is what Python goes
     from keras_resnet.exporting.gate import verify as verify
     from keras_resnet.models import build as build, residual_mlp as residual_mlp, resnet as resnet
     from keras_resnet.run import open_run as open_run
+    from keras_resnet.shipping import ship as ship
     from keras_resnet.training.find_lr import find_lr as find_lr
     from keras_resnet.training.train import train as train
     from keras_resnet.weights.importing import (
@@ -72,6 +73,7 @@ _HOMES = {
     "predict": "evaluation.scores",
     "benchmark": "evaluation.benchmark",
     "open_run": "run",
+    "ship": "shipping",
     "open_artefact": "evaluation.artefact",
     "export": "exporting.exporter",
     "verify": "exporting.gate",

@@ -42,6 +42,7 @@ class Setting:
     unset: str = ""  # meaning of the default None or ()
     metavar: str | None = None
     flag_value: str | None = None  # value of the option when it is given alone
+    from_data: bool = False  # `training.defaults` chooses it where nobody does
 
     @property
     def flag(self) -> str:
@@ -67,6 +68,10 @@ class Setting:
     def shown(self, value: Any) -> str:
         """A value as it would be typed, or what leaving it unset means."""
         return self.unset if value in (None, ()) else show(value)
+
+    def default_of(self, config: "Config") -> str:
+        """The default for help and reference; `config` has those of the default recipe."""
+        return "from the data" if self.from_data else self.shown(getattr(config, self.name))
 
     def require(self, value: Any) -> None:
         """Checks a value.
@@ -143,8 +148,12 @@ class Config:
     # Data, network, length
     # fmt: off
     data: str = setting("digits", "Image folder, tfds:NAME[/CONFIG], or digits.")
-    model: str = setting("resnet20", "Network; `keras-resnet models` lists them.")
-    recipe: str = setting("quick", "Named settings; `keras-resnet recipes` lists them.")
+    model: str = setting(
+        "resnet20", "Network; `keras-resnet models` lists them.", from_data=True
+    )
+    recipe: str = setting(
+        "quick", "Named settings; `keras-resnet recipes` lists them; finetune with --weights."
+    )
     weights: str | None = setting(
         None, "Initial weights: imagenet, a run folder, or a .keras, .h5, .safetensors or .pth "
         "file.", unset="random", metavar="FILE|imagenet"
@@ -157,11 +166,13 @@ class Config:
     freeze_bn: bool = setting(
         False, "Freeze the weights and moving statistics of batch normalization."
     )
-    epochs: int = setting(20, "Passes over the training images.", least=1)
-    batch_size: int = setting(32, "Images per training step, over all devices.", least=1)
+    epochs: int = setting(20, "Passes over the training images.", least=1, from_data=True)
+    batch_size: int = setting(
+        32, "Images per training step, over all devices.", least=1, from_data=True
+    )
     image_size: int = setting(
         0, "Image side in pixels; 0 uses the network's own.", least=0, most=LARGEST_SIDE,
-        expected=f"a number of pixels, at most {LARGEST_SIDE}"
+        expected=f"a number of pixels, at most {LARGEST_SIDE}", from_data=True
     )
     seed: int = setting(
         0, "Random seed of split, order, augmentation and initial weights.", least=0, below=2**31,

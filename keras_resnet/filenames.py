@@ -7,6 +7,7 @@ SPLIT = "split.json"  # which image is in which split
 HISTORY = "history.csv"
 METRICS = "metrics.json"
 MODEL = "model.keras"
+NETWORK = "network.keras"  # a network from elsewhere, as its training began
 REPORT = "report.html"
 MANIFEST = "manifest.json"  # size and sha256 of the other files; in the export too
 CHECKPOINTS = "checkpoints"

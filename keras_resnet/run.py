@@ -29,6 +29,7 @@ RUNS = Path("runs")
 _LOGS = "log*.txt"  # log.txt, and of another worker log-worker-1.txt
 # A run that was killed at its start has at most these files, and starts again.
 _BEFORE_IT_BEGINS = (
+    f"{filenames.NETWORK}*",
     _LOGS,
     filenames.LABELS,
     f"{filenames.LABELS}.part",
@@ -218,9 +219,18 @@ class Run:
         if self.manifest:
             self.save_manifest()
 
-    def begin(self, config: recipes.Config, classes: Sequence[str]) -> None:
-        """Writes settings and labels into a new folder; InputError if there is something in it."""
+    def begin(
+        self,
+        config: recipes.Config,
+        classes: Sequence[str],
+        network: "keras.Model | None" = None,
+    ) -> None:
+        """Writes settings, labels and a network from elsewhere into a new folder; InputError if
+        there is something in it."""
         _require_free(self.path)
+        if config.model == specs.CUSTOM.name and network is not None:
+            with atomic(self.file(filenames.NETWORK)) as path:
+                save_keras(network, path)
         self.save_labels(classes)
         self._save_config(config)  # last: its existence marks a complete run
 
@@ -248,6 +258,16 @@ class Run:
         model = build(self.config, len(self.classes))
         load_weights(model, path)
         return model
+
+    def network(self, config: recipes.Config, num_classes: int) -> "keras.Model":
+        """A network as `config` has it, in float32, for weights of the run's training."""
+        if config.model != specs.CUSTOM.name:
+            return build(config, num_classes)
+        from keras_resnet.weights import whole_model
+        from keras_resnet.weights.classifier import classifier
+
+        path = self.file(filenames.NETWORK)
+        return classifier(whole_model.load(path), str(path)).model
 
     def save_split(self, source: "Source") -> None:
         """Saves the split of each image, so that a run is always evaluated on the same images."""
@@ -381,11 +401,25 @@ def unfinished(
         return None
     if Path(run_folder, filenames.MANIFEST).exists():
         raise InputError(f"--run {run_folder} is finished; give a new folder, or leave --run out")
+    require_settings(run_folder, config_file, options)
+    return Run(run_folder)
+
+
+def require_settings(
+    run_folder: StrPath, config_file: StrPath | None, options: Mapping[str, Any]
+) -> None:
+    """InputError if a run was started with other settings; those that nobody chose are its own.
+
+    Args:
+        run_folder: of the run.
+        config_file, options: the settings, as `recipes.resolve` takes them.
+    """
     found, wanted = Run(run_folder).config, absolute(recipes.resolve(options, config_file))
+    kept = {"devices", *recipes.unset(options, config_file)}  # this machine's, and the run's
     for field in fields(found):
         old, new = getattr(found, field.name), getattr(wanted, field.name)
-        if field.name == "devices":
-            continue  # those of this machine
+        if field.name in kept:
+            continue
         # None keeps what the run decided at its start.
         if old != new and not (field.name in _SETTLED and new is None):
             option = SETTINGS[field.name].flag
@@ -393,7 +427,6 @@ def unfinished(
                 f"--run {run_folder} was started with {option} {old}, not {new}; give the same "
                 "value, another --run, or --resume, which takes its settings"
             )
-    return Run(run_folder)
 
 
 def resume_command(folder: StrPath) -> str:

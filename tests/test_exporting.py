@@ -56,12 +56,12 @@ def test_the_gate_reports_the_contract(exported):
     assert list(content) == [
         "passed", "images", "max_drop", "keras", "artefacts", "files", "quantization",
     ]  # fmt: skip
-    assert content["keras"].keys() == {"top1"}
+    assert content["keras"].keys() == {"top1", "known_refused", "unknown_refused"}
     for row in content["artefacts"]:
         assert list(row) == [
             "file", "bytes", "sha256", "images", "top1", "drop_points", "drop_interval",
-            "agreement", "max_logit_diff", "rms_error", "slope", "latency_ms", "ops", "passed",
-            "why",
+            "agreement", "max_logit_diff", "rms_error", "slope", "known_refused",
+            "unknown_refused", "latency_ms", "ops", "passed", "why",
         ]  # fmt: skip
     layers, blocks = content["quantization"].pop("layers"), content["quantization"].pop("blocks")
     assert {*layers[0]} == {"layer", "block", "part", "op", "lost", "steps"}

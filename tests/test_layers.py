@@ -31,6 +31,7 @@ TABLE = {
     "config": ("specs errors", ""),
     "recipes": ("config specs errors", ""),
     "settings": ("files", ""),
+    "shipping": (f"{DATA} {TOOLS} run training.train exporting", ""),
     "__main__": ("cli", ""),
     "blocks": ("", "keras"),
     "models": ("specs errors blocks", "keras"),
@@ -44,7 +45,10 @@ TABLE = {
     "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL jinja2"),
     "report.structure": ("errors files report.plots inspection.drawing", "matplotlib"),
     # Of keras its types alone.
-    "run": (f"{DATA} {TOOLS} state models data weights.readers weights.whole_model", "keras"),
+    "run": (
+        f"{DATA} {TOOLS} state models data weights.readers weights.whole_model weights.classifier",
+        "keras",
+    ),
     "evaluation": (
         f"{DATA} {TOOLS} state run data weights.whole_model",
         f"{HEAVY} ai_edge_litert onnxruntime",
@@ -76,7 +80,7 @@ TABLE = {
     "explain": (f"{DATA} {TOOLS} state run blocks models data evaluation inspection report", HEAVY),
     "explain.depth": (f"{DATA} {TOOLS} run training.train", ""),
     # Here, as in run.py, only the top of a file counts: --help must not wait for Keras.
-    "cli": (f"{DATA} {TOOLS} run weights.settings data.names _version", "click"),
+    "cli": (f"{DATA} {TOOLS} run shipping weights.settings data.names _version", "click"),
     "cli.tables": ("config", ""),
     # keras_resnet/__init__.py; what it imports for type checkers is all that is public.
     "": ("_version", ""),

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ SMALLER = {"resnet20": "resnet8", "--image-size 64": "--image-size 24", "--epoch
 MORE = {  # 18 steps of a net whose branches start at 0 tell the photos apart
     "train photos --model": "--batch-size 8 --zero-gamma",
     "--recipe finetune": "--model resnet8",
+    "train few": "--model resnet8 --epochs 1",
     "find-lr": "--steps 60",
+    "ship photos": "--model resnet8 --epochs 2 --batch-size 8",
     "benchmark": "--runs 10",
 }
 BLOCKS = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
@@ -40,6 +43,8 @@ def home(tmp_path_factory, photos, untouched):
     in PyTorch's layout."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "photos").symlink_to(photos)
+    for name in ("bright", "dark"):
+        shutil.copytree(photos / name, folder / "few" / name)
     (folder / "new").mkdir()
     for i in range(5):
         pixels = np.full((50, 70, 3), 50 * i, np.uint8)

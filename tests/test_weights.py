@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from keras_resnet import build
 from keras_resnet.errors import InputError
 from keras_resnet.specs import NORMALIZATIONS
-from keras_resnet.weights import layouts, published, readers, settings
+from keras_resnet.weights import layouts, readers
 from keras_resnet.weights.load import load_weights, normalization_of, open_weights
 
 RNG = np.random.default_rng(0)
@@ -474,67 +474,11 @@ def test_every_name_of_the_family_has_its_place_in_a_state_dict():
         assert len(set(first)) == len(first)
 
 
-def test_published_weights_are_downloaded_by_keras(monkeypatch):
-    model, preprocess = application("resnet50_v1", classes=5)
-    asked = []
-
-    def download(weights):
-        asked.append(weights)
-        return model
-
-    monkeypatch.setattr(keras.applications, "ResNet50", download)
-    ours = build("resnet50_v1", 5, (64, 64, 3))
-    assert "keras.applications.ResNet50" in load_weights(ours, "imagenet")
-    x = pixels(1, 64)
-    assert_same_logits(ours, np.asarray(model(preprocess(x.copy()))), x)
-    assert asked == ["imagenet"]
-
-
-def test_published_weights_of_timm_are_downloaded_by_keras(monkeypatch, tmp_path):
-    save_file(STATE, tmp_path / "net.safetensors")
-    asked = []
-
-    def download(name, origin, cache_subdir):
-        asked.append(origin)
-        return str(tmp_path / "net.safetensors")
-
-    monkeypatch.setattr(keras.utils, "get_file", download)
-    assert published.fetch("resnet18").arrays.keys() >= {"conv1.weight", "linear.bias"}
-    assert asked == ["https://huggingface.co/timm/resnet18.tv_in1k/resolve/main/model.safetensors"]
-
-
-@pytest.mark.parametrize("name", ["resnet50_v1", "resnet18"])
-def test_without_a_network_it_says_so_in_one_line(name, monkeypatch, capsys):
-    def fail(*args, **options):
-        print("Downloading data from https://…")
-        raise Exception("URL fetch failure on https://…: None -- [Errno -3] name resolution")
-
-    monkeypatch.setattr(keras.applications, "ResNet50", fail)
-    monkeypatch.setattr(keras.utils, "get_file", fail)
-    with pytest.raises(
-        InputError, match=r"cannot be downloaded \(URL fetch.*give a local file"
-    ) as error:
-        load_weights(build(name, 1000, (64, 64, 3)), "imagenet")
-    assert "\n" not in str(error.value)
-    assert capsys.readouterr().out == ""  # stdout is for results
-
-
 def test_a_network_without_published_weights_lists_those_with(untouched):
     with pytest.raises(
         InputError, match=r"published for resnet20, a CIFAR network; .* resnet50_v1"
     ):
         load_weights(untouched, "imagenet")
-
-
-def test_published_are_networks_of_the_family():
-    from keras_resnet.specs import SPECS
-
-    assert settings.PUBLISHED.keys() <= SPECS.keys()
-    assert APPLICATIONS.items() >= {
-        (name, (home, "resnet_v2" if home.endswith("V2") else "resnet"))
-        for name, home in settings.PUBLISHED.items()
-        if "/" not in home
-    }
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,8 @@ def calibrated(trained, tmp_path_factory, accept):
     accept(run, "split.json")
     run = open_run(run.path)
     options = {"scores": "softmax", "calibrate_probabilities": True, "features": True}
-    return run, export(run, tflite=["none", "int8"], io="uint8", calibration=20, **options)
+    options |= {"io": "uint8", "reject": 0.25}
+    return run, export(run, tflite=["none", "int8"], calibration=20, **options)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def framed(trained, tmp_path_factory):
     run = copy(trained, tmp_path_factory.mktemp("framed") / "run")
     return run, export(
         run, saved_model=False, tflite=["none", "int8"], features=True, scores="softmax", top=2,
-        input_size=(40, 72), io="uint8", calibration=20, max_drop=50,
+        input_size=(40, 72), io="uint8", calibration=20, max_drop=50, reject=0.25,
     )  # fmt: skip
 
 
@@ -87,6 +88,19 @@ def test_the_saved_model_gives_the_same_probabilities_for_pixels_and_for_files(c
     assert float(tf.reduce_sum(loaded.signatures["serving_default"](image=pixels)["scores"])) == (
         pytest.approx(1, abs=1e-5)
     )
+
+
+@pytest.mark.parametrize("name", ["calibrated", "framed"])
+def test_probabilities_have_a_threshold_for_none_of_these(name, request, photos):
+    run, result = request.getfixturevalue(name)
+    said = json.loads((run.export_folder / "preprocess.json").read_text())["reject"]
+    assert said["score"] == "probability" and list(said["compared"]) == ["probability"]
+    assert [row.known_refused is None for row in result.artefacts if row.top1] == (
+        [False] * sum(row.top1 is not None for row in result.artefacts)
+    )
+    files = [*photos.rglob("*.jpg")]
+    for row in predict(run.export_folder / "model_float32.tflite", files):
+        assert row.rejected == (row.predictions[0].score < said["threshold"])
 
 
 def test_the_calibration_is_in_every_report(calibrated):

@@ -50,6 +50,13 @@ class Scan:
         """The number of photos."""
         return sum(map(len, self.photos.values()))
 
+    @property
+    def side(self) -> int | None:
+        """The median of the shorter sides of the photos, in pixels."""
+        headers = [photo.header for photos in self.photos.values() for photo in photos]
+        sides = [min(header.width, header.height) for header in headers]
+        return int(np.median(sides)) if sides else None
+
     def report(self) -> dict[str, Any]:
         """The content of `data check --json`."""
         bad = Counter(reason for _, reason in self.bad)

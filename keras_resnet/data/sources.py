@@ -45,6 +45,7 @@ class Source:
     mirrors: bool = True  # whether a flipped image still shows its class
     check: dict[str, Any] = field(default_factory=dict)  # results of the check of a folder
     obstacles: list[str] = field(default_factory=list)  # why training cannot use it
+    side: int | None = None  # median of the shorter sides of the images in pixels, of a folder
 
 
 def load(
@@ -431,7 +432,10 @@ def _open(
         nested=nested,
         classes=classes,
     )
-    return Source(data, names, splits, check=found.report(), obstacles=folder.obstacles(found))
+    return Source(
+        data, names, splits,
+        check=found.report(), obstacles=folder.obstacles(found), side=found.side,
+    )  # fmt: skip
 
 
 def _log_preloaded(splits: dict[str, Examples], in_memory: bool) -> None:

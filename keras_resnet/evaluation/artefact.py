@@ -17,7 +17,7 @@ import numpy.typing as npt
 from keras_resnet import filenames, manifest
 from keras_resnet.config import LARGEST_SIDE
 from keras_resnet.errors import InputError, first_line
-from keras_resnet.evaluation.contract import Contract, read_contract, spread
+from keras_resnet.evaluation.contract import PLAIN, Contract, read_contract, spread
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import StrPath, plainly_named, read_json, read_lines
 from keras_resnet.run import Run, kind_of, open_run, require_trusted
@@ -48,6 +48,7 @@ class Artefact:
     model: "keras.Model | None" = None  # the Keras model, where it is one
     top: int | None = None  # classes in its output; the others have equal logits. None: all
     lite: "Lite | None" = None  # the runtime of a `.tflite` file
+    contract: Contract = PLAIN  # what it gives; of an exported file, it may refuse images
 
     @property
     def needs_tensorflow(self) -> bool:
@@ -230,7 +231,9 @@ def _artefact(
     if len(classes) != count:
         raise InputError(f"{path} has {count} outputs, its labels.txt {len(classes)} names")
     kind = kind_of(path)
-    return Artefact(path, kind, height, crop, classes, run, predict, model, contract.top)
+    return Artefact(
+        path, kind, height, crop, classes, run, predict, model, contract.top, contract=contract
+    )
 
 
 def run_of(path: StrPath) -> Run | None:

@@ -1,11 +1,12 @@
 """Inputs and outputs of an exported file, as described in its `preprocess.json`.
 
 By default: a square of pixels in, logits out. Options of the export change this: camera frames, a
-temperature, softmax, or the best classes only. All files of one folder have the same.
+temperature, softmax, the best classes only, or a threshold under which an image is of none of the
+classes. All files of one folder have the same.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,58 @@ from keras_resnet.evaluation.metrics import log_softmax
 from keras_resnet.files import read_json
 
 SCORES = ("logits", "softmax")
+# What a threshold for "none of these" is set on; the larger, the more certain is the model.
+REJECTION_SCORES = ("probability", "energy", "margin")
 _LEAST = 1e-12  # a probability of 0 has no logarithm
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """The answer "none of these": where the score of an output is below the threshold, or its
+    energy above all that images of known classes have. Noise has a large one: its activations are
+    larger than any that the network was trained on."""
+
+    score: str  # of `REJECTION_SCORES`
+    threshold: float
+    most_energy: float | None  # None: any
+    share: float  # of the images of known classes that may be refused, in 0…1
+    fitted_on: int  # images of known classes
+
+    def rejects(self, logits: np.ndarray) -> np.ndarray:
+        """Whether images are of none of the classes, by logits `(b, k)`, bool `(b,)`."""
+        refused = certainty(self.score, logits) < self.threshold
+        if self.most_energy is not None:
+            refused |= certainty("energy", logits) > self.most_energy
+        return refused
+
+    def is_decided(self, logits: np.ndarray, tolerance: float) -> np.ndarray:
+        """Whether logits `(b, k)` that are each off by the tolerance are refused or not alike, bool
+        `(b,)`."""
+        scores = np.append(certainty(self.score, logits), self.threshold)
+        if self.score == "probability":  # of which the log-odds move like the margin
+            with np.errstate(divide="ignore", invalid="ignore"):
+                scores = np.log(scores) - np.log1p(-scores)
+        above = scores[:-1] - scores[-1]
+        moved = tolerance if self.score == "energy" else 2 * tolerance
+        most = math.inf if self.most_energy is None else self.most_energy
+        beyond = certainty("energy", logits) - most
+        is_refused = (above < -moved) | (beyond > tolerance)
+        is_accepted = (above > moved) & (beyond < -tolerance)
+        return is_refused | is_accepted
+
+
+def certainty(score: str, logits: np.ndarray) -> np.ndarray:
+    """A score of `REJECTION_SCORES` of logits `(b, k)`, `(b,)`.
+
+    "probability" is the maximum of the softmax (arXiv:1610.02136), "energy" the logarithm of the
+    sum of the exponentials (arXiv:2010.03759, with a temperature of 1), "margin" the difference of
+    the two largest logits.
+    """
+    second, best = np.sort(np.asarray(logits, np.float64), -1)[:, -2:].T
+    if score == "margin":
+        return best - second
+    energy = best + np.log(np.exp(logits - best[:, None]).sum(-1))
+    return energy if score == "energy" else np.exp(best - energy)
 
 
 @dataclass(frozen=True)
@@ -27,6 +79,7 @@ class Contract:
     temperature: float = 1.0  # the logits are divided by it (arXiv:1706.04599, section 4.2)
     top: int | None = None  # how many classes a file names, best first; None: all, in order
     input_size: tuple[int, int] | None = None  # (height, width) of the frame that it crops itself
+    reject: Rejection | None = None  # None: an image is always of one of the classes
 
     @property
     def has_own_ends(self) -> bool:
@@ -56,6 +109,19 @@ class Contract:
         """Logits, up to a constant, `(b, k)` of what a file gives."""
         return np.log(np.maximum(scores, _LEAST)) if self.scores == "softmax" else scores
 
+    def expected(self, logits: np.ndarray) -> np.ndarray:
+        """What `to_logits` gives of a sound file, by the model's logits `(b, k)`."""
+        logits = logits / self.temperature
+        return log_softmax(logits) if self.scores == "softmax" else logits
+
+    def rejects(self, logits: np.ndarray) -> np.ndarray:
+        """Whether images are of none of the classes, by what `to_logits` gives, bool `(b,)`."""
+        if not self.reject:
+            return np.zeros(len(logits), bool)
+        if self.scores == "softmax":  # the scores of int8 do not add up to 1
+            return np.exp(logits.max(-1)) < self.reject.threshold
+        return self.reject.rejects(logits)
+
     def compare(self, found: np.ndarray, expected: np.ndarray) -> "Deviation":
         """How far the output of a file is from the model's, in units of the output.
 
@@ -63,9 +129,9 @@ class Contract:
             found: what `to_logits` made of its scores, `(b, k)`.
             expected: the model's logits for the same pixels, `(b, k)`.
         """
-        expected = expected / self.temperature
+        expected = self.expected(expected)
         if self.scores == "softmax":
-            found, expected = np.exp(found), np.exp(log_softmax(expected))
+            found, expected = np.exp(found), np.exp(expected)
         if self.top:  # classes outside the top k are not compared
             named = np.argsort(-found, axis=-1, kind="stable")[:, : self.top]
             found, expected = (np.take_along_axis(x, named, -1) for x in (found, expected))
@@ -125,17 +191,38 @@ def read_contract(folder: Path) -> Contract:
     content = read_json(file) if file.exists() else {}
     scores, temperature = content.get("scores", "logits"), content.get("temperature", 1.0)
     top, size = content.get("top"), content.get("input_size")
+    reject = content.get("reject")
     sound = {
         "scores": scores in SCORES,
         "temperature": isinstance(temperature, int | float) and 0 < temperature < math.inf,
         "top": top is None or _is_count(top),
         "input_size": size is None
         or (isinstance(size, list) and len(size) == 2 and all(map(_is_count, size))),
+        "reject": reject is None or _is_rejection(reject),
     }
     for name, good in sound.items():
         if not good:
             raise InputError(f"{file} is damaged: {name} is {content[name]!r}")
-    return Contract(scores, temperature, top, (size[0], size[1]) if size else None)
+    rejection = Rejection(**{f.name: reject[f.name] for f in fields(Rejection)}) if reject else None
+    return Contract(scores, temperature, top, (size[0], size[1]) if size else None, rejection)
+
+
+def _is_rejection(value: object) -> bool:
+    if not isinstance(value, dict) or value.get("score") not in REJECTION_SCORES:
+        return False
+    threshold, most, share = (value.get(key) for key in ("threshold", "most_energy", "share"))
+    return (
+        _is_finite(threshold)
+        and "most_energy" in value
+        and (most is None or _is_finite(most))
+        and isinstance(share, float)
+        and 0 < share < 1
+        and _is_count(value.get("fitted_on"))
+    )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _is_count(value: object) -> bool:

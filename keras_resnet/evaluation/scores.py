@@ -42,9 +42,13 @@ class ArtefactScores(Scores):
 
     artefact: str  # its path
     balance: str | None  # how the training balanced the classes; None without a run
+    # Images that are answered with "none of these"; they count in the scores like the others. None
+    # of an artefact that has no threshold.
+    rejected: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {"artefact": self.artefact, "balance": self.balance, **super().as_json()}
+        content = {"artefact": self.artefact, "balance": self.balance, **super().as_json()}
+        return _without_none(content, "rejected")
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,14 @@ class Prediction(Result):
 
     image: str
     predictions: list[Guess]  # best first
+    rejected: bool | None = None  # whether it is of none of them; None: there is no threshold
+
+    def as_json(self) -> dict[str, Any]:
+        return _without_none(super().as_json(), "rejected")
+
+
+def _without_none(content: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key != name or value is not None}
 
 
 def evaluate(
@@ -101,7 +113,11 @@ def evaluate(
     if opened.top and opened.top < 5:  # it does not say which five
         result = replace(result, top5=None)
     balance = opened.run.config.balance if opened.run else None
-    return ArtefactScores(**vars(result), artefact=str(opened.path), balance=balance)
+    contract = opened.contract
+    rejected = int(contract.rejects(logits).sum()) if contract.reject else None
+    return ArtefactScores(
+        **vars(result), artefact=str(opened.path), balance=balance, rejected=rejected
+    )
 
 
 def predict(
@@ -132,12 +148,15 @@ def predict(
     with isolated_for(artefact):
         opened = _open(artefact, trust)
         examples = examples_in(images, on_bad_image)
-        scores = np.exp(log_softmax(_logits(opened, examples)))
+        logits = _logits(opened, examples)
+    scores, rejected = np.exp(log_softmax(logits)), opened.contract.rejects(logits).tolist()
+    if not opened.contract.reject:
+        rejected = [None] * len(logits)
     named = min(top, opened.top or top)
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :named]
     return [
-        Prediction(show(name), [Guess(opened.classes[k], float(row[k])) for k in ks])
-        for name, row, ks in zip(examples.names, scores, best, strict=True)
+        Prediction(show(name), [Guess(opened.classes[k], float(row[k])) for k in ks], none)
+        for name, row, ks, none in zip(examples.names, scores, best, rejected, strict=True)
     ]
 
 

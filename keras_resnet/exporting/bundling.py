@@ -4,6 +4,7 @@ set and a README. Their files are copies of those in `bundles/`.
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps
 
@@ -28,6 +29,8 @@ _ANDROID_ASSETS = "app/src/main/assets"
 _ANDROID_GOLDEN = "app/src/androidTest/assets/golden"  # on the phone
 _ANDROID_PLAIN_GOLDEN = "app/src/test/resources/golden"  # on the computer
 
+_ANY_ENERGY = 1e30  # a number in Kotlin and in C
+
 _PLAIN_PHOTOS = 3  # a PPM is not compressed
 _PLAIN_PHOTO_PIXELS = 2_000_000
 
@@ -40,7 +43,7 @@ def write(plan: ExportPlan, folder: Path) -> None:
         InputError: a bundle was requested, and no file in the folder has float inputs and outputs.
     """
     kinds = [kind for kind in BUNDLES if kind in plan.bundles or _home(folder, kind).exists()]
-    source = _model(folder) if kinds and plan.contract.has_own_ends else None
+    source = model_to_bundle(folder) if kinds and plan.contract.has_own_ends else None
     if source is None:
         if plan.bundles:
             raise InputError(f"a bundle {NO_MODEL_TO_BUNDLE}")
@@ -56,6 +59,7 @@ def write(plan: ExportPlan, folder: Path) -> None:
         "image_size": preprocess["image_size"],
         "center_crop": float(preprocess["center_crop"]),  # 1f is a number in Kotlin, not in C
         "litert_js": LITERT_JS,
+        **_rejection_values(preprocess.get("reject")),
     }
     for kind in kinds:
         home = _home(folder, kind)
@@ -65,11 +69,24 @@ def write(plan: ExportPlan, folder: Path) -> None:
         log.info(f"wrote {home.name}, with {source.name}")
 
 
+def _rejection_values(reject: dict[str, Any] | None) -> dict[str, object]:
+    """Placeholders for the threshold of "none of these"."""
+    score, threshold, most = (
+        (reject["score"], reject["threshold"], reject["most_energy"]) if reject else ("", 0, None)
+    )
+    return {
+        "reject_score": score,
+        "reject_score_c": score.upper() or "NO_SCORE",
+        "reject_threshold": float(threshold),
+        "reject_most_energy": _ANY_ENERGY if most is None else float(most),
+    }
+
+
 def _home(folder: Path, kind: str) -> Path:
     return folder / f"{filenames.BUNDLE}{kind}"
 
 
-def _model(folder: Path) -> Path | None:
+def model_to_bundle(folder: Path) -> Path | None:
     """The file to bundle; None if none has float inputs and outputs."""
     there = [folder / name for name in BUNDLED if (folder / name).exists()]
     for path in there:
@@ -146,7 +163,8 @@ def _fill_c(folder: Path, home: Path, source: Path) -> None:
 
 def _put_plain_golden(folder: Path, target: Path, source: Path) -> None:
     """The golden set for programs without JSON and PNG: PPM images, and one text file with the two
-    tolerances and then, for each image, its file, its photo or "-", and the logits.
+    tolerances and then, for each image, its file, its photo or "-", whether it is refused (1, 0, or
+    -1 if that is in doubt), and the logits.
     """
     source_set = folder / filenames.GOLDEN
     target.mkdir(parents=True)
@@ -163,7 +181,8 @@ def _put_plain_golden(folder: Path, target: Path, source: Path) -> None:
                 opened.convert("RGB").save(target / photo)
                 photos += 1
         logits = " ".join(f"{x:.9g}" for x in entry["logits"][MODEL])
-        lines.append(f"{image} {photo} {logits}")
+        rejected = entry["rejected"][MODEL]
+        lines.append(f"{image} {photo} {-1 if rejected is None else int(rejected)} {logits}")
     write_text(target / "golden.txt", "".join(f"{line}\n" for line in lines))
 
 

@@ -103,13 +103,25 @@ def _files(result: "Verification") -> list[str]:
             f"| {row.latency_ms:.2f} ms |"
         )
     digests = [f"- `{row.file}`: sha256 {row.sha256}" for row in result.artefacts]
-    return [*lines, "", *digests]
+    return [*lines, "", *_refused(result), *digests]
+
+
+def _refused(result: "Verification") -> list[str]:
+    """The shares that each file answers with "none of these"."""
+    if not result.rejection:
+        return []
+    lines = ["| none of these | known classes | no class |", "|---|---|---|"]
+    rows = {"model.keras": result.keras} | {row.file: row for row in result.artefacts}
+    for name, row in rows.items():
+        if row.known_refused is not None:
+            unknown = "" if row.unknown_refused is None else f"{row.unknown_refused:.1%}"
+            lines.append(f"| `{name}` | {row.known_refused:.1%} | {unknown} |")
+    return [*lines, ""]
 
 
 def _limits(run: Run, metrics: Mapping[str, Any] | None, result: "Verification") -> list[str]:
     lines = [
-        f"- The model assigns one of its {len(run.classes)} classes to every image, even if none "
-        "fits.",
+        _none_of_these(run, result),
         f"- The {result.images:,} evaluation images were held out from the same data: the model "
         "was not tested on other cameras, places or people.",
         _calibrated(result),
@@ -125,6 +137,18 @@ def _limits(run: Run, metrics: Mapping[str, Any] | None, result: "Verification")
             + "."
         )
     return lines
+
+
+def _none_of_these(run: Run, result: "Verification") -> str:
+    if result.rejection is None:
+        return (
+            f"- The model assigns one of its {len(run.classes)} classes to every image, even if "
+            "none fits."
+        )
+    return (
+        f'- "None of these": {result.rejection}. Images of no class that look like a class are '
+        "not refused."
+    )
 
 
 def _calibrated(result: "Verification") -> str:

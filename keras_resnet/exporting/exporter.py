@@ -7,14 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import keras
+import numpy as np
 
 from keras_resnet import filenames
+from keras_resnet.data.examples import Examples
 from keras_resnet.errors import InputError
-from keras_resnet.evaluation.artefact import open_artefact, predict_stream
-from keras_resnet.evaluation.contract import read_contract
+from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
+from keras_resnet.evaluation.contract import REJECTION_SCORES, read_contract
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.evaluation.scores import stream_for
 from keras_resnet.exporting import (
@@ -26,6 +28,7 @@ from keras_resnet.exporting import (
     guard,
     onnx_file,
     publish,
+    rejection,
     saved_model,
     temperature,
     tflite,
@@ -34,7 +37,7 @@ from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.given import is_model, run_for
 from keras_resnet.exporting.kept import Kept
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
-from keras_resnet.files import plainly_named, read_text, write_json, write_text
+from keras_resnet.files import plainly_named, read_json, read_text, write_json, write_text
 from keras_resnet.inspection import metadata
 from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log
@@ -76,6 +79,9 @@ def export(
             and resize it themselves, bilinear; default: the model's own square.
         calibrate_probabilities: divide the logits by a temperature that is fitted on one half of
             the validation images and judged on the other; see `keras_resnet.exporting.temperature`.
+        reject: share of the images of known classes, in 0…1, that may be answered with "none of
+            these"; a threshold is fitted; see `keras_resnet.exporting.rejection`.
+        unknown: a folder of images of no class, which chooses the score of that threshold.
         io: type of the input and output of the int8 file: "float", "uint8" or "int8".
         explain_quantization: measure the int8 error of each layer, and plot it.
         calibration: training images that set the ranges of int8, stratified by class.
@@ -125,12 +131,9 @@ def execute(
 def _write(plan: ExportPlan, run: Run) -> gate.Verification:
     """Writes, judges and publishes."""
     reference, val = open_artefact(run), run.examples("val")
-    logits = probabilities = None
-    if plan.calibrate_probabilities:
-        log.info("fitting a temperature on validation images …")
-        logits = predict_stream(reference, stream_for(reference, val))
-        probabilities = temperature.calibrate(logits, val.labels, run.config.seed)
-        plan = replace(plan, temperature=probabilities.temperature)
+    unknown = gate.unknown_examples(plan.unknown)
+    fitted = _fit(plan, reference, val, unknown)
+    plan = fitted.plan
     _require_alike(plan)
     with publish.staged(plan.target) as folder:
         # Second names of published files, which must not change.
@@ -138,8 +141,9 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
             _remove(folder / name)
         guard.record(folder, {})
         write_text(folder / filenames.LABELS, "".join(f"{name}\n" for name in plan.classes))
-        write_json(folder / filenames.PREPROCESS, guard.preprocessing(plan, probabilities))
-        judge = gate.Judge(reference, val, plan.contract, plan.limits, logits)
+        described = guard.preprocessing(plan, fitted.probabilities, fitted.rejected)
+        write_json(folder / filenames.PREPROCESS, described)
+        judge = gate.Judge(reference, val, plan.contract, plan.limits, fitted.logits, unknown)
         if "imported" in run.metrics and (doubt := judge.doubt()):
             log.warning(doubt)
         others = _write_others(plan, reference.model, folder)
@@ -189,6 +193,37 @@ def _require_alike(plan: ExportPlan) -> None:
         )
 
 
+class _Fitted(NamedTuple):
+    """What the validation images set."""
+
+    plan: ExportPlan  # with it
+    logits: np.ndarray | None = None  # of the model for these images
+    probabilities: temperature.TemperatureFit | None = None
+    rejected: rejection.RejectionFit | None = None
+
+
+def _fit(plan: ExportPlan, reference: Artefact, val: Examples, unknown: Examples | None) -> _Fitted:
+    """Fits the temperature, and the threshold for "none of these", as far as they are asked for."""
+    if not plan.calibrate_probabilities and plan.reject is None:
+        return _Fitted(plan)
+    log.info("fitting on validation images …")
+    logits = predict_stream(reference, stream_for(reference, val))
+    probabilities = rejected = None
+    if plan.calibrate_probabilities:
+        probabilities = temperature.calibrate(logits, val.labels, plan.seed)
+        plan = replace(plan, temperature=probabilities.temperature)
+    if plan.reject is not None:
+        known, of_no_class = plan.contract.expected(logits), None
+        if unknown is not None:
+            found = predict_stream(reference, stream_for(reference, unknown))
+            of_no_class = plan.contract.expected(found)
+        # The energy cannot be told from probabilities.
+        scores = ("probability",) if plan.scores == "softmax" else REJECTION_SCORES
+        rejected = rejection.fit(known, of_no_class, plan.reject, plan.seed, scores)
+        plan = replace(plan, rejection=rejected.rejection)
+    return _Fitted(plan, logits, probabilities, rejected)
+
+
 def _write_others(plan: ExportPlan, model: keras.Model, folder: Path) -> list[str]:
     """Writes what is not a variant of the `.tflite` file; returns the names."""
     names = []
@@ -224,7 +259,7 @@ def _embed(plan: ExportPlan, run: Run, folder: Path, names: list[str]) -> None:
     described = metadata.describe(
         network=plan.network,
         classes=len(plan.classes),
-        preprocess=guard.preprocessing(plan),
+        preprocess=read_json(folder / filenames.PREPROCESS),
         source_sha256=fingerprint(run.file(filenames.MODEL))["sha256"],
         origin=card.origin(run),
     )

@@ -23,12 +23,13 @@ from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_st
 from keras_resnet.evaluation.contract import Contract, Deviation, deviation
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.evaluation.scores import BATCH
-from keras_resnet.exporting import evidence, golden, guard, publish, weights_check
+from keras_resnet.evaluation.scores import BATCH, examples_in
+from keras_resnet.exporting import evidence, golden, guard, publish, rejection, weights_check
 from keras_resnet.exporting.auto import Candidate
 from keras_resnet.exporting.guard import FileResult
 from keras_resnet.exporting.layer_error import Quantization
-from keras_resnet.exporting.plan import IMAGES, MAX_DROP, Limits
+from keras_resnet.exporting.plan import IMAGES, MAX_DROP, Limits, require_unknown
+from keras_resnet.exporting.rejection import RejectionFit
 from keras_resnet.exporting.temperature import TemperatureFit
 from keras_resnet.files import read_json, write_json
 from keras_resnet.inspection import onnx_file, tflite_file
@@ -75,6 +76,10 @@ class Comparison:
     max_logit_diff: float | None = None
     rms_error: float | None = None  # root mean square of that, as a share of Keras' outputs'
     slope: float | None = None  # of the file's outputs against Keras'; 1 if none is scaled
+    # Answered with "none of these": of the images that did not set the threshold, in 0…1; None
+    # without a threshold, or without images.
+    known_refused: float | None = None
+    unknown_refused: float | None = None
     latency_ms: float | None = None  # median of one image, on one thread
 
 
@@ -86,13 +91,15 @@ class ArtefactResult:
     bytes: int
     sha256: str
     images: int
-    top1: float | None  # this and the next seven as in `Comparison`
+    top1: float | None  # this and the next nine as in `Comparison`
     drop_points: float | None
     drop_interval: list[float] | None
     agreement: float | None
     max_logit_diff: float | None
     rms_error: float | None
     slope: float | None
+    known_refused: float | None
+    unknown_refused: float | None
     latency_ms: float | None
     ops: dict[str, int] | None  # operators by name; None of a SavedModel
     passed: bool
@@ -104,6 +111,8 @@ class KerasResult:
     """The Keras model on the same images."""
 
     top1: float
+    known_refused: float | None  # as in `Comparison`
+    unknown_refused: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +128,7 @@ class Verification(Result):
     min_agreement: float | None = None  # if there is a limit
     evidence: str | None = None  # if the images are too few to rule out a larger drop
     probabilities: TemperatureFit | None = None  # if they were calibrated
+    rejection: RejectionFit | None = None  # if there is a threshold for "none of these"
     candidates: list[Candidate] | None = None  # of an export that chose the variant
     quantization: Quantization | None = None  # of an export that explained it
 
@@ -135,6 +145,7 @@ def verify(
     images: int = IMAGES,
     min_agreement: float | None = None,
     require_evidence: bool = False,
+    unknown: str | Path | None = None,
     data: str | Path | None = None,
     data_dir: str | None = None,
 ) -> Verification:
@@ -149,6 +160,7 @@ def verify(
         images: at most this many images of the run's validation split.
         min_agreement: the least share of images, in 0…1, that a file must give the same class.
         require_evidence: fail where the images are too few to rule out a drop above `max_drop`.
+        unknown: a folder of images of no class: the share that each file refuses is counted.
         data, data_dir: where the run's images are now; see `Run.attach`.
 
     Returns:
@@ -163,6 +175,7 @@ def verify(
         min_agreement=min_agreement,
         require_evidence=require_evidence,
     )
+    require_unknown(unknown)
     run = open_run(run)
     folder = run.export_folder
     with publish.locked(folder):
@@ -174,7 +187,8 @@ def verify(
         reference = open_artefact(run)
         others, contract = guard.check(run, folder)
         with run.naming_broken_images():
-            judge = Judge(reference, run.examples("val"), contract, limits)
+            unlike = unknown_examples(unknown if contract.reject else None)
+            judge = Judge(reference, run.examples("val"), contract, limits, unknown=unlike)
             files = (ExportedFile(path, run) for path in artefacts(folder))  # one at a time
             result = check(folder, files, judge, others)
         write_json(folder / filenames.VERIFY, result.as_json())
@@ -191,6 +205,8 @@ def check(
     recorded = manifest.read(folder)
     rows = [judge.row(file, recorded.get(file.name, {})) for file in files]
     limits, images = judge.limits, len(judge.examples)
+    fitted = _fitted(folder)
+    probabilities, reject = fitted.get("probabilities"), fitted.get("reject")
     open_to_doubt = any(
         row.drop_interval and row.drop_interval[1] > limits.max_drop for row in rows
     )
@@ -200,11 +216,17 @@ def check(
         max_drop=limits.max_drop,
         min_agreement=limits.min_agreement,
         evidence=evidence.too_few(images, limits.max_drop) if open_to_doubt else None,
-        keras=KerasResult(judge.top1),
+        keras=judge.keras,
         artefacts=rows,
         files=list(others),
-        probabilities=_probabilities(folder),
+        probabilities=TemperatureFit(**probabilities) if probabilities else None,
+        rejection=RejectionFit.from_json(reject) if reject else None,
     )
+
+
+def unknown_examples(folder: str | Path | None) -> Examples | None:
+    """The images of no class in a folder."""
+    return None if folder is None else examples_in([folder], "skip")
 
 
 class ExportedFile:
@@ -251,6 +273,7 @@ class Judge:
         contract: inputs and outputs of the files.
         limits: of the gate.
         logits: of the model for all of `val`, where they were computed already.
+        unknown: images of no class, for a threshold.
     """
 
     def __init__(
@@ -260,23 +283,34 @@ class Judge:
         contract: Contract,
         limits: Limits,
         logits: np.ndarray | None = None,
+        unknown: Examples | None = None,
     ) -> None:
         assert reference.run and reference.model  # it is one, opened
         self._model = reference.model
         self._reference, self._contract, self.limits = reference, contract, limits
-        chosen = _sample(len(val), limits.images, reference.run.config.seed)
+        seed = reference.run.config.seed
+        chosen = _sample(len(val), limits.images, seed)
         self.held_out, self.examples = val, val.take(chosen)
-        self._streams: dict[tuple[int, float], tf.data.Dataset] = {}
+        # Those that did not set the threshold for "none of these", and choose its score.
+        self._judged, self._unknown = np.zeros(len(chosen), bool), None
+        if contract.reject:
+            _, judged = rejection.halves(len(val), contract.reject.share, seed)
+            self._judged = np.isin(chosen, judged)
+            self._unknown = unknown and unknown.take(rejection.judged_unknown(len(unknown), seed))
+        self._streams: dict[tuple[int, int, float], tf.data.Dataset] = {}
         self._expected = self._logits(reference) if logits is None else logits[chosen]
         self.top1 = _top1(self._expected, self.examples.labels)
+        self.keras = KerasResult(self.top1, **self._refused(reference, self._expected))
         self._exact = self._same_pixels() if contract.input_size else self._expected
-        self._is_clear: dict[str, np.ndarray] = {}  # by artefact, bool `(n,)`
+        # By artefact, bool `(n,)`
+        self._is_clear: dict[str, np.ndarray] = {}
+        self._is_refused: dict[str, np.ndarray] = {}
 
     def file(self, path: Path) -> ExportedFile:
         return ExportedFile(path, self._reference.run)
 
     def is_clear(self) -> np.ndarray:
-        """The examples whose best class is beyond doubt in every file so far, bool `(n,)`."""
+        """The examples whose answer is beyond doubt in every file so far, bool `(n,)`."""
         clear = np.ones(len(self.examples), bool)
         return np.logical_and.reduce([clear, *self._is_clear.values()])
 
@@ -296,6 +330,11 @@ class Judge:
             f"the model's own top-1 is {self.top1:.0%} of {images:,} images in {classes} classes, "
             f"where guessing gives {1 / classes:.0%}; {cause}"
         )
+
+    def is_refused(self) -> np.ndarray:
+        """The examples that every file so far refuses beyond doubt, bool `(n,)`."""
+        none = np.zeros(len(self.examples), bool)
+        return np.logical_and.reduce([*self._is_refused.values()]) if self._is_refused else none
 
     def row(self, file: ExportedFile, recorded: Mapping[str, Any] | None = None) -> ArtefactResult:
         """The result of one file; `recorded` is its row of the manifest, {} if it has none.
@@ -331,8 +370,13 @@ class Judge:
             raise CheckFailed("logits that are not finite")
         latency, labels = _latency(file), self.examples.labels
         best = np.sort(logits, -1)[:, -2:]
-        doubt = golden.LEAST_MARGIN * golden.tolerance(file.name, logits)
-        self._is_clear[file.name] = best[:, -1] - best[:, 0] > doubt
+        tolerance = golden.tolerance(file.name, logits)
+        is_clear = best[:, -1] - best[:, 0] > golden.LEAST_MARGIN * tolerance
+        if self._contract.reject:
+            is_decided = self._contract.reject.is_decided(logits, tolerance)
+            is_clear &= is_decided
+            self._is_refused[file.name] = is_decided & self._contract.rejects(logits)
+        self._is_clear[file.name] = is_clear
         guesses, expected = logits.argmax(-1), self._expected.argmax(-1)
         lost = int(((expected == labels) & (guesses != labels)).sum())
         gained = int(((expected != labels) & (guesses == labels)).sum())
@@ -346,9 +390,11 @@ class Judge:
             rms_error=deviation.rms,
             slope=deviation.slope,
             latency_ms=latency,
+            **self._refused(file.opened, logits),
         )
         drop = Fraction(100 * (lost - gained), len(labels))
         reasons = [*self._class_reasons(found, drop), *_output_reasons(file.name, deviation)]
+        reasons += self._rejection_reasons(logits)
         if file.opened.lite:
             constants = file.opened.lite.constants()
             reasons += weights_check.differences(self._weights, constants)
@@ -377,6 +423,37 @@ class Judge:
             yield (
                 f"gives {found.agreement:.2%} of the images the class of the Keras model "
                 f"(least: {limits.min_agreement:.2%})"
+            )
+
+    def _refused(self, opened: Artefact, logits: np.ndarray) -> dict[str, float | None]:
+        """The shares that an artefact refuses, as in `Comparison`, given its logits for
+        `self.examples`."""
+        known = self._rejects(opened, logits)[self._judged]
+        unknown = None
+        if self._unknown is not None:
+            unknown = self._rejects(opened, self._logits(opened, self._unknown)).mean()
+        return {
+            "known_refused": float(known.mean()) if known.size else None,
+            "unknown_refused": None if unknown is None else float(unknown),
+        }
+
+    def _rejects(self, opened: Artefact, logits: np.ndarray) -> np.ndarray:
+        """Whether images are of none of the classes, by the output of a file or of the model."""
+        is_model = opened is self._reference
+        return self._contract.rejects(self._contract.expected(logits) if is_model else logits)
+
+    def _rejection_reasons(self, logits: np.ndarray) -> Iterator[str]:
+        """The reason if more images of known classes are refused than chance explains."""
+        reject = self._contract.reject
+        if not reject:
+            return
+        judged = int(self._judged.sum())
+        refused = int(self._contract.rejects(logits)[self._judged].sum())
+        most = rejection.most_refused(judged, reject)
+        if refused > most:
+            yield (
+                f'answers {refused} of {judged} images of known classes with "none of these" '
+                f"({refused / judged:.1%}); {reject.share:.1%} may be, chance explains {most}"
             )
 
     def _cause(self) -> str:
@@ -435,19 +512,22 @@ class Judge:
     def _frames(self) -> Iterator[np.ndarray]:
         """Batches of images as the files take them."""
         view = self._contract.view(self._reference.image_size, self._reference.center_crop)
-        for squares, _ in self._stream(*view).as_numpy_iterator():
+        for squares, _ in self._stream(*view, self.examples).as_numpy_iterator():
             yield self._contract.frames(squares)
 
-    def _logits(self, opened: Artefact) -> np.ndarray:
-        return predict_stream(opened, self._stream(opened.image_size, opened.center_crop))
+    def _logits(self, opened: Artefact, examples: Examples | None = None) -> np.ndarray:
+        """Of the images that judge, or of others."""
+        stream = self._stream(opened.image_size, opened.center_crop, examples or self.examples)
+        return predict_stream(opened, stream)
 
-    def _stream(self, size: int, crop: float) -> tf.data.Dataset:
+    def _stream(self, size: int, crop: float, examples: Examples) -> tf.data.Dataset:
         """The images, decoded once for all files if they fit into memory."""
-        if (size, crop) not in self._streams:
-            stream = evaluation_stream(self.examples, size=size, crop=crop, batch_size=BATCH)
-            fits = len(self.examples) * size * size * 3 <= preload.budget()
-            self._streams[size, crop] = stream.cache() if fits else stream
-        return self._streams[size, crop]
+        key = (id(examples), size, crop)
+        if key not in self._streams:
+            stream = evaluation_stream(examples, size=size, crop=crop, batch_size=BATCH)
+            fits = len(examples) * size * size * 3 <= preload.budget()
+            self._streams[key] = stream.cache() if fits else stream
+        return self._streams[key]
 
 
 def demand(result: Verification) -> None:
@@ -484,11 +564,10 @@ def _output_reasons(name: str, found: Deviation) -> Iterator[str]:
         )
 
 
-def _probabilities(folder: Path) -> TemperatureFit | None:
-    """What a calibration of the probabilities found when the files were exported, or None."""
+def _fitted(folder: Path) -> dict[str, Any]:
+    """preprocess.json, which holds what was fitted when the files were exported."""
     file = folder / filenames.PREPROCESS
-    found = read_json(file).get("probabilities") if file.exists() else None
-    return TemperatureFit(**found) if found else None
+    return read_json(file) if file.exists() else {}
 
 
 def _latency(file: ExportedFile) -> float:

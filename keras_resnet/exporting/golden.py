@@ -18,6 +18,7 @@ from keras_resnet.data.check import classes_in_turn
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.evaluation.artefact import Artefact
+from keras_resnet.evaluation.contract import Rejection
 from keras_resnet.exporting import templates
 from keras_resnet.exporting.plan import ExportPlan
 from keras_resnet.files import read_json, write_json
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # the gate imports this module
     from keras_resnet.exporting.gate import ExportedFile, Judge
 
 IMAGES = 12
+_REFUSED = 2  # of them at most, where there is a threshold for "none of these"
 _TRIED_PER_IMAGE = 8  # so many candidates, for as many images that the model gets right
 # Two logits that are each off by the tolerance can change places if they are nearer than this many
 # tolerances. Where the two best are, no client compares the best class.
@@ -79,6 +81,7 @@ def write(
     logits = {
         file.name: file.opened.predict(images) for file in files if file.name != filenames.FEATURES
     }
+    rejected = {name: _rejected(plan.rejection, name, found) for name, found in logits.items()}
     entries = []
     for i, (pixels, photo) in enumerate(zip(images, photos, strict=True)):
         entries.append(
@@ -89,6 +92,7 @@ def write(
                 "label": classes[examples.labels[i]],
                 "predicted": classes[guesses[i]],
                 "logits": {name: [float(x) for x in found[i]] for name, found in logits.items()},
+                "rejected": {name: found[i] for name, found in rejected.items()},
             }
         )
         (target / entries[-1]["file"]).write_bytes(tf.io.encode_png(pixels).numpy())
@@ -102,6 +106,8 @@ def write(
             "tolerance": {name: tolerance(name, found) for name, found in logits.items()},
             "least_margin": "compare the best class where the two best logits are more than two "
             "tolerances apart",
+            "rejected": "whether the answer is none of the classes; null: in doubt, within the "
+            "tolerance",
             "photo_tolerance": PHOTO_TOLERANCE,
             "images": entries,
         },
@@ -140,28 +146,42 @@ def only(index: Path, name: str, new_name: str) -> dict[str, Any]:
     content = read_json(index)
     content["tolerance"] = {new_name: content["tolerance"][name]}
     for entry in content["images"]:
-        entry["logits"] = {new_name: entry["logits"][name]}
+        for of_files in ("logits", "rejected"):
+            entry[of_files] = {new_name: entry[of_files][name]}
     return content
 
 
 def _choose(
     reference: Artefact, judge: "Judge", seed: int
 ) -> tuple[Examples, np.ndarray, np.ndarray]:
-    """Seeded, classes in turn; those first whose best class is beyond doubt in every file and that
-    the model gets right: (examples, pixels, guesses).
+    """Seeded, classes in turn; those first whose answer is beyond doubt in every file and that the
+    model gets right, but for a few that are surely refused: (examples, pixels, guesses).
 
     pixels are uint8 `(n, s, s, 3)`; guesses are class numbers `(n,)`.
     """
     turn = classes_in_turn(judge.examples.labels, _TRIED_PER_IMAGE * IMAGES, seed)
     candidates, is_clear = judge.examples.take(turn), judge.is_clear()[turn]
+    is_refused = judge.is_refused()[turn]
+    is_clear &= ~is_refused
     stream = evaluation_stream(
         candidates, size=reference.image_size, crop=reference.center_crop, batch_size=IMAGES
     )
     pixels = np.concatenate([batch for batch, _ in stream.as_numpy_iterator()])
     guesses = reference.predict(pixels).argmax(-1)
     order = np.lexsort((guesses != candidates.labels, ~is_clear))  # stable
-    chosen = order[:IMAGES]
+    refused = np.flatnonzero(is_refused)[:_REFUSED]
+    chosen = np.concatenate([order[: IMAGES - len(refused)], refused])
     return candidates.take(chosen), pixels[chosen], guesses[chosen]
+
+
+def _rejected(rejection: Rejection | None, name: str, logits: np.ndarray) -> list[bool | None]:
+    """Whether each answer of the artefact `name` is none of the classes; None where that is in
+    doubt."""
+    if not rejection:
+        return [False] * len(logits)
+    refused = rejection.rejects(logits)
+    decided = rejection.is_decided(logits, tolerance(name, logits))
+    return [bool(r) if sure else None for r, sure in zip(refused, decided, strict=True)]
 
 
 def _photos(examples: Examples) -> list[bytes | None]:

@@ -13,6 +13,7 @@ from keras_resnet import filenames, manifest
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.contract import PLAIN, Contract, read_contract
 from keras_resnet.exporting.plan import BUNDLES, ExportPlan, make_plan
+from keras_resnet.exporting.rejection import RejectionFit
 from keras_resnet.exporting.temperature import TemperatureFit
 from keras_resnet.files import read_json, read_lines, write_json
 from keras_resnet.run import Run
@@ -72,7 +73,11 @@ def check(run: Run, folder: Path) -> tuple[list[FileResult], Contract]:
     return [FileResult(name, not why, why) for name, why in reasons.items()], contract
 
 
-def preprocessing(plan: ExportPlan, probabilities: TemperatureFit | None = None) -> dict[str, Any]:
+def preprocessing(
+    plan: ExportPlan,
+    probabilities: TemperatureFit | None = None,
+    rejection: RejectionFit | None = None,
+) -> dict[str, Any]:
     """The contract of preprocess.json: from a photo to what the model takes, and what it gives."""
     contract = plan.contract
     content = {
@@ -95,7 +100,8 @@ def preprocessing(plan: ExportPlan, probabilities: TemperatureFit | None = None)
             "crop": "inside the model: the middle square of the upright frame",
             "resize": "inside the model: bilinear",
         }
-    return content | ({"probabilities": probabilities.as_json()} if probabilities else {})
+    fitted = {"probabilities": probabilities, "reject": rejection}
+    return content | {name: found.as_json() for name, found in fitted.items() if found}
 
 
 def _required(folder: Path, rows: Mapping[str, Any]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from keras_resnet import filenames
 from keras_resnet._version import __version__
 from keras_resnet.exporting.plan import CALIBRATED, ExportPlan
-from keras_resnet.files import atomic, read_json, write_json
+from keras_resnet.files import read_json, write_json
 from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log
 
@@ -32,15 +32,15 @@ class Kept:
         )  # fmt: skip
 
     def or_made(
-        self, variant: str, path: Path, images: Path, make: Callable[[], dict[str, Any]]
+        self, variant: str, path: Path, images: Path, make: Callable[[Path], dict[str, Any]]
     ) -> dict[str, Any]:
-        """Writes the file `path`: the one that was kept, or else what `make()` writes there.
+        """Writes the file `path`: the one that was kept, or else a new one.
 
         Args:
             variant: of the file.
             path: where it goes.
             images: the calibration images.
-            make: function that converts, and returns the cost of it.
+            make: function that writes a file, and returns the cost of it.
 
         Returns:
             The cost of the conversion, whenever it was.
@@ -51,14 +51,11 @@ class Kept:
         note = kept.with_suffix(".json")  # written last
         if note.exists():
             log.info(f"{path.name}: the file of an earlier try")
-            shutil.copyfile(kept, path)
-            return read_json(note)
-        cost = make()
-        self._folder.mkdir(exist_ok=True)
-        with atomic(kept) as part:
-            shutil.copyfile(path, part)
-        write_json(note, cost)
-        return cost
+        else:
+            self._folder.mkdir(exist_ok=True)
+            write_json(note, make(kept))
+        shutil.copyfile(kept, path)
+        return read_json(note)
 
     def drop(self, names: Sequence[str]) -> None:
         """Removes the kept files that became the artefacts `names`."""

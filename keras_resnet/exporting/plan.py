@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 
 from keras_resnet import filenames
 from keras_resnet.errors import InputError
-from keras_resnet.evaluation.contract import SCORES, Contract
+from keras_resnet.evaluation.contract import SCORES, Contract, Rejection
 from keras_resnet.exporting import onnx_file
 from keras_resnet.run import Run
 from keras_resnet.specs import CUSTOM
@@ -20,6 +20,7 @@ BUNDLES = ("android", "web", "python", "c")
 # Calibration images; largest int8 logit error 2.6 with 200 samples, 0.43 with 1,297.
 CALIBRATION = 500
 MAX_DROP = 1.0  # points of top-1
+MOST_REJECTED = 0.5  # of the images of known classes
 IMAGES = 1000  # maximum number of validation images; more are sampled
 # Files for bundles, the smallest first. Inputs and outputs must be float: Android's CompiledModel
 # has no uint8 buffers, and LiteRT.js takes no int8 ones.
@@ -68,6 +69,8 @@ class ExportOptions(TypedDict, total=False):
     top: int | None
     input_size: tuple[int, int] | None
     calibrate_probabilities: bool
+    reject: float | None
+    unknown: str | Path | None
     io: str
     explain_quantization: bool
     calibration: int
@@ -123,6 +126,8 @@ class ExportPlan:
     top: int | None = None
     input_size: tuple[int, int] | None = None
     calibrate_probabilities: bool = False
+    reject: float | None = None
+    unknown: str | Path | None = None
     io: str = "float"
     explain_quantization: bool = False
     calibration: int = CALIBRATION
@@ -133,10 +138,13 @@ class ExportPlan:
     bundles: Sequence[str] = ()
     # Fitted during the export if `calibrate_probabilities`
     temperature: float = 1.0
+    # Fitted during the export if `reject`
+    rejection: Rejection | None = None
 
     def __post_init__(self) -> None:
         _check_variants(self)
         _check_contract(self)
+        _check_rejection(self)
         if self.onnx:
             onnx_file.require()
         self.limits  # noqa: B018 - raises if they are out of range
@@ -154,7 +162,7 @@ class ExportPlan:
     @property
     def contract(self) -> Contract:
         size = (self.input_size[0], self.input_size[1]) if self.input_size else None
-        return Contract(self.scores, self.temperature, self.top, size)
+        return Contract(self.scores, self.temperature, self.top, size, self.rejection)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -295,6 +303,27 @@ def _check_contract(plan: ExportPlan) -> None:
             f"--input-size is {height}x{width}; expected the size of a camera's frames, such as "
             f"480x640; the model's own size, {side}x{side}, is the default"
         )
+
+
+def _check_rejection(plan: ExportPlan) -> None:
+    """InputError for a share that no threshold can have, and for images without a threshold."""
+    if plan.unknown is not None and plan.reject is None:
+        raise InputError(
+            "--unknown is for a threshold; add --reject and the share of the images of known "
+            "classes that may be refused, such as --reject 0.05"
+        )
+    if plan.reject is not None and not 0 < plan.reject <= MOST_REJECTED:
+        raise InputError(
+            f"--reject is {plan.reject:g}; expected the share of the images of known classes that "
+            f"may be refused, above 0 and at most {MOST_REJECTED:g}, such as 0.05"
+        )
+    require_unknown(plan.unknown)
+
+
+def require_unknown(folder: str | Path | None) -> None:
+    """InputError if there is no such folder of images of no class."""
+    if folder is not None and not Path(folder).is_dir():
+        raise InputError(f"--unknown {folder}: no such folder; give one with images of no class")
 
 
 def _check_bundles(plan: ExportPlan) -> None:

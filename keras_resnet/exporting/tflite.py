@@ -105,14 +105,14 @@ def _make(
     if variant == "int16x8":
         log.warning(f"{INT16X8_WARNING}")
 
-    def convert_it() -> dict[str, Any]:
+    def convert_to(output: Path) -> dict[str, Any]:
         log.info(f"writing {path.name} …")
         calibrated_by = images if variant in CALIBRATED else None
-        cost = convert(source, path, variant, io=io, calibration=calibrated_by)
+        cost = convert(source, output, variant, io=io, calibration=calibrated_by)
         log.info(f"wrote {path.name}, {child.cost(cost)}")
         return cost
 
-    return kept.or_made(variant, path, images, convert_it)
+    return kept.or_made(variant, path, images, convert_to)
 
 
 def _note(

@@ -90,7 +90,12 @@ def describe(
     """
     side = preprocess["image_size"]
     low, high = preprocess["range"]
-    share = preprocess["center_crop"]
+    share, reject = preprocess["center_crop"], preprocess.get("reject")
+    none = ""
+    if reject:
+        most = reject["most_energy"]
+        too_large = "" if most is None else f" or energy above {most:g}"
+        none = f" None of these: {reject['score']} below {reject['threshold']:g}{too_large}."
     part = "" if share == 1 else f", {share:g} of its side"
     return {
         "name": network,
@@ -140,7 +145,9 @@ def describe(
                 "output_tensor_metadata": [
                     {
                         "name": "logits",
-                        "description": "Logits; a softmax gives the probabilities of the classes.",
+                        "description": (
+                            f"Logits; a softmax gives the probabilities of the classes.{none}"
+                        ),
                         "content": {
                             "content_properties_type": _FEATURE_PROPERTIES,
                             "content_properties": {},

@@ -92,11 +92,12 @@ def find_lr(
         InputError: invalid settings or images.
         CheckFailed: the loss does not fall at any of these rates.
     """
-    config = recipes.resolve({"data": data, **options}, config_file)
+    requested = {"data": data, **options}
+    config = recipes.resolve(requested, config_file)
     low, high = _range(low, high, config)
     if steps < 10:
         raise InputError(f"--steps is {steps}; expected at least 10")
-    config, source, chosen, model = prepare(config)
+    config, source, chosen, model = prepare(config, unset=recipes.unset(requested, config_file))
     log.info(
         f"{config.model} on {source.name}, batch {config.batch_size}, {config.optimizer}, recipe "
         f"{config.recipe}; rates {low:g} to {high:g} in {steps} steps; {chosen.policy}"

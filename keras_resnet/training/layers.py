@@ -9,7 +9,20 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_resnet import run
+from keras_resnet.config import Config
+
 _BETWEEN_REPLICAS = 7919  # distance of the dropout seeds of two devices
+
+
+def build_under(policy: str, config: Config, num_classes: int) -> keras.Model:
+    """The network of a run for training, under a dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        return run.build(config, num_classes, open_size=True)
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def for_training(model: keras.Model, *, xla: bool = False) -> keras.Model:
@@ -124,3 +137,19 @@ _SWAPPED = {
     keras.layers.Dropout: ReplicaDropout,
     keras.layers.MaxPooling2D: SlicedMaxPooling2D,
 }
+
+
+def freeze(model: keras.Model, stage: str) -> None:
+    """Everything up to and including `stage` keeps its weights and its batch statistics.
+
+    Args:
+        model: a network of this package.
+        stage: such as "conv3"; "body" is all but the last layer.
+    """
+    names = [layer.name for layer in model.layers]
+    if stage == "body":
+        last = len(names) - 2
+    else:
+        last = max(i for i, name in enumerate(names) if name.split("_")[0] == stage)
+    for layer in model.layers[: last + 1]:
+        layer.trainable = False

@@ -5,4 +5,5 @@ fun main() {
   val test = PreprocessTest()
   test.transparentPixelsBecomeWhite()
   test.photosBecomeThePixelsOfTheExport()
+  test.theGoldenLogitsAreRefusedAsTheyShouldBe()
 }

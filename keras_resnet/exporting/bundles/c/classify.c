@@ -89,6 +89,24 @@ static int best_of(const float *values) {
   return best;
 }
 
+/* Whether an image is of none of the classes. */
+static int rejects(const float *logits) {
+  int best = best_of(logits), second = best == 0;
+  double sum = 0;
+  for (int k = 0; k < CLASSES; k++) {
+    if (k != best && logits[k] > logits[second]) second = k;
+    sum += exp((double)logits[k] - logits[best]);
+  }
+  double energy = logits[best] + log(sum);
+  if (energy > REJECT_MOST_ENERGY) return 1;
+  switch (REJECT_SCORE) {
+    case PROBABILITY: return 1 / sum < REJECT_THRESHOLD;
+    case ENERGY: return energy < REJECT_THRESHOLD;
+    case MARGIN: return logits[best] - logits[second] < REJECT_THRESHOLD;
+    default: return 0;
+  }
+}
+
 static void view(const char *path, float crop, uint8_t *rgb) {
   Image image;
   if (!read_ppm(path, &image)) fail("not a binary PPM file with 255 levels: ", path);
@@ -101,6 +119,10 @@ static void classify(const char *path, char labels[CLASSES][LABEL]) {
   float logits[CLASSES], sum = 0;
   view(path, CENTER_CROP, rgb);
   run(rgb, logits);
+  if (rejects(logits)) {
+    printf("%s  none of these\n", path);
+    return;
+  }
   int best = best_of(logits);
   for (int k = 0; k < CLASSES; k++) sum += expf(logits[k] - logits[best]);
   printf("%s  %s %.1f%%\n", path, labels[best], 100 / sum);
@@ -123,7 +145,8 @@ static int is_clear(const float *values, float tolerance) {
   return 1;
 }
 
-/* golden.txt: the two tolerances, then a line for each image: its file, its photo or "-", logits. */
+/* golden.txt: the two tolerances, then a line for each image: its file, its photo or "-", whether it
+ * is of none of the classes (1, 0, or -1 if that is in doubt), logits. */
 static int check(const char *folder) {
   static char line[LINE];
   static uint8_t rgb[PIXELS], own[PIXELS];
@@ -133,8 +156,8 @@ static int check(const char *folder) {
   FILE *file = open_in(folder, "golden/golden.txt");
   if (fscanf(file, "%f %f ", &tolerance, &photo_tolerance) != 2) fail("damaged: ", "golden.txt");
   while (fgets(line, LINE, file)) {
-    int used, good = 1;
-    if (sscanf(line, "%255s %255s%n", file_name, photo_name, &used) != 2) continue;
+    int used, rejected, good = 1;
+    if (sscanf(line, "%255s %255s %d%n", file_name, photo_name, &rejected, &used) != 3) continue;
     char *rest = line + used;
     for (int k = 0; k < CLASSES; k++) expected[k] = strtof(rest, &rest);
 
@@ -146,6 +169,7 @@ static int check(const char *folder) {
       good &= distance <= tolerance;
       worst = fmaxf(worst, distance);
     }
+    if (rejected >= 0) good &= rejects(logits) == rejected;
     if (strcmp(photo_name, "-") != 0) {
       double difference = 0;
       snprintf(path, sizeof path, "%s/golden/%s", folder, photo_name);
@@ -154,6 +178,7 @@ static int check(const char *folder) {
       for (int i = 0; i < PIXELS; i++) difference += abs(own[i] - rgb[i]);
       difference /= PIXELS;
       good &= difference <= photo_tolerance;
+      if (rejected >= 0) good &= rejects(logits) == rejected;
       if (is_clear(expected, tolerance)) good &= best_of(logits) == best_of(expected);
       furthest = fmaxf(furthest, (float)difference);
       photos++;

@@ -24,6 +24,7 @@ class Classifier:
         self.labels = (folder / "labels.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
         contract = json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))
         self.size, self.crop = contract["image_size"], contract["center_crop"]
+        self.reject = contract.get("reject")
         self._lite = Interpreter(str(folder / "model.tflite"), num_threads=threads)
         self._lite.allocate_tensors()
         self._input = self._lite.get_input_details()[0]["index"]
@@ -44,9 +45,21 @@ class Classifier:
         # Pillow's bilinear filter is antialiased.
         return np.array(middle.resize((self.size, self.size), Image.Resampling.BILINEAR))
 
+    def rejects(self, logits: np.ndarray) -> bool:
+        """Whether an image is of none of the classes, by the threshold in preprocess.json."""
+        if not self.reject:
+            return False
+        most = self.reject["most_energy"]
+        too_large = most is not None and certainty("energy", logits) > most
+        return too_large or certainty(self.reject["score"], logits) < self.reject["threshold"]
+
     def classify(self, image: Image.Image, top: int = 3) -> list[tuple[str, float]]:
-        """The `top` best classes of a Pillow image: [(label, score), …], scores in 0…1."""
-        scores = softmax(self.logits(self.pixels(image)))
+        """The `top` best classes of a Pillow image: [(label, score), …], scores in 0…1; [] where
+        it is of none of the classes."""
+        logits = self.logits(self.pixels(image))
+        if self.rejects(logits):
+            return []
+        scores = softmax(logits)
         best = np.argsort(-scores, kind="stable")[:top]
         return [(self.labels[k], float(scores[k])) for k in best]
 
@@ -54,6 +67,16 @@ class Classifier:
 def softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max())
     return powers / powers.sum()
+
+
+def certainty(score: str, logits: np.ndarray) -> float:
+    """What preprocess.json has a threshold on: the maximum probability, the energy (log of the sum
+    of the exponentials), or the margin between the two largest logits."""
+    second, best = np.sort(logits.astype(np.float64))[-2:]
+    if score == "margin":
+        return best - second
+    energy = best + np.log(np.exp(logits - best).sum())
+    return energy if score == "energy" else np.exp(best - energy)
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -81,12 +104,17 @@ def check(classifier: Classifier, folder: Path = HERE / "golden") -> int:
         good = hashlib.sha256(pixels.tobytes()).hexdigest() == entry["sha256"]
         distances.append(np.abs(classifier.logits(pixels) - expected).max())
         good &= distances[-1] <= tolerance
+        views = [pixels]
         if entry["photo"]:
             own = classifier.pixels(Image.open(folder / entry["photo"]))
             differences.append(np.abs(own.astype(int) - pixels).mean())
             good &= differences[-1] <= photo_tolerance
+            views.append(own)
             if is_clear(expected, tolerance):
                 good &= classifier.logits(own).argmax() == expected.argmax()
+        rejected = entry["rejected"]["model.tflite"]
+        if rejected is not None:  # None: in doubt
+            good &= all(classifier.rejects(classifier.logits(view)) == rejected for view in views)
         if not good:
             print(f"{entry['file']}: NOT as expected", file=sys.stderr)
         failed += not good
@@ -119,7 +147,8 @@ def main() -> int:
                 answers = classifier.classify(image, options.top)
         except OSError as error:
             parser.error(f"{path}: {error}")
-        print(path, *(f"{label} {score:.1%}" for label, score in answers), sep="  ")
+        classes = [f"{label} {score:.1%}" for label, score in answers]
+        print(path, *(classes or ["none of these"]), sep="  ")
     return 0
 
 

@@ -1,5 +1,6 @@
 import {loadAndCompile, loadLiteRt, Tensor} from '@litertjs/core';
 import {centerView, decode} from './preprocess.js';
+import {rejects} from './reject.js';
 
 const TOP = 3;
 const at = (id) => document.getElementById(id);
@@ -33,9 +34,10 @@ function softmax(logits) {
 async function classify(source) {
   const pixels = centerView(await decode(source), contract.image_size, contract.center_crop);
   const began = performance.now();
-  const scores = softmax(await run(pixels));
+  const logits = await run(pixels);
   const took = performance.now() - began;
-  showAnswers(scores);
+  if (rejects(logits, contract.reject)) showNone();
+  else showAnswers(softmax(logits));
   showPixels(pixels);
   say(`${took.toFixed(1)} ms in the network`);
 }
@@ -51,6 +53,12 @@ function showAnswers(scores) {
     row.querySelector('i').style.width = share;
     return row;
   }));
+}
+
+function showNone() {
+  const row = document.createElement('li');
+  row.innerHTML = '<span class="label">None of these</span>';
+  at('answers').replaceChildren(row);
 }
 
 function showPixels(pixels) {
@@ -110,14 +118,17 @@ async function check() {
   for (const image of golden.images) {
     const expected = image.logits['model.tflite'];
     const pixels = await goldenPixels(image.file, 1);
-    const distance = largestDifference(await run(pixels), expected);
-    let good = distance <= tolerance && await digest(pixels) === image.sha256;
+    const found = await run(pixels);
+    const rejected = image.rejected['model.tflite'];
+    const isRejected = (logits) => rejected === null || rejects(logits, contract.reject) === rejected;
+    const distance = largestDifference(found, expected);
+    let good = distance <= tolerance && isRejected(found) && await digest(pixels) === image.sha256;
     worst = Math.max(worst, distance);
     if (image.photo) {
       const own = await goldenPixels(image.photo, contract.center_crop);
       const difference = own.reduce((sum, x, i) => sum + Math.abs(x - pixels[i]), 0) / own.length;
       const logits = Array.from(await run(own));
-      good &&= difference <= golden.photo_tolerance;
+      good &&= difference <= golden.photo_tolerance && isRejected(logits);
       if (isClear(expected, tolerance)) good &&= best(logits) === best(expected);
       furthest = Math.max(furthest, difference);
       photos++;

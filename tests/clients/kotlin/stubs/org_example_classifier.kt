@@ -16,5 +16,6 @@ object R {
   object string {
     const val no_camera = 1
     const val gpu_refused = 2
+    const val none_of_these = 3
   }
 }

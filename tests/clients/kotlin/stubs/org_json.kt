@@ -20,5 +20,7 @@ class JSONObject(text: String) {
 
   fun getString(name: String): String = TODO()
 
+  fun getBoolean(name: String): Boolean = TODO()
+
   fun getDouble(name: String): Double = TODO()
 }

@@ -8,6 +8,10 @@ object Assert {
   fun assertEquals(expected: Any?, actual: Any?) = assertTrue("$expected expected, not $actual", expected == actual)
 
   @JvmStatic
+  fun assertEquals(message: String, expected: Any?, actual: Any?) =
+    assertTrue("$message: $expected expected, not $actual", expected == actual)
+
+  @JvmStatic
   fun assertTrue(message: String, condition: Boolean) {
     if (!condition) throw AssertionError(message)
   }

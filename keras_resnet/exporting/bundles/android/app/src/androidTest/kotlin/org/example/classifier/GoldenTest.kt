@@ -24,9 +24,11 @@ class GoldenTest {
     for (image in images) {
       val pixels = view(image.getString("file"), crop = 1f)
       assertEquals(image.getString("sha256"), sha256(pixels))
-      classifier.logits(pixels).zip(expected(image)) { logit, wanted ->
+      val logits = classifier.logits(pixels).toList()
+      logits.zip(expected(image)) { logit, wanted ->
         assertTrue("${image.getString("file")}: $logit, not $wanted", abs(logit - wanted) <= tolerance)
       }
+      checkRejected(image, logits)
     }
   }
 
@@ -40,7 +42,9 @@ class GoldenTest {
       val difference = own.indices.map { abs(own[it] - pixels[it]) }.average()
       assertTrue("${image.getString("photo")}: $difference levels", difference <= tolerance)
       val wanted = expected(image)
-      if (isClear(wanted, ofLogits)) assertEquals(best(wanted), best(classifier.logits(own).toList()))
+      val logits = classifier.logits(own).toList()
+      if (isClear(wanted, ofLogits)) assertEquals(best(wanted), best(logits))
+      checkRejected(image, logits)
     }
   }
 
@@ -54,6 +58,13 @@ class GoldenTest {
   private fun expected(image: JSONObject): List<Float> {
     val logits = image.getJSONObject("logits").getJSONArray("model.tflite")
     return List(logits.length()) { logits.getDouble(it).toFloat() }
+  }
+
+  /** Whether the answer is none of the classes; null in the golden set: that is in doubt. */
+  private fun checkRejected(image: JSONObject, logits: List<Float>) {
+    val wanted = image.getJSONObject("rejected")
+    if (wanted.isNull("model.tflite")) return
+    assertEquals(wanted.getBoolean("model.tflite"), rejects(logits))
   }
 
   /** Whether logits that are off by the tolerance have the same best class. */

@@ -18,9 +18,11 @@ class Classifier(assets: AssetManager, accelerator: Accelerator) : AutoCloseable
   private val inputs = model.createInputBuffers()
   private val outputs = model.createOutputBuffers()
 
-  /** The best classes of an upright picture, best first. */
+  /** The best classes of an upright picture, best first; none if it is of none of the classes. */
   fun classify(bitmap: Bitmap, top: Int = 3): List<Answer> {
-    val scores = softmax(logits(centerView(pixelsOf(bitmap), bitmap.width, bitmap.height)))
+    val logits = logits(centerView(pixelsOf(bitmap), bitmap.width, bitmap.height))
+    if (rejects(logits.toList())) return emptyList()
+    val scores = softmax(logits)
     return scores.indices.sortedByDescending { scores[it] }.take(top).map { Answer(labels[it], scores[it]) }
   }
 

@@ -70,8 +70,9 @@ class MainActivity : ComponentActivity() {
 
   private fun classify(frame: ImageProxy) {
     val upright = frame.use { turned(it.toBitmap(), it.imageInfo.rotationDegrees) }
-    val lines = classifier?.classify(upright).orEmpty()
-    val text = lines.joinToString("\n") { "%s  %.0f %%".format(it.label, 100 * it.score) }
+    val lines = classifier?.classify(upright) ?: return
+    val classes = lines.joinToString("\n") { "%s  %.0f %%".format(it.label, 100 * it.score) }
+    val text = classes.ifEmpty { getString(R.string.none_of_these) }
     runOnUiThread { answers.text = text }
   }
 

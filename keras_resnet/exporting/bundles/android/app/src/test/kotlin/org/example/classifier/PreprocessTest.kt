@@ -28,6 +28,15 @@ class PreprocessTest {
     assertEquals(List(12) { 255f }, pixels.toList())
   }
 
+  @Test
+  fun theGoldenLogitsAreRefusedAsTheyShouldBe() {
+    for (line in read("golden.txt").decodeToString().trimEnd().lines().drop(1)) {
+      val (file, _, rejected) = line.split(" ")
+      val logits = line.split(" ").drop(3).map { it.toFloat() }
+      if (rejected != "-1") assertEquals(file, rejected == "1", rejects(logits))
+    }
+  }
+
   private class Picture(val argb: IntArray, val width: Int, val height: Int)
 
   /** A binary PPM as Pillow writes it: three lines of header. */

@@ -1,0 +1,62 @@
+"""keras-resnet ship"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keras_resnet import recipes, shipping
+from keras_resnet.cli import tables
+from keras_resnet.cli._options import command, report, reports, settings, start
+from keras_resnet.cli.export import BUNDLES
+from keras_resnet.data.names import require
+from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.weights import settings as weights_settings
+
+
+@command("ship", example="keras-resnet ship photos/ --image-size 64")
+@click.argument("source", metavar="[DATA|RUN]", required=False)
+@click.option("--run", "run_folder", metavar="DIR", help="Run folder of DATA.  [runs/ship-DATA]")
+@settings("model", "weights", "epochs", "batch_size", "image_size", "seed", "on_bad_image")
+@click.option("--bundle", "bundles", type=click.Choice(BUNDLES), multiple=True,
+              help="Kind of app; may be repeated. web opens in any browser, of a computer or a "
+              "phone.  [web]")  # fmt: skip
+@click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
+              help="Allowed drop in top-1, in percentage points.")  # fmt: skip
+@reports
+def ship(
+    source: str | None,
+    run_folder: str | None,
+    bundles: tuple[str, ...],
+    max_drop: float,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Go from photos, or a run, to an app in one command.
+
+    Trains on DATA (or takes RUN, by default the newest), exports the smallest .tflite file that
+    keeps --max-drop (--quantize auto), verifies it and writes a bundle that is ready to run.
+
+    Interrupted or killed, the same command goes on where it was. What is there and unchanged is
+    verified, not made again.
+    """
+    place = shipping.place(source, run_folder, given)
+    if not 0 <= max_drop <= 100:
+        raise InputError(f"--max-drop is {max_drop}; expected points of top-1, 0 to 100")
+    if source is not None and str(place) != source:
+        config = recipes.resolve({"data": source, **given})
+        require(config.data)
+        weights_settings.require(config)
+    start(quiet)
+    kinds = bundles or shipping.DEFAULT_BUNDLES
+    try:
+        result = shipping.ship(
+            source, run_folder=run_folder, bundles=kinds, max_drop=max_drop, **given
+        )
+    except CheckFailed as error:
+        if error.result:  # the numbers that explain it
+            report(error.result, as_json, tables.verification)
+        raise
+    needs_npm = "web" in result.apps and not Path(result.apps["web"], "litert").exists()
+    report(result, as_json, lambda shown: tables.shipped(shown.as_json(), needs_npm))

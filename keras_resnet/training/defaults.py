@@ -1,0 +1,142 @@
+"""Defaults from the data: settings that nobody chose, by the number and the size of the images."""
+
+import math
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+import tensorflow as tf
+
+from keras_resnet import recipes
+from keras_resnet.config import Config, require_relations
+from keras_resnet.data.sources import Source
+from keras_resnet.messages import log
+from keras_resnet.specs import of
+from keras_resnet.training import schedule
+from keras_resnet.weights import published
+from keras_resnet.weights import settings as weights_settings
+from keras_resnet.weights.fitting import network_of
+from keras_resnet.weights.settings import IMAGENET
+
+# From scratch, large photos get a ResNet-18 where there are many: it has as many multiply-adds at
+# 128 pixels as a ResNet-20, and 40 times as many parameters.
+_LARGE_SIDE, _MANY_IMAGES = 128, 2000
+# Published weights that are on the disk are used for so few images of each class, if these are
+# larger than CIFAR's.
+_FEW_OF_A_CLASS, _SMALL_SIDE = 200, 48
+# Image sizes. ImageNet networks are published for 224 pixels; on a CPU, 128 take a third of the
+# time. A ResNet-20 learnt 1,650 photos of hands at 64 pixels, to 100 % of the validation images.
+_PRETRAINED, _FROM_SCRATCH_ON_CPU, _CIFAR_NETWORK = 224, 128, 64
+_LEAST_SIDE, _LEAST_CELLS = 32, 2
+# Steps in an epoch, and images that a batch norm needs for its statistics: arXiv:1803.08494,
+# figure 1, has the errors of smaller batches.
+_STEPS, _LEAST_BATCH = 8, 4
+# By recipe: at least so many updates, but at most so many epochs. From scratch, those of 20 epochs
+# of the built-in digits.
+_LENGTHS = {"quick": (900, 60), "finetune": (300, 40)}
+
+
+def fit(config: Config, source: Source, unset: Collection[str], devices: int = 1) -> Config:
+    """Fits the settings that nobody chose to the images, and logs the reason for each that is not
+    the usual one.
+
+    Args:
+        config: as requested.
+        source: the images.
+        unset: names of these settings, see `recipes.unset`.
+        devices: that share each batch.
+
+    Raises:
+        InputError: settings that were chosen contradict the others.
+    """
+    fitted = _Fit(config, source, unset)
+    if unset:
+        fitted.choose_weights(is_alone=devices == 1)
+        fitted.choose_network()
+        fitted.choose_image_size()
+        fitted.choose_batch_size(devices)
+        fitted.choose_epochs()
+        require_relations(fitted.config)
+        weights_settings.require(fitted.config)
+    return fitted.config
+
+
+class _Fit:
+    """The settings so far."""
+
+    def __init__(self, config: Config, source: Source, unset: Collection[str]) -> None:
+        self.config, self._unset = config, unset
+        self._side = source.side
+        self._images, self._classes = len(source.splits["train"]), len(source.classes)
+
+    def _choose(self, name: str, value: Any, reason: str) -> None:
+        """Takes a value for a setting, unless it was chosen or has it already."""
+        if name in self._unset and getattr(self.config, name) != value:
+            self.config = replace(self.config, **{name: value})
+            log.info(f"from the data: {name} {value}, because {reason}")
+
+    def _take_recipe(self, recipe: str, reason: str) -> None:
+        if "recipe" in self._unset and self.config.recipe != recipe:
+            self.config = recipes.with_recipe(self.config, recipe, self._unset)
+            log.info(f"from the data: recipe {recipe}, because {reason}")
+
+    def choose_weights(self, *, is_alone: bool) -> None:
+        """Published weights that are on the disk, for few photos; a recipe for any weights."""
+        name = recipes.PUBLISHED_NETWORK if "model" in self._unset else self.config.model
+        few = self._images <= _FEW_OF_A_CLASS * self._classes
+        is_free = {"weights", "recipe"} <= set(self._unset) and is_alone  # workers differ in disks
+        if is_free and few and (self._side or 0) > _SMALL_SIDE and published.is_on_disk(name):
+            why = f"they are on this disk, and {self._images:,} images are few"
+            self._choose("weights", IMAGENET, f"{why}; --recipe quick trains from scratch")
+            self._choose("model", name, "the smallest network with published weights")
+        if self.config.weights is not None:
+            self._take_recipe("finetune", "there are weights to start from")
+
+    def choose_network(self) -> None:
+        weights = self.config.weights
+        if weights is not None:
+            if weights != IMAGENET and "model" in self._unset:
+                self._choose("model", network_of(weights), f"that of {weights}")
+        elif (self._side or 0) >= _LARGE_SIDE and self._images >= _MANY_IMAGES:
+            why = f"{self._images:,} images of {self._side} pixels, the median of the shorter side"
+            self._choose("model", "resnet18", why)
+
+    def choose_image_size(self) -> None:
+        """As the images, within what the network is for and what a CPU can compute."""
+        if self._side is None:
+            return
+        spec = of(self.config.model)
+        if spec.stem == "cifar":
+            most, limit = _CIFAR_NETWORK, f"at most {_CIFAR_NETWORK} for {spec.name}"
+        elif self.config.weights or tf.config.list_physical_devices("GPU"):
+            most, limit = _PRETRAINED, f"{spec.name} is made for {_PRETRAINED}"
+        else:
+            most = _FROM_SCRATCH_ON_CPU
+            limit = f"at most {most} on a CPU, for the time that it takes"
+        multiple = spec.total_stride
+        side = min(self._side, most) // multiple * multiple
+        side = max(side, _LEAST_SIDE, _LEAST_CELLS * multiple)
+        if side != self.config.side:
+            why = f"the shorter side of the images has {self._side} pixels (median)"
+            self._choose("image_size", side, f"{why}; {limit}" if self._side > side else why)
+
+    def choose_batch_size(self, devices: int) -> None:
+        usual = self.config.batch_size
+        if "batch_size" not in self._unset or usual <= self._images / _STEPS:
+            return
+        batch = 2 ** int(math.log2(max(self._images / _STEPS, _LEAST_BATCH)))
+        batch = max(min(batch, self._images) // devices * devices, devices)
+        if not {"learning_rate", "base_batch"} - set(self._unset):
+            self.config = replace(self.config, base_batch=usual)  # the rate is for that
+        why = f"{self._images:,} training images, for {_STEPS} steps in an epoch if possible"
+        self._choose("batch_size", batch, why)
+
+    def choose_epochs(self) -> None:
+        if self.config.batch_size > self._images:
+            return  # `schedule.require_steps` refuses it
+        updates, most = _LENGTHS[self.config.recipe]
+        steps = schedule.steps_per_epoch(self.config, self._images) / self.config.accumulate
+        epochs = min(math.ceil(updates / steps), most)
+        if epochs > self.config.epochs:
+            why = f"an epoch has {steps:.0f} update{'s' * (steps != 1)}, a run {updates} or more"
+            self._choose("epochs", epochs, f"{why}, in at most {most} epochs")

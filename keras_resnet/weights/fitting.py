@@ -1,0 +1,63 @@
+"""The network that weights in a file are of."""
+
+import re
+from collections.abc import Mapping
+
+from keras_resnet import models
+from keras_resnet.errors import InputError
+from keras_resnet.files import StrPath
+from keras_resnet.specs import SPECS
+from keras_resnet.weights import readers
+from keras_resnet.weights.layouts import HEAD_NAMES, to_ours
+from keras_resnet.weights.readers import Stored, Weights
+
+# A block of a stage, and a convolution in it: ours and Keras', PyTorch's.
+_CONVOLUTIONS = (
+    r"conv(?P<stage>\d+)_block(?P<block>\d+)_(?P<conv>[123])_conv/kernel",
+    r"layer(?P<stage>\d+)\.(?P<block>\d+)\.conv(?P<conv>[123])\.weight",
+)
+
+
+def network_of(path: StrPath) -> str:
+    """The name of the network whose arrays a file of weights holds.
+
+    Args:
+        path: a file, as in `load_weights`.
+
+    Raises:
+        InputError: a damaged file, or arrays of no network here.
+    """
+    weights = readers.read(path)
+    stages, depth = _census(weights)
+    for name, spec in SPECS.items():
+        convolutions = 3 if spec.branch.endswith("bottleneck") else 2
+        if (spec.blocks, convolutions) == (stages, depth) and _fits(weights, name):
+            return name
+    raise InputError(
+        f"the network of {path} is not known by its arrays; give --model, one of `keras-resnet "
+        "models`"
+    )
+
+
+def _census(weights: Weights) -> tuple[tuple[int, ...], int]:
+    """Blocks of each stage, and convolutions of a branch."""
+    blocks: dict[int, set[str]] = {}
+    depth = 0
+    for name in weights.arrays:
+        for pattern in _CONVOLUTIONS:
+            if match := re.fullmatch(pattern, name):
+                blocks.setdefault(int(match["stage"]), set()).add(match["block"])
+                depth = max(depth, int(match["conv"]))
+    return tuple(len(blocks[stage]) for stage in sorted(blocks)), depth
+
+
+def _fits(weights: Weights, name: str) -> bool:
+    """Whether all arrays but the classifier's are those of a network, in name and shape."""
+    model = models.build(name, num_classes=2)
+    wanted = {n: tuple(v.shape) for n, v in readers.variables(model).items()}
+    arrays = to_ours(weights, list(wanted), takes_bgr=False)
+    return _shapes(arrays) == {n: shape for n, shape in wanted.items() if n not in HEAD_NAMES}
+
+
+def _shapes(arrays: Mapping[str, Stored]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items() if name not in HEAD_NAMES}

@@ -1,0 +1,107 @@
+"""Defaults from the data: what nobody chose fits the number and the size of the images."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnet.config import Config
+from keras_resnet.data.examples import from_pixels
+from keras_resnet.data.sources import Source
+from keras_resnet.recipes import resolve, unset
+from keras_resnet.training import defaults
+from keras_resnet.weights import published
+
+
+def source_of(images, side, classes=2):
+    labels = np.arange(images) % classes
+    names = [f"{i}.jpg" for i in range(images)]
+    examples = from_pixels(np.zeros((images, 1, 1, 3), np.uint8), labels, names)
+    return Source("photos", [*"abcdefghij"[:classes]], {"train": examples}, side=side)
+
+
+def fitted(images, side, classes=2, **options):
+    return defaults.fit(resolve(options), source_of(images, side, classes), unset(options))
+
+
+@pytest.mark.parametrize(
+    ("images", "side", "classes", "expected"),  # network, pixels, batch size, epochs
+    [
+        (12, 480, 2, ("resnet20", 64, 4, 60)),  # 16 photos
+        (160, 3000, 5, ("resnet20", 64, 16, 60)),
+        (1651, 100, 10, ("resnet20", 64, 32, 20)),  # 2,062 photos of hands
+        (4000, 480, 10, ("resnet18", 128, 32, 20)),
+        (45_000, 32, 10, ("resnet20", 32, 32, 20)),  # CIFAR-10
+        (5000, 28, 10, ("resnet20", 32, 32, 20)),
+        (1437, None, 10, ("resnet20", 32, 32, 20)),  # the digits, which have no size to go by
+        (2, 640, 2, ("resnet20", 64, 2, 60)),
+    ],
+)
+def test_network_size_batch_and_length_fit_the_images(images, side, classes, expected):
+    config = fitted(images, side, classes)
+    assert (config.model, config.side, config.batch_size, config.epochs) == expected
+    assert config.peak_rate == pytest.approx(0.1 * config.batch_size / 32)
+
+
+def test_what_was_chosen_stays():
+    chosen = {"model": "resnet34", "image_size": 96, "batch_size": 8, "epochs": 3}
+    config = fitted(40, 480, **chosen)
+    assert chosen.items() <= vars(config).items()
+    assert fitted(40, 480, batch_size=8).peak_rate == 0.1
+    assert fitted(12, 480, learning_rate=0.05).peak_rate == 0.05
+    assert fitted(12, 480, recipe="paper-cifar") == resolve({"recipe": "paper-cifar"})
+
+
+def test_weights_bring_the_recipe_for_finetuning_and_their_own_network():
+    config = fitted(160, 480, 5, weights="imagenet")
+    assert (config.model, config.side, config.recipe) == ("resnet18", 224, "finetune")
+    assert (config.learning_rate, config.epochs, config.crop_area) == (0.01, 30, (0.5, 1.0))
+    assert fitted(160, 480, 5, weights="imagenet", recipe="quick").recipe == "quick"
+    assert fitted(160, 480, 5, weights="imagenet", crop_area=(0.9, 1.0)).crop_area == (0.9, 1.0)
+
+
+def test_published_weights_on_the_disk_are_used_for_few_photos(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    path = published.cached_path("resnet18")
+    path.parent.mkdir()
+    path.touch()
+    config = fitted(160, 480, 5)
+    assert (config.weights, config.model, config.recipe) == ("imagenet", "resnet18", "finetune")
+    assert fitted(160, 32, 5).weights is None
+    assert fitted(1600, 480, 5).weights is None
+    assert fitted(160, 480, 5, recipe="quick").weights is None
+    assert fitted(160, 480, 5, model="resnet20").weights is None
+
+
+@pytest.fixture(scope="module")
+def sixteen(tmp_path_factory):
+    """16 photos in two folders, and the run that a command without options makes of them."""
+    folder = tmp_path_factory.mktemp("sixteen")
+    rng = np.random.default_rng(0)
+    for i in range(16):
+        path = folder / "photos" / ("bright", "dark")[i % 2] / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 60, (36, 40, 3)) + 190 * (i % 2 == 0)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return folder
+
+
+def test_sixteen_photos_train_without_an_option_and_the_command_resumes(command, sixteen):
+    """`config.json` holds what was chosen: the same command goes on, and --config repeats it."""
+    done = command("train", "photos", "--run", "run", "--max-minutes", "0.0001", cwd=sixteen)
+    assert done.returncode == 0, done.stderr
+    assert "from the data: batch_size 4, because 12 training images" in done.stderr
+    run = sixteen / "run"
+    config = Config(**json.loads((run / "config.json").read_text()))
+    assert (config.batch_size, config.epochs, config.base_batch) == (4, 60, 32)
+    assert resolve(config_file=run / "config.json").epochs == 60
+    assert unset({}, run / "config.json") == frozenset()
+    report = (run / "report.html").read_text()
+    assert "interval" in report
+    for name in ("manifest.json", "metrics.json"):  # as if it had been killed
+        (run / name).unlink()
+    again = command("train", "photos", "--run", "run", "--max-minutes", "0.0001", cwd=sixteen)
+    assert again.returncode == 0, again.stderr
+    shutil.rmtree(run)

@@ -1,0 +1,389 @@
+"""The threshold for "none of these": its fit, the gate, and the answer of every client."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import special, stats
+
+from keras_resnet import open_run
+from keras_resnet.cli import tables
+from keras_resnet.errors import InputError
+from keras_resnet.evaluation.contract import (
+    REJECTION_SCORES,
+    Contract,
+    Rejection,
+    certainty,
+    read_contract,
+)
+from keras_resnet.evaluation.scores import evaluate, predict
+from keras_resnet.exporting import bundling, gate, golden, rejection, templates
+from keras_resnet.exporting.exporter import export
+from keras_resnet.exporting.plan import make_plan
+from keras_resnet.inspection import metadata
+from keras_resnet.manifest import fingerprint
+
+RNG = np.random.default_rng(0)
+
+
+def logits(count, height, classes=10):
+    """Of images of which a class stands out by `height`."""
+    found = RNG.normal(size=(count, classes))
+    found[np.arange(count), RNG.integers(0, classes, count)] += height
+    return found
+
+
+# The scores
+
+
+def test_the_scores_are_those_of_their_papers():
+    found = logits(20, 3)
+    assert certainty("probability", found) == pytest.approx(special.softmax(found, -1).max(-1))
+    assert certainty("energy", found) == pytest.approx(special.logsumexp(found, -1))
+    best = np.sort(found, -1)
+    assert certainty("margin", found) == pytest.approx(best[:, -1] - best[:, -2])
+
+
+@pytest.mark.parametrize("score", REJECTION_SCORES)
+def test_no_logits_within_the_tolerance_change_an_answer_that_is_beyond_doubt(score):
+    found = logits(300, 2)
+    most = float(np.quantile(certainty("energy", found), 0.8))
+    rule = Rejection(score, float(np.quantile(certainty(score, found), 0.3)), most, 0.05, 100)
+    decided, answer = rule.is_decided(found, 0.2), Contract(reject=rule).rejects(found)
+    for _ in range(50):
+        moved = found + RNG.choice([-0.2, 0.2], found.shape)
+        assert (Contract(reject=rule).rejects(moved) == answer)[decided].all()
+    assert 0.1 < decided.mean() < 0.95
+
+
+def test_a_probability_of_one_is_beyond_doubt():
+    assert (
+        Rejection("probability", 0.9, None, 0.05, 9).is_decided(np.array([[900.0, 0.0]]), 5.0).all()
+    )
+
+
+# The fit
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2])
+def test_of_new_images_no_more_are_refused_than_asked_for(share):
+    shares, more = [], 0
+    for seed in range(100):
+        known = logits(120, 3)
+        found = rejection.fit(known, None, share, seed)
+        assert (found.fitted_on, found.judged_on, found.score) == (60, 60, rejection.DEFAULT)
+        shares.append(found.known_refused)
+        more += found.known_refused * 60 > rejection.most_refused(60, found.rejection)
+    assert 0.6 * share < np.mean(shares) <= share + 3 * np.std(shares) / np.sqrt(100)
+    assert more <= 1  # one in a thousand is expected
+
+
+def test_the_most_that_chance_explains_is_that_of_the_beta_binomial():
+    rule = Rejection("margin", 0.0, None, 0.05, 99)
+    exact = stats.betabinom(80, 5, 95).ppf(0.999)
+    assert rejection.most_refused(80, rule) == exact
+
+
+def test_the_score_is_chosen_by_other_images_of_no_class_than_it_is_judged_by():
+    known, unknown = logits(400, 6), logits(100, 6) - 4  # but for the energy, no score sees that
+    found = rejection.fit(known, unknown, 0.05, 0)
+    assert found.score == "energy" and found.unknown_judged_on == 50
+    assert found.compared["energy"].unknown > 0.9 > 0.3 > found.compared["margin"].unknown
+    judged = known[rejection.halves(400, 0.05, 0)[1]]
+    others = unknown[rejection.judged_unknown(100, 0)]
+    assert found.known_refused == found.rejection.rejects(judged).mean()
+    assert found.unknown_refused == found.rejection.rejects(others).mean()
+    assert rejection.RejectionFit.from_json(json.loads(json.dumps(found.as_json()))) == found
+    assert "energy below" in str(found) and "images of no class" in str(found)
+
+
+def test_noise_that_is_taken_for_a_class_with_too_much_energy_is_refused():
+    known = logits(400, 6)
+    noise = known * 3  # more certain than any image of a class
+    found = rejection.fit(known, noise, 0.05, 0)
+    assert found.unknown_refused > 0.9 and found.known_refused < 0.1
+    of_probabilities = rejection.fit(special.log_softmax(known, -1), None, 0.05, 0, ["probability"])
+    assert of_probabilities.most_energy is None
+
+
+def test_too_few_images_are_one_line_and_a_few_serve_twice():
+    with pytest.raises(InputError, match=r"--reject 0.05 needs 19 validation images.*there are 18"):
+        rejection.fit(logits(18, 3), None, 0.05, 0)
+    found = rejection.fit(logits(30, 3), None, 0.05, 0)
+    assert (found.fitted_on, found.judged_on, found.known_refused) == (30, 30, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"reject": 5}, "--reject is 5; expected the share .* above 0 and at most 0.5"),
+        ({"reject": 0.0}, "--reject is 0; expected"),
+        ({"unknown": "x"}, "--unknown is for a threshold; add --reject"),
+        ({"reject": 0.1, "unknown": "nowhere"}, "--unknown nowhere: no such folder"),
+    ],
+)
+def test_wrong_options_are_one_line(trained, options, said):
+    with pytest.raises(InputError, match=said):
+        make_plan(trained, **options)
+
+
+def test_a_contract_with_a_wrong_threshold_is_damaged(tmp_path):
+    good = {"score": "margin", "threshold": 1.5, "most_energy": 9.0}
+    good |= {"share": 0.05, "fitted_on": 40}
+    path = tmp_path / "preprocess.json"
+    path.write_text(json.dumps({"reject": good | {"known_refused": 0.04}}))
+    assert read_contract(tmp_path).reject == Rejection(**good)
+    wrong = {"score": "odds", "threshold": "1", "most_energy": [], "share": 2.0, "fitted_on": 0}
+    for bad in ({name: value} for name, value in wrong.items()):
+        path.write_text(json.dumps({"reject": good | bad}))
+        with pytest.raises(InputError, match="is damaged: reject is"):
+            read_contract(tmp_path)
+
+
+def test_probabilities_are_refused_as_a_file_gives_them():
+    rule = Rejection("probability", 0.6, None, 0.05, 20)
+    found = Contract("softmax", reject=rule).to_logits(np.array([[0.61, 0.41], [0.59, 0.3]]))
+    assert Contract("softmax", reject=rule).rejects(found).tolist() == [False, True]
+
+
+# Files and clients
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    """A folder of 24 images of no class."""
+    folder = tmp_path_factory.mktemp("noise")
+    for i in range(24):
+        pixels = RNG.integers(0, 256, (30, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def refusing(untouched, noise, tmp_path_factory):
+    """A run whose files refuse, with bundles: (run, result)."""
+    run = open_run(shutil.copytree(untouched, tmp_path_factory.mktemp("refusing") / "run"))
+    return run, export(
+        run, saved_model=False, tflite=["none", "int8"], calibration=20, reject=0.25,
+        unknown=noise, bundles=["python", "web", "android", "c"], max_drop=50,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def copy(refusing, tmp_path):
+    return open_run(shutil.copytree(refusing[0].path, tmp_path / "run"))
+
+
+def rule_of(run):
+    return json.loads((run.export_folder / "preprocess.json").read_text())["reject"]
+
+
+def test_the_threshold_and_the_rates_are_in_every_report(refusing):
+    run, result = refusing
+    rule = rule_of(run)
+    assert rule == result.rejection.as_json()
+    assert {"score", "threshold", "share", "known_refused", "unknown_refused"} <= rule.keys()
+    assert json.loads((run.export_folder / "verify.json").read_text())["rejection"] == rule
+    assert (result.keras.known_refused, result.keras.unknown_refused) == (
+        rule["known_refused"], rule["unknown_refused"],
+    )  # fmt: skip
+    table, card = tables.verification(result), (run.export_folder / "card.md").read_text()
+    for row in result.artefacts:
+        assert row.passed and 0 <= row.known_refused <= 1 and 0 <= row.unknown_refused <= 1
+        embedded = metadata.read(run.export_folder / row.file)
+        assert json.loads(embedded["files"]["preprocess.json"])["reject"] == rule
+        (scores,) = embedded["subgraph_metadata"][0]["output_tensor_metadata"]
+        assert (
+            f"None of these: {rule['score']} below {rule['threshold']:g}" in scores["description"]
+        )
+        assert f"| `{row.file}` | {row.known_refused:.1%} | {row.unknown_refused:.1%} |" in card
+    assert f"none of these: {rule['score']} below" in table
+
+
+def test_verify_counts_unknown_images_again_where_it_has_them(refusing, noise):
+    run, result = refusing
+    assert [row.unknown_refused for row in gate.verify(run).artefacts] == [None, None]
+    again = gate.verify(run, unknown=noise)
+    assert again.passed and again.keras == result.keras
+    for one, other in zip(again.artefacts, result.artefacts, strict=True):
+        assert one.known_refused == other.known_refused
+        assert one.unknown_refused == other.unknown_refused
+
+
+def change_threshold(run, threshold):
+    path = run.export_folder / "preprocess.json"
+    content = json.loads(path.read_text())
+    content["reject"]["threshold"] = threshold
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_changed_threshold_fails(copy):
+    change_threshold(copy, rule_of(copy)["threshold"] - 0.01)
+    failed = {row.file: row.why for row in gate.verify(copy).files if not row.passed}
+    assert "changed since it was exported" in failed["preprocess.json"]
+
+
+def test_a_file_that_refuses_more_than_chance_explains_fails(copy, monkeypatch):
+    """Of six images, no number is beyond chance at the usual risk."""
+    monkeypatch.setattr(rejection, "_RISK", 0.05)
+    assert gate.verify(copy).passed
+    path = change_threshold(copy, 1000.0)
+    manifest = copy.export_folder / "manifest.json"
+    rows = json.loads(manifest.read_text()) | {"preprocess.json": fingerprint(path)}
+    manifest.write_text(json.dumps(rows))
+    result = gate.verify(copy)
+    assert not any(row.passed for row in result.artefacts)
+    said = 'answers 6 of 6 images of known classes with "none of these" (100.0%); 25.0% may be'
+    assert said in result.artefacts[0].why
+
+
+def test_a_file_with_another_threshold_does_not_stay_beside_a_new_one(copy):
+    with pytest.raises(InputError, match="whose input or output differs"):
+        export(copy, saved_model=False, tflite=["none"], reject=0.4)
+
+
+def test_predict_and_evaluate_say_what_is_refused(copy, noise, photos, accept):
+    file = copy.export_folder / "model_int8.tflite"
+    images = [*sorted(noise.iterdir())[:4], photos / "dark" / "01.jpg"]
+    rule = Contract(reject=read_contract(copy.export_folder).reject)
+    rows = predict(file, images)
+    assert [row.rejected for row in rows] == [row.as_json()["rejected"] for row in rows]
+    scores = evaluate(file)
+    assert scores.rejected == scores.as_json()["rejected"]
+    assert f"none of these: {scores.rejected} image" in tables.evaluation(scores)
+    assert "rejected" not in evaluate(copy.path).as_json()
+    assert "rejected" not in predict(copy.path, images[-1:])[0].as_json()
+
+    change_threshold(copy, 1000.0)  # refuses everything
+    accept(copy.export_folder, "preprocess.json")
+    rows = predict(file, images)
+    assert rule.reject and all(row.rejected is True for row in rows)
+    assert tables.predictions(rows).splitlines()[-1].endswith("01.jpg  none of these")
+    head, first, *_ = tables.predictions_csv(rows).splitlines()
+    assert head == "image,rank,label,score,rejected" and first.endswith(",true")
+    assert evaluate(file).rejected == 12
+
+
+def golden_of(run):
+    return json.loads((run.export_folder / "golden" / "golden.json").read_text())
+
+
+def test_the_golden_set_says_what_is_refused_where_that_is_beyond_doubt(refusing):
+    run, _ = refusing
+    index, rule = golden_of(run), read_contract(run.export_folder)
+    for entry in index["images"]:
+        for name, found in entry["logits"].items():
+            found = np.array([found])
+            sure = rule.reject.is_decided(found, index["tolerance"][name])[0]
+            assert entry["rejected"][name] == (bool(rule.rejects(found)[0]) if sure else None)
+
+
+def test_images_that_are_surely_refused_are_in_it(refusing):
+    from keras_resnet.evaluation.artefact import open_artefact
+
+    run, _ = refusing
+    val = run.examples("val")
+    refused = np.isin(np.arange(len(val)), [1, 4, 7])
+    judge = SimpleNamespace(
+        examples=val, is_clear=lambda: np.ones(len(val), bool), is_refused=lambda: refused
+    )
+    chosen, _, _ = golden._choose(open_artefact(run), judge, 0)
+    assert len(chosen) == golden.IMAGES
+    assert {*chosen.names[-2:]} <= {val.names[i] for i in (1, 4, 7)}
+
+
+@pytest.fixture(scope="module")
+def cases():
+    """Logits, and rules with the logits that they refuse."""
+    found = logits(40, 2, classes=5).astype(np.float32)
+    most = float(np.quantile(certainty("energy", found), 0.8))
+    rules = [
+        Rejection(score, float(np.quantile(certainty(score, found), 0.4)), limit, 0.05, 20)
+        for score in REJECTION_SCORES
+        for limit in (None, most)
+    ]
+    return found, [(rule, rule.rejects(found).tolist()) for rule in rules]
+
+
+def test_the_python_bundle_refuses_the_same(refusing, cases):
+    folder = refusing[0].export_folder / "bundle_python"
+    spec = importlib.util.spec_from_file_location("bundled_refusing", folder / "classify.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    classifier = module.Classifier()
+    assert classifier.reject == rule_of(refusing[0]) and module.check(classifier) == 0
+    found, rules = cases
+    for rule, expected in rules:
+        classifier.reject = vars(rule)
+        assert [bool(classifier.rejects(row)) for row in found] == expected
+    classifier.reject = {"score": "margin", "threshold": 1000.0, "most_energy": None}
+    assert classifier.classify(Image.new("RGB", (30, 30))) == []
+    assert module.check(classifier) > 0  # another rule than the golden set's
+    classifier.reject = None
+    assert len(classifier.classify(Image.new("RGB", (30, 30)), top=2)) == 2
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node")
+def test_the_page_refuses_the_same(refusing, cases, tmp_path):
+    found, rules = cases
+    module = (refusing[0].export_folder / "bundle_web" / "reject.js").as_uri()
+    code = f"""
+const {{rejects}} = await import({json.dumps(module)});
+const rules = {json.dumps([vars(rule) for rule, _ in rules])};
+const answers = rules.map((rule) =>
+  {json.dumps(found.tolist())}.map((row) => rejects(Float32Array.from(row), rule)));
+console.log(JSON.stringify([...answers, rejects([1, 2], undefined)]));
+"""
+    (tmp_path / "run.mjs").write_text(code)
+    done = subprocess.run(["node", "run.mjs"], cwd=tmp_path, capture_output=True, text=True)
+    assert json.loads(done.stdout) == [*(expected for _, expected in rules), False]
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+def test_the_c_bundle_refuses_the_same(refusing, cases, tmp_path):
+    import ai_edge_litert
+
+    found, rules = cases
+    home = refusing[0].export_folder / "bundle_c"
+    table = ", ".join(f"{{{', '.join(map(repr, row))}}}" for row in found.tolist())
+    (tmp_path / "run.c").write_text(
+        f'#define main bundled_main\n#include "classify.c"\n#undef main\n'
+        f"static float rows[][CLASSES] = {{{table}}};\n"
+        f"int main(void) {{ for (int i = 0; i < {len(found)}; i++) "
+        'printf("%d", rejects(rows[i])); return 0; }\n'
+    )
+    for name in ("classify.c", "image.h", "image.c", "litert.h"):
+        shutil.copyfile(home / name, tmp_path / name)
+    library = next(Path(ai_edge_litert.__path__[0]).glob("libLiteRt.so"))
+    for rule, expected in [*rules, (None, [False] * 40)]:
+        values = {"image_size": 24, "center_crop": 1.0, "classes": 5}
+        values |= bundling._rejection_values(rule and vars(rule))
+        templates.copy("c", tmp_path / "c", values | {"network": "", "file": "", "sha256": ""})
+        shutil.copyfile(tmp_path / "c" / "contract.h", tmp_path / "contract.h")
+        command = ["gcc", "run.c", "image.c", library, "-lm", f"-Wl,-rpath,{library.parent}"]
+        subprocess.run([*command, "-o", "run"], cwd=tmp_path, check=True)
+        done = subprocess.run(["./run"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.stdout == "".join(str(int(one)) for one in expected), rule
+
+
+def test_the_app_has_the_rule_as_constants(refusing):
+    run, _ = refusing
+    rule, app = rule_of(run), run.export_folder / "bundle_android" / "app" / "src"
+    source = next((app / "main").rglob("Contract.kt")).read_text()
+    assert f'const val REJECT_SCORE = "{rule["score"]}"' in source
+    assert f"const val REJECT_THRESHOLD = {float(rule['threshold'])}\n" in source
+    most = 1e30 if rule["most_energy"] is None else rule["most_energy"]
+    assert f"const val REJECT_MOST_ENERGY = {float(most)}\n" in source
+    lines = next(app.rglob("golden.txt")).read_text().splitlines()[1:]
+    numbers = {True: "1", False: "0", None: "-1"}
+    name = "model_int8.tflite"
+    assert [line.split()[2] for line in lines] == [
+        numbers[entry["rejected"][name]] for entry in golden_of(run)["images"]
+    ]

@@ -1,0 +1,73 @@
+"""`ship`: one command from photos to an app, which goes on where it was."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from keras_resnet import shipping
+from keras_resnet.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, photos, untouched):
+    """A folder with `photos`, and `run`, that of `untouched`."""
+    folder = tmp_path_factory.mktemp("ship")
+    (folder / "photos").symlink_to(photos)
+    shutil.copytree(untouched, folder / "run")
+    return folder
+
+
+def times(folder):
+    return {path: os.stat(path).st_mtime_ns for path in folder.rglob("*.tflite")}
+
+
+def test_a_run_becomes_an_app_and_the_same_command_only_verifies_it(command, home):
+    done = command("ship", "run", "--bundle", "web", "--bundle", "python", "--json", cwd=home)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["apps"] == {
+        "web": "run/export/bundle_web", "python": "run/export/bundle_python",
+    }  # fmt: skip
+    assert result["verification"]["passed"]
+    assert (home / "run/export/bundle_python/classify.py").exists()
+    assert (home / "run/export" / result["model"]).exists()
+    before = times(home / "run")
+    again = command("ship", "run", cwd=home)
+    assert again.returncode == 0, again.stderr
+    assert "run is trained already" in again.stderr
+    assert "unchanged since it was exported" in again.stderr
+    assert "http://localhost:8000" in again.stdout
+    assert times(home / "run") == before
+
+    # A file that changed is written again.
+    (home / "run/export/bundle_web/labels.txt").write_text("x\n")
+    again = command("ship", "run", cwd=home)
+    assert again.returncode == 0, again.stderr
+    assert "it does not pass; exporting again" in again.stderr
+    assert (home / "run/export/bundle_web/labels.txt").read_text() != "x\n"
+
+
+def test_photos_become_an_app_and_an_interrupted_training_resumes(command, home):
+    line = ("ship", "photos", "--model", "resnet8", "--epochs", 2, "--batch-size", 8)
+    interrupted = command(*line, cwd=home, most_bytes=40_000)  # too few for the checkpoint
+    assert interrupted.returncode == 1, interrupted.stderr
+    run = home / "runs" / "ship-photos"
+    assert (run / "config.json").exists() and not (run / "manifest.json").exists()
+    done = command(*line, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert f"web          runs/{run.name}/export/bundle_web" in done.stdout
+    other = command("ship", "photos", "--model", "resnet8", "--epochs", 3, cwd=home)
+    assert other.returncode == 2
+    assert "was started with --epochs 2, not 3" in other.stderr
+
+
+def test_a_run_has_its_settings_and_photos_have_their_place(home, monkeypatch):
+    monkeypatch.chdir(home)
+    with pytest.raises(InputError, match="run has its settings already; leave out --image-size"):
+        shipping.place("run", None, {"image_size": 32})
+    with pytest.raises(InputError, match=r"the newest run \(no DATA is given\).*--epochs"):
+        shipping.place(None, None, {"epochs": 3})
+    assert str(shipping.place("photos", None, {})) == "runs/ship-photos"
+    assert str(shipping.place("photos/", "there", {"epochs": 3})) == "there"
