@@ -260,3 +260,41 @@ def test_a_network_that_cannot_be_trained_is_one_line(model, options, said, phot
     with pytest.raises(InputError, match=said):
         kr.train(str(photos), model=model(), run_folder=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+@keras.saving.register_keras_serializable("tests")
+class Own(keras.Model):
+    """A subclassed model: code, with a softmax that cannot be taken out."""
+
+    def __init__(self, units=3, **options):
+        super().__init__(**options)
+        self.units = units
+        self.conv, self.pool = layers.Conv2D(8, 3, 2), layers.GlobalAveragePooling2D()
+        self.head = layers.Dense(units)
+
+    def call(self, images):
+        return ops.softmax(self.head(self.pool(ops.relu(self.conv(images / 255)))))
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
+class Unregistered(Own):
+    pass
+
+
+def test_a_subclassed_model_becomes_a_run_that_can_be_opened_again(tmp_path):
+    model = Own()
+    expected = np.asarray(model(noise()))
+    run = kr.import_model(model, labels=CLASSES, image_size=SIDE, run_folder=tmp_path / "run")
+    np.testing.assert_allclose(
+        probabilities(kr.open_run(run.path).model(), noise()), expected, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_an_unregistered_subclassed_model_is_one_line(tmp_path):
+    model = Unregistered()
+    model(noise())
+    with pytest.raises(InputError, match=r"@keras.saving.register_keras_serializable\(\)") as error:
+        kr.import_model(model, labels=CLASSES, image_size=SIDE, run_folder=tmp_path / "run")
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
