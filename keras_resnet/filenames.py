@@ -9,6 +9,7 @@ METRICS = "metrics.json"
 PREDICTIONS = "predictions.csv"  # the answer for each validation and test image
 EXAMPLES = "examples.json"  # the images in the report: the worst mistakes, and some correct ones
 MODEL = "model.keras"
+NETWORK = "network.keras"  # a network from elsewhere, as its training began
 REPORT = "report.html"
 MANIFEST = "manifest.json"  # size and sha256 of the other files; in the export too
 CHECKPOINTS = "checkpoints"

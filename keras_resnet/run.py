@@ -29,6 +29,7 @@ RUNS = Path("runs")
 _LOGS = "log*.txt"  # log.txt, and of another worker log-worker-1.txt
 # A run that was killed at its start has at most these files, and starts again.
 _BEFORE_IT_BEGINS = (
+    f"{filenames.NETWORK}*",
     _LOGS,
     filenames.LABELS,
     f"{filenames.LABELS}.part",
@@ -222,9 +223,18 @@ class Run:
         with self.rewriting(filenames.CONFIG):
             self._save_config(config)
 
-    def begin(self, config: recipes.Config, classes: Sequence[str]) -> None:
-        """Writes settings and labels into a new folder; InputError if there is something in it."""
+    def begin(
+        self,
+        config: recipes.Config,
+        classes: Sequence[str],
+        network: "keras.Model | None" = None,
+    ) -> None:
+        """Writes settings, labels and a network from elsewhere into a new folder; InputError if
+        there is something in it."""
         _require_free(self.path)
+        if config.model == specs.CUSTOM.name and network is not None:
+            with atomic(self.file(filenames.NETWORK)) as path:
+                save_keras(network, path)
         self.save_labels(classes)
         self._save_config(config)  # last: its existence marks a complete run
 
@@ -252,6 +262,16 @@ class Run:
         model = build(self.config, len(self.classes))
         load_weights(model, path)
         return model
+
+    def network(self, config: recipes.Config, num_classes: int) -> "keras.Model":
+        """A network as `config` has it, in float32, for weights of the run's training."""
+        if config.model != specs.CUSTOM.name:
+            return build(config, num_classes)
+        from keras_resnet.weights import whole_model
+        from keras_resnet.weights.classifier import classifier
+
+        path = self.file(filenames.NETWORK)
+        return classifier(whole_model.load(path), str(path)).model
 
     def save_split(self, source: "Source") -> None:
         """Saves the split of each image, so that a run is always evaluated on the same images."""

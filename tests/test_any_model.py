@@ -209,3 +209,92 @@ def test_the_gate_finds_each_kernel_of_a_foreign_model(exported_model, layer, na
     kernel.set_weights(values)
     (line,) = weights_check.differences(weights_check.kernels(model), constants)
     assert kernel.name in line
+
+
+def small(policy="float32", classes=3):
+    """A student's own network."""
+    with isolated():
+        keras.config.set_dtype_policy(policy)
+        keras.utils.set_random_seed(0)
+        image = keras.Input((SIDE, SIDE, 3))
+        x = layers.Conv2D(8, 3, 2, padding="same")(layers.Rescaling(1 / 127.5, -1)(image))
+        x = kr.identity_block(x, "basic", filters=8, name="one")
+        x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
+        return keras.Model(image, layers.Dense(classes, activation="softmax")(x), name="small")
+
+
+OPTIONS = {"epochs": 2, "batch_size": 8, "seed": 3}
+
+
+def test_a_network_of_ones_own_is_trained_and_resumed_exactly(
+    photos, tmp_path, no_pictures, signals_are_heard
+):
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise RuntimeError
+
+    whole = kr.train(str(photos), model=small(), run_folder=tmp_path / "whole", **OPTIONS)
+    assert (whole.config.model, whole.config.side, whole.metrics["precision"]) == (
+        "custom", SIDE, "float32",
+    )  # fmt: skip
+    assert whole.metrics["val"]["top1"] > 0.6
+    folder = tmp_path / "killed"
+    with pytest.raises(RuntimeError):
+        kr.train(str(photos), model=small(), run_folder=folder, callbacks=[Kill()], **OPTIONS)
+    resumed = kr.train(resume=folder)
+    for a, b in zip(whole.model().get_weights(), resumed.model().get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert kr.evaluate(whole).top1 == whole.metrics["val"]["top1"]
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "said"),
+    [
+        (lambda: small(classes=4), {}, "the model has 4 outputs, the data 3 classes"),
+        (small, {"weights": "imagenet"}, "--weights is for networks of this package"),
+        (small, {"precision": "mixed_float16"}, "its own is float32"),
+        (lambda: "custom", {"image_size": 24}, "is a network of your own; train it from Python"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_one_line(model, options, said, photos, tmp_path):
+    with pytest.raises(InputError, match=said):
+        kr.train(str(photos), model=model(), run_folder=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+@keras.saving.register_keras_serializable("tests")
+class Own(keras.Model):
+    """A subclassed model: code, with a softmax that cannot be taken out."""
+
+    def __init__(self, units=3, **options):
+        super().__init__(**options)
+        self.units = units
+        self.conv, self.pool = layers.Conv2D(8, 3, 2), layers.GlobalAveragePooling2D()
+        self.head = layers.Dense(units)
+
+    def call(self, images):
+        return ops.softmax(self.head(self.pool(ops.relu(self.conv(images / 255)))))
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
+class Unregistered(Own):
+    pass
+
+
+def test_a_subclassed_model_becomes_a_run_that_can_be_opened_again(tmp_path):
+    model = Own()
+    expected = np.asarray(model(noise()))
+    run = kr.import_model(model, labels=CLASSES, image_size=SIDE, run_folder=tmp_path / "run")
+    np.testing.assert_allclose(
+        probabilities(kr.open_run(run.path).model(), noise()), expected, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_an_unregistered_subclassed_model_is_one_line(tmp_path):
+    model = Unregistered()
+    model(noise())
+    with pytest.raises(InputError, match=r"@keras.saving.register_keras_serializable\(\)") as error:
+        kr.import_model(model, labels=CLASSES, image_size=SIDE, run_folder=tmp_path / "run")
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()

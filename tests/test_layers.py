@@ -45,7 +45,10 @@ TABLE = {
     "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL jinja2 markupsafe"),
     "report.structure": ("errors files report.plots inspection.drawing", "matplotlib"),
     # Of keras its types alone.
-    "run": (f"{DATA} {TOOLS} state models data weights.readers weights.whole_model", "keras"),
+    "run": (
+        f"{DATA} {TOOLS} state models data weights.readers weights.whole_model weights.classifier",
+        "keras",
+    ),
     "evaluation": (
         f"{DATA} {TOOLS} state run data weights.whole_model",
         f"{HEAVY} ai_edge_litert onnxruntime",

@@ -65,6 +65,13 @@ _ALLOWED = {
     filenames.TFLITE["int16x8"]: Allowed("int8 weights", rms=0.1, slope=0.05),
     filenames.TFLITE["int8"]: Allowed("int8", rms=0.25, slope=0.15),
 }
+# Networks from elsewhere may have layers that were never made for integers, such as swish and
+# squeeze-and-excitation.
+_QUANTIZED = tuple(filenames.TFLITE[name] for name in ("dynamic", "int8", "int16x8"))
+_TOO_COARSE = (
+    "the file holds the model's own kernels: integers are too coarse for this network; use "
+    "--quantize float16, or auto, which leaves the most sensitive layers in float"
+)
 _CENSUS = {".tflite": tflite_file.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
 _UNLIKELY = 3  # standard deviations from guessing
@@ -413,16 +420,22 @@ class Judge:
         reasons += self._rejection_reasons(logits)
         if file.opened.lite:
             constants = file.opened.lite.constants()
-            reasons += weights_check.differences(self._weights, constants)
+            others = list(weights_check.differences(self._weights, constants))
+            if reasons and self._is_foreign and file.name in _QUANTIZED and not others:
+                reasons.append(_TOO_COARSE)
+            reasons += others
         return found, reasons
+
+    @property
+    def _is_foreign(self) -> bool:
+        assert self._reference.run  # it is one, opened
+        return self._reference.run.config.model == CUSTOM.name
 
     @cached_property
     def _weights(self) -> list[weights_check.Weights]:
-        run, model = self._reference.run, self._model
-        assert run  # it is one, opened
-        if run.config.model == CUSTOM.name:
-            return weights_check.kernels(model)
-        return weights_check.expected_weights(model, self._contract.temperature)
+        if self._is_foreign:
+            return weights_check.kernels(self._model)
+        return weights_check.expected_weights(self._model, self._contract.temperature)
 
     def _class_reasons(self, found: Comparison, drop: Fraction) -> Iterator[str]:
         """Reasons in the classes that a file gives; `drop` is exact, in points."""

@@ -58,6 +58,9 @@ def classifier(
         )
     if normalize is not None or not _is_graph(copy):
         copy = keras.Model(image, copy(pixels), name=copy.name)
+    if copy.output.dtype != "float32":
+        x = layers.Activation("linear", dtype="float32", name="float32_logits")(copy.output)
+        copy = keras.Model(copy.input, x, name=copy.name)
     scores = copy.predict_on_batch(_noise(side))
     if _are_probabilities(scores):
         x = copy.output
