@@ -11,6 +11,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.messages import log
 from keras_resnet.run import Run
 from keras_resnet.specs import CUSTOM
+from keras_resnet.training.layers import layers_of
 from keras_resnet.weights import whole_model
 from keras_resnet.weights.classifier import classifier
 
@@ -34,7 +35,7 @@ def taken(options: Mapping[str, Any]) -> tuple[dict[str, Any], keras.Model | Non
                 f"--{name.replace('_', '-')} is for networks of this package; `model` is trained "
                 "as it is, with its own weights, and its layers are frozen by layer.trainable"
             )
-    own = next((p for p in map(_policy, model._flatten_layers()) if p in _MIXED), "float32")
+    own = next((p for p in map(_policy, layers_of(model)) if p in _MIXED), "float32")
     precision = options.get("precision") or "auto"
     if precision not in ("auto", "float32", own):
         raise InputError(

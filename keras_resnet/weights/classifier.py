@@ -256,8 +256,14 @@ def _normalized(image: keras.KerasTensor, normalize: Normalize) -> keras.KerasTe
 
 def _normalizes(model: keras.layers.Layer) -> bool:
     found = (layers.Rescaling, layers.Normalization)
-    parts = model._flatten_layers() if hasattr(model, "_flatten_layers") else [model]
-    return any(isinstance(layer, found) for layer in parts)
+    return any(isinstance(layer, found) for layer in _parts(model))
+
+
+def _parts(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """A layer, and the layers that it consists of."""
+    yield layer
+    for part in getattr(layer, "layers", ()):
+        yield from _parts(part)
 
 
 def _noise(side: int) -> np.ndarray:
