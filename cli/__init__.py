@@ -22,6 +22,7 @@ COMMANDS = {
     "find-lr": "find_lr",
     "evaluate": "evaluate",
     "predict": "predict",
+    "compare": "compare",
     "export": "export",
     "verify": "verify",
     "ship": "ship",

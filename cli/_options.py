@@ -113,18 +113,23 @@ def network_or_artefact(text: str) -> str:
 
 
 def require_png(png: str | None, option: str = "--png") -> None:
-    """Checks a picture's path before the work that it shows.
+    """As `require_file`, for a picture."""
+    require_file(png, option, "png")
+
+
+def require_file(path: str | None, option: str, suffix: str) -> None:
+    """Checks the path of a file to write before the work that it shows.
 
     Raises:
-        InputError: it is no path of a PNG file in a folder that exists and can be written.
+        InputError: it is no path of such a file in a folder that exists and can be written.
     """
-    if not png:
+    if not path:
         return
-    folder = Path(png).parent
-    if not (png.endswith(".png") and folder.is_dir() and not os.path.isdir(png)):
-        raise InputError(f"{option} is {png!r}; expected FILE.png in a folder that exists")
+    folder = Path(path).parent
+    if not (path.endswith(f".{suffix}") and folder.is_dir() and not os.path.isdir(path)):
+        raise InputError(f"{option} is {path!r}; expected FILE.{suffix} in a folder that exists")
     if not os.access(folder, os.W_OK):
-        raise InputError(f"{option} is {png!r}; its folder cannot be written")
+        raise InputError(f"{option} is {path!r}; its folder cannot be written")
 
 
 def start(quiet: bool = False) -> None:
@@ -139,7 +144,10 @@ def start(quiet: bool = False) -> None:
 
 
 def report(
-    result: Any, as_json: bool, text: Callable[[Any], str], *, png: str | None = None
+    result: Any,
+    as_json: bool,
+    text: Callable[[Any], str],
+    **written: str | None,
 ) -> None:
     """Prints `result` as JSON, or `text(result)`.
 
@@ -147,14 +155,15 @@ def report(
         result: a `Result`, or what JSON can hold.
         as_json: the value of --json.
         text: function from `result` to text for a terminal.
-        png: path of a picture that was drawn, to be named too.
+        **written: path of a file that was written, to be named too, by its kind: `png="a.png"`.
     """
+    files = {kind: path for kind, path in written.items() if path}
     if as_json:
         document = result.as_json() if isinstance(result, Result) else result
-        document = {**document, "png": png} if png else document
-        written = json.dumps(document, indent=2, ensure_ascii=False)
+        document = {**document, **files} if files else document
+        printed = json.dumps(document, indent=2, ensure_ascii=False)
         # JSON escapes control characters but for these, which stand in strings alone.
-        click.echo(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", written))
+        click.echo(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", printed))
     else:
-        lines = [text(result), f"wrote {png}" if png else ""]
+        lines = [text(result), *(f"wrote {path}" for path in files.values())]
         click.echo(messages.printable("\n".join(filter(None, lines))))

@@ -6,7 +6,15 @@ import click
 
 from keras_resnet import run
 from keras_resnet.cli import tables
-from keras_resnet.cli._options import command, report, reports, setting, start, trust
+from keras_resnet.cli._options import (
+    command,
+    report,
+    reports,
+    require_file,
+    setting,
+    start,
+    trust,
+)
 from keras_resnet.data.names import require
 
 
@@ -18,6 +26,8 @@ from keras_resnet.data.names import require
 @click.option("--split", type=click.Choice(["train", "val", "test"]),
               help="Split of the run or of DATA; of a plain folder, the run's own images in it.  "
               "[val]")  # fmt: skip
+@click.option("--csv", metavar="FILE",
+              help="Write a row for each image: file, label, prediction, score.")  # fmt: skip
 @setting("on_bad_image", default="error")
 @setting("data_dir")
 @trust
@@ -26,6 +36,7 @@ def evaluate(
     artefact: str | None,
     data: str | None,
     split: Literal["train", "val", "test"] | None,
+    csv: str | None,
     on_bad_image: Literal["error", "skip"],
     data_dir: str | None,
     trust: bool,
@@ -37,13 +48,17 @@ def evaluate(
     ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file; the
     default is the newest run. Without DATA, it is evaluated on a split of its run.
     """
+    require_file(csv, "--csv", "csv")
     run.require_trusted(artefact or run.open_run(), trust)
     if data is not None:
         require(data)
     start(quiet)
-    from keras_resnet.evaluation import scores
+    from keras_resnet.evaluation import per_image, scores
+    from keras_resnet.files import write_text
 
     result = scores.evaluate(
         artefact, data, split=split, on_bad_image=on_bad_image, data_dir=data_dir, trust=trust
     )
-    report(result, as_json, tables.evaluation)
+    if csv:
+        write_text(csv, per_image.to_csv(result.rows))
+    report(result, as_json, tables.evaluation, csv=csv)

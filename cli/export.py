@@ -5,10 +5,17 @@ from typing import Any
 import click
 
 from keras_resnet.cli import tables
-from keras_resnet.cli._options import command, gate_limits, report, reports, setting, start
+from keras_resnet.cli._options import (
+    command,
+    gate_limits,
+    report,
+    reports,
+    setting,
+    settings,
+    start,
+)
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
-from keras_resnet.run import open_run
 
 # Written out, so that --help need not load the exporter; a test holds them equal.
 QUANTIZE = ("none", "float16", "dynamic", "int8", "int16x8", "auto")
@@ -55,9 +62,14 @@ SCORES = ("logits", "softmax")
 @click.option(
     "--data",
     metavar="DATA",
-    help="Images for a run that was imported without, or their new folder if they were moved.",
+    help="Images for a Keras model or a run that was imported without, or their new folder if they "
+    "were moved.",
 )
 @setting("data_dir")
+@click.option("--labels", metavar="FILE",
+              help="With FILE.keras: class names, one per line, in output order.  [the classes of "
+              "DATA in alphabetical order]")  # fmt: skip
+@settings("normalize", "image_size")
 @reports
 def export(
     run: str | None,
@@ -67,6 +79,9 @@ def export(
     input_size: str | None,
     data: str | None,
     data_dir: str | None,
+    labels: str | None,
+    normalize: str | None,
+    image_size: int | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -74,16 +89,28 @@ def export(
     """Write SavedModel, TFLite and ONNX files that pass the gate.
 
     The files of RUN are verified on held-out images and published only if all pass. Neither
-    --saved-model nor --tflite given: both.
+    --saved-model nor --tflite given: both. RUN may also be FILE.keras with any Keras image
+    classifier, which becomes a run.
     """
     if quantize and saved_model and not tflite:
         raise click.UsageError("--quantize is for TFLite files; add --tflite")
     size = _size(input_size) if input_size else None
-    opened = open_run(run)
-    if data is None:
-        opened.require_images()
-    else:
+    if data is not None:
         require(data)
+    from keras_resnet.exporting.given import is_model, run_for
+
+    of_model: dict[str, Any] = {
+        "labels": labels,
+        "normalize": normalize,
+        "image_size": image_size or 0,
+    }
+    if is_model(run):
+        start(quiet)
+    opened = run_for(run, data=data, data_dir=data_dir, **of_model)
+    if is_model(run):
+        data = None  # the run has them
+    elif data is None:
+        opened.require_images()
     from keras_resnet.exporting import publish
     from keras_resnet.exporting.plan import make_plan
 

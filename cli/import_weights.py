@@ -16,7 +16,7 @@ from keras_resnet.weights import settings as weights_settings
     "--labels labels.txt --run runs/theirs",
 )
 @click.argument("file")
-@setting("model", required=True, help="Network; `keras-resnet models` lists them.")
+@setting("model", help="Network; `keras-resnet models` lists them.  [that in the .keras file]")
 @setting("normalize")
 @click.option(
     "--labels",
@@ -29,16 +29,21 @@ from keras_resnet.weights import settings as weights_settings
 def import_weights(
     file: str, run_folder: str | None, labels: str | None, as_json: bool, quiet: bool, **given: Any
 ) -> None:
-    """Make a run folder from pre-trained weights.
+    """Make a run folder from pre-trained weights, or from any Keras classifier.
 
-    FILE is a .keras or .h5 file of keras.applications, a .safetensors or .pth file of torchvision,
-    timm or a PyTorch network for CIFAR, or imagenet, to download published weights.
+    Without --model, FILE is a .keras file with a whole image classifier. With it, FILE is a .keras
+    or .h5 file of keras.applications, a .safetensors or .pth file of torchvision, timm or a PyTorch
+    network for CIFAR, or imagenet, to download published weights.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    weights_settings.require(recipes.resolve({**given, "weights": file}))
+    if given.get("model"):
+        weights_settings.require(recipes.resolve({**given, "weights": file}))
+    else:
+        weights_settings.require_whole(file)
     start(quiet)
-    from keras_resnet.weights.importing import import_weights
+    from keras_resnet.weights import importing
 
-    run = import_weights(file, labels=labels, run_folder=run_folder, **given)
+    make = importing.import_weights if given.get("model") else importing.import_model
+    run = make(file, labels=labels, run_folder=run_folder, **given)
     path, metrics = str(run.path), run.metrics
     report({"run": path, **metrics}, as_json, lambda _: tables.imported(path, metrics))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from keras_resnet.data.check import DataCheck
     from keras_resnet.evaluation.android import PhoneBenchmark
     from keras_resnet.evaluation.benchmark import Benchmark, Spread
+    from keras_resnet.evaluation.compare import ComparedFile, Comparison, Pair
     from keras_resnet.evaluation.scores import ArtefactScores, Prediction
     from keras_resnet.explain.cam import Cam
     from keras_resnet.explain.depth import Depths
@@ -192,20 +193,89 @@ def survey(result: "Survey") -> str:
 
 def evaluation(result: "ArtefactScores") -> str:
     """Scores by class and of all images."""
-    lines = [f"{'class':20} {'images':>7} {'top-1':>8}"]
+    lines = [f"{'class':20} {'images':>7} {'top-1':>8} {'precision':>10} {'F1':>8}"]
     for name, row in result.per_class.items():
-        share = "—" if row.top1 is None else f"{row.top1:.1%}"
-        lines.append(f"{name[:20]:20} {row.images:>7,} {share:>8}")
+        shares = (row.top1, row.precision, row.f1)
+        top1, precision, f1 = ("—" if share is None else f"{share:.1%}" for share in shares)
+        lines.append(f"{name[:20]:20} {row.images:>7,} {top1:>8} {precision:>10} {f1:>8}")
+    lines += _some(
+        [
+            f"suspect label: {row.file} is labelled {row.label} ({row.label_score:.1%}), predicted "
+            f"{row.prediction} ({row.score:.1%})"
+            for row in result.suspects
+        ]
+    )
     images = [row.images for row in result.per_class.values()]
     macro = _macro_top1(result.macro_top1, images, result.balance)
     top5 = "" if result.top5 is None else f"  top-5 {result.top5:.2%}"
     lines.append(
-        f"{result.artefact}: top-1 {result.top1:.2%}{macro}{top5}  loss {result.loss:.4f}  on "
-        f"{count(result.images, 'image')}"
+        f"{result.artefact}: top-1 {result.top1:.2%}{macro}{top5}  macro F1 {result.macro_f1:.2%}  "
+        f"loss {result.loss:.4f}  on {count(result.images, 'image')}"
     )
     if result.rejected is not None:
         lines.append(f"none of these: {count(result.rejected, 'image')} of {result.images:,}")
     return "\n".join(lines)
+
+
+def comparison(result: "Comparison") -> str:
+    """Runs side by side, and whether their answers differ by more than chance."""
+    runs = result.runs
+    names = [run.run for run in runs]
+    rows: list[Sequence[Any]] = [("", *names)]
+    rows += [
+        ("network", *(run.model for run in runs)),
+        ("top-1, val", *(f"{run.top1:.2%} of {run.images:,}" for run in runs)),
+        ("macro F1, val", *(_share(run.macro_f1) for run in runs)),
+        ("loss, val", *(f"{run.loss:.4f}" for run in runs)),
+    ]
+    if any(run.test_top1 is not None for run in runs):
+        rows.append(("top-1, test", *(_share(run.test_top1) for run in runs)))
+    rows += [
+        ("parameters", *(f"{run.parameters:,}" for run in runs)),
+        ("model.keras", *(_megabytes(run.bytes) for run in runs)),
+        ("best epoch", *(str(run.best_epoch) for run in runs)),
+        ("training", *(f"{run.seconds:,.0f} s" for run in runs)),
+    ]
+    for name in dict.fromkeys(name for run in runs for name in run.files):
+        rows.append((name, *(_exported(run.files.get(name)) for run in runs)))
+    settings = [(name, *map(_setting, values)) for name, values in result.settings.items()]
+    lines = _columns([*rows, [""] * (1 + len(runs)), ("settings that differ", *names), *settings])
+    recalls = sorted(result.per_class.items(), key=lambda item: -_spread_of(item[1]))
+    table = [("recall, val", *names), *((name, *map(_share, row)) for name, row in recalls)]
+    head, *shown = _columns(table)
+    return "\n".join([*lines, "", head, *_some(shown), "", *map(_answers, result.pairs)])
+
+
+def _exported(file: "ComparedFile | None") -> str:
+    if file is None:
+        return "—"
+    latency = "" if file.latency_ms is None else f", {file.latency_ms:.2f} ms"
+    return f"{file.bytes / 1e6:.2f} MB{latency}" + ("" if file.passed else ", FAILED")
+
+
+def _setting(value: Any) -> str:
+    return "—" if value in (None, ()) else show(value)
+
+
+def _share(share: float | None) -> str:
+    return "—" if share is None else f"{share:.2%}"
+
+
+def _spread_of(shares: Sequence[float | None]) -> float:
+    known = [share for share in shares if share is not None]
+    return max(known) - min(known) if known else 0.0
+
+
+def _answers(pair: "Pair") -> str:
+    """The exact McNemar test in words."""
+    if pair.p_value is None:
+        return f"{pair.first} and {pair.second} have no images that neither was trained on"
+    verdict = "more than chance explains" if pair.p_value < 0.05 else "which may be chance"
+    return (
+        f"{count(pair.images, 'image')} that neither was trained on: {pair.both_right:,} right in "
+        f"both, {pair.first_only:,} only in {pair.first}, {pair.second_only:,} only in "
+        f"{pair.second}; p = {pair.p_value:.2g} (exact McNemar test), {verdict} (5 % level)"
+    )
 
 
 def predictions(rows: Sequence["Prediction"]) -> str:
@@ -224,24 +294,17 @@ def predictions(rows: Sequence["Prediction"]) -> str:
 
 def predictions_csv(rows: Sequence["Prediction"]) -> str:
     """The classes of images as CSV; of an artefact with a threshold, whether each was refused."""
-    import csv
-    import io
+    from keras_resnet.files import csv_text
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     has_threshold = any(row.rejected is not None for row in rows)
-    writer.writerow(["image", "rank", "label", "score", *["rejected"] * has_threshold])
+    cells: list[Sequence[Any]] = [
+        ("image", "rank", "label", "score", *["rejected"] * has_threshold)
+    ]
     for row in rows:
         rejected = [str(bool(row.rejected)).lower()] * has_threshold
         for rank, guess in enumerate(row.predictions, 1):
-            score = f"{guess.score:.6f}"
-            writer.writerow([_text(row.image), rank, _text(guess.label), score, *rejected])
-    return text.getvalue().rstrip("\n")
-
-
-def _text(cell: str) -> str:
-    """A cell that a spreadsheet shows, where it would execute it as a formula."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+            cells.append((row.image, rank, guess.label, f"{guess.score:.6f}", *rejected))
+    return csv_text(cells).rstrip("\n")
 
 
 def verification(result: "Verification") -> str:

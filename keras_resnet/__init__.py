@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # for editors and type checkers; `_HOMES` is what Python goes
     )
     from keras_resnet.evaluation.artefact import open_artefact as open_artefact
     from keras_resnet.evaluation.benchmark import benchmark as benchmark
+    from keras_resnet.evaluation.compare import compare as compare
     from keras_resnet.evaluation.scores import evaluate as evaluate, predict as predict
     from keras_resnet.explain.cam import cam as cam
     from keras_resnet.inspection.network import describe as describe
@@ -42,7 +43,10 @@ if TYPE_CHECKING:  # for editors and type checkers; `_HOMES` is what Python goes
     from keras_resnet.shipping import ship as ship
     from keras_resnet.training.find_lr import find_lr as find_lr
     from keras_resnet.training.train import train as train
-    from keras_resnet.weights.importing import import_weights as import_weights
+    from keras_resnet.weights.importing import (
+        import_model as import_model,
+        import_weights as import_weights,
+    )
     from keras_resnet.weights.load import load_weights as load_weights
     # isort: on
 
@@ -56,6 +60,7 @@ _HOMES = {
     "dense_projection_block": "blocks",
     "residual_mlp": "models",
     "load_weights": "weights.load",
+    "import_model": "weights.importing",
     "import_weights": "weights.importing",
     "describe": "inspection.network",
     "drawing": "inspection.drawing",
@@ -68,6 +73,7 @@ _HOMES = {
     "evaluate": "evaluation.scores",
     "predict": "evaluation.scores",
     "benchmark": "evaluation.benchmark",
+    "compare": "evaluation.compare",
     "open_run": "run",
     "ship": "shipping",
     "open_artefact": "evaluation.artefact",

@@ -381,7 +381,7 @@ class Config:
     @property
     def side(self) -> int:
         """The side of the images in pixels: `image_size`, or the model's own."""
-        return self.image_size or specs.SPECS[self.model].image_size
+        return self.image_size or specs.of(self.model).image_size
 
     @property
     def peak_rate(self) -> float:
@@ -424,7 +424,7 @@ RELATIONS = (
     Relation("trivialaugment", _one_augmentation, "no with --randaugment, which replaces it"),
     Relation(
         "drop_path",
-        lambda c: not c.drop_path or specs.SPECS[c.model].shortcut != "none",
+        lambda c: not c.drop_path or specs.of(c.model).shortcut != "none",
         "0 for a network without shortcuts",
     ),
     Relation("pad", lambda c: c.pad < c.side, "fewer pixels than the image has"),
@@ -440,7 +440,7 @@ def require_values(config: Config) -> None:
     """
     for row in SETTINGS.values():
         row.require(getattr(config, row.name))
-    stages = ("body", *specs.find(config.model).stages)
+    stages = ("body", *specs.of(config.model).stages)
     if config.freeze not in (None, *stages):
         SETTINGS["freeze"].refuse(config.freeze, f"one of {', '.join(stages)}")
     if config.normalize is not None:
@@ -449,7 +449,7 @@ def require_values(config: Config) -> None:
 
 def require_relations(config: Config) -> None:
     """Checks the settings against each other; `InputError` as in `require_values`."""
-    spec = specs.SPECS[config.model]
+    spec = specs.of(config.model)
     if config.side < spec.total_stride:
         raise InputError(specs.too_small(spec, config.side))
     for relation in RELATIONS:

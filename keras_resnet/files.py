@@ -1,9 +1,11 @@
 """Atomic writes: a killed process leaves the old file, never a partial one."""
 
+import csv
+import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 from keras_resnet.errors import InputError
 
 StrPath = str | os.PathLike[str]
+# A spreadsheet executes a cell that begins with one of these; the last four are full-width forms.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 @contextmanager
@@ -95,3 +99,16 @@ def read_json(path: StrPath, content: bytes | None = None) -> dict[str, Any]:
 def write_json(path: StrPath, content: Mapping[str, Any]) -> None:
     """Writes `content` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV. No text in it is a formula to a spreadsheet: what begins like one gets an
+    apostrophe in front."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([[_harmless(cell) for cell in row] for row in rows])
+    return text.getvalue()
+
+
+def _harmless(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell

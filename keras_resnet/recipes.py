@@ -5,9 +5,10 @@ Order of precedence: `Config`'s defaults < recipe < config file < options.
 
 import json
 import os
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, get_args
 
 from keras_resnet import specs
 from keras_resnet.config import (
@@ -194,7 +195,7 @@ def resolve(
     merged = {**recipe, **_unscaled(from_file), **_unscaled(given)}
     config = Config(**{name: SETTINGS[name].parse(value) for name, value in merged.items()})
     require_values(config)
-    config = replace(config, model=specs.find(config.model).name)
+    config = replace(config, model=specs.of(config.model).name)
     of_recipe = {name for name in recipe if getattr(config, name) == recipe[name]}
     config = _without_contradictions(config, of_recipe - given.keys())
     require_relations(config)
@@ -286,7 +287,7 @@ def effective(config: Config) -> list[str]:
             f"learning rate {config.peak_rate:.3g}: {config.learning_rate:g} for a batch of "
             f"{config.base_batch:,} images, scaled {how} to {images}"
         )
-    plan = size_plan(config, specs.SPECS[config.model].total_stride)
+    plan = size_plan(config, specs.of(config.model).total_stride)
     if len(plan) < len(config.size_steps):
         sizes = ", then ".join(f"{n} epoch{'s' * (n > 1)} at {size}" for size, n in plan)
         lines.append(
@@ -296,6 +297,32 @@ def effective(config: Config) -> list[str]:
     return lines
 
 
+def command(config: Config) -> str:
+    """The `train` command that asks for these settings; what the start of a run decides is left
+    out."""
+    always = {name: getattr(config, name) for name in _OF_DATA}
+    usual = resolve({"recipe": config.recipe, "model": config.model, "data": config.data})
+    others = {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in (*_SETTLED, *_OF_DATA, "data") and value != getattr(usual, name)
+    }
+    words = ["keras-resnet", "train", config.data]
+    for name, value in (always | others).items():
+        on, _, off = SETTINGS[name].flag.partition("/")
+        if isinstance(value, bool):
+            words.append(on if value else off)
+        elif value is not None:
+            typed = show(value, floats=".10g")
+            of_type = set(get_args(SETTINGS[name].type))
+            has_fixed_length = isinstance(value, tuple) and of_type <= {int, float}
+            words += [on, *(typed.split(" ") if has_fixed_length else [typed])]
+    return shlex.join(words)
+
+
+# Without them, a training takes what fits its images.
+_OF_DATA = ("model", "recipe", "epochs", "batch_size", "image_size")
+_SETTLED = ("normalize", "deterministic", "xla")  # decided at the start of a run
 # Settings that the first lines of a run always show.
 _ALWAYS_SHOWN = (
     "data", "data_dir", "model", "recipe", "epochs", "batch_size", "image_size", "precision",

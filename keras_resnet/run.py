@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet import filenames, manifest, recipes
+from keras_resnet import filenames, manifest, recipes, specs
 from keras_resnet.config import SETTINGS
 from keras_resnet.data import names
 from keras_resnet.errors import InputError
@@ -29,6 +29,7 @@ RUNS = Path("runs")
 _LOGS = "log*.txt"  # log.txt, and of another worker log-worker-1.txt
 # A run that was killed at its start has at most these files, and starts again.
 _BEFORE_IT_BEGINS = (
+    f"{filenames.NETWORK}*",
     _LOGS,
     filenames.LABELS,
     f"{filenames.LABELS}.part",
@@ -210,17 +211,30 @@ class Run:
                 f"{data} has a class {unknown[0]!r} that {self.path} does not have; its labels.txt "
                 f"begins with {', '.join(classes[:5])}"
             )
-        self.save_split(source)
+        with self.rewriting(filenames.SPLIT):
+            self.save_split(source)
         self._save_data(data, data_dir)
 
     def _save_data(self, data: StrPath, data_dir: str | None) -> None:
-        self._save_config(absolute(replace(self.config, data=os.fspath(data), data_dir=data_dir)))
-        if self.manifest:
-            self.save_manifest()
+        config = absolute(replace(self.config, data=os.fspath(data), data_dir=data_dir))
+        if not self.manifest:  # of an unfinished run
+            self._save_config(config)
+            return
+        with self.rewriting(filenames.CONFIG):
+            self._save_config(config)
 
-    def begin(self, config: recipes.Config, classes: Sequence[str]) -> None:
-        """Writes settings and labels into a new folder; InputError if there is something in it."""
+    def begin(
+        self,
+        config: recipes.Config,
+        classes: Sequence[str],
+        network: "keras.Model | None" = None,
+    ) -> None:
+        """Writes settings, labels and a network from elsewhere into a new folder; InputError if
+        there is something in it."""
         _require_free(self.path)
+        if config.model == specs.CUSTOM.name and network is not None:
+            with atomic(self.file(filenames.NETWORK)) as path:
+                save_keras(network, path)
         self.save_labels(classes)
         self._save_config(config)  # last: its existence marks a complete run
 
@@ -237,11 +251,27 @@ class Run:
     def model(self) -> "keras.Model":
         """The best model: float32, fixed image size, built from the settings, then given weights.
 
-        Nothing in the saved file is executed, and a file that changed since training is refused.
+        Nothing in the saved file is executed, and a file that changed since training is refused. A
+        network from elsewhere is built from its own settings in the file.
         """
+        path = self.intact(filenames.MODEL)
+        if self.config.model == specs.CUSTOM.name:
+            from keras_resnet.weights import whole_model
+
+            return whole_model.load(path)
         model = build(self.config, len(self.classes))
-        load_weights(model, self.intact(filenames.MODEL))
+        load_weights(model, path)
         return model
+
+    def network(self, config: recipes.Config, num_classes: int) -> "keras.Model":
+        """A network as `config` has it, in float32, for weights of the run's training."""
+        if config.model != specs.CUSTOM.name:
+            return build(config, num_classes)
+        from keras_resnet.weights import whole_model
+        from keras_resnet.weights.classifier import classifier
+
+        path = self.file(filenames.NETWORK)
+        return classifier(whole_model.load(path), str(path)).model
 
     def save_split(self, source: "Source") -> None:
         """Saves the split of each image, so that a run is always evaluated on the same images."""
@@ -269,8 +299,26 @@ class Run:
         """Size and sha256 of every file of the run but logs, checkpoints and exports."""
         files = [p for p in sorted(self.path.iterdir()) if p.is_file()]
         kept = [p for p in files if p.name != filenames.MANIFEST and not p.match(_LOGS)]
-        self.manifest = {p.name: manifest.fingerprint(p) for p in kept}
-        write_json(self.file(filenames.MANIFEST), self.manifest)
+        self._write_manifest({p.name: manifest.fingerprint(p) for p in kept})
+
+    @contextmanager
+    def rewriting(self, *names: str) -> Iterator[None]:
+        """Updates the rows of the manifest for files that are replaced, or added, in the context.
+
+        The manifest has no rows of them in between: it is never wrong, whenever this is killed.
+        """
+        others = {name: row for name, row in self.manifest.items() if name not in names}
+        self._write_manifest(others)
+        try:
+            yield
+        finally:
+            there = [path for path in map(self.file, names) if path.exists()]
+            rows = {path.name: manifest.fingerprint(path) for path in there}
+            self._write_manifest(others | rows)
+
+    def _write_manifest(self, rows: dict[str, Any]) -> None:
+        self.manifest = rows
+        write_json(self.file(filenames.MANIFEST), rows)
 
 
 def absolute(config: recipes.Config) -> recipes.Config:
@@ -320,7 +368,7 @@ def claim(path: str | os.PathLike | None, config: recipes.Config) -> Iterator[Ru
     Raises:
         InputError: it cannot be made, or another process writes there.
     """
-    path = Path(path) if path else _next_name(config)
+    path = Path(path) if path else _next_folder_of(config)
     try:
         path.mkdir(parents=True, exist_ok=True)
         # Open for writing: NFS locks nothing else. The lock ends with its process.
@@ -425,6 +473,13 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
             )
         return Run(max(finished, key=lambda p: (p / filenames.MANIFEST).stat().st_mtime))
     run = path if isinstance(path, Run) else Run(path)
+    if run.path.suffix == ".keras" and run.path.is_file():
+        if run.path.name == filenames.MODEL and run.path.with_name(filenames.CONFIG).exists():
+            return open_run(run.path.parent)
+        raise InputError(
+            f"{path} is a Keras model and no run; `keras-resnet export {shlex.quote(str(path))} "
+            "--data DATA` makes one of it"
+        )
     if not run.path.is_dir():
         raise InputError(f"no run folder {path}; `ls {RUNS}` shows the runs")
     for name in (filenames.CONFIG, filenames.LABELS, filenames.MODEL):
@@ -518,9 +573,13 @@ def save_keras(model: "keras.Model", path: str | os.PathLike) -> None:
         named.unlink(missing_ok=True)
 
 
-def _next_name(config: recipes.Config) -> Path:
+def _next_folder_of(config: recipes.Config) -> Path:
     data = re.sub(r"[^\w.-]+", "-", Path(config.data.rstrip("/")).name or "data").strip("-")
-    stem = f"{config.model}-{data.removeprefix('tfds-')}"
+    return next_folder(f"{config.model}-{data.removeprefix('tfds-')}")
+
+
+def next_folder(stem: str) -> Path:
+    """The first folder `runs/STEM-NNN` that does not exist yet."""
     for number in range(1, 100_000):
         path = RUNS / f"{stem}-{number:03d}"
         if not path.exists():

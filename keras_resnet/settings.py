@@ -3,7 +3,7 @@
 `tests/test_types.py` keeps it equal to `Config`, which has the defaults and what each one means.
 """
 
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from keras_resnet.files import StrPath
 
@@ -22,7 +22,7 @@ class Settings(TypedDict, total=False):
     group_by: str | None
     on_bad_image: Literal["error", "skip"] | None
     check: Literal["full", "headers"] | None
-    model: str | None
+    model: str | Any | None  # or a keras.Model, which is loaded with Keras alone
     weights: StrPath | None
     freeze: str | None
     freeze_bn: bool | None

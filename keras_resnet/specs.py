@@ -176,6 +176,12 @@ SPECS: dict[str, Spec] = {
     )
 }  # fmt: skip
 
+# What stands in `Config.model` for a network from elsewhere, which a run keeps as a whole Keras
+# model: it takes images of the size that the run says, and normalizes pixels by itself.
+CUSTOM = Spec(
+    "custom", "basic", (1,), (1,), "cifar", "none", image_size=0, source="elsewhere", normalize=""
+)
+
 # Per-channel (mean, standard deviation) of RGB pixels in [0, 255].
 NORMALIZATIONS: dict[str, Statistics] = {
     # torchvision's constants, times 255
@@ -187,6 +193,11 @@ NORMALIZATIONS: dict[str, Statistics] = {
     # [-1, 1]; what "tf" means in keras.applications
     "tf": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
 }
+
+
+def of(name: str) -> Spec:
+    """The row of `Config.model`: as `find`, or `CUSTOM`."""
+    return CUSTOM if name == CUSTOM.name else find(name)
 
 
 def find(name: str) -> Spec:

@@ -95,6 +95,31 @@ def test_a_setting_is_typed_as_a_run_shows_it(arguments, field, value):
         assert show(value) == " ".join(arguments[1:])
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"data": "my photos", "model": "resnet18", "seed": 7, "flip": False, "image_size": 64},
+        {"recipe": "finetune", "weights": "runs/a b", "rate_drops": (0.5, 0.75), "epochs": 3},
+        {"size_steps": ((0.5, 0.5), (0.5, 1.0)), "crop_area": (0.3, 1.0), "learning_rate": 0.0123},
+    ],
+    ids=str,
+)
+def test_the_command_in_a_report_asks_for_the_settings_of_the_run(options):
+    import shlex
+
+    from keras_resnet import recipes
+    from keras_resnet.cli.train import train
+
+    config = recipes.resolve(options)
+    program, name, *words = shlex.split(recipes.command(config))
+    assert (program, name) == ("keras-resnet", "train")
+    given = train.make_context("train", words).params
+    settings = {name: given[name] for name in recipes.SETTINGS}
+    assert recipes.resolve(settings) == config
+    assert not {"batch_size", "epochs", "image_size"} & recipes.unset(settings)
+
+
 def test_the_help_shows_what_the_default_recipe_gives(script):
     words = " ".join(script("train", "--help").stdout.split())
     for shown in ("[0.7 1]", "[0.55 0.5 / 0.3 0.75 / 0.15 1]", "[yes; no for digits]"):

@@ -117,6 +117,7 @@ def test_evaluation_counts_every_image_once_and_the_last_partial_batch_too(encod
     assert [len(labels) for _, labels in batches] == [
         min(batch, 10 - start) for start in range(0, 10, batch)
     ]
+    assert int(stream.cardinality()) == len(batches)  # for progress bars
     labels = np.concatenate([labels for _, labels in batches])
     images = np.concatenate([images for images, _ in batches])
     np.testing.assert_array_equal(labels, np.arange(10))

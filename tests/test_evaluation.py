@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+from base64 import b64decode
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.metrics import is_imbalanced, log_softmax, summarise
+from keras_resnet.evaluation.per_image import ImageScore, image_scores, suspects, to_csv
 from keras_resnet.evaluation.scores import (
     ArtefactScores,
     Guess,
@@ -23,6 +26,7 @@ from keras_resnet.evaluation.scores import (
     evaluate,
     predict,
 )
+from keras_resnet.training import gallery
 
 
 def test_the_numbers_equal_scikit_learns():
@@ -36,8 +40,14 @@ def test_the_numbers_equal_scikit_learns():
     assert ours.macro_top1 == pytest.approx(peer.balanced_accuracy_score(labels, guesses))
     assert ours.loss == pytest.approx(peer.log_loss(labels, p))
     assert ours.confusion == peer.confusion_matrix(labels, guesses).tolist()
-    recall = peer.recall_score(labels, guesses, average=None)
-    assert [c.top1 for c in ours.per_class.values()] == pytest.approx(recall.tolist())
+    rows = ours.per_class.values()
+    for name in ("precision", "recall", "f1"):
+        theirs = getattr(peer, f"{name}_score")
+        each = theirs(labels, guesses, average=None)
+        assert [getattr(row, name) for row in rows] == pytest.approx(each.tolist())
+        mean = theirs(labels, guesses, average="macro")
+        assert getattr(ours, f"macro_{name}") == pytest.approx(mean)
+    assert [row.top1 for row in rows] == [row.recall for row in rows]
 
 
 def test_five_classes_have_no_top_5():
@@ -48,14 +58,28 @@ def test_a_class_without_images_has_no_accuracy():
     scores = summarise(np.eye(3), [0, 1, 1], list("abc"))
     assert scores.per_class["c"].top1 is None
     assert scores.macro_top1 == 0.75  # of a and b, not of c
+    assert scores.per_class["c"].f1 is None
+    assert scores.per_class["c"].precision == 0.0  # an image of b was predicted as it
+
+
+def test_a_class_that_is_never_predicted_has_no_precision_and_counts_as_0():
+    scores = summarise(np.eye(3)[[0, 0]], [0, 1], list("abc"))
+    assert scores.per_class["b"].precision is None and scores.per_class["b"].f1 == 0.0
+    assert (scores.macro_precision, scores.macro_f1) == pytest.approx((0.25, 1 / 3))
 
 
 def test_the_json_of_scores_has_the_keys_that_scripts_rely_on():
     scores = summarise(np.eye(3), [0, 1, 1], list("abc"))
-    content = ArtefactScores(**vars(scores), artefact="a.tflite", balance=None).as_json()
-    assert list(content) == ["artefact", "balance", "images", "loss", "top1", "macro_top1", "top5",
-                             "per_class", "confusion"]  # fmt: skip
-    assert content["per_class"]["c"] == {"images": 0, "top1": None}
+    rows = image_scores(np.eye(3), [0, 1, 1], list("abc"), ["1.jpg", "2.jpg", "3.jpg"])
+    rows = [replace(rows[2], suspect=True), *rows[:2]]
+    about = {"artefact": "a.tflite", "balance": None, "trained_on": 2}
+    content = ArtefactScores(**vars(scores), **about, rows=rows).as_json()
+    assert list(content) == ["artefact", "balance", "trained_on", "images", "loss", "top1",
+                             "macro_top1", "macro_precision", "macro_recall", "macro_f1", "top5",
+                             "per_class", "confusion", "suspects"]  # fmt: skip
+    none = dict.fromkeys(["top1", "recall", "f1"])
+    assert content["per_class"]["c"] == {"images": 0, "precision": 0.0, **none}
+    assert [row["file"] for row in content["suspects"]] == ["3.jpg"]
     prediction = Prediction("a.jpg", [Guess("dark", 0.75)])
     assert prediction.as_json() == {
         "image": "a.jpg",
@@ -103,7 +127,9 @@ def test_a_plain_folder_is_scored_whole(trained, photos):
 
 
 def test_training_images_can_be_scored_too(trained):
-    assert evaluate(trained.path, split="train").images == 48
+    result = evaluate(trained.path, split="train")
+    assert result.images == result.trained_on == 48
+    assert evaluate(trained.path).trained_on == 0
 
 
 def test_a_split_is_that_of_the_runs_own_images_wherever_they_lie(trained, photos, tmp_path):
@@ -208,6 +234,7 @@ def test_a_model_from_elsewhere_is_scored_with_numbered_classes(tmp_path):
     keras.Model(image, scores).save(tmp_path / "other.keras")
     result = evaluate(tmp_path / "other.keras", "digits")
     assert result.images == 1797 and list(result.per_class)[:2] == ["0", "1"]
+    assert result.trained_on is None
 
 
 def test_predictions_as_csv_are_csv(command, trained, photos):
@@ -217,12 +244,99 @@ def test_predictions_as_csv_are_csv(command, trained, photos):
     assert sum(row["label"] == "dark" for row in rows) >= 18
 
 
+def test_evaluate_writes_a_row_for_each_image(command, trained, tmp_path):
+    done = command("evaluate", trained.path, "--csv", tmp_path / "a.csv")
+    assert done.stdout.rstrip().endswith(f"wrote {tmp_path / 'a.csv'}")
+    with open(tmp_path / "a.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:4] == ["file", "label", "prediction", "score"]
+    names = [image.name for image in trained.splits["val"]]
+    assert [row["file"] for row in rows] == names
+    assert all(row["file"].startswith(row["label"]) for row in rows)
+    assert all(row["label"] == row["prediction"] and 0 < float(row["score"]) <= 1 for row in rows)
+
+
+def test_a_csv_that_cannot_be_written_is_refused_before_the_work(command, trained, tmp_path):
+    done = command("evaluate", trained.path, "--csv", tmp_path / "no" / "a.csv")
+    assert done.returncode == 2 and "in a folder that exists" in done.stderr
+
+
+def test_a_run_holds_the_answer_for_each_validation_image(trained):
+    with open(trained.file("predictions.csv"), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["split"] for row in rows} == {"val"}
+    evaluated = {row.file: row for row in evaluate(trained.path).rows}
+    assert [row["file"] for row in rows] == list(evaluated)
+    for row in rows:
+        other = evaluated[row["file"]]
+        assert (row["label"], row["prediction"]) == (other.label, other.prediction)
+        assert float(row["score"]) == pytest.approx(other.score, abs=1e-4)
+
+
+def test_the_report_shows_whole_images_sorted_by_what_their_captions_say(trained, tmp_path):
+    content = json.loads(trained.file("examples.json").read_text())
+    assert content["mistakes"] == [] and len(content["correct"]) == 8
+    rows = [
+        replace(row, prediction="nothing", score=i / 12)
+        for i, row in enumerate(evaluate(trained.path).rows)
+    ]
+    folder = type(trained)(tmp_path)
+    gallery.write(folder, trained.examples("val"), rows)
+    mistakes = json.loads(folder.file("examples.json").read_text())["mistakes"]
+    assert [row["score"] for row in mistakes] == [i / 12 for i in range(11, -1, -1)]
+    assert mistakes[0]["file"] == rows[-1].file
+    image = Image.open(io.BytesIO(b64decode(mistakes[0]["image"].partition(",")[2])))
+    assert image.size == (48, 40)  # the network sees 24 by 24
+    assert gallery._caption(rows[-1]).startswith(f"{rows[-1].file}, true ")
+    with Image.open(folder.file("mistakes.png")) as sheet:
+        assert sheet.width > 6 * gallery._TILE
+
+
+def test_a_large_photo_is_shrunk_for_the_report():
+    noise = Image.effect_noise((1200, 900), 50).convert("RGB")
+    assert gallery._shrunk(noise).size == (400, 300)
+    assert gallery._data_uri(noise).startswith("data:image/jpeg;base64,")
+    assert gallery._tile(noise).shape == (240, 240, 3)
+
+
+def test_no_cell_of_a_csv_is_a_formula_to_a_spreadsheet():
+    row = ImageScore("=1+1.jpg", "@a", "-b", 0.5, 0.25, suspect=False)
+    assert to_csv([row], "val").splitlines() == [
+        "file,label,prediction,score,label_score,suspect,split",
+        "'=1+1.jpg,'@a,'-b,0.500000,0.250000,,val",
+    ]
+    guesses = [Prediction("+a.jpg", [Guess("＝b", 0.5)])]
+    assert tables.predictions_csv(guesses).splitlines()[1] == "'+a.jpg,1,'＝b,0.500000"
+
+
+def test_a_label_is_suspect_if_another_class_is_as_certain_as_usual_and_it_is_unlikely():
+    certain, weak, unsure = [0.02, 0.98], [0.04, 0.85], [0.3, 0.7]
+    p = np.array([[0.9, 0.1], [0.05, 0.95], certain, [0.08, 0.92], unsure])
+    # Class 1 usually gets 0.9: what the last two give it is no more than that, or not certain.
+    assert suspects(p, np.array([0, 1, 0, 0, 0])).tolist() == [False, False, True, False, False]
+    assert not suspects(np.array([weak, [0.05, 0.95]]), np.array([0, 1])).any()
+
+
+def test_suspects_are_listed_the_least_likely_label_first(trained):
+    rows = [
+        ImageScore(f"{i}.jpg", "a", "b", 0.97, label_score, suspect=i > 0)
+        for i, label_score in enumerate((0.0, 0.02, 0.01))
+    ]
+    result = replace(evaluate(trained.path), rows=rows)
+    lines = [line for line in tables.evaluation(result).splitlines() if "suspect" in line]
+    assert lines == [
+        "suspect label: 2.jpg is labelled a (1.0%), predicted b (97.0%)",
+        "suspect label: 1.jpg is labelled a (2.0%), predicted b (97.0%)",
+    ]
+
+
 def test_images_that_were_trained_on_are_counted_wherever_they_lie_and_one_class_will_do(
     trained, photos, tmp_path, capsys
 ):
     (tmp_path / "new").mkdir()
     shutil.copytree(photos / "dark", tmp_path / "new" / "dark")
-    assert evaluate(trained, tmp_path / "new").images == 20
+    result = evaluate(trained, tmp_path / "new")
+    assert (result.images, result.trained_on) == (20, 16)
     assert "was trained on 16 of these 20 images" in capsys.readouterr().err
 
 

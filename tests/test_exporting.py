@@ -18,13 +18,14 @@ from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.scores import stream_for
-from keras_resnet.exporting import publish
+from keras_resnet.exporting import publish, run_report
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import demand, verify
 from keras_resnet.filenames import TFLITE
 from keras_resnet.inspection import tflite_file
 from keras_resnet.inspection.census import Signature
-from keras_resnet.run import build
+from keras_resnet.report import page
+from keras_resnet.run import Run, build
 from keras_resnet.state import isolated
 
 NAMES = ["saved_model", *TFLITE.values()]
@@ -76,11 +77,95 @@ def reads(first_export):
     return {path.removeprefix(inside): n for path, n in seen.items() if path.startswith(inside)}
 
 
-@pytest.mark.parametrize(
-    "name", ["config.json", "labels.txt", "split.json", "metrics.json", "manifest.json"]
-)
+@pytest.mark.parametrize("name", ["config.json", "labels.txt", "split.json", "metrics.json"])
 def test_an_export_reads_what_the_run_says_once(reads, name):
     assert reads[name] == 1
+    assert reads["manifest.json"] == 2  # again before it changes a row
+
+
+def rows_of(run):
+    return json.loads(run.file("manifest.json").read_text())
+
+
+def test_the_report_shows_the_exported_files_and_the_manifest_knows_it(exported):
+    run, result = exported
+    html = run.file("report.html").read_text()
+    for row in result.artefacts:
+        assert row.file in html and f"{row.latency_ms:.2f} ms" in html
+    assert "What an app needs" in html and "color_order" in html
+    assert open_run(run.path).intact("report.html") and rows_of(run).keys() >= FILES_OF_REPORT
+
+
+FILES_OF_REPORT = {"predictions.csv", "examples.json", "history.csv", "batch.png", "report.html"}
+
+
+def test_verify_updates_the_report(copy):
+    copy.file("report.html").write_text("old")
+    verify(copy)
+    assert "Exported files" in copy.file("report.html").read_text()
+    assert open_run(copy.path).intact("report.html")
+
+
+@pytest.mark.parametrize("point", ["write_text", "_write_manifest"])
+def test_a_kill_while_the_report_is_written_leaves_a_manifest_that_is_right(
+    copy, monkeypatch, point
+):
+    """Before the page takes its place, and after it, before its row is written."""
+    before, calls = rows_of(copy), []
+
+    def die(*arguments):
+        calls.append(arguments)
+        if point == "write_text" or len(calls) > 1:
+            os._exit(9)
+        plain(*arguments)
+
+    home = page if point == "write_text" else Run
+    plain = getattr(home, point)
+    monkeypatch.setattr(home, point, die)
+    child = os.fork()
+    if not child:
+        run_report.update(open_run(copy.path), copy.export_folder)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    monkeypatch.undo()
+    rows = rows_of(copy)
+    assert rows == {name: row for name, row in before.items() if name != "report.html"}
+    run_report.update(open_run(copy.path), copy.export_folder)
+    assert rows_of(copy).keys() == before.keys()
+    assert open_run(copy.path).intact("report.html")
+
+
+def test_a_kill_while_a_run_is_told_where_its_images_are_leaves_a_manifest_that_is_right(
+    copy, photos, tmp_path, monkeypatch
+):
+    """After the new settings are written, before their row is."""
+    moved = shutil.copytree(photos, tmp_path / "moved")
+    before, calls, plain = rows_of(copy), [], Run._write_manifest
+
+    def die(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            os._exit(9)
+        plain(*arguments)
+
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(Run, "_write_manifest", die)
+        open_run(copy.path).attach(moved)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert rows_of(copy) == {name: row for name, row in before.items() if name != "config.json"}
+    assert open_run(copy.path).config.data == str(moved)
+    open_run(copy.path).attach(moved)
+    assert rows_of(copy).keys() == before.keys()
+
+
+def test_a_run_with_a_damaged_file_keeps_its_report_and_is_told(copy, capsys):
+    copy.file("history.csv").write_text("epoch\n")
+    before = copy.file("report.html").read_bytes()
+    run_report.update(open_run(copy.path), copy.export_folder)
+    assert copy.file("report.html").read_bytes() == before
+    assert "does not show the exported files" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", TFLITE.values())

@@ -38,13 +38,17 @@ TABLE = {
     "weights": (f"{DATA} {TOOLS} state run models data", "keras numpy h5py safetensors torch"),
     "weights.settings": ("specs config errors", ""),
     "weights.readers": ("errors files", "keras numpy h5py safetensors torch"),
+    "weights.classifier": ("specs errors", "keras numpy"),
     "weights.whole_model": ("errors state weights.readers", "keras numpy"),
     "data": (f"{TOOLS} config recipes", "numpy tensorflow tensorflow_datasets PIL"),
     "data.names": ("errors files", ""),
-    "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL jinja2"),
+    "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL jinja2 markupsafe"),
     "report.structure": ("errors files report.plots inspection.drawing", "matplotlib"),
     # Of keras its types alone.
-    "run": (f"{DATA} {TOOLS} state models data weights.readers", "keras"),
+    "run": (
+        f"{DATA} {TOOLS} state models data weights.readers weights.whole_model weights.classifier",
+        "keras",
+    ),
     "evaluation": (
         f"{DATA} {TOOLS} state run data weights.whole_model",
         f"{HEAVY} ai_edge_litert onnxruntime",
@@ -55,16 +59,22 @@ TABLE = {
         f"{DATA} {TOOLS} state run models weights data evaluation report distributed _version",
         HEAVY,
     ),
+    "training.gallery": ("filenames files run data evaluation report", "numpy tensorflow PIL"),
     "inspection": ("errors filenames results", "ai_edge_litert flatbuffers onnx"),
     "inspection.network": ("specs errors results state models inspection.multiply_adds", "keras"),
     "inspection.drawing": ("errors results state inspection.network", "keras"),
     "exporting": (f"{DATA} {TOOLS} state run data evaluation inspection report", HEAVY),
+    # Loaded before TensorFlow, unless a Keras model is exported.
+    "exporting.given": (
+        "errors files messages run evaluation.artefact data.sources weights.importing",
+        "keras",
+    ),
     "exporting.card": ("data.names exporting.gate run", ""),
     "exporting.bundling": (f"{TOOLS} exporting inspection run", "PIL"),
     "exporting.publish": ("errors", ""),  # loaded before TensorFlow
     "exporting.kept": ("_version filenames files manifest messages exporting.plan", ""),
     # Loaded before TensorFlow.
-    "exporting.plan": ("errors filenames run evaluation.contract exporting.onnx_file", ""),
+    "exporting.plan": ("errors filenames run specs evaluation.contract exporting.onnx_file", ""),
     # Copied to clients: without this package and TensorFlow.
     "exporting.bundles": ("", "ai_edge_litert numpy PIL"),
     "exporting.onnx_file": ("errors filenames runtime exporting.child", "onnx tensorflow tf2onnx"),

@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 from keras_resnet.errors import InputError
-from keras_resnet.report import page, plots
+from keras_resnet.report import page, plots, svg
+from keras_resnet.report.text import short_labels, shorten, width_of
 
 NASTY = '<script>alert("x")</script>'
-PICTURES = ("curves.png", "confusion.png", "batch.png", "mistakes.png")
+PICTURES = ("batch.png", "confusion.png")
 
 
 def history(epochs=3, **last):
@@ -73,9 +74,19 @@ def run(tmp_path):
         "precision_reason": "no bfloat16 here",
         "images_per_second": 231.7,
         "val": score(MATRIX, CLASSES),
+        "finished": "2026-11-27T12:00:00+01:00",
+        "versions": {"keras": "3.15.1"},
+        "threads": 2,
+        "device": "a processor",
+        "system": "Linux",
+        "seconds_by": {"compute": 130.0, "saving": 4.2},
+        "data": {
+            "train": dict(zip(CLASSES, (40, 30, 20, 10), strict=True)),
+            "val": dict.fromkeys(CLASSES, 10),
+        },
     }
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    (tmp_path / "config.json").write_text(json.dumps({"data": "photos/pets & co/", "flip": None}))
+    (tmp_path / "config.json").write_text(json.dumps({"data": "photos/pets & co/", "seed": 7}))
     (tmp_path / "labels.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
     with open(tmp_path / "history.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, history()[0])
@@ -186,9 +197,9 @@ def test_a_confusion_matrix_of_any_size_is_drawn(tmp_path, k):
 
 def test_names_that_shortening_makes_equal_are_numbered():
     names = [f"class number {i} of a data set" for i in range(3)]
-    assert plots._labels(names)[2].startswith("2: class")
-    assert len(set(plots._labels(names))) == 3
-    assert plots._labels(["cat", "dog"]) == ["cat", "dog"]
+    assert short_labels(names, 22)[2].startswith("2: class")
+    assert len(set(short_labels(names, 22))) == 3
+    assert short_labels(["cat", "dog"], 22) == ["cat", "dog"]
 
 
 @pytest.mark.parametrize("k", [2, 30])
@@ -282,10 +293,10 @@ def test_dollars_are_not_mathematics(tmp_path):
 
 @pytest.mark.parametrize("width", range(1, 12))
 def test_a_shortened_name_keeps_both_ends_and_its_width(width):
-    text = plots.shorten("Tomato_Late_blight", width)
-    assert len(text) <= width and "…" in text
-    assert plots._columns(plots.shorten("狗" * 9, width)) <= width
-    assert plots.shorten("cat", 3) == "cat"
+    short = shorten("Tomato_Late_blight", width)
+    assert len(short) <= width and "…" in short
+    assert width_of(shorten("狗" * 9, width)) <= width
+    assert shorten("cat", 3) == "cat"
 
 
 def test_drawing_leaves_the_settings_of_a_notebook_alone(tmp_path):
@@ -311,7 +322,6 @@ def test_the_page_shows_what_was_measured(run):
     assert "resnet20 on pets & co" in text
     assert "83.3% top-1 on 30 validation images" in text
     assert "272 k" in text and "2 min 14 s" in text and "no bfloat16 here" in text
-    assert "epoch 3" not in text  # it belongs to the curves, and there are none
     assert f"keras-resnet predict {run} photo.jpg" in text
 
 
@@ -345,7 +355,7 @@ def test_top5_is_shown_for_more_than_five_classes_only(run):
 def test_classes_are_sorted_worst_first_and_those_without_images_come_last(run):
     text = seen(run).text.partition("Classes")[2]
     assert text.index(NASTY) < text.index("cat") < text.index("$5") < text.index("狗")
-    assert "60.0%" in text and "狗0–" in text
+    assert "60.0%" in text and "狗0––" in text
 
 
 def test_the_most_frequent_confusion_leads(run):
@@ -372,17 +382,22 @@ def test_a_name_from_the_data_cannot_become_part_of_the_page(run):
 
 def test_the_page_is_made_from_values_alone_and_each_is_escaped():
     names = [NASTY, "not UTF-8: \udcff"]
-    data = page.report_data(
-        Path("no/such <run>"),
-        {"val": score([[1, 1], [0, 2]], names)},
+    files = page.RunFiles(
+        metrics={"val": score([[1, 1], [0, 2]], names)},
         config={"data": NASTY, "model": NASTY},
         labels=names,
         epochs=history(),
-        pictures={"curves": b"no PNG"},
-    )
+        predictions=[{"split": "val", "file": NASTY, "label": NASTY, "prediction": NASTY,
+                      "score": "0.9", "label_score": "0.9", "suspect": "yes"}],
+        examples={"mistakes": [{"file": NASTY, "label": NASTY, "prediction": "a", "score": 0.9,
+                                "image": f'"{NASTY}'}]},
+        pictures={"batch": b"no PNG"},
+        export=None,
+    )  # fmt: skip
+    data = page.report_data(Path("no/such <run>"), files)
     assert data.classes[0] == page.ClassScore(name=NASTY, images=2, top1=0.5)
     assert data.confusions == [page.Confusion(count=1, images=2, label=NASTY, prediction=names[1])]
-    assert data.pictures == {} and data.several_sizes
+    assert data.pictures == {} and data.sizes == [(1, 2, 16), (3, 3, 32)]
     text = page.render(data)
     assert text == page.render(data)
     found = Seen(text)
@@ -397,18 +412,115 @@ def test_a_folder_with_a_blank_and_markup_is_quoted_in_the_commands(run, tmp_pat
     (folder / "metrics.json").write_bytes((run / "metrics.json").read_bytes())
     found = seen(folder)
     assert f"keras-resnet evaluate '{folder}'" in found.text
-    assert found.tags.count("b") == seen(run).tags.count("b")
+    assert "<b>run" not in (folder / "report.html").read_text()
 
 
-@pytest.mark.parametrize("count", range(len(PICTURES) + 1))
-def test_the_page_holds_each_picture_that_is_there(full_run, count):
-    for name in PICTURES[count:]:
+def test_the_page_holds_the_batch_and_the_matrix_of_many_classes_as_pictures(full_run):
+    assert sources(seen(full_run)) == 1  # the batch
+    k = svg.MOST_DRAWN + 1
+    names = [f"class-{i:03}." for i in range(k)]
+    (full_run / "labels.txt").write_text("\n".join(names) + "\n")
+    with_metrics(full_run, val=score(np.eye(k, dtype=int), names))
+    assert sources(seen(full_run)) == 2
+    for name in PICTURES:
         (full_run / name).unlink()
-    found = seen(full_run)
-    sources = [value for key, value in found.attributes if key == "src"]
-    assert found.tags.count("img") == len(sources) == count
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
-    assert ("of epoch 3 of 3" in found.text) == (count > 0)
+    assert sources(seen(full_run)) == 0
+
+
+def sources(found):
+    """The number of pictures, all of them inside the page."""
+    pictures = [value for key, value in found.attributes if key == "src"]
+    assert all(source.startswith("data:image/") for source in pictures)
+    assert found.tags.count("img") == len(pictures)
+    return len(pictures)
+
+
+def test_plots_are_drawn_in_the_colours_of_the_page(run):
+    found = seen(run)
+    assert found.tags.count("svg") == 3  # accuracy, loss, confusion matrix
+    assert not any(key in ("fill", "stroke") for key, _ in found.attributes)
+    assert {"polyline", "circle", "rect"} <= set(found.tags)
+
+
+def test_the_chosen_epoch_is_explained_and_the_sizes_of_all_are_told(run):
+    text = " ".join(seen(run).text.split())
+    assert "Epoch 3 of 3 was chosen and saved as model.keras: it has the highest top-1" in text
+    assert "16 pixels in epochs 1 to 2, 32 pixels in epoch 3." in text
+
+
+def test_the_page_says_what_the_run_was_made_of_and_how(run):
+    text = " ".join(seen(run).text.split())
+    assert "train1001040 val401010" in text
+    assert "keras-resnet train 'photos/pets & co/' --model" in text and "--seed 7" in text
+    assert "2026-11-27 12:00:00+01:00" in text and "a processor, 2 threads; Linux" in text
+    assert "keras 3.15.1" in text and "compute 2 min 10 s, saving 4 s" in text
+
+
+def predictions(run, *rows):
+    with open(run / "predictions.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "label", "prediction", "score", "label_score", "suspect", "split"])
+        writer.writerows(rows)
+
+
+def test_calibration_compares_scores_with_accuracy(run):
+    predictions(
+        run,
+        ("a.jpg", "cat", "cat", 0.95, 0.95, "", "val"),
+        ("b.jpg", "cat", "dog", 0.95, 0.01, "yes", "val"),
+        ("c.jpg", "cat", "cat", 0.75, 0.75, "", "val"),
+        ("d.jpg", "cat", "dog", 0.99, 0.01, "", "test"),
+    )
+    text = " ".join(seen(run).text.split())
+    # Two at 0.95, of which one is right: 0.45 off; one at 0.75: 0.25 off.
+    assert "Expected calibration error: 38.3%" in text
+    assert "is 88.3%, and 66.7% of the answers are correct" in text
+    assert "b.jpgcat (1.0%)dog (95.0%)" in text and "1 suspect:" in text
+
+
+def test_mistakes_and_correct_images_are_shown_with_their_files(run):
+    pixel = "data:image/png;base64,AAAA"
+    row = {"file": "cat/1.jpg", "label": "cat", "prediction": "dog", "score": 0.9, "image": pixel}
+    content = {"mistakes": [row], "correct": [{**row, "file": "dog/2.jpg", "label": "dog"}]}
+    (run / "examples.json").write_text(json.dumps(content))
+    found = seen(run)
+    assert sources(found) == 2
+    text = " ".join(found.text.split())
+    assert "cat/1.jpg true cat, predicted dog (90.0%)" in text and "dog/2.jpg dog (90.0%)" in text
+
+
+def test_the_page_shows_the_exported_files_and_what_an_app_needs(run):
+    (run / "export" / "bundle_web").mkdir(parents=True)
+    row = {"file": "model_int8.tflite", "passed": False, "why": "lost 3 points", "top1": 0.8,
+           "drop_points": 3.0, "bytes": 308379, "latency_ms": 4.25}  # fmt: skip
+    verified = {"passed": False, "images": 30, "max_drop": 1.0, "keras": {"top1": 0.83},
+                "artefacts": [row], "files": [],
+                "rejection": {"score": "margin", "threshold": 1.25, "most_energy": None,
+                              "known_refused": 0.05, "unknown_refused": 0.9}}  # fmt: skip
+    (run / "export" / "verify.json").write_text(json.dumps(verified))
+    preprocess = {"image_size": 24, "range": [0, 255], "top": None, "color_order": "RGB"}
+    (run / "export" / "preprocess.json").write_text(json.dumps(preprocess))
+    text = " ".join(seen(run).text.split())
+    assert "model_int8.tfliteFAILED80.0%3.000.31 MB4.25 ms" in text
+    assert "model_int8.tflite: lost 3 points" in text
+    assert "the margin is below 1.25: 5.0% of the images of known classes, 90.0% of others" in text
+    assert "image_size24" in text and "range0 to 255" in text and "bundle_web" in text
+
+
+@pytest.mark.parametrize("k", [1, 10, 50])
+def test_a_confusion_matrix_is_drawn_with_a_cell_for_each_pair_with_images(k):
+    names = [f"class <{i}>" for i in range(k)]
+    drawn = Seen(str(svg.confusion(np.eye(k, dtype=int).tolist(), names)))
+    assert drawn.tags.count("rect") == k + 1  # and the frame
+    assert f"class <{k - 1}>" in drawn.text
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 300])
+def test_curves_in_the_page_have_any_length_and_gaps(epochs):
+    nan = float("nan")
+    drawn = Seen(str(svg.curves(history(epochs, val_top1=nan), "top1", epochs, percent=True)))
+    assert drawn.tags.count("polyline") == (1 if epochs == 1 else 2)
+    assert not any("nan" in str(value) for _, value in drawn.attributes)
 
 
 def test_the_page_needs_no_network(full_run):
@@ -425,11 +537,11 @@ def test_metrics_alone_are_enough(run):
         (run / name).unlink()
     found = seen(run)
     assert "83.3% top-1" in found.text and "cat predicted as" in found.text
-    assert "img" not in found.tags
+    assert "img" not in found.tags and found.tags.count("svg") == 1
 
 
 def test_a_broken_picture_is_left_out(run):
-    (run / "curves.png").write_bytes(b"")
+    (run / "batch.png").write_bytes(b"")
     assert "img" not in seen(run).tags
 
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 FILES = {
     "config.json", "labels.txt", "split.json", "history.csv", "metrics.json", "model.keras",
     "manifest.json", "report.html", "curves.png", "confusion.png", "batch.png", "mistakes.png",
-    "tensorboard",
+    "predictions.csv", "examples.json", "tensorboard",
 }  # fmt: skip
 
 

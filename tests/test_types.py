@@ -29,6 +29,7 @@ def plain(kind):
     is_union = typing.get_origin(kind) in (types.UnionType, typing.Union)
     parts = typing.get_args(kind) if is_union else (kind,)
     words = [str if typing.get_origin(part) is typing.Literal else part for part in parts]
+    words = [word for word in words if word is not typing.Any]  # a Keras model
     return {word for word in words if "PathLike" not in str(word)} | {types.NoneType}
 
 

@@ -8,6 +8,7 @@ finds its part of a batch by index arithmetic: no image is decoded on two device
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -170,6 +171,8 @@ def evaluation_stream(
         examples.all()
         .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch_size)
+        # TensorFlow cannot count what a generator gives; progress bars ask.
+        .apply(tf.data.experimental.assert_cardinality(math.ceil(len(examples) / batch_size)))
         .prefetch(2)
     )
 

@@ -16,6 +16,7 @@ from keras_resnet import filenames, run
 from keras_resnet.config import Config
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
+from keras_resnet.specs import CUSTOM
 
 
 def tf_config() -> tuple[list[str], int] | None:
@@ -89,8 +90,16 @@ class WorkerRun(run.Run):
     def file(self, name: str) -> Path:
         return super().file(self._own[name]) if name in self._own else self._scratch / name
 
-    def begin(self, config: Config, classes: Sequence[str]) -> None:
+    def begin(
+        self, config: Config, classes: Sequence[str], network: keras.Model | None = None
+    ) -> None:
         """Left to the chief."""
+
+    def network(self, config: Config, num_classes: int) -> keras.Model:
+        """As `Run.network`; a network from elsewhere is in the chief's folder alone."""
+        if config.model == CUSTOM.name:
+            raise InputError("a network of your own cannot be trained by several workers")
+        return super().network(config, num_classes)
 
     def save_model(self, model: keras.Model) -> None:
         """Left to the chief."""

@@ -160,7 +160,9 @@ def _constant(values: np.ndarray, tensor: dict[str, Any]) -> Constant:
     if len(scales) > 1:  # one for each channel
         axis = quantization["quantized_dimension"]
         shape = [-1 if i == axis else 1 for i in range(values.ndim)]
-        scales, zeros = scales.reshape(shape), zeros.reshape(shape)
+    else:
+        shape = [1] * values.ndim  # 0 of a single number
+    scales, zeros = scales.reshape(shape), zeros.reshape(shape)
     numbers = (values.astype(np.float32) - zeros) * scales
     steps = np.broadcast_to(scales, values.shape)
     return Constant(numbers.astype(np.float32), steps, str(values.dtype))

@@ -15,6 +15,9 @@ class ClassScores:
 
     images: int
     top1: float | None  # in 0…1; None without images
+    precision: float | None  # of the images predicted as it, the share that is; None without any
+    recall: float | None  # the same as top1
+    f1: float | None  # harmonic mean of the two; None without images
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,9 @@ class Scores(Result):
     loss: float  # mean cross-entropy, in nats
     top1: float
     macro_top1: float  # mean of the classes' top-1, over those with images
+    macro_precision: float  # the same of the precision, 0 for a class that was never predicted
+    macro_recall: float  # the same as macro_top1
+    macro_f1: float
     top5: float | None  # None for five classes or fewer
     per_class: dict[str, ClassScores]
     confusion: list[list[int]]  # images by true class (rows) and predicted class (columns)
@@ -46,19 +52,34 @@ def summarise(logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[st
     guesses = logits.argmax(-1)
     confusion = np.zeros((k, k), int)
     np.add.at(confusion, (labels, guesses), 1)
-    totals, right = confusion.sum(1), confusion.diagonal()
+    rows = _of_classes(confusion, classes)
+    scored = [row for row in rows.values() if row.images]
+    recall = float(np.mean([row.recall for row in scored]))
     return Scores(
         images=count,
         loss=float(-log_softmax(logits)[np.arange(count), labels].mean()),
         top1=float((guesses == labels).mean()),
-        macro_top1=float((right[totals > 0] / totals[totals > 0]).mean()),
+        macro_top1=recall,
+        macro_precision=float(np.mean([row.precision or 0.0 for row in scored])),
+        macro_recall=recall,
+        macro_f1=float(np.mean([row.f1 for row in scored])),
         top5=_top(5, logits, labels) if k > 5 else None,
-        per_class={
-            name: ClassScores(int(n), float(r / n) if n else None)
-            for name, n, r in zip(classes, totals, right, strict=True)
-        },
+        per_class=rows,
         confusion=confusion.tolist(),
     )
+
+
+def _of_classes(confusion: np.ndarray, classes: Sequence[str]) -> dict[str, ClassScores]:
+    counts = (confusion.diagonal(), confusion.sum(1), confusion.sum(0))
+    rows = {}
+    for name, right, images, predicted in zip(
+        classes, *map(np.ndarray.tolist, counts), strict=True
+    ):
+        recall = right / images if images else None
+        f1 = 2 * right / (images + predicted) if images else None
+        precision = right / predicted if predicted else None
+        rows[name] = ClassScores(images, recall, precision, recall, f1)
+    return rows
 
 
 def is_imbalanced(images: Iterable[int]) -> bool:

@@ -4,7 +4,7 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +24,7 @@ from keras_resnet.evaluation.artefact import (
     predict_batches,
 )
 from keras_resnet.evaluation.metrics import Scores, log_softmax, summarise
+from keras_resnet.evaluation.per_image import ImageScore, image_scores
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 from keras_resnet.results import Result
@@ -42,13 +43,27 @@ class ArtefactScores(Scores):
 
     artefact: str  # its path
     balance: str | None  # how the training balanced the classes; None without a run
+    trained_on: int | None  # how many of the images its run was trained on; None: unknown
+    rows: list[ImageScore]  # of each image; not in the JSON
     # Images that are answered with "none of these"; they count in the scores like the others. None
     # of an artefact that has no threshold.
     rejected: int | None = None
 
+    @property
+    def suspects(self) -> list[ImageScore]:
+        """The images whose label may be wrong, the least likely label first."""
+        return sorted((r for r in self.rows if r.suspect), key=lambda row: row.label_score)
+
     def as_json(self) -> dict[str, Any]:
-        content = {"artefact": self.artefact, "balance": self.balance, **super().as_json()}
-        return _without_none(content, "rejected")
+        """All but `rows`, of which it has the suspects."""
+        about = {"artefact": self.artefact, "balance": self.balance, "trained_on": self.trained_on}
+        suspects = [
+            {name: value for name, value in vars(row).items() if name != "suspect"}
+            for row in self.suspects
+        ]
+        scores = replace(self, rows=[])
+        content = {name: part for name, part in asdict(scores).items() if name != "rows"}
+        return _without_none({**about, **content, "suspects": suspects}, "rejected")
 
 
 @dataclass(frozen=True)
@@ -116,7 +131,12 @@ def evaluate(
     contract = opened.contract
     rejected = int(contract.rejects(logits).sum()) if contract.reject else None
     return ArtefactScores(
-        **vars(result), artefact=str(opened.path), balance=balance, rejected=rejected
+        **vars(result),
+        artefact=str(opened.path),
+        balance=balance,
+        trained_on=_trained_on(opened, examples),
+        rows=image_scores(logits, examples.labels, opened.classes, examples.names),
+        rejected=rejected,
     )
 
 
@@ -244,10 +264,20 @@ def _digests_of_split(opened: Artefact, split: str) -> npt.NDArray[np.int64]:
     return np.array([image.digest for image in images if image.digest], np.int64)
 
 
+def _trained_on(opened: Artefact, examples: Examples) -> int | None:
+    """How many of the images the artefact's run was trained on, by their content; None: unknown."""
+    run = opened.run
+    if run is None or examples.digests is None or not run.file(filenames.METRICS).exists():
+        return None
+    if "imported" in run.metrics:  # its train split is of the images it was given later
+        return None
+    trained = _digests_of_split(opened, "train")
+    return int(np.isin(examples.digests, trained).sum()) if len(trained) else None
+
+
 def _warn_of_training_images(opened: Artefact, examples: Examples) -> None:
     """Logs a warning if the artefact's run was trained on some of the images, by their content."""
-    trained = _digests_of_split(opened, "train")
-    count = 0 if examples.digests is None else int(np.isin(examples.digests, trained).sum())
+    count = _trained_on(opened, examples)
     if count:
         assert opened.run  # it has such a split
         log.warning(

@@ -144,12 +144,14 @@ def _range_meter(model: keras.Model) -> tuple[list[str], Callable[[np.ndarray], 
     """Names of the layers whose output is quantised, and a function from a batch of images to
     the least and largest value of each, `(2, layers)`."""
     # The converter folds a batch norm into what comes before it, and a ReLU.
+    # A layer of a network from elsewhere may be used twice, or give several outputs.
+    single = [layer for layer in model.layers if _has_one_output(layer)]
     folded = {
         id(layer.input)
-        for layer in model.layers
+        for layer in single
         if isinstance(layer, keras.layers.BatchNormalization | keras.layers.ReLU)
     }
-    quantised = [layer for layer in model.layers if id(layer.output) not in folded]
+    quantised = [layer for layer in single if id(layer.output) not in folded]
     outputs = keras.Model(model.input, [layer.output for layer in quantised])
 
     @tf.function(reduce_retracing=True)
@@ -159,6 +161,13 @@ def _range_meter(model: keras.Model) -> tuple[list[str], Callable[[np.ndarray], 
         return tf.transpose(tf.stack(ends))
 
     return [layer.name for layer in quantised], measure
+
+
+def _has_one_output(layer: keras.layers.Layer) -> bool:
+    try:
+        return isinstance(layer.output, keras.KerasTensor)
+    except (AttributeError, ValueError):
+        return False
 
 
 def _ranges(measure: Callable[[np.ndarray], tf.Tensor], images: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,33 +29,43 @@ from keras_resnet.exporting import (
     onnx_file,
     publish,
     rejection,
+    run_report,
     saved_model,
     temperature,
     tflite,
 )
 from keras_resnet.exporting.convert import convert
+from keras_resnet.exporting.given import is_model, run_for
 from keras_resnet.exporting.kept import Kept
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
 from keras_resnet.files import plainly_named, read_json, read_text, write_json, write_text
 from keras_resnet.inspection import metadata
 from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log
-from keras_resnet.run import Run, open_run
+from keras_resnet.run import Run
+from keras_resnet.specs import Normalize
 from keras_resnet.state import isolated
 
 
 def export(
-    run: Run | str | Path | None = None,
+    run: Run | str | Path | keras.Model | None = None,
     *,
     data: str | Path | None = None,
     data_dir: str | None = None,
+    labels: str | Path | Sequence[str] | None = None,
+    normalize: Normalize | None = None,
+    image_size: int = 0,
     **options: Unpack[ExportOptions],
 ) -> gate.Verification:
     """Exports a run, verifies the files, and only then publishes them.
 
     Args:
-        run: a `Run` or its path; None is the newest run.
-        data, data_dir: images for a run that was imported without; see `Run.attach`.
+        run: a `Run` or its path, None is the newest run; or any Keras image classifier, or the
+            path of a `.keras` file with one, which becomes a run: see `import_model`.
+        data, data_dir: images for a run that was imported without, or for a Keras model; see
+            `Run.attach`.
+        labels, normalize, image_size: of a Keras model, as in `import_model`; without `labels` its
+            outputs are the classes of `data` in alphabetical order.
         saved_model: whether to write a SavedModel (see `write_for_serving` for its signatures);
             True by default.
         tflite: variants to write: "none" (float32, the default), "float16", "dynamic", "int8",
@@ -87,10 +97,17 @@ def export(
     Raises:
         InputError: a wrong argument. CheckFailed: a file did not pass; nothing is published.
     """
-    run = open_run(run)
-    plan = make_plan(run, **options)
+    opened = run_for(
+        run,
+        data=data,
+        data_dir=data_dir,
+        labels=labels,
+        normalize=normalize,
+        image_size=image_size,
+    )
+    plan = make_plan(opened, **options)
     with publish.locked(plan.target):
-        return execute(plan, run, data, data_dir)
+        return execute(plan, opened, None if is_model(run) else data, data_dir)
 
 
 @isolated()
@@ -128,6 +145,8 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
         described = guard.preprocessing(plan, fitted.probabilities, fitted.rejected)
         write_json(folder / filenames.PREPROCESS, described)
         judge = gate.Judge(reference, val, plan.contract, plan.limits, fitted.logits, unknown)
+        if "imported" in run.metrics and (doubt := judge.doubt()):
+            log.warning(doubt)
         others = _write_others(plan, reference.model, folder)
         kept = Kept(plan, run.file(filenames.MODEL))
         written = tflite.write(plan, reference, folder, judge, kept)
@@ -154,6 +173,7 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
         gate.demand(result)
         write_json(folder / filenames.VERIFY, result.as_json())
     kept.clear()
+    run_report.update(run, plan.target)
     log.info(f"published in {plan.target}")
     return result
 

@@ -1,5 +1,6 @@
 """The gate: compares every artefact with the Keras model on validation images."""
 
+import math
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,15 @@ from keras_resnet.evaluation.contract import Contract, Deviation, deviation
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.evaluation.scores import BATCH, examples_in
-from keras_resnet.exporting import evidence, golden, guard, publish, rejection, weights_check
+from keras_resnet.exporting import (
+    evidence,
+    golden,
+    guard,
+    publish,
+    rejection,
+    run_report,
+    weights_check,
+)
 from keras_resnet.exporting.auto import Candidate
 from keras_resnet.exporting.guard import FileResult
 from keras_resnet.exporting.layer_error import Quantization
@@ -35,6 +44,7 @@ from keras_resnet.inspection import onnx_file, tflite_file
 from keras_resnet.messages import log
 from keras_resnet.results import Result
 from keras_resnet.run import Run, open_run
+from keras_resnet.specs import CUSTOM
 from keras_resnet.state import isolated
 
 
@@ -55,8 +65,16 @@ _ALLOWED = {
     filenames.TFLITE["int16x8"]: Allowed("int8 weights", rms=0.1, slope=0.05),
     filenames.TFLITE["int8"]: Allowed("int8", rms=0.25, slope=0.15),
 }
+# Networks from elsewhere may have layers that were never made for integers, such as swish and
+# squeeze-and-excitation.
+_QUANTIZED = tuple(filenames.TFLITE[name] for name in ("dynamic", "int8", "int16x8"))
+_TOO_COARSE = (
+    "the file holds the model's own kernels: integers are too coarse for this network; use "
+    "--quantize float16, or auto, which leaves the most sensitive layers in float"
+)
 _CENSUS = {".tflite": tflite_file.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
+_UNLIKELY = 3  # standard deviations from guessing
 
 
 @dataclass(frozen=True)
@@ -189,6 +207,7 @@ def verify(
             files = (ExportedFile(path, run) for path in artefacts(folder))  # one at a time
             result = check(folder, files, judge, others)
         write_json(folder / filenames.VERIFY, result.as_json())
+        run_report.update(run, folder)
     return result
 
 
@@ -323,6 +342,23 @@ class Judge:
         none = np.zeros(len(self.examples), bool)
         return np.logical_and.reduce([*self._is_refused.values()]) if self._is_refused else none
 
+    def doubt(self) -> str | None:
+        """The warning if the model itself is hardly better than guessing; None if it is better."""
+        labels, guesses = self.examples.labels, self._expected.argmax(-1)
+        images, classes = len(labels), self._expected.shape[-1]
+        deviation = math.sqrt((1 - 1 / classes) / (classes * images))
+        if self.top1 > 1 / classes + _UNLIKELY * deviation:
+            return None
+        counts = np.zeros((classes, classes), int)  # by guess and class
+        np.add.at(counts, (guesses, labels), 1)
+        cause = "check --labels and --normalize"
+        if counts.max(1).sum() / images > (1 + 1 / classes) / 2:
+            cause = "it tells the classes apart under other names: --labels is in another order"
+        return (
+            f"the model's own top-1 is {self.top1:.0%} of {images:,} images in {classes} classes, "
+            f"where guessing gives {1 / classes:.0%}; {cause}"
+        )
+
     def row(self, file: ExportedFile, recorded: Mapping[str, Any] | None = None) -> ArtefactResult:
         """The result of one file; `recorded` is its row of the manifest, {} if it has none.
 
@@ -384,12 +420,22 @@ class Judge:
         reasons += self._rejection_reasons(logits)
         if file.opened.lite:
             constants = file.opened.lite.constants()
-            reasons += weights_check.differences(self._weights, constants)
+            others = list(weights_check.differences(self._weights, constants))
+            if reasons and self._is_foreign and file.name in _QUANTIZED and not others:
+                reasons.append(_TOO_COARSE)
+            reasons += others
         return found, reasons
+
+    @property
+    def _is_foreign(self) -> bool:
+        assert self._reference.run  # it is one, opened
+        return self._reference.run.config.model == CUSTOM.name
 
     @cached_property
     def _weights(self) -> list[weights_check.Weights]:
-        return weights_check.expected_weights(self._reference.model, self._contract.temperature)
+        if self._is_foreign:
+            return weights_check.kernels(self._model)
+        return weights_check.expected_weights(self._model, self._contract.temperature)
 
     def _class_reasons(self, found: Comparison, drop: Fraction) -> Iterator[str]:
         """Reasons in the classes that a file gives; `drop` is exact, in points."""

@@ -10,6 +10,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation.contract import SCORES, Contract, Rejection
 from keras_resnet.exporting import onnx_file
 from keras_resnet.run import Run
+from keras_resnet.specs import CUSTOM
 
 VARIANTS = tuple(filenames.TFLITE)
 CALIBRATED = ("int8", "int16x8")  # variants that take calibration images
@@ -169,6 +170,11 @@ class ExportPlan:
         return self.contract.input_size or (self.side, self.side)
 
     @property
+    def is_of_family(self) -> bool:
+        """Whether it is a network of this package."""
+        return self.network != CUSTOM.name
+
+    @property
     def is_auto(self) -> bool:
         return AUTO in self.tflite
 
@@ -272,6 +278,8 @@ def _check_variants(plan: ExportPlan) -> None:
         raise InputError("--explain-quantization is about int8 files; add --quantize int8")
     if plan.calibration < 1:
         raise InputError(f"--calibration is {plan.calibration}; expected at least 1 image")
+    if plan.features and not plan.is_of_family:
+        raise InputError("--features is for networks of this package, not for one from elsewhere")
     if not (plan.saved_model or plan.onnx or plan.features or plan.tflite):
         raise InputError("nothing to export; ask for a SavedModel, variants of TFLite, or ONNX")
 

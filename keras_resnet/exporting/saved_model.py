@@ -60,7 +60,7 @@ def write_for_conversion(
     small file of NaN without an error). With `batch=None` it takes any number of images; with
     `features` it gives the pooled features in place of scores.
     """
-    model = fold(model)
+    model = fold(model) if plan.is_of_family else model
     serve = wrap.features if features else wrap.around
     archive = keras.export.ExportArchive()
     archive.track(model)

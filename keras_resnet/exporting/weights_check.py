@@ -25,6 +25,8 @@ class Weights(NamedTuple):
 
     layer: str
     values: npt.NDArray[np.float32]  # as the converter stores them, in one row
+    channels: int = 0  # that the converter may scale, each by a factor of its own; 0: none
+    is_last: bool = False  # whether the channels are the last axis in the file; else the first
 
 
 def expected_weights(model: keras.Model, temperature: float) -> list[Weights]:
@@ -35,6 +37,15 @@ def expected_weights(model: keras.Model, temperature: float) -> list[Weights]:
         temperature: that the logits are divided by; the converter folds it into the last layer.
     """
     return list(_weights(fold(model), temperature))
+
+
+def kernels(model: keras.Model) -> list[Weights]:
+    """The kernels that the files of a network from elsewhere hold, each channel up to a factor:
+    what comes behind a convolution, such as a batch norm, may be multiplied into it or not.
+
+    Which layers a subclassed model uses is not known: its kernels are left out.
+    """
+    return list(_kernels(model))
 
 
 def differences(expected: Iterable[Weights], constants: Iterable[Constant]) -> Iterator[str]:
@@ -49,9 +60,9 @@ def differences(expected: Iterable[Weights], constants: Iterable[Constant]) -> I
         by_size.setdefault(constant.values.size, []).append(constant)
     lost = list(
         dict.fromkeys(
-            layer
-            for layer, values in expected
-            if not any(_is_same(values, found) for found in by_size.get(values.size, []))
+            wanted.layer
+            for wanted in expected
+            if not any(_is_same(wanted, found) for found in by_size.get(wanted.values.size, []))
         )
     )
     if lost:
@@ -59,10 +70,53 @@ def differences(expected: Iterable[Weights], constants: Iterable[Constant]) -> I
         yield f"has other weights than the model in {', '.join(lost[:_MOST_NAMED])}{more}"
 
 
-def _is_same(values: npt.NDArray[np.float32], found: Constant) -> bool:
+def _is_same(wanted: Weights, found: Constant) -> bool:
     rounding = _FLOAT16 if found.dtype == "float16" else _FLOAT32
-    allowed = 0.5 * found.step.ravel() + rounding * np.abs(values).max()
-    return bool((np.abs(found.values.ravel() - values) <= allowed).all())
+    if wanted.channels:
+        return _is_scaled(wanted, found, rounding)
+    allowed = 0.5 * found.step.ravel() + rounding * np.abs(wanted.values).max()
+    return bool((np.abs(found.values.ravel() - wanted.values) <= allowed).all())
+
+
+def _is_scaled(wanted: Weights, found: Constant, rounding: float) -> bool:
+    """Whether each channel is the expected one times some factor."""
+
+    def rows(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        x = np.broadcast_to(x, found.values.shape)
+        by_channel = x.reshape(-1, wanted.channels).T if wanted.is_last else x
+        return by_channel.reshape(wanted.channels, -1)
+
+    # Both (channels, n).
+    expected, stored = wanted.values.reshape(wanted.channels, -1), rows(found.values)
+    largest = np.abs(stored).max(-1, keepdims=True)
+    allowed = 0.5 * rows(found.step) + rounding * largest
+    # Each number leaves an interval for the factor of its channel; 0 times any is 0.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = np.stack([(stored - allowed) / expected, (stored + allowed) / expected])
+    zero = np.abs(expected) <= _FLOAT32 * np.abs(expected).max(-1, keepdims=True)
+    if (zero & (np.abs(stored) > allowed)).any():
+        return False
+    low = np.where(zero, -np.inf, ends.min(0)).max(-1)
+    high = np.where(zero, np.inf, ends.max(0)).min(-1)
+    return bool((low <= high).all())
+
+
+def _kernels(model: keras.Model) -> Iterator[Weights]:
+    if type(model).__name__ not in ("Functional", "Sequential"):
+        return
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _kernels(layer)
+        is_depthwise = isinstance(layer, layers.DepthwiseConv2D)
+        if isinstance(layer, layers.Conv2D | layers.Dense) and getattr(layer, "groups", 1) == 1:
+            kernel = np.moveaxis(np.asarray(layer.kernel), -1, 0)  # (c, …)
+        elif is_depthwise and layer.depth_multiplier == 1:
+            kernel = np.moveaxis(np.asarray(layer.kernel)[..., 0], -1, 0)
+        else:
+            continue
+        if kernel.any():
+            values = np.asarray(kernel, np.float32).ravel()
+            yield Weights(layer.name, values, len(kernel), is_depthwise)
 
 
 def _weights(model: keras.Model, temperature: float) -> Iterator[Weights]:

@@ -10,20 +10,30 @@ import math
 import shlex
 import struct
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from keras_resnet import filenames
+from keras_resnet import filenames, recipes
 from keras_resnet.errors import InputError
 from keras_resnet.files import read_json, read_lines, write_text
+from keras_resnet.report import svg
 
 MOST_ROWS = 20  # rows shown of the table of classes; the rest is folded
 MOST_CONFUSIONS = 5
-PICTURES = ("curves", "confusion", "mistakes", "batch")
+PICTURES = ("confusion", "batch")
+# The files of a run folder that the page is made from, besides those that `write` may be given.
+SOURCES = (
+    filenames.HISTORY, filenames.PREDICTIONS, filenames.EXAMPLES,
+    *(f"{name}.png" for name in PICTURES),
+)  # fmt: skip
+_T = TypeVar("_T")
+_BINS = 10  # of the reliability diagram
+_SPLITS = ("train", "val", "test")
 _Z = 1.96  # standard deviations on either side that hold 95% of a normal distribution
 
 
@@ -37,11 +47,46 @@ class Picture:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """A row of the table of classes; `top1` is in 0…1, None without images."""
+    """A row of the table of classes; shares are in 0…1, None without images."""
 
     name: str
     images: int
     top1: float | None
+    precision: float | None = None
+    f1: float | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far the scores can be taken for probabilities."""
+
+    error: float  # expected calibration error, in 0…1
+    score: float  # mean score and accuracy of all images
+    accuracy: float
+    plot: Markup
+
+
+@dataclass(frozen=True)
+class Export:
+    """What `export` and `verify` left."""
+
+    verified: dict[str, Any]  # verify.json
+    preprocess: dict[str, Any]  # preprocess.json
+    bundles: list[str]  # names of their folders
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The content of the files of a run that the page shows, as far as they exist."""
+
+    metrics: dict[str, Any]
+    config: dict[str, Any]
+    labels: list[str]
+    epochs: list[dict[str, float]]
+    predictions: list[dict[str, str]]
+    examples: dict[str, list[dict[str, Any]]]
+    pictures: dict[str, bytes]
+    export: Export | None
 
 
 @dataclass(frozen=True)
@@ -71,17 +116,35 @@ class ReportData:
     confusions: list[Confusion]  # most frequent first
     epochs: list[dict[str, float]]  # history.csv
     best_epoch: dict[str, float] | None
-    several_sizes: bool  # whether the image size changes between epochs
+    sizes: list[tuple[int, int, int]]  # first and last epoch of each image size
+    images: dict[str, dict[str, int]]  # split -> class -> images
+    command: str | None  # that trains such a run
     settings: dict[str, str]
-    pictures: dict[str, Picture]  # those of PICTURES that exist
+    calibration: Calibration | None
+    suspects: list[dict[str, str]]  # rows of predictions.csv
+    examples: dict[str, list[dict[str, Any]]]  # examples.json
+    export: Export | None
+    plots: dict[str, Markup]  # loss, top1, confusion
+    pictures: dict[str, Picture]  # those of PICTURES that are shown
     most_rows: int = MOST_ROWS
 
 
-def write(folder: str | Path) -> Path:
+def write(
+    folder: str | Path,
+    *,
+    metrics: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    labels: list[str] | None = None,
+) -> Path:
     """Writes `report.html` into a run folder, from the files of the run.
 
-    Reads `metrics.json`; and `config.json`, `history.csv`, `labels.txt`, `curves.png`,
-    `confusion.png`, `mistakes.png` and `batch.png`, each of which may be missing.
+    Reads `metrics.json`; and `config.json`, `labels.txt`, those of `SOURCES`, and what is in
+    `export/`, as far as they exist.
+
+    Args:
+        folder: the run folder.
+        metrics, config, labels: the content of `metrics.json`, `config.json` and `labels.txt`,
+            where they were read already.
 
     Returns:
         The path of the page.
@@ -90,18 +153,23 @@ def write(folder: str | Path) -> Path:
         InputError: there is no readable `metrics.json`.
     """
     folder = Path(folder)
-    config, labels = folder / filenames.CONFIG, folder / filenames.LABELS
-    data = report_data(
-        folder,
-        _metrics(folder / filenames.METRICS),
-        config=read_json(config) if config.exists() else {},
-        labels=read_lines(labels) if labels.exists() else [],
-        epochs=_history(folder / filenames.HISTORY),
+    files = RunFiles(
+        metrics=_metrics(folder / filenames.METRICS) if metrics is None else metrics,
+        config=_if_there(read_json, folder / filenames.CONFIG, {}) if config is None else config,
+        labels=_if_there(read_lines, folder / filenames.LABELS, []) if labels is None else labels,
+        epochs=_epochs(folder),
+        predictions=_csv(folder / filenames.PREDICTIONS),
+        examples=_if_there(read_json, folder / filenames.EXAMPLES, {}),
         pictures={name: _png(folder / f"{name}.png") for name in PICTURES},
+        export=_export(folder / filenames.EXPORT),
     )
     page = folder / filenames.REPORT
-    write_text(page, render(data))
+    write_text(page, render(report_data(folder, files)))
     return page
+
+
+def _if_there(read: Callable[[Path], _T], path: Path, otherwise: _T) -> _T:
+    return read(path) if path.exists() else otherwise
 
 
 def _metrics(path: Path) -> dict[str, Any]:
@@ -114,11 +182,19 @@ def _metrics(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _history(path: Path) -> list[dict[str, float]]:
+def _csv(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with open(path, encoding="utf-8", newline="") as file:
-        return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        return list(csv.DictReader(file))
+
+
+def _export(folder: Path) -> Export | None:
+    verified, preprocess = folder / filenames.VERIFY, folder / filenames.PREPROCESS
+    if not (verified.exists() and preprocess.exists()):
+        return None
+    bundles = sorted(path.name for path in folder.glob(f"{filenames.BUNDLE}*"))
+    return Export(read_json(verified), read_json(preprocess), bundles)
 
 
 def _number(text: str) -> float:
@@ -135,28 +211,20 @@ def _png(path: Path) -> bytes:
 # From the files of a run to the values of the template
 
 
-def report_data(
-    folder: Path,
-    metrics: dict[str, Any],
-    *,
-    config: dict[str, Any],
-    labels: list[str],
-    epochs: list[dict[str, float]],
-    pictures: dict[str, bytes],
-) -> ReportData:
+def report_data(folder: Path, files: RunFiles) -> ReportData:
     """What the page shows; reads and writes no files.
 
     Args:
         folder: the run folder, as the commands on the page name it.
-        metrics: `metrics.json`.
-        config: `config.json`.
-        labels: the classes in the order of the logits.
-        epochs: the rows of `history.csv`.
-        pictures: the PNG files by name; other files are left out.
+        files: the content of its files.
     """
+    metrics, config, epochs = files.metrics, files.config, files.epochs
     val = metrics.get("val") or None
-    names = _class_names(val or {}, labels)
+    names = _class_names(val or {}, files.labels)
     best = (row for row in epochs if row.get("epoch") == metrics.get("best_epoch"))
+    pictures = {name: _picture(png) for name, png in files.pictures.items() if _is_png(png)}
+    if len(names) <= svg.MOST_DRAWN:
+        pictures.pop("confusion", None)
     return ReportData(
         model=metrics.get("model", "A run"),
         data=_data_name(config),
@@ -171,10 +239,86 @@ def report_data(
         confusions=_confusions(val or {}, names),
         epochs=epochs,
         best_epoch=next(best, None),
-        several_sizes=len({row.get("image_size") for row in epochs}) > 1,
-        settings={name: _setting(value) for name, value in config.items()},
-        pictures={name: _picture(png) for name, png in pictures.items() if _is_png(png)},
+        sizes=svg.size_spans(epochs),
+        images=_images(metrics),
+        command=_command(config),
+        settings={name: setting(value) for name, value in config.items()},
+        calibration=_calibration([r for r in files.predictions if r.get("split") == "val"]),
+        suspects=[row for row in files.predictions if row.get("suspect")],
+        examples=files.examples,
+        export=files.export,
+        plots=_plots(epochs, metrics, val, names),
+        pictures=pictures,
     )
+
+
+def plots_of(folder: Path) -> dict[str, Markup]:
+    """The plots of a run as they are in its report."""
+    metrics, labels = _metrics(folder / filenames.METRICS), folder / filenames.LABELS
+    val = metrics.get("val") or None
+    names = _class_names(val or {}, _if_there(read_lines, labels, []))
+    return _plots(_epochs(folder), metrics, val, names)
+
+
+def _epochs(folder: Path) -> list[dict[str, float]]:
+    rows = _csv(folder / filenames.HISTORY)
+    return [{name: _number(value) for name, value in row.items()} for row in rows]
+
+
+def _plots(
+    epochs: list[dict[str, float]],
+    metrics: Mapping[str, Any],
+    val: Mapping[str, Any] | None,
+    names: Sequence[str],
+) -> dict[str, Markup]:
+    plots = {}
+    if epochs:
+        best = metrics.get("best_epoch")
+        plots["loss"] = svg.curves(epochs, "loss", best)
+        plots["top1"] = svg.curves(epochs, "top1", best, percent=True)
+    if val and 0 < len(names) <= svg.MOST_DRAWN:
+        plots["confusion"] = svg.confusion(val["confusion"], names)
+    return plots
+
+
+def _images(metrics: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """The images of each split by class; of the evaluated splits alone for an older run."""
+    if counts := metrics.get("data"):
+        return counts
+    return {
+        split: {name: row["images"] for name, row in metrics[split]["per_class"].items()}
+        for split in _SPLITS
+        if metrics.get(split)
+    }
+
+
+def _command(config: Mapping[str, Any]) -> str | None:
+    if not config:
+        return None
+    try:
+        return recipes.command(recipes.resolve(config))
+    except InputError:  # of settings that this version does not have
+        return None
+
+
+def _calibration(rows: Sequence[Mapping[str, str]]) -> Calibration | None:
+    """The expected calibration error (Guo et al. 2017, arXiv:1706.04599) and its diagram."""
+    if not rows:
+        return None
+    scores = [_number(row["score"]) for row in rows]
+    right = [row["label"] == row["prediction"] for row in rows]
+    bins: list[list[int]] = [[] for _ in range(_BINS)]
+    for i, score in enumerate(scores):
+        bins[min(int(score * _BINS), _BINS - 1)].append(i)
+    means = [
+        (len(bin), _mean([scores[i] for i in bin]), _mean([right[i] for i in bin])) for bin in bins
+    ]
+    error = sum(n * abs(score - accuracy) for n, score, accuracy in means) / len(rows)
+    return Calibration(error, _mean(scores), _mean(right), svg.reliability(means))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def _class_names(score: Mapping[str, Any], labels: Sequence[str]) -> Sequence[str]:
@@ -189,7 +333,11 @@ def _class_names(score: Mapping[str, Any], labels: Sequence[str]) -> Sequence[st
 def _class_scores(score: Mapping[str, Any]) -> list[ClassScore]:
     rows = [
         ClassScore(
-            name, row["images"], row["top1"] if row["images"] and finite(row.get("top1")) else None
+            name,
+            row["images"],
+            row["top1"] if row["images"] and finite(row.get("top1")) else None,
+            row.get("precision"),
+            row.get("f1"),
         )
         for name, row in (score.get("per_class") or {}).items()
     ]
@@ -207,7 +355,8 @@ def _confusions(score: Mapping[str, Any], names: Sequence[str]) -> list[Confusio
     return sorted(rows, key=lambda row: (-row.count, row.images))[:MOST_CONFUSIONS]
 
 
-def _setting(value: Any) -> str:
+def setting(value: Any) -> str:
+    """A setting as its JSON shows it, text without quotes."""
     if value is None:
         return "–"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -244,6 +393,11 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
 
 def render(data: ReportData) -> str:
     """The HTML of the page; every value is escaped."""
+    return fill_in("report.html.jinja", vars(data))
+
+
+def fill_in(template: str, values: Mapping[str, Any]) -> str:
+    """A template of this package with its values, each of them escaped."""
     environment = Environment(
         loader=PackageLoader("keras_resnet.report", ""),
         autoescape=True,
@@ -251,9 +405,11 @@ def render(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, count=count, short=short, duration=duration)
+    environment.filters.update(
+        percent=percent, count=count, short=short, duration=duration, megabytes=megabytes
+    )
     environment.tests["finite"] = finite
-    page = environment.get_template("report.html.jinja").render(vars(data))
+    page = environment.get_template(template).render(values)
     # Lone surrogates stand for bytes that are no UTF-8; no page can hold them.
     return page.encode("utf-8", errors="replace").decode()
 
@@ -292,3 +448,8 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60} s"
     return f"{seconds // 3600:,} h {seconds % 3600 // 60} min"
+
+
+def megabytes(size: int) -> str:
+    """308,379 is "0.31 MB"."""
+    return f"{size / 1e6:.2f} MB"

@@ -6,7 +6,6 @@ colours show, so that the plots are legible in black and white.
 """
 
 import math
-import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from keras_resnet.files import StrPath, atomic
+from keras_resnet.report.text import clean, short_labels, shorten, width_of
 
 DPI = 150
 TRAINING, VALIDATION, QUIET = "#d95f02", "#1b4f9c", "#777777"
@@ -168,7 +168,7 @@ def image_grid(
         if not len(images):
             return _save_empty(title, path)
         tiles = _magnified(np.asarray(images))  # (n, th, tw, 3)
-        texts = [_wrap(_clean(c), tiles.shape[2], FontProperties(size=8)) for c in captions]
+        texts = [_wrap(clean(c), tiles.shape[2], FontProperties(size=8)) for c in captions]
         return _save_grid(tiles, texts, title, min(columns, len(tiles)), path)
 
 
@@ -307,10 +307,10 @@ def _matrix_side(k: int) -> float:
 
 def _name_classes(axes: Axes, classes: Sequence[str], cell: float) -> None:
     k = len(classes)
-    labels = _labels(classes)
+    labels = short_labels(classes, 22)
     step = 1 if k <= MOST_COUNTS else math.ceil(k / 40)
     shown = range(0, k, step)
-    inches = 0.075 * max((_columns(labels[i]) for i in shown), default=0)
+    inches = 0.075 * max((width_of(labels[i]) for i in shown), default=0)
     slant: dict[str, Any] = (
         {} if inches < cell else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     )
@@ -320,14 +320,6 @@ def _name_classes(axes: Axes, classes: Sequence[str], cell: float) -> None:
     axes.set_xticks(shown, [labels[i] for i in shown], fontsize=size, **slant)
     axes.set_yticks(shown, [labels[i] for i in shown], fontsize=size)
     axes.tick_params(length=0 if k <= MOST_COUNTS else 2, color=QUIET)
-
-
-def _labels(classes: Sequence[str]) -> list[str]:
-    labels = [shorten(_clean(name), 22) for name in classes]
-    if len(set(labels)) == len(labels):
-        return labels
-    # What tells them apart was cut away.
-    return [f"{i}: {shorten(label, 17)}" for i, label in enumerate(labels)]
 
 
 def _write_counts(
@@ -411,33 +403,11 @@ def _save_empty(title: str, path: StrPath) -> StrPath:
 
 def _title(figure: Figure, title: str, width: int, height: int) -> None:
     font = FontProperties(size=11)
-    text = _fit(_clean(title), width - 2 * _MARGIN, font)
+    text = _fit(clean(title), width - 2 * _MARGIN, font)
     figure.text(_MARGIN, height - 12, text, transform=None, fontproperties=font, va="top")
 
 
 # Text
-
-
-def shorten(text: str, width: int) -> str:
-    """`text` in at most `width` columns, shortened in the middle: names differ at the ends."""
-    if _columns(text) <= width:
-        return text
-    head, tail = text, text
-    while _columns(head) > width // 2:
-        head = head[:-1]
-    while _columns(tail) > (width - 1) // 2:
-        tail = tail[1:]
-    return f"{head}…{tail}"
-
-
-def _columns(text: str) -> int:
-    """Width as on a terminal: a Chinese character takes two columns."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def _clean(text: object) -> str:
-    """Removes characters that cannot be drawn: control characters, lone surrogates."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in str(text))
 
 
 def _wrap(text: str, width: int, font: FontProperties) -> list[str]:
@@ -457,7 +427,7 @@ def _two_lines(text: str, width: int, font: FontProperties) -> list[str]:
 
 
 def _fit(text: str, width: int, font: FontProperties) -> str:
-    length = _columns(text)
+    length = width_of(text)
     # A first guess from the measured width, then a column at a time.
     if (wide := text_width(text, font)) > width:
         length = min(length, int(1.2 * length * width / wide) + 1)

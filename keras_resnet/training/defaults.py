@@ -11,7 +11,7 @@ from keras_resnet import recipes
 from keras_resnet.config import Config, require_relations
 from keras_resnet.data.sources import Source
 from keras_resnet.messages import log
-from keras_resnet.specs import SPECS
+from keras_resnet.specs import of
 from keras_resnet.training import schedule
 from keras_resnet.weights import published
 from keras_resnet.weights import settings as weights_settings
@@ -105,7 +105,7 @@ class _Fit:
         """As the images, within what the network is for and what a CPU can compute."""
         if self._side is None:
             return
-        spec = SPECS[self.config.model]
+        spec = of(self.config.model)
         if spec.stem == "cifar":
             most, limit = _CIFAR_NETWORK, f"at most {_CIFAR_NETWORK} for {spec.name}"
         elif self.config.weights or tf.config.list_physical_devices("GPU"):

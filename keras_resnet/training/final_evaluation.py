@@ -3,21 +3,26 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import runtime
+from keras_resnet import filenames, runtime
+from keras_resnet._version import __version__
 from keras_resnet.config import Config
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.sources import Source
 from keras_resnet.data.stream import evaluation_stream, training_stream
-from keras_resnet.evaluation.metrics import log_softmax, summarise
+from keras_resnet.evaluation.metrics import summarise
+from keras_resnet.evaluation.per_image import ImageScore, image_scores, to_csv
 from keras_resnet.evaluation.reference import true_float32
+from keras_resnet.files import write_text
 from keras_resnet.report import page, plots
 from keras_resnet.run import Run
+from keras_resnet.training import gallery
 from keras_resnet.training.history import History
 from keras_resnet.training.precision import Precision
 from keras_resnet.training.schedule import training_size
@@ -45,22 +50,34 @@ def evaluate_best_model(
         "precision": chosen.policy,
         "precision_reason": chosen.reason,
         "images_per_second": float(np.median([r["images_per_second"] for r in history.rows])),
-        "versions": versions(),
+        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "versions": {"keras-resnet-edge": __version__, **versions()},
         "threads": environment()["threads"],
+        "device": environment()["device"],
+        "system": platform.platform(),
+        "data": {split: _images(e, source.classes) for split, e in source.splits.items()},
     }
-    logits = {}
+    rows = {}
     for split in ("val", "test"):
         if split in source.splits:
-            stream = _stream(source.splits[split], config)
+            examples = source.splits[split]
+            stream = _stream(examples, config)
             with true_float32():  # as `evaluate` does
-                logits[split] = model.predict(stream.map(lambda images, _: images), verbose=0)
-            labels = source.splits[split].labels
-            metrics[split] = summarise(logits[split], labels, source.classes).as_json()
-    _draw(folder, config, source, history, logits["val"], metrics["val"])
+                logits = model.predict(stream.map(lambda images, _: images), verbose=0)
+            metrics[split] = summarise(logits, examples.labels, source.classes).as_json()
+            rows[split] = image_scores(logits, examples.labels, source.classes, examples.names)
+    parts = [to_csv(r, split, header=split == "val") for split, r in rows.items()]
+    write_text(folder.file(filenames.PREDICTIONS), "".join(parts))
+    _draw(folder, config, source, history, rows["val"], metrics["val"])
     folder.save_metrics(metrics)
     page.write(folder.path)
     folder.save_manifest()
     return metrics
+
+
+def _images(examples: Examples, classes: Sequence[str]) -> dict[str, int]:
+    counts = np.bincount(examples.labels, minlength=len(classes)).tolist()
+    return dict(zip(classes, counts, strict=True))
 
 
 def versions() -> dict[str, str]:
@@ -90,7 +107,7 @@ def _draw(
     config: Config,
     source: Source,
     history: History,
-    logits: np.ndarray,
+    rows: Sequence[ImageScore],
     scores: Mapping[str, Any],
 ) -> None:
     plots.curves(history.rows, folder.file("curves.png"), best_epoch=history.best_epoch)
@@ -105,7 +122,7 @@ def _draw(
         folder.file("batch.png"),
         title="A training batch as the network sees it",
     )
-    _draw_mistakes(folder, config, source, logits)
+    gallery.write(folder, source.splits["val"], rows)
 
 
 def _caption(shares: np.ndarray, classes: Sequence[str]) -> str:
@@ -114,28 +131,6 @@ def _caption(shares: np.ndarray, classes: Sequence[str]) -> str:
     if len(order) == 1:
         return classes[order[0]]
     return ", ".join(f"{classes[k]} {shares[k]:.0%}" for k in order)
-
-
-def _draw_mistakes(folder: Run, config: Config, source: Source, logits: np.ndarray) -> None:
-    """The misclassified validation images with the largest loss, worst first."""
-    val = source.splits["val"]
-    log_p, guesses = log_softmax(logits), logits.argmax(-1)
-    loss = -log_p[np.arange(len(val)), val.labels]
-    wrong = np.flatnonzero(guesses != val.labels)
-    worst = wrong[np.argsort(-loss[wrong])][:_SHOWN]
-    shape = (0, config.side, config.side, 3)
-    images = [x for x, _ in _stream(val.take(worst), config).as_numpy_iterator()]
-    captions = [
-        f"true {source.classes[val.labels[i]]}, predicted {source.classes[guesses[i]]} "
-        f"({np.exp(log_p[i, guesses[i]]):.2f})"
-        for i in worst
-    ]
-    plots.image_grid(
-        np.concatenate(images) if images else np.zeros(shape, np.uint8),
-        captions,
-        folder.file("mistakes.png"),
-        title="Worst mistakes",
-    )
 
 
 def _stream(examples: Examples, config: Config) -> tf.data.Dataset:

@@ -9,7 +9,20 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_resnet import run
+from keras_resnet.config import Config
+
 _BETWEEN_REPLICAS = 7919  # distance of the dropout seeds of two devices
+
+
+def build_under(policy: str, config: Config, num_classes: int) -> keras.Model:
+    """The network of a run for training, under a dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        return run.build(config, num_classes, open_size=True)
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def for_training(model: keras.Model, *, xla: bool = False) -> keras.Model:

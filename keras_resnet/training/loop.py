@@ -66,7 +66,7 @@ class Loop:
         self.devices, self.stop, self.notes = devices, stop, notes
         self.epoch_steps = schedule.steps_per_epoch(config, len(source.splits["train"]))
         self.sizes = schedule.epoch_sizes(config)
-        self.deployable = runs.build(config, len(source.classes))
+        self.deployable = folder.network(config, len(source.classes))
         self.checkpoint = Checkpoint(folder, train_step.state, writes=devices.is_chief)
         self.history = History(folder, config)
         self.board = TensorBoard(folder, config)

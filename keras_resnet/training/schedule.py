@@ -38,7 +38,7 @@ def epoch_sizes(config: Config) -> list[int]:
     >>> epoch_sizes(Config(epochs=6, image_size=64, size_steps=((0.5, 0.5), (0.5, 1.0))))
     [32, 32, 32, 64, 64, 64]
     """
-    plan = size_plan(config, specs.SPECS[config.model].total_stride)
+    plan = size_plan(config, specs.of(config.model).total_stride)
     return [size for size, epochs in plan for _ in range(epochs)]
 
 
@@ -48,7 +48,7 @@ def training_size(config: Config, size: int) -> int:
     Objects appear larger in random crops than in the central crop of the evaluation, so evaluation
     on larger images than those of the training improves accuracy (arXiv:1906.06423).
     """
-    return max(round(config.train_size * size), specs.SPECS[config.model].total_stride)
+    return max(round(config.train_size * size), specs.of(config.model).total_stride)
 
 
 def learning_rate(config: Config, steps_per_epoch: int) -> "Schedule":

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_resnet.config import Config
 from keras_resnet.data import stream
 from keras_resnet.data.sources import Source
+from keras_resnet.specs import CUSTOM
 
 # Of mixed_float16: what the loss is multiplied by, so that small gradients are not rounded to 0.
 # Doubled after so many steps without an overflow, halved by each (arXiv:1710.03740, section 3.2).
@@ -31,8 +32,9 @@ class Steps(NamedTuple):
 
 def training_batches(source: Source, config: Config, **span: Any) -> tf.data.Dataset:
     """The training stream with open height and width, so that one trace of the step serves all
-    image sizes: seconds for each size saved."""
-    shape = (None, None, None, 3)
+    image sizes: seconds for each size saved. A network from elsewhere may need to know the size."""
+    side = span["size"] if config.model == CUSTOM.name else None
+    shape = (None, side, side, 3)
     return stream.training_stream(source, config, **span).map(
         lambda images, targets: (
             tf.raw_ops.PlaceholderWithDefault(input=images, shape=shape),

@@ -1,7 +1,6 @@
 """Training: settings and images in, a run folder out."""
 
 import random
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
@@ -20,11 +19,11 @@ from keras_resnet.files import StrPath
 from keras_resnet.messages import log, logged_to
 from keras_resnet.settings import Settings
 from keras_resnet.state import isolated
-from keras_resnet.training import checkpoint, defaults, notices, precision, schedule
+from keras_resnet.training import checkpoint, custom, defaults, notices, precision, schedule
 from keras_resnet.training.checkpoint import Stop
 from keras_resnet.training.final_evaluation import environment, evaluate_best_model
 from keras_resnet.training.history import History
-from keras_resnet.training.layers import for_training, freeze, layers_of
+from keras_resnet.training.layers import build_under, for_training, freeze, layers_of
 from keras_resnet.training.loop import Loop
 from keras_resnet.training.losses import make_loss
 from keras_resnet.training.optimizer import make_optimizer
@@ -59,7 +58,8 @@ def train(
         callbacks: Keras callbacks, called as by `keras.Model.fit`; one batch for them is one call
             of the compiled step, which may run several steps. `self.model` is the network in
             training, whose batch norms are a class of this package.
-        **options: any field of `keras_resnet.config.Config`, such as `model="resnet18"`.
+        **options: any field of `keras_resnet.config.Config`, such as `model="resnet18"`. `model`
+            may also be a Keras model of your own, fresh or trained: images to logits or a softmax.
 
     Several GPUs share each batch. Where the environment makes this process one of several workers
     (`TF_CONFIG`, or Slurm), it trains with the others; see `distributed.strategy`.
@@ -73,8 +73,7 @@ def train(
             checkpoints are kept.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved; a `KeyboardInterrupt`.
     """
-    began = time.monotonic()
-    requested = {"data": data, **options}
+    requested, network = custom.taken({"data": data, **options})
     unfinished = run.unfinished(resume, run_folder, config_file, requested)
     if unfinished and resume and data is not None:
         unfinished.attach(data)  # its own images, elsewhere
@@ -87,7 +86,7 @@ def train(
         prepared = (
             _prepare_again(unfinished, config, devices)
             if unfinished
-            else prepare(config, devices, unset=recipes.unset(requested, config_file))
+            else prepare(config, devices, recipes.unset(requested, config_file), network)
         )
         with devices.folder(path, prepared[0]) as folder, logged_to(folder.file(filenames.LOG)):
             metrics = _train_in(folder, bool(unfinished), *prepared, devices, callbacks)
@@ -95,7 +94,8 @@ def train(
                 return None
             log.info(
                 f"best epoch {metrics['best_epoch']}: top-1 {metrics['val']['top1']:.1%} of "
-                f"{metrics['val']['images']:,} validation images, {time.monotonic() - began:.0f} s"
+                f"{metrics['val']['images']:,} validation images, {metrics['seconds']:.0f} s of "
+                "training"
             )
     return folder
 
@@ -114,7 +114,7 @@ def _train_in(
     stop = checkpoint.Stop(folder.path)
     try:
         if not is_resumed:
-            folder.begin(config, source.classes)
+            folder.begin(config, source.classes, model)
         checkpoint.settle(folder, source)
         notices.log_plan(config, source, chosen, devices, folder)
         broken = sources.naming_broken_files(source, run.resume_command(folder.path))
@@ -182,8 +182,9 @@ def make_step(
     """
     with devices.strategy.scope():
         network = for_training(model, xla=bool(config.xla))
+        head = next(layer.variables for layer in reversed(network.layers) if layer.variables)
         # Where callbacks look for it; compiled, the network would not load without it.
-        network.optimizer = make_optimizer(config, rate, head=network.layers[-1].variables)
+        network.optimizer = make_optimizer(config, rate, head=head)
         return TrainStep(
             network,
             make_loss(config, source.splits["train"].labels, len(source.classes)),
@@ -194,7 +195,10 @@ def make_step(
 
 
 def prepare(
-    config: Config, devices: Devices = strategy.ONE, *, unset: Collection[str] = ()
+    config: Config,
+    devices: Devices = strategy.ONE,
+    unset: Collection[str] = (),
+    network: keras.Model | None = None,
 ) -> tuple[Config, Source, Precision, keras.Model]:
     """Reports all errors in settings and images, before training starts.
 
@@ -202,6 +206,7 @@ def prepare(
         config: as requested.
         devices: to train on.
         unset: the settings that are fitted to the images, see `defaults.fit`.
+        network: of the user, prepared by `custom.taken`.
 
     Returns:
         The effective settings, the images, the precision, and the network with its first weights.
@@ -220,19 +225,21 @@ def prepare(
             check=config.check,
             in_memory=True,
         )
+        custom.require_head(network, config, len(source.classes))
+        unset = set(unset) - ({"weights"} if network else set())
         config = defaults.fit(config, source, unset, devices.count)
         schedule.require_steps(config, len(source.splits["train"]))
         pretrained = open_weights(config.weights, config.model) if config.weights else None
     devices.require_same_images(source)
     # Decided here and saved, so that a resumed run has the same settings.
     of_weights = normalization_of(pretrained) if pretrained else None
-    of_network = specs.SPECS[config.model].normalize
+    of_network = specs.of(config.model).normalize or None
     config = replace(config, normalize=config.normalize or of_weights or of_network)
     config = precision.settle(config, devices.count)
     chosen = precision.choose(config.precision)
     (of_chief,) = devices.of_chief(PRECISIONS.index(chosen.policy))
     chosen = chosen._replace(policy=PRECISIONS[int(of_chief)])
-    return config, source, chosen, _network(config, source, chosen, pretrained, devices)
+    return config, source, chosen, _network(config, source, chosen, pretrained, devices, network)
 
 
 def _prepare_again(
@@ -241,7 +248,7 @@ def _prepare_again(
     """As `prepare`, for an unfinished run: its own images, and weights from its checkpoint."""
     notes = checkpoint.peek(unfinished)
     if notes is None:
-        return prepare(config, devices)
+        return prepare(config, devices, network=custom.saved(unfinished))
     checkpoint.require_same_files(unfinished, notes)
     with devices.preparing():
         source = sources.load_saved(
@@ -254,7 +261,8 @@ def _prepare_again(
         )
     devices.require_same_images(source)
     chosen = precision.Precision(*notes["precision"])  # the earlier choice of `auto`
-    return config, source, chosen, _network(config, source, chosen, None, devices)
+    network = custom.saved(unfinished)
+    return config, source, chosen, _network(config, source, chosen, None, devices, network)
 
 
 def _on_these_devices(config: Config, options: Settings) -> Config:
@@ -264,13 +272,18 @@ def _on_these_devices(config: Config, options: Settings) -> Config:
 
 
 def _network(
-    config: Config, source: Source, chosen: Precision, pretrained: Weights | None, devices: Devices
+    config: Config,
+    source: Source,
+    chosen: Precision,
+    pretrained: Weights | None,
+    devices: Devices,
+    network: keras.Model | None,
 ) -> keras.Model:
-    """The network with initial weights from the seed, or with pre-trained ones."""
+    """The network with initial weights from the seed, or with pre-trained ones; or the user's."""
     random.seed(config.seed)  # Keras' layers draw their seeds from it, see `state`
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    model = _build(config, len(source.classes), chosen.policy)
+    model = network or build_under(chosen.policy, config, len(source.classes))
     if pretrained:
         with devices.preparing():
             log.info(load(model, pretrained, replace_head=True))
@@ -283,12 +296,3 @@ def _network(
             if config.freeze_bn:  # keep its weights, and normalize by its moving statistics
                 layer.trainable = False
     return model
-
-
-def _build(config: Config, num_classes: int, policy: str) -> keras.Model:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        return run.build(config, num_classes, open_size=True)
-    finally:
-        keras.config.set_dtype_policy(before)

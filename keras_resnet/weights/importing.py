@@ -1,7 +1,10 @@
 """Makes a run from weights trained elsewhere."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from keras_resnet import recipes
 from keras_resnet import run as runs
@@ -10,11 +13,14 @@ from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath, read_lines
 from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log
-from keras_resnet.specs import SPECS, Normalize
+from keras_resnet.specs import CUSTOM, SPECS, Normalize
 from keras_resnet.state import isolated
 from keras_resnet.weights.layouts import classes_of
 from keras_resnet.weights.load import load, normalization_of, open_weights
 from keras_resnet.weights.settings import IMAGENET, require
+
+if TYPE_CHECKING:  # to name its types costs no import
+    import keras
 
 
 def import_weights(
@@ -71,7 +77,65 @@ def import_weights(
     return run
 
 
-def _classes(labels: StrPath | None, count: int | None, path: StrPath) -> list[str]:
+def import_model(
+    model: "StrPath | keras.Model",
+    *,
+    labels: StrPath | Sequence[str] | None = None,
+    normalize: Normalize | None = None,
+    image_size: int = 0,
+    center_crop: float = 1.0,
+    run_folder: StrPath | None = None,
+) -> runs.Run:
+    """Makes a run folder from any Keras image classifier.
+
+    The run keeps the network as a whole; it takes raw pixels and gives logits in float32: see
+    `weights.classifier`. It has no images; `export` takes some with `data`.
+
+    Args:
+        model: a Keras model from images `(b, h, w, 3)` to scores `(b, k)`, probabilities or logits;
+            or the path of a `.keras` file with one.
+        labels: the class of each output, in order: a list, or a text file with a class a line; None
+            numbers them.
+        normalize: what was done with the pixels before they were given to the model: "imagenet",
+            "tf", "caffe" (BGR), "cifar10", or what else `specs.statistics` takes. It becomes the
+            first layers of the run's network. None: the model takes pixels in [0, 255].
+        image_size: side of the images in pixels, for a model that takes any.
+        center_crop: the middle square of an image, as a share of its shorter side.
+        run_folder: the folder to write; default `runs/MODEL-data-NNN`.
+
+    Returns:
+        The finished `Run`.
+
+    Raises:
+        InputError: no image classifier, one that cannot be copied, or labels that do not fit;
+            nothing is written.
+    """
+    is_file = isinstance(model, str | os.PathLike)
+    with isolated(any_backend=True):
+        from keras_resnet.weights import whole_model
+        from keras_resnet.weights.classifier import classifier
+
+        opened: Any = whole_model.load(Path(model)) if is_file else model
+        source = str(model) if is_file else f"the model {opened.name!r}"
+        given = classifier(opened, source, normalize=normalize, image_size=image_size)
+    network = given.model
+    side, count = network.input_shape[1], network.output_shape[-1]
+    classes = _classes(labels, count, source)
+    own = {"model": CUSTOM.name, "normalize": normalize, "image_size": side}
+    config = recipes.resolve({**own, "center_crop": center_crop, "data": names.NONE})
+    name = Path(model).stem if is_file else opened.name
+    run = runs.create(run_folder or runs.next_folder(f"{name}-data"), config, classes)
+    for note in given.notes:
+        log.info(note)
+    run.save_model(network)
+    imported = {"file": os.path.abspath(model), **fingerprint(model)} if is_file else {"file": name}
+    parameters = network.count_params()
+    run.save_metrics({"model": name, "parameters": parameters, "imported": imported})
+    run.save_manifest()
+    return run
+
+
+def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: StrPath) -> list[str]:
     """The names of `count` classes."""
     if count is None:
         raise InputError(
@@ -80,15 +144,17 @@ def _classes(labels: StrPath | None, count: int | None, path: StrPath) -> list[s
         )
     if labels is None:
         return [str(k) for k in range(count)]
-    try:
-        classes = read_lines(labels)
-    except OSError as error:
-        raise InputError(f"cannot read --labels {labels}: {error.strerror}") from None
+    if isinstance(labels, str | os.PathLike):
+        given = f"--labels {labels}"
+        try:
+            classes = read_lines(labels)
+        except OSError as error:
+            raise InputError(f"cannot read {given}: {error.strerror}") from None
+    else:
+        given, classes = "labels", list(labels)
     if len(classes) != count:
-        raise InputError(
-            f"--labels {labels} has {len(classes)} lines, but {path} has {count} classes"
-        )
+        raise InputError(f"{given} has {len(classes)} lines, but {path} has {count} classes")
     twice = next((name for name in classes if classes.count(name) > 1), None)
     if "" in classes or twice:
-        raise InputError(f"--labels {labels} has {f'{twice!r} twice' if twice else 'empty lines'}")
+        raise InputError(f"{given} has {f'{twice!r} twice' if twice else 'empty lines'}")
     return classes

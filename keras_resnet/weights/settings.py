@@ -48,6 +48,14 @@ def require(config: Config) -> None:
         raise InputError(f"{what} needs pre-trained weights; give --weights")
 
 
+def require_whole(path: str) -> None:
+    """InputError unless `path` may hold a network too, and not its weights alone."""
+    if not path.endswith(".keras"):
+        raise InputError(f"--model is needed: {path} holds weights of a network; name it")
+    if not os.path.exists(path):
+        raise InputError(f"no Keras model {path}")
+
+
 def require_published(model: str) -> None:
     """InputError for a network without published ImageNet weights."""
     if model not in PUBLISHED:

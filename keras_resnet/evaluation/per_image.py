@@ -1,0 +1,101 @@
+"""The answer of a model for each image, as rows of a CSV file, and suspected label errors."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_resnet.data.names import show
+from keras_resnet.evaluation.metrics import log_softmax
+from keras_resnet.files import csv_text
+
+# A label is suspect if the model gives it at most this probability, and another class at least
+# that.
+_UNLIKELY, _CERTAIN = 0.05, 0.8
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """A model's answer for a labelled image."""
+
+    file: str
+    label: str  # the given class
+    prediction: str  # the class of the highest probability
+    score: float  # its probability, in 0…1
+    label_score: float  # the probability of the given class
+    suspect: bool  # whether the given class may be wrong; see `suspects`
+
+    @property
+    def is_right(self) -> bool:
+        return self.label == self.prediction
+
+
+def image_scores(
+    logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[str], names: Sequence[str]
+) -> list[ImageScore]:
+    """The answer for each image.
+
+    Args:
+        logits: float `(n, k)`.
+        labels: int `(n,)`.
+        classes: k names.
+        names: of the n images.
+    """
+    p, labels = np.exp(log_softmax(np.asarray(logits, np.float64))), np.asarray(labels)
+    best, doubtful = p.argmax(-1), suspects(p, labels)
+    return [
+        ImageScore(
+            file=show(name),
+            label=classes[label],
+            prediction=classes[guess],
+            score=float(row[guess]),
+            label_score=float(row[label]),
+            suspect=bool(is_suspect),
+        )
+        for name, row, label, guess, is_suspect in zip(
+            names, p, labels, best, doubtful, strict=True
+        )
+    ]
+
+
+def suspects(p: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Which of the given labels may be wrong, bool `(n,)`.
+
+    After confident learning (Northcutt et al. 2021, arXiv:1911.00068, section 3.1): the model gives
+    another class at least the probability that it gives, on average, to images with that label. On
+    top of it, that class must be near certain and the given label very unlikely, so that the plain
+    mistakes of a weak model are not counted.
+
+    Args:
+        p: probabilities `(n, k)`, of images that the model was not trained on.
+        labels: the given labels, int `(n,)`.
+    """
+    n, k = p.shape
+    given = p[np.arange(n), labels]
+    images = np.bincount(labels, minlength=k)
+    usual = np.bincount(labels, given, minlength=k) / np.maximum(images, 1)
+    best = p.argmax(-1)
+    threshold = np.maximum(usual, _CERTAIN)[best]
+    return (best != labels) & (p[np.arange(n), best] >= threshold) & (given <= _UNLIKELY)
+
+
+def to_csv(rows: Sequence[ImageScore], split: str | None = None, *, header: bool = True) -> str:
+    """Rows of a CSV file, probabilities with six decimals.
+
+    Args:
+        rows: a line each.
+        split: the last column of each line; None leaves the column out.
+        header: whether to begin with the names of the columns.
+    """
+    last = [] if split is None else [split]
+    names = [field.name for field in fields(ImageScore)] + ["split"] * len(last)
+    lines = [names] if header else []
+    lines += [[*map(_cell, asdict(row).values()), *last] for row in rows]
+    return csv_text(lines)
+
+
+def _cell(value: str | float | bool) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return value if isinstance(value, str) else f"{value:.6f}"

@@ -1,0 +1,87 @@
+"""A Keras model that is to be exported, and images with labels -> a run folder."""
+
+import os
+import shlex
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from keras_resnet.errors import InputError
+from keras_resnet.evaluation.artefact import run_of
+from keras_resnet.files import StrPath
+from keras_resnet.messages import log
+from keras_resnet.run import Run, open_run
+
+if TYPE_CHECKING:  # to name its type costs no import
+    import keras
+
+
+def is_model(given: "Run | StrPath | keras.Model | None") -> bool:
+    """Whether it is a Keras model, in memory or in a `.keras` file, that no run has made."""
+    if given is None or isinstance(given, Run):
+        return False
+    if isinstance(given, str | os.PathLike):
+        return str(given).endswith(".keras") and run_of(given) is None
+    return True
+
+
+def run_for(
+    given: "Run | StrPath | keras.Model | None",
+    *,
+    data: StrPath | None = None,
+    data_dir: str | None = None,
+    labels: StrPath | Sequence[str] | None = None,
+    **options: Any,
+) -> Run:
+    """The run that is given, or one that is made from a Keras model and images.
+
+    Args:
+        given: a run, its path, None for the newest; or a Keras model, or a `.keras` file with one.
+        data, data_dir: the images; needed for a model.
+        labels: the class of each output of a model; None: the folders of the images in alphabetical
+            order, as Keras numbers them.
+        options: of `import_model`.
+
+    Raises:
+        InputError: no run, or what `import_model` and `Run.attach` raise; nothing is left behind.
+    """
+    if not is_model(given):
+        _require_none(labels=labels, **options)
+        return open_run(given)
+    if isinstance(given, str | os.PathLike) and not os.path.exists(given):
+        raise InputError(f"no Keras model {given}")
+    what = given if isinstance(given, str | os.PathLike) else "the model"
+    if data is None:
+        raise InputError(
+            f"{what} is a Keras model: its files are checked on images with labels; give --data "
+            "DATA, a folder with a folder for each class"
+        )
+    from keras_resnet.data import sources
+    from keras_resnet.weights.importing import import_model
+
+    if labels is None:
+        labels = sources.load(data, data_dir=data_dir).classes
+        log.info(
+            f"labels: {', '.join(labels[:5])}{', …' * (len(labels) > 5)} (the {len(labels)} classes"
+            f" of {data} in alphabetical order, as Keras numbers them; --labels names others)"
+        )
+    run = import_model(given, labels=labels, **options)
+    try:
+        run.attach(data, data_dir)
+    except BaseException:
+        shutil.rmtree(run.path)
+        raise
+    log.info(
+        f"imported into {run.path}; next time: keras-resnet export {shlex.quote(str(run.path))}"
+    )
+    return run
+
+
+def _require_none(**options: Any) -> None:
+    """InputError if there are options of an import, but nothing is imported."""
+    for name, value in options.items():
+        if value:
+            raise InputError(
+                f"--{name.replace('_', '-')} is for a Keras model that becomes a run; a run has "
+                "its own"
+            )

@@ -1,0 +1,293 @@
+"""The plots in report.html, as SVG in the colours of the page, which differ in its dark mode.
+
+The classes of the elements are styled in `report.html.jinja`. Every name is escaped. Widths are in
+CSS pixels of a phone; a plot grows with the page.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from keras_resnet.report.text import short_labels, width_of
+
+MOST_DRAWN = 50  # classes up to which a confusion matrix is drawn; a larger one is a PNG
+MOST_COUNTS = 25  # classes up to which its cells show their counts
+_WIDTH, _HEIGHT = 360, 230  # of curves
+_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 28, 32  # their margins
+_LETTER = 6.2  # width of a letter of the labels
+
+
+def curves(
+    epochs: Sequence[Mapping[str, float]], name: str, best: int | None, *, percent: bool = False
+) -> Markup:
+    """A column of the history over the epochs, in training (dashed) and validation.
+
+    Args:
+        epochs: the rows of history.csv.
+        name: of the column; that of the validation is `val_` and this.
+        best: the epoch to mark.
+        percent: whether the numbers are shares.
+    """
+    scale = 100.0 if percent else 1.0
+    lines = {
+        kind: [scale * _number(row.get(column)) for row in epochs]
+        for kind, column in (("training", name), ("validation", f"val_{name}"))
+    }
+    values = [v for line in lines.values() for v in line if math.isfinite(v)]
+    # Of the loss from zero: a fall must not look larger than it is.
+    ticks = (
+        _ticks(min(values, default=0.0), 100) if percent else _ticks(0, max(values, default=1.0))
+    )
+    low, high = ticks[0], ticks[-1]
+    first, last = epochs[0]["epoch"] - 0.5, epochs[-1]["epoch"] + 0.5
+
+    def x(epoch: float) -> float:
+        return _LEFT + (epoch - first) / (last - first) * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(value: float) -> float:
+        return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
+
+    parts = [_rows(ticks, y, "%" if percent else "")]
+    parts += [
+        f'<text class="axis" x="{x(epoch):.1f}" y="{_HEIGHT - 16}" text-anchor="middle">'
+        f"{epoch}</text>"
+        for epoch in _epoch_ticks(int(epochs[0]["epoch"]), int(epochs[-1]["epoch"]))
+    ]
+    parts.append(
+        f'<text class="axis" x="{(_WIDTH + _LEFT) / 2}" y="{_HEIGHT - 3}" text-anchor="middle">'
+        "epoch</text>"
+    )
+    parts += _sizes(epochs, x)
+    for kind, line in lines.items():
+        points = [(x(r["epoch"]), y(v)) for r, v in zip(epochs, line, strict=True)]
+        parts += _line(points, kind, dots=len(epochs) <= 30)
+    if best is not None:
+        parts += _marked(epochs, lines["validation"], best, x, y, "%" if percent else "")
+    label = "Top-1 accuracy" if percent else "Cross-entropy"
+    return _svg(_WIDTH, _HEIGHT, f"{label} over the epochs", parts)
+
+
+def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
+    """The confusion matrix: rows are the true classes, columns the predicted ones."""
+    k = len(names)
+    labels = short_labels(names, 18)
+    gutter = 12 + _LETTER * max(map(width_of, labels))
+    cell = 30.0 if k <= 12 else 24.0 if k <= MOST_COUNTS else 13.0
+    # Names too long to stand side by side are turned.
+    is_turned = max(map(width_of, labels)) * _LETTER > cell
+    angle = 0 if not is_turned else 45 if k <= MOST_COUNTS else 90
+    head = 24 + {0: 14.0, 45: gutter * 0.75, 90: gutter}[angle]
+    parts = [f'<text class="axis" x="{gutter:.1f}" y="12">predicted class</text>']
+    for i, label in enumerate(labels):
+        middle = gutter + (i + 0.5) * cell
+        middle += 4 if angle == 90 else 0
+        turn = f' transform="rotate(-{angle} {middle:.1f} {head - 6:.1f})"' if is_turned else ""
+        anchor = "start" if is_turned else "middle"
+        parts.append(
+            f'<text class="label" x="{middle:.1f}" y="{head - 6:.1f}" text-anchor="{anchor}"{turn}>'
+            f"{escape(label)}</text>"
+        )
+        parts.append(
+            f'<text class="label" x="{gutter - 6:.1f}" y="{head + (i + 0.5) * cell + 4:.1f}" '
+            f'text-anchor="end">{escape(label)}</text>'
+        )
+    for i, row in enumerate(matrix):
+        parts += _cells(row, i, gutter, head, cell, counts=k <= MOST_COUNTS)
+    side = k * cell
+    parts.append(
+        f'<rect class="frame" x="{gutter:.1f}" y="{head:.1f}" width="{side:g}" height="{side:g}"/>'
+    )
+    tail = gutter * 0.6 if angle == 45 else 4  # the last slanted name sticks out
+    width = max(gutter + side + tail, gutter + 90)
+    return _svg(width, head + side + 4, "Confusion matrix", parts, is_fixed=True)
+
+
+def _cells(
+    row: Sequence[int], i: int, left: float, top: float, cell: float, *, counts: bool
+) -> list[str]:
+    total, parts = max(sum(row), 1), []
+    for j, count in enumerate(row):
+        x, y = left + j * cell, top + i * cell
+        # The square root of the share: one image in a hundred is what one looks for here.
+        shade = math.sqrt(count / total)
+        kind = "right" if i == j else "wrong"
+        if count:
+            parts.append(
+                f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{cell:g}" height="{cell:g}" '
+                f'fill-opacity="{max(shade, 0.08):.2f}"/>'
+            )
+        if counts:
+            shown = "none" if not count else "over" if shade > 0.6 else "count"
+            size = 10 if count < 1000 else 8
+            parts.append(
+                f'<text class="{shown}" font-size="{size}" x="{x + cell / 2:.1f}" '
+                f'y="{y + cell / 2 + 3.5:.1f}" text-anchor="middle">{count}</text>'
+            )
+    return parts
+
+
+def reliability(bins: Sequence[tuple[int, float, float]]) -> Markup:
+    """Accuracy by score.
+
+    Args:
+        bins: of equal width from 0 to 1: images, mean score, accuracy.
+    """
+    width, height = _WIDTH, 250
+    left, top, bottom = _LEFT, 12, 48
+    across, up = width - left - _RIGHT, height - top - bottom
+
+    def y(share: float) -> float:
+        return height - bottom - share * up
+
+    parts = [_rows([0, 20, 40, 60, 80, 100], lambda percent: y(percent / 100), "%")]
+    step = across / len(bins)
+    for i, (images, score, accuracy) in enumerate(bins):
+        x = left + i * step
+        if images:
+            parts.append(
+                f'<rect class="bin" x="{x + 1:.1f}" y="{y(accuracy):.1f}" '
+                f'width="{step - 2:.1f}" height="{accuracy * up:.1f}"><title>{images:,} images: '
+                f"mean score {score:.1%}, {accuracy:.1%} correct</title></rect>"
+            )
+        parts.append(
+            f'<text class="axis" font-size="9" x="{x + step / 2:.1f}" y="{height - bottom + 13}" '
+            f'text-anchor="middle">{_short(images)}</text>'
+        )
+    parts.append(
+        f'<line class="diagonal" x1="{left}" y1="{y(0):.1f}" x2="{left + across}" y2="{y(1):.1f}"/>'
+    )
+    for n, score, accuracy in bins:
+        if n:
+            parts.append(
+                f'<circle class="dot" cx="{left + score * across:.1f}" cy="{y(accuracy):.1f}" '
+                'r="3"/>'
+            )
+    parts.append(
+        f'<text class="axis" x="{left}" y="{height - 18}">images, by score from 0 to 100%</text>'
+    )
+    return _svg(width, height - 12, "Accuracy by score", parts)
+
+
+# Parts of curves
+
+
+def _rows(ticks: Sequence[float], y: Any, unit: str) -> str:
+    digits = 0 if ticks[1] - ticks[0] >= 1 else 1 if ticks[1] - ticks[0] >= 0.1 else 2
+    return "".join(
+        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
+        f'<text class="axis" x="{_LEFT - 5}" y="{y(t) + 3.5:.1f}" text-anchor="end">'
+        f"{t:.{digits}f}{unit}</text>"
+        for t in ticks
+    )
+
+
+def _line(points: Sequence[tuple[float, float]], kind: str, *, dots: bool) -> list[str]:
+    """A line with a gap where a value is not finite."""
+    runs: list[list[str]] = [[]]
+    for x, y in points:
+        if math.isfinite(y):
+            runs[-1].append(f"{x:.1f},{y:.1f}")
+        else:
+            runs.append([])
+    parts = [f'<polyline class="{kind}" points="{" ".join(run)}"/>' for run in runs if run]
+    if dots:
+        parts += [
+            f'<circle class="dot {kind}" cx="{point.split(",")[0]}" cy="{point.split(",")[1]}" '
+            'r="2.2"/>'
+            for run in runs
+            for point in run
+        ]
+    return parts
+
+
+def _marked(
+    epochs: Sequence[Mapping[str, float]],
+    values: Sequence[float],
+    best: int,
+    x: Any,
+    y: Any,
+    unit: str,
+) -> list[str]:
+    """The chosen epoch."""
+    found = [v for row, v in zip(epochs, values, strict=True) if row.get("epoch") == best]
+    if not found or not math.isfinite(found[0]):
+        return []
+    at = x(best)
+    number = f"{found[0]:.1f}{unit}" if unit else f"{found[0]:.3f}"
+    return [
+        f'<line class="chosen" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>'
+        f'<text class="star" x="{at:.1f}" y="{y(found[0]) + 5:.1f}" text-anchor="middle">★</text>'
+        f'<text class="label" x="{_WIDTH - _RIGHT}" y="10" text-anchor="end">'
+        f"★ epoch {best}: {number}</text>"
+    ]
+
+
+def _sizes(epochs: Sequence[Mapping[str, float]], x: Any) -> list[str]:
+    """Where the image size changes, at which the curves jump."""
+    spans = size_spans(epochs)
+    if len(spans) < 2:
+        return []
+    parts = []
+    for first, last, size in spans:
+        left, right = x(first - 0.5), x(last + 0.5)
+        if first != spans[0][0]:
+            parts.append(
+                f'<line class="change" x1="{left:.1f}" x2="{left:.1f}" y1="{_TOP}" '
+                f'y2="{_HEIGHT - _BOTTOM}"/>'
+            )
+        if right - left > 34:
+            parts.append(
+                f'<text class="axis" font-size="9" x="{(left + right) / 2:.1f}" y="{_TOP - 5}" '
+                f'text-anchor="middle">{size} px</text>'
+            )
+    return parts
+
+
+def size_spans(epochs: Sequence[Mapping[str, float]]) -> list[tuple[int, int, int]]:
+    """(first epoch, last epoch, image size) of each run of epochs of one size; [] if unknown."""
+    spans: list[tuple[int, int, int]] = []
+    for row in epochs:
+        if not math.isfinite(_number(row.get("image_size"))):
+            return []
+        epoch, size = int(row["epoch"]), int(row["image_size"])
+        if spans and spans[-1][2] == size:
+            spans[-1] = (spans[-1][0], epoch, size)
+        else:
+            spans.append((epoch, epoch, size))
+    return spans
+
+
+def _epoch_ticks(first: int, last: int) -> list[int]:
+    step = next(s for n in range(9) for s in (10**n, 2 * 10**n, 5 * 10**n) if last - first < 8 * s)
+    return [e for e in range(first, last + 1) if e % step == 0 or last == first]
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers around a range, at most seven."""
+    spread = max(high - low, 1e-3)
+    steps = (base * 10.0**n for n in range(-4, 9) for base in (1, 2, 5))
+    step = next(s for s in steps if spread / s <= 5)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 6) for i in range(first, max(last, first + 1) + 1)]
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def _short(count: int) -> str:
+    return f"{count / 1000:.0f}k" if count >= 10_000 else str(count)
+
+
+def _svg(
+    width: float, height: float, title: str, parts: Sequence[str], *, is_fixed: bool = False
+) -> Markup:
+    """Fixed: at its own width on a phone, to be scrolled sideways, and little wider on a desktop;
+    else as wide as the page."""
+    limits = f' style="min-width:{width:.0f}px;max-width:{1.25 * width:.0f}px"' if is_fixed else ""
+    return Markup(
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{title}"{limits}>'
+        f"{''.join(parts)}</svg>"
+    )

@@ -1,0 +1,35 @@
+"""Text that is too long for its place."""
+
+import unicodedata
+from collections.abc import Sequence
+
+
+def shorten(text: str, width: int) -> str:
+    """`text` in at most `width` columns, shortened in the middle: names differ at the ends."""
+    if width_of(text) <= width:
+        return text
+    head, tail = text, text
+    while width_of(head) > width // 2:
+        head = head[:-1]
+    while width_of(tail) > (width - 1) // 2:
+        tail = tail[1:]
+    return f"{head}…{tail}"
+
+
+def width_of(text: str) -> int:
+    """Width as on a terminal: a Chinese character takes two columns."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def clean(text: object) -> str:
+    """Without characters that cannot be drawn: control characters, lone surrogates."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in str(text))
+
+
+def short_labels(names: Sequence[str], width: int) -> list[str]:
+    """Names of classes in at most `width` columns, all different."""
+    short = [shorten(clean(name), width) for name in names]
+    if len(set(short)) == len(short):
+        return short
+    # What tells them apart was cut away.
+    return [f"{i}: {shorten(name, width - 5)}" for i, name in enumerate(short)]

@@ -1,0 +1,90 @@
+"""A network of the user's own in the training: `train(model=keras_model)`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from keras_resnet import filenames
+from keras_resnet.config import PRECISIONS, Config
+from keras_resnet.errors import InputError
+from keras_resnet.messages import log
+from keras_resnet.run import Run
+from keras_resnet.specs import CUSTOM
+from keras_resnet.weights import whole_model
+from keras_resnet.weights.classifier import classifier
+
+_MIXED = PRECISIONS[2:]
+# What only a network of this package can do, or one that takes images of any size.
+_NOT_FOR_IT = ("weights", "freeze", "size_steps", "train_size", "drop_path", "zero_gamma")
+
+
+def taken(options: Mapping[str, Any]) -> tuple[dict[str, Any], keras.Model | None]:
+    """The settings of a training, and the network if they hold one as `model`.
+
+    Raises:
+        InputError: it cannot be trained, or there are settings that are not for it.
+    """
+    model = options.get("model")
+    if not isinstance(model, keras.Model):
+        return dict(options), None
+    for name in _NOT_FOR_IT:
+        if options.get(name) is not None:
+            raise InputError(
+                f"--{name.replace('_', '-')} is for networks of this package; `model` is trained "
+                "as it is, with its own weights, and its layers are frozen by layer.trainable"
+            )
+    own = next((p for p in map(_policy, model._flatten_layers()) if p in _MIXED), "float32")
+    precision = options.get("precision") or "auto"
+    if precision not in ("auto", "float32", own):
+        raise InputError(
+            f"--precision {precision}: build the model under keras.config.set_dtype_policy("
+            f"{precision!r}), or leave it out; its own is {own}"
+        )
+    given = classifier(
+        model,
+        f"the model {model.name!r}",
+        normalize=options.get("normalize"),
+        image_size=options.get("image_size") or 0,
+        keep_precision=precision != "float32",
+    )
+    for note in given.notes:
+        log.info(note)
+    fixed = {
+        "model": CUSTOM.name,
+        "image_size": given.model.input_shape[1],
+        "size_steps": ((1.0, 1.0),),
+        "train_size": 1.0,
+        "zero_gamma": False,
+        "drop_path": 0.0,
+        "precision": own if precision == "auto" else precision,
+    }
+    return {**options, **fixed}, given.model
+
+
+def saved(run: Run | None) -> keras.Model | None:
+    """The network that an unfinished run was started with; None if it is one of this package."""
+    if run is None or run.config.model != CUSTOM.name:
+        return None
+    return whole_model.load(run.file(filenames.NETWORK))
+
+
+def require_head(network: keras.Model | None, config: Config, classes: int) -> None:
+    """InputError if there is no network where one is needed, or it has not one logit a class."""
+    if config.model != CUSTOM.name:
+        return
+    if network is None:
+        raise InputError(
+            f"--model {CUSTOM.name} is a network of your own; train it from Python: "
+            "kr.train(model=keras_model, data=…)"
+        )
+    outputs = network.output_shape[-1]
+    if outputs != classes:
+        raise InputError(
+            f"the model has {outputs} outputs, the data {classes} classes; build its last layer "
+            f"with {classes} units"
+        )
+
+
+def _policy(layer: keras.layers.Layer) -> str:
+    return layer.dtype_policy.name

@@ -1,0 +1,268 @@
+"""Any Keras image classifier as a network like those of this package: raw RGB pixels of a fixed
+square in, float32 logits out."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_resnet.errors import InputError, first_line
+from keras_resnet.specs import Normalize, statistics
+
+# Layers that may stand behind the softmax and leave its values as they are.
+_NEUTRAL = ("Dropout", "Flatten", "Reshape", "Identity")
+_PROBES = 4  # images of noise that show what the last layer gives
+_LEAST = 1e-7  # a probability of 0 has no logarithm
+
+
+class Classifier(NamedTuple):
+    """A network from raw pixels `(b, s, s, 3)` in [0, 255] to float32 logits `(b, k)`."""
+
+    model: keras.Model
+    notes: list[str]  # what was changed or assumed, one line each
+
+
+def classifier(
+    model: keras.Model,
+    source: str,
+    *,
+    normalize: Normalize | None = None,
+    image_size: int = 0,
+    keep_precision: bool = False,
+) -> Classifier:
+    """A copy of a Keras image classifier that takes raw pixels and gives logits in float32.
+
+    A softmax at the end is taken off; layers of the model that normalize pixels stay.
+
+    Args:
+        model: from images `(b, h, w, 3)` to scores `(b, k)`; it is left as it is.
+        source: a name for it in messages.
+        normalize: what is done with pixels before they are given to the model, as in
+            `specs.statistics`; "caffe" turns RGB into BGR. None: nothing.
+        image_size: side of the images in pixels, for a model that takes any.
+        keep_precision: leave the dtype policies of the layers as they are, for training.
+
+    Raises:
+        InputError: no image classifier of a fixed square in colour, or one that cannot be copied.
+    """
+    side = _side(model, source, image_size)
+    copy, notes = _copy(model, source, side, keep_precision)
+    image = keras.Input((side, side, 3), name="image")
+    pixels = image if normalize is None else _normalized(image, normalize)
+    if normalize is None and not _normalizes(copy):
+        notes.append(
+            f"{source} has no layer that normalizes pixels: assumed that it takes RGB in [0, 255]; "
+            "otherwise give --normalize tf ([-1, 1]), imagenet, caffe (BGR) or MEAN/STD"
+        )
+    if normalize is not None or not _is_graph(copy):
+        copy = keras.Model(image, copy(pixels), name=copy.name)
+    if copy.output.dtype != "float32":
+        x = layers.Activation("linear", dtype="float32", name="float32_logits")(copy.output)
+        copy = keras.Model(copy.input, x, name=copy.name)
+    scores = copy.predict_on_batch(_noise(side))
+    if _are_probabilities(scores):
+        x = copy.output
+        copy = keras.Model(copy.input, ops.log(ops.maximum(x, _LEAST)), name=copy.name)
+        notes.append(
+            f"{source} gives probabilities whose softmax cannot be taken out: the logarithm was "
+            "added, and int8 may lose accuracy"
+        )
+    elif scores.min() >= 0 and scores.max() <= 1 and np.ptp(scores) > 0:
+        raise InputError(
+            f"{source} gives scores in [0, 1] that do not add up to 1, as several labels of an "
+            "image have; a classifier with a softmax or logits is needed"
+        )
+    return Classifier(copy, notes)
+
+
+def _side(model: keras.Model, source: str, image_size: int) -> int:
+    """The side of the images in pixels."""
+    inputs, outputs = (len(getattr(model, ends, None) or "1") for ends in ("inputs", "outputs"))
+    if (inputs, outputs) != (1, 1):
+        raise InputError(
+            f"{source} has {inputs} inputs and {outputs} outputs; an image classifier has one of "
+            "each"
+        )
+    shape = _input_shape(model)
+    if shape is None:  # a subclassed model that was not called yet
+        shape = (None, None, None, 3)
+    if len(shape) != 4:
+        raise InputError(f"{source} takes inputs of shape {shape}; expected images (b, h, w, 3)")
+    height, width, channels = shape[1:]
+    if channels not in (3, None):
+        raise InputError(
+            f"{source} takes images of {channels} channels; 3 (RGB) are needed: retrain it on "
+            "colour images, or put a layer before it that makes them grey"
+        )
+    if height is None or width is None:
+        if not image_size:
+            raise InputError(
+                f"{source} takes images of any size; give the side in pixels, such as "
+                "--image-size 224"
+            )
+        return image_size
+    if height != width:
+        raise InputError(f"{source} takes images of {height}×{width} pixels; a square is needed")
+    if image_size not in (0, height):
+        raise InputError(
+            f"--image-size is {image_size}, but {source} takes {height}×{width} pixels; leave it "
+            "out"
+        )
+    return height
+
+
+def _input_shape(model: keras.Model) -> tuple[int | None, ...] | None:
+    try:
+        shape = model.input_shape
+    except (AttributeError, ValueError):
+        return None
+    if not isinstance(shape, tuple):
+        raise InputError(f"the inputs of {model.name} are {shape}; expected images (b, h, w, 3)")
+    return shape
+
+
+def _is_graph(model: keras.Model) -> bool:
+    """Whether a model is a graph of layers, which can be changed; a subclassed one is code."""
+    return type(model).__name__ in ("Functional", "Sequential") and bool(
+        getattr(model, "inputs", None)
+    )
+
+
+def _copy(
+    model: keras.Model, source: str, side: int, keep_precision: bool
+) -> tuple[keras.Model, list[str]]:
+    """The model with its softmax taken off, in float32, for images of this side; and notes."""
+    notes: list[str] = []
+    try:
+        settings = keras.saving.serialize_keras_object(model)
+        settings["compile_config"] = None
+        if not keep_precision and _set_float32(settings):
+            notes.append(f"{source} is of mixed precision: the same weights are used in float32")
+        if _is_graph(model):
+            _set_side(settings, side)
+            if _set_linear(settings["config"], source):
+                notes.append(f"the softmax at the end of {source} was taken off: it gives logits")
+        copy = keras.saving.deserialize_keras_object(settings, safe_mode=True)
+        if not _is_graph(model):
+            copy(keras.Input((side, side, 3)))
+        weights = model.get_weights()
+        copy.set_weights(weights)
+    except InputError:
+        raise
+    except Exception as error:  # Keras and the model's own code raise anything
+        raise InputError(
+            f"{source} cannot be copied from its settings ({first_line(error)}); a layer of your "
+            "own needs get_config() and @keras.saving.register_keras_serializable(), and a Lambda "
+            "layer has to become one"
+        ) from None
+    return copy, notes
+
+
+def _settings(node: Any) -> Iterator[dict[str, Any]]:
+    """All dicts in the settings of a model."""
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for child in node:
+            yield from _settings(child)
+
+
+def _set_float32(settings: dict[str, Any]) -> bool:
+    """Changes all dtype policies; whether there were others."""
+    changed = False
+    for node in _settings(settings):
+        if node.get("class_name") == "DTypePolicy" and node["config"]["name"] != "float32":
+            node["config"]["name"] = "float32"
+            changed = True
+    return changed
+
+
+def _set_side(settings: dict[str, Any], side: int) -> None:
+    """Images of this side, as float32, at the entrance of a graph."""
+    rows = settings["config"]["layers"]
+    entrance = next(row for row in rows if row["class_name"] == "InputLayer")
+    entrance["config"] |= {"batch_shape": [None, side, side, 3], "dtype": "float32"}
+    settings.pop("build_config", None)
+    if "build_input_shape" in settings["config"]:
+        settings["config"]["build_input_shape"] = [None, side, side, 3]
+
+
+def _set_linear(graph: dict[str, Any], source: str) -> bool:
+    """Takes off the softmax at the end of a graph; whether there was one."""
+    rows = {row["config"]["name"]: row for row in graph["layers"]}
+    (name, *_) = graph["output_layers"] if "output_layers" in graph else (list(rows)[-1],)
+    while not isinstance(name, str):  # [[name, 0, 0]] of some versions
+        name = name[0]
+    while True:
+        row = rows[name]
+        kind, settings = row["class_name"], row["config"]
+        if kind in ("Functional", "Sequential"):
+            return _set_linear(settings, source)
+        activation = settings.get("activation")
+        if activation == "sigmoid":
+            raise InputError(
+                f"{source} ends in a sigmoid: several labels of an image, or one of two; a "
+                "classifier with a softmax or logits, one for each class, is needed"
+            )
+        if activation == "softmax":
+            settings["activation"] = "linear"
+            return True
+        if kind == "Softmax":
+            row |= {"module": "keras.layers", "class_name": "Activation", "registered_name": None}
+            row["config"] = {"name": name, "activation": "linear"}
+            for call in row.get("inbound_nodes", []):
+                call["kwargs"] = {}  # such as a mask
+            return True
+        if kind not in _NEUTRAL and not (kind == "Activation" and activation == "linear"):
+            return False
+        before = _before(row, list(rows))
+        if before is None:
+            return False
+        name = before
+
+
+def _before(row: dict[str, Any], names: list[str]) -> str | None:
+    """The name of the layer before a layer; None if there is not exactly one."""
+    if "inbound_nodes" not in row:  # of a Sequential
+        place = names.index(row["config"]["name"])
+        return names[place - 1] if place else None
+    found = [
+        node["config"]["keras_history"][0]
+        for node in _settings(row["inbound_nodes"])
+        if node.get("class_name") == "__keras_tensor__"
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _normalized(image: keras.KerasTensor, normalize: Normalize) -> keras.KerasTensor:
+    """Pixels as they were given to the network in its training."""
+    mean, deviation = statistics(normalize)
+    if normalize == "caffe":
+        # A convolution, where a reversal is no operator of every accelerator. It is exact.
+        flip = layers.Conv2D(3, 1, use_bias=False, trainable=False, name="rgb_to_bgr")
+        image = flip(image)
+        flip.set_weights([np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3)])
+        mean, deviation = mean[::-1], deviation[::-1]
+    return layers.Rescaling(
+        [1 / d for d in deviation],
+        [-m / d for m, d in zip(mean, deviation, strict=True)],
+        dtype="float32",
+        name="normalize",
+    )(image)
+
+
+def _normalizes(model: keras.layers.Layer) -> bool:
+    found = (layers.Rescaling, layers.Normalization)
+    parts = model._flatten_layers() if hasattr(model, "_flatten_layers") else [model]
+    return any(isinstance(layer, found) for layer in parts)
+
+
+def _noise(side: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 255, (_PROBES, side, side, 3)).astype(np.float32)
+
+
+def _are_probabilities(scores: np.ndarray) -> bool:
+    return bool((scores >= 0).all() and np.allclose(scores.sum(-1), 1, atol=1e-3))

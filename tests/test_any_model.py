@@ -1,0 +1,300 @@
+"""Any Keras image classifier goes through the gate."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_resnet as kr
+from keras_resnet.errors import InputError
+from keras_resnet.state import isolated
+from keras_resnet.weights.classifier import classifier
+
+SIDE, CLASSES = 24, ["bright", "dark", "striped"]
+
+
+def foreign(end="softmax", *, side=SIDE, channels=3, inside=True, policy="float32"):
+    """A small net with the layers of MobileNetV3 and EfficientNet."""
+    with isolated():
+        keras.config.set_dtype_policy(policy)
+        keras.utils.set_random_seed(0)
+        image = keras.Input((side, side, channels), name="picture")
+        x = layers.Rescaling(1 / 127.5, -1)(image) if inside else image
+        x = layers.Conv2D(8, 3, 2, "same", use_bias=False)(x)
+        x = y = layers.Activation("swish")(layers.BatchNormalization()(x))
+        x = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)
+        x = layers.Activation("hard_silu")(layers.BatchNormalization()(x))
+        squeezed = layers.GlobalAveragePooling2D(keepdims=True)(x)
+        squeezed = layers.Conv2D(8, 1, activation="sigmoid")(layers.Conv2D(4, 1)(squeezed))
+        x = layers.Add()([layers.Multiply()([x, squeezed]), y])
+        x = layers.Concatenate()([x, layers.SeparableConv2D(4, 3, padding="same")(y)])
+        x = layers.Dropout(0.1)(layers.GlobalAveragePooling2D()(ops.relu(x)))
+        if end in ("softmax", "sigmoid", "linear"):
+            x = layers.Dense(3, activation=end, dtype="float32")(x)
+        elif end == "flattened":
+            x = layers.Dense(3)(x)
+            x = layers.Dropout(0.1)(layers.Softmax(dtype="float32")(layers.Flatten()(x)))
+        else:  # operations that are no layers
+            x = ops.exp(layers.Dense(3, dtype="float32")(x))
+            x = x / ops.sum(x, -1, keepdims=True)
+        model = keras.Model(image, x, name="foreign")
+        rng = np.random.default_rng(0)
+        for weight in model.weights:  # batch norms that do something
+            if "moving" in weight.name or "gamma" in weight.name:
+                weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    return model
+
+
+def noise(count=4, side=SIDE):
+    return np.random.default_rng(1).uniform(0, 255, (count, side, side, 3)).astype(np.float32)
+
+
+def probabilities(model, images):
+    return np.asarray(ops.softmax(model(images)))
+
+
+@pytest.mark.parametrize("end", ["softmax", "flattened", "operations"])
+def test_the_softmax_of_a_model_is_taken_off_and_its_answers_stay(end):
+    model = foreign(end)
+    found = classifier(model, "FILE")
+    logits = np.asarray(found.model(noise()))
+    assert not np.allclose(logits.sum(-1), 1)
+    np.testing.assert_allclose(probabilities(found.model, noise()), model(noise()), rtol=1e-4)
+    (note,) = found.notes
+    assert ("logarithm" in note) == (end == "operations"), note
+
+
+def test_logits_stay_as_they_are():
+    model = foreign("linear")
+    found = classifier(model, "FILE")
+    np.testing.assert_array_equal(found.model(noise()), model(noise()))
+    assert found.notes == []
+
+
+@pytest.mark.parametrize("normalize", ["tf", "imagenet", "caffe", "120/60"])
+def test_preprocessing_outside_of_a_model_becomes_its_first_layers(normalize):
+    model = foreign("linear", inside=False)
+    found = classifier(model, "FILE", normalize=normalize)
+    if normalize == "120/60":
+        pixels = (noise() - 120) / 60
+    else:
+        mode = {"tf": "tf", "imagenet": "torch", "caffe": "caffe"}[normalize]
+        pixels = keras.applications.imagenet_utils.preprocess_input(noise(), mode=mode)
+    np.testing.assert_allclose(found.model(noise()), model(pixels), rtol=1e-3, atol=1e-4)
+    assert found.notes == []
+
+
+def test_a_model_without_preprocessing_is_said_to_take_raw_pixels():
+    (note,) = classifier(foreign("linear", inside=False), "FILE").notes
+    assert "assumed that it takes RGB in [0, 255]" in note and "--normalize" in note
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_becomes_the_same_weights_in_float32(policy):
+    model, reference = foreign("linear", policy=policy), foreign("linear")
+    reference.set_weights(model.get_weights())
+    found = classifier(model, "FILE")
+    assert {layer.compute_dtype for layer in found.model.layers} == {"float32"}
+    np.testing.assert_array_equal(found.model(noise()), reference(noise()))
+    assert "float32" in found.notes[0]
+
+
+REFUSED = {
+    "a sigmoid": (lambda: foreign("sigmoid"), {}, "ends in a sigmoid"),
+    "grey": (lambda: foreign(channels=1, inside=False), {}, "takes images of 1 channels"),
+    "an oblong": (
+        lambda: keras.Sequential(
+            [layers.Input((24, 32, 3)), layers.Flatten(), layers.Dense(3)]
+        ),
+        {}, "takes images of 24×32 pixels; a square is needed",
+    ),
+    "any size": (lambda: foreign(side=None), {}, "takes images of any size; give the side"),
+    "another size": (lambda: foreign(), {"image_size": 32}, "--image-size is 32, but FILE takes"),
+    "two outputs": (
+        lambda: keras.Model(
+            (x := layers.Input((24, 24, 3))), [layers.Flatten()(x), layers.Flatten()(x)]
+        ),
+        {}, "has 1 inputs and 2 outputs",
+    ),
+    "a lambda": (
+        lambda: keras.Sequential(
+            [layers.Input((24, 24, 3)), layers.Lambda(lambda x: x[:, 0, 0] * 2)]
+        ),
+        {}, "a Lambda layer has to become one",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "options", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_exported_is_one_line(make, options, said):
+    with pytest.raises(InputError, match=said) as error:
+        classifier(make(), "FILE", **options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_of_any_size_takes_the_size_that_is_given():
+    model = foreign("linear", side=None)
+    found = classifier(model, "FILE", image_size=SIDE)
+    assert found.model.input_shape == (None, SIDE, SIDE, 3)
+    np.testing.assert_array_equal(found.model(noise()), model(noise()))
+
+
+def test_a_file_becomes_a_run_whose_int8_and_float32_pass(command, photos, tmp_path):
+    foreign().save(tmp_path / "net.keras")
+    done = command(
+        "export", "net.keras", "--data", photos, "--tflite", "--quantize", "none", "--quantize",
+        "int8", "--max-drop", 100, "--json", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["artefacts"]
+    assert [row["file"] for row in rows] == ["model_float32.tflite", "model_int8.tflite"]
+    assert all(row["passed"] and row["top1"] is not None for row in rows)
+    run = kr.open_run(tmp_path / "runs" / "net-data-001")
+    assert run.classes == CLASSES and run.config.side == SIDE
+    assert f"imported into {run.path.relative_to(tmp_path)}" in done.stderr
+    assert kr.verify(run, max_drop=100).passed
+    done = command("verify", "net.keras", cwd=tmp_path)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "`keras-resnet export net.keras --data DATA` makes one" in done.stderr
+
+
+def test_a_failed_import_leaves_nothing_behind(command, photos, tmp_path):
+    foreign().save(tmp_path / "net.keras")
+    (tmp_path / "labels.txt").write_text("light\ndark\nstriped\n")
+    options = ["--data", photos, "--labels", "labels.txt"]
+    done = command("export", "net.keras", *options, cwd=tmp_path)
+    assert done.returncode == 2 and "has a class 'bright'" in done.stderr
+    assert not list((tmp_path / "runs").iterdir())
+    done = command("export", "net.keras", cwd=tmp_path)
+    assert done.returncode == 2 and "give --data DATA" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def exported_model(photos, tmp_path_factory):
+    """A run of a model in memory, exported to all that a phone may take."""
+    folder = tmp_path_factory.mktemp("memory")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result = kr.export(
+            foreign("flattened"), data=str(photos), labels=CLASSES, saved_model=False,
+            tflite=["none", "float16", "dynamic", "int8"], max_drop=100,
+        )  # fmt: skip
+    return kr.open_run(folder / "runs" / "foreign-data-001"), result
+
+
+def test_a_model_in_memory_becomes_a_run_whose_variants_pass(exported_model):
+    run, result = exported_model
+    assert result.passed and len(result.artefacts) == 4
+    assert run.metrics["imported"] == {"file": "foreign"}
+    assert (run.export_folder / "card.md").exists()
+
+
+@pytest.mark.parametrize("layer", ["conv2d", "depthwise_conv2d", "dense"])
+@pytest.mark.parametrize("name", ["model_float32.tflite", "model_int8.tflite"])
+def test_the_gate_finds_each_kernel_of_a_foreign_model(exported_model, layer, name):
+    """With one number changed, it is not found any more."""
+    from keras_resnet.evaluation.lite import Lite
+    from keras_resnet.exporting import weights_check
+
+    run, _ = exported_model
+    model = run.model()
+    constants = list(Lite(run.export_folder / name).constants())
+    assert not list(weights_check.differences(weights_check.kernels(model), constants))
+    kernel = next(x for x in model.layers if type(x).__name__.lower() == layer.replace("_", ""))
+    values = kernel.get_weights()
+    values[0][(0,) * values[0].ndim] += 0.3
+    kernel.set_weights(values)
+    (line,) = weights_check.differences(weights_check.kernels(model), constants)
+    assert kernel.name in line
+
+
+def small(policy="float32", classes=3):
+    """A student's own network."""
+    with isolated():
+        keras.config.set_dtype_policy(policy)
+        keras.utils.set_random_seed(0)
+        image = keras.Input((SIDE, SIDE, 3))
+        x = layers.Conv2D(8, 3, 2, padding="same")(layers.Rescaling(1 / 127.5, -1)(image))
+        x = kr.identity_block(x, "basic", filters=8, name="one")
+        x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
+        return keras.Model(image, layers.Dense(classes, activation="softmax")(x), name="small")
+
+
+OPTIONS = {"epochs": 2, "batch_size": 8, "seed": 3}
+
+
+def test_a_network_of_ones_own_is_trained_and_resumed_exactly(
+    photos, tmp_path, no_pictures, signals_are_heard
+):
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise RuntimeError
+
+    whole = kr.train(str(photos), model=small(), run_folder=tmp_path / "whole", **OPTIONS)
+    assert (whole.config.model, whole.config.side, whole.metrics["precision"]) == (
+        "custom", SIDE, "float32",
+    )  # fmt: skip
+    assert whole.metrics["val"]["top1"] > 0.6
+    folder = tmp_path / "killed"
+    with pytest.raises(RuntimeError):
+        kr.train(str(photos), model=small(), run_folder=folder, callbacks=[Kill()], **OPTIONS)
+    resumed = kr.train(resume=folder)
+    for a, b in zip(whole.model().get_weights(), resumed.model().get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert kr.evaluate(whole).top1 == whole.metrics["val"]["top1"]
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "said"),
+    [
+        (lambda: small(classes=4), {}, "the model has 4 outputs, the data 3 classes"),
+        (small, {"weights": "imagenet"}, "--weights is for networks of this package"),
+        (small, {"precision": "mixed_float16"}, "its own is float32"),
+        (lambda: "custom", {"image_size": 24}, "is a network of your own; train it from Python"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_one_line(model, options, said, photos, tmp_path):
+    with pytest.raises(InputError, match=said):
+        kr.train(str(photos), model=model(), run_folder=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+@keras.saving.register_keras_serializable("tests")
+class Own(keras.Model):
+    """A subclassed model: code, with a softmax that cannot be taken out."""
+
+    def __init__(self, units=3, **options):
+        super().__init__(**options)
+        self.units = units
+        self.conv, self.pool = layers.Conv2D(8, 3, 2), layers.GlobalAveragePooling2D()
+        self.head = layers.Dense(units)
+
+    def call(self, images):
+        return ops.softmax(self.head(self.pool(ops.relu(self.conv(images / 255)))))
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
+class Unregistered(Own):
+    pass
+
+
+def test_a_subclassed_model_becomes_a_run_that_can_be_opened_again(tmp_path):
+    model = Own()
+    expected = np.asarray(model(noise()))
+    run = kr.import_model(model, labels=CLASSES, image_size=SIDE, run_folder=tmp_path / "run")
+    np.testing.assert_allclose(
+        probabilities(kr.open_run(run.path).model(), noise()), expected, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_an_unregistered_subclassed_model_is_one_line(tmp_path):
+    model = Unregistered()
+    model(noise())
+    with pytest.raises(InputError, match=r"@keras.saving.register_keras_serializable\(\)") as error:
+        kr.import_model(model, labels=CLASSES, image_size=SIDE, run_folder=tmp_path / "run")
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()

@@ -1,0 +1,100 @@
+"""Runs are compared by their settings, scores, files and answers for the same images."""
+
+import csv
+import json
+import shutil
+
+import pytest
+from scipy.stats import binomtest
+
+from keras_resnet import compare, open_run
+from keras_resnet.cli import tables
+from keras_resnet.errors import InputError
+from keras_resnet.evaluation.compare import mcnemar
+from keras_resnet.report import compare_page
+
+
+@pytest.fixture
+def two(untouched, tmp_path, accept):
+    """Two copies of a run; the second has other settings, and mistakes three of the images."""
+    first = shutil.copytree(untouched, tmp_path / "first")
+    second = shutil.copytree(untouched, tmp_path / "second")
+    accept(second, "config.json", "predictions.csv")
+    config = json.loads((second / "config.json").read_text())
+    (second / "config.json").write_text(json.dumps({**config, "seed": 99}))
+    with open(second / "predictions.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    for row in rows[1:4]:
+        row[2] = "dark" if row[1] != "dark" else "bright"
+    with open(second / "predictions.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return open_run(first), open_run(second)
+
+
+def test_runs_differ_in_settings_and_answers(two):
+    first, second = two
+    result = compare(first, second.path)
+    assert result.settings == {"seed": [3, 99]}
+    assert [run.run for run in result.runs] == [str(first.path), str(second.path)]
+    assert list(result.per_class) == ["bright", "dark", "striped"]
+    (pair,) = result.pairs
+    assert (pair.images, pair.both_right, pair.first_only, pair.second_only) == (12, 9, 3, 0)
+    assert pair.p_value == 0.25
+    text = tables.comparison(result)
+    assert "seed" in text and "9 right in both, 3 only in" in text
+    assert "p = 0.25 (exact McNemar test), which may be chance" in text
+    assert json.loads(json.dumps(result.as_json()))["pairs"][0]["p_value"] == 0.25
+
+
+def test_exported_files_are_compared_by_size_and_latency(exported, two):
+    run, gate = exported
+    result = compare(two[0], run)
+    assert result.runs[0].files == {} and list(result.runs[1].files) == [
+        row.file for row in gate.artefacts
+    ]
+    assert "model_int8.tflite" in tables.comparison(result)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(0, 0), (1, 0), (3, 9), (10, 10), (7, 30), (900, 1000), (3000, 2900)]
+)
+def test_the_p_value_is_that_of_the_exact_binomial_test(first, second):
+    n = first + second
+    expected = binomtest(first, n).pvalue if n else 1.0
+    assert mcnemar(first, second) == pytest.approx(expected)
+
+
+def test_runs_that_cannot_be_compared_are_one_line(two):
+    first, second = two
+    with pytest.raises(InputError, match="at least two runs, not 1"):
+        compare(first)
+    with pytest.raises(InputError, match="given twice"):
+        compare(first, second, first.path)
+    second.file("predictions.csv").unlink()
+    with pytest.raises(InputError, match=r"no predictions\.csv.*train --config"):
+        compare(first, second)
+
+
+def test_changed_predictions_are_refused(two):
+    first, second = two
+    path = first.file("predictions.csv")
+    path.write_text(path.read_text().replace("dark", "bright"))
+    with pytest.raises(InputError, match=r"predictions\.csv is damaged or was changed"):
+        compare(second, first)
+
+
+def test_a_page_shows_runs_side_by_side(two, tmp_path, command):
+    first, second = two
+    done = command("compare", first.path, second.path, "--html", tmp_path / "a.html", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["html"] == str(tmp_path / "a.html")
+    html = (tmp_path / "a.html").read_text()
+    assert html.count("<svg") == 4  # accuracy and confusion matrix of each
+    assert "seed" in html and "p = 0.25" in html and "://" not in html
+
+
+def test_names_in_the_page_are_escaped(two, tmp_path):
+    content = compare(*two).as_json()
+    content["per_class"] = {"<script>": [0.5, None]}
+    compare_page.write(tmp_path / "a.html", content)
+    html = (tmp_path / "a.html").read_text()
+    assert "&lt;script&gt;" in html and "<script" not in html
