@@ -56,7 +56,11 @@ def test_an_image_whose_best_class_is_in_doubt_is_not_taken_while_there_are_othe
     monkeypatch.setattr(golden, "IMAGES", 11)
     for doubtful in (0, 5):
         is_clear = np.arange(len(val)) != doubtful
-        judge = SimpleNamespace(examples=val, is_clear=lambda clear=is_clear: clear)
+        judge = SimpleNamespace(
+            examples=val,
+            is_clear=lambda clear=is_clear: clear,
+            is_refused=lambda: np.zeros(len(val), bool),
+        )
         chosen, _, _ = golden._choose(open_artefact(run), judge, 0)
         assert {*val.names} - {*chosen.names} == {val.names[doubtful]}
 

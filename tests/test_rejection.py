@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -86,8 +87,11 @@ def test_of_new_images_no_more_are_refused_than_asked_for(share):
 
 def test_the_most_that_chance_explains_is_that_of_the_beta_binomial():
     rule = Rejection("margin", 0.0, None, 0.05, 99)
-    exact = stats.betabinom(80, 5, 95).ppf(0.999)
-    assert rejection.most_refused(80, rule) == exact
+    assert rejection.most_refused(80, rule) == stats.betabinom(80, 5, 95).ppf(0.999)
+    rule = replace(rule, fitted_on=25_000)  # more ways than a float can count
+    assert rejection.most_refused(1000, rule) == pytest.approx(
+        stats.betabinom(1000, 1250, 23_751).ppf(0.999), abs=1
+    )
 
 
 def test_the_score_is_chosen_by_other_images_of_no_class_than_it_is_judged_by():
@@ -100,7 +104,7 @@ def test_the_score_is_chosen_by_other_images_of_no_class_than_it_is_judged_by():
     assert found.known_refused == found.rejection.rejects(judged).mean()
     assert found.unknown_refused == found.rejection.rejects(others).mean()
     assert rejection.RejectionFit.from_json(json.loads(json.dumps(found.as_json()))) == found
-    assert "energy below" in str(found) and "images of no class" in str(found)
+    assert "energy below" in str(found) and "of 50 of no class (probability" in str(found)
 
 
 def test_noise_that_is_taken_for_a_class_with_too_much_energy_is_refused():
@@ -117,6 +121,7 @@ def test_too_few_images_are_one_line_and_a_few_serve_twice():
         rejection.fit(logits(18, 3), None, 0.05, 0)
     found = rejection.fit(logits(30, 3), None, 0.05, 0)
     assert (found.fitted_on, found.judged_on, found.known_refused) == (30, 30, 0.0)
+    assert not found.held_out and "of the same, too few, images" in str(found)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +256,7 @@ def test_a_damaged_rule_is_one_line(copy):
 
 def test_a_file_that_refuses_more_than_chance_explains_fails(copy, monkeypatch):
     """Of six images, no number is beyond chance at the usual risk."""
-    monkeypatch.setattr(rejection, "_RISK", 0.05)
+    monkeypatch.setattr(rejection, "_ONCE_IN", 20)
     assert gate.verify(copy).passed
     allow(copy, change_threshold(copy, 1000.0))
     result = gate.verify(copy)

@@ -23,7 +23,7 @@ from keras_resnet.results import Result
 
 DEFAULT = "probability"  # without images of no class to choose by; see `fit`
 _LEAST_UNKNOWN = 10  # images of no class in each half
-_RISK = 0.001  # that chance alone refuses more images than `most_refused`
+_ONCE_IN = 1000  # exports, chance alone refuses more images than `most_refused`
 _DECIMALS = 6  # of a threshold: another export of the same run has the same contract
 
 
@@ -46,8 +46,11 @@ class RejectionFit(Result):
     known_refused: float  # by Keras, of `judged_on` images, in 0…1
     unknown_refused: float | None  # by Keras, of `unknown_judged_on` images; None without any
     fitted_on: int  # images of known classes
-    judged_on: int  # the others; the same, where there are too few for two halves
+    judged_on: int
     unknown_judged_on: int | None
+    # Whether these images are others than those that set the threshold and chose the score: not
+    # where there are too few for two halves.
+    held_out: bool
     compared: dict[str, Refused]  # each score with its own threshold
 
     @classmethod
@@ -68,23 +71,24 @@ class RejectionFit(Result):
         return Rejection(**{f.name: getattr(self, f.name) for f in fields(Rejection)})
 
     def __str__(self) -> str:
-        unknown = ""
-        if self.unknown_refused is not None:
-            others = [
-                f"{name} {refused.unknown:.1%}"
-                for name, refused in self.compared.items()
-                if name != self.score and refused.unknown is not None
-            ]
-            unknown = (
-                f" and {self.unknown_refused:.1%} of {self.unknown_judged_on:,} images of no class"
-                + (f" ({', '.join(others)})" if others else "")
-            )
         most = "" if self.most_energy is None else f" or energy above {self.most_energy:g}"
+        which = "other" if self.held_out else "the same, too few,"
         return (
-            f"{self.score} below {self.threshold:g}{most}, fitted on {self.fitted_on:,} images "
-            f"of known classes of which {self.share:.1%} may be refused; the Keras model refuses "
-            f"{self.known_refused:.1%} of {self.judged_on:,} others{unknown}"
+            f"{self.score} below {self.threshold:g}{most}, fitted on {self.fitted_on:,} images to "
+            f"refuse at most {self.share:.1%}; of {which} images, the Keras model refuses "
+            f"{self.known_refused:.1%} of {self.judged_on:,} of known classes{self._of_unknown()}"
         )
+
+    def _of_unknown(self) -> str:
+        if self.unknown_refused is None:
+            return ""
+        others = [
+            f"{name} {refused.unknown:.1%}"
+            for name, refused in self.compared.items()
+            if name != self.score and refused.unknown is not None
+        ]
+        text = f" and {self.unknown_refused:.1%} of {self.unknown_judged_on:,} of no class"
+        return text + (f" ({', '.join(others)})" if others else "")
 
 
 def fit(
@@ -132,6 +136,7 @@ def fit(
         unknown_refused=compared[chosen].unknown,
         judged_on=len(judged),
         unknown_judged_on=None if unknown is None else len(others),
+        held_out=len(judged) < len(known) and (unknown is None or len(others) < len(unknown)),
         compared=compared,
     )
 
@@ -171,7 +176,7 @@ def most_refused(judged: int, rejection: Rejection) -> int:
         ways += math.comb(count + order - 1, count) * math.comb(
             judged - count + fitted - order, judged - count
         )
-        if ways >= (1 - _RISK) * total:
+        if _ONCE_IN * (total - ways) <= total:  # whole numbers: they are too large for a float
             return count
     return judged
 
