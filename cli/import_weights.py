@@ -29,7 +29,7 @@ from keras_resnet.weights import settings as weights_settings
 def import_weights(
     file: str, run_folder: str | None, labels: str | None, as_json: bool, quiet: bool, **given: Any
 ) -> None:
-    """Make a run folder from pre-trained weights, or from any Keras classifier.
+    """Make a run folder from weights or from a Keras classifier.
 
     Without --model, FILE is a .keras file with a whole image classifier. With it, FILE is a .keras
     or .h5 file of keras.applications, a .safetensors or .pth file of torchvision, timm or a PyTorch
