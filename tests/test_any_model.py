@@ -1,6 +1,7 @@
 """Any Keras image classifier goes through the gate."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from keras import layers, ops
 
 import keras_resnet as kr
 from keras_resnet.errors import InputError
+from keras_resnet.exporting import gate
 from keras_resnet.state import isolated
 from keras_resnet.weights.classifier import classifier
 
@@ -298,3 +300,24 @@ def test_an_unregistered_subclassed_model_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"@keras.saving.register_keras_serializable\(\)") as error:
         kr.import_model(model, labels=CLASSES, image_size=SIDE, run_folder=tmp_path / "run")
     assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("guess", "said"),
+    [
+        (lambda labels, _: labels, None),
+        (lambda labels, _: (labels + 1) % 4, "--labels is in another order"),
+        (lambda _, random: random, "check --labels and --normalize"),
+    ],
+    ids=["right", "another order", "by chance"],
+)
+def test_a_model_that_is_hardly_better_than_guessing_is_told_the_likely_cause(guess, said):
+    labels, random = np.random.default_rng(0).integers(0, 4, (2, 200))
+    guesses = guess(labels, random)
+    judge = SimpleNamespace(
+        examples=SimpleNamespace(labels=labels),
+        top1=float((guesses == labels).mean()),
+        _expected=np.eye(4)[guesses],
+    )
+    doubt = gate.Judge.doubt(judge)
+    assert doubt is None if said is None else said in doubt and "200 images in 4 classes" in doubt

@@ -34,7 +34,7 @@ def text(run: Run, result: "Verification") -> str:
         "Limits": _limits(run, metrics, result),
         "Method": _method(metrics, result),
     }
-    title = f"# Model card: {run.config.model}, {origin(run)}\n"
+    title = f"# Model card: {run.metrics['model']}, {origin(run)}\n"
     return title + "".join(
         f"\n## {heading}\n\n" + "".join(f"{line}\n" for line in lines)
         for heading, lines in sections.items()
@@ -70,7 +70,7 @@ def _data(run: Run) -> list[str]:
 
 def _recipe(run: Run, metrics: Mapping[str, Any] | None) -> list[str]:
     config = run.config
-    lines = [f"- network {config.model}, {config.side} × {config.side} pixels"]
+    lines = [f"- network {run.metrics['model']}, {config.side} × {config.side} pixels"]
     if metrics is None:
         return [*lines, "- trained elsewhere and imported; the training is not recorded"]
     return [
