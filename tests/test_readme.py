@@ -16,7 +16,8 @@ from keras_resnet.weights.readers import TORCH, Weights
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 # The commands are run on smaller networks and images, for fewer epochs and steps.
-SMALLER = {"resnet20": "resnet8", "--image-size 64": "--image-size 24", "--epochs 20": "--epochs 3"}
+SMALLER = {"resnet20": "resnet8", "--image-size 64": "--image-size 24", "--epochs 20": "--epochs 3",
+           "--reject 0.05": "--reject 0.5"}  # of 12 images  # fmt: skip
 MORE = {  # 18 steps of a net whose branches start at 0 tell the photos apart
     "train photos --model": "--batch-size 8 --zero-gamma",
     "--recipe finetune": "--model resnet8",
@@ -39,8 +40,8 @@ def shown():
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, photos, untouched):
-    """What the README's reader has: photos/ to train on, new/ to predict on, and theirs.*, weights
-    in PyTorch's layout."""
+    """What the README's reader has: photos/ to train on, new/ to predict on, others/ of no class,
+    runs/signs, and theirs.*, weights in PyTorch's layout."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "photos").symlink_to(photos)
     for name in ("bright", "dark"):
@@ -49,6 +50,8 @@ def home(tmp_path_factory, photos, untouched):
     for i in range(5):
         pixels = np.full((50, 70, 3), 50 * i, np.uint8)
         Image.fromarray(pixels).save(folder / "new" / f"{i}.jpg")
+    shutil.copytree(folder / "new", folder / "others")
+    shutil.copytree(untouched, folder / "runs" / "signs")
     theirs = open_run(untouched)
     (folder / "theirs.txt").write_text("".join(f"{name}\n" for name in theirs.classes))
     save_file(state_dict(theirs.model()), folder / "theirs.safetensors")
@@ -105,7 +108,7 @@ def test_the_files_it_promises_are_the_files_a_run_has(exported):
     section = README.split("## A run folder")[1].split("\n##")[0]
     promised = set(re.findall(r"^\| `([^`]+)` \|", section, flags=re.MULTILINE))
     # written by the command, not by the library; on request
-    optional = {"log.txt", "export/model.onnx", "export/model_features.tflite"}
+    optional = {"log.txt", "network.keras", "export/model.onnx", "export/model_features.tflite"}
     there = {
         *(path.name + "/" * path.is_dir() for path in run.path.iterdir()),
         *(f"export/{path.name}" + "/" * path.is_dir() for path in run.export_folder.iterdir()),
