@@ -14,7 +14,7 @@ import os
 import resource
 import sys
 import tempfile
-from types import SimpleNamespace
+import traceback
 
 import keras_resnet.explain.subject
 import keras_resnet.exporting.exporter
@@ -23,21 +23,33 @@ from keras_resnet.cli import main
 from keras_resnet.exporting import child as conversion
 
 
-def share_server():
-    """Lets a fork use this process's server; only its parent can tell whether it still runs."""
-    server = conversion._server
-    conversion._server = server and SimpleNamespace(
-        stdin=server.stdin, stdout=server.stdout, poll=lambda: None
-    )
+class SharedServer:
+    """The server of this process, for a fork, which is not its parent and cannot wait for it: if it
+    gives no answer it has ended, idle, and the fork starts one of its own."""
+
+    def __init__(self, server):
+        self.stdin, self.stdout, self.pid = server.stdin, server.stdout, server.pid
+        self._status = None
+
+    def poll(self):
+        return self._status
+
+    def wait(self):
+        self._status = 0
+        return 0
+
+    def communicate(self):
+        pass
 
 
 def run(arguments, cwd, env, most_bytes):
-    if arguments[0] == "export":
+    if arguments[0] in ("export", "ship"):
         conversion.start()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if child == 0:
-            share_server()
+            if conversion._server:
+                conversion._server = SharedServer(conversion._server)
             if most_bytes:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
             os.chdir(cwd)
@@ -49,6 +61,8 @@ def run(arguments, cwd, env, most_bytes):
             status = 1
             try:
                 status = main()
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
