@@ -104,10 +104,11 @@ def export(
         "normalize": normalize,
         "image_size": image_size or 0,
     }
-    if is_model(run):
+    is_new = is_model(run)
+    if is_new:
         start(quiet)
     opened = run_for(run, data=data, data_dir=data_dir, **of_model)
-    if is_model(run):
+    if is_new:
         data = None  # the run has them
     elif data is None:
         opened.require_images()

@@ -125,7 +125,7 @@ def shipped(result: Mapping[str, Any], needs_npm: bool) -> str:
     row = rows[result["model"]]
     lines = [
         f"run folder   {result['run']}",
-        f"model        {result['model']}, {row['bytes'] / 1e6:.2f} MB, "
+        f"model        {result['model']}, {_megabytes(row['bytes'])}, "
         f"{row['latency_ms']:.1f} ms for an image on one thread of this machine",
         f"top-1        {row['top1']:.2%} of {row['images']:,} validation images, "
         f"{row['drop_points']:.2f} points less than the Keras model",
@@ -250,7 +250,7 @@ def _exported(file: "ComparedFile | None") -> str:
     if file is None:
         return "—"
     latency = "" if file.latency_ms is None else f", {file.latency_ms:.2f} ms"
-    return f"{file.bytes / 1e6:.2f} MB{latency}" + ("" if file.passed else ", FAILED")
+    return f"{_megabytes(file.bytes)}{latency}" + ("" if file.passed else ", FAILED")
 
 
 def _setting(value: Any) -> str:
@@ -350,13 +350,7 @@ def _refused(result: "Verification") -> list[str]:
     """A table of the images that each file answers with "none of these"."""
     if not result.rejection:
         return []
-    rows = {"model.keras": result.keras} | {row.file: row for row in result.artefacts}
-    lines = [("none of these", "known classes", "no class")]
-    for name, row in rows.items():
-        if row.known_refused is not None:
-            unknown = "" if row.unknown_refused is None else f"{row.unknown_refused:.1%}"
-            lines.append((name, f"{row.known_refused:.1%}", unknown))
-    return _columns(lines)
+    return _columns([("none of these", "known classes", "no class"), *result.refused])
 
 
 def _files(rows: Sequence["FileResult"]) -> list[str]:

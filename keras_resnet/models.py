@@ -294,3 +294,11 @@ def _check(
 def _check_classes(num_classes: int) -> None:
     if num_classes < 2:
         raise InputError(f"num_classes is {num_classes}; a classifier needs at least 2")
+
+
+def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of a model and of the models that it consists of, in order."""
+    found: list[keras.layers.Layer] = []
+    for layer in model.layers:
+        found += layers_of(layer) if isinstance(layer, keras.Model) else [layer]
+    return found

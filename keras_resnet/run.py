@@ -574,8 +574,13 @@ def save_keras(model: "keras.Model", path: str | os.PathLike) -> None:
 
 
 def _next_folder_of(config: recipes.Config) -> Path:
-    data = re.sub(r"[^\w.-]+", "-", Path(config.data.rstrip("/")).name or "data").strip("-")
-    return next_folder(f"{config.model}-{data.removeprefix('tfds-')}")
+    return next_folder(f"{config.model}-{short_name(config.data).removeprefix('tfds-')}")
+
+
+def short_name(data: StrPath) -> str:
+    """The name of a data set in that of a folder: the end of its path."""
+    name = Path(os.fspath(data).rstrip("/")).name
+    return re.sub(r"[^\w.-]+", "-", name).strip("-") or "data"
 
 
 def next_folder(stem: str) -> Path:

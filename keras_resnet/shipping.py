@@ -1,7 +1,5 @@
 """From photos, or a run, to a folder for the phone, in one call that goes on where it was."""
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +46,7 @@ def place(source: StrPath | None, run_folder: StrPath | None, options: Mapping[s
         return run.open_run().path if source is None else Path(source)
     if run_folder is not None:
         return Path(run_folder)
-    name = Path(os.fspath(source).rstrip("/")).name
-    name = re.sub(r"[^\w.-]+", "-", name).strip("-") or "data"
-    return run.RUNS / f"ship-{name}"
+    return run.RUNS / f"ship-{run.short_name(source)}"
 
 
 def ship(

@@ -38,7 +38,7 @@ TABLE = {
     "weights": (f"{DATA} {TOOLS} state run models data", "keras numpy h5py safetensors torch"),
     "weights.settings": ("specs config errors", ""),
     "weights.readers": ("errors files", "keras numpy h5py safetensors torch"),
-    "weights.classifier": ("specs errors", "keras numpy"),
+    "weights.classifier": ("specs errors models", "keras numpy"),
     "weights.whole_model": ("errors state weights.readers", "keras numpy"),
     "data": (f"{TOOLS} config recipes", "numpy tensorflow tensorflow_datasets PIL"),
     "data.names": ("errors files", ""),

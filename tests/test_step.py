@@ -10,12 +10,12 @@ import tensorflow as tf
 from keras_resnet import build, models, recipes, specs
 from keras_resnet.data import sources
 from keras_resnet.errors import InputError
+from keras_resnet.models import layers_of
 from keras_resnet.training import precision, step
 from keras_resnet.training.layers import (
     FusedBatchNormalization,
     SlicedMaxPooling2D,
     for_training,
-    layers_of,
 )
 from keras_resnet.training.notices import ema_warning
 from keras_resnet.training.optimizer import make_optimizer

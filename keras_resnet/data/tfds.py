@@ -87,17 +87,17 @@ def _require_connection(builder: Any) -> None:
     folder = Path(builder.data_path).parents[builder.info.full_name.count("/")] / "downloads"
     if builder.is_prepared() or (folder.is_dir() and any(folder.iterdir())):
         return  # maybe all of it was downloaded
-    for url in list(builder.url_infos or ())[
-        :1
-    ]:  # none of a data set that is made from local files
+    url = next(iter(builder.url_infos or ()), None)
+    if url is None:  # made from local files
+        return
+    try:
         request = urllib.request.Request(url, method="HEAD")
-        try:
-            urllib.request.urlopen(request, timeout=_SECONDS_TO_ANSWER).close()
-        except urllib.error.HTTPError:  # an answer
-            return
-        except OSError as error:
-            host = urllib.parse.urlsplit(url).hostname
-            raise OSError(f"no connection to {host}: {getattr(error, 'reason', error)}") from None
+        urllib.request.urlopen(request, timeout=_SECONDS_TO_ANSWER).close()
+    except urllib.error.HTTPError:  # an answer
+        return
+    except OSError as error:
+        host = urllib.parse.urlsplit(url).hostname
+        raise OSError(f"no connection to {host}: {getattr(error, 'reason', error)}") from None
 
 
 def _features(tfds: ModuleType, builder: Any, name: str) -> tuple[str, str]:

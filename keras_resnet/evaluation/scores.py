@@ -4,7 +4,7 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,8 +61,8 @@ class ArtefactScores(Scores):
             {name: value for name, value in vars(row).items() if name != "suspect"}
             for row in self.suspects
         ]
-        scores = replace(self, rows=[])
-        content = {name: part for name, part in asdict(scores).items() if name != "rows"}
+        content = super().as_json()
+        del content["rows"]
         return _without_none({**about, **content, "suspects": suspects}, "rejected")
 
 
@@ -169,9 +169,8 @@ def predict(
         opened = _open(artefact, trust)
         examples = examples_in(images, on_bad_image)
         logits = _logits(opened, examples)
-    scores, rejected = np.exp(log_softmax(logits)), opened.contract.rejects(logits).tolist()
-    if not opened.contract.reject:
-        rejected = [None] * len(logits)
+    scores, contract = np.exp(log_softmax(logits)), opened.contract
+    rejected = contract.rejects(logits).tolist() if contract.reject else [None] * len(logits)
     named = min(top, opened.top or top)
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :named]
     return [

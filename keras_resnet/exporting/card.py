@@ -110,13 +110,9 @@ def _refused(result: "Verification") -> list[str]:
     """The shares that each file answers with "none of these"."""
     if not result.rejection:
         return []
-    lines = ["| none of these | known classes | no class |", "|---|---|---|"]
-    rows = {"model.keras": result.keras} | {row.file: row for row in result.artefacts}
-    for name, row in rows.items():
-        if row.known_refused is not None:
-            unknown = "" if row.unknown_refused is None else f"{row.unknown_refused:.1%}"
-            lines.append(f"| `{name}` | {row.known_refused:.1%} | {unknown} |")
-    return [*lines, ""]
+    head = ["| none of these | known classes | no class |", "|---|---|---|"]
+    rows = [f"| `{name}` | {known} | {unknown} |" for name, known, unknown in result.refused]
+    return [*head, *rows, ""]
 
 
 def _limits(run: Run, metrics: Mapping[str, Any] | None, result: "Verification") -> list[str]:

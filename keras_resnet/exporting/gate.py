@@ -147,6 +147,21 @@ class Verification(Result):
     candidates: list[Candidate] | None = None  # of an export that chose the variant
     quantization: Quantization | None = None  # of an export that explained it
 
+    @property
+    def refused(self) -> list[tuple[str, str, str]]:
+        """Of each artefact, its name and the shares of the images of known classes and of no class
+        that it answers with "none of these", in words; empty without a threshold."""
+        rows = {filenames.MODEL: self.keras} | {row.file: row for row in self.artefacts}
+        return [
+            (
+                name,
+                f"{row.known_refused:.1%}",
+                "" if row.unknown_refused is None else f"{row.unknown_refused:.1%}",
+            )
+            for name, row in rows.items()
+            if self.rejection and row.known_refused is not None
+        ]
+
     def as_json(self) -> dict[str, Any]:
         return {name: part for name, part in super().as_json().items() if part is not None}
 

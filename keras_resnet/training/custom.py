@@ -9,9 +9,9 @@ from keras_resnet import filenames
 from keras_resnet.config import PRECISIONS, Config
 from keras_resnet.errors import InputError
 from keras_resnet.messages import log
+from keras_resnet.models import layers_of
 from keras_resnet.run import Run
 from keras_resnet.specs import CUSTOM
-from keras_resnet.training.layers import layers_of
 from keras_resnet.weights import whole_model
 from keras_resnet.weights.classifier import classifier
 

@@ -39,7 +39,7 @@ def evaluate_best_model(
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Writes metrics.json, the plots, report.html and manifest.json into the run folder."""
-    model = folder.model()
+    model, here = folder.model(), environment()
     metrics = {
         "model": config.model,
         "parameters": model.count_params(),
@@ -52,8 +52,8 @@ def evaluate_best_model(
         "images_per_second": float(np.median([r["images_per_second"] for r in history.rows])),
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": {"keras-resnet-edge": __version__, **versions()},
-        "threads": environment()["threads"],
-        "device": environment()["device"],
+        "threads": here["threads"],
+        "device": here["device"],
         "system": platform.platform(),
         "data": {split: _images(e, source.classes) for split, e in source.splits.items()},
     }

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_resnet import run
 from keras_resnet.config import Config
+from keras_resnet.models import layers_of
 
 _BETWEEN_REPLICAS = 7919  # distance of the dropout seeds of two devices
 
@@ -38,14 +39,6 @@ def for_training(model: keras.Model, *, xla: bool = False) -> keras.Model:
     for layer, original in zip(layers_of(copy), layers_of(model), strict=True):
         layer.trainable = original.trainable
     return copy
-
-
-def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of a model and of the models that it consists of, in order."""
-    layers = []
-    for layer in model.layers:
-        layers += layers_of(layer) if isinstance(layer, keras.Model) else [layer]
-    return layers
 
 
 @keras.saving.register_keras_serializable("keras_resnet")

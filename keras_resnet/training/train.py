@@ -17,13 +17,14 @@ from keras_resnet.distributed.strategy import Devices
 from keras_resnet.errors import CheckFailed
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log, logged_to
+from keras_resnet.models import layers_of
 from keras_resnet.settings import Settings
 from keras_resnet.state import isolated
 from keras_resnet.training import checkpoint, custom, defaults, notices, precision, schedule
 from keras_resnet.training.checkpoint import Stop
 from keras_resnet.training.final_evaluation import environment, evaluate_best_model
 from keras_resnet.training.history import History
-from keras_resnet.training.layers import build_under, for_training, freeze, layers_of
+from keras_resnet.training.layers import build_under, for_training, freeze
 from keras_resnet.training.loop import Loop
 from keras_resnet.training.losses import make_loss
 from keras_resnet.training.optimizer import make_optimizer

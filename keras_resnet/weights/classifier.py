@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_resnet.errors import InputError, first_line
+from keras_resnet.models import layers_of
 from keras_resnet.specs import Normalize, statistics
 
 # Layers that may stand behind the softmax and leave its values as they are.
@@ -254,16 +255,9 @@ def _normalized(image: keras.KerasTensor, normalize: Normalize) -> keras.KerasTe
     )(image)
 
 
-def _normalizes(model: keras.layers.Layer) -> bool:
+def _normalizes(model: keras.Model) -> bool:
     found = (layers.Rescaling, layers.Normalization)
-    return any(isinstance(layer, found) for layer in _parts(model))
-
-
-def _parts(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """A layer, and the layers that it consists of."""
-    yield layer
-    for part in getattr(layer, "layers", ()):
-        yield from _parts(part)
+    return any(isinstance(layer, found) for layer in layers_of(model))
 
 
 def _noise(side: int) -> np.ndarray:
