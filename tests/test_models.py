@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -23,6 +24,7 @@ from keras_resnet.exporting.saved_model import write_for_conversion
 from keras_resnet.inspection.network import describe
 from keras_resnet.inspection.tflite_file import census, faults
 from keras_resnet.models import build, residual_mlp, resnet
+from keras_resnet.state import without_values
 
 # Trainable parameters, and multiply-adds in G, with 1,000 classes at 224 pixels for ImageNet nets
 # and 10 at 32 for CIFAR nets. Published: torchvision's for 18 to 152, wide and ResNeXt-50, timm's
@@ -151,8 +153,7 @@ def policy(request):
 @functools.cache
 def shapes_of(name):
     """The network at its paper's size, without values for its weights."""
-    with keras.StatelessScope(initialize_variables=False):
-        return build(name, classes_of(name))
+    return without_values(lambda: build(name, classes_of(name)))
 
 
 def classes_of(name):
@@ -206,9 +207,7 @@ def test_a_very_deep_network_counts_what_its_blocks_add(name):
     """All blocks but the first of a stage are equal: two small networks tell the count of any."""
     spec, counts = specs.SPECS[name], []
     for blocks in (2, 3):
-        with keras.StatelessScope(initialize_variables=False):
-            model = resnet(replace(spec, blocks=(blocks,) * 3), 10)
-        found = describe(model)
+        found = describe(without_values(partial(resnet, replace(spec, blocks=(blocks,) * 3), 10)))
         counts.append(np.array([found.trainable_parameters, found.multiply_adds]))
     parameters, multiply_adds = counts[0] + (spec.blocks[0] - 2) * (counts[1] - counts[0])
     assert len(set(spec.blocks)) == 1
@@ -262,8 +261,7 @@ def test_each_block_has_one_sum_and_a_plain_one_none(name):
 @pytest.mark.parametrize("policy", HALF_PRECISION, indirect=True)
 @pytest.mark.parametrize("name", KINDS)
 def test_logits_are_float32_in_half_precision(name, policy):
-    with keras.StatelessScope(initialize_variables=False):
-        model = build(name)
+    model = without_values(lambda: build(name))
     stem = next(layer for layer in model.layers if layer.name.endswith("_conv"))
     assert stem.compute_dtype == policy.removeprefix("mixed_")
     assert model.output.dtype == "float32"
@@ -389,8 +387,7 @@ def expected_ops(model):
 )
 def test_features_are_the_last_maps_of_the_stages_by_name(name, part, shapes, monkeypatch):
     monkeypatch.setattr(models, "PART", part)
-    with keras.StatelessScope(initialize_variables=False):
-        maps = build(name, features=True).output
+    maps = without_values(lambda: build(name, features=True)).output
     expected = {f"conv{stage}": (None, s, s, c) for stage, (s, c) in enumerate(shapes, 2)}
     assert {stage: x.shape for stage, x in maps.items()} == expected
 
@@ -413,8 +410,8 @@ def test_stochastic_depth_rises_linearly_to_its_share():
 
 @pytest.mark.parametrize("blocks", [51, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_deep_net_is_made_of_parts_that_any_keras_can_load(blocks):
-    with keras.StatelessScope(initialize_variables=False):
-        model = resnet(replace(specs.SPECS["resnet1202"], blocks=(blocks,) * 3), 10)
+    spec = replace(specs.SPECS["resnet1202"], blocks=(blocks,) * 3)
+    model = without_values(lambda: resnet(spec, 10))
     deepest = max(len(part.layers) for part in model.layers if is_part(part))
     assert deepest < 500  # Python's recursion limit is 1,000
     assert not any(map(is_part, shapes_of("resnet164_v2").layers))

@@ -16,7 +16,7 @@ from tensorflow.python.framework import config as tf_config
 
 import keras_resnet as kr
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.state import isolated
+from keras_resnet.state import isolated, without_values
 
 SMALL = {"model": "resnet8", "image_size": 16, "batch_size": 16, "epochs": 1}
 TF32 = tf.config.experimental
@@ -206,3 +206,19 @@ def test_the_command_depends_on_no_settings_of_keras(photos, tmp_path):
     assert run("export", "run", "--tflite", "--quantize", "none", "--max-drop", 100)["passed"]
     inspected = run("inspect", "resnet8")
     assert inspected["memory"]["weights"] == 4 * inspected["parameters"]
+
+
+@pytest.mark.parametrize("odd", ["float32", "mixed_bfloat16"])
+def test_variables_without_values_get_none_later(odd):
+    given = []
+    kernel = lambda shape, dtype: given.append(shape) or keras.ops.zeros(shape, dtype)  # noqa: E731
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(odd)
+    try:
+        layer = keras.layers.Dense(2, kernel_initializer=kernel)
+        assert without_values(lambda: layer(keras.Input([3]))).dtype == odd.removeprefix("mixed_")
+    finally:
+        keras.config.set_dtype_policy(before)
+    with keras.StatelessScope():  # its end gives values to variables that wait for one
+        pass
+    assert layer.kernel.shape == (3, 2) and not given

@@ -1,7 +1,6 @@
 """Loads a whole model, network and weights, from a `.keras` file from elsewhere."""
 
 import math
-import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_resnet.errors import InputError, first_line
-from keras_resnet.state import isolated
+from keras_resnet.state import isolated, without_values
 from keras_resnet.weights import readers
 
 _LARGEST_OUTPUT = 1 << 28  # bytes of one layer for one image; of a ResNet-50 at 1024 pixels, 2**26
@@ -65,25 +64,8 @@ def _require_modest(path: Path) -> None:
 
 def _sizes(settings: dict[str, Any]) -> tuple[int, int]:
     """(bytes of all weights, bytes of the largest output of a layer for one image)."""
-    found: list[tuple[int, int] | Exception] = []
-
-    def count() -> None:
-        try:
-            with keras.StatelessScope(initialize_variables=False):
-                model = keras.saving.deserialize_keras_object(settings, safe_mode=True)
-                outputs = max(map(_bytes, _outputs(model)), default=0)
-                found.append((sum(map(_bytes, model.variables)), outputs))
-        except Exception as error:
-            found.append(error)
-
-    # In a thread of its own: Keras has a list of variables without values for each thread, and
-    # would give them values later.
-    thread = threading.Thread(target=count)
-    thread.start()
-    thread.join()
-    if isinstance(found[0], Exception):
-        raise found[0]
-    return found[0]
+    model = without_values(lambda: keras.saving.deserialize_keras_object(settings, safe_mode=True))
+    return sum(map(_bytes, model.variables)), max(map(_bytes, _outputs(model)), default=0)
 
 
 def _outputs(model: keras.Model) -> Iterator[keras.KerasTensor]:
