@@ -144,10 +144,10 @@ def test_a_model_of_any_size_takes_the_size_that_is_given():
 
 
 def test_a_file_becomes_a_run_whose_int8_and_float32_pass(command, photos, tmp_path):
-    foreign().save(tmp_path / "net.keras")
+    foreign(inside=False).save(tmp_path / "net.keras")
     done = command(
-        "export", "net.keras", "--data", photos, "--tflite", "--quantize", "none", "--quantize",
-        "int8", "--max-drop", 100, "--json", cwd=tmp_path,
+        "export", "net.keras", "--data", photos, "--normalize", "caffe", "--tflite", "--quantize",
+        "none", "--quantize", "int8", "--max-drop", 100, "--json", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["artefacts"]
