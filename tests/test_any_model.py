@@ -9,6 +9,7 @@ import pytest
 from keras import layers, ops
 
 import keras_resnet as kr
+from keras_resnet import models
 from keras_resnet.errors import InputError
 from keras_resnet.exporting import gate
 from keras_resnet.state import isolated
@@ -66,6 +67,24 @@ def test_the_softmax_of_a_model_is_taken_off_and_its_answers_stay(end):
     np.testing.assert_allclose(probabilities(found.model, noise()), model(noise()), rtol=1e-4)
     (note,) = found.notes
     assert ("logarithm" in note) == (end == "operations"), note
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("side", [SIDE, SIDE + 1])
+def test_a_strided_1x1_convolution_becomes_a_pooling_and_one_without(padding, side):
+    """Two branches of one shape, whose order among the layers must not matter."""
+    image = keras.Input((side, side, 3))
+    x = layers.Conv2D(4, 3, 2, "same")(layers.Rescaling(1 / 255)(image))
+    skip = layers.Conv2D(4, 1, 2, padding, name="skip")
+    own = keras.Sequential([layers.Conv2D(4, 1, (1, 2), padding), layers.Conv2D(4, 1, (2, 1))])
+    x = layers.Concatenate()([skip(x), own(x), skip(ops.relu(x))])
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    for weight in model.weights:
+        weight.assign(np.random.default_rng(len(weight.path)).normal(size=weight.shape))
+    found = classifier(model, "it").model
+    strides = [x.strides for x in models.layers_of(found) if isinstance(x, layers.Conv2D)]
+    assert sorted(strides) == [(1, 1)] * 3 + [(2, 2)]
+    np.testing.assert_array_equal(found(noise(side=side)), model(noise(side=side)))
 
 
 def test_logits_stay_as_they_are():
