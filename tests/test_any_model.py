@@ -11,7 +11,8 @@ from keras import layers, ops
 import keras_resnet as kr
 from keras_resnet import models
 from keras_resnet.errors import InputError
-from keras_resnet.exporting import gate
+from keras_resnet.evaluation.lite import Constant
+from keras_resnet.exporting import gate, weights_check
 from keras_resnet.state import isolated
 from keras_resnet.weights.classifier import classifier
 
@@ -218,7 +219,6 @@ def test_a_model_in_memory_becomes_a_run_whose_variants_pass(exported_model):
 def test_the_gate_finds_each_kernel_of_a_foreign_model(exported_model, layer, name):
     """With one number changed, it is not found any more."""
     from keras_resnet.evaluation.lite import Lite
-    from keras_resnet.exporting import weights_check
 
     run, _ = exported_model
     model = run.model()
@@ -230,6 +230,17 @@ def test_the_gate_finds_each_kernel_of_a_foreign_model(exported_model, layer, na
     kernel.set_weights(values)
     (line,) = weights_check.differences(weights_check.kernels(model), constants)
     assert kernel.name in line
+
+
+@pytest.mark.parametrize(("scale", "lost"), [(1.0, 0), (1e-6, 0), (-1e-6, 0), (1e-6, 7e-7)])
+def test_a_kernel_that_float16_stores_in_its_smallest_numbers_is_found(scale, lost):
+    """As behind a batch norm of raw pixels, which divides by a large deviation."""
+    kernel = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
+    stored = (kernel * scale).astype(np.float16).astype(np.float32)
+    stored[1, 2] += lost
+    wanted = weights_check.Weights("conv", kernel.ravel(), channels=3)
+    found = Constant(stored, np.zeros((1, 1), np.float32), "float16")
+    assert len(list(weights_check.differences([wanted], [found]))) == bool(lost)
 
 
 def small(policy="float32", classes=3):
