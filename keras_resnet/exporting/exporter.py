@@ -166,7 +166,7 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
         with _step("golden set, card and bundles"):
             golden.write(plan, reference, judge, folder, files)
             write_text(folder / filenames.CARD, card.text(run, result))
-            bundling.write(plan, folder)
+            bundling.write(plan, folder, card.origin(run))
         guard.record_files(folder)
         beside, _ = guard.check(run, folder)
         result = replace(result, files=beside, passed=all(row.passed for row in beside))
