@@ -1,4 +1,14 @@
+buildscript {
+  repositories {
+    google()
+    mavenCentral()
+  }
+  dependencies {
+    // The Android plugin has Kotlin built in; this gives it the version of the catalog.
+    classpath(libs.kotlin.gradle.plugin)
+  }
+}
+
 plugins {
-  id("com.android.application") version "8.11.0" apply false
-  id("org.jetbrains.kotlin.android") version "2.3.0" apply false
+  alias(libs.plugins.android.application) apply false
 }

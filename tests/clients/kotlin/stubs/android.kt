@@ -6,3 +6,9 @@ object Manifest {
     const val CAMERA = "android.permission.CAMERA"
   }
 }
+
+object R {
+  object layout {
+    const val simple_spinner_dropdown_item = 1
+  }
+}

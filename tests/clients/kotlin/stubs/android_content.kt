@@ -2,9 +2,49 @@
 package android.content
 
 import android.content.res.AssetManager
+import android.content.res.Resources
+import android.net.Uri
+import java.io.InputStream
 
 open class Context {
-  val assets: AssetManager get() = TODO()
+  open val assets: AssetManager get() = TODO()
+  val applicationContext: Context get() = TODO()
+  val contentResolver: ContentResolver get() = TODO()
+  val resources: Resources get() = TODO()
 
-  fun getString(id: Int): String = TODO()
+  open fun getString(id: Int): String = TODO()
+
+  open fun getString(id: Int, vararg arguments: Any?): String = TODO()
+
+  fun getColor(id: Int): Int = TODO()
+
+  open fun getSharedPreferences(name: String, mode: Int): SharedPreferences = TODO()
+
+  fun startActivity(intent: Intent): Unit = TODO()
+
+  companion object {
+    const val MODE_PRIVATE = 0
+  }
+}
+
+class Intent(context: Context, type: Class<*>)
+
+class ContentResolver {
+  fun openInputStream(uri: Uri): InputStream? = TODO()
+}
+
+interface SharedPreferences {
+  interface Editor {
+    fun putBoolean(key: String, value: Boolean): Editor
+
+    fun putInt(key: String, value: Int): Editor
+
+    fun commit(): Boolean
+  }
+
+  fun getBoolean(key: String, default: Boolean): Boolean
+
+  fun getInt(key: String, default: Int): Int
+
+  fun edit(): Editor
 }

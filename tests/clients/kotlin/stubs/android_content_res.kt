@@ -3,8 +3,14 @@ package android.content.res
 
 import java.io.InputStream
 
-class AssetManager {
-  fun open(name: String): InputStream = TODO()
+open class AssetManager {
+  open fun open(name: String): InputStream = TODO()
 
   fun list(path: String): Array<String>? = TODO()
+}
+
+class Resources {
+  fun getDimension(id: Int): Float = TODO()
+
+  fun getQuantityString(id: Int, quantity: Int, vararg arguments: Any?): String = TODO()
 }

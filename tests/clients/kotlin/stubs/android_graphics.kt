@@ -1,14 +1,16 @@
 // A stub: only what the app uses, with the signatures of the real thing, and no bodies.
 package android.graphics
 
-class Bitmap {
-  val width: Int get() = TODO()
-  val height: Int get() = TODO()
+/** All black: enough for tests. */
+class Bitmap(val width: Int, val height: Int) {
+  enum class Config { ARGB_8888 }
 
   fun getPixels(pixels: IntArray, offset: Int, stride: Int, x: Int, y: Int, width: Int, height: Int): Unit =
-    TODO()
+    pixels.fill(0xFF000000.toInt())
 
   companion object {
+    fun createBitmap(width: Int, height: Int, config: Config) = Bitmap(width, height)
+
     fun createBitmap(
       source: Bitmap, x: Int, y: Int, width: Int, height: Int, matrix: Matrix?, filter: Boolean,
     ): Bitmap = TODO()
@@ -16,11 +18,38 @@ class Bitmap {
 }
 
 object BitmapFactory {
+  class Options {
+    var inJustDecodeBounds = false
+    var inSampleSize = 1
+    var outWidth = 0
+    var outHeight = 0
+  }
+
   fun decodeByteArray(data: ByteArray, offset: Int, length: Int): Bitmap? = TODO()
+
+  fun decodeByteArray(data: ByteArray, offset: Int, length: Int, options: Options?): Bitmap? = TODO()
 }
 
 class Matrix {
   fun postScale(x: Float, y: Float): Boolean = TODO()
 
   fun postRotate(degrees: Float): Boolean = TODO()
+}
+
+class Canvas {
+  fun drawRect(left: Float, top: Float, right: Float, bottom: Float, paint: Paint): Unit = TODO()
+}
+
+class Paint {
+  enum class Style { STROKE }
+
+  var style: Style
+    get() = TODO()
+    set(value) = TODO()
+  var color: Int
+    get() = TODO()
+    set(value) = TODO()
+  var strokeWidth: Float
+    get() = TODO()
+    set(value) = TODO()
 }

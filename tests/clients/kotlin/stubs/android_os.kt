@@ -2,3 +2,7 @@
 package android.os
 
 class Bundle
+
+object SystemClock {
+  fun elapsedRealtimeNanos(): Long = TODO()
+}

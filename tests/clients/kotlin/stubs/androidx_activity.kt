@@ -3,6 +3,7 @@ package androidx.activity
 
 import android.content.Context
 import android.os.Bundle
+import android.view.View
 import androidx.activity.result.ActivityResultCallback
 import androidx.activity.result.ActivityResultLauncher
 import androidx.activity.result.contract.ActivityResultContract
@@ -15,7 +16,7 @@ open class ComponentActivity : Context(), LifecycleOwner {
 
   fun setContentView(layout: Int): Unit = TODO()
 
-  fun <T> findViewById(id: Int): T = TODO()
+  fun <T : View> findViewById(id: Int): T = TODO()
 
   fun runOnUiThread(action: Runnable): Unit = TODO()
 

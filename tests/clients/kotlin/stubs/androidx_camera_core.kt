@@ -2,6 +2,7 @@
 package androidx.camera.core
 
 import android.graphics.Bitmap
+import androidx.camera.core.resolutionselector.ResolutionSelector
 import java.util.concurrent.Executor
 
 abstract class UseCase
@@ -9,6 +10,7 @@ abstract class UseCase
 class CameraSelector {
   companion object {
     val DEFAULT_BACK_CAMERA: CameraSelector get() = TODO()
+    val DEFAULT_FRONT_CAMERA: CameraSelector get() = TODO()
   }
 }
 
@@ -28,6 +30,8 @@ class Preview : UseCase() {
   interface SurfaceProvider
 
   class Builder {
+    fun setResolutionSelector(selector: ResolutionSelector): Builder = TODO()
+
     fun build(): Preview = TODO()
   }
 
@@ -40,6 +44,8 @@ class ImageAnalysis : UseCase() {
   }
 
   class Builder {
+    fun setResolutionSelector(selector: ResolutionSelector): Builder = TODO()
+
     fun setBackpressureStrategy(strategy: Int): Builder = TODO()
 
     fun setOutputImageFormat(format: Int): Builder = TODO()

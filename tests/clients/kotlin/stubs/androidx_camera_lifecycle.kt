@@ -12,6 +12,8 @@ class ProcessCameraProvider {
   fun bindToLifecycle(owner: LifecycleOwner, selector: CameraSelector, vararg cases: UseCase): Camera =
     TODO()
 
+  fun hasCamera(selector: CameraSelector): Boolean = TODO()
+
   companion object {
     fun getInstance(context: Context): ListenableFuture<ProcessCameraProvider> = TODO()
   }

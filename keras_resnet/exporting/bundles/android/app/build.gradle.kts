@@ -1,6 +1,5 @@
 plugins {
-  id("com.android.application")
-  id("org.jetbrains.kotlin.android")
+  alias(libs.plugins.android.application)
 }
 
 android {
@@ -9,11 +8,21 @@ android {
 
   defaultConfig {
     applicationId = "org.example.classifier"
-    minSdk = 23
+    minSdk = 24 // LiteRT 2.3.0
     targetSdk = 36
     versionCode = 1
     versionName = "1.0"
     testInstrumentationRunner = "androidx.test.runner.AndroidJUnitRunner"
+  }
+
+  buildTypes {
+    release {
+      isMinifyEnabled = true
+      isShrinkResources = true
+      proguardFiles(getDefaultProguardFile("proguard-android-optimize.txt"), "proguard-rules.pro")
+      // Signed with the debug key, to try it out: a store wants a key of your own.
+      signingConfig = signingConfigs.getByName("debug")
+    }
   }
 
   // The model is mapped into memory where it lies in the package.
@@ -23,18 +32,18 @@ android {
     sourceCompatibility = JavaVersion.VERSION_17
     targetCompatibility = JavaVersion.VERSION_17
   }
-  kotlin { jvmToolchain(17) }
 }
 
 dependencies {
-  implementation("com.google.ai.edge.litert:litert:2.3.0")
-  implementation("androidx.activity:activity-ktx:1.10.1")
-  implementation("androidx.camera:camera-camera2:1.4.2")
-  implementation("androidx.camera:camera-lifecycle:1.4.2")
-  implementation("androidx.camera:camera-view:1.4.2")
-  implementation("androidx.exifinterface:exifinterface:1.4.1")
+  implementation(libs.litert)
+  implementation(libs.litert.gpu)
+  implementation(libs.activity)
+  implementation(libs.camera.camera2)
+  implementation(libs.camera.lifecycle)
+  implementation(libs.camera.view)
+  implementation(libs.exifinterface)
 
-  testImplementation("junit:junit:4.13.2")
-  androidTestImplementation("androidx.test:runner:1.6.2")
-  androidTestImplementation("androidx.test.ext:junit:1.2.1")
+  testImplementation(libs.junit)
+  androidTestImplementation(libs.test.runner)
+  androidTestImplementation(libs.test.junit)
 }

@@ -8,13 +8,25 @@ import kotlin.math.exp
 
 data class Answer(val label: String, val score: Float)
 
-/** The model and its labels, from the app's assets. Use it from one thread only. */
-class Classifier(assets: AssetManager, accelerator: Accelerator) : AutoCloseable {
+/**
+ * The model and its labels, from the app's assets. Use it from one thread only.
+ *
+ * LiteRT gets one [accelerator], and fails if that cannot run the model. With GPU and CPU it would run
+ * on the CPU then, and not tell.
+ */
+class Classifier(assets: AssetManager, val accelerator: Accelerator, threads: Int = 1) :
+  AutoCloseable {
   val labels: List<String> =
     assets.open("labels.txt").use { it.readBytes().decodeToString() }.removeSuffix("\n").split("\n")
 
   private val model =
-    CompiledModel.create(assets, "model.tflite", CompiledModel.Options(accelerator), null)
+    CompiledModel.create(
+      assets,
+      "model.tflite",
+      CompiledModel.Options(accelerator).apply {
+        if (accelerator == Accelerator.CPU) cpuOptions = CompiledModel.CpuOptions(numThreads = threads)
+      },
+    )
   private val inputs = model.createInputBuffers()
   private val outputs = model.createOutputBuffers()
 

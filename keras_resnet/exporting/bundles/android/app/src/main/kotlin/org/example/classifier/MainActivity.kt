@@ -1,87 +1,253 @@
 package org.example.classifier
 
 import android.Manifest
+import android.content.Intent
+import android.graphics.Bitmap
+import android.net.Uri
 import android.os.Bundle
+import android.os.SystemClock
+import android.view.View
+import android.widget.AdapterView
+import android.widget.ArrayAdapter
+import android.widget.Button
+import android.widget.ImageView
+import android.widget.Spinner
 import android.widget.Switch
 import android.widget.TextView
 import androidx.activity.ComponentActivity
+import androidx.activity.result.PickVisualMediaRequest
 import androidx.activity.result.contract.ActivityResultContracts
 import androidx.camera.core.CameraSelector
 import androidx.camera.core.ImageAnalysis
 import androidx.camera.core.ImageProxy
 import androidx.camera.core.Preview
+import androidx.camera.core.resolutionselector.AspectRatioStrategy
+import androidx.camera.core.resolutionselector.ResolutionSelector
 import androidx.camera.lifecycle.ProcessCameraProvider
 import androidx.camera.view.PreviewView
 import androidx.core.content.ContextCompat
 import com.google.ai.edge.litert.Accelerator
-import com.google.ai.edge.litert.LiteRtException
+import java.io.IOException
 import java.util.concurrent.Executors
 
-/** Shows the camera image and its best classes. */
+/** Shows the camera image or a chosen picture, and its best classes. */
 class MainActivity : ComponentActivity() {
   // The model is created, used and closed on this thread only.
   private val worker = Executors.newSingleThreadExecutor()
-  private var classifier: Classifier? = null
+  private lateinit var settings: Settings
+  private lateinit var engine: Engine
   private lateinit var answers: TextView
+  @Volatile private var isLoaded = false
+  @Volatile private var showsPhoto = false
 
   private val askForCamera =
     registerForActivityResult(ActivityResultContracts.RequestPermission()) { granted ->
-      if (granted) startCamera() else answers.setText(R.string.no_camera)
+      if (granted) startCamera() else showProblem(getString(R.string.no_permission))
+    }
+
+  private val choosePicture =
+    registerForActivityResult(ActivityResultContracts.PickVisualMedia()) { picture ->
+      if (picture != null) worker.execute { classify(picture) }
     }
 
   override fun onCreate(savedInstanceState: Bundle?) {
     super.onCreate(savedInstanceState)
     setContentView(R.layout.activity_main)
+    settings = Settings(this)
+    engine = Engine(applicationContext, settings)
     answers = findViewById(R.id.answers)
-    val gpu = findViewById<Switch>(R.id.gpu)
-    gpu.setOnCheckedChangeListener { _, on -> load(if (on) Accelerator.GPU else Accelerator.CPU) }
-    load(Accelerator.CPU)
+    setUpButtons()
+    setUpGpu()
+    setUpThreads()
+    worker.execute { load() }
     askForCamera.launch(Manifest.permission.CAMERA)
   }
 
-  private fun load(accelerator: Accelerator) = worker.execute {
-    classifier?.close()
-    classifier =
-      try {
-        Classifier(assets, accelerator)
-      } catch (refused: LiteRtException) {
-        runOnUiThread {
-          findViewById<Switch>(R.id.gpu).setText(R.string.gpu_refused)
-        }
-        Classifier(assets, Accelerator.CPU)
+  private fun setUpButtons() {
+    val images = ActivityResultContracts.PickVisualMedia.ImageOnly
+    val request = PickVisualMediaRequest.Builder().setMediaType(images).build()
+    findViewById<Button>(R.id.choose_picture).setOnClickListener { choosePicture.launch(request) }
+    findViewById<Button>(R.id.camera).setOnClickListener {
+      showsPhoto = false
+      findViewById<ImageView>(R.id.photo).visibility = View.GONE
+    }
+    findViewById<Button>(R.id.licenses).setOnClickListener {
+      startActivity(Intent(this, LicensesActivity::class.java))
+    }
+  }
+
+  private fun setUpGpu() {
+    val gpu = findViewById<Switch>(R.id.use_gpu)
+    gpu.isChecked = settings.useGpu
+    gpu.setOnCheckedChangeListener { _, on ->
+      if (on != settings.useGpu) {
+        settings.useGpu = on
+        reload()
       }
+    }
+  }
+
+  private fun setUpThreads() {
+    val processors = Runtime.getRuntime().availableProcessors()
+    val choices = listOf(1, 2, 4, 8).filter { it <= processors }
+    val spinner = findViewById<Spinner>(R.id.threads)
+    val item = android.R.layout.simple_spinner_dropdown_item
+    spinner.adapter = ArrayAdapter(this, item, choices.map { countThreads(it) })
+    spinner.setSelection(choices.indexOf(settings.threads).coerceAtLeast(0))
+    spinner.onItemSelectedListener =
+      object : AdapterView.OnItemSelectedListener {
+        override fun onItemSelected(parent: AdapterView<*>?, view: View?, at: Int, id: Long) {
+          if (choices[at] != settings.threads) {
+            settings.threads = choices[at]
+            reload()
+          }
+        }
+
+        override fun onNothingSelected(parent: AdapterView<*>?) = Unit
+      }
+  }
+
+  private fun countThreads(count: Int) = resources.getQuantityString(R.plurals.threads, count, count)
+
+  private fun reload() {
+    showProblem(null)
+    worker.execute { load() }
+  }
+
+  private fun load() {
+    isLoaded = false
+    try {
+      val placement = engine.load()
+      isLoaded = true
+      runOnUiThread { show(placement) }
+    } catch (error: Exception) {
+      showModelFailed(error)
+    }
+  }
+
+  private fun show(placement: Placement) {
+    val isOnGpu = placement.accelerator == Accelerator.GPU
+    findViewById<TextView>(R.id.accelerator).text =
+      if (isOnGpu) getString(R.string.on_gpu)
+      else getString(R.string.on_cpu, countThreads(settings.threads))
+    findViewById<Switch>(R.id.use_gpu).isChecked = isOnGpu
+    if (placement.problem != null) showProblem(placement.problem)
   }
 
   private fun startCamera() {
     val coming = ProcessCameraProvider.getInstance(this)
-    val bind = Runnable {
-      val preview = Preview.Builder().build()
-      preview.setSurfaceProvider(findViewById<PreviewView>(R.id.preview).surfaceProvider)
-      val frames =
-        ImageAnalysis.Builder()
-          .setBackpressureStrategy(ImageAnalysis.STRATEGY_KEEP_ONLY_LATEST)
-          .setOutputImageFormat(ImageAnalysis.OUTPUT_IMAGE_FORMAT_RGBA_8888)
-          .build()
-      frames.setAnalyzer(worker) { frame -> classify(frame) }
-      coming.get().bindToLifecycle(this, CameraSelector.DEFAULT_BACK_CAMERA, preview, frames)
+    coming.addListener({ bindCamera { coming.get() } }, ContextCompat.getMainExecutor(this))
+  }
+
+  private fun bindCamera(getProvider: () -> ProcessCameraProvider) {
+    try {
+      val provider = getProvider()
+      val cameras = listOf(CameraSelector.DEFAULT_BACK_CAMERA, CameraSelector.DEFAULT_FRONT_CAMERA)
+      val camera = cameras.first { provider.hasCamera(it) }
+      provider.bindToLifecycle(this, camera, preview(), frames())
+    } catch (error: Exception) { // the ways in which a camera can fail have no common type
+      showProblem(getString(R.string.no_camera))
     }
-    coming.addListener(bind, ContextCompat.getMainExecutor(this))
+  }
+
+  // The same shape for preview and frames: the drawn area is what is classified.
+  private fun shape() =
+    ResolutionSelector.Builder()
+      .setAspectRatioStrategy(AspectRatioStrategy.RATIO_4_3_FALLBACK_AUTO_STRATEGY)
+      .build()
+
+  private fun preview(): Preview {
+    val preview = Preview.Builder().setResolutionSelector(shape()).build()
+    preview.setSurfaceProvider(findViewById<PreviewView>(R.id.preview).surfaceProvider)
+    return preview
+  }
+
+  private fun frames(): ImageAnalysis {
+    val frames =
+      ImageAnalysis.Builder()
+        .setResolutionSelector(shape())
+        .setBackpressureStrategy(ImageAnalysis.STRATEGY_KEEP_ONLY_LATEST)
+        .setOutputImageFormat(ImageAnalysis.OUTPUT_IMAGE_FORMAT_RGBA_8888)
+        .build()
+    frames.setAnalyzer(worker) { frame -> classify(frame) }
+    return frames
   }
 
   private fun classify(frame: ImageProxy) {
-    val upright = frame.use { turned(it.toBitmap(), it.imageInfo.rotationDegrees) }
-    val lines = classifier?.classify(upright) ?: return
-    val classes = lines.joinToString("\n") { "%s  %.0f %%".format(it.label, 100 * it.score) }
-    val text = classes.ifEmpty { getString(R.string.none_of_these) }
-    runOnUiThread { answers.text = text }
+    frame.use {
+      if (showsPhoto || !isLoaded) return
+      val upright = turned(it.toBitmap(), it.imageInfo.rotationDegrees)
+      classify(upright) { !showsPhoto }
+    }
+  }
+
+  private fun classify(picture: Uri) {
+    val encoded =
+      try {
+        contentResolver.openInputStream(picture)?.use { it.readBytes() }
+      } catch (error: IOException) {
+        null
+      }
+    val photo = encoded?.let { decodePhoto(it) }
+    if (photo == null) return runOnUiThread { showProblem(getString(R.string.no_picture)) }
+    showsPhoto = true
+    runOnUiThread {
+      val view = findViewById<ImageView>(R.id.photo)
+      view.setImageBitmap(photo)
+      view.visibility = View.VISIBLE
+      showProblem(null)
+    }
+    if (isLoaded) classify(photo) { showsPhoto }
+  }
+
+  /** Classifies an upright picture, and shows the answer if [isShown] still holds then. */
+  private fun classify(upright: Bitmap, isShown: () -> Boolean) {
+    val began = SystemClock.elapsedRealtimeNanos()
+    val best =
+      try {
+        engine.classify(upright)
+      } catch (error: Exception) {
+        return giveUp(error)
+      }
+    val milliseconds = (SystemClock.elapsedRealtimeNanos() - began) / 1e6
+    val lines = best.map { getString(R.string.answer, it.label, 100 * it.score) }
+    runOnUiThread {
+      if (!isShown()) return@runOnUiThread
+      findViewById<AreaView>(R.id.area).show(upright.width, upright.height)
+      answers.text = lines.joinToString("\n").ifEmpty { getString(R.string.none_of_these) }
+      findViewById<TextView>(R.id.latency).text = getString(R.string.latency, milliseconds)
+    }
+  }
+
+  /** After an error in the model: from the GPU to the CPU; from the CPU, to no answers. */
+  private fun giveUp(error: Exception) {
+    if (settings.useGpu) {
+      settings.useGpu = false
+      load()
+      val reason = getString(R.string.gpu_failed, error.message ?: error.toString())
+      runOnUiThread { showProblem(reason) }
+    } else {
+      isLoaded = false
+      showModelFailed(error)
+    }
+  }
+
+  private fun showModelFailed(error: Exception) = runOnUiThread {
+    showProblem(getString(R.string.model_failed, error.message ?: error.toString()))
+  }
+
+  private fun showProblem(text: String?) {
+    val problem = findViewById<TextView>(R.id.problem)
+    problem.text = text
+    problem.visibility = if (text == null) View.GONE else View.VISIBLE
   }
 
   override fun onDestroy() {
     super.onDestroy()
     worker.execute {
-      classifier?.close()
-      classifier = null
+      isLoaded = false
+      engine.close()
+      worker.shutdown()
     }
-    worker.shutdown()
   }
 }

@@ -6,9 +6,20 @@ import android.graphics.Matrix
 import androidx.exifinterface.media.ExifInterface
 import java.io.ByteArrayInputStream
 
-/** Decodes a photo and applies its EXIF orientation; null if it is not a picture. */
+private const val MOST_PIXELS = 12_000_000 // four bytes each, and a few copies
+
+/**
+ * Decodes a photo and applies its EXIF orientation; null if it is not a picture. Very large photos are
+ * decoded at a half or a quarter of their size.
+ */
 fun decodePhoto(encoded: ByteArray): Bitmap? {
-  val stored = BitmapFactory.decodeByteArray(encoded, 0, encoded.size) ?: return null
+  val options = BitmapFactory.Options().apply { inJustDecodeBounds = true }
+  BitmapFactory.decodeByteArray(encoded, 0, encoded.size, options)
+  val pixels = options.outWidth.toLong() * options.outHeight
+  options.inSampleSize = 1
+  while (pixels / options.inSampleSize / options.inSampleSize > MOST_PIXELS) options.inSampleSize *= 2
+  options.inJustDecodeBounds = false
+  val stored = BitmapFactory.decodeByteArray(encoded, 0, encoded.size, options) ?: return null
   val exif = ExifInterface(ByteArrayInputStream(encoded))
   return turned(stored, exif.rotationDegrees, exif.isFlipped)
 }

@@ -1,0 +1,18 @@
+import org.example.classifier.AreaTest
+import org.example.classifier.PreprocessTest
+
+/** Runs the tests of the bundle that need no phone, and that of its choice of the accelerator. */
+fun main() {
+  val preprocess = PreprocessTest()
+  preprocess.transparentPixelsBecomeWhite()
+  preprocess.photosBecomeThePixelsOfTheExport()
+  preprocess.theGoldenLogitsAreRefusedAsTheyShouldBe()
+  val area = AreaTest()
+  area.theAreaIsTheMiddleSquareOfThePictureWithinTheView()
+  area.aWidePictureIsAsHighAsTheViewAllows()
+  val engine = EngineTest()
+  engine.theModelRunsOnTheCpuUnlessTheUserChoosesTheGpu()
+  engine.aGpuThatRunsTheModelIsUsed()
+  engine.aGpuThatFailsLeavesItToTheCpuWithTheReason()
+  engine.aGpuThatEndsTheAppIsNotTriedAgain()
+}

@@ -1,0 +1,4 @@
+// A stub: only what the app uses, with the signatures of the real thing, and no bodies.
+package android.util
+
+interface AttributeSet
