@@ -1,4 +1,4 @@
-"""The Android bundle: all of its Kotlin compiled against stubs, and the tests run that need no phone.
+"""The Android bundle: its Kotlin compiled against stubs, and the tests run that need no phone.
 
 No Android SDK, no APK, no phone: this proves the Kotlin, the resize, the drawn area and the
 fallback from GPU to CPU, and nothing about LiteRT. The compiler comes out of PyPI's
