@@ -188,6 +188,8 @@ def test_a_failed_import_leaves_nothing_behind(command, photos, tmp_path):
     options = ["--data", photos, "--labels", "labels.txt"]
     done = command("export", "net.keras", *options, cwd=tmp_path)
     assert done.returncode == 2 and "has a class 'bright'" in done.stderr
+    done = command("export", "net.keras", "--data", photos, "--io", "uint8", cwd=tmp_path)
+    assert done.returncode == 2 and "add --quantize int8" in done.stderr
     assert not list((tmp_path / "runs").iterdir())
     done = command("export", "net.keras", cwd=tmp_path)
     assert done.returncode == 2 and "give --data DATA" in done.stderr

@@ -34,8 +34,8 @@ _OUTPUTS = {
 class FileResult:
     """The result of a file that an app reads beside the artefacts."""
 
-    file: str
-    passed: bool
+    file: str  # its path in the export
+    passed: bool  # whether it is as exported
     why: str  # the reason if it did not pass
 
 
