@@ -120,7 +120,7 @@ class MainActivity : ComponentActivity() {
       val placement = engine.load()
       isLoaded = true
       runOnUiThread { show(placement) }
-    } catch (error: Exception) {
+    } catch (error: Throwable) { // also a native library that is missing
       showModelFailed(error)
     }
   }
@@ -232,7 +232,7 @@ class MainActivity : ComponentActivity() {
     }
   }
 
-  private fun showModelFailed(error: Exception) = runOnUiThread {
+  private fun showModelFailed(error: Throwable) = runOnUiThread {
     showProblem(getString(R.string.model_failed, error.message ?: error.toString()))
   }
 
