@@ -173,6 +173,12 @@ def test_texts_get_the_arguments_that_they_show(project, kotlin):
             assert (call.startswith(",")) == (placeholders > 0), element.get("name")
 
 
+def test_layouts_have_no_attributes_that_are_newer_than_the_oldest_sdk(project):
+    newer = re.compile(r"(?:padding|margin)(?:Horizontal|Vertical)|autoSize|tooltipText")  # SDK 26
+    for file, element in elements(project, "res/layout/*.xml"):
+        assert not newer.search(" ".join(element.keys())), file
+
+
 def test_pictures_and_choices_have_a_description(project):
     for _, element in elements(project, "res/layout/*.xml"):
         if element.tag in ("ImageView", "Spinner"):

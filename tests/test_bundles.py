@@ -288,6 +288,22 @@ def test_npm_copies_the_files_of_litert_js_that_the_export_copies(
     assert "core/wasm/unused.wasm" not in exported_files
 
 
+def test_the_page_has_what_keyboards_and_screen_readers_need(bundled):
+    page = (bundled / "bundle_web" / "index.html").read_text()
+    assert re.search(r'<label id="drop"[^>]*>\s*<input id="file" type="file"', page)
+    assert 'aria-live="polite"' in page
+    assert "webgpu" not in page  # the script adds it to the list where there is an adapter
+    style = (bundled / "bundle_web" / "style.css").read_text()
+    assert ".stage:focus-within" in style and "outline: 3px" in style
+    assert "max-width: 42rem" in style and "color-scheme: light dark" in style
+
+
+def test_the_page_loads_nothing_from_elsewhere(bundled):
+    home = bundled / "bundle_web"
+    for path in (path for path in home.rglob("*") if path.suffix in (".html", ".js", ".css")):
+        assert not re.search(r"""(?:src|href|from|url\()\s*=?\s*["']https?:""", path.read_text())
+
+
 def files_in(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import shutil
 import threading
 
 import numpy as np
@@ -62,8 +63,16 @@ def prove(export, work):
         page.screenshot(work / "web-camera.png")
 
         page.open((bundle / "index.html").as_uri())
-        page.wait_for("document.getElementById('status').innerText.includes('http.server')")
+        page.wait_for("document.body.innerText.includes('http.server')")
+        page.screenshot(work / "web-file.png")
         yield "opened as a file, the page tells how to serve it"
+
+    bare = work / "web-without-litert"
+    shutil.copytree(bundle, bare, ignore=shutil.ignore_patterns("litert"), dirs_exist_ok=True)
+    with _serving(bare) as address, Browser() as page:
+        page.open(address)
+        page.wait_for("document.body.innerText.includes('npm install')")
+        yield "without LiteRT.js, the page tells how to get it"
 
 
 def _use_the_keyboard(page):

@@ -30,15 +30,19 @@ import com.google.ai.edge.litert.Accelerator
 import java.io.IOException
 import java.util.concurrent.Executors
 
+/**
+ * Creates, uses and closes the model. There is one for the app: when Android replaces the activity, as
+ * after a rotation, the new one waits until the old one has finished its attempt with the GPU.
+ */
+private val worker = Executors.newSingleThreadExecutor()
+
 /** Shows the camera image or a chosen picture, and its best classes. */
 class MainActivity : ComponentActivity() {
-  // The model is created, used and closed on this thread only.
-  private val worker = Executors.newSingleThreadExecutor()
   private lateinit var settings: Settings
   private lateinit var engine: Engine
   private lateinit var answers: TextView
   @Volatile private var isLoaded = false
-  @Volatile private var showsPhoto = false
+  @Volatile private var photo: Bitmap? = null // instead of the camera image
 
   private val askForCamera =
     registerForActivityResult(ActivityResultContracts.RequestPermission()) { granted ->
@@ -68,7 +72,7 @@ class MainActivity : ComponentActivity() {
     val request = PickVisualMediaRequest.Builder().setMediaType(images).build()
     findViewById<Button>(R.id.choose_picture).setOnClickListener { choosePicture.launch(request) }
     findViewById<Button>(R.id.camera).setOnClickListener {
-      showsPhoto = false
+      photo = null
       findViewById<ImageView>(R.id.photo).visibility = View.GONE
     }
     findViewById<Button>(R.id.licenses).setOnClickListener {
@@ -120,6 +124,7 @@ class MainActivity : ComponentActivity() {
       val placement = engine.load()
       isLoaded = true
       runOnUiThread { show(placement) }
+      photo?.let { classify(it) }
     } catch (error: Throwable) { // also a native library that is missing
       showModelFailed(error)
     }
@@ -175,9 +180,9 @@ class MainActivity : ComponentActivity() {
 
   private fun classify(frame: ImageProxy) {
     frame.use {
-      if (showsPhoto || !isLoaded) return
-      val upright = turned(it.toBitmap(), it.imageInfo.rotationDegrees)
-      classify(upright) { !showsPhoto }
+      if (photo == null && isLoaded) {
+        classify(turned(it.toBitmap(), it.imageInfo.rotationDegrees), isPhoto = false)
+      }
     }
   }
 
@@ -188,20 +193,20 @@ class MainActivity : ComponentActivity() {
       } catch (error: IOException) {
         null
       }
-    val photo = encoded?.let { decodePhoto(it) }
-    if (photo == null) return runOnUiThread { showProblem(getString(R.string.no_picture)) }
-    showsPhoto = true
+    val chosen = encoded?.let { decodePhoto(it) }
+    if (chosen == null) return runOnUiThread { showProblem(getString(R.string.no_picture)) }
+    photo = chosen
     runOnUiThread {
       val view = findViewById<ImageView>(R.id.photo)
-      view.setImageBitmap(photo)
+      view.setImageBitmap(chosen)
       view.visibility = View.VISIBLE
       showProblem(null)
     }
-    if (isLoaded) classify(photo) { showsPhoto }
+    if (isLoaded) classify(chosen)
   }
 
-  /** Classifies an upright picture, and shows the answer if [isShown] still holds then. */
-  private fun classify(upright: Bitmap, isShown: () -> Boolean) {
+  /** Classifies an upright picture, and shows the answer unless the user chose another by then. */
+  private fun classify(upright: Bitmap, isPhoto: Boolean = true) {
     val began = SystemClock.elapsedRealtimeNanos()
     val best =
       try {
@@ -212,7 +217,7 @@ class MainActivity : ComponentActivity() {
     val milliseconds = (SystemClock.elapsedRealtimeNanos() - began) / 1e6
     val lines = best.map { getString(R.string.answer, it.label, 100 * it.score) }
     runOnUiThread {
-      if (!isShown()) return@runOnUiThread
+      if (photo !== (if (isPhoto) upright else null)) return@runOnUiThread
       findViewById<AreaView>(R.id.area).show(upright.width, upright.height)
       answers.text = lines.joinToString("\n").ifEmpty { getString(R.string.none_of_these) }
       findViewById<TextView>(R.id.latency).text = getString(R.string.latency, milliseconds)
@@ -247,7 +252,6 @@ class MainActivity : ComponentActivity() {
     worker.execute {
       isLoaded = false
       engine.close()
-      worker.shutdown()
     }
   }
 }
