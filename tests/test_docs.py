@@ -223,6 +223,7 @@ OTHERS = {
     "--build",
     "--check",
     "--headless",
+    "--hide-scrollbars",
     "--logdir",
     "--screenshot",
     "--test-dir",
