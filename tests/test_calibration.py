@@ -74,9 +74,12 @@ def test_halves_of_one_kind_agree_and_halves_that_differ_are_named_and_warned_ab
     kernel[1, 1] = 1
     focus.set_weights([kernel])
     images[1::2, 1:3, 1:3] = 255  # the second half, counted within the class
-    found = compare_halves(keras.Model(model.inputs, logits), images, labels)
-    assert not found["agree"] and found["layer"] in ("focus", "logits")
-    assert f"{found['layer']} ranges that differ by a factor of" in capsys.readouterr().err
+    focused = keras.Model(model.inputs, logits)
+    image = keras.Input((4, 4, 3))
+    for net in (focused, keras.Model(image, focused(keras.layers.Rescaling(1.0)(image)))):
+        found = compare_halves(net, images, labels)
+        assert not found["agree"] and found["layer"] in ("focus", "logits")
+        assert f"{found['layer']} ranges that differ by a factor of" in capsys.readouterr().err
 
 
 def test_one_image_of_each_class_has_no_second_half(capsys):

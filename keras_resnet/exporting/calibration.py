@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from keras_resnet.data.examples import Examples
 from keras_resnet.data.stream import images_of
 from keras_resnet.evaluation.contract import PLAIN, Contract
 from keras_resnet.exporting.plan import CALIBRATION
+from keras_resnet.inspection.network import through, walk
 from keras_resnet.messages import log
 from keras_resnet.run import Run
 
@@ -141,33 +143,31 @@ def _rank_in_class(labels: np.ndarray) -> np.ndarray:
 
 
 def _range_meter(model: keras.Model) -> tuple[list[str], Callable[[np.ndarray], tf.Tensor]]:
-    """Names of the layers whose output is quantised, and a function from a batch of images to
-    the least and largest value of each, `(2, layers)`."""
+    """Names of the operations whose output is quantised, and a function from a batch of images to
+    the least and largest value of each, `(2, operations)`."""
+    *_, steps = walk(model)
     # The converter folds a batch norm into what comes before it, and a ReLU.
-    # A layer of a network from elsewhere may be used twice, or give several outputs.
-    single = [layer for layer in model.layers if _has_one_output(layer)]
     folded = {
-        id(layer.input)
-        for layer in single
-        if isinstance(layer, keras.layers.BatchNormalization | keras.layers.ReLU)
+        id(step.given[0])
+        for step in steps
+        if isinstance(step.operation, keras.layers.BatchNormalization | keras.layers.ReLU)
     }
-    quantised = [layer for layer in single if id(layer.output) not in folded]
-    outputs = keras.Model(model.input, [layer.output for layer in quantised])
+    quantised = [len(step.made) == 1 and id(step.made[0]) not in folded for step in steps]
 
     @tf.function(reduce_retracing=True)
     def measure(images: tf.Tensor) -> tf.Tensor:
-        values = outputs(tf.cast(images, tf.float32), training=False)
-        ends = [[tf.reduce_min(value), tf.reduce_max(value)] for value in values]
+        values = []
+
+        def note(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+            result = operation(*args, **kwargs)
+            values.append(result)
+            return result
+
+        through(model, [tf.cast(images, tf.float32)], note)
+        ends = [[tf.reduce_min(x), tf.reduce_max(x)] for x in compress(values, quantised)]
         return tf.transpose(tf.stack(ends))
 
-    return [layer.name for layer in quantised], measure
-
-
-def _has_one_output(layer: keras.layers.Layer) -> bool:
-    try:
-        return isinstance(layer.output, keras.KerasTensor)
-    except (AttributeError, ValueError):
-        return False
+    return [step.operation.name for step in compress(steps, quantised)], measure
 
 
 def _ranges(measure: Callable[[np.ndarray], tf.Tensor], images: np.ndarray) -> np.ndarray:
