@@ -218,6 +218,13 @@ def test_every_mark_on_a_page_is_made_from_the_code(reference):
     assert sorted(marks) == sorted(reference.GENERATED)
 
 
+def test_every_part_of_the_package_is_on_the_page_of_the_architecture():
+    files = (ROOT / "keras_resnet").iterdir()
+    parts = {path.stem for path in files if path.is_dir() or path.suffix == ".py"}
+    parts = {part for part in parts if not part.startswith("_")}
+    assert {part for part in parts if f"`{part}`" not in text_of(DOCS / "architecture.md")} == set()
+
+
 # Of other programs, which pages show too.
 OTHERS = {
     "--build",
