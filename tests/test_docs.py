@@ -120,6 +120,11 @@ def test_what_does_not_depend_on_data_is_shown_word_for_word(command, name):
     assert printed[-len(parts[-1]) :] == parts[-1]
 
 
+def test_the_readme_is_short_and_the_citation_is_of_this_version():
+    assert text_of(PAGES[0]).count("\n") <= 200
+    assert f"\nversion: {kr.__version__}\n" in text_of(ROOT / "CITATION.cff")
+
+
 def test_no_command_is_left_out():
     from keras_resnet.cli import COMMANDS
 
