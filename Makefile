@@ -3,6 +3,7 @@
 # make test-oldest  run some tests with the oldest versions that setup.cfg allows
 # make test-slow    run the slow tests, minutes each
 # make clients      test an export with LiteRT, MediaPipe, a browser, C, Kotlin, Arm and a GPU
+# make docs         build the documentation into docs/_build
 # make notebooks    run the notebooks from their .py files, and save the outputs
 # make lint         check style and types
 
@@ -14,7 +15,7 @@ RUN ?= runs/quickstart
 SOURCES := setup.cfg pyproject.toml README.md $(shell find keras_resnet cli -type f -not -name '*.pyc')
 PYTEST := $(BIN)/pytest
 
-.PHONY: quickstart install test test-oldest test-slow clients notebooks lint clean
+.PHONY: quickstart install test test-oldest test-slow clients docs notebooks lint clean
 .NOTPARALLEL:  # two pips at once would damage the environment
 
 install: $(VENV)/.installed
@@ -31,6 +32,11 @@ $(VENV)/.dependencies: setup.cfg pyproject.toml
 $(VENV)/.test-dependencies: $(VENV)/.dependencies
 	@echo "Installing the test dependencies into $(VENV): about 200 MB more to download, 0.8 GB more on the disk."
 	$(PIP) '.[test]'
+	touch $@
+
+# In the same environment too.
+$(VENV)/.docs-dependencies: $(VENV)/.dependencies
+	$(PIP) '.[docs]'
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
@@ -77,6 +83,9 @@ test-oldest:
 clients: $(VENV)/.test-dependencies install
 	$(BIN)/python tests/clients/run.py $(if $(CLIENT_RUN),--run $(CLIENT_RUN)) $(CLIENTS)
 
+docs: $(VENV)/.docs-dependencies install
+	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env docs docs/_build
+
 notebooks: $(VENV)/.test-dependencies install
 	$(BIN)/python notebooks/run.py
 
@@ -86,4 +95,4 @@ lint: $(VENV)/.test-dependencies install
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .clients build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(OLDEST) .clients docs/_build build *.egg-info .pytest_cache .ruff_cache .mypy_cache

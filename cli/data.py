@@ -49,7 +49,8 @@ def check(
 )
 @click.option("--size", default=96, show_default=True, help="Side of each image in pixels.")
 @click.option("--seed", default=0, show_default=True, help="Random seed of the choice of images.")
-@click.option("--output", default="contact_sheet.png", show_default=True, metavar="FILE.png")
+@click.option("--output", default="contact_sheet.png", show_default=True, metavar="FILE.png",
+              help="Picture to write.")  # fmt: skip
 @setting("data_dir")
 @reports
 def show(

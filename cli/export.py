@@ -97,7 +97,7 @@ def export(
     size = _size(input_size) if input_size else None
     if data is not None:
         require(data)
-    from keras_resnet.exporting.given import is_model, run_for
+    from keras_resnet.exporting.given import is_model, run_and_plan
 
     of_model: dict[str, Any] = {
         "labels": labels,
@@ -107,22 +107,20 @@ def export(
     is_new = is_model(run)
     if is_new:
         start(quiet)
-    opened = run_for(run, data=data, data_dir=data_dir, **of_model)
+    both = not saved_model and not tflite
+    wanted: Any = {
+        "saved_model": saved_model or both,
+        "tflite": (quantize or ("none",)) if tflite or both else (),
+        "input_size": size,
+        **options,
+    }
+    opened, plan = run_and_plan(run, wanted, data=data, data_dir=data_dir, **of_model)
     if is_new:
         data = None  # the run has them
     elif data is None:
         opened.require_images()
     from keras_resnet.exporting import publish
-    from keras_resnet.exporting.plan import make_plan
 
-    both = not saved_model and not tflite
-    plan = make_plan(
-        opened,
-        saved_model=saved_model or both,
-        tflite=(quantize or ("none",)) if tflite or both else (),
-        input_size=size,
-        **options,
-    )
     with publish.locked(plan.target):
         start(quiet)
         from keras_resnet.exporting import exporter

@@ -40,7 +40,7 @@ _SETTLED = ("normalize", "deterministic", "xla")
 
 
 class Run:
-    """A folder `runs/NAME/`; see "A run folder" in the README for what is in it.
+    """A folder `runs/NAME/`; see docs/reference/run-folder.md for what is in it.
 
     Each small file is read and checked once, on first access; later writes through this object are
     visible at once. Open the run again to see the writes of another process.

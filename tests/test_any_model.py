@@ -9,8 +9,10 @@ import pytest
 from keras import layers, ops
 
 import keras_resnet as kr
+from keras_resnet import models
 from keras_resnet.errors import InputError
-from keras_resnet.exporting import gate
+from keras_resnet.evaluation.lite import Constant
+from keras_resnet.exporting import gate, weights_check
 from keras_resnet.state import isolated
 from keras_resnet.weights.classifier import classifier
 
@@ -66,6 +68,24 @@ def test_the_softmax_of_a_model_is_taken_off_and_its_answers_stay(end):
     np.testing.assert_allclose(probabilities(found.model, noise()), model(noise()), rtol=1e-4)
     (note,) = found.notes
     assert ("logarithm" in note) == (end == "operations"), note
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("side", [SIDE, SIDE + 1])
+def test_a_strided_1x1_convolution_becomes_a_pooling_and_one_without(padding, side):
+    """Two branches of one shape, whose order among the layers must not matter."""
+    image = keras.Input((side, side, 3))
+    x = layers.Conv2D(4, 3, 2, "same")(layers.Rescaling(1 / 255)(image))
+    skip = layers.Conv2D(4, 1, 2, padding, name="skip")
+    own = keras.Sequential([layers.Conv2D(4, 1, (1, 2), padding), layers.Conv2D(4, 1, (2, 1))])
+    x = layers.Concatenate()([skip(x), own(x), skip(ops.relu(x))])
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    for weight in model.weights:
+        weight.assign(np.random.default_rng(len(weight.path)).normal(size=weight.shape))
+    found = classifier(model, "it").model
+    strides = [x.strides for x in models.layers_of(found) if isinstance(x, layers.Conv2D)]
+    assert sorted(strides) == [(1, 1)] * 3 + [(2, 2)]
+    np.testing.assert_array_equal(found(noise(side=side)), model(noise(side=side)))
 
 
 def test_logits_stay_as_they_are():
@@ -168,6 +188,8 @@ def test_a_failed_import_leaves_nothing_behind(command, photos, tmp_path):
     options = ["--data", photos, "--labels", "labels.txt"]
     done = command("export", "net.keras", *options, cwd=tmp_path)
     assert done.returncode == 2 and "has a class 'bright'" in done.stderr
+    done = command("export", "net.keras", "--data", photos, "--io", "uint8", cwd=tmp_path)
+    assert done.returncode == 2 and "add --quantize int8" in done.stderr
     assert not list((tmp_path / "runs").iterdir())
     done = command("export", "net.keras", cwd=tmp_path)
     assert done.returncode == 2 and "give --data DATA" in done.stderr
@@ -199,7 +221,6 @@ def test_a_model_in_memory_becomes_a_run_whose_variants_pass(exported_model):
 def test_the_gate_finds_each_kernel_of_a_foreign_model(exported_model, layer, name):
     """With one number changed, it is not found any more."""
     from keras_resnet.evaluation.lite import Lite
-    from keras_resnet.exporting import weights_check
 
     run, _ = exported_model
     model = run.model()
@@ -211,6 +232,17 @@ def test_the_gate_finds_each_kernel_of_a_foreign_model(exported_model, layer, na
     kernel.set_weights(values)
     (line,) = weights_check.differences(weights_check.kernels(model), constants)
     assert kernel.name in line
+
+
+@pytest.mark.parametrize(("scale", "lost"), [(1.0, 0), (1e-6, 0), (-1e-6, 0), (1e-6, 7e-7)])
+def test_a_kernel_that_float16_stores_in_its_smallest_numbers_is_found(scale, lost):
+    """As behind a batch norm of raw pixels, which divides by a large deviation."""
+    kernel = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
+    stored = (kernel * scale).astype(np.float16).astype(np.float32)
+    stored[1, 2] += lost
+    wanted = weights_check.Weights("conv", kernel.ravel(), channels=3)
+    found = Constant(stored, np.zeros((1, 1), np.float32), "float16")
+    assert len(list(weights_check.differences([wanted], [found]))) == bool(lost)
 
 
 def small(policy="float32", classes=3):

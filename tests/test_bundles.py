@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,8 @@ from keras_resnet.files import read_json
 from keras_resnet.inspection import metadata
 from keras_resnet.manifest import fingerprint
 
+ROOT = Path(__file__).parents[1]
+ORIGIN = "trained with keras-resnet-edge on photos"
 LABELS = ["bright", "dark", "striped"]
 
 
@@ -38,7 +41,7 @@ def bundled(exported, tmp_path_factory):
     shutil.copytree(run.export_folder, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        bundling.write(make_plan(run, bundles=BUNDLES), folder)
+        bundling.write(make_plan(run, bundles=BUNDLES), folder, ORIGIN)
     return folder
 
 
@@ -69,6 +72,22 @@ def test_a_bundle_holds_the_smallest_file_with_float_ends_and_its_labels(bundled
 def test_its_readme_says_which_model_it_is(bundled, kind):
     text = (bundled / f"bundle_{kind}" / "README.md").read_text()
     assert TFLITE["int8"] in text and fingerprint(bundled / TFLITE["int8"])["sha256"] in text
+
+
+@pytest.mark.parametrize("kind", BUNDLES)
+def test_it_holds_the_license_and_a_notice_with_the_origin_of_the_weights(bundled, kind):
+    home = bundled / f"bundle_{kind}"
+    assert (home / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    notice = (home / "NOTICE").read_text()
+    assert ORIGIN in notice and "LiteRT" in notice
+
+
+def test_the_size_of_a_bundle_is_logged_and_in_the_readme_of_the_page(copy, exported, capsys):
+    bundling.write(make_plan(exported[0], bundles=["web"]), copy, ORIGIN)
+    logged = re.search(r"wrote bundle_web, (\S+ MB), with", capsys.readouterr().err)
+    assert logged and f"{logged[1]} " in (copy / "bundle_web" / "README.md").read_text()
+    size = sum(path.stat().st_size for path in (copy / "bundle_web").rglob("*") if path.is_file())
+    assert abs(float(logged[1].split()[0]) - size / 1e6) < 0.1
 
 
 @pytest.mark.parametrize("kind", BUNDLES)
@@ -245,7 +264,7 @@ def test_the_page_takes_litert_js_from_the_folders_above(copy, exported, monkeyp
     put_litert_js(tmp_path, bundling.LITERT_JS)
     (tmp_path / "deeper").mkdir()
     monkeypatch.chdir(tmp_path / "deeper")
-    bundling.write(make_plan(exported[0], bundles=["web"]), copy)
+    bundling.write(make_plan(exported[0], bundles=["web"]), copy, ORIGIN)
     page = (copy / "bundle_web" / "index.html").read_text()
     imports = json.loads(re.search(r'importmap">(.*?)</script>', page, re.DOTALL)[1])["imports"]
     for name, path in imports.items():
@@ -254,12 +273,32 @@ def test_the_page_takes_litert_js_from_the_folders_above(copy, exported, monkeyp
     assert (copy / "bundle_web" / "litert" / "core" / "wasm" / "litert_wasm_internal.wasm").exists()
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node")
+def test_npm_copies_the_files_of_litert_js_that_the_export_copies(
+    copy, exported, monkeypatch, tmp_path
+):
+    put_litert_js(tmp_path, bundling.LITERT_JS)
+    unused = tmp_path / "node_modules" / "@litertjs" / "core" / "wasm" / "unused.wasm"
+    unused.write_text("")
+    monkeypatch.chdir(tmp_path)
+    bundling.write(make_plan(exported[0], bundles=["web"]), copy, ORIGIN)
+    exported_files = files_in(copy / "bundle_web" / "litert")
+    subprocess.run(["node", copy / "bundle_web" / "copy_litert.cjs"], cwd=tmp_path, check=True)
+    assert files_in(tmp_path / "litert") == exported_files
+    assert "core/wasm/litert_wasm_internal.wasm" in exported_files
+    assert "core/wasm/unused.wasm" not in exported_files
+
+
+def files_in(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
 def test_another_version_of_litert_js_is_left_and_the_next_step_said(
     copy, exported, monkeypatch, tmp_path, capsys
 ):
     put_litert_js(tmp_path, "1.0.0")
     monkeypatch.chdir(tmp_path)
-    bundling.write(make_plan(exported[0], bundles=["web"]), copy)
+    bundling.write(make_plan(exported[0], bundles=["web"]), copy, ORIGIN)
     assert not (copy / "bundle_web" / "litert").exists()
     assert "npm install" in capsys.readouterr().err
     assert bundling.LITERT_JS in (copy / "bundle_web" / "package.json").read_text()
@@ -268,7 +307,7 @@ def test_another_version_of_litert_js_is_left_and_the_next_step_said(
 def test_bundles_of_an_earlier_export_follow_the_model(copy, exported):
     (copy / TFLITE["int8"]).unlink()
     shutil.rmtree(copy / "bundle_c")
-    bundling.write(make_plan(exported[0]), copy)
+    bundling.write(make_plan(exported[0]), copy, ORIGIN)
     made = fingerprint(copy / "bundle_python" / "model.tflite")
     assert made == fingerprint(copy / TFLITE["dynamic"])
     assert not (copy / "bundle_c").exists()
@@ -278,8 +317,8 @@ def test_bundles_whose_model_is_gone_go_too(copy, exported):
     for name in TFLITE.values():
         (copy / name).unlink()
     with pytest.raises(InputError, match=r"a bundle needs a .* file with float32 ends"):
-        bundling.write(make_plan(exported[0], bundles=["c"]), copy)
-    bundling.write(make_plan(exported[0]), copy)
+        bundling.write(make_plan(exported[0], bundles=["c"]), copy, ORIGIN)
+    bundling.write(make_plan(exported[0]), copy, ORIGIN)
     assert not list(copy.glob("bundle_*"))
 
 
@@ -293,7 +332,7 @@ def test_a_file_with_integer_ends_is_not_bundled(copy, exported, monkeypatch):
         return found
 
     monkeypatch.setattr(bundling, "census", with_integer_ends)
-    bundling.write(make_plan(exported[0], bundles=["python"]), copy)
+    bundling.write(make_plan(exported[0], bundles=["python"]), copy, ORIGIN)
     made = fingerprint(copy / "bundle_python" / "model.tflite")
     assert made == fingerprint(copy / TFLITE["dynamic"])
 

@@ -58,9 +58,9 @@ def convert(model, folder, batch=1, **settings):
     return path
 
 
-def quantised(folder, samples, **settings):
+def quantised(folder, samples, body=conv, **settings):
     return convert(
-        network(conv),
+        network(body),
         folder,
         optimizations=[tf.lite.Optimize.DEFAULT],
         representative_dataset=samples,
@@ -205,10 +205,13 @@ def test_a_good_file_has_no_faults(file, request):
     assert faults(request.getfixturevalue(file)) == []
 
 
-def test_a_1x1_convolution_with_stride_2_is_a_fault(tmp_path):
-    (fault,) = faults(convert(network(layers.Conv2D(4, 1, strides=2, name="skip")), tmp_path))
-    assert fault.startswith("1x1 CONV_2D with stride 2")
-    assert "skip" in fault
+def test_1x1_convolutions_with_stride_2_are_a_fault_with_int8_weights(tmp_path):
+    body = keras.Sequential(
+        [layers.Conv2D(4, 1, strides=2, name="skip"), layers.Conv2D(4, 1, strides=2)]
+    )
+    (fault,) = faults(quantised(tmp_path, black_and_white, body))
+    assert fault.startswith("1x1 CONV_2D with int8 weights and a stride (2x, the first is skip)")
+    assert faults(convert(network(body), tmp_path)) == []
 
 
 def test_a_1x1_convolution_after_a_pool_with_stride_2_is_none(tmp_path):

@@ -67,7 +67,8 @@ TABLE = {
     "exporting": (f"{DATA} {TOOLS} state run data evaluation inspection report", HEAVY),
     # Loaded before TensorFlow, unless a Keras model is exported.
     "exporting.given": (
-        "errors files messages run evaluation.artefact data.sources weights.importing",
+        "errors files messages run evaluation.artefact exporting.plan data.sources "
+        "weights.importing",
         "keras",
     ),
     "exporting.card": ("data.names exporting.gate run", ""),

@@ -214,7 +214,7 @@ def test_a_very_deep_network_counts_what_its_blocks_add(name):
     assert (parameters, round(multiply_adds / 1e9, 3)) == GOLDEN[name]
 
 
-def test_the_readmes_table_has_them_too():
+def test_the_table_of_the_networks_page_has_them_too():
     rows = {}
     for spec in specs.SPECS.values():
         rows.setdefault((spec.source, spec.shortcut), []).append(spec.name)
@@ -227,8 +227,8 @@ def test_the_readmes_table_has_them_too():
         multiply_adds = ", ".join(f"{GOLDEN[name][1]:.3f}" for name in names)
         quoted = ", ".join(f"`{name}`" for name in names)
         lines.append(f"| {quoted} | {shortcut} | {parameters} | {multiply_adds} | {source} |")
-    readme = Path(__file__).parent.parent / "README.md"
-    assert "\n".join(lines) in readme.read_text(encoding="utf-8")
+    page = Path(__file__).parent.parent / "docs" / "reference" / "networks.md"
+    assert "\n".join(lines) in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

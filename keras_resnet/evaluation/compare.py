@@ -72,7 +72,7 @@ def compare(*runs: Run | StrPath) -> Comparison:
     """Compares finished runs.
 
     Args:
-        runs: two or more `Run`s or their paths.
+        runs: two or more, each a `Run` or its path.
 
     Returns:
         `Comparison`.

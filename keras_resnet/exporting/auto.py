@@ -24,13 +24,13 @@ COUNTS = (1, 2, 4, 8)  # layers to keep in float
 class Candidate:
     """A file that was tried."""
 
-    variant: str
-    file: str
-    float_layers: list[str]
-    bytes: int
+    variant: str  # of --quantize
+    file: str  # its name
+    float_layers: list[str]  # the layers that were left in float
+    bytes: int  # of the file
     drop_points: float | None  # None if it did not run
-    taken: bool
-    why: str
+    taken: bool  # whether it was published
+    why: str  # the reason
 
     def __str__(self) -> str:
         layers = f" with {', '.join(self.float_layers)} in float" if self.float_layers else ""

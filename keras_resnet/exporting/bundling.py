@@ -1,5 +1,5 @@
 """Bundles: a folder for each kind of client, ready to run, with the model, its labels, the golden
-set and a README. Their files are copies of those in `bundles/`.
+set, a README, LICENSE and NOTICE. Their files are copies of those in `bundles/`.
 """
 
 import shutil
@@ -35,9 +35,14 @@ _PLAIN_PHOTOS = 3  # a PPM is not compressed
 _PLAIN_PHOTO_PIXELS = 2_000_000
 
 
-def write(plan: ExportPlan, folder: Path) -> None:
+def write(plan: ExportPlan, folder: Path, origin: str) -> None:
     """Writes `folder/bundle_KIND/` for each requested kind, and rewrites existing ones: a bundle
     must not hold an older model than the export beside it.
+
+    Args:
+        plan: the `ExportPlan`.
+        folder: the export folder.
+        origin: of the weights, for NOTICE.
 
     Raises:
         InputError: a bundle was requested, and no file in the folder has float inputs and outputs.
@@ -53,6 +58,7 @@ def write(plan: ExportPlan, folder: Path) -> None:
     preprocess = read_json(folder / filenames.PREPROCESS)
     values = {
         "network": plan.network,
+        "origin": origin,
         "file": source.name,
         "sha256": fingerprint(source)["sha256"],
         "classes": len(read_lines(folder / filenames.LABELS)),
@@ -68,9 +74,14 @@ def write(plan: ExportPlan, folder: Path) -> None:
     for kind in kinds:
         home = _home(folder, kind)
         shutil.rmtree(home, ignore_errors=True)
-        templates.copy(kind, home, values)
+        templates.copy("legal", home)
         _FILL[kind](folder, home, source)
-        log.info(f"wrote {home.name}, with {source.name}")
+        # README.md tells the size; the templates themselves are small.
+        size = f"{_bytes_in(home) / 1e6:.1f} MB"
+        templates.copy(kind, home, {**values, "size": size})
+        if kind == "android":
+            _put_notices(home)
+        log.info(f"wrote {home.name}, {size}, with {source.name}")
 
 
 def _rejection_values(reject: dict[str, Any] | None) -> dict[str, object]:
@@ -84,6 +95,16 @@ def _rejection_values(reject: dict[str, Any] | None) -> dict[str, object]:
         "reject_threshold": float(threshold),
         "reject_most_energy": _ANY_ENERGY if most is None else float(most),
     }
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _put_notices(home: Path) -> None:
+    """Copies of LICENSE and NOTICE for the app's screen of licenses."""
+    for name in ("LICENSE", "NOTICE"):
+        shutil.copyfile(home / name, home / _ANDROID_ASSETS / name)
 
 
 def _home(folder: Path, kind: str) -> Path:

@@ -46,7 +46,9 @@ def origin(run: Run) -> str:
     imported = run.metrics.get("imported")
     if imported:
         return f"trained elsewhere, imported from {_name(imported['file'])}"
-    return f"trained with keras-resnet-edge on {_name(run.config.data)}"
+    weights = run.config.weights
+    start = f", initial weights: {_name(weights)}" if weights else ""
+    return f"trained with keras-resnet-edge on {_name(run.config.data)}{start}"
 
 
 def _name(path: str) -> str:

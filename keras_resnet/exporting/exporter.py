@@ -35,9 +35,9 @@ from keras_resnet.exporting import (
     tflite,
 )
 from keras_resnet.exporting.convert import convert
-from keras_resnet.exporting.given import is_model, run_for
+from keras_resnet.exporting.given import is_model, run_and_plan
 from keras_resnet.exporting.kept import Kept
-from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
+from keras_resnet.exporting.plan import ExportOptions, ExportPlan
 from keras_resnet.files import plainly_named, read_json, read_text, write_json, write_text
 from keras_resnet.inspection import metadata
 from keras_resnet.manifest import fingerprint
@@ -97,15 +97,15 @@ def export(
     Raises:
         InputError: a wrong argument. CheckFailed: a file did not pass; nothing is published.
     """
-    opened = run_for(
+    opened, plan = run_and_plan(
         run,
+        options,
         data=data,
         data_dir=data_dir,
         labels=labels,
         normalize=normalize,
         image_size=image_size,
     )
-    plan = make_plan(opened, **options)
     with publish.locked(plan.target):
         return execute(plan, opened, None if is_model(run) else data, data_dir)
 
@@ -166,7 +166,7 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
         with _step("golden set, card and bundles"):
             golden.write(plan, reference, judge, folder, files)
             write_text(folder / filenames.CARD, card.text(run, result))
-            bundling.write(plan, folder)
+            bundling.write(plan, folder, card.origin(run))
         guard.record_files(folder)
         beside, _ = guard.check(run, folder)
         result = replace(result, files=beside, passed=all(row.passed for row in beside))

@@ -82,9 +82,9 @@ _UNLIKELY = 3  # standard deviations from guessing
 class Comparison:
     """A file that ran, against the Keras model; None where it does not apply."""
 
-    top1: float | None = None  # features have none
-    drop_points: float | None = None  # from Keras' top-1, in percentage points
-    # The least and the largest drop that such a result is likely for: see `evidence`.
+    top1: float | None = None  # accuracy in 0…1; features have none
+    drop_points: float | None = None  # Keras' top-1 less that of the file, in percentage points
+    # The least and the largest drop that such a result is likely for, at 95 %: see `evidence`.
     drop_interval: list[float] | None = None
     agreement: float | None = None  # the share of images of the same class, in 0…1
     # From Keras' output for the same pixels, in units of the file's output: logits, probabilities
@@ -95,7 +95,7 @@ class Comparison:
     # Answered with "none of these": of the images that did not set the threshold, in 0…1; None
     # without a threshold, or without images.
     known_refused: float | None = None
-    unknown_refused: float | None = None
+    unknown_refused: float | None = None  # the same of images of no class
     latency_ms: float | None = None  # median of one image, on one thread
 
 
@@ -103,10 +103,10 @@ class Comparison:
 class ArtefactResult:
     """The result of one exported file. It has no numbers if it could not be compared."""
 
-    file: str
-    bytes: int
-    sha256: str
-    images: int
+    file: str  # its path in the export
+    bytes: int  # of the file, or of all files of a SavedModel
+    sha256: str  # of the same, as in manifest.json
+    images: int  # that it classified
     top1: float | None  # this and the next nine as in `Comparison`
     drop_points: float | None
     drop_interval: list[float] | None
@@ -118,7 +118,7 @@ class ArtefactResult:
     unknown_refused: float | None
     latency_ms: float | None
     ops: dict[str, int] | None  # operators by name; None of a SavedModel
-    passed: bool
+    passed: bool  # whether all checks of the gate passed
     why: str  # the reasons if it did not pass
 
 
@@ -128,25 +128,25 @@ class KerasResult:
 
     top1: float
     known_refused: float | None  # as in `Comparison`
-    unknown_refused: float | None
+    unknown_refused: float | None  # as in `Comparison`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification(Result):
     """The result of the gate; `as_json()` leaves out the parts that are None."""
 
-    passed: bool
-    images: int
+    passed: bool  # whether all files passed
+    images: int  # validation images that each file classified
     max_drop: float  # the allowed drop in top-1, in percentage points
-    keras: KerasResult
-    artefacts: list[ArtefactResult]
+    keras: KerasResult  # the Keras model, the reference
+    artefacts: list[ArtefactResult]  # the exported files
     files: list[FileResult]  # what an app reads beside them
-    min_agreement: float | None = None  # if there is a limit
-    evidence: str | None = None  # if the images are too few to rule out a larger drop
-    probabilities: TemperatureFit | None = None  # if they were calibrated
-    rejection: RejectionFit | None = None  # if there is a threshold for "none of these"
-    candidates: list[Candidate] | None = None  # of an export that chose the variant
-    quantization: Quantization | None = None  # of an export that explained it
+    min_agreement: float | None = None  # the least `agreement`, if there is a limit
+    evidence: str | None = None  # why the images are too few to rule out a larger drop
+    probabilities: TemperatureFit | None = None  # their temperature, if they were calibrated
+    rejection: RejectionFit | None = None  # the threshold for "none of these", if there is one
+    candidates: list[Candidate] | None = None  # what --quantize auto tried
+    quantization: Quantization | None = None  # of --explain-quantization
 
     @property
     def refused(self) -> list[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import run_of
+from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 from keras_resnet.run import Run, open_run
@@ -25,37 +26,59 @@ def is_model(given: "Run | StrPath | keras.Model | None") -> bool:
     return True
 
 
-def run_for(
+def run_and_plan(
     given: "Run | StrPath | keras.Model | None",
+    plan: ExportOptions,
     *,
     data: StrPath | None = None,
     data_dir: str | None = None,
-    labels: StrPath | Sequence[str] | None = None,
-    **options: Any,
-) -> Run:
-    """The run that is given, or one that is made from a Keras model and images.
+    **of_model: Any,
+) -> tuple[Run, ExportPlan]:
+    """The run that is given, or one that is made from a Keras model and images; and its plan.
 
     Args:
         given: a run, its path, None for the newest; or a Keras model, or a `.keras` file with one.
+        plan: options of the export.
         data, data_dir: the images; needed for a model.
-        labels: the class of each output of a model; None: the folders of the images in alphabetical
-            order, as Keras numbers them.
-        options: of `import_model`.
+        of_model: `labels`, the class of each output of a model; None: the folders of the images in
+            alphabetical order, as Keras numbers them. And other options of `import_model`.
 
     Raises:
-        InputError: no run, or what `import_model` and `Run.attach` raise; nothing is left behind.
+        InputError: no run, or what `import_model`, `Run.attach` and `make_plan` raise; nothing is
+            left behind.
     """
     if not is_model(given):
-        _require_none(labels=labels, **options)
-        return open_run(given)
-    if isinstance(given, str | os.PathLike) and not os.path.exists(given):
-        raise InputError(f"no Keras model {given}")
+        _require_none(**of_model)
+        run = open_run(given)
+        return run, make_plan(run, **plan)
     what = given if isinstance(given, str | os.PathLike) else "the model"
+    if what is given and not os.path.exists(what):
+        raise InputError(f"no Keras model {what}")
     if data is None:
         raise InputError(
             f"{what} is a Keras model: its files are checked on images with labels; give --data "
             "DATA, a folder with a folder for each class"
         )
+    run = _imported(given, data, data_dir, **of_model)
+    try:
+        run.attach(data, data_dir)
+        made = make_plan(run, **plan)
+    except BaseException:
+        shutil.rmtree(run.path)
+        raise
+    log.info(
+        f"imported into {run.path}; next time: keras-resnet export {shlex.quote(str(run.path))}"
+    )
+    return run, made
+
+
+def _imported(
+    given: Any,
+    data: StrPath,
+    data_dir: str | None,
+    labels: StrPath | Sequence[str] | None = None,
+    **options: Any,
+) -> Run:
     from keras_resnet.data import sources
     from keras_resnet.weights.importing import import_model
 
@@ -65,16 +88,7 @@ def run_for(
             f"labels: {', '.join(labels[:5])}{', …' * (len(labels) > 5)} (the {len(labels)} classes"
             f" of {data} in alphabetical order, as Keras numbers them; --labels names others)"
         )
-    run = import_model(given, labels=labels, **options)
-    try:
-        run.attach(data, data_dir)
-    except BaseException:
-        shutil.rmtree(run.path)
-        raise
-    log.info(
-        f"imported into {run.path}; next time: keras-resnet export {shlex.quote(str(run.path))}"
-    )
-    return run
+    return import_model(given, labels=labels, **options)
 
 
 def _require_none(**options: Any) -> None:

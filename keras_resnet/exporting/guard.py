@@ -44,8 +44,8 @@ _LUMA = "luma: (19595 R + 38470 G + 7471 B + 32768) >> 16, of the resized RGB pi
 class FileResult:
     """The result of a file that an app reads beside the artefacts."""
 
-    file: str
-    passed: bool
+    file: str  # its path in the export
+    passed: bool  # whether it is as exported
     why: str  # the reason if it did not pass
 
 

@@ -39,10 +39,10 @@ _Graph = Sequence[tuple[str, str, list[str], list[str]]]  # as `tflite_file.oper
 class LayerError:
     """The int8 error of a Keras layer."""
 
-    layer: str
+    layer: str  # its name
     block: str  # such as "conv2_block1", "stem" or "head"
     part: str  # of the block: one of `PARTS`, or ""
-    op: str
+    op: str  # the operator of the file
     # The share of a channel's signal that int8 replaces by error, in 0…1: root mean squares, mean
     # over channels.
     lost: float
@@ -62,18 +62,18 @@ class LayerErrors:
 class BlockError:
     """The largest `lost` in each part of a block; None where it has none."""
 
-    block: str
+    block: str  # its name
     branch: float | None  # of the stem and the head too
-    shortcut: float | None
-    sum: float | None
+    shortcut: float | None  # the projection or the pooling of the shortcut
+    sum: float | None  # the addition of the two
 
 
 @dataclass(frozen=True)
 class Quantization(Result):
     """The int8 error by layer and by block."""
 
-    layers: list[LayerError]
-    blocks: list[BlockError]
+    layers: list[LayerError]  # in forward order
+    blocks: list[BlockError]  # in forward order
 
 
 def measure(

@@ -31,7 +31,7 @@ _DECIMALS = 6  # of a threshold: another export of the same run has the same con
 class Refused:
     """The images that a score refuses of those that did not set its threshold, in 0…1."""
 
-    known: float
+    known: float  # of known classes
     unknown: float | None  # None without images of no class
 
 
@@ -39,15 +39,15 @@ class Refused:
 class RejectionFit(Result):
     """A threshold, and what it does to images that it was not fitted on."""
 
-    score: str  # of `REJECTION_SCORES`
-    threshold: float
-    most_energy: float | None  # more is refused too
+    score: str  # what the threshold is on: probability, energy or margin
+    threshold: float  # an image with a lower score is refused
+    most_energy: float | None  # an image with a larger energy is refused too; None: any
     share: float  # of the images of known classes that may be refused, in 0…1
     known_refused: float  # by Keras, of `judged_on` images, in 0…1
     unknown_refused: float | None  # by Keras, of `unknown_judged_on` images; None without any
     fitted_on: int  # images of known classes
-    judged_on: int
-    unknown_judged_on: int | None
+    judged_on: int  # images of known classes, of the other half
+    unknown_judged_on: int | None  # images of no class; None without any
     # Whether these images are others than those that set the threshold and chose the score: not
     # where there are too few for two halves.
     held_out: bool

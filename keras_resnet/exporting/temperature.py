@@ -21,13 +21,13 @@ _HALVINGS = 60
 class TemperatureFit(Result):
     """A temperature, and what it does to probabilities it was not fitted on."""
 
-    temperature: float
-    fitted_on: int  # images
+    temperature: float  # the logits are divided by it
+    fitted_on: int  # validation images, one half
     mistakes: int  # of the model among them
     judged_on: int  # the other images
-    bins: int
+    bins: int  # of confidence, for the calibration error
     ece_before: float  # expected calibration error of the other images, in 0…1
-    ece_after: float
+    ece_after: float  # the same, with the temperature
 
     def __str__(self) -> str:
         few = " (too few to rely on)" if self.mistakes < FEW else ""

@@ -17,6 +17,7 @@ from keras_resnet.exporting.folding import fold
 
 # Rounding as a share of the largest weight: of float16, and of batch norms folded in float32.
 _FLOAT16, _FLOAT32 = 1e-3, 1e-5
+_FLOAT16_STEP = 2.0**-24  # of the smallest numbers of float16, in which few digits are left
 _MOST_NAMED = 3
 
 
@@ -71,7 +72,9 @@ def differences(expected: Iterable[Weights], constants: Iterable[Constant]) -> I
 
 
 def _is_same(wanted: Weights, found: Constant) -> bool:
-    rounding = _FLOAT16 if found.dtype == "float16" else _FLOAT32
+    rounding = _FLOAT32
+    if found.dtype == "float16":
+        rounding, found = _FLOAT16, found._replace(step=np.full_like(found.step, _FLOAT16_STEP))
     if wanted.channels:
         return _is_scaled(wanted, found, rounding)
     allowed = 0.5 * found.step.ravel() + rounding * np.abs(wanted.values).max()

@@ -82,7 +82,7 @@ def faults(path: str | os.PathLike[str], content: bytes | None = None) -> list[s
     operators = [op for graph in model.graphs for op in graph.operators]
     return [
         *_op_faults(operators),
-        *(fault for op in operators for fault in _stride_faults(op)),
+        *_stride_faults(operators),
         *(fault for tensor in model.entrances for fault in _input_faults(tensor)),
         *(fault for op in operators for fault in _quantize_faults(op, model.entrances)),
     ]
@@ -126,12 +126,19 @@ def _op_faults(operators: Iterable["_Operator"]) -> Iterator[str]:
             )
 
 
-def _stride_faults(op: "_Operator") -> Iterator[str]:
-    if op.name == "CONV_2D" and op.inputs[1].shape[1:3] == (1, 1) and max(op.strides) > 1:
+def _stride_faults(operators: Iterable["_Operator"]) -> Iterator[str]:
+    strided = [op for op in operators if op.name == "CONV_2D" and _skips_pixels(op)]
+    if strided:
         yield (
-            f"1x1 CONV_2D with stride {max(op.strides)} ({op.outputs[0].name}): LiteRT 2.3's GPU "
-            "accelerator computes it wrongly with int8 weights; pool by 1x1 with the stride first"
+            f"1x1 CONV_2D with int8 weights and a stride ({len(strided)}x, the first is "
+            f"{_layer(strided[0])}): LiteRT 2.3's GPU accelerator computes it wrongly; pool by 1x1 "
+            "with the stride first"
         )
+
+
+def _skips_pixels(op: "_Operator") -> bool:
+    kernel = op.inputs[1]
+    return kernel.shape[1:3] == (1, 1) and kernel.dtype == "int8" and max(op.strides) > 1
 
 
 def _input_faults(tensor: "_Tensor") -> Iterator[str]:

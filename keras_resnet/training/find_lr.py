@@ -79,7 +79,7 @@ def find_lr(
     """Tries learning rates from `low` to `high`, one per step, on a network that is discarded.
 
     Args:
-        data, config_file, **options: as in `train`; augmentation, loss and optimizer are the
+        data, config_file, options: as in `train`; augmentation, loss and optimizer are the
             recipe's.
         low, high: the first rate and the last; by default those of the optimizer in `RANGES`.
         steps: of the optimizer, from `low` to `high`.

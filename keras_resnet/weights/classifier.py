@@ -2,6 +2,7 @@
 square in, float32 logits out."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import keras
@@ -150,6 +151,8 @@ def _copy(
             copy(keras.Input((side, side, 3)))
         weights = model.get_weights()
         copy.set_weights(weights)
+        if _is_graph(model):
+            copy = _pooled_first(copy)
     except InputError:
         raise
     except Exception as error:  # Keras and the model's own code raise anything
@@ -159,6 +162,52 @@ def _copy(
             "layer has to become one"
         ) from None
     return copy, notes
+
+
+def _pooled_first(model: keras.Model) -> keras.Model:
+    """The same model, in which every other pixel is left out before a 1×1 convolution, not by it.
+
+    The numbers are the same. LiteRT 2.3's GPU accelerator computes a strided 1×1 convolution with
+    int8 weights wrongly.
+    """
+    settings = keras.saving.serialize_keras_object(model)
+    if not sum([_pool_first(graph) for graph in _settings(settings) if "layers" in graph]):
+        return model
+    pooled = keras.saving.deserialize_keras_object(settings, safe_mode=True)
+    _give_weights(model, pooled)
+    return pooled
+
+
+def _pool_first(graph: dict[str, Any]) -> int:
+    """Puts a pooling before each strided 1×1 convolution of a graph; how many there were."""
+    rows: list[dict[str, Any]] = []
+    for row in graph["layers"]:
+        settings = row["config"]
+        strides = settings.get("strides")
+        if row["class_name"] == "Conv2D" and list(settings["kernel_size"]) == [1, 1] != strides:
+            name = f"{settings['name']}_pool"
+            kept = {key: settings[key] for key in ("dtype", "data_format")}
+            pool = layers.MaxPooling2D(1, strides, name=name, **kept)
+            rows.append(keras.saving.serialize_keras_object(pool) | {"name": name})
+            settings["strides"] = [1, 1]
+            if "inbound_nodes" in row:  # not of a Sequential
+                rows[-1]["inbound_nodes"] = deepcopy(row["inbound_nodes"])
+                for turn, call in enumerate(row["inbound_nodes"]):
+                    for tensor in _tensors(call):
+                        tensor["keras_history"] = [name, turn, 0]
+        rows.append(row)
+    added = len(rows) - len(graph["layers"])
+    graph["layers"] = rows
+    return added
+
+
+def _give_weights(model: keras.Model, other: keras.Model) -> None:
+    """By the names of the layers: their order may be another."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            _give_weights(layer, other.get_layer(layer.name))
+        else:
+            other.get_layer(layer.name).set_weights(layer.get_weights())
 
 
 def _settings(node: Any) -> Iterator[dict[str, Any]]:
@@ -230,12 +279,13 @@ def _before(row: dict[str, Any], names: list[str]) -> str | None:
     if "inbound_nodes" not in row:  # of a Sequential
         place = names.index(row["config"]["name"])
         return names[place - 1] if place else None
-    found = [
-        node["config"]["keras_history"][0]
-        for node in _settings(row["inbound_nodes"])
-        if node.get("class_name") == "__keras_tensor__"
-    ]
+    found = [tensor["keras_history"][0] for tensor in _tensors(row["inbound_nodes"])]
     return found[0] if len(found) == 1 else None
+
+
+def _tensors(calls: Any) -> list[dict[str, Any]]:
+    """The settings of the tensors that a layer is called with."""
+    return [x["config"] for x in _settings(calls) if x.get("class_name") == "__keras_tensor__"]
 
 
 def _normalized(image: keras.KerasTensor, normalize: Normalize) -> keras.KerasTensor:

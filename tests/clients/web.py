@@ -30,6 +30,8 @@ def prove(export, work):
 
         page.open(address)
         page.wait_for("document.getElementById('status')?.textContent === 'Ready.'")
+        yield from _use_the_keyboard(page)
+        yield _offers_gpu_only_with_an_adapter(page)
         page.choose_file("#file", photo)
         page.wait_for(
             "document.querySelector('#answers li') && document.querySelector('#shown').complete"
@@ -37,8 +39,11 @@ def prove(export, work):
         yield f"{photo.name}: " + page.evaluate(
             "document.querySelector('#answers li').innerText.replace(/\\s+/g, ' ')"
         )
-        yield page.evaluate("document.getElementById('status').innerText")
+        yield page.evaluate("document.getElementById('timing').innerText")
+        answer = page.evaluate("document.querySelector('#answers .label').textContent")
+        assert page.evaluate("document.querySelector('[aria-live]').textContent") == answer
         page.screenshot(work / "web-photo.png")
+        yield from _look_on_a_phone(page, work)
 
         noise = work / "noise.png"
         pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
@@ -52,9 +57,58 @@ def prove(export, work):
 
         page.evaluate("document.getElementById('camera').click()")
         page.wait_for("document.getElementById('video').videoWidth")
-        page.wait_for("document.getElementById('status').innerText.includes('ms in the network')")
+        page.wait_for("document.getElementById('timing').innerText.includes('ms in the network')")
         yield "the (simulated) camera is classified frame by frame"
         page.screenshot(work / "web-camera.png")
+
+        page.open((bundle / "index.html").as_uri())
+        page.wait_for("document.getElementById('status').innerText.includes('http.server')")
+        yield "opened as a file, the page tells how to serve it"
+
+
+def _use_the_keyboard(page):
+    stops = []
+    for _ in range(4):
+        for kind in ("keyDown", "keyUp"):
+            page.call("Input.dispatchKeyEvent", type=kind, key="Tab", windowsVirtualKeyCode=9)
+        stops.append(page.evaluate("document.activeElement.id"))
+        ring = page.evaluate(
+            "getComputedStyle(document.activeElement.closest('.stage') ?? document.activeElement)"
+            ".outlineStyle"
+        )
+        assert ring == "solid", f"no visible focus on {stops[-1]}"
+    assert stops == ["file", "camera", "check", "accelerator"], stops
+    yield "the keyboard reaches the picture, the camera, the self-test and the accelerator"
+
+
+def _offers_gpu_only_with_an_adapter(page):
+    has_adapter = page.evaluate("navigator.gpu?.requestAdapter().then((found) => !!found)")
+    offered = page.evaluate(
+        "[...document.getElementById('accelerator').options].map((o) => o.value)"
+    )
+    assert offered == ["wasm"] + ["webgpu"] * bool(has_adapter), offered
+    return f"accelerators offered: {', '.join(offered)}"
+
+
+def _look_on_a_phone(page, work):
+    page.call(
+        "Emulation.setDeviceMetricsOverride", width=400, height=800, deviceScaleFactor=1,
+        mobile=True,
+    )  # fmt: skip
+    page.call(
+        "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}]
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    inside = (
+        "((inner, outer) => inner.top >= outer.top && inner.bottom <= outer.bottom)"
+        "(document.querySelector('.invitation .button').getBoundingClientRect(),"
+        " document.getElementById('drop').getBoundingClientRect())"
+    )
+    assert page.evaluate(inside), "no button for another picture"
+    page.screenshot(work / "web-phone-dark.png")
+    page.call("Emulation.clearDeviceMetricsOverride")
+    page.call("Emulation.setEmulatedMedia", features=[])
+    yield "400 pixels wide: nothing is cut off"
 
 
 class _serving:

@@ -39,7 +39,12 @@ async function classify(source) {
   if (rejects(logits, contract.reject)) showNone();
   else showAnswers(softmax(logits));
   showPixels(pixels);
-  say(`${took.toFixed(1)} ms in the network`);
+  at('timing').textContent = `${took.toFixed(1)} ms in the network`;
+}
+
+/** Tells screen readers the answer, once: the camera gives it many times a second. */
+function announce(answer) {
+  if (at('said').textContent !== answer) at('said').textContent = answer;
 }
 
 function showAnswers(scores) {
@@ -53,12 +58,14 @@ function showAnswers(scores) {
     row.querySelector('i').style.width = share;
     return row;
   }));
+  announce(labels[best[0]]);
 }
 
 function showNone() {
   const row = document.createElement('li');
   row.innerHTML = '<span class="label">None of these</span>';
   at('answers').replaceChildren(row);
+  announce('None of these');
 }
 
 function showPixels(pixels) {
@@ -76,10 +83,11 @@ async function showFile(file) {
   stopCamera();
   try {
     await classify(file);
+    say('');
     URL.revokeObjectURL(at('shown').src);
     at('shown').src = URL.createObjectURL(file);
     at('shown').hidden = false;
-    at('invitation').hidden = true;
+    at('drop').classList.add('full');
   } catch (error) {
     say(`${file.name} is not a picture that this browser can read (${error.message})`, true);
   }
@@ -94,8 +102,10 @@ async function startCamera() {
   at('video').srcObject = stream;
   await at('video').play();
   at('video').hidden = false;
-  at('shown').hidden = at('invitation').hidden = true;
-  at('camera').textContent = 'Stop';
+  at('shown').hidden = true;
+  at('drop').classList.add('full');
+  at('camera').textContent = 'Stop the camera';
+  say('');
   while (stream) {
     await classify(at('video'));
     await new Promise(requestAnimationFrame);
@@ -106,6 +116,7 @@ function stopCamera() {
   stream?.getTracks().forEach((track) => track.stop());
   stream = null;
   at('video').hidden = true;
+  if (at('shown').hidden) at('drop').classList.remove('full');
   at('camera').textContent = 'Camera';
 }
 
@@ -171,9 +182,19 @@ async function load() {
   say('Ready.');
 }
 
+/** Adds the GPU to the list where the browser has an adapter for it. */
+async function offerGpu() {
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  if (adapter) at('accelerator').add(new Option('GPU (WebGPU)', 'webgpu'));
+}
+
 function listen() {
   const drop = at('drop');
-  at('file').addEventListener('change', ({target}) => target.files[0] && showFile(target.files[0]));
+  for (const id of ['file', 'camera', 'check', 'accelerator']) at(id).disabled = false;
+  at('file').addEventListener('change', async ({target}) => {
+    if (target.files[0]) await showFile(target.files[0]);
+    target.value = '';  // the same file can be chosen again
+  });
   at('camera').addEventListener('click', () => stream ? stopCamera() : startCamera());
   at('check').addEventListener('click', check);
   at('accelerator').addEventListener('change', () => load().catch((error) => say(error.message, true)));
@@ -187,7 +208,7 @@ function listen() {
 }
 
 try {
-  if (!navigator.gpu) at('accelerator').closest('label').hidden = true;
+  await offerGpu();
   await loadLiteRt('./litert/core/wasm/');
   contract = await json('preprocess.json');
   labels = (await (await fetch('labels.txt')).text()).replace(/\n$/, '').split('\n');

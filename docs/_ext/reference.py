@@ -1,0 +1,241 @@
+"""The reference: Markdown made from the code, in place of `<!-- generated: NAME -->` on a page.
+
+It needs the installed package, without Sphinx, so that a test can read the same text.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+import click
+
+import keras_resnet as kr
+from keras_resnet import recipes as recipe_table
+from keras_resnet.cli import group
+from keras_resnet.config import show
+from keras_resnet.specs import SPECS
+
+# The public names by subject, in the order of a first session.
+PYTHON = {
+    "Networks": ("build", "resnet", "residual_mlp", "load_weights"),
+    "Blocks": (
+        "identity_block", "conv_block", "plain_block", "dense_identity_block",
+        "dense_projection_block",
+    ),
+    "Training": ("train", "find_lr", "open_run"),
+    "Evaluation": ("evaluate", "predict", "compare", "benchmark", "open_artefact"),
+    "Export": ("export", "verify", "ship", "import_model", "import_weights"),
+    "Inspection": ("describe", "drawing", "gradients", "lesion", "paths", "cam"),
+    "Errors": ("InputError", "CheckFailed", "Interrupted"),
+}  # fmt: skip
+
+
+def plain(text: str) -> str:
+    """Text for Markdown: options as code, no accidental emphasis or links, code left alone."""
+    parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
+    return "".join(part if part.startswith("`") else _escaped(part) for part in parts)
+
+
+def _escaped(text: str) -> str:
+    words = re.split(r"(?<![\w-])(--[a-z][\w-]*)", text)
+    return "".join(
+        f"`{word}`"
+        if word.startswith("--") and len(word) > 2
+        else re.sub(r"([*_<>\[\]|])", r"\\\1", word)
+        for word in words
+    )
+
+
+# Commands
+
+
+def walk(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    """(name, command) of a command and those below it."""
+    yield name, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for below in command.list_commands(context):
+            found = command.get_command(context, below)
+            assert found
+            yield from walk(found, f"{name} {below}")
+
+
+def all_commands() -> list[tuple[str, click.Command]]:
+    return list(walk(group, "keras-resnet"))[1:]
+
+
+def options(command: click.Command) -> list[click.Option]:
+    return [option for option in command.params if isinstance(option, click.Option)]
+
+
+def commands() -> str:
+    """Every command: usage, help, options, example."""
+    return "\n\n".join(_command(name, command) for name, command in all_commands())
+
+
+def _command(name: str, command: click.Command) -> str:
+    level = "#" * len(name.split())
+    context = click.Context(command, info_name=name)
+    usage = " ".join([name, *command.collect_usage_pieces(context)])
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    parts = [f"{level} `{name.removeprefix('keras-resnet ')}`", f"```text\n{usage}\n```"]
+    parts += [plain(paragraph) for paragraph in paragraphs]
+    parts += [_option(option, context) for option in options(command)]
+    if command.epilog:
+        example = command.epilog.split("Example:")[-1].strip()
+        parts.append(f"Example:\n\n```text\n$ {example}\n```")
+    return "\n\n".join(parts)
+
+
+def _option(option: click.Option, context: click.Context) -> str:
+    words, text = option.get_help_record(context) or ("", "")
+    return f"`{words}`\n: {plain(text)}"
+
+
+# Settings, recipes, networks
+
+
+def settings() -> str:
+    """Every setting of a run, with its option, values, default, recipes and source."""
+    return "\n\n".join(map(_setting, recipe_table.reference()))
+
+
+def _setting(row: Mapping[str, Any]) -> str:
+    parts = [
+        plain(row["help"]),
+        f"Values: {plain(row['range'])}.",
+        f"Default: {plain(row['default'])}.",
+    ]
+    if row["recipes"]:
+        of_recipes = ", ".join(f"{name} {value}" for name, value in row["recipes"].items())
+        parts.append(f"Recipes: {plain(of_recipes)}.")
+    if row["source"]:
+        parts.append(f"Source: {row['source']}.")
+    return f"`{row['name']}` (`{row['flag']}`)\n: " + " ".join(parts)
+
+
+def recipes() -> str:
+    """Every recipe with its values."""
+    return "\n\n".join(_recipe(name, row) for name, row in recipe_table.RECIPES.items())
+
+
+def _recipe(name: str, row: Mapping[str, Any]) -> str:
+    values = ", ".join(f"`{key}` {show(value)}" for key, value in row.items() if key != "about")
+    return f"`{name}`\n: {plain(row['about'])}. {plain(values)}."
+
+
+def networks() -> str:
+    """A row of a table for every network."""
+    lines = [
+        "| name | branch | blocks by stage | filters by stage | groups | stem | shortcut | side |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for spec in SPECS.values():
+        cells = (
+            f"`{spec.name}`", plain(spec.branch), show(spec.blocks), show(spec.filters),
+            spec.groups, spec.stem, spec.shortcut, spec.image_size,
+        )  # fmt: skip
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+# Python
+
+
+def python() -> str:
+    """The public names, by subject, for autodoc."""
+    return "\n\n".join(f"### {subject}\n\n{_autodoc(names)}" for subject, names in PYTHON.items())
+
+
+def _autodoc(names: tuple[str, ...]) -> str:
+    kinds = ("autoexception" if isinstance(getattr(kr, n), type) else "autofunction" for n in names)
+    lines = [f".. {kind}:: keras_resnet.{name}" for kind, name in zip(kinds, names, strict=True)]
+    return "```{eval-rst}\n" + "\n\n".join(lines) + "\n```"
+
+
+# Files of an export
+
+
+def preprocess() -> str:
+    """preprocess.json of an export with the default options."""
+    from keras_resnet.exporting.guard import preprocessing
+    from keras_resnet.exporting.plan import ExportPlan
+    from keras_resnet.exporting.rejection import RejectionFit
+    from keras_resnet.exporting.temperature import TemperatureFit
+
+    content = preprocessing(ExportPlan(side=224, classes=["cat", "dog"]))
+    parts = [f"```json\n{json.dumps(content, indent=2)}\n```"]
+    parts += ["## `probabilities`", _fields(TemperatureFit), "## `reject`", _fields(RejectionFit)]
+    return "\n\n".join(parts)
+
+
+def verify() -> str:
+    """verify.json, from the classes that it is written from."""
+    from keras_resnet.exporting.gate import ArtefactResult, Comparison, KerasResult, Verification
+
+    shared = {ArtefactResult: Comparison, KerasResult: Comparison}  # described there
+    parts, waiting = [], [Verification]
+    for each in waiting:
+        heading = "The document" if each is Verification else f"`{each.__name__}`"
+        table = _fields(each, shared.get(each))
+        parts += [f"## {heading}", plain(inspect.getdoc(each) or ""), table]
+        waiting += [found for found in _classes_in(each) if found not in waiting]
+    return "\n\n".join(parts)
+
+
+def described(kind: type, shared: type | None = None) -> dict[str, tuple[str, str]]:
+    """(type, description) of each field of a dataclass, from the comments in its source.
+
+    Args:
+        kind: the dataclass.
+        shared: another one, whose descriptions come first.
+    """
+    rows: dict[str, tuple[str, str]] = {}
+    before: list[str] = []
+    for line in inspect.getsource(kind).splitlines():
+        if comment := re.fullmatch(r"    # (.*)", line):
+            before.append(comment[1])
+        elif row := re.match(r"    (\w+): ([^=#]+?)(?: = [^#]+?)?(?:  # (.*))?$", line):
+            rows[row[1]] = (row[2], row[3] or " ".join(before))
+            before = []
+    kept = {field.name: rows[field.name] for field in fields(kind)}
+    return kept | {n: row for n, row in (described(shared) if shared else {}).items() if n in kept}
+
+
+def _fields(kind: type, shared: type | None = None) -> str:
+    return "\n\n".join(
+        f"`{name}` ({plain(type_)})\n: {plain(text[:1].upper() + text[1:])}"
+        for name, (type_, text) in described(kind, shared).items()
+    )
+
+
+def _classes_in(kind: type) -> Iterator[type]:
+    """The dataclasses of the fields of a dataclass."""
+    for annotation in get_type_hints(kind).values():
+        for part in (annotation, *get_args(annotation), *map(get_args, get_args(annotation))):
+            if is_dataclass(part):
+                yield part
+
+
+GENERATED = {
+    maker.__name__: maker
+    for maker in (commands, settings, recipes, networks, python, preprocess, verify)
+}
+
+
+def fill(text: str) -> str:
+    """The text of a page with what its marks stand for."""
+    return re.sub(r"<!-- generated: (\w+) -->", lambda mark: GENERATED[mark[1]](), text)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Connects this extension to Sphinx."""
+
+    def read(app: Any, name: str, source: list[str]) -> None:
+        source[0] = fill(source[0])
+
+    app.connect("source-read", read)
+    return {"parallel_read_safe": True}
