@@ -88,7 +88,7 @@ def test_a_size_is_read_as_it_is_typed_and_as_it_was_saved():
 
 def test_what_shows_the_whole_picture_has_no_centre_crop():
     assert resolve({"fit": "pad", "recipe": "finetune"}).center_crop == 1
-    with pytest.raises(InputError, match="--center-crop is 0.9; expected 1 with --fit pad"):
+    with pytest.raises(InputError, match=r"--center-crop is 0\.9; expected 1 with --fit pad"):
         resolve({"fit": "pad", "center_crop": 0.9})
 
 
