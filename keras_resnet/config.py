@@ -14,12 +14,12 @@ from operator import itemgetter
 from types import UnionType
 from typing import Any, NoReturn, get_args, get_origin
 
-from keras_resnet import specs
+from keras_resnet import geometry, specs
 from keras_resnet.errors import InputError
+from keras_resnet.geometry import FITS, LARGEST_SIDE, Geometry
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 OPTIMIZERS = ("sgd", "adamw", "lamb")
-LARGEST_SIDE = 8192  # of images, in pixels
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Setting:
     most: float | None = None
     choices: tuple[str, ...] = ()
     check: Callable[[Any], bool] | None = None  # a condition beyond type and range
+    read: Callable[[Any], Any] | None = None  # from what is typed to what `Config` holds
     expected: str = ""  # description of valid values for the error message
     unset: str = ""  # meaning of the default None or ()
     metavar: str | None = None
@@ -107,6 +108,8 @@ class Setting:
     def parse(self, value: Any) -> Any:
         """A value as `Config` holds it: a tuple for a list of JSON, or for text as it is typed,
         "0.5 0.75" or "0.6 0.5 / 0.4 1". What cannot be parsed is left to `require`."""
+        if self.read:
+            return self.read(value)
         if not isinstance(value, str) or get_origin(self.type) is not tuple:
             return _tuples(value)
         try:
@@ -170,9 +173,19 @@ class Config:
     batch_size: int = setting(
         32, "Images per training step, over all devices.", least=1, from_data=True
     )
-    image_size: int = setting(
-        0, "Image side in pixels; 0 uses the network's own.", least=0, most=LARGEST_SIDE,
-        expected=f"a number of pixels, at most {LARGEST_SIDE}", from_data=True
+    image_size: int | str = setting(
+        0, "Side of square images in pixels, or HEIGHTxWIDTH; 0 uses the network's own.",
+        check=geometry.is_size, read=geometry.parse_size, metavar="S|HxW",
+        expected=f"a number of pixels, at most {LARGEST_SIDE}, or HEIGHTxWIDTH, such as 64x128",
+        from_data=True
+    )
+    fit: str = setting(
+        "crop", "Pictures of another aspect ratio: crop the middle, pad with black, or stretch.",
+        choices=FITS
+    )
+    channels: int = setting(
+        3, "Colour channels of the input: 3 is RGB, 1 is luma (grey).", check=(1, 3).__contains__,
+        expected="3 (RGB) or 1 (grey)"
     )
     seed: int = setting(
         0, "Random seed of split, order, augmentation and initial weights.", least=0, below=2**31,
@@ -380,8 +393,14 @@ class Config:
 
     @property
     def side(self) -> int:
-        """The side of the images in pixels: `image_size`, or the model's own."""
-        return self.image_size or specs.of(self.model).image_size
+        """The shorter side of the images in pixels."""
+        return self.geometry.side
+
+    @property
+    def geometry(self) -> Geometry:
+        """Of the images in evaluation: `image_size`, or the model's own."""
+        size = self.image_size or specs.of(self.model).image_size
+        return geometry.from_size(size, self.fit, self.channels)
 
     @property
     def peak_rate(self) -> float:
@@ -428,6 +447,14 @@ RELATIONS = (
         "0 for a network without shortcuts",
     ),
     Relation("pad", lambda c: c.pad < c.side, "fewer pixels than the image has"),
+    Relation(
+        "center_crop",
+        lambda c: c.fit == "crop" or c.center_crop == 1,
+        "1 with --fit pad and stretch, which show the whole picture",
+    ),
+    Relation(
+        "channels", lambda c: c.channels == 3 or c.model != specs.CUSTOM.name, "3 for this network"
+    ),
     Relation("repeats", lambda c: c.repeats <= c.batch_size, "at most the batch size"),
 )
 
@@ -465,7 +492,7 @@ _FULL_EPOCHS = 3  # minimum number of epochs at the full size
 
 
 def size_plan(config: Config, multiple: int) -> list[tuple[int, int]]:
-    """The image sizes of a run as (pixels, epochs): `size_steps` in pixels.
+    """The image sizes of a run as (pixels of the shorter side, epochs): `size_steps` in pixels.
 
     Each size is rounded to a `multiple` of pixels, the network's total stride, and leaves the last
     feature map four cells on a side; a step that would be smaller, or shorter than half an epoch,

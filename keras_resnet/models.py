@@ -71,7 +71,8 @@ def resnet(
     Args:
         spec: a row of `keras_resnet.specs.SPECS`, or one of your own.
         num_classes: number of logits.
-        input_shape: `(height, width, 3)`; None leaves a side open. Default: the paper's size.
+        input_shape: `(height, width, 3)`, or 1 for luma; None leaves a side open. Default: the
+            paper's size.
         normalize: `"imagenet"`, `"cifar10"`, `"caffe"`, `"tf"`, or what else
             `keras_resnet.specs.statistics` takes; None is what the published weights of the
             network were trained with. It is a layer of the model, so that every artefact made
@@ -82,9 +83,10 @@ def resnet(
         features: return the last feature map of each stage instead of logits.
 
     Returns:
-        Model from raw RGB pixels `(b, h, w, 3)` in [0, 255] to float32 logits `(b, num_classes)`,
-        under any dtype policy; with `features`, to a dict `{"conv2": (b, h', w', c), …}`. A net of
-        more than a hundred blocks consists of parts, such as `conv2_part1`, each a model.
+        Model from raw RGB pixels `(b, h, w, 3)`, or luma `(b, h, w, 1)`, in [0, 255] to float32
+        logits `(b, num_classes)`, under any dtype policy; with `features`, to a dict
+        `{"conv2": (b, h', w', c), …}`. A net of more than a hundred blocks consists of parts, such
+        as `conv2_part1`, each a model.
 
     Raises:
         InputError: fewer than two classes, an image too small for the stages, or stochastic depth
@@ -155,7 +157,7 @@ def residual_mlp(
 
 
 def _normalise(image: keras.KerasTensor, normalize: Normalize) -> keras.KerasTensor:
-    mean, deviation = specs.statistics(normalize)
+    mean, deviation = specs.statistics(normalize, image.shape[-1])
     return layers.Rescaling(
         scale=[1 / d for d in deviation],
         offset=[-m / d for m, d in zip(mean, deviation, strict=True)],
@@ -280,8 +282,10 @@ def _check(
     spec: Spec, num_classes: int, input_shape: tuple[int | None, ...], drop_path: float
 ) -> None:
     _check_classes(num_classes)
-    if len(input_shape) != 3 or input_shape[-1] != 3:
-        raise InputError(f"input_shape is {input_shape}; expected (height, width, 3)")
+    if len(input_shape) != 3 or input_shape[-1] not in (1, 3):
+        raise InputError(
+            f"input_shape is {input_shape}; expected (height, width, 3), or 1 for luma"
+        )
     for side in input_shape[:2]:
         if side is not None and side < spec.total_stride:
             raise InputError(too_small(spec, side))

@@ -534,11 +534,11 @@ def build(config: recipes.Config, num_classes: int, *, open_size: bool = False) 
     """The network of a `Config`, under the current dtype policy."""
     from keras_resnet import models
 
-    side = None if open_size else config.side
+    height, width, channels = config.geometry.shape
     return models.build(
         config.model,
         num_classes,
-        (side, side, 3),
+        (None, None, channels) if open_size else (height, width, channels),
         normalize=config.normalize,
         zero_gamma=config.zero_gamma,
         drop_path=config.drop_path,

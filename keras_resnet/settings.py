@@ -26,7 +26,9 @@ class Settings(TypedDict, total=False):
     weights: StrPath | None
     freeze: str | None
     freeze_bn: bool | None
-    image_size: int | None
+    image_size: int | str | None  # 64, or "64x128": height and width
+    fit: Literal["crop", "pad", "stretch"] | None
+    channels: int | None
     normalize: str | tuple | None
     zero_gamma: bool | None
     drop_path: float | None

@@ -18,9 +18,11 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import mul
 from typing import Any, Literal
 
 from keras_resnet.errors import InputError
+from keras_resnet.geometry import LUMA
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of RGB
 Normalize = str | Sequence[Sequence[float]]  # argument of `statistics`
@@ -229,16 +231,25 @@ def _key(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
 
 
-def statistics(normalize: Normalize) -> Statistics:
-    """(mean, standard deviation) of RGB pixels in [0, 255].
+def statistics(normalize: Normalize, channels: int = 3) -> Statistics:
+    """(mean, standard deviation) of RGB pixels in [0, 255], or of luma: their weighted means.
 
     Args:
         normalize: a name in `NORMALIZATIONS`; a pair of triples; or text, "MEAN/STD", each one
             number or three with commas between them.
+        channels: 3, or 1 for luma.
 
     Raises:
         InputError: none of these, or a standard deviation that is not above 0.
     """
+    found = _of_rgb(normalize)
+    if channels == 3:
+        return found
+    mean, deviation = (sum(map(mul, part, LUMA)) / sum(LUMA) for part in found)
+    return (mean,), (deviation,)
+
+
+def _of_rgb(normalize: Normalize) -> Statistics:
     parts: Sequence[Sequence[float]] | None
     if isinstance(normalize, str):
         if normalize in NORMALIZATIONS:

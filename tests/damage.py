@@ -219,7 +219,7 @@ def _of_an_export(name, artefact="model_float32.tflite"):
             failed = [f"{row.file}: {row.why}" for row in results if not row.passed]
             if failed:
                 raise CheckFailed("; ".join(failed))
-            image = np.zeros((1, opened.image_size, opened.image_size, 3), np.uint8)
+            image = np.zeros((1, *opened.geometry.shape), np.uint8)
             return contract, opened.classes, opened.predict(image).tobytes()
 
         return copy.export_folder / name, read

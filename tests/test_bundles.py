@@ -187,7 +187,7 @@ def test_the_python_bundle_sees_photos_as_evaluation_does(bundled, scenes, size,
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     classifier = module.Classifier()
-    classifier.size, classifier.crop = size, crop
+    classifier.height, classifier.width, classifier.crop = size, size, np.float32(crop)
     ours, orientations = shown(scenes, size, crop)
     theirs = np.stack([classifier.pixels(Image.open(path)) for path in scenes])
     differences = np.abs(theirs.astype(int) - ours).mean((1, 2, 3))
@@ -218,7 +218,8 @@ def test_the_page_resizes_as_evaluation_does(bundled, scenes, tmp_path):
 import {{readFileSync, writeFileSync}} from 'node:fs';
 const {{centerView}} = await import({json.dumps(module)});
 const image = {{data: readFileSync('photo'), width: {photo.shape[1]}, height: {photo.shape[0]}}};
-writeFileSync('view', centerView(image, 64, 0.875));
+const input = {{height: 64, width: 64, channels: 3, fit: 'crop'}};
+writeFileSync('view', centerView(image, input, 0.875));
 """
         (tmp_path / "run.mjs").write_text(code)
         subprocess.run(["node", "run.mjs"], cwd=tmp_path, check=True, capture_output=True)

@@ -9,6 +9,7 @@ from scipy import optimize, special
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.contract import Contract, read_contract, spread
 from keras_resnet.exporting import temperature
+from keras_resnet.geometry import Geometry
 
 RNG = np.random.default_rng(0)
 
@@ -73,12 +74,13 @@ def test_one_mistake_is_enough_and_none_is_too_few():
 def test_frames_show_the_square_in_their_middle():
     squares = RNG.integers(1, 256, (2, 30, 30, 3), dtype=np.uint8)
     contract = Contract(input_size=(30, 50))
-    assert contract.view(24, 0.9) == (30, 1.0)
+    assert contract.view(Geometry(24, 24), 0.9) == (Geometry(30, 30), 1.0)
     frames = contract.frames(squares)
     assert frames.shape == (2, 30, 50, 3) and frames.dtype == np.uint8
     assert (frames[:, :, 10:40] == squares).all()
     assert frames[:, :, :10].max() == 0 == frames[:, :, 40:].max()
-    assert Contract().view(24, 0.9) == (24, 0.9) and Contract().frames(squares) is squares
+    own = Geometry(24, 24), 0.9
+    assert Contract().view(*own) == own and Contract().frames(squares) is squares
 
 
 def test_the_best_probabilities_are_spread_over_all_classes():

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 # Standard library only.
 TOOLS = "errors filenames files manifest messages progress results runtime signals"
-DATA = "specs config recipes settings"  # pure data
+DATA = "specs config recipes settings geometry"  # pure data
 HEAVY = "keras numpy tensorflow"
 
 # module: (own modules, other packages) that its files may import, anywhere in them. The row of a
@@ -27,8 +27,9 @@ TABLE = {
     "runtime": ("", ""),
     "signals": ("", ""),
     "state": ("errors messages", HEAVY),
-    "specs": ("errors", ""),
-    "config": ("specs errors", ""),
+    "specs": ("errors geometry", ""),
+    "geometry": ("", ""),
+    "config": ("specs errors geometry", ""),
     "recipes": ("config specs errors", ""),
     "settings": ("files", ""),
     "shipping": (f"{DATA} {TOOLS} run training.train exporting", ""),
@@ -40,7 +41,7 @@ TABLE = {
     "weights.readers": ("errors files", "keras numpy h5py safetensors torch"),
     "weights.classifier": ("specs errors models", "keras numpy"),
     "weights.whole_model": ("errors state weights.readers", "keras numpy"),
-    "data": (f"{TOOLS} config recipes", "numpy tensorflow tensorflow_datasets PIL"),
+    "data": (f"{TOOLS} config recipes geometry", "numpy tensorflow tensorflow_datasets PIL"),
     "data.names": ("errors files", ""),
     "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL jinja2 markupsafe"),
     "report.structure": ("errors files report.plots inspection.drawing", "matplotlib"),
@@ -75,7 +76,10 @@ TABLE = {
     "exporting.publish": ("errors", ""),  # loaded before TensorFlow
     "exporting.kept": ("_version filenames files manifest messages exporting.plan", ""),
     # Loaded before TensorFlow.
-    "exporting.plan": ("errors filenames run specs evaluation.contract exporting.onnx_file", ""),
+    "exporting.plan": (
+        "errors filenames geometry run specs evaluation.contract exporting.onnx_file",
+        "",
+    ),
     # Copied to clients: without this package and TensorFlow.
     "exporting.bundles": ("", "ai_edge_litert numpy PIL"),
     "exporting.onnx_file": ("errors filenames runtime exporting.child", "onnx tensorflow tf2onnx"),

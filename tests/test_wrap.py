@@ -216,7 +216,7 @@ def test_a_frames_file_is_evaluated_on_photos_of_any_shape(framed, photos):
     run, _ = framed
     for name in ("float32", "int8"):
         path = run.export_folder / f"model_{name}.tflite"
-        assert open_artefact(path).image_size == 40
+        assert open_artefact(path).geometry.side == 40
         assert evaluate(path).top1 > 0.9
         rows = predict(path, [photos / "dark"], top=3)
         assert sum(row.predictions[0].label == "dark" for row in rows) >= 18

@@ -105,14 +105,14 @@ def as_pixels(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def decode_window(
-    data: tf.Tensor, orientation: tf.Tensor | int, choose: Choose, size: int
+    data: tf.Tensor, orientation: tf.Tensor | int, choose: Choose, size: int | tuple[int, int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Only the window that `choose` picks, with at least `size` pixels on a side if it has them.
+    """Only the window that `choose` picks, with at least `size` pixels if it has them.
 
     Args:
         data, orientation: as in `decode`, or what `as_pixels` made, with orientation 1.
         choose: function from height, width (int32, as displayed) to a window y, x, h, w (int32).
-        size: side of the square that the window will be resized to.
+        size: (height, width) that the window will be resized to, or the side of a square.
 
     Returns:
         uint8 `(h', w', 3)`, the window, of a photo that is not `SMALL` perhaps shrunk by 2, 4 or 8;
@@ -154,7 +154,8 @@ def decode_window(
 
             return crop
 
-        shrink = tf.minimum(h, w) // size
+        least_h, least_w = (size, size) if isinstance(size, int) else size
+        shrink = tf.minimum(h // least_h, w // least_w)
         return tf.case(
             [(shrink >= 8, at(8)), (shrink >= 4, at(4)), (shrink >= 2, at(2))], default=at(1)
         )

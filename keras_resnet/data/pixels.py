@@ -18,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from keras_resnet import geometry
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import show
 from keras_resnet.data.photo import DECODED
 from keras_resnet.errors import InputError, first_line
+from keras_resnet.geometry import LUMA, Geometry
 
 # Pixels of an image that is decoded whole whatever the window: there is little to save, and it may
 # as well be kept decoded.
@@ -29,7 +31,7 @@ SMALL = 256 * 256
 
 BATCH = 64
 
-Pixels = npt.NDArray[np.uint8]  # (h, w, 3)
+Pixels = npt.NDArray[np.uint8]  # (h, w, 3), or (h, w, 1)
 _T = TypeVar("_T")
 
 _JPEG_BEGIN, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
@@ -45,7 +47,7 @@ class _Unsure(Exception):
     """Pillow cannot decode an image, or TensorFlow may read it differently."""
 
 
-def batches(examples: Examples, *, size: int, crop: float) -> Iterator[Pixels]:
+def batches(examples: Examples, *, size: int | Geometry, crop: float) -> Iterator[Pixels]:
     """Every image once, in order: the images of `stream.evaluation_stream`, without TensorFlow.
 
     Args:
@@ -53,7 +55,7 @@ def batches(examples: Examples, *, size: int, crop: float) -> Iterator[Pixels]:
         size, crop: as in `center_view`.
 
     Returns:
-        uint8 `(b, size, size, 3)`, b = `BATCH`, fewer in the last.
+        uint8 `(b, h, w, c)`, b = `BATCH`, fewer in the last.
 
     Raises:
         Undecodable: an image changed since it was checked.
@@ -145,48 +147,61 @@ def decode_complete(data: bytes | Pixels) -> Pixels:
     return pixels
 
 
-def center_view(data: bytes | Pixels, orientation: int, *, size: int, crop: float) -> Pixels:
-    """`views.center_view`: the central square, `crop` of the shorter side, resized.
+def center_view(
+    data: bytes | Pixels, orientation: int, *, size: int | Geometry, crop: float
+) -> Pixels:
+    """`views.center_view`: what evaluation shows of an image.
 
     Args:
         data: an encoded image, or pixels.
         orientation: EXIF orientation of an encoded image, 1 to 8.
-        size: side of the result in pixels.
-        crop: share of the image's shorter side.
+        size: `Geometry` of the result, or the side of a square, in pixels.
+        crop: as in `Geometry.window`.
+
+    Returns:
+        uint8 `(h, w, c)`.
 
     Raises:
         Undecodable: as `decode`.
     """
+    form = geometry.of(size)
+    return with_channels(_view(data, orientation, form, crop), form.channels)
+
+
+def with_channels(pixels: Pixels, channels: int) -> Pixels:
+    """`views.with_channels`: RGB as it is, or its luma."""
+    if channels == 3:
+        return pixels
+    luma = (pixels.astype(np.int32) @ np.array(LUMA, np.int32) + (1 << 15)) >> 16
+    return luma.astype(np.uint8)[..., None]
+
+
+def _view(data: bytes | Pixels, orientation: int, form: Geometry, crop: float) -> Pixels:
     if not isinstance(data, bytes):
         whole = data
     else:
         if orientation <= 1 and data.startswith(_JPEG_BEGIN) and _has_end(data):
             with suppress(_Unsure):
-                return _center_of_jpeg(data, size, crop)
+                return _view_of_jpeg(data, form, crop)
         whole = decode(data, orientation)
-    y, x, side = _center(whole.shape[0], whole.shape[1], crop)
-    return _resize(whole[y : y + side, x : x + side], (0.0, 0.0, side), size)
+    y, x, h, w = form.window(whole.shape[0], whole.shape[1], crop)
+    return _resize(whole[y : y + h, x : x + w], (0.0, 0.0, h, w), form)
 
 
-def _center_of_jpeg(data: bytes, size: int, crop: float) -> Pixels:
+def _view_of_jpeg(data: bytes, form: Geometry, crop: float) -> Pixels:
     """Decoded at 1/2, 1/4 or 1/8 of the size, if the image is large."""
     image = _open(data)
-    y, x, side = _center(image.height, image.width, crop)
+    y, x, h, w = form.window(image.height, image.width, crop)
     is_large = image.width * image.height > SMALL
-    ratio = next(r for r in (8, 4, 2, 1) if side // size >= r or r == 1) if is_large else 1
+    shrink = min(h // form.height, w // form.width)
+    ratio = next(r for r in (8, 4, 2, 1) if shrink >= r or r == 1) if is_large else 1
     if ratio > 1:
         image.draft(None, (image.width // ratio, image.height // ratio))
     pixels = _of_jpeg(image)
     top, left = y // ratio, x // ratio
-    bottom, right = -(-(y + side) // ratio), -(-(x + side) // ratio)
-    box = (y / ratio - top, x / ratio - left, side / ratio)
-    return _resize(pixels[top:bottom, left:right], box, size)
-
-
-def _center(height: int, width: int, crop: float) -> tuple[int, int, int]:
-    """y, x and side of the central square."""
-    side = max(int(np.rint(np.float32(min(height, width)) * np.float32(crop))), 1)
-    return (height - side) // 2, (width - side) // 2, side
+    bottom, right = -(-(y + h) // ratio), -(-(x + w) // ratio)
+    box = (y / ratio - top, x / ratio - left, h / ratio, w / ratio)
+    return _resize(pixels[top:bottom, left:right], box, form)
 
 
 def _turn(pixels: Pixels, orientation: int) -> Pixels:
@@ -336,17 +351,23 @@ def _is_complete(data: bytes, pixels: Pixels) -> bool:
     return np.array_equal(decode_stored(longer), pixels)
 
 
-def _resize(pixels: Pixels, box: tuple[float, float, float], size: int) -> Pixels:
-    """The square `box` (y, x, side, in pixels) to `(size, size, 3)`: bilinear, antialiased.
+def _resize(pixels: Pixels, box: tuple[float, float, float, float], form: Geometry) -> Pixels:
+    """The part `box` (y, x, h, w, in pixels) fitted into `(h, w, 3)`: bilinear, antialiased.
 
     In the order of TensorFlow's ScaleAndTranslate, in float32: with the same rounding.
     """
-    y, x, side = (np.float32(n) for n in box)
-    scale = np.float32(size) / side
-    resized = _along_rows(pixels, *_spans(pixels.shape[0], size, scale, -y * scale))
-    across = _spans(pixels.shape[1], size, scale, -x * scale)
+    y, x, h, w = (np.float32(n) for n in box)
+    height, width = form.resized(box[2], box[3])
+    resized = _along_rows(pixels, *_spans(pixels.shape[0], height, np.float32(height) / h, y))
+    across = _spans(pixels.shape[1], width, np.float32(width) / w, x)
     resized = _along_rows(resized.transpose(1, 0, 2), *across).transpose(1, 0, 2)
-    return np.ascontiguousarray(np.clip(np.rint(resized), 0, 255).astype(np.uint8))
+    shown = np.ascontiguousarray(np.clip(np.rint(resized), 0, 255).astype(np.uint8))
+    if (height, width) == (form.height, form.width):
+        return shown
+    top, left = (form.height - height) // 2, (form.width - width) // 2
+    whole = np.zeros((form.height, form.width, 3), np.uint8)
+    whole[top : top + height, left : left + width] = shown
+    return whole
 
 
 def _along_rows(
@@ -360,9 +381,13 @@ def _along_rows(
 
 
 def _spans(
-    length: int, size: int, scale: np.float32, shift: np.float32
+    length: int, size: int, scale: np.float32, begin: np.float32
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """The pixels that each pixel of a resized row is made of, and their weights: `(size, n)`."""
+    """The pixels that each pixel of a resized row is made of, and their weights: `(size, n)`.
+
+    The row begins at `begin`, in pixels.
+    """
+    shift = -begin * scale
     half, one = np.float32(0.5), np.float32(1)
     step = one / scale
     reach = max(step, one)

@@ -22,7 +22,8 @@ from keras_resnet.data.mixing import make_mixer
 from keras_resnet.data.order import make_order
 from keras_resnet.data.randaugment import randaugment, trivialaugment
 from keras_resnet.data.sources import Source
-from keras_resnet.data.views import center_view, erase, random_view
+from keras_resnet.data.views import center_view, erase, random_view, with_channels
+from keras_resnet.geometry import Geometry
 
 
 class Share(NamedTuple):
@@ -62,14 +63,14 @@ def training_stream(
     Args:
         source: a `Source`; its "train" split is streamed.
         config: a `Config`.
-        size: side of the images in pixels.
+        size: shorter side of the images in pixels.
         first_step, last_step: global step numbers.
         share: of each batch, in parts of b = `config.batch_size` / `share.parts` images. What
             mixes images (MixUp, CutMix) mixes those of a part.
 
     Returns:
-        tf.data.Dataset of (uint8 `(b, size, size, 3)`, float32 one-hot `(b, k)`), `share.count` of
-        them for each step.
+        tf.data.Dataset of (uint8 `(b, h, w, c)`, float32 one-hot `(b, k)`), `share.count` of them
+        for each step.
     """
     train = source.splits["train"]
     classes = len(source.classes)
@@ -80,9 +81,10 @@ def training_stream(
         balanced=config.balance == "sample",
     )
     flip = source.mirrors if config.flip is None else config.flip
+    form = config.geometry.scaled(size)
     view = _graph(
         random_view,
-        size=size,
+        size=form,
         pad=config.pad,
         area=config.crop_area,
         aspect=config.crop_aspect,
@@ -119,7 +121,7 @@ def training_stream(
             image = _graph(trivialaugment)(image, seed(_RANDAUGMENT))
         if config.erasing:
             image = _graph(erase, share=config.erasing)(image, seed(_ERASING))
-        return image, tf.one_hot(label, classes)
+        return with_channels(image, form.channels), tf.one_hot(label, classes)
 
     numbers = tf.data.Dataset.range(first_step * own, last_step * own)
     numbers = numbers.batch(_PLACES).map(places).unbatch()
@@ -145,18 +147,18 @@ def training_stream(
 
 
 def evaluation_stream(
-    examples: Examples, *, size: int, crop: float, batch_size: int
+    examples: Examples, *, size: int | Geometry, crop: float, batch_size: int
 ) -> tf.data.Dataset:
     """Every image once, in order, including the last partial batch.
 
     Args:
         examples: the images.
-        size: side in pixels.
-        crop: side of the central square, as a share of the image's shorter side.
+        size: `Geometry` of the images, or the side of a square, in pixels.
+        crop: as in `Geometry.window`.
         batch_size: b.
 
     Returns:
-        tf.data.Dataset of (uint8 `(b, size, size, 3)`, int32 `(b,)`).
+        tf.data.Dataset of (uint8 `(b, h, w, c)`, int32 `(b,)`).
     """
 
     view = _graph(center_view, size=size, crop=crop)
@@ -177,7 +179,7 @@ def evaluation_stream(
     )
 
 
-def images_of(examples: Examples, *, size: int, crop: float) -> npt.NDArray[np.uint8]:
+def images_of(examples: Examples, *, size: int | Geometry, crop: float) -> npt.NDArray[np.uint8]:
     """All of `examples`, preprocessed as in evaluation: uint8 `(n, size, size, 3)`, in order."""
     batches = evaluation_stream(examples, size=size, crop=crop, batch_size=32)
     return np.concatenate([images for images, _ in batches.as_numpy_iterator()])

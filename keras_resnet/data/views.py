@@ -8,7 +8,9 @@ import math
 
 import tensorflow as tf
 
+from keras_resnet import geometry
 from keras_resnet.data.decode import Choose, Window, decode_window, whole_box
+from keras_resnet.geometry import LUMA, Geometry
 
 
 def random_view(
@@ -16,43 +18,44 @@ def random_view(
     orientation: tf.Tensor,
     seed: tf.Tensor,
     *,
-    size: int,
+    size: int | Geometry,
     pad: int,
     area: tuple[float, float],
     aspect: tuple[float, float],
     flip: bool,
     brightness: float,
 ) -> tf.Tensor:
-    """A random crop of random aspect, resized, or a random window of the padded central square;
-    with random flip and brightness.
+    """A random crop of random aspect, resized, or a random window of the padded middle; with
+    random flip and brightness.
 
     Args:
         data: an encoded image (string) or uint8 pixels `(h, w, 3)`.
         orientation: EXIF orientation of an encoded image, 1 to 8.
         seed: int64 `(2,)`.
-        size: side of the result in pixels.
-        pad: black pixels around the middle square, of which a random window of `size` is shown
+        size: `Geometry` of the result, or the side of a square, in pixels.
+        pad: black pixels around what evaluation shows, of which a random window of `size` is shown
             (arXiv:1512.03385, section 4.2); 0 takes a crop of `area` and `aspect`.
         area, aspect: (least, most) share of the image's area, and width / height, of the crop
-            (arXiv:1409.4842, section 6).
+            (arXiv:1409.4842, section 6). The aspect is relative to that of the result, and for
+            images that are padded or stretched to that of the image.
         flip: whether to flip images left-right with probability 0.5.
         brightness: largest change, as a share of 255.
 
     Returns:
-        uint8 `(size, size, 3)`.
+        uint8 `(h, w, 3)`, in colour whatever the channels: see `with_channels`.
     """
-
+    form = geometry.of(size)
     if pad:
         pixels = tf.pad(
-            _middle(data, orientation, size, crop=1.0), [[pad, pad], [pad, pad], [0, 0]]
+            _middle(data, orientation, form, crop=1.0), [[pad, pad], [pad, pad], [0, 0]]
         )
-        pixels = tf.image.stateless_random_crop(pixels, (size, size, 3), seed)
+        pixels = tf.image.stateless_random_crop(pixels, (form.height, form.width, 3), seed)
     else:
 
         def choose(height: tf.Tensor, width: tf.Tensor) -> Window:
-            return _random_window(height, width, seed, area, aspect)
+            return _random_window(height, width, seed, area, aspect, _aspect(form, height, width))
 
-        pixels = _resize_quickly(_window(data, orientation, choose, size)[0], size)
+        pixels = _resize_quickly(_window(data, orientation, choose, form)[0], form)
     if flip:
         pixels = tf.image.stateless_random_flip_left_right(pixels, seed=_nth(seed, 1))
     if brightness:
@@ -87,18 +90,75 @@ def erase(image: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
     return tf.where(inside & chosen, tf.cast(noise, tf.uint8), image)
 
 
-def center_view(data: tf.Tensor, orientation: tf.Tensor, *, size: int, crop: float) -> tf.Tensor:
-    """The central square, `crop` of the shorter side, resized to `(size, size, 3)`, uint8."""
-    return _to_uint8(_middle(data, orientation, size, crop))
+def center_view(
+    data: tf.Tensor, orientation: tf.Tensor, *, size: int | Geometry, crop: float
+) -> tf.Tensor:
+    """What evaluation shows of an image: uint8 `(h, w, c)`.
+
+    Args:
+        data, orientation: as in `random_view`.
+        size: `Geometry` of the result, or the side of a square, in pixels.
+        crop: as in `Geometry.window`.
+    """
+    form = geometry.of(size)
+    return with_channels(_to_uint8(_middle(data, orientation, form, crop)), form.channels)
 
 
-def _middle(data: tf.Tensor, orientation: tf.Tensor, size: int, crop: float) -> tf.Tensor:
+def with_channels(pixels: tf.Tensor, channels: int) -> tf.Tensor:
+    """uint8 RGB `(h, w, 3)` as it is, or its luma `(h, w, 1)`, which Pillow calls "L"."""
+    if channels == 3:
+        return pixels
+    weighted = tf.cast(pixels, tf.int32) * tf.constant(LUMA)
+    luma = (tf.reduce_sum(weighted, -1, keepdims=True) + (1 << 15)) // (1 << 16)
+    return tf.cast(luma, tf.uint8)
+
+
+def _middle(data: tf.Tensor, orientation: tf.Tensor, form: Geometry, crop: float) -> tf.Tensor:
     def choose(height: tf.Tensor, width: tf.Tensor) -> Window:
-        side = tf.cast(tf.minimum(height, width), tf.float32) * crop
-        side = tf.maximum(tf.cast(tf.round(side), tf.int32), 1)
-        return (height - side) // 2, (width - side) // 2, side, side
+        return _central_window(height, width, form, crop)
 
-    return _resize(*_window(data, orientation, choose, size), size)
+    return _resize(*_window(data, orientation, choose, form), form)
+
+
+def _central_window(height: tf.Tensor, width: tf.Tensor, form: Geometry, crop: float) -> Window:
+    """`Geometry.window` in a graph."""
+    if form.fit != "crop":
+        return tf.zeros_like(height), tf.zeros_like(width), height, width
+
+    def share(side: tf.Tensor) -> tf.Tensor:
+        return tf.maximum(tf.cast(tf.round(tf.cast(side, tf.float32) * crop), tf.int32), 1)
+
+    is_wide = height * form.width <= width * form.height
+    h, w = share(height), share(width)
+    wide = tf.clip_by_value(_ratio(h, form.width, form.height), 1, width)
+    high = tf.clip_by_value(_ratio(w, form.height, form.width), 1, height)
+    h, w = tf.where(is_wide, h, high), tf.where(is_wide, wide, w)
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _ratio(side: tf.Tensor, part: int, whole: int) -> tf.Tensor:
+    return (side * part + whole // 2) // whole
+
+
+def _fitted(form: Geometry, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """`Geometry.resized` in a graph, for float32 sides of a part: int32 `(2,)`."""
+    if form.fit != "pad":
+        return tf.constant([form.height, form.width])
+    is_high = height * form.width >= width * form.height
+    h = tf.cast(tf.floor(height * form.width / width + 0.5), tf.int32)
+    w = tf.cast(tf.floor(width * form.height / height + 0.5), tf.int32)
+    h, w = tf.clip_by_value(h, 1, form.height), tf.clip_by_value(w, 1, form.width)
+    return tf.stack([tf.where(is_high, form.height, h), tf.where(is_high, w, form.width)])
+
+
+def _in_the_middle(pixels: tf.Tensor, form: Geometry) -> tf.Tensor:
+    """Resized pixels with black around them: `(h, w, 3)` of the input."""
+    if form.fit == "pad":
+        left = tf.constant([form.height, form.width]) - tf.shape(pixels)[:2]
+        before = left // 2
+        sides = tf.stack([before, left - before], 1)
+        pixels = tf.pad(pixels, tf.concat([sides, [[0, 0]]], 0))
+    return tf.ensure_shape(pixels, (form.height, form.width, 3))
 
 
 def _nth(seed: tf.Tensor, n: int) -> tf.Tensor:
@@ -107,13 +167,20 @@ def _nth(seed: tf.Tensor, n: int) -> tf.Tensor:
 
 
 def _window(
-    data: tf.Tensor, orientation: tf.Tensor, choose: Choose, size: int
+    data: tf.Tensor, orientation: tf.Tensor, choose: Choose, form: Geometry
 ) -> tuple[tf.Tensor, tf.Tensor]:
     if data.dtype == tf.string:
-        return decode_window(data, orientation, choose, size)
+        return decode_window(data, orientation, choose, (form.height, form.width))
     shape = tf.shape(data)
     y, x, h, w = choose(shape[0], shape[1])
     return tf.image.crop_to_bounding_box(data, y, x, h, w), whole_box(h, w)
+
+
+def _aspect(form: Geometry, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor | float | None:
+    """The width / height that a random crop has at an aspect of 1; None for 1."""
+    if form.fit != "crop":
+        return tf.cast(width, tf.float32) / tf.cast(height, tf.float32)
+    return None if form.width == form.height else form.width / form.height
 
 
 _ATTEMPTS = 10
@@ -125,13 +192,14 @@ def _random_window(
     seed: tf.Tensor,
     area: tuple[float, float],
     aspect: tuple[float, float],
+    unit: tf.Tensor | float | None = None,
 ) -> Window:
     """y, x, height and width of a random crop: torchvision's RandomResizedCrop.
 
     Ten attempts; then the largest window in the middle whose aspect is allowed.
     """
-    *window, fits = _drawn_window(height, width, seed, area, aspect)
-    least, most = aspect
+    *window, fits = _drawn_window(height, width, seed, area, aspect, unit)
+    least, most = aspect if unit is None else (aspect[0] * unit, aspect[1] * unit)
     h, w = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     h, w = tf.minimum(h, tf.round(w / least)), tf.minimum(w, tf.round(h * most))
     h, w = tf.cast(h, tf.int32), tf.cast(w, tf.int32)
@@ -145,11 +213,12 @@ def _drawn_window(
     seed: tf.Tensor,
     area: tuple[float, float],
     aspect: tuple[float, float],
+    unit: tf.Tensor | float | None = None,
 ) -> tuple[tf.Tensor, ...]:
     """The first of ten random windows that fits: y, x, height, width, and whether any does.
 
     The area is uniform in `area`, a share of the image's, the logarithm of width / height in that
-    of `aspect`, and the place uniform (arXiv:1409.4842, section 6).
+    of `aspect`, times `unit`, and the place uniform (arXiv:1409.4842, section 6).
     """
     draws = tf.random.stateless_uniform([_ATTEMPTS, 4], seed)
     low = [area[0], math.log(aspect[0])]
@@ -157,6 +226,8 @@ def _drawn_window(
     shape = tf.stack([height, width])
     sizes = tf.cast(shape, tf.float32)
     share, log_aspect = tf.unstack(draws[:, :2] * span + low, axis=1)
+    if unit is not None:
+        log_aspect += tf.math.log(unit)
     # sqrt(area / aspect) high and sqrt(area * aspect) wide
     tilt = tf.stack([-log_aspect, log_aspect], 1)
     extents = tf.round(tf.sqrt(share[:, None] * tf.reduce_prod(sizes) * tf.exp(tilt)))
@@ -167,35 +238,37 @@ def _drawn_window(
     return place[0], place[1], extent[0], extent[1], fit[first]
 
 
-def _resize(pixels: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
-    """The part `box` (y, x, h, w, in pixels) to float32 `(size, size, 3)`; bilinear."""
+def _resize(pixels: tf.Tensor, box: tf.Tensor, form: Geometry) -> tf.Tensor:
+    """The part `box` (y, x, h, w, in pixels) fitted into float32 `(h, w, 3)`; bilinear."""
     # What tf.image.resize does, for a box that need not begin at a whole pixel. Antialiased: a
     # photo shrunk without it shimmers, and a phone's resize does not shimmer.
-    scale = size / box[2:]
+    size = _fitted(form, box[2], box[3])
+    scale = tf.cast(size, tf.float32) / box[2:]
     pixels = tf.raw_ops.ScaleAndTranslate(
         images=pixels[None],
-        size=(size, size),
+        size=size,
         scale=scale,
         translation=-box[:2] * scale,
         kernel_type="triangle",
         antialias=True,
     )
-    return tf.ensure_shape(pixels[0], (size, size, 3))
+    return _in_the_middle(pixels[0], form)
 
 
-def _resize_quickly(pixels: tf.Tensor, size: int) -> tf.Tensor:
-    """uint8 `(h, w, 3)` to float32 `(size, size, 3)`: means of the pixels that each one covers.
+def _resize_quickly(pixels: tf.Tensor, form: Geometry) -> tf.Tensor:
+    """uint8 `(h, w, 3)` fitted into float32 pixels: means of the pixels that each one covers.
 
     For random views, where a fifth of the time counts more than the exact kernel. What is to be
     enlarged has no means to take, and is interpolated.
     """
-    enlarged = tf.reduce_min(tf.shape(pixels)[:2]) < size
+    shape = tf.shape(pixels)[:2]
+    size = _fitted(form, *tf.unstack(tf.cast(shape, tf.float32), num=2))
     resized = tf.cond(
-        enlarged,
-        lambda: tf.image.resize(pixels, (size, size), "bilinear"),
-        lambda: tf.image.resize(pixels, (size, size), "area"),
+        tf.reduce_any(shape < size),
+        lambda: tf.image.resize(pixels, size, "bilinear"),
+        lambda: tf.image.resize(pixels, size, "area"),
     )
-    return tf.ensure_shape(resized, (size, size, 3))
+    return _in_the_middle(resized, form)
 
 
 def _to_uint8(pixels: tf.Tensor) -> tf.Tensor:

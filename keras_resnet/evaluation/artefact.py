@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_resnet import filenames, manifest
-from keras_resnet.config import LARGEST_SIDE
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.evaluation.contract import PLAIN, Contract, read_contract, spread
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import StrPath, plainly_named, read_json, read_lines
+from keras_resnet.geometry import LARGEST_SIDE, Geometry, from_size
 from keras_resnet.run import Run, kind_of, open_run, require_trusted
 from keras_resnet.state import isolated
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from keras_resnet.evaluation.lite import Lite
     from keras_resnet.evaluation.ort import Ort
 
-Predict = Callable[[np.ndarray], np.ndarray]  # raw pixels (b, s, s, 3) -> float32 scores (b, k)
+Predict = Callable[[np.ndarray], np.ndarray]  # raw pixels (b, h, w, c) -> float32 scores (b, k)
 _OF_A_RUN = (filenames.CONFIG, filenames.LABELS, filenames.MODEL)
 
 
@@ -40,11 +40,11 @@ class Artefact:
 
     path: Path
     kind: str  # "run", "keras", "saved_model", "tflite" or "onnx"
-    image_size: int  # side of the square that `predict` takes, in pixels
-    center_crop: float  # side of the central square, as a share of the image's shorter side
+    geometry: Geometry  # of what `predict` takes
+    center_crop: float  # share of the image that is shown, as in `Geometry.window`
     classes: list[str]
     run: Run | None  # the run it came out of
-    predict: Predict  # uint8 or float32 (b, s, s, 3) in [0, 255] -> float32 logits (b, k)
+    predict: Predict  # uint8 or float32 (b, h, w, c) in [0, 255] -> float32 logits (b, k)
     model: "keras.Model | None" = None  # the Keras model, where it is one
     top: int | None = None  # classes in its output; the others have equal logits. None: all
     lite: "Lite | None" = None  # the runtime of a `.tflite` file
@@ -133,7 +133,7 @@ def _open_run(run: Run) -> Artefact:
     return Artefact(
         run.path,
         "run",
-        config.side,
+        config.geometry,
         config.center_crop,
         run.classes,
         run,
@@ -211,16 +211,24 @@ def _artefact(
 ) -> Artefact:
     """Completes an artefact with its run, or with the labels and preprocessing beside it."""
     contract = read_contract(path.resolve().parent)
-    crop = run.config.center_crop if run else _preprocessing(path).get("center_crop", 1.0)
+    preprocess = _preprocessing(path)
+    fit = run.config.fit if run else preprocess.get("fit", "crop")
+    crop = run.config.center_crop if run else preprocess.get("center_crop", 1.0)
     height, width, channels = shape
-    if contract.input_size and (height, width) == contract.input_size:
-        crop, height = 1.0, min(contract.input_size)  # it crops by itself
-        predict = _framed(predict, contract)
-    elif height is None or height != width or channels != 3:
+    if height is None or width is None or channels not in (1, 3):
         sides = "×".join("?" if side is None else str(side) for side in shape)
-        raise InputError(f"{path} takes images of {sides}; a fixed square of 3 channels is needed")
-    if height > LARGEST_SIDE:
-        raise InputError(f"{path} takes images of {height:,} pixels; at most {LARGEST_SIDE:,} fit")
+        raise InputError(
+            f"{path} takes images of {sides}; a fixed size and 3 channels, or 1, are needed"
+        )
+    if max(height, width) > LARGEST_SIDE:
+        raise InputError(
+            f"{path} takes images of {max(height, width):,} pixels; at most {LARGEST_SIDE:,} fit"
+        )
+    geometry = Geometry(height, width, fit, channels)
+    if contract.input_size and (height, width) == contract.input_size:
+        size = run.config.geometry.image_size if run else preprocess["image_size"]
+        geometry, crop = contract.view(from_size(size, fit, channels), crop)  # it crops by itself
+        predict = _framed(predict, contract)
     if count is None:
         raise InputError(f"{path} has no fixed number of classes; an image classifier needs one")
     if contract.scores == "softmax":
@@ -232,7 +240,7 @@ def _artefact(
         raise InputError(f"{path} has {count} outputs, its labels.txt {len(classes)} names")
     kind = kind_of(path)
     return Artefact(
-        path, kind, height, crop, classes, run, predict, model, contract.top, contract=contract
+        path, kind, geometry, crop, classes, run, predict, model, contract.top, contract=contract
     )
 
 

@@ -1,12 +1,12 @@
 """Inputs and outputs of an exported file, as described in its `preprocess.json`.
 
-By default: a square of pixels in, logits out. Options of the export change this: camera frames, a
-temperature, softmax, the best classes only, or a threshold under which an image is of none of the
-classes. All files of one folder have the same.
+By default: pixels of the model's own size in, logits out. Options of the export change this:
+camera frames, a temperature, softmax, the best classes only, or a threshold under which an image is
+of none of the classes. All files of one folder have the same.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from keras_resnet import filenames
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.metrics import log_softmax
 from keras_resnet.files import read_json
+from keras_resnet.geometry import Geometry
 
 SCORES = ("logits", "softmax")
 # What a threshold for "none of these" is set on; the larger, the more certain is the model.
@@ -83,26 +84,29 @@ class Contract:
 
     @property
     def has_own_ends(self) -> bool:
-        """Whether a file takes the model's own square and gives logits of all classes."""
+        """Whether a file takes the model's own size and gives logits of all classes."""
         return self.scores == "logits" and not self.top and not self.input_size
 
-    def view(self, side: int, crop: float) -> tuple[int, float]:
-        """(side, crop) of the square of a photo that `frames` takes, given the model's own."""
-        return (min(self.input_size), 1.0) if self.input_size else (side, crop)
+    def view(self, model: Geometry, crop: float) -> tuple[Geometry, float]:
+        """The `Geometry` and crop of the part of a photo that `frames` takes, given the model's."""
+        if not self.input_size:
+            return model, crop
+        _, _, height, width = model.window(*self.input_size, 1.0)
+        return replace(model, height=height, width=width), 1.0
 
-    def frames(self, squares: np.ndarray) -> np.ndarray:
-        """Squares as `view` says `(b, m, m, c)` -> what a file takes, `(b, h, w, c)`.
+    def frames(self, parts: np.ndarray) -> np.ndarray:
+        """Parts of photos as `view` says -> what a file takes, `(b, h, w, c)`.
 
-        A file looks at the middle square of its frame alone: with black around it, a photo of any
-        shape is shown to it as evaluation sees it.
+        With the fit "crop", a file looks at the middle of its frame alone: with black around it, a
+        photo of any shape is shown to it as evaluation sees it.
         """
         if not self.input_size:
-            return squares
+            return parts
         height, width = self.input_size
-        side = squares.shape[1]
-        top, left = (height - side) // 2, (width - side) // 2
-        frame = np.zeros((len(squares), height, width, squares.shape[3]), squares.dtype)
-        frame[:, top : top + side, left : left + side] = squares
+        h, w = parts.shape[1:3]
+        top, left = (height - h) // 2, (width - w) // 2
+        frame = np.zeros((len(parts), height, width, parts.shape[3]), parts.dtype)
+        frame[:, top : top + h, left : left + w] = parts
         return frame
 
     def to_logits(self, scores: np.ndarray) -> np.ndarray:

@@ -78,11 +78,11 @@ class Lite:
             )
 
     def predict(self, images: np.ndarray) -> npt.NDArray[np.float32]:
-        """float32 logits `(b, k)` for raw pixels `(b, s, s, 3)` in [0, 255], one by one."""
+        """float32 logits `(b, k)` for raw pixels `(b, h, w, c)` in [0, 255], one by one."""
         return np.stack([self.one(image) for image in images])
 
     def one(self, image: np.ndarray) -> npt.NDArray[np.float32]:
-        """float32 logits `(k,)` of one image `(s, s, 3)`."""
+        """float32 logits `(k,)` of one image `(h, w, c)`."""
         self.load(image)
         self.invoke()
         return _dequantize(self._get(self._output), self._output)

@@ -56,7 +56,7 @@ class Ort:
             )
 
     def predict(self, images: np.ndarray) -> npt.NDArray[np.float32]:
-        """float32 scores `(b, k)` for raw pixels `(b, s, s, 3)` in [0, 255]."""
+        """float32 scores `(b, k)` for raw pixels `(b, h, w, c)` in [0, 255]."""
         images = images.astype(self._dtype)
         step = self.input_shape[0] or len(images)
         return np.concatenate(

@@ -290,7 +290,7 @@ def stream_for(opened: Artefact, examples: Examples) -> "tf.data.Dataset":
     from keras_resnet.data.stream import evaluation_stream
 
     return evaluation_stream(
-        examples, size=opened.image_size, crop=opened.center_crop, batch_size=BATCH
+        examples, size=opened.geometry, crop=opened.center_crop, batch_size=BATCH
     )
 
 
@@ -298,7 +298,7 @@ def batches_for(opened: Artefact, examples: Examples) -> Iterator[npt.NDArray[np
     """`stream_for` without labels and, unless there are many images, without TensorFlow."""
     if opened.needs_tensorflow and len(examples) > _FEW:  # it reads them on all cores
         return (images for images, _ in stream_for(opened, examples).as_numpy_iterator())
-    return pixels.batches(examples, size=opened.image_size, crop=opened.center_crop)
+    return pixels.batches(examples, size=opened.geometry, crop=opened.center_crop)
 
 
 def _logits(opened: Artefact, examples: Examples) -> npt.NDArray[np.float32]:

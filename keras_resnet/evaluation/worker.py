@@ -36,9 +36,9 @@ def _serve(path: str, threads: int, batch: int, answer: Callable[[dict[str, Any]
     imported = time.perf_counter()
     runtime_bytes = _peak_bytes()
     artefact = open_artefact(path, threads=threads, trust=True)  # `benchmark` checked it
-    side = artefact.image_size
+    shape = (batch, *artefact.geometry.shape)
     # Random, never zeros: on zeros some hardware is faster than on any photo.
-    pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.float32)
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
     artefact.predict(pixels[:1])
     loaded = time.perf_counter()
     answer(

@@ -15,6 +15,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import Artefact, open_artefact
 from keras_resnet.evaluation.scores import examples_for
 from keras_resnet.files import StrPath
+from keras_resnet.geometry import Geometry
 from keras_resnet.run import kind_of
 from keras_resnet.state import isolated
 
@@ -72,14 +73,18 @@ def open_subject(
         source = sources.load(data or "digits", seed=seed, data_dir=data_dir)
         classes, examples = source.classes, source.splits["train"]
         side = image_size or (_MLP_SIDE if what in MLPS else specs.SPECS[what].image_size)
-        model, crop = fresh(what, len(classes), side, zero_gamma, seed), 1.0
+        model, size, crop = (
+            fresh(what, len(classes), side, zero_gamma, seed),
+            Geometry(side, side),
+            1.0,
+        )
     else:
         opened = _open(what)
         model = layers_of(opened)
         examples = examples_for(opened, data, split, data_dir=data_dir)
-        classes, side, crop = opened.classes, opened.image_size, opened.center_crop
+        classes, size, crop = opened.classes, opened.geometry, opened.center_crop
     chosen = examples.take(classes_in_turn(examples.labels, images, seed))
-    pixels = images_of(chosen, size=side, crop=crop)
+    pixels = images_of(chosen, size=size, crop=crop)
     return Subject(model, pixels, chosen.labels, classes, is_fresh)
 
 

@@ -62,7 +62,11 @@ def write(plan: ExportPlan, folder: Path, origin: str) -> None:
         "file": source.name,
         "sha256": fingerprint(source)["sha256"],
         "classes": len(read_lines(folder / filenames.LABELS)),
-        "image_size": preprocess["image_size"],
+        "height": preprocess["height"],
+        "width": preprocess["width"],
+        "fit": preprocess["fit"],
+        "fit_c": preprocess["fit"].upper(),
+        "channels": preprocess["channels"],
         "center_crop": float(preprocess["center_crop"]),  # 1f is a number in Kotlin, not in C
         "litert_js": LITERT_JS,
         **_rejection_values(preprocess.get("reject")),
@@ -194,7 +198,7 @@ def _put_plain_golden(folder: Path, target: Path, source: Path) -> None:
     photos = 0
     for entry in content["images"]:
         image, photo = f"{Path(entry['file']).stem}.ppm", "-"
-        Image.open(source_set / entry["file"]).save(target / image)
+        Image.open(source_set / entry["file"]).convert("RGB").save(target / image)
         if entry["photo"] and photos < _PLAIN_PHOTOS:
             opened = ImageOps.exif_transpose(Image.open(source_set / entry["photo"]))
             if opened.width * opened.height <= _PLAIN_PHOTO_PIXELS:

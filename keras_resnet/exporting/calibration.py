@@ -66,11 +66,11 @@ def choose(
         # The user's own splits may share images.
         train = train.take(np.flatnonzero(~np.isin(train.digests, judged.digests)))
     chosen = train.take(classes_in_turn(train.labels, count, config.seed))
-    size, crop = contract.view(config.side, config.center_crop)
-    squares = images_of(chosen, size=size, crop=crop)
-    images = _with_plain(contract.frames(squares))
+    size, crop = contract.view(config.geometry, config.center_crop)
+    parts = images_of(chosen, size=size, crop=crop)
+    images = _with_plain(contract.frames(parts))
     if contract.input_size and model:  # the model itself takes no frames
-        squares = images_of(chosen, size=config.side, crop=config.center_crop)
+        parts = images_of(chosen, size=config.geometry, crop=config.center_crop)
     manifest = {
         "images": list(chosen.names),
         "plain": list(LEVELS),
@@ -81,7 +81,7 @@ def choose(
                 strict=True)
         ),
         "sha256": hashlib.sha256(images.tobytes()).hexdigest(),
-        "halves": compare_halves(model, squares, chosen.labels) if model else None,
+        "halves": compare_halves(model, parts, chosen.labels) if model else None,
     }  # fmt: skip
     return Calibration(images, manifest)
 
@@ -96,7 +96,7 @@ def compare_halves(
 
     Args:
         model: Keras model from pixels to logits.
-        images: uint8 `(n, s, s, 3)`; labels: `(n,)`.
+        images: uint8 `(n, h, w, c)`; labels: `(n,)`.
 
     Returns:
         {layer, disagreement, limit, agree}: the layer whose ranges lie farthest apart, by which

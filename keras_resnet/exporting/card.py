@@ -72,7 +72,7 @@ def _data(run: Run) -> list[str]:
 
 def _recipe(run: Run, metrics: Mapping[str, Any] | None) -> list[str]:
     config = run.config
-    lines = [f"- network {run.metrics['model']}, {config.side} × {config.side} pixels"]
+    lines = [f"- network {run.metrics['model']}, {config.geometry.text} pixels"]
     if metrics is None:
         return [*lines, "- trained elsewhere and imported; the training is not recorded"]
     return [

@@ -40,6 +40,7 @@ from keras_resnet.exporting.plan import IMAGES, MAX_DROP, Limits, require_unknow
 from keras_resnet.exporting.rejection import RejectionFit
 from keras_resnet.exporting.temperature import TemperatureFit
 from keras_resnet.files import read_json, write_json
+from keras_resnet.geometry import Geometry
 from keras_resnet.inspection import onnx_file, tflite_file
 from keras_resnet.messages import log
 from keras_resnet.results import Result
@@ -330,7 +331,7 @@ class Judge:
             _, judged = rejection.halves(len(val), contract.reject.share, seed)
             self._judged = np.isin(chosen, judged)
             self._unknown = unknown and unknown.take(rejection.judged_unknown(len(unknown), seed))
-        self._streams: dict[tuple[int, int, float], tf.data.Dataset] = {}
+        self._streams: dict[tuple[int, Geometry, float], tf.data.Dataset] = {}
         self._expected = self._logits(reference) if logits is None else logits[chosen]
         self.top1 = _top1(self._expected, self.examples.labels)
         self.keras = KerasResult(self.top1, **self._refused(reference, self._expected))
@@ -509,7 +510,7 @@ class Judge:
         return (
             f"; the cause is the bilinear resize inside the file, behind which the Keras model "
             f"loses {lost:.4g} points: leave --input-size out, or give one nearer to "
-            f"{self._reference.image_size} pixels"
+            f"{self._reference.geometry.image_size} pixels"
         )
 
     def _compare_features(self, file: ExportedFile) -> tuple[Comparison, list[str]]:
@@ -546,30 +547,34 @@ class Judge:
         files are made from."""
         if not self._contract.input_size:
             return tf.cast(frames, tf.float32)
-        side = self._reference.image_size
-        cut = max(round(min(self._contract.input_size) * self._reference.center_crop), 1)
-        square = keras.layers.CenterCrop(cut, cut, data_format="channels_last")(frames)
+        form = self._reference.geometry
+        _, _, *cut = form.window(*self._contract.input_size, self._reference.center_crop)
+        part = keras.layers.CenterCrop(*cut, data_format="channels_last")(frames)
         return keras.ops.image.resize(
-            square, (side, side), interpolation="bilinear", data_format="channels_last"
+            part,
+            (form.height, form.width),
+            interpolation="bilinear",
+            pad_to_aspect_ratio=form.fit == "pad",
+            data_format="channels_last",
         )
 
     def _frames(self) -> Iterator[np.ndarray]:
         """Batches of images as the files take them."""
-        view = self._contract.view(self._reference.image_size, self._reference.center_crop)
+        view = self._contract.view(self._reference.geometry, self._reference.center_crop)
         for squares, _ in self._stream(*view, self.examples).as_numpy_iterator():
             yield self._contract.frames(squares)
 
     def _logits(self, opened: Artefact, examples: Examples | None = None) -> np.ndarray:
         """Of the images that judge, or of others."""
-        stream = self._stream(opened.image_size, opened.center_crop, examples or self.examples)
+        stream = self._stream(opened.geometry, opened.center_crop, examples or self.examples)
         return predict_stream(opened, stream)
 
-    def _stream(self, size: int, crop: float, examples: Examples) -> tf.data.Dataset:
+    def _stream(self, size: Geometry, crop: float, examples: Examples) -> tf.data.Dataset:
         """The images, decoded once for all files if they fit into memory."""
         key = (id(examples), size, crop)
         if key not in self._streams:
             stream = evaluation_stream(examples, size=size, crop=crop, batch_size=BATCH)
-            fits = len(examples) * size * size * 3 <= preload.budget()
+            fits = len(examples) * math.prod(size.shape) <= preload.budget()
             self._streams[key] = stream.cache() if fits else stream
         return self._streams[key]
 
@@ -617,9 +622,7 @@ def _fitted(folder: Path) -> dict[str, Any]:
 def _latency(file: ExportedFile) -> float:
     """Median milliseconds for one image; on one thread for a `.tflite` and an `.onnx`."""
     opened = file.opened if file.content is None else file.open(threads=1)
-    image = np.random.default_rng(0).integers(
-        0, 256, (1, opened.image_size, opened.image_size, 3), dtype=np.uint8
-    )
+    image = np.random.default_rng(0).integers(0, 256, (1, *opened.geometry.shape), dtype=np.uint8)
     return _median_ms(partial(opened.predict, image))
 
 

@@ -61,7 +61,7 @@ def write(
     files: Sequence["ExportedFile"],
 ) -> None:
     """Writes `folder/golden/`, replacing it; nothing for files with other ends than the model's
-    own: the set is of its square pixels and of logits.
+    own: the set is of its own pixels and of logits.
 
     Args:
         plan: the `ExportPlan` of the files.
@@ -101,8 +101,9 @@ def write(
     write_json(
         target / filenames.GOLDEN_INDEX,
         {
-            "image_size": plan.side,
-            "sha256": "of the decoded pixels: uint8, rows from the top, RGB, no padding",
+            "image_size": plan.geometry.image_size,
+            "channels": plan.geometry.channels,
+            "sha256": "of the decoded pixels: uint8, rows from the top, RGB or grey, no padding",
             "tolerance": {name: tolerance(name, found) for name, found in logits.items()},
             "least_margin": "compare the best class where the two best logits are more than two "
             "tolerances apart",
@@ -124,7 +125,7 @@ def replay(file: "ExportedFile") -> Iterator[str]:
     try:
         allowed = content["tolerance"][file.name]
         for entry in content["images"]:
-            pixels = tf.io.decode_png((folder / entry["file"]).read_bytes(), 3).numpy()
+            pixels = tf.io.decode_png((folder / entry["file"]).read_bytes()).numpy()
             expected = np.array(entry["logits"][file.name], np.float32)
             difference = float(np.abs(file.opened.predict(pixels[None])[0] - expected).max())
             if not difference <= allowed:
@@ -157,14 +158,14 @@ def _choose(
     """Seeded, classes in turn; those first whose answer is beyond doubt in every file and that the
     model gets right, but for a few that are surely refused: (examples, pixels, guesses).
 
-    pixels are uint8 `(n, s, s, 3)`; guesses are class numbers `(n,)`.
+    pixels are uint8 `(n, h, w, c)`; guesses are class numbers `(n,)`.
     """
     turn = classes_in_turn(judge.examples.labels, _TRIED_PER_IMAGE * IMAGES, seed)
     candidates, is_clear = judge.examples.take(turn), judge.is_clear()[turn]
     is_refused = judge.is_refused()[turn]
     is_clear &= ~is_refused
     stream = evaluation_stream(
-        candidates, size=reference.image_size, crop=reference.center_crop, batch_size=IMAGES
+        candidates, size=reference.geometry, crop=reference.center_crop, batch_size=IMAGES
     )
     pixels = np.concatenate([batch for batch, _ in stream.as_numpy_iterator()])
     guesses = reference.predict(pixels).argmax(-1)

@@ -16,6 +16,7 @@ from keras_resnet.exporting.plan import BUNDLES, ExportPlan, make_plan
 from keras_resnet.exporting.rejection import RejectionFit
 from keras_resnet.exporting.temperature import TemperatureFit
 from keras_resnet.files import read_json, read_lines, write_json
+from keras_resnet.geometry import Geometry
 from keras_resnet.run import Run
 
 NO_ROW = "has no row in manifest.json; export it again"
@@ -28,6 +29,15 @@ _OUTPUTS = {
     "softmax": "scores: probabilities of all classes",
     "top": "scores: the best probabilities; classes: their places in labels.txt",
 }
+
+
+# How the resize of a `Geometry` keeps, or does not keep, the aspect ratio.
+_RESIZED = {
+    "crop": "",
+    "pad": "; to fit inside, in the middle of black",
+    "stretch": "; both sides independently",
+}
+_LUMA = "luma: (19595 R + 38470 G + 7471 B + 32768) >> 16, of the resized RGB pixels"
 
 
 @dataclass(frozen=True)
@@ -79,13 +89,18 @@ def preprocessing(
     rejection: RejectionFit | None = None,
 ) -> dict[str, Any]:
     """The contract of preprocess.json: from a photo to what the model takes, and what it gives."""
-    contract = plan.contract
+    contract, form = plan.contract, plan.geometry
+    shown = _shown(form)
     content = {
-        "image_size": plan.side,
-        "crop": "middle square of the upright image",
+        "image_size": form.image_size,
+        "height": form.height,
+        "width": form.width,
+        "fit": form.fit,
+        "crop": f"{shown} of the upright image",
         "center_crop": plan.center_crop,
-        "resize": "bilinear, antialiased",
-        "color_order": "RGB",
+        "resize": f"bilinear, antialiased{_RESIZED[form.fit]}",
+        "channels": form.channels,
+        "color_order": "RGB" if form.channels == 3 else _LUMA,
         "range": [0, 255],
         "layout": "NHWC",
         "normalization": "inside the model",
@@ -96,12 +111,22 @@ def preprocessing(
         "input_size": contract.input_size,
     }
     if contract.input_size:
+        the = "the " if form.fit == "crop" else ""
         content |= {
-            "crop": "inside the model: the middle square of the upright frame",
-            "resize": "inside the model: bilinear",
+            "crop": f"inside the model: {the}{shown} of the upright frame",
+            "resize": f"inside the model: bilinear{_RESIZED[form.fit]}",
         }
     fitted = {"probabilities": probabilities, "reject": rejection}
     return content | {name: found.as_json() for name, found in fitted.items() if found}
+
+
+def _shown(form: Geometry) -> str:
+    """The part of an image that is shown, in words."""
+    if form.fit != "crop":
+        return "all"
+    if form.height == form.width:
+        return "middle square"
+    return f"middle part of {form.width}:{form.height}"
 
 
 def _required(folder: Path, rows: Mapping[str, Any]) -> Iterator[str]:
@@ -159,9 +184,16 @@ def _other_labels(labels: Sequence[str], run: Run) -> Iterator[str]:
             yield f"line {number} is {found!r}, {expected!r} in labels.txt of the run"
 
 
+def _read_preprocessing(folder: Path) -> dict[str, Any]:
+    """preprocess.json; of an earlier version, which knew squares of RGB pixels only, too."""
+    content = read_json(folder / filenames.PREPROCESS)
+    side = content.get("image_size")
+    return {"height": side, "width": side, "fit": "crop", "channels": 3, **content}
+
+
 def _other_preprocessing(folder: Path, run: Run) -> Iterator[str]:
     try:
-        found, contract = read_json(folder / filenames.PREPROCESS), read_contract(folder)
+        found, contract = _read_preprocessing(folder), read_contract(folder)
         if contract.reject:
             RejectionFit.from_json(found["reject"])
         plan = make_plan(

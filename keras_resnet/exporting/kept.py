@@ -27,7 +27,7 @@ class Kept:
         self._folder = plan.target.parent / f".{plan.target.name}-kept"
         # All that a converted file depends on, but for the calibration images.
         self._made_from = repr(
-            (fingerprint(model), plan.contract, plan.side, plan.io, version("tensorflow"),
+            (fingerprint(model), plan.contract, plan.geometry, plan.io, version("tensorflow"),
              __version__)
         )  # fmt: skip
 

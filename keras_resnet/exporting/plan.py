@@ -9,6 +9,7 @@ from keras_resnet import filenames
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.contract import SCORES, Contract, Rejection
 from keras_resnet.exporting import onnx_file
+from keras_resnet.geometry import Geometry
 from keras_resnet.run import Run
 from keras_resnet.specs import CUSTOM
 
@@ -111,9 +112,9 @@ class ExportPlan:
     """
 
     # Of the run
-    side: int  # of the square that the network takes, in pixels
+    geometry: Geometry  # of what the network takes
     classes: Sequence[str]
-    center_crop: float = 1.0  # the middle square of an image, as a share of its shorter side
+    center_crop: float = 1.0  # share of an image that is shown, as in `Geometry.window`
     network: str = ""
     seed: int = 0
     target: Path = Path(filenames.EXPORT)  # the folder to write
@@ -165,9 +166,10 @@ class ExportPlan:
         return Contract(self.scores, self.temperature, self.top, size, self.rejection)
 
     @property
-    def image_size(self) -> tuple[int, int]:
-        """(height, width) of the images that the files take."""
-        return self.contract.input_size or (self.side, self.side)
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the images that the files take."""
+        height, width, channels = self.geometry.shape
+        return (*(self.contract.input_size or (height, width)), channels)
 
     @property
     def is_of_family(self) -> bool:
@@ -221,7 +223,7 @@ class ExportPlan:
         dtypes = {"classes": "int32"}  # other outputs have the type of the input
         return PlannedFile(
             name,
-            {"image": TensorInfo((batch, *self.image_size, 3), dtype)},
+            {"image": TensorInfo((batch, *self.input_shape), dtype)},
             {key: TensorInfo((batch, *one), dtypes.get(key, dtype)) for key, one in shapes.items()},
         )
 
@@ -249,7 +251,7 @@ def make_plan(run: Run, **options: Unpack[ExportOptions]) -> ExportPlan:
     fields: dict[str, Any] = dict(options)
     output = fields.pop("output", None)
     return ExportPlan(
-        side=run.config.side,
+        geometry=run.config.geometry,
         classes=run.classes,
         center_crop=run.config.center_crop,
         network=run.config.model,
@@ -297,11 +299,11 @@ def _check_contract(plan: ExportPlan) -> None:
         raise InputError(f"--top {top} is for TFLite files; give --tflite alone")
     if not plan.input_size:
         return
-    (height, width), side = plan.input_size, plan.side
-    if min(height, width) < 1 or (height, width) == (side, side):
+    (height, width), own = plan.input_size, plan.geometry
+    if min(height, width) < 1 or (height, width) == (own.height, own.width):
         raise InputError(
             f"--input-size is {height}x{width}; expected the size of a camera's frames, such as "
-            f"480x640; the model's own size, {side}x{side}, is the default"
+            f"480x640; the model's own size, {own.height}x{own.width}, is the default"
         )
 
 

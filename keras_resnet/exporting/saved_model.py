@@ -16,20 +16,20 @@ from keras_resnet.exporting.plan import ExportPlan
 def write_for_serving(plan: ExportPlan, model: keras.Model, folder: Path) -> None:
     """A SavedModel with two signatures.
 
-    serving_default: image, float32 `(b, s, s, 3)` in [0, 255] -> logits `(b, k)`, or what the
+    serving_default: image, float32 `(b, h, w, c)` in [0, 255] -> logits `(b, k)`, or what the
         plan says.
     serving_bytes: image_bytes, encoded images `(b,)` -> logits, scores `(b, k)` and label `(b,)`.
-        Decodes, takes the middle square and resizes as evaluation does; it does not read the EXIF
+        Decodes, fits and resizes as evaluation does; it does not read the EXIF
         orientation.
     """
-    size, crop = plan.side, plan.center_crop
+    size, crop = plan.geometry, plan.center_crop
     names = tf.constant(plan.classes)
 
     def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.map_fn(
             lambda data: tf.cast(center_view(data, 1, size=size, crop=crop), tf.float32),
             image_bytes,
-            fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
+            fn_output_signature=tf.TensorSpec(size.shape, tf.float32),
         )
         logits = model(image, training=False) / plan.temperature
         return {
@@ -40,7 +40,7 @@ def write_for_serving(plan: ExportPlan, model: keras.Model, folder: Path) -> Non
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    pixels = tf.TensorSpec((None, *plan.image_size, 3), tf.float32, name="image")
+    pixels = tf.TensorSpec((None, *plan.input_shape), tf.float32, name="image")
     encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
     archive.add_endpoint("serving_default", wrap.around(plan, model), input_signature=[pixels])
     archive.add_endpoint("serving_bytes", from_bytes, input_signature=[encoded])
@@ -64,7 +64,7 @@ def write_for_conversion(
     serve = wrap.features if features else wrap.around
     archive = keras.export.ExportArchive()
     archive.track(model)
-    image = tf.TensorSpec((batch, *plan.image_size, 3), tf.float32, name="image")
+    image = tf.TensorSpec((batch, *plan.input_shape), tf.float32, name="image")
     with _inlined():
         archive.add_endpoint("serving_default", serve(plan, model), input_signature=[image])
         archive.write_out(str(folder), verbose=False)

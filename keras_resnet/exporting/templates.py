@@ -1,6 +1,6 @@
 """Copies the files in `bundles/`, part of the package, and fills in placeholders.
 
-A placeholder is a name in double braces, `{{image_size}}`; most files have none.
+A placeholder is a name in double braces, `{{height}}`; most files have none.
 """
 
 import re

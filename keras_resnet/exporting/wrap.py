@@ -1,6 +1,6 @@
 """Pre- and postprocessing of a plan around the network, in built-in operators of LiteRT.
 
-frame (b, h, w, 3) -> middle square -> (b, s, s, 3) -> network -> ÷ temperature -> softmax -> top k
+frame (b, h, w, c) -> fit -> size of the model -> network -> ÷ temperature -> softmax -> top k
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ Serve = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 def around(plan: ExportPlan, model: keras.Model) -> Serve:
-    """A function from images `(b, h, w, 3)` in [0, 255] to a dict of named outputs.
+    """A function from images `(b, h, w, c)` in [0, 255] to a dict of named outputs.
 
     Args:
         plan: the `ExportPlan`; its contract and its centre crop count.
-        model: from `(b, s, s, 3)` to logits `(b, k)`.
+        model: from `(b, h, w, c)` to logits `(b, k)`.
 
     Returns:
         Function to `{"logits": (b, k)}`, `{"scores": (b, k)}` for probabilities, or `{"scores":
@@ -27,7 +27,7 @@ def around(plan: ExportPlan, model: keras.Model) -> Serve:
     contract = plan.contract
 
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = model(_square(image, plan), training=False)
+        logits = model(_fitted(image, plan), training=False)
         if contract.temperature != 1:
             logits = logits / contract.temperature
         if contract.scores == "logits":
@@ -46,18 +46,22 @@ def features(plan: ExportPlan, model: keras.Model) -> Serve:
     pooled = keras.Model(model.input, model.get_layer("avg_pool").output)
 
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"features": pooled(_square(image, plan), training=False)}
+        return {"features": pooled(_fitted(image, plan), training=False)}
 
     return serve
 
 
-def _square(image: tf.Tensor, plan: ExportPlan) -> tf.Tensor:
-    """The middle square of a frame, as evaluation cuts it out, in the model's size."""
+def _fitted(image: tf.Tensor, plan: ExportPlan) -> tf.Tensor:
+    """What evaluation shows of a frame, in the model's size."""
     if not plan.input_size:
         return image
-    height, width = plan.input_size
-    side = max(round(min(height, width) * plan.center_crop), 1)
-    top, left = (height - side) // 2, (width - side) // 2
-    image = image[:, top : top + side, left : left + side]
+    form = plan.geometry
+    y, x, h, w = form.window(*plan.input_size, plan.center_crop)
+    height, width = form.resized(h, w)
     # Bilinear: a bicubic resize is no built-in operator, an antialiased one does not convert.
-    return tf.image.resize(image, (plan.side, plan.side), "bilinear")
+    image = tf.image.resize(image[:, y : y + h, x : x + w], (height, width), "bilinear")
+    if (height, width) == (form.height, form.width):
+        return image
+    top, left = (form.height - height) // 2, (form.width - width) // 2
+    bottom, right = form.height - height - top, form.width - width - left
+    return tf.pad(image, [[0, 0], [top, bottom], [left, right], [0, 0]])

@@ -25,7 +25,7 @@ IDENTIFIER = b"M001"
 _PARSER = "1.0.0"  # the oldest reader that knows every field used here
 
 # Numbers of the schema's enumerations and unions.
-_RGB, _AXIS_LABELS = 1, 2
+_RGB, _GREY, _AXIS_LABELS = 1, 2, 2
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = 1, 2, 1
 
 _Kind = type[str] | str | list[str]  # of a field
@@ -88,10 +88,10 @@ def describe(
         source_sha256: of the `model.keras` that was exported; becomes the version.
         origin: where the weights are from, such as "trained on photos".
     """
-    side = preprocess["image_size"]
+    height, width, channels = (preprocess[key] for key in ("height", "width", "channels"))
     low, high = preprocess["range"]
     share, reject = preprocess["center_crop"], preprocess.get("reject")
-    none = ""
+    none, colors = "", "RGB" if channels == 3 else "grey"
     if reject:
         most = reject["most_energy"]
         too_large = "" if most is None else f" or energy above {most:g}"
@@ -121,15 +121,15 @@ def describe(
                     {
                         "name": "image",
                         "description": (
-                            f"The {preprocess['crop']}{part}, resized to {side}x{side} "
-                            f"({preprocess['resize']}); RGB in [{low}, {high}]. The model "
-                            "normalizes them."
+                            f"The {preprocess['crop']}{part}, resized to {width}x{height} "
+                            f"({preprocess['resize']}); {colors} in [{low}, {high}]. The "
+                            "model normalizes them."
                         ),
                         "content": {
                             "content_properties_type": _IMAGE_PROPERTIES,
                             "content_properties": {
-                                "color_space": _RGB,
-                                "default_size": {"width": side, "height": side},
+                                "color_space": _RGB if channels == 3 else _GREY,
+                                "default_size": {"width": width, "height": height},
                             },
                         },
                         # MediaPipe wants a normalisation for a float input: this one does nothing.

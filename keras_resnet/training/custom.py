@@ -17,7 +17,9 @@ from keras_resnet.weights.classifier import classifier
 
 _MIXED = PRECISIONS[2:]
 # What only a network of this package can do, or one that takes images of any size.
-_NOT_FOR_IT = ("weights", "freeze", "size_steps", "train_size", "drop_path", "zero_gamma")
+_NOT_FOR_IT = (
+    "weights", "freeze", "size_steps", "train_size", "drop_path", "zero_gamma", "channels"
+)  # fmt: skip
 
 
 def taken(options: Mapping[str, Any]) -> tuple[dict[str, Any], keras.Model | None]:

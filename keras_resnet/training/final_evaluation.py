@@ -135,5 +135,5 @@ def _caption(shares: np.ndarray, classes: Sequence[str]) -> str:
 
 def _stream(examples: Examples, config: Config) -> tf.data.Dataset:
     return evaluation_stream(
-        examples, size=config.side, crop=config.center_crop, batch_size=config.batch_size
+        examples, size=config.geometry, crop=config.center_crop, batch_size=config.batch_size
     )

@@ -244,7 +244,7 @@ class Loop:
         """The better of the weights, with their scores; the chief decides for all workers."""
         batches = stream.evaluation_stream(
             self.source.splits["val"],
-            size=self.config.side,
+            size=self.config.geometry,
             crop=self.config.center_crop,
             batch_size=self.config.batch_size,
         )

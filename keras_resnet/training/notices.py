@@ -24,7 +24,7 @@ def log_plan(
         + (f" ({skipped:,} skipped; `keras-resnet data check` says why)" if skipped else "")
     )
     log.info(
-        f"{config.epochs} epoch{'s' * (config.epochs > 1)} at {config.side} pixels, "
+        f"{config.epochs} epoch{'s' * (config.epochs > 1)} at {config.geometry.image_size} pixels, "
         f"batch {config.batch_size}, "
         f"recipe {config.recipe}; {chosen.policy}: {chosen.reason}"
     )

@@ -33,8 +33,9 @@ class Steps(NamedTuple):
 def training_batches(source: Source, config: Config, **span: Any) -> tf.data.Dataset:
     """The training stream with open height and width, so that one trace of the step serves all
     image sizes: seconds for each size saved. A network from elsewhere may need to know the size."""
-    side = span["size"] if config.model == CUSTOM.name else None
-    shape = (None, side, side, 3)
+    height, width, channels = config.geometry.scaled(span["size"]).shape
+    sides = (height, width) if config.model == CUSTOM.name else (None, None)
+    shape = (None, *sides, channels)
     return stream.training_stream(source, config, **span).map(
         lambda images, targets: (
             tf.raw_ops.PlaceholderWithDefault(input=images, shape=shape),

@@ -87,10 +87,26 @@ def to_ours(weights: Weights, wanted: Collection[str], takes_bgr: bool) -> Array
         arrays = _without_sum_biases(_with_our_head(weights.arrays), wanted)
     else:
         arrays = _from_torch(weights.arrays, wanted)
-    stem = next((name for name in wanted if name.endswith("_conv/kernel")), None)
+    stem = _stem(wanted)
     if takes_bgr and stem in arrays:
         arrays[stem] = _changed(arrays[stem], lambda kernel: kernel[:, :, ::-1])
     return arrays
+
+
+def with_grey_stem(arrays: Mapping[str, Stored], wanted: Collection[str]) -> Arrays:
+    """Sums the first kernel over its input channels, for a network that takes luma: a grey image
+    has the same value in all three."""
+    arrays, stem = dict(arrays), _stem(wanted)
+    if stem in arrays and arrays[stem].shape[2:3] == (3,):
+        colour = arrays[stem]
+        height, width, _, out = colour.shape
+        arrays[stem] = Stored((height, width, 1, out), lambda: colour.read().sum(2, keepdims=True))
+    return arrays
+
+
+def _stem(wanted: Collection[str]) -> str | None:
+    """Our name of the first kernel."""
+    return next((name for name in wanted if name.endswith("_conv/kernel")), None)
 
 
 def in_file(name: str, weights: Weights) -> str:

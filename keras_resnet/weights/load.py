@@ -15,7 +15,14 @@ from keras_resnet.files import StrPath
 from keras_resnet.run import open_run
 from keras_resnet.specs import NORMALIZATIONS, Normalize, statistics
 from keras_resnet.weights import published, readers
-from keras_resnet.weights.layouts import HEAD_NAMES, classes_of, in_file, is_foreign, to_ours
+from keras_resnet.weights.layouts import (
+    HEAD_NAMES,
+    classes_of,
+    in_file,
+    is_foreign,
+    to_ours,
+    with_grey_stem,
+)
 from keras_resnet.weights.readers import Stored, Weights
 from keras_resnet.weights.settings import IMAGENET
 
@@ -49,6 +56,8 @@ def load(model: "keras.Model", weights: Weights, *, replace_head: bool = False) 
     wanted = readers.variables(model)
     takes_bgr = is_foreign(weights) and _is_normalised(model, "caffe")
     arrays = to_ours(weights, list(wanted), takes_bgr)
+    if model.input_shape[-1] == 1:
+        arrays = with_grey_stem(arrays, list(wanted))
     fresh = _other_head(weights, wanted) if replace_head else []
     for name in fresh:
         arrays.pop(name, None)
@@ -105,7 +114,8 @@ def _check_normalization(weights: Weights, model: "keras.Model") -> None:
 
 def _is_normalised(model: "keras.Model", normalize: Normalize) -> bool:
     layer = model.get_layer("normalize")
-    return np.allclose(_statistics(layer.scale, layer.offset), statistics(normalize), rtol=1e-5)
+    expected = statistics(normalize, model.input_shape[-1])
+    return np.allclose(_statistics(layer.scale, layer.offset), expected, rtol=1e-5)
 
 
 def _statistics(scale: npt.ArrayLike, offset: npt.ArrayLike) -> tuple[list[float], list[float]]:

@@ -10,7 +10,7 @@
 #include "image.h"
 #include "litert.h"
 
-enum { PIXELS = IMAGE_SIZE * IMAGE_SIZE * 3, LABEL = 1024, LINE = 1024 + 24 * CLASSES };
+enum { PIXELS = HEIGHT * WIDTH * CHANNELS, LABEL = 1024, LINE = 1024 + 24 * CLASSES };
 
 static LiteRtCompiledModel compiled;
 static LiteRtTensorBuffer input, output;
@@ -71,10 +71,10 @@ static void load_model(const char *folder) {
 }
 
 /* Raw pixels in, logits out; the model normalizes the pixels itself. */
-static void run(const uint8_t *rgb, float *logits) {
+static void run(const uint8_t *pixels, float *logits) {
   void *memory;
   NEED(LiteRtLockTensorBuffer(input, &memory, kLiteRtLockWrite));
-  for (int i = 0; i < PIXELS; i++) ((float *)memory)[i] = rgb[i];
+  for (int i = 0; i < PIXELS; i++) ((float *)memory)[i] = pixels[i];
   NEED(LiteRtUnlockTensorBuffer(input));
   NEED(LiteRtRunCompiledModel(compiled, 0, 1, &input, 1, &output));
   NEED(LiteRtLockTensorBuffer(output, &memory, kLiteRtLockRead));
@@ -107,18 +107,19 @@ static int rejects(const float *logits) {
   }
 }
 
-static void view(const char *path, float crop, uint8_t *rgb) {
+static void view(const char *path, float crop, uint8_t *pixels) {
   Image image;
   if (!read_ppm(path, &image)) fail("not a binary PPM file with 255 levels: ", path);
-  if (!center_view(&image, crop, IMAGE_SIZE, rgb)) fail("out of memory for ", path);
+  const Geometry input_size = {HEIGHT, WIDTH, CHANNELS, FIT};
+  if (!center_view(&image, &input_size, crop, pixels)) fail("out of memory for ", path);
   free(image.rgb);
 }
 
 static void classify(const char *path, char labels[CLASSES][LABEL]) {
-  static uint8_t rgb[PIXELS];
+  static uint8_t pixels[PIXELS];
   float logits[CLASSES], sum = 0;
-  view(path, CENTER_CROP, rgb);
-  run(rgb, logits);
+  view(path, CENTER_CROP, pixels);
+  run(pixels, logits);
   if (rejects(logits)) {
     printf("%s  none of these\n", path);
     return;
@@ -149,7 +150,7 @@ static int is_clear(const float *values, float tolerance) {
  * is of none of the classes (1, 0, or -1 if that is in doubt), logits. */
 static int check(const char *folder) {
   static char line[LINE];
-  static uint8_t rgb[PIXELS], own[PIXELS];
+  static uint8_t pixels[PIXELS], own[PIXELS];
   char file_name[256], photo_name[256], path[4096];
   float tolerance, photo_tolerance, expected[CLASSES], logits[CLASSES], worst = 0, furthest = 0;
   int images = 0, photos = 0, failed = 0;
@@ -162,8 +163,8 @@ static int check(const char *folder) {
     for (int k = 0; k < CLASSES; k++) expected[k] = strtof(rest, &rest);
 
     snprintf(path, sizeof path, "%s/golden/%s", folder, file_name);
-    view(path, 1, rgb); /* already has the size of the input */
-    run(rgb, logits);
+    view(path, 1, pixels); /* already has the size of the input */
+    run(pixels, logits);
     for (int k = 0; k < CLASSES; k++) {
       float distance = fabsf(logits[k] - expected[k]);
       good &= distance <= tolerance;
@@ -175,7 +176,7 @@ static int check(const char *folder) {
       snprintf(path, sizeof path, "%s/golden/%s", folder, photo_name);
       view(path, CENTER_CROP, own);
       run(own, logits);
-      for (int i = 0; i < PIXELS; i++) difference += abs(own[i] - rgb[i]);
+      for (int i = 0; i < PIXELS; i++) difference += abs(own[i] - pixels[i]);
       difference /= PIXELS;
       good &= difference <= photo_tolerance;
       if (rejected >= 0) good &= rejects(logits) == rejected;

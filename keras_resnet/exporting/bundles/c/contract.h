@@ -1,6 +1,9 @@
 /* From preprocess.json and labels.txt of the export. */
-#define IMAGE_SIZE {{image_size}}
-#define CENTER_CROP {{center_crop}}f /* the middle square, as a share of the shorter side */
+#define HEIGHT {{height}}
+#define WIDTH {{width}}
+#define CHANNELS {{channels}} /* 3: RGB, 1: luma */
+#define FIT {{fit_c}} /* CROP, PAD or STRETCH: see image.h */
+#define CENTER_CROP {{center_crop}}f /* with CROP: share of the photo in its middle */
 #define CLASSES {{classes}}
 /* Below the threshold of this score, or with more energy, an image is of none of the classes. */
 enum { NO_SCORE, PROBABILITY, ENERGY, MARGIN };

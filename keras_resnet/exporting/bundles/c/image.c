@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The next number of a PPM header, which may have comments; -1 if there is none. */
 static int header_number(FILE *file) {
@@ -51,24 +52,70 @@ static float sample(const float *input, int pixels, int stride, int at, float sc
   return sum / weights;
 }
 
-int center_view(const Image *image, float crop, int size, uint8_t *rgb) {
-  int shorter = image->width < image->height ? image->width : image->height;
-  int side = (int)fmaxf(rintf(shorter * crop), 1);
-  int left = (image->width - side) / 2, top = (image->height - side) / 2;
-  float scale = (float)side / size;
-  float *row = malloc(sizeof(float) * side * 3);
-  float *narrow = malloc(sizeof(float) * side * size * 3); /* (side, size, 3) */
-  for (int y = 0; row && narrow && y < side; y++) {
-    const uint8_t *line = image->rgb + ((size_t)(top + y) * image->width + left) * 3;
-    for (int i = 0; i < side * 3; i++) row[i] = line[i];
-    for (int x = 0; x < size; x++)
-      for (int c = 0; c < 3; c++)
-        narrow[((size_t)y * size + x) * 3 + c] = sample(row + c, side, 3, x, scale);
+static int clamp(long long value, int most) {
+  return value < 1 ? 1 : value > most ? most : (int)value;
+}
+
+static int share(int side, float crop) { return (int)fmaxf(rintf(side * crop), 1); }
+
+/* The part of the photo that is shown. */
+static void part(const Image *image, const Geometry *input, float crop, int *height, int *width) {
+  long long w = image->width, h = image->height;
+  *height = image->height;
+  *width = image->width;
+  if (input->fit != CROP) return;
+  if (h * input->width <= w * input->height) {
+    *height = share(image->height, crop);
+    *width = clamp(((long long)*height * input->width + input->height / 2) / input->height,
+                   image->width);
+  } else {
+    *width = share(image->width, crop);
+    *height = clamp(((long long)*width * input->height + input->width / 2) / input->width,
+                    image->height);
   }
-  for (int y = 0; row && narrow && y < size; y++)
-    for (int i = 0; i < size * 3; i++) {
-      float value = sample(narrow + i, side, size * 3, y, scale);
-      rgb[(size_t)y * size * 3 + i] = (uint8_t)fminf(fmaxf(rintf(value), 0), 255);
+}
+
+/* The size that such a part is resized to. */
+static void resized(const Geometry *input, int height, int width, int *rows, int *columns) {
+  float across = (float)width * input->height, down = (float)height * input->width;
+  *rows = input->height;
+  *columns = input->width;
+  if (input->fit != PAD) return;
+  if (down >= across)
+    *columns = clamp((long long)(across / height + 0.5f), input->width);
+  else
+    *rows = clamp((long long)(down / width + 0.5f), input->height);
+}
+
+static uint8_t level(float value) { return (uint8_t)fminf(fmaxf(rintf(value), 0), 255); }
+
+int center_view(const Image *image, const Geometry *input, float crop, uint8_t *pixels) {
+  int height, width, rows, columns;
+  part(image, input, crop, &height, &width);
+  resized(input, height, width, &rows, &columns);
+  int left = (image->width - width) / 2, top = (image->height - height) / 2;
+  int before = (input->width - columns) / 2, above = (input->height - rows) / 2;
+  float across = (float)width / columns, down = (float)height / rows;
+  float *row = malloc(sizeof(float) * width * 3);
+  float *narrow = malloc(sizeof(float) * height * columns * 3); /* (height, columns, 3) */
+  for (int y = 0; row && narrow && y < height; y++) {
+    const uint8_t *line = image->rgb + ((size_t)(top + y) * image->width + left) * 3;
+    for (int i = 0; i < width * 3; i++) row[i] = line[i];
+    for (int x = 0; x < columns; x++)
+      for (int c = 0; c < 3; c++)
+        narrow[((size_t)y * columns + x) * 3 + c] = sample(row + c, width, 3, x, across);
+  }
+  memset(pixels, 0, (size_t)input->height * input->width * input->channels);
+  for (int y = 0; row && narrow && y < rows; y++)
+    for (int x = 0; x < columns; x++) {
+      uint8_t rgb[3];
+      for (int c = 0; c < 3; c++)
+        rgb[c] = level(sample(narrow + x * 3 + c, height, columns * 3, y, down));
+      uint8_t *at = pixels + ((size_t)(above + y) * input->width + before + x) * input->channels;
+      if (input->channels == 3)
+        memcpy(at, rgb, 3);
+      else
+        *at = (uint8_t)((19595u * rgb[0] + 38470u * rgb[1] + 7471u * rgb[2] + 32768u) >> 16);
     }
   int done = row && narrow;
   free(row);

@@ -42,13 +42,14 @@ class GoldenTest {
 
   private fun read(file: String) = test.context.assets.open("golden/$file").use { it.readBytes() }
 
-  /** The RGB bytes of a PNG, row by row. */
+  /** The RGB or grey bytes of a PNG, row by row. */
   private fun pixels(file: String): ByteArray {
     val png = read(file)
     val bitmap = checkNotNull(BitmapFactory.decodeByteArray(png, 0, png.size)) { "$file is no PNG" }
     val argb = IntArray(bitmap.width * bitmap.height)
     bitmap.getPixels(argb, 0, bitmap.width, 0, 0, bitmap.width, bitmap.height)
-    return ByteArray(3 * argb.size) { (argb[it / 3] shr (16 - 8 * (it % 3))).toByte() }
+    val channels = golden.getInt("channels")
+    return ByteArray(channels * argb.size) { (argb[it / channels] shr (16 - 8 * (it % channels))).toByte() }
   }
 
   private fun sha256(bytes: ByteArray) =

@@ -16,11 +16,11 @@ HERE = Path(__file__).resolve().parent
 
 
 def run(interpreter: Interpreter, pixels: np.ndarray) -> np.ndarray:
-    """float32 logits `(k,)` for uint8 pixels `(s, s, 3)`."""
+    """float32 logits `(k,)` for uint8 pixels, RGB or grey."""
     (entry,), (end,) = interpreter.get_input_details(), interpreter.get_output_details()
     if entry["dtype"] != np.float32:  # int8 starts at -128
         pixels = pixels.astype(int) + entry["quantization"][1]
-    interpreter.set_tensor(entry["index"], pixels[None].astype(entry["dtype"]))
+    interpreter.set_tensor(entry["index"], pixels.reshape(entry["shape"]).astype(entry["dtype"]))
     interpreter.invoke()
     values = interpreter.get_tensor(end["index"])[0]
     if values.dtype == np.float32:

@@ -23,7 +23,9 @@ class Classifier:
     def __init__(self, folder: Path = HERE, threads: int | None = None) -> None:
         self.labels = (folder / "labels.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
         contract = json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))
-        self.size, self.crop = contract["image_size"], contract["center_crop"]
+        self.height, self.width = contract["height"], contract["width"]
+        self.fit, self.crop = contract["fit"], np.float32(contract["center_crop"])
+        self.channels = contract["channels"]
         self.reject = contract.get("reject")
         self._lite = Interpreter(str(folder / "model.tflite"), num_threads=threads)
         self._lite.allocate_tensors()
@@ -31,19 +33,49 @@ class Classifier:
         self._output = self._lite.get_output_details()[0]["index"]
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
-        """float32 `(k,)` for uint8 RGB pixels `(size, size, 3)`."""
+        """float32 `(k,)` for uint8 pixels `(height, width, channels)`."""
         self._lite.set_tensor(self._input, pixels[None].astype(np.float32))
         self._lite.invoke()
         return self._lite.get_tensor(self._output)[0].copy()
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """An opened Pillow image -> uint8 `(size, size, 3)`: upright, on white, middle, resized."""
+        """An opened Pillow image, upright, on white, fitted: uint8 `(height, width, channels)`."""
         image = _on_white(ImageOps.exif_transpose(image))
-        side = max(round(float(np.float32(min(image.size)) * np.float32(self.crop))), 1)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        middle = image.crop((left, top, left + side, top + side))
+        width, height = self._part(*image.size) if self.fit == "crop" else image.size
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        size = self._size(width, height)
         # Pillow's bilinear filter is antialiased.
-        return np.array(middle.resize((self.size, self.size), Image.Resampling.BILINEAR))
+        part = image.crop((left, top, left + width, top + height))
+        part = part.resize(size, Image.Resampling.BILINEAR)
+        whole = Image.new("RGB", (self.width, self.height))  # black
+        whole.paste(part, ((self.width - size[0]) // 2, (self.height - size[1]) // 2))
+        mode = "RGB" if self.channels == 3 else "L"
+        return self.shaped(np.array(whole.convert(mode)))
+
+    def shaped(self, pixels: np.ndarray) -> np.ndarray:
+        """Grey pixels with an axis of one channel, as the model takes them."""
+        return pixels.reshape(self.height, self.width, self.channels)
+
+    def _part(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of the part in the middle that is shown, of the input's aspect ratio."""
+        if height * self.width <= width * self.height:
+            h = self._share(height)
+            return min(max((h * self.width + self.height // 2) // self.height, 1), width), h
+        w = self._share(width)
+        return w, min(max((w * self.height + self.width // 2) // self.width, 1), height)
+
+    def _share(self, side: int) -> int:
+        return max(round(float(np.float32(side) * self.crop)), 1)
+
+    def _size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) that such a part is resized to."""
+        if self.fit != "pad":
+            return self.width, self.height
+        half = np.float32(0.5)
+        across, down = np.float32(width * self.height), np.float32(height * self.width)
+        if down >= across:
+            return min(max(int(across / np.float32(height) + half), 1), self.width), self.height
+        return self.width, min(max(int(down / np.float32(width) + half), 1), self.height)
 
     def rejects(self, logits: np.ndarray) -> bool:
         """Whether an image is of none of the classes, by the threshold in preprocess.json."""
@@ -100,7 +132,7 @@ def check(classifier: Classifier, folder: Path = HERE / "golden") -> int:
     failed, distances, differences = 0, [], []
     for entry in golden["images"]:
         expected = np.array(entry["logits"]["model.tflite"], np.float32)
-        pixels = np.array(Image.open(folder / entry["file"]))
+        pixels = classifier.shaped(np.array(Image.open(folder / entry["file"])))
         good = hashlib.sha256(pixels.tobytes()).hexdigest() == entry["sha256"]
         distances.append(np.abs(classifier.logits(pixels) - expected).max())
         good &= distances[-1] <= tolerance

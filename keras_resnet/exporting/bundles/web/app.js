@@ -13,9 +13,9 @@ function say(text, bad = false) {
   at('status').classList.toggle('bad', bad);
 }
 
-/** Float32Array of logits for uint8 RGB pixels; the model normalizes them itself. */
+/** Float32Array of logits for uint8 pixels; the model normalizes them itself. */
 async function run(pixels) {
-  const input = new Tensor(Float32Array.from(pixels), [1, contract.image_size, contract.image_size, 3]);
+  const input = new Tensor(Float32Array.from(pixels), [1, contract.height, contract.width, contract.channels]);
   const [output] = await model.run(input);
   const here = output.accelerator === 'wasm' ? output : await output.moveTo('wasm');
   const logits = here.toTypedArray().slice();
@@ -32,7 +32,7 @@ function softmax(logits) {
 }
 
 async function classify(source) {
-  const pixels = centerView(await decode(source), contract.image_size, contract.center_crop);
+  const pixels = centerView(await decode(source), contract, contract.center_crop);
   const began = performance.now();
   const logits = await run(pixels);
   const took = performance.now() - began;
@@ -69,10 +69,10 @@ function showNone() {
 }
 
 function showPixels(pixels) {
-  const size = contract.image_size;
-  const image = new ImageData(size, size);
-  for (let i = 0; i < size * size; i++) {
-    image.data.set(pixels.subarray(3 * i, 3 * i + 3), 4 * i);
+  const {height, width, channels} = contract;
+  const image = new ImageData(width, height);
+  for (let i = 0; i < height * width; i++) {
+    for (let c = 0; c < 3; c++) image.data[4 * i + c] = pixels[channels * i + c % channels];
     image.data[4 * i + 3] = 255;
   }
   at('pixels').getContext('2d').putImageData(image, 0, 0);
@@ -168,7 +168,7 @@ function largestDifference(values, expected) {
 
 async function goldenPixels(file, crop) {
   const blob = await (await fetch(`golden/${file}`)).blob();
-  return centerView(await decode(blob), contract.image_size, crop);
+  return centerView(await decode(blob), contract, crop);
 }
 
 async function digest(bytes) {

@@ -26,7 +26,7 @@ class Classifier(assets: AssetManager, accelerator: Accelerator) : AutoCloseable
     return scores.indices.sortedByDescending { scores[it] }.take(top).map { Answer(labels[it], scores[it]) }
   }
 
-  /** The logits of [pixels], RGB in 0..255; the model normalizes them itself. */
+  /** The logits of [pixels] in 0..255; the model normalizes them itself. */
   fun logits(pixels: FloatArray): FloatArray {
     inputs[0].writeFloat(pixels)
     model.run(inputs, outputs)

@@ -1,8 +1,8 @@
 package org.example.classifier
 
 // From preprocess.json of the export.
-const val IMAGE_SIZE = {{image_size}}
-const val CENTER_CROP = {{center_crop}}f // the middle square, as a share of the shorter side
+val INPUT = Input({{height}}, {{width}}, channels = {{channels}}, Fit.{{fit_c}})
+const val CENTER_CROP = {{center_crop}}f // with CROP: share of the photo in its middle
 
 // Below the threshold of this score, or with more energy, an image is of none of the classes; without
 // a score, no image is.

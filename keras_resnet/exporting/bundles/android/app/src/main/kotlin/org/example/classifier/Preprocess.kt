@@ -10,34 +10,83 @@ import kotlin.math.round
 // Preprocessing of a photo. It does not use Bitmap.createScaledBitmap, which does not antialias: the
 // network was trained on antialiased images.
 
+/** How a photo is fitted to the input of the network. */
+enum class Fit {
+  /** The part in the middle that has the aspect ratio of the input is resized. */
+  CROP,
+  /** All of it is resized to fit, in the middle of black. */
+  PAD,
+  /** Both sides are resized independently. */
+  STRETCH,
+}
+
+/** The input of the network; 3 channels are RGB, 1 is luma. */
+class Input(val height: Int, val width: Int, val channels: Int, val fit: Fit)
+
 /**
- * The middle square, resized, on white: `size * size * 3` values, RGB, whole numbers in 0..255.
+ * A photo fitted to the input, on white: `height * width * channels` whole numbers in 0..255.
  *
- * [argb] holds the upright photo, row by row, as Bitmap.getPixels gives it.
+ * [argb] holds the upright photo, row by row, as Bitmap.getPixels gives it. With [Fit.CROP], [crop]
+ * is the share of the side that limits the part.
  */
 fun centerView(
   argb: IntArray,
   width: Int,
   height: Int,
-  size: Int = IMAGE_SIZE,
+  input: Input = INPUT,
   crop: Float = CENTER_CROP,
 ): FloatArray {
-  val side = max(round(min(width, height) * crop).toInt(), 1)
-  val left = (width - side) / 2
-  val top = (height - side) / 2
-  val taps = List(size) { Taps(it, side, size) }
-  val row = FloatArray(side * 3)
-  val narrow = FloatArray(side * size * 3) // (side, size, 3)
-  for (y in 0 until side) {
-    for (x in 0 until side) onWhite(argb[(top + y) * width + left + x], row, 3 * x)
-    for (x in 0 until size) for (c in 0..2) {
-      narrow[(y * size + x) * 3 + c] = taps[x].sum(row, 3, c)
+  val (h, w) = part(height, width, input, crop)
+  val (rows, columns) = resized(h, w, input)
+  val left = (width - w) / 2
+  val top = (height - h) / 2
+  val across = List(columns) { Taps(it, w, columns) }
+  val down = List(rows) { Taps(it, h, rows) }
+  val row = FloatArray(w * 3)
+  val narrow = FloatArray(h * columns * 3) // (h, columns, 3)
+  for (y in 0 until h) {
+    for (x in 0 until w) onWhite(argb[(top + y) * width + left + x], row, 3 * x)
+    for (x in 0 until columns) for (c in 0..2) {
+      narrow[(y * columns + x) * 3 + c] = across[x].sum(row, 3, c)
     }
   }
-  return FloatArray(size * size * 3) { i ->
-    val (y, column) = i / (size * 3) to i % (size * 3)
-    round(taps[y].sum(narrow, size * 3, column)).coerceIn(0f, 255f)
+  val pixels = FloatArray(input.height * input.width * input.channels)
+  val rgb = FloatArray(3)
+  for (y in 0 until rows) for (x in 0 until columns) {
+    for (c in 0..2) rgb[c] = round(down[y].sum(narrow, columns * 3, 3 * x + c)).coerceIn(0f, 255f)
+    val line = (input.height - rows) / 2 + y
+    val at = (line * input.width + (input.width - columns) / 2 + x) * input.channels
+    if (input.channels == 3) rgb.copyInto(pixels, at) else pixels[at] = luma(rgb)
   }
+  return pixels
+}
+
+/** Height and width of the part of a photo that is shown. */
+private fun part(height: Int, width: Int, input: Input, crop: Float): Pair<Int, Int> {
+  if (input.fit != Fit.CROP) return height to width
+  fun share(side: Int) = max(round(side * crop).toInt(), 1)
+  fun other(side: Int, length: Int, whole: Int, most: Int) =
+    ((side.toLong() * length + whole / 2) / whole).toInt().coerceIn(1, most)
+  if (height.toLong() * input.width <= width.toLong() * input.height) {
+    val h = share(height)
+    return h to other(h, input.width, input.height, width)
+  }
+  val w = share(width)
+  return other(w, input.height, input.width, height) to w
+}
+
+/** Height and width that such a part is resized to. */
+private fun resized(height: Int, width: Int, input: Input): Pair<Int, Int> {
+  if (input.fit != Fit.PAD) return input.height to input.width
+  val across = width.toFloat() * input.height
+  val down = height.toFloat() * input.width
+  if (down >= across) return input.height to (across / height + 0.5f).toInt().coerceIn(1, input.width)
+  return (down / width + 0.5f).toInt().coerceIn(1, input.height) to input.width
+}
+
+private fun luma(rgb: FloatArray): Float {
+  val (red, green, blue) = rgb.map { it.toInt() }
+  return ((19595 * red + 38470 * green + 7471 * blue + 32768) shr 16).toFloat()
 }
 
 /** The input pixels under a triangle as wide as the step from one output pixel to the next. */

@@ -24,7 +24,7 @@ class PreprocessTest {
 
   @Test
   fun transparentPixelsBecomeWhite() {
-    val pixels = centerView(IntArray(16) { 0x00123456 }, 4, 4, size = 2, crop = 1f)
+    val pixels = centerView(IntArray(16) { 0x00123456 }, 4, 4, Input(2, 2, channels = 3, Fit.CROP), crop = 1f)
     assertEquals(List(12) { 255f }, pixels.toList())
   }
 
