@@ -76,8 +76,8 @@ def export(
         features: whether to write `model_features.tflite`, float32: the pooled features `(1, c)`.
         scores: output of the files: "logits", or "softmax" for probabilities.
         top: give the best `top` probabilities and their classes only; for TFLite, with "softmax".
-        input_size: (height, width) of a camera's frames, of which the files take the middle square
-            and resize it themselves, bilinear; default: the model's own square.
+        input_size: (height, width) of a camera's frames, which the files fit into the input of the
+            network themselves, bilinear; default: the size of that input.
         calibrate_probabilities: divide the logits by a temperature that is fitted on one half of
             the validation images and judged on the other; see `keras_resnet.exporting.temperature`.
         reject: share of the images of known classes, in 0…1, that may be answered with "none of
