@@ -36,6 +36,7 @@ $(VENV)/.test-dependencies: $(VENV)/.dependencies
 
 # In the same environment too.
 $(VENV)/.docs-dependencies: $(VENV)/.dependencies
+	@echo "Installing the documentation dependencies into $(VENV): about 20 MB to download, 70 MB on the disk."
 	$(PIP) '.[docs]'
 	touch $@
 

@@ -38,8 +38,8 @@ def ship(
     Trains on DATA (or takes RUN, by default the newest), exports the smallest .tflite file that
     keeps --max-drop (--quantize auto), verifies it and writes a bundle that is ready to run.
 
-    Interrupted or killed, the same command goes on where it was. What is there and unchanged is
-    verified, not made again.
+    Interrupted or killed, it resumes with the same command: files that are there and unchanged are
+    verified, not written again.
     """
     place = shipping.place(source, run_folder, given)
     if not 0 <= max_drop <= 100:

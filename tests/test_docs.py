@@ -1,6 +1,7 @@
 """The README and the pages of docs/: their commands work as shown, their links lead somewhere."""
 
 import ast
+import inspect
 import json
 import re
 import shlex
@@ -120,6 +121,11 @@ def test_what_does_not_depend_on_data_is_shown_word_for_word(command, name):
     assert printed[-len(parts[-1]) :] == parts[-1]
 
 
+def test_the_readme_is_short_and_the_citation_is_of_this_version():
+    assert text_of(PAGES[0]).count("\n") <= 200
+    assert f"\nversion: {kr.__version__}\n" in text_of(ROOT / "CITATION.cff")
+
+
 def test_no_command_is_left_out():
     from keras_resnet.cli import COMMANDS
 
@@ -132,6 +138,33 @@ def test_every_block_says_whether_it_is_run():
     for page in PAGES:
         openings = re.findall(r"^ *```(.*)$", text_of(page), flags=re.MULTILINE)[::2]
         assert set(openings) <= set(known), page
+
+
+def test_every_call_in_a_python_block_fits_its_function():
+    blocks = [
+        b for page in PAGES for b in re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+    ]
+    calls = [
+        node
+        for block in blocks
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("kr.")
+    ]
+    assert len(calls) >= 10
+    for call in calls:
+        function = getattr(kr, ast.unparse(call.func).removeprefix("kr."))
+        inspect.signature(function).bind(*call.args, **{k.arg: k.value for k in call.keywords})
+
+
+def test_no_paragraph_is_cut_off_or_repeated():
+    for page in PAGES:
+        prose = re.sub(r"```.*?```", "\n\n", text_of(page), flags=re.DOTALL)
+        paragraphs = [part.strip() for part in re.split(r"\n\n+", prose)]
+        paragraphs = [part for part in paragraphs if part and part[0] not in "#|!<"]
+        assert len(paragraphs) == len(set(paragraphs)), page
+        for part in paragraphs:
+            follows = re.search(re.escape(part) + r"\n\n(```|- )", text_of(page))
+            assert part[-1] in ".:!?)" or follows, f"{page}: {part[-80:]}"
 
 
 def test_every_page_is_in_the_table_of_contents():
@@ -218,11 +251,19 @@ def test_every_mark_on_a_page_is_made_from_the_code(reference):
     assert sorted(marks) == sorted(reference.GENERATED)
 
 
+def test_every_part_of_the_package_is_on_the_page_of_the_architecture():
+    files = (ROOT / "keras_resnet").iterdir()
+    parts = {path.stem for path in files if path.is_dir() or path.suffix == ".py"}
+    parts = {part for part in parts if not part.startswith("_")}
+    assert {part for part in parts if f"`{part}`" not in text_of(DOCS / "architecture.md")} == set()
+
+
 # Of other programs, which pages show too.
 OTHERS = {
     "--build",
     "--check",
     "--headless",
+    "--hide-scrollbars",
     "--logdir",
     "--screenshot",
     "--test-dir",

@@ -145,7 +145,7 @@ class Verification(Result):
     probabilities: TemperatureFit | None = None  # their temperature, if they were calibrated
     rejection: RejectionFit | None = None  # the threshold for "none of these", if there is one
     candidates: list[Candidate] | None = None  # what --quantize auto tried
-    quantization: Quantization | None = None  # of --explain-quantization
+    quantization: Quantization | None = None  # the int8 error by layer, of --explain-quantization
 
     @property
     def refused(self) -> list[tuple[str, str, str]]:
