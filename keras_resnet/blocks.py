@@ -173,7 +173,16 @@ def plain_block(
 ) -> keras.KerasTensor:
     """H(x) = relu(F(x)): the layers of a residual block without its shortcut.
 
-    Args and result as in `conv_block`. `zero_gamma` does not apply: there is no other path.
+    Args:
+        x: feature map `(b, h, w, c)`.
+        branch: as in `identity_block`.
+        filters: filters of the 3×3 convolutions.
+        strides: 1 or 2; the stride of the block.
+        name: prefix of the layers' names.
+        **options: fields of `Options`; `zero_gamma` has no effect, because there is no shortcut.
+
+    Returns:
+        A feature map `(b, ceil(h/strides), ceil(w/strides), expansion * filters)`.
     """
     block = _Block(
         name, _branch(branch), filters, strides, replace(Options(**options), zero_gamma=False)

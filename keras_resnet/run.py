@@ -457,9 +457,13 @@ def resume_command(folder: StrPath) -> str:
 
 
 def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
-    """The run in the folder `path`; None is the newest under `runs/` that was finished.
+    """Opens a finished run.
 
-    A `Run` is returned as it is, with what it has read.
+    Args:
+        path: a run folder; None is the newest finished one under `runs/`.
+
+    Returns:
+        The `Run`; one that is given is returned as it is, with what it has read.
 
     Raises:
         InputError: there is no finished run.

@@ -59,8 +59,8 @@ def ship(
 ) -> Shipped:
     """Trains, exports the smallest file that keeps its accuracy, verifies it and bundles it.
 
-    Each step that was made before, by the same call, is not made again: a training resumes, and
-    an export that is unchanged is verified only.
+    The same call resumes an interrupted one: training resumes, and an unchanged export is verified,
+    not written again.
 
     Args:
         source: a data set, as in `train`; or a run, finished or not. None is the newest run.
@@ -69,10 +69,14 @@ def ship(
         max_drop: how many points of top-1 the file may lose.
         **options: settings of `train`.
 
+    Returns:
+        `Shipped`: the run folder, the folders of the apps, their model file, and the result of
+        the gate.
+
     Raises:
         InputError: a wrong argument, or a run of other settings.
         CheckFailed: the training diverged, or no file passed.
-        Interrupted: Ctrl-C or SIGTERM; the same call goes on.
+        Interrupted: Ctrl-C or SIGTERM; the same call resumes.
     """
     from keras_resnet.exporting import bundling
 

@@ -235,6 +235,14 @@ def test_every_public_name_is_in_the_reference_and_has_a_docstring(reference):
     names = [name for name in kr.__all__ if name != "__version__"]
     assert [name for name in names if f":: keras_resnet.{name}\n" not in text] == []
     assert [name for name in names if not getattr(kr, name).__doc__] == []
+    for name in names:
+        function = getattr(kr, name)
+        if inspect.isfunction(function):
+            named = re.findall(r"^ {8}([\w, *]+): ", function.__doc__, flags=re.MULTILINE)
+            described = set(re.split(r"[, *]+", ",".join(named)))
+            parameters = inspect.signature(function).parameters.values()
+            assert {p.name for p in parameters if p.kind != p.VAR_KEYWORD} <= described, name
+            assert "Returns:" in function.__doc__, name
 
 
 def test_every_key_of_the_files_of_an_export_has_a_description(reference):

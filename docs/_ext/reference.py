@@ -165,8 +165,10 @@ def preprocess() -> str:
     from keras_resnet.exporting.plan import ExportPlan
     from keras_resnet.exporting.rejection import RejectionFit
     from keras_resnet.exporting.temperature import TemperatureFit
+    from keras_resnet.geometry import Geometry
 
-    content = preprocessing(ExportPlan(side=224, classes=["cat", "dog"]))
+    plan = ExportPlan(geometry=Geometry(224, 224), classes=["cat", "dog"])
+    content = preprocessing(plan)
     parts = [f"```json\n{json.dumps(content, indent=2)}\n```"]
     parts += ["## `probabilities`", _fields(TemperatureFit), "## `reject`", _fields(RejectionFit)]
     return "\n\n".join(parts)

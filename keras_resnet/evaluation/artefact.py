@@ -76,6 +76,9 @@ def open_artefact(
         content: the bytes of a `.tflite` or `.onnx`, where they were read already.
         trust: run a SavedModel that was not exported here.
 
+    Returns:
+        An `Artefact`; its `predict` takes pixels and gives logits, whatever its kind.
+
     Raises:
         InputError: no such path, not an image classifier, damaged, or not trusted.
     """
