@@ -14,11 +14,6 @@ function say(text, bad = false) {
   at('status').classList.toggle('bad', bad);
 }
 
-<<<<<<< HEAD
-/** Float32Array of logits for uint8 pixels; the model normalizes them itself. */
-async function run(pixels) {
-  const input = new Tensor(Float32Array.from(pixels), [1, contract.height, contract.width, contract.channels]);
-=======
 /** Calls `use` when the uses of the model before it have ended: none may lose its model. */
 function inTurn(use) {
   const result = lastUse.then(use);
@@ -26,12 +21,11 @@ function inTurn(use) {
   return result;
 }
 
-/** Float32Array of logits for uint8 RGB pixels; the model normalizes them itself. */
+/** Float32Array of logits for uint8 pixels; the model normalizes them itself. */
 const run = (pixels) => inTurn(() => runNow(pixels));
 
 async function runNow(pixels) {
-  const input = new Tensor(Float32Array.from(pixels), [1, contract.image_size, contract.image_size, 3]);
->>>>>>> apps
+  const input = new Tensor(Float32Array.from(pixels), [1, contract.height, contract.width, contract.channels]);
   const [output] = await model.run(input);
   const here = output.accelerator === 'wasm' ? output : await output.moveTo('wasm');
   const logits = here.toTypedArray().slice();
