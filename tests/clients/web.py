@@ -44,6 +44,7 @@ def prove(export, work):
         answer = page.evaluate("document.querySelector('#answers .label').textContent")
         assert page.evaluate("document.querySelector('[aria-live]').textContent") == answer
         page.screenshot(work / "web-photo.png")
+        yield _stays_on_an_accelerator_that_works(page)
         yield from _look_on_a_phone(page, work)
 
         noise = work / "noise.png"
@@ -59,7 +60,13 @@ def prove(export, work):
         page.evaluate("document.getElementById('camera').click()")
         page.wait_for("document.getElementById('video').videoWidth")
         page.wait_for("document.getElementById('timing').innerText.includes('ms in the network')")
-        yield "the (simulated) camera is classified frame by frame"
+        page.evaluate(
+            "document.getElementById('timing').textContent = '';"
+            "document.getElementById('accelerator').dispatchEvent(new Event('change'))"
+        )
+        page.wait_for("document.getElementById('status').innerText === 'Ready.'")
+        page.wait_for("document.getElementById('timing').innerText.includes('ms in the network')")
+        yield "the (simulated) camera is classified frame by frame, also with another model"
         page.screenshot(work / "web-camera.png")
 
         page.open((bundle / "index.html").as_uri())
@@ -97,6 +104,23 @@ def _offers_gpu_only_with_an_adapter(page):
     )
     assert offered == ["wasm"] + ["webgpu"] * bool(has_adapter), offered
     return f"accelerators offered: {', '.join(offered)}"
+
+
+def _stays_on_an_accelerator_that_works(page):
+    page.evaluate(
+        "document.getElementById('answers').replaceChildren();"
+        "document.getElementById('accelerator').add(new Option('Broken', 'broken'));"
+        "document.getElementById('accelerator').value = 'broken';"
+        "document.getElementById('accelerator').dispatchEvent(new Event('change'))"
+    )
+    page.wait_for("document.getElementById('status').innerText.startsWith('Broken cannot run')")
+    assert page.evaluate("document.getElementById('accelerator').value") == "wasm"
+    page.evaluate(
+        "document.getElementById('accelerator').lastElementChild.remove();"
+        "document.getElementById('accelerator').dispatchEvent(new Event('change'))"
+    )
+    page.wait_for("!!document.querySelector('#answers li')")
+    return "an accelerator that fails leaves the old one; another one gets the photo again"
 
 
 def _look_on_a_phone(page, work):

@@ -10,6 +10,7 @@ fun main() {
   val area = AreaTest()
   area.theAreaIsTheMiddleSquareOfThePictureWithinTheView()
   area.aWidePictureIsAsHighAsTheViewAllows()
+  area.theAreaHasTheShapeOfTheInputOrIsTheWholePicture()
   val engine = EngineTest()
   engine.theModelRunsOnTheCpuUnlessTheUserChoosesTheGpu()
   engine.aGpuThatRunsTheModelIsUsed()

@@ -6,15 +6,25 @@ const TOP = 3;
 const at = (id) => document.getElementById(id);
 const json = async (path) => (await fetch(path)).json();
 
-let model, labels, contract, stream;
+let model, labels, contract, stream, shown, accelerator;
+let lastUse = Promise.resolve();
 
 function say(text, bad = false) {
   at('status').textContent = text;
   at('status').classList.toggle('bad', bad);
 }
 
+/** Calls `use` when the uses of the model before it have ended: none may lose its model. */
+function inTurn(use) {
+  const result = lastUse.then(use);
+  lastUse = result.catch(() => {});
+  return result;
+}
+
 /** Float32Array of logits for uint8 pixels; the model normalizes them itself. */
-async function run(pixels) {
+const run = (pixels) => inTurn(() => runNow(pixels));
+
+async function runNow(pixels) {
   const input = new Tensor(Float32Array.from(pixels), [1, contract.height, contract.width, contract.channels]);
   const [output] = await model.run(input);
   const here = output.accelerator === 'wasm' ? output : await output.moveTo('wasm');
@@ -84,6 +94,7 @@ async function showFile(file) {
   try {
     await classify(file);
     say('');
+    shown = file;
     URL.revokeObjectURL(at('shown').src);
     at('shown').src = URL.createObjectURL(file);
     at('shown').hidden = false;
@@ -103,12 +114,18 @@ async function startCamera() {
   await at('video').play();
   at('video').hidden = false;
   at('shown').hidden = true;
+  shown = null;
   at('drop').classList.add('full');
   at('camera').textContent = 'Stop the camera';
   say('');
-  while (stream) {
-    await classify(at('video'));
-    await new Promise(requestAnimationFrame);
+  try {
+    while (stream) {
+      await classify(at('video'));
+      await new Promise(requestAnimationFrame);
+    }
+  } catch (error) {
+    stopCamera();
+    say(`The camera image cannot be classified (${error.message}).`, true);
   }
 }
 
@@ -176,10 +193,24 @@ async function digest(bytes) {
   return Array.from(hash, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
+/** Loads the model for the chosen accelerator; after an error, the model before it remains. */
 async function load() {
-  model?.delete();
-  model = await loadAndCompile('model.tflite', {accelerator: at('accelerator').value});
+  const choice = at('accelerator');
+  try {
+    const loaded = await loadAndCompile('model.tflite', {accelerator: choice.value});
+    await inTurn(() => {
+      model?.delete();
+      model = loaded;
+    });
+  } catch (error) {
+    if (!model) throw error;
+    const failed = choice.selectedOptions[0].text;
+    choice.value = accelerator;
+    return say(`${failed} cannot run the model (${error.message}).`, true);
+  }
+  accelerator = choice.value;
   say('Ready.');
+  if (shown) await classify(shown);
 }
 
 /** Adds the GPU to the list where the browser has an adapter for it. */

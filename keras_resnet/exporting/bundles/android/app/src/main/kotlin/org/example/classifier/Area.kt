@@ -11,10 +11,12 @@ fun classifiedArea(
   viewHeight: Int,
   width: Int,
   height: Int,
+  input: Input = INPUT,
   crop: Float = CENTER_CROP,
 ): Area {
   val scale = min(viewWidth.toFloat() / width, viewHeight.toFloat() / height)
-  val half = min(width, height) * crop * scale / 2
+  val (h, w) = part(height, width, input, crop)
   val (x, y) = viewWidth / 2f to viewHeight / 2f
-  return Area(x - half, y - half, x + half, y + half)
+  val (across, down) = w * scale / 2 to h * scale / 2
+  return Area(x - across, y - down, x + across, y + down)
 }

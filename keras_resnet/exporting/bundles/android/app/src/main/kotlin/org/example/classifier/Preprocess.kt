@@ -61,8 +61,8 @@ fun centerView(
   return pixels
 }
 
-/** Height and width of the part of a photo that is shown. */
-private fun part(height: Int, width: Int, input: Input, crop: Float): Pair<Int, Int> {
+/** Height and width of the part of a photo that is classified, in its middle. */
+internal fun part(height: Int, width: Int, input: Input, crop: Float): Pair<Int, Int> {
   if (input.fit != Fit.CROP) return height to width
   fun share(side: Int) = max(round(side * crop).toInt(), 1)
   fun other(side: Int, length: Int, whole: Int, most: Int) =
