@@ -22,11 +22,12 @@ class Browser:
     def __init__(self, *flags):
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
-        # Chromium reads commands from descriptor 3 and writes answers to 4.
+        # Chromium reads commands from descriptor 3 and writes answers to 4. Not every sh takes a
+        # descriptor above 9.
         shell = f'exec "$0" "$@" 3<&{to_read} 4>&{to_write}'
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._process = subprocess.Popen(
-            ["sh", "-c", shell, program(), "--headless=new", "--no-sandbox",
+            ["bash", "-c", shell, program(), "--headless=new", "--no-sandbox",
              "--remote-debugging-pipe", f"--user-data-dir={self._profile.name}",
              "--window-size=1100,760", *flags, "about:blank"],
             pass_fds=(to_read, to_write), stderr=subprocess.DEVNULL,
@@ -45,6 +46,8 @@ class Browser:
     def __exit__(self, *_):
         self._process.terminate()
         self._process.wait()
+        os.close(self._read)
+        os.close(self._write)
         self._profile.cleanup()
 
     def call(self, method, **parameters):

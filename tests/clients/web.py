@@ -74,6 +74,8 @@ def prove(export, work):
         page.screenshot(work / "web-file.png")
         yield "opened as a file, the page tells how to serve it"
 
+    yield from _use_webgpu(bundle, photo)
+
     bare = work / "web-without-litert"
     shutil.copytree(bundle, bare, ignore=shutil.ignore_patterns("litert"), dirs_exist_ok=True)
     with _serving(bare) as address, Browser() as page:
@@ -121,6 +123,29 @@ def _stays_on_an_accelerator_that_works(page):
     )
     page.wait_for("!!document.querySelector('#answers li')")
     return "an accelerator that fails leaves the old one; another one gets the photo again"
+
+
+def _use_webgpu(bundle, photo):
+    """With an adapter that computes on the CPU."""
+    software = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+    with _serving(bundle) as address, Browser(*software) as page:
+        page.open(address)
+        page.wait_for("document.getElementById('status')?.textContent === 'Ready.'")
+        if _offers_gpu_only_with_an_adapter(page).endswith("wasm"):
+            yield "no WebGPU: this browser has no adapter in software"
+            return
+        page.evaluate(
+            "document.getElementById('status').textContent = '';"
+            "document.getElementById('accelerator').value = 'webgpu';"
+            "document.getElementById('accelerator').dispatchEvent(new Event('change'))"
+        )
+        ready = page.wait_for("document.getElementById('status').textContent")
+        assert ready == "Ready.", ready
+        page.choose_file("#file", photo)
+        page.wait_for("!!document.querySelector('#answers li')")
+        yield "WebGPU, on the CPU, " + page.evaluate(
+            "document.querySelector('#answers li').innerText.replace(/\\s+/g, ' ')"
+        )
 
 
 def _look_on_a_phone(page, work):

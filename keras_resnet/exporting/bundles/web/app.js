@@ -209,7 +209,8 @@ async function load() {
     return say(`${failed} cannot run the model (${error.message}).`, true);
   }
   accelerator = choice.value;
-  say('Ready.');
+  const isInPart = accelerator === 'webgpu' && !model.isFullyAccelerated;
+  say(isInPart ? 'Ready; some layers run on the CPU.' : 'Ready.');
   if (shown) await classify(shown);
 }
 

@@ -23,4 +23,6 @@ class JSONObject(text: String) {
   fun getBoolean(name: String): Boolean = TODO()
 
   fun getDouble(name: String): Double = TODO()
+
+  fun getInt(name: String): Int = TODO()
 }
