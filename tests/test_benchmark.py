@@ -12,6 +12,7 @@ from keras_resnet.cli import tables
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation import android
 from keras_resnet.evaluation.benchmark import Spread, _Worker, benchmark, expand
+from keras_resnet.geometry import Geometry
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_the_images_are_random(files, monkeypatch):
     seen = []
 
     class Stub:
-        kind, image_size = "tflite", 24
+        kind, geometry = "tflite", Geometry(24, 24)
 
         def predict(self, images):
             seen.append(images)
