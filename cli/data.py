@@ -2,9 +2,18 @@
 
 import click
 
-from keras_resnet import recipes
+from keras_resnet import geometry, recipes
 from keras_resnet.cli import tables
-from keras_resnet.cli._options import command, report, reports, require_png, setting, start
+from keras_resnet.cli._options import (
+    command,
+    report,
+    reports,
+    require_png,
+    setting,
+    settings,
+    start,
+)
+from keras_resnet.config import SETTINGS
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
 
@@ -47,7 +56,9 @@ def check(
 @click.option(
     "--images", default=64, show_default=True, help="Number of images, from each class in turn."
 )
-@click.option("--size", default=96, show_default=True, help="Side of each image in pixels.")
+@click.option("--size", metavar="S|HxW", default="96", show_default=True,
+              help="Side of each image in pixels, or HEIGHTxWIDTH.")  # fmt: skip
+@settings("fit", "channels")
 @click.option("--seed", default=0, show_default=True, help="Random seed of the choice of images.")
 @click.option("--output", default="contact_sheet.png", show_default=True, metavar="FILE.png",
               help="Picture to write.")  # fmt: skip
@@ -56,7 +67,9 @@ def check(
 def show(
     data: str,
     images: int,
-    size: int,
+    size: str,
+    fit: str | None,
+    channels: int | None,
     seed: int,
     output: str,
     data_dir: str | None,
@@ -64,9 +77,14 @@ def show(
     quiet: bool,
 ) -> None:
     """Write a contact sheet: images of DATA with their classes."""
-    for flag, value in (("--images", images), ("--size", size)):
-        if value < 1:
-            raise click.UsageError(f"{flag} is {value}; expected at least 1")
+    if images < 1:
+        raise click.UsageError(f"--images is {images}; expected at least 1")
+    sides = geometry.parse_size(size)
+    if not (sides and geometry.is_size(sides)):
+        raise click.UsageError(f"--size is {size}; expected at least 1 pixel, or HEIGHTxWIDTH")
+    channels = 3 if channels is None else channels
+    SETTINGS["channels"].require(channels)
+    form = geometry.from_size(sides, fit or "crop", channels)
     if seed < 0:
         raise click.UsageError(f"--seed is {seed}; expected at least 0")
     require_png(output, "--output")
@@ -75,7 +93,7 @@ def show(
     from keras_resnet.data.check import sample
     from keras_resnet.report import plots
 
-    pixels, names = sample(data, images, size=size, seed=seed, data_dir=data_dir)
+    pixels, names = sample(data, images, size=form, seed=seed, data_dir=data_dir)
     plots.image_grid(pixels, names, output, title=f"{data}: {len(names)} images")
     report({"file": output, "images": len(names)}, as_json, lambda r: f"wrote {r['file']}")
 

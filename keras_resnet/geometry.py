@@ -7,6 +7,7 @@ preprocessing of every bundle.
 import re
 import struct
 from dataclasses import dataclass, replace
+from typing import Any
 
 FITS = ("crop", "pad", "stretch")
 LARGEST_SIDE = 8192  # of images, in pixels
@@ -94,7 +95,7 @@ def from_size(size: int | str, fit: str, channels: int) -> Geometry:
     return Geometry(height, width, fit, channels)
 
 
-def parse_size(value: object) -> object:
+def parse_size(value: Any) -> Any:
     """An image size as config.json has it: "64" and "64x64" are 64; "64X128" is "64x128". What is
     no size is left as it is."""
     match = re.fullmatch(r"(\d{1,6})(?:[xX×](\d{1,6}))?", value) if isinstance(value, str) else None

@@ -191,6 +191,18 @@ def test_every_file_has_the_same_top1(wide):
         assert evaluate(wide / "export" / name).top1 == pytest.approx(expected, abs=0.005), name
 
 
+def test_pictures_show_what_a_wide_network_sees(command, wide, pictures, tmp_path):
+    cam = tmp_path / "cam.png"
+    done = command("explain", "cam", wide, pictures / "bars" / "00.png", "--png", cam)
+    assert done.returncode == 0 and cam.exists(), done.stderr
+    sheet = tmp_path / "sheet.png"
+    done = command(
+        "data", "show", pictures, "--images", 4, "--size", SIZE, "--fit", "pad", "--channels", 1,
+        "--output", sheet,
+    )  # fmt: skip
+    assert done.returncode == 0 and sheet.exists(), done.stderr
+
+
 def views_of_bundles(wide, paths, work):
     """What the Python, C and web bundle show the network, by name: uint8 `(n, 32, 64, 1)`."""
     export = wide / "export"

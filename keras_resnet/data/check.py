@@ -18,6 +18,7 @@ from keras_resnet.data.names import is_folder, show
 from keras_resnet.data.photo import Photo
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
+from keras_resnet.geometry import Geometry
 from keras_resnet.progress import track
 from keras_resnet.results import Result
 
@@ -134,18 +135,23 @@ def _counts(source: sources.Source) -> dict[str, Any]:
 
 
 def sample(
-    data: StrPath, count: int, *, size: int, seed: int = 0, data_dir: StrPath | None = None
+    data: StrPath,
+    count: int,
+    *,
+    size: int | Geometry,
+    seed: int = 0,
+    data_dir: StrPath | None = None,
 ) -> tuple[npt.NDArray[np.uint8], list[str]]:
     """`count` images of a data set, classes in turn, preprocessed as in evaluation.
 
     Args:
         data, data_dir: as in `check`.
         count: how many.
-        size: side in pixels.
+        size: `Geometry` of the images, or the side of a square, in pixels.
         seed: of the random choice.
 
     Returns:
-        uint8 `(n, size, size, 3)` and n class names.
+        uint8 `(n, h, w, c)` and n class names.
     """
     source = sources.load_all(data, on_bad_image="skip", data_dir=data_dir)
     examples = next(iter(source.splits.values()))

@@ -211,7 +211,8 @@ def grad_cam(rows: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
     """
     images, captions = [], []
     for row in rows:
-        images += [row["pixels"], overlay(row["pixels"], row["map"])]
+        colour = overlay(row["pixels"], row["map"])
+        images += [np.broadcast_to(row["pixels"], colour.shape), colour]  # it may be luma
         captions += [row["image"].rpartition("/")[2], f"{row['label']} {row['score']:.1%}"]
     title = "Regions that support the class (Grad-CAM)"
     return image_grid(np.stack(images), captions, path, title=title, columns=6)
@@ -223,11 +224,11 @@ def overlay(
     """An image with its map over it: grey and dim, bright and orange where it counts.
 
     Args:
-        pixels: uint8 `(s, s, 3)`.
-        strength: float `(s, s)` in 0…1.
+        pixels: uint8 `(h, w, c)`.
+        strength: float `(h, w)` in 0…1.
 
     Returns:
-        uint8 `(s, s, 3)`.
+        uint8 `(h, w, 3)`.
     """
     strength = strength[..., None]
     grey = pixels.mean(-1, keepdims=True)
