@@ -7,7 +7,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from keras_resnet.data.decode import decode, decode_window
+from keras_resnet.data import pixels as without_tensorflow
+from keras_resnet.data import views
+from keras_resnet.data.decode import decode, decode_to_check, decode_window, is_complete
+from keras_resnet.errors import InputError
+from keras_resnet.geometry import Geometry
 
 
 def _picture(width=64, height=48):
@@ -170,6 +174,44 @@ def test_a_large_photo_is_decoded_small_and_knows_where_the_window_is(shrink):
     area = decode(data).numpy()[top * ratio :, left * ratio :][: rows * ratio, : columns * ratio]
     means = area.reshape(rows, ratio, columns, ratio, 3).mean((1, 3))
     assert np.abs(small[:rows, :columns] - means).max() < 4
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Photos of this file's size count as large."""
+    for module in ("decode", "pixels"):
+        monkeypatch.setattr(f"keras_resnet.data.{module}.LARGE", 100_000)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_large_turned_photo_is_decoded_small_and_shows_the_same_window(turn, fit, large):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = _encode(_picture(1001, 803), "JPEG", quality=95, exif=exif)
+    form = Geometry(60, 80, fit)
+    small, _ = decode_window(data, turn, lambda h, w: (0, 0, h, w), (60, 80))
+    assert max(small.shape[:2]) == 1 + 1000 // 8
+    view = views.center_view(tf.constant(data), turn, size=form, crop=0.9).numpy()
+    np.testing.assert_array_equal(
+        without_tensorflow.center_view(data, turn, size=form, crop=0.9), view
+    )
+    expected = without_tensorflow.center_view(_displayed(data), 1, size=form, crop=0.9)
+    assert np.abs(view.astype(int) - expected).max() <= 8
+    assert np.abs(view.astype(int) - expected).mean() < 1
+
+
+def test_a_large_photo_is_checked_at_a_fraction_of_its_size(large):
+    whole = _encode(_picture(1000, 800), "JPEG", quality=95)
+    size = whole.index(b"\xff\xc0") + 5  # of the picture, in its header: 800 rows
+    longer = whole[:size] + (1200).to_bytes(2, "big") + whole[size + 2 :]
+    for data, is_good in ((whole, True), (longer, False)):
+        pixels = decode_to_check(tf.constant(data))
+        assert pixels.shape[1] == 125
+        assert bool(is_complete(tf.constant(data), pixels)) == is_good
+    assert without_tensorflow.decode_complete(whole).shape == (100, 125, 3)
+    with pytest.raises(InputError, match="pixels are missing"):
+        without_tensorflow.decode_complete(longer)
 
 
 def test_a_tf_data_graph_decodes_as_python_does():

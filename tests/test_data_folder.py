@@ -125,6 +125,18 @@ FILES = {
         BAD,
         UNDECODABLE,
     ),
+    "a small JPEG that says it has 108 million pixels, as a phone's": (
+        "x.jpg",
+        _resized(NOISY, 9000, 12000),
+        BAD,
+        UNDECODABLE,
+    ),
+    "a JPEG that says it has 160 million pixels": (
+        "x.jpg",
+        _resized(NOISY, 10000, 16000),
+        BAD,
+        "more than 150 million pixels; make it smaller",
+    ),
     "a JPEG that says it has 4 billion pixels": (
         "x.jpg",
         _resized(NOISY, 65500, 65500),

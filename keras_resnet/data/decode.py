@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_resnet.data.pixels import SMALL
+from keras_resnet.data.pixels import CHECK_RATIO, FLIPPED, LARGE, SMALL, Flips
 
 # What Pillow and phones use, for the same pixels to the bit. TensorFlow's default, "fast", costs as
 # much time and is a level off.
@@ -72,6 +72,15 @@ def decode_jpeg(data: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_jpeg(data, channels=3, dct_method=_DCT)
 
 
+def decode_to_check(data: tf.Tensor) -> tf.Tensor:
+    """`decode_stored`; a JPEG of more than `LARGE` pixels at 1/`CHECK_RATIO` of its size."""
+    return tf.cond(
+        _is_jpeg_above(data, LARGE),
+        lambda: tf.io.decode_jpeg(data, channels=3, ratio=CHECK_RATIO, dct_method=_DCT),
+        lambda: decode_stored(data),
+    )
+
+
 def is_complete(data: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
     """Whether an image holds all pixels that its header says, a bool scalar.
 
@@ -79,14 +88,14 @@ def is_complete(data: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
 
     Args:
         data: an encoded image.
-        pixels: what it was decoded to.
+        pixels: of `decode_to_check`.
     """
 
     def without_end_is_equal() -> tf.Tensor:
         # Where pixels are missing, bytes before the end are taken for them.
         begin = tf.strings.substr(data, 0, tf.strings.length(data) - 2)
         longer = tf.strings.join([begin, b"\xa5\x5a" * 64, _JPEG_END])
-        return tf.reduce_all(tf.equal(decode_jpeg(longer), pixels))
+        return tf.reduce_all(tf.equal(decode_to_check(longer), pixels))
 
     is_jpeg = tf.equal(tf.strings.substr(data, 0, 3), b"\xff\xd8\xff")
     has_end = tf.equal(tf.strings.substr(data, -2, 2), _JPEG_END)
@@ -131,7 +140,10 @@ def decode_window(
 
     def crop_jpeg() -> tuple[tf.Tensor, tf.Tensor]:
         shape = tf.io.extract_jpeg_shape(data)
-        y, x, h, w = choose(shape[0], shape[1])
+        flips = _flips(orientation, tf.int32)
+        *_, height, width = flips.swapped((0, 0, shape[0], shape[1]))
+        chosen = choose(height, width)
+        y, x, h, w = flips.stored(chosen, height, width)
 
         def at(
             ratio: int,
@@ -155,12 +167,15 @@ def decode_window(
             return crop
 
         least_h, least_w = (size, size) if isinstance(size, int) else size
-        shrink = tf.minimum(h // least_h, w // least_w)
-        return tf.case(
+        shrink = tf.minimum(chosen[2] // least_h, chosen[3] // least_w)
+        stored, box = tf.case(
             [(shrink >= 8, at(8)), (shrink >= 4, at(4)), (shrink >= 2, at(2))], default=at(1)
         )
+        sides = tf.unstack(tf.cast(tf.shape(stored), tf.float32), num=3)
+        box = _flips(orientation, tf.float32).displayed(tf.unstack(box, num=4), *sides[:2])
+        return turn(stored, orientation), tf.stack(box)
 
-    pixels, box = tf.cond(_is_upright_photo(data, orientation), crop_jpeg, crop_whole)
+    pixels, box = tf.cond(_is_photo(data, orientation), crop_jpeg, crop_whole)
     pixels.set_shape([None, None, 3])
     return pixels, box
 
@@ -171,14 +186,22 @@ def _has_pixels(data: tf.Tensor) -> tf.Tensor:
     return tf.equal(tf.strings.substr(data, 0, 3), b"\x08\x04\x12")
 
 
-def _is_upright_photo(data: tf.Tensor, orientation: tf.Tensor | int) -> tf.Tensor:
-    """Whether it is a JPEG that is stored as it is displayed, and not small."""
+def _is_photo(data: tf.Tensor, orientation: tf.Tensor | int) -> tf.Tensor:
+    """Whether it is a JPEG that is not small; one that is turned, a large one."""
+    return _is_jpeg_above(data, tf.where(tf.less_equal(orientation, 1), SMALL, LARGE))
+
+
+def _is_jpeg_above(data: tf.Tensor, count: tf.Tensor | int) -> tf.Tensor:
+    """Whether it is a JPEG of more than `count` pixels."""
 
     def is_large() -> tf.Tensor:
-        return tf.reduce_prod(tf.io.extract_jpeg_shape(data)[:2]) > SMALL
+        return tf.reduce_prod(tf.io.extract_jpeg_shape(data)[:2]) > count
 
-    upright_jpeg = tf.logical_and(tf.io.is_jpeg(data), tf.less_equal(orientation, 1))
-    return tf.cond(upright_jpeg, is_large, lambda: False)
+    return tf.cond(tf.io.is_jpeg(data), is_large, lambda: False)
+
+
+def _flips(orientation: tf.Tensor | int, dtype: tf.DType) -> Flips:
+    return Flips(*(tf.cast(tf.reduce_any(tf.equal(orientation, some)), dtype) for some in FLIPPED))
 
 
 def whole_box(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:

@@ -17,6 +17,7 @@ NAMED = ("TIFF", "JPEG2000", "ICO", "PPM", "PSD")  # formats that a report can n
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 # A 12000×12000 PNG of 420 kB takes 434 MB to decode; no photo needs this many.
 MOST_PIXELS = 100_000_000
+MOST_JPEG_PIXELS = 150_000_000  # it is decoded at a fraction of its size; phones take 108 million
 IMAGE_ENDINGS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp"),
     *(".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl"),
@@ -157,7 +158,7 @@ def _open_image(file: BinaryIO) -> Image.Image:
     try:
         image = Image.open(file, formats=DECODED + NAMED)
     except Image.DecompressionBombError:
-        raise ValueError(_TOO_LARGE) from None
+        raise ValueError(_TOO_LARGE.format(MOST_PIXELS // 10**6)) from None
     except OSError as error:
         if error.errno:
             raise
@@ -167,8 +168,9 @@ def _open_image(file: BinaryIO) -> Image.Image:
         raise _NoImage from None
     except Exception:  # a damaged header fails in many ways inside Pillow
         raise ValueError("damaged header") from None
-    if image.width * image.height > MOST_PIXELS:
-        raise ValueError(_TOO_LARGE)
+    most = MOST_JPEG_PIXELS if image.format in ("JPEG", "MPO") else MOST_PIXELS
+    if image.width * image.height > most:
+        raise ValueError(_TOO_LARGE.format(most // 10**6))
     if image.format in NAMED:
         raise ValueError(_WRONG_KIND.format(image.format))
     if image.format == "BMP" and image.mode in ("1", "P"):  # TensorFlow takes indices for colours
@@ -176,7 +178,7 @@ def _open_image(file: BinaryIO) -> Image.Image:
     return image
 
 
-_TOO_LARGE = f"more than {MOST_PIXELS // 10**6} million pixels; make it smaller"
+_TOO_LARGE = "more than {} million pixels; make it smaller"
 _WRONG_KIND = "{} images cannot be decoded; convert to JPEG or PNG"
 
 

@@ -12,11 +12,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from keras_resnet import geometry
 from keras_resnet.data.examples import Examples
@@ -28,6 +29,10 @@ from keras_resnet.geometry import LUMA, Geometry
 # Pixels of an image that is decoded whole whatever the window: there is little to save, and it may
 # as well be kept decoded.
 SMALL = 256 * 256
+
+# Pixels of a JPEG that is decoded at a fraction of its size to be checked, and when it is turned.
+LARGE = 24_000_000
+CHECK_RATIO = 8
 
 BATCH = 64
 
@@ -134,17 +139,29 @@ def decode_stored(data: bytes) -> Pixels:
 
 
 def decode_complete(data: bytes | Pixels) -> Pixels:
-    """`decode_stored` of an image that holds all pixels that its header says.
+    """`decode_stored` of an image that holds all pixels that its header says; a JPEG of more than
+    `LARGE` pixels at 1/`CHECK_RATIO` of its size.
 
     Raises:
         Undecodable: as `decode`, or pixels are missing.
     """
     if not isinstance(data, bytes):
         return data
-    pixels = decode_stored(data)
+    pixels = _decode_to_check(data)
     if not pixels.size or not _is_complete(data, pixels):
         raise Undecodable("pixels are missing")
     return pixels
+
+
+def _decode_to_check(data: bytes) -> Pixels:
+    """`decode.decode_to_check`."""
+    if data.startswith(_JPEG_BEGIN) and _has_end(data):
+        with suppress(_Unsure):
+            image = _open(data)
+            if image.width * image.height > LARGE:
+                image.draft(None, (image.width // CHECK_RATIO, image.height // CHECK_RATIO))
+                return _of_jpeg(image)
+    return decode_stored(data)
 
 
 def center_view(
@@ -180,37 +197,79 @@ def _view(data: bytes | Pixels, orientation: int, form: Geometry, crop: float) -
     if not isinstance(data, bytes):
         whole = data
     else:
-        if orientation <= 1 and data.startswith(_JPEG_BEGIN) and _has_end(data):
+        if data.startswith(_JPEG_BEGIN) and _has_end(data):
             with suppress(_Unsure):
-                return _view_of_jpeg(data, form, crop)
+                return _view_of_jpeg(data, orientation, form, crop)
         whole = decode(data, orientation)
     y, x, h, w = form.window(whole.shape[0], whole.shape[1], crop)
     return _resize(whole[y : y + h, x : x + w], (0.0, 0.0, h, w), form)
 
 
-def _view_of_jpeg(data: bytes, form: Geometry, crop: float) -> Pixels:
+def _view_of_jpeg(data: bytes, orientation: int, form: Geometry, crop: float) -> Pixels:
     """Decoded at 1/2, 1/4 or 1/8 of the size, if the image is large."""
     image = _open(data)
-    y, x, h, w = form.window(image.height, image.width, crop)
-    is_large = image.width * image.height > SMALL
-    shrink = min(h // form.height, w // form.width)
+    flips = Flips(*(int(orientation in some) for some in FLIPPED))
+    *_, height, width = flips.swapped((0, 0, image.height, image.width))
+    window = form.window(height, width, crop)
+    is_large = width * height > (SMALL if orientation <= 1 else LARGE)
+    shrink = min(window[2] // form.height, window[3] // form.width)
     ratio = next(r for r in (8, 4, 2, 1) if shrink >= r or r == 1) if is_large else 1
+    y, x, h, w = flips.stored(window, height, width)
     if ratio > 1:
         image.draft(None, (image.width // ratio, image.height // ratio))
     pixels = _of_jpeg(image)
     top, left = y // ratio, x // ratio
     bottom, right = -(-(y + h) // ratio), -(-(x + w) // ratio)
     box = (y / ratio - top, x / ratio - left, h / ratio, w / ratio)
-    return _resize(pixels[top:bottom, left:right], box, form)
+    box = flips.displayed(box, bottom - top, right - left)
+    return _resize(_turn(pixels[top:bottom, left:right], orientation), box, form)
+
+
+# EXIF orientations, 1 to 8, by which stored pixels are displayed: transposed, then reversed from
+# top to bottom, and from left to right.
+FLIPPED = ((5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7))
+
+
+class Flips(NamedTuple):
+    """How an orientation moves a box (y, x, height, width); each is 0 or 1. Numbers, or tensors."""
+
+    swap: Any
+    rows: Any
+    columns: Any
+
+    def stored(self, box: tuple[Any, ...], height: Any, width: Any) -> tuple[Any, ...]:
+        """A box of the displayed image, which has this size, in the stored one."""
+        return self.swapped(self._reversed(box, height, width))
+
+    def displayed(self, box: tuple[Any, ...], height: Any, width: Any) -> tuple[Any, ...]:
+        """A box of stored pixels, of which there are this many, in the turned ones."""
+        *_, height, width = self.swapped((0, 0, height, width))
+        return self._reversed(self.swapped(box), height, width)
+
+    def swapped(self, box: tuple[Any, ...]) -> tuple[Any, ...]:
+        """A box, transposed where the orientation does so."""
+        y, x, h, w = box
+        across, longer = self.swap * (x - y), self.swap * (w - h)
+        return y + across, x - across, h + longer, w - longer
+
+    def _reversed(self, box: tuple[Any, ...], height: Any, width: Any) -> tuple[Any, ...]:
+        y, x, h, w = box
+        return (
+            y + self.rows * (height - 2 * y - h),
+            x + self.columns * (width - 2 * x - w),
+            h,
+            w,
+        )
 
 
 def _turn(pixels: Pixels, orientation: int) -> Pixels:
     """Stored pixels as they are displayed, by their EXIF orientation, 1 to 8."""
-    if orientation >= 5:
+    swap, rows, columns = (orientation in some for some in FLIPPED)
+    if swap:
         pixels = pixels.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
+    if rows:
         pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
+    if columns:
         pixels = pixels[:, ::-1]
     return pixels
 
@@ -252,6 +311,8 @@ def _is_still(image: Image.Image) -> bool:
 
 def _open(data: bytes) -> Image.Image:
     try:
+        if data.startswith(_JPEG_BEGIN):
+            return JpegImageFile(io.BytesIO(data))  # `open` warns of more than 89 million pixels
         return Image.open(io.BytesIO(data), formats=DECODED)
     except Exception:  # a damaged header fails in many ways inside Pillow
         raise _Unsure from None
@@ -348,7 +409,7 @@ def _is_complete(data: bytes, pixels: Pixels) -> bool:
     if (pixels[-4:, -4:] != pixels[-1, -1]).any():
         return True
     longer = data[:-2] + b"\xa5\x5a" * 64 + _JPEG_END
-    return np.array_equal(decode_stored(longer), pixels)
+    return np.array_equal(_decode_to_check(longer), pixels)
 
 
 def _resize(pixels: Pixels, box: tuple[float, float, float, float], form: Geometry) -> Pixels:

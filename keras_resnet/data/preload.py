@@ -20,7 +20,7 @@ from keras_resnet.data.decode import (
     SMALL,
     as_pixels,
     decode_jpeg,
-    decode_stored,
+    decode_to_check,
     has_plain_corner,
     is_complete,
     turn,
@@ -115,7 +115,7 @@ def preload(examples: Examples, shapes: Sequence[Shape]) -> tuple[Examples, npt.
         number: tf.Tensor, item: tf.Tensor, orientation: tf.Tensor, _: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         data = examples.read(item)
-        stored = decode_stored(data)
+        stored = decode_to_check(data)
         with tf.control_dependencies(_checks(data, stored)):
             pixels = tf.identity(stored) if are_upright else turn(stored, orientation)
             is_small = tf.reduce_prod(tf.shape(pixels)[:2]) <= SMALL
@@ -210,6 +210,6 @@ def _checks(data: tf.Tensor, pixels: tf.Tensor) -> list[tf.Operation]:
 
 @tf.function(autograph=False)  # traced once, however many folders are checked
 def _after_decoding(number: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
-    pixels = decode_stored(data)
+    pixels = decode_to_check(data)
     with tf.control_dependencies(_checks(data, pixels)):
         return tf.identity(number)
