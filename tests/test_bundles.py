@@ -179,8 +179,7 @@ def shown(paths, size, crop):
     return np.concatenate([batch for batch, _ in stream.as_numpy_iterator()]), found.orientations
 
 
-@pytest.mark.parametrize(("size", "crop"), [(64, 0.875), (64, 1.0), (224, 0.9)])
-def test_the_python_bundle_sees_photos_as_evaluation_does(bundled, scenes, size, crop):
+def python_classifier(bundled, size, crop):
     spec = importlib.util.spec_from_file_location(
         "bundled_classify", bundled / "bundle_python" / "classify.py"
     )
@@ -188,12 +187,29 @@ def test_the_python_bundle_sees_photos_as_evaluation_does(bundled, scenes, size,
     spec.loader.exec_module(module)
     classifier = module.Classifier()
     classifier.height, classifier.width, classifier.crop = size, size, np.float32(crop)
+    return classifier
+
+
+@pytest.mark.parametrize(("size", "crop"), [(64, 0.875), (64, 1.0), (224, 0.9)])
+def test_the_python_bundle_sees_photos_as_evaluation_does(bundled, scenes, size, crop):
+    classifier = python_classifier(bundled, size, crop)
     ours, orientations = shown(scenes, size, crop)
     theirs = np.stack([classifier.pixels(Image.open(path)) for path in scenes])
     differences = np.abs(theirs.astype(int) - ours).mean((1, 2, 3))
     # Of a turned photo we too decode the whole; an upright one libjpeg shrinks on the way.
     assert differences[orientations > 1].max() < 0.25
     assert differences.max() < golden.PHOTO_TOLERANCE
+
+
+def test_the_python_bundle_decodes_a_large_photo_at_a_fraction(bundled, scenes, tmp_path):
+    with Image.open(scenes[5]) as photo:  # turned
+        large = photo.resize((1760, 1708), Image.Resampling.BICUBIC)
+        large.save(tmp_path / "large.jpg", exif=photo.getexif())
+    with Image.open(tmp_path / "large.jpg") as photo:
+        theirs = python_classifier(bundled, 32, 0.875).pixels(photo)
+        assert photo.size == (440, 427)
+    ours, _ = shown([tmp_path / "large.jpg"], 32, 0.875)
+    assert np.abs(theirs.astype(int) - ours[0]).mean() < 0.25
 
 
 def resize_cases(scenes):
