@@ -129,8 +129,8 @@ def test_a_crop_inside_the_file_that_is_off_by_one_pixel_is_refused(
 ):
     """In int8, its own rounding may be more than one pixel changes."""
     run = open_run(shutil.copytree(untouched, tmp_path / "run"))
-    square = wrap._square
-    monkeypatch.setattr(wrap, "_square", lambda image, plan: square(tf.roll(image, 1, 2), plan))
+    fitted = wrap._fitted
+    monkeypatch.setattr(wrap, "_fitted", lambda image, plan: fitted(tf.roll(image, 1, 2), plan))
     options = {"saved_model": False, "tflite": FLOATS, "max_drop": 100}
     with pytest.raises(CheckFailed) as caught:
         export(run, input_size=(24, 48), **options)
