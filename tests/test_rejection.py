@@ -23,6 +23,7 @@ from keras_resnet.evaluation.contract import (
     certainty,
     read_contract,
 )
+from keras_resnet.evaluation.per_image import to_csv
 from keras_resnet.evaluation.scores import evaluate, predict
 from keras_resnet.exporting import bundling, gate, golden, rejection, templates
 from keras_resnet.exporting.exporter import export
@@ -279,7 +280,9 @@ def test_predict_and_evaluate_say_what_is_refused(copy, noise, photos, accept):
     scores = evaluate(file)
     assert scores.rejected == scores.as_json()["rejected"]
     assert f"none of these: {scores.rejected} image" in tables.evaluation(scores)
-    assert "rejected" not in evaluate(copy.path).as_json()
+    unlimited = evaluate(copy.path)
+    assert "rejected" not in unlimited.as_json()
+    assert "rejected" not in to_csv(unlimited.rows)
     assert "rejected" not in predict(copy.path, images[-1:])[0].as_json()
 
     change_threshold(copy, 1000.0)  # refuses everything
@@ -290,7 +293,10 @@ def test_predict_and_evaluate_say_what_is_refused(copy, noise, photos, accept):
     assert "01.jpg  " in last and last.endswith("  none of these")
     head, first, *_ = tables.predictions_csv(rows).splitlines()
     assert head == "image,rank,label,score,rejected" and first.endswith(",true")
-    assert evaluate(file).rejected == 12
+    scores = evaluate(file)
+    assert scores.rejected == 12
+    head, *lines = to_csv(scores.rows).splitlines()
+    assert head.endswith(",rejected") and all(line.endswith(",yes") for line in lines)
 
 
 def golden_of(run):

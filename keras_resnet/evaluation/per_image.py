@@ -1,7 +1,7 @@
 """The answer of a model for each image, as rows of a CSV file, and suspected label errors."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ class ImageScore:
     score: float  # its probability, in 0…1
     label_score: float  # the probability of the given class
     suspect: bool  # whether the given class may be wrong; see `suspects`
+    rejected: bool | None = None  # whether it is answered "none of these"; None: no threshold
 
     @property
     def is_right(self) -> bool:
@@ -32,7 +33,11 @@ class ImageScore:
 
 
 def image_scores(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[str], names: Sequence[str]
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    classes: Sequence[str],
+    names: Sequence[str],
+    rejected: npt.NDArray[np.bool_] | None = None,
 ) -> list[ImageScore]:
     """The answer for each image.
 
@@ -41,6 +46,7 @@ def image_scores(
         labels: int `(n,)`.
         classes: k names.
         names: of the n images.
+        rejected: bool `(n,)`, which of them are answered "none of these"; None: no threshold.
     """
     p, labels = np.exp(log_softmax(np.asarray(logits, np.float64))), np.asarray(labels)
     best, doubtful = p.argmax(-1), suspects(p, labels)
@@ -52,9 +58,16 @@ def image_scores(
             score=float(row[guess]),
             label_score=float(row[label]),
             suspect=bool(is_suspect),
+            rejected=none,
         )
-        for name, row, label, guess, is_suspect in zip(
-            names, p, labels, best, doubtful, strict=True
+        for name, row, label, guess, is_suspect, none in zip(
+            names,
+            p,
+            labels,
+            best,
+            doubtful,
+            [None] * len(p) if rejected is None else rejected.tolist(),
+            strict=True,
         )
     ]
 
@@ -81,7 +94,8 @@ def suspects(p: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> np
 
 
 def to_csv(rows: Sequence[ImageScore], split: str | None = None, *, header: bool = True) -> str:
-    """Rows of a CSV file, probabilities with six decimals.
+    """Rows of a CSV file, probabilities with six decimals; "rejected" is a column if there is a
+    threshold.
 
     Args:
         rows: a line each.
@@ -89,9 +103,11 @@ def to_csv(rows: Sequence[ImageScore], split: str | None = None, *, header: bool
         header: whether to begin with the names of the columns.
     """
     last = [] if split is None else [split]
-    names = [field.name for field in fields(ImageScore)] + ["split"] * len(last)
-    lines = [names] if header else []
-    lines += [[*map(_cell, asdict(row).values()), *last] for row in rows]
+    names = [field.name for field in fields(ImageScore)]
+    if all(row.rejected is None for row in rows):
+        names.remove("rejected")
+    lines = [names + ["split"] * len(last)] if header else []
+    lines += [[*(_cell(getattr(row, name)) for name in names), *last] for row in rows]
     return csv_text(lines)
 
 

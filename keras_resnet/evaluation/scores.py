@@ -129,14 +129,14 @@ def evaluate(
         result = replace(result, top5=None)
     balance = opened.run.config.balance if opened.run else None
     contract = opened.contract
-    rejected = int(contract.rejects(logits).sum()) if contract.reject else None
+    rejected = contract.rejects(logits) if contract.reject else None
     return ArtefactScores(
         **vars(result),
         artefact=str(opened.path),
         balance=balance,
         trained_on=_trained_on(opened, examples),
-        rows=image_scores(logits, examples.labels, opened.classes, examples.names),
-        rejected=rejected,
+        rows=image_scores(logits, examples.labels, opened.classes, examples.names, rejected),
+        rejected=None if rejected is None else int(rejected.sum()),
     )
 
 
