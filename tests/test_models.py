@@ -21,6 +21,7 @@ from keras_resnet.evaluation.lite import Lite
 from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.plan import ExportPlan
 from keras_resnet.exporting.saved_model import write_for_conversion
+from keras_resnet.geometry import Geometry
 from keras_resnet.inspection.network import describe
 from keras_resnet.inspection.tflite_file import census, faults
 from keras_resnet.models import build, residual_mlp, resnet
@@ -337,7 +338,9 @@ def test_saved_and_converted_it_says_the_same_with_the_operators_it_needs(name, 
     loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_array_equal(loaded(x), logits)
 
-    plan = ExportPlan(side=side, classes=[str(k) for k in range(logits.shape[-1])])
+    plan = ExportPlan(
+        geometry=Geometry(side, side), classes=[str(k) for k in range(logits.shape[-1])]
+    )
     write_for_conversion(plan, model, tmp_path / "saved_model")
     convert(tmp_path / "saved_model", tmp_path / "model.tflite", "none")
     error = np.abs(Lite(tmp_path / "model.tflite").predict(x) - logits).max()

@@ -18,6 +18,7 @@ from keras_resnet.exporting import guard, onnx_file, saved_model
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import verify
 from keras_resnet.exporting.plan import ExportPlan
+from keras_resnet.geometry import Geometry
 from keras_resnet.inspection.onnx_file import census
 from keras_resnet.manifest import fingerprint
 from keras_resnet.models import resnet
@@ -146,7 +147,7 @@ def test_other_kinds_of_networks_convert_too(name, tmp_path):
     """Grouped convolutions, which Keras compiles by itself; pre-activation; pooling shortcuts."""
     spec = replace(SPECS[name], blocks=(1, 1), filters=SPECS[name].filters[:2])
     model = resnet(spec, 10, (32, 32, 3), zero_gamma=False)
-    plan = ExportPlan(side=32, classes=[str(k) for k in range(10)])
+    plan = ExportPlan(geometry=Geometry(32, 32), classes=[str(k) for k in range(10)])
     saved_model.write_for_conversion(plan, model, tmp_path / "saved", batch=None)
     onnx_file.convert(tmp_path / "saved", tmp_path / "model.onnx")
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)

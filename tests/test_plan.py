@@ -8,6 +8,7 @@ import pytest
 
 from keras_resnet import filenames
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
+from keras_resnet.geometry import Geometry
 from keras_resnet.inspection import tflite_file
 from keras_resnet.inspection.census import Signature
 
@@ -30,8 +31,8 @@ def test_the_files_have_the_planned_inputs_and_outputs(exported, variant):
 
 def test_frames_bytes_and_the_best_two_are_planned():
     plan = ExportPlan(
-        side=24, classes=["a", "b", "c"], saved_model=False, tflite=["int8"], scores="softmax",
-        top=2, input_size=(40, 72), io="uint8", features=True,
+        geometry=Geometry(24, 24), classes=["a", "b", "c"], saved_model=False, tflite=["int8"],
+        scores="softmax", top=2, input_size=(40, 72), io="uint8", features=True,
     )  # fmt: skip
     features, int8 = plan.files
     assert features.outputs == {"features": ((1, None), "float32")}
@@ -41,9 +42,11 @@ def test_frames_bytes_and_the_best_two_are_planned():
 
 
 def test_auto_replaces_every_variant_and_leaves_the_rest():
-    plan = ExportPlan(side=24, classes=["a", "b"], saved_model=False, tflite=["auto"])
+    plan = ExportPlan(
+        geometry=Geometry(24, 24), classes=["a", "b"], saved_model=False, tflite=["auto"]
+    )
     assert plan.replaced == [*filenames.TFLITE.values(), "calibration.json", "quantization.png"]
-    assert ExportPlan(side=24, classes=["a", "b"], tflite=["none"]).replaced == [
+    assert ExportPlan(geometry=Geometry(24, 24), classes=["a", "b"], tflite=["none"]).replaced == [
         "saved_model", "model_float32.tflite",
     ]  # fmt: skip
 
