@@ -391,9 +391,12 @@ def test_the_c_bundle_refuses_the_same(refusing, cases, tmp_path):
         shutil.copyfile(home / name, tmp_path / name)
     library = next(Path(ai_edge_litert.__path__[0]).glob("libLiteRt.so"))
     for rule, expected in [*rules, (None, [False] * 40)]:
-        values = {"image_size": 24, "center_crop": 1.0, "classes": 5}
+        values = {"height": 24, "width": 24, "channels": 3, "fit_c": "CROP", "center_crop": 1.0}
+        values["classes"] = 5
         values |= bundling._rejection_values(rule and vars(rule))
-        templates.copy("c", tmp_path / "c", values | {"network": "", "file": "", "sha256": ""})
+        templates.copy(
+            "c", tmp_path / "c", values | dict.fromkeys(("network", "file", "sha256", "origin"), "")
+        )
         shutil.copyfile(tmp_path / "c" / "contract.h", tmp_path / "contract.h")
         command = ["gcc", "run.c", "image.c", library, "-lm", f"-Wl,-rpath,{library.parent}"]
         subprocess.run([*command, "-o", "run"], cwd=tmp_path, check=True)
