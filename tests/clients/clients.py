@@ -2,6 +2,7 @@
 and fails an assertion if the client does not answer as it must.
 """
 
+import ctypes.util
 import json
 import os
 import shutil
@@ -95,8 +96,8 @@ def arm64(export, work):
 
 def gpu(export, work):
     """LiteRT's GPU accelerator on SwiftShader, a Vulkan device made of software."""
-    if not SWIFTSHADER.exists():
-        raise Missing(f"no {SWIFTSHADER}; apt install chromium libvulkan1")
+    if not (SWIFTSHADER.exists() and ctypes.util.find_library("vulkan")):
+        raise Missing(f"no {SWIFTSHADER}, or no libvulkan; apt install chromium libvulkan1")
     run = _environment(work / "env-litert", LITERT, "pillow")
     lines = _lines(
         [run, HERE / "inside" / "compiled_model.py", export, "gpu"],
