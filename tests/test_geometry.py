@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -296,12 +297,14 @@ def test_the_python_bundle_of_a_wide_network_passes_its_golden_set(wide):
     assert done.returncode == 0 and "as expected" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize(("fit", "size"), [("crop", (40, 100)), ("pad", (48, 48))])
+@pytest.mark.parametrize(
+    ("fit", "size"), [("crop", (40, 100)), ("pad", (48, 48)), ("pad", (31, 40))]
+)
 def test_a_frame_is_fitted_inside_the_file_as_evaluation_fits_it(fit, size):
     import keras
     import tensorflow as tf
 
-    from keras_resnet.exporting import wrap
+    from keras_resnet.exporting import gate, wrap
     from keras_resnet.exporting.plan import ExportPlan
 
     form = Geometry(24, 48, fit)
@@ -314,6 +317,13 @@ def test_a_frame_is_fitted_inside_the_file_as_evaluation_fits_it(fit, size):
     part = tf.image.resize(frame[y : y + h, x : x + w], (rows, columns))
     expected = tf.image.pad_to_bounding_box(part, (24 - rows) // 2, (48 - columns) // 2, 24, 48)
     np.testing.assert_allclose(np.reshape(found, form.shape), expected, atol=1e-3)
+    # What the gate compares the file with, by Keras.
+    judge = SimpleNamespace(
+        _contract=SimpleNamespace(input_size=size),
+        _reference=SimpleNamespace(geometry=form, center_crop=1.0),
+    )
+    seen = gate.Judge._seen(judge, frame[None])[0]
+    np.testing.assert_allclose(seen, expected, atol=1e-3)
 
 
 def test_a_given_geometry_stays_and_a_number_is_a_square():

@@ -550,13 +550,15 @@ class Judge:
         form = self._reference.geometry
         _, _, *cut = form.window(*self._contract.input_size, self._reference.center_crop)
         part = keras.layers.CenterCrop(*cut, data_format="channels_last")(frames)
-        return keras.ops.image.resize(
-            part,
-            (form.height, form.width),
-            interpolation="bilinear",
-            pad_to_aspect_ratio=form.fit == "pad",
-            data_format="channels_last",
+        height, width = form.resized(*cut)
+        resized = keras.ops.image.resize(
+            part, (height, width), interpolation="bilinear", data_format="channels_last"
         )
+        # As the files do, after the resize; Keras' own pad_to_aspect_ratio is before it.
+        top, left = (form.height - height) // 2, (form.width - width) // 2
+        rows = (top, form.height - height - top)
+        columns = (left, form.width - width - left)
+        return keras.ops.pad(resized, ((0, 0), rows, columns, (0, 0)))
 
     def _frames(self) -> Iterator[np.ndarray]:
         """Batches of images as the files take them."""

@@ -171,7 +171,8 @@ def _pooled_first(model: keras.Model) -> keras.Model:
     int8 weights wrongly.
     """
     settings = keras.saving.serialize_keras_object(model)
-    if not sum([_pool_first(graph) for graph in _settings(settings) if "layers" in graph]):
+    graphs = [x for x in _settings(settings) if x.get("class_name") in ("Functional", "Sequential")]
+    if not sum([_pool_first(graph["config"]) for graph in graphs]):
         return model
     pooled = keras.saving.deserialize_keras_object(settings, safe_mode=True)
     _give_weights(model, pooled)
@@ -183,11 +184,10 @@ def _pool_first(graph: dict[str, Any]) -> int:
     rows: list[dict[str, Any]] = []
     for row in graph["layers"]:
         settings = row["config"]
-        strides = settings.get("strides")
-        if row["class_name"] == "Conv2D" and list(settings["kernel_size"]) == [1, 1] != strides:
+        if row["class_name"] == "Conv2D" and _skips_pixels(settings):
             name = f"{settings['name']}_pool"
             kept = {key: settings[key] for key in ("dtype", "data_format")}
-            pool = layers.MaxPooling2D(1, strides, name=name, **kept)
+            pool = layers.MaxPooling2D(1, settings["strides"], name=name, **kept)
             rows.append(keras.saving.serialize_keras_object(pool) | {"name": name})
             settings["strides"] = [1, 1]
             if "inbound_nodes" in row:  # not of a Sequential
@@ -199,6 +199,11 @@ def _pool_first(graph: dict[str, Any]) -> int:
     added = len(rows) - len(graph["layers"])
     graph["layers"] = rows
     return added
+
+
+def _skips_pixels(convolution: dict[str, Any]) -> bool:
+    kernel, strides = (tuple(convolution[key]) for key in ("kernel_size", "strides"))
+    return kernel == (1, 1) != strides
 
 
 def _give_weights(model: keras.Model, other: keras.Model) -> None:
