@@ -136,6 +136,7 @@ REFUSED = {
         {}, "takes images of 24×32 pixels; a square is needed",
     ),
     "any size": (lambda: foreign(side=None), {}, "takes images of any size; give the side"),
+    "oblong": (lambda: foreign(side=None), {"image_size": "64x128"}, "64x128, .* squares only"),
     "another size": (lambda: foreign(), {"image_size": 32}, "--image-size is 32, but FILE takes"),
     "two outputs": (
         lambda: keras.Model(

@@ -39,7 +39,7 @@ TABLE = {
     "weights": (f"{DATA} {TOOLS} state run models data", "keras numpy h5py safetensors torch"),
     "weights.settings": ("specs config errors", ""),
     "weights.readers": ("errors files", "keras numpy h5py safetensors torch"),
-    "weights.classifier": ("specs errors models", "keras numpy"),
+    "weights.classifier": ("specs errors geometry models", "keras numpy"),
     "weights.whole_model": ("errors state weights.readers", "keras numpy"),
     "data": (f"{TOOLS} config recipes geometry", "numpy tensorflow tensorflow_datasets PIL"),
     "data.names": ("errors files", ""),

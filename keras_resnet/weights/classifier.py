@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_resnet import geometry
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.models import layers_of
 from keras_resnet.specs import Normalize, statistics
@@ -79,8 +80,14 @@ def classifier(
     return Classifier(copy, notes)
 
 
-def _side(model: keras.Model, source: str, image_size: int) -> int:
+def _side(model: keras.Model, source: str, image_size: int | str) -> int:
     """The side of the images in pixels."""
+    image_size = geometry.parse_size(image_size)
+    if isinstance(image_size, str):
+        raise InputError(
+            f"--image-size is {image_size}, and {source} is a network from elsewhere, which is "
+            "taken with squares only; give one side, such as --image-size 224"
+        )
     inputs, outputs = (len(getattr(model, ends, None) or "1") for ends in ("inputs", "outputs"))
     if (inputs, outputs) != (1, 1):
         raise InputError(
