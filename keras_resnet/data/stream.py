@@ -180,7 +180,7 @@ def evaluation_stream(
 
 
 def images_of(examples: Examples, *, size: int | Geometry, crop: float) -> npt.NDArray[np.uint8]:
-    """All of `examples`, preprocessed as in evaluation: uint8 `(n, size, size, 3)`, in order."""
+    """All of `examples`, preprocessed as in evaluation: uint8 `(n, h, w, c)`, in order."""
     batches = evaluation_stream(examples, size=size, crop=crop, batch_size=32)
     return np.concatenate([images for images, _ in batches.as_numpy_iterator()])
 

@@ -28,8 +28,8 @@ class Cam(Result):
     image: str
     label: str  # the class explained
     score: float  # its probability, in 0…1
-    pixels: npt.NDArray[np.uint8]  # (s, s, 3), the image as the network sees it
-    map: npt.NDArray[np.float32]  # (s, s) in 0…1, 1 at the strongest place; 0 where nothing is
+    pixels: npt.NDArray[np.uint8]  # (h, w, c), the image as the network sees it
+    map: npt.NDArray[np.float32]  # (h, w) in 0…1, 1 at the strongest place; 0 where nothing is
 
     def as_json(self) -> dict[str, Any]:
         return {"image": self.image, "label": self.label, "score": self.score}

@@ -25,7 +25,7 @@ _MLP_SIDE = 8  # pixels
 
 @dataclass(frozen=True)
 class Subject:
-    """A Keras model and images for it, uint8 `(n, s, s, 3)`, with labels, int `(n,)`."""
+    """A Keras model and images for it, uint8 `(n, h, w, c)`, with labels, int `(n,)`."""
 
     model: keras.Model
     images: np.ndarray
@@ -73,11 +73,8 @@ def open_subject(
         source = sources.load(data or "digits", seed=seed, data_dir=data_dir)
         classes, examples = source.classes, source.splits["train"]
         side = image_size or (_MLP_SIDE if what in MLPS else specs.SPECS[what].image_size)
-        model, size, crop = (
-            fresh(what, len(classes), side, zero_gamma, seed),
-            Geometry(side, side),
-            1.0,
-        )
+        model = fresh(what, len(classes), side, zero_gamma, seed)
+        size, crop = Geometry(side, side), 1.0
     else:
         opened = _open(what)
         model = layers_of(opened)

@@ -28,7 +28,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Calibration:
-    """uint8 images `(n + 2, h, w, 3)`, the last two all black and all white; and their manifest."""
+    """uint8 images `(n + 2, h, w, c)`, the last two all black and all white; and their manifest."""
 
     images: np.ndarray
     manifest: dict[str, Any]

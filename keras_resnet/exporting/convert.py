@@ -37,7 +37,7 @@ def convert(
         variant: "none" (float32), "float16" (weights), "dynamic" (int8 weights), "int8" (all) or
             "int16x8" (int16 activations, int8 weights).
         io: input and output type of an int8 file: "float", "uint8" or "int8".
-        calibration: `.npy` file of uint8 images `(n, s, s, 3)`, for int8 and int16x8.
+        calibration: `.npy` file of uint8 images `(n, h, w, c)`, for int8 and int16x8.
 
     Returns:
         {seconds, peak_memory_bytes} of the child.

@@ -88,7 +88,7 @@ def measure(
 
     Args:
         saved_model: folder written by `write_for_conversion`.
-        calibration: `.npy` file of uint8 images `(n, s, s, 3)`.
+        calibration: `.npy` file of uint8 images `(n, h, w, c)`.
         folder: where the files go.
         io: input and output type of the files.
         counts: for each, a file that keeps in float that many of the worst layers.

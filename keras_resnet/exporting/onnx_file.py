@@ -30,7 +30,7 @@ def convert(saved_model: Path, output: Path) -> None:
 
     Args:
         saved_model: folder written by `write_for_conversion` with an open batch.
-        output: path of the `.onnx` file: float32 image `(b, s, s, 3)` in [0, 255] -> logits.
+        output: path of the `.onnx` file: float32 image `(b, h, w, c)` in [0, 255] -> logits.
 
     Raises:
         CheckFailed: the converter failed; the line holds its reason.
