@@ -83,6 +83,11 @@ class Geometry:
             return self.height, min(max(_rounded(across / height), 1), self.width)
         return min(max(_rounded(down / width), 1), self.height), self.width
 
+    def borders(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """((above, below), (left, right)): the black around a part that was resized to this."""
+        above, left = (self.height - height) // 2, (self.width - width) // 2
+        return (above, self.height - height - above), (left, self.width - width - left)
+
 
 def of(size: "int | Geometry") -> Geometry:
     """A `Geometry`, given one or the side of a square of RGB pixels."""

@@ -155,7 +155,7 @@ def decode_complete(data: bytes | Pixels) -> Pixels:
 
 def _decode_to_check(data: bytes) -> Pixels:
     """`decode.decode_to_check`."""
-    if data.startswith(_JPEG_BEGIN) and _has_end(data):
+    if _is_whole_jpeg(data):
         with suppress(_Unsure):
             image = _open(data)
             if image.width * image.height > LARGE:
@@ -197,7 +197,7 @@ def _view(data: bytes | Pixels, orientation: int, form: Geometry, crop: float) -
     if not isinstance(data, bytes):
         whole = data
     else:
-        if data.startswith(_JPEG_BEGIN) and _has_end(data):
+        if _is_whole_jpeg(data):
             with suppress(_Unsure):
                 return _view_of_jpeg(data, orientation, form, crop)
         whole = decode(data, orientation)
@@ -373,6 +373,10 @@ def _on_white(image: Image.Image) -> Pixels:
     return ((colour * alpha + (255 - alpha) * 255 + 127) // 255).astype(np.uint8)
 
 
+def _is_whole_jpeg(data: bytes) -> bool:
+    return data.startswith(_JPEG_BEGIN) and _has_end(data)
+
+
 def _has_end(data: bytes) -> bool:
     """Whether nothing but an end follows the last scan of a JPEG."""
     marker = _JPEG_MARKER.search(data, data.rfind(_JPEG_SCAN) + 2)
@@ -425,10 +429,7 @@ def _resize(pixels: Pixels, box: tuple[float, float, float, float], form: Geomet
     shown = np.ascontiguousarray(np.clip(np.rint(resized), 0, 255).astype(np.uint8))
     if (height, width) == (form.height, form.width):
         return shown
-    top, left = (form.height - height) // 2, (form.width - width) // 2
-    whole = np.zeros((form.height, form.width, 3), np.uint8)
-    whole[top : top + height, left : left + width] = shown
-    return whole
+    return np.pad(shown, (*form.borders(height, width), (0, 0)))
 
 
 def _along_rows(

@@ -555,10 +555,7 @@ class Judge:
             part, (height, width), interpolation="bilinear", data_format="channels_last"
         )
         # As the files do, after the resize; Keras' own pad_to_aspect_ratio is before it.
-        top, left = (form.height - height) // 2, (form.width - width) // 2
-        rows = (top, form.height - height - top)
-        columns = (left, form.width - width - left)
-        return keras.ops.pad(resized, ((0, 0), rows, columns, (0, 0)))
+        return keras.ops.pad(resized, ((0, 0), *form.borders(height, width), (0, 0)))
 
     def _frames(self) -> Iterator[np.ndarray]:
         """Batches of images as the files take them."""

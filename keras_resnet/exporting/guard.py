@@ -16,7 +16,7 @@ from keras_resnet.exporting.plan import BUNDLES, ExportPlan, make_plan
 from keras_resnet.exporting.rejection import RejectionFit
 from keras_resnet.exporting.temperature import TemperatureFit
 from keras_resnet.files import read_json, read_lines, write_json
-from keras_resnet.geometry import Geometry
+from keras_resnet.geometry import LUMA, Geometry
 from keras_resnet.run import Run
 
 NO_ROW = "has no row in manifest.json; export it again"
@@ -37,7 +37,7 @@ _RESIZED = {
     "pad": "; to fit inside, in the middle of black",
     "stretch": "; both sides independently",
 }
-_LUMA = "luma: (19595 R + 38470 G + 7471 B + 32768) >> 16, of the resized RGB pixels"
+_LUMA = "luma: ({} R + {} G + {} B + 32768) >> 16, of the resized RGB pixels".format(*LUMA)
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,4 @@ def _fitted(image: tf.Tensor, plan: ExportPlan) -> tf.Tensor:
     image = tf.image.resize(image[:, y : y + h, x : x + w], (height, width), "bilinear")
     if (height, width) == (form.height, form.width):
         return image
-    top, left = (form.height - height) // 2, (form.width - width) // 2
-    bottom, right = form.height - height - top, form.width - width - left
-    return tf.pad(image, [[0, 0], [top, bottom], [left, right], [0, 0]])
+    return tf.pad(image, [(0, 0), *form.borders(height, width), (0, 0)])
