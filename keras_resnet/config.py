@@ -237,6 +237,18 @@ class Config:
         0.1, "Label smoothing: share of each target spread over all classes.", least=0, below=1,
         source="arXiv:1512.00567 section 7"
     )
+    teacher: str | None = setting(
+        None, "Knowledge distillation: a finished run of the same classes, to learn its answers.",
+        unset="none", metavar="RUN", source="arXiv:1503.02531"
+    )
+    distill_weight: float = setting(
+        0.9, "With --teacher: share of the loss that compares with its answers; the rest compares "
+        "with the labels.", above=0, most=1, source="arXiv:1503.02531 section 2"
+    )
+    distill_temperature: float = setting(
+        4.0, "With --teacher: the logits of both networks are divided by this before the softmax.",
+        above=0, source="arXiv:1503.02531 section 2"
+    )
     balance: str = setting(
         "none", "Imbalanced classes: sample all equally often (sample) or weight the loss (loss).",
         choices=("none", "sample", "loss")

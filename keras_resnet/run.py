@@ -323,7 +323,7 @@ class Run:
 
 def absolute(config: recipes.Config) -> recipes.Config:
     """The settings with whole paths, so that the run finds its images from anywhere."""
-    paths = {"data_dir": config.data_dir}
+    paths = {"data_dir": config.data_dir, "teacher": config.teacher}
     if config.weights != "imagenet":
         paths["weights"] = config.weights
     if names.is_folder(config.data) and config.data != names.NONE:

@@ -50,6 +50,9 @@ class Settings(TypedDict, total=False):
     loss: Literal["cross-entropy", "bce"] | None
     bce_threshold: float | None
     label_smoothing: float | None
+    teacher: StrPath | None
+    distill_weight: float | None
+    distill_temperature: float | None
     balance: Literal["none", "sample", "loss"] | None
     ema: float | None
     best_by: Literal["top1", "macro_top1"] | None

@@ -199,7 +199,9 @@ def settle(run: Run, source: Source) -> None:
 
 def files_of(run: Run) -> dict[str, Any]:
     """Size and sha256 of the files on which an unfinished run depends, for its notes."""
-    return {name: fingerprint(run.file(name)) for name in _SETTLED if run.file(name).exists()}
+    teacher = run.config.teacher
+    names = [*_SETTLED, *([f"{teacher}/{filenames.MODEL}"] if teacher else [])]
+    return {name: fingerprint(run.file(name)) for name in names if run.file(name).exists()}
 
 
 def require_same_files(run: Run, notes: dict[str, Any]) -> None:

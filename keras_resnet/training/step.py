@@ -12,6 +12,7 @@ from keras_resnet.config import Config
 from keras_resnet.data import stream
 from keras_resnet.data.sources import Source
 from keras_resnet.specs import CUSTOM
+from keras_resnet.training.losses import Loss
 
 # Of mixed_float16: what the loss is multiplied by, so that small gradients are not rounded to 0.
 # Doubled after so many steps without an overflow, halved by each (arXiv:1710.03740, section 3.2).
@@ -50,23 +51,25 @@ class TrainStep:
     Args:
         model: logits from images, with an `optimizer` of `training.optimizer`; made in the scope of
             its strategy.
-        loss: a function of targets `(b, k)` and logits `(b, k)` to losses `(b,)`.
+        loss: of targets and logits, see `losses.Loss`.
         xla: compile with XLA; on one device.
         loss_scale: scale the loss, as float16 needs.
         ema: momentum of a running average of the weights and of the batch norms' statistics, per
             batch; 0 keeps none.
+        teacher: images to logits that the loss compares with.
     """
 
     def __init__(
         self,
         model: keras.Model,
-        loss: Callable[[Any, Any], Any],
+        loss: Loss,
         *,
         xla: bool = False,
         loss_scale: bool = False,
         ema: float = 0.0,
+        teacher: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ):
-        self.model, self.loss, self.ema = model, loss, ema
+        self.model, self.loss, self.ema, self.teacher = model, loss, ema, teacher
         self.optimizer = model.optimizer
         self.strategy = self.optimizer.strategy
         self.replicas = self.strategy.num_replicas_in_sync
@@ -123,9 +126,10 @@ class TrainStep:
         """float32 `(3,)` and the gradients, this device's part of both."""
         images, targets = batch
         weights = [v.value for v in self.model.trainable_variables]
+        known = [self.teacher(images)] if self.teacher else []
         with tf.GradientTape() as tape:
             logits = self.model(images, training=True)
-            losses = self.loss(targets, logits)
+            losses = self.loss(targets, logits, *known)
             loss = tf.reduce_mean(losses) / self.replicas
             scaled = loss * self.scale if self.scales_loss else loss
         gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")

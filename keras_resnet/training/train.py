@@ -30,6 +30,7 @@ from keras_resnet.training.losses import make_loss
 from keras_resnet.training.optimizer import make_optimizer
 from keras_resnet.training.precision import Precision
 from keras_resnet.training.step import Evaluator, TrainStep
+from keras_resnet.training.teacher import open_teacher, require_teacher
 from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.load import load, normalization_of, open_weights
 from keras_resnet.weights.readers import Weights
@@ -179,7 +180,6 @@ def make_step(
         config, source: the effective settings and the images.
         rate: the learning rate, a number or a Keras schedule.
         chosen: the precision that `model` was built with.
-        devices: to train on.
     """
     with devices.strategy.scope():
         network = for_training(model, xla=bool(config.xla))
@@ -192,6 +192,7 @@ def make_step(
             xla=bool(config.xla),
             loss_scale=chosen.policy == "mixed_float16",
             ema=config.ema,
+            teacher=open_teacher(config, chosen.policy),
         )
 
 
@@ -205,7 +206,6 @@ def prepare(
 
     Args:
         config: as requested.
-        devices: to train on.
         unset: the settings that are fitted to the images, see `defaults.fit`.
         network: of the user, prepared by `custom.taken`.
 
@@ -227,6 +227,7 @@ def prepare(
             in_memory=True,
         )
         custom.require_head(network, config, len(source.classes))
+        require_teacher(config, source)
         unset = set(unset) - ({"weights"} if network else set())
         config = defaults.fit(config, source, unset, devices.count)
         schedule.require_steps(config, len(source.splits["train"]))

@@ -1,0 +1,80 @@
+"""Knowledge distillation (arXiv:1503.02531): a network learns the answers of a finished run."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet import run
+from keras_resnet.config import Config
+from keras_resnet.data.sources import Source
+from keras_resnet.errors import InputError
+from keras_resnet.messages import log
+from keras_resnet.specs import CUSTOM
+from keras_resnet.training.layers import build_under, for_training
+
+
+def require_teacher(config: Config, source: Source) -> None:
+    """Checks the teacher of a training, if it has one, and tells about it.
+
+    Raises:
+        InputError: it is no finished run, or is for other classes or channels.
+    """
+    if not config.teacher:
+        return
+    teacher = run.open_run(config.teacher)
+    if not teacher.manifest:
+        raise InputError(
+            f"the teacher {teacher.path} is not finished; {run.resume_command(teacher.path)} first"
+        )
+    if teacher.classes != source.classes:
+        raise InputError(
+            f"the teacher {teacher.path} has the classes {', '.join(teacher.classes[:5])} …, the "
+            f"data {', '.join(source.classes[:5])} …; it must be of the same classes in the same "
+            "order"
+        )
+    if teacher.config.channels != config.channels:
+        raise InputError(
+            f"the teacher {teacher.path} takes images of {teacher.config.channels} channels; train "
+            f"with --channels {teacher.config.channels}"
+        )
+    log.info(
+        f"teacher {teacher.path}: {teacher.config.model} at {teacher.config.image_size} pixels"
+    )
+    if seen := _trained_on(teacher, source):
+        log.warning(
+            f"the teacher was trained on {seen:,} validation images of this run, whose scores will "
+            "not be those of new images; train both with one --seed and --val-split"
+        )
+
+
+def _trained_on(teacher: run.Run, source: Source) -> int:
+    """How many of the validation images the teacher was trained on, by their content."""
+    digests = source.splits["val"].digests
+    trained = [image.digest for image in teacher.splits.get("train", ()) if image.digest]
+    return 0 if digests is None else int(np.isin(digests, np.array(trained, np.int64)).sum())
+
+
+def open_teacher(config: Config, policy: str) -> Callable[[tf.Tensor], tf.Tensor] | None:
+    """A function of images `(b, h, w, c)` in [0, 255], as the network in training sees them, to the
+    teacher's logits `(b, k)` in float32; None without a teacher.
+
+    The teacher sees the same crop and the same mixed images, in its own size: only then are its
+    answers those that the network should give (arXiv:2106.05237, section 3.1).
+    """
+    if not config.teacher:
+        return None
+    teacher = run.open_run(config.teacher)
+    model = teacher.model()
+    if teacher.config.model != CUSTOM.name:
+        fast = build_under(policy, teacher.config, len(teacher.classes))
+        fast.set_weights(model.get_weights())
+        model = fast
+    model = for_training(model)
+    height, width, _ = teacher.config.geometry.shape
+
+    def answer(images: tf.Tensor) -> tf.Tensor:
+        own = tf.image.resize(images, (height, width))
+        return tf.cast(model(own, training=False), tf.float32)
+
+    return answer

@@ -1,0 +1,124 @@
+"""Knowledge distillation: `train --teacher RUN`."""
+
+import shutil
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_resnet.config import Config
+from keras_resnet.data import sources
+from keras_resnet.errors import InputError, Interrupted
+from keras_resnet.files import read_json
+from keras_resnet.training.losses import distillation, make_loss
+from keras_resnet.training.teacher import open_teacher, require_teacher
+from keras_resnet.training.train import train
+
+RNG = np.random.default_rng(0)
+
+
+def test_the_loss_is_keras_divergence_at_a_temperature():
+    own, other = RNG.normal(0, 3, (2, 5, 4)).astype("float32")
+    soft = [keras.ops.softmax(x / 3) for x in (other, own)]
+    expected = 9 * keras.losses.kl_divergence(*soft)
+    np.testing.assert_allclose(distillation(own, other, 3.0), expected, rtol=1e-4)
+    np.testing.assert_allclose(distillation(other, other, 3.0), 0, atol=1e-6)
+
+
+def test_hot_enough_its_gradient_is_that_of_the_squared_difference_of_logits():
+    """As the paper derives, for logits of mean 0: the gradient is (z - v) / k."""
+    own, other = RNG.normal(size=(2, 5, 4)).astype("float32")
+    own, other = (x - x.mean(-1, keepdims=True) for x in (own, other))
+    z = tf.constant(own)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        loss = distillation(z, other, 300.0)
+    np.testing.assert_allclose(tape.gradient(loss, z), (own - other) / 4, atol=0.01)
+
+
+def test_the_weight_shares_the_loss_between_teacher_and_labels():
+    config = Config(distill_weight=0.25, distill_temperature=2.0, label_smoothing=0.1)
+    own, other = RNG.normal(size=(2, 6, 3)).astype("float32")
+    labels = np.array([0, 1, 2, 0, 1, 2], np.int32)
+    targets = np.eye(3, dtype="float32")[labels]
+    loss = make_loss(config, labels, 3)
+    parts = 0.75 * loss(targets, own) + 0.25 * distillation(own, other, 2.0)
+    np.testing.assert_allclose(loss(targets, own, other), parts, rtol=1e-6)
+
+
+def test_the_teacher_answers_for_images_of_other_sizes_as_its_run_does(trained):
+    config = Config(teacher=str(trained.path))
+    answer = open_teacher(config, "float32")
+    images = RNG.integers(0, 256, (4, 24, 24, 3)).astype("float32")
+    np.testing.assert_allclose(answer(images), trained.model()(images), atol=1e-4)
+    large = tf.image.resize(images, (48, 48))
+    expected = trained.model()(tf.image.resize(large, (24, 24)))
+    np.testing.assert_allclose(answer(large), expected, atol=1e-4)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_with_a_teacher_a_run_resumes_exactly_and_from_the_same_teacher_only(
+    untouched, photos, tmp_path, monkeypatch
+):
+    teacher = shutil.copytree(untouched, tmp_path / "teacher")
+    options = {
+        "model": "resnet8", "epochs": 1, "image_size": 16, "batch_size": 12, "seed": 3,
+        "teacher": teacher, "precision": "float32", "checkpoint_every": 2,
+    }  # fmt: skip
+    whole = train(str(photos), run_folder=tmp_path / "whole", **options)
+    assert read_json(tmp_path / "whole" / "config.json")["teacher"] == str(teacher)
+    resumed = tmp_path / "resumed"
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr("keras_resnet.training.loop.Loop.end_epoch", _interrupt)
+        train(str(photos), run_folder=resumed, **options)
+    model = (teacher / "model.keras").rename(tmp_path / "away")
+    with pytest.raises(InputError, match=r"teacher/model\.keras is missing, damaged"):
+        train(resume=resumed)
+    model.rename(teacher / "model.keras")
+    again = train(resume=resumed)
+    for one, other in zip(whole.model().get_weights(), again.model().get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def _interrupt(loop, epoch):
+    raise Interrupted("interrupted", 130)
+
+
+def _other_order(run):
+    (run / "labels.txt").write_text("striped\nbright\ndark\n")
+
+
+def _unfinished(run):
+    (run / "manifest.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "message"),
+    [
+        (_other_order, {}, "must be of the same classes in the same order"),
+        (_unfinished, {}, "is not finished; `keras-resnet train --resume"),
+        (None, {"channels": 1}, "train with --channels 3"),
+        (shutil.rmtree, {}, "no run folder"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_one_line(
+    untouched, photos, tmp_path, accept, spoil, options, message
+):
+    teacher = shutil.copytree(untouched, tmp_path / "teacher")
+    accept(teacher, "labels.txt")
+    if spoil:
+        spoil(teacher)
+    with pytest.raises(InputError, match=message):
+        train(str(photos), run_folder=tmp_path / "run", teacher=teacher, image_size=16, **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_of_another_split_is_warned_of(trained, photos, capsys):
+    config = replace(trained.config, teacher=str(trained.path))
+    own = sources.load(str(photos), seed=trained.config.seed)
+    require_teacher(config, own)
+    assert "validation images" not in capsys.readouterr().err
+    require_teacher(config, sources.load(str(photos), seed=trained.config.seed + 1))
+    assert "the teacher was trained on" in capsys.readouterr().err
