@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from keras_resnet import recipes, shipping
+from keras_resnet import recipes, search, shipping
 from keras_resnet.cli import tables
 from keras_resnet.cli._options import command, report, reports, settings, start
 from keras_resnet.cli.export import BUNDLES
@@ -24,12 +24,32 @@ from keras_resnet.weights import settings as weights_settings
               "phone.  [web]")  # fmt: skip
 @click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
               help="Allowed drop in top-1, in percentage points.")  # fmt: skip
+@click.option(
+    "--max-mb",
+    metavar="MB",
+    type=float,
+    help="Largest size of the file: finds the network for it.  [no limit]",
+)
+@click.option(
+    "--max-ms",
+    metavar="MS",
+    type=float,
+    help="Longest time of an image: finds the network for it.  [no limit]",
+)
+@click.option(
+    "--threads", metavar="N", type=int, default=1, show_default=True, help="Threads for --max-ms."
+)
+@click.option("--android", is_flag=True, help="Measure --max-ms on the phone that adb finds.")
 @reports
 def ship(
     source: str | None,
     run_folder: str | None,
     bundles: tuple[str, ...],
     max_drop: float,
+    max_mb: float | None,
+    max_ms: float | None,
+    threads: int,
+    android: bool,
     as_json: bool,
     quiet: bool,
     **given: Any,
@@ -38,6 +58,10 @@ def ship(
 
     Trains on DATA (or takes RUN, by default the newest), exports the smallest .tflite file that
     keeps --max-drop (--quantize auto), verifies it and writes a bundle that is ready to run.
+
+    --max-mb and --max-ms are a budget: networks of several sizes are trained for a third of the
+    epochs, from the smallest on, and measured as int8 files. The fastest one that is as good as the
+    best within the budget is then trained in full, with the largest as its teacher.
 
     Interrupted or killed, it resumes with the same command: files that are there and unchanged are
     verified, not written again.
@@ -49,12 +73,14 @@ def ship(
         config = recipes.resolve({"data": source, **given})
         require(config.data)
         weights_settings.require(config)
+    search.Budget(max_mb, max_ms, threads).require()
     start(quiet)
     kinds = bundles or shipping.DEFAULT_BUNDLES
     try:
         result = shipping.ship(
-            source, run_folder=run_folder, bundles=kinds, max_drop=max_drop, **given
-        )
+            source, run_folder=run_folder, bundles=kinds, max_drop=max_drop, max_mb=max_mb,
+            max_ms=max_ms, threads=threads, android=android, **given
+        )  # fmt: skip
     except CheckFailed as error:
         if error.result:  # the numbers that explain it
             report(error.result, as_json, tables.verification)

@@ -1,7 +1,7 @@
 """Results as text for a terminal. Imports nothing heavy: its types are for type checkers alone."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.config import show
@@ -137,7 +137,26 @@ def shipped(result: Mapping[str, Any], needs_npm: bool) -> str:
         if kind == "web" and needs_npm:
             opened = opened.replace("&& ", "&& npm install && ", 1)
         lines.append(f"             {opened}")
+    if result["frontier"]:
+        lines += ["", *_frontier(result["frontier"]), f"plot         {result['run']}/frontier.png"]
     return "\n".join(lines)
+
+
+def _frontier(points: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The networks that a search has tried."""
+    yield (
+        f"{'network, trained briefly':28} {'top-1':>7} {'int8 MB':>8} {'ms':>7}   "
+        "in the order of their multiply-adds"
+    )
+    for point in points:
+        if point["top1"] is None:
+            yield f"{point['name']:28} {point['excess']}"
+            continue
+        word = "chosen" if point["chosen"] else "beyond the budget" if point["excess"] else ""
+        yield (
+            f"{point['name']:28} {point['top1']:7.1%} {point['bytes'] / 1e6:8.3f} "
+            f"{point['latency_ms']:7.2f}   {word}"
+        ).rstrip()
 
 
 def imported(run: str, metrics: Mapping[str, Any]) -> str:

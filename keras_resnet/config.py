@@ -157,6 +157,10 @@ class Config:
     recipe: str = setting(
         "quick", "Named settings; `keras-resnet recipes` lists them; finetune with --weights."
     )
+    width: float = setting(
+        1.0, "Width: channels of all layers, relative to the network's own.", least=0.25, most=4,
+        source="arXiv:1704.04861 section 3.3"
+    )
     weights: str | None = setting(
         None, "Initial weights: imagenet, a run folder, or a .keras, .h5, .safetensors or .pth "
         "file.", unset="random", metavar="FILE|imagenet"
@@ -467,6 +471,7 @@ RELATIONS = (
     Relation(
         "channels", lambda c: c.channels == 3 or c.model != specs.CUSTOM.name, "3 for this network"
     ),
+    Relation("width", lambda c: c.width == 1 or c.model != specs.CUSTOM.name, "1 for this network"),
     Relation("repeats", lambda c: c.repeats <= c.batch_size, "at most the batch size"),
 )
 

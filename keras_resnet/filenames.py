@@ -11,6 +11,7 @@ EXAMPLES = "examples.json"  # the images in the report: the worst mistakes, and 
 MODEL = "model.keras"
 NETWORK = "network.keras"  # a network from elsewhere, as its training began
 REPORT = "report.html"
+FRONTIER, FRONTIER_PLOT = "frontier.json", "frontier.png"  # the networks that a search has tried
 MANIFEST = "manifest.json"  # size and sha256 of the other files; in the export too
 CHECKPOINTS = "checkpoints"
 LOG = "log.txt"

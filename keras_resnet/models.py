@@ -4,6 +4,7 @@ Keras only: builds on any backend.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -32,12 +33,15 @@ def build(
     zero_gamma: bool = True,
     drop_path: float = 0.0,
     features: bool = False,
+    width: float = 1.0,
 ) -> keras.Model:
     """Builds a network by name: a plain `keras.Model` with random weights.
 
     Args:
         name: a row of `keras_resnet.specs.SPECS`, such as `"resnet50"`.
         num_classes, input_shape, normalize, zero_gamma, drop_path, features: as in `resnet`.
+        width: channels of all layers, relative to the row's; rounded to multiples of 8
+            (arXiv:1704.04861, section 3.3).
 
     Returns:
         As `resnet`.
@@ -46,7 +50,7 @@ def build(
         InputError: an unknown name, or what `resnet` raises.
     """
     return resnet(
-        specs.find(name),
+        replace(specs.find(name), width=width),
         num_classes,
         input_shape,
         normalize=normalize,
@@ -180,7 +184,9 @@ def _blocks(spec: Spec, zero_gamma: bool, drop_path: float) -> dict[str, list[_L
     """The blocks of each stage, in order, as functions from feature map to feature map."""
     total, done = sum(spec.blocks), 0
     stages: dict[str, list[_Layer]] = {}
-    for stage, (count, filters) in enumerate(zip(spec.blocks, spec.filters, strict=True), 2):
+    for stage, (count, filters) in enumerate(
+        zip(spec.blocks, map(spec.scaled, spec.filters), strict=True), 2
+    ):
         # The stages end with the strided block, or begin with it; one of them has none.
         if spec.strided_block == "last":
             strided = count if stage <= len(spec.blocks) else None
@@ -249,6 +255,7 @@ def _stem_conv(
     preact = blocks.BRANCHES[spec.branch].preact
     # Its bias cannot be folded into a later batch norm: there is a zero-padded max-pool between.
     use_bias = spec.conv_bias or (preact and spec.stem != "cifar")
+    filters = spec.scaled(filters)
     x = blocks.conv(x, filters, kernel, strides=strides, use_bias=use_bias, name=name)
     if preact:
         return x
@@ -289,6 +296,8 @@ def _check(
     for side in input_shape[:2]:
         if side is not None and side < spec.total_stride:
             raise InputError(too_small(spec, side))
+    if not spec.width > 0:
+        raise InputError(f"width is {spec.width}; expected a factor above 0, such as 0.5")
     if not 0 <= drop_path < 1:
         raise InputError(f"drop_path is {drop_path}; expected a share in [0, 1)")
     if drop_path and spec.shortcut == "none":

@@ -546,6 +546,7 @@ def build(config: recipes.Config, num_classes: int, *, open_size: bool = False) 
         normalize=config.normalize,
         zero_gamma=config.zero_gamma,
         drop_path=config.drop_path,
+        width=config.width,
     )
 
 

@@ -23,6 +23,7 @@ class Settings(TypedDict, total=False):
     on_bad_image: Literal["error", "skip"] | None
     check: Literal["full", "headers"] | None
     model: str | Any | None  # or a keras.Model, which is loaded with Keras alone
+    width: float | None
     weights: StrPath | None
     freeze: str | None
     freeze_bn: bool | None

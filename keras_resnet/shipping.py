@@ -1,18 +1,19 @@
 """From photos, or a run, to a folder for the phone, in one call that goes on where it was."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras_resnet import filenames, run
-from keras_resnet.errors import InputError, Interrupted
-from keras_resnet.files import StrPath
+from keras_resnet import filenames, run, search
+from keras_resnet.errors import CheckFailed, InputError, Interrupted
+from keras_resnet.files import StrPath, write_json
 from keras_resnet.messages import log
 from keras_resnet.results import Result
 
 # What a newcomer can open at once, on a computer and on a phone.
 DEFAULT_BUNDLES = ("web",)
+_TIMINGS = 3  # of the file that was made; another program may disturb one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,8 @@ class Shipped(Result):
     apps: dict[str, str]  # kind of bundle -> its folder
     model: str  # the file in them, of those in the export folder
     verification: dict[str, Any]  # as `verify --json`
+    # With a budget: the networks that were tried, `search.Candidate`s with their names.
+    frontier: list[dict[str, Any]] = field(default_factory=list)
 
 
 def place(source: StrPath | None, run_folder: StrPath | None, options: Mapping[str, Any]) -> Path:
@@ -55,9 +58,16 @@ def ship(
     run_folder: StrPath | None = None,
     bundles: Sequence[str] = DEFAULT_BUNDLES,
     max_drop: float = 1.0,
+    max_mb: float | None = None,
+    max_ms: float | None = None,
+    threads: int = 1,
+    android: bool = False,
     **options: Any,
 ) -> Shipped:
     """Trains, exports the smallest file that keeps its accuracy, verifies it and bundles it.
+
+    With a budget, `max_mb` or `max_ms`, it first finds the network: see `keras_resnet.search`. The
+    winner is trained with the largest network that was tried as its teacher.
 
     The same call resumes an interrupted one: training resumes, and an unchanged export is verified,
     not written again.
@@ -67,21 +77,35 @@ def ship(
         run_folder: where the run of a data set goes; default `runs/ship-DATA`.
         bundles: "android", "web", "python", "c".
         max_drop: how many points of top-1 the file may lose.
+        max_mb: limit of the file's size in millions of bytes.
+        max_ms: limit of the time of an image in milliseconds, on one thread or `threads`.
+        threads: of LiteRT, for that time.
+        android: measure it on the phone that adb finds instead of this machine.
         **options: settings of `train`.
 
     Returns:
-        `Shipped`: the run folder, the folders of the apps, their model file, and the result of
-        the gate.
+        `Shipped`: the run folder, the folders of the apps, their model file, the result of the
+        gate, and the networks that were tried.
 
     Raises:
         InputError: a wrong argument, or a run of other settings.
-        CheckFailed: the training diverged, or no file passed.
+        CheckFailed: the training diverged, no file passed, or none is within the budget.
         Interrupted: Ctrl-C or SIGTERM; the same call resumes.
     """
     from keras_resnet.exporting import bundling
 
     path = place(source, run_folder, options)
+    budget = search.Budget(max_mb, max_ms, threads, android)
+    budget.require()
+    tried: list[search.Candidate] = []
     try:
+        if budget.is_set:
+            if source is None or not _is_data(source):
+                raise InputError(
+                    f"{path} is a run, whose network is trained; a budget needs DATA to train on"
+                )
+            found, tried = search.choose(source, _search_folder(path), budget, options)
+            options = {**options, **found}
         trained = _trained(path, source, options)
         verification = _exported(trained, bundles, max_drop)
     except Interrupted as error:
@@ -90,13 +114,61 @@ def ship(
     apps = {kind: str(folder / f"bundle_{kind}") for kind in bundles}
     model = bundling.model_to_bundle(folder)
     assert model  # a bundle holds it
-    return Shipped(run=str(path), apps=apps, model=model.name, verification=verification)
+    if tried:
+        _require_within(budget, model, tried)
+    return Shipped(
+        run=str(path),
+        apps=apps,
+        model=model.name,
+        verification=verification,
+        frontier=_saved(trained, budget, tried) if tried else [],
+    )
+
+
+def _is_data(source: StrPath | None) -> bool:
+    return source is not None and not Path(source, filenames.CONFIG).exists()
+
+
+def _search_folder(path: Path) -> Path:
+    """Beside the run's, a level too deep to be taken for the newest run."""
+    return path.with_name(f"{path.name}-search")
+
+
+def _require_within(budget: search.Budget, model: Path, tried: Sequence[search.Candidate]) -> None:
+    """CheckFailed if the file that was made is beyond the budget: a short training and a long one
+    have the same network, but `--quantize auto` may have taken a larger format."""
+    for _ in range(_TIMINGS):
+        latency = search.measure(model, budget)
+        excess = budget.excess(model.stat().st_size, latency)
+        if excess is None:
+            return
+    (chosen,) = (point for point in tried if point.chosen)
+    raise CheckFailed(
+        f"{model} is beyond the budget: {excess}; the file of the short training of {chosen.name} "
+        f"had {chosen.bytes or 0:,} bytes and took {chosen.latency_ms:.3g} ms"
+    )
+
+
+def _saved(
+    trained: run.Run, budget: search.Budget, tried: Sequence[search.Candidate]
+) -> list[dict[str, Any]]:
+    """The networks that were tried, which are written into the run, with a plot."""
+    from keras_resnet.report import frontier_plot
+
+    points = [{"name": point.name, **asdict(point)} for point in tried]
+    with trained.rewriting(filenames.FRONTIER, filenames.FRONTIER_PLOT):
+        content = {"budget": asdict(budget), "networks": points}
+        write_json(trained.file(filenames.FRONTIER), content)
+        title = f"Networks for {run.short_name(trained.config.data)}, from {len(points)} short runs"
+        png = trained.file(filenames.FRONTIER_PLOT)
+        frontier_plot.plot(points, asdict(budget), title, png)
+    return points
 
 
 def _trained(path: Path, source: StrPath | None, options: Mapping[str, Any]) -> run.Run:
     from keras_resnet.training.train import train
 
-    is_data = source is not None and not Path(source, filenames.CONFIG).exists()
+    is_data = _is_data(source)
     if (path / filenames.MANIFEST).exists():
         if is_data:
             run.require_settings(path, None, {"data": source, **options})

@@ -51,6 +51,16 @@ class Spec:
     conv_bias: bool = False  # in convolutions that a batch norm follows: it changes nothing there
     bn_epsilon: float = 1e-5
     normalize: str = "imagenet"  # normalization of its published weights
+    width: float = 1.0  # of all layers, times their own; MobileNet's, arXiv:1704.04861 section 3.3
+
+    def scaled(self, filters: int) -> int:
+        """The filters of a layer at this width, a multiple of 8 and of the groups.
+
+        >>> replace(SPECS["resnet20"], width=0.75).scaled(32)
+        24
+        """
+        step = math.lcm(8, self.groups)
+        return filters if self.width == 1 else max(round(self.width * filters / step), 1) * step
 
     @property
     def weight_layers(self) -> int:

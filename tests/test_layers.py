@@ -32,7 +32,12 @@ TABLE = {
     "config": ("specs errors geometry", ""),
     "recipes": ("config specs errors", ""),
     "settings": ("files", ""),
-    "shipping": (f"{DATA} {TOOLS} run training.train exporting", ""),
+    "shipping": (f"{DATA} {TOOLS} run search training.train exporting report.frontier_plot", ""),
+    "search": (
+        f"{DATA} {TOOLS} state run models data.sources training.train exporting.exporter "
+        "inspection.network evaluation.benchmark evaluation.android",
+        "",
+    ),
     "__main__": ("cli", ""),
     "blocks": ("", "keras"),
     "models": ("specs errors blocks", "keras"),
@@ -86,7 +91,7 @@ TABLE = {
     "explain": (f"{DATA} {TOOLS} state run blocks models data evaluation inspection report", HEAVY),
     "explain.depth": (f"{DATA} {TOOLS} run training.train", ""),
     # Here, as in run.py, only the top of a file counts: --help must not wait for Keras.
-    "cli": (f"{DATA} {TOOLS} run shipping weights.settings data.names _version", "click"),
+    "cli": (f"{DATA} {TOOLS} run search shipping weights.settings data.names _version", "click"),
     "cli.tables": ("config", ""),
     # keras_resnet/__init__.py; what it imports for type checkers is all that is public.
     "": ("_version", ""),

@@ -246,6 +246,16 @@ def test_the_name_counts_the_layers_that_were_built(name):
     assert layers == int(re.search(r"\d+", name).group())
 
 
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnext50_32x4d", "wrn16_4"])
+def test_half_the_width_has_half_the_channels_everywhere_and_a_quarter_of_the_products(name):
+    half = build(name, 10, width=0.5)
+    pairs = zip(half.layers, shapes_of(name).layers, strict=True)
+    kernels = [(a.filters, b.filters) for a, b in pairs if isinstance(a, keras.layers.Conv2D)]
+    assert all(2 * a == b for a, b in kernels)
+    ratio = describe(half).multiply_adds / describe(build(name, 10)).multiply_adds
+    assert 0.24 < ratio < 0.34  # the stem has three channels of input whatever the width
+
+
 @pytest.mark.parametrize("name", PROJECTIONS)
 def test_projections_are_where_the_channels_change_and_nowhere_else(name):
     projections = [op.name for op in shapes_of(name).operations if op.name.endswith("_0_conv")]
@@ -467,6 +477,7 @@ def test_a_saved_model_opens_without_this_package_and_says_the_same(tmp_path):
         (("resnet20", 1), "num_classes is 1;.*at least 2"),
         (("resnet20", 0), "num_classes is 0;.*at least 2"),
         (("resnet20", -3), "num_classes is -3;.*at least 2"),
+        (("resnet20", 10, None, -0.5), "width is -0.5;.*above 0"),
     ],
     ids=[
         "an unknown name lists the near misses",
@@ -478,11 +489,12 @@ def test_a_saved_model_opens_without_this_package_and_says_the_same(tmp_path):
         "one class",
         "no class",
         "fewer than no classes",
+        "a width below 0",
     ],
 )
 def test_what_cannot_be_built_is_an_input_error(arguments, message):
     with pytest.raises(InputError, match=message):
-        build(*arguments)
+        build(*arguments[:3], **dict(zip(["width"], arguments[3:], strict=False)))
 
 
 @pytest.mark.parametrize("normalize", ["imagnet", (1.0, 2.0), 5], ids=repr)

@@ -18,7 +18,7 @@ from keras_resnet.weights.classifier import classifier
 _MIXED = PRECISIONS[2:]
 # What only a network of this package can do, or one that takes images of any size.
 _NOT_FOR_IT = (
-    "weights", "freeze", "size_steps", "train_size", "drop_path", "zero_gamma", "channels"
+    "weights", "freeze", "size_steps", "train_size", "drop_path", "zero_gamma", "channels", "width"
 )  # fmt: skip
 
 

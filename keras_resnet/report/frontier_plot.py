@@ -1,0 +1,63 @@
+"""The plot of the networks that a search has tried: accuracy over size and latency."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from keras_resnet.files import StrPath
+from keras_resnet.report import plots
+
+
+def plot(
+    points: Sequence[Mapping[str, Any]],
+    limits: Mapping[str, float | None],
+    title: str,
+    path: StrPath,
+) -> StrPath:
+    """Top-1 of the int8 files over their size, and over their latency.
+
+    Args:
+        points: `search.Candidate`s as dicts, with their `name`; those without a file are left out.
+        limits: `max_mb` and `max_ms`, None for none.
+        title: of the plot.
+        path: the PNG to write.
+
+    Returns:
+        `path`.
+    """
+    drawn = [point for point in points if point["top1"] is not None]
+    with plots.styled():
+        figure = Figure(figsize=(10, 4.8), dpi=plots.DPI)
+        left, right = figure.subplots(1, 2, sharey=True)
+        _panel(left, drawn, [p["bytes"] / 1e6 for p in drawn], limits["max_mb"])
+        _panel(right, drawn, [p["latency_ms"] for p in drawn], limits["max_ms"])
+        left.set(xlabel="int8 file in MB (log scale)", ylabel="top-1 after a short training, %")
+        right.set(xlabel="time of an image in ms (log scale)")
+        left.set_title(title)
+        left.legend(loc="lower right")
+        return plots.save(figure, path)
+
+
+def _panel(
+    axes: Axes, points: Sequence[Mapping[str, Any]], costs: Sequence[float], limit: float | None
+) -> None:
+    top1 = [100 * p["top1"] for p in points]
+    order = sorted(range(len(points)), key=lambda i: costs[i])
+    best = [i for n, i in enumerate(order) if all(top1[i] > top1[j] for j in order[:n])]
+    axes.plot([costs[i] for i in best], [top1[i] for i in best], color=plots.QUIET,
+              drawstyle="steps-post", linewidth=1, label="best for its cost")  # fmt: skip
+    for fits, marker, label in ((True, "o", "within the budget"), (False, "x", "beyond it")):
+        some = [i for i, p in enumerate(points) if (p["excess"] is None) == fits]
+        axes.plot([costs[i] for i in some], [top1[i] for i in some], marker, linestyle="",
+                  color=plots.VALIDATION, label=label)  # fmt: skip
+    for i in (i for i, p in enumerate(points) if p["chosen"]):
+        axes.plot(costs[i], top1[i], "o", color=plots.TRAINING, markersize=13, fillstyle="none",
+                  markeredgewidth=2, label="chosen")  # fmt: skip
+    for i in best:
+        axes.annotate(points[i]["name"], (costs[i], top1[i]), xytext=(-4, 6), fontsize=7,
+                      textcoords="offset points", ha="right")  # fmt: skip
+    if limit is not None:
+        axes.axvline(limit, color=plots.TRAINING, linestyle="--", linewidth=1.4, label="limit")
+    axes.set_xscale("log")

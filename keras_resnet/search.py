@@ -1,0 +1,324 @@
+"""A budget in, a network out.
+
+Networks from small to large are trained for a short time, exported as int8 files and measured; the
+fastest of those within the budget that are as good as the best wins.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from keras_resnet import filenames, geometry, recipes, specs
+from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.files import StrPath, read_json, write_json
+from keras_resnet.messages import log
+from keras_resnet.run import Run, open_run
+
+# (network, width), each with the sizes below. Those for CIFAR are the small ones.
+_NETWORKS = (
+    ("resnet8", 0.5), ("resnet8", 1.0), ("resnet20", 0.5), ("resnet20", 1.0), ("resnet32", 0.5),
+    ("resnet32", 1.0), ("resnet56", 1.0), ("resnet18", 0.25), ("resnet18", 0.5), ("resnet18", 1.0),
+    ("resnet34", 1.0), ("resnet50", 1.0),
+)  # fmt: skip
+_PRETRAINED = ("resnet18", "resnet34", "resnet50")  # with published weights
+_WIDTHS = (0.25, 0.5, 1.0)  # of a network that the user names
+_SIZES = (32, 48, 64, 96, 128, 160, 224)
+_CIFAR_STEM_MOST, _IMAGENET_STEM_LEAST = 64, 64
+_SHARE = 3  # of the epochs: a short training has a third
+_LEAST_EPOCHS = 3
+# After so many larger networks in a row that were no better, or too slow, no larger one is tried.
+_PATIENCE = 3
+_RUNS = 35  # inferences of a measurement
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the app can spare; None is no limit."""
+
+    max_mb: float | None = None  # of the model file, in millions of bytes
+    max_ms: float | None = None  # median time of an image
+    threads: int = 1
+    android: bool = False  # measured on the phone that adb finds, not on this machine
+
+    @property
+    def is_set(self) -> bool:
+        return self.max_mb is not None or self.max_ms is not None
+
+    def require(self) -> None:
+        """InputError for a limit that no file can meet."""
+        for option, limit in (("max-mb", self.max_mb), ("max-ms", self.max_ms)):
+            if limit is not None and not 0 < limit < math.inf:
+                raise InputError(f"--{option} is {limit}; expected a number above 0")
+        if self.threads < 1:
+            raise InputError(f"--threads is {self.threads}; expected at least 1")
+
+    def excess(self, size: int, latency_ms: float) -> str | None:
+        """What of a file is too much, in words; None if it fits."""
+        if self.max_mb is not None and size > self.max_mb * 1e6:
+            return f"{size / 1e6:.3g} MB"
+        if self.max_ms is not None and latency_ms > self.max_ms:
+            return f"{latency_ms:.3g} ms"
+        return None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network at an image size; once it was tried, its short training and its int8 file."""
+
+    model: str
+    width: float
+    image_size: int | str
+    parameters: int
+    multiply_adds: int
+    run: str = ""
+    epochs: int = 0
+    images: int | None = None  # validation images; None, as the next three: it has no file
+    top1: float | None = None  # of the file, on these
+    bytes: int | None = None
+    latency_ms: float | None = None
+    excess: str | None = None  # what is beyond the budget, or why there is no file
+    chosen: bool = False
+
+    @property
+    def name(self) -> str:
+        width = "" if self.width == 1 else f" ×{self.width:g}"
+        return f"{self.model}{width} at {self.image_size}"
+
+
+def choose(
+    data: StrPath, folder: Path, budget: Budget, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Candidate]]:
+    """Finds the network for a budget.
+
+    The same call goes on where an earlier one was interrupted.
+
+    Args:
+        data: as in `train`.
+        folder: for the short trainings.
+        budget: the limits.
+        options: settings of `train`; a model, a width or an image size among them is fixed.
+
+    Returns:
+        Settings of `train` for the winner, with its teacher; and all networks that were tried, in
+        the order of their multiply-adds.
+
+    Raises:
+        CheckFailed: none is within the budget. Interrupted: as `train`.
+    """
+    result = folder / filenames.FRONTIER
+    asked = {"budget": asdict(budget), "options": {k: str(v) for k, v in options.items()}}
+    if result.exists():
+        found = read_json(result)
+        if found["asked"] == asked:  # timings vary: a later call must not choose another
+            return found["settings"], [Candidate(**point) for point in found["points"]]
+    epochs = max(_LEAST_EPOCHS, round(_epochs(options) / _SHARE))
+    points = list(_tried(data, folder, budget, {**options, "epochs": epochs}))
+    winner = best(points)
+    if winner is None:
+        raise CheckFailed(_none_fits(points))
+    points = [replace(point, chosen=point is winner) for point in points]
+    settings = _settings(winner)
+    if teacher := teacher_of(winner, points):
+        settings["teacher"] = teacher.run
+    write_json(
+        result,
+        {"asked": asked, "settings": settings, "points": [asdict(point) for point in points]},
+    )
+    return settings, points
+
+
+def _none_fits(points: Sequence[Candidate]) -> str:
+    if not points:
+        return "no network is within the budget: each has more weights than bytes are allowed"
+    least = points[0]
+    size = (
+        "" if least.bytes is None else f" ({least.bytes / 1e6:.3g} MB, {least.latency_ms:.3g} ms)"
+    )
+    return f"no network is within the budget: of {least.name}{size} it is {least.excess}"
+
+
+def best(points: Iterable[Candidate]) -> Candidate | None:
+    """The fastest of those within the budget whose top-1 is within a standard error of the best;
+    None if there is none within it.
+
+    The rule of one standard error is that of Breiman et al. 1984, "Classification and Regression
+    Trees", section 3.4.3: what is nearer than the noise of the validation images is no difference.
+    """
+    fitting = [p for p in points if p.excess is None and p.top1 is not None]
+    if not fitting:
+        return None
+    most = max(fitting, key=_top1)
+    least = _top1(most) - _standard_error(most)
+    good = (p for p in fitting if _top1(p) >= least)
+    return min(good, key=lambda p: (p.latency_ms, p.bytes))
+
+
+def teacher_of(winner: Candidate, points: Iterable[Candidate]) -> Candidate | None:
+    """The largest network that was trained, if it is larger than the winner and no worse."""
+    larger = (
+        p for p in points if p.multiply_adds > winner.multiply_adds and _top1(p) >= _top1(winner)
+    )
+    return max(larger, key=lambda p: p.multiply_adds, default=None)
+
+
+def _top1(point: Candidate) -> float:
+    return -1.0 if point.top1 is None else point.top1
+
+
+def _standard_error(point: Candidate) -> float:
+    """Of a top-1; of an accuracy of 1 too, where the binomial's own would be 0 (Agresti and Coull
+    1998: two successes and two failures more)."""
+    assert point.images and point.top1 is not None
+    n = point.images + 4
+    p = (point.top1 * point.images + 2) / n
+    return math.sqrt(p * (1 - p) / n)
+
+
+def candidates(
+    side: int | None, num_classes: int, options: Mapping[str, Any]
+) -> Iterator[Candidate]:
+    """The networks to try, by their multiply-adds.
+
+    Args:
+        side: the shorter side of the images in pixels, their median; None if it is unknown.
+        num_classes: of the data.
+        options: settings of `train`.
+    """
+    found = [
+        _counted(model, width, size, num_classes, options)
+        for (model, width), size in product(_networks(options), _sizes(side, options))
+        if _suit(model, size, options)
+    ]
+    yield from sorted(found, key=lambda c: (c.multiply_adds, c.parameters))
+
+
+def _networks(options: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
+    model, width = options.get("model"), options.get("width")
+    if options.get("weights"):
+        return [(name, 1.0) for name in ([model] if model else _PRETRAINED)]
+    if model is None:
+        return [(name, own) for name, own in _NETWORKS if width in (None, own)]
+    return [(specs.find(model).name, own) for own in ([width] if width else _WIDTHS)]
+
+
+def _sizes(side: int | None, options: Mapping[str, Any]) -> Sequence[int | str]:
+    if options.get("image_size"):
+        return [options["image_size"]]
+    return [size for size in _SIZES if size <= max(side or _CIFAR_STEM_MOST, _SIZES[0])]
+
+
+def _suit(model: str, size: int | str, options: Mapping[str, Any]) -> bool:
+    """Whether a network is made for images of such a size; always, if it was asked for."""
+    if isinstance(size, str) or options.get("image_size"):
+        return True
+    if specs.find(model).stem == "cifar":
+        return size <= _CIFAR_STEM_MOST
+    return size >= _IMAGENET_STEM_LEAST
+
+
+def _counted(
+    model: str, width: float, size: int | str, num_classes: int, options: Mapping[str, Any]
+) -> Candidate:
+    from keras_resnet import models
+    from keras_resnet.inspection.network import describe
+    from keras_resnet.state import without_values
+
+    shape = geometry.from_size(
+        size, options.get("fit") or "crop", options.get("channels") or 3
+    ).shape
+    network = without_values(lambda: models.build(model, num_classes, shape, width=width))
+    found = describe(network)
+    return Candidate(model, width, size, found.parameters, found.multiply_adds or 0)
+
+
+def _tried(
+    data: StrPath, folder: Path, budget: Budget, options: Mapping[str, Any]
+) -> Iterator[Candidate]:
+    """Trains and measures candidates, from the smallest on, until larger ones are of no use."""
+    from keras_resnet.data import sources
+
+    source = sources.load(data, on_bad_image=options.get("on_bad_image") or "error")
+    left, highest = _PATIENCE, -1.0
+    for candidate in candidates(source.side, len(source.classes), options):
+        if budget.max_mb is not None and candidate.parameters > budget.max_mb * 1e6:
+            continue  # an int8 file has a byte for each at the least
+        log.info(f"trying {candidate.name}: {candidate.multiply_adds / 1e6:.3g} M multiply-adds …")
+        point = _try(candidate, data, folder, budget, options)
+        log.info(_said(point))
+        yield point
+        is_better = point.excess is None and _top1(point) > highest
+        highest = max(highest, _top1(point))
+        left = _PATIENCE if is_better else left - 1
+        if not left:
+            log.info("larger networks are no better, or beyond the budget")
+            return
+
+
+def _said(point: Candidate) -> str:
+    if point.top1 is None:
+        return f"  no int8 file: {point.excess}"
+    assert point.bytes and point.latency_ms
+    return f"  top-1 {point.top1:.1%}, {point.bytes / 1e6:.3g} MB, {point.latency_ms:.3g} ms" + (
+        ", beyond the budget" if point.excess else ""
+    )
+
+
+def _try(
+    candidate: Candidate, data: StrPath, folder: Path, budget: Budget, options: Mapping[str, Any]
+) -> Candidate:
+    """A short training, unless it is done already; an int8 file, unless it is there; a timing."""
+    from keras_resnet.exporting import exporter
+
+    place = folder / f"{candidate.model}-{candidate.width:g}-{candidate.image_size}"
+    candidate = replace(candidate, epochs=options["epochs"], run=str(place))
+    finished = _trained(place, data, {**options, **_settings(candidate)})
+    path = finished.export_folder / filenames.TFLITE["int8"]
+    try:
+        if not path.exists():
+            exporter.export(finished, saved_model=False, tflite=["int8"], max_drop=100.0)
+    except CheckFailed as error:
+        return replace(candidate, excess=str(error).splitlines()[0])
+    (row,) = read_json(finished.export_folder / filenames.VERIFY)["artefacts"]
+    latency = measure(path, budget)
+    size = path.stat().st_size
+    return replace(
+        candidate,
+        images=row["images"],
+        top1=row["top1"],
+        bytes=size,
+        latency_ms=latency,
+        excess=budget.excess(size, latency),
+    )
+
+
+def _settings(candidate: Candidate) -> dict[str, Any]:
+    return {name: getattr(candidate, name) for name in ("model", "width", "image_size")}
+
+
+def _trained(place: Path, data: StrPath, settings: Mapping[str, Any]) -> Run:
+    from keras_resnet.training.train import train
+
+    if (place / filenames.MANIFEST).exists():
+        return open_run(place)
+    finished = train(data, run_folder=place, **settings)
+    if finished is None:
+        raise InputError("a search is for one process")
+    return finished
+
+
+def measure(path: Path, budget: Budget) -> float:
+    """Milliseconds of an image through a `.tflite` file, with LiteRT: the median, in a process of
+    its own on this machine; or the mean on a phone."""
+    from keras_resnet.evaluation import android, benchmark
+
+    if budget.android:
+        return android.benchmark([path], threads=budget.threads, runs=_RUNS).artefacts[0].average_ms
+    found = benchmark.benchmark([path], threads=budget.threads, runs=_RUNS)
+    return found.artefacts[0].p50_ms
+
+
+def _epochs(options: Mapping[str, Any]) -> int:
+    return int(options.get("epochs") or recipes.resolve().epochs)

@@ -1,0 +1,166 @@
+"""`ship --max-mb --max-ms`: a budget in, a network out."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnet import build, search, shipping
+from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.inspection.network import describe
+from keras_resnet.report import frontier_plot
+from keras_resnet.search import Budget, Candidate
+
+
+def tried(name, top1, size, ms, *, cost=1, images=400, excess=None):
+    return Candidate(name, 1.0, 32, cost, cost, "runs/" + name, 3, images, top1, size, ms, excess)
+
+
+SMALL = tried("small", 0.90, 20_000, 0.1, cost=1)
+MIDDLE = tried("middle", 0.97, 80_000, 0.4, cost=2)
+LARGE = tried("large", 0.975, 300_000, 1.5, cost=3)
+HUGE = tried("huge", 0.99, 900_000, 5.0, cost=4, excess="5 ms")
+
+
+def test_the_winner_is_the_fastest_within_a_standard_error_of_the_best_in_the_budget():
+    """One of 97.5 % on 400 images is 0.8 points."""
+    points = [SMALL, MIDDLE, LARGE, HUGE]
+    assert search.best(points) is MIDDLE
+    assert search.best([SMALL, replace(MIDDLE, top1=0.96), LARGE, HUGE]) is LARGE
+    assert search.best([SMALL, HUGE]) is SMALL
+    assert search.best([HUGE]) is None
+    perfect = [replace(point, top1=1.0) for point in (SMALL, MIDDLE)]
+    assert search.best(perfect) is perfect[0]
+
+
+def test_the_teacher_is_the_largest_that_is_no_worse():
+    points = [SMALL, MIDDLE, LARGE, HUGE]
+    assert search.teacher_of(MIDDLE, points) is HUGE
+    assert search.teacher_of(MIDDLE, [SMALL, MIDDLE, replace(LARGE, top1=0.96)]) is None
+    assert search.teacher_of(HUGE, points) is None
+
+
+@pytest.mark.parametrize(
+    ("budget", "size", "ms", "excess"),
+    [
+        (Budget(max_mb=0.2), 200_000, 9.0, None),
+        (Budget(max_mb=0.2), 200_001, 9.0, "0.2 MB"),
+        (Budget(max_ms=5), 10**9, 5.0, None),
+        (Budget(max_ms=5), 10**9, 5.01, "5.01 ms"),
+    ],
+)
+def test_a_budget_is_met_or_what_is_too_much_is_named(budget, size, ms, excess):
+    assert budget.excess(size, ms) == excess
+
+
+@pytest.mark.parametrize("limits", [{"max_mb": 0.0}, {"max_ms": -1.0}, {"max_ms": float("nan")}])
+def test_an_impossible_limit_is_one_line(limits):
+    with pytest.raises(InputError, match="expected a number above 0"):
+        Budget(**limits).require()
+
+
+def test_candidates_are_counted_as_they_are_built_and_come_in_the_order_of_their_cost():
+    found = list(search.candidates(70, 10, {}))
+    costs = [candidate.multiply_adds for candidate in found]
+    assert costs == sorted(costs) and len(found) == len({c.name for c in found}) > 12
+    assert {c.image_size for c in found} == {32, 48, 64}
+    one = next(c for c in found if (c.model, c.width, c.image_size) == ("resnet20", 0.5, 48))
+    model = build("resnet20", 10, (48, 48, 3), width=0.5)
+    assert one.parameters == model.count_params()
+    assert one.multiply_adds == describe(model).multiply_adds
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"model": "ResNet-20", "image_size": 32},
+         ["resnet20 ×0.25 at 32", "resnet20 ×0.5 at 32", "resnet20 at 32"]),
+        ({"model": "resnet8", "width": 0.5, "image_size": "32x64"}, ["resnet8 ×0.5 at 32x64"]),
+        ({"weights": "imagenet", "image_size": 64},
+         ["resnet18 at 64", "resnet34 at 64", "resnet50 at 64"]),
+    ],
+)  # fmt: skip
+def test_what_the_user_names_is_fixed(options, names):
+    assert sorted(c.name for c in search.candidates(200, 10, options)) == sorted(names)
+
+
+@pytest.fixture
+def tries(monkeypatch):
+    """Notes what is tried, instead of training it: larger networks are better up to the fourth."""
+    names = []
+
+    def attempt(candidate, data, folder, budget, options):
+        names.append(candidate.name)
+        top1, size, ms = 0.6 + 0.1 * min(len(names), 4), candidate.parameters + 9000, len(names)
+        run = str(folder / candidate.model)
+        return replace(candidate, run=run, images=100, top1=top1, bytes=size, latency_ms=float(ms),
+                       excess=budget.excess(size, ms))  # fmt: skip
+
+    monkeypatch.setattr(search, "_try", attempt)
+    return names
+
+
+def test_larger_networks_are_tried_until_they_are_no_better(tries, photos, tmp_path):
+    settings, points = search.choose(str(photos), tmp_path, Budget(max_ms=9), {"epochs": 9})
+    assert len(tries) == 4 + 3
+    assert [p.chosen for p in points].index(True) == 3
+    assert {**settings, "teacher": ""} == {
+        "model": points[3].model, "width": points[3].width, "image_size": points[3].image_size,
+        "teacher": "",
+    }  # fmt: skip
+    assert settings["teacher"] == points[6].run
+    # The same call chooses the same, whatever the clock says then.
+    assert search.choose(str(photos), tmp_path, Budget(max_ms=9), {"epochs": 9}) == (
+        settings, points,
+    )  # fmt: skip
+    assert len(tries) == 7
+
+
+def test_what_cannot_fit_is_not_trained_and_nothing_in_the_budget_is_one_line(
+    tries, photos, tmp_path
+):
+    search.choose(str(photos), tmp_path, Budget(max_mb=0.1), {})
+    assert all(not name.startswith(("resnet20 at", "resnet32 at")) for name in tries)
+    with pytest.raises(CheckFailed, match=r"of resnet8 ×0.5 at 32 \(0.0\d+ MB, 4 ms\) it is 4 ms"):
+        search.choose(str(photos), tmp_path, Budget(max_ms=0.5), {})
+    with pytest.raises(CheckFailed, match="each has more weights than bytes"):
+        search.choose(str(photos), tmp_path, Budget(max_mb=0.001), {})
+
+
+def test_a_run_has_its_network_already(untouched):
+    with pytest.raises(InputError, match="a budget needs DATA to train on"):
+        shipping.ship(untouched, max_mb=1.0)
+
+
+def test_the_plot_shows_each_network_that_has_a_file(tmp_path):
+    points = [
+        {"name": p.name, **vars(p)} for p in (SMALL, replace(MIDDLE, chosen=True), LARGE, HUGE)
+    ]
+    points.append({**points[0], "top1": None, "bytes": None, "latency_ms": None})
+    limits = {"max_mb": None, "max_ms": 2.0}
+    frontier_plot.plot(points, limits, "networks", tmp_path / "a.png")
+    drawn = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
+    frontier_plot.plot(points[1:], limits, "networks", tmp_path / "b.png")
+    assert drawn.shape[0] > 300 and drawn.std() > 10
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.slow
+def test_photos_and_a_budget_become_an_app_of_the_chosen_network(command, photos, tmp_path):
+    line = ("ship", photos, "--max-mb", 0.1, "--max-ms", 50, "--epochs", 6, "--batch-size", 8,
+            "--image-size", 24, "--bundle", "python", "--run", tmp_path / "run")  # fmt: skip
+    done = command(*line, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    (chosen,) = (point for point in result["frontier"] if point["chosen"])
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["model"], config["width"]) == (chosen["model"], chosen["width"])
+    file = tmp_path / "run" / "export" / result["model"]
+    assert file.stat().st_size <= 100_000
+    for name in ("frontier.json", "frontier.png"):
+        assert name in json.loads((tmp_path / "run" / "manifest.json").read_text())
+    again = command(*line)
+    assert again.returncode == 0, again.stderr
+    assert "unchanged since it was exported" in again.stderr and "chosen" in again.stdout
