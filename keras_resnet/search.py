@@ -206,17 +206,18 @@ def _networks(options: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
 
 def _sizes(side: int | None, options: Mapping[str, Any]) -> Sequence[int | str]:
     if options.get("image_size"):
-        return [options["image_size"]]
+        return [geometry.parse_size(options["image_size"])]
     return [size for size in _SIZES if size <= max(side or _CIFAR_STEM_MOST, _SIZES[0])]
 
 
 def _suit(model: str, size: int | str, options: Mapping[str, Any]) -> bool:
     """Whether a network is made for images of such a size; always, if it was asked for."""
-    if isinstance(size, str) or options.get("image_size"):
+    if options.get("model"):
         return True
+    side = geometry.from_size(size, "crop", 3).side
     if specs.find(model).stem == "cifar":
-        return size <= _CIFAR_STEM_MOST
-    return size >= _IMAGENET_STEM_LEAST
+        return side <= _CIFAR_STEM_MOST
+    return side >= _IMAGENET_STEM_LEAST
 
 
 def _counted(

@@ -75,9 +75,11 @@ def test_candidates_are_counted_as_they_are_built_and_come_in_the_order_of_their
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ({"model": "ResNet-20", "image_size": 32},
+        ({"model": "ResNet-20", "image_size": "32"},
          ["resnet20 ×0.25 at 32", "resnet20 ×0.5 at 32", "resnet20 at 32"]),
         ({"model": "resnet8", "width": 0.5, "image_size": "32x64"}, ["resnet8 ×0.5 at 32x64"]),
+        ({"width": 1.0, "image_size": "24"},
+         [f"resnet{depth} at 24" for depth in (8, 20, 32, 56)]),
         ({"weights": "imagenet", "image_size": 64},
          ["resnet18 at 64", "resnet34 at 64", "resnet50 at 64"]),
     ],
