@@ -53,9 +53,9 @@ MORE = {  # 18 steps of a net whose branches start at 0 tell the photos apart
 }
 
 
-def shown():
+def shown(pages=PAGES):
     """(command, output) of each `$ keras-resnet …` in console blocks; `text` is not run."""
-    for page in PAGES:
+    for page in pages:
         for block in re.findall(r"```console\n(.*?)```", text_of(page), flags=re.DOTALL):
             for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
                 line, _, output = part.partition("\n")
@@ -99,11 +99,18 @@ def state_dict(model):
 WORD_FOR_WORD = ["models", "recipes", "inspect resnet50", "inspect resnet50 --drawing"]
 
 
-def test_every_command_works_in_the_order_shown(command, home):
+@pytest.mark.parametrize(
+    ("pages", "least"),
+    [
+        pytest.param(PAGES[:1], 3, id="README"),
+        pytest.param(PAGES, 30, marks=pytest.mark.slow, id="all"),
+    ],
+)
+def test_every_command_works_in_the_order_shown(command, home, pages, least):
     # `doctor` takes ten seconds whatever the data, and is run by test_cli.py; the others below.
     apart = [f"keras-resnet {name}" for name in ("doctor", *WORD_FOR_WORD)]
-    ran = [line for line, _ in shown() if line not in apart]
-    assert len(ran) >= 10
+    ran = [line for line, _ in shown(pages) if line not in apart]
+    assert len(ran) >= least
     for line in ran:
         for written, smaller in SMALLER.items():
             line = line.replace(written, smaller)

@@ -142,7 +142,13 @@ def test_a_dense_layer_is_counted_whichever_way_its_kernel_lies(tmp_path):
 
 
 @extra
-@pytest.mark.parametrize("name", ["resnext50_32x4d", "resnet50_v2", "resnet50d"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnext50_32x4d",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet50_v2", "resnet50d")),
+    ],
+)
 def test_other_kinds_of_networks_convert_too(name, tmp_path):
     """Grouped convolutions, which Keras compiles by itself; pre-activation; pooling shortcuts."""
     spec = replace(SPECS[name], blocks=(1, 1), filters=SPECS[name].filters[:2])

@@ -165,7 +165,9 @@ def test_the_checksums_are_those_of_the_installed_keras():
     assert settings.PUBLISHED.keys() <= SPECS.keys()
 
 
-@pytest.mark.parametrize("name", ["resnet8", "resnet20_b", "resnet18", "resnet50d"])
+@pytest.mark.parametrize(
+    "name", ["resnet8", "resnet20_b", "resnet18", pytest.param("resnet50d", marks=pytest.mark.slow)]
+)
 def test_the_network_of_a_file_is_known_by_its_arrays(name, tmp_path):
     model = build(name, 5, (32, 32, 3))
     save_file(as_torch(model), tmp_path / "net.safetensors")
