@@ -575,7 +575,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(command, photos, tmp_path, 
 
 def test_the_better_of_weights_and_average_is_saved_and_said(photos, tmp_path, capsys):
     """One epoch of 48 images: an average over 99 updates is far behind."""
-    settings = {**SMALL, "epochs": 3, "ema": 0.9}
+    settings = {**SMALL, "epochs": 3, "ema": 0.9, "precision": "float32"}
     run = train(str(photos), run_folder=tmp_path / "run", **settings)
     with open(run.file("history.csv"), newline="") as file:
         rows = list(csv.DictReader(file))
