@@ -15,7 +15,7 @@ from keras_resnet import filenames, geometry, recipes, specs
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath, read_json, write_json
 from keras_resnet.messages import log
-from keras_resnet.run import Run, open_run
+from keras_resnet.run import Run, open_run, require_settings
 
 # (network, width), each with the sizes below. Those for CIFAR are the small ones.
 _NETWORKS = (
@@ -303,6 +303,7 @@ def _trained(place: Path, data: StrPath, settings: Mapping[str, Any]) -> Run:
     from keras_resnet.training.train import train
 
     if (place / filenames.MANIFEST).exists():
+        require_settings(place, None, {"data": data, **settings})
         return open_run(place)
     finished = train(data, run_folder=place, **settings)
     if finished is None:
