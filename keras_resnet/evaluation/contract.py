@@ -88,11 +88,16 @@ class Contract:
         return self.scores == "logits" and not self.top and not self.input_size
 
     def view(self, model: Geometry, crop: float) -> tuple[Geometry, float]:
-        """The `Geometry` and crop of the part of a photo that `frames` takes, given the model's."""
+        """The `Geometry` and crop of the part of a photo that `frames` takes, given the model's.
+
+        With the fit "pad", a photo fills the frame, as a camera's image does: the file adds the
+        black around the frame itself.
+        """
         if not self.input_size:
             return model, crop
         _, _, height, width = model.window(*self.input_size, 1.0)
-        return replace(model, height=height, width=width), 1.0
+        fit = "crop" if model.fit == "pad" else model.fit
+        return replace(model, height=height, width=width, fit=fit), 1.0
 
     def frames(self, parts: np.ndarray) -> np.ndarray:
         """Parts of photos as `view` says -> what a file takes, `(b, h, w, c)`.

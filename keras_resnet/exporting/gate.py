@@ -504,13 +504,14 @@ class Judge:
     def _cause(self) -> str:
         """Whether the crop and resize inside the files cost so much, in words."""
         top1 = _top1(self._exact, self.examples.labels)
-        lost = 100 * (self.top1 - top1)
+        lost, form = 100 * (self.top1 - top1), self._reference.geometry
         if lost <= self.limits.max_drop:
             return ""
+        also = "shape of the frame and the " if form.fit == "pad" else ""
         return (
-            f"; the cause is the bilinear resize inside the file, behind which the Keras model "
-            f"loses {lost:.4g} points: leave --input-size out, or give one nearer to "
-            f"{self._reference.geometry.image_size} pixels"
+            f"; the cause is the {also}bilinear resize inside the file, behind which the Keras "
+            f"model loses {lost:.4g} points: leave --input-size out, or give one nearer to "
+            f"{form.image_size} pixels"
         )
 
     def _compare_features(self, file: ExportedFile) -> tuple[Comparison, list[str]]:
