@@ -130,8 +130,17 @@ def predict_batches(
     return np.concatenate(logits)
 
 
+def _model_of(run: Run) -> "keras.Model":
+    """The model of a run; InputError if a file of an unfinished one changed after it started."""
+    if not run.manifest and run.checkpoint_steps():
+        from keras_resnet import checkpoint_notes
+
+        checkpoint_notes.require_same_files(run, checkpoint_notes.peek(run) or {})
+    return run.model()
+
+
 def _open_run(run: Run) -> Artefact:
-    model = run.model()
+    model = _model_of(run)
     config = run.config
     return Artefact(
         run.path,
@@ -147,7 +156,7 @@ def _open_run(run: Run) -> Artefact:
 
 def _open_keras(path: Path, run: Run | None) -> Artefact:
     if run and path.resolve() == run.file(filenames.MODEL).resolve():
-        model = run.model()
+        model = _model_of(run)
     else:
         from keras_resnet.weights import whole_model
 
