@@ -138,13 +138,17 @@ class Contract:
             found: what `to_logits` made of its scores, `(b, k)`.
             expected: the model's logits for the same pixels, `(b, k)`.
         """
-        expected = self.expected(expected)
+        return deviation(*self.outputs(found, expected))
+
+    def outputs(self, found: np.ndarray, *expected: np.ndarray) -> list[np.ndarray]:
+        """What is compared, each in units of the output; arguments as in `compare`."""
+        both = [found, *map(self.expected, expected)]
         if self.scores == "softmax":
-            found, expected = np.exp(found), np.exp(expected)
+            both = [np.exp(x) for x in both]
         if self.top:  # classes outside the top k are not compared
             named = np.argsort(-found, axis=-1, kind="stable")[:, : self.top]
-            found, expected = (np.take_along_axis(x, named, -1) for x in (found, expected))
-        return deviation(found, expected)
+            both = [np.take_along_axis(x, named, -1) for x in both]
+        return both
 
 
 PLAIN = Contract()
