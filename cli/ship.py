@@ -7,7 +7,7 @@ import click
 
 from keras_resnet import recipes, shipping
 from keras_resnet.cli import tables
-from keras_resnet.cli._options import command, report, reports, settings, start
+from keras_resnet.cli._options import command, rejection, report, reports, settings, start
 from keras_resnet.cli.export import BUNDLES
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed, InputError
@@ -24,12 +24,15 @@ from keras_resnet.weights import settings as weights_settings
               "phone.  [web]")  # fmt: skip
 @click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
               help="Allowed drop in top-1, in percentage points.")  # fmt: skip
+@rejection
 @reports
 def ship(
     source: str | None,
     run_folder: str | None,
     bundles: tuple[str, ...],
     max_drop: float,
+    reject: float | None,
+    unknown: str | None,
     as_json: bool,
     quiet: bool,
     **given: Any,
@@ -53,7 +56,13 @@ def ship(
     kinds = bundles or shipping.DEFAULT_BUNDLES
     try:
         result = shipping.ship(
-            source, run_folder=run_folder, bundles=kinds, max_drop=max_drop, **given
+            source,
+            run_folder=run_folder,
+            bundles=kinds,
+            max_drop=max_drop,
+            reject=reject,
+            unknown=unknown,
+            **given,
         )
     except CheckFailed as error:
         if error.result:  # the numbers that explain it

@@ -55,6 +55,8 @@ def ship(
     run_folder: StrPath | None = None,
     bundles: Sequence[str] = DEFAULT_BUNDLES,
     max_drop: float = 1.0,
+    reject: float | None = None,
+    unknown: str | Path | None = None,
     **options: Any,
 ) -> Shipped:
     """Trains, exports the smallest file that keeps its accuracy, verifies it and bundles it.
@@ -67,6 +69,8 @@ def ship(
         run_folder: where the run of a data set goes; default `runs/ship-DATA`.
         bundles: "android", "web", "python", "c".
         max_drop: how many points of top-1 the file may lose.
+        reject, unknown: share of the images of known classes, in 0…1, that may be answered with
+            "none of these", and a folder of images of no class; as in `export`.
         **options: settings of `train`.
 
     Returns:
@@ -78,12 +82,13 @@ def ship(
         CheckFailed: the training diverged, or no file passed.
         Interrupted: Ctrl-C or SIGTERM; the same call resumes.
     """
-    from keras_resnet.exporting import bundling
+    from keras_resnet.exporting import bundling, plan
 
+    plan.require_rejection(reject, unknown)
     path = place(source, run_folder, options)
     try:
         trained = _trained(path, source, options)
-        verification = _exported(trained, bundles, max_drop)
+        verification = _exported(trained, bundles, max_drop, reject, unknown)
     except Interrupted as error:
         raise Interrupted("interrupted; the same command goes on from here", error.status) from None
     folder = trained.export_folder
@@ -108,18 +113,32 @@ def _trained(path: Path, source: StrPath | None, options: Mapping[str, Any]) -> 
     return finished
 
 
-def _exported(trained: run.Run, bundles: Sequence[str], max_drop: float) -> dict[str, Any]:
+def _exported(
+    trained: run.Run,
+    bundles: Sequence[str],
+    max_drop: float,
+    reject: float | None,
+    unknown: str | Path | None,
+) -> dict[str, Any]:
     """The result of the gate, as JSON."""
     from keras_resnet.exporting import exporter, gate
 
     folder = trained.export_folder
     if all((folder / f"bundle_{kind}").is_dir() for kind in bundles):
         log.info(f"{folder} is there already; verifying it …")
-        result = gate.verify(trained, max_drop=max_drop)
-        if result.passed:
+        result = gate.verify(trained, max_drop=max_drop, unknown=unknown)
+        share = result.rejection and result.rejection.rejection.share
+        if result.passed and reject in (None, share):
             log.info("unchanged since it was exported")
             return result.as_json()
-        log.info("it does not pass; exporting again")
+        why = "it has another --reject" if result.passed else "it does not pass"
+        log.info(f"{why}; exporting again")
     return exporter.export(
-        trained, saved_model=False, tflite=["auto"], bundles=bundles, max_drop=max_drop
+        trained,
+        saved_model=False,
+        tflite=["auto"],
+        bundles=bundles,
+        max_drop=max_drop,
+        reject=reject,
+        unknown=unknown,
     ).as_json()
