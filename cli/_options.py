@@ -79,6 +79,21 @@ trust = click.option(
 )  # fmt: skip
 
 
+def rejection(function: Function) -> Function:
+    """Adds the options of the answer "none of these"."""
+    options = (
+        click.option("--reject", metavar="SHARE", type=float,
+                     help="Answer images with \"none of these\" below a threshold that refuses at "
+                     "most this share, such as 0.05, of the images of known classes."),
+        click.option("--unknown", metavar="DIR",
+                     help="Images of no class: the score of the threshold is the one that refuses "
+                     "most of them."),
+    )  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def gate_limits(function: Function) -> Function:
     """Adds the limits of the gate."""
     options = (

@@ -8,6 +8,7 @@ from keras_resnet.cli import tables
 from keras_resnet.cli._options import (
     command,
     gate_limits,
+    rejection,
     report,
     reports,
     setting,
@@ -49,12 +50,7 @@ SCORES = ("logits", "softmax")
               help="Take a camera's frames of this size, crop and resize inside.")  # fmt: skip
 @click.option("--calibrate-probabilities", is_flag=True,
               help="Divide the logits by a temperature fitted on validation images.")  # fmt: skip
-@click.option("--reject", metavar="SHARE", type=float,
-              help="Answer images with \"none of these\" below a threshold that refuses at most "
-              "this share, such as 0.05, of the images of known classes.")  # fmt: skip
-@click.option("--unknown", metavar="DIR",
-              help="Images of no class: the score of the threshold is the one that refuses most of "
-              "them.")  # fmt: skip
+@rejection
 @click.option("--bundle", "bundles", type=click.Choice(BUNDLES), multiple=True,
               help="A folder that is ready to run; may be repeated.")  # fmt: skip
 @gate_limits

@@ -7,6 +7,7 @@ import click
 from keras_resnet import recipes
 from keras_resnet.cli import tables
 from keras_resnet.cli._options import command, report, reports, setting, settings, start
+from keras_resnet.errors import InputError
 from keras_resnet.weights import settings as weights_settings
 
 
@@ -23,7 +24,7 @@ from keras_resnet.weights import settings as weights_settings
     metavar="FILE",
     help="Class names, one per line, in output order.  [0, 1, 2, …]",
 )
-@settings("image_size", "center_crop")
+@settings("image_size", "fit", "channels", "center_crop")
 @click.option("--run", "run_folder", metavar="DIR", help="Run folder.  [runs/MODEL-data-NNN]")
 @reports
 def import_weights(
@@ -40,6 +41,11 @@ def import_weights(
         weights_settings.require(recipes.resolve({**given, "weights": file}))
     else:
         weights_settings.require_whole(file)
+        if given.pop("channels", 3) != 3:
+            raise InputError(
+                "--channels 1 is for weights, with --model; a whole Keras classifier is taken with "
+                "RGB only: leave it out"
+            )
     start(quiet)
     from keras_resnet.weights import importing
 

@@ -7,7 +7,7 @@ import click
 
 from keras_resnet import recipes, search, shipping
 from keras_resnet.cli import tables
-from keras_resnet.cli._options import command, report, reports, settings, start
+from keras_resnet.cli._options import command, rejection, report, reports, settings, start
 from keras_resnet.cli.export import BUNDLES
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed, InputError
@@ -40,6 +40,7 @@ from keras_resnet.weights import settings as weights_settings
     "--threads", metavar="N", type=int, default=1, show_default=True, help="Threads for --max-ms."
 )
 @click.option("--android", is_flag=True, help="Measure --max-ms on the phone that adb finds.")
+@rejection
 @reports
 def ship(
     source: str | None,
@@ -50,6 +51,8 @@ def ship(
     max_ms: float | None,
     threads: int,
     android: bool,
+    reject: float | None,
+    unknown: str | None,
     as_json: bool,
     quiet: bool,
     **given: Any,
@@ -78,9 +81,18 @@ def ship(
     kinds = bundles or shipping.DEFAULT_BUNDLES
     try:
         result = shipping.ship(
-            source, run_folder=run_folder, bundles=kinds, max_drop=max_drop, max_mb=max_mb,
-            max_ms=max_ms, threads=threads, android=android, **given
-        )  # fmt: skip
+            source,
+            run_folder=run_folder,
+            bundles=kinds,
+            max_drop=max_drop,
+            max_mb=max_mb,
+            max_ms=max_ms,
+            threads=threads,
+            android=android,
+            reject=reject,
+            unknown=unknown,
+            **given,
+        )
     except CheckFailed as error:
         if error.result:  # the numbers that explain it
             report(error.result, as_json, tables.verification)

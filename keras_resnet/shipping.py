@@ -62,6 +62,8 @@ def ship(
     max_ms: float | None = None,
     threads: int = 1,
     android: bool = False,
+    reject: float | None = None,
+    unknown: str | Path | None = None,
     **options: Any,
 ) -> Shipped:
     """Trains, exports the smallest file that keeps its accuracy, verifies it and bundles it.
@@ -81,6 +83,8 @@ def ship(
         max_ms: limit of the time of an image in milliseconds, on one thread or `threads`.
         threads: of LiteRT, for that time.
         android: measure it on the phone that adb finds instead of this machine.
+        reject, unknown: share of the images of known classes, in 0…1, that may be answered with
+            "none of these", and a folder of images of no class; as in `export`.
         **options: settings of `train`.
 
     Returns:
@@ -92,8 +96,9 @@ def ship(
         CheckFailed: the training diverged, no file passed, or none is within the budget.
         Interrupted: Ctrl-C or SIGTERM; the same call resumes.
     """
-    from keras_resnet.exporting import bundling
+    from keras_resnet.exporting import bundling, plan
 
+    plan.require_rejection(reject, unknown)
     path = place(source, run_folder, options)
     budget = search.Budget(max_mb, max_ms, threads, android)
     budget.require()
@@ -107,7 +112,7 @@ def ship(
             found, tried = search.choose(source, _search_folder(path), budget, options)
             options = {**options, **found}
         trained = _trained(path, source, options)
-        verification = _exported(trained, bundles, max_drop)
+        verification = _exported(trained, bundles, max_drop, reject, unknown)
     except Interrupted as error:
         raise Interrupted("interrupted; the same command goes on from here", error.status) from None
     folder = trained.export_folder
@@ -180,18 +185,32 @@ def _trained(path: Path, source: StrPath | None, options: Mapping[str, Any]) -> 
     return finished
 
 
-def _exported(trained: run.Run, bundles: Sequence[str], max_drop: float) -> dict[str, Any]:
+def _exported(
+    trained: run.Run,
+    bundles: Sequence[str],
+    max_drop: float,
+    reject: float | None,
+    unknown: str | Path | None,
+) -> dict[str, Any]:
     """The result of the gate, as JSON."""
     from keras_resnet.exporting import exporter, gate
 
     folder = trained.export_folder
     if all((folder / f"bundle_{kind}").is_dir() for kind in bundles):
         log.info(f"{folder} is there already; verifying it …")
-        result = gate.verify(trained, max_drop=max_drop)
-        if result.passed:
+        result = gate.verify(trained, max_drop=max_drop, unknown=unknown)
+        share = result.rejection and result.rejection.rejection.share
+        if result.passed and reject in (None, share):
             log.info("unchanged since it was exported")
             return result.as_json()
-        log.info("it does not pass; exporting again")
+        why = "it has another --reject" if result.passed else "it does not pass"
+        log.info(f"{why}; exporting again")
     return exporter.export(
-        trained, saved_model=False, tflite=["auto"], bundles=bundles, max_drop=max_drop
+        trained,
+        saved_model=False,
+        tflite=["auto"],
+        bundles=bundles,
+        max_drop=max_drop,
+        reject=reject,
+        unknown=unknown,
     ).as_json()

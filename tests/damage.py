@@ -121,20 +121,20 @@ def _of_an_unfinished_run(name):
     """A file that is written when a run begins, checked when the run is resumed."""
 
     def kind(run, folder):
+        from keras_resnet import checkpoint_notes
         from keras_resnet.data import sources
         from keras_resnet.errors import InputError
         from keras_resnet.run import Run
-        from keras_resnet.training import checkpoint
 
         copy = shutil.copytree(run, folder / "run")
         (copy / "manifest.json").unlink()
-        notes = {"files": checkpoint.files_of(Run(copy))}
+        notes = {"files": checkpoint_notes.files_of(Run(copy))}
 
         def read():
             opened, lines = Run(copy), _Lines()
             config, classes = opened.config, opened.classes
             with lines:
-                checkpoint.require_same_files(opened, notes)
+                checkpoint_notes.require_same_files(opened, notes)
             if lines.text:
                 raise InputError(lines.text.strip())
             return config, classes, sources.read_split(opened.file("split.json"))
@@ -150,6 +150,7 @@ def _of_a_checkpoint(suffix):
     def kind(run, folder):
         import tensorflow as tf
 
+        from keras_resnet import checkpoint_notes
         from keras_resnet.errors import CheckFailed
         from keras_resnet.run import Run
         from keras_resnet.training import checkpoint
@@ -169,7 +170,7 @@ def _of_a_checkpoint(suffix):
             target, lines = variables(0.0), _Lines()
             with lines:
                 step, notes = checkpoint.Checkpoint(opened, target, writes=False).restore()
-            assert checkpoint.peek(opened) in ({"step": 1}, {"step": 2})
+            assert checkpoint_notes.peek(opened) in ({"step": 1}, {"step": 2})
             found = step, notes, [value.numpy().tobytes() for value in target["model"]]
             values = [value.numpy().tobytes() for value in state(1.0)["model"]]
             if found == (1, {"step": 1}, values) and "step-2 is damaged" in lines.text:

@@ -13,7 +13,9 @@ from keras_resnet import models
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.lite import Constant
 from keras_resnet.exporting import gate, weights_check
+from keras_resnet.recipes import resolve
 from keras_resnet.state import isolated
+from keras_resnet.training import custom
 from keras_resnet.weights.classifier import classifier
 
 SIDE, CLASSES = 24, ["bright", "dark", "striped"]
@@ -289,7 +291,9 @@ def test_a_network_of_ones_own_is_trained_and_resumed_exactly(
     ("model", "options", "said"),
     [
         (lambda: small(classes=4), {}, "the model has 4 outputs, the data 3 classes"),
-        (small, {"weights": "imagenet"}, "--weights is for networks of this package"),
+        (small, {"weights": "imagenet"}, "--weights imagenet is for networks of this package"),
+        (small, {"channels": 1}, "--channels 1 is for networks of this package"),
+        (small, {"size_steps": ((0.5, 0.5), (0.5, 1))}, "--size-steps .* is for networks of this"),
         (small, {"precision": "mixed_float16"}, "its own is float32"),
         (lambda: "custom", {"image_size": 24}, "is a network of your own; train it from Python"),
     ],
@@ -298,6 +302,13 @@ def test_a_network_that_cannot_be_trained_is_one_line(model, options, said, phot
     with pytest.raises(InputError, match=said):
         kr.train(str(photos), model=model(), run_folder=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_are_what_a_network_of_ones_own_has_are_taken():
+    own = {"channels": 3, "size_steps": "1 1", "train_size": 1, "zero_gamma": False, "drop_path": 0}
+    settings, network = custom.taken({"model": small(), **own})
+    assert network is not None
+    assert resolve(settings).channels == 3 and resolve(settings).size_steps == ((1.0, 1.0),)
 
 
 @keras.saving.register_keras_serializable("tests")

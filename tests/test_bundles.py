@@ -212,6 +212,21 @@ def test_the_python_bundle_decodes_a_large_photo_at_a_fraction(bundled, scenes, 
     assert np.abs(theirs.astype(int) - ours[0]).mean() < 0.25
 
 
+def test_the_python_bundle_turns_a_photo_that_is_a_square_at_a_fraction_of_its_size(
+    bundled, scenes, tmp_path
+):
+    """704 × 698 pixels are 88 × 88 at an eighth, upright and on the side."""
+    with Image.open(scenes[5]) as photo:
+        exif = photo.getexif()
+        photo.resize((704, 698), Image.Resampling.BICUBIC).save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as photo:
+        shapes = []
+        classifier = python_classifier(bundled, 8, 1.0)
+        classifier._part = lambda *shape: shapes.append(shape) or (shape[0], shape[0])
+        classifier.pixels(photo)
+        assert photo.size == (88, 88) and shapes == [(698, 704)]
+
+
 def resize_cases(scenes):
     """(upright RGB photo, its view) where we decode the whole photo."""
     chosen = [path for path in scenes if path.stem[-1] in "68"]

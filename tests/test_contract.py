@@ -79,6 +79,9 @@ def test_frames_show_the_square_in_their_middle():
     assert frames.shape == (2, 30, 50, 3) and frames.dtype == np.uint8
     assert (frames[:, :, 10:40] == squares).all()
     assert frames[:, :, :10].max() == 0 == frames[:, :, 40:].max()
+    # The file adds black around a whole frame itself: none is added before.
+    assert contract.view(Geometry(24, 24, "pad"), 1.0) == (Geometry(30, 50, "crop"), 1.0)
+    assert contract.view(Geometry(24, 24, "stretch"), 1.0) == (Geometry(30, 50, "stretch"), 1.0)
     own = Geometry(24, 24), 0.9
     assert Contract().view(*own) == own and Contract().frames(squares) is squares
 

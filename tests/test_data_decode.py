@@ -1,6 +1,7 @@
 """Decoding agrees with Pillow for each file format, for whole images and for crops."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -199,6 +200,14 @@ def test_a_large_turned_photo_is_decoded_small_and_shows_the_same_window(turn, f
     expected = without_tensorflow.center_view(_displayed(data), 1, size=form, crop=0.9)
     assert np.abs(view.astype(int) - expected).max() <= 8
     assert np.abs(view.astype(int) - expected).mean() < 1
+
+
+def test_a_jpeg_of_more_pixels_than_an_int32_counts_is_large():
+    data = _encode(_picture(512, 512), "JPEG")
+    size = data.index(b"\xff\xc0") + 5
+    data = data[:size] + struct.pack(">HH", 50000, 50000) + data[size + 4 :]
+    corner, _ = decode_window(data, 1, lambda h, w: (0, 0, 512, 512), 64)
+    assert corner.shape == (64, 64, 3)
 
 
 def test_a_large_photo_is_checked_at_a_fraction_of_its_size(large):

@@ -141,7 +141,7 @@ FILES = {
         "x.jpg",
         _resized(NOISY, 65500, 65500),
         BAD,
-        TOO_LARGE,
+        "more than 150 million pixels; make it smaller",
     ),
     "a JPEG of no height": ("x.jpg", _resized(NOISY, 0, 90), BAD, None),
     "a JPEG with a plain corner": ("x.jpg", _encode(FRAMED, "JPEG"), USED, ""),

@@ -62,17 +62,24 @@ def test_weights_bring_the_recipe_for_finetuning_and_their_own_network():
     assert fitted(160, 480, 5, weights="imagenet", crop_area=(0.9, 1.0)).crop_area == (0.9, 1.0)
 
 
-def test_published_weights_on_the_disk_are_used_for_few_photos(monkeypatch, tmp_path):
+def test_published_weights_on_the_disk_are_used_for_few_photos(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    hint = "--weights imagenet downloads some and starts from them"
+    assert fitted(160, 480, 5).weights is None and hint in capsys.readouterr().err
     path = published.cached_path("resnet18")
     path.parent.mkdir()
     path.touch()
     config = fitted(160, 480, 5)
     assert (config.weights, config.model, config.recipe) == ("imagenet", "resnet18", "finetune")
+    said = "they are on this disk, and 160 images are few (at most 200 of a class)"
+    assert said in capsys.readouterr().err
     assert fitted(160, 32, 5).weights is None
     assert fitted(1600, 480, 5).weights is None
     assert fitted(160, 480, 5, recipe="quick").weights is None
     assert fitted(160, 480, 5, model="resnet20").weights is None
+    assert hint not in capsys.readouterr().err
+    monkeypatch.setattr(published, "find_spec", lambda _: None)  # the reader is not installed
+    assert fitted(160, 480, 5).weights is None and hint in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -397,6 +397,26 @@ def test_a_file_is_scored_on_the_same_pixels_with_and_without_tensorflow(exporte
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("preprocess", "said"),
+    [
+        ({"input_size": [24, 24]}, "image_size is missing"),
+        ({"input_size": [24, 24], "image_size": "24"}, "image_size is '24'"),
+        ({"fit": "squeeze"}, "fit is 'squeeze'"),
+        ({"center_crop": "half"}, "center_crop is 'half'"),
+        ({"center_crop": 0}, "center_crop is 0"),
+    ],
+)
+def test_a_damaged_description_beside_a_file_is_one_line(exported, tmp_path, preprocess, said):
+    model = exported[0].export_folder / "model_float32.tflite"
+    shutil.copy(model, tmp_path)
+    (tmp_path / "preprocess.json").write_text(json.dumps(preprocess))
+    with pytest.raises(InputError) as error:
+        open_artefact(tmp_path / model.name)
+    line = f"{tmp_path / 'preprocess.json'} is damaged: {said}; export it again"
+    assert str(error.value) == line
+
+
 def without_scales(model, path):
     """A copy of an int8 file that LiteRT opens, and crashes on: its quantisation steps are 0."""
     from ai_edge_litert.tools import flatbuffer_utils

@@ -15,7 +15,7 @@ from keras_resnet import open_run
 from keras_resnet.cli import tables
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.scores import predict
-from keras_resnet.exporting import evidence, saved_model, wrap
+from keras_resnet.exporting import evidence, gate, saved_model, wrap
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import verify
 from keras_resnet.filenames import TFLITE
@@ -127,14 +127,28 @@ def test_a_resize_inside_the_file_that_costs_too_much_is_named_as_the_cause(unto
 def test_a_crop_inside_the_file_that_is_off_by_one_pixel_is_refused(
     untouched, tmp_path, monkeypatch
 ):
-    """In int8, its own rounding may be more than one pixel changes."""
     run = open_run(shutil.copytree(untouched, tmp_path / "run"))
     fitted = wrap._fitted
     monkeypatch.setattr(wrap, "_fitted", lambda image, plan: fitted(tf.roll(image, 1, 2), plan))
-    options = {"saved_model": False, "tflite": FLOATS, "max_drop": 100}
+    options = {"saved_model": False, "tflite": VARIANTS, "calibration": 20, "max_drop": 100}
     with pytest.raises(CheckFailed) as caught:
         export(run, input_size=(24, 48), **options)
-    assert not any(row.passed for row in caught.value.result.artefacts)
+    for row in caught.value.result.artefacts:
+        assert not row.passed and "for frames moved one pixel right" in row.why, row
+
+
+def test_rounding_is_no_shift_and_a_shift_that_it_hides_is_not_claimed():
+    moved = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        shift, rounding = rng.normal(size=(20, 3)), rng.normal(size=(20, 3))
+        for size in (0.1, 1.0, 10.0):
+            moved += gate._is_moved(size * rounding, shift)
+            # Outputs that int8 scales have a part along the shift.
+            moved += gate._is_moved(size * rounding + 0.15 * shift, shift)
+        assert gate._is_moved(shift + 0.3 * rounding, shift)
+    assert moved == 0
+    assert not gate._is_moved(rounding, 0 * shift)
 
 
 # What a number of images can show

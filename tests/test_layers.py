@@ -55,14 +55,16 @@ TABLE = {
         f"{DATA} {TOOLS} state models data weights.readers weights.whole_model weights.classifier",
         "keras",
     ),
+    "checkpoint_notes": (f"{TOOLS} run", "tensorflow"),
     "evaluation": (
-        f"{DATA} {TOOLS} state run data weights.whole_model",
+        f"{DATA} {TOOLS} state run checkpoint_notes data weights.whole_model",
         f"{HEAVY} ai_edge_litert onnxruntime",
     ),
     "evaluation.metrics": ("results", "numpy"),
     "distributed": (f"{DATA} {TOOLS} run data _version", HEAVY),
     "training": (
-        f"{DATA} {TOOLS} state run models weights data evaluation report distributed _version",
+        f"{DATA} {TOOLS} state run checkpoint_notes models weights data evaluation report "
+        "distributed _version",
         HEAVY,
     ),
     "training.gallery": ("filenames files run data evaluation report", "numpy tensorflow PIL"),

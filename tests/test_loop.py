@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from keras_resnet import recipes
 from keras_resnet import run as runs
+from keras_resnet.checkpoint_notes import peek
 from keras_resnet.training import loop
-from keras_resnet.training.checkpoint import peek
 from keras_resnet.training.history import time_shares
 from keras_resnet.training.loop import Loop
 from keras_resnet.training.train import train

@@ -15,10 +15,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from keras_resnet import recipes
+from keras_resnet import checkpoint_notes, recipes
 from keras_resnet import run as runs
 from keras_resnet.data import sources, stream
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
+from keras_resnet.evaluation.scores import evaluate
 from keras_resnet.training import checkpoint, loop, notices, precision
 from keras_resnet.training import train as training
 from keras_resnet.training.history import TensorBoard
@@ -191,7 +192,7 @@ def test_who_is_told_to_leave_as_time_is_up_leaves_with_this_step_saved(
     monkeypatch.setattr(Loop, "_note", ask)
     with pytest.raises(Interrupted):
         train(str(photos), run_folder=tmp_path / "run", max_minutes=1e-6, **SMALL)
-    notes = checkpoint.peek(runs.Run(tmp_path / "run"))
+    notes = checkpoint_notes.peek(runs.Run(tmp_path / "run"))
     assert notes["epoch_sums"]["steps"] == 1 and not notes["has_ended"]
 
 
@@ -246,7 +247,7 @@ def test_what_an_epoch_has_given_is_not_lost(
         monkeypatch.setattr(training, "evaluate_best_model", _interrupt)
     with pytest.raises(Interrupted, match=f"--resume {tmp_path}/run` resumes it"):
         train(str(photos), run_folder=tmp_path / "run", **{**SMALL, "epochs": 1})
-    notes = checkpoint.peek(runs.Run(tmp_path / "run"))
+    notes = checkpoint_notes.peek(runs.Run(tmp_path / "run"))
     assert not notes["epoch_sums"] and [row["epoch"] for row in notes["history"]["rows"]] == [1]
 
 
@@ -258,7 +259,7 @@ def test_an_epoch_whose_evaluation_was_interrupted_is_evaluated_when_it_is_resum
         patched.setattr(loop, "_WORTH_SAVING", 0)
         patched.setattr(Loop, "_evaluate", _interrupt)
         train(str(photos), run_folder=tmp_path / "run", **SMALL)
-    notes = checkpoint.peek(runs.Run(tmp_path / "run"))
+    notes = checkpoint_notes.peek(runs.Run(tmp_path / "run"))
     assert notes["epoch_sums"]["steps"] == 4 and notes["history"]["rows"] == []
     again = train(resume=tmp_path / "run")
     for one, other in zip(whole.model().get_weights(), again.model().get_weights(), strict=True):
@@ -316,6 +317,16 @@ def test_labels_or_a_split_that_changed_do_not_resume_a_run(stopped, photos, tmp
         (folder / name).unlink()
         with pytest.raises(InputError, match=rf"{name} is missing"):
             train(resume=folder)
+
+
+def test_an_unfinished_run_is_not_evaluated_with_labels_that_changed(stopped, tmp_path):
+    folder = shutil.copytree(stopped[0], tmp_path / "run")
+    assert evaluate(folder).images == 12
+    labels = (folder / "labels.txt").read_text().splitlines()
+    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in labels[::-1]))
+    for artefact in (folder, folder / "model.keras"):
+        with pytest.raises(InputError, match=r"labels\.txt is missing, damaged or was changed"):
+            evaluate(artefact)
 
 
 def test_a_run_without_a_checkpoint_begins_anew_with_its_labels_and_split(photos, tmp_path):
@@ -457,7 +468,7 @@ def test_weights_that_are_no_numbers_do_not_become_the_best_model(photos, tmp_pa
     with pytest.raises(CheckFailed, match="training diverged at step"):
         train(str(photos), run_folder=tmp_path / "run", precision="float32", **SMALL)
     assert not (tmp_path / "run" / "model.keras").exists()
-    assert checkpoint.peek(runs.Run(tmp_path / "run")) is None
+    assert checkpoint_notes.peek(runs.Run(tmp_path / "run")) is None
 
 
 def _state(value=0.0):
@@ -497,7 +508,7 @@ def test_of_a_damaged_checkpoint_the_one_before_is_taken(tmp_path, capsys):
     assert again.restore() == (1, {})
     assert "step-2 is damaged" in capsys.readouterr().err
     next(tmp_path.glob("checkpoints/step-2.index")).write_bytes(b"")
-    assert checkpoint.peek(runs.Run(tmp_path)) == {}  # the notes of step 1
+    assert checkpoint_notes.peek(runs.Run(tmp_path)) == {}  # the notes of step 1
 
 
 @pytest.mark.parametrize(
@@ -510,7 +521,7 @@ def test_no_name_of_a_folder_is_taken_for_a_pattern(tmp_path, name):
     for step in (1, 2, 3):
         keeper.save(step, {"step": step})
     assert run.checkpoint_steps() == [2, 3]  # the first was removed
-    assert checkpoint.peek(run) == {"step": 3}
+    assert checkpoint_notes.peek(run) == {"step": 3}
     other = _state()
     assert checkpoint.Checkpoint(run, other).restore() == (3, {"step": 3})
     np.testing.assert_array_equal(other["model"][0], [5.0] * 1000)

@@ -49,6 +49,32 @@ def test_a_run_becomes_an_app_and_the_same_command_only_verifies_it(command, hom
     assert (home / "run/export/bundle_web/labels.txt").read_text() != "x\n"
 
 
+def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch):
+    monkeypatch.chdir(home)
+    run = shutil.copytree("run", "rejecting", ignore=shutil.ignore_patterns("export"))
+    asked = {"bundles": ["python"], "reject": 0.25, "unknown": "photos"}
+    written = []
+    for _ in range(2):
+        shipped = shipping.ship(run, **asked)
+        bundled = json.loads((home / run / "export/bundle_python/preprocess.json").read_text())
+        assert bundled["reject"]["share"] == 0.25
+        assert shipped.verification["keras"]["unknown_refused"] is not None
+        written.append(times(home / run))
+    assert written[0] == written[1]
+    shipping.ship(run, bundles=["python"], reject=0.3)
+    bundled = json.loads((home / run / "export/bundle_python/preprocess.json").read_text())
+    assert bundled["reject"]["share"] == 0.3
+
+
+def test_a_share_that_cannot_be_is_told_before_the_training(home, monkeypatch):
+    monkeypatch.chdir(home)
+    with pytest.raises(InputError, match=r"--reject is 0\.9; expected the share"):
+        shipping.ship("photos", run_folder="none", reject=0.9)
+    with pytest.raises(InputError, match="--unknown is for a threshold; add --reject"):
+        shipping.ship("photos", run_folder="none", unknown="photos")
+    assert not (home / "none").exists()
+
+
 def test_photos_become_an_app_and_an_interrupted_training_resumes(command, home):
     line = ("ship", "photos", "--model", "resnet8", "--epochs", 2, "--batch-size", 8)
     interrupted = command(*line, cwd=home, most_bytes=40_000)  # too few for the checkpoint

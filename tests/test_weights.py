@@ -486,6 +486,8 @@ def theirs(tmp_path_factory):
     """A folder with a PyTorch CIFAR ResNet-8 of three classes and the names of these."""
     folder = tmp_path_factory.mktemp("theirs")
     save_file({f"module.{k}": v for k, v in SMALL_STATE.items()}, folder / "net.safetensors")
+    grey = SMALL_STATE | {"conv1.weight": SMALL_STATE["conv1.weight"][:, :1].copy()}
+    save_file(grey, folder / "grey.safetensors")
     # Not in alphabetical order, as data folders are.
     (folder / "labels.txt").write_text("striped\nbright\ndark\n")
     return folder
@@ -568,6 +570,11 @@ BAD_IMPORTS = {
     "an empty label": (["--labels", "empty.txt"], "has empty lines"),
     "an image too small": (["--image-size", "2"], "2 pixels is too small"),
     "a folder in use": (["--run", "."], "already holds"),
+    "a centre crop of the whole": (
+        ["--fit", "pad", "--center-crop", "0.9"],
+        "expected 1 with --fit",
+    ),
+    "grey weights for RGB": ([], "they are for grey images: give --channels 1"),
 }
 
 
@@ -576,11 +583,36 @@ def test_a_bad_import_is_answered_in_one_line(command, theirs, tmp_path, options
     for name, text in (("two", "a\nb\n"), ("twice", "a\nb\na\n"), ("empty", "a\n\nb\n")):
         (tmp_path / f"{name}.txt").write_text(text)
     before = sorted(tmp_path.iterdir())
-    arguments = ["import", theirs / "net.safetensors", "--model", "resnet8", *options]
-    done = command(*arguments, cwd=tmp_path)
+    file = theirs / ("net.safetensors" if options else "grey.safetensors")
+    done = command("import", file, "--model", "resnet8", *options, cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_grey_weights_are_imported_with_their_fit(command, theirs, tmp_path):
+    from keras_resnet import open_run
+    from keras_resnet.geometry import Geometry
+
+    done = command(
+        "import", theirs / "grey.safetensors", "--model", "resnet8", "--image-size", "24x32",
+        "--fit", "pad", "--channels", 1, "--normalize", "tf", "--run", tmp_path / "run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = open_run(tmp_path / "run")
+    assert run.config.geometry == Geometry(24, 32, "pad", 1)
+    stem = next(layer for layer in run.model().layers if layer.name.endswith("_conv"))
+    expected = SMALL_STATE["conv1.weight"][:, :1].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(stem.kernel, expected)
+
+
+def test_channels_of_a_whole_classifier_are_refused(command, tmp_path):
+    build("resnet8", 3, (24, 24, 3)).save(tmp_path / "net.keras")
+    done = command("import", tmp_path / "net.keras", "--channels", 1)
+    assert done.returncode == 2 and "--channels 1 is for weights" in done.stderr
+    done = command("import", tmp_path / "net.keras", "--fit", "pad", "--run", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["fit"] == "pad"
 
 
 def test_weights_without_a_classifier_are_not_imported(command, tmp_path):

@@ -195,7 +195,8 @@ def _is_jpeg_above(data: tf.Tensor, count: tf.Tensor | int) -> tf.Tensor:
     """Whether it is a JPEG of more than `count` pixels."""
 
     def is_large() -> tf.Tensor:
-        return tf.reduce_prod(tf.io.extract_jpeg_shape(data)[:2]) > count
+        shape = tf.io.extract_jpeg_shape(data, tf.int64)  # a header may say 65535 × 65535
+        return tf.reduce_prod(shape[:2]) > tf.cast(count, tf.int64)
 
     return tf.cond(tf.io.is_jpeg(data), is_large, lambda: False)
 

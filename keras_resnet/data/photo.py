@@ -155,10 +155,11 @@ class _NoImage(Exception):
 
 def _open_image(file: BinaryIO) -> Image.Image:
     """Pillow's view of an image's header, if TensorFlow can decode the kind."""
+    most = MOST_JPEG_PIXELS if file.read(3) == b"\xff\xd8\xff" else MOST_PIXELS
     try:
         image = Image.open(file, formats=DECODED + NAMED)
-    except Image.DecompressionBombError:
-        raise ValueError(_TOO_LARGE.format(MOST_PIXELS // 10**6)) from None
+    except Image.DecompressionBombError:  # above 179 million
+        raise ValueError(_TOO_LARGE.format(most // 10**6)) from None
     except OSError as error:
         if error.errno:
             raise
@@ -168,7 +169,6 @@ def _open_image(file: BinaryIO) -> Image.Image:
         raise _NoImage from None
     except Exception:  # a damaged header fails in many ways inside Pillow
         raise ValueError("damaged header") from None
-    most = MOST_JPEG_PIXELS if image.format in ("JPEG", "MPO") else MOST_PIXELS
     if image.width * image.height > most:
         raise ValueError(_TOO_LARGE.format(most // 10**6))
     if image.format in NAMED:

@@ -19,7 +19,7 @@ from keras_resnet.errors import InputError, first_line
 from keras_resnet.evaluation.contract import PLAIN, Contract, read_contract, spread
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import StrPath, plainly_named, read_json, read_lines
-from keras_resnet.geometry import LARGEST_SIDE, Geometry, from_size
+from keras_resnet.geometry import FITS, LARGEST_SIDE, Geometry, from_size, is_size
 from keras_resnet.run import Run, kind_of, open_run, require_trusted
 from keras_resnet.state import isolated
 
@@ -130,8 +130,17 @@ def predict_batches(
     return np.concatenate(logits)
 
 
+def _model_of(run: Run) -> "keras.Model":
+    """The model of a run; InputError if a file of an unfinished one changed after it started."""
+    if not run.manifest and run.checkpoint_steps():
+        from keras_resnet import checkpoint_notes
+
+        checkpoint_notes.require_same_files(run, checkpoint_notes.peek(run) or {})
+    return run.model()
+
+
 def _open_run(run: Run) -> Artefact:
-    model = run.model()
+    model = _model_of(run)
     config = run.config
     return Artefact(
         run.path,
@@ -147,7 +156,7 @@ def _open_run(run: Run) -> Artefact:
 
 def _open_keras(path: Path, run: Run | None) -> Artefact:
     if run and path.resolve() == run.file(filenames.MODEL).resolve():
-        model = run.model()
+        model = _model_of(run)
     else:
         from keras_resnet.weights import whole_model
 
@@ -214,9 +223,10 @@ def _artefact(
 ) -> Artefact:
     """Completes an artefact with its run, or with the labels and preprocessing beside it."""
     contract = read_contract(path.resolve().parent)
-    preprocess = _preprocessing(path)
-    fit = run.config.fit if run else preprocess.get("fit", "crop")
-    crop = run.config.center_crop if run else preprocess.get("center_crop", 1.0)
+    if run:
+        size, fit, crop = run.config.geometry.image_size, run.config.fit, run.config.center_crop
+    else:
+        size, fit, crop = _preprocessing(path, needs_size=bool(contract.input_size))
     height, width, channels = shape
     if height is None or width is None or channels not in (1, 3):
         sides = "×".join("?" if side is None else str(side) for side in shape)
@@ -229,7 +239,6 @@ def _artefact(
         )
     geometry = Geometry(height, width, fit, channels)
     if contract.input_size and (height, width) == contract.input_size:
-        size = run.config.geometry.image_size if run else preprocess["image_size"]
         geometry, crop = contract.view(from_size(size, fit, channels), crop)  # it crops by itself
         predict = _framed(predict, contract)
     if count is None:
@@ -262,9 +271,27 @@ def _labels(path: Path, count: int) -> list[str]:
     return [str(i) for i in range(count)]
 
 
-def _preprocessing(path: Path) -> dict[str, Any]:
+def _preprocessing(path: Path, needs_size: bool) -> tuple[Any, str, float]:
+    """Image size, fit and centre crop, as preprocess.json beside `path` has them; the size is None
+    if it has none and needs none.
+
+    Raises:
+        InputError: preprocess.json is damaged.
+    """
     file = path.resolve().parent / filenames.PREPROCESS
-    return read_json(file) if file.exists() else {}
+    content: dict[str, Any] = {"image_size": None, "fit": "crop", "center_crop": 1.0}
+    content |= read_json(file) if file.exists() else {}
+    size, fit, crop = (content[name] for name in ("image_size", "fit", "center_crop"))
+    sound = {
+        "image_size": not needs_size if size is None else is_size(size) and size != 0,
+        "fit": fit in FITS,
+        "center_crop": isinstance(crop, int | float) and 0 < crop <= 1,
+    }
+    for name, good in sound.items():
+        if not good:
+            value = "missing" if content[name] is None else repr(content[name])
+            raise InputError(f"{file} is damaged: {name} is {value}; export it again")
+    return size, fit, crop
 
 
 def _framed(predict: Predict, contract: Contract) -> Predict:

@@ -88,11 +88,16 @@ class Contract:
         return self.scores == "logits" and not self.top and not self.input_size
 
     def view(self, model: Geometry, crop: float) -> tuple[Geometry, float]:
-        """The `Geometry` and crop of the part of a photo that `frames` takes, given the model's."""
+        """The `Geometry` and crop of the part of a photo that `frames` takes, given the model's.
+
+        With the fit "pad", a photo fills the frame, as a camera's image does: the file adds the
+        black around the frame itself.
+        """
         if not self.input_size:
             return model, crop
         _, _, height, width = model.window(*self.input_size, 1.0)
-        return replace(model, height=height, width=width), 1.0
+        fit = "crop" if model.fit == "pad" else model.fit
+        return replace(model, height=height, width=width, fit=fit), 1.0
 
     def frames(self, parts: np.ndarray) -> np.ndarray:
         """Parts of photos as `view` says -> what a file takes, `(b, h, w, c)`.
@@ -133,13 +138,17 @@ class Contract:
             found: what `to_logits` made of its scores, `(b, k)`.
             expected: the model's logits for the same pixels, `(b, k)`.
         """
-        expected = self.expected(expected)
+        return deviation(*self.outputs(found, expected))
+
+    def outputs(self, found: np.ndarray, *expected: np.ndarray) -> list[np.ndarray]:
+        """What is compared, each in units of the output; arguments as in `compare`."""
+        both = [found, *map(self.expected, expected)]
         if self.scores == "softmax":
-            found, expected = np.exp(found), np.exp(expected)
+            both = [np.exp(x) for x in both]
         if self.top:  # classes outside the top k are not compared
             named = np.argsort(-found, axis=-1, kind="stable")[:, : self.top]
-            found, expected = (np.take_along_axis(x, named, -1) for x in (found, expected))
-        return deviation(found, expected)
+            both = [np.take_along_axis(x, named, -1) for x in both]
+        return both
 
 
 PLAIN = Contract()

@@ -75,6 +75,8 @@ _TOO_COARSE = (
 )
 _CENSUS = {".tflite": tflite_file.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
+_SHIFTS = {"down": (1, 1), "up": (-1, 1), "right": (1, 2), "left": (-1, 2)}  # by, axis
+_SHIFTED = 250  # images at most, whose frames are moved
 _UNLIKELY = 3  # standard deviations from guessing
 
 
@@ -433,6 +435,8 @@ class Judge:
         )
         drop = Fraction(100 * (lost - gained), len(labels))
         reasons = [*self._class_reasons(found, drop), *_output_reasons(file.name, deviation)]
+        if self._contract.input_size:
+            reasons += self._shift_reasons(logits)
         reasons += self._rejection_reasons(logits)
         if file.opened.lite:
             constants = file.opened.lite.constants()
@@ -504,13 +508,14 @@ class Judge:
     def _cause(self) -> str:
         """Whether the crop and resize inside the files cost so much, in words."""
         top1 = _top1(self._exact, self.examples.labels)
-        lost = 100 * (self.top1 - top1)
+        lost, form = 100 * (self.top1 - top1), self._reference.geometry
         if lost <= self.limits.max_drop:
             return ""
+        also = "shape of the frame and the " if form.fit == "pad" else ""
         return (
-            f"; the cause is the bilinear resize inside the file, behind which the Keras model "
-            f"loses {lost:.4g} points: leave --input-size out, or give one nearer to "
-            f"{self._reference.geometry.image_size} pixels"
+            f"; the cause is the {also}bilinear resize inside the file, behind which the Keras "
+            f"model loses {lost:.4g} points: leave --input-size out, or give one nearer to "
+            f"{form.image_size} pixels"
         )
 
     def _compare_features(self, file: ExportedFile) -> tuple[Comparison, list[str]]:
@@ -541,6 +546,36 @@ class Judge:
         """
         seen = map(self._seen, self._frames())
         return np.concatenate([self._model(x, training=False).numpy() for x in seen])
+
+    def _shift_reasons(self, logits: np.ndarray) -> Iterator[str]:
+        """The reason if a file crops its frames one pixel beside the middle.
+
+        In int8, rounding may change the logits more than that does, but not in the same direction.
+        """
+        for direction, shifted in self._shifted.items():
+            chosen = slice(None, None, self._every)
+            outputs = self._contract.outputs(logits[chosen], self._exact[chosen], shifted)
+            found, exact, moved = outputs
+            if _is_moved(found - exact, moved - exact):
+                yield f"gives what the Keras model gives for frames moved one pixel {direction}"
+
+    @cached_property
+    def _shifted(self) -> dict[str, np.ndarray]:
+        """The Keras model's logits for some frames that are moved by a pixel, by direction."""
+        logits: dict[str, list[np.ndarray]] = {direction: [] for direction in _SHIFTS}
+        done, every = 0, self._every
+        for frames in self._frames():
+            chosen = frames[-done % every :: every]
+            done += len(frames)
+            for direction, (by, axis) in _SHIFTS.items() if len(chosen) else ():
+                seen = self._seen(np.roll(chosen, by, axis))
+                logits[direction].append(self._model(seen, training=False).numpy())
+        return {direction: np.concatenate(parts) for direction, parts in logits.items()}
+
+    @property
+    def _every(self) -> int:
+        """Of so many images, one is shifted."""
+        return math.ceil(len(self.examples) / _SHIFTED)
 
     def _seen(self, frames: np.ndarray) -> tf.Tensor:
         """What the network must see of frames: cut and resized by Keras, not by the code that the
@@ -610,6 +645,20 @@ def _output_reasons(name: str, found: Deviation) -> Iterator[str]:
             f"{output} are scaled by {found.slope:.3f}, {allowed.what} explains "
             f"{1 - allowed.slope:g} to {1 + allowed.slope:g}"
         )
+
+
+def _is_moved(difference: np.ndarray, shift: np.ndarray) -> bool:
+    """Whether outputs `(n, k)` differ from the expected ones by a shift `(n, k)`, beyond doubt: the
+    share of the shift in the difference, 0 of a sound file, is nearer to 1 by three standard
+    errors (of a ratio over images)."""
+    power = float(np.square(shift, dtype=np.float64).sum())
+    if not power:
+        return False
+    along = np.multiply(difference, shift, dtype=np.float64).sum(-1)
+    share = along.sum() / power
+    rest = along - share * np.square(shift, dtype=np.float64).sum(-1)
+    error = float(np.sqrt(np.square(rest).sum())) / power
+    return 0.5 + 3 * error < share < 1.5
 
 
 def _fitted(folder: Path) -> dict[str, Any]:

@@ -145,7 +145,7 @@ class ExportPlan:
     def __post_init__(self) -> None:
         _check_variants(self)
         _check_contract(self)
-        _check_rejection(self)
+        require_rejection(self.reject, self.unknown)
         if self.onnx:
             onnx_file.require()
         self.limits  # noqa: B018 - raises if they are out of range
@@ -307,19 +307,19 @@ def _check_contract(plan: ExportPlan) -> None:
         )
 
 
-def _check_rejection(plan: ExportPlan) -> None:
+def require_rejection(reject: float | None, unknown: str | Path | None) -> None:
     """InputError for a share that no threshold can have, and for images without a threshold."""
-    if plan.unknown is not None and plan.reject is None:
+    if unknown is not None and reject is None:
         raise InputError(
             "--unknown is for a threshold; add --reject and the share of the images of known "
             "classes that may be refused, such as --reject 0.05"
         )
-    if plan.reject is not None and not 0 < plan.reject <= MOST_REJECTED:
+    if reject is not None and not 0 < reject <= MOST_REJECTED:
         raise InputError(
-            f"--reject is {plan.reject:g}; expected the share of the images of known classes that "
+            f"--reject is {reject:g}; expected the share of the images of known classes that "
             f"may be refused, above 0 and at most {MOST_REJECTED:g}, such as 0.05"
         )
-    require_unknown(plan.unknown)
+    require_unknown(unknown)
 
 
 def require_unknown(folder: str | Path | None) -> None:

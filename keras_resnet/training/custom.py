@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_resnet import filenames
-from keras_resnet.config import PRECISIONS, Config
+from keras_resnet.config import PRECISIONS, SETTINGS, Config, show
 from keras_resnet.errors import InputError
 from keras_resnet.messages import log
 from keras_resnet.models import layers_of
@@ -16,10 +16,18 @@ from keras_resnet.weights import whole_model
 from keras_resnet.weights.classifier import classifier
 
 _MIXED = PRECISIONS[2:]
-# What only a network of this package can do, or one that takes images of any size.
-_NOT_FOR_IT = (
-    "weights", "freeze", "size_steps", "train_size", "drop_path", "zero_gamma", "channels", "width"
-)  # fmt: skip
+# The settings that only a network of this package, or one for images of any size, can have
+# otherwise.
+_FIXED: dict[str, Any] = {
+    "weights": None,
+    "freeze": None,
+    "channels": 3,
+    "size_steps": ((1.0, 1.0),),
+    "train_size": 1.0,
+    "zero_gamma": False,
+    "drop_path": 0.0,
+    "width": 1.0,
+}
 
 
 def taken(options: Mapping[str, Any]) -> tuple[dict[str, Any], keras.Model | None]:
@@ -31,11 +39,13 @@ def taken(options: Mapping[str, Any]) -> tuple[dict[str, Any], keras.Model | Non
     model = options.get("model")
     if not isinstance(model, keras.Model):
         return dict(options), None
-    for name in _NOT_FOR_IT:
-        if options.get(name) is not None:
+    for name, fixed in _FIXED.items():
+        value = options.get(name)
+        if value is not None and SETTINGS[name].parse(value) != fixed:
             raise InputError(
-                f"--{name.replace('_', '-')} is for networks of this package; `model` is trained "
-                "as it is, with its own weights, and its layers are frozen by layer.trainable"
+                f"--{name.replace('_', '-')} {show(value)} is for networks of this package; "
+                "`model` is trained as it is: on RGB images of its own size, with its own weights "
+                "and regularization, its layers frozen by layer.trainable"
             )
     own = next((p for p in map(_policy, layers_of(model)) if p in _MIXED), "float32")
     precision = options.get("precision") or "auto"
@@ -53,16 +63,12 @@ def taken(options: Mapping[str, Any]) -> tuple[dict[str, Any], keras.Model | Non
     )
     for note in given.notes:
         log.info(note)
-    fixed = {
+    of_model = {
         "model": CUSTOM.name,
         "image_size": given.model.input_shape[1],
-        "size_steps": ((1.0, 1.0),),
-        "train_size": 1.0,
-        "zero_gamma": False,
-        "drop_path": 0.0,
         "precision": own if precision == "auto" else precision,
     }
-    return {**options, **fixed}, given.model
+    return {**options, **_FIXED, **of_model}, given.model
 
 
 def saved(run: Run | None) -> keras.Model | None:

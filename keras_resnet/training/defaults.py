@@ -16,13 +16,13 @@ from keras_resnet.training import schedule
 from keras_resnet.weights import published
 from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.fitting import network_of
-from keras_resnet.weights.settings import IMAGENET
+from keras_resnet.weights.settings import IMAGENET, PUBLISHED
 
 # From scratch, large photos get a ResNet-18 where there are many: it has as many multiply-adds at
 # 128 pixels as a ResNet-20, and 40 times as many parameters.
 _LARGE_SIDE, _MANY_IMAGES = 128, 2000
-# Published weights that are on the disk are used for so few images of each class, if these are
-# larger than CIFAR's.
+# Published weights that are on the disk, and can be read, are used for so few images of each class,
+# if these are larger than CIFAR's.
 _FEW_OF_A_CLASS, _SMALL_SIDE = 200, 48
 # Image sizes. ImageNet networks are published for 224 pixels; on a CPU, 128 take a third of the
 # time. A ResNet-20 learnt 1,650 photos of hands at 64 pixels, to 100 % of the validation images.
@@ -85,10 +85,17 @@ class _Fit:
         name = recipes.PUBLISHED_NETWORK if "model" in self._unset else self.config.model
         few = self._images <= _FEW_OF_A_CLASS * self._classes
         is_free = {"weights", "recipe"} <= set(self._unset) and is_alone  # workers differ in disks
-        if is_free and few and (self._side or 0) > _SMALL_SIDE and published.is_on_disk(name):
-            why = f"they are on this disk, and {self._images:,} images are few"
-            self._choose("weights", IMAGENET, f"{why}; --recipe quick trains from scratch")
-            self._choose("model", name, "the smallest network with published weights")
+        if is_free and few and (self._side or 0) > _SMALL_SIDE and name in PUBLISHED:
+            are_few = f"{self._images:,} images are few (at most {_FEW_OF_A_CLASS} of a class)"
+            if published.is_at_hand(name):
+                why = f"they are on this disk, and {are_few}; --recipe quick trains from scratch"
+                self._choose("weights", IMAGENET, why)
+                self._choose("model", name, "the smallest network with published weights")
+            else:
+                log.info(
+                    f"{are_few}, and no ImageNet weights are ready on this disk: --weights "
+                    "imagenet downloads some and starts from them"
+                )
         if self.config.weights is not None:
             self._take_recipe("finetune", "there are weights to start from")
 

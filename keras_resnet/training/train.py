@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import keras
 import tensorflow as tf
 
-from keras_resnet import filenames, recipes, run, specs
+from keras_resnet import checkpoint_notes, filenames, recipes, run, specs
 from keras_resnet.config import PRECISIONS, Config
 from keras_resnet.data import sources
 from keras_resnet.data.sources import Source
@@ -149,8 +149,9 @@ def _fit(
     steps = schedule.steps_per_epoch(config, len(source.splits["train"]))
     rate = schedule.learning_rate(config, steps)
     current = {**environment(), "devices": devices.count}
-    if saved := checkpoint.peek(folder):
+    if saved := checkpoint_notes.peek(folder):
         notices.log_changes(saved["environment"], current, config)
+    files = checkpoint_notes.files_of(folder)
     loop = Loop(
         config,
         source,
@@ -159,7 +160,7 @@ def _fit(
         Evaluator(for_training(model)),
         devices=devices,
         stop=stop,
-        notes={"precision": chosen, "environment": current, "files": checkpoint.files_of(folder)},
+        notes={"precision": chosen, "environment": current, "files": files},
         callbacks=callbacks,
     )
     return loop.run(), loop.seconds
@@ -248,10 +249,10 @@ def _prepare_again(
     unfinished: run.Run, config: Config, devices: Devices
 ) -> tuple[Config, Source, Precision, keras.Model]:
     """As `prepare`, for an unfinished run: its own images, and weights from its checkpoint."""
-    notes = checkpoint.peek(unfinished)
+    notes = checkpoint_notes.peek(unfinished)
     if notes is None:
         return prepare(config, devices, network=custom.saved(unfinished))
-    checkpoint.require_same_files(unfinished, notes)
+    checkpoint_notes.require_same_files(unfinished, notes)
     with devices.preparing():
         source = sources.load_saved(
             unfinished.file(filenames.SPLIT),

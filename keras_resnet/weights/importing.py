@@ -29,7 +29,9 @@ def import_weights(
     model: str,
     normalize: Normalize | None = None,
     labels: StrPath | None = None,
-    image_size: int = 0,
+    image_size: int | str = 0,
+    fit: str = "crop",
+    channels: int = 3,
     center_crop: float = 1.0,
     run_folder: StrPath | None = None,
 ) -> runs.Run:
@@ -43,7 +45,9 @@ def import_weights(
         model: the name of the network.
         normalize: as in `build`; None is that of the file, else the usual one of the network.
         labels: a text file with a class a line, in the order of the logits; None numbers them.
-        image_size: side of the images in pixels; 0 is that of the network's paper.
+        image_size: side of the images in pixels, or "HxW"; 0 is that of the network's paper.
+        fit: how images of another aspect ratio are fitted: "crop", "pad" or "stretch".
+        channels: 3 for RGB, or 1 for luma; a first kernel for RGB is summed for it.
         center_crop: the middle square of an image, as a share of its shorter side, for evaluation;
             0.875 for torchvision's crop of 224 from 256.
         run_folder: the folder to write; default `runs/MODEL-data-NNN`.
@@ -57,7 +61,8 @@ def import_weights(
     """
     options = {"model": model, "normalize": normalize, "weights": os.fspath(path)}
     sizes = {"image_size": image_size, "center_crop": center_crop}
-    config = recipes.resolve({**options, **sizes, "data": names.NONE})
+    form = {"fit": fit, "channels": channels}
+    config = recipes.resolve({**options, **sizes, **form, "data": names.NONE})
     model = config.model  # as the table has it
     require(config)
     weights = open_weights(path, model)
@@ -83,6 +88,7 @@ def import_model(
     labels: StrPath | Sequence[str] | None = None,
     normalize: Normalize | None = None,
     image_size: int = 0,
+    fit: str = "crop",
     center_crop: float = 1.0,
     run_folder: StrPath | None = None,
 ) -> runs.Run:
@@ -100,6 +106,7 @@ def import_model(
             "tf", "caffe" (BGR), "cifar10", or what else `specs.statistics` takes. It becomes the
             first layers of the run's network. None: the model takes pixels in [0, 255].
         image_size: side of the images in pixels, for a model that takes any.
+        fit: how images of another aspect ratio are fitted: "crop", "pad" or "stretch".
         center_crop: the middle square of an image, as a share of its shorter side.
         run_folder: the folder to write; default `runs/MODEL-data-NNN`.
 
@@ -121,7 +128,7 @@ def import_model(
     network = given.model
     side, count = network.input_shape[1], network.output_shape[-1]
     classes = _classes(labels, count, source)
-    own = {"model": CUSTOM.name, "normalize": normalize, "image_size": side}
+    own = {"model": CUSTOM.name, "normalize": normalize, "image_size": side, "fit": fit}
     config = recipes.resolve({**own, "center_crop": center_crop, "data": names.NONE})
     name = Path(model).stem if is_file else opened.name
     run = runs.create(run_folder or runs.next_folder(f"{name}-data"), config, classes)

@@ -87,7 +87,7 @@ def to_ours(weights: Weights, wanted: Collection[str], takes_bgr: bool) -> Array
         arrays = _without_sum_biases(_with_our_head(weights.arrays), wanted)
     else:
         arrays = _from_torch(weights.arrays, wanted)
-    stem = _stem(wanted)
+    stem = stem_kernel(wanted)
     if takes_bgr and stem in arrays:
         arrays[stem] = _changed(arrays[stem], lambda kernel: kernel[:, :, ::-1])
     return arrays
@@ -96,7 +96,7 @@ def to_ours(weights: Weights, wanted: Collection[str], takes_bgr: bool) -> Array
 def with_grey_stem(arrays: Mapping[str, Stored], wanted: Collection[str]) -> Arrays:
     """Sums the first kernel over its input channels, for a network that takes luma: a grey image
     has the same value in all three."""
-    arrays, stem = dict(arrays), _stem(wanted)
+    arrays, stem = dict(arrays), stem_kernel(wanted)
     if stem in arrays and arrays[stem].shape[2:3] == (3,):
         colour = arrays[stem]
         height, width, _, out = colour.shape
@@ -104,7 +104,7 @@ def with_grey_stem(arrays: Mapping[str, Stored], wanted: Collection[str]) -> Arr
     return arrays
 
 
-def _stem(wanted: Collection[str]) -> str | None:
+def stem_kernel(wanted: Collection[str]) -> str | None:
     """Our name of the first kernel."""
     return next((name for name in wanted if name.endswith("_conv/kernel")), None)
 

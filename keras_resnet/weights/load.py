@@ -20,6 +20,7 @@ from keras_resnet.weights.layouts import (
     classes_of,
     in_file,
     is_foreign,
+    stem_kernel,
     to_ours,
     with_grey_stem,
 )
@@ -162,6 +163,9 @@ def _hint(
     odd |= {n for n in arrays.keys() & wanted.keys() if arrays[n].shape != tuple(wanted[n].shape)}
     if odd <= set(HEAD_NAMES):
         return f"; the file has {classes_of(weights) or 'no'} classes"
+    stem = stem_kernel(list(wanted))
+    if stem and odd == {stem} and arrays[stem].shape[2:3] == (1,):
+        return "; they are for grey images: give --channels 1"
     if weights.layout == readers.KERAS and is_foreign(weights):
         return "; the networks of keras.applications are called resnet50_v1, resnet50_v2, …"
     return ""

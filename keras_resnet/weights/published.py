@@ -7,6 +7,7 @@ import os
 import re
 import urllib.request
 from http.client import HTTPMessage
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.error import HTTPError
@@ -72,9 +73,11 @@ def cached_path(name: str) -> Path:
     return Path(keras_home, "models", _home(name).file)
 
 
-def is_on_disk(name: str) -> bool:
-    """Whether there are published weights of the network `name`, and they need no download."""
-    return name in PUBLISHED and cached_path(name).exists()
+def is_at_hand(name: str) -> bool:
+    """Whether published weights of the network `name` need no download, and can be read here."""
+    if name not in PUBLISHED or not cached_path(name).exists():
+        return False
+    return cached_path(name).suffix != ".safetensors" or find_spec("safetensors") is not None
 
 
 def _home(name: str) -> _Home:

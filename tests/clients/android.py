@@ -1,8 +1,8 @@
 """The Android bundle: its Kotlin compiled against stubs, and the tests run that need no phone.
 
-No Android SDK, no APK, no phone: this proves the Kotlin, the resize, the drawn area and the
-fallback from GPU to CPU, and nothing about LiteRT. The compiler comes out of PyPI's
-kotlin-jupyter-kernel.
+No Android SDK, no APK, no phone: this proves the Kotlin, the resize, the drawn area, the fraction
+at which photos are decoded, and the fallback from GPU to CPU, and nothing about LiteRT. The
+compiler comes out of PyPI's kotlin-jupyter-kernel.
 """
 
 import re
@@ -38,7 +38,7 @@ def prove(export, work, jars):
     done = subprocess.run(["java", "-cp", path, "RunTestsKt"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     yield from done.stdout.splitlines()
-    yield "PreprocessTest, AreaTest and EngineTest pass on a Java machine"
+    yield "PreprocessTest, AreaTest, PhotoTest and EngineTest pass on a Java machine"
 
 
 def resource_class(folder):

@@ -1,4 +1,5 @@
 import org.example.classifier.AreaTest
+import org.example.classifier.PhotoTest
 import org.example.classifier.PreprocessTest
 
 /** Runs the tests of the bundle that need no phone, and that of its choice of the accelerator. */
@@ -11,6 +12,9 @@ fun main() {
   area.theAreaIsTheMiddleSquareOfThePictureWithinTheView()
   area.aWidePictureIsAsHighAsTheViewAllows()
   area.theAreaHasTheShapeOfTheInputOrIsTheWholePicture()
+  val photo = PhotoTest()
+  photo.aLargePhotoIsDecodedAtAFraction()
+  photo.eightPixelsAreLeftForEachOneOfTheModel()
   val engine = EngineTest()
   engine.theModelRunsOnTheCpuUnlessTheUserChoosesTheGpu()
   engine.aGpuThatRunsTheModelIsUsed()

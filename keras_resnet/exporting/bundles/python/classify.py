@@ -15,6 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 from PIL import Image, ImageOps
 
 HERE = Path(__file__).resolve().parent
+_ORIENTATION = 0x0112  # the tag of EXIF; from 5 to 8, height and width change places
 
 
 class Classifier:
@@ -41,11 +42,12 @@ class Classifier:
     def pixels(self, image: Image.Image) -> np.ndarray:
         """An opened Pillow image, upright, on white, fitted: uint8 `(height, width, channels)`."""
         stored = image.size
+        is_on_its_side = image.getexif().get(_ORIENTATION) in range(5, 9)
         # libjpeg decodes a large photo at 1/2, 1/4 or 1/8; this leaves 8 pixels for each of ours.
         image.draft(None, (8 * max(self.height, self.width),) * 2)
         ratio = round(stored[0] / image.width)
         upright = _on_white(ImageOps.exif_transpose(image))
-        displayed = stored if upright.size == image.size else stored[::-1]
+        displayed = stored[::-1] if is_on_its_side else stored
         width, height = self._part(*displayed) if self.fit == "crop" else displayed
         size = self._size(width, height)
         x, y = (displayed[0] - width) // 2, (displayed[1] - height) // 2

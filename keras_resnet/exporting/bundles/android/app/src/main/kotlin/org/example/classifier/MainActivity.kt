@@ -27,7 +27,6 @@ import androidx.camera.lifecycle.ProcessCameraProvider
 import androidx.camera.view.PreviewView
 import androidx.core.content.ContextCompat
 import com.google.ai.edge.litert.Accelerator
-import java.io.IOException
 import java.util.concurrent.Executors
 
 /**
@@ -187,13 +186,12 @@ class MainActivity : ComponentActivity() {
   }
 
   private fun classify(picture: Uri) {
-    val encoded =
+    val chosen =
       try {
-        contentResolver.openInputStream(picture)?.use { it.readBytes() }
-      } catch (error: IOException) {
+        contentResolver.openInputStream(picture)?.use { it.readBytes() }?.let { decodePhoto(it) }
+      } catch (error: Throwable) { // also a picture for which the memory is too small
         null
       }
-    val chosen = encoded?.let { decodePhoto(it) }
     if (chosen == null) return runOnUiThread { showProblem(getString(R.string.no_picture)) }
     photo = chosen
     runOnUiThread {
@@ -211,7 +209,7 @@ class MainActivity : ComponentActivity() {
     val best =
       try {
         engine.classify(upright)
-      } catch (error: Exception) {
+      } catch (error: Throwable) { // also OutOfMemoryError
         return giveUp(error)
       }
     val milliseconds = (SystemClock.elapsedRealtimeNanos() - began) / 1e6
@@ -225,7 +223,7 @@ class MainActivity : ComponentActivity() {
   }
 
   /** After an error in the model: from the GPU to the CPU; from the CPU, to no answers. */
-  private fun giveUp(error: Exception) {
+  private fun giveUp(error: Throwable) {
     if (settings.useGpu) {
       settings.useGpu = false
       load()

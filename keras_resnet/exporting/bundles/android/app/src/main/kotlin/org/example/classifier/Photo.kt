@@ -6,22 +6,31 @@ import android.graphics.Matrix
 import androidx.exifinterface.media.ExifInterface
 import java.io.ByteArrayInputStream
 
+private const val LEAST_SIDE = 1080 // in pixels, for the screen
+private const val PER_PIXEL = 8 // pixels of a photo for one of the model, in each direction
 private const val MOST_PIXELS = 12_000_000 // four bytes each, and a few copies
 
 /**
- * Decodes a photo and applies its EXIF orientation; null if it is not a picture. Very large photos are
- * decoded at a half or a quarter of their size.
+ * Decodes a photo and applies its EXIF orientation; null if it is not a picture. A large photo is
+ * decoded at a fraction of its size.
  */
 fun decodePhoto(encoded: ByteArray): Bitmap? {
   val options = BitmapFactory.Options().apply { inJustDecodeBounds = true }
   BitmapFactory.decodeByteArray(encoded, 0, encoded.size, options)
-  val pixels = options.outWidth.toLong() * options.outHeight
-  options.inSampleSize = 1
-  while (pixels / options.inSampleSize / options.inSampleSize > MOST_PIXELS) options.inSampleSize *= 2
+  options.inSampleSize = sampleSize(options.outWidth, options.outHeight)
   options.inJustDecodeBounds = false
   val stored = BitmapFactory.decodeByteArray(encoded, 0, encoded.size, options) ?: return null
   val exif = ExifInterface(ByteArrayInputStream(encoded))
   return turned(stored, exif.rotationDegrees, exif.isFlipped)
+}
+
+/** 1, 2, 4 …: by how much a photo is shrunk while it is decoded. */
+fun sampleSize(width: Int, height: Int, input: Input = INPUT): Int {
+  val least = maxOf(LEAST_SIDE, PER_PIXEL * maxOf(input.width, input.height))
+  val pixels = width.toLong() * height
+  var size = 1
+  while (minOf(width, height) / (2 * size) >= least || pixels / size / size > MOST_PIXELS) size *= 2
+  return size
 }
 
 /** [bitmap], mirrored if [mirrored], then rotated clockwise by [degrees]. */
