@@ -9,7 +9,7 @@ import time
 from itertools import count
 from pathlib import Path
 
-from inputs import PHOTO, photos, resnet50
+from inputs import photos, resnet50
 from pairs import measure, once, seconds_of
 
 COMMAND = Path(sys.executable).with_name("keras-resnet")
@@ -19,7 +19,7 @@ TRAIN = ("--model", "resnet8", "--image-size", "32", "--precision", "float32")
 BATCH = 32
 IMAGES = 64  # that `predict` classifies
 FILES, FEW_FILES = 20_000, 100
-KEPT = 2_000  # photos that a training keeps decoded
+KEPT = 4_000  # photos of 250×250 pixels that a training keeps decoded
 # What is left of `predict` without this package: the interpreter on one image, again and again.
 BARE = """
 import sys
@@ -134,7 +134,7 @@ def c22(setting):
             raise ChildProcessError(f"{command[0]} failed: {text.strip()[-500:]}")
         return usage.ru_maxrss * 1024, text
 
-    data = photos(setting, KEPT, (PHOTO[1] // 2, PHOTO[1] // 2), "kept_photos")
+    data = photos(setting, KEPT, (250, 250), "kept_photos")
     run = setting.folder / "memory"
     peak, text = peak_memory(COMMAND, "train", data, *TRAIN, "--epochs", "3", "--run", run)
     tensorflow, _ = peak_memory(sys.executable, "-c", "import tensorflow")
