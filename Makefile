@@ -3,6 +3,7 @@
 # make test-oldest  run some tests with the oldest versions that setup.cfg allows
 # make test-slow    run the slow tests, minutes each
 # make clients      test an export with LiteRT, MediaPipe, a browser, C, Kotlin, Arm and a GPU
+# make benchmark    compare the speed with Keras, PyTorch, ONNX Runtime and others, on the CPU
 # make docs         build the documentation into docs/_build
 # make notebooks    run the notebooks from their .py files, and save the outputs
 # make lint         check style and types
@@ -15,7 +16,7 @@ RUN ?= runs/quickstart
 SOURCES := setup.cfg pyproject.toml README.md $(shell find keras_resnet cli -type f -not -name '*.pyc')
 PYTEST := $(BIN)/pytest
 
-.PHONY: quickstart install test test-oldest test-slow clients docs notebooks lint clean
+.PHONY: quickstart install test test-oldest test-slow clients benchmark docs notebooks lint clean
 .NOTPARALLEL:  # two pips at once would damage the environment
 
 install: $(VENV)/.installed
@@ -34,7 +35,12 @@ $(VENV)/.test-dependencies: $(VENV)/.dependencies
 	$(PIP) '.[test]'
 	touch $@
 
-# In the same environment too.
+# In the same environment too, and the next.
+$(VENV)/.benchmark-dependencies: $(VENV)/.dependencies
+	@echo "Installing the benchmark's dependencies into $(VENV): about 3 GB to download, 6 GB on the disk; most is PyTorch."
+	$(PIP) '.[benchmark]'
+	touch $@
+
 $(VENV)/.docs-dependencies: $(VENV)/.dependencies
 	@echo "Installing the documentation dependencies into $(VENV): about 20 MB to download, 70 MB on the disk."
 	$(PIP) '.[docs]'
@@ -83,6 +89,10 @@ test-oldest:
 # CLIENTS="web c" runs only those; CLIENT_RUN=runs/photos uses that run instead of a small one.
 clients: $(VENV)/.test-dependencies install
 	$(BIN)/python tests/clients/run.py $(if $(CLIENT_RUN),--run $(CLIENT_RUN)) $(CLIENTS)
+
+# ROWS="C5 C12" measures only those.
+benchmark: $(VENV)/.benchmark-dependencies install
+	$(BIN)/python benchmarks/run.py $(if $(ROWS),--only $(ROWS))
 
 docs: $(VENV)/.docs-dependencies install
 	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env docs docs/_build

@@ -288,7 +288,8 @@ def _memory():
 
 def ours_step(name: str, classes: int, size: int, batch: int, policy: str) -> Callable:
     """A function that trains for a number of steps, as the command does, and waits for the end."""
-    from step import ours, random_batch
+    from inputs import random_batch
+    from step import ours
 
     from keras_resnet.training.precision import uses_xla
 
@@ -298,7 +299,8 @@ def ours_step(name: str, classes: int, size: int, batch: int, policy: str) -> Ca
 def keras_step(name: str, classes: int, size: int, batch: int, policy: str, xla: bool) -> Callable:
     """The same for keras.applications, or the ResNet-20 of step.py, with Keras' `fit`."""
     import keras
-    from step import random_batch, resnet20, theirs
+    from inputs import random_batch
+    from step import resnet20, theirs
 
     keras.config.set_dtype_policy(policy)
     if name == "resnet20":

@@ -3,11 +3,12 @@
 On a shared machine, single measurements are not comparable: they depend on the load.
 """
 
-import json
-import os
-import platform
 import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
+from operator import truediv
 from pathlib import Path
 
 from keras_resnet import runtime
@@ -17,19 +18,37 @@ PAIRS = 7
 NOISE = 0.05  # the middle half of A against A further from 1 than this, and no ratio is reported
 
 
-def measure(ours, theirs, pairs=PAIRS):
-    """Ratios of the results of two functions, positive numbers such as seconds; at least 2 pairs.
+@dataclass(frozen=True)
+class Setting:
+    """What every row of run.py is given."""
+
+    folder: Path  # for files that rows share
+    pairs: int = PAIRS
+    photos: Path | None = None  # images with labels, in a folder per class
+
+
+class NotMeasured(Exception):
+    """Why a row cannot be measured on this machine."""
+
+
+def measure(ours, theirs=lambda: 1.0, pairs=PAIRS, compare=truediv):
+    """Compares the results of two functions, positive numbers such as seconds; at least 2 pairs.
+
+    Args:
+        ours, theirs: each gives one result when it is called.
+        pairs: number of pairs.
+        compare: function of the results of a pair; their ratio by default.
 
     Returns:
-        A dict: median, least and most of ours / theirs over the pairs; the same of ours against
-        ours, from one pair to the next; the medians of both; whether the noise allows a report.
+        A dict: median, least and most of `compare` over the pairs; the same of ours / ours, from
+        one pair to the next; the medians of both; whether the noise allows a report.
     """
     ours(), theirs()  # warm up
     figures = [(ours(), theirs()) for _ in range(pairs + 1)]
     itself = [a / b for (a, _), (b, _) in pairwise(figures)]
     lower, _, upper = statistics.quantiles(itself, n=4, method="inclusive")
     return {
-        "ratio": _spread([a / b for a, b in figures[1:]]),
+        "ratio": _spread([compare(a, b) for a, b in figures[1:]]),
         "against_itself": _spread(itself),
         "ours": statistics.median(a for a, _ in figures),
         "theirs": statistics.median(b for _, b in figures),
@@ -38,39 +57,31 @@ def measure(ours, theirs, pairs=PAIRS):
     }
 
 
+def once(value, **details):
+    """The result of a row that is no ratio of times, and is therefore measured once."""
+    return {"ratio": _spread([value]), "quiet": True, **details}
+
+
+def seconds_of(function, *arguments, count=1):
+    """A function that measures the seconds of a call, as the mean of `count`."""
+
+    def seconds():
+        began = time.perf_counter()
+        for _ in range(count):
+            function(*arguments)
+        return (time.perf_counter() - began) / count
+
+    return seconds
+
+
+def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """The folder that `make(folder)` fills for the first row that needs it."""
+    done = folder.with_name(f"{folder.name}.done")
+    if not done.exists():
+        make(folder)
+        done.touch()
+    return folder
+
+
 def _spread(values):
     return {"median": statistics.median(values), "least": min(values), "most": max(values)}
-
-
-def report(results, path, **about):
-    """Prints a Markdown table of {name: result of `measure`}, and writes all as JSON."""
-    import keras
-    import tensorflow as tf
-
-    machine = {
-        "cpu": runtime.cpu_name(),
-        "cores": os.cpu_count(),
-        "flags": runtime.telling_cpu_flags(),
-        "gpus": [gpu.name for gpu in tf.config.list_physical_devices("GPU")],
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "load": os.getloadavg()[0],
-    }
-    Path(path).write_text(
-        json.dumps({**about, "machine": machine, "results": results}, indent=2) + "\n"
-    )
-    print("| | ours ÷ theirs | min … max | ours against ours | ours | theirs |")
-    print("|---|---|---|---|---|---|")
-    for name, found in results.items():
-        ratio, itself = found["ratio"], found["against_itself"]
-        shown = f"{ratio['median']:.2f}" if found["quiet"] else "too noisy"
-        print(
-            f"| {name} | {shown} | {ratio['least']:.2f} … {ratio['most']:.2f} | "
-            f"{itself['median']:.2f} ({itself['least']:.2f} … {itself['most']:.2f}) | "
-            f"{found['ours']:.3g} | {found['theirs']:.3g} |"
-        )
-    print(
-        f"\n{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags'])}; TensorFlow "
-        f"{machine['tensorflow']}, Keras {machine['keras']}; load {machine['load']:.1f}; {path}"
-    )

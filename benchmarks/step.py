@@ -1,19 +1,16 @@
-"""Compares a training step with Keras' networks in a float32 `fit`, in seconds per step.
+"""Rows of run.py: the start and the steps of a training, compared with Keras' own.
 
-    python benchmarks/step.py
-
-ResNet-50 v1 is compared with keras.applications.ResNet50, in float32 and in the number format that
-the command uses (`--precision auto`); ResNet-20 with the same network in plain Keras layers, which
-have biases by default.
+ResNet-50 v1 is compared with keras.applications.ResNet50; ResNet-20 with the same network in plain
+Keras layers, which have biases by default. gpu.py trains with the same functions.
 """
 
-import argparse
 import time
 
 import keras
 import numpy as np
 import tensorflow as tf
-from pairs import PAIRS, measure, report
+from inputs import random_batch
+from pairs import NotMeasured, measure, seconds_of
 
 from keras_resnet.models import build
 from keras_resnet.recipes import resolve
@@ -24,43 +21,69 @@ from keras_resnet.training.optimizer import make_optimizer
 from keras_resnet.training.precision import choose
 from keras_resnet.training.step import TrainStep
 
+BATCH = 8  # of ResNet-50 at 224 pixels
+BATCH_OF_THE_PAPER = 128  # of ResNet-20 at 32 pixels: arXiv:1512.03385, section 4.2
+STEPS, STEPS_OF_RESNET20 = 2, 6  # of a measurement
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--pairs", type=int, default=PAIRS)
-    parser.add_argument("--steps", type=int, default=3, help="steps per measurement")
-    parser.add_argument("--batch", type=int, default=8, help="batch size of ResNet-50")
-    parser.add_argument("--only", default="", help="only rows with this text in their name")
-    parser.add_argument("--json", default="step.json", help="output file")
-    given = parser.parse_args()
-    large, small = random_batch(given.batch, 224, 1000), random_batch(128, 32, 10)
-    plain50 = plainly(keras.applications.ResNet50(weights=None, classifier_activation=None))
-    auto = choose().policy
-    rows = {
-        "ResNet-50 v1, float32 ÷ keras.applications": lambda: (
-            ours("resnet50_v1", large, "float32"), theirs(plain50, large)
-        ),
-        f"ResNet-50 v1, {auto} (auto) ÷ keras.applications in float32": lambda: (
-            ours("resnet50_v1", large, auto), theirs(plain50, large)
-        ),
-        "ResNet-20, float32 ÷ plain Keras": lambda: (
-            ours("resnet20", small, "float32"), theirs(plainly(resnet20()), small)
-        ),
-        "ResNet-20, mixed_bfloat16 ÷ ours with Keras' batch norm": lambda: (
-            ours("resnet20", small, "mixed_bfloat16"),
-            ours("resnet20", small, "mixed_bfloat16", fused=False),
-        ),
-        "ResNet-50 v1, mixed_bfloat16 ÷ ours with Keras' batch norm": lambda: (
-            ours("resnet50_v1", large, "mixed_bfloat16"),
-            ours("resnet50_v1", large, "mixed_bfloat16", fused=False),
-        ),
-    }  # fmt: skip
-    found = {}
-    for name, pair in rows.items():
-        if given.only in name:
-            mine, other = (seconds_of(train, given.steps) for train in pair())
-            found[name] = measure(mine, other, given.pairs)
-    report(found, given.json, unit="seconds per step", batches=[given.batch, 128])
+
+def c4(setting):
+    return measure(
+        seconds_of(_from_nothing, build, "resnet50_v1"),
+        seconds_of(_from_nothing, _keras_resnet50),
+        setting.pairs,
+    )
+
+
+def _from_nothing(function, *arguments):
+    keras.backend.clear_session()
+    function(*arguments)
+
+
+def _keras_resnet50():
+    return keras.applications.ResNet50(weights=None, classifier_activation=None)
+
+
+def c5(setting):
+    return _compare_resnet50(setting, "float32")
+
+
+def c5b(setting):
+    return _compare_resnet50(setting, _reduced_precision())
+
+
+def _compare_resnet50(setting, policy):
+    batch = random_batch(BATCH, 224, 1000)
+    mine, other = ours("resnet50_v1", batch, policy), theirs(plainly(_keras_resnet50()), batch)
+    return _compare(setting, mine, other, STEPS)
+
+
+def c7(setting):
+    return _compare_resnet20(setting, "float32")
+
+
+def c7b(setting):
+    return _compare_resnet20(setting, _reduced_precision())
+
+
+def _compare_resnet20(setting, policy):
+    batch = random_batch(BATCH_OF_THE_PAPER, 32, 10)
+    mine = ours("resnet20", batch, policy)
+    keras.config.set_dtype_policy(policy)
+    other = theirs(plainly(resnet20()), batch)
+    keras.config.set_dtype_policy("float32")
+    return _compare(setting, mine, other, STEPS_OF_RESNET20)
+
+
+def _compare(setting, mine, other, steps):
+    return measure(seconds_of(mine, steps), seconds_of(other, steps), setting.pairs)
+
+
+def _reduced_precision():
+    """The number format that the command chooses, unless that is float32."""
+    precision = choose()
+    if precision.policy == "float32":
+        raise NotMeasured(f"needs a CPU on which bfloat16 is faster: {precision.reason}")
+    return precision.policy
 
 
 def ours(name, batch, policy, *, xla=False, fused=True):
@@ -130,26 +153,3 @@ def resnet20():
                 x = layers.Conv2D(filters, 1, strides=2)(x)
             x = layers.ReLU()(layers.Add()([x, branch]))
     return keras.Model(image, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
-
-
-def random_batch(count, size, classes):
-    """Random images and targets: some processors multiply zeros faster."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, size, size, 3)).astype(np.float32)
-    targets = np.eye(classes, dtype=np.float32)[rng.integers(0, classes, count)]
-    return tf.constant(images), tf.constant(targets)
-
-
-def seconds_of(train, steps):
-    """A function that measures the seconds of a step."""
-
-    def seconds():
-        began = time.perf_counter()
-        train(steps)
-        return (time.perf_counter() - began) / steps
-
-    return seconds
-
-
-if __name__ == "__main__":
-    main()
