@@ -128,7 +128,19 @@ def test_mixed_precision_becomes_the_same_weights_in_float32(policy):
     assert "float32" in found.notes[0]
 
 
+def ending(end, named=False):
+    image = keras.Input((SIDE, SIDE, 3))
+    output = end(layers.Conv2D(3, 3, name="end")(image))
+    return keras.Model(image, {"end": output} if named else output)
+
+
 REFUSED = {
+    "a dict": (lambda: ending(layers.Flatten(), named=True), {}, r"gives a dict \(end\)"),
+    "a map": (lambda: ending(layers.ReLU()), {}, r"outputs of shape \(None, 22, 22, 3\)"),
+    "one logit": (
+        lambda: keras.Sequential([ending(layers.Flatten()), layers.Dense(1)]),
+        {}, r"outputs of shape \(None, 1\)",
+    ),
     "a sigmoid": (lambda: foreign("sigmoid"), {}, "ends in a sigmoid"),
     "grey": (lambda: foreign(channels=1, inside=False), {}, "takes images of 1 channels"),
     "an oblong": (
@@ -368,3 +380,27 @@ def test_a_model_that_is_hardly_better_than_guessing_is_told_the_likely_cause(gu
     )
     doubt = gate.Judge.doubt(judge)
     assert doubt is None if said is None else said in doubt and "200 images in 4 classes" in doubt
+
+
+@pytest.mark.parametrize(
+    ("guess", "said"),
+    [
+        (lambda labels, _: labels, None),
+        (lambda _, random: random, None),
+        (lambda labels, _: 3 - labels, "output 0 is called 'a', .* are of 'd'; give --labels in"),
+        (lambda labels, _: np.array([0, 2, 1, 3])[labels], "output [12] is called '[bc]', "),
+        (lambda labels, _: np.array([0, 0, 1, 1])[labels], None),  # a bad model, no other order
+    ],
+)
+def test_labels_in_another_order_are_refused(guess, said):
+    labels, random = np.random.default_rng(0).integers(0, 4, (2, 200))
+    guesses = np.where(np.arange(200) % 5, guess(labels, random), random)  # 80 % of them
+    judge = SimpleNamespace(
+        examples=SimpleNamespace(labels=labels),
+        _reference=SimpleNamespace(classes=[*"abcd"]),
+        _expected=np.eye(4)[guesses],
+    )
+    if said is None:
+        return gate.Judge.require_order(judge)
+    with pytest.raises(InputError, match=said):
+        gate.Judge.require_order(judge)

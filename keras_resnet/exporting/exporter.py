@@ -145,8 +145,10 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
         described = guard.preprocessing(plan, fitted.probabilities, fitted.rejected)
         write_json(folder / filenames.PREPROCESS, described)
         judge = gate.Judge(reference, val, plan.contract, plan.limits, fitted.logits, unknown)
-        if "imported" in run.metrics and (doubt := judge.doubt()):
-            log.warning(doubt)
+        if "imported" in run.metrics:
+            judge.require_order()
+            if doubt := judge.doubt():
+                log.warning(doubt)
         others = _write_others(plan, reference.model, folder)
         kept = Kept(plan, run.file(filenames.MODEL))
         written = tflite.write(plan, reference, folder, judge, kept)

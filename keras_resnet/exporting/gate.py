@@ -360,6 +360,23 @@ class Judge:
         none = np.zeros(len(self.examples), bool)
         return np.logical_and.reduce([*self._is_refused.values()]) if self._is_refused else none
 
+    def require_order(self) -> None:
+        """InputError if classes of the model change places under their labels, beyond doubt."""
+        labels, guesses = self.examples.labels, self._expected.argmax(-1)
+        classes = self._reference.classes
+        counts = np.zeros((len(classes), len(classes)), int)  # by guess and class
+        np.add.at(counts, (guesses, labels), 1)
+        best, most, own = counts.argmax(1), counts.max(1), counts.diagonal()
+        is_moved = most - own > _UNLIKELY * np.sqrt(most + own)
+        if not is_moved.any() or len(set(best)) < len(best):
+            return
+        k = int(np.argmax(most * is_moved))
+        raise InputError(
+            f"the labels are in another order than the outputs of the model: output {k} is called "
+            f"{classes[k]!r}, and {most[k]} of its {counts[k].sum()} images are of "
+            f"{classes[best[k]]!r}; give --labels in the order of the outputs"
+        )
+
     def doubt(self) -> str | None:
         """The warning if the model itself is hardly better than guessing; None if it is better."""
         labels, guesses = self.examples.labels, self._expected.argmax(-1)

@@ -52,6 +52,8 @@ def classifier(
     """
     side = _side(model, source, image_size)
     copy, notes = _copy(model, source, side, keep_precision)
+    if isinstance(copy, keras.Sequential) and _is_graph(copy):  # which may know of no `output`
+        copy = keras.Model(copy.inputs[0], copy.outputs[0], name=copy.name)
     image = keras.Input((side, side, 3), name="image")
     pixels = image if normalize is None else _normalized(image, normalize)
     if normalize is None and not _normalizes(copy):
@@ -65,6 +67,11 @@ def classifier(
         x = layers.Activation("linear", dtype="float32", name="float32_logits")(copy.output)
         copy = keras.Model(copy.input, x, name=copy.name)
     scores = copy.predict_on_batch(_noise(side))
+    if scores.ndim != 2 or scores.shape[1] < 2:
+        raise InputError(
+            f"{source} gives outputs of shape {copy.output_shape}; a classifier gives (b, k), a "
+            "score for each of two or more classes"
+        )
     if _are_probabilities(scores):
         x = copy.output
         copy = keras.Model(copy.input, ops.log(ops.maximum(x, _LEAST)), name=copy.name)
@@ -93,6 +100,11 @@ def _side(model: keras.Model, source: str, image_size: int | str) -> int:
         raise InputError(
             f"{source} has {inputs} inputs and {outputs} outputs; an image classifier has one of "
             "each"
+        )
+    if isinstance(getattr(model, "output", None), dict):
+        raise InputError(
+            f"{source} gives a dict ({', '.join(model.output)}); an image classifier gives one "
+            "tensor: take it as keras.Model(model.input, model.output[NAME])"
         )
     shape = _input_shape(model)
     if shape is None:  # a subclassed model that was not called yet
