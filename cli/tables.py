@@ -315,6 +315,7 @@ def verification(result: "Verification") -> str:
         f"{'model.keras (reference)':24} {result.keras.top1:7.2%}",
         *map(_artefact, result.artefacts),
         *_refused(result),
+        *_taught(result),
         f"{count(result.images, 'validation image')}; allowed drop in top-1: "
         f"{count(result.max_drop, 'point')}; latency of one image, LiteRT and ONNX Runtime on one "
         "thread",
@@ -351,6 +352,16 @@ def _refused(result: "Verification") -> list[str]:
     if not result.rejection:
         return []
     return _columns([("none of these", "known classes", "no class"), *result.refused])
+
+
+def _taught(result: "Verification") -> list[str]:
+    """What a trainable file learned and forgot."""
+    return [
+        f"{row.file}: taught a new class with 20 images; recognises {row.new_class_top1:.0%} of 20 "
+        f"others, the known classes lose {count(row.known_drop_points, 'point')}"
+        for row in result.artefacts
+        if row.new_class_top1 is not None and row.known_drop_points is not None
+    ]
 
 
 def _files(rows: Sequence["FileResult"]) -> list[str]:
