@@ -1,12 +1,17 @@
 """`export --trainable head`: a file that learns new classes, and a gate that refuses one that does
 not."""
 
+import json
 import shutil
+import subprocess
+import sys
+from importlib.resources import files
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
+from PIL import Image
 
 from keras_resnet import open_run
 from keras_resnet.cli import tables
@@ -18,7 +23,7 @@ from keras_resnet.exporting import teaching
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import Judge, verify
 from keras_resnet.exporting.plan import Limits, make_plan
-from keras_resnet.filenames import TRAINABLE
+from keras_resnet.filenames import TFLITE, TRAINABLE
 from keras_resnet.inspection import metadata, tflite_file
 
 OP = schema.BuiltinOperator
@@ -201,3 +206,73 @@ def test_the_gate_refuses_a_file_with_a_damaged_signature(path, judge, tmp_path,
 def test_wrong_options_are_refused(trained, options, said):
     with pytest.raises(InputError, match=said):
         make_plan(trained, **{"saved_model": False, "trainable": "head", **options})
+
+
+# The Python bundle
+
+
+@pytest.fixture
+def bundle(made, tmp_path):
+    """A copy of bundle_python, with images of a new class in new/."""
+    home = shutil.copytree(made[0].export_folder / "bundle_python", tmp_path / "bundle")
+    (home / "new").mkdir()
+    for i, pixels in enumerate(teaching.mosaics((48, 48, 3))):
+        Image.fromarray(pixels).save(home / "new" / f"{i:02d}.png")
+    return home
+
+
+def classify(home, *arguments):
+    """Runs classify.py where TensorFlow, Keras and this package are not to be had."""
+    code = (
+        "import runpy, sys\n"
+        "for name in ('tensorflow', 'keras', 'keras_resnet'): sys.modules[name] = None\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code, home / "classify.py", *map(str, arguments)],
+        cwd=home, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def answers(home, images):
+    done = classify(home, "--top", 1, *images)
+    assert done.returncode == 0, done.stderr
+    return [line.split()[1] for line in done.stdout.splitlines()]
+
+
+def test_the_python_bundle_learns_a_class_keeps_it_and_forgets_it(bundle, photos):
+    new, known = sorted((bundle / "new").iterdir()), sorted((photos / "dark").iterdir())[:5]
+    done = classify(bundle, "--teach", "mosaic", *new[:20])
+    assert done.stdout == "learned mosaic from 20 images; recognises 20 of them\n", done.stderr
+    assert answers(bundle, [*new[20:], *known]) == ["mosaic"] * 20 + ["dark"] * 5
+    done = classify(bundle, "--check")
+    assert done.stdout.startswith("12 of 12 images as expected"), done.stderr
+    assert classify(bundle, "--forget").returncode == 0
+    assert "mosaic" not in answers(bundle, new)
+
+
+def test_the_python_bundle_ignores_what_another_model_learned(bundle):
+    images = sorted((bundle / "new").iterdir())
+    classify(bundle, "--teach", "mosaic", *images[:20])
+    taught = json.loads((bundle / "taught.json").read_text())
+    (bundle / "taught.json").write_text(json.dumps({**taught, "model": "another"}))
+    assert "mosaic" not in answers(bundle, images)
+
+
+def test_the_python_bundle_does_not_learn_a_class_that_the_model_knows(bundle):
+    done = classify(bundle, "--teach", "dark", bundle / "new" / "00.png")
+    assert done.returncode == 2 and "the model knows dark already" in done.stderr
+    assert not (bundle / "taught.json").exists()
+
+
+def test_a_file_that_is_not_trainable_says_so(exported, tmp_path):
+    home = shutil.copytree(
+        files("keras_resnet.exporting") / "bundles" / "python", tmp_path / "bundle"
+    )
+    for name in ("labels.txt", "preprocess.json"):
+        shutil.copyfile(exported[0].export_folder / name, home / name)
+    shutil.copyfile(exported[0].export_folder / TFLITE["none"], home / "model.tflite")
+    photo = exported[0].export_folder / "golden" / "00.png"
+    done = classify(home, "--teach", "new", photo)
+    assert done.returncode == 2 and "--trainable head" in done.stderr
