@@ -80,7 +80,7 @@ class Classifier:
             )
         for example in PASSES * self._examples:
             self._signatures["train"](
-                features=np.float32([example["features"]]),
+                features=np.array([example["features"]], np.float32),
                 label=np.eye(spare, dtype=np.float32)[[example["output"]]],
             )
         self._save()
@@ -103,7 +103,8 @@ class Classifier:
         self.labels += content["labels"]
         self._examples = content["examples"]
         self._signatures["restore"](
-            weights=np.float32(content["weights"]), bias=np.float32(content["bias"])
+            weights=np.array(content["weights"], np.float32),
+            bias=np.array(content["bias"], np.float32),
         )
 
     def pixels(self, image: Image.Image) -> np.ndarray:
