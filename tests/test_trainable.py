@@ -2,6 +2,7 @@
 not."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from keras_resnet.cli import tables
 from keras_resnet.data.stream import images_of
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
-from keras_resnet.evaluation.trainable import NEVER, SPARE, Trainable
+from keras_resnet.evaluation.trainable import NEVER, PASSES, SPARE, Trainable
 from keras_resnet.exporting import teaching
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import Judge, verify
@@ -276,3 +277,14 @@ def test_a_file_that_is_not_trainable_says_so(exported, tmp_path):
     photo = exported[0].export_folder / "golden" / "00.png"
     done = classify(home, "--teach", "new", photo)
     assert done.returncode == 2 and "--trainable head" in done.stderr
+
+
+def test_all_apps_train_as_often(made):
+    homes = [made[0].export_folder / f"bundle_{kind}" for kind in ("python", "web", "android")]
+    passes = [
+        re.search(r"\bPASSES = (\d+)", path.read_text())
+        for home in homes
+        for path in home.rglob("*")
+        if path.name in ("classify.py", "learn.js", "Contract.kt")
+    ]
+    assert [int(found[1]) for found in passes] == [PASSES] * 3
