@@ -501,7 +501,7 @@ def census(result: "Census", contract: Mapping[str, Any] | None) -> str:
 
 def _contract(metadata: Mapping[str, Any]) -> list[str]:
     (graph,) = metadata["subgraph_metadata"]
-    (image,), (scores,) = graph["input_tensor_metadata"], graph["output_tensor_metadata"]
+    image, scores = graph["input_tensor_metadata"][0], graph["output_tensor_metadata"][0]
     return [
         metadata["description"],
         f"version {metadata['version']}",
