@@ -23,6 +23,7 @@ QUANTIZE = ("none", "float16", "dynamic", "int8", "int16x8", "auto")
 IO = ("float", "uint8", "int8")
 BUNDLES = ("android", "web", "python", "c")
 SCORES = ("logits", "softmax")
+TRAINABLE = ("head",)
 
 
 @command("export", example="keras-resnet export --tflite --quantize none --quantize int8")
@@ -32,6 +33,9 @@ SCORES = ("logits", "softmax")
 @click.option("--onnx", is_flag=True, help="Write an ONNX file too; needs the extra [onnx].")
 @click.option("--features", is_flag=True,
               help="Write model_features.tflite too: the pooled features.")  # fmt: skip
+@click.option("--trainable", type=click.Choice(TRAINABLE),
+              help="Write model_trainable.tflite too, float32: its head learns new classes on the "
+              "device.")  # fmt: skip
 @click.option("--quantize", type=click.Choice(QUANTIZE), multiple=True,
               help="Variant of the TFLite file; may be repeated. auto: the smallest that keeps "
               "--max-drop, with some layers in float if need be. int16x8: 30 times slower than "

@@ -334,6 +334,7 @@ def verification(result: "Verification") -> str:
         f"{'model.keras (reference)':24} {result.keras.top1:7.2%}",
         *map(_artefact, result.artefacts),
         *_refused(result),
+        *_taught(result),
         f"{count(result.images, 'validation image')}; allowed drop in top-1: "
         f"{count(result.max_drop, 'point')}; latency of one image, LiteRT and ONNX Runtime on one "
         "thread",
@@ -370,6 +371,16 @@ def _refused(result: "Verification") -> list[str]:
     if not result.rejection:
         return []
     return _columns([("none of these", "known classes", "no class"), *result.refused])
+
+
+def _taught(result: "Verification") -> list[str]:
+    """What a trainable file learned and forgot."""
+    return [
+        f"{row.file}: taught a new class with 20 images; recognises {row.new_class_top1:.0%} of 20 "
+        f"others, the known classes lose {count(row.known_drop_points, 'point')}"
+        for row in result.artefacts
+        if row.new_class_top1 is not None and row.known_drop_points is not None
+    ]
 
 
 def _files(rows: Sequence["FileResult"]) -> list[str]:
@@ -509,7 +520,7 @@ def census(result: "Census", contract: Mapping[str, Any] | None) -> str:
 
 def _contract(metadata: Mapping[str, Any]) -> list[str]:
     (graph,) = metadata["subgraph_metadata"]
-    (image,), (scores,) = graph["input_tensor_metadata"], graph["output_tensor_metadata"]
+    image, scores = graph["input_tensor_metadata"][0], graph["output_tensor_metadata"][0]
     return [
         metadata["description"],
         f"version {metadata['version']}",

@@ -28,7 +28,8 @@ TFLITE = {
 }
 ONNX = "model.onnx"
 FEATURES = "model_features.tflite"  # no classifier
-ARTEFACTS = (SAVED_MODEL, *TFLITE.values(), ONNX, FEATURES)
+TRAINABLE = "model_trainable.tflite"  # its head learns new classes
+ARTEFACTS = (SAVED_MODEL, *TFLITE.values(), ONNX, FEATURES, TRAINABLE)
 
 # The export folder: what belongs to them
 PREPROCESS = "preprocess.json"  # from a photo to the input

@@ -402,6 +402,7 @@ def test_the_choices_in_the_help_are_the_rooms():
     assert export_command.IO == plan.IO_TYPES
     assert export_command.BUNDLES == plan.BUNDLES
     assert export_command.SCORES == contract.SCORES
+    assert export_command.TRAINABLE == plan.TRAINABLE
     numbers = {p.name: p.default for p in benchmark_command.benchmark.params}
     assert numbers["threads"] == benchmark.THREADS and numbers["runs"] == benchmark.RUNS
     assert numbers["batch_size"] == benchmark.BATCH

@@ -79,12 +79,13 @@ TABLE = {
         "keras",
     ),
     "exporting.card": ("data.names exporting.gate run", ""),
-    "exporting.bundling": (f"{TOOLS} exporting inspection run", "PIL"),
+    "exporting.bundling": (f"{TOOLS} evaluation.trainable exporting inspection run", "PIL"),
     "exporting.publish": ("errors", ""),  # loaded before TensorFlow
     "exporting.kept": ("_version filenames files manifest messages exporting.plan", ""),
     # Loaded before TensorFlow.
     "exporting.plan": (
-        "errors filenames geometry run specs evaluation.contract exporting.onnx_file",
+        "errors filenames geometry run specs evaluation.contract evaluation.trainable "
+        "exporting.onnx_file",
         "",
     ),
     # Copied to clients: without this package and TensorFlow.

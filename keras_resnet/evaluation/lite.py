@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_resnet.errors import InputError, first_line
+from keras_resnet.evaluation.trainable import spare_outputs
 from keras_resnet.files import StrPath
 from keras_resnet.messages import reason
 
@@ -28,7 +29,8 @@ class Constant(NamedTuple):
 
 class Lite:
     """An image classifier in a `.tflite` file: batch 1, fixed size, one input; the scores of all
-    classes, or the best scores and the numbers of their classes.
+    classes, or the best scores and the numbers of their classes. Of a trainable file, the logits of
+    the known classes.
 
     Args:
         path: of the file.
@@ -59,6 +61,10 @@ class Lite:
             self._interpreter.get_input_details(),
             self._interpreter.get_output_details(),
         )
+        spare = spare_outputs(self._interpreter)
+        if spare:  # "infer" is the main graph
+            infer = self._interpreter.get_signature_runner("infer")
+            outputs = [infer.get_output_details()["logits"]]
         # The numbers of classes are the one end that is int32.
         classes = [tensor for tensor in outputs if tensor["dtype"] == np.int32]
         scores = [tensor for tensor in outputs if tensor["dtype"] != np.int32]
@@ -72,6 +78,8 @@ class Lite:
         self.names_best = bool(classes)
         self.input_shape = tuple(int(n) for n in self._input["shape"])
         self.output_shape = tuple(int(n) for n in self._output["shape"])
+        if spare:
+            self.output_shape = (*self.output_shape[:-1], self.output_shape[-1] - spare)
         if len(self.input_shape) != 4 or len(self.output_shape) != 2:
             raise InputError(
                 f"{path} is no image classifier: it maps {self.input_shape} to {self.output_shape}"
@@ -85,7 +93,7 @@ class Lite:
         """float32 logits `(k,)` of one image `(h, w, c)`."""
         self.load(image)
         self.invoke()
-        return _dequantize(self._get(self._output), self._output)
+        return _dequantize(self._get(self._output), self._output)[: self.output_shape[-1]]
 
     def best(self, images: np.ndarray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
         """(float32 scores, int32 classes), both `(b, n)`, of a file that names the best n."""

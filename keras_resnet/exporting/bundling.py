@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from keras_resnet import filenames
 from keras_resnet.errors import InputError
+from keras_resnet.evaluation.trainable import PASSES, SIGNATURES, SPARE
 from keras_resnet.exporting import golden, templates
 from keras_resnet.exporting.plan import BUNDLED, BUNDLES, NO_MODEL_TO_BUNDLE, ExportPlan
 from keras_resnet.files import read_json, read_lines, write_json, write_text
@@ -48,19 +49,10 @@ def write(plan: ExportPlan, folder: Path, origin: str) -> None:
         InputError: a bundle was requested, and no file in the folder has float inputs and outputs.
     """
     kinds = [kind for kind in BUNDLES if kind in plan.bundles or _home(folder, kind).exists()]
-    source = model_to_bundle(folder) if kinds and plan.contract.has_own_ends else None
-    if source is None:
-        if plan.bundles:
-            raise InputError(f"a bundle {NO_MODEL_TO_BUNDLE}")
-        for kind in kinds:
-            shutil.rmtree(_home(folder, kind))
-        return
     preprocess = read_json(folder / filenames.PREPROCESS)
     values = {
         "network": plan.network,
         "origin": origin,
-        "file": source.name,
-        "sha256": fingerprint(source)["sha256"],
         "classes": len(read_lines(folder / filenames.LABELS)),
         "height": preprocess["height"],
         "width": preprocess["width"],
@@ -73,15 +65,34 @@ def write(plan: ExportPlan, folder: Path, origin: str) -> None:
     }
     for kind in kinds:
         home = _home(folder, kind)
+        source = model_to_bundle(folder, kind) if plan.contract.has_own_ends else None
+        if source is None and kind in plan.bundles:
+            raise InputError(f"a bundle {NO_MODEL_TO_BUNDLE}")
         shutil.rmtree(home, ignore_errors=True)
+        if source is None:
+            continue
         templates.copy("legal", home)
         _FILL[kind](folder, home, source)
         # README.md tells the size; the templates themselves are small.
         size = f"{_bytes_in(home) / 1e6:.1f} MB"
-        templates.copy(kind, home, {**values, "size": size})
+        templates.copy(kind, home, {**values, **_model_values(source), "size": size})
         if kind == "android":
             _put_notices(home)
         log.info(f"wrote {home.name}, {size}, with {source.name}")
+
+
+def _model_values(source: Path) -> dict[str, object]:
+    """Placeholders for the model."""
+    found = census(source)
+    learns = {*SIGNATURES} <= {*found.signatures}
+    dimensions = [tensor.shape[-1] for tensor in found.outputs]
+    return {
+        "file": source.name,
+        "sha256": fingerprint(source)["sha256"],
+        "spare": SPARE if learns else 0,
+        "features": dimensions[1] if learns else 0,
+        "passes": PASSES,
+    }
 
 
 def _rejection_values(reject: dict[str, Any] | None) -> dict[str, object]:
@@ -111,9 +122,9 @@ def _home(folder: Path, kind: str) -> Path:
     return folder / f"{filenames.BUNDLE}{kind}"
 
 
-def model_to_bundle(folder: Path) -> Path | None:
-    """The file to bundle; None if none has float inputs and outputs."""
-    there = [folder / name for name in BUNDLED if (folder / name).exists()]
+def model_to_bundle(folder: Path, kind: str) -> Path | None:
+    """The file for a kind of bundle; None if none has float inputs and outputs."""
+    there = [folder / name for name in BUNDLED[kind] if (folder / name).exists()]
     for path in there:
         found = census(path)
         if all(tensor.dtype == "float32" for tensor in found.inputs + found.outputs):

@@ -61,11 +61,7 @@ def choose(
         sha256 of the array, halves: {layer, disagreement, limit, agree} or None}.
     """
     config = run.config
-    train, judged = run.examples("train"), held_out or run.examples("val")
-    if train.digests is not None and judged.digests is not None:
-        # The user's own splits may share images.
-        train = train.take(np.flatnonzero(~np.isin(train.digests, judged.digests)))
-    chosen = train.take(classes_in_turn(train.labels, count, config.seed))
+    chosen = training_examples(run, count, held_out)
     size, crop = contract.view(config.geometry, config.center_crop)
     parts = images_of(chosen, size=size, crop=crop)
     images = _with_plain(contract.frames(parts))
@@ -84,6 +80,16 @@ def choose(
         "halves": compare_halves(model, parts, chosen.labels) if model else None,
     }  # fmt: skip
     return Calibration(images, manifest)
+
+
+def training_examples(run: Run, count: int, held_out: Examples | None = None) -> Examples:
+    """At most `count` training images of a run, class by class in turn, in a seeded order; none
+    that is a validation image too."""
+    train, judged = run.examples("train"), held_out or run.examples("val")
+    if train.digests is not None and judged.digests is not None:
+        # The user's own splits may share images.
+        train = train.take(np.flatnonzero(~np.isin(train.digests, judged.digests)))
+    return train.take(classes_in_turn(train.labels, count, run.config.seed))
 
 
 def compare_halves(

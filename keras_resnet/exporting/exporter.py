@@ -19,6 +19,7 @@ from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_st
 from keras_resnet.evaluation.contract import REJECTION_SCORES, read_contract
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.evaluation.scores import stream_for
+from keras_resnet.evaluation.trainable import SPARE
 from keras_resnet.exporting import (
     bundling,
     card,
@@ -33,6 +34,7 @@ from keras_resnet.exporting import (
     saved_model,
     temperature,
     tflite,
+    trainable,
 )
 from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.given import is_model, run_and_plan
@@ -74,6 +76,8 @@ def export(
         onnx: whether to write `model.onnx`, float32, for any number of images; needs the extra
             `[onnx]`.
         features: whether to write `model_features.tflite`, float32: the pooled features `(1, c)`.
+        trainable: "head" for `model_trainable.tflite`, float32, which learns new classes on the
+            device; see `keras_resnet.exporting.trainable`.
         scores: output of the files: "logits", or "softmax" for probabilities.
         top: give the best `top` probabilities and their classes only; for TFLite, with "softmax".
         input_size: (height, width) of a camera's frames, which the files fit into the input of the
@@ -123,7 +127,7 @@ def execute(
         run.attach(data, data_dir)
     run.require_images()
     _require_place(plan.target)
-    if plan.tflite or plan.onnx or plan.features:
+    if plan.tflite or plan.onnx or plan.features or plan.trainable:
         child.start()  # loads TensorFlow while this process reads the run
     with run.naming_broken_images():
         return _write(plan, run)
@@ -149,10 +153,12 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
             judge.require_order()
             if doubt := judge.doubt():
                 log.warning(doubt)
-        others = _write_others(plan, reference.model, folder)
+        others = _write_others(plan, reference.model, folder, judge)
         kept = Kept(plan, run.file(filenames.MODEL))
         written = tflite.write(plan, reference, folder, judge, kept)
         _embed(plan, run, folder, written.names)
+        if plan.trainable:
+            _embed(plan, run, folder, [filenames.TRAINABLE], spare=SPARE)
         files = [gate.ExportedFile(path, run) for path in gate.artefacts(folder)]
         new = [file for file in files if file.name in (*others, *written.names)]
         guard.record(
@@ -228,7 +234,9 @@ def _fit(plan: ExportPlan, reference: Artefact, val: Examples, unknown: Examples
     return _Fitted(plan, logits, probabilities, rejected)
 
 
-def _write_others(plan: ExportPlan, model: keras.Model, folder: Path) -> list[str]:
+def _write_others(
+    plan: ExportPlan, model: keras.Model, folder: Path, judge: gate.Judge
+) -> list[str]:
     """Writes what is not a variant of the `.tflite` file; returns the names."""
     names = []
     if plan.saved_model:
@@ -243,19 +251,30 @@ def _write_others(plan: ExportPlan, model: keras.Model, folder: Path) -> list[st
         names.append(filenames.FEATURES)
         with _converted(plan, model, features=True) as source, _step(names[-1]):
             convert(source, folder / names[-1], "none")
+    if plan.trainable:
+        names.append(filenames.TRAINABLE)
+        with _step(names[-1]), _scratch() as source:
+            trainable.write_for_conversion(plan, model, judge.head, source)
+            convert(source, folder / names[-1], "none")
     return names
 
 
 @contextmanager
 def _converted(plan: ExportPlan, model: keras.Model, **options: Any) -> Iterator[Path]:
     """A SavedModel for a converter, for as long as it is needed."""
-    with tempfile.TemporaryDirectory() as made, plainly_named(made) as scratch:
-        source = scratch / filenames.SAVED_MODEL
+    with _scratch() as source:
         saved_model.write_for_conversion(plan, model, source, **options)
         yield source
 
 
-def _embed(plan: ExportPlan, run: Run, folder: Path, names: list[str]) -> None:
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A place for a SavedModel, for as long as it is needed."""
+    with tempfile.TemporaryDirectory() as made, plainly_named(made) as scratch:
+        yield scratch / filenames.SAVED_MODEL
+
+
+def _embed(plan: ExportPlan, run: Run, folder: Path, names: list[str], spare: int = 0) -> None:
     """Puts the contract into `.tflite` files. Readers of metadata expect a score for each class:
     files that name the best alone go without."""
     if plan.top or not names:
@@ -263,6 +282,7 @@ def _embed(plan: ExportPlan, run: Run, folder: Path, names: list[str]) -> None:
     described = metadata.describe(
         network=plan.network,
         classes=len(plan.classes),
+        spare=spare,
         preprocess=read_json(folder / filenames.PREPROCESS),
         source_sha256=fingerprint(run.file(filenames.MODEL))["sha256"],
         origin=card.origin(run),

@@ -4,7 +4,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,13 +17,14 @@ import tensorflow as tf
 from keras_resnet import filenames, manifest
 from keras_resnet.data import preload
 from keras_resnet.data.examples import Examples
-from keras_resnet.data.stream import evaluation_stream
+from keras_resnet.data.stream import evaluation_stream, images_of
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
 from keras_resnet.evaluation.contract import Contract, Deviation, deviation
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.evaluation.scores import BATCH, examples_in
+from keras_resnet.evaluation.trainable import Trainable
 from keras_resnet.exporting import (
     evidence,
     golden,
@@ -31,6 +32,8 @@ from keras_resnet.exporting import (
     publish,
     rejection,
     run_report,
+    teaching,
+    trainable,
     weights_check,
 )
 from keras_resnet.exporting.auto import Candidate
@@ -77,6 +80,7 @@ _CENSUS = {".tflite": tflite_file.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
 _SHIFTS = {"down": (1, 1), "up": (-1, 1), "right": (1, 2), "left": (-1, 2)}  # by, axis
 _SHIFTED = 250  # images at most, whose frames are moved
+_KNOWN_IMAGES = 200  # at most, that a trainable file must not forget
 _UNLIKELY = 3  # standard deviations from guessing
 
 
@@ -98,6 +102,10 @@ class Comparison:
     # without a threshold, or without images.
     known_refused: float | None = None
     unknown_refused: float | None = None  # the same of images of no class
+    # Of a trainable file that was taught a made-up class with 20 images: the share of 20 others
+    # that it recognises, in 0…1.
+    new_class_top1: float | None = None
+    known_drop_points: float | None = None  # points of top-1 that the known classes lose by that
     latency_ms: float | None = None  # median of one image, on one thread
 
 
@@ -109,7 +117,7 @@ class ArtefactResult:
     bytes: int  # of the file, or of all files of a SavedModel
     sha256: str  # of the same, as in manifest.json
     images: int  # that it classified
-    top1: float | None  # this and the next nine as in `Comparison`
+    top1: float | None  # this and the next eleven as in `Comparison`
     drop_points: float | None
     drop_interval: list[float] | None
     agreement: float | None
@@ -118,6 +126,8 @@ class ArtefactResult:
     slope: float | None
     known_refused: float | None
     unknown_refused: float | None
+    new_class_top1: float | None
+    known_drop_points: float | None
     latency_ms: float | None
     ops: dict[str, int] | None  # operators by name; None of a SavedModel
     passed: bool  # whether all checks of the gate passed
@@ -342,6 +352,12 @@ class Judge:
         self._is_clear: dict[str, np.ndarray] = {}
         self._is_refused: dict[str, np.ndarray] = {}
 
+    @cached_property
+    def head(self) -> trainable.Head:
+        """Of a trainable file."""
+        assert self._reference.run  # it is one, opened
+        return trainable.fit(self._reference.run, self._model, self._contract.temperature)
+
     def file(self, path: Path) -> ExportedFile:
         return ExportedFile(path, self._reference.run)
 
@@ -461,7 +477,30 @@ class Judge:
             if reasons and self._is_foreign and file.name in _QUANTIZED and not others:
                 reasons.append(_TOO_COARSE)
             reasons += others
+        if file.name == filenames.TRAINABLE:
+            taught = self._teach(file)
+            found = replace(
+                found, new_class_top1=taught.recognised, known_drop_points=taught.drop_points
+            )
+            reasons += taught.reasons
         return found, reasons
+
+    def _teach(self, file: ExportedFile) -> teaching.Taught:
+        """Teaches a trainable file a made-up class."""
+        count = min(len(self.examples), _KNOWN_IMAGES)
+        examples = self.examples.take(np.linspace(0, len(self.examples) - 1, count).astype(int))
+        opened = self._reference
+        known = images_of(examples, size=opened.geometry, crop=opened.center_crop)
+        photos = teaching.mosaics(opened.geometry.shape)[: teaching.PHOTOS]
+        expected = [
+            self.head.features(*trainable.pooled_and_logits(self._model, images))
+            for images in (photos, known)
+        ]
+        first, second = (Trainable(file.path, file.content) for _ in range(2))
+        return teaching.teach(
+            first, second, self.head, known, examples.labels, (expected[0], expected[1]),
+            self.limits.max_drop,
+        )  # fmt: skip
 
     @property
     def _is_foreign(self) -> bool:

@@ -41,6 +41,7 @@ MOST_PHOTO_BYTES = 8_000_000
 FLOAT_TOLERANCE, QUANTISED_TOLERANCE = 1e-3, 0.05
 _FLOAT_FILES = (
     filenames.TFLITE["none"],
+    filenames.TRAINABLE,
     filenames.TFLITE["float16"],
     filenames.SAVED_MODEL,
     filenames.ONNX,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 from keras_resnet import filenames
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.contract import SCORES, Contract, Rejection
+from keras_resnet.evaluation.trainable import SPARE
 from keras_resnet.exporting import onnx_file
 from keras_resnet.geometry import Geometry
 from keras_resnet.run import Run
@@ -17,6 +18,7 @@ VARIANTS = tuple(filenames.TFLITE)
 CALIBRATED = ("int8", "int16x8")  # variants that take calibration images
 AUTO = "auto"
 IO_TYPES = ("float", "uint8", "int8")
+TRAINABLE = ("head",)
 BUNDLES = ("android", "web", "python", "c")
 # Calibration images; largest int8 logit error 2.6 with 200 samples, 0.43 with 1,297.
 CALIBRATION = 500
@@ -24,8 +26,10 @@ MAX_DROP = 1.0  # points of top-1
 MOST_REJECTED = 0.5  # of the images of known classes
 IMAGES = 1000  # maximum number of validation images; more are sampled
 # Files for bundles, the smallest first. Inputs and outputs must be float: Android's CompiledModel
-# has no uint8 buffers, and LiteRT.js takes no int8 ones.
-BUNDLED = tuple(filenames.TFLITE[variant] for variant in ("int8", "dynamic", "float16", "none"))
+# has no uint8 buffers, and LiteRT.js takes no int8 ones. A trainable file goes first;
+# the bundle of C does not train.
+_SMALLEST = tuple(filenames.TFLITE[variant] for variant in ("int8", "dynamic", "float16", "none"))
+BUNDLED = {kind: (*[filenames.TRAINABLE] * (kind != "c"), *_SMALLEST) for kind in BUNDLES}
 NO_MODEL_TO_BUNDLE = "needs a .tflite file with float32 ends; add --tflite --quantize none"
 
 
@@ -66,6 +70,7 @@ class ExportOptions(TypedDict, total=False):
     tflite: Sequence[str]
     onnx: bool
     features: bool
+    trainable: str | None
     scores: str
     top: int | None
     input_size: tuple[int, int] | None
@@ -123,6 +128,7 @@ class ExportPlan:
     tflite: Sequence[str] = ("none",)
     onnx: bool = False
     features: bool = False
+    trainable: str | None = None
     scores: str = "logits"
     top: int | None = None
     input_size: tuple[int, int] | None = None
@@ -146,6 +152,7 @@ class ExportPlan:
         _check_variants(self)
         _check_contract(self)
         require_rejection(self.reject, self.unknown)
+        _check_trainable(self)
         if self.onnx:
             onnx_file.require()
         self.limits  # noqa: B018 - raises if they are out of range
@@ -197,6 +204,13 @@ class ExportPlan:
         files = [self._file(name, batch=None) for name, on in requested.items() if on]
         if self.features:
             files.append(self._file(filenames.FEATURES, outputs={"features": (None,)}))
+        if self.trainable:
+            files.append(
+                self._file(
+                    filenames.TRAINABLE,
+                    outputs={"logits": (len(self.classes) + SPARE,), "features": (None,)},
+                )
+            )
         for variant in self.variants:
             is_raw = variant == "int8" and self.io != "float"
             name = filenames.TFLITE[variant]
@@ -282,7 +296,7 @@ def _check_variants(plan: ExportPlan) -> None:
         raise InputError(f"--calibration is {plan.calibration}; expected at least 1 image")
     if plan.features and not plan.is_of_family:
         raise InputError("--features is for networks of this package, not for one from elsewhere")
-    if not (plan.saved_model or plan.onnx or plan.features or plan.tflite):
+    if not (plan.saved_model or plan.onnx or plan.features or plan.trainable or plan.tflite):
         raise InputError("nothing to export; ask for a SavedModel, variants of TFLite, or ONNX")
 
 
@@ -322,6 +336,21 @@ def require_rejection(reject: float | None, unknown: str | Path | None) -> None:
     require_unknown(unknown)
 
 
+def _check_trainable(plan: ExportPlan) -> None:
+    """InputError for a trainable file of what has no head of this package, or has other ends."""
+    if plan.trainable is None:
+        return
+    if plan.trainable not in TRAINABLE:
+        raise InputError(f"--trainable {plan.trainable}: use {', '.join(TRAINABLE)}")
+    if not plan.is_of_family:
+        raise InputError("--trainable is for networks of this package, not for one from elsewhere")
+    if not plan.contract.has_own_ends:
+        raise InputError(
+            "--trainable head gives logits for images of the model's own size; leave --scores, "
+            "--top and --input-size out"
+        )
+
+
 def require_unknown(folder: str | Path | None) -> None:
     """InputError if there is no such folder of images of no class."""
     if folder is not None and not Path(folder).is_dir():
@@ -345,5 +374,6 @@ def _check_bundles(plan: ExportPlan) -> None:
             "inside the file; leave them out"
         )
     usable = [file.name for file in plan.files if file.has_float_io]
-    if not any(name in usable or (plan.target / name).exists() for name in BUNDLED):
-        raise InputError(f"--bundle {plan.bundles[0]} {NO_MODEL_TO_BUNDLE}")
+    for kind in plan.bundles:
+        if not any(name in usable or (plan.target / name).exists() for name in BUNDLED[kind]):
+            raise InputError(f"--bundle {kind} {NO_MODEL_TO_BUNDLE}")

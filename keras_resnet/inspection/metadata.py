@@ -76,8 +76,25 @@ _SCHEMA: dict[str, dict[str, tuple[int, _Kind]]] = {
 }
 
 
+# Of a trainable file
+_FEATURES = {
+    "name": "features",
+    "description": "Input of the signature `train`.",
+    "content": {
+        "content_properties_type": _FEATURE_PROPERTIES,
+        "content_properties": {},
+    },
+}
+
+
 def describe(
-    *, network: str, classes: int, preprocess: Mapping[str, Any], source_sha256: str, origin: str
+    *,
+    network: str,
+    classes: int,
+    preprocess: Mapping[str, Any],
+    source_sha256: str,
+    origin: str,
+    spare: int = 0,
 ) -> dict[str, Any]:
     """The metadata of a run's classifier, as a dict in the words of the schema.
 
@@ -87,6 +104,7 @@ def describe(
         preprocess: the content of preprocess.json.
         source_sha256: of the `model.keras` that was exported; becomes the version.
         origin: where the weights are from, such as "trained on photos".
+        spare: outputs for classes that a trainable file learns, behind the others.
     """
     height, width, channels = (preprocess[key] for key in ("height", "width", "channels"))
     low, high = preprocess["range"]
@@ -96,6 +114,7 @@ def describe(
         most = reject["most_energy"]
         too_large = "" if most is None else f" or energy above {most:g}"
         none = f" None of these: {reject['score']} below {reject['threshold']:g}{too_large}."
+    learned = f" The last {spare} are for classes that the file learns." if spare else ""
     part = "" if share == 1 else f", {share:g} of its side"
     return {
         "name": network,
@@ -146,7 +165,8 @@ def describe(
                     {
                         "name": "logits",
                         "description": (
-                            f"Logits; a softmax gives the probabilities of the classes.{none}"
+                            "Logits; a softmax gives the probabilities of the classes."
+                            f"{learned}{none}"
                         ),
                         "content": {
                             "content_properties_type": _FEATURE_PROPERTIES,
@@ -159,7 +179,8 @@ def describe(
                                 "type": _AXIS_LABELS,
                             }
                         ],
-                    }
+                    },
+                    *([_FEATURES] if spare else []),
                 ],
             }
         ],

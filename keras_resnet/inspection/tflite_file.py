@@ -20,6 +20,7 @@ from keras_resnet.inspection.census import Census, FileMemory, Operator, Signatu
 IDENTIFIER = b"TFL3"  # at byte 4 of every file, schema.fbs
 OMITTED = -1  # the index of an optional input that an operator goes without
 VARIABLE_OPS = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
+INITIALIZER = "CALL_ONCE"  # runs the graph that gives variables their first values
 # Operators whose second input is a kernel, and its number of axes.
 KERNEL_RANKS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "FULLY_CONNECTED": 2}
 # `MODEL_1/LAYER_1/op`: Keras numbers a network anew each time it is called.
@@ -113,13 +114,14 @@ def operators(path: str | os.PathLike[str]) -> list[tuple[str, str, list[str], l
 
 
 def _op_faults(operators: Iterable["_Operator"]) -> Iterator[str]:
-    for name, count in sorted(Counter(op.name for op in operators).items()):
+    counts = Counter(op.name for op in operators)
+    for name, count in sorted(counts.items()):
         if name.startswith("CUSTOM:"):
             yield (
                 f"custom op {name.removeprefix('CUSTOM:')} ({count}x): LiteRT alone cannot run it; "
                 "convert a float32 model with built-in ops only"
             )
-        elif name in VARIABLE_OPS:
+        elif name in VARIABLE_OPS and INITIALIZER not in counts:
             yield (
                 f"{name} ({count}x): the weights are variables that start uninitialised, the "
                 "answers NaN; convert a SavedModel, whose weights become constants"

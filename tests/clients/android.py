@@ -38,7 +38,7 @@ def prove(export, work, jars):
     done = subprocess.run(["java", "-cp", path, "RunTestsKt"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     yield from done.stdout.splitlines()
-    yield "PreprocessTest, AreaTest, PhotoTest and EngineTest pass on a Java machine"
+    yield "Tests of preprocessing, area, photo, engine and learner pass on a Java machine"
 
 
 def resource_class(folder):

@@ -92,11 +92,11 @@ class Browser:
         text = self.evaluate("document.body && document.body.innerText")
         raise RuntimeError(f"{expression} stayed false; the page says {text!r}")
 
-    def choose_file(self, selector, path):
-        """Gives a file input a file."""
+    def choose_file(self, selector, *paths):
+        """Gives a file input files."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", files=[os.fspath(path)], nodeId=node)
+        self.call("DOM.setFileInputFiles", files=[*map(os.fspath, paths)], nodeId=node)
 
     def screenshot(self, path):
         data = self.call("Page.captureScreenshot")["data"]

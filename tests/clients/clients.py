@@ -27,6 +27,13 @@ def python(export, work):
     """The Python bundle, and the golden set's own check, without TensorFlow."""
     run = _environment(work / "env-litert", LITERT, "pillow")
     yield from _lines([run, export / "bundle_python" / "classify.py", "--check"])
+    learning = work / "export-trainable" / "bundle_python" / "classify.py"
+    new = sorted((work / "new").iterdir())
+    yield from _lines([run, learning, "--teach", "new thing", *new[:20]])
+    answers = _lines([run, learning, "--top", "1", *new[20:]])
+    assert all("new thing" in line for line in answers), answers
+    yield f"recognises {len(answers)} of {len(answers)} other photos"
+    _lines([run, learning, "--check", "--forget"])
     yield from _lines([run, export / "golden" / "check.py"])
     yield from _lines([run, work / "export-uint8" / "golden" / "check.py"])
 
@@ -53,6 +60,12 @@ def page(export, work):
         _need("npm", "nodejs npm")
         _lines(["npm", "install", "--silent"], cwd=bundle)
     yield from web.prove(export, work)
+    learning = work / "export-trainable" / "bundle_web"
+    if not (learning / "litert").exists():
+        shutil.copytree(bundle / "litert", learning / "litert")
+    golden = json.loads((learning / "golden" / "golden.json").read_text())["images"]
+    known = [(learning / "golden" / row["file"], row["predicted"]) for row in golden]
+    yield from web.prove_learning(learning, sorted((work / "new").iterdir()), known, work)
 
 
 def c(export, work):

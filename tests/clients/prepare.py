@@ -1,4 +1,4 @@
-"""An export with every variant and every bundle, to try on clients."""
+"""An export with every variant and every bundle, and one of a trainable file, to try on clients."""
 
 import numpy as np
 from PIL import Image
@@ -7,6 +7,7 @@ from sklearn.datasets import load_sample_images
 import keras_resnet as kr
 from keras_resnet import runtime
 from keras_resnet.exporting.plan import BUNDLES
+from keras_resnet.exporting.teaching import mosaics
 
 FLOAT_ENDED = ("none", "float16", "dynamic", "int8")
 PER_SCENE = 40
@@ -25,7 +26,19 @@ def export(work, run=None):
         run, saved_model=False, tflite=["int8"], io="uint8", output=work / "export-uint8",
         max_drop=100,
     )  # fmt: skip
+    kr.export(
+        run, saved_model=False, tflite=[], trainable="head", bundles=("android", "web", "python"),
+        output=work / "export-trainable", max_drop=100,
+    )  # fmt: skip
+    _write_mosaics(work / "new")
     return work / "export"
+
+
+def _write_mosaics(folder):
+    """Images of a class that the network does not know."""
+    folder.mkdir(exist_ok=True)
+    for i, pixels in enumerate(mosaics((320, 400, 3))):
+        Image.fromarray(pixels).save(folder / f"{i:02d}.png")
 
 
 def _train(work):

@@ -84,6 +84,73 @@ def prove(export, work):
         yield "without LiteRT.js, the page tells how to get it"
 
 
+def prove_learning(bundle, new, known, work):
+    """The page with a trainable model learns a class, keeps it, and forgets it.
+
+    Args:
+        bundle: bundle_web/ with LiteRT.js and a trainable model.
+        new: photos of a new class; the first 20 teach it.
+        known: photos of known classes: [(path, label)].
+        work: a folder for the screenshots.
+    """
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with _serving(bundle) as address, Browser(*camera) as page:
+        page.open(f"{address}/?check")
+        outcome = page.wait_for("document.body && document.body.dataset.check")
+        assert outcome == "passed", page.evaluate("document.getElementById('status').innerText")
+        before = [_answer(page, path) == label for path, label in known]
+        page.evaluate("document.getElementById('name').value = 'new thing'")
+        page.choose_file("#photos", *new[:20])
+        said = "document.getElementById('status').innerText"
+        page.wait_for(f"{said}.startsWith('Learned') || {said}.includes('not added')")
+        yield page.evaluate(said)
+        page.screenshot(work / "web-learned.png")
+
+        def recognised():
+            found = [_answer(page, path) for path in new[20:]]
+            after = [_answer(page, path) == label for path, label in known]
+            return found.count("new thing"), sum(after)
+
+        count, after = recognised()
+        yield (
+            f"recognises {count} of {len(new) - 20} other photos; of {len(known)} photos of known "
+            f"classes, {sum(before)} were right before and {after} are after"
+        )
+        assert count >= 0.9 * (len(new) - 20) and after >= 0.97 * sum(before)
+        page.open("about:blank")
+        page.open(address)
+        page.wait_for("document.getElementById('status')?.textContent === 'Ready.'")
+        assert recognised() == (count, after)
+        yield "the same after the page was loaded again"
+        page.evaluate("document.getElementById('camera').click()")
+        page.wait_for("document.getElementById('video').videoWidth")
+        page.evaluate(
+            "document.getElementById('name').value = 'test image';"
+            "document.getElementById('add').click()"
+        )
+        page.wait_for(f"{said}.startsWith('Learned test image')")
+        yield page.evaluate(said) + " (of the simulated camera)"
+        page.wait_for("document.querySelector('#answers .label')?.textContent === 'test image'")
+        page.screenshot(work / "web-learned-camera.png")
+        page.evaluate(
+            "document.getElementById('camera').click(); document.getElementById('forget').click()"
+        )
+        page.wait_for(f"{said}.includes('forgotten')")
+        assert recognised() == (0, sum(before))
+        yield "forgets the new classes"
+
+
+def _answer(page, photo):
+    """The best class of a photo, as the page shows it."""
+    page.evaluate(
+        "document.getElementById('said').textContent = '';"
+        "document.getElementById('status').textContent = '…'"
+    )
+    page.choose_file("#file", photo)
+    page.wait_for("document.getElementById('status').textContent === ''")
+    return page.evaluate("document.getElementById('said').textContent")
+
+
 def _use_the_keyboard(page):
     stops = []
     for _ in range(4):

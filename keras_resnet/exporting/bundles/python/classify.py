@@ -1,7 +1,9 @@
 """Classifies images with the model beside this file. Needs ai-edge-litert, numpy and Pillow only.
 
-python classify.py photo.jpg …      prints the best classes of each photo
-python classify.py --check          runs the golden set on this machine
+python classify.py photo.jpg …                prints the best classes of each photo
+python classify.py --check                    runs the golden set on this machine
+python classify.py --teach NAME photo.jpg …   teaches a new class, if the model is trainable
+python classify.py --forget                   forgets the new classes
 """
 
 import argparse
@@ -9,6 +11,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -16,10 +19,12 @@ from PIL import Image, ImageOps
 
 HERE = Path(__file__).resolve().parent
 _ORIENTATION = 0x0112  # the tag of EXIF; from 5 to 8, height and width change places
+TAUGHT = "taught.json"  # the new classes: their names, the features of their photos, the weights
+PASSES = 10  # over the photos of all new classes, to learn them
 
 
 class Classifier:
-    """The model with its labels and its preprocessing."""
+    """The model with its labels and its preprocessing, and with the new classes in `TAUGHT`."""
 
     def __init__(self, folder: Path = HERE, threads: int | None = None) -> None:
         self.labels = (folder / "labels.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
@@ -28,16 +33,80 @@ class Classifier:
         self.fit, self.crop = contract["fit"], np.float32(contract["center_crop"])
         self.channels = contract["channels"]
         self.reject = contract.get("reject")
-        self._lite = Interpreter(str(folder / "model.tflite"), num_threads=threads)
-        self._lite.allocate_tensors()
-        self._input = self._lite.get_input_details()[0]["index"]
-        self._output = self._lite.get_output_details()[0]["index"]
+        self.known = len(self.labels)  # new classes come behind them
+        model = (folder / "model.tflite").read_bytes()
+        self._lite = Interpreter(model_content=model, num_threads=threads)
+        names = self._lite.get_signature_list()
+        self._signatures = {name: self._lite.get_signature_runner(name) for name in names}
+        self._infer = self._signatures["infer" if "infer" in names else "serving_default"]
+        self._taught, self._model = folder / TAUGHT, hashlib.sha256(model).hexdigest()
+        self._examples: list[dict[str, Any]] = []  # of new classes: {output, features}
+        if self._taught.exists():
+            self._restore(json.loads(self._taught.read_text(encoding="utf-8")))
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
         """float32 `(k,)` for uint8 pixels `(height, width, channels)`."""
-        self._lite.set_tensor(self._input, pixels[None].astype(np.float32))
-        self._lite.invoke()
-        return self._lite.get_tensor(self._output)[0].copy()
+        found = self._infer(image=pixels[None].astype(np.float32))["logits"][0]
+        return found[: len(self.labels)]
+
+    def teach(self, label: str, images: list[Image.Image]) -> int:
+        """Teaches a new class, or more of one, and saves it.
+
+        Args:
+            label: its name.
+            images: about 20 Pillow images of it.
+
+        Returns:
+            How many of them are recognised then.
+
+        Raises:
+            ValueError: the model is not trainable, knows the class, or has no output left.
+        """
+        if "train" not in self._signatures:
+            raise ValueError("the model is not trainable; export it with --trainable head")
+        spare = self._signatures["train"].get_input_details()["label"]["shape"][1]
+        new = self.labels[self.known :]
+        if label in self.labels[: self.known]:
+            raise ValueError(f"the model knows {label} already")
+        if label not in new and len(new) == spare:
+            raise ValueError(f"the model has learned {spare} new classes, as many as it can")
+        if label not in new:
+            self.labels.append(label)
+        output = self.labels.index(label)
+        pixels = [self.pixels(image) for image in images]
+        for one in pixels:
+            features = self._infer(image=one[None].astype(np.float32))["features"][0]
+            self._examples.append(
+                {"output": output - self.known, "features": [float(x) for x in features]}
+            )
+        for example in PASSES * self._examples:
+            self._signatures["train"](
+                features=np.array([example["features"]], np.float32),
+                label=np.eye(spare, dtype=np.float32)[[example["output"]]],
+            )
+        self._save()
+        return sum(int(self.logits(one).argmax()) == output for one in pixels)
+
+    def _save(self) -> None:
+        head = {name: values.tolist() for name, values in self._signatures["save"]().items()}
+        content = {
+            "model": self._model,
+            "labels": self.labels[self.known :],
+            "examples": self._examples,
+            **head,
+        }
+        self._taught.write_text(json.dumps(content), encoding="utf-8")
+
+    def _restore(self, content: dict[str, Any]) -> None:
+        """Takes what was taught to this model; what was taught to another is ignored."""
+        if content["model"] != self._model:
+            return
+        self.labels += content["labels"]
+        self._examples = content["examples"]
+        self._signatures["restore"](
+            weights=np.array(content["weights"], np.float32),
+            bias=np.array(content["bias"], np.float32),
+        )
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """An opened Pillow image, upright, on white, fitted: uint8 `(height, width, channels)`."""
@@ -89,9 +158,11 @@ class Classifier:
         return self.width, min(max(int(down / np.float32(width) + half), 1), self.height)
 
     def rejects(self, logits: np.ndarray) -> bool:
-        """Whether an image is of none of the classes, by the threshold in preprocess.json."""
-        if not self.reject:
+        """Whether an image is of none of the classes, by the threshold in preprocess.json, which
+        is for the known classes."""
+        if not self.reject or logits.argmax() >= self.known:
             return False
+        logits = logits[: self.known]
         most = self.reject["most_energy"]
         too_large = most is not None and certainty("energy", logits) > most
         return too_large or certainty(self.reject["score"], logits) < self.reject["threshold"]
@@ -145,7 +216,7 @@ def check(classifier: Classifier, folder: Path = HERE / "golden") -> int:
         expected = np.array(entry["logits"]["model.tflite"], np.float32)
         pixels = classifier.shaped(np.array(Image.open(folder / entry["file"])))
         good = hashlib.sha256(pixels.tobytes()).hexdigest() == entry["sha256"]
-        distances.append(np.abs(classifier.logits(pixels) - expected).max())
+        distances.append(np.abs(classifier.logits(pixels)[: classifier.known] - expected).max())
         good &= distances[-1] <= tolerance
         views = [pixels]
         if entry["photo"]:
@@ -154,10 +225,12 @@ def check(classifier: Classifier, folder: Path = HERE / "golden") -> int:
             good &= differences[-1] <= photo_tolerance
             views.append(own)
             if is_clear(expected, tolerance):
-                good &= classifier.logits(own).argmax() == expected.argmax()
+                logits = classifier.logits(own)[: classifier.known]
+                good &= logits.argmax() == expected.argmax()
         rejected = entry["rejected"]["model.tflite"]
         if rejected is not None:  # None: in doubt
-            good &= all(classifier.rejects(classifier.logits(view)) == rejected for view in views)
+            known = [classifier.logits(view)[: classifier.known] for view in views]
+            good &= all(classifier.rejects(logits) == rejected for logits in known)
         if not good:
             print(f"{entry['file']}: NOT as expected", file=sys.stderr)
         failed += not good
@@ -178,12 +251,24 @@ def main() -> int:
         "--top", type=int, default=3, metavar="K", help="number of classes per image"
     )
     parser.add_argument("--check", action="store_true", help="run the golden set")
+    parser.add_argument("--teach", metavar="NAME", help="teach a new class with the images")
+    parser.add_argument("--forget", action="store_true", help="forget the new classes")
     options = parser.parse_args()
-    if not options.check and not options.images:
+    if options.forget:
+        (HERE / TAUGHT).unlink(missing_ok=True)
+    if not options.images and (options.teach or not (options.check or options.forget)):
         parser.error("give images, or --check")
     classifier = Classifier()
     if options.check:
         return check(classifier) > 0
+    if options.teach:
+        try:
+            recognised = classifier.teach(options.teach, list(map(Image.open, options.images)))
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
+        count = len(options.images)
+        print(f"learned {options.teach} from {count} images; recognises {recognised} of them")
+        return 0
     for path in options.images:
         try:
             with Image.open(path) as image:

@@ -1,12 +1,16 @@
 import {loadAndCompile, loadLiteRt, Tensor} from '@litertjs/core';
 import {centerView, decode} from './preprocess.js';
+import {Learner} from './learn.js';
 import {rejects} from './reject.js';
 
 const TOP = 3;
+const PHOTOS = 20;  // that the camera takes of a new class
+const MILLISECONDS_BETWEEN_PHOTOS = 200;
 const at = (id) => document.getElementById(id);
 const json = async (path) => (await fetch(path)).json();
 
 let model, labels, contract, stream, shown, accelerator;
+let learner;  // of a trainable model
 let lastUse = Promise.resolve();
 
 function say(text, bad = false) {
@@ -22,17 +26,36 @@ function inTurn(use) {
 }
 
 /** Float32Array of logits for uint8 pixels; the model normalizes them itself. */
-const run = (pixels) => inTurn(() => runNow(pixels));
-
-async function runNow(pixels) {
-  const input = new Tensor(Float32Array.from(pixels), [1, contract.height, contract.width, contract.channels]);
-  const [output] = await model.run(input);
-  const here = output.accelerator === 'wasm' ? output : await output.moveTo('wasm');
-  const logits = here.toTypedArray().slice();
-  here.delete();
-  input.delete();
-  return logits;
+async function run(pixels) {
+  const {logits} = await infer(pixels);
+  return logits.slice(0, allLabels().length);
 }
+
+/** The outputs of the model, by name. */
+function infer(pixels) {
+  const shape = [1, contract.height, contract.width, contract.channels];
+  return call(learner ? 'infer' : 'serving_default', {image: {data: Float32Array.from(pixels), shape}});
+}
+
+/** Runs a signature on `{name: {data, shape}}`: `{name: Float32Array}`. */
+const call = (signature, inputs) => inTurn(() => callNow(signature, inputs));
+
+async function callNow(signature, inputs) {
+  const tensors = {};
+  for (const [name, {data, shape}] of Object.entries(inputs)) tensors[name] = new Tensor(data, shape);
+  const outputs = await model.run(signature, tensors);
+  const found = {};
+  for (const [name, output] of Object.entries(outputs)) {
+    const here = output.accelerator === 'wasm' ? output : await output.moveTo('wasm');
+    found[name] = here.toTypedArray().slice();
+    here.delete();
+  }
+  Object.values(tensors).forEach((tensor) => tensor.delete());
+  return found;
+}
+
+/** The classes of the logits: the known ones, then those that were learned. */
+const allLabels = () => labels.concat(learner?.labels ?? []);
 
 function softmax(logits) {
   const most = Math.max(...logits);
@@ -46,7 +69,7 @@ async function classify(source) {
   const began = performance.now();
   const logits = await run(pixels);
   const took = performance.now() - began;
-  if (rejects(logits, contract.reject)) showNone();
+  if (rejects(logits, contract.reject, labels.length)) showNone();
   else showAnswers(softmax(logits));
   showPixels(pixels);
   at('timing').textContent = `${took.toFixed(1)} ms in the network`;
@@ -63,12 +86,12 @@ function showAnswers(scores) {
     const row = document.createElement('li');
     const share = `${(100 * scores[k]).toFixed(1)}%`;
     row.innerHTML = '<span class="label"></span><span class="score"></span><span class="bar"><i></i></span>';
-    row.querySelector('.label').textContent = labels[k];
+    row.querySelector('.label').textContent = allLabels()[k];
     row.querySelector('.score').textContent = share;
     row.querySelector('i').style.width = share;
     return row;
   }));
-  announce(labels[best[0]]);
+  announce(allLabels()[best[0]]);
 }
 
 function showNone() {
@@ -137,6 +160,68 @@ function stopCamera() {
   at('camera').textContent = 'Camera';
 }
 
+/** Learns a class from pictures: files, or the camera when it is on. */
+async function addClass(label, pictures) {
+  if (labels.includes(label)) throw new Error(`the model knows ${label} already`);
+  const all = [];
+  for await (const picture of pictures) {
+    all.push(centerView(await decode(picture), contract, contract.center_crop));
+    say(`Picture ${all.length} of ${label} …`);
+  }
+  const photos = [];
+  for (const pixels of all) photos.push((await infer(pixels)).features);
+  say(`Learning ${label} …`);
+  await learner.learn(label, photos);
+  let recognised = 0;
+  for (const pixels of all) recognised += allLabels()[best(await run(pixels))] === label;
+  at('forget').hidden = false;
+  say(`Learned ${label} from ${all.length} pictures; recognises ${recognised} of them.`);
+  if (shown) await classify(shown);
+}
+
+async function* cameraPictures() {
+  for (let i = 0; i < PHOTOS && stream; i++) {
+    yield at('video');
+    await new Promise((resolve) => setTimeout(resolve, MILLISECONDS_BETWEEN_PHOTOS));
+  }
+}
+
+/** Adds a class with one click at a time; errors are shown. */
+async function add(pictures) {
+  const label = at('name').value.trim();
+  if (!label) return say('Give the new class a name first.', true);
+  at('add').disabled = true;
+  try {
+    await addClass(label, pictures);
+    at('name').value = '';
+  } catch (error) {
+    say(`The class was not added: ${error.message}.`, true);
+  }
+  at('add').disabled = false;
+}
+
+async function forget() {
+  await learner.forget();
+  at('forget').hidden = true;
+  say('The new classes are forgotten.');
+  if (shown) await classify(shown);
+}
+
+function listenToLearner() {
+  at('learn').hidden = false;
+  at('forget').hidden = !learner.labels.length;
+  at('learn').addEventListener('submit', (event) => {
+    event.preventDefault();
+    if (stream) add(cameraPictures());
+    else at('photos').click();
+  });
+  at('photos').addEventListener('change', async ({target}) => {
+    await add(Array.from(target.files));
+    target.value = '';
+  });
+  at('forget').addEventListener('click', forget);
+}
+
 /** Runs the golden set in this browser. */
 async function check() {
   say('Testing …');
@@ -146,7 +231,7 @@ async function check() {
   for (const image of golden.images) {
     const expected = image.logits['model.tflite'];
     const pixels = await goldenPixels(image.file, 1);
-    const found = await run(pixels);
+    const found = await runKnown(pixels);
     const rejected = image.rejected['model.tflite'];
     const isRejected = (logits) => rejected === null || rejects(logits, contract.reject) === rejected;
     const distance = largestDifference(found, expected);
@@ -155,7 +240,7 @@ async function check() {
     if (image.photo) {
       const own = await goldenPixels(image.photo, contract.center_crop);
       const difference = own.reduce((sum, x, i) => sum + Math.abs(x - pixels[i]), 0) / own.length;
-      const logits = Array.from(await run(own));
+      const logits = await runKnown(own);
       good &&= difference <= golden.photo_tolerance && isRejected(logits);
       if (isClear(expected, tolerance)) good &&= best(logits) === best(expected);
       furthest = Math.max(furthest, difference);
@@ -170,6 +255,9 @@ async function check() {
       `${golden.photo_tolerance} allowed`, failed > 0);
   document.body.dataset.check = failed ? 'failed' : 'passed';
 }
+
+/** The logits of the known classes. */
+const runKnown = async (pixels) => Array.from(await run(pixels)).slice(0, labels.length);
 
 const best = (values) => values.indexOf(Math.max(...values));
 
@@ -208,14 +296,22 @@ async function load() {
     choice.value = accelerator;
     return say(`${failed} cannot run the model (${error.message}).`, true);
   }
+  if ('train' in model.signatures) await startLearner();
   accelerator = choice.value;
   const isInPart = accelerator === 'webgpu' && !model.isFullyAccelerated;
   say(isInPart ? 'Ready; some layers run on the CPU.' : 'Ready.');
   if (shown) await classify(shown);
 }
 
-/** Adds the GPU to the list where the browser has an adapter for it. */
+async function startLearner() {
+  const {shape} = model.signatures.train.getInputDetails().find(({name}) => name === 'label');
+  learner = new Learner(call, shape[1]);
+  await learner.start();
+}
+
+/** Adds the GPU to the list where the browser has an adapter for it. LiteRT.js cannot train there. */
 async function offerGpu() {
+  if (learner) return;
   const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
   if (adapter) at('accelerator').add(new Option('GPU (WebGPU)', 'webgpu'));
 }
@@ -229,6 +325,7 @@ function listen() {
   });
   at('camera').addEventListener('click', () => stream ? stopCamera() : startCamera());
   at('check').addEventListener('click', check);
+  if (learner) listenToLearner();
   at('accelerator').addEventListener('change', () => load().catch((error) => say(error.message, true)));
   drop.addEventListener('dragover', (event) => { event.preventDefault(); drop.classList.add('over'); });
   drop.addEventListener('dragleave', () => drop.classList.remove('over'));
@@ -240,11 +337,11 @@ function listen() {
 }
 
 try {
-  await offerGpu();
   await loadLiteRt('./litert/core/wasm/');
   contract = await json('preprocess.json');
   labels = (await (await fetch('labels.txt')).text()).replace(/\n$/, '').split('\n');
   await load();
+  await offerGpu();
   listen();
   if (new URLSearchParams(location.search).has('check')) await check();
 } catch (error) {

@@ -1,8 +1,10 @@
 // "None of these": whether an image is of none of the classes, as preprocess.json says.
 
-/** By logits, and the rule `{score, threshold, most_energy}`; without one, no image is. */
-export function rejects(logits, reject) {
-  if (!reject) return false;
+/** By logits, and the rule `{score, threshold, most_energy}`; without one, no image is. The rule is for
+ *  the first `known` classes: what a learned one, behind them, is best for is not refused. */
+export function rejects(all, reject, known = all.length) {
+  if (!reject || all.indexOf(Math.max(...all)) >= known) return false;
+  const logits = all.slice(0, known);
   const most = reject.most_energy ?? Infinity;
   return certainty(reject.score, logits) < reject.threshold || certainty('energy', logits) > most;
 }

@@ -4,11 +4,13 @@ package android.content
 import android.content.res.AssetManager
 import android.content.res.Resources
 import android.net.Uri
+import java.io.File
 import java.io.InputStream
 
 open class Context {
   open val assets: AssetManager get() = TODO()
   val applicationContext: Context get() = TODO()
+  val filesDir: File get() = TODO()
   val contentResolver: ContentResolver get() = TODO()
   val resources: Resources get() = TODO()
 

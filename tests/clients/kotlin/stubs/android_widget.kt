@@ -28,6 +28,10 @@ open class CompoundButton(context: Context, attributes: AttributeSet?) : Button(
 
 class Switch(context: Context, attributes: AttributeSet?) : CompoundButton(context, attributes)
 
+class EditText(context: Context, attributes: AttributeSet?) : TextView(context, attributes)
+
+class LinearLayout(context: Context, attributes: AttributeSet?) : View(context, attributes)
+
 class ImageView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
   fun setImageBitmap(bitmap: Bitmap?): Unit = TODO()
 }

@@ -41,6 +41,16 @@ class CompiledModel(private val options: Options) : AutoCloseable {
     if (Accelerator.GPU in options.accelerators) onGpu()
   }
 
+  fun createInputBuffer(inputName: String, signature: String? = null): TensorBuffer = TensorBuffer()
+
+  fun createOutputBuffer(outputName: String, signature: String? = null): TensorBuffer = TensorBuffer()
+
+  fun run(
+    inputs: Map<String, TensorBuffer>,
+    outputs: Map<String, TensorBuffer>,
+    signature: String? = null,
+  ) = Unit
+
   override fun close() = Unit
 
   companion object {

@@ -4,6 +4,7 @@ import android.content.res.AssetManager
 import android.graphics.Bitmap
 import com.google.ai.edge.litert.Accelerator
 import com.google.ai.edge.litert.CompiledModel
+import java.io.File
 import kotlin.math.exp
 
 data class Answer(val label: String, val score: Float)
@@ -13,10 +14,16 @@ data class Answer(val label: String, val score: Float)
  *
  * LiteRT gets one [accelerator], and fails if that cannot run the model. With GPU and CPU it would run
  * on the CPU then, and not tell.
+ *
+ * What a trainable model learned is kept in [folder]; without one, it learns nothing.
  */
-class Classifier(assets: AssetManager, val accelerator: Accelerator, threads: Int = 1) :
-  AutoCloseable {
-  val labels: List<String> =
+class Classifier(
+  assets: AssetManager,
+  val accelerator: Accelerator,
+  threads: Int = 1,
+  folder: File? = null,
+) : AutoCloseable {
+  private val known: List<String> =
     assets.open("labels.txt").use { it.readBytes().decodeToString() }.removeSuffix("\n").split("\n")
 
   private val model =
@@ -29,13 +36,53 @@ class Classifier(assets: AssetManager, val accelerator: Accelerator, threads: In
     )
   private val inputs = model.createInputBuffers()
   private val outputs = model.createOutputBuffers()
+  private val learner = folder?.let { Learner(File(it, "new_classes"), call = ::call) }
+
+  /** The known classes, then those that were learned. */
+  val labels: List<String>
+    get() = known + learned
+
+  val learned: List<String>
+    get() = learner?.labels.orEmpty()
 
   /** The best classes of an upright picture, best first; none if it is of none of the classes. */
   fun classify(bitmap: Bitmap, top: Int = 3): List<Answer> {
-    val logits = logits(centerView(pixelsOf(bitmap), bitmap.width, bitmap.height))
-    if (rejects(logits.toList())) return emptyList()
+    val logits = logits(view(bitmap)).copyOf(labels.size)
+    val isKnown = logits.indices.maxBy { logits[it] } < known.size
+    if (isKnown && rejects(logits.take(known.size))) return emptyList() // its rule is for known classes
     val scores = softmax(logits)
     return scores.indices.sortedByDescending { scores[it] }.take(top).map { Answer(labels[it], scores[it]) }
+  }
+
+  /** What a trainable model learns of an upright picture. */
+  fun features(bitmap: Bitmap): FloatArray =
+    call("infer", mapOf("image" to view(bitmap)), listOf("logits", "features")).getValue("features")
+
+  /** Learns a new class, or more of one, from the features of about 20 pictures of it. */
+  fun learn(label: String, photos: List<FloatArray>) {
+    require(label !in known) { "the model knows $label already" }
+    checkNotNull(learner).learn(label, photos)
+  }
+
+  fun forget() = checkNotNull(learner).forget()
+
+  private fun view(bitmap: Bitmap) = centerView(pixelsOf(bitmap), bitmap.width, bitmap.height)
+
+  private fun call(
+    signature: String,
+    inputs: Map<String, FloatArray>,
+    outputs: List<String>,
+  ): Map<String, FloatArray> {
+    val given = inputs.mapValues { (name, values) ->
+      model.createInputBuffer(name, signature).apply { writeFloat(values) }
+    }
+    val results = outputs.associateWith { model.createOutputBuffer(it, signature) }
+    try {
+      model.run(given, results, signature)
+      return results.mapValues { it.value.readFloat() }
+    } finally {
+      (given.values + results.values).forEach { it.close() }
+    }
   }
 
   /** The logits of [pixels] in 0..255; the model normalizes them itself. */

@@ -13,13 +13,20 @@ data class Placement(val accelerator: Accelerator, val problem: String?)
  */
 class Engine(private val context: Context, private val settings: Settings) : AutoCloseable {
   private var classifier: Classifier? = null
+  val isTrainable = SPARE > 0
+
+  /** The classes that were learned on this phone. */
+  val learned: List<String>
+    get() = classifier?.learned.orEmpty()
 
   /** Loads the model as the settings say. Throws only if the CPU cannot run it either. */
   fun load(): Placement {
     close()
-    val problem = if (settings.useGpu) tryGpu() else null
+    // LiteRT trains on the CPU only.
+    val problem = if (settings.useGpu && !isTrainable) tryGpu() else null
     if (problem != null) settings.useGpu = false
-    val loaded = classifier ?: Classifier(context.assets, Accelerator.CPU, settings.threads)
+    val folder = if (isTrainable) context.filesDir else null
+    val loaded = classifier ?: Classifier(context.assets, Accelerator.CPU, settings.threads, folder)
     classifier = loaded
     return Placement(loaded.accelerator, problem)
   }
@@ -44,6 +51,14 @@ class Engine(private val context: Context, private val settings: Settings) : Aut
 
   /** The best classes of an upright picture, best first; none if it is of none of the classes. */
   fun classify(bitmap: Bitmap): List<Answer> = checkNotNull(classifier).classify(bitmap)
+
+  /** What a trainable model learns of an upright picture. */
+  fun features(bitmap: Bitmap): FloatArray = checkNotNull(classifier).features(bitmap)
+
+  /** Learns a new class, or more of one, from the features of about 20 pictures of it. */
+  fun learn(label: String, photos: List<FloatArray>) = checkNotNull(classifier).learn(label, photos)
+
+  fun forget() = checkNotNull(classifier).forget()
 
   override fun close() {
     classifier?.close()

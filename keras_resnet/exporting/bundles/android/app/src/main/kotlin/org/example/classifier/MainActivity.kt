@@ -10,7 +10,9 @@ import android.view.View
 import android.widget.AdapterView
 import android.widget.ArrayAdapter
 import android.widget.Button
+import android.widget.EditText
 import android.widget.ImageView
+import android.widget.LinearLayout
 import android.widget.Spinner
 import android.widget.Switch
 import android.widget.TextView
@@ -35,6 +37,15 @@ import java.util.concurrent.Executors
  */
 private val worker = Executors.newSingleThreadExecutor()
 
+private const val PHOTOS = 20 // that the camera takes of a new class
+private const val MILLISECONDS_BETWEEN_PHOTOS = 200
+
+/** A class that is being learned, and the features of its pictures so far. */
+private class Lesson(val label: String) {
+  val photos = mutableListOf<FloatArray>()
+  var lastPhoto = 0L // milliseconds of the clock
+}
+
 /** Shows the camera image or a chosen picture, and its best classes. */
 class MainActivity : ComponentActivity() {
   private lateinit var settings: Settings
@@ -42,6 +53,7 @@ class MainActivity : ComponentActivity() {
   private lateinit var answers: TextView
   @Volatile private var isLoaded = false
   @Volatile private var photo: Bitmap? = null // instead of the camera image
+  @Volatile private var lesson: Lesson? = null
 
   private val askForCamera =
     registerForActivityResult(ActivityResultContracts.RequestPermission()) { granted ->
@@ -62,6 +74,7 @@ class MainActivity : ComponentActivity() {
     setUpButtons()
     setUpGpu()
     setUpThreads()
+    if (engine.isTrainable) setUpLearning()
     worker.execute { load() }
     askForCamera.launch(Manifest.permission.CAMERA)
   }
@@ -70,12 +83,32 @@ class MainActivity : ComponentActivity() {
     val images = ActivityResultContracts.PickVisualMedia.ImageOnly
     val request = PickVisualMediaRequest.Builder().setMediaType(images).build()
     findViewById<Button>(R.id.choose_picture).setOnClickListener { choosePicture.launch(request) }
-    findViewById<Button>(R.id.camera).setOnClickListener {
-      photo = null
-      findViewById<ImageView>(R.id.photo).visibility = View.GONE
-    }
+    findViewById<Button>(R.id.camera).setOnClickListener { showCamera() }
     findViewById<Button>(R.id.licenses).setOnClickListener {
       startActivity(Intent(this, LicensesActivity::class.java))
+    }
+  }
+
+  private fun showCamera() {
+    photo = null
+    findViewById<ImageView>(R.id.photo).visibility = View.GONE
+  }
+
+  private fun setUpLearning() {
+    findViewById<LinearLayout>(R.id.learning).visibility = View.VISIBLE
+    findViewById<Switch>(R.id.use_gpu).visibility = View.GONE
+    findViewById<Button>(R.id.add_class).setOnClickListener {
+      val label = findViewById<EditText>(R.id.new_class).text.toString().trim()
+      showProblem(if (label.isEmpty()) getString(R.string.name_first) else null)
+      if (label.isNotEmpty()) {
+        showCamera()
+        lesson = Lesson(label)
+      }
+    }
+    findViewById<Button>(R.id.forget).setOnClickListener {
+      lesson = null
+      worker.execute { if (isLoaded) engine.forget() }
+      showProblem(getString(R.string.forgotten))
     }
   }
 
@@ -180,9 +213,33 @@ class MainActivity : ComponentActivity() {
   private fun classify(frame: ImageProxy) {
     frame.use {
       if (photo == null && isLoaded) {
-        classify(turned(it.toBitmap(), it.imageInfo.rotationDegrees), isPhoto = false)
+        val upright = turned(it.toBitmap(), it.imageInfo.rotationDegrees)
+        lesson?.let { current -> teach(current, upright) }
+        classify(upright, isPhoto = false)
       }
     }
+  }
+
+  /** Takes another picture of a new class, if it is time; after the last one, learns the class. */
+  private fun teach(current: Lesson, upright: Bitmap) {
+    val now = SystemClock.elapsedRealtimeNanos() / 1_000_000
+    if (now - current.lastPhoto < MILLISECONDS_BETWEEN_PHOTOS) return
+    current.lastPhoto = now
+    val said =
+      try {
+        current.photos += engine.features(upright)
+        if (current.photos.size == PHOTOS) {
+          lesson = null
+          engine.learn(current.label, current.photos)
+          getString(R.string.learned, current.label, current.photos.size)
+        } else {
+          getString(R.string.picture_of, current.photos.size, current.label)
+        }
+      } catch (error: Exception) {
+        lesson = null
+        getString(R.string.not_learned, error.message ?: error.toString())
+      }
+    runOnUiThread { showProblem(said) }
   }
 
   private fun classify(picture: Uri) {

@@ -1,0 +1,89 @@
+package org.example.classifier
+
+import java.io.DataInputStream
+import java.io.DataOutputStream
+import java.io.File
+
+/** Runs a signature of the model: its name, inputs by name, names of all outputs; outputs by name. */
+typealias Call = (String, Map<String, FloatArray>, List<String>) -> Map<String, FloatArray>
+
+/**
+ * The new classes of a trainable model, which are learned on this phone and kept in [file]. Use it from
+ * one thread only.
+ */
+class Learner(
+  private val file: File,
+  private val spare: Int = SPARE,
+  private val model: String = MODEL_SHA256,
+  private val call: Call,
+) {
+  private class Example(val output: Int, val features: FloatArray)
+
+  private val names = mutableListOf<String>()
+  private val examples = mutableListOf<Example>()
+  private val blank = save() // before anything is learned
+
+  val labels: List<String>
+    get() = names
+
+  init {
+    if (file.exists()) DataInputStream(file.inputStream().buffered()).use { read(it) }
+  }
+
+  /** Learns a new class, or more of one, from the features of photos of it, and keeps it. */
+  fun learn(label: String, photos: List<FloatArray>) {
+    if (label !in names) {
+      check(names.size < spare) { "there are $spare new classes already" }
+      names += label
+    }
+    photos.mapTo(examples) { Example(names.indexOf(label), it) }
+    repeat(PASSES) {
+      for (example in examples) {
+        val oneHot = FloatArray(spare) { if (it == example.output) 1f else 0f }
+        call("train", mapOf("features" to example.features, "label" to oneHot), listOf("loss"))
+      }
+    }
+    // Renamed when it is whole: the app may end at any time.
+    val whole = File("${file.path}-new")
+    DataOutputStream(whole.outputStream().buffered()).use { write(it) }
+    check(whole.renameTo(file)) { "cannot write $file" }
+  }
+
+  fun forget() {
+    file.delete()
+    names.clear()
+    examples.clear()
+    call("restore", blank, listOf("trained"))
+  }
+
+  private fun save() = call("save", emptyMap(), listOf("weights", "bias"))
+
+  private fun write(to: DataOutputStream) {
+    to.writeUTF(model)
+    to.writeInt(names.size)
+    names.forEach { to.writeUTF(it) }
+    to.writeInt(examples.size)
+    for (example in examples) {
+      to.writeInt(example.output)
+      to.write(example.features)
+    }
+    val head = save()
+    to.write(head.getValue("weights"))
+    to.write(head.getValue("bias"))
+  }
+
+  private fun read(from: DataInputStream) {
+    if (from.readUTF() != model) return
+    repeat(from.readInt()) { names += from.readUTF() }
+    repeat(from.readInt()) { examples += Example(from.readInt(), from.readFloats()) }
+    val head = mapOf("weights" to from.readFloats(), "bias" to from.readFloats())
+    call("restore", head, listOf("trained"))
+  }
+}
+
+private fun DataOutputStream.write(values: FloatArray) {
+  writeInt(values.size)
+  values.forEach { writeFloat(it) }
+}
+
+private fun DataInputStream.readFloats() = FloatArray(readInt()) { readFloat() }

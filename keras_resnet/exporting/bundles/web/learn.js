@@ -1,0 +1,65 @@
+// New classes, which a trainable model learns in this browser, and keeps in its storage.
+
+const PASSES = {{passes}};  // over the photos of all new classes
+const KEY = 'new classes of {{sha256}}';  // of this model alone
+
+export class Learner {
+  labels = [];  // of the new classes
+  #examples = [];  // [{output, features}]: which spare output, and what "infer" gave for a photo
+  #call;
+  #spare;
+  #blank;  // the head before it learns anything
+
+  /** `call(signature, {name: {data, shape}})` gives `{name: Float32Array}`; `spare` outputs are left
+   *  for new classes. */
+  constructor(call, spare) {
+    this.#call = call;
+    this.#spare = spare;
+  }
+
+  /** Takes what this browser has kept; to be called when the model was loaded. */
+  async start() {
+    this.#blank = await this.#call('save', {});
+    const kept = JSON.parse(localStorage.getItem(KEY) ?? 'null');
+    this.labels = kept?.labels ?? [];
+    this.#examples = kept?.examples ?? [];
+    if (kept) await this.#restore(kept);
+  }
+
+  /** Learns a new class, or more of one, from the features of photos of it, and keeps it. */
+  async learn(label, photos) {
+    if (!this.labels.includes(label)) {
+      if (this.labels.length === this.#spare) throw new Error(`there are ${this.#spare} new classes already`);
+      this.labels.push(label);
+    }
+    const output = this.labels.indexOf(label);
+    for (const features of photos) this.#examples.push({output, features: Array.from(features)});
+    for (let pass = 0; pass < PASSES; pass++) {
+      for (const {output, features} of this.#examples) {
+        const oneHot = Float32Array.from({length: this.#spare}, (_, i) => Number(i === output));
+        await this.#call('train', {
+          features: {data: Float32Array.from(features), shape: [1, features.length]},
+          label: {data: oneHot, shape: [1, this.#spare]},
+        });
+      }
+    }
+    const {weights, bias} = await this.#call('save', {});
+    localStorage.setItem(KEY, JSON.stringify({
+      labels: this.labels, examples: this.#examples, weights: Array.from(weights), bias: Array.from(bias),
+    }));
+  }
+
+  async forget() {
+    localStorage.removeItem(KEY);
+    this.labels = [];
+    this.#examples = [];
+    await this.#restore(this.#blank);
+  }
+
+  #restore({weights, bias}) {
+    return this.#call('restore', {
+      weights: {data: Float32Array.from(weights), shape: [this.#spare, weights.length / this.#spare]},
+      bias: {data: Float32Array.from(bias), shape: [this.#spare]},
+    });
+  }
+}
