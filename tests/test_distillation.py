@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet.config import Config
-from keras_resnet.data import sources
+from keras_resnet.data import sources, stream
 from keras_resnet.errors import InputError, Interrupted
 from keras_resnet.files import read_json
 from keras_resnet.training.losses import distillation, make_loss
-from keras_resnet.training.teacher import open_teacher, require_teacher
+from keras_resnet.training.teacher import open_teacher, require_teacher, views_for_both
 from keras_resnet.training.train import train
 
 RNG = np.random.default_rng(0)
@@ -48,14 +48,43 @@ def test_the_weight_shares_the_loss_between_teacher_and_labels():
     np.testing.assert_allclose(loss(targets, own, other), parts, rtol=1e-6)
 
 
-def test_the_teacher_answers_for_images_of_other_sizes_as_its_run_does(trained):
-    config = Config(teacher=str(trained.path))
-    answer = open_teacher(config, "float32")
-    images = RNG.integers(0, 256, (4, 24, 24, 3)).astype("float32")
+def test_the_teacher_answers_as_its_run_does(trained):
+    answer = open_teacher(Config(teacher=str(trained.path)), "float32")
+    images = RNG.integers(0, 256, (4, 24, 24, 3)).astype(np.uint8)
     np.testing.assert_allclose(answer(images), trained.model()(images), atol=1e-4)
-    large = tf.image.resize(images, (48, 48))
-    expected = trained.model()(tf.image.resize(large, (24, 24)))
-    np.testing.assert_allclose(answer(large), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [12, 24, 40])
+def test_network_and_teacher_see_the_same_crops_each_in_its_own_size(trained, photos, size):
+    """The larger of the two sees what the stream alone would show."""
+    config = replace(trained.config, teacher=str(trained.path), image_size=size, batch_size=4)
+    source = sources.load(str(photos), seed=3)
+    span = {"first_step": 5, "last_step": 7}
+    batches = list(views_for_both(source, config, size=size, **span).as_numpy_iterator())
+    alone = list(
+        stream.training_stream(source, config, size=max(size, 24), **span).as_numpy_iterator()
+    )
+    assert len(batches) == len(alone) == 2
+    for (own, targets, others), (images, labels) in zip(batches, alone, strict=True):
+        assert own.shape == (4, size, size, 3) and others.shape == (4, 24, 24, 3)
+        np.testing.assert_array_equal(targets, labels)
+        np.testing.assert_array_equal(own if size >= 24 else others, images)
+        small, large = (own, others) if size <= 24 else (others, own)
+        again = tf.image.resize(large, small.shape[1:3], antialias=True)
+        np.testing.assert_allclose(small, again, atol=0.51)
+
+
+def test_what_the_teacher_sees_at_a_small_size_of_the_network_is_what_it_knows(trained, photos):
+    """Enlarged from 12 pixels, as the network sees it, a photo would mean little to it."""
+    config = replace(trained.config, teacher=str(trained.path), image_size=24, batch_size=12)
+    source = sources.load(str(photos), seed=trained.config.seed)
+    answer = open_teacher(config, "float32")
+    batches = views_for_both(source, config, size=12, first_step=0, last_step=4)
+    right = [
+        np.mean(np.argmax(answer(seen), -1) == np.argmax(targets, -1))
+        for _, targets, seen in batches
+    ]
+    assert np.mean(right) > 0.9
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -13,6 +13,7 @@ from keras_resnet.data import stream
 from keras_resnet.data.sources import Source
 from keras_resnet.specs import CUSTOM
 from keras_resnet.training.losses import Loss
+from keras_resnet.training.teacher import views_for_both
 
 # Of mixed_float16: what the loss is multiplied by, so that small gradients are not rounded to 0.
 # Doubled after so many steps without an overflow, halved by each (arXiv:1710.03740, section 3.2).
@@ -33,14 +34,20 @@ class Steps(NamedTuple):
 
 def training_batches(source: Source, config: Config, **span: Any) -> tf.data.Dataset:
     """The training stream with open height and width, so that one trace of the step serves all
-    image sizes: seconds for each size saved. A network from elsewhere may need to know the size."""
+    image sizes: seconds for each size saved. A network from elsewhere may need to know the size.
+    With a teacher, a batch has a third part: the images as the teacher sees them."""
     height, width, channels = config.geometry.scaled(span["size"]).shape
     sides = (height, width) if config.model == CUSTOM.name else (None, None)
     shape = (None, *sides, channels)
-    return stream.training_stream(source, config, **span).map(
-        lambda images, targets: (
+    batches = (
+        views_for_both(source, config, **span)
+        if config.teacher
+        else stream.training_stream(source, config, **span)
+    )
+    return batches.map(
+        lambda images, *others: (
             tf.raw_ops.PlaceholderWithDefault(input=images, shape=shape),
-            targets,
+            *others,
         )
     )
 
@@ -124,9 +131,9 @@ class TrainStep:
 
     def _gradients(self, batch: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """float32 `(3,)` and the gradients, this device's part of both."""
-        images, targets = batch
+        images, targets, *seen = batch
         weights = [v.value for v in self.model.trainable_variables]
-        known = [self.teacher(images)] if self.teacher else []
+        known = [self.teacher(*seen)] if self.teacher else []
         with tf.GradientTape() as tape:
             logits = self.model(images, training=True)
             losses = self.loss(targets, logits, *known)

@@ -1,14 +1,18 @@
 """Knowledge distillation (arXiv:1503.02531): a network learns the answers of a finished run."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_resnet import run
 from keras_resnet.config import Config
+from keras_resnet.data import stream
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import InputError
+from keras_resnet.geometry import Geometry
 from keras_resnet.messages import log
 from keras_resnet.specs import CUSTOM
 from keras_resnet.training.layers import build_under, for_training
@@ -55,13 +59,40 @@ def _trained_on(teacher: run.Run, source: Source) -> int:
     return 0 if digests is None else int(np.isin(digests, np.array(trained, np.int64)).sum())
 
 
-def open_teacher(config: Config, policy: str) -> Callable[[tf.Tensor], tf.Tensor] | None:
-    """A function of images `(b, h, w, c)` in [0, 255], as the network in training sees them, to the
-    teacher's logits `(b, k)` in float32; None without a teacher.
+def views_for_both(source: Source, config: Config, *, size: int, **span: Any) -> tf.data.Dataset:
+    """The training stream of a network with a teacher: both see the same crop and the same mixed
+    images, each in its own size; only then are the answers of the teacher those that the network
+    should give (arXiv:2106.05237, section 3.1).
 
-    The teacher sees the same crop and the same mixed images, in its own size: only then are its
-    answers those that the network should give (arXiv:2106.05237, section 3.1).
+    Args:
+        source, config, size, span: as in `stream.training_stream`.
+
+    Returns:
+        tf.data.Dataset of (uint8 `(b, h, w, c)`, one-hot `(b, k)`, uint8 `(b, h', w', c)`), the
+        last for the teacher.
     """
+    own, others = config.geometry.scaled(size), run.open_run(config.teacher).config.geometry
+    # The larger of the two sizes is decoded: what is shrunk first has lost what the teacher needs.
+    side = max(size, others.side)
+    config = replace(config, pad=round(config.pad * side / size))
+    batches = stream.training_stream(source, config, size=side, **span)
+    return batches.map(
+        lambda images, targets: (_resized(images, own), targets, _resized(images, others)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    ).prefetch(2)
+
+
+def _resized(images: tf.Tensor, form: Geometry) -> tf.Tensor:
+    """uint8 `(b, h, w, c)` of this size."""
+    if images.shape[1:3] == (form.height, form.width):
+        return images
+    resized = tf.image.resize(images, (form.height, form.width), antialias=True)
+    return tf.cast(tf.round(resized), tf.uint8)
+
+
+def open_teacher(config: Config, policy: str) -> Callable[[tf.Tensor], tf.Tensor] | None:
+    """A function of images `(b, h, w, c)` in [0, 255], of the teacher's size, to its logits
+    `(b, k)` in float32; None without a teacher."""
     if not config.teacher:
         return None
     teacher = run.open_run(config.teacher)
@@ -71,10 +102,4 @@ def open_teacher(config: Config, policy: str) -> Callable[[tf.Tensor], tf.Tensor
         fast.set_weights(model.get_weights())
         model = fast
     model = for_training(model)
-    height, width, _ = teacher.config.geometry.shape
-
-    def answer(images: tf.Tensor) -> tf.Tensor:
-        own = tf.image.resize(images, (height, width))
-        return tf.cast(model(own, training=False), tf.float32)
-
-    return answer
+    return lambda images: tf.cast(model(images, training=False), tf.float32)
