@@ -335,6 +335,7 @@ def verification(result: "Verification") -> str:
         *map(_artefact, result.artefacts),
         *_refused(result),
         *_taught(result),
+        *_hashes(result),
         f"{count(result.images, 'validation image')}; allowed drop in top-1: "
         f"{count(result.max_drop, 'point')}; latency of one image, LiteRT and ONNX Runtime on one "
         "thread",
@@ -371,6 +372,20 @@ def _refused(result: "Verification") -> list[str]:
     if not result.rejection:
         return []
     return _columns([("none of these", "known classes", "no class"), *result.refused])
+
+
+def _hashes(result: "Verification") -> list[str]:
+    """The hash of what the int8 file answers, the same on every machine with the same kernels."""
+    words = {
+        True: "as at the export",
+        False: "not that of the export: LiteRT has other kernels here",
+    }
+    return [
+        f"{row.file}: answers to the golden set have sha256 {row.answers_sha256[:16]}…, "
+        f"{words[bool(row.answers_repeat)]}"
+        for row in result.artefacts
+        if row.answers_sha256
+    ]
 
 
 def _taught(result: "Verification") -> list[str]:

@@ -125,6 +125,7 @@ def test_the_python_bundle_passes_its_golden_set(bundled):
     done = run_python(bundled / "bundle_python", "--check")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "12 of 12 images as expected"
+    assert re.search(r"answers have sha256 [0-9a-f]{16}\S+, as at the export", done.stdout)
 
 
 def test_the_python_bundle_names_what_is_on_a_photo(bundled, photos):
@@ -270,6 +271,7 @@ def test_the_c_bundle_compiles_without_a_warning_and_passes_its_golden_set(bundl
     done = subprocess.run([tmp_path / "classify", home, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "12 of 12 images as expected"
+    assert re.search(r"answers have sha256 [0-9a-f]{16}\S+, as at the export", done.stdout)
     photo = next((home / "golden").glob("01_photo.ppm"))
     named = subprocess.run([tmp_path / "classify", home, photo], capture_output=True, text=True)
     assert re.search(r"01_photo\.ppm  dark \d+\.\d%", named.stdout)

@@ -99,6 +99,33 @@ def test_every_file_gives_the_noted_logits(exported, index, name):
     assert index["tolerance"][name] == pytest.approx(share * np.abs(noted).max())
 
 
+def test_the_answers_of_the_int8_file_have_one_hash_however_many_threads_compute_them(
+    exported, index
+):
+    run, result = exported
+    images = np.stack([pixels_of(run, entry) for entry in index["images"]])
+    assert list(index["answers_sha256"]) == [TFLITE["int8"]]
+    for threads in (1, 2, 3):
+        logits = Lite(run.export_folder / TFLITE["int8"], threads=threads).predict(images)
+        found = hashlib.sha256(logits.astype("<f4").tobytes()).hexdigest()
+        assert index["answers_sha256"][TFLITE["int8"]] == found
+    assert all(row.answers_sha256 is None for row in result.artefacts)  # it was not there yet
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e-6])
+def test_verify_says_whether_the_answers_are_those_of_the_export(folder, shift):
+    path = folder / "golden" / "golden.json"
+    index = read_json(path)
+    index["images"][3]["logits"][TFLITE["int8"]][0] += shift
+    path.write_text(json.dumps(index))
+    file = SimpleNamespace(
+        name=TFLITE["int8"], path=folder / TFLITE["int8"], opened=Lite(folder / TFLITE["int8"])
+    )
+    found = golden.replay(file)
+    assert found.reason == "" and found.repeats is (shift == 0.0)
+    assert found.sha256 == index["answers_sha256"][TFLITE["int8"]]
+
+
 def test_the_saved_model_is_in_it_too(index):
     assert {*index["tolerance"]} == {*TFLITE.values(), "saved_model"}
 
@@ -117,7 +144,9 @@ def run_check(folder):
 def test_its_own_check_passes_without_tensorflow(folder):
     done = run_check(folder)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(TFLITE)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(TFLITE) + 1
+    assert any("answers have sha256" in line and "as at the export" in line for line in lines)
 
 
 def test_its_own_check_allows_what_is_within_the_tolerance(folder):
@@ -170,5 +199,6 @@ def test_one_file_alone_under_another_name(exported):
     index = exported[0].export_folder / "golden" / "golden.json"
     whole, alone = read_json(index), golden.only(index, TFLITE["int8"], "model.tflite")
     assert alone["tolerance"] == {"model.tflite": whole["tolerance"][TFLITE["int8"]]}
+    assert alone["answers_sha256"] == {"model.tflite": whole["answers_sha256"][TFLITE["int8"]]}
     for one, all_of_them in zip(alone["images"], whole["images"], strict=True):
         assert one["logits"] == {"model.tflite": all_of_them["logits"][TFLITE["int8"]]}

@@ -199,13 +199,14 @@ def _fill_c(folder: Path, home: Path, source: Path) -> None:
 
 def _put_plain_golden(folder: Path, target: Path, source: Path) -> None:
     """The golden set for programs without JSON and PNG: PPM images, and one text file with the two
-    tolerances and then, for each image, its file, its photo or "-", whether it is refused (1, 0, or
-    -1 if that is in doubt), and the logits.
+    tolerances and the hash of the answers, or "-"; then, for each image, its file, its photo or
+    "-", whether it is refused (1, 0, or -1 if that is in doubt), and the logits.
     """
     source_set = folder / filenames.GOLDEN
     target.mkdir(parents=True)
     content = golden.only(source_set / filenames.GOLDEN_INDEX, source.name, MODEL)
-    lines = [f"{content['tolerance'][MODEL]:.9g} {content['photo_tolerance']:g}"]
+    answers = content["answers_sha256"].get(MODEL, "-")
+    lines = [f"{content['tolerance'][MODEL]:.9g} {content['photo_tolerance']:g} {answers}"]
     photos = 0
     for entry in content["images"]:
         image, photo = f"{Path(entry['file']).stem}.ppm", "-"

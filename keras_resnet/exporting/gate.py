@@ -130,6 +130,10 @@ class ArtefactResult:
     known_drop_points: float | None
     latency_ms: float | None
     ops: dict[str, int] | None  # operators by name; None of a SavedModel
+    # Of the int8 file's logits for the golden set, and whether it is that of the export; None of
+    # other files, and before the set is there.
+    answers_sha256: str | None
+    answers_repeat: bool | None
     passed: bool  # whether all checks of the gate passed
     why: str  # the reasons if it did not pass
 
@@ -416,7 +420,7 @@ class Judge:
         None is a file that is not in a manifest yet.
         """
         is_classifier = file.name != filenames.FEATURES
-        ops, found = None, Comparison()
+        ops, found, answers = None, Comparison(), golden.Replay()
         try:
             if recorded is not None:
                 _require_recorded(file, recorded)
@@ -424,7 +428,8 @@ class Judge:
             found, reasons = self._compare(file) if is_classifier else self._compare_features(file)
             reasons = [*file.faults, *reasons]
             if recorded is not None and is_classifier and self._contract.has_own_ends:
-                reasons += golden.replay(file)
+                answers = golden.replay(file)
+                reasons += [answers.reason] if answers.reason else []
         except (InputError, CheckFailed) as error:
             reasons = [str(error)]
         return ArtefactResult(
@@ -433,6 +438,8 @@ class Judge:
             images=len(self.examples),
             **vars(found),
             ops=ops,
+            answers_sha256=answers.sha256,
+            answers_repeat=answers.repeats,
             passed=not reasons,
             why="; ".join(reasons),
         )

@@ -211,12 +211,14 @@ def check(classifier: Classifier, folder: Path = HERE / "golden") -> int:
     """Runs the golden set; returns the number of images that failed."""
     golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
     tolerance, photo_tolerance = golden["tolerance"]["model.tflite"], golden["photo_tolerance"]
-    failed, distances, differences = 0, [], []
+    failed, distances, differences, answers = 0, [], [], b""
     for entry in golden["images"]:
         expected = np.array(entry["logits"]["model.tflite"], np.float32)
         pixels = classifier.shaped(np.array(Image.open(folder / entry["file"])))
         good = hashlib.sha256(pixels.tobytes()).hexdigest() == entry["sha256"]
-        distances.append(np.abs(classifier.logits(pixels)[: classifier.known] - expected).max())
+        logits = classifier.logits(pixels)[: classifier.known]
+        answers += logits.astype("<f4").tobytes()
+        distances.append(np.abs(logits - expected).max())
         good &= distances[-1] <= tolerance
         views = [pixels]
         if entry["photo"]:
@@ -236,6 +238,10 @@ def check(classifier: Classifier, folder: Path = HERE / "golden") -> int:
         failed += not good
     print(f"{len(distances) - failed} of {len(distances)} images as expected")
     print(f"logits within {max(distances):.2g}, {tolerance:.2g} allowed")
+    if exact := golden["answers_sha256"].get("model.tflite"):
+        found = hashlib.sha256(answers).hexdigest()
+        same = "as at the export" if found == exact else "not that of the export: other kernels"
+        print(f"answers have sha256 {found[:16]}…, {same}")
     if differences:
         print(
             f"pixels of {len(differences)} photos within {max(differences):.2g} levels on average, "

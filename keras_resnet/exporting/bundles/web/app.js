@@ -227,11 +227,13 @@ async function check() {
   say('Testing …');
   const golden = await json('golden/golden.json');
   const tolerance = golden.tolerance['model.tflite'];
+  const answers = [];
   let failed = 0, worst = 0, furthest = 0, photos = 0;
   for (const image of golden.images) {
     const expected = image.logits['model.tflite'];
     const pixels = await goldenPixels(image.file, 1);
     const found = await runKnown(pixels);
+    answers.push(...found);
     const rejected = image.rejected['model.tflite'];
     const isRejected = (logits) => rejected === null || rejects(logits, contract.reject) === rejected;
     const distance = largestDifference(found, expected);
@@ -249,8 +251,12 @@ async function check() {
     failed += !good;
   }
   const count = golden.images.length;
+  const exact = golden.answers_sha256['model.tflite'];
+  const own = exact && await digest(new Float32Array(answers).buffer);
+  const same = own === exact ? 'as at the export' : 'not that of the export: other kernels';
   say(`${count - failed} of ${count} images as expected\n` +
       `logits within ${worst.toPrecision(2)}, ${tolerance.toPrecision(2)} allowed\n` +
+      (exact ? `answers have sha256 ${own.slice(0, 16)}…, ${same}\n` : '') +
       `pixels of ${photos} photos within ${furthest.toPrecision(2)} levels on average, ` +
       `${golden.photo_tolerance} allowed`, failed > 0);
   document.body.dataset.check = failed ? 'failed' : 'passed';

@@ -235,7 +235,7 @@ class MainActivity : ComponentActivity() {
         } else {
           getString(R.string.picture_of, current.photos.size, current.label)
         }
-      } catch (error: Exception) {
+      } catch (error: Throwable) { // also OutOfMemoryError
         lesson = null
         getString(R.string.not_learned, error.message ?: error.toString())
       }
