@@ -277,6 +277,7 @@ OTHERS = {
     "--hide-scrollbars",
     "--logdir",
     "--screenshot",
+    "--teach",
     "--test-dir",
     "--window-size",
 }
