@@ -117,7 +117,7 @@ def ship(
         raise Interrupted("interrupted; the same command goes on from here", error.status) from None
     folder = trained.export_folder
     apps = {kind: str(folder / f"bundle_{kind}") for kind in bundles}
-    model = bundling.model_to_bundle(folder, bundles[0])
+    model = bundling.model_to_bundle(folder, next(iter(bundles), "web"))
     assert model  # a bundle holds it
     if tried:
         _require_within(budget, model, tried)

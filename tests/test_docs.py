@@ -284,6 +284,7 @@ OTHERS = {
     "--hide-scrollbars",
     "--logdir",
     "--screenshot",
+    "--teach",
     "--test-dir",
     "--window-size",
 }

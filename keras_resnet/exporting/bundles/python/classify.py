@@ -158,11 +158,10 @@ class Classifier:
         return self.width, min(max(int(down / np.float32(width) + half), 1), self.height)
 
     def rejects(self, logits: np.ndarray) -> bool:
-        """Whether an image is of none of the classes, by the threshold in preprocess.json, which
-        is for the known classes."""
-        if not self.reject or logits.argmax() >= self.known:
+        """Whether an image is of none of the classes, by the logits of the known ones and the
+        threshold in preprocess.json."""
+        if not self.reject:
             return False
-        logits = logits[: self.known]
         most = self.reject["most_energy"]
         too_large = most is not None and certainty("energy", logits) > most
         return too_large or certainty(self.reject["score"], logits) < self.reject["threshold"]
@@ -171,7 +170,7 @@ class Classifier:
         """The `top` best classes of a Pillow image: [(label, score), …], scores in 0…1; [] where
         it is of none of the classes."""
         logits = self.logits(self.pixels(image))
-        if self.rejects(logits):
+        if logits.argmax() < self.known and self.rejects(logits[: self.known]):
             return []
         scores = softmax(logits)
         best = np.argsort(-scores, kind="stable")[:top]
