@@ -27,7 +27,8 @@ def prove(export, work):
         outcome = page.wait_for("document.body && document.body.dataset.check")
         yield from page.evaluate("document.getElementById('status').innerText").splitlines()
         page.screenshot(work / "web-check.png")
-        assert outcome == "passed", page.evaluate("document.getElementById('status').innerText")
+        said = page.evaluate("document.getElementById('status').innerText")
+        assert outcome == "passed" and "as at the export" in said, said
 
         page.open(address)
         page.wait_for("document.getElementById('status')?.textContent === 'Ready.'")

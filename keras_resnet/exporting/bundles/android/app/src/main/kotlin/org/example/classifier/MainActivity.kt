@@ -182,7 +182,7 @@ class MainActivity : ComponentActivity() {
       val cameras = listOf(CameraSelector.DEFAULT_BACK_CAMERA, CameraSelector.DEFAULT_FRONT_CAMERA)
       val camera = cameras.first { provider.hasCamera(it) }
       provider.bindToLifecycle(this, camera, preview(), frames())
-    } catch (error: Exception) { // the ways in which a camera can fail have no common type
+    } catch (error: Throwable) { // the ways in which a camera can fail have no common type
       showProblem(getString(R.string.no_camera))
     }
   }
