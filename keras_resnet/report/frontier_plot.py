@@ -1,10 +1,12 @@
 """The plot of the networks that a search has tried: accuracy over size and latency."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from keras_resnet.files import StrPath
 from keras_resnet.report import plots
@@ -36,7 +38,8 @@ def plot(
         left.set(xlabel="int8 file in MB (log scale)", ylabel="top-1 after a short training, %")
         right.set(xlabel="time of an image in ms (log scale)")
         left.set_title(title)
-        left.legend(loc="lower right")
+        figure.legend(*left.get_legend_handles_labels(), loc="upper center", ncols=5,
+                      bbox_to_anchor=(0.5, 0.0))  # fmt: skip
         return plots.save(figure, path)
 
 
@@ -55,9 +58,16 @@ def _panel(
     for i in (i for i, p in enumerate(points) if p["chosen"]):
         axes.plot(costs[i], top1[i], "o", color=plots.TRAINING, markersize=13, fillstyle="none",
                   markeredgewidth=2, label="chosen")  # fmt: skip
-    for i in best:
-        axes.annotate(points[i]["name"], (costs[i], top1[i]), xytext=(-4, 6), fontsize=7,
-                      textcoords="offset points", ha="right")  # fmt: skip
+    middle = math.sqrt(min(costs) * max(costs))
+    for n, i in enumerate(best):
+        is_left = costs[i] <= middle
+        axes.annotate(points[i]["name"], (costs[i], top1[i]), fontsize=7,
+                      xytext=(7 if is_left else -7, -9 if n % 2 else 5),
+                      textcoords="offset points", ha="left" if is_left else "right")  # fmt: skip
     if limit is not None:
         axes.axvline(limit, color=plots.TRAINING, linestyle="--", linewidth=1.4, label="limit")
     axes.set_xscale("log")
+    axes.margins(x=0.1, y=0.1)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
