@@ -102,32 +102,44 @@ def choose(
         options: settings of `train`; a model, a width or an image size among them is fixed.
 
     Returns:
-        Settings of `train` for the winner, with its teacher; and all networks that were tried, in
-        the order of their multiply-adds.
+        Settings of `train` for the winner, with its teacher, which is trained here; and all
+        networks that were tried, in the order of their multiply-adds.
 
     Raises:
         CheckFailed: none is within the budget. Interrupted: as `train`.
     """
     result = folder / filenames.FRONTIER
     asked = {"budget": asdict(budget), "options": {k: str(v) for k, v in options.items()}}
-    if result.exists():
-        found = read_json(result)
-        if found["asked"] == asked:  # timings vary: a later call must not choose another
-            return found["settings"], [Candidate(**point) for point in found["points"]]
+    found = read_json(result) if result.exists() else {}
+    if found.get("asked") != asked:  # timings vary: a later call must not choose another
+        points, teacher = _search(data, folder, budget, options)
+        found = {
+            "asked": asked,
+            "points": [asdict(point) for point in points],
+            "teacher": teacher and _settings(teacher),
+        }
+        write_json(result, found)
+    points = [Candidate(**point) for point in found["points"]]
+    (winner,) = (point for point in points if point.chosen)
+    settings = _settings(winner)
+    if found["teacher"]:
+        log.info("training the teacher …")
+        place = folder / "teacher"
+        _trained(place, data, {**options, **found["teacher"]})
+        settings["teacher"] = str(place)
+    return settings, points
+
+
+def _search(
+    data: StrPath, folder: Path, budget: Budget, options: Mapping[str, Any]
+) -> tuple[list[Candidate], Candidate | None]:
+    """All networks that were tried, and the teacher for the one that was chosen."""
     epochs = max(_LEAST_EPOCHS, round(_epochs(options) / _SHARE))
     points = list(_tried(data, folder, budget, {**options, "epochs": epochs}))
     winner = best(points)
     if winner is None:
         raise CheckFailed(_none_fits(points))
-    points = [replace(point, chosen=point is winner) for point in points]
-    settings = _settings(winner)
-    if teacher := teacher_of(winner, points):
-        settings["teacher"] = teacher.run
-    write_json(
-        result,
-        {"asked": asked, "settings": settings, "points": [asdict(point) for point in points]},
-    )
-    return settings, points
+    return [replace(p, chosen=p is winner) for p in points], teacher_of(winner, points)
 
 
 def _none_fits(points: Sequence[Candidate]) -> str:

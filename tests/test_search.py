@@ -88,10 +88,19 @@ def test_what_the_user_names_is_fixed(options, names):
     assert sorted(c.name for c in search.candidates(200, 10, options)) == sorted(names)
 
 
+class Tries(list):
+    """Names of networks, and the settings of the teachers that were trained in full."""
+
+    def __init__(self):
+        super().__init__()
+        self.taught = []
+
+
 @pytest.fixture
 def tries(monkeypatch):
     """Notes what is tried, instead of training it: larger networks are better up to the fourth."""
-    names = []
+    names = Tries()
+    taught = names.taught
 
     def attempt(candidate, data, folder, budget, options):
         names.append(candidate.name)
@@ -101,6 +110,7 @@ def tries(monkeypatch):
                        excess=budget.excess(size, ms))  # fmt: skip
 
     monkeypatch.setattr(search, "_try", attempt)
+    monkeypatch.setattr(search, "_trained", lambda place, data, settings: taught.append(settings))
     return names
 
 
@@ -112,7 +122,11 @@ def test_larger_networks_are_tried_until_they_are_no_better(tries, photos, tmp_p
         "model": points[3].model, "width": points[3].width, "image_size": points[3].image_size,
         "teacher": "",
     }  # fmt: skip
-    assert settings["teacher"] == points[6].run
+    # The largest of those that are no worse, trained in full.
+    assert settings["teacher"] == str(tmp_path / "teacher")
+    assert tries.taught[0]["epochs"] == 9
+    assert tries.taught[0]["image_size"] == points[6].image_size
+    assert tries.taught[0]["model"] == points[6].model
     # The same call chooses the same, whatever the clock says then.
     assert search.choose(str(photos), tmp_path, Budget(max_ms=9), {"epochs": 9}) == (
         settings, points,
