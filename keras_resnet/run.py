@@ -323,7 +323,11 @@ class Run:
 
 def absolute(config: recipes.Config) -> recipes.Config:
     """The settings with whole paths, so that the run finds its images from anywhere."""
-    paths = {"data_dir": config.data_dir, "teacher": config.teacher}
+    paths = {
+        "data_dir": config.data_dir,
+        "teacher": config.teacher,
+        "split_file": config.split_file,
+    }
     if config.weights != "imagenet":
         paths["weights"] = config.weights
     if names.is_folder(config.data) and config.data != names.NONE:

@@ -220,6 +220,7 @@ def prepare(
             val_split=config.val_split,
             test_split=config.test_split,
             group_by=config.group_by,
+            split_file=config.split_file,
             seed=config.seed,
             on_bad_image=config.on_bad_image,
             data_dir=config.data_dir,
