@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from keras_resnet.exporting.gate import ArtefactResult, Verification
     from keras_resnet.exporting.guard import FileResult
     from keras_resnet.exporting.layer_error import Quantization
+    from keras_resnet.folds import CrossValidation
     from keras_resnet.inspection.census import Census
     from keras_resnet.inspection.network import Description, Layer, Stage
     from keras_resnet.training.find_lr import RangeTest
@@ -102,6 +103,31 @@ def trained(run: str, metrics: Mapping[str, Any], balance: str | None) -> str:
             )
     lines.append(f"report       {run}/report.html")
     lines.append(f"next         keras-resnet export {shlex.quote(run)} --tflite --quantize int8")
+    return "\n".join(lines)
+
+
+def cross_validation(result: "CrossValidation") -> str:
+    """The scores of the folds, and the labels that may be wrong."""
+    rows = [[fold.run, f"{fold.images:,}", f"{fold.top1:.2%}"] for fold in result.folds]
+    lines = _columns([["fold", "images", "top-1"], *rows])
+    lines += [
+        f"mean         {result.mean:.2%}, standard deviation {100 * result.spread:.2f} points",
+        f"all          {result.top1:.2%} of {result.images:,} images, each held out once; 95 % "
+        f"confidence interval: {result.low:.2%} to {result.high:.2%}",
+    ]
+    if result.suspects:
+        found = count(len(result.suspects), "label")
+        lines.append(f"suspects     {found} that may be wrong, the least likely first:")
+        lines += _some(
+            [
+                f"  {row.file}: {row.label} ({row.label_score:.1%}), predicted {row.prediction} "
+                f"({row.score:.1%})"
+                for row in result.suspects
+            ]
+        )
+    else:
+        lines.append("suspects     no label that may be wrong was found")
+    lines.append(f"files        {result.run}/predictions.csv, metrics.json, suspects.png")
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """The answer of a model for each image, as rows of a CSV file, and suspected label errors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -85,12 +85,41 @@ def suspects(p: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> np
         labels: the given labels, int `(n,)`.
     """
     n, k = p.shape
-    given = p[np.arange(n), labels]
+    best = p.argmax(-1)
+    each = np.arange(n)
+    return _are_suspect(labels, best, p[each, best], p[each, labels], k)
+
+
+def suspects_among(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[ImageScore]:
+    """The answers of several models for images that they were not trained on, with `suspect` as
+    `suspects` finds it among all of them.
+
+    Args:
+        rows: the answers.
+        classes: the names in them.
+    """
+    number = {name: k for k, name in enumerate(classes)}
+    found = _are_suspect(
+        np.array([number[row.label] for row in rows]),
+        np.array([number[row.prediction] for row in rows]),
+        np.array([row.score for row in rows]),
+        np.array([row.label_score for row in rows]),
+        len(classes),
+    )
+    return [replace(row, suspect=bool(one)) for row, one in zip(rows, found, strict=True)]
+
+
+def _are_suspect(
+    labels: npt.NDArray[np.integer],
+    best: npt.NDArray[np.integer],
+    score: npt.NDArray[np.floating],
+    given: npt.NDArray[np.floating],
+    k: int,
+) -> npt.NDArray[np.bool_]:
+    """As `suspects`, from the best class, its probability, and that of the given class."""
     images = np.bincount(labels, minlength=k)
     usual = np.bincount(labels, given, minlength=k) / np.maximum(images, 1)
-    best = p.argmax(-1)
-    threshold = np.maximum(usual, _CERTAIN)[best]
-    return (best != labels) & (p[np.arange(n), best] >= threshold) & (given <= _UNLIKELY)
+    return (best != labels) & (score >= np.maximum(usual, _CERTAIN)[best]) & (given <= _UNLIKELY)
 
 
 def to_csv(rows: Sequence[ImageScore], split: str | None = None, *, header: bool = True) -> str:

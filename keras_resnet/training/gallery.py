@@ -17,7 +17,7 @@ from keras_resnet import filenames
 from keras_resnet.data import decode
 from keras_resnet.data.examples import Examples
 from keras_resnet.evaluation.per_image import ImageScore
-from keras_resnet.files import write_json
+from keras_resnet.files import StrPath, write_json
 from keras_resnet.report import plots
 from keras_resnet.run import Run
 
@@ -45,12 +45,39 @@ def write(folder: Run, examples: Examples, rows: Sequence[ImageScore]) -> None:
         for part, numbers in shown.items()
     }
     write_json(folder.file(filenames.EXAMPLES), content)
-    tiles = [_tile(images[i]) for i in shown["mistakes"]]
+    worst = shown["mistakes"]
+    _sheet([images[i] for i in worst], [rows[i] for i in worst], folder.file("mistakes.png"),
+           "Worst mistakes")  # fmt: skip
+
+
+def contact_sheet(
+    examples: Examples,
+    numbers: Sequence[int],
+    rows: Sequence[ImageScore],
+    path: StrPath,
+    title: str,
+) -> None:
+    """A picture of images with their given and their predicted class.
+
+    Args:
+        examples: the images.
+        numbers: which of them.
+        rows: the answer for each of these.
+        path: the PNG to write.
+        title: stands above.
+    """
+    _sheet([_whole(examples, i) for i in numbers], rows, path, title)
+
+
+def _sheet(
+    images: Sequence[Image.Image], rows: Sequence[ImageScore], path: StrPath, title: str
+) -> None:
+    tiles = [_tile(image) for image in images]
     plots.image_grid(
         np.stack(tiles) if tiles else np.zeros((0, _TILE, _TILE, 3), np.uint8),
-        [_caption(rows[i]) for i in shown["mistakes"]],
-        folder.file("mistakes.png"),
-        title="Worst mistakes",
+        [_caption(row) for row in rows],
+        path,
+        title=title,
         columns=6,
     )
 
