@@ -8,6 +8,8 @@ from keras_resnet.config import show
 
 if TYPE_CHECKING:
     from keras_resnet.data.check import DataCheck
+    from keras_resnet.data_plan import CurvePoint, DataPlan
+    from keras_resnet.data_plan import Prediction as PredictedError
     from keras_resnet.evaluation.android import PhoneBenchmark
     from keras_resnet.evaluation.benchmark import Benchmark, Spread
     from keras_resnet.evaluation.compare import ComparedFile, Comparison, Pair
@@ -64,6 +66,58 @@ def data_problems(result: "DataCheck") -> str:
         count(len(result.warnings), "warning"): result.warnings,
     }
     return ", ".join(text for text, found in parts.items() if found)
+
+
+def data_plan(result: "DataPlan") -> str:
+    """A learning curve, what it predicts, unseen groups, and the classes that gain."""
+    curve = [
+        [f"{point.images:,}", f"{point.error:.1%}", _interval(point),
+         f"{100 * point.spread:.1f}" if len(point.errors) > 1 else "", "measured"]
+        for point in result.curve
+    ]  # fmt: skip
+    predicted = [
+        [f"{point.images:,}", f"{point.error:.1%}", _interval(point), "", "predicted"]
+        for point in result.predictions
+    ]
+    head = ["images", "error", "95 % interval", "seeds ± points", ""]
+    lines = [
+        f"{result.model} at {result.image_size} pixels, {result.updates:,} updates, "
+        f"{count(result.seeds, 'seed')}, {result.validation_images:,} validation images",
+        *_columns([head, *curve, *predicted], left=0),
+    ]
+    if check := result.check:
+        last = result.curve[-1]
+        inside = "inside" if check.low <= last.error <= check.high else "outside of"
+        lines.append(
+            f"check        from the smaller parts, {check.error:.1%} ({_interval(check)}) is "
+            f"predicted for {check.images:,} images; measured {last.error:.1%}, {inside} the "
+            "interval"
+        )
+    lines += [f"note         {note}" for note in result.notes]
+    if groups := result.groups:
+        lines += [
+            "",
+            f"known groups   {groups.known_top1:.1%} of {groups.known_images:,} images",
+            f"unseen groups  {groups.unseen_top1:.1%} of {groups.unseen_images:,} images: "
+            f"{100 * groups.drop:.1f} points less, ±{100 * groups.spread:.1f} over "
+            f"{count(groups.folds, 'fold')} of {count(groups.groups, 'group')}",
+            *_some([f"  {row.name}: {row.top1:.1%} of {row.images:,}" for row in groups.by_group]),
+        ]
+    if result.classes:
+        rows = [
+            [row.name, f"{row.images:,}", f"{row.error_of_half:.1%}", f"{row.error:.1%}",
+             f"{100 * row.gain:+.1f} ±{100 * row.spread:.1f}",
+             "gains" if row.is_gain else "may be chance"]
+            for row in result.classes
+        ]  # fmt: skip
+        head = ["class", "images", "error with half", "with all", "points gained", ""]
+        lines += ["", *_some(_columns([head, *rows]))]
+    lines += ["", f"files        {result.run}/learning-curve.png, plan.json"]
+    return "\n".join(lines)
+
+
+def _interval(estimate: "CurvePoint | PredictedError") -> str:
+    return f"{estimate.low:.1%} to {estimate.high:.1%}"
 
 
 # Networks and runs

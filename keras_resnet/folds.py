@@ -12,7 +12,7 @@ from keras_resnet.data import sources, splitting
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.metrics import ClassScores, class_scores
-from keras_resnet.evaluation.per_image import ImageScore, suspects_among, to_csv
+from keras_resnet.evaluation.per_image import ImageScore, ranked_suspects, to_csv
 from keras_resnet.files import StrPath, write_json, write_text
 from keras_resnet.results import Result
 
@@ -121,10 +121,9 @@ def cross_validate(
         )
         for k in range(folds)
     ]
-    runs = study.train_parts(folder, source, parts, config_file and str(config_file))
+    runs = study.train_parts(folder, source, parts, config_file)
     rows = [row for one in runs for row in study.answers(one, "val")]
     numbers = np.concatenate([np.flatnonzero(fold_of == k) for k in range(folds)])
-    rows = suspects_among(rows, source.classes)
     result = _result(folder, runs, rows, source.classes)
     _write(folder, result, rows, [len(part.splits["val"]) for part in parts])
     _draw(folder, result, rows, numbers, pool)
@@ -156,9 +155,7 @@ def _result(
         spread=float(np.std(top1, ddof=1)),
         per_class=class_scores(confusion, classes),
         confusion=confusion.tolist(),
-        suspects=sorted(
-            (row for row in rows if row.suspect), key=lambda row: (row.label_score, -row.score)
-        ),
+        suspects=ranked_suspects(rows, classes),
     )
 
 

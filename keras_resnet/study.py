@@ -20,7 +20,7 @@ from keras_resnet.data.examples import Examples
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import InputError, Interrupted
 from keras_resnet.evaluation.per_image import ImageScore
-from keras_resnet.files import csv_text, read_json, read_text, write_json
+from keras_resnet.files import StrPath, csv_text, read_json, read_text, write_json
 from keras_resnet.messages import log
 from keras_resnet.run import Run, open_run
 
@@ -79,7 +79,7 @@ def _fingerprint(source: Source) -> str:
 
 
 def train_parts(
-    folder: Path, source: Source, parts: Sequence[Part], config_file: str | None = None
+    folder: Path, source: Source, parts: Sequence[Part], config_file: StrPath | None = None
 ) -> list[Run]:
     """Trains each part, unless it is done; the same call resumes an interrupted one.
 
@@ -113,7 +113,7 @@ def train_parts(
     return [open_run(folder / part.name) for part in parts]
 
 
-def _train(folder: Path, source: Source, part: Part, config_file: str | None) -> None:
+def _train(folder: Path, source: Source, part: Part, config_file: StrPath | None) -> None:
     from keras_resnet.training.train import train
 
     split_file = folder / f"{part.name}.json"

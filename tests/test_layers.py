@@ -38,6 +38,10 @@ TABLE = {
         f"{TOOLS} recipes run study data evaluation training.gallery",
         "numpy",
     ),
+    "data_plan": (
+        f"{TOOLS} recipes run study data evaluation report.learning_curve_plot",
+        "numpy",
+    ),
     "search": (
         f"{DATA} {TOOLS} state run models data.sources training.train exporting.exporter "
         "inspection.network evaluation.benchmark evaluation.android",

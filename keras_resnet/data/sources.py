@@ -83,7 +83,9 @@ def load(
     """
     if group_by and not is_folder(data):
         raise InputError(f"--group-by {group_by} is for a folder of images, not {data}")
-    source = _open(data, on_bad_image, data_dir, check, in_memory, nested=group_by is not None)
+    source = _open(
+        data, on_bad_image, data_dir, check, in_memory, nested=bool(group_by or split_file)
+    )
     if source.obstacles:
         more = len(source.obstacles) - 1
         listed = f" (and {more} more; `keras-resnet data check` lists them)" if more else ""

@@ -238,9 +238,9 @@ def folds(
         )
     sizes = np.zeros((len(known), len(classes)), np.int64)  # images of each group by class
     np.add.at(sizes, (numbers, labels), 1)
-    order = np.random.default_rng(seed).permutation(len(known))
+    shuffled = np.random.default_rng(seed).permutation(len(known)).tolist()
     # The largest first, and one class after the other.
-    order = sorted(order, key=lambda g: (-sizes[g].sum(), sizes[g].argmax()))
+    order = sorted(shuffled, key=lambda g: (-sizes[g].sum(), sizes[g].argmax()))
     filled = np.zeros((count, len(classes)))
     chosen = np.zeros(len(known), np.int64)
     for g in order:

@@ -1,7 +1,7 @@
 """The answer of a model for each image, as rows of a CSV file, and suspected label errors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -84,42 +84,41 @@ def suspects(p: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> np
         p: probabilities `(n, k)`, of images that the model was not trained on.
         labels: the given labels, int `(n,)`.
     """
-    n, k = p.shape
-    best = p.argmax(-1)
-    each = np.arange(n)
-    return _are_suspect(labels, best, p[each, best], p[each, labels], k)
+    each, best = np.arange(len(p)), p.argmax(-1)
+    score, given = p[each, best], p[each, labels]
+    threshold = np.maximum(_usual(labels, given, p.shape[1]), _CERTAIN)[best]
+    return (best != labels) & (score >= threshold) & (given <= _UNLIKELY)
 
 
-def suspects_among(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[ImageScore]:
-    """The answers of several models for images that they were not trained on, with `suspect` as
-    `suspects` finds it among all of them.
+def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[ImageScore]:
+    """The answers that speak for another label, the least likely label first.
+
+    For networks that were trained for a short time, which do not reach the limits of `suspects`:
+    candidates by arXiv:1911.00068, section 3.1, or of a near certain answer, ranked by the
+    probability of the given label, the self-confidence of section 3.2. Plain mistakes are among
+    them, and come late.
 
     Args:
-        rows: the answers.
+        rows: for images that the networks were not trained on.
         classes: the names in them.
     """
     number = {name: k for k, name in enumerate(classes)}
-    found = _are_suspect(
-        np.array([number[row.label] for row in rows]),
-        np.array([number[row.prediction] for row in rows]),
-        np.array([row.score for row in rows]),
-        np.array([row.label_score for row in rows]),
-        len(classes),
-    )
-    return [replace(row, suspect=bool(one)) for row, one in zip(rows, found, strict=True)]
+    labels = np.array([number[row.label] for row in rows])
+    given = np.array([row.label_score for row in rows])
+    # A well trained network is near certain of all images: its mean decides nothing.
+    least = np.minimum(_usual(labels, given, len(classes)), _CERTAIN)
+    candidates = [
+        row for row in rows if not row.is_right and row.score >= least[number[row.prediction]]
+    ]
+    return sorted(candidates, key=lambda row: (row.label_score, -row.score))
 
 
-def _are_suspect(
-    labels: npt.NDArray[np.integer],
-    best: npt.NDArray[np.integer],
-    score: npt.NDArray[np.floating],
-    given: npt.NDArray[np.floating],
-    k: int,
-) -> npt.NDArray[np.bool_]:
-    """As `suspects`, from the best class, its probability, and that of the given class."""
+def _usual(
+    labels: npt.NDArray[np.integer], given: npt.NDArray[np.floating], k: int
+) -> npt.NDArray[np.float64]:
+    """The mean probability of a class for the images with that label, `(k,)`."""
     images = np.bincount(labels, minlength=k)
-    usual = np.bincount(labels, given, minlength=k) / np.maximum(images, 1)
-    return (best != labels) & (score >= np.maximum(usual, _CERTAIN)[best]) & (given <= _UNLIKELY)
+    return np.asarray(np.bincount(labels, given, minlength=k) / np.maximum(images, 1))
 
 
 def to_csv(rows: Sequence[ImageScore], split: str | None = None, *, header: bool = True) -> str:
