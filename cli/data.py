@@ -102,7 +102,7 @@ def show(
 
 @command("plan", example="keras-resnet data plan photos/ --group-by parent")
 @click.argument("data", default="digits")
-@click.option("--seeds", default=3, show_default=True, metavar="N",
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, metavar="N", show_default=True,
               help="Trainings of each number of images.")  # fmt: skip
 @setting("model", help="Network.  [resnet8; with --weights: from the data]")
 @setting("weights")
@@ -138,7 +138,7 @@ def plan(
     recipes.resolve({"data": data, "group_by": group_by, **given})
     require(data)
     start(quiet)
-    from keras_resnet.data_plan import plan as plan_data
+    from keras_resnet.data_plan import plan_data
 
     result = plan_data(data, seeds=seeds, group_by=group_by, run_folder=run_folder, **given)
     report(result, as_json, tables.data_plan)

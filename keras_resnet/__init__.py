@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # for editors and type checkers; `_HOMES` is what Python goes
         identity_block as identity_block,
         plain_block as plain_block,
     )
+    from keras_resnet.data_plan import plan_data as plan_data
     from keras_resnet.errors import (
         CheckFailed as CheckFailed,
         InputError as InputError,
@@ -71,6 +72,7 @@ _HOMES = {
     "cam": "explain.cam",
     "train": "training.train",
     "cross_validate": "folds",
+    "plan_data": "data_plan",
     "find_lr": "training.find_lr",
     "evaluate": "evaluation.scores",
     "predict": "evaluation.scores",

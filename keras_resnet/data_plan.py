@@ -123,7 +123,7 @@ def default_folder(data: StrPath) -> Path:
     return run.RUNS / f"plan-{run.short_name(data)}"
 
 
-def plan(
+def plan_data(
     data: StrPath = "digits",
     *,
     seeds: int = 3,
@@ -368,8 +368,8 @@ def _limits(curve: Sequence[CurvePoint], validation: int, parts: _Parts) -> Iter
     if last.error * validation < _FEW_ERRORS:
         yield (
             f"with all images {last.error * validation:.1f} of {validation:,} validation images "
-            f"are wrong: the error is at most {last.high:.1%} (95 %), and fewer errors could not be "
-            "told from these; more, or harder, validation images are needed"
+            f"are wrong: the error is at most {last.high:.1%} (95 %), and fewer errors could not "
+            "be told from these; more, or harder, validation images are needed"
         )
     if parts.seeds < 2:
         yield "one seed: what is chance of the training is unknown; give --seeds 3"

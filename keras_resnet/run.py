@@ -490,6 +490,7 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
         )
     if not run.path.is_dir():
         raise InputError(f"no run folder {path}; `ls {RUNS}` shows the runs")
+    _require_one_run(run.path)
     for name in (filenames.CONFIG, filenames.LABELS, filenames.MODEL):
         if not run.file(name).exists():
             raise InputError(f"{path} is no finished run: it has no {name}")
@@ -512,6 +513,7 @@ def kind_of(path: str | os.PathLike) -> str:
             return "run"
         if (path / "saved_model.pb").exists():
             return "saved_model"
+        _require_one_run(path)
         raise InputError(
             f"{path} is neither a run folder (no config.json) nor a SavedModel (no saved_model.pb)"
         )
@@ -521,6 +523,14 @@ def kind_of(path: str | os.PathLike) -> str:
         f"{path} is no artefact; give a run folder, a .keras file, a SavedModel folder, a .tflite "
         "or an .onnx file"
     )
+
+
+def _require_one_run(path: Path) -> None:
+    """InputError for a folder of several trainings."""
+    if (path / filenames.STUDY).exists():
+        runs = sorted(config.parent for config in path.glob(f"*/{filenames.CONFIG}"))
+        such = f", such as {runs[0]}" if runs else ""
+        raise InputError(f"{path} holds several runs; give one of them{such}")
 
 
 def require_trusted(path: StrPath, trust: bool) -> None:

@@ -12,6 +12,7 @@ from keras_resnet import folds, study
 from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import from_pixels
 from keras_resnet.errors import InputError, Interrupted
+from keras_resnet.run import kind_of, open_run
 
 FAST = {"model": "resnet8", "image_size": 24, "epochs": 3, "batch_size": 8, "zero_gamma": True}
 
@@ -125,6 +126,17 @@ def test_other_options_or_images_in_the_same_folder_are_one_line(done, mislabell
     (tmp_path / "photos" / "x").touch()
     with pytest.raises(InputError, match="already holds other files"):
         study.begin(tmp_path / "photos", "x", {}, sources.load("digits"))
+
+
+def test_the_folder_is_no_run_and_says_which_are(done, monkeypatch):
+    _, folder = done
+    for refuse in (open_run, kind_of):
+        with pytest.raises(InputError, match=r"holds several runs; .* such as .*/fold-1$"):
+            refuse(folder)
+    assert kind_of(folder / "fold-2") == "run"
+    monkeypatch.setattr("keras_resnet.run.RUNS", folder.parent)
+    with pytest.raises(InputError, match="no finished run under"):
+        open_run()
 
 
 def test_the_command_prints_what_is_done(command, done, mislabelled):

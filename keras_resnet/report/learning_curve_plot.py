@@ -29,8 +29,9 @@ def plot(result: Mapping[str, Any], title: str, path: StrPath) -> StrPath:
         for point in curve:
             axes.plot([point["images"]] * len(point["errors"]), _percent(point["errors"]), ".",
                       color=plots.QUIET, markersize=5)  # fmt: skip
-        axes.errorbar(sizes, _percent(p["error"] for p in curve), yerr=_bars(curve), fmt="o-",
-                      color=plots.VALIDATION, capsize=3, label="measured, mean of seeds")  # fmt: skip
+        errors = _percent(p["error"] for p in curve)
+        axes.errorbar(sizes, errors, yerr=_bars(curve), fmt="o-", color=plots.VALIDATION,
+                      capsize=3, label="measured, mean of the seeds")  # fmt: skip
         if predictions:
             axes.errorbar([p["images"] for p in predictions],
                           _percent(p["error"] for p in predictions), yerr=_bars(predictions),
