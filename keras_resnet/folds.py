@@ -1,7 +1,7 @@
 """K-fold cross-validation: each image is scored by a network that was not trained on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_resnet import filenames, recipes, run, study
 from keras_resnet.data import sources, splitting
+from keras_resnet.data.examples import Examples
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.metrics import ClassScores, class_scores
@@ -124,14 +125,21 @@ def cross_validate(
     runs = study.train_parts(folder, source, parts, config_file)
     rows = [row for one in runs for row in study.answers(one, "val")]
     numbers = np.concatenate([np.flatnonzero(fold_of == k) for k in range(folds)])
-    result = _result(folder, runs, rows, source.classes)
-    _write(folder, result, rows, [len(part.splits["val"]) for part in parts])
-    _draw(folder, result, rows, numbers, pool)
+    ranked = ranked_suspects(rows, source.classes)
+    suspects = set(ranked)
+    rows = [replace(row, suspect=i in suspects) for i, row in enumerate(rows)]
+    result = _result(folder, runs, rows, ranked, source.classes)
+    _write(folder, result, rows)
+    _draw(folder, result, [int(numbers[i]) for i in ranked], pool)
     return result
 
 
 def _result(
-    folder: Path, runs: Sequence[run.Run], rows: Sequence[ImageScore], classes: Sequence[str]
+    folder: Path,
+    runs: Sequence[run.Run],
+    rows: Sequence[ImageScore],
+    ranked: Sequence[int],
+    classes: Sequence[str],
 ) -> CrossValidation:
     number = {name: k for k, name in enumerate(classes)}
     confusion = np.zeros((len(classes), len(classes)), int)
@@ -155,35 +163,26 @@ def _result(
         spread=float(np.std(top1, ddof=1)),
         per_class=class_scores(confusion, classes),
         confusion=confusion.tolist(),
-        suspects=ranked_suspects(rows, classes),
+        suspects=[rows[i] for i in ranked],
     )
 
 
-def _write(
-    folder: Path, result: CrossValidation, rows: Sequence[ImageScore], sizes: Sequence[int]
-) -> None:
+def _write(folder: Path, result: CrossValidation, rows: Sequence[ImageScore]) -> None:
     text, first = "", 0
-    for k, size in enumerate(sizes):
-        text += to_csv(rows[first : first + size], f"fold-{k + 1}", header=not k)
-        first += size
+    for k, fold in enumerate(result.folds):
+        text += to_csv(rows[first : first + fold.images], f"fold-{k + 1}", header=not k)
+        first += fold.images
     write_text(folder / filenames.PREDICTIONS, text)
     write_json(folder / filenames.METRICS, result.as_json())
 
 
-def _draw(
-    folder: Path,
-    result: CrossValidation,
-    rows: Sequence[ImageScore],
-    numbers: np.ndarray,
-    pool: Any,
-) -> None:
+def _draw(folder: Path, result: CrossValidation, numbers: Sequence[int], pool: Examples) -> None:
     from keras_resnet.training import gallery
 
-    place = {id(row): int(i) for row, i in zip(rows, numbers, strict=True)}
     shown = result.suspects[:_SHOWN]
     gallery.contact_sheet(
         pool,
-        [place[id(row)] for row in shown],
+        numbers[: len(shown)],
         shown,
         folder / filenames.SUSPECTS,
         f"Labels that may be wrong: {len(shown)} of {len(result.suspects)}, the least likely first",

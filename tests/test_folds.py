@@ -92,6 +92,8 @@ def test_each_image_is_held_out_once_and_the_summary_is_that_of_the_rows(done):
         name for e in sources.load(result_data(folder)).splits.values() for name in e.names
     )
     assert Counter(row["split"] for row in rows) == {f"fold-{k}": 20 for k in (1, 2, 3)}
+    assert [row["file"] for row in rows if row["suspect"]] != []
+    assert {row["file"] for row in rows if row["suspect"]} == {s.file for s in result.suspects}
     right = [row["label"] == row["prediction"] for row in rows]
     assert result.top1 == np.mean(right) and result.images == 60
     assert result.low < result.top1 < result.high

@@ -90,8 +90,8 @@ def suspects(p: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> np
     return (best != labels) & (score >= threshold) & (given <= _UNLIKELY)
 
 
-def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[ImageScore]:
-    """The answers that speak for another label, the least likely label first.
+def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[int]:
+    """The numbers of the rows that speak for another label, the least likely label first.
 
     For networks that were trained for a short time, which do not reach the limits of `suspects`:
     candidates by arXiv:1911.00068, section 3.1, or of a near certain answer, ranked by the
@@ -107,10 +107,12 @@ def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[
     given = np.array([row.label_score for row in rows])
     # A well trained network is near certain of all images: its mean decides nothing.
     least = np.minimum(_usual(labels, given, len(classes)), _CERTAIN)
-    candidates = [
-        row for row in rows if not row.is_right and row.score >= least[number[row.prediction]]
-    ]
-    return sorted(candidates, key=lambda row: (row.label_score, -row.score))
+    candidates = (
+        i
+        for i, row in enumerate(rows)
+        if not row.is_right and row.score >= least[number[row.prediction]]
+    )
+    return sorted(candidates, key=lambda i: (rows[i].label_score, -rows[i].score))
 
 
 def _usual(
