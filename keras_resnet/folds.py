@@ -180,10 +180,10 @@ def _draw(folder: Path, result: CrossValidation, numbers: Sequence[int], pool: E
     from keras_resnet.training import gallery
 
     shown = result.suspects[:_SHOWN]
-    gallery.contact_sheet(
-        pool,
-        numbers[: len(shown)],
-        shown,
-        folder / filenames.SUSPECTS,
-        f"Labels that may be wrong: {len(shown)} of {len(result.suspects)}, the least likely first",
-    )
+    captions = [
+        f"{row.file}, label {row.label} ({row.label_score:.2f}), "
+        f"predicted {row.prediction} ({row.score:.2f})"
+        for row in shown
+    ]
+    path = folder / filenames.SUSPECTS
+    gallery.contact_sheet(pool, numbers[:_SHOWN], captions, path, "Labels that may be wrong")

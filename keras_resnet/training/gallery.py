@@ -46,36 +46,32 @@ def write(folder: Run, examples: Examples, rows: Sequence[ImageScore]) -> None:
     }
     write_json(folder.file(filenames.EXAMPLES), content)
     worst = shown["mistakes"]
-    _sheet([images[i] for i in worst], [rows[i] for i in worst], folder.file("mistakes.png"),
-           "Worst mistakes")  # fmt: skip
+    captions = [_caption(rows[i]) for i in worst]
+    _sheet([images[i] for i in worst], captions, folder.file("mistakes.png"), "Worst mistakes")
 
 
 def contact_sheet(
-    examples: Examples,
-    numbers: Sequence[int],
-    rows: Sequence[ImageScore],
-    path: StrPath,
-    title: str,
+    examples: Examples, numbers: Sequence[int], captions: Sequence[str], path: StrPath, title: str
 ) -> None:
-    """A picture of images with their given and their predicted class.
+    """A picture of whole images with captions.
 
     Args:
         examples: the images.
         numbers: which of them.
-        rows: the answer for each of these.
+        captions: of each of these.
         path: the PNG to write.
         title: stands above.
     """
-    _sheet([_whole(examples, i) for i in numbers], rows, path, title)
+    _sheet([_whole(examples, i) for i in numbers], captions, path, title)
 
 
 def _sheet(
-    images: Sequence[Image.Image], rows: Sequence[ImageScore], path: StrPath, title: str
+    images: Sequence[Image.Image], captions: Sequence[str], path: StrPath, title: str
 ) -> None:
     tiles = [_tile(image) for image in images]
     plots.image_grid(
         np.stack(tiles) if tiles else np.zeros((0, _TILE, _TILE, 3), np.uint8),
-        [_caption(row) for row in rows],
+        captions,
         path,
         title=title,
         columns=6,
