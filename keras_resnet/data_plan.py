@@ -188,7 +188,8 @@ class _Parts:
     ) -> None:
         self.seeds = seeds
         train, val = source.splits["train"], source.splits["val"]
-        nested = [_halves(train, source.classes, group_by, seed) for seed in range(seeds)]
+        groups = splitting.group(train, group_by)
+        nested = [_halves(train, groups, source.classes, seed) for seed in range(seeds)]
         self.sizes = min(map(len, nested))
         smallest = min(len(halves[self.sizes - 1]) for halves in nested)
         self._options = _with_defaults(options, smallest)
@@ -267,19 +268,18 @@ def _with_defaults(options: Mapping[str, Any], smallest: int) -> dict[str, Any]:
 
 
 def _halves(
-    train: Examples, classes: Sequence[str], group_by: str | None, seed: int
+    train: Examples, groups: npt.NDArray[np.int64], classes: Sequence[str], seed: int
 ) -> list[Examples]:
     """All training images, half of them, half of these, and so on: as long as each class has some
     in either half."""
     parts = [train]
     for _ in range(_HALVINGS):
-        pool = parts[-1]
         try:
-            groups = splitting.group(pool, group_by)
-            held = splitting.hold_out(pool, groups, classes, 0.5, 1000 + seed)
+            held = splitting.hold_out(parts[-1], groups, classes, 0.5, seed)
         except InputError:
             break
-        parts.append(pool.take(np.flatnonzero(held)))
+        parts.append(parts[-1].take(np.flatnonzero(held)))
+        groups = groups[held]
     return parts
 
 
