@@ -1,7 +1,7 @@
 """Errors over numbers of training images: inverse power laws.
 
 The error after training on n images is taken to be a + b n^-c: Cortes et al. 1993, "Learning
-curves: asymptotic values and rate of convergence", section 2; Hestness et al. 2017,
+curves: asymptotic values and rate of convergence"; Hestness et al. 2017,
 arXiv:1712.00409, section 2, where c is 0.07 to 0.35 for large data sets and 0.5 to 1 in theory.
 """
 
