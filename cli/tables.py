@@ -79,7 +79,7 @@ def data_plan(result: "DataPlan") -> str:
         [f"{point.images:,}", f"{point.error:.1%}", _interval(point), "", "predicted"]
         for point in result.predictions
     ]
-    head = ["images", "error", "95 % interval", "seeds ± points", ""]
+    head = ["images", "error", "95 % interval", "± over seeds", ""]
     lines = [
         f"{result.model} at {result.image_size} pixels, {result.updates:,} updates, "
         f"{count(result.seeds, 'seed')}, {result.validation_images:,} validation images",
@@ -106,7 +106,7 @@ def data_plan(result: "DataPlan") -> str:
     if result.classes:
         rows = [
             [row.name, f"{row.images:,}", f"{row.error_of_half:.1%}", f"{row.error:.1%}",
-             f"{100 * row.gain:+.1f} ±{100 * row.spread:.1f}",
+             f"{round(100 * row.gain, 1) + 0.0:+.1f} ±{100 * row.spread:.1f}",
              "gains" if row.is_gain else "may be chance"]
             for row in result.classes
         ]  # fmt: skip
