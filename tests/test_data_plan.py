@@ -161,13 +161,18 @@ def test_a_study_keeps_the_images_of_its_split_files(photos):
 
 @pytest.mark.slow
 def test_the_command_measures_and_does_not_train_again(command, photos, tmp_path):
-    line = ("data", "plan", photos, "--seeds", 1, "--image-size", 24, "--epochs", 3,
-            "--group-by", GROUP, "--run", tmp_path / "plan")  # fmt: skip
+    """Of three groups, one is the validation split and two are trained on."""
+    for i, path in enumerate(sorted(photos.glob("*/*.jpg"))):
+        place = tmp_path / "photos" / path.parent.name / "abc"[i % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    line = ("data", "plan", tmp_path / "photos", "--seeds", 1, "--image-size", 16, "--epochs", 2,
+            "--group-by", "parent", "--run", tmp_path / "plan")  # fmt: skip
     done = command(*line)
     assert done.returncode == 0, done.stderr
-    assert "other trainings will take about" in done.stderr
-    for words in ("predicted", "unseen groups", "may be chance", "learning-curve.png"):
+    assert "the 4 other trainings will take about" in done.stderr
+    for words in ("too few images for a curve", "unseen groups", "may be chance", "plan.json"):
         assert words in done.stdout, done.stdout
     again = command(*line, "--json")
-    assert "are done already" in again.stderr
+    assert "5 of 5 trainings" in again.stderr
     assert json.loads(again.stdout) == json.loads((tmp_path / "plan/plan.json").read_text())
