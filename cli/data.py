@@ -1,4 +1,6 @@
-"""keras-resnet data check, keras-resnet data show"""
+"""keras-resnet data check, data show and data plan"""
+
+from typing import Any
 
 import click
 
@@ -20,7 +22,7 @@ from keras_resnet.errors import CheckFailed
 
 @click.group("data")
 def data() -> None:
-    """Check a data set, or show it as a contact sheet."""
+    """Check a data set, show it, or find out how many more images it needs."""
 
 
 @command("check", example="keras-resnet data check photos/")
@@ -98,5 +100,50 @@ def show(
     report({"file": output, "images": len(names)}, as_json, lambda r: f"wrote {r['file']}")
 
 
+@command("plan", example="keras-resnet data plan photos/ --group-by parent")
+@click.argument("data", default="digits")
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, metavar="N", show_default=True,
+              help="Trainings of each number of images.")  # fmt: skip
+@setting("model", help="Network.  [resnet8; with --weights: from the data]")
+@setting("weights")
+@setting("epochs", help="Passes over all training images.  [900 updates, or 7]")
+@setting("image_size", help="Side of square images in pixels, or HEIGHTxWIDTH.  [32; with "
+         "--weights: from the data]")  # fmt: skip
+@settings(
+    "batch_size", "fit", "channels", "seed", "val_split", "group_by", "on_bad_image", "data_dir"
+)
+@click.option("--run", "run_folder", metavar="DIR", help="Folder.  [runs/plan-DATA]")
+@reports
+def plan(
+    data: str,
+    seeds: int,
+    group_by: str | None,
+    run_folder: str | None,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Predict the error for two and four times the training images of DATA.
+
+    A small network is trained on an eighth, a quarter, half and all of the training images, with
+    several seeds and the same number of updates, and scored on one validation split. A power law of
+    these errors is extrapolated; the prediction for all images from the smaller parts is compared
+    with what was measured.
+
+    A table shows which classes gained from the second half of the images. With --group-by, so does
+    the accuracy for groups (people, places, days) that were not seen in training.
+
+    Interrupted or killed, it resumes with the same command.
+    """
+    recipes.resolve({"data": data, "group_by": group_by, **given})
+    require(data)
+    start(quiet)
+    from keras_resnet.data_plan import plan_data
+
+    result = plan_data(data, seeds=seeds, group_by=group_by, run_folder=run_folder, **given)
+    report(result, as_json, tables.data_plan)
+
+
 data.add_command(check)
 data.add_command(show)
+data.add_command(plan)

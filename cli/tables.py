@@ -8,6 +8,8 @@ from keras_resnet.config import show
 
 if TYPE_CHECKING:
     from keras_resnet.data.check import DataCheck
+    from keras_resnet.data_plan import CurvePoint, DataPlan
+    from keras_resnet.data_plan import Prediction as PredictedError
     from keras_resnet.evaluation.android import PhoneBenchmark
     from keras_resnet.evaluation.benchmark import Benchmark, Spread
     from keras_resnet.evaluation.compare import ComparedFile, Comparison, Pair
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from keras_resnet.exporting.gate import ArtefactResult, Verification
     from keras_resnet.exporting.guard import FileResult
     from keras_resnet.exporting.layer_error import Quantization
+    from keras_resnet.folds import CrossValidation
     from keras_resnet.inspection.census import Census
     from keras_resnet.inspection.network import Description, Layer, Stage
     from keras_resnet.training.find_lr import RangeTest
@@ -65,6 +68,58 @@ def data_problems(result: "DataCheck") -> str:
     return ", ".join(text for text, found in parts.items() if found)
 
 
+def data_plan(result: "DataPlan") -> str:
+    """A learning curve, what it predicts, unseen groups, and the classes that gain."""
+    curve = [
+        [f"{point.images:,}", f"{point.error:.1%}", _interval(point),
+         f"{100 * point.spread:.1f}" if len(point.errors) > 1 else "", "measured"]
+        for point in result.curve
+    ]  # fmt: skip
+    predicted = [
+        [f"{point.images:,}", f"{point.error:.1%}", _interval(point), "", "predicted"]
+        for point in result.predictions
+    ]
+    head = ["images", "error", "95 % interval", "± over seeds", ""]
+    lines = [
+        f"{result.model} at {result.image_size} pixels, {result.updates:,} updates, "
+        f"{count(result.seeds, 'seed')}, {result.validation_images:,} validation images",
+        *_columns([head, *curve, *predicted], left=0),
+    ]
+    if check := result.check:
+        last = result.curve[-1]
+        inside = "inside" if check.low <= last.error <= check.high else "outside of"
+        lines.append(
+            f"check        from the smaller parts, {check.error:.1%} ({_interval(check)}) is "
+            f"predicted for {check.images:,} images; measured {last.error:.1%}, {inside} the "
+            "interval"
+        )
+    lines += [f"note         {note}" for note in result.notes]
+    if groups := result.groups:
+        lines += [
+            "",
+            f"known groups   {groups.known_top1:.1%} of {groups.known_images:,} images",
+            f"unseen groups  {groups.unseen_top1:.1%} of {groups.unseen_images:,} images: "
+            f"{100 * groups.drop:.1f} points less, ±{100 * groups.spread:.1f} over "
+            f"{count(groups.folds, 'fold')} of {count(groups.groups, 'group')}",
+            *_some([f"  {row.name}: {row.top1:.1%} of {row.images:,}" for row in groups.by_group]),
+        ]
+    if result.classes:
+        rows = [
+            [row.name, f"{row.images:,}", f"{row.error_of_half:.1%}", f"{row.error:.1%}",
+             f"{round(100 * row.gain, 1) + 0.0:+.1f} ±{100 * row.spread:.1f}",
+             "gains" if row.is_gain else "may be chance"]
+            for row in result.classes
+        ]  # fmt: skip
+        head = ["class", "images", "error with half", "with all", "points gained", ""]
+        lines += ["", *_some(_columns([head, *rows]))]
+    lines += ["", f"files        {result.run}/learning-curve.png, plan.json"]
+    return "\n".join(lines)
+
+
+def _interval(estimate: "CurvePoint | PredictedError") -> str:
+    return f"{estimate.low:.1%} to {estimate.high:.1%}"
+
+
 # Networks and runs
 
 
@@ -102,6 +157,31 @@ def trained(run: str, metrics: Mapping[str, Any], balance: str | None) -> str:
             )
     lines.append(f"report       {run}/report.html")
     lines.append(f"next         keras-resnet export {shlex.quote(run)} --tflite --quantize int8")
+    return "\n".join(lines)
+
+
+def cross_validation(result: "CrossValidation") -> str:
+    """The scores of the folds, and the labels that may be wrong."""
+    rows = [[fold.run, f"{fold.images:,}", f"{fold.top1:.2%}"] for fold in result.folds]
+    lines = _columns([["fold", "images", "top-1"], *rows])
+    lines += [
+        f"mean         {result.mean:.2%}, standard deviation {100 * result.spread:.2f} points",
+        f"all          {result.top1:.2%} of {result.images:,} images, each held out once; 95 % "
+        f"confidence interval: {result.low:.2%} to {result.high:.2%}",
+    ]
+    if result.suspects:
+        found = count(len(result.suspects), "label")
+        lines.append(f"suspects     {found} that may be wrong, the least likely first:")
+        lines += _some(
+            [
+                f"  {row.file}: {row.label} ({row.label_score:.1%}), predicted {row.prediction} "
+                f"({row.score:.1%})"
+                for row in result.suspects
+            ]
+        )
+    else:
+        lines.append("suspects     no label that may be wrong was found")
+    lines.append(f"files        {result.run}/predictions.csv, metrics.json, suspects.png")
     return "\n".join(lines)
 
 

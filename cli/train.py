@@ -16,6 +16,7 @@ from keras_resnet.cli._options import (
     start,
 )
 from keras_resnet.data.names import require
+from keras_resnet.errors import InputError
 from keras_resnet.weights import settings as weights_settings
 
 
@@ -23,6 +24,9 @@ from keras_resnet.weights import settings as weights_settings
 @click.argument("data", required=False)
 @click.option("--run", "run_folder", metavar="DIR", help="Run folder.  [runs/MODEL-DATA-NNN]")
 @click.option("--resume", metavar="RUN", help="Resume an interrupted run exactly.")
+@click.option("--folds", metavar="K", type=int,
+              help="K-fold cross-validation: train K networks, each scored on the images that the "
+              "others were trained on.  [one network]")  # fmt: skip
 @config_file
 @settings()
 @reports
@@ -30,6 +34,7 @@ def train(
     config_file: str | None,
     run_folder: str | None,
     resume: str | None,
+    folds: int | None,
     as_json: bool,
     quiet: bool,
     **given: Any,
@@ -45,9 +50,15 @@ def train(
 
     The defaults below are those of --recipe quick; `keras-resnet recipes` lists the others.
 
+    With --folds K, the run folder (by default runs/folds-DATA) has K runs, fold-1 and others. Each
+    image is scored by the network that was not trained on it; predictions.csv has all answers, and
+    suspects.png shows the images whose label may be wrong. The same command resumes it.
+
     All GPUs of the machine are used. To train on several machines, start this command on each, with
     TF_CONFIG or Slurm (srun); `keras-resnet launch` starts several workers on one machine.
     """
+    if folds is not None:
+        return _cross_validate(folds, config_file, run_folder, resume, as_json, quiet, given)
     unfinished = runs.unfinished(resume, run_folder, config_file, given)
     config = unfinished.config if unfinished else recipes.resolve(given, config_file)
     require(given["data"] or config.data)
@@ -65,3 +76,24 @@ def train(
         as_json,
         lambda _: tables.trained(path, metrics, run.config.balance),
     )
+
+
+def _cross_validate(
+    folds: int,
+    config_file: str | None,
+    run_folder: str | None,
+    resume: str | None,
+    as_json: bool,
+    quiet: bool,
+    given: dict[str, Any],
+) -> None:
+    if resume is not None:
+        raise InputError(f"--resume {resume} is for one run; the same --folds command resumes")
+    config = recipes.resolve(given, config_file)
+    require(config.data)
+    weights_settings.require(config)
+    start(quiet)
+    from keras_resnet.folds import cross_validate
+
+    result = cross_validate(folds=folds, config_file=config_file, run_folder=run_folder, **given)
+    report(result, as_json, tables.cross_validation)

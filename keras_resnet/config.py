@@ -364,6 +364,10 @@ class Config:
         check=_is_pattern, expected="parent, or a regular expression such as 'person_[0-9]+'",
         unset="equal images only", metavar="parent|REGEX"
     )
+    split_file: str | None = setting(
+        None, "Take the split of each image from this file, such as the split.json of a run; "
+        "images that it does not name are not used.", unset="the splits are made", metavar="FILE"
+    )
     best_by: str = setting(
         "top1", "Score that chooses the best epoch; macro_top1 is the mean over classes.",
         choices=("top1", "macro_top1")
@@ -472,6 +476,11 @@ RELATIONS = (
         "channels", lambda c: c.channels == 3 or c.model != specs.CUSTOM.name, "3 for this network"
     ),
     Relation("width", lambda c: c.width == 1 or c.model != specs.CUSTOM.name, "1 for this network"),
+    Relation(
+        "test_split",
+        lambda c: not (c.split_file and c.test_split),
+        "0 with --split-file, which has all splits",
+    ),
     Relation("repeats", lambda c: c.repeats <= c.batch_size, "at most the batch size"),
 )
 

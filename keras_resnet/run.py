@@ -323,7 +323,11 @@ class Run:
 
 def absolute(config: recipes.Config) -> recipes.Config:
     """The settings with whole paths, so that the run finds its images from anywhere."""
-    paths = {"data_dir": config.data_dir, "teacher": config.teacher}
+    paths = {
+        "data_dir": config.data_dir,
+        "teacher": config.teacher,
+        "split_file": config.split_file,
+    }
     if config.weights != "imagenet":
         paths["weights"] = config.weights
     if names.is_folder(config.data) and config.data != names.NONE:
@@ -486,6 +490,7 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
         )
     if not run.path.is_dir():
         raise InputError(f"no run folder {path}; `ls {RUNS}` shows the runs")
+    _require_one_run(run.path)
     for name in (filenames.CONFIG, filenames.LABELS, filenames.MODEL):
         if not run.file(name).exists():
             raise InputError(f"{path} is no finished run: it has no {name}")
@@ -508,6 +513,7 @@ def kind_of(path: str | os.PathLike) -> str:
             return "run"
         if (path / "saved_model.pb").exists():
             return "saved_model"
+        _require_one_run(path)
         raise InputError(
             f"{path} is neither a run folder (no config.json) nor a SavedModel (no saved_model.pb)"
         )
@@ -517,6 +523,14 @@ def kind_of(path: str | os.PathLike) -> str:
         f"{path} is no artefact; give a run folder, a .keras file, a SavedModel folder, a .tflite "
         "or an .onnx file"
     )
+
+
+def _require_one_run(path: Path) -> None:
+    """InputError for a folder of several trainings."""
+    if (path / filenames.STUDY).exists():
+        runs = sorted(config.parent for config in path.glob(f"*/{filenames.CONFIG}"))
+        such = f", such as {runs[0]}" if runs else ""
+        raise InputError(f"{path} holds several runs; give one of them{such}")
 
 
 def require_trusted(path: StrPath, trust: bool) -> None:

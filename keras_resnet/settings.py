@@ -20,6 +20,7 @@ class Settings(TypedDict, total=False):
     val_split: float | None
     test_split: float | None
     group_by: str | None
+    split_file: StrPath | None
     on_bad_image: Literal["error", "skip"] | None
     check: Literal["full", "headers"] | None
     model: str | Any | None  # or a keras.Model, which is loaded with Keras alone

@@ -14,6 +14,7 @@ from scipy import stats
 from keras_resnet import open_run
 from keras_resnet.cli import tables
 from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.scores import predict
 from keras_resnet.exporting import evidence, gate, saved_model, wrap
 from keras_resnet.exporting.exporter import export
@@ -157,8 +158,8 @@ def test_rounding_is_no_shift_and_a_shift_that_it_hides_is_not_claimed():
 @pytest.mark.parametrize(("count", "total"), [(0, 300), (5, 100), (100, 100), (3, 1000)])
 def test_the_bounds_are_those_of_clopper_and_pearson(count, total):
     exact = stats.binomtest(count, total).proportion_ci(0.95, "exact")
-    assert evidence._upper(count, total, 0.025) == pytest.approx(exact.high, abs=1e-9)
-    assert evidence._lower(count, total, 0.025) == pytest.approx(exact.low, abs=1e-9)
+    assert binomial.upper(count, total, 0.025) == pytest.approx(exact.high, abs=1e-9)
+    assert binomial.lower(count, total, 0.025) == pytest.approx(exact.low, abs=1e-9)
 
 
 def test_the_interval_holds_the_true_drop_as_often_as_it_says():

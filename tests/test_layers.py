@@ -33,6 +33,15 @@ TABLE = {
     "recipes": ("config specs errors", ""),
     "settings": ("files", ""),
     "shipping": (f"{DATA} {TOOLS} run search training.train exporting report.frontier_plot", ""),
+    "study": (f"{TOOLS} run data evaluation.per_image training.train", ""),
+    "folds": (
+        f"{TOOLS} recipes run study data evaluation training.gallery",
+        "numpy",
+    ),
+    "data_plan": (
+        f"{TOOLS} recipes run study data evaluation report.learning_curve_plot",
+        "numpy",
+    ),
     "search": (
         f"{DATA} {TOOLS} state run models data.sources training.train exporting.exporter "
         "inspection.network evaluation.benchmark evaluation.android",

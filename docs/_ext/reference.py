@@ -25,7 +25,7 @@ PYTHON = {
         "identity_block", "conv_block", "plain_block", "dense_identity_block",
         "dense_projection_block",
     ),
-    "Training": ("train", "find_lr", "open_run"),
+    "Training": ("train", "cross_validate", "plan_data", "find_lr", "open_run"),
     "Evaluation": ("evaluate", "predict", "compare", "benchmark", "open_artefact"),
     "Export": ("export", "verify", "ship", "import_model", "import_weights"),
     "Inspection": ("describe", "drawing", "gradients", "lesion", "paths", "cam"),

@@ -54,6 +54,7 @@ def load(
     val_split: float = 0.2,
     test_split: float = 0.0,
     group_by: str | None = None,
+    split_file: StrPath | None = None,
     seed: int = 0,
     on_bad_image: str = "error",
     data_dir: StrPath | None = None,
@@ -70,7 +71,8 @@ def load(
         val_split: share of each class in the validation split, if one is made.
         test_split: share of each class in a test split, which is set aside first; 0 makes none.
         group_by: what keeps related images in one split, see `splitting.group`; for a folder.
-        seed: of these splits.
+        split_file: a file of `save_split`, whose splits are taken instead.
+        seed: of the splits that are made.
         on_bad_image: `"error"` or `"skip"`; for a folder.
         data_dir: where tensorflow-datasets keeps its files.
         check: `"full"` or `"headers"`; for a folder, see `folder.scan`.
@@ -81,14 +83,19 @@ def load(
     """
     if group_by and not is_folder(data):
         raise InputError(f"--group-by {group_by} is for a folder of images, not {data}")
-    source = _open(data, on_bad_image, data_dir, check, in_memory, nested=group_by is not None)
+    source = _open(
+        data, on_bad_image, data_dir, check, in_memory, nested=bool(group_by or split_file)
+    )
     if source.obstacles:
         more = len(source.obstacles) - 1
         listed = f" (and {more} more; `keras-resnet data check` lists them)" if more else ""
         raise InputError(source.obstacles[0] + listed)
-    source = replace(source, splits=splitting.divide(
-        source.splits, source.classes, val_split, test_split, group_by, seed
-    ))  # fmt: skip
+    splits = (
+        _splits_of_file(split_file, source)
+        if split_file
+        else splitting.divide(source.splits, source.classes, val_split, test_split, group_by, seed)
+    )
+    source = replace(source, splits=splits)
     for warning in splitting.warnings(source.splits, source.classes, group_by):
         log.warning(f"{show(source.name)}: {warning}")
     _log_preloaded(source.splits, in_memory)
@@ -328,20 +335,67 @@ def _changed(saved: Saved, splits: Mapping[str, Examples]) -> list[str]:
     ]
 
 
+def _splits_of_file(path: StrPath, source: Source) -> dict[str, Examples]:
+    """The splits that `save_split` saved, of these images; InputError if they do not fit."""
+    if not os.path.isfile(path):
+        raise InputError(f"--split-file {show(os.fspath(path))}: no such file; give a split.json")
+    saved = read_split(path)
+    for split in ("train", "val"):
+        if not saved.get(split):
+            raise InputError(f"--split-file {show(os.fspath(path))} has no {split} images")
+    known, trained = set(source.classes), {image.label for image in saved["train"]}
+    others = {image.label for images in saved.values() for image in images} - known
+    if odd := (known ^ trained) | others:
+        raise InputError(
+            f"--split-file {show(os.fspath(path))} and {show(source.name)} do not have the same "
+            f"classes: {show(min(odd))} is only in one; give the data that the file is of"
+        )
+    splits = _splits_by_name(saved, source, source.classes)
+    changed = _changed(saved, splits)
+    if changed:
+        raise InputError(
+            f"{show(changed[0])} is another image than in --split-file "
+            f"{show(os.fspath(path))} ({len(changed):,} in all); give the data that it is of"
+        )
+    return splits
+
+
+def pool(source: Source) -> Examples:
+    """All images of a data set but those of a test split, as one.
+
+    Raises:
+        InputError: its splits are stored apart, as those of a `tfds:` data set.
+    """
+    parts = [examples for split, examples in source.splits.items() if split != "test"]
+    return _joined(parts, source.name)
+
+
+def _joined(parts: Sequence[Examples], data: str) -> Examples:
+    first = parts[0]
+    if any(part.items is not first.items for part in parts):
+        raise InputError(f"the splits of {data} cannot be joined; give a folder of images")
+    digests = [part.digests for part in parts if part.digests is not None]
+    return replace(
+        first,
+        rows=np.concatenate([part.rows for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        names=[name for part in parts for name in part.names],
+        orientations=np.concatenate([part.orientations for part in parts]),
+        digests=np.concatenate(digests) if len(digests) == len(parts) else None,
+    )
+
+
 def _splits_by_name(saved: Saved, source: Source, classes: Sequence[str]) -> dict[str, Examples]:
-    place = {
-        name: (examples, i)
-        for examples in source.splits.values()
-        for i, name in enumerate(examples.names)
-    }
+    place = {name: part for part in source.splits.values() for name in part.names}
     splits = {}
     for split, wanted in saved.items():
         lost = [image.name for image in wanted if image.name not in place]
         if lost:
             raise InputError(f"{source.name} no longer has {lost[0]}, of the run's {split} split")
-        pools = {id(place[image.name][0]): place[image.name][0] for image in wanted}
-        (pool,) = pools.values()  # a saved split comes from one split of the data set
-        taken = pool.take([place[image.name][1] for image in wanted])
+        parts = {id(place[image.name]): place[image.name] for image in wanted}
+        whole = _joined(list(parts.values()), source.name)
+        number = {name: i for i, name in enumerate(whole.names)}
+        taken = whole.take([number[image.name] for image in wanted])
         # A run that was imported may number the classes otherwise than the data set.
         labels = np.array([classes.index(image.label) for image in wanted], np.int32)
         splits[split] = replace(taken, labels=labels)

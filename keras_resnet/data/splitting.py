@@ -207,6 +207,53 @@ def _too_few(name: str, images: int, groups: int, needed: int) -> str:
     )
 
 
+def folds(
+    examples: Examples,
+    groups: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    count: int,
+    seed: int,
+) -> npt.NDArray[np.int64]:
+    """The fold of each example, in 0…count-1: int `(n,)`.
+
+    Groups are whole, and each class is spread over the folds as evenly as they allow.
+
+    Args:
+        examples: to divide.
+        groups: the group of each, as `group` gives it.
+        classes: names of the classes.
+        count: of the folds.
+        seed: of the order.
+
+    Raises:
+        InputError: fewer groups than folds, or a class of which all images are in one fold.
+    """
+    labels = examples.labels
+    totals = np.bincount(labels, minlength=len(classes))
+    known, numbers = np.unique(groups, return_inverse=True)
+    if len(known) < count:
+        raise InputError(
+            f"--folds {count} is more than the {len(known)} groups of equal or related images; "
+            f"use {max(len(known), 2)} or fewer"
+        )
+    sizes = np.zeros((len(known), len(classes)), np.int64)  # images of each group by class
+    np.add.at(sizes, (numbers, labels), 1)
+    shuffled = np.random.default_rng(seed).permutation(len(known)).tolist()
+    # The largest first, and one class after the other.
+    order = sorted(shuffled, key=lambda g: (-sizes[g].sum(), sizes[g].argmax()))
+    filled = np.zeros((count, len(classes)))
+    chosen = np.zeros(len(known), np.int64)
+    for g in order:
+        # The squared share of each class in the fold grows least; then the smallest fold.
+        cost = (filled * (sizes[g] / np.maximum(totals, 1) ** 2)).sum(1)
+        chosen[g] = np.lexsort((filled.sum(1), cost))[0]
+        filled[chosen[g]] += sizes[g]
+    for k, name in enumerate(classes):
+        if np.count_nonzero(filled[:, k]) < 2:
+            raise InputError(_too_few(name, int(totals[k]), 1, 2))
+    return chosen[numbers]
+
+
 def group(examples: Examples, group_by: str | None = None) -> npt.NDArray[np.int64]:
     """The group of each example, `(n,)`: equal ones share a group, and related ones.
 

@@ -52,7 +52,7 @@ def summarise(logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[st
     guesses = logits.argmax(-1)
     confusion = np.zeros((k, k), int)
     np.add.at(confusion, (labels, guesses), 1)
-    rows = _of_classes(confusion, classes)
+    rows = class_scores(confusion, classes)
     scored = [row for row in rows.values() if row.images]
     recall = float(np.mean([row.recall for row in scored]))
     return Scores(
@@ -69,7 +69,8 @@ def summarise(logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[st
     )
 
 
-def _of_classes(confusion: np.ndarray, classes: Sequence[str]) -> dict[str, ClassScores]:
+def class_scores(confusion: np.ndarray, classes: Sequence[str]) -> dict[str, ClassScores]:
+    """The scores of each class, from the images by true class (rows) and predicted class."""
     counts = (confusion.diagonal(), confusion.sum(1), confusion.sum(0))
     rows = {}
     for name, right, images, predicted in zip(

@@ -84,13 +84,43 @@ def suspects(p: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> np
         p: probabilities `(n, k)`, of images that the model was not trained on.
         labels: the given labels, int `(n,)`.
     """
-    n, k = p.shape
-    given = p[np.arange(n), labels]
+    each, best = np.arange(len(p)), p.argmax(-1)
+    score, given = p[each, best], p[each, labels]
+    threshold = np.maximum(_usual(labels, given, p.shape[1]), _CERTAIN)[best]
+    return (best != labels) & (score >= threshold) & (given <= _UNLIKELY)
+
+
+def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[int]:
+    """The numbers of the rows that speak for another label, the least likely label first.
+
+    For networks that were trained for a short time, which do not reach the limits of `suspects`:
+    candidates by arXiv:1911.00068, section 3.1, or of a near certain answer, ranked by the
+    probability of the given label, the self-confidence of section 3.2. Plain mistakes are among
+    them, and come late.
+
+    Args:
+        rows: for images that the networks were not trained on.
+        classes: the names in them.
+    """
+    number = {name: k for k, name in enumerate(classes)}
+    labels = np.array([number[row.label] for row in rows])
+    given = np.array([row.label_score for row in rows])
+    # A well trained network is near certain of all images: its mean decides nothing.
+    least = np.minimum(_usual(labels, given, len(classes)), _CERTAIN)
+    candidates = (
+        i
+        for i, row in enumerate(rows)
+        if not row.is_right and row.score >= least[number[row.prediction]]
+    )
+    return sorted(candidates, key=lambda i: (rows[i].label_score, -rows[i].score))
+
+
+def _usual(
+    labels: npt.NDArray[np.integer], given: npt.NDArray[np.floating], k: int
+) -> npt.NDArray[np.float64]:
+    """The mean probability of a class for the images with that label, `(k,)`."""
     images = np.bincount(labels, minlength=k)
-    usual = np.bincount(labels, given, minlength=k) / np.maximum(images, 1)
-    best = p.argmax(-1)
-    threshold = np.maximum(usual, _CERTAIN)[best]
-    return (best != labels) & (p[np.arange(n), best] >= threshold) & (given <= _UNLIKELY)
+    return np.asarray(np.bincount(labels, given, minlength=k) / np.maximum(images, 1))
 
 
 def to_csv(rows: Sequence[ImageScore], split: str | None = None, *, header: bool = True) -> str:

@@ -7,13 +7,12 @@ right and the other does not: the lost and the gained. Exact binomial bounds (Cl
 
 import math
 
-import numpy as np
+from keras_resnet.evaluation.binomial import lower, upper
 
 CONFIDENCE = 0.95  # of each end of the interval
 # The risk of an end is divided between its two bounds: most to the images that speak for it, as
 # often there are no others. Their sum is 1 - CONFIDENCE.
 _RISK, _RISK_OF_OTHERS = 0.045, 0.005
-_HALVINGS = 50
 
 
 def drop_interval(lost: int, gained: int, images: int) -> tuple[float, float]:
@@ -24,8 +23,8 @@ def drop_interval(lost: int, gained: int, images: int) -> tuple[float, float]:
         gained: images that the file alone gets right.
         images: all.
     """
-    most = _upper(lost, images, _RISK) - _lower(gained, images, _RISK_OF_OTHERS)
-    least = _lower(lost, images, _RISK_OF_OTHERS) - _upper(gained, images, _RISK)
+    most = upper(lost, images, _RISK) - lower(gained, images, _RISK_OF_OTHERS)
+    least = lower(lost, images, _RISK_OF_OTHERS) - upper(gained, images, _RISK)
     return 100 * least, 100 * most
 
 
@@ -47,26 +46,3 @@ def too_few(images: int, points: float) -> str:
         f"{images:,} image{'s' * (images != 1)} cannot rule out {drop}; about {rounded:,} without "
         f"a change could, at {CONFIDENCE:.0%}"
     )
-
-
-def _upper(count: int, total: int, risk: float) -> float:
-    """The share under which so few as `count` of `total` have the probability `risk`."""
-    if count == total:
-        return 1.0
-    low, high = count / total, 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _at_most(count, total, middle) > risk else (low, middle)
-    return high
-
-
-def _lower(count: int, total: int, risk: float) -> float:
-    return 1 - _upper(total - count, total, risk)
-
-
-def _at_most(count: int, total: int, share: float) -> float:
-    """P(X ≤ count) of a binomial X."""
-    k = np.arange(1, count + 1)
-    ratios = np.log((total - k + 1) / k) + math.log(share) - math.log1p(-share)
-    logs = total * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(ratios)])
-    return float(np.exp(logs).sum())

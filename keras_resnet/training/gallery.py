@@ -17,7 +17,7 @@ from keras_resnet import filenames
 from keras_resnet.data import decode
 from keras_resnet.data.examples import Examples
 from keras_resnet.evaluation.per_image import ImageScore
-from keras_resnet.files import write_json
+from keras_resnet.files import StrPath, write_json
 from keras_resnet.report import plots
 from keras_resnet.run import Run
 
@@ -45,12 +45,35 @@ def write(folder: Run, examples: Examples, rows: Sequence[ImageScore]) -> None:
         for part, numbers in shown.items()
     }
     write_json(folder.file(filenames.EXAMPLES), content)
-    tiles = [_tile(images[i]) for i in shown["mistakes"]]
+    worst = shown["mistakes"]
+    captions = [_caption(rows[i]) for i in worst]
+    _sheet([images[i] for i in worst], captions, folder.file("mistakes.png"), "Worst mistakes")
+
+
+def contact_sheet(
+    examples: Examples, numbers: Sequence[int], captions: Sequence[str], path: StrPath, title: str
+) -> None:
+    """A picture of whole images with captions.
+
+    Args:
+        examples: the images.
+        numbers: which of them.
+        captions: of each of these.
+        path: the PNG to write.
+        title: stands above.
+    """
+    _sheet([_whole(examples, i) for i in numbers], captions, path, title)
+
+
+def _sheet(
+    images: Sequence[Image.Image], captions: Sequence[str], path: StrPath, title: str
+) -> None:
+    tiles = [_tile(image) for image in images]
     plots.image_grid(
         np.stack(tiles) if tiles else np.zeros((0, _TILE, _TILE, 3), np.uint8),
-        [_caption(rows[i]) for i in shown["mistakes"]],
-        folder.file("mistakes.png"),
-        title="Worst mistakes",
+        captions,
+        path,
+        title=title,
         columns=6,
     )
 

@@ -1,0 +1,41 @@
+"""Exact bounds of a share: Clopper and Pearson 1934, Biometrika 26:404."""
+
+import math
+
+import numpy as np
+
+_HALVINGS = 50
+
+
+def interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The least and largest share, in 0…1, for which `count` of `total` is likely."""
+    risk = (1 - confidence) / 2
+    return lower(count, total, risk), upper(count, total, risk)
+
+
+def upper(count: int, total: int, risk: float) -> float:
+    """The share under which so few as `count` of `total` have the probability `risk`.
+
+    >>> round(upper(0, 300, 0.05), 4)  # the rule of three: 3 / 300
+    0.0099
+    """
+    if count == total:
+        return 1.0
+    low, high = count / total, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _at_most(count, total, middle) > risk else (low, middle)
+    return high
+
+
+def lower(count: int, total: int, risk: float) -> float:
+    """The share under which so many as `count` of `total` have the probability `risk`."""
+    return 1 - upper(total - count, total, risk)
+
+
+def _at_most(count: int, total: int, share: float) -> float:
+    """P(X ≤ count) of a binomial X."""
+    k = np.arange(1, count + 1)
+    ratios = np.log((total - k + 1) / k) + math.log(share) - math.log1p(-share)
+    logs = total * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(ratios)])
+    return float(np.exp(logs).sum())

@@ -1,0 +1,189 @@
+"""K-fold cross-validation: each image is scored by a network that was not trained on it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_resnet import filenames, recipes, run, study
+from keras_resnet.data import sources, splitting
+from keras_resnet.data.examples import Examples
+from keras_resnet.errors import InputError
+from keras_resnet.evaluation import binomial
+from keras_resnet.evaluation.metrics import ClassScores, class_scores
+from keras_resnet.evaluation.per_image import ImageScore, ranked_suspects, to_csv
+from keras_resnet.files import StrPath, write_json, write_text
+from keras_resnet.results import Result
+
+_SHOWN = 48  # images on the contact sheet
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A training and its score on the images that were held out. Accuracies are in 0…1."""
+
+    run: str
+    images: int  # held out
+    top1: float
+
+
+@dataclass(frozen=True)
+class CrossValidation(Result):
+    """The scores of all folds. Accuracies are in 0…1."""
+
+    run: str  # the folder of the folds
+    folds: list[Fold]
+    images: int
+    top1: float  # of all images, each held out once
+    low: float  # 95 % interval of top1, if the images are independent (Clopper and Pearson)
+    high: float
+    mean: float  # of the folds' top1
+    spread: float  # its standard deviation over the folds
+    per_class: dict[str, ClassScores]
+    confusion: list[list[int]]  # images by true class (rows) and predicted class (columns)
+    suspects: list[ImageScore]  # images whose label may be wrong, the least likely label first
+
+
+def default_folder(data: StrPath) -> Path:
+    """Where the folds of a data set go: always the same, so that the same call finds them."""
+    return run.RUNS / f"folds-{run.short_name(data)}"
+
+
+def require_folds(folds: int, options: dict[str, Any]) -> None:
+    """InputError for a number of folds, or options, that make no cross-validation."""
+    if folds < 2:
+        raise InputError(f"--folds is {folds}; expected at least 2")
+    for name in ("test_split", "split_file"):
+        if options.get(name):
+            option = name.replace("_", "-")
+            raise InputError(f"--folds makes the splits; leave out --{option}")
+
+
+def cross_validate(
+    data: StrPath | None = None,
+    folds: int = 5,
+    *,
+    config_file: StrPath | None = None,
+    run_folder: StrPath | None = None,
+    **options: Any,
+) -> CrossValidation:
+    """Trains a network for each fold of the images, and scores it on that fold.
+
+    The folds are stratified and seeded; equal images, and those that `group_by` relates, are in
+    one. A test split of the data is left out. The best epoch of a fold is chosen on its own images,
+    as in `train`, which makes the scores slightly too good.
+
+    The same call resumes an interrupted one.
+
+    Args:
+        data: as in `train`.
+        folds: their number k; each network is trained on (k - 1) / k of the images.
+        config_file: as in `train`.
+        run_folder: the folder to write; default `runs/folds-DATA`, with a run `fold-1` and others.
+        **options: settings of `train`.
+
+    Returns:
+        `CrossValidation`, which is `metrics.json` in the folder; `predictions.csv` has the answer
+        for each image, `suspects.png` those whose label may be wrong.
+
+    Raises:
+        InputError, CheckFailed, Interrupted: as `train`; InputError also for fewer groups of images
+            than folds.
+    """
+    require_folds(folds, options)
+    config = recipes.resolve({"data": data, **options}, config_file)
+    require_folds(folds, {"test_split": config.test_split, "split_file": config.split_file})
+    folder = Path(run_folder) if run_folder else default_folder(config.data)
+    source = sources.load(
+        config.data,
+        val_split=config.val_split,
+        group_by=config.group_by,
+        seed=config.seed,
+        on_bad_image=config.on_bad_image,
+        data_dir=config.data_dir,
+        check=config.check,
+    )
+    pool = sources.pool(source)
+    pool = pool.take(np.argsort(pool.names))
+    groups = splitting.group(pool, config.group_by)
+    fold_of = splitting.folds(pool, groups, source.classes, folds, config.seed)
+    asked = {**options, "folds": folds, "config": config_file and str(config_file)}
+    study.begin(folder, "cross-validation", asked, source)
+    parts = [
+        study.Part(
+            f"fold-{k + 1}",
+            {
+                "train": pool.take(np.flatnonzero(fold_of != k)),
+                "val": pool.take(np.flatnonzero(fold_of == k)),
+            },
+            options,
+        )
+        for k in range(folds)
+    ]
+    runs = study.train_parts(folder, source, parts, config_file)
+    rows = [row for one in runs for row in study.answers(one, "val")]
+    numbers = np.concatenate([np.flatnonzero(fold_of == k) for k in range(folds)])
+    ranked = ranked_suspects(rows, source.classes)
+    suspects = set(ranked)
+    rows = [replace(row, suspect=i in suspects) for i, row in enumerate(rows)]
+    result = _result(folder, runs, rows, ranked, source.classes)
+    _write(folder, result, rows)
+    _draw(folder, result, [int(numbers[i]) for i in ranked], pool)
+    return result
+
+
+def _result(
+    folder: Path,
+    runs: Sequence[run.Run],
+    rows: Sequence[ImageScore],
+    ranked: Sequence[int],
+    classes: Sequence[str],
+) -> CrossValidation:
+    number = {name: k for k, name in enumerate(classes)}
+    confusion = np.zeros((len(classes), len(classes)), int)
+    for row in rows:
+        confusion[number[row.label], number[row.prediction]] += 1
+    right = int(confusion.trace())
+    scores = [one.metrics["val"] for one in runs]
+    top1 = [score["top1"] for score in scores]
+    low, high = binomial.interval(right, len(rows))
+    return CrossValidation(
+        run=str(folder),
+        folds=[
+            Fold(str(one.path), score["images"], score["top1"])
+            for one, score in zip(runs, scores, strict=True)
+        ],
+        images=len(rows),
+        top1=right / len(rows),
+        low=low,
+        high=high,
+        mean=float(np.mean(top1)),
+        spread=float(np.std(top1, ddof=1)),
+        per_class=class_scores(confusion, classes),
+        confusion=confusion.tolist(),
+        suspects=[rows[i] for i in ranked],
+    )
+
+
+def _write(folder: Path, result: CrossValidation, rows: Sequence[ImageScore]) -> None:
+    text, first = "", 0
+    for k, fold in enumerate(result.folds):
+        text += to_csv(rows[first : first + fold.images], f"fold-{k + 1}", header=not k)
+        first += fold.images
+    write_text(folder / filenames.PREDICTIONS, text)
+    write_json(folder / filenames.METRICS, result.as_json())
+
+
+def _draw(folder: Path, result: CrossValidation, numbers: Sequence[int], pool: Examples) -> None:
+    from keras_resnet.training import gallery
+
+    shown = result.suspects[:_SHOWN]
+    captions = [
+        f"{row.file}, label {row.label} ({row.label_score:.2f}), "
+        f"predicted {row.prediction} ({row.score:.2f})"
+        for row in shown
+    ]
+    path = folder / filenames.SUSPECTS
+    gallery.contact_sheet(pool, numbers[:_SHOWN], captions, path, "Labels that may be wrong")

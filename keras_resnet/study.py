@@ -1,0 +1,151 @@
+"""Several trainings on parts of one data set, in one folder: what `train --folds` and `data plan`
+share.
+
+Each is an ordinary training on a split that is written into a file, so that it can be repeated with
+`train --split-file`.
+"""
+
+import csv
+import hashlib
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from keras_resnet import filenames
+from keras_resnet.data import sources
+from keras_resnet.data.examples import Examples
+from keras_resnet.data.sources import Source
+from keras_resnet.errors import InputError, Interrupted
+from keras_resnet.evaluation.per_image import ImageScore
+from keras_resnet.files import StrPath, csv_text, read_json, read_text, write_json
+from keras_resnet.messages import log
+from keras_resnet.run import Run, open_run
+
+
+@dataclass(frozen=True)
+class Part:
+    """A training on some of the images."""
+
+    name: str  # of its run folder
+    splits: Mapping[str, Examples]
+    settings: Mapping[str, Any]  # of `train`
+
+
+def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -> None:
+    """Makes the folder of a study, or finds it.
+
+    Args:
+        folder: for the trainings.
+        kind: what the study is, such as "cross-validation".
+        options: what was asked for.
+        source: the images.
+
+    Raises:
+        InputError: the folder holds something else, or a study of other images or options.
+    """
+    path = folder / filenames.STUDY
+    asked = {
+        "study": kind,
+        **{name: str(value) for name, value in options.items() if value is not None},
+        "images": _fingerprint(source),
+    }
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(f"--run {folder} already holds other files; give a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, asked)
+        return
+    before = read_json(path)
+    for name in sorted(asked.keys() | before.keys()):
+        old, new = before.get(name), asked.get(name)
+        if old != new:
+            what = "other images" if name == "images" else f"{name.replace('_', '-')} {old}"
+            now = "" if name == "images" else f", not {new}"
+            raise InputError(f"--run {folder} was started with {what}{now}; give another --run")
+
+
+def _fingerprint(source: Source) -> str:
+    content = hashlib.sha256()
+    for split, examples in source.splits.items():
+        content.update(f"{split}\0".encode())
+        content.update("\0".join(examples.names).encode(errors="surrogateescape"))
+        content.update(examples.labels.tobytes())
+        if examples.digests is not None:
+            content.update(examples.digests.tobytes())
+    return content.hexdigest()
+
+
+def train_parts(
+    folder: Path, source: Source, parts: Sequence[Part], config_file: StrPath | None = None
+) -> list[Run]:
+    """Trains each part, unless it is done; the same call resumes an interrupted one.
+
+    After the first training, the time that the others will take is logged.
+
+    Args:
+        folder: of the study.
+        source: the data set.
+        parts: the trainings.
+        config_file: as in `train`.
+
+    Returns:
+        The finished runs, in the order of `parts`.
+
+    Raises:
+        Interrupted: as `train`.
+    """
+    left = [part for part in parts if not (folder / part.name / filenames.MANIFEST).exists()]
+    if len(left) < len(parts):
+        log.info(f"{len(parts) - len(left)} of {len(parts)} trainings in {folder} are done already")
+    for done, part in enumerate(left):
+        log.info(f"training {part.name}, {done + 1 + len(parts) - len(left)} of {len(parts)} …")
+        before = time.monotonic()
+        _train(folder, source, part, config_file)
+        if done == 0 and left[1:]:
+            seconds = time.monotonic() - before
+            log.info(
+                f"that took {seconds:.0f} s; the {len(left) - 1} other trainings will take about "
+                f"{seconds * (len(left) - 1) / 60:.0f} minutes"
+            )
+    return [open_run(folder / part.name) for part in parts]
+
+
+def _train(folder: Path, source: Source, part: Part, config_file: StrPath | None) -> None:
+    from keras_resnet.training.train import train
+
+    split_file = folder / f"{part.name}.json"
+    sources.save_split(replace(source, splits=dict(part.splits)), split_file)
+    try:
+        finished = train(
+            source.name,
+            config_file=config_file,
+            run_folder=folder / part.name,
+            split_file=split_file,
+            **part.settings,
+        )
+    except Interrupted as error:
+        raise Interrupted("interrupted; the same command resumes it", error.status) from None
+    if finished is None:
+        raise InputError("several trainings are for one process; leave out the other workers")
+
+
+def answers(run: Run, split: str) -> list[ImageScore]:
+    """The answers of a run for the images of a split, in the order of its split file."""
+    path = run.intact(filenames.PREDICTIONS)
+    rows = csv.DictReader(io.StringIO(read_text(path)))
+    class_of = {next(csv.reader([csv_text([[name]])]))[0]: name for name in run.classes}
+    return [
+        ImageScore(
+            file=row["file"],
+            label=class_of[row["label"]],
+            prediction=class_of[row["prediction"]],
+            score=float(row["score"]),
+            label_score=float(row["label_score"]),
+            suspect=row["suspect"] == "yes",
+        )
+        for row in rows
+        if row["split"] == split
+    ]

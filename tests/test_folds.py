@@ -1,0 +1,154 @@
+"""`train --folds`: each image is held out once, and wrong labels are found."""
+
+import csv
+import json
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from keras_resnet import folds, study
+from keras_resnet.data import sources, splitting
+from keras_resnet.data.examples import from_pixels
+from keras_resnet.errors import InputError, Interrupted
+from keras_resnet.run import kind_of, open_run
+
+FAST = {"model": "resnet8", "image_size": 24, "epochs": 3, "batch_size": 8, "zero_gamma": True}
+
+
+def examples(labels):
+    pixels = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3))
+    return from_pixels(pixels.astype(np.uint8), labels, [f"{i:03d}" for i in range(len(labels))])
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_folds_are_even_in_each_class_and_keep_groups(count):
+    labels = np.repeat([0, 1, 2], [50, 23, 11])
+    alone = splitting.folds(examples(labels), np.arange(84), "abc", count, 0)
+    for k, total in enumerate((50, 23, 11)):
+        sizes = np.bincount(alone[labels == k], minlength=count)
+        assert sizes.sum() == total and np.ptp(sizes) <= 1
+    assert np.ptp(np.bincount(alone)) <= 1
+    groups = np.random.default_rng(0).integers(0, 20, 84)
+    fold = splitting.folds(examples(labels), groups, "abc", count, 0)
+    assert all(len(set(fold[groups == g])) == 1 for g in set(groups))
+    assert np.bincount(fold).min() > 84 / count / 2
+    other = splitting.folds(examples(labels), np.arange(84), "abc", count, 1)
+    assert (alone != other).any()
+
+
+def test_folds_that_cannot_be_made_are_one_line():
+    labels = np.repeat([0, 1], 4)
+    with pytest.raises(InputError, match="--folds 5 is more than the 4 groups"):
+        splitting.folds(examples(labels), np.arange(8) // 2, "ab", 5, 0)
+    with pytest.raises(InputError, match="class a has 4 images in 1 group"):
+        splitting.folds(examples(labels), np.array([0, 0, 0, 0, 1, 2, 3, 4]), "ab", 2, 0)
+    with pytest.raises(InputError, match="--folds is 1; expected at least 2"):
+        folds.cross_validate("digits", 1)
+    with pytest.raises(InputError, match="leave out --test-split"):
+        folds.cross_validate("digits", test_split=0.1)
+
+
+@pytest.fixture(scope="module")
+def mislabelled(tmp_path_factory, photos):
+    """The photos, of which 00.jpg, a bright one, is among the dark ones."""
+    folder = tmp_path_factory.mktemp("folds") / "photos"
+    shutil.copytree(photos, folder)
+    shutil.move(folder / "bright" / "00.jpg", folder / "dark" / "00.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(mislabelled, tmp_path_factory):
+    """A cross-validation that was interrupted after its first fold: (result, folder)."""
+    folder = tmp_path_factory.mktemp("runs") / "folds"
+    with pytest.MonkeyPatch.context() as patch:
+        from keras_resnet.training import final_evaluation
+        from keras_resnet.training import train as training
+
+        patch.setattr(final_evaluation, "_draw", lambda *_: None)
+        real = training.train
+
+        def interrupted(*arguments, run_folder, **options):
+            if run_folder.name == "fold-2":
+                raise Interrupted("interrupted; `keras-resnet train --resume …`", 130)
+            return real(*arguments, run_folder=run_folder, **options)
+
+        patch.setattr(training, "train", interrupted)
+        with pytest.raises(Interrupted, match="the same command resumes it"):
+            folds.cross_validate(mislabelled, 3, run_folder=folder, **FAST)
+        patch.setattr(training, "train", real)
+        first = (folder / "fold-1" / "manifest.json").stat().st_mtime_ns
+        result = folds.cross_validate(mislabelled, 3, run_folder=folder, **FAST)
+        assert (folder / "fold-1" / "manifest.json").stat().st_mtime_ns == first
+        return result, folder
+
+
+def test_each_image_is_held_out_once_and_the_summary_is_that_of_the_rows(done):
+    result, folder = done
+    rows = list(csv.DictReader((folder / "predictions.csv").read_text().splitlines()))
+    assert Counter(row["file"] for row in rows) == Counter(
+        name for e in sources.load(result_data(folder)).splits.values() for name in e.names
+    )
+    assert Counter(row["split"] for row in rows) == {f"fold-{k}": 20 for k in (1, 2, 3)}
+    assert [row["file"] for row in rows if row["suspect"]] != []
+    assert {row["file"] for row in rows if row["suspect"]} == {s.file for s in result.suspects}
+    right = [row["label"] == row["prediction"] for row in rows]
+    assert result.top1 == np.mean(right) and result.images == 60
+    assert result.low < result.top1 < result.high
+    assert result.mean == pytest.approx(np.mean([fold.top1 for fold in result.folds]))
+    assert json.loads((folder / "metrics.json").read_text())["top1"] == result.top1
+    for k in (1, 2, 3):
+        split = sources.read_split(folder / f"fold-{k}" / "split.json")
+        names = [{image.name for image in images} for images in split.values()]
+        assert len(names[0] | names[1]) == 60 and not names[0] & names[1]
+
+
+def result_data(folder):
+    return json.loads((folder / "fold-1" / "config.json").read_text())["data"]
+
+
+def test_a_wrong_label_is_the_first_suspect(done):
+    result, folder = done
+    assert result.suspects[0].file == "dark/00.jpg"
+    assert (result.suspects[0].label, result.suspects[0].prediction) == ("dark", "bright")
+    assert len(result.suspects) < 6
+    assert (folder / "suspects.png").stat().st_size > 5000
+
+
+def test_other_options_or_images_in_the_same_folder_are_one_line(done, mislabelled, tmp_path):
+    _, folder = done
+    with pytest.raises(InputError, match="was started with folds 3, not 4"):
+        folds.cross_validate(mislabelled, 4, run_folder=folder, **FAST)
+    other = shutil.copytree(mislabelled, tmp_path / "photos")
+    (other / "dark" / "00.jpg").unlink()
+    with pytest.raises(InputError, match="was started with other images"):
+        folds.cross_validate(other, 3, run_folder=folder, **FAST)
+    (tmp_path / "photos" / "x").touch()
+    with pytest.raises(InputError, match="already holds other files"):
+        study.begin(tmp_path / "photos", "x", {}, sources.load("digits"))
+
+
+def test_the_folder_is_no_run_and_says_which_are(done, monkeypatch):
+    _, folder = done
+    for refuse in (open_run, kind_of):
+        with pytest.raises(InputError, match=r"holds several runs; .* such as .*/fold-1$"):
+            refuse(folder)
+    assert kind_of(folder / "fold-2") == "run"
+    monkeypatch.setattr("keras_resnet.run.RUNS", folder.parent)
+    with pytest.raises(InputError, match="no finished run under"):
+        open_run()
+
+
+def test_the_command_prints_what_is_done(command, done, mislabelled):
+    _, folder = done
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in FAST.items()
+               if name != "zero_gamma"]  # fmt: skip
+    line = ("train", mislabelled, "--folds", 3, "--run", folder, *options, "--zero-gamma")
+    printed = command(*line)
+    assert printed.returncode == 0, printed.stderr
+    assert "3 of 3 trainings" in printed.stderr
+    assert "dark/00.jpg: dark" in printed.stdout and "standard deviation" in printed.stdout
+    assert json.loads(command(*line, "--json").stdout)["images"] == 60
+    assert command(*line, "--resume", folder).returncode == 2
