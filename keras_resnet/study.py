@@ -106,9 +106,10 @@ def train_parts(
         _train(folder, source, part, config_file)
         if done == 0 and left[1:]:
             seconds = time.monotonic() - before
+            minutes = max(round(seconds * (len(left) - 1) / 60), 1)
             log.info(
                 f"that took {seconds:.0f} s; the {len(left) - 1} other trainings will take about "
-                f"{seconds * (len(left) - 1) / 60:.0f} minutes"
+                f"{minutes} minute{'s' * (minutes > 1)}"
             )
     return [open_run(folder / part.name) for part in parts]
 
