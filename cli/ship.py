@@ -17,7 +17,7 @@ from keras_resnet.weights import settings as weights_settings
 @command("ship", example="keras-resnet ship photos/ --image-size 64")
 @click.argument("source", metavar="[DATA|RUN]", required=False)
 @click.option("--run", "run_folder", metavar="DIR", help="Run folder of DATA.  [runs/ship-DATA]")
-@settings("model", "weights", "epochs", "batch_size", "image_size", "fit", "channels",
+@settings("model", "width", "weights", "epochs", "batch_size", "image_size", "fit", "channels",
           "seed", "on_bad_image")  # fmt: skip
 @click.option("--bundle", "bundles", type=click.Choice(BUNDLES), multiple=True,
               help="Kind of app; may be repeated. web opens in any browser, of a computer or a "

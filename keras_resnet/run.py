@@ -323,9 +323,10 @@ class Run:
 
 def absolute(config: recipes.Config) -> recipes.Config:
     """The settings with whole paths, so that the run finds its images from anywhere."""
+    teacher = config.teacher and config.teacher.removesuffix(f"/{filenames.MODEL}")
     paths = {
         "data_dir": config.data_dir,
-        "teacher": config.teacher,
+        "teacher": teacher,
         "split_file": config.split_file,
     }
     if config.weights != "imagenet":

@@ -4,18 +4,25 @@ Networks from small to large are trained for a short time, exported as int8 file
 fastest of those within the budget that are as good as the best wins.
 """
 
+import hashlib
+import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_resnet import filenames, geometry, recipes, specs
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath, read_json, write_json
-from keras_resnet.messages import log
-from keras_resnet.run import Run, open_run, require_settings
+from keras_resnet.messages import log, quietly
+from keras_resnet.run import Run, open_run
+from keras_resnet.weights.settings import IMAGENET
+
+if TYPE_CHECKING:
+    from keras_resnet.data.sources import Source
 
 # (network, width), each with the sizes below. Those for CIFAR are the small ones.
 _NETWORKS = (
@@ -54,6 +61,14 @@ class Budget:
                 raise InputError(f"--{option} is {limit}; expected a number above 0")
         if self.threads < 1:
             raise InputError(f"--threads is {self.threads}; expected at least 1")
+        if self.max_ms is None and (self.threads != 1 or self.android):
+            raise InputError(
+                f"{'--android' if self.android else '--threads'} is for --max-ms; give that too"
+            )
+        if self.android:
+            from keras_resnet.evaluation.android import require_device
+
+            require_device()
 
     def excess(self, size: int, latency_ms: float) -> str | None:
         """What of a file is too much, in words; None if it fits."""
@@ -97,7 +112,8 @@ def choose(
 
     Args:
         data: as in `train`.
-        folder: for the short trainings.
+        folder: for the short trainings, which lie in a folder of their own for each state of
+            the images and of the options.
         budget: the limits.
         options: settings of `train`; a model, a width or an image size among them is fixed.
 
@@ -108,16 +124,20 @@ def choose(
     Raises:
         CheckFailed: none is within the budget. Interrupted: as `train`.
     """
+    from keras_resnet.data import sources
+
+    source = sources.load(data, on_bad_image=options.get("on_bad_image") or "error")
+    folder = folder / _key(data, source, options)
     result = folder / filenames.FRONTIER
-    asked = {"budget": asdict(budget), "options": {k: str(v) for k, v in options.items()}}
     found = read_json(result) if result.exists() else {}
-    if found.get("asked") != asked:  # timings vary: a later call must not choose another
-        points, teacher = _search(data, folder, budget, options)
+    if found.get("budget") != asdict(budget):  # timings vary: a later call chooses the same
+        points, teacher = _search(data, source, folder, budget, options)
         found = {
-            "asked": asked,
+            "budget": asdict(budget),
             "points": [asdict(point) for point in points],
             "teacher": teacher and _settings(teacher),
         }
+        folder.mkdir(parents=True, exist_ok=True)
         write_json(result, found)
     points = [Candidate(**point) for point in found["points"]]
     (winner,) = (point for point in points if point.chosen)
@@ -130,12 +150,23 @@ def choose(
     return settings, points
 
 
+def _key(data: StrPath, source: "Source", options: Mapping[str, Any]) -> str:
+    """A short name for the images and the options of a search."""
+    digests = [examples.digests for examples in source.splits.values()]
+    images = [
+        len(examples) if found is None else sorted(found.tolist())
+        for examples, found in zip(source.splits.values(), digests, strict=True)
+    ]
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    content = json.dumps([os.path.abspath(data), source.classes, images, given], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
 def _search(
-    data: StrPath, folder: Path, budget: Budget, options: Mapping[str, Any]
+    data: StrPath, source: "Source", folder: Path, budget: Budget, options: Mapping[str, Any]
 ) -> tuple[list[Candidate], Candidate | None]:
     """All networks that were tried, and the teacher for the one that was chosen."""
-    epochs = max(_LEAST_EPOCHS, round(_epochs(options) / _SHARE))
-    points = list(_tried(data, folder, budget, {**options, "epochs": epochs}))
+    points = list(_tried(data, source, folder, budget, options))
     winner = best(points)
     if winner is None:
         raise CheckFailed(_none_fits(points))
@@ -144,7 +175,7 @@ def _search(
 
 def _none_fits(points: Sequence[Candidate]) -> str:
     if not points:
-        return "no network is within the budget: each has more weights than bytes are allowed"
+        return "no network is within the budget: the smallest has more weights than --max-mb bytes"
     least = points[0]
     size = (
         "" if least.bytes is None else f" ({least.bytes / 1e6:.3g} MB, {least.latency_ms:.3g} ms)"
@@ -208,9 +239,13 @@ def candidates(
 
 
 def _networks(options: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
-    model, width = options.get("model"), options.get("width")
-    if options.get("weights"):
-        return [(name, 1.0) for name in ([model] if model else _PRETRAINED)]
+    model, width, weights = (options.get(name) for name in ("model", "width", "weights"))
+    if weights:
+        from keras_resnet.weights.fitting import network_of
+
+        if not model and weights != IMAGENET:
+            model = network_of(weights)
+        return [(name, width or 1.0) for name in ([model] if model else _PRETRAINED)]
     if model is None:
         return [(name, own) for name, own in _NETWORKS if width in (None, own)]
     return [(specs.find(model).name, own) for own in ([width] if width else _WIDTHS)]
@@ -248,18 +283,16 @@ def _counted(
 
 
 def _tried(
-    data: StrPath, folder: Path, budget: Budget, options: Mapping[str, Any]
+    data: StrPath, source: "Source", folder: Path, budget: Budget, options: Mapping[str, Any]
 ) -> Iterator[Candidate]:
     """Trains and measures candidates, from the smallest on, until larger ones are of no use."""
-    from keras_resnet.data import sources
-
-    source = sources.load(data, on_bad_image=options.get("on_bad_image") or "error")
     left, highest = _PATIENCE, -1.0
     for candidate in candidates(source.side, len(source.classes), options):
         if budget.max_mb is not None and candidate.parameters > budget.max_mb * 1e6:
             continue  # an int8 file has a byte for each at the least
         log.info(f"trying {candidate.name}: {candidate.multiply_adds / 1e6:.3g} M multiply-adds …")
-        point = _try(candidate, data, folder, budget, options)
+        short = max(_LEAST_EPOCHS, round(_epochs(candidate, data, source, options) / _SHARE))
+        point = _try(candidate, data, folder, budget, {**options, "epochs": short})
         log.info(_said(point))
         yield point
         is_better = point.excess is None and _top1(point) > highest
@@ -287,9 +320,9 @@ def _try(
 
     place = folder / f"{candidate.model}-{candidate.width:g}-{candidate.image_size}"
     candidate = replace(candidate, epochs=options["epochs"], run=str(place))
-    finished = _trained(place, data, {**options, **_settings(candidate)})
-    path = finished.export_folder / filenames.TFLITE["int8"]
     try:
+        finished = _trained(place, data, {**options, **_settings(candidate)})
+        path = finished.export_folder / filenames.TFLITE["int8"]
         if not path.exists():
             exporter.export(finished, saved_model=False, tflite=["int8"], max_drop=100.0)
     except CheckFailed as error:
@@ -315,7 +348,6 @@ def _trained(place: Path, data: StrPath, settings: Mapping[str, Any]) -> Run:
     from keras_resnet.training.train import train
 
     if (place / filenames.MANIFEST).exists():
-        require_settings(place, None, {"data": data, **settings})
         return open_run(place)
     finished = train(data, run_folder=place, **settings)
     if finished is None:
@@ -334,5 +366,12 @@ def measure(path: Path, budget: Budget) -> float:
     return found.artefacts[0].p50_ms
 
 
-def _epochs(options: Mapping[str, Any]) -> int:
-    return int(options.get("epochs") or recipes.resolve().epochs)
+def _epochs(
+    candidate: Candidate, data: StrPath, source: "Source", options: Mapping[str, Any]
+) -> int:
+    """The epochs of a full training."""
+    from keras_resnet.training import defaults
+
+    given = {"data": data, **options, **_settings(candidate)}
+    with quietly():
+        return defaults.fit(recipes.resolve(given), source, recipes.unset(given, None)).epochs

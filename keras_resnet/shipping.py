@@ -119,6 +119,7 @@ def ship(
     apps = {kind: str(folder / f"bundle_{kind}") for kind in bundles}
     model = bundling.model_to_bundle(folder, next(iter(bundles), "web"))
     assert model  # a bundle holds it
+    frontier = _saved(trained, budget, tried) if tried else []
     if tried:
         _require_within(budget, model, tried)
     return Shipped(
@@ -126,7 +127,7 @@ def ship(
         apps=apps,
         model=model.name,
         verification=verification,
-        frontier=_saved(trained, budget, tried) if tried else [],
+        frontier=frontier,
     )
 
 
@@ -149,8 +150,9 @@ def _require_within(budget: search.Budget, model: Path, tried: Sequence[search.C
             return
     (chosen,) = (point for point in tried if point.chosen)
     raise CheckFailed(
-        f"{model} is beyond the budget: {excess}; the file of the short training of {chosen.name} "
-        f"had {chosen.bytes or 0:,} bytes and took {chosen.latency_ms:.3g} ms"
+        f"{model} is beyond the budget: {excess}; the int8 file of the short training of "
+        f"{chosen.name} had {(chosen.bytes or 0) / 1e6:.3g} MB and {chosen.latency_ms:.3g} ms; "
+        "give a larger --max-mb or --max-ms, or --max-drop if int8 was refused"
     )
 
 

@@ -5,10 +5,12 @@ import json
 
 import keras
 import numpy as np
+import pytest
 
+from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.scores import stream_for
-from keras_resnet.exporting.calibration import choose, compare_halves
+from keras_resnet.exporting.calibration import choose, compare_halves, training_examples
 
 
 def judging_images(run):
@@ -39,6 +41,11 @@ def test_training_images_that_are_also_held_out_are_left_out(trained):
     shared = train.take([0, 5, 7])
     chosen = choose(trained, 10**6, held_out=shared).manifest["images"]
     assert set(train.names) - set(chosen) == set(shared.names)
+
+
+def test_where_all_of_them_are_held_out_one_line_says_so(trained):
+    with pytest.raises(InputError, match="each training image of .* is a validation image too"):
+        training_examples(trained, 20, trained.examples("train"))
 
 
 def test_the_manifest_says_which_they_were(exported):

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_resnet.config import Config
 from keras_resnet.data import sources, stream
+from keras_resnet.distributed.strategy import ONE
 from keras_resnet.errors import InputError, Interrupted
 from keras_resnet.files import read_json
 from keras_resnet.training.losses import distillation, make_loss
@@ -49,7 +50,7 @@ def test_the_weight_shares_the_loss_between_teacher_and_labels():
 
 
 def test_the_teacher_answers_as_its_run_does(trained):
-    answer = open_teacher(Config(teacher=str(trained.path)), "float32")
+    answer = open_teacher(Config(teacher=str(trained.path)), "float32", ONE.strategy)
     images = RNG.integers(0, 256, (4, 24, 24, 3)).astype(np.uint8)
     np.testing.assert_allclose(answer(images), trained.model()(images), atol=1e-4)
 
@@ -78,13 +79,21 @@ def test_what_the_teacher_sees_at_a_small_size_of_the_network_is_what_it_knows(t
     """Enlarged from 12 pixels, as the network sees it, a photo would mean little to it."""
     config = replace(trained.config, teacher=str(trained.path), image_size=24, batch_size=12)
     source = sources.load(str(photos), seed=trained.config.seed)
-    answer = open_teacher(config, "float32")
+    answer = open_teacher(config, "float32", ONE.strategy)
     batches = views_for_both(source, config, size=12, first_step=0, last_step=4)
     right = [
         np.mean(np.argmax(answer(seen), -1) == np.argmax(targets, -1))
         for _, targets, seen in batches
     ]
     assert np.mean(right) > 0.9
+
+
+def test_two_devices_learn_from_a_teacher(command, untouched, photos, tmp_path):
+    done = command("train", photos, "--model", "resnet8", "--image-size", 16, "--batch-size", 16,
+                   "--epochs", 1, "--seed", 3, "--teacher", untouched, "--devices", 2, "--run",
+                   tmp_path / "run")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"teacher {untouched}" in done.stderr
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -44,6 +44,7 @@ TABLE = {
     ),
     "search": (
         f"{DATA} {TOOLS} state run models data.sources training.train exporting.exporter "
+        "training.defaults weights.settings weights.fitting "
         "inspection.network evaluation.benchmark evaluation.android",
         "",
     ),

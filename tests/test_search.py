@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +54,18 @@ def test_the_teacher_is_the_largest_that_is_no_worse():
 )
 def test_a_budget_is_met_or_what_is_too_much_is_named(budget, size, ms, excess):
     assert budget.excess(size, ms) == excess
+
+
+def test_threads_and_phone_are_for_a_time_limit():
+    with pytest.raises(InputError, match="--threads is for --max-ms"):
+        Budget(max_mb=1.0, threads=2).require()
+    with pytest.raises(InputError, match="--android is for --max-ms"):
+        Budget(android=True).require()
+
+
+def test_the_weights_of_a_file_have_their_network(untouched):
+    options = {"weights": str(untouched / "model.keras"), "image_size": "24"}
+    assert [c.name for c in search.candidates(40, 3, options)] == ["resnet8 at 24"]
 
 
 @pytest.mark.parametrize("limits", [{"max_mb": 0.0}, {"max_ms": -1.0}, {"max_ms": float("nan")}])
@@ -123,10 +136,14 @@ def test_larger_networks_are_tried_until_they_are_no_better(tries, photos, tmp_p
         "teacher": "",
     }  # fmt: skip
     # The largest of those that are no worse, trained in full.
-    assert settings["teacher"] == str(tmp_path / "teacher")
+    assert Path(settings["teacher"]).name == "teacher"
     assert tries.taught[0]["epochs"] == 9
     assert tries.taught[0]["image_size"] == points[6].image_size
     assert tries.taught[0]["model"] == points[6].model
+    # Other options, or other images, have runs of their own.
+    other, _ = search.choose(str(photos), tmp_path, Budget(max_ms=9), {"epochs": 12})
+    assert other["teacher"] != settings["teacher"] and len(tries) > 7
+    del tries[7:]
     # The same call chooses the same, whatever the clock says then.
     assert search.choose(str(photos), tmp_path, Budget(max_ms=9), {"epochs": 9}) == (
         settings, points,
@@ -141,7 +158,7 @@ def test_what_cannot_fit_is_not_trained_and_nothing_in_the_budget_is_one_line(
     assert all(not name.startswith(("resnet20 at", "resnet32 at")) for name in tries)
     with pytest.raises(CheckFailed, match=r"of resnet8 ×0.5 at 32 \(0.0\d+ MB, 4 ms\) it is 4 ms"):
         search.choose(str(photos), tmp_path, Budget(max_ms=0.5), {})
-    with pytest.raises(CheckFailed, match="each has more weights than bytes"):
+    with pytest.raises(CheckFailed, match="more weights than --max-mb bytes"):
         search.choose(str(photos), tmp_path, Budget(max_mb=0.001), {})
 
 

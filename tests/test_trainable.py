@@ -267,6 +267,10 @@ def test_the_python_bundle_learns_a_class_keeps_it_and_forgets_it(bundle, photos
     assert answers(bundle, [*new[20:], *known]) == ["mosaic"] * 20 + ["dark"] * 5
     done = classify(bundle, "--check")
     assert done.stdout.startswith("12 of 12 images as expected"), done.stderr
+    (bundle / "taught.json").write_text('{"model": ')
+    done = classify(bundle, new[0])
+    assert done.returncode == 1 and "taught.json is damaged; --forget deletes it" in done.stderr
+    assert "Traceback" not in done.stderr
     assert classify(bundle, "--forget").returncode == 0
     assert "mosaic" not in answers(bundle, new)
 

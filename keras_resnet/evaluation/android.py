@@ -63,13 +63,13 @@ def benchmark(artefacts: Iterable[StrPath], *, threads: int, runs: int) -> Phone
     files = [path for path in expand(artefacts) if kind_of(path) == "tflite"]
     if not files:
         raise InputError("--android takes .tflite files; `keras-resnet export --tflite` writes one")
-    device = _device()
+    device = require_device()
     timings = [_measure(file, threads, runs) for file in files]
     return PhoneBenchmark(device, threads, runs, timings)
 
 
-def _device() -> str:
-    """The name of the one device, with the program on it."""
+def require_device() -> str:
+    """The name of the one device, with the program on it; InputError without one."""
     if shutil.which("adb") is None:
         raise InputError(
             "--android needs adb, which is not installed: apt install adb, or Android's "

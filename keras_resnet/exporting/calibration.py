@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_resnet.data.check import classes_in_turn
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.stream import images_of
+from keras_resnet.errors import InputError
 from keras_resnet.evaluation.contract import PLAIN, Contract
 from keras_resnet.exporting.plan import CALIBRATION
 from keras_resnet.inspection.network import through, walk
@@ -89,6 +90,10 @@ def training_examples(run: Run, count: int, held_out: Examples | None = None) ->
     if train.digests is not None and judged.digests is not None:
         # The user's own splits may share images.
         train = train.take(np.flatnonzero(~np.isin(train.digests, judged.digests)))
+    if not len(train):
+        raise InputError(
+            f"each training image of {run.path} is a validation image too; calibration needs others"
+        )
     return train.take(classes_in_turn(train.labels, count, run.config.seed))
 
 

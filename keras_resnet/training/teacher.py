@@ -90,16 +90,25 @@ def _resized(images: tf.Tensor, form: Geometry) -> tf.Tensor:
     return tf.cast(tf.round(resized), tf.uint8)
 
 
-def open_teacher(config: Config, policy: str) -> Callable[[tf.Tensor], tf.Tensor] | None:
+def open_teacher(
+    config: Config, policy: str, strategy: tf.distribute.Strategy
+) -> Callable[[tf.Tensor], tf.Tensor] | None:
     """A function of images `(b, h, w, c)` in [0, 255], of the teacher's size, to its logits
-    `(b, k)` in float32; None without a teacher."""
+    `(b, k)` in float32; None without a teacher.
+
+    Args:
+        config: of the network that learns.
+        policy: dtype policy of the training; the teacher computes in it, too.
+        strategy: of the training: each device has the teacher's weights.
+    """
     if not config.teacher:
         return None
     teacher = run.open_run(config.teacher)
     model = teacher.model()
-    if teacher.config.model != CUSTOM.name:
-        fast = build_under(policy, teacher.config, len(teacher.classes))
-        fast.set_weights(model.get_weights())
-        model = fast
-    model = for_training(model)
+    with strategy.scope():
+        if teacher.config.model != CUSTOM.name:
+            fast = build_under(policy, teacher.config, len(teacher.classes))
+            fast.set_weights(model.get_weights())
+            model = fast
+        model = for_training(model)
     return lambda images: tf.cast(model(images, training=False), tf.float32)

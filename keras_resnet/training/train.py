@@ -182,6 +182,7 @@ def make_step(
         rate: the learning rate, a number or a Keras schedule.
         chosen: the precision that `model` was built with.
     """
+    teacher = open_teacher(config, chosen.policy, devices.strategy)
     with devices.strategy.scope():
         network = for_training(model, xla=bool(config.xla))
         head = next(layer.variables for layer in reversed(network.layers) if layer.variables)
@@ -193,7 +194,7 @@ def make_step(
             xla=bool(config.xla),
             loss_scale=chosen.policy == "mixed_float16",
             ema=config.ema,
-            teacher=open_teacher(config, chosen.policy),
+            teacher=teacher,
         )
 
 

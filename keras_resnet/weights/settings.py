@@ -33,6 +33,11 @@ def require(config: Config) -> None:
     """InputError if the settings ask for weights that are not there, or need some and name none."""
     if config.weights == IMAGENET:
         require_published(config.model)
+        if config.width != 1:
+            raise InputError(
+                f"--width {config.width:g}: ImageNet weights are published for width 1; leave one "
+                "of the two out"
+            )
     elif config.weights is not None and not os.path.exists(config.weights):
         raise InputError(
             f"there are no weights at {config.weights!r}; give imagenet, a run folder, or a file: "

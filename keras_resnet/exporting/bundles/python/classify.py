@@ -42,7 +42,10 @@ class Classifier:
         self._taught, self._model = folder / TAUGHT, hashlib.sha256(model).hexdigest()
         self._examples: list[dict[str, Any]] = []  # of new classes: {output, features}
         if self._taught.exists():
-            self._restore(json.loads(self._taught.read_text(encoding="utf-8")))
+            try:
+                self._restore(json.loads(self._taught.read_text(encoding="utf-8")))
+            except (ValueError, KeyError):
+                sys.exit(f"{self._taught} is damaged; --forget deletes it")
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
         """float32 `(k,)` for uint8 pixels `(height, width, channels)`."""
@@ -95,7 +98,9 @@ class Classifier:
             "examples": self._examples,
             **head,
         }
-        self._taught.write_text(json.dumps(content), encoding="utf-8")
+        part = self._taught.with_suffix(".part")
+        part.write_text(json.dumps(content), encoding="utf-8")
+        part.replace(self._taught)  # at once: a crash leaves the earlier file
 
     def _restore(self, content: dict[str, Any]) -> None:
         """Takes what was taught to this model; what was taught to another is ignored."""
