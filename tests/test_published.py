@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from keras_resnet import build
 from keras_resnet.errors import InputError
+from keras_resnet.recipes import resolve
 from keras_resnet.specs import SPECS
 from keras_resnet.weights import fitting, layouts, published, readers, settings
 from keras_resnet.weights.load import load_weights
@@ -153,6 +154,13 @@ def test_weights_of_keras_are_those_that_its_own_checksum_names(server, monkeypa
     assert published.cached_path("resnet50_v1").name == (
         "resnet50_weights_tf_dim_ordering_tf_kernels.h5"
     )
+
+
+def test_they_are_for_networks_of_their_own_width():
+    with pytest.raises(
+        InputError, match=r"--width 0\.5: ImageNet weights are published for width 1"
+    ):
+        settings.require(resolve({"model": "resnet50", "weights": "imagenet", "width": 0.5}))
 
 
 def test_the_checksums_are_those_of_the_installed_keras():
