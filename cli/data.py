@@ -22,7 +22,7 @@ from keras_resnet.errors import CheckFailed
 
 @click.group("data")
 def data() -> None:
-    """Check a data set, show it, or find out how many more images it needs."""
+    """Check or show a data set, or plan how many more images it needs."""
 
 
 @command("check", example="keras-resnet data check photos/")
@@ -33,10 +33,9 @@ def data() -> None:
 def check(
     data: str, group_by: str | None, data_dir: str | None, as_json: bool, quiet: bool
 ) -> None:
-    """Count the files and classes of DATA; list what `train` would refuse and what would spoil its
-    scores.
+    """Count the files and classes of DATA; list its faults.
 
-    That is: broken files, a layout or classes that training cannot use, equal images in two splits
+    That is, what `train` would refuse and what would spoil its scores: broken files, a layout or classes that training cannot use, equal images in two splits
     or classes, and images that are almost black. The exit status is 1 if there is any.
 
     Near duplicates (images whose 8x8 difference hashes differ in at most 4 of 64 bits) are counted
@@ -123,9 +122,9 @@ def plan(
     quiet: bool,
     **given: Any,
 ) -> None:
-    """Predict the error for two and four times the training images of DATA.
+    """Predict the error for more training images of DATA.
 
-    A small network is trained on an eighth, a quarter, half and all of the training images, with
+    That is, for two and four times as many. A small network is trained on an eighth, a quarter, half and all of the training images, with
     several seeds and the same number of updates, and scored on one validation split. A power law of
     these errors is extrapolated; the prediction for all images from the smaller parts is compared
     with what was measured.
