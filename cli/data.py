@@ -22,7 +22,7 @@ from keras_resnet.errors import CheckFailed
 
 @click.group("data")
 def data() -> None:
-    """Check or show a data set, or plan how many more images it needs."""
+    """Check or show a data set; plan how many images it needs."""
 
 
 @command("check", example="keras-resnet data check photos/")
@@ -35,8 +35,9 @@ def check(
 ) -> None:
     """Count the files and classes of DATA; list its faults.
 
-    That is, what `train` would refuse and what would spoil its scores: broken files, a layout or classes that training cannot use, equal images in two splits
-    or classes, and images that are almost black. The exit status is 1 if there is any.
+    That is, what `train` would refuse and what would spoil its scores: broken files, a layout or
+    classes that training cannot use, equal images in two splits or classes, and images that are
+    almost black. The exit status is 1 if there is any.
 
     Near duplicates (images whose 8x8 difference hashes differ in at most 4 of 64 bits) are counted
     too: between splits, or in all of DATA if it has none.
@@ -124,10 +125,10 @@ def plan(
 ) -> None:
     """Predict the error for more training images of DATA.
 
-    That is, for two and four times as many. A small network is trained on an eighth, a quarter, half and all of the training images, with
-    several seeds and the same number of updates, and scored on one validation split. A power law of
-    these errors is extrapolated; the prediction for all images from the smaller parts is compared
-    with what was measured.
+    That is, for two and four times as many. A small network is trained on an eighth, a quarter,
+    half and all of the training images, with several seeds and the same number of updates, and
+    scored on one validation split. A power law of these errors is extrapolated; the prediction for
+    all images from the smaller parts is compared with what was measured.
 
     A table shows which classes gained from the second half of the images. With --group-by, so does
     the accuracy for groups (people, places, days) that were not seen in training.
