@@ -63,7 +63,7 @@ def test_the_gate_reports_the_contract(exported):
             "file", "bytes", "sha256", "images", "top1", "drop_points", "drop_interval",
             "agreement", "max_logit_diff", "rms_error", "slope", "known_refused",
             "unknown_refused", "new_class_top1", "known_drop_points", "latency_ms", "ops",
-            "passed", "why",
+            "answers_sha256", "answers_repeat", "passed", "why",
         ]  # fmt: skip
     layers, blocks = content["quantization"].pop("layers"), content["quantization"].pop("blocks")
     assert {*layers[0]} == {"layer", "block", "part", "op", "lost", "steps"}

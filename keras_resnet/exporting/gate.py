@@ -130,10 +130,9 @@ class ArtefactResult:
     known_drop_points: float | None
     latency_ms: float | None
     ops: dict[str, int] | None  # operators by name; None of a SavedModel
-    # Of the int8 file's logits for the golden set, and whether it is that of the export; None of
-    # other files, and before the set is there.
+    # Of the int8 file's logits for the golden set; None of others, and before the set is there.
     answers_sha256: str | None
-    answers_repeat: bool | None
+    answers_repeat: bool | None  # whether that is the sha256 of the export
     passed: bool  # whether all checks of the gate passed
     why: str  # the reasons if it did not pass
 
