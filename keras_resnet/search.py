@@ -145,7 +145,8 @@ def choose(
     if found["teacher"]:
         log.info("training the teacher …")
         place = folder / "teacher"
-        _trained(place, data, {**options, **found["teacher"]})
+        # Smoothed labels would make its answers alike (arXiv:1906.02629, section 4).
+        _trained(place, data, {**options, **found["teacher"], "label_smoothing": 0.0})
         settings["teacher"] = str(place)
     return settings, points
 

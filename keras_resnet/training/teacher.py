@@ -45,6 +45,11 @@ def require_teacher(config: Config, source: Source) -> None:
     log.info(
         f"teacher {teacher.path}: {teacher.config.model} at {teacher.config.image_size} pixels"
     )
+    if smoothing := teacher.config.label_smoothing:
+        log.warning(
+            f"the teacher was trained with --label-smoothing {smoothing:g}, so its answers tell less "
+            "of how classes resemble each other; train it with --label-smoothing 0"
+        )
     if seen := _trained_on(teacher, source):
         log.warning(
             f"the teacher was trained on {seen:,} validation images of this run, whose scores will "
