@@ -47,8 +47,8 @@ def require_teacher(config: Config, source: Source) -> None:
     )
     if smoothing := teacher.config.label_smoothing:
         log.warning(
-            f"the teacher was trained with --label-smoothing {smoothing:g}, so its answers tell less "
-            "of how classes resemble each other; train it with --label-smoothing 0"
+            f"the teacher was trained with --label-smoothing {smoothing:g}, so its answers tell "
+            "less of how classes resemble each other; train it with --label-smoothing 0"
         )
     if seen := _trained_on(teacher, source):
         log.warning(
