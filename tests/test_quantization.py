@@ -127,8 +127,8 @@ def test_int16x8_is_closer_than_int8(exported):
     expected = run.model().predict(x, verbose=0)
     path = run.export_folder / "model_int16x8.tflite"
     assert tflite_file.census(path).layers[1].dtype == "int16"
-    error = {
-        name: np.abs(Lite(run.export_folder / f"model_{name}.tflite").predict(x) - expected).max()
+    error = {  # the mean: a single largest error may come from the weights, which are alike
+        name: np.abs(Lite(run.export_folder / f"model_{name}.tflite").predict(x) - expected).mean()
         for name in ("int8", "int16x8")
     }
     assert error["int16x8"] < error["int8"]
