@@ -76,7 +76,7 @@ def ship(
         config = recipes.resolve({"data": source, **given})
         require(config.data)
         weights_settings.require(config)
-    search.Budget(max_mb, max_ms, threads).require()
+    search.Budget(max_mb, max_ms, threads, android).require()
     start(quiet)
     kinds = bundles or shipping.DEFAULT_BUNDLES
     try:

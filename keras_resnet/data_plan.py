@@ -7,7 +7,7 @@ schedule, so that a small part is not trained too briefly and only the images di
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,15 +156,7 @@ def plan_data(
         raise InputError(f"--seeds is {seeds}; expected 1 to 100")
     config = recipes.resolve({"data": data, "group_by": group_by, **options})
     folder = Path(run_folder) if run_folder else default_folder(config.data)
-    source = sources.load(
-        config.data,
-        val_split=config.val_split,
-        group_by=group_by,
-        seed=config.seed,
-        on_bad_image=config.on_bad_image,
-        data_dir=config.data_dir,
-        check=config.check,
-    )
+    source = sources.load_for(replace(config, test_split=0.0, split_file=None))
     asked = {**options, "seeds": seeds, "group_by": group_by}
     study.begin(folder, "plan", asked, source)
     parts = _Parts(source, seeds, group_by, options)

@@ -96,15 +96,7 @@ def cross_validate(
     config = recipes.resolve({"data": data, **options}, config_file)
     require_folds(folds, {"test_split": config.test_split, "split_file": config.split_file})
     folder = Path(run_folder) if run_folder else default_folder(config.data)
-    source = sources.load(
-        config.data,
-        val_split=config.val_split,
-        group_by=config.group_by,
-        seed=config.seed,
-        on_bad_image=config.on_bad_image,
-        data_dir=config.data_dir,
-        check=config.check,
-    )
+    source = sources.load_for(config)
     pool = sources.pool(source)
     pool = pool.take(np.argsort(pool.names))
     groups = splitting.group(pool, config.group_by)

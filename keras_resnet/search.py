@@ -126,7 +126,7 @@ def choose(
     """
     from keras_resnet.data import sources
 
-    source = sources.load(data, on_bad_image=options.get("on_bad_image") or "error")
+    source = sources.load_for(recipes.resolve({"data": data, **options}))
     folder = folder / _key(data, source, options)
     result = folder / filenames.FRONTIER
     found = read_json(result) if result.exists() else {}
@@ -153,13 +153,9 @@ def choose(
 
 def _key(data: StrPath, source: "Source", options: Mapping[str, Any]) -> str:
     """A short name for the images and the options of a search."""
-    digests = [examples.digests for examples in source.splits.values()]
-    images = [
-        len(examples) if found is None else sorted(found.tolist())
-        for examples, found in zip(source.splits.values(), digests, strict=True)
-    ]
     given = {name: str(value) for name, value in options.items() if value is not None}
-    content = json.dumps([os.path.abspath(data), source.classes, images, given], sort_keys=True)
+    asked = [os.path.abspath(data), source.classes, source.fingerprint(), given]
+    content = json.dumps(asked, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 

@@ -6,7 +6,6 @@ Each is an ordinary training on a split that is written into a file, so that it 
 """
 
 import csv
-import hashlib
 import io
 import time
 from collections.abc import Mapping, Sequence
@@ -50,7 +49,7 @@ def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -
     asked = {
         "study": kind,
         **{name: str(value) for name, value in options.items() if value is not None},
-        "images": _fingerprint(source),
+        "images": source.fingerprint(),
     }
     if not path.exists():
         if folder.exists() and any(folder.iterdir()):
@@ -65,17 +64,6 @@ def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -
             what = "other images" if name == "images" else f"{name.replace('_', '-')} {old}"
             now = "" if name == "images" else f", not {new}"
             raise InputError(f"--run {folder} was started with {what}{now}; give another --run")
-
-
-def _fingerprint(source: Source) -> str:
-    content = hashlib.sha256()
-    for split, examples in source.splits.items():
-        content.update(f"{split}\0".encode())
-        content.update("\0".join(examples.names).encode(errors="surrogateescape"))
-        content.update(examples.labels.tobytes())
-        if examples.digests is not None:
-            content.update(examples.digests.tobytes())
-    return content.hexdigest()
 
 
 def train_parts(

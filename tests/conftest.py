@@ -153,6 +153,26 @@ def exported(tmp_path_factory, first_export):
     return open_run(run), pickle.loads((first_export / "result.pickle").read_bytes())
 
 
+@pytest.fixture(scope="session")
+def classify():
+    """Runs a Python bundle where TensorFlow, Keras and this package are not to be had:
+    `classify(folder, "--check")`."""
+    code = (
+        "import runpy, sys\n"
+        "for name in ('tensorflow', 'keras', 'keras_resnet'): sys.modules[name] = None\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+
+    def run(folder, *arguments):
+        return subprocess.run(
+            [sys.executable, "-P", "-c", code, folder / "classify.py", *map(str, arguments)],
+            cwd=folder, capture_output=True, text=True,
+        )  # fmt: skip
+
+    return run
+
+
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Runs end without their plots, which take a third of the time of a short training."""

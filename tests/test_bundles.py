@@ -101,60 +101,46 @@ def test_every_template_is_there_and_no_placeholder_is_left(bundled, kind):
         assert not re.search(r"\{\{\w+\}\}", text), template
 
 
-def run_python(folder, *arguments):
-    """The Python bundle, in a process that cannot import TensorFlow, Keras or this package."""
-    code = (
-        "import runpy, sys\n"
-        "for name in ('tensorflow', 'keras', 'keras_resnet'): sys.modules[name] = None\n"
-        "sys.argv = sys.argv[1:]\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    return subprocess.run(
-        [sys.executable, "-P", "-c", code, folder / "classify.py", *map(str, arguments)],
-        cwd=folder, capture_output=True, text=True,
-    )  # fmt: skip
-
-
 def test_the_python_bundle_compares_the_best_class_only_where_it_is_beyond_doubt(bundled):
     is_clear = runpy.run_path(str(bundled / "bundle_python" / "classify.py"))["is_clear"]
     logits = np.float32([0.0, 4.0, 1.0])
     assert is_clear(logits, 1.4) and not is_clear(logits, 1.5)
 
 
-def test_the_python_bundle_passes_its_golden_set(bundled):
-    done = run_python(bundled / "bundle_python", "--check")
+def test_the_python_bundle_passes_its_golden_set(classify, bundled):
+    done = classify(bundled / "bundle_python", "--check")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "12 of 12 images as expected"
     assert re.search(r"answers have sha256 [0-9a-f]{16}\S+, as at the export", done.stdout)
 
 
-def test_the_python_bundle_names_what_is_on_a_photo(bundled, photos):
-    done = run_python(bundled / "bundle_python", photos / "dark" / "01.jpg", "--top", 1)
+def test_the_python_bundle_names_what_is_on_a_photo(classify, bundled, photos):
+    done = classify(bundled / "bundle_python", photos / "dark" / "01.jpg", "--top", 1)
     assert re.fullmatch(r"\S+01\.jpg  dark \d+\.\d%\n", done.stdout), done.stderr
 
 
-def test_the_python_bundle_answers_a_bad_image_in_one_line(bundled):
-    done = run_python(bundled / "bundle_python", "labels.txt")
+def test_the_python_bundle_answers_a_bad_image_in_one_line(classify, bundled):
+    done = classify(bundled / "bundle_python", "labels.txt")
     assert done.returncode == 2 and done.stdout == ""
     assert "labels.txt: cannot identify image" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_python_bundle_notices_another_model(copy):
+def test_the_python_bundle_notices_another_model(classify, copy):
     home = copy / "bundle_python"
     shutil.copyfile(copy / TFLITE["none"], home / "model.tflite")
     index = read_json(home / "golden" / "golden.json")
     index["tolerance"]["model.tflite"] = 1e-6  # the two files differ by more
     (home / "golden" / "golden.json").write_text(json.dumps(index))
-    done = run_python(home, "--check")
+    done = classify(home, "--check")
     assert done.returncode == 1 and "NOT as expected" in done.stderr
 
 
-def test_the_python_bundle_notices_a_photo_that_was_squeezed(copy):
+def test_the_python_bundle_notices_a_photo_that_was_squeezed(classify, copy):
     home = copy / "bundle_python"
     photo = next((home / "golden").glob("02_photo.*"))  # stripes, 40×48
     with Image.open(photo) as image:
         image.resize((80, 48), Image.Resampling.BILINEAR).save(photo)
-    done = run_python(home, "--check")
+    done = classify(home, "--check")
     assert done.returncode == 1 and "02.png: NOT as expected" in done.stderr
 
 

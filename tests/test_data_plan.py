@@ -156,7 +156,7 @@ def test_too_few_images_for_a_curve_are_said(trainings, photos, tmp_path):
 def test_a_study_keeps_the_images_of_its_split_files(photos):
     source = sources.load(str(photos))
     other = sources.load(str(photos), seed=1)
-    assert study._fingerprint(source) != study._fingerprint(other)
+    assert source.fingerprint() != other.fingerprint()
 
 
 @pytest.mark.slow

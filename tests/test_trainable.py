@@ -4,8 +4,6 @@ not."""
 import json
 import re
 import shutil
-import subprocess
-import sys
 from importlib.resources import files
 
 import numpy as np
@@ -240,31 +238,17 @@ def bundle(made, tmp_path):
     return home
 
 
-def classify(home, *arguments):
-    """Runs classify.py where TensorFlow, Keras and this package are not to be had."""
-    code = (
-        "import runpy, sys\n"
-        "for name in ('tensorflow', 'keras', 'keras_resnet'): sys.modules[name] = None\n"
-        "sys.argv = sys.argv[1:]\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    return subprocess.run(
-        [sys.executable, "-P", "-c", code, home / "classify.py", *map(str, arguments)],
-        cwd=home, capture_output=True, text=True,
-    )  # fmt: skip
-
-
-def answers(home, images):
+def answers(classify, home, images):
     done = classify(home, "--top", 1, *images)
     assert done.returncode == 0, done.stderr
     return [line.split()[1] for line in done.stdout.splitlines()]
 
 
-def test_the_python_bundle_learns_a_class_keeps_it_and_forgets_it(bundle, photos):
+def test_the_python_bundle_learns_a_class_keeps_it_and_forgets_it(classify, bundle, photos):
     new, known = sorted((bundle / "new").iterdir()), sorted((photos / "dark").iterdir())[:5]
     done = classify(bundle, "--teach", "mosaic", *new[:20])
     assert done.stdout == "learned mosaic from 20 images; recognises 20 of them\n", done.stderr
-    assert answers(bundle, [*new[20:], *known]) == ["mosaic"] * 20 + ["dark"] * 5
+    assert answers(classify, bundle, [*new[20:], *known]) == ["mosaic"] * 20 + ["dark"] * 5
     done = classify(bundle, "--check")
     assert done.stdout.startswith("12 of 12 images as expected"), done.stderr
     (bundle / "taught.json").write_text('{"model": ')
@@ -272,24 +256,24 @@ def test_the_python_bundle_learns_a_class_keeps_it_and_forgets_it(bundle, photos
     assert done.returncode == 1 and "taught.json is damaged; --forget deletes it" in done.stderr
     assert "Traceback" not in done.stderr
     assert classify(bundle, "--forget").returncode == 0
-    assert "mosaic" not in answers(bundle, new)
+    assert "mosaic" not in answers(classify, bundle, new)
 
 
-def test_the_python_bundle_ignores_what_another_model_learned(bundle):
+def test_the_python_bundle_ignores_what_another_model_learned(classify, bundle):
     images = sorted((bundle / "new").iterdir())
     classify(bundle, "--teach", "mosaic", *images[:20])
     taught = json.loads((bundle / "taught.json").read_text())
     (bundle / "taught.json").write_text(json.dumps({**taught, "model": "another"}))
-    assert "mosaic" not in answers(bundle, images)
+    assert "mosaic" not in answers(classify, bundle, images)
 
 
-def test_the_python_bundle_does_not_learn_a_class_that_the_model_knows(bundle):
+def test_the_python_bundle_does_not_learn_a_class_that_the_model_knows(classify, bundle):
     done = classify(bundle, "--teach", "dark", bundle / "new" / "00.png")
     assert done.returncode == 2 and "the model knows dark already" in done.stderr
     assert not (bundle / "taught.json").exists()
 
 
-def test_a_file_that_is_not_trainable_says_so(exported, tmp_path):
+def test_a_file_that_is_not_trainable_says_so(classify, exported, tmp_path):
     home = shutil.copytree(
         files("keras_resnet.exporting") / "bundles" / "python", tmp_path / "bundle"
     )

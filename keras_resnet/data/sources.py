@@ -1,5 +1,6 @@
 """Loads DATA as labelled examples by split: digits, a folder, or tfds:NAME."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_resnet.config import Config
 from keras_resnet.data import folder, splitting
 from keras_resnet.data.digits import load_digits
 from keras_resnet.data.examples import Examples, from_pixels
@@ -46,6 +48,17 @@ class Source:
     check: dict[str, Any] = field(default_factory=dict)  # results of the check of a folder
     obstacles: list[str] = field(default_factory=list)  # why training cannot use it
     side: int | None = None  # median of the shorter sides of the images in pixels, of a folder
+
+    def fingerprint(self) -> str:
+        """A sha256 of which images, of which content and class, are in which split."""
+        content = hashlib.sha256()
+        for split, examples in self.splits.items():
+            content.update(f"{split}\0".encode())
+            content.update("\0".join(examples.names).encode(errors="surrogateescape"))
+            content.update(examples.labels.tobytes())
+            if examples.digests is not None:
+                content.update(examples.digests.tobytes())
+        return content.hexdigest()
 
 
 def load(
@@ -100,6 +113,22 @@ def load(
         log.warning(f"{show(source.name)}: {warning}")
     _log_preloaded(source.splits, in_memory)
     return source
+
+
+def load_for(config: Config, *, in_memory: bool = False) -> Source:
+    """`load` with the settings of a training."""
+    return load(
+        config.data,
+        val_split=config.val_split,
+        test_split=config.test_split,
+        group_by=config.group_by,
+        split_file=config.split_file,
+        seed=config.seed,
+        on_bad_image=config.on_bad_image,
+        data_dir=config.data_dir,
+        check=config.check,
+        in_memory=in_memory,
+    )
 
 
 def load_all(

@@ -217,16 +217,7 @@ def prepare(
     config = run.absolute(config)
     with devices.preparing():
         weights_settings.require(config)
-        source = sources.load(
-            config.data,
-            val_split=config.val_split,
-            test_split=config.test_split,
-            group_by=config.group_by,
-            split_file=config.split_file,
-            seed=config.seed,
-            on_bad_image=config.on_bad_image,
-            data_dir=config.data_dir, check=config.check, in_memory=True,
-        )  # fmt: skip
+        source = sources.load_for(config, in_memory=True)
         custom.require_head(network, config, len(source.classes))
         require_teacher(config, source)
         unset = set(unset) - ({"weights"} if network else set())
