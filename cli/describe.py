@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from keras_resnet import run
+from keras_resnet import recipes, run
 from keras_resnet.cli import tables
 from keras_resnet.cli._options import (
     command,
@@ -13,6 +13,7 @@ from keras_resnet.cli._options import (
     report,
     reports,
     require_png,
+    setting,
     start,
 )
 from keras_resnet.errors import InputError
@@ -23,8 +24,11 @@ from keras_resnet.specs import SPECS
 @click.argument("artefact", metavar="MODEL|ARTEFACT")
 @click.option("--drawing", is_flag=True, help="Draw the blocks, in place of the table.")
 @click.option("--png", metavar="FILE.png", help="Draw the blocks as a picture.")
+@setting("width")
 @reports
-def inspect(artefact: str, drawing: bool, png: str | None, as_json: bool, quiet: bool) -> None:
+def inspect(
+    artefact: str, drawing: bool, png: str | None, width: float | None, as_json: bool, quiet: bool
+) -> None:
     """Show layers, parameters, multiply-adds and memory; draw blocks.
 
     By layer and by stage: shapes, parameters, multiply-adds, activations, receptive field. A
@@ -35,6 +39,11 @@ def inspect(artefact: str, drawing: bool, png: str | None, as_json: bool, quiet:
     """
     artefact = network_or_artefact(artefact)
     require_png(png)
+    is_name = artefact in SPECS
+    if is_name:
+        config = recipes.resolve({"model": artefact, "width": width})
+    elif width is not None:
+        raise InputError(f"--width {width:g} is for the name of a network; {artefact} has its own")
     is_file = artefact.endswith((".tflite", ".onnx"))
     if is_file and (drawing or png):
         raise InputError(
@@ -44,9 +53,9 @@ def inspect(artefact: str, drawing: bool, png: str | None, as_json: bool, quiet:
     if is_file:
         _inspect_file(artefact, as_json)
         return
-    from keras_resnet.inspection.network import describe
+    from keras_resnet.inspection.network import describe, without_weights
 
-    network = artefact if artefact in SPECS else _model(artefact)
+    network = without_weights(artefact, config.width) if is_name else _model(artefact)
     result = describe(network)
     if not (drawing or png):
         report(result, as_json, tables.description)

@@ -24,8 +24,8 @@ from keras_resnet.weights import settings as weights_settings
 @click.argument("data", required=False)
 @config_file
 @settings(
-    "model", "recipe", "batch_size", "image_size", "fit", "channels", "optimizer", "weights",
-    "freeze", "seed", "data_dir",
+    "model", "width", "recipe", "batch_size", "image_size", "fit", "channels", "optimizer",
+    "weights", "freeze", "seed", "data_dir",
 )  # fmt: skip
 @click.option("--low", type=float, help="First rate.  [by the optimizer]")
 @click.option("--high", type=float, help="Last rate.  [by the optimizer]")

@@ -24,7 +24,7 @@ from keras_resnet.weights import settings as weights_settings
     metavar="FILE",
     help="Class names, one per line, in output order.  [0, 1, 2, …]",
 )
-@settings("image_size", "fit", "channels", "center_crop")
+@settings("width", "image_size", "fit", "channels", "center_crop")
 @click.option("--run", "run_folder", metavar="DIR", help="Run folder.  [runs/MODEL-data-NNN]")
 @reports
 def import_weights(
@@ -46,10 +46,14 @@ def import_weights(
                 "--channels 1 is for weights, with --model; a whole Keras classifier is taken with "
                 "RGB only: leave it out"
             )
+        if given.pop("width", 1) != 1:
+            raise InputError(
+                "--width is for weights, with --model; a whole Keras classifier is taken as it is: "
+                "leave it out"
+            )
     start(quiet)
     from keras_resnet.weights import importing
 
     make = importing.import_weights if given.get("model") else importing.import_model
     run = make(file, labels=labels, run_folder=run_folder, **given)
-    path, metrics = str(run.path), run.metrics
-    report({"run": path, **metrics}, as_json, lambda _: tables.imported(path, metrics))
+    report({"run": str(run.path), **run.metrics}, as_json, lambda _: tables.imported(run))

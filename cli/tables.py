@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.config import show
+from keras_resnet.specs import network_title
 
 if TYPE_CHECKING:
     from keras_resnet.data.check import DataCheck
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from keras_resnet.folds import CrossValidation
     from keras_resnet.inspection.census import Census
     from keras_resnet.inspection.network import Description, Layer, Stage
+    from keras_resnet.run import Run
     from keras_resnet.training.find_lr import RangeTest
     from keras_resnet.training.hardware import Survey
 
@@ -81,8 +83,9 @@ def data_plan(result: "DataPlan") -> str:
     ]
     head = ["images", "error", "95 % interval", "± over seeds", ""]
     lines = [
-        f"{result.model} at {result.image_size} pixels, {result.updates:,} updates, "
-        f"{count(result.seeds, 'seed')}, {result.validation_images:,} validation images",
+        f"{network_title(result.model, result.width)} at {result.image_size} pixels, "
+        f"{result.updates:,} updates, {count(result.seeds, 'seed')}, "
+        f"{result.validation_images:,} validation images",
         *_columns([head, *curve, *predicted], left=0),
     ]
     if check := result.check:
@@ -241,13 +244,14 @@ def _frontier(points: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         ).rstrip()
 
 
-def imported(run: str, metrics: Mapping[str, Any]) -> str:
-    """An imported run and the next steps; `metrics` as in its metrics.json."""
-    quoted = shlex.quote(run)
+def imported(run: "Run") -> str:
+    """An imported run and the next steps."""
+    quoted = shlex.quote(str(run.path))
+    network = network_title(run.metrics["model"], run.config.width)
     return "\n".join(
         [
-            f"run folder   {run}",
-            f"network      {metrics['model']}, {metrics['parameters']:,} parameters",
+            f"run folder   {run.path}",
+            f"network      {network}, {run.metrics['parameters']:,} parameters",
             f"next         keras-resnet evaluate {quoted} DATA",
             f"             keras-resnet export {quoted} --data DATA --tflite --quantize int8",
         ]
@@ -324,7 +328,7 @@ def comparison(result: "Comparison") -> str:
     names = [run.run for run in runs]
     rows: list[Sequence[Any]] = [("", *names)]
     rows += [
-        ("network", *(run.model for run in runs)),
+        ("network", *(network_title(run.model, run.width) for run in runs)),
         ("top-1, val", *(f"{run.top1:.2%} of {run.images:,}" for run in runs)),
         ("macro F1, val", *(_share(run.macro_f1) for run in runs)),
         ("loss, val", *(f"{run.loss:.4f}" for run in runs)),

@@ -417,6 +417,10 @@ class Config:
         return self.geometry.side
 
     @property
+    def network(self) -> str:
+        return specs.network_title(self.model, self.width)
+
+    @property
     def geometry(self) -> Geometry:
         """Of the images in evaluation: `image_size`, or the model's own."""
         size = self.image_size or specs.of(self.model).image_size

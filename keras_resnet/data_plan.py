@@ -25,6 +25,7 @@ from keras_resnet.evaluation.compare import mcnemar
 from keras_resnet.evaluation.power_law import PowerLaws
 from keras_resnet.files import StrPath, write_json
 from keras_resnet.results import Result
+from keras_resnet.specs import network_title
 
 _MODEL, _SIZE = "resnet8", 32  # of a training, if nobody chose: seconds on a CPU
 _HALVINGS = 3
@@ -105,6 +106,7 @@ class DataPlan(Result):
 
     run: str  # the folder of the trainings
     model: str
+    width: float
     image_size: int | str
     seeds: int
     updates: int  # of each training
@@ -167,7 +169,8 @@ def plan_data(
     write_json(folder / filenames.PLAN, result.as_json())
     from keras_resnet.report import learning_curve_plot
 
-    title = f"{run.short_name(config.data)}: {result.model} at {result.image_size} pixels"
+    network = network_title(result.model, result.width)
+    title = f"{run.short_name(config.data)}: {network} at {result.image_size} pixels"
     learning_curve_plot.plot(result.as_json(), title, folder / filenames.CURVE)
     return result
 
@@ -305,6 +308,7 @@ def _result(folder: Path, source: Source, parts: _Parts, runs: Mapping[str, run.
     return DataPlan(
         run=str(folder),
         model=some.config.model,
+        width=some.config.width,
         image_size=some.config.image_size,
         seeds=parts.seeds,
         updates=parts.updates,

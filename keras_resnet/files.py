@@ -1,6 +1,7 @@
 """Atomic writes: a killed process leaves the old file, never a partial one."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -54,6 +55,15 @@ def plainly_named(folder: StrPath) -> Iterator[Path]:
 
 def _is_plain(path: str) -> bool:
     return not set(path) & set("*?[]{}\\") and path.isprintable()
+
+
+def full_disk(error: Exception) -> str | None:
+    """Why nothing more can be written, where that is the error: "No space left on device".
+
+    TensorFlow and others have errors of their own for it, with the words of the system.
+    """
+    reasons = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+    return next((reason for reason in reasons if reason in str(error)), None)
 
 
 def write_text(path: StrPath, text: str) -> None:

@@ -99,8 +99,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        width = "" if self.width == 1 else f" ×{self.width:g}"
-        return f"{self.model}{width} at {self.image_size}"
+        return f"{specs.network_title(self.model, self.width)} at {self.image_size}"
 
 
 def choose(

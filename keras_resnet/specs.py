@@ -212,6 +212,15 @@ def of(name: str) -> Spec:
     return CUSTOM if name == CUSTOM.name else find(name)
 
 
+def network_title(name: str, width: float = 1.0) -> str:
+    """A network as people read it, with its width where it has another than its own.
+
+    >>> network_title("resnet32", 0.5)
+    'resnet32 ×0.5'
+    """
+    return name if width == 1 else f"{name} ×{width:g}"
+
+
 def find(name: str) -> Spec:
     """The row called `name`, whatever its case and with or without `-` and `_`: "ResNet-50".
 

@@ -20,6 +20,7 @@ from PIL import Image
 
 import keras_resnet as kr
 from keras_resnet.data.digits import load_digits
+from keras_resnet.report import plots
 
 logging.getLogger("tensorflow").setLevel("ERROR")
 
@@ -30,6 +31,10 @@ for i, (pixels, digit) in enumerate(zip(images, digits, strict=True)):
     folder = photos / str(digit)
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.uint8(pixels * (255 / 16))).resize((32, 32)).save(folder / f"{i:04d}.png")
+first = [np.asarray(Image.open(photos / str(digits[i]) / f"{i:04d}.png")) for i in range(20)]
+grey = np.stack(first)[..., None].repeat(3, axis=-1)
+names = [str(digit) for digit in digits[:20]]
+Picture(plots.image_grid(grey, names, "photos.png", title="Twenty of the photos", columns=10))
 
 # %% [markdown]
 # ## Train

@@ -16,7 +16,8 @@ import keras_resnet as kr
 from keras_resnet.inspection.drawing import text
 from keras_resnet.report.structure import structure
 
-table = kr.describe("resnet50")
+table, drawing = kr.describe("resnet50"), kr.drawing("resnet50")
+Image(structure(drawing, "resnet50.png"))
 
 # %% [markdown]
 # ## Five stages
@@ -42,12 +43,8 @@ for stage in table.stages:
 # first 1×1 has it. The parameters are the same, the multiply-adds are not.
 
 # %%
-drawing = kr.drawing("resnet50")
 some = [stage for stage in drawing.stages if stage.name in ("input", "conv1", "conv3")]
 print(text(replace(drawing, stages=some)))
-
-# %%
-Image(structure(drawing, "resnet50.png"))
 
 # %% [markdown]
 # ## The widths

@@ -25,14 +25,14 @@ from keras_resnet.report import explain_plots
 
 # %%
 result = depth("digits", depths=[8, 20], epochs=2, image_size=8, seed=1, folder="depth")
+Image(explain_plots.degradation(result.as_json(), "degradation.png"))
+
+# %%
 for row in result.rows:
     print(
         f"{row.kind + str(row.depth):10} training error {row.training_error:6.1%}  "
         f"validation error {row.validation_error:6.1%}"
     )
-
-# %%
-Image(explain_plots.degradation(result.as_json(), "degradation.png"))
 
 # %% [markdown]
 # The deeper plain network has the largest training error. It can represent every function of the

@@ -58,9 +58,11 @@ def test_of_an_imported_run_it_says_that_it_does_not_know_the_training(exported,
     source = {"file": "/home/me/theirs.safetensors", "bytes": 1, "sha256": "ab" * 32}
     imported = {"model": "resnet8", "parameters": 75_642, "imported": source}
     (tmp_path / "run" / "metrics.json").write_text(json.dumps(imported))
-    accept(tmp_path / "run", "metrics.json")
+    config = json.loads((tmp_path / "run" / "config.json").read_text()) | {"width": 0.5}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    accept(tmp_path / "run", "metrics.json", "config.json")
     shown = card.text(open_run(tmp_path / "run"), result)
-    assert "resnet8, trained elsewhere, imported from theirs.safetensors\n" in shown
+    assert "resnet8 ×0.5, trained elsewhere, imported from theirs.safetensors\n" in shown
     assert "the model was trained on other data" in shown and "/home/me" not in shown
     for never_measured in ("epochs", "learning rate", "Lowest top-1"):
         assert never_measured not in shown

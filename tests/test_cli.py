@@ -213,6 +213,17 @@ def test_a_network_is_named_without_regard_to_case_hyphen_and_underscore(command
     assert found["name"] == "resnet20"
 
 
+def test_a_network_is_inspected_at_another_width(command, trained):
+    from keras_resnet import build
+
+    found = json.loads(command("inspect", "resnet8", "--width", 0.5, "--json").stdout)
+    assert found["parameters"] == build("resnet8", 10, width=0.5).count_params()
+    done = command("inspect", trained.path, "--width", 0.5)
+    assert done.returncode == 2 and f"--width 0.5 is for the name of a network; {trained.path}" in (
+        done.stderr
+    )
+
+
 BAD = {
     "an unknown command": (["trian"], "no such command 'trian'; did you mean train?"),
     "a misspelt option": (["train", "--modle", "x"], "no such option --modle; did you mean"),
@@ -243,6 +254,7 @@ BAD = {
     "nothing to export": (["export", "no/run"], "no run folder no/run"),
     "quantize without tflite": (["export", "--saved-model", "--quantize", "int8"], "add --tflite"),
     "an artefact without layers": (["inspect", "resnet9000"], "unknown model 'resnet9000'"),
+    "a width out of range": (["inspect", "resnet20", "--width", "9"], "--width is 9"),
     "a picture that is no PNG": (["inspect", "resnet20", "--png", "a.jpg"], "--png is 'a.jpg'"),
     "a picture nowhere": (["inspect", "resnet20", "--png", "no/a.png"], "--png is 'no/a.png'"),
     "a data set that is none": (["data", "check", "nowhere"], "does not exist"),
@@ -361,11 +373,13 @@ def test_a_signal_ends_any_command_with_one_line_and_without_its_temporary_files
 
 
 def test_the_next_command_can_be_pasted():
+    from keras_resnet import recipes
     from keras_resnet.cli import tables
+    from keras_resnet.run import Run
 
-    assert "keras-resnet export 'my run' --data DATA" in tables.imported(
-        "my run", {"model": "resnet8", "parameters": 1}
-    )
+    run = Run("my run")
+    run.metrics, run.config = {"model": "resnet8", "parameters": 1}, recipes.resolve({})
+    assert "keras-resnet export 'my run' --data DATA" in tables.imported(run)
 
 
 def test_a_ctrl_c_that_becomes_another_error_is_one_line_too(

@@ -31,7 +31,7 @@ def trainings(monkeypatch):
 
         def train_parts(folder, source, parts):
             asked.extend(parts)
-            config = SimpleNamespace(model="resnet8", image_size=32)
+            config = SimpleNamespace(model="resnet8", width=1.0, image_size=32)
             return [
                 SimpleNamespace(part=p, classes=source.classes, config=config, splits=p.splits)
                 for p in parts

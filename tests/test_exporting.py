@@ -406,6 +406,58 @@ def test_an_export_killed_in_the_middle_leaves_the_earlier_one_whole(copy, point
     assert_whole_and_mended(copy, before)
 
 
+@pytest.mark.parametrize(
+    ("kilobytes", "said"),
+    [(20, "cannot unpack {}/model.keras in /tmp (File too large); free some space, or set TMPDIR"),
+     (400, "cannot write in {} (File too large); free some space, then export again")],
+)  # fmt: skip
+def test_a_full_disk_is_one_line(command, copy, kilobytes, said):
+    before, line = snapshot(copy), ("export", copy.path, "--tflite", "--quantize", "none")
+    done = command(*line, most_bytes=kilobytes * 1000)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"keras-resnet: {said.format(copy.path)}"), done.stderr
+    assert "Traceback" not in done.stderr
+    assert snapshot(copy) == before and not list(copy.path.glob(".export*"))
+
+
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=$((used + free))k none disk
+cp -a copy disk/run
+"$command" export disk/run --tflite --quantize none --quantize float16 2> said
+echo $? > code
+cp -a disk/run/export after
+ls -A disk/run > left
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free", [0, 20, 100, 250, 500, 800, 1100])  # kilobytes
+def test_a_full_disk_leaves_the_earlier_export_whole(copy, free):
+    """A file system of that size, mounted where only the command sees it."""
+    home = copy.path.parent
+    (home / "disk").mkdir()
+    inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc"]
+    try:
+        subprocess.run([*inside, "mount -t tmpfs none disk"], cwd=home, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("file systems cannot be mounted here")
+    used = int(subprocess.check_output(["du", "-sk", copy.path]).split()[0])
+    program = os.path.join(os.path.dirname(sys.executable), "keras-resnet")
+    values = {"used": used, "free": free, "command": program}
+    environment = os.environ | {name: str(value) for name, value in values.items()}
+    subprocess.run([*inside, "set +e" + ON_A_SMALL_DISK], cwd=home, env=environment, check=True)
+    code, said = int((home / "code").read_text()), (home / "said").read_text()
+    after = {p.name: p.read_bytes() for p in (home / "after").rglob("*") if p.is_file()}
+    if code == 0:
+        assert after != snapshot(copy)
+    else:
+        assert code == 1 and after == snapshot(copy)
+        assert "No space left on device" in said.splitlines()[-1], said
+        assert not [name for name in (home / "left").read_text().split() if "new" in name]
+    assert "Traceback" not in said
+
+
 @pytest.mark.slow
 def test_an_export_killed_at_any_of_20_points_leaves_the_earlier_one_whole(copy):
     began = time.monotonic()

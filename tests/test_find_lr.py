@@ -69,8 +69,8 @@ def test_it_tries_growing_rates_on_the_recipes_images_and_draws_them(photos, tmp
     assert Image.open(tmp_path / "rates.png").width > 1000
     content = json.loads(json.dumps(found.as_json()))
     assert list(content) == [
-        "model", "data", "recipe", "optimizer", "batch_size", "suggestion", "steepest", "lowest",
-        "diverged", "steps",
+        "model", "width", "data", "recipe", "optimizer", "batch_size", "suggestion", "steepest",
+        "lowest", "diverged", "steps",
     ]  # fmt: skip
     assert list(content["steps"][0]) == ["rate", "loss", "smoothed"]
 

@@ -39,7 +39,7 @@ TABLE = {
         "numpy",
     ),
     "data_plan": (
-        f"{TOOLS} recipes run study data evaluation report.learning_curve_plot",
+        f"{TOOLS} specs recipes run study data evaluation report.learning_curve_plot",
         "numpy",
     ),
     "search": (
@@ -52,7 +52,7 @@ TABLE = {
     "blocks": ("", "keras"),
     "models": ("specs errors blocks", "keras"),
     "weights": (f"{DATA} {TOOLS} state run models data", "keras numpy h5py safetensors torch"),
-    "weights.settings": ("specs config errors", ""),
+    "weights.settings": ("specs config errors run", ""),
     "weights.readers": ("errors files", "keras numpy h5py safetensors torch"),
     "weights.classifier": ("specs errors geometry models", "keras numpy"),
     "weights.whole_model": ("errors state weights.readers", "keras numpy"),
@@ -88,7 +88,7 @@ TABLE = {
         "weights.importing",
         "keras",
     ),
-    "exporting.card": ("data.names exporting.gate run", ""),
+    "exporting.card": ("specs data.names exporting.gate run", ""),
     "exporting.bundling": (f"{TOOLS} evaluation.trainable exporting inspection run", "PIL"),
     "exporting.publish": ("errors", ""),  # loaded before TensorFlow
     "exporting.kept": ("_version filenames files manifest messages exporting.plan", ""),
@@ -105,7 +105,7 @@ TABLE = {
     "explain.depth": (f"{DATA} {TOOLS} run training.train", ""),
     # Here, as in run.py, only the top of a file counts: --help must not wait for Keras.
     "cli": (f"{DATA} {TOOLS} run search shipping weights.settings data.names _version", "click"),
-    "cli.tables": ("config", ""),
+    "cli.tables": ("specs config", ""),
     # keras_resnet/__init__.py; what it imports for type checkers is all that is public.
     "": ("_version", ""),
 }

@@ -220,9 +220,10 @@ def test_the_gate_refuses_a_file_with_a_damaged_signature(path, judge, tmp_path,
         ({"tflite": [], "bundles": ["c"]}, "--bundle c needs a .tflite file"),
     ],
 )
-def test_wrong_options_are_refused(trained, options, said):
+def test_wrong_options_are_refused(trained, tmp_path, options, said):
+    usual = {"saved_model": False, "trainable": "head", "output": tmp_path}
     with pytest.raises(InputError, match=said):
-        make_plan(trained, **{"saved_model": False, "trainable": "head", **options})
+        make_plan(trained, **{**usual, **options})
 
 
 # The Python bundle

@@ -500,6 +500,26 @@ def imported(command, theirs, run, *options):
     )  # fmt: skip
 
 
+def test_a_network_of_another_width_is_imported_and_named_by_it(command, tmp_path):
+    """And `--weights` of it asks for the width."""
+    from keras_resnet import build, open_run
+    from keras_resnet.exporting.plan import make_plan
+    from keras_resnet.recipes import resolve
+    from keras_resnet.weights import settings
+
+    build("resnet8", 3, width=0.5).save(tmp_path / "half.weights.keras")
+    run, options = tmp_path / "run", ("--model", "resnet8", "--run", tmp_path / "run")
+    done = command("import", tmp_path / "half.weights.keras", *options, "--width", 0.5)
+    assert done.returncode == 0, done.stderr
+    assert "network      resnet8 ×0.5, 19," in done.stdout
+    assert make_plan(open_run(run)).network == "resnet8 ×0.5"
+    weights = {"model": "resnet8", "weights": str(run)}
+    settings.require(resolve({**weights, "width": 0.5}))
+    settings.require(resolve({**weights, "model": "resnet20"}))  # another network: said later
+    with pytest.raises(InputError, match=r"run holds a resnet8 ×0\.5; add --width 0\.5"):
+        settings.require(resolve(weights))
+
+
 def test_a_pytorch_cifar_net_goes_to_int8_without_a_line_of_python(
     command, theirs, photos, tmp_path
 ):
@@ -608,6 +628,8 @@ def test_grey_weights_are_imported_with_their_fit(command, theirs, tmp_path):
 
 def test_channels_of_a_whole_classifier_are_refused(command, tmp_path):
     build("resnet8", 3, (24, 24, 3)).save(tmp_path / "net.keras")
+    done = command("import", tmp_path / "net.keras", "--width", 2)
+    assert done.returncode == 2 and "--width is for weights, with --model" in done.stderr
     done = command("import", tmp_path / "net.keras", "--channels", 1)
     assert done.returncode == 2 and "--channels 1 is for weights" in done.stderr
     done = command("import", tmp_path / "net.keras", "--fit", "pad", "--run", tmp_path / "run")

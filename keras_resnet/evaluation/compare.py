@@ -33,6 +33,7 @@ class ComparedRun:
 
     run: str
     model: str
+    width: float
     parameters: int
     bytes: int  # of model.keras
     best_epoch: int
@@ -125,6 +126,7 @@ def _compared(run: Run) -> ComparedRun:
     return ComparedRun(
         run=str(run.path),
         model=metrics["model"],
+        width=run.config.width,
         parameters=metrics["parameters"],
         bytes=run.file(filenames.MODEL).stat().st_size,
         best_epoch=metrics["best_epoch"],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_resnet.data.names import show
 from keras_resnet.run import Run
+from keras_resnet.specs import network_title
 
 if TYPE_CHECKING:
     from keras_resnet.exporting.gate import Verification
@@ -34,11 +35,15 @@ def text(run: Run, result: "Verification") -> str:
         "Limits": _limits(run, metrics, result),
         "Method": _method(metrics, result),
     }
-    title = f"# Model card: {run.metrics['model']}, {origin(run)}\n"
+    title = f"# Model card: {_network(run)}, {origin(run)}\n"
     return title + "".join(
         f"\n## {heading}\n\n" + "".join(f"{line}\n" for line in lines)
         for heading, lines in sections.items()
     )
+
+
+def _network(run: Run) -> str:
+    return network_title(run.metrics["model"], run.config.width)
 
 
 def origin(run: Run) -> str:
@@ -72,7 +77,7 @@ def _data(run: Run) -> list[str]:
 
 def _recipe(run: Run, metrics: Mapping[str, Any] | None) -> list[str]:
     config = run.config
-    lines = [f"- network {run.metrics['model']}, {config.geometry.text} pixels"]
+    lines = [f"- network {_network(run)}, {config.geometry.text} pixels"]
     if metrics is None:
         return [*lines, "- trained elsewhere and imported; the training is not recorded"]
     return [

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple, Unpack
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_resnet import filenames
 from keras_resnet.data.examples import Examples
-from keras_resnet.errors import InputError
+from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
 from keras_resnet.evaluation.contract import REJECTION_SCORES, read_contract
 from keras_resnet.evaluation.reference import true_float32
@@ -40,7 +41,14 @@ from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.given import is_model, run_and_plan
 from keras_resnet.exporting.kept import Kept
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan
-from keras_resnet.files import plainly_named, read_json, read_text, write_json, write_text
+from keras_resnet.files import (
+    full_disk,
+    plainly_named,
+    read_json,
+    read_text,
+    write_json,
+    write_text,
+)
 from keras_resnet.inspection import metadata
 from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log
@@ -129,8 +137,21 @@ def execute(
     _require_place(plan.target)
     if plan.tflite or plan.onnx or plan.features or plan.trainable:
         child.start()  # loads TensorFlow while this process reads the run
-    with run.naming_broken_images():
+    with _naming_a_full_disk(plan.target), run.naming_broken_images():
         return _write(plan, run)
+
+
+@contextmanager
+def _naming_a_full_disk(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:  # TensorFlow writes SavedModels
+        reason = full_disk(error)
+        if not reason:
+            raise
+        raise CheckFailed(
+            f"cannot write in {target.parent} ({reason}); free some space, then export again"
+        ) from None
 
 
 def _write(plan: ExportPlan, run: Run) -> gate.Verification:

@@ -268,7 +268,7 @@ def make_plan(run: Run, **options: Unpack[ExportOptions]) -> ExportPlan:
         geometry=run.config.geometry,
         classes=run.classes,
         center_crop=run.config.center_crop,
-        network=run.config.model,
+        network=run.config.network,
         seed=run.config.seed,
         target=Path(output) if output else run.export_folder,
         **fields,

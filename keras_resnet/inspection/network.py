@@ -149,7 +149,7 @@ def walk(
         InputError: as in `describe`.
     """
     if isinstance(model, str):
-        model = _without_weights(model)
+        model = without_weights(model)
     inputs, steps = _inputs(model, input_shape), []
 
     def note(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
@@ -161,11 +161,12 @@ def walk(
     return model, inputs, outputs, steps
 
 
-def _without_weights(name: str) -> keras.Model:
+def without_weights(name: str, width: float = 1.0) -> keras.Model:
+    """The network that `describe` counts for a name; its weights have no values."""
     from keras_resnet.models import build
 
     classes = 10 if specs.find(name).stem == "cifar" else 1000
-    return without_values(lambda: build(name, classes))
+    return without_values(lambda: build(name, classes, width=width))
 
 
 def _inputs(model: keras.Model, input_shape: Sequence[int] | None) -> list[keras.KerasTensor]:

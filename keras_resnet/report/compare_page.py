@@ -7,6 +7,7 @@ from typing import Any
 from keras_resnet import filenames
 from keras_resnet.files import StrPath, write_text
 from keras_resnet.report import page
+from keras_resnet.specs import network_title
 
 
 def write(path: StrPath, comparison: Mapping[str, Any]) -> None:
@@ -35,7 +36,7 @@ def write(path: StrPath, comparison: Mapping[str, Any]) -> None:
 def _rows(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     percent = page.percent
     rows = [
-        ("network", [run["model"] for run in runs]),
+        ("network", [network_title(run["model"], run["width"]) for run in runs]),
         ("top-1, validation", [f"{percent(run['top1'])} of {run['images']:,}" for run in runs]),
         ("macro F1, validation", [percent(run["macro_f1"]) for run in runs]),
         ("loss, validation", [f"{run['loss']:.4f}" for run in runs]),

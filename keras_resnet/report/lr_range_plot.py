@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter
 
 from keras_resnet.files import StrPath
 from keras_resnet.report import plots
+from keras_resnet.specs import network_title
 
 _PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}  # behind words
 
@@ -44,8 +45,9 @@ def plot(result: Mapping[str, Any], path: StrPath) -> StrPath:
         if rates[-1] < 10 * rates[0]:  # too short for two powers of ten
             axes.xaxis.set_minor_formatter(plain)
         axes.set(xlabel="learning rate (log scale)", ylabel="training loss")
+        network = network_title(result["model"], result["width"])
         axes.set_title(
-            f"Which learning rates learn: {result['model']} on {Path(result['data']).name}, "
+            f"Which learning rates learn: {network} on {Path(result['data']).name}, "
             f"{optimizer}, batch {result['batch_size']}"
         )
         axes.legend(loc="lower left")

@@ -22,6 +22,7 @@ from keras_resnet import filenames, recipes
 from keras_resnet.errors import InputError
 from keras_resnet.files import read_json, read_lines, write_text
 from keras_resnet.report import svg
+from keras_resnet.specs import network_title
 
 MOST_ROWS = 20  # rows shown of the table of classes; the rest is folded
 MOST_CONFUSIONS = 5
@@ -226,7 +227,7 @@ def report_data(folder: Path, files: RunFiles) -> ReportData:
     if len(names) <= svg.MOST_DRAWN:
         pictures.pop("confusion", None)
     return ReportData(
-        model=metrics.get("model", "A run"),
+        model=network_title(metrics.get("model", "A run"), config.get("width", 1)),
         data=_data_name(config),
         run=shlex.quote(str(folder)),
         config_file=shlex.quote(str(folder / filenames.CONFIG)),

@@ -55,13 +55,14 @@ class RangeTest(Rates):
     """`Rates` of a network on a data set."""
 
     model: str
+    width: float
     data: str
     recipe: str
     optimizer: str
     batch_size: int  # images per update
 
     def as_json(self) -> dict[str, Any]:
-        about = ("model", "data", "recipe", "optimizer", "batch_size")
+        about = ("model", "width", "data", "recipe", "optimizer", "batch_size")
         return {name: getattr(self, name) for name in about} | super().as_json()
 
 
@@ -99,7 +100,7 @@ def find_lr(
         raise InputError(f"--steps is {steps}; expected at least 10")
     config, source, chosen, model = prepare(config, unset=recipes.unset(requested, config_file))
     log.info(
-        f"{config.model} on {source.name}, batch {config.batch_size}, {config.optimizer}, recipe "
+        f"{config.network} on {source.name}, batch {config.batch_size}, {config.optimizer}, recipe "
         f"{config.recipe}; rates {low:g} to {high:g} in {steps} steps; {chosen.policy}"
     )
     growth = keras.optimizers.schedules.ExponentialDecay(low, steps - 1, high / low)
@@ -107,6 +108,7 @@ def find_lr(
     losses: list[float] = []
     about: dict[str, Any] = {
         "model": config.model,
+        "width": config.width,
         "data": source.name,
         "recipe": config.recipe,
         "optimizer": config.optimizer,

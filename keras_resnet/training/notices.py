@@ -20,7 +20,7 @@ def log_plan(
     counts = ", ".join(f"{len(e):,} {split}" for split, e in source.splits.items())
     skipped = sum(source.check.get("skipped", {}).values())
     log.info(
-        f"{config.model} on {source.name}: {len(source.classes)} classes, {counts} images"
+        f"{config.network} on {source.name}: {len(source.classes)} classes, {counts} images"
         + (f" ({skipped:,} skipped; `keras-resnet data check` says why)" if skipped else "")
     )
     log.info(

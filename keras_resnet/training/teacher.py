@@ -43,7 +43,7 @@ def require_teacher(config: Config, source: Source) -> None:
             f"with --channels {teacher.config.channels}"
         )
     log.info(
-        f"teacher {teacher.path}: {teacher.config.model} at {teacher.config.image_size} pixels"
+        f"teacher {teacher.path}: {teacher.config.network} at {teacher.config.image_size} pixels"
     )
     if smoothing := teacher.config.label_smoothing:
         log.warning(

@@ -27,6 +27,7 @@ def import_weights(
     path: StrPath,
     *,
     model: str,
+    width: float = 1.0,
     normalize: Normalize | None = None,
     labels: StrPath | None = None,
     image_size: int | str = 0,
@@ -43,6 +44,7 @@ def import_weights(
     Args:
         path: as in `load_weights`; `"imagenet"` downloads what is published.
         model: the name of the network.
+        width: channels of all layers, relative to the network's own.
         normalize: as in `build`; None is that of the file, else the usual one of the network.
         labels: a text file with a class a line, in the order of the logits; None numbers them.
         image_size: side of the images in pixels, or "HxW"; 0 is that of the network's paper.
@@ -59,7 +61,7 @@ def import_weights(
         InputError: weights that do not fit the network, or labels that do not fit the weights;
             nothing is written.
     """
-    options = {"model": model, "normalize": normalize, "weights": os.fspath(path)}
+    options = {"model": model, "width": width, "normalize": normalize, "weights": os.fspath(path)}
     sizes = {"image_size": image_size, "center_crop": center_crop}
     form = {"fit": fit, "channels": channels}
     config = recipes.resolve({**options, **sizes, **form, "data": names.NONE})

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_resnet.errors import InputError, first_line, needs_extra
-from keras_resnet.files import StrPath
+from keras_resnet.errors import CheckFailed, InputError, first_line, needs_extra
+from keras_resnet.files import StrPath, full_disk
 
 if TYPE_CHECKING:
     import keras
@@ -63,7 +63,8 @@ def read(path: StrPath) -> Weights:
             `.pt`, `.th` or `.bin` file of PyTorch, a state dict or a dict that holds one.
 
     Raises:
-        InputError: no such file, a damaged one, or one of another kind.
+        InputError: no such file, a damaged one, or one of another kind. CheckFailed: a `.keras`
+            file cannot be unpacked.
     """
     path = Path(path)
     if path.suffix not in _READERS:
@@ -77,6 +78,11 @@ def read(path: StrPath) -> Weights:
     except InputError:
         raise
     except Exception as error:  # zip, h5, json, safetensors and PyTorch each have their own
+        if reason := full_disk(error):
+            raise CheckFailed(
+                f"cannot unpack {path} in {tempfile.gettempdir()} ({reason}); free some space, or "
+                "set TMPDIR to another folder"
+            ) from None
         raise InputError(
             f"{path} is damaged or holds no weights ({first_line(error)}); copy it again"
         ) from None

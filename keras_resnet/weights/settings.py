@@ -4,6 +4,7 @@ import os
 
 from keras_resnet.config import Config
 from keras_resnet.errors import InputError
+from keras_resnet.run import open_run
 from keras_resnet.specs import SPECS
 
 IMAGENET = "imagenet"  # the word for published weights
@@ -43,6 +44,8 @@ def require(config: Config) -> None:
             f"there are no weights at {config.weights!r}; give imagenet, a run folder, or a file: "
             ".keras, .h5, .safetensors or .pth"
         )
+    elif config.weights is not None and os.path.isdir(config.weights):
+        _require_same_width(config)
     needs = {
         "--freeze": config.freeze,
         "--freeze-bn": config.freeze_bn,
@@ -51,6 +54,15 @@ def require(config: Config) -> None:
     what = next((option for option, value in needs.items() if value), None)
     if config.weights is None and what:
         raise InputError(f"{what} needs pre-trained weights; give --weights")
+
+
+def _require_same_width(config: Config) -> None:
+    theirs = open_run(config.weights).config
+    if theirs.model == config.model and theirs.width != config.width:
+        raise InputError(
+            f"--width is {config.width:g}, and {config.weights} holds a {theirs.network}; add "
+            f"--width {theirs.width:g}"
+        )
 
 
 def require_whole(path: str) -> None:
