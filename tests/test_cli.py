@@ -297,19 +297,20 @@ def test_a_folder_without_classes_is_answered_in_one_line(command, tmp_path, cla
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_text_named_as_an_image_is_named_or_skipped(command, tmp_path):
+def test_text_named_as_an_image_is_named_or_skipped(command, tmp_path, no_pictures):
+    from keras_resnet import train
+
     data = folder_of(tmp_path / "data", cat=10, dog=10)
     (data / "cat" / "notes.jpg").write_text("meow")
     done = command("train", data, cwd=tmp_path)
     assert done.returncode == 2
     assert "notes.jpg: not an image" in done.stderr and "--on-bad-image skip" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    done = command(
-        "train", data, "--on-bad-image", "skip", "--epochs", 1, "--batch-size", 8, "--image-size",
-        16, "--model", "resnet8", "--json", cwd=tmp_path,
+    run = train(
+        str(data), on_bad_image="skip", epochs=1, batch_size=8, image_size=16, model="resnet8",
+        run_folder=tmp_path / "run",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["val"]["images"] == 4
+    assert run.metrics["val"]["images"] == 4
 
 
 def test_json_is_one_document_and_tensorflow_stays_off_the_terminal(script, trained):
@@ -318,19 +319,7 @@ def test_json_is_one_document_and_tensorflow_stays_off_the_terminal(script, trai
     assert done.returncode == 0 and done.stderr == ""
 
 
-def test_training_logs_tensorflows_lines_and_its_own_into_the_run(script, photos, tmp_path):
-    done = script(
-        "train", photos, "--epochs", 1, "--image-size", 16, "--batch-size", 16, "--run", "run",
-        "--model", "resnet8", cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0
-    log = (tmp_path / "run" / "log.txt").read_text()
-    assert "epoch   1/1" in log and "epoch   1/1" in done.stderr
-    assert "next         keras-resnet export run" in done.stdout
-    for noise in ("oneDNN", "cuda", "I0000", "E0000", "Warning"):
-        assert noise not in done.stderr
-
-
+@pytest.mark.slow  # test_resume.py does the same with SIGTERM
 def test_ctrl_c_ends_in_one_line(signals_are_heard, photos, tmp_path):
     from pathlib import Path
 

@@ -12,7 +12,7 @@ from keras_resnet.run import open_run
 
 embed = metadata.embed
 
-OPTIONS = {"saved_model": False, "tflite": ["none", "int8"], "calibration": 8, "max_drop": 100}
+OPTIONS = {"saved_model": False, "tflite": ["none", "float16"], "max_drop": 100}
 
 
 @pytest.fixture
@@ -40,23 +40,23 @@ def converted(monkeypatch):
 
 def test_the_next_try_converts_only_what_is_missing(copy, converted):
     variants, fails = converted
-    fails.append("int8")
+    fails.append("float16")
     with pytest.raises(CheckFailed, match="killed"):
         export(copy, **OPTIONS)
     assert not copy.export_folder.exists()
     fails.clear()
     result = export(copy, **OPTIONS)
-    assert result.passed and variants == ["none", "int8"]
+    assert result.passed and variants == ["none", "float16"]
     assert not list(copy.path.glob(".export*"))
     export(copy, **OPTIONS)  # nothing of a published export is used again
-    assert variants == ["none", "int8"] * 2
+    assert variants == ["none", "float16"] * 2
 
 
 def test_other_options_and_a_file_that_failed_the_gate_are_converted_again(
     copy, converted, monkeypatch
 ):
     variants, fails = converted
-    fails.append("int8")
+    fails.append("float16")
     for scores in ("logits", "softmax"):
         with pytest.raises(CheckFailed, match="killed"):
             export(copy, scores=scores, **OPTIONS)
@@ -65,10 +65,10 @@ def test_other_options_and_a_file_that_failed_the_gate_are_converted_again(
     monkeypatch.setattr(metadata, "embed", _embed_and_damage)
     with pytest.raises(CheckFailed, match=r"model_float32\.tflite"):
         export(copy, **OPTIONS)
-    assert variants == ["none", "none", "int8"]
+    assert variants == ["none", "none", "float16"]
     monkeypatch.undo()
     assert not list(copy.path.glob(".export-kept/*-model_float32.*"))
-    assert list(copy.path.glob(".export-kept/*-model_int8.tflite"))
+    assert list(copy.path.glob(".export-kept/*-model_float16.tflite"))
     assert export(copy, **OPTIONS).passed
 
 

@@ -1,6 +1,8 @@
 """Interrupted and killed runs keep their checkpoints and resume exactly."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import shutil
@@ -20,7 +22,7 @@ from keras_resnet import run as runs
 from keras_resnet.data import sources, stream
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
 from keras_resnet.evaluation.scores import evaluate
-from keras_resnet.training import checkpoint, loop, notices, precision
+from keras_resnet.training import checkpoint, final_evaluation, loop, notices, precision
 from keras_resnet.training import train as training
 from keras_resnet.training.history import TensorBoard
 from keras_resnet.training.loop import Loop
@@ -29,6 +31,7 @@ from keras_resnet.training.train import train
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 SMALL = {"model": "resnet8", "image_size": 16, "batch_size": 12, "epochs": 2, "seed": 3}
+AVERAGED = {**SMALL, "ema": 0.9, "precision": "float32"}
 # Everything that draws random numbers or remembers something.
 FULL = {
     "data": "digits", "model": "resnet8", "image_size": 16, "batch_size": 48, "epochs": 3,
@@ -113,15 +116,28 @@ def test_a_program_that_ignores_ctrl_c_goes_on_ignoring_it(tmp_path):
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_best_model_that_a_kill_prevented_is_written_when_the_run_goes_on(photos, tmp_path):
-    """The checkpoint that knows of it comes first; what comes after may not have come."""
-    whole = train(str(photos), run_folder=tmp_path / "a", ema=0.5, **{**SMALL, "epochs": 1})
-    expected = whole.model().get_weights()
-    (tmp_path / "a" / "manifest.json").unlink()
-    (tmp_path / "a" / "model.keras").unlink()
-    again = train(resume=tmp_path / "a")
-    for one, other in zip(expected, again.model().get_weights(), strict=True):
+@pytest.fixture(scope="module")
+def whole(photos, tmp_path_factory):
+    """A finished run with the settings `AVERAGED`: (folder, stderr)."""
+    folder, err = tmp_path_factory.mktemp("whole") / "run", io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stderr(err):
+        patched.setattr(final_evaluation, "_draw", lambda *_: None)
+        train(str(photos), run_folder=folder, **AVERAGED)
+    return folder, err.getvalue()
+
+
+def _require_weights_of(whole, run):
+    weights = runs.Run(whole[0]).model().get_weights()
+    for one, other in zip(weights, run.model().get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_best_model_that_a_kill_prevented_is_written_when_the_run_goes_on(whole, tmp_path):
+    """The checkpoint that knows of it comes first; what comes after may not have come."""
+    folder = shutil.copytree(whole[0], tmp_path / "a")
+    (folder / "manifest.json").unlink()
+    (folder / "model.keras").unlink()
+    _require_weights_of(whole, train(resume=folder))
 
 
 def _latest(folder):
@@ -252,18 +268,23 @@ def test_what_an_epoch_has_given_is_not_lost(
 
 
 def test_an_epoch_whose_evaluation_was_interrupted_is_evaluated_when_it_is_resumed(
-    signals_are_heard, photos, tmp_path, monkeypatch
+    signals_are_heard, whole, photos, tmp_path, monkeypatch
 ):
-    whole = train(str(photos), run_folder=tmp_path / "whole", **SMALL)
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         patched.setattr(loop, "_WORTH_SAVING", 0)
         patched.setattr(Loop, "_evaluate", _interrupt)
-        train(str(photos), run_folder=tmp_path / "run", **SMALL)
+        train(str(photos), run_folder=tmp_path / "run", **AVERAGED)
     notes = checkpoint_notes.peek(runs.Run(tmp_path / "run"))
     assert notes["epoch_sums"]["steps"] == 4 and notes["history"]["rows"] == []
-    again = train(resume=tmp_path / "run")
-    for one, other in zip(whole.model().get_weights(), again.model().get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    _require_weights_of(whole, train(resume=tmp_path / "run"))
+
+
+def test_its_lines_are_in_the_log_too_and_none_of_tensorflows_on_the_terminal(stopped):
+    folder, _, err = stopped
+    log = (folder / "log.txt").read_text()
+    assert "epoch   1/400" in log and "epoch   1/400" in err
+    for noise in ("oneDNN", "cuda", "I0000", "E0000", "Warning"):
+        assert noise not in err
 
 
 def test_it_resumes_at_its_checkpoint(command, stopped, tmp_path):
@@ -277,6 +298,7 @@ def test_it_resumes_at_its_checkpoint(command, stopped, tmp_path):
     done = command("train", "--resume", folder)
     assert done.returncode == 0, done.stderr
     assert "resumed after step" in done.stderr
+    assert f"next         keras-resnet export {folder}" in done.stdout
     assert "config.json changed after the run started: results will differ" in done.stderr
     rows = (folder / "history.csv").read_text().splitlines()
     assert rows[: len(before) - 1] == before[:-1] and len(rows) == epochs + 1
@@ -566,7 +588,8 @@ def test_a_run_that_lost_all_checkpoints_does_not_begin_anew(untouched, tmp_path
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("kilobytes", [pytest.param(60, marks=pytest.mark.slow), 500])
+@pytest.mark.slow  # test_ship.py does the same with 40 kB
+@pytest.mark.parametrize("kilobytes", [60, 500])
 def test_a_full_disk_is_one_line_and_nothing_is_lost(command, photos, tmp_path, kilobytes):
     """60 kB stop model.keras, 500 kB the checkpoint, which holds the optimizer too."""
     folder = tmp_path / "run"
@@ -584,14 +607,12 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(command, photos, tmp_path, 
 # Averages
 
 
-def test_the_better_of_weights_and_average_is_saved_and_said(photos, tmp_path, capsys):
-    """One epoch of 48 images: an average over 99 updates is far behind."""
-    settings = {**SMALL, "epochs": 3, "ema": 0.9, "precision": "float32"}
-    run = train(str(photos), run_folder=tmp_path / "run", **settings)
+def test_the_better_of_weights_and_average_is_saved_and_said(whole):
+    run, err = runs.open_run(whole[0]), whole[1]
     with open(run.file("history.csv"), newline="") as file:
         rows = list(csv.DictReader(file))
     best = rows[run.metrics["best_epoch"] - 1]
-    assert f"{best['weights']} weights, best" in capsys.readouterr().err
+    assert f"{best['weights']} weights, best" in err
     assert run.metrics["val"]["top1"] == pytest.approx(float(best["val_top1"]))
     assert run.metrics["val"]["loss"] == pytest.approx(float(best["val_loss"]), rel=1e-4)
 

@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from keras_resnet import shipping
 from keras_resnet.errors import InputError
+from keras_resnet.exporting import exporter
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +63,11 @@ def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch):
         assert shipped.verification["keras"]["unknown_refused"] is not None
         written.append(times(home / run))
     assert written[0] == written[1]
+    again = []  # of another share, it is exported again
+    exported = SimpleNamespace(as_json=lambda: shipped.verification)
+    monkeypatch.setattr(exporter, "export", lambda *_, **options: again.append(options) or exported)
     shipping.ship(run, bundles=["python"], reject=0.3)
-    bundled = json.loads((home / run / "export/bundle_python/preprocess.json").read_text())
-    assert bundled["reject"]["share"] == 0.3
+    assert [options["reject"] for options in again] == [0.3]
 
 
 def test_a_share_that_cannot_be_is_told_before_the_training(home, monkeypatch):
@@ -76,9 +80,12 @@ def test_a_share_that_cannot_be_is_told_before_the_training(home, monkeypatch):
 
 
 def test_photos_become_an_app_and_an_interrupted_training_resumes(command, home):
-    line = ("ship", "photos", "--model", "resnet8", "--epochs", 2, "--batch-size", 8)
+    line = ("ship", "photos", "--model", "resnet8", "--epochs", 1, "--batch-size", 16)
     interrupted = command(*line, cwd=home, most_bytes=40_000)  # too few for the checkpoint
     assert interrupted.returncode == 1, interrupted.stderr
+    said = [line for line in interrupted.stderr.splitlines() if line.startswith("keras-resnet: ")]
+    assert len(said) == 1 and "runs/ship-photos" in said[0] and "resumes it" in said[0], said
+    assert "Traceback" not in interrupted.stderr
     run = home / "runs" / "ship-photos"
     assert (run / "config.json").exists() and not (run / "manifest.json").exists()
     done = command(*line, cwd=home)
@@ -86,7 +93,7 @@ def test_photos_become_an_app_and_an_interrupted_training_resumes(command, home)
     assert f"web          runs/{run.name}/export/bundle_web" in done.stdout
     other = command("ship", "photos", "--model", "resnet8", "--epochs", 3, cwd=home)
     assert other.returncode == 2
-    assert "was started with --epochs 2, not 3" in other.stderr
+    assert "was started with --epochs 1, not 3" in other.stderr
 
 
 def test_a_run_has_its_settings_and_photos_have_their_place(home, monkeypatch):

@@ -18,7 +18,6 @@ import keras_resnet as kr
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.state import isolated, without_values
 
-SMALL = {"model": "resnet8", "image_size": 16, "batch_size": 16, "epochs": 1}
 TF32 = tf.config.experimental
 
 
@@ -102,30 +101,21 @@ def test_training_and_export_change_nothing_and_obey_nothing(
     odd, untouched, photos, tmp_path, no_pictures
 ):
     """The same weights as without, and the caller's next random numbers are the same too."""
-    plain = _weights_of_a_fresh_process(photos, tmp_path / "plain")
+    plain = kr.open_run(untouched)
+    given = ("model", "epochs", "image_size", "batch_size", "seed", "zero_gamma", "precision")
+    same = {name: getattr(plain.config, name) for name in given}
     keras.utils.set_random_seed(7)
     expected = next_numbers()
     keras.utils.set_random_seed(7)
-    run = kr.train(str(photos), run_folder=tmp_path / "run", precision="float32", **SMALL)
-    for ours, theirs in zip(run.model().get_weights(), plain, strict=True):
+    run = kr.train(str(photos), run_folder=tmp_path / "run", **same)
+    assert run.config == plain.config
+    for ours, theirs in zip(run.model().get_weights(), plain.model().get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert dtypes(tmp_path / "run" / "model.keras") == {"float32"}
     result = kr.export(run, saved_model=False, tflite=["none"], max_drop=100)
     assert result.passed
     assert settings() == odd
     assert next_numbers() == expected
-
-
-def _weights_of_a_fresh_process(photos, folder):
-    code = f"""
-        import numpy, keras_resnet as kr
-        run = kr.train({str(photos)!r}, run_folder={str(folder)!r}, precision="float32", **{SMALL})
-        numpy.savez({str(folder / "weights.npz")!r}, *run.model().get_weights())
-    """
-    done = _python(code, folder.parent)
-    assert done.returncode == 0, done.stderr
-    with np.load(folder / "weights.npz") as saved:
-        return [saved[name] for name in saved.files]
 
 
 def test_what_is_asked_of_a_run_depends_on_no_policy(odd, untouched, photos):
@@ -191,20 +181,26 @@ def test_the_command_depends_on_no_settings_of_keras(photos, tmp_path):
     """Neither on those in its folder nor on those in the environment."""
     settings = {"floatx": "float16", "epsilon": 1e-3, "image_data_format": "channels_first"}
     (tmp_path / "keras.json").write_text(json.dumps({"backend": "jax", **settings}))
-    script = os.path.join(os.path.dirname(sys.executable), "keras-resnet")
-    environment = {**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "jax"}
-
-    def run(*arguments):
-        done = subprocess.run([script, *map(str, arguments), "--json"], cwd=tmp_path,
-                              env=environment, capture_output=True, text=True)  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    options = ["--model", "resnet8", "--image-size", 16, "--epochs", 1, "--precision", "float32"]
-    run("train", photos, *options, "--batch-size", 16, "--run", "run")
+    options = "--model resnet8 --image-size 16 --epochs 1 --batch-size 16 --precision float32"
+    commands = [
+        ["train", str(photos), *options.split(), "--run", "run"],
+        ["export", "run", "--tflite", "--quantize", "none", "--max-drop", "100"],
+        ["inspect", "resnet8"],
+    ]
+    # One after the other in one process, which loads TensorFlow once.
+    code = f"""
+        import sys
+        from keras_resnet.cli import main
+        for words in {commands}:
+            sys.argv = ["keras-resnet", *words, "--json"]
+            if main(): sys.exit(words[0])
+            print("---")
+    """
+    done = _python(code, tmp_path, KERAS_HOME=str(tmp_path), KERAS_BACKEND="jax")
+    assert done.returncode == 0, done.stderr
+    _, exported, inspected = map(json.loads, done.stdout.split("---\n")[:3])
     assert dtypes(tmp_path / "run" / "model.keras") == {"float32"}
-    assert run("export", "run", "--tflite", "--quantize", "none", "--max-drop", 100)["passed"]
-    inspected = run("inspect", "resnet8")
+    assert exported["passed"]
     assert inspected["memory"]["weights"] == 4 * inspected["parameters"]
 
 
