@@ -201,11 +201,17 @@ def _exported(
     if all((folder / f"bundle_{kind}").is_dir() for kind in bundles):
         log.info(f"{folder} is there already; verifying it …")
         result = gate.verify(trained, max_drop=max_drop, unknown=unknown)
-        share = result.rejection and result.rejection.rejection.share
-        if result.passed and reject in (None, share):
+        fit = result.rejection
+        has_seen_unknown = bool(fit and fit.unknown_judged_on)
+        if not result.passed:
+            why = "it does not pass"
+        elif reject is not None and not (fit and fit.share == reject):
+            why = "it has another --reject"
+        elif unknown is not None and not has_seen_unknown:
+            why = "it was made without --unknown"
+        else:
             log.info("unchanged since it was exported")
             return result.as_json()
-        why = "it has another --reject" if result.passed else "it does not pass"
         log.info(f"{why}; exporting again")
     return exporter.export(
         trained,

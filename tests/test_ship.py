@@ -51,7 +51,7 @@ def test_a_run_becomes_an_app_and_the_same_command_only_verifies_it(command, hom
     assert (home / "run/export/bundle_web/labels.txt").read_text() != "x\n"
 
 
-def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch):
+def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accept):
     monkeypatch.chdir(home)
     run = shutil.copytree("run", "rejecting", ignore=shutil.ignore_patterns("export"))
     asked = {"bundles": ["python"], "reject": 0.25, "unknown": "photos"}
@@ -63,11 +63,17 @@ def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch):
         assert shipped.verification["keras"]["unknown_refused"] is not None
         written.append(times(home / run))
     assert written[0] == written[1]
-    again = []  # of another share, it is exported again
+    again = []  # of another share, or with images of no class later, it is exported again
     exported = SimpleNamespace(as_json=lambda: shipped.verification)
     monkeypatch.setattr(exporter, "export", lambda *_, **options: again.append(options) or exported)
     shipping.ship(run, bundles=["python"], reject=0.3)
-    assert [options["reject"] for options in again] == [0.3]
+    path = home / run / "export" / "preprocess.json"
+    content = json.loads(path.read_text())
+    content["reject"] |= {"unknown_judged_on": None, "unknown_refused": None}
+    path.write_text(json.dumps(content))
+    accept(home / run / "export", "preprocess.json")
+    shipping.ship(run, **asked)
+    assert [options["reject"] for options in again] == [0.3, 0.25]
 
 
 def test_a_share_that_cannot_be_is_told_before_the_training(home, monkeypatch):
