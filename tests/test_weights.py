@@ -312,6 +312,28 @@ def test_shapes_are_compared_before_anything_is_read(untouched, tmp_path):
         load_weights(untouched, tmp_path / "bomb.weights.h5")
 
 
+PICKLES = {
+    # bytearray(3_000_000_000), a function that PyTorch's loader calls
+    "one large object": b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\x00^\xd0\xb2\x00\x85R.",
+    "many small objects": b"\x80\x02(" + b"}" * 1_000_001 + b"l.",
+}
+
+
+@pytest.mark.parametrize("is_archive", [True, False], ids=["archive", "older than PyTorch 1.6"])
+@pytest.mark.parametrize("pickle", PICKLES.values(), ids=PICKLES)
+def test_a_pickle_that_fills_the_memory_is_refused_before_it_is_loaded(
+    pickle, is_archive, untouched, tmp_path
+):
+    path = tmp_path / "net.pth"
+    if is_archive:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("net/data.pkl", pickle)
+    else:
+        path.write_bytes(b"\x80\x02M\xe9\x03." * 3 + pickle)
+    with pytest.raises(InputError, match=r"holds more than tensors; load it in PyTorch, and save"):
+        load_weights(untouched, path)
+
+
 def _h5(path, write):
     """A file of Keras with one array, that `write(group)` makes."""
     with h5py.File(path, "w") as file:
@@ -405,7 +427,7 @@ def test_biases_of_a_wrong_length_are_not_folded_away(tmp_path):
 
 
 def test_a_pickle_needs_pytorchs_loader_and_names_the_extra(untouched, tmp_path, monkeypatch):
-    (tmp_path / "net.pth").write_bytes(b"")
+    (tmp_path / "net.pth").write_bytes(b"\x80\x02}." * 5)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(InputError, match=r"keras-resnet-edge\[torch\]"):
         load_weights(untouched, tmp_path / "net.pth")

@@ -7,13 +7,14 @@ unpack into more, or point to other files, are refused.
 
 import json
 import math
+import pickletools
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +28,8 @@ KERAS, TORCH = "keras", "torch"
 Normalization = tuple[Any, Any]  # (scale, offset) of a Rescaling layer
 _LARGEST_TEXT = 8 << 20  # bytes of JSON that are parsed, which takes 20 times as much memory
 _LARGEST_ATTRIBUTE = 1 << 20
+_MOST_OPCODES = 1_000_000  # in a pickle; a ResNet-1202 has 216,000
+_LEGACY_PICKLES = 5  # at the start of a file of PyTorch before 1.6, which is no archive
 _MOST_OBJECTS = 50_000  # in an HDF5 file; a ResNet-1202 has 14,000
 _VARIABLES = {
     True: ("gamma", "beta", "moving_mean", "moving_variance"),  # of a batch norm
@@ -255,12 +258,13 @@ def _float32(file: Any, name: str, path: Path) -> np.ndarray:
 
 
 def _read_torch(path: Path) -> Weights:
+    if zipfile.is_zipfile(path):
+        _require_unpacked(path)
+    _require_plain_pickles(path)
     try:
         import torch
     except ImportError:
         raise _needs("torch", path) from None
-    if zipfile.is_zipfile(path):
-        _require_unpacked(path)
     # weights_only: a pickle may run any program, this loader none but those that make tensors.
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     for key in ("state_dict", "model", "model_state_dict"):
@@ -273,6 +277,32 @@ def _read_torch(path: Path) -> Weights:
         return Stored(tuple(tensor.shape), lambda: tensor.float().numpy())
 
     return _state_dict(path, {name: stored(tensor) for name, tensor in tensors.items()})
+
+
+def _require_plain_pickles(path: Path) -> None:
+    """InputError if PyTorch's loader, which runs nothing else, would fill the memory.
+
+    It takes 70 bytes and more for an object of one byte, and knows a function, `bytearray`, that
+    allocates as much as it is asked for.
+    """
+    if not zipfile.is_zipfile(path):
+        with open(path, "rb") as file:
+            for _ in range(_LEGACY_PICKLES):
+                _require_plain(file, path)
+        return
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith("data.pkl"):
+                with archive.open(name) as file:
+                    _require_plain(file, path)
+
+
+def _require_plain(pickle: IO[bytes], path: Path) -> None:
+    for count, (_, argument, _) in enumerate(pickletools.genops(pickle)):
+        if count > _MOST_OPCODES or argument in ("builtins bytearray", "bytearray"):
+            raise InputError(
+                f"{path} holds more than tensors; load it in PyTorch, and save its state_dict"
+            )
 
 
 def _state_dict(path: Path, arrays: Arrays) -> Weights:
