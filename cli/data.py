@@ -138,7 +138,7 @@ def plan(
     recipes.resolve({"data": data, "group_by": group_by, **given})
     require(data)
     start(quiet)
-    from keras_resnet.data_plan import plan_data
+    from keras_resnet.studies.data_plan import plan_data
 
     result = plan_data(data, seeds=seeds, group_by=group_by, run_folder=run_folder, **given)
     report(result, as_json, tables.data_plan)

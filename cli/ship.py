@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
-from keras_resnet import recipes, search, shipping
+from keras_resnet import recipes, shipping
 from keras_resnet.cli import tables
 from keras_resnet.cli._options import command, rejection, report, reports, settings, start
 from keras_resnet.cli.export import BUNDLES
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.studies import search
 from keras_resnet.weights import settings as weights_settings
 
 

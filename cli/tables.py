@@ -9,8 +9,6 @@ from keras_resnet.specs import network_title
 
 if TYPE_CHECKING:
     from keras_resnet.data.check import DataCheck
-    from keras_resnet.data_plan import CurvePoint, DataPlan
-    from keras_resnet.data_plan import Prediction as PredictedError
     from keras_resnet.evaluation.android import PhoneBenchmark
     from keras_resnet.evaluation.benchmark import Benchmark, Spread
     from keras_resnet.evaluation.compare import ComparedFile, Comparison, Pair
@@ -23,10 +21,12 @@ if TYPE_CHECKING:
     from keras_resnet.exporting.gate import ArtefactResult, Verification
     from keras_resnet.exporting.guard import FileResult
     from keras_resnet.exporting.layer_error import Quantization
-    from keras_resnet.folds import CrossValidation
     from keras_resnet.inspection.census import Census
     from keras_resnet.inspection.network import Description, Layer, Stage
     from keras_resnet.run import Run
+    from keras_resnet.studies.data_plan import CurvePoint, DataPlan
+    from keras_resnet.studies.data_plan import Prediction as PredictedError
+    from keras_resnet.studies.folds import CrossValidation
     from keras_resnet.training.find_lr import RangeTest
     from keras_resnet.training.hardware import Survey
 

@@ -93,7 +93,7 @@ def _cross_validate(
     require(config.data)
     weights_settings.require(config)
     start(quiet)
-    from keras_resnet.folds import cross_validate
+    from keras_resnet.studies.folds import cross_validate
 
     result = cross_validate(folds=folds, config_file=config_file, run_folder=run_folder, **given)
     report(result, as_json, tables.cross_validation)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # for editors and type checkers; `_HOMES` is what Python goes
         identity_block as identity_block,
         plain_block as plain_block,
     )
-    from keras_resnet.data_plan import plan_data as plan_data
+    from keras_resnet.studies.data_plan import plan_data as plan_data
     from keras_resnet.errors import (
         CheckFailed as CheckFailed,
         InputError as InputError,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # for editors and type checkers; `_HOMES` is what Python goes
     from keras_resnet.evaluation.compare import compare as compare
     from keras_resnet.evaluation.scores import evaluate as evaluate, predict as predict
     from keras_resnet.explain.cam import cam as cam
-    from keras_resnet.folds import cross_validate as cross_validate
+    from keras_resnet.studies.folds import cross_validate as cross_validate
     from keras_resnet.inspection.network import describe as describe
     from keras_resnet.inspection.drawing import drawing as drawing
     from keras_resnet.explain.gradients import gradients as gradients
@@ -71,8 +71,8 @@ _HOMES = {
     "paths": "explain.paths",
     "cam": "explain.cam",
     "train": "training.train",
-    "cross_validate": "folds",
-    "plan_data": "data_plan",
+    "cross_validate": "studies.folds",
+    "plan_data": "studies.data_plan",
     "find_lr": "training.find_lr",
     "evaluate": "evaluation.scores",
     "predict": "evaluation.scores",

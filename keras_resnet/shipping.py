@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras_resnet import filenames, run, search
+from keras_resnet import filenames, run
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
 from keras_resnet.files import StrPath, write_json
 from keras_resnet.messages import log
 from keras_resnet.results import Result
+from keras_resnet.studies import search
 
 # What a newcomer can open at once, on a computer and on a phone.
 DEFAULT_BUNDLES = ("web",)
@@ -68,7 +69,7 @@ def ship(
 ) -> Shipped:
     """Trains, exports the smallest file that keeps its accuracy, verifies it and bundles it.
 
-    With a budget, `max_mb` or `max_ms`, it first finds the network: see `keras_resnet.search`. The
+    With a budget, `max_mb` or `max_ms`, it first finds the network: see `studies.search`. The
     winner is trained with the largest network that was tried as its teacher.
 
     The same call resumes an interrupted one: training resumes, and an unchanged export is verified,

@@ -8,11 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_resnet import study
 from keras_resnet.data import sources
-from keras_resnet.data_plan import GroupScore, plan_data
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.per_image import ImageScore
+from keras_resnet.studies.data_plan import GroupScore, plan_data
 
 GROUP = r"(\d)\.jpg"  # the last digit of a photo's number: ten groups
 
@@ -42,8 +41,8 @@ def trainings(monkeypatch):
             errors = (wrong if split == "val" else unseen)(run.part.name, run.part)
             return [answer(label, not bad) for label, bad in zip(labels, errors, strict=True)]
 
-        monkeypatch.setattr(study, "train_parts", train_parts)
-        monkeypatch.setattr(study, "answers", answers)
+        monkeypatch.setattr("keras_resnet.studies.trainings.train_parts", train_parts)
+        monkeypatch.setattr("keras_resnet.studies.trainings.answers", answers)
         return asked
 
     return use

@@ -8,11 +8,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from keras_resnet import folds, study
 from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import from_pixels
 from keras_resnet.errors import InputError, Interrupted
 from keras_resnet.run import kind_of, open_run
+from keras_resnet.studies import folds, trainings
 
 FAST = {"model": "resnet8", "image_size": 24, "epochs": 6, "batch_size": 8, "zero_gamma": True}
 
@@ -127,7 +127,7 @@ def test_other_options_or_images_in_the_same_folder_are_one_line(done, mislabell
         folds.cross_validate(other, 2, run_folder=folder, **FAST)
     (tmp_path / "photos" / "x").touch()
     with pytest.raises(InputError, match="already holds other files"):
-        study.begin(tmp_path / "photos", "x", {}, sources.load("digits"))
+        trainings.begin(tmp_path / "photos", "x", {}, sources.load("digits"))
 
 
 def test_the_folder_is_no_run_and_says_which_are(done, monkeypatch):

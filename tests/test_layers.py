@@ -32,17 +32,21 @@ TABLE = {
     "config": ("specs errors geometry", ""),
     "recipes": ("config specs errors", ""),
     "settings": ("files", ""),
-    "shipping": (f"{DATA} {TOOLS} run search training.train exporting report.frontier_plot", ""),
-    "study": (f"{TOOLS} run data evaluation.per_image training.train", ""),
-    "folds": (
-        f"{TOOLS} recipes run study data evaluation training.gallery",
+    "shipping": (
+        f"{DATA} {TOOLS} run studies.search training.train exporting report.frontier_plot",
+        "",
+    ),
+    "studies": ("", ""),
+    "studies.trainings": (f"{TOOLS} run data evaluation.per_image training.train", ""),
+    "studies.folds": (
+        f"{TOOLS} recipes run studies.trainings data evaluation training.gallery",
         "numpy",
     ),
-    "data_plan": (
-        f"{TOOLS} specs recipes run study data evaluation report.learning_curve_plot",
+    "studies.data_plan": (
+        f"{TOOLS} specs recipes run studies.trainings data evaluation report.learning_curve_plot",
         "numpy",
     ),
-    "search": (
+    "studies.search": (
         f"{DATA} {TOOLS} state run models data.sources training.train exporting.exporter "
         "training.defaults weights.settings weights.fitting "
         "inspection.network evaluation.benchmark evaluation.android",
@@ -104,7 +108,10 @@ TABLE = {
     "explain": (f"{DATA} {TOOLS} state run blocks models data evaluation inspection report", HEAVY),
     "explain.depth": (f"{DATA} {TOOLS} run training.train", ""),
     # Here, as in run.py, only the top of a file counts: --help must not wait for Keras.
-    "cli": (f"{DATA} {TOOLS} run search shipping weights.settings data.names _version", "click"),
+    "cli": (
+        f"{DATA} {TOOLS} run studies.search shipping weights.settings data.names _version",
+        "click",
+    ),
     "cli.tables": ("specs config", ""),
     # keras_resnet/__init__.py; what it imports for type checkers is all that is public.
     "": ("_version", ""),

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnet import build, search, shipping
+from keras_resnet import build, shipping
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.inspection.network import describe
 from keras_resnet.report import frontier_plot
-from keras_resnet.search import Budget, Candidate
+from keras_resnet.studies import search
+from keras_resnet.studies.search import Budget, Candidate
 
 
 def tried(name, top1, size, ms, *, cost=1, images=400, excess=None):

@@ -21,7 +21,8 @@ def plot(
     """Top-1 of the int8 files over their size, and over their latency.
 
     Args:
-        points: `search.Candidate`s as dicts, with their `name`; those without a file are left out.
+        points: `studies.search.Candidate`s as dicts, with their `name`; those without a file are
+            left out.
         limits: `max_mb` and `max_ms`, None for none.
         title: of the plot.
         path: the PNG to write.

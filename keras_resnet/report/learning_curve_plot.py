@@ -14,7 +14,7 @@ def plot(result: Mapping[str, Any], title: str, path: StrPath) -> StrPath:
     """The errors that were measured, with their intervals, and those that are predicted.
 
     Args:
-        result: a `data_plan.DataPlan` as JSON.
+        result: a `studies.data_plan.DataPlan` as JSON.
         title: of the plot.
         path: the PNG to write.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet import filenames, recipes, run, study
+from keras_resnet import filenames, recipes, run
 from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import Examples
 from keras_resnet.errors import InputError
@@ -16,6 +16,7 @@ from keras_resnet.evaluation.metrics import ClassScores, class_scores
 from keras_resnet.evaluation.per_image import ImageScore, ranked_suspects, to_csv
 from keras_resnet.files import StrPath, write_json, write_text
 from keras_resnet.results import Result
+from keras_resnet.studies import trainings
 
 _SHOWN = 48  # images on the contact sheet
 
@@ -102,9 +103,9 @@ def cross_validate(
     groups = splitting.group(pool, config.group_by)
     fold_of = splitting.folds(pool, groups, source.classes, folds, config.seed)
     asked = {**options, "folds": folds, "config": config_file and str(config_file)}
-    study.begin(folder, "cross-validation", asked, source)
+    trainings.begin(folder, "cross-validation", asked, source)
     parts = [
-        study.Part(
+        trainings.Part(
             f"fold-{k + 1}",
             {
                 "train": pool.take(np.flatnonzero(fold_of != k)),
@@ -114,8 +115,8 @@ def cross_validate(
         )
         for k in range(folds)
     ]
-    runs = study.train_parts(folder, source, parts, config_file)
-    rows = [row for one in runs for row in study.answers(one, "val")]
+    runs = trainings.train_parts(folder, source, parts, config_file)
+    rows = [row for one in runs for row in trainings.answers(one, "val")]
     numbers = np.concatenate([np.flatnonzero(fold_of == k) for k in range(folds)])
     ranked = ranked_suspects(rows, source.classes)
     suspects = set(ranked)

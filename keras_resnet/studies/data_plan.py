@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_resnet import filenames, recipes, run, study
+from keras_resnet import filenames, recipes, run
 from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import show
@@ -26,6 +26,7 @@ from keras_resnet.evaluation.power_law import PowerLaws
 from keras_resnet.files import StrPath, write_json
 from keras_resnet.results import Result
 from keras_resnet.specs import network_title
+from keras_resnet.studies import trainings
 
 _MODEL, _SIZE = "resnet8", 32  # of a training, if nobody chose: seconds on a CPU
 _HALVINGS = 3
@@ -160,11 +161,10 @@ def plan_data(
     folder = Path(run_folder) if run_folder else default_folder(config.data)
     source = sources.load_for(replace(config, test_split=0.0, split_file=None))
     asked = {**options, "seeds": seeds, "group_by": group_by}
-    study.begin(folder, "plan", asked, source)
+    trainings.begin(folder, "plan", asked, source)
     parts = _Parts(source, seeds, group_by, options)
-    runs = dict(zip(
-        (part.name for part in parts.all), study.train_parts(folder, source, parts.all), strict=True
-    ))  # fmt: skip
+    trained = trainings.train_parts(folder, source, parts.all)
+    runs = {part.name: one for part, one in zip(parts.all, trained, strict=True)}
     result = _result(folder, source, parts, runs)
     write_json(folder / filenames.PLAN, result.as_json())
     from keras_resnet.report import learning_curve_plot
@@ -206,11 +206,11 @@ class _Parts:
         if group_by:
             self._leave_groups_out(source, group_by)
 
-    def _part(self, name: str, splits: Mapping[str, Examples], seed: int) -> study.Part:
+    def _part(self, name: str, splits: Mapping[str, Examples], seed: int) -> trainings.Part:
         steps = max(round(len(splits["train"]) / self._options["batch_size"]), 1)
         epochs = max(round(self.updates / steps), 1)
         first = self._options.get("seed") or 0
-        return study.Part(
+        return trainings.Part(
             name,
             splits,
             {
@@ -280,7 +280,7 @@ def _halves(
 
 def _result(folder: Path, source: Source, parts: _Parts, runs: Mapping[str, run.Run]) -> DataPlan:
     wrong = {
-        key: np.array([not row.is_right for row in study.answers(runs[name], "val")])
+        key: np.array([not row.is_right for row in trainings.answers(runs[name], "val")])
         for key, name in parts.curve.items()
     }
     images = {key: len(runs[name].splits["train"]) for key, name in parts.curve.items()}
@@ -416,8 +416,8 @@ def _groups(parts: _Parts, runs: Mapping[str, run.Run]) -> Groups:
     by_group: dict[str, list[bool]] = {}
     for k, names in enumerate(parts.keys):
         one = runs[f"groups-{k + 1}"]
-        known.append(np.array([row.is_right for row in study.answers(one, "val")]))
-        unseen.append(np.array([row.is_right for row in study.answers(one, "test")]))
+        known.append(np.array([row.is_right for row in trainings.answers(one, "val")]))
+        unseen.append(np.array([row.is_right for row in trainings.answers(one, "test")]))
         for name, right in zip(names, unseen[-1].tolist(), strict=True):
             if name is not None:
                 by_group.setdefault(name, []).append(right)
