@@ -196,7 +196,7 @@ def test_an_unknown_name_is_one_line_at_once(name, tmp_path, capsys):
     "file_format",
     [FORMATS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FORMATS[1:])],
 )
-def test_an_epoch_is_trained_and_judged_on_it(file_format, prepared, tmp_path):
+def test_an_epoch_is_trained_and_judged_on_it(file_format, prepared, tmp_path, no_pictures):
     from keras_resnet.evaluation.scores import evaluate
     from keras_resnet.training.train import train
 

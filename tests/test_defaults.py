@@ -12,6 +12,7 @@ from keras_resnet.data.examples import from_pixels
 from keras_resnet.data.sources import Source
 from keras_resnet.recipes import resolve, unset
 from keras_resnet.training import defaults
+from keras_resnet.training.train import train
 from keras_resnet.weights import published
 
 
@@ -95,7 +96,9 @@ def sixteen(tmp_path_factory):
     return folder
 
 
-def test_sixteen_photos_train_without_an_option_and_the_command_resumes(command, sixteen):
+def test_sixteen_photos_train_without_an_option_and_the_same_call_resumes(
+    command, sixteen, monkeypatch, no_pictures, capsys
+):
     """`config.json` holds what was chosen: the same command goes on, and --config repeats it."""
     done = command("train", "photos", "--run", "run", "--max-minutes", "0.0001", cwd=sixteen)
     assert done.returncode == 0, done.stderr
@@ -109,6 +112,7 @@ def test_sixteen_photos_train_without_an_option_and_the_command_resumes(command,
     assert "interval" in report
     for name in ("manifest.json", "metrics.json"):  # as if it had been killed
         (run / name).unlink()
-    again = command("train", "photos", "--run", "run", "--max-minutes", "0.0001", cwd=sixteen)
-    assert again.returncode == 0, again.stderr
+    monkeypatch.chdir(sixteen)
+    train("photos", run_folder="run", max_minutes=0.0001)
+    assert "resumed after step 1" in capsys.readouterr().err
     shutil.rmtree(run)

@@ -15,10 +15,13 @@ from keras_resnet import open_run
 from keras_resnet.cli import tables
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation import binomial
+from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.scores import predict
-from keras_resnet.exporting import evidence, gate, saved_model, wrap
+from keras_resnet.exporting import calibration, evidence, gate, saved_model, wrap
+from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import verify
+from keras_resnet.exporting.plan import CALIBRATED, Limits, make_plan
 from keras_resnet.filenames import TFLITE
 from keras_resnet.manifest import fingerprint
 
@@ -90,25 +93,59 @@ def damage_and_variants():
         yield pytest.param(name, rest, id=f"{name}, in the others", marks=pytest.mark.slow)
 
 
+def spoilt(model, damage):
+    other = keras.models.clone_model(model)
+    other.set_weights(model.get_weights())
+    DAMAGE[damage](other)
+    return other
+
+
+@pytest.fixture(scope="module")
+def convert_and_judge(untouched, tmp_path_factory):
+    """`convert_and_judge(variants, damage=None)`: the gate's rows of the files, by variant."""
+    run = open_run(untouched)
+    opened, plan = open_artefact(run), make_plan(run)
+    judge = gate.Judge(opened, run.examples("val"), plan.contract, Limits(max_drop=100))
+    folder = tmp_path_factory.mktemp("judged")
+    np.save(folder / "images.npy", calibration.choose(run, 20).images)
+
+    def rows(variants, damage=None):
+        model = spoilt(opened.model, damage) if damage else opened.model
+        saved_model.write_for_conversion(plan, model, folder / "saved_model")
+        for variant in variants:
+            path = folder / TFLITE[variant]
+            images = folder / "images.npy" if variant in CALIBRATED else None
+            convert(folder / "saved_model", path, variant, calibration=images)
+            yield judge.row(judge.file(path))
+        shutil.rmtree(folder / "saved_model")
+
+    return rows
+
+
 @pytest.mark.parametrize(("damage", "variants"), damage_and_variants())
-def test_damage_on_the_way_is_refused_in_every_variant(
-    untouched, tmp_path, monkeypatch, damage, variants
-):
+def test_damage_on_the_way_is_refused_in_every_variant(convert_and_judge, damage, variants):
+    for row in convert_and_judge(variants, damage):
+        assert not row.passed, row
+
+
+def test_what_is_not_damaged_passes_the_same_way(convert_and_judge):
+    for row in convert_and_judge(["none", "int8"]):
+        assert row.passed, row.why
+
+
+def test_of_a_damaged_export_nothing_is_published(untouched, tmp_path, monkeypatch):
     run = open_run(shutil.copytree(untouched, tmp_path / "run"))
     honest = saved_model.write_for_conversion
 
     def spoil(plan, model, folder, **options):
-        other = keras.models.clone_model(model)
-        other.set_weights(model.get_weights())
-        DAMAGE[damage](other)
-        honest(plan, other, folder, **options)
+        honest(plan, spoilt(model, "one channel zeroed"), folder, **options)
 
     monkeypatch.setattr(saved_model, "write_for_conversion", spoil)
     with pytest.raises(CheckFailed) as caught:
-        export(run, saved_model=False, tflite=variants, calibration=20, max_drop=100)
-    rows = {row.file: row for row in caught.value.result.artefacts}
-    assert not any(row.passed for row in rows.values()), rows
-    assert len(rows) == len(variants) and not run.export_folder.exists()
+        export(run, saved_model=False, tflite=["none", "int8"], calibration=20, max_drop=100)
+    rows = caught.value.result.artefacts
+    assert [row.passed for row in rows] == [False, False], rows
+    assert not run.export_folder.exists()
     assert "as exported" not in tables.verification(caught.value.result)
 
 
@@ -125,15 +162,19 @@ def test_a_resize_inside_the_file_that_costs_too_much_is_named_as_the_cause(unto
         export(run, input_size=(4, 4), **options)
 
 
+@pytest.mark.parametrize(
+    "variants", [["none", "int8"], pytest.param(["float16", "dynamic"], marks=pytest.mark.slow)]
+)
 def test_a_crop_inside_the_file_that_is_off_by_one_pixel_is_refused(
-    untouched, tmp_path, monkeypatch
+    untouched, tmp_path, monkeypatch, variants
 ):
     run = open_run(shutil.copytree(untouched, tmp_path / "run"))
     fitted = wrap._fitted
     monkeypatch.setattr(wrap, "_fitted", lambda image, plan: fitted(tf.roll(image, 1, 2), plan))
-    options = {"saved_model": False, "tflite": VARIANTS, "calibration": 20, "max_drop": 100}
+    options = {"saved_model": False, "tflite": variants, "calibration": 20, "max_drop": 100}
     with pytest.raises(CheckFailed) as caught:
         export(run, input_size=(24, 48), **options)
+    assert len(caught.value.result.artefacts) == 2
     for row in caught.value.result.artefacts:
         assert not row.passed and "for frames moved one pixel right" in row.why, row
 
@@ -179,8 +220,9 @@ def test_enough_images_that_changed_are_not_said_to_be_too_few():
 
 
 def test_few_images_are_said_to_be_few_and_can_be_refused(copy):
-    assert "cannot rule out a drop of 1 point; about 300 without a change" in verify(copy).evidence
-    assert verify(copy).passed
+    usual = verify(copy)
+    assert "cannot rule out a drop of 1 point; about 300 without a change" in usual.evidence
+    assert usual.passed
     strict = verify(copy, require_evidence=True)
     assert not strict.passed
     assert "12 images cannot rule out a drop of 1 point" in strict.artefacts[0].why

@@ -21,10 +21,12 @@ from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.scores import evaluate
+from keras_resnet.exporting.exporter import export
 from keras_resnet.files import read_json
 from keras_resnet.geometry import FITS, Geometry
 from keras_resnet.recipes import resolve
 from keras_resnet.run import open_run
+from keras_resnet.training.train import train
 
 CLASSES = ("bars", "discs")
 SIZE = "32x64"
@@ -48,19 +50,15 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def wide(command, pictures, tmp_path_factory):
+def wide(pictures, tmp_path_factory):
     """A run on grey pictures of 32×64 pixels, with its export and bundles: its folder."""
     folder = tmp_path_factory.mktemp("wide") / "run"
-    done = command(
-        "train", pictures, "--model", "resnet8", "--epochs", 2, "--image-size", SIZE, "--fit",
-        "pad", "--channels", 1, "--batch-size", 8, "--learning-rate", 0.02, "--run", folder,
+    run = train(
+        str(pictures), model="resnet8", epochs=2, image_size=SIZE, fit="pad", channels=1,
+        batch_size=8, learning_rate=0.02, run_folder=folder,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    done = command(
-        "export", folder, "--tflite", "--quantize", "none", "--quantize", "int8", "--max-drop", 100,
-        "--bundle", "python", "--bundle", "c", "--bundle", "web", "--bundle", "android",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    bundles = ["python", "c", "web", "android"]
+    export(run, saved_model=False, tflite=["none", "int8"], max_drop=100, bundles=bundles)
     return folder
 
 

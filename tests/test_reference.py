@@ -121,7 +121,9 @@ def test_a_temperature_is_fitted_to_float32_and_a_refusal_restores(seen, trained
     assert seen and not any(seen)
 
 
-def test_a_training_judges_itself_as_evaluate_does(tf32, photos, tmp_path, monkeypatch):
+def test_a_training_judges_itself_as_evaluate_does(
+    tf32, photos, tmp_path, monkeypatch, no_pictures
+):
     flags, plain = [], keras.Model.predict
 
     def noted(self, *args, **kwargs):

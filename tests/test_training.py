@@ -73,9 +73,10 @@ def _digest(run):
     return hashlib.sha256(b"".join(w.tobytes() for w in weights)).hexdigest()
 
 
+@pytest.mark.slow  # test_state.py compares the same, with a process of other settings
 def test_the_same_command_twice_gives_the_same_weights_bit_for_bit(photos, untouched, tmp_path):
     first = open_run(untouched)
-    given = ("model", "epochs", "image_size", "batch_size", "seed", "zero_gamma")
+    given = ("model", "epochs", "image_size", "batch_size", "seed", "zero_gamma", "precision")
     settings = {name: getattr(first.config, name) for name in given}
     second = train(str(photos), run_folder=tmp_path / "second", **settings)
     assert second.config == first.config
@@ -97,18 +98,27 @@ def test_a_config_file_does_a_run_again(trained):
     assert (config.epochs, config.image_size, config.batch_size, config.seed) == (3, 24, 8, 3)
 
 
-def test_finetuning_starts_from_a_run_and_leaves_the_frozen_layers_alone(trained, tmp_path):
+def test_finetuning_starts_from_a_run_which_it_outlives_and_leaves_the_frozen_layers_alone(
+    trained, tmp_path
+):
+    import shutil
+
+    from keras_resnet.evaluation.scores import evaluate
+
+    shutil.copytree(trained.path, tmp_path / "first", ignore=shutil.ignore_patterns("export"))
     run = train(
         trained.config.data,
         run_folder=tmp_path / "fine",
         recipe="finetune",
         model="resnet8",
-        weights=str(trained.path),
+        weights=str(tmp_path / "first"),
         freeze="body",
         epochs=1,
         image_size=24,
         batch_size=16,
     )
+    shutil.rmtree(tmp_path / "first")
+    assert evaluate(run).images == 12
     before, after = trained.model(), run.model()
     for layer in before.layers:
         same = all(
@@ -239,20 +249,6 @@ def test_small_images_come_first_where_they_help(settings, plan):
     assert len(lines) == (len(plan) < len(config.size_steps))
     if lines:
         assert f"{plan[0][1]} epochs at {plan[0][0]}" in lines[0]
-
-
-def test_a_finetuned_run_outlives_the_run_it_came_from(trained, photos, tmp_path):
-    import shutil
-
-    from keras_resnet.evaluation.scores import evaluate
-
-    shutil.copytree(trained.path, tmp_path / "first", ignore=shutil.ignore_patterns("export"))
-    run = train(
-        str(photos), run_folder=tmp_path / "second", weights=str(tmp_path / "first"), epochs=1,
-        model="resnet8", image_size=16, batch_size=16,
-    )  # fmt: skip
-    shutil.rmtree(tmp_path / "first")
-    assert evaluate(run).images == 12
 
 
 def test_freezing_random_weights_is_refused(photos, tmp_path):

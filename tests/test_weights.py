@@ -66,10 +66,10 @@ def application(name, **options):
 
 
 def applications():
-    """Each kind of network from its `.keras` file, and one of them from each kind of file."""
+    """Each kind of network, and each kind of file."""
     for name in APPLICATIONS:
         for file in ("net.keras", "net.weights.h5", "net.h5"):
-            here = name == "resnet50_v1" or (name == "resnet50_v2" and file == "net.keras")
+            here = (name, file == "net.keras") in (("resnet50_v1", False), ("resnet50_v2", True))
             yield pytest.param(name, file, marks=() if here else pytest.mark.slow)
 
 
@@ -393,7 +393,7 @@ def test_archives_of_terabytes_are_not_unpacked(untouched, tmp_path):
         load_weights(untouched, tmp_path / "net.keras")
 
 
-@pytest.mark.parametrize("entries", [200_000, 60_000])
+@pytest.mark.parametrize("entries", [70_000, 60_000])
 def test_an_archive_of_files_without_end_is_not_opened(untouched, tmp_path, entries):
     """Above 65,535 files it has the record of a ZIP64 archive."""
     with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
@@ -660,7 +660,7 @@ def test_channels_of_a_whole_classifier_are_refused(command, tmp_path):
 
 
 def test_weights_without_a_classifier_are_not_imported(command, tmp_path):
-    theirs, _ = application("resnet50_v1", include_top=False)
+    theirs, _ = application("resnet50_v1", include_top=False, pooling="avg")
     theirs.save_weights(tmp_path / "notop.weights.h5")
     done = command("import", tmp_path / "notop.weights.h5", "--model", "resnet50_v1")
     assert done.returncode == 2
