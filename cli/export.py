@@ -114,23 +114,23 @@ def export(
         "input_size": size,
         **options,
     }
-    opened, plan = run_and_plan(run, wanted, data=data, data_dir=data_dir, **of_model)
-    if is_new:
-        data = None  # the run has them
-    elif data is None:
-        opened.require_images()
-    from keras_resnet.exporting import publish
+    with run_and_plan(run, wanted, data=data, data_dir=data_dir, **of_model) as (opened, plan):
+        if is_new:
+            data = None  # the run has them
+        elif data is None:
+            opened.require_images()
+        from keras_resnet.exporting import publish
 
-    with publish.locked(plan.target):
-        start(quiet)
-        from keras_resnet.exporting import exporter
+        with publish.locked(plan.target):
+            start(quiet)
+            from keras_resnet.exporting import exporter
 
-        try:
-            result = exporter.execute(plan, opened, data, data_dir)
-        except CheckFailed as error:
-            if error.result:  # the numbers that explain it
-                report(error.result, as_json, tables.verification)
-            raise
+            try:
+                result = exporter.execute(plan, opened, data, data_dir)
+            except CheckFailed as error:
+                if error.result:  # the numbers that explain it
+                    report(error.result, as_json, tables.verification)
+                raise
     report(result, as_json, tables.verification)
 
 

@@ -216,6 +216,20 @@ def test_a_failed_import_leaves_nothing_behind(command, photos, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_labels_in_the_wrong_order_leave_nothing_behind(command, trained, photos, tmp_path):
+    shutil.copy(trained.file("model.keras"), tmp_path / "net.keras")
+    (tmp_path / "labels.txt").write_text("striped\nbright\ndark\n")
+    for photo in photos.glob("*/*.jpg"):  # 12 of each class judge: enough to be sure
+        split = "train" if int(photo.stem) < 24 else "val"
+        folder = tmp_path / "data" / split / photo.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, folder)
+    options = ["--data", "data", "--labels", "labels.txt", "--tflite"]
+    done = command("export", "net.keras", *options, cwd=tmp_path)
+    assert done.returncode == 2 and "the labels are in another order" in done.stderr, done.stderr
+    assert "removed runs/net-data-001" in done.stderr and not list((tmp_path / "runs").iterdir())
+
+
 @pytest.fixture(scope="module")
 def exported_model(photos, tmp_path_factory):
     """A run of a model in memory, exported to all that a phone may take."""

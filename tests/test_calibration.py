@@ -10,7 +10,12 @@ import pytest
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.scores import stream_for
-from keras_resnet.exporting.calibration import choose, compare_halves, training_examples
+from keras_resnet.exporting.calibration import (
+    _with_levels,
+    choose,
+    compare_halves,
+    training_examples,
+)
 
 
 def judging_images(run):
@@ -19,12 +24,25 @@ def judging_images(run):
     return np.concatenate([batch for batch, _ in stream.as_numpy_iterator()])
 
 
-def test_they_are_training_images_of_every_class_and_black_and_white(trained):
+def test_they_are_training_images_of_every_class_and_one_with_all_levels(trained):
     found = choose(trained, 9).images
-    assert found.shape == (11, 24, 24, 3) and found.dtype == np.uint8
-    assert found[-2].max() == 0 and found[-1].min() == 255
+    assert found.shape == (10, 24, 24, 3) and found.dtype == np.uint8
+    assert found[-1].min() == 0 and found[-1].max() == 255
     means = found[:9].reshape(9, -1).mean(-1)  # dark 30, striped 120, bright 220
     assert np.histogram(means, [0, 70, 170, 256])[0].tolist() == [3, 3, 3]
+
+
+def test_the_image_with_all_levels_is_a_photo_so_that_no_layer_sees_what_is_none(trained):
+    """All black widened the ranges of an EfficientNet up to 400 times."""
+    *photos, added = choose(trained, 9).images
+    assert min((photo != added).sum() for photo in photos) <= 2
+
+
+def test_the_image_with_all_levels_of_images_of_one_colour():
+    grey = np.full((2, 4, 4, 3), 7, np.uint8)
+    *photos, added = _with_levels(grey)
+    assert np.array_equal(photos, np.full_like(grey, 7))  # as they were
+    assert sorted(set(added.ravel())) == [0, 7, 255] and (added == 7).sum() == added.size - 2
 
 
 def test_none_of_them_judges_even_when_all_are_asked_for(trained):
@@ -56,7 +74,7 @@ def test_the_manifest_says_which_they_were(exported):
     assert manifest["sha256"] == hashlib.sha256(again.images.tobytes()).hexdigest()
     assert len(manifest["images"]) == manifest["count"] == 20
     assert sorted(manifest["per_class"].values()) == [6, 7, 7]
-    assert manifest["seed"] == run.config.seed and manifest["plain"] == [0, 255]
+    assert manifest["seed"] == run.config.seed and manifest["levels"] == [0, 255]
 
 
 def doubled():
@@ -74,7 +92,7 @@ def test_halves_of_one_kind_agree_and_halves_that_differ_are_named_and_warned_ab
     assert capsys.readouterr().err == ""
 
     model = doubled()
-    # Only what the plain images do not reach can differ: here what is bright in the middle alone.
+    # Halves of which only one has images that are bright in the middle.
     focus = keras.layers.Conv2D(1, 3, use_bias=False, name="focus")
     logits = keras.layers.GlobalMaxPooling2D(name="logits")(focus(model.inputs[0]))
     kernel = -np.ones((3, 3, 3, 1), "float32") / 8

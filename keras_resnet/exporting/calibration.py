@@ -20,7 +20,7 @@ from keras_resnet.inspection.network import through, walk
 from keras_resnet.messages import log
 from keras_resnet.run import Run
 
-LEVELS = (0, 255)  # levels of images without a picture
+LEVELS = (0, 255)  # the darkest and the lightest of the raw pixels
 # How far the ranges of two halves may lie apart: steps a quarter larger. A ResNet-20 on 10 classes
 # of photos: worst layer 1.27 with 20 images, 1.24 with 40, 1.16 with 100, 1.16 with 500.
 MOST_DISAGREEMENT = 1.25
@@ -29,7 +29,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Calibration:
-    """uint8 images `(n + 2, h, w, c)`, the last two all black and all white; and their manifest."""
+    """uint8 images `(n + 1, h, w, c)`, the last one with all levels; and their manifest."""
 
     images: np.ndarray
     manifest: dict[str, Any]
@@ -43,11 +43,10 @@ def choose(
     contract: Contract = PLAIN,
     held_out: Examples | None = None,
 ) -> Calibration:
-    """Training images, preprocessed as in evaluation, plus all black and all white.
+    """Training images, preprocessed as in evaluation, plus one that holds the levels 0 and 255.
 
     Never validation images, which the gate uses. Taken class by class in turn, in a seeded order.
-    The two plain images fix the input's range to [0, 255], and so the scale of raw bytes to exactly
-    1.
+    The last image fixes the input's range to [0, 255], and so the scale of raw bytes to exactly 1.
 
     Args:
         run: the `Run`.
@@ -58,19 +57,19 @@ def choose(
         held_out: the run's validation images, where they were read already.
 
     Returns:
-        A `Calibration`. Its manifest: {images: names, plain, seed, count, per_class: {name: n},
+        A `Calibration`. Its manifest: {images: names, levels, seed, count, per_class: {name: n},
         sha256 of the array, halves: {layer, disagreement, limit, agree} or None}.
     """
     config = run.config
     chosen = training_examples(run, count, held_out)
     size, crop = contract.view(config.geometry, config.center_crop)
     parts = images_of(chosen, size=size, crop=crop)
-    images = _with_plain(contract.frames(parts))
+    images = _with_levels(contract.frames(parts))
     if contract.input_size and model:  # the model itself takes no frames
         parts = images_of(chosen, size=config.geometry, crop=config.center_crop)
     manifest = {
         "images": list(chosen.names),
-        "plain": list(LEVELS),
+        "levels": list(LEVELS),
         "seed": config.seed,
         "count": len(chosen),
         "per_class": dict(
@@ -122,7 +121,7 @@ def compare_halves(
         )
         return None
     names, measure = _range_meter(model)
-    ranges = [_ranges(measure, _with_plain(images[half == side])) for side in (0, 1)]
+    ranges = [_ranges(measure, _with_levels(images[half == side])) for side in (0, 1)]
     apart = np.exp(np.abs(np.log(ranges[0] / ranges[1])))
     worst = int(apart.argmax())
     found = {
@@ -140,8 +139,19 @@ def compare_halves(
     return found
 
 
-def _with_plain(images: np.ndarray) -> np.ndarray:
-    return np.concatenate([images, *(np.full_like(images[:1], value) for value in LEVELS)])
+def _with_levels(images: np.ndarray) -> np.ndarray:
+    """Adds a copy of the image of the most contrast, with its darkest value at 0 and its lightest
+    at 255.
+
+    All black and all white images would do the same for the input, but they are like no photo: in
+    a network with squeeze-and-excitation they widened the ranges of most layers, some of them more
+    than a hundred times, and int8 had no steps left for photos.
+    """
+    spread = np.ptp(images.reshape(len(images), -1), axis=1)
+    values = images[spread.argmax()].flatten()
+    values[values.argmin()] = LEVELS[0]
+    values[-1 - values[::-1].argmax()] = LEVELS[1]  # another one, even if all are equal
+    return np.concatenate([images, values.reshape(1, *images.shape[1:])])
 
 
 def _rank_in_class(labels: np.ndarray) -> np.ndarray:

@@ -109,7 +109,7 @@ def export(
     Raises:
         InputError: a wrong argument. CheckFailed: a file did not pass; nothing is published.
     """
-    opened, plan = run_and_plan(
+    ready = run_and_plan(
         run,
         options,
         data=data,
@@ -118,7 +118,7 @@ def export(
         normalize=normalize,
         image_size=image_size,
     )
-    with publish.locked(plan.target):
+    with ready as (opened, plan), publish.locked(plan.target):
         return execute(plan, opened, None if is_model(run) else data, data_dir)
 
 

@@ -3,7 +3,8 @@
 import os
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.errors import InputError
@@ -26,6 +27,7 @@ def is_model(given: "Run | StrPath | keras.Model | None") -> bool:
     return True
 
 
+@contextmanager
 def run_and_plan(
     given: "Run | StrPath | keras.Model | None",
     plan: ExportOptions,
@@ -33,8 +35,11 @@ def run_and_plan(
     data: StrPath | None = None,
     data_dir: str | None = None,
     **of_model: Any,
-) -> tuple[Run, ExportPlan]:
+) -> Iterator[tuple[Run, ExportPlan]]:
     """The run that is given, or one that is made from a Keras model and images; and its plan.
+
+    A run that was made is removed on an `InputError` within the context, such as one about labels
+    in the wrong order. On a `CheckFailed` it stays: another variant may pass.
 
     Args:
         given: a run, its path, None for the newest; or a Keras model, or a `.keras` file with one.
@@ -50,7 +55,8 @@ def run_and_plan(
     if not is_model(given):
         _require_none(**of_model)
         run = open_run(given)
-        return run, make_plan(run, **plan)
+        yield run, make_plan(run, **plan)
+        return
     what = given if isinstance(given, str | os.PathLike) else "the model"
     if what is given and not os.path.exists(what):
         raise InputError(f"no Keras model {what}")
@@ -63,13 +69,14 @@ def run_and_plan(
     try:
         run.attach(data, data_dir)
         made = make_plan(run, **plan)
-    except BaseException:
+        log.info(
+            f"imported into {run.path}; next time: keras-resnet export {shlex.quote(str(run.path))}"
+        )
+        yield run, made
+    except InputError:
         shutil.rmtree(run.path)
+        log.info(f"removed {run.path}")
         raise
-    log.info(
-        f"imported into {run.path}; next time: keras-resnet export {shlex.quote(str(run.path))}"
-    )
-    return run, made
 
 
 def _imported(
