@@ -18,7 +18,7 @@ from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.scores import stream_for
-from keras_resnet.exporting import publish, run_report
+from keras_resnet.exporting import golden, publish, run_report
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import demand, verify
 from keras_resnet.filenames import TFLITE
@@ -382,11 +382,29 @@ def assert_whole_and_mended(run, before):
     assert not list(run.path.glob(".export*"))
 
 
+def test_what_a_killed_export_leaves_is_the_earlier_one_whole(copy, tmp_path, monkeypatch):
+    """The run as it is on the disk after the gate has judged, before the new export is published;
+    the processes below are killed, which takes longer."""
+    before, write = snapshot(copy), golden.write
+
+    def copy_and_write(*arguments):
+        shutil.copytree(copy.path, tmp_path / "killed")
+        write(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(golden, "write", copy_and_write)
+        export(copy, saved_model=False, tflite=["none"])
+    killed = open_run(tmp_path / "killed")
+    assert list(killed.path.glob(".export-new-*/model_float32.tflite"))
+    assert_whole_and_mended(killed, before)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "point",
     [
-        pytest.param("", id="begun", marks=pytest.mark.slow),
-        pytest.param("/model_float32.tflite", id="written", marks=pytest.mark.slow),
+        pytest.param("", id="begun"),
+        pytest.param("/model_float32.tflite", id="written"),
         pytest.param("/golden/check.py", id="judged"),
     ],
 )
