@@ -161,6 +161,7 @@ def walk(
     return model, inputs, outputs, steps
 
 
+@isolated(any_backend=True)
 def without_weights(name: str, width: float = 1.0) -> keras.Model:
     """The network that `describe` counts for a name; its weights have no values."""
     from keras_resnet.models import build
