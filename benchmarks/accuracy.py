@@ -82,14 +82,15 @@ def measured(study: Study, data: str, given: argparse.Namespace) -> dict:
     seeds, peers = [], []
     for seed in range(1, given.seeds + 1):
         place = given.work / f"{study.id}-{seed}"
-        options = [*study.options, "--seed", str(seed), *shlex.split(given.options)]
+        shown = [*study.options, "--seed", str(seed), *shlex.split(given.options)]
+        options = list(shown)
         if study.by_person:
             options += ["--split-file", str(split_by_person(Path(data), given.work, seed))]
         train(data, place, options)
         if not (place / "export" / "verify.json").exists():
             kinds = [word for variant in VARIANTS for word in ("--quantize", variant)]
             command("export", str(place), "--tflite", *kinds)
-        seeds.append({"seed": seed, "command": ["train", data, *options], **scores(place)})
+        seeds.append({"seed": seed, "options": shlex.join(shown), **scores(place)})
         if study.peer:
             peers.append(peer(study.peer, place))
     files = [str(place / "export" / f"model_{name}.tflite") for name in FILES]
@@ -228,7 +229,7 @@ def plot(result: dict, path: Path) -> None:
     """Accuracy against size and against latency, a point for each file."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.9), layout="constrained")
     size, time = figure.subplots(1, 2, sharey=True)
     for name, kind in FILES.items():
         tops = [100 * seed["top1"][name] for seed in result["seeds"]]
@@ -239,7 +240,7 @@ def plot(result: dict, path: Path) -> None:
         time.errorbar(result["latency_ms"][name], middle, bar, fmt="o", capsize=3, label=kind)
     size.set(xlabel="size in kB", ylabel="top-1 of test images in %", xlim=(0, None))
     time.set(xlabel="latency in ms, 1 thread", xlim=(0, None))
-    size.legend()
+    figure.legend(*size.get_legend_handles_labels(), loc="outside lower center", ncols=len(FILES))
     figure.suptitle("The files of a ResNet-20 for sign language digits at 32 pixels, three seeds")
     figure.savefig(path, dpi=150)
 
