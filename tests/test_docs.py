@@ -296,7 +296,7 @@ def test_every_option_named_on_a_page_exists(reference):
         for option in reference.options(command):
             known |= {*option.opts, *option.secondary_opts}
     for path in (ROOT / "benchmarks").glob("*.py"):
-        known |= set(re.findall(r'"(--[a-z-]+)"', text_of(path)))
+        known |= set(re.findall(r'"(--[a-z0-9-]+)"', text_of(path)))
     unknown = {
         f"{page.name}: {flag}"
         for page in PAGES
