@@ -10,6 +10,7 @@ of the epoch saw, latencies of the last seed. The results go to benchmarks/resul
 import argparse
 import importlib.util
 import json
+import random
 import re
 import shlex
 import statistics
@@ -93,7 +94,7 @@ def measured(study: Study, data: str, given: argparse.Namespace) -> dict:
         seeds.append({"seed": seed, "options": shlex.join(shown), **scores(place)})
         if study.peer:
             peers.append(peer(study.peer, place))
-    files = [str(place / "export" / f"model_{name}.tflite") for name in FILES]
+    files = [str(file_of(place, name)) for name in FILES]
     speed = json.loads(command("benchmark", *files, "--json"))["artefacts"]
     return {
         "what": study.what,
@@ -119,16 +120,17 @@ def scores(place: Path) -> dict:
         metrics = json.loads((place / "metrics.json").read_text())
         found = {"keras": metrics["test"]["top1"]}
         for name in FILES:
-            file = place / "export" / f"model_{name}.tflite"
-            answer = command("evaluate", str(file), "--split", "test", "--json")
+            answer = command("evaluate", str(file_of(place, name)), "--split", "test", "--json")
             found[name] = json.loads(answer)["top1"]
         about = {name: metrics[name] for name in ("model", "parameters", "seconds", "precision")}
         images = metrics["test"]["images"]
         path.write_text(json.dumps({**about, "test_images": images, "top1": found}))
-    sizes = {
-        name: (place / "export" / f"model_{name}.tflite").stat().st_size for name in FILES
-    }  # fmt: skip
+    sizes = {name: file_of(place, name).stat().st_size for name in FILES}
     return {**json.loads(path.read_text()), "bytes": sizes}
+
+
+def file_of(place: Path, name: str) -> Path:
+    return place / "export" / f"model_{name}.tflite"
 
 
 def peer(program: str, place: Path) -> dict | None:
@@ -151,8 +153,6 @@ def split_by_person(data: Path, work: Path, seed: int) -> Path:
     in turn: a digit that is not above the one before begins another person. Where a photo is
     missing or a person showed a digit twice, one person can be taken for two.
     """
-    import random
-
     photos = sorted(
         (int(re.search(r"\d+", path.stem).group()), path.parent.name, path.name)
         for path in data.glob("*/*.JPG")
@@ -212,7 +212,7 @@ def write(folder: Path, machine: dict, results: dict) -> str:
             latency = result["latency_ms"][name]
             lines.append(f"| {result['what']} | {kind} | {size:,.0f} | {latency:.2f} |")
     if "signs" in results:
-        plot(results["signs"], folder / f"{path.name}.png")
+        plot(results["signs"], path.with_suffix(".png"))
     text = "\n".join(lines) + "\n"
     path.with_suffix(".md").write_text(text)
     return text

@@ -55,7 +55,7 @@ def inspect(
         return
     from keras_resnet.inspection.network import describe, without_weights
 
-    network = without_weights(artefact, config.width) if is_name else _model(artefact)
+    network = without_weights(artefact, width=config.width) if is_name else _model(artefact)
     result = describe(network)
     if not (drawing or png):
         report(result, as_json, tables.description)

@@ -418,6 +418,7 @@ class Config:
 
     @property
     def network(self) -> str:
+        """`model` as people read it, with its width."""
         return specs.network_title(self.model, self.width)
 
     @property

@@ -216,6 +216,17 @@ def test_a_failed_import_leaves_nothing_behind(command, photos, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_an_import_that_ctrl_c_ended_leaves_nothing_behind(photos, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Run, "attach", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kr.export(foreign(), data=str(photos), labels=CLASSES)
+    assert not list((tmp_path / "runs").iterdir())
+
+
 def test_labels_in_the_wrong_order_leave_nothing_behind(command, trained, photos, tmp_path):
     shutil.copy(trained.file("model.keras"), tmp_path / "net.keras")
     (tmp_path / "labels.txt").write_text("striped\nbright\ndark\n")

@@ -47,7 +47,7 @@ TABLE = {
         "numpy",
     ),
     "studies.search": (
-        f"{DATA} {TOOLS} state run models data.sources training.train exporting.exporter "
+        f"{DATA} {TOOLS} run data.sources training.train exporting.exporter "
         "training.defaults weights.settings weights.fitting "
         "inspection.network evaluation.benchmark evaluation.android",
         "",

@@ -69,9 +69,13 @@ def run_and_plan(
     try:
         run.attach(data, data_dir)
         made = make_plan(run, **plan)
-        log.info(
-            f"imported into {run.path}; next time: keras-resnet export {shlex.quote(str(run.path))}"
-        )
+    except BaseException:  # Ctrl-C too: without its images it is of no use
+        shutil.rmtree(run.path)
+        raise
+    log.info(
+        f"imported into {run.path}; next time: keras-resnet export {shlex.quote(str(run.path))}"
+    )
+    try:
         yield run, made
     except InputError:
         shutil.rmtree(run.path)

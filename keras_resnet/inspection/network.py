@@ -162,12 +162,18 @@ def walk(
 
 
 @isolated(any_backend=True)
-def without_weights(name: str, width: float = 1.0) -> keras.Model:
-    """The network that `describe` counts for a name; its weights have no values."""
+def without_weights(
+    name: str,
+    num_classes: int | None = None,
+    input_shape: Sequence[int] | None = None,
+    *,
+    width: float = 1.0,
+) -> keras.Model:
+    """`build` for counting: the weights have no values; the defaults are those of `describe`."""
     from keras_resnet.models import build
 
-    classes = 10 if specs.find(name).stem == "cifar" else 1000
-    return without_values(lambda: build(name, classes, width=width))
+    classes = num_classes or (10 if specs.find(name).stem == "cifar" else 1000)
+    return without_values(lambda: build(name, classes, input_shape, width=width))
 
 
 def _inputs(model: keras.Model, input_shape: Sequence[int] | None) -> list[keras.KerasTensor]:

@@ -266,15 +266,12 @@ def _suit(model: str, size: int | str, options: Mapping[str, Any]) -> bool:
 def _counted(
     model: str, width: float, size: int | str, num_classes: int, options: Mapping[str, Any]
 ) -> Candidate:
-    from keras_resnet import models
-    from keras_resnet.inspection.network import describe
-    from keras_resnet.state import without_values
+    from keras_resnet.inspection.network import describe, without_weights
 
     shape = geometry.from_size(
         size, options.get("fit") or "crop", options.get("channels") or 3
     ).shape
-    network = without_values(lambda: models.build(model, num_classes, shape, width=width))
-    found = describe(network)
+    found = describe(without_weights(model, num_classes, shape, width=width))
     return Candidate(model, width, size, found.parameters, found.multiply_adds or 0)
 
 

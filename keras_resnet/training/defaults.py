@@ -84,8 +84,8 @@ class _Fit:
         """Published weights that are on the disk, for few photos; a recipe for any weights."""
         name = recipes.PUBLISHED_NETWORK if "model" in self._unset else self.config.model
         few = self._images <= _FEW_OF_A_CLASS * self._classes
-        is_free = {"weights", "recipe"} <= set(self._unset) and self.config.width == 1
-        is_free = is_free and is_alone  # workers differ in disks
+        is_unset = {"weights", "recipe"} <= set(self._unset)
+        is_free = is_unset and self.config.width == 1 and is_alone  # workers differ in disks
         if is_free and few and (self._side or 0) > _SMALL_SIDE and name in PUBLISHED:
             are_few = f"{self._images:,} images are few (at most {_FEW_OF_A_CLASS} of a class)"
             if published.is_at_hand(name):

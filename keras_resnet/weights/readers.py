@@ -258,15 +258,16 @@ def _float32(file: Any, name: str, path: Path) -> np.ndarray:
 
 
 def _read_torch(path: Path) -> Weights:
-    if zipfile.is_zipfile(path):
+    is_archive = zipfile.is_zipfile(path)
+    if is_archive:
         _require_unpacked(path)
-    _require_plain_pickles(path)
+    _require_plain_pickles(path, is_archive)
     try:
         import torch
     except ImportError:
         raise _needs("torch", path) from None
     # weights_only: a pickle may run any program, this loader none but those that make tensors.
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     for key in ("state_dict", "model", "model_state_dict"):
         content = content.get(key, content) if isinstance(content, dict) else content
     if not isinstance(content, dict):
@@ -279,13 +280,13 @@ def _read_torch(path: Path) -> Weights:
     return _state_dict(path, {name: stored(tensor) for name, tensor in tensors.items()})
 
 
-def _require_plain_pickles(path: Path) -> None:
+def _require_plain_pickles(path: Path, is_archive: bool) -> None:
     """InputError if PyTorch's loader, which runs nothing else, would fill the memory.
 
     It takes 70 bytes and more for an object of one byte, and knows a function, `bytearray`, that
     allocates as much as it is asked for.
     """
-    if not zipfile.is_zipfile(path):
+    if not is_archive:
         with open(path, "rb") as file:
             for _ in range(_LEGACY_PICKLES):
                 _require_plain(file, path)
