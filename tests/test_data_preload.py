@@ -42,7 +42,9 @@ def _is_decoded(source):
     return all(examples.read is not read_file for examples in source.splits.values())
 
 
-@pytest.mark.parametrize("size", [8, pytest.param(32, marks=pytest.mark.slow), 96])
+@pytest.mark.parametrize(
+    "size", [8, *(pytest.param(size, marks=pytest.mark.slow) for size in (32, 96))]
+)
 def test_the_views_are_the_same_bit_for_bit(folder, size):
     source = sources.load(folder)
     decoded = sources.load(folder, in_memory=True)

@@ -90,6 +90,7 @@ def test_what_the_teacher_sees_at_a_small_size_of_the_network_is_what_it_knows(t
     assert np.mean(right) > 0.9
 
 
+@pytest.mark.slow
 def test_two_devices_learn_from_a_teacher(command, untouched, photos, tmp_path):
     done = command("train", photos, "--model", "resnet8", "--image-size", 16, "--batch-size", 16,
                    "--epochs", 1, "--seed", 3, "--teacher", untouched, "--devices", 2, "--run",

@@ -85,10 +85,15 @@ ALSO_IN = {
 }
 
 
+# What is much like one of the others.
+SLOW = {"one channel zeroed", "head x 0.5", "head x 1.5"}
+
+
 def damage_and_variants():
     for name in DAMAGE:
         some = [v for v in VARIANTS if v in ("int8", ALSO_IN.get(name))]
-        yield pytest.param(name, some, id=f"{name}, in {' and '.join(some)}")
+        marks = [pytest.mark.slow] if name in SLOW else []
+        yield pytest.param(name, some, id=f"{name}, in {' and '.join(some)}", marks=marks)
         rest = [v for v in VARIANTS if v not in some]
         yield pytest.param(name, rest, id=f"{name}, in the others", marks=pytest.mark.slow)
 

@@ -286,7 +286,7 @@ def test_every_kind_of_network_builds_on_jax(tmp_path):
         "from dataclasses import replace\n"
         "from keras_resnet.models import build, residual_mlp, resnet\n"
         "from keras_resnet.specs import SPECS\n"
-        f"for name in {KINDS}:\n"
+        f"for name in {[name for name in KINDS if name not in COMBINED]}:\n"
         "    spec = replace(SPECS[name], blocks=(2, 1), filters=SPECS[name].filters[:2])\n"
         "    with keras.StatelessScope(initialize_variables=False):\n"
         "        assert resnet(spec, 7).output_shape == (None, 7)\n"

@@ -418,11 +418,11 @@ def test_auto_keeps_the_precision_that_it_chose_first(photos, tmp_path, monkeypa
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Loop, "_save_best", stop_after_the_first)
-        patched.setattr(precision, "_for_cpu", lambda flags: Precision("mixed_float16", "then"))
+        patched.setattr(precision, "_for_cpu", lambda flags: Precision("mixed_bfloat16", "then"))
         train(str(photos), run_folder=folder, **{**SMALL, "epochs": 1})
     monkeypatch.setattr(precision, "_for_cpu", lambda flags: Precision("float32", "now"))
     metrics = train(resume=folder).metrics
-    assert (metrics["precision"], metrics["precision_reason"]) == ("mixed_float16", "then")
+    assert (metrics["precision"], metrics["precision_reason"]) == ("mixed_bfloat16", "then")
     assert metrics["threads"] >= 1
 
 
