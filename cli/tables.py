@@ -223,17 +223,17 @@ def shipped(result: Mapping[str, Any], needs_npm: bool) -> str:
             opened = opened.replace("&& ", "&& npm install && ", 1)
         lines.append(f"             {opened}")
     if result["frontier"]:
-        lines += ["", *_frontier(result["frontier"]), f"plot         {result['run']}/frontier.png"]
+        lines += ["", *_frontier(result), f"plot         {result['run']}/frontier.png"]
     return "\n".join(lines)
 
 
-def _frontier(points: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """The networks that a search has tried."""
+def _frontier(result: Mapping[str, Any]) -> Iterator[str]:
+    """The networks that a search has tried, in the order of their multiply-adds."""
     yield (
         f"{'network, trained briefly':28} {'top-1':>7} {'int8 MB':>8} {'ms':>7}   "
-        "in the order of their multiply-adds"
+        f"for an image on {result['measured_on']}"
     )
-    for point in points:
+    for point in result["frontier"]:
         if point["top1"] is None:
             yield f"{point['name']:28} {point['excess']}"
             continue

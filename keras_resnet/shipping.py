@@ -27,6 +27,7 @@ class Shipped(Result):
     verification: dict[str, Any]  # as `verify --json`
     # With a budget: the networks that were tried, `search.Candidate`s with their names.
     frontier: list[dict[str, Any]] = field(default_factory=list)
+    measured_on: str | None = None  # with a budget: what their times are of, in words
 
 
 def place(source: StrPath | None, run_folder: StrPath | None, options: Mapping[str, Any]) -> Path:
@@ -129,6 +130,7 @@ def ship(
         model=model.name,
         verification=verification,
         frontier=frontier,
+        measured_on=budget.measured_on if tried else None,
     )
 
 
@@ -169,7 +171,7 @@ def _saved(
         write_json(trained.file(filenames.FRONTIER), content)
         title = f"Networks for {run.short_name(trained.config.data)}, from {len(points)} short runs"
         png = trained.file(filenames.FRONTIER_PLOT)
-        frontier_plot.plot(points, asdict(budget), title, png)
+        frontier_plot.plot(points, asdict(budget), budget.measured_on, title, png)
     return points
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_resnet import build, shipping
+from keras_resnet.cli import tables
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.inspection.network import describe
 from keras_resnet.report import frontier_plot
@@ -163,6 +164,20 @@ def test_what_cannot_fit_is_not_trained_and_nothing_in_the_budget_is_one_line(
         search.choose(str(photos), tmp_path, Budget(max_mb=0.001), {})
 
 
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        (Budget(max_ms=1.0), "1 thread of this machine"),
+        (Budget(max_ms=1.0, threads=2), "2 threads of this machine"),
+        (Budget(max_ms=1.0, android=True), "the phone"),
+    ],
+)
+def test_a_time_is_shown_with_what_took_it(budget, words):
+    point = {"name": SMALL.model, **vars(replace(SMALL, chosen=True))}
+    shown = [*tables._frontier({"frontier": [point], "measured_on": budget.measured_on})]
+    assert f"ms   for an image on {words}" in shown[0] and shown[1].endswith("chosen")
+
+
 def test_a_run_has_its_network_already(untouched):
     with pytest.raises(InputError, match="a budget needs DATA to train on"):
         shipping.ship(untouched, max_mb=1.0)
@@ -174,9 +189,9 @@ def test_the_plot_shows_each_network_that_has_a_file(tmp_path):
     ]
     points.append({**points[0], "top1": None, "bytes": None, "latency_ms": None})
     limits = {"max_mb": None, "max_ms": 2.0}
-    frontier_plot.plot(points, limits, "networks", tmp_path / "a.png")
+    frontier_plot.plot(points, limits, "2 threads", "networks", tmp_path / "a.png")
     drawn = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
-    frontier_plot.plot(points[1:], limits, "networks", tmp_path / "b.png")
+    frontier_plot.plot(points[1:], limits, "2 threads", "networks", tmp_path / "b.png")
     assert drawn.shape[0] > 300 and drawn.std() > 10
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
 

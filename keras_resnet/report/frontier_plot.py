@@ -15,6 +15,7 @@ from keras_resnet.report import plots
 def plot(
     points: Sequence[Mapping[str, Any]],
     limits: Mapping[str, float | None],
+    measured_on: str,
     title: str,
     path: StrPath,
 ) -> StrPath:
@@ -24,6 +25,7 @@ def plot(
         points: `studies.search.Candidate`s as dicts, with their `name`; those without a file are
             left out.
         limits: `max_mb` and `max_ms`, None for none.
+        measured_on: what took the times, such as "1 thread of this machine".
         title: of the plot.
         path: the PNG to write.
 
@@ -37,7 +39,7 @@ def plot(
         _panel(left, drawn, [p["bytes"] / 1e6 for p in drawn], limits["max_mb"])
         _panel(right, drawn, [p["latency_ms"] for p in drawn], limits["max_ms"])
         left.set(xlabel="int8 file in MB (log scale)", ylabel="top-1 after a short training, %")
-        right.set(xlabel="time of an image in ms (log scale)")
+        right.set(xlabel=f"ms for an image on {measured_on} (log scale)")
         left.set_title(title)
         figure.legend(*left.get_legend_handles_labels(), loc="upper center", ncols=5,
                       bbox_to_anchor=(0.5, 0.0))  # fmt: skip

@@ -54,6 +54,13 @@ class Budget:
     def is_set(self) -> bool:
         return self.max_mb is not None or self.max_ms is not None
 
+    @property
+    def measured_on(self) -> str:
+        """What takes the time that is limited, in words."""
+        if self.android:
+            return "the phone" if self.threads == 1 else f"{self.threads} threads of the phone"
+        return f"{self.threads} thread{'s' * (self.threads > 1)} of this machine"
+
     def require(self) -> None:
         """InputError for a limit that no file can meet."""
         for option, limit in (("max-mb", self.max_mb), ("max-ms", self.max_ms)):
