@@ -84,11 +84,11 @@ def _inspect_file(path: str, as_json: bool) -> None:
 
 
 def _model(artefact: str) -> Any:  # a Keras model
-    from keras_resnet.evaluation.artefact import open_artefact, run_of
+    from keras_resnet.evaluation.artefact import open_artefact
 
     if run.kind_of(artefact) != "saved_model":
         return open_artefact(artefact).model
-    exported_from = run_of(artefact)
+    exported_from = run.run_of(artefact)
     if exported_from is not None:  # the network it was made from
         return exported_from.model()
     raise InputError(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # to name their types costs no import
     from keras_resnet.data.sources import SavedImage, Source
 
 RUNS = Path("runs")
+_OF_A_RUN = (filenames.CONFIG, filenames.LABELS, filenames.MODEL)
 _LOGS = "log*.txt"  # log.txt, and of another worker log-worker-1.txt
 # A run that was killed at its start has at most these files, and starts again.
 _BEFORE_IT_BEGINS = (
@@ -489,13 +490,25 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
             f"{path} is a Keras model and no run; `keras-resnet export {shlex.quote(str(path))} "
             "--data DATA` makes one of it"
         )
-    if not run.path.is_dir():
+    if not run.path.exists():
         raise InputError(f"no run folder {path}; `ls {RUNS}` shows the runs")
+    if not run.file(filenames.CONFIG).exists() and (owner := run_of(run.path)):
+        raise InputError(f"{path} is a part of a run; give the run, {owner.path}")
+    if run.path.is_file():
+        raise InputError(f"{path} is a file and no run folder; `ls {RUNS}` shows the runs")
     _require_one_run(run.path)
-    for name in (filenames.CONFIG, filenames.LABELS, filenames.MODEL):
+    for name in _OF_A_RUN:
         if not run.file(name).exists():
             raise InputError(f"{path} is no finished run: it has no {name}")
     return run
+
+
+def run_of(path: StrPath) -> Run | None:
+    """The run whose folder, or whose export folder, holds `path`."""
+    for folder in Path(path).resolve().parents[:2]:
+        if all((folder / name).exists() for name in _OF_A_RUN):
+            return Run(os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder)
+    return None
 
 
 def kind_of(path: str | os.PathLike) -> str:

@@ -12,6 +12,8 @@ from contextlib import suppress
 import pytest
 
 from keras_resnet.cli import COMMANDS
+from keras_resnet.errors import InputError
+from keras_resnet.run import open_run
 
 HEAVY = ("tensorflow", "keras", "numpy", "matplotlib", "jax", "PIL")
 
@@ -222,6 +224,16 @@ def test_a_network_is_inspected_at_another_width(command, trained):
     assert done.returncode == 2 and f"--width 0.5 is for the name of a network; {trained.path}" in (
         done.stderr
     )
+
+
+@pytest.mark.parametrize("part", ["export", "export/model_int8.tflite", "report.html"])
+def test_for_a_part_of_a_run_the_run_is_named(exported, tmp_path, part):
+    run, _ = exported
+    with pytest.raises(InputError, match=f"/{part} is a part of a run; give the run, {run.path}$"):
+        open_run(run.path / part)
+    (tmp_path / "x.tflite").touch()
+    with pytest.raises(InputError, match=r"x\.tflite is a file and no run folder"):
+        open_run(tmp_path / "x.tflite")
 
 
 BAD = {

@@ -4,7 +4,6 @@ A run folder, a `.keras` file, a SavedModel folder, a `.tflite` and an `.onnx` f
 alike: each knows its image size, its class names and, if it came out of one, its run.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from keras_resnet.evaluation.contract import PLAIN, Contract, read_contract, spr
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import StrPath, plainly_named, read_json, read_lines
 from keras_resnet.geometry import FITS, LARGEST_SIDE, Geometry, from_size, is_size
-from keras_resnet.run import Run, kind_of, open_run, require_trusted
+from keras_resnet.run import Run, kind_of, open_run, require_trusted, run_of
 from keras_resnet.state import isolated
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from keras_resnet.evaluation.ort import Ort
 
 Predict = Callable[[np.ndarray], np.ndarray]  # raw pixels (b, h, w, c) -> float32 scores (b, k)
-_OF_A_RUN = (filenames.CONFIG, filenames.LABELS, filenames.MODEL)
 
 
 @dataclass(frozen=True)
@@ -254,14 +252,6 @@ def _artefact(
     return Artefact(
         path, kind, geometry, crop, classes, run, predict, model, contract.top, contract=contract
     )
-
-
-def run_of(path: StrPath) -> Run | None:
-    """The run whose folder, or whose export folder, holds `path`."""
-    for folder in Path(path).resolve().parents[:2]:
-        if all((folder / name).exists() for name in _OF_A_RUN):
-            return Run(os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder)
-    return None
 
 
 def _labels(path: Path, count: int) -> list[str]:

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.errors import InputError
-from keras_resnet.evaluation.artefact import run_of
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
-from keras_resnet.run import Run, open_run
+from keras_resnet.run import Run, open_run, run_of
 
 if TYPE_CHECKING:  # to name its type costs no import
     import keras
