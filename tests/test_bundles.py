@@ -227,15 +227,25 @@ def resize_cases(scenes):
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node")
-def test_the_page_resizes_as_evaluation_does(bundled, scenes, tmp_path):
+@pytest.mark.parametrize("strip", [2**23, 2**12])
+def test_the_page_resizes_as_evaluation_does(bundled, scenes, tmp_path, strip):
+    """A photo of more pixels than a strip too."""
+    module = (bundled / "bundle_web" / "preprocess.js").read_text()
+    assert module.count("2 ** 23") == 1
+    (tmp_path / "preprocess.mjs").write_text(module.replace("2 ** 23", str(strip)))
     for i, (photo, expected) in enumerate(resize_cases(scenes)):
         rgba = np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
         (tmp_path / "photo").write_bytes(rgba.tobytes())
-        module = (bundled / "bundle_web" / "preprocess.js").as_uri()
         code = f"""
 import {{readFileSync, writeFileSync}} from 'node:fs';
-const {{centerView}} = await import({json.dumps(module)});
-const image = {{data: readFileSync('photo'), width: {photo.shape[1]}, height: {photo.shape[0]}}};
+import {{centerView}} from './preprocess.mjs';
+const data = readFileSync('photo'), width = {photo.shape[1]}, height = {photo.shape[0]};
+const read = (left, top, w, h) => {{
+  if (w * h > {strip}) throw new Error(`a strip of ${{w}}×${{h}} pixels`);
+  const rows = Array.from({{length: h}}, (_, y) => ((top + y) * width + left) * 4);
+  return Buffer.concat(rows.map((first) => data.subarray(first, first + 4 * w)));
+}};
+const image = {{width, height, read}};
 const input = {{height: 64, width: 64, channels: 3, fit: 'crop'}};
 writeFileSync('view', centerView(image, input, 0.875));
 """

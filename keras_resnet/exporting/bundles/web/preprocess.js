@@ -1,19 +1,27 @@
 // Preprocessing of a picture, as preprocess.json describes. The resize is written in JavaScript,
 // because a canvas resizes differently in each browser.
 
-/** A picture (file, ImageBitmap or video) -> its upright pixels on white: ImageData. */
+// A canvas, which phones limit to less than a photo may have, holds a strip of at most so many.
+const STRIP_PIXELS = 2 ** 23;
+
+/**
+ * A picture (file, ImageBitmap or video) -> its upright pixels on white: {width, height, read}, where
+ * read(left, top, width, height) gives the RGBA of a strip.
+ */
 export async function decode(source) {
   const bitmap = source instanceof Blob
       ? await createImageBitmap(source, {imageOrientation: 'from-image', colorSpaceConversion: 'none'})
       : source;
   const width = bitmap.videoWidth ?? bitmap.width;
   const height = bitmap.videoHeight ?? bitmap.height;
-  const canvas = new OffscreenCanvas(width, height);
-  const context = canvas.getContext('2d', {willReadFrequently: true});
-  context.fillStyle = 'white';
-  context.fillRect(0, 0, width, height);
-  context.drawImage(bitmap, 0, 0);
-  return context.getImageData(0, 0, width, height);
+  const read = (left, top, w, h) => {
+    const context = new OffscreenCanvas(w, h).getContext('2d', {willReadFrequently: true});
+    context.fillStyle = 'white';
+    context.fillRect(0, 0, w, h);
+    context.drawImage(bitmap, -left, -top);
+    return context.getImageData(0, 0, w, h).data;
+  };
+  return {width, height, read};
 }
 
 /**
@@ -23,21 +31,20 @@ export async function decode(source) {
  * the middle that has the aspect ratio of the input, `crop` of the side that limits it; "pad" resizes
  * all of the photo to fit, in the middle of black; "stretch" resizes both sides independently.
  */
-export function centerView({data, width, height}, input, crop) {
+export function centerView({width, height, read}, input, crop) {
   const [h, w] = part(height, width, input, crop);
   const [rows, columns] = resized(h, w, input);
   const left = Math.floor((width - w) / 2), top = Math.floor((height - h) / 2);
   let taps = triangles(w, columns);
   const narrow = new Float32Array(h * columns * 3);  // (h, columns, 3)
+  const most = Math.max(Math.floor(STRIP_PIXELS / w), 1);  // rows of a strip
+  let strip;
   for (let y = 0; y < h; y++) {
-    const line = ((top + y) * width + left) * 4;
+    if (y % most === 0) strip = read(left, top + y, w, Math.min(most, h - y));
+    const line = (y % most) * w * 4;
     for (let x = 0; x < columns; x++) {
       const {first, weights} = taps[x];
-      for (let c = 0; c < 3; c++) {
-        let sum = 0;
-        weights.forEach((weight, i) => sum += weight * data[line + (first + i) * 4 + c]);
-        narrow[(y * columns + x) * 3 + c] = sum;
-      }
+      narrow.set(weighed(strip, line + first * 4, 4, weights), (y * columns + x) * 3);
     }
   }
   taps = triangles(h, rows);
@@ -46,16 +53,24 @@ export function centerView({data, width, height}, input, crop) {
   for (let y = 0; y < rows; y++) {
     const {first, weights} = taps[y];
     for (let x = 0; x < columns; x++) {
-      const rgb = [0, 1, 2].map((c) => {
-        let sum = 0;
-        weights.forEach((weight, j) => sum += weight * narrow[((first + j) * columns + x) * 3 + c]);
-        return Math.min(Math.max(roundToEven(sum), 0), 255);
-      });
+      const rgb = weighed(narrow, (first * columns + x) * 3, columns * 3, weights)
+          .map((sum) => Math.min(Math.max(roundToEven(sum), 0), 255));
       const at = ((above + y) * input.width + before + x) * input.channels;
       pixels.set(input.channels === 3 ? rgb : [luma(rgb)], at);
     }
   }
   return pixels;
+}
+
+// The weighted sum of pixels that lie `step` apart. Every pixel of a photo comes here: a plain loop.
+function weighed(values, first, step, weights) {
+  let red = 0, green = 0, blue = 0;
+  for (let i = 0, at = first; i < weights.length; i++, at += step) {
+    red += weights[i] * values[at];
+    green += weights[i] * values[at + 1];
+    blue += weights[i] * values[at + 2];
+  }
+  return [red, green, blue];
 }
 
 // Height and width of the part of a photo that is shown.
