@@ -36,16 +36,20 @@ def peek(run: Run) -> dict[str, Any] | None:
     return None
 
 
-def files_of(run: Run) -> dict[str, Any]:
-    """Size and sha256 of the files on which an unfinished run depends, for its notes."""
-    teacher = run.config.teacher
+def files_of(run: Run, teacher: str | None) -> dict[str, Any]:
+    """Size and sha256 of the files on which an unfinished run depends, for its notes.
+
+    Args:
+        run: the run; that of a worker that is not the chief has no such files of its own.
+        teacher: folder of the run that it learns from.
+    """
     names = [*_SETTLED, *([f"{teacher}/{filenames.MODEL}"] if teacher else [])]
     return {name: fingerprint(run.file(name)) for name in names if run.file(name).exists()}
 
 
 def require_same_files(run: Run, notes: dict[str, Any]) -> None:
     """Says that the settings changed since a run began; InputError for its labels or its split."""
-    written, found = notes.get("files", {}), files_of(run)
+    written, found = notes.get("files", {}), files_of(run, run.config.teacher)
     changed = [name for name in written if written[name] != found.get(name)]
     if filenames.CONFIG in changed:
         log.info(

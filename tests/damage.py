@@ -128,7 +128,7 @@ def _of_an_unfinished_run(name):
 
         copy = shutil.copytree(run, folder / "run")
         (copy / "manifest.json").unlink()
-        notes = {"files": checkpoint_notes.files_of(Run(copy))}
+        notes = {"files": checkpoint_notes.files_of(Run(copy), None)}
 
         def read():
             opened, lines = Run(copy), _Lines()

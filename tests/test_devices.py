@@ -468,7 +468,6 @@ def test_two_devices_learn_accumulate_and_clip_as_one_does(command, one, tmp_pat
     _require_same(one, _train(command, tmp_path / "run", *_options(FEW), "--devices", 2))
 
 
-@pytest.mark.slow
 def test_two_workers_learn_what_one_process_learns(command, one, tmp_path):
     _require_same(one, _train(command, tmp_path / "run", *_options(FEW), launch=LAUNCH))
 

@@ -151,7 +151,7 @@ def _fit(
     current = {**environment(), "devices": devices.count}
     if saved := checkpoint_notes.peek(folder):
         notices.log_changes(saved["environment"], current, config)
-    files = checkpoint_notes.files_of(folder)
+    files = checkpoint_notes.files_of(folder, config.teacher)
     loop = Loop(
         config,
         source,
