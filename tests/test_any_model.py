@@ -434,6 +434,12 @@ def test_a_subclassed_model_becomes_a_run_that_can_be_opened_again(tmp_path):
     )
 
 
+def test_weights_of_a_network_from_elsewhere_name_the_call_that_trains_it(tmp_path):
+    (tmp_path / "config.json").write_text('{"model": "custom"}')
+    with pytest.raises(InputError, match=r"kr.train\(model=kr.open_run\('.*'\).model\(\)"):
+        resolve({"weights": tmp_path})
+
+
 def test_an_unregistered_subclassed_model_is_one_line(tmp_path):
     model = Unregistered()
     model(noise())
