@@ -69,7 +69,7 @@ TRAINABLE = ("head",)
 @click.option("--labels", metavar="FILE",
               help="With FILE.keras: class names, one per line, in output order.  [the classes of "
               "DATA in alphabetical order]")  # fmt: skip
-@settings("normalize", "image_size")
+@settings("normalize", "image_size", "fit")
 @reports
 def export(
     run: str | None,
@@ -81,7 +81,8 @@ def export(
     data_dir: str | None,
     labels: str | None,
     normalize: str | None,
-    image_size: int | None,
+    image_size: str | None,
+    fit: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -103,6 +104,7 @@ def export(
         "labels": labels,
         "normalize": normalize,
         "image_size": image_size or 0,
+        "fit": fit,
     }
     is_new = is_model(run)
     if is_new:

@@ -41,11 +41,6 @@ def import_weights(
         weights_settings.require(recipes.resolve({**given, "weights": file}))
     else:
         weights_settings.require_whole(file)
-        if given.pop("channels", 3) != 3:
-            raise InputError(
-                "--channels 1 is for weights, with --model; a whole Keras classifier is taken with "
-                "RGB only: leave it out"
-            )
         if given.pop("width", 1) != 1:
             raise InputError(
                 "--width is for weights, with --model; a whole Keras classifier is taken as it is: "

@@ -477,9 +477,6 @@ RELATIONS = (
         lambda c: c.fit == "crop" or c.center_crop == 1,
         "1 with --fit pad and stretch, which show the whole picture",
     ),
-    Relation(
-        "channels", lambda c: c.channels == 3 or c.model != specs.CUSTOM.name, "3 for this network"
-    ),
     Relation("width", lambda c: c.width == 1 or c.model != specs.CUSTOM.name, "1 for this network"),
     Relation(
         "test_split",

@@ -395,7 +395,15 @@ def _network_of(weights: Any) -> dict[str, Any]:
     if weights == "imagenet":
         return {"model": PUBLISHED_NETWORK}
     config = os.path.join(weights, "config.json") if isinstance(weights, str) else ""
-    return {"model": _read(config).get("model")} if os.path.isfile(config) else {}
+    if not os.path.isfile(config):
+        return {}
+    model = _read(config).get("model")
+    if model == specs.CUSTOM.name:
+        raise InputError(
+            f"{weights} holds a network from elsewhere; train it from Python: "
+            f"kr.train(model=kr.open_run({weights!r}).model(), data=…)"
+        )
+    return {"model": model}
 
 
 def _unscaled(settings: dict[str, Any]) -> dict[str, Any]:

@@ -21,14 +21,15 @@ from keras_resnet.training import custom
 from keras_resnet.weights.classifier import classifier
 
 SIDE, CLASSES = 24, ["bright", "dark", "striped"]
+SQUARE, GREY = (SIDE, SIDE, 3), (16, 32, 1)
 
 
-def foreign(end="softmax", *, side=SIDE, channels=3, inside=True, policy="float32"):
+def foreign(end="softmax", *, shape=SQUARE, inside=True, policy="float32"):
     """A small net with the layers of MobileNetV3 and EfficientNet."""
     with isolated():
         keras.config.set_dtype_policy(policy)
         keras.utils.set_random_seed(0)
-        image = keras.Input((side, side, channels), name="picture")
+        image = keras.Input(shape, name="picture")
         x = layers.Rescaling(1 / 127.5, -1)(image) if inside else image
         x = layers.Conv2D(8, 3, 2, "same", use_bias=False)(x)
         x = y = layers.Activation("swish")(layers.BatchNormalization()(x))
@@ -55,21 +56,23 @@ def foreign(end="softmax", *, side=SIDE, channels=3, inside=True, policy="float3
     return model
 
 
-def noise(count=4, side=SIDE):
-    return np.random.default_rng(1).uniform(0, 255, (count, side, side, 3)).astype(np.float32)
+def noise(shape=SQUARE):
+    return np.random.default_rng(1).uniform(0, 255, (4, *shape)).astype(np.float32)
 
 
 def probabilities(model, images):
     return np.asarray(ops.softmax(model(images)))
 
 
+@pytest.mark.parametrize("shape", [SQUARE, GREY, (32, 16, 3)])
 @pytest.mark.parametrize("end", ["softmax", "flattened", "operations"])
-def test_the_softmax_of_a_model_is_taken_off_and_its_answers_stay(end):
-    model = foreign(end)
+def test_the_softmax_of_a_model_is_taken_off_and_its_answers_stay(end, shape):
+    model, images = foreign(end, shape=shape), noise(shape)
     found = classifier(model, "FILE")
-    logits = np.asarray(found.model(noise()))
+    assert found.model.input_shape == (None, *shape)
+    logits = np.asarray(found.model(images))
     assert not np.allclose(logits.sum(-1), 1)
-    np.testing.assert_allclose(probabilities(found.model, noise()), model(noise()), rtol=1e-4)
+    np.testing.assert_allclose(probabilities(found.model, images), model(images), rtol=1e-4)
     (note,) = found.notes
     assert ("logarithm" in note) == (end == "operations"), note
 
@@ -92,7 +95,8 @@ def test_a_strided_1x1_convolution_becomes_a_pooling_and_one_without(padding, si
     assert sorted(strides) == [(1, 1)] * 4 + [(2, 2)]
     kinds = [type(layer) for layer in models.layers_of(found)]
     assert kinds.count(layers.MaxPooling2D) == 3
-    np.testing.assert_array_equal(found(noise(side=side)), model(noise(side=side)))
+    images = noise((side, side, 3))
+    np.testing.assert_array_equal(found(images), model(images))
 
 
 def test_logits_stay_as_they_are():
@@ -115,9 +119,18 @@ def test_preprocessing_outside_of_a_model_becomes_its_first_layers(normalize):
     assert found.notes == []
 
 
-def test_a_model_without_preprocessing_is_said_to_take_raw_pixels():
-    (note,) = classifier(foreign("linear", inside=False), "FILE").notes
-    assert "assumed that it takes RGB in [0, 255]" in note and "--normalize" in note
+def test_preprocessing_of_grey_pixels_becomes_the_first_layer():
+    model = foreign("linear", shape=GREY, inside=False)
+    found = classifier(model, "FILE", normalize="120/60")
+    expected = model((noise(GREY) - 120) / 60)
+    np.testing.assert_allclose(found.model(noise(GREY)), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("shape", "said"), [(SQUARE, "takes RGB in"), (GREY, "takes grey in")])
+def test_a_model_without_preprocessing_is_said_to_take_raw_pixels(shape, said):
+    (note,) = classifier(foreign("linear", shape=shape, inside=False), "FILE").notes
+    assert f"assumed that it {said} [0, 255]" in note and "--normalize" in note
+    assert ("BGR" in note) == (shape == SQUARE)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -144,16 +157,35 @@ REFUSED = {
         {}, r"outputs of shape \(None, 1\)",
     ),
     "a sigmoid": (lambda: foreign("sigmoid"), {}, "ends in a sigmoid"),
-    "grey": (lambda: foreign(channels=1, inside=False), {}, "takes images of 1 channels"),
-    "an oblong": (
-        lambda: keras.Sequential(
-            [layers.Input((24, 32, 3)), layers.Flatten(), layers.Dense(3)]
-        ),
-        {}, "takes images of 24×32 pixels; a square is needed",
+    "two channels": (
+        lambda: foreign(shape=(24, 24, 2), inside=False), {}, "takes images of 2 channels; 3 .RGB.",
     ),
-    "any size": (lambda: foreign(side=None), {}, "takes images of any size; give the side"),
-    "oblong": (lambda: foreign(side=None), {"image_size": "64x128"}, "64x128, .* squares only"),
-    "another size": (lambda: foreign(), {"image_size": 32}, "--image-size is 32, but FILE takes"),
+    "channels first": (
+        lambda: keras.Sequential(
+            [layers.Input((3, 24, 32)), layers.Flatten(), layers.Dense(3)]
+        ),
+        {}, r"shape \(3, 24, 32\), channels first; put keras.layers.Permute\(\(3, 1, 2\)\) before",
+    ),
+    "other channels": (
+        lambda: foreign(), {"channels": 1}, "--channels is 1, but FILE takes images of 3; leave",
+    ),
+    "grey as BGR": (
+        lambda: foreign(shape=GREY, inside=False), {"normalize": "caffe"},
+        "--normalize caffe is for BGR, and FILE takes grey images; give MEAN/STD",
+    ),
+    "any size": (
+        lambda: foreign(shape=(None, None, 3)), {}, "takes images of any size; give it in pixels",
+    ),
+    "no size": (
+        lambda: foreign(shape=(None, None, 3)), {"image_size": "64*128"},
+        r"--image-size is '64\*128'; expected a number of pixels, or HEIGHTxWIDTH",
+    ),
+    "another size": (
+        lambda: foreign(), {"image_size": 32}, "--image-size is 32, but FILE takes 24×24 pixels",
+    ),
+    "another width": (
+        lambda: foreign(shape=(None, 32, 3)), {"image_size": 16}, "FILE takes any×32 pixels; give",
+    ),
     "two outputs": (
         lambda: keras.Model(
             (x := layers.Input((24, 24, 3))), [layers.Flatten()(x), layers.Flatten()(x)]
@@ -176,11 +208,28 @@ def test_what_cannot_be_exported_is_one_line(make, options, said):
     assert "\n" not in str(error.value)
 
 
-def test_a_model_of_any_size_takes_the_size_that_is_given():
-    model = foreign("linear", side=None)
-    found = classifier(model, "FILE", image_size=SIDE)
-    assert found.model.input_shape == (None, SIDE, SIDE, 3)
-    np.testing.assert_array_equal(found.model(noise()), model(noise()))
+@pytest.mark.parametrize(
+    ("free", "size", "shape"),
+    [
+        ((None, None, 3), SIDE, SQUARE),
+        ((None, None, 1), "16x32", GREY),
+        ((None, 32, 3), "16X32", (16, 32, 3)),
+    ],
+)
+def test_a_model_of_any_size_takes_the_size_that_is_given(free, size, shape):
+    model = foreign("linear", shape=free)
+    found = classifier(model, "FILE", image_size=size)
+    assert found.model.input_shape == (None, *shape)
+    np.testing.assert_array_equal(found.model(noise(shape)), model(noise(shape)))
+
+
+def test_a_permutation_in_front_takes_in_a_model_with_channels_first():
+    first = keras.Sequential([layers.Input((3, 16, 32)), layers.Flatten(), layers.Dense(3)])
+    shape = 16, 32, 3
+    model = keras.Sequential([layers.Input(shape), layers.Permute((3, 1, 2)), first])
+    np.testing.assert_array_equal(
+        classifier(model, "FILE").model(noise(shape)), first(noise(shape).transpose(0, 3, 1, 2))
+    )
 
 
 def test_a_file_becomes_a_run_whose_int8_and_float32_pass(command, photos, tmp_path):
@@ -243,13 +292,13 @@ def test_labels_in_the_wrong_order_leave_nothing_behind(command, trained, photos
 
 @pytest.fixture(scope="module")
 def exported_model(photos, tmp_path_factory):
-    """A run of a model in memory, exported to all that a phone may take."""
+    """A run of a grey, oblong model in memory, exported to all that a phone may take."""
     folder = tmp_path_factory.mktemp("memory")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         result = kr.export(
-            foreign("flattened"), data=str(photos), labels=CLASSES, saved_model=False,
-            tflite=["none", "float16", "dynamic", "int8"], max_drop=100,
+            foreign("flattened", shape=GREY), data=str(photos), labels=CLASSES, fit="stretch",
+            saved_model=False, tflite=["none", "float16", "dynamic", "int8"], max_drop=100,
         )  # fmt: skip
     return kr.open_run(folder / "runs" / "foreign-data-001"), result
 
@@ -259,6 +308,9 @@ def test_a_model_in_memory_becomes_a_run_whose_variants_pass(exported_model):
     assert result.passed and len(result.artefacts) == 4
     assert run.metrics["imported"] == {"file": "foreign"}
     assert (run.export_folder / "card.md").exists()
+    content = json.loads((run.export_folder / "preprocess.json").read_text())
+    form = {"height": 16, "width": 32, "channels": 1, "fit": "stretch"}
+    assert {key: content[key] for key in form} == form
 
 
 @pytest.mark.parametrize("layer", ["conv2d", "depthwise_conv2d", "dense"])
@@ -290,12 +342,12 @@ def test_a_kernel_that_float16_stores_in_its_smallest_numbers_is_found(scale, lo
     assert len(list(weights_check.differences([wanted], [found]))) == bool(lost)
 
 
-def small(policy="float32", classes=3):
+def small(policy="float32", classes=3, shape=SQUARE):
     """A student's own network."""
     with isolated():
         keras.config.set_dtype_policy(policy)
         keras.utils.set_random_seed(0)
-        image = keras.Input((SIDE, SIDE, 3))
+        image = keras.Input(shape)
         x = layers.Conv2D(8, 3, 2, padding="same")(layers.Rescaling(1 / 127.5, -1)(image))
         x = kr.identity_block(x, "basic", filters=8, name="one")
         x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
@@ -314,11 +366,11 @@ def test_a_network_of_ones_own_is_trained_and_resumed_exactly(photos, tmp_path, 
                 shutil.copytree(tmp_path / "whole", tmp_path / "killed")
 
     whole = kr.train(
-        str(photos), model=small(), run_folder=tmp_path / "whole", callbacks=[Copy()], **OPTIONS
-    )
-    assert (whole.config.model, whole.config.side, whole.metrics["precision"]) == (
-        "custom", SIDE, "float32",
+        str(photos), model=small(shape=GREY), run_folder=tmp_path / "whole", callbacks=[Copy()],
+        **OPTIONS,
     )  # fmt: skip
+    assert (whole.config.model, whole.metrics["precision"]) == ("custom", "float32")
+    assert (whole.config.image_size, whole.config.channels) == ("16x32", 1)
     assert whole.metrics["val"]["top1"] > 0.6
     assert Run(tmp_path / "killed").checkpoint_steps() == [6]
     resumed = kr.train(resume=tmp_path / "killed")
@@ -332,7 +384,7 @@ def test_a_network_of_ones_own_is_trained_and_resumed_exactly(photos, tmp_path, 
     [
         (lambda: small(classes=4), {}, "the model has 4 outputs, the data 3 classes"),
         (small, {"weights": "imagenet"}, "--weights imagenet is for networks of this package"),
-        (small, {"channels": 1}, "--channels 1 is for networks of this package"),
+        (small, {"channels": 1}, "--channels is 1, but the model 'small' takes images of 3"),
         (small, {"size_steps": ((0.5, 0.5), (0.5, 1))}, "--size-steps .* is for networks of this"),
         (small, {"precision": "mixed_float16"}, "its own is float32"),
         (lambda: "custom", {"image_size": 24}, "is a network of your own; train it from Python"),
@@ -374,11 +426,18 @@ class Unregistered(Own):
 
 def test_a_subclassed_model_becomes_a_run_that_can_be_opened_again(tmp_path):
     model = Own()
-    expected = np.asarray(model(noise()))
-    run = kr.import_model(model, labels=CLASSES, image_size=SIDE, run_folder=tmp_path / "run")
+    expected = np.asarray(model(noise(GREY)))
+    size = {"image_size": "16x32", "channels": 1}
+    run = kr.import_model(model, labels=CLASSES, **size, run_folder=tmp_path / "run")
     np.testing.assert_allclose(
-        probabilities(kr.open_run(run.path).model(), noise()), expected, rtol=1e-4, atol=1e-6
+        probabilities(kr.open_run(run.path).model(), noise(GREY)), expected, rtol=1e-4, atol=1e-6
     )
+
+
+def test_weights_of_a_network_from_elsewhere_name_the_call_that_trains_it(tmp_path):
+    (tmp_path / "config.json").write_text('{"model": "custom"}')
+    with pytest.raises(InputError, match=r"kr.train\(model=kr.open_run\('.*'\).model\(\)"):
+        resolve({"weights": tmp_path})
 
 
 def test_an_unregistered_subclassed_model_is_one_line(tmp_path):

@@ -87,6 +87,7 @@ def _imported(
     data: StrPath,
     data_dir: str | None,
     labels: StrPath | Sequence[str] | None = None,
+    fit: str | None = None,
     **options: Any,
 ) -> Run:
     from keras_resnet.data import sources
@@ -98,7 +99,7 @@ def _imported(
             f"labels: {', '.join(labels[:5])}{', …' * (len(labels) > 5)} (the {len(labels)} classes"
             f" of {data} in alphabetical order, as Keras numbers them; --labels names others)"
         )
-    return import_model(given, labels=labels, **options)
+    return import_model(given, labels=labels, fit=fit or "crop", **options)
 
 
 def _require_none(**options: Any) -> None:

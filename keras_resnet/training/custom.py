@@ -21,7 +21,6 @@ _MIXED = PRECISIONS[2:]
 _FIXED: dict[str, Any] = {
     "weights": None,
     "freeze": None,
-    "channels": 3,
     "size_steps": ((1.0, 1.0),),
     "train_size": 1.0,
     "zero_gamma": False,
@@ -44,7 +43,7 @@ def taken(options: Mapping[str, Any]) -> tuple[dict[str, Any], keras.Model | Non
         if value is not None and SETTINGS[name].parse(value) != fixed:
             raise InputError(
                 f"--{name.replace('_', '-')} {show(value)} is for networks of this package; "
-                "`model` is trained as it is: on RGB images of its own size, with its own weights "
+                "`model` is trained as it is: on images of its own size, with its own weights "
                 "and regularization, its layers frozen by layer.trainable"
             )
     own = next((p for p in map(_policy, layers_of(model)) if p in _MIXED), "float32")
@@ -59,15 +58,12 @@ def taken(options: Mapping[str, Any]) -> tuple[dict[str, Any], keras.Model | Non
         f"the model {model.name!r}",
         normalize=options.get("normalize"),
         image_size=options.get("image_size") or 0,
+        channels=options.get("channels"),
         keep_precision=precision != "float32",
     )
     for note in given.notes:
         log.info(note)
-    of_model = {
-        "model": CUSTOM.name,
-        "image_size": given.model.input_shape[1],
-        "precision": own if precision == "auto" else precision,
-    }
+    of_model = {**given.settings, "precision": own if precision == "auto" else precision}
     return {**options, **_FIXED, **of_model}, given.model
 
 

@@ -1,5 +1,5 @@
-"""Any Keras image classifier as a network like those of this package: raw RGB pixels of a fixed
-square in, float32 logits out."""
+"""Any Keras image classifier as a network like those of this package: raw pixels of a fixed size
+in, RGB or grey, float32 logits out."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -11,8 +11,9 @@ from keras import layers, ops
 
 from keras_resnet import geometry
 from keras_resnet.errors import InputError, first_line
+from keras_resnet.geometry import Geometry
 from keras_resnet.models import layers_of
-from keras_resnet.specs import Normalize, statistics
+from keras_resnet.specs import CUSTOM, Normalize, statistics
 
 # Layers that may stand behind the softmax and leave its values as they are.
 _NEUTRAL = ("Dropout", "Flatten", "Reshape", "Identity")
@@ -21,10 +22,17 @@ _LEAST = 1e-7  # a probability of 0 has no logarithm
 
 
 class Classifier(NamedTuple):
-    """A network from raw pixels `(b, s, s, 3)` in [0, 255] to float32 logits `(b, k)`."""
+    """A network from raw pixels `(b, h, w, c)` in [0, 255] to float32 logits `(b, k)`."""
 
     model: keras.Model
     notes: list[str]  # what was changed or assumed, one line each
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those of a run of this network."""
+        _, height, width, channels = self.model.input_shape
+        form = Geometry(height, width, channels=channels)
+        return {"model": CUSTOM.name, "image_size": form.image_size, "channels": channels}
 
 
 def classifier(
@@ -32,7 +40,8 @@ def classifier(
     source: str,
     *,
     normalize: Normalize | None = None,
-    image_size: int = 0,
+    image_size: int | str = 0,
+    channels: int | None = None,
     keep_precision: bool = False,
 ) -> Classifier:
     """A copy of a Keras image classifier that takes raw pixels and gives logits in float32.
@@ -40,33 +49,37 @@ def classifier(
     A softmax at the end is taken off; layers of the model that normalize pixels stay.
 
     Args:
-        model: from images `(b, h, w, 3)` to scores `(b, k)`; it is left as it is.
+        model: from images `(b, h, w, c)`, c 3 (RGB) or 1 (grey), to scores `(b, k)`; it is left as
+            it is.
         source: a name for it in messages.
         normalize: what is done with pixels before they are given to the model, as in
             `specs.statistics`; "caffe" turns RGB into BGR. None: nothing.
-        image_size: side of the images in pixels, for a model that takes any.
+        image_size: side of the images in pixels, or "HxW", for a model that takes any.
+        channels: 3 or 1, for a model that leaves them open; None is 3.
         keep_precision: leave the dtype policies of the layers as they are, for training.
 
     Raises:
-        InputError: no image classifier of a fixed square in colour, or one that cannot be copied.
+        InputError: no image classifier of a fixed size, or one that cannot be copied.
     """
-    side = _side(model, source, image_size)
-    copy, notes = _copy(model, source, side, keep_precision)
+    shape = _shape(model, source, image_size, channels)
+    copy, notes = _copy(model, source, shape, keep_precision)
     if isinstance(copy, keras.Sequential) and _is_graph(copy):  # which may know of no `output`
         copy = keras.Model(copy.inputs[0], copy.outputs[0], name=copy.name)
-    image = keras.Input((side, side, 3), name="image")
-    pixels = image if normalize is None else _normalized(image, normalize)
+    image = keras.Input(shape, name="image")
+    pixels = image if normalize is None else _normalized(image, normalize, source)
     if normalize is None and not _normalizes(copy):
+        is_grey = shape[2] == 1
+        colors, others = ("grey", "") if is_grey else ("RGB", "imagenet, caffe (BGR) ")
         notes.append(
-            f"{source} has no layer that normalizes pixels: assumed that it takes RGB in [0, 255]; "
-            "otherwise give --normalize tf ([-1, 1]), imagenet, caffe (BGR) or MEAN/STD"
+            f"{source} has no layer that normalizes pixels: assumed that it takes {colors} in "
+            f"[0, 255]; otherwise give --normalize tf ([-1, 1]), {others}or MEAN/STD"
         )
     if normalize is not None or not _is_graph(copy):
         copy = keras.Model(image, copy(pixels), name=copy.name)
     if copy.output.dtype != "float32":
         x = layers.Activation("linear", dtype="float32", name="float32_logits")(copy.output)
         copy = keras.Model(copy.input, x, name=copy.name)
-    scores = copy.predict_on_batch(_noise(side))
+    scores = copy.predict_on_batch(_noise(shape))
     if scores.ndim != 2 or scores.shape[1] < 2:
         raise InputError(
             f"{source} gives outputs of shape {copy.output_shape}; a classifier gives (b, k), a "
@@ -87,14 +100,10 @@ def classifier(
     return Classifier(copy, notes)
 
 
-def _side(model: keras.Model, source: str, image_size: int | str) -> int:
-    """The side of the images in pixels."""
-    image_size = geometry.parse_size(image_size)
-    if isinstance(image_size, str):
-        raise InputError(
-            f"--image-size is {image_size}, and {source} is a network from elsewhere, which is "
-            "taken with squares only; give one side, such as --image-size 224"
-        )
+def _shape(
+    model: keras.Model, source: str, image_size: int | str, channels: int | None
+) -> tuple[int, int, int]:
+    """(height, width, channels) of the images."""
     inputs, outputs = (len(getattr(model, ends, None) or "1") for ends in ("inputs", "outputs"))
     if (inputs, outputs) != (1, 1):
         raise InputError(
@@ -106,32 +115,45 @@ def _side(model: keras.Model, source: str, image_size: int | str) -> int:
             f"{source} gives a dict ({', '.join(model.output)}); an image classifier gives one "
             "tensor: take it as keras.Model(model.input, model.output[NAME])"
         )
-    shape = _input_shape(model)
-    if shape is None:  # a subclassed model that was not called yet
-        shape = (None, None, None, 3)
+    shape = _input_shape(model) or (None,) * 4  # a subclassed model that was not called yet
     if len(shape) != 4:
-        raise InputError(f"{source} takes inputs of shape {shape}; expected images (b, h, w, 3)")
-    height, width, channels = shape[1:]
-    if channels not in (3, None):
+        raise InputError(f"{source} takes inputs of shape {shape}; expected images (b, h, w, c)")
+    _, height, width, depth = shape
+    if height in (1, 3) and depth not in (1, 3):
         raise InputError(
-            f"{source} takes images of {channels} channels; 3 (RGB) are needed: retrain it on "
-            "colour images, or put a layer before it that makes them grey"
+            f"{source} takes images of shape {shape[1:]}, channels first; put "
+            "keras.layers.Permute((3, 1, 2)) before it"
         )
-    if height is None or width is None:
-        if not image_size:
+    if channels not in (None, depth or channels):
+        raise InputError(
+            f"--channels is {channels}, but {source} takes images of {depth}; leave it out"
+        )
+    depth = depth or channels or 3
+    if depth not in (1, 3):
+        raise InputError(
+            f"{source} takes images of {depth} channels; 3 (RGB) or 1 (grey) are needed: retrain "
+            "it on such images, or put a layer before it that converts them"
+        )
+    size = geometry.parse_size(image_size)
+    if not geometry.is_size(size):
+        raise InputError(
+            f"--image-size is {size!r}; expected a number of pixels, or HEIGHTxWIDTH, such as "
+            "64x128"
+        )
+    if size:
+        asked = geometry.from_size(size, "crop", depth)
+        if (height or asked.height, width or asked.width) != (asked.height, asked.width):
             raise InputError(
-                f"{source} takes images of any size; give the side in pixels, such as "
-                "--image-size 224"
+                f"--image-size is {size}, but {source} takes {height or 'any'}×{width or 'any'} "
+                f"pixels; {'leave it out' if height and width else 'give one that fits'}"
             )
-        return image_size
-    if height != width:
-        raise InputError(f"{source} takes images of {height}×{width} pixels; a square is needed")
-    if image_size not in (0, height):
+        return asked.shape
+    if not (height and width):
         raise InputError(
-            f"--image-size is {image_size}, but {source} takes {height}×{width} pixels; leave it "
-            "out"
+            f"{source} takes images of any size; give it in pixels: --image-size 224, or 64x128 "
+            "for height and width"
         )
-    return height
+    return height, width, depth
 
 
 def _input_shape(model: keras.Model) -> tuple[int | None, ...] | None:
@@ -140,7 +162,7 @@ def _input_shape(model: keras.Model) -> tuple[int | None, ...] | None:
     except (AttributeError, ValueError):
         return None
     if not isinstance(shape, tuple):
-        raise InputError(f"the inputs of {model.name} are {shape}; expected images (b, h, w, 3)")
+        raise InputError(f"the inputs of {model.name} are {shape}; expected images (b, h, w, c)")
     return shape
 
 
@@ -152,9 +174,9 @@ def _is_graph(model: keras.Model) -> bool:
 
 
 def _copy(
-    model: keras.Model, source: str, side: int, keep_precision: bool
+    model: keras.Model, source: str, shape: tuple[int, int, int], keep_precision: bool
 ) -> tuple[keras.Model, list[str]]:
-    """The model with its softmax taken off, in float32, for images of this side; and notes."""
+    """The model with its softmax taken off, in float32, for images of this shape; and notes."""
     notes: list[str] = []
     try:
         settings = keras.saving.serialize_keras_object(model)
@@ -162,12 +184,12 @@ def _copy(
         if not keep_precision and _set_float32(settings):
             notes.append(f"{source} is of mixed precision: the same weights are used in float32")
         if _is_graph(model):
-            _set_side(settings, side)
+            _set_shape(settings, shape)
             if _set_linear(settings["config"], source):
                 notes.append(f"the softmax at the end of {source} was taken off: it gives logits")
         copy = keras.saving.deserialize_keras_object(settings, safe_mode=True)
         if not _is_graph(model):
-            copy(keras.Input((side, side, 3)))
+            copy(keras.Input(shape))
         weights = model.get_weights()
         copy.set_weights(weights)
         if _is_graph(model):
@@ -254,14 +276,14 @@ def _set_float32(settings: dict[str, Any]) -> bool:
     return changed
 
 
-def _set_side(settings: dict[str, Any], side: int) -> None:
-    """Images of this side, as float32, at the entrance of a graph."""
+def _set_shape(settings: dict[str, Any], shape: tuple[int, int, int]) -> None:
+    """Images of this shape, as float32, at the entrance of a graph."""
     rows = settings["config"]["layers"]
     entrance = next(row for row in rows if row["class_name"] == "InputLayer")
-    entrance["config"] |= {"batch_shape": [None, side, side, 3], "dtype": "float32"}
+    entrance["config"] |= {"batch_shape": [None, *shape], "dtype": "float32"}
     settings.pop("build_config", None)
     if "build_input_shape" in settings["config"]:
-        settings["config"]["build_input_shape"] = [None, side, side, 3]
+        settings["config"]["build_input_shape"] = [None, *shape]
 
 
 def _set_linear(graph: dict[str, Any], source: str) -> bool:
@@ -312,10 +334,15 @@ def _tensors(calls: Any) -> list[dict[str, Any]]:
     return [x["config"] for x in _settings(calls) if x.get("class_name") == "__keras_tensor__"]
 
 
-def _normalized(image: keras.KerasTensor, normalize: Normalize) -> keras.KerasTensor:
+def _normalized(image: keras.KerasTensor, normalize: Normalize, source: str) -> keras.KerasTensor:
     """Pixels as they were given to the network in its training."""
-    mean, deviation = statistics(normalize)
+    mean, deviation = statistics(normalize, image.shape[-1])
     if normalize == "caffe":
+        if len(mean) == 1:
+            raise InputError(
+                f"--normalize caffe is for BGR, and {source} takes grey images; give MEAN/STD, "
+                "such as 127.5/127.5"
+            )
         # A convolution, where a reversal is no operator of every accelerator. It is exact.
         flip = layers.Conv2D(3, 1, use_bias=False, trainable=False, name="rgb_to_bgr")
         image = flip(image)
@@ -334,8 +361,8 @@ def _normalizes(model: keras.Model) -> bool:
     return any(isinstance(layer, found) for layer in layers_of(model))
 
 
-def _noise(side: int) -> np.ndarray:
-    return np.random.default_rng(0).uniform(0, 255, (_PROBES, side, side, 3)).astype(np.float32)
+def _noise(shape: tuple[int, int, int]) -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 255, (_PROBES, *shape)).astype(np.float32)
 
 
 def _are_probabilities(scores: np.ndarray) -> bool:

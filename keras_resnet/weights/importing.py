@@ -13,7 +13,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath, read_lines
 from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log
-from keras_resnet.specs import CUSTOM, SPECS, Normalize
+from keras_resnet.specs import SPECS, Normalize
 from keras_resnet.state import isolated
 from keras_resnet.weights.layouts import classes_of
 from keras_resnet.weights.load import load, normalization_of, open_weights
@@ -89,8 +89,9 @@ def import_model(
     *,
     labels: StrPath | Sequence[str] | None = None,
     normalize: Normalize | None = None,
-    image_size: int = 0,
+    image_size: int | str = 0,
     fit: str = "crop",
+    channels: int | None = None,
     center_crop: float = 1.0,
     run_folder: StrPath | None = None,
 ) -> runs.Run:
@@ -100,15 +101,17 @@ def import_model(
     `weights.classifier`. It has no images; `export` takes some with `data`.
 
     Args:
-        model: a Keras model from images `(b, h, w, 3)` to scores `(b, k)`, probabilities or logits;
-            or the path of a `.keras` file with one.
+        model: a Keras model from images `(b, h, w, c)`, c 3 (RGB) or 1 (grey), to scores `(b, k)`,
+            probabilities or logits; or the path of a `.keras` file with one.
         labels: the class of each output, in order: a list, or a text file with a class a line; None
             numbers them.
         normalize: what was done with the pixels before they were given to the model: "imagenet",
             "tf", "caffe" (BGR), "cifar10", or what else `specs.statistics` takes. It becomes the
             first layers of the run's network. None: the model takes pixels in [0, 255].
-        image_size: side of the images in pixels, for a model that takes any.
-        fit: how images of another aspect ratio are fitted: "crop", "pad" or "stretch".
+        image_size: side of the images in pixels, or "HxW", for a model that takes any.
+        fit: how images of another aspect ratio are fitted: "crop", "pad" or "stretch", as Keras'
+            `image_dataset_from_directory` does.
+        channels: 3 for RGB or 1 for luma, for a model that leaves them open; None is 3.
         center_crop: the middle square of an image, as a share of its shorter side.
         run_folder: the folder to write; default `runs/MODEL-data-NNN`.
 
@@ -126,12 +129,14 @@ def import_model(
 
         opened: Any = whole_model.load(Path(model)) if is_file else model
         source = str(model) if is_file else f"the model {opened.name!r}"
-        given = classifier(opened, source, normalize=normalize, image_size=image_size)
+        given = classifier(
+            opened, source, normalize=normalize, image_size=image_size, channels=channels
+        )
     network = given.model
-    side, count = network.input_shape[1], network.output_shape[-1]
-    classes = _classes(labels, count, source)
-    own = {"model": CUSTOM.name, "normalize": normalize, "image_size": side, "fit": fit}
-    config = recipes.resolve({**own, "center_crop": center_crop, "data": names.NONE})
+    classes = _classes(labels, network.output_shape[-1], source)
+    form = {"fit": fit, "center_crop": center_crop}
+    own = {**given.settings, **form, "normalize": normalize, "data": names.NONE}
+    config = recipes.resolve(own)
     name = Path(model).stem if is_file else opened.name
     run = runs.create(run_folder or runs.next_folder(f"{name}-data"), config, classes)
     for note in given.notes:
