@@ -164,7 +164,7 @@ def _onnx_int8(setting):
 
 def _plain_int8(setting):
     """TensorFlow's conversion of the network as it is, but for its first layer: the file takes
-    normalised pixels, as is usual."""
+    normalized pixels, as is usual."""
     import keras
     import tensorflow as tf
 

@@ -477,7 +477,7 @@ def _hashes(result: "Verification") -> list[str]:
 def _taught(result: "Verification") -> list[str]:
     """What a trainable file learned and forgot."""
     return [
-        f"{row.file}: taught a new class with 20 images; recognises {row.new_class_top1:.0%} of 20 "
+        f"{row.file}: taught a new class with 20 images; recognizes {row.new_class_top1:.0%} of 20 "
         f"others, the known classes lose {count(row.known_drop_points, 'point')}"
         for row in result.artefacts
         if row.new_class_top1 is not None and row.known_drop_points is not None

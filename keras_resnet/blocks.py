@@ -350,7 +350,7 @@ class _Block(NamedTuple):
 
 
 def _entrance(x: keras.KerasTensor, block: _Block) -> keras.KerasTensor:
-    """Input of the branch: x, or, in a pre-activation block, x normalised and activated."""
+    """Input of the branch: x, or, in a pre-activation block, x normalized and activated."""
     if not block.kind.preact:
         return x
     x = batch_norm(x, name=f"{block.name}_preact", epsilon=block.options.epsilon)
@@ -364,7 +364,7 @@ def _residual(x: keras.KerasTensor, block: _Block) -> keras.KerasTensor:
     strided = options.strided_conv or kind.strided_conv
     last = len(kind.kernels)
     for i, kernel in enumerate(kind.kernels, 1):
-        normalised = i < last or not kind.preact
+        normalized = i < last or not kind.preact
         starts_at_zero = i == last and options.zero_gamma
         x = conv(
             x,
@@ -372,11 +372,11 @@ def _residual(x: keras.KerasTensor, block: _Block) -> keras.KerasTensor:
             kernel,
             strides=block.strides if i == strided else 1,
             groups=options.groups if kernel == 3 else 1,
-            use_bias=options.use_bias and normalised,
-            initial="zeros" if starts_at_zero and not normalised else "he_normal",
+            use_bias=options.use_bias and normalized,
+            initial="zeros" if starts_at_zero and not normalized else "he_normal",
             name=f"{name}_{i}",
         )
-        if normalised:
+        if normalized:
             gamma = "zeros" if starts_at_zero else "ones"
             x = batch_norm(x, name=f"{name}_{i}", gamma=gamma, epsilon=options.epsilon)
         if i < last:
@@ -405,7 +405,7 @@ def _pool(
 
 
 def _project(x: keras.KerasTensor, channels: int, strides: int, block: _Block) -> keras.KerasTensor:
-    """W x; without batch norm in a pre-activation block, whose sum the next block normalises."""
+    """W x; without batch norm in a pre-activation block, whose sum the next block normalizes."""
     name, options, preact = f"{block.name}_0", block.options, block.kind.preact
     use_bias = options.use_bias and not preact
     x = conv(x, channels, 1, strides=strides, use_bias=use_bias, name=name)

@@ -1,4 +1,4 @@
-"""Networks: raw pixels [0, 255] -> normalise -> stem -> stages -> pool -> float32 logits.
+"""Networks: raw pixels [0, 255] -> normalize -> stem -> stages -> pool -> float32 logits.
 
 Keras only: builds on any backend.
 """
@@ -100,7 +100,7 @@ def resnet(
     _check(spec, num_classes, input_shape, drop_path)
 
     image = keras.Input(input_shape, name="image")  # (b, h, w, 3)
-    x = _normalise(image, spec.normalize if normalize is None else normalize)
+    x = _normalize(image, spec.normalize if normalize is None else normalize)
     x = STEMS[spec.stem](x, spec)  # (b, h/4, w/4, 64) or (b, h, w, 16)
     maps = {}
     for stage, stage_blocks in _blocks(spec, zero_gamma, drop_path).items():
@@ -160,7 +160,7 @@ def residual_mlp(
     return keras.Model(image, _logits(x, num_classes), name=name)
 
 
-def _normalise(image: keras.KerasTensor, normalize: Normalize) -> keras.KerasTensor:
+def _normalize(image: keras.KerasTensor, normalize: Normalize) -> keras.KerasTensor:
     mean, deviation = specs.statistics(normalize, image.shape[-1])
     return layers.Rescaling(
         scale=[1 / d for d in deviation],

@@ -58,7 +58,7 @@ def convert(model, folder, batch=1, **settings):
     return path
 
 
-def quantised(folder, samples, body=conv, **settings):
+def quantized(folder, samples, body=conv, **settings):
     return convert(
         network(body),
         folder,
@@ -77,7 +77,7 @@ def float_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def uint8_file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uint8")
-    return quantised(folder, black_and_white, inference_input_type=tf.uint8)
+    return quantized(folder, black_and_white, inference_input_type=tf.uint8)
 
 
 def changed(source, path, change):
@@ -100,19 +100,19 @@ def test_the_census_of_a_float_file(float_file):
         "parameters", "trainable_parameters", "multiply_adds", "flops", "activations", "memory",
         "layers",
     ]  # fmt: skip
-    unquantised = {"dtype": "float32", "scale": None, "zero_point": None}
+    unquantized = {"dtype": "float32", "scale": None, "zero_point": None}
     image, logits = found["inputs"][0], found["outputs"][0]
     assert found["file"] == str(float_file)
     assert found["bytes"] == float_file.stat().st_size
     assert found["ops"] == {"CONV_2D": 1, "FULLY_CONNECTED": 1, "MEAN": 1}
     assert found["operators"] == 3
-    assert image == {"name": image["name"], "shape": [1, 8, 8, 3], **unquantised}
-    assert logits == {"name": logits["name"], "shape": [1, 2], **unquantised}
+    assert image == {"name": image["name"], "shape": [1, 8, 8, 3], **unquantized}
+    assert logits == {"name": logits["name"], "shape": [1, 2], **unquantized}
     assert found["signatures"] == {"serve": {"inputs": ["image"], "outputs": ["logits"]}}
     assert "CONVERSION_METADATA" in found["metadata"]
 
 
-def test_the_census_of_a_quantised_file(uint8_file):
+def test_the_census_of_a_quantized_file(uint8_file):
     found = census(uint8_file)
     assert found.ops["QUANTIZE"] == 1
     image = found.inputs[0]
@@ -209,7 +209,7 @@ def test_1x1_convolutions_with_stride_2_are_a_fault_with_int8_weights(tmp_path):
     body = keras.Sequential(
         [layers.Conv2D(4, 1, strides=2, name="skip"), layers.Conv2D(4, 1, strides=2)]
     )
-    (fault,) = faults(quantised(tmp_path, black_and_white, body))
+    (fault,) = faults(quantized(tmp_path, black_and_white, body))
     assert fault.startswith("1x1 CONV_2D with int8 weights and a stride (2x, the first is skip)")
     assert faults(convert(network(body), tmp_path)) == []
 
@@ -258,7 +258,7 @@ def test_an_open_batch_is_a_fault(tmp_path):
         ("INT8", 0.99, -128, False),
     ],
 )
-def test_a_quantised_input_takes_raw_pixels_or_is_a_fault(
+def test_a_quantized_input_takes_raw_pixels_or_is_a_fault(
     dtype, scale, zero_point, good, uint8_file, tmp_path
 ):
     def change(model):
@@ -272,7 +272,7 @@ def test_a_quantised_input_takes_raw_pixels_or_is_a_fault(
 
 
 @pytest.mark.parametrize(("dtype", "good"), [("UINT8", True), ("INT8", False)])
-def test_bytes_that_are_not_quantised_are_raw_pixels_only_without_a_sign(
+def test_bytes_that_are_not_quantized_are_raw_pixels_only_without_a_sign(
     dtype, good, uint8_file, tmp_path
 ):
     def change(model):
@@ -283,8 +283,8 @@ def test_bytes_that_are_not_quantised_are_raw_pixels_only_without_a_sign(
 
 
 @pytest.mark.parametrize(("samples", "good"), [(black_and_white, True), (bright, False)])
-def test_a_float_input_is_quantised_to_raw_pixels_or_is_a_fault(samples, good, tmp_path):
-    found = faults(quantised(tmp_path, samples))
+def test_a_float_input_is_quantized_to_raw_pixels_or_is_a_fault(samples, good, tmp_path):
+    found = faults(quantized(tmp_path, samples))
     assert (found == []) == good
     assert good or found[0].startswith("QUANTIZE of input")
 

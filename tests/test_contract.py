@@ -28,7 +28,7 @@ def test_the_temperature_undoes_overconfidence_and_the_opposite(sharpness):
 
 
 def test_no_other_temperature_has_a_smaller_loss():
-    """scipy's own minimiser finds none."""
+    """scipy's own minimizer finds none."""
     logits, labels = sample(300, 5, 2.0)
 
     def loss(inverse):

@@ -17,7 +17,7 @@ from sklearn import metrics as peer
 from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
-from keras_resnet.evaluation.metrics import is_imbalanced, log_softmax, summarise
+from keras_resnet.evaluation.metrics import is_imbalanced, log_softmax, summarize
 from keras_resnet.evaluation.per_image import ImageScore, image_scores, suspects, to_csv
 from keras_resnet.evaluation.scores import (
     ArtefactScores,
@@ -32,7 +32,7 @@ from keras_resnet.training import gallery
 def test_the_numbers_equal_scikit_learns():
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(200, 7)), rng.integers(0, 7, 200)
-    ours = summarise(logits, labels, [str(k) for k in range(7)])
+    ours = summarize(logits, labels, [str(k) for k in range(7)])
     p, guesses = np.exp(log_softmax(logits)), logits.argmax(-1)
     assert ours.images == 200
     assert ours.top1 == pytest.approx(peer.accuracy_score(labels, guesses))
@@ -51,11 +51,11 @@ def test_the_numbers_equal_scikit_learns():
 
 
 def test_five_classes_have_no_top_5():
-    assert summarise(np.eye(5), np.arange(5), list("abcde")).top5 is None
+    assert summarize(np.eye(5), np.arange(5), list("abcde")).top5 is None
 
 
 def test_a_class_without_images_has_no_accuracy():
-    scores = summarise(np.eye(3), [0, 1, 1], list("abc"))
+    scores = summarize(np.eye(3), [0, 1, 1], list("abc"))
     assert scores.per_class["c"].top1 is None
     assert scores.macro_top1 == 0.75  # of a and b, not of c
     assert scores.per_class["c"].f1 is None
@@ -63,13 +63,13 @@ def test_a_class_without_images_has_no_accuracy():
 
 
 def test_a_class_that_is_never_predicted_has_no_precision_and_counts_as_0():
-    scores = summarise(np.eye(3)[[0, 0]], [0, 1], list("abc"))
+    scores = summarize(np.eye(3)[[0, 0]], [0, 1], list("abc"))
     assert scores.per_class["b"].precision is None and scores.per_class["b"].f1 == 0.0
     assert (scores.macro_precision, scores.macro_f1) == pytest.approx((0.25, 1 / 3))
 
 
 def test_the_json_of_scores_has_the_keys_that_scripts_rely_on():
-    scores = summarise(np.eye(3), [0, 1, 1], list("abc"))
+    scores = summarize(np.eye(3), [0, 1, 1], list("abc"))
     rows = image_scores(np.eye(3), [0, 1, 1], list("abc"), ["1.jpg", "2.jpg", "3.jpg"])
     rows = [replace(rows[2], suspect=True), *rows[:2]]
     about = {"artefact": "a.tflite", "balance": None, "trained_on": 2}
@@ -418,7 +418,7 @@ def test_a_damaged_description_beside_a_file_is_one_line(exported, tmp_path, pre
 
 
 def without_scales(model, path):
-    """A copy of an int8 file that LiteRT opens, and crashes on: its quantisation steps are 0."""
+    """A copy of an int8 file that LiteRT opens, and crashes on: its quantization steps are 0."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     content = flatbuffer_utils.read_model(str(model))

@@ -130,7 +130,7 @@ def test_every_exported_file_carries_the_contract(exported, name):
     assert json.loads(found["files"]["preprocess.json"]) == preprocessing(make_plan(run))
     (image,) = found["subgraph_metadata"][0]["input_tensor_metadata"]
     assert image["content"]["content_properties"]["default_size"] == {"width": 24, "height": 24}
-    # Raw pixels go in: the normalisation that MediaPipe asks for must do nothing.
+    # Raw pixels go in: the normalization that MediaPipe asks for must do nothing.
     assert image["process_units"][0]["options"] == {"mean": [0.0], "std": [1.0]}
 
 

@@ -302,7 +302,7 @@ def test_every_kind_of_network_builds_on_jax(tmp_path):
 
 @pytest.mark.parametrize("policy", ["float32", *HALF_PRECISION], indirect=True)
 @pytest.mark.parametrize("normalize", ["imagenet", "tf", ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))])
-def test_raw_pixels_are_normalised_in_the_model(normalize, policy):
+def test_raw_pixels_are_normalized_in_the_model(normalize, policy):
     model = build("resnet20", 10, (8, 8, 3), normalize=normalize)
     first = keras.Model(model.input, model.get_layer("normalize").output)
     mean, deviation = map(np.float32, specs.NORMALIZATIONS.get(normalize, normalize))
@@ -382,7 +382,7 @@ def expected_ops(model):
     return {
         "CONV_2D": kinds["Conv2D"],
         "ADD": kinds["Add"] + apart + 1,
-        "MUL": apart,  # that of the normalisation is in the first kernel
+        "MUL": apart,  # that of the normalization is in the first kernel
         "MAX_POOL_2D": kinds["MaxPooling2D"] - shared,
         "AVERAGE_POOL_2D": kinds["AveragePooling2D"],
         "MEAN": 1,
@@ -499,12 +499,12 @@ def test_what_cannot_be_built_is_an_input_error(arguments, message):
 
 
 @pytest.mark.parametrize("normalize", ["imagnet", (1.0, 2.0), 5], ids=repr)
-def test_an_unusable_normalisation_is_an_input_error_that_lists_the_known_ones(normalize):
+def test_an_unusable_normalization_is_an_input_error_that_lists_the_known_ones(normalize):
     with pytest.raises(InputError, match="imagenet"):
         build("resnet20", 10, (8, 8, 3), normalize=normalize)
 
 
-def test_a_normalisation_may_be_given_as_lists_as_json_does():
+def test_a_normalization_may_be_given_as_lists_as_json_does():
     model = build("resnet20", 10, (8, 8, 3), normalize=([0.0] * 3, [255.0] * 3))
     assert model.get_layer("normalize").scale == [1 / 255] * 3
 

@@ -35,7 +35,7 @@ def test_every_basic_net_has_a_plain_twin():
     ],
     ids=repr,
 )
-def test_a_normalisation_is_a_name_two_triples_or_text(normalize, mean, deviation):
+def test_a_normalization_is_a_name_two_triples_or_text(normalize, mean, deviation):
     assert specs.statistics(normalize) == (mean, deviation)
 
 
@@ -50,7 +50,7 @@ def test_a_normalisation_is_a_name_two_triples_or_text(normalize, mean, deviatio
         ("imagnet", "imagenet, cifar10"),
     ],
 )
-def test_an_unusable_normalisation_is_refused_with_the_next_step(normalize, message):
+def test_an_unusable_normalization_is_refused_with_the_next_step(normalize, message):
     with pytest.raises(InputError, match=message) as error:
         specs.statistics(normalize)
     assert normalize in str(error.value)

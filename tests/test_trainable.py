@@ -75,7 +75,7 @@ def test_the_gate_teaches_it_a_new_class(made):
     (row,) = result.artefacts
     assert row.passed and row.file == TRAINABLE and row.agreement == 1
     assert row.new_class_top1 == 1 and row.known_drop_points == 0
-    said = f"{TRAINABLE}: taught a new class with 20 images; recognises 100% of 20 others"
+    said = f"{TRAINABLE}: taught a new class with 20 images; recognizes 100% of 20 others"
     assert said in tables.verification(result)
     again = verify(run, max_drop=100)
     assert again.passed and again.artefacts[0].new_class_top1 == 1
@@ -195,7 +195,7 @@ def start_with_new_classes(model):
     ("damage", "said"),
     [
         (zero_stored_features, "from those of the same training in NumPy"),
-        (learn_nothing, "recognises 0% of the images of a class that it was taught"),
+        (learn_nothing, "recognizes 0% of the images of a class that it was taught"),
         (climb, "from those of the same training in NumPy"),
         (restore_nothing, "does not restore what it saved"),
         (start_with_new_classes, "names a class that it was not taught"),
@@ -248,7 +248,7 @@ def answers(classify, home, images):
 def test_the_python_bundle_learns_a_class_keeps_it_and_forgets_it(classify, bundle, photos):
     new, known = sorted((bundle / "new").iterdir()), sorted((photos / "dark").iterdir())[:5]
     done = classify(bundle, "--teach", "mosaic", *new[:20])
-    assert done.stdout == "learned mosaic from 20 images; recognises 20 of them\n", done.stderr
+    assert done.stdout == "learned mosaic from 20 images; recognizes 20 of them\n", done.stderr
     assert answers(classify, bundle, [*new[20:], *known]) == ["mosaic"] * 20 + ["dark"] * 5
     done = classify(bundle, "--check")
     assert done.stdout.startswith("12 of 12 images as expected"), done.stderr

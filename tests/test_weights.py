@@ -185,7 +185,7 @@ def cifar_state(blocks, shortcut=None, seed=0):
 
 
 def cifar_logits(state, x):
-    """What such a net computes, in NumPy: x normalised, `(b, 3, h, w)`."""
+    """What such a net computes, in NumPy: x normalized, `(b, 3, h, w)`."""
 
     def conv(name, x, stride=1):
         kernel = state[f"{name}.weight"].astype("float64")
@@ -230,8 +230,8 @@ def test_a_pytorch_cifar_net_says_the_same(name, blocks, shortcut, prefix, tmp_p
     load_weights(ours, tmp_path / "net.safetensors")
     x = pixels(2, 12)
     mean, deviation = (np.array(v) for v in NORMALIZATIONS["cifar10"])
-    normalised = ((x - mean) / deviation).transpose(0, 3, 1, 2)
-    assert_same_logits(ours, cifar_logits(state, normalised), x)
+    normalized = ((x - mean) / deviation).transpose(0, 3, 1, 2)
+    assert_same_logits(ours, cifar_logits(state, normalized), x)
 
 
 def without(state, *names):
@@ -456,7 +456,7 @@ def test_keras_applications_weights_of_v1_are_not_taken_for_v1_5(tmp_path):
 
 @pytest.mark.parametrize("normalize", ["cifar10", "1,2,3/4,5,6"])
 @pytest.mark.parametrize("file", ["net.keras", "net.weights.h5"])
-def test_our_own_files_come_back_and_remember_their_normalisation(normalize, file, tmp_path):
+def test_our_own_files_come_back_and_remember_their_normalization(normalize, file, tmp_path):
     model = build("resnet8", 3, (12, 12, 3), normalize=normalize, drop_path=0.1)
     randomize(model)
     model.compile("adam", "mse")
@@ -588,7 +588,7 @@ def test_a_pytorch_cifar_net_goes_to_int8_without_a_line_of_python(
         export(run, data="digits")
 
 
-def test_an_imported_run_can_be_trained_further_and_keeps_its_normalisation(
+def test_an_imported_run_can_be_trained_further_and_keeps_its_normalization(
     command, theirs, photos, tmp_path, no_pictures
 ):
     from keras_resnet import train
@@ -604,8 +604,8 @@ def test_an_imported_run_can_be_trained_further_and_keeps_its_normalisation(
 BAD_IMPORTS = {
     "an unknown network": (["--model", "resnet21"], "unknown model 'resnet21'"),
     "another network": (["--model", "resnet32"], "does not fit resnet32: 120 missing"),
-    "another normalisation": (["--normalize", "imagnet"], "normalize is 'imagnet'"),
-    "normalised in [0, 1]": (["--normalize", "0.5/0.25"], "255 times that"),
+    "another normalization": (["--normalize", "imagnet"], "normalize is 'imagnet'"),
+    "normalized in [0, 1]": (["--normalize", "0.5/0.25"], "255 times that"),
     "no labels": (["--labels", "none.txt"], "cannot read --labels none.txt"),
     "too few labels": (["--labels", "two.txt"], "has 2 lines, but "),
     "a label twice": (["--labels", "twice.txt"], "has 'a' twice"),

@@ -15,7 +15,7 @@ from keras_resnet.evaluation.trainable import spare_outputs
 from keras_resnet.files import StrPath
 from keras_resnet.messages import reason
 
-# Types of stored numbers, quantised or not.
+# Types of stored numbers, quantized or not.
 _STORED = (np.float32, np.float16, np.int8, np.int16, np.int32, np.int64)
 
 
@@ -23,7 +23,7 @@ class Constant(NamedTuple):
     """A tensor of a file."""
 
     values: npt.NDArray[np.float32]
-    step: npt.NDArray[np.float32]  # of the quantisation, of the same shape; or one 0
+    step: npt.NDArray[np.float32]  # of the quantization, of the same shape; or one 0
     dtype: str  # that is stored
 
 
@@ -181,7 +181,7 @@ def _quantize(pixels: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
     if dtype == np.float32:
         return pixels.astype(np.float32)
     scale, zero = tensor["quantization"]
-    if not scale:  # not quantised: the integers are the pixels
+    if not scale:  # not quantized: the integers are the pixels
         return pixels.astype(dtype)
     steps = np.round(pixels.astype(np.float32) / scale + zero)
     return np.clip(steps, np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)

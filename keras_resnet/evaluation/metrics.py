@@ -36,7 +36,7 @@ class Scores(Result):
     confusion: list[list[int]]  # images by true class (rows) and predicted class (columns)
 
 
-def summarise(logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[str]) -> Scores:
+def summarize(logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[str]) -> Scores:
     """The scores of a model.
 
     Args:

@@ -23,7 +23,7 @@ from keras_resnet.evaluation.artefact import (
     open_artefact,
     predict_batches,
 )
-from keras_resnet.evaluation.metrics import Scores, log_softmax, summarise
+from keras_resnet.evaluation.metrics import Scores, log_softmax, summarize
 from keras_resnet.evaluation.per_image import ImageScore, image_scores
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
@@ -124,7 +124,7 @@ def evaluate(
         own = opened.run.naming_broken_images() if opened.run and data is None else nullcontext()
         with own:
             logits = _logits(opened, examples)
-    result = summarise(logits, examples.labels, opened.classes)
+    result = summarize(logits, examples.labels, opened.classes)
     if opened.top and opened.top < 5:  # it does not say which five
         result = replace(result, top5=None)
     balance = opened.run.config.balance if opened.run else None

@@ -80,7 +80,7 @@ class Flow:
             images: `(b, h, w, 3)` in [0, 255].
             join: `join(block, x, shortcut, branch)` gives H(x) for each block. `shortcut` is x or
                 its projection, of a plain block None; `branch` is F(x).
-            batch_statistics: normalise by the batch's own mean and variance, as a training step
+            batch_statistics: normalize by the batch's own mean and variance, as a training step
                 does, instead of the moving averages. Dropout and stochastic depth stay off.
 
         Returns:

@@ -78,7 +78,7 @@ def paths(
         labels: int `(b,)`.
         samples: paths for each length.
         seed: of this choice.
-        batch_statistics: normalise by the batch's own statistics; for an untrained network.
+        batch_statistics: normalize by the batch's own statistics; for an untrained network.
 
     Returns:
         `Paths`.

@@ -165,7 +165,7 @@ def _rank_in_class(labels: np.ndarray) -> np.ndarray:
 
 
 def _range_meter(model: keras.Model) -> tuple[list[str], Callable[[np.ndarray], tf.Tensor]]:
-    """Names of the operations whose output is quantised, and a function from a batch of images to
+    """Names of the operations whose output is quantized, and a function from a batch of images to
     the least and largest value of each, `(2, operations)`."""
     *_, steps = walk(model)
     # The converter folds a batch norm into what comes before it, and a ReLU.
@@ -174,7 +174,7 @@ def _range_meter(model: keras.Model) -> tuple[list[str], Callable[[np.ndarray], 
         for step in steps
         if isinstance(step.operation, keras.layers.BatchNormalization | keras.layers.ReLU)
     }
-    quantised = [len(step.made) == 1 and id(step.made[0]) not in folded for step in steps]
+    quantized = [len(step.made) == 1 and id(step.made[0]) not in folded for step in steps]
 
     @tf.function(reduce_retracing=True)
     def measure(images: tf.Tensor) -> tf.Tensor:
@@ -186,10 +186,10 @@ def _range_meter(model: keras.Model) -> tuple[list[str], Callable[[np.ndarray], 
             return result
 
         through(model, [tf.cast(images, tf.float32)], note)
-        ends = [[tf.reduce_min(x), tf.reduce_max(x)] for x in compress(values, quantised)]
+        ends = [[tf.reduce_min(x), tf.reduce_max(x)] for x in compress(values, quantized)]
         return tf.transpose(tf.stack(ends))
 
-    return [step.operation.name for step in compress(steps, quantised)], measure
+    return [step.operation.name for step in compress(steps, quantized)], measure
 
 
 def _ranges(measure: Callable[[np.ndarray], tf.Tensor], images: np.ndarray) -> np.ndarray:

@@ -50,14 +50,14 @@ def convert(
 
 
 def calibrated(saved_model: StrPath, calibration: StrPath) -> "tf.lite.TFLiteConverter":
-    """A converter that quantises by the images in a `.npy` file, as float32 lists of one batch."""
+    """A converter that quantizes by the images in a `.npy` file, as float32 lists of one batch."""
     import numpy as np
     import tensorflow as tf
 
     images = np.load(calibration)
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    # Lists and not dicts: the quantisation debugger crashes on those.
+    # Lists and not dicts: the quantization debugger crashes on those.
     converter.representative_dataset = lambda: (
         [image[None].astype(np.float32)] for image in images
     )

@@ -3,7 +3,7 @@
 The converter folds batch norms into convolutions and ReLUs into what comes before them. Two things
 remain, and are done here:
 
-- the normalisation, a MUL and an ADD: its scale goes into the kernel of the convolution behind it,
+- the normalization, a MUL and an ADD: its scale goes into the kernel of the convolution behind it,
   (s x + o) * K = (x + o / s) * (s K), and the ADD remains, for the padding comes after it;
 - the PAD before a strided convolution: it is symmetric, where TFLite's own "same" pads right and
   below first. A kernel with one more row and column, of zeros, is padded by "same" as the smaller
@@ -34,7 +34,7 @@ def fold(model: keras.Model) -> keras.Model:
     Returns:
         Model of the same inputs, and of the same outputs but for float32 rounding.
     """
-    scaled = _convolution_behind_normalisation(model)
+    scaled = _convolution_behind_normalization(model)
     grown = {conv.name: pad for conv, pad in _padded(model) if _is_small(conv, model)}
 
     def clone(layer: layers.Layer) -> layers.Layer:
@@ -67,8 +67,8 @@ def _shift(normalize: layers.Layer) -> npt.NDArray[np.float64]:
     return np.asarray(normalize.offset, float) / np.asarray(normalize.scale, float)
 
 
-def _convolution_behind_normalisation(model: keras.Model) -> layers.Conv2D | None:
-    """The convolution that reads the normalised image, perhaps padded; None if there is none."""
+def _convolution_behind_normalization(model: keras.Model) -> layers.Conv2D | None:
+    """The convolution that reads the normalized image, perhaps padded; None if there is none."""
     if "normalize" not in (layer.name for layer in model.layers):
         return None
     image = model.get_layer("normalize").output

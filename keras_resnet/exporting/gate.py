@@ -104,7 +104,7 @@ class Comparison:
     known_refused: float | None = None
     unknown_refused: float | None = None  # the same of images of no class
     # Of a trainable file that was taught a made-up class with 20 images: the share of 20 others
-    # that it recognises, in 0…1.
+    # that it recognizes, in 0…1.
     new_class_top1: float | None = None
     known_drop_points: float | None = None  # points of top-1 that the known classes lose by that
     latency_ms: float | None = None  # median of one image, on one thread
@@ -487,7 +487,7 @@ class Judge:
         if file.name == filenames.TRAINABLE:
             taught = self._teach(file)
             found = replace(
-                found, new_class_top1=taught.recognised, known_drop_points=taught.drop_points
+                found, new_class_top1=taught.recognized, known_drop_points=taught.drop_points
             )
             reasons += taught.reasons
         return found, reasons

@@ -38,7 +38,7 @@ MOST_PHOTO_BYTES = 8_000_000
 # How far a logit may be from ours, as a share of the largest one in the set. Another runtime adds
 # in another order; in int8 its kernels may differ by a step of 1/255 of a tensor's range, in each
 # layer: LiteRT's own reference kernels come to 0.03.
-FLOAT_TOLERANCE, QUANTISED_TOLERANCE = 1e-3, 0.05
+FLOAT_TOLERANCE, QUANTIZED_TOLERANCE = 1e-3, 0.05
 # Computed in integers, whose sums do not depend on their order: with XNNPACK, LiteRT's default,
 # every bit is the same on x86-64, 64-bit Arm and WebAssembly.
 _EXACT_FILES = (filenames.TFLITE["int8"],)
@@ -224,5 +224,5 @@ def _photos(examples: Examples) -> list[bytes | None]:
 
 def tolerance(name: str, logits: np.ndarray) -> float:
     """How far a logit of the artefact `name` may be from those noted, given some of them."""
-    share = FLOAT_TOLERANCE if name in _FLOAT_FILES else QUANTISED_TOLERANCE
+    share = FLOAT_TOLERANCE if name in _FLOAT_FILES else QUANTIZED_TOLERANCE
     return float(share * np.abs(logits).max())

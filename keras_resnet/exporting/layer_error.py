@@ -1,6 +1,6 @@
 """The int8 error of each Keras layer, and files that keep the worst layers in float.
 
-TensorFlow's quantisation debugger runs every operator twice on the same input, in int8 and in
+TensorFlow's quantization debugger runs every operator twice on the same input, in int8 and in
 float. It runs in a child process, and calibrates once for all results:
 
     python -m keras_resnet.exporting.layer_error SAVED_MODEL CALIBRATION.npy FOLDER IO COUNT…
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # to name its types costs no import
 
 PARTS = ("branch", "shortcut", "sum")
 _IMAGES = 50  # of the calibration images; the debugger's kernels are slow
-# Operators that move values without computing: they have no int8 error, and quantise values of
+# Operators that move values without computing: they have no int8 error, and quantize values of
 # float operators before them.
 _MOVES = ("PAD", "MAX_POOL_2D")
 _Graph = Sequence[tuple[str, str, list[str], list[str]]]  # as `tflite_file.operators` gives it
@@ -46,7 +46,7 @@ class LayerError:
     # The share of a channel's signal that int8 replaces by error, in 0…1: root mean squares, mean
     # over channels.
     lost: float
-    steps: float  # the error in quantisation steps; 0.29 is rounding alone
+    steps: float  # the error in quantization steps; 0.29 is rounding alone
 
 
 @dataclass(frozen=True)

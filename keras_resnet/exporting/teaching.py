@@ -14,7 +14,7 @@ from keras_resnet.exporting.trainable import LEARNING_RATE, STORED_WEIGHT, Head
 
 PHOTOS = 20  # that teach the class; as many others judge
 _TILES = 8  # in a row of a mosaic
-LEAST_RECOGNISED = 0.9
+LEAST_RECOGNIZED = 0.9
 # Largest difference from NumPy, as a share of the largest logit; float32 comes to 1e-6.
 _TOLERANCE = 1e-3
 
@@ -22,7 +22,7 @@ _TOLERANCE = 1e-3
 class Taught(NamedTuple):
     """What a trainable file learned and forgot."""
 
-    recognised: float  # share of other images of the new class, in 0…1
+    recognized: float  # share of other images of the new class, in 0…1
     drop_points: float  # of top-1 on images of known classes, in percentage points
     reasons: list[str]  # why the file must not be used
 
@@ -62,7 +62,7 @@ def teach(
     file.teach(features, [0] * PHOTOS)
     after, _ = file.infer(known)
     judged, _ = file.infer(new[PHOTOS:])
-    recognised = float((judged.argmax(-1) == classes).mean())
+    recognized = float((judged.argmax(-1) == classes).mean())
     right_before, right_after = ((found.argmax(-1) == labels).mean() for found in (before, after))
     drop = round(100 * float(right_before - right_after), 4)
     again.restore(file.save())
@@ -81,10 +81,10 @@ def teach(
                 f"gives logits of a new class that differ by {off:.2g} from those of the same "
                 f"training in NumPy ({allowed:.2g} allowed)"
             )
-        if recognised < LEAST_RECOGNISED:
+        if recognized < LEAST_RECOGNIZED:
             yield (
-                f"recognises {recognised:.0%} of the images of a class that it was taught with "
-                f"{PHOTOS} others (least: {LEAST_RECOGNISED:.0%})"
+                f"recognizes {recognized:.0%} of the images of a class that it was taught with "
+                f"{PHOTOS} others (least: {LEAST_RECOGNIZED:.0%})"
             )
         if drop > max_drop:
             yield (
@@ -94,7 +94,7 @@ def teach(
         if not np.array_equal(restored, judged):
             yield "does not restore what it saved"
 
-    return Taught(recognised, drop, list(reasons()))
+    return Taught(recognized, drop, list(reasons()))
 
 
 def _logits_after_training(

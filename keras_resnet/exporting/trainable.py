@@ -39,7 +39,7 @@ SHRINKAGE = 0.1
 # Steps are stable up to about this learning rate, since whitened features have a mean square of 1.
 # The weight of the stored features against the photo. Measured with a class of ten held out and
 # taught with 20 photos: signs (ResNet-20, 99.7 %) lose 0.3 points and 100 % of the new class are
-# recognised; a weak network (CIFAR-10, 59.6 %) loses 3 points and 37 % are recognised. With a
+# recognized; a weak network (CIFAR-10, 59.6 %) loses 3 points and 37 % are recognized. With a
 # weight of 3, 0.8 and 5.6 points for 100 % and 54 %.
 LEARNING_RATE, STORED_WEIGHT = 1.0, 9.0
 _LEAST_VARIANCE = 1e-5  # of a direction, as a share of the mean: float32 rounding is below

@@ -1,7 +1,7 @@
 """Looks for the weights of a model in a `.tflite` file.
 
 Logits of int8 differ from the model's by a few per cent, behind which a damaged kernel can hide.
-Its weights are known to half a quantisation step.
+Its weights are known to half a quantization step.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ class Weights(NamedTuple):
 
 
 def expected_weights(model: keras.Model, temperature: float) -> list[Weights]:
-    """The kernels, biases and normalisation that the files of a model hold.
+    """The kernels, biases and normalization that the files of a model hold.
 
     Args:
         model: Keras model from raw pixels to logits.

@@ -13,7 +13,7 @@ class TensorInfo:
     name: str
     shape: list[int]  # -1 is an open side
     dtype: str
-    scale: float | None = None  # None: not quantised
+    scale: float | None = None  # None: not quantized
     zero_point: int | None = None
 
 
@@ -61,7 +61,7 @@ class Census(Result):
     outputs: list[TensorInfo]
     signatures: dict[str, Signature]
     metadata: list[str]
-    # Float or quantised constants that are stored: after batch norms were folded, without the
+    # Float or quantized constants that are stored: after batch norms were folded, without the
     # integers that hold shapes and axes.
     parameters: int
     trainable_parameters: int = 0  # constants cannot be trained

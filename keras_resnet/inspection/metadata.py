@@ -151,7 +151,7 @@ def describe(
                                 "default_size": {"width": width, "height": height},
                             },
                         },
-                        # MediaPipe wants a normalisation for a float input: this one does nothing.
+                        # MediaPipe wants a normalization for a float input: this one does nothing.
                         "process_units": [
                             {
                                 "options_type": _NORMALIZATION_OPTIONS,

@@ -25,7 +25,7 @@ INITIALIZER = "CALL_ONCE"  # runs the graph that gives variables their first val
 KERNEL_RANKS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "FULLY_CONNECTED": 2}
 # `MODEL_1/LAYER_1/op`: Keras numbers a network anew each time it is called.
 LAYER = re.compile(r"[^/]*?(_\d+)/(?:[^;]*/)?([^/;]+)\1/(?:batchnorm/)?[^/;]+(?:;|$)")
-# What makes a quantised input take raw pixels: real = scale * (stored - zero point).
+# What makes a quantized input take raw pixels: real = scale * (stored - zero point).
 RAW_PIXELS = {"uint8": (1.0, 0), "int8": (1.0, -128)}
 
 
@@ -123,7 +123,7 @@ def _op_faults(operators: Iterable["_Operator"]) -> Iterator[str]:
             )
         elif name in VARIABLE_OPS and INITIALIZER not in counts:
             yield (
-                f"{name} ({count}x): the weights are variables that start uninitialised, the "
+                f"{name} ({count}x): the weights are variables that start uninitialized, the "
                 "answers NaN; convert a SavedModel, whose weights become constants"
             )
 
@@ -150,14 +150,14 @@ def _input_faults(tensor: "_Tensor") -> Iterator[str]:
             "it, others take 1 for each open side; fix the sizes before the conversion"
         )
     asked = RAW_PIXELS.get(tensor.dtype)
-    # A uint8 tensor that is not quantised holds the bytes themselves.
+    # A uint8 tensor that is not quantized holds the bytes themselves.
     raw_bytes = tensor.dtype == "uint8" and tensor.scale is None
     if asked and not raw_bytes and (tensor.scale, tensor.zero_point) != asked:
         yield _wrong_scale(f"input {tensor.name}", tensor, asked)
 
 
 def _quantize_faults(op: "_Operator", entrances: Iterable["_Tensor"]) -> Iterator[str]:
-    """A float32 input of an int8 model is quantised by the file's first op."""
+    """A float32 input of an int8 model is quantized by the file's first op."""
     if op.name != "QUANTIZE" or not any(op.inputs[0] is tensor for tensor in entrances):
         return
     made, asked = op.outputs[0], RAW_PIXELS.get(op.outputs[0].dtype)
@@ -173,7 +173,7 @@ def _wrong_scale(where: str, tensor: "_Tensor", asked: tuple[float, int]) -> str
     return (
         f"{where} to {tensor.dtype} has scale {tensor.scale} and zero point {tensor.zero_point}, "
         f"not {asked[0]} and {asked[1]}: raw pixels would be misread; put an all-0 and an all-255 "
-        "image into the calibration set and normalise in the model"
+        "image into the calibration set and normalize in the model"
     )
 
 
@@ -185,9 +185,9 @@ class _Tensor:
     name: str
     shape: tuple[int, ...]  # -1 is an open side
     dtype: str
-    scale: float | None  # None: not quantised, or by channel
+    scale: float | None  # None: not quantized, or by channel
     zero_point: int | None
-    quantised: bool
+    quantized: bool
     buffer: int
     stored: int  # bytes of a constant; 0: it is computed
 
@@ -341,8 +341,8 @@ def _check_kernel(op: _Operator) -> None:
 
 
 def _tensor(tensor: Any, stored: Sequence[int], items: _Items, schema: ModuleType) -> _Tensor:
-    quantisation = tensor.Quantization()
-    scales = items(quantisation.Scale, quantisation.ScaleLength) if quantisation else []
+    quantization = tensor.Quantization()
+    scales = items(quantization.Scale, quantization.ScaleLength) if quantization else []
     per_tensor = len(scales) == 1
     # `shape` holds 1 for an open side, `shape_signature` -1; without open sides it is left out.
     shape = items(tensor.ShapeSignature, tensor.ShapeSignatureLength)
@@ -354,15 +354,15 @@ def _tensor(tensor: Any, stored: Sequence[int], items: _Items, schema: ModuleTyp
         shape=tuple(shape),
         dtype=_names(schema.TensorType)[tensor.Type()].lower(),
         scale=float(scales[0]) if per_tensor else None,
-        zero_point=_zero_point(quantisation) if per_tensor else None,
-        quantised=bool(scales),
+        zero_point=_zero_point(quantization) if per_tensor else None,
+        quantized=bool(scales),
         buffer=tensor.Buffer(),
         stored=stored[tensor.Buffer()],
     )
 
 
-def _zero_point(quantisation: Any) -> int:
-    return int(quantisation.ZeroPoint(0)) if quantisation.ZeroPointLength() else 0
+def _zero_point(quantization: Any) -> int:
+    return int(quantization.ZeroPoint(0)) if quantization.ZeroPointLength() else 0
 
 
 def _strides(op: Any, schema: ModuleType) -> tuple[int, int]:
@@ -427,7 +427,7 @@ def _weights(tensors: Iterable[_Tensor]) -> dict[int, _Tensor]:
     return {
         tensor.buffer: tensor
         for tensor in tensors
-        if tensor.stored and (tensor.quantised or "float" in tensor.dtype)
+        if tensor.stored and (tensor.quantized or "float" in tensor.dtype)
     }
 
 

@@ -16,7 +16,7 @@ from keras_resnet.config import Config
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.sources import Source
 from keras_resnet.data.stream import evaluation_stream, training_stream
-from keras_resnet.evaluation.metrics import summarise
+from keras_resnet.evaluation.metrics import summarize
 from keras_resnet.evaluation.per_image import ImageScore, image_scores, to_csv
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import write_text
@@ -64,7 +64,7 @@ def evaluate_best_model(
             stream = _stream(examples, config)
             with true_float32():  # as `evaluate` does
                 logits = model.predict(stream.map(lambda images, _: images), verbose=0)
-            metrics[split] = summarise(logits, examples.labels, source.classes).as_json()
+            metrics[split] = summarize(logits, examples.labels, source.classes).as_json()
             rows[split] = image_scores(logits, examples.labels, source.classes, examples.names)
     parts = [to_csv(r, split, header=split == "val") for split, r in rows.items()]
     write_text(folder.file(filenames.PREDICTIONS), "".join(parts))

@@ -38,7 +38,7 @@ def import_weights(
 ) -> runs.Run:
     """Makes a run folder from weights that were trained elsewhere.
 
-    The run takes raw pixels: the normalisation that the weights were trained with becomes its first
+    The run takes raw pixels: the normalization that the weights were trained with becomes its first
     layer. It has no images; `export` takes some with `data`.
 
     Args:

@@ -55,7 +55,7 @@ def load_weights(model: "keras.Model", path: StrPath, *, replace_head: bool = Fa
 def load(model: "keras.Model", weights: Weights, *, replace_head: bool = False) -> str:
     """`load_weights` of an opened `Weights`."""
     wanted = readers.variables(model)
-    takes_bgr = is_foreign(weights) and _is_normalised(model, "caffe")
+    takes_bgr = is_foreign(weights) and _is_normalized(model, "caffe")
     arrays = to_ours(weights, list(wanted), takes_bgr)
     if model.input_shape[-1] == 1:
         arrays = with_grey_stem(arrays, list(wanted))
@@ -88,7 +88,7 @@ def open_weights(path: StrPath, name: str) -> Weights:
 
 
 def normalization_of(weights: Weights) -> str | None:
-    """How the pixels were normalised that weights were trained with, as `build` takes it; None
+    """How the pixels were normalized that weights were trained with, as `build` takes it; None
     where the file does not tell.
     """
     if weights.layout != readers.KERAS:
@@ -106,14 +106,14 @@ def normalization_of(weights: Weights) -> str | None:
 def _check_normalization(weights: Weights, model: "keras.Model") -> None:
     """InputError if the weights are known to expect other pixels than the model gives them."""
     trained_with = normalization_of(weights)
-    if trained_with and not _is_normalised(model, trained_with):
+    if trained_with and not _is_normalized(model, trained_with):
         raise InputError(
             f"{weights.source} was trained with another normalization than that of {model.name}; "
             f"give --normalize {trained_with}"
         )
 
 
-def _is_normalised(model: "keras.Model", normalize: Normalize) -> bool:
+def _is_normalized(model: "keras.Model", normalize: Normalize) -> bool:
     layer = model.get_layer("normalize")
     expected = statistics(normalize, model.input_shape[-1])
     return np.allclose(_statistics(layer.scale, layer.offset), expected, rtol=1e-5)

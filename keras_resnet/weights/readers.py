@@ -194,7 +194,7 @@ def _named_arrays(file: Any) -> Arrays:
 
     def visit(path: str, group: Any) -> None:
         parts = path.split("/")
-        # What lies elsewhere are the optimiser's variables and the seeds of dropout.
+        # What lies elsewhere are the optimizer's variables and the seeds of dropout.
         if parts[-1] != "vars" or len(parts) < 3 or parts[-3] != "layers" or not len(group):
             return
         names = _VARIABLES[len(group) == 4]

@@ -32,7 +32,7 @@ def python(export, work):
     yield from _lines([run, learning, "--teach", "new thing", *new[:20]])
     answers = _lines([run, learning, "--top", "1", *new[20:]])
     assert all("new thing" in line for line in answers), answers
-    yield f"recognises {len(answers)} of {len(answers)} other photos"
+    yield f"recognizes {len(answers)} of {len(answers)} other photos"
     _lines([run, learning, "--check", "--forget"])
     yield from _lines([run, export / "golden" / "check.py"])
     yield from _lines([run, work / "export-uint8" / "golden" / "check.py"])
@@ -45,7 +45,7 @@ def compiled_model(export, work):
 
 
 def mediapipe(export, work):
-    """MediaPipe Tasks, which reads labels and normalisation out of the file."""
+    """MediaPipe Tasks, which reads labels and normalization out of the file."""
     run = _environment(work / "env-mediapipe", "mediapipe")
     for folder in (export, work / "export-uint8"):
         yield from _lines([run, HERE / "inside" / "mediapipe_labels.py", folder])

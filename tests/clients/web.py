@@ -108,21 +108,21 @@ def prove_learning(bundle, new, known, work):
         yield page.evaluate(said)
         page.screenshot(work / "web-learned.png")
 
-        def recognised():
+        def recognized():
             found = [_answer(page, path) for path in new[20:]]
             after = [_answer(page, path) == label for path, label in known]
             return found.count("new thing"), sum(after)
 
-        count, after = recognised()
+        count, after = recognized()
         yield (
-            f"recognises {count} of {len(new) - 20} other photos; of {len(known)} photos of known "
+            f"recognizes {count} of {len(new) - 20} other photos; of {len(known)} photos of known "
             f"classes, {sum(before)} were right before and {after} are after"
         )
         assert count >= 0.9 * (len(new) - 20) and after >= 0.97 * sum(before)
         page.open("about:blank")
         page.open(address)
         page.wait_for("document.getElementById('status')?.textContent === 'Ready.'")
-        assert recognised() == (count, after)
+        assert recognized() == (count, after)
         yield "the same after the page was loaded again"
         page.evaluate("document.getElementById('camera').click()")
         page.wait_for("document.getElementById('video').videoWidth")
@@ -138,7 +138,7 @@ def prove_learning(bundle, new, known, work):
             "document.getElementById('camera').click(); document.getElementById('forget').click()"
         )
         page.wait_for(f"{said}.includes('forgotten')")
-        assert recognised() == (0, sum(before))
+        assert recognized() == (0, sum(before))
         yield "forgets the new classes"
 
 

@@ -1,6 +1,6 @@
 """MediaPipe's ImageClassifier on the golden set: python mediapipe_labels.py EXPORT
 
-Runs in an environment that holds mediapipe alone: what it knows of classes and normalisation, it
+Runs in an environment that holds mediapipe alone: what it knows of classes and normalization, it
 knows from the file.
 """
 

@@ -60,7 +60,7 @@ class Classifier:
             images: about 20 Pillow images of it.
 
         Returns:
-            How many of them are recognised then.
+            How many of them are recognized then.
 
         Raises:
             ValueError: the model is not trainable, knows the class, or has no output left.
@@ -273,11 +273,11 @@ def main() -> int:
         return check(classifier) > 0
     if options.teach:
         try:
-            recognised = classifier.teach(options.teach, list(map(Image.open, options.images)))
+            recognized = classifier.teach(options.teach, list(map(Image.open, options.images)))
         except (OSError, ValueError) as error:
             parser.error(str(error))
         count = len(options.images)
-        print(f"learned {options.teach} from {count} images; recognises {recognised} of them")
+        print(f"learned {options.teach} from {count} images; recognizes {recognized} of them")
         return 0
     for path in options.images:
         try:

@@ -172,10 +172,10 @@ async function addClass(label, pictures) {
   for (const pixels of all) photos.push((await infer(pixels)).features);
   say(`Learning ${label} …`);
   await learner.learn(label, photos);
-  let recognised = 0;
-  for (const pixels of all) recognised += allLabels()[best(await run(pixels))] === label;
+  let recognized = 0;
+  for (const pixels of all) recognized += allLabels()[best(await run(pixels))] === label;
   at('forget').hidden = false;
-  say(`Learned ${label} from ${all.length} pictures; recognises ${recognised} of them.`);
+  say(`Learned ${label} from ${all.length} pictures; recognizes ${recognized} of them.`);
   if (shown) await classify(shown);
 }
 
