@@ -47,6 +47,9 @@ OTHER_OPTIONS = {
     "--device": "--devices (their number; CUDA_VISIBLE_DEVICES chooses which)",
     "--format": "--tflite (or --onnx, --saved-model)",
     "--int8": "--quantize int8",
+    "--project": "--run",
+    "--name": "--run",
+    "--out": "--run",
 }
 
 

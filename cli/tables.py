@@ -42,15 +42,17 @@ def data_check(result: "DataCheck") -> str:
     lines += [f"{name[:24]:24} {count:>8,}" for name, count in result.classes.items()]
     if result.splits.keys() != {"all"}:
         lines += [f"split {split:18} {count:>8,}" for split, count in result.splits.items()]
-    lines += [f"skipped: {reason:.40} {count:>8,}" for reason, count in result.skipped.items()]
+    lines += [f"skipped: {reason}  {count:,}" for reason, count in result.skipped.items()]
     lines += _some([f"{bad.file}: {bad.reason}" for bad in (*result.bad, *result.narrow)])
     lines += _some(["equal files: " + ", ".join(group) for group in result.duplicates])
-    lines += _some([f"{name} looks like {other}" for name, other in result.near_pairs])
+    lines += [f"{name} looks like {other}" for name, other in result.near_pairs]
+    if more := result.near_duplicates - len(result.near_pairs):
+        lines.append(f"… and {more:,} more")
     if result.near_duplicates:
         where = "one of another split" if len(result.splits) > 1 else "another"
         lines.append(
-            f"{count(result.near_duplicates, 'image')} almost like {where}; "
-            "`train --group-by` keeps related images in one split"
+            f"{count(result.near_duplicates, 'image')} almost like {where}; `train --group-by` "
+            "keeps related images in one split, where their names or folders show which are"
         )
     lines += _some([*(f"train refuses: {line}" for line in result.obstacles), *result.warnings])
     lines.append(f"{count(result.files, 'file')}, {result.used:,} used")
@@ -491,7 +493,7 @@ def _files(rows: Sequence["FileResult"]) -> list[str]:
         return []
     failed = [f"{row.file}  FAILED: {row.why}" for row in rows if not row.passed]
     passed = count(len(rows) - len(failed), "other file")
-    return [*failed, f"{passed} as exported: labels, preprocessing, golden set, bundles"]
+    return [*failed, f"{passed} as exported: labels, preprocessing, golden set and the like"]
 
 
 def quantization(result: "Quantization") -> str:
@@ -675,7 +677,7 @@ def gradients(
     )
     if result.relative_error is not None:
         lines.append(
-            "identity + branch = total at each block, with a relative error of at most "
+            "identity + branch = total at each block; largest relative difference "
             f"{result.relative_error:.2g}"
         )
     return "\n".join(lines)

@@ -6,6 +6,7 @@ import click
 
 from keras_resnet.cli import tables
 from keras_resnet.cli._options import command, gate_limits, report, reports, setting, start
+from keras_resnet.messages import log
 from keras_resnet.run import open_run
 
 
@@ -28,6 +29,8 @@ def verify(run: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """
     opened = open_run(run)
     start(quiet)
+    if run is None:
+        log.info(f"the newest run: {opened.path}")
     from keras_resnet.exporting import gate
 
     result = gate.verify(opened, **options)

@@ -164,6 +164,17 @@ _FOR_ANY_DATA = ("quick", "finetune")
 PUBLISHED_NETWORK = "resnet18"
 
 
+# What other tools call some settings.
+OTHER_NAMES = {
+    "lr": "learning_rate",
+    "batch": "batch_size",
+    "imgsz": "image_size",
+    "arch": "model",
+    "pretrained": "weights",
+    "device": "devices",
+}
+
+
 def resolve(
     options: Mapping[str, Any] | None = None,
     config_file: str | os.PathLike[str] | None = None,
@@ -186,7 +197,7 @@ def resolve(
     given, from_file = _requested(options, config_file, content)
     for name in (*given, *from_file):
         if name not in SETTINGS:
-            raise InputError(f"unknown setting '{name}'; known: {', '.join(sorted(SETTINGS))}")
+            raise InputError(f"unknown setting '{name}'; {_hint(name)}")
     recipe = _values_of({**from_file, **given}.get("recipe", Config.recipe))
     # A saved config lists every field, so it already holds its recipe's numbers. A recipe named
     # on top of it replaces them.
@@ -294,6 +305,11 @@ def effective(config: Config) -> list[str]:
             f"image sizes in pixels: {sizes}; other --size-steps are too small for {config.model}, "
             "too short, or equal to the next"
         )
+    if config.image_size and len(plan) > 1:
+        lines.append(
+            f"images are smaller at first; validation images have {config.side} pixels from the "
+            "start, so val top-1 is low until the training images have as many"
+        )
     return lines
 
 
@@ -388,6 +404,14 @@ def _read(path: str | os.PathLike[str], content: bytes | None = None) -> dict[st
     if not isinstance(document, dict):
         raise InputError(f"settings file {path} must hold a JSON object of settings")
     return document
+
+
+def _hint(name: str) -> str:
+    """The setting that an unknown one stands for; all of them if none is near."""
+    from difflib import get_close_matches
+
+    near = OTHER_NAMES.get(name) or next(iter(get_close_matches(name, SETTINGS)), None)
+    return f"did you mean {near}?" if near else f"known: {', '.join(sorted(SETTINGS))}"
 
 
 def _network_of(weights: Any) -> dict[str, Any]:

@@ -499,7 +499,8 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
     _require_one_run(run.path)
     for name in _OF_A_RUN:
         if not run.file(name).exists():
-            raise InputError(f"{path} is no finished run: it has no {name}")
+            what = "is no finished run" if run.file(filenames.CONFIG).exists() else "is no run"
+            raise InputError(f"{path} {what}: it has no {name}; `ls {RUNS}` shows the runs")
     return run
 
 
@@ -529,7 +530,8 @@ def kind_of(path: str | os.PathLike) -> str:
             return "saved_model"
         _require_one_run(path)
         raise InputError(
-            f"{path} is neither a run folder (no config.json) nor a SavedModel (no saved_model.pb)"
+            f"{path} is neither a run folder (no config.json) nor a SavedModel (no saved_model.pb);"
+            " a folder of images comes after one"
         )
     if path.suffix in (".keras", ".tflite", ".onnx"):
         return path.suffix[1:]

@@ -180,14 +180,34 @@ def _trained(path: Path, source: StrPath | None, options: Mapping[str, Any]) -> 
 
     is_data = _is_data(source)
     if (path / filenames.MANIFEST).exists():
+        finished = run.open_run(path)
         if is_data:
             run.require_settings(path, None, {"data": source, **options})
+            _warn_of_changes(finished)
         log.info(f"{path} is trained already" + ("; another --run trains anew" * is_data))
-        return run.open_run(path)
-    finished = train(source, run_folder=path, **options) if is_data else train(resume=path)
-    if finished is None:
+        return finished
+    trained = train(source, run_folder=path, **options) if is_data else train(resume=path)
+    if trained is None:
         raise InputError("ship is for one process; train with several workers, then ship the run")
-    return finished
+    return trained
+
+
+def _warn_of_changes(finished: run.Run) -> None:
+    """A warning if the images of a run are others now."""
+    from keras_resnet.data import sources
+
+    saved = {(image.name, image.label) for split in finished.splits.values() for image in split}
+    source = sources.load_for(finished.config)
+    now = {
+        (name, source.classes[label])
+        for examples in source.splits.values()
+        for name, label in zip(examples.names, examples.labels, strict=True)
+    }
+    if now != saved:
+        log.warning(
+            f"{finished.config.data} has {len(now - saved):,} images that {finished.path} has not "
+            f"seen, and lacks {len(saved - now):,} that it has; another --run trains anew"
+        )
 
 
 def _exported(

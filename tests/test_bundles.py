@@ -299,7 +299,11 @@ def test_the_page_takes_litert_js_from_the_folders_above(copy, exported, monkeyp
     for name, path in imports.items():
         content = (copy / "bundle_web" / path).read_text()
         assert content == f"{name.removeprefix('@litertjs/')}/dist/index.js"
-    assert (copy / "bundle_web" / "litert" / "core" / "wasm" / "litert_wasm_internal.wasm").exists()
+    wasm = "litert/core/wasm/litert_wasm_internal.wasm"
+    assert (copy / "bundle_web" / wasm).exists()
+    monkeypatch.chdir(tmp_path.parent)  # the bundle that takes its place keeps them
+    bundling._put_litert_js(tmp_path / "next", copy / "bundle_web" / "litert")
+    assert (tmp_path / "next" / wasm).exists()
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node")

@@ -87,7 +87,7 @@ def doubled():
 def test_halves_of_one_kind_agree_and_halves_that_differ_are_named_and_warned_about(capsys):
     images = np.full((8, 4, 4, 3), 128, np.uint8)
     labels = np.zeros(8, int)
-    found = compare_halves(doubled(), images, labels)
+    found = compare_halves(doubled(), images, labels, "raise it")
     assert found["agree"] and found["disagreement"] == 1.0
     assert capsys.readouterr().err == ""
 
@@ -102,12 +102,13 @@ def test_halves_of_one_kind_agree_and_halves_that_differ_are_named_and_warned_ab
     focused = keras.Model(model.inputs, logits)
     image = keras.Input((4, 4, 3))
     for net in (focused, keras.Model(image, focused(keras.layers.Rescaling(1.0)(image)))):
-        found = compare_halves(net, images, labels)
+        found = compare_halves(net, images, labels, "raise it")
         assert not found["agree"] and found["layer"] in ("focus", "logits")
-        assert f"{found['layer']} ranges that differ by a factor of" in capsys.readouterr().err
+        err = capsys.readouterr().err
+        assert f"{found['layer']} ranges that differ by a factor of" in err and "; raise it" in err
 
 
 def test_one_image_of_each_class_has_no_second_half(capsys):
     images = np.zeros((3, 4, 4, 3), np.uint8)
-    assert compare_halves(doubled(), images, np.arange(3)) is None
+    assert compare_halves(doubled(), images, np.arange(3), "raise it") is None
     assert "too few to compare" in capsys.readouterr().err

@@ -76,8 +76,9 @@ def done(mislabelled, tmp_path_factory):
             return real(*arguments, run_folder=run_folder, **options)
 
         patch.setattr(training, "train", interrupted)
+        # The command gives all settings, those that nobody chose as None.
         with pytest.raises(Interrupted, match="the same command resumes it"):
-            folds.cross_validate(mislabelled, 2, run_folder=folder, **FAST)
+            folds.cross_validate(mislabelled, 2, run_folder=folder, split_file=None, **FAST)
         patch.setattr(training, "train", real)
         first = (folder / "fold-1" / "manifest.json").stat().st_mtime_ns
         result = folds.cross_validate(mislabelled, 2, run_folder=folder, **FAST)

@@ -33,7 +33,8 @@ TABLE = {
     "recipes": ("config specs errors", ""),
     "settings": ("files", ""),
     "shipping": (
-        f"{DATA} {TOOLS} run studies.search training.train exporting report.frontier_plot",
+        f"{DATA} {TOOLS} run data.sources studies.search training.train exporting "
+        "report.frontier_plot",
         "",
     ),
     "studies": ("", ""),

@@ -57,7 +57,8 @@ def watched(photos, tmp_path_factory):
         return evaluate(self, weights, batches)
 
     def record_note(self, means):
-        left[self.step] = self._seconds_left() / sum(self.seconds.values())
+        if compiling := self._call_seconds[:-1]:  # no estimate after the first call
+            left[self.step] = self._seconds_left() / (sum(self.seconds.values()) - compiling[0])
         return note(self, means)
 
     settings = {**SMALL, "image_size": 32, "epochs": 4, "size_steps": [[0.25, 0.5], [0.75, 1.0]]}
@@ -196,3 +197,13 @@ def test_the_notes_of_a_checkpoint_are_json(watched):
         "environment",
         "files",
     } == set(notes)
+
+
+def test_the_time_that_remains_is_not_guessed_from_the_call_that_compiles():
+    means = {"loss": 9.0, "cross_entropy": 1.0, "top1": 0.5}
+    part = SimpleNamespace(seconds={"compute": 30.0}, step=1, _work=[1, 2, 3, 4], _speed=lambda: 8)
+    part._seconds_left = lambda: Loop._seconds_left(part)
+    part._call_seconds = [30.0]
+    assert Loop._note(part, means) == "loss 1.000  top-1 50.0%"
+    part._call_seconds, part.seconds, part.step = [30.0, 2.0], {"compute": 32.0}, 2
+    assert Loop._note(part, means) == "loss 1.000  top-1 50.0%  8 images/s  0:00:02 remaining"

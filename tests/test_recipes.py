@@ -372,3 +372,11 @@ def test_a_warm_up_longer_than_the_run_is_refused_if_it_was_asked_for():
     with pytest.raises(InputError, match="--warmup-epochs is 4, longer than the run of 3 epochs"):
         resolve({"warmup_epochs": 4.0, "epochs": 3})
     assert resolve({"epochs": 3}).epochs == 3  # the recipe's is cut
+
+
+@pytest.mark.parametrize(("name", "meant"), [("lr", "learning_rate"), ("epoch", "epochs")])
+def test_an_unknown_setting_names_the_one_that_is_meant(name, meant):
+    with pytest.raises(InputError, match=f"unknown setting '{name}'; did you mean {meant}"):
+        resolve({name: 1})
+    with pytest.raises(InputError, match="unknown setting 'qqq'; known: accumulate, balance"):
+        resolve({"qqq": 1})

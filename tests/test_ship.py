@@ -10,6 +10,7 @@ import pytest
 from keras_resnet import shipping
 from keras_resnet.errors import InputError
 from keras_resnet.exporting import exporter
+from keras_resnet.run import open_run
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,19 @@ def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accep
     accept(home / run / "export", "preprocess.json")
     shipping.ship(run, **asked)
     assert [options["reject"] for options in again] == [0.3, 0.25]
+
+
+def test_photos_that_came_or_went_since_are_told(home, tmp_path, capsys):
+    run = open_run(shutil.copytree(home / "run", tmp_path / "run"))
+    photos = shutil.copytree(home / "photos", tmp_path / "photos")
+    run.attach(photos)
+    shipping._warn_of_changes(run)
+    assert "another --run" not in capsys.readouterr().err
+    shutil.copy(photos / "dark" / "01.jpg", photos / "dark" / "new.jpg")
+    shutil.move(photos / "dark" / "04.jpg", photos / "striped" / "04.jpg")
+    shipping._warn_of_changes(run)
+    assert "has 2 images that" in (err := capsys.readouterr().err)
+    assert "lacks 1 that it has; another --run trains anew" in err
 
 
 def test_a_share_that_cannot_be_is_told_before_the_training(home, monkeypatch):

@@ -84,7 +84,7 @@ def compare(*runs: Run | StrPath) -> Comparison:
     """
     opened = [open_run(path) for path in runs]
     if len(opened) < 2:
-        raise InputError(f"compare takes at least two runs, not {len(opened)}")
+        raise InputError("compare takes two or more runs; `ls runs` shows them")
     paths = [os.path.realpath(run.path) for run in opened]
     if twice := next(
         (run for run, path in zip(opened, paths, strict=True) if paths.count(path) > 1), None

@@ -73,6 +73,8 @@ def write(plan: ExportPlan, folder: Path, origin: str) -> None:
             continue
         templates.copy("legal", home)
         _FILL[kind](folder, home, source)
+        if kind == "web":
+            _put_litert_js(home, plan.target / home.name / "litert")
         # README.md tells the size; the templates themselves are small.
         size = f"{_bytes_in(home) / 1e6:.1f} MB"
         templates.copy(kind, home, {**values, **_model_values(source), "size": size})
@@ -160,9 +162,14 @@ def _fill_android(folder: Path, home: Path, source: Path) -> None:
     _put_plain_golden(folder, home / _ANDROID_PLAIN_GOLDEN, source)
 
 
-def _fill_web(folder: Path, home: Path, source: Path) -> None:
-    _fill_python(folder, home, source)
-    packages = _local_litert_js()
+def _put_litert_js(home: Path, installed: Path) -> None:
+    """The files of LiteRT.js that the page loads.
+
+    Args:
+        home: the bundle.
+        installed: where `npm install` has put them in the bundle that this one replaces.
+    """
+    packages = _local_litert_js(installed)
     if packages is None:
         log.info(
             f"bundle_web does not contain LiteRT.js {LITERT_JS}: run `npm install` in it, or "
@@ -181,11 +188,12 @@ def _fill_web(folder: Path, home: Path, source: Path) -> None:
         shutil.copyfile(packages / "core" / "wasm" / name, wasm / name)
 
 
-def _local_litert_js() -> Path | None:
-    """node_modules/@litertjs in this folder or one above, as Node looks for it; None if it is not
-    there in the version that the page was tried with."""
-    for parent in (Path.cwd(), *Path.cwd().parents):
-        packages = parent / "node_modules" / "@litertjs"
+def _local_litert_js(installed: Path) -> Path | None:
+    """`installed`, or node_modules/@litertjs here or in a folder above, as Node looks for it; None
+    if it is not there in the version that the page was tried with."""
+    here = Path.cwd()
+    modules = (parent / "node_modules" / "@litertjs" for parent in (here, *here.parents))
+    for packages in (installed, *modules):
         manifest = packages / "core" / "package.json"
         if manifest.exists() and read_json(manifest).get("version") == LITERT_JS:
             return packages
@@ -223,4 +231,4 @@ def _put_plain_golden(folder: Path, target: Path, source: Path) -> None:
     write_text(target / "golden.txt", "".join(f"{line}\n" for line in lines))
 
 
-_FILL = {"android": _fill_android, "web": _fill_web, "python": _fill_python, "c": _fill_c}
+_FILL = {"android": _fill_android, "web": _fill_python, "python": _fill_python, "c": _fill_c}

@@ -68,6 +68,11 @@ def choose(
     images = _with_levels(contract.frames(parts))
     if contract.input_size and model:  # the model itself takes no frames
         parts = images_of(chosen, size=config.geometry, crop=config.center_crop)
+    advice = (
+        "raise --calibration"
+        if len(chosen) == count
+        else "they are all training images; more photos would help, if int8 loses accuracy"
+    )
     manifest = {
         "images": list(chosen.names),
         "levels": list(LEVELS),
@@ -78,7 +83,7 @@ def choose(
                 strict=True)
         ),
         "sha256": hashlib.sha256(images.tobytes()).hexdigest(),
-        "halves": compare_halves(model, parts, chosen.labels) if model else None,
+        "halves": compare_halves(model, parts, chosen.labels, advice) if model else None,
     }  # fmt: skip
     return Calibration(images, manifest)
 
@@ -98,7 +103,7 @@ def training_examples(run: Run, count: int, held_out: Examples | None = None) ->
 
 
 def compare_halves(
-    model: keras.Model, images: np.ndarray, labels: np.ndarray
+    model: keras.Model, images: np.ndarray, labels: np.ndarray, advice: str
 ) -> dict[str, Any] | None:
     """Whether two disjoint halves of the images, each of all classes, give int8 the same ranges.
 
@@ -108,6 +113,7 @@ def compare_halves(
     Args:
         model: Keras model from pixels to logits.
         images: uint8 `(n, h, w, c)`; labels: `(n,)`.
+        advice: the next step where they are too few.
 
     Returns:
         {layer, disagreement, limit, agree}: the layer whose ranges lie farthest apart, by which
@@ -117,8 +123,7 @@ def compare_halves(
     half = _rank_in_class(labels) % 2
     if not half.any():
         log.warning(
-            f"{len(images)} calibration images are too few to compare two halves of them; "
-            "raise --calibration"
+            f"{len(images)} calibration images are too few to compare two halves of them; {advice}"
         )
         return None
     names, measure = _range_meter(model)
@@ -135,7 +140,7 @@ def compare_halves(
         log.warning(
             f"{len(images)} calibration images are too few: two halves of them give "
             f"{found['layer']} ranges that differ by a factor of {found['disagreement']:.2f}; "
-            "raise --calibration"
+            f"{advice}"
         )
     return found
 

@@ -112,8 +112,7 @@ def _train(folder: Path, source: Source, part: Part, config_file: StrPath | None
             source.name,
             config_file=config_file,
             run_folder=folder / part.name,
-            split_file=split_file,
-            **part.settings,
+            **{**part.settings, "split_file": split_file},  # which may be among them, as None
         )
     except Interrupted as error:
         raise Interrupted("interrupted; the same command resumes it", error.status) from None

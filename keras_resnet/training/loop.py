@@ -206,16 +206,17 @@ class Loop:
         return self.epoch_sums["steps"] * self.config.batch_size / self.epoch_sums["seconds"]
 
     def _note(self, means: Mapping[str, float]) -> str:
-        """The note of the progress bar."""
+        said = f"loss {means['cross_entropy']:.3f}  top-1 {means['top1']:.1%}"
+        if len(self._call_seconds) < 2:  # the first call compiles
+            return said
         left = self._seconds_left()
-        return (
-            f"loss {means['loss']:.3f}  top-1 {means['top1']:.1%}  {self._speed():.0f} images/s  "
-            f"{left // 3600:.0f}:{left // 60 % 60:02.0f}:{left % 60:02.0f} remaining"
-        )
+        clock = f"{left // 3600:.0f}:{left // 60 % 60:02.0f}:{left % 60:02.0f}"
+        return f"{said}  {self._speed():.0f} images/s  {clock} remaining"
 
     def _seconds_left(self) -> float:
         """Estimate for the rest of the run: the time of a step is proportional to its pixels."""
-        return sum(self.seconds.values()) * (self._work[-1] / self._work[self.step - 1] - 1)
+        spent = sum(self.seconds.values()) - self._call_seconds[0]
+        return spent * (self._work[-1] / self._work[self.step - 1] - 1)
 
     def _agree(self) -> tuple[float, bool, bool]:
         """(signal, whether a checkpoint is due, whether the training ends): the same for all
@@ -278,9 +279,8 @@ class Loop:
         self._spend("saving")
 
     def _save_best(self, weights: str) -> None:
-        """Called after the checkpoint is saved: a kill between the two leaves a checkpoint from
-        which the file is written again. In the other order the file could be of an epoch that the
-        resumed run does not reach, because of its time limit or different rounding."""
+        """After the checkpoint, from which it is written again if a kill comes between the two. In
+        the other order it could be of an epoch that the resumed run, out of time, does not reach."""
         if self.history.is_best:
             self.deployable.set_weights([w.numpy() for w in self._weights()[weights]])
             self.folder.save_model(self.deployable)

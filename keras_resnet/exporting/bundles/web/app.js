@@ -112,6 +112,17 @@ function showPixels(pixels) {
   at('view').hidden = false;
 }
 
+/** Takes the last picture and its answer away. */
+function clear() {
+  shown = null;
+  at('answers').replaceChildren();
+  at('shown').hidden = true;
+  at('view').hidden = true;
+  at('timing').textContent = '';
+  at('drop').classList.remove('full');
+  announce('');
+}
+
 async function showFile(file) {
   stopCamera();
   try {
@@ -123,6 +134,7 @@ async function showFile(file) {
     at('shown').hidden = false;
     at('drop').classList.add('full');
   } catch (error) {
+    clear();
     say(`${file.name} is not a picture that this browser can read (${error.message})`, true);
   }
 }
