@@ -280,7 +280,7 @@ class Loop:
 
     def _save_best(self, weights: str) -> None:
         """After the checkpoint, from which it is written again if a kill comes between the two. In
-        the other order it could be of an epoch that the resumed run, out of time, does not reach."""
+        the other order it could be of an epoch that a resumed run, out of time, does not reach."""
         if self.history.is_best:
             self.deployable.set_weights([w.numpy() for w in self._weights()[weights]])
             self.folder.save_model(self.deployable)
