@@ -66,7 +66,7 @@ def test_the_p_value_is_that_of_the_exact_binomial_test(first, second):
 
 def test_runs_that_cannot_be_compared_are_one_line(two):
     first, second = two
-    with pytest.raises(InputError, match="at least two runs, not 1"):
+    with pytest.raises(InputError, match="compare takes two or more runs"):
         compare(first)
     with pytest.raises(InputError, match="given twice"):
         compare(first, second, first.path)
