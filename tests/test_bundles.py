@@ -31,6 +31,7 @@ from keras_resnet.manifest import fingerprint
 ROOT = Path(__file__).parents[1]
 ORIGIN = "trained with keras-resnet-edge on photos"
 LABELS = ["bright", "dark", "striped"]
+READER = Path(__file__).with_name("rgba.mjs").as_uri()  # of test images, in JavaScript
 
 
 @pytest.fixture(scope="module")
@@ -237,15 +238,10 @@ def test_the_page_resizes_as_evaluation_does(bundled, scenes, tmp_path, strip):
         rgba = np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
         (tmp_path / "photo").write_bytes(rgba.tobytes())
         code = f"""
-import {{readFileSync, writeFileSync}} from 'node:fs';
+import {{writeFileSync}} from 'node:fs';
 import {{centerView}} from './preprocess.mjs';
-const data = readFileSync('photo'), width = {photo.shape[1]}, height = {photo.shape[0]};
-const read = (left, top, w, h) => {{
-  if (w * h > {strip}) throw new Error(`a strip of ${{w}}×${{h}} pixels`);
-  const rows = Array.from({{length: h}}, (_, y) => ((top + y) * width + left) * 4);
-  return Buffer.concat(rows.map((first) => data.subarray(first, first + 4 * w)));
-}};
-const image = {{width, height, read}};
+import {{picture}} from '{READER}';
+const image = picture('photo', {photo.shape[1]}, {photo.shape[0]}, {strip});
 const input = {{height: 64, width: 64, channels: 3, fit: 'crop'}};
 writeFileSync('view', centerView(image, input, 0.875));
 """

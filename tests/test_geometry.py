@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,6 +31,7 @@ from keras_resnet.training.train import train
 
 CLASSES = ("bars", "discs")
 SIZE = "32x64"
+READER = Path(__file__).with_name("rgba.mjs").as_uri()  # of test images, in JavaScript
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +244,7 @@ def views_of_bundles(wide, paths, work):
         sizes = json.dumps([photo.shape[:2] for photo in photos])
         module = json.dumps((export / "bundle_web" / "preprocess.js").as_uri())
         contract = json.dumps(str(export / "bundle_web" / "preprocess.json"))
-        (work / "run.mjs").write_text(PAGE % (module, contract, sizes))
+        (work / "run.mjs").write_text(PAGE % (module, json.dumps(READER), contract, sizes))
         subprocess.run(["node", "run.mjs"], cwd=work, check=True, capture_output=True)
         found["web"] = np.frombuffer((work / "views").read_bytes(), np.uint8)
         found["web"] = found["web"].reshape(-1, 32, 64, 1)
@@ -267,9 +269,10 @@ int main(int count, char **paths) {
 PAGE = """
 import {readFileSync, writeFileSync} from 'node:fs';
 const {centerView} = await import(%s);
+const {picture} = await import(%s);
 const contract = JSON.parse(readFileSync(%s));
 const views = %s.map(([height, width], i) =>
-    centerView({data: readFileSync(`${i}.rgba`), width, height}, contract, contract.center_crop));
+    centerView(picture(`${i}.rgba`, width, height), contract, contract.center_crop));
 writeFileSync('views', Buffer.concat(views));
 """
 
