@@ -144,7 +144,9 @@ def test_how_a_file_was_made_is_in_the_manifest(exported):
     assert made["seconds"] > 0
 
 
-def test_auto_takes_full_int8_where_that_is_good_and_publishes_it_alone(exported, tmp_path):
+def test_auto_takes_full_int8_where_that_is_good_and_publishes_it_alone(
+    exported, tmp_path, capsys
+):
     run, _ = exported
     shutil.copytree(run.export_folder, tmp_path / "out")
     result = export(run, saved_model=False, tflite=["auto"], calibration=20, max_drop=10,
@@ -153,6 +155,7 @@ def test_auto_takes_full_int8_where_that_is_good_and_publishes_it_alone(exported
     assert tried.taken and tried.variant == "int8" and tried.float_layers == []
     assert [row.file for row in result.artefacts] == ["saved_model", "model_int8.tflite"]
     assert not (tmp_path / "out" / "quantization.png").exists()  # it told of another file
+    assert "in the place of model_float32.tflite, model_float16.tflite" in capsys.readouterr().err
 
 
 def test_auto_names_the_layers_that_int8_cannot_hold_and_keeps_them_in_float(spoiled, tmp_path):

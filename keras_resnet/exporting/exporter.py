@@ -163,6 +163,7 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
     fitted = _fit(plan, reference, val, unknown)
     plan = fitted.plan
     _require_alike(plan)
+    had = [file.name for file in plan.files if (plan.target / file.name).exists()]
     with publish.staged(plan.target) as folder:
         # Second names of published files, which must not change.
         for name in (*plan.replaced, filenames.LABELS, filenames.PREPROCESS, filenames.GOLDEN):
@@ -206,6 +207,8 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
     kept.clear()
     run_report.update(run, plan.target)
     log.info(f"published in {plan.target}")
+    if gone := [name for name in had if not (plan.target / name).exists()]:
+        log.info(f"in the place of {', '.join(gone)}: --quantize auto publishes one .tflite file")
     return result
 
 
