@@ -36,13 +36,9 @@ COMMANDS = {
     "doctor": "doctor",
 }
 
-# Words of other tools.
+# Words of other tools; those for settings are `recipes.OTHER_NAMES`.
 OTHER_COMMANDS = {"val": "evaluate", "eval": "evaluate", "test": "evaluate", "list": "models"}
 OTHER_OPTIONS = {
-    "--lr": "--learning-rate",
-    "--batch": "--batch-size",
-    "--imgsz": "--image-size",
-    "--arch": "--model",
     "--pretrained": "--weights imagenet",
     "--device": "--devices (their number; CUDA_VISIBLE_DEVICES chooses which)",
     "--format": "--tflite (or --onnx, --saved-model)",
@@ -168,8 +164,12 @@ def _usage(error: click.UsageError) -> str:
 def _option_meant(error: click.NoSuchOption) -> str | None:
     """The option of the command that an unknown one stands for; None if none is near."""
     assert error.ctx  # only a command finds out that it has no such option
+    from keras_resnet.config import SETTINGS
+    from keras_resnet.recipes import OTHER_NAMES
+
     known = [o for p in error.ctx.command.params for o in (*p.opts, *p.secondary_opts)]
-    other = OTHER_OPTIONS.get(error.option_name)
+    settings = {f"--{word}": SETTINGS[name].flag for word, name in OTHER_NAMES.items()}
+    other = (settings | OTHER_OPTIONS).get(error.option_name)
     if other and other.split()[0] in known:
         return other
     return _nearest(error.option_name, known)
