@@ -69,7 +69,7 @@ def choose(
     if contract.input_size and model:  # the model itself takes no frames
         parts = images_of(chosen, size=config.geometry, crop=config.center_crop)
     advice = (
-        "raise --calibration"
+        "raise --calibration of `keras-resnet export`"
         if len(chosen) == count
         else "they are all training images; more photos would help, if int8 loses accuracy"
     )
