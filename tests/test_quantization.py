@@ -144,9 +144,7 @@ def test_how_a_file_was_made_is_in_the_manifest(exported):
     assert made["seconds"] > 0
 
 
-def test_auto_takes_full_int8_where_that_is_good_and_publishes_it_alone(
-    exported, tmp_path, capsys
-):
+def test_auto_takes_full_int8_where_that_is_good_and_publishes_it_alone(exported, tmp_path, capsys):
     run, _ = exported
     shutil.copytree(run.export_folder, tmp_path / "out")
     result = export(run, saved_model=False, tflite=["auto"], calibration=20, max_drop=10,
