@@ -57,6 +57,7 @@ def prove(export, work):
         page.wait_for(f"document.querySelector('#answers li').innerText.startsWith('{said}')")
         yield f"noise: {said}, as predict says"
         page.screenshot(work / "web-noise.png")
+        yield _shows_no_answer_for_a_broken_file(page, work / "broken.jpg", work / "web-broken.png")
         yield _reads_a_large_photo(page, export, photo, work / "large.jpg")
 
         page.evaluate("document.getElementById('camera').click()")
@@ -151,6 +152,18 @@ def _answer(page, photo):
     page.choose_file("#file", photo)
     page.wait_for("document.getElementById('status').textContent === ''")
     return page.evaluate("document.getElementById('said').textContent")
+
+
+def _shows_no_answer_for_a_broken_file(page, broken, screenshot):
+    broken.write_bytes(b"no picture")
+    page.choose_file("#file", broken)
+    page.wait_for("document.getElementById('status').classList.contains('bad')")
+    left = (
+        "document.querySelectorAll('#answers li, #shown:not([hidden]), #view:not([hidden])').length"
+    )
+    assert page.evaluate(left) == 0
+    page.screenshot(screenshot)
+    return page.evaluate("document.getElementById('status').innerText")
 
 
 def _reads_a_large_photo(page, export, photo, large):
