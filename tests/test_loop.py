@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_resnet import recipes
 from keras_resnet import run as runs
 from keras_resnet.checkpoint_notes import peek
-from keras_resnet.training import loop
+from keras_resnet.training import final_evaluation, loop
 from keras_resnet.training.history import time_shares
 from keras_resnet.training.loop import Loop
 from keras_resnet.training.train import train
@@ -65,6 +65,7 @@ def watched(photos, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stderr(err):
         patched.setattr(loop.Evaluator, "__call__", record_evaluation)
         patched.setattr(Loop, "_note", record_note)
+        patched.setattr(final_evaluation, "_draw", lambda *_: None)
         run = train(str(photos), run_folder=tmp_path_factory.mktemp("watched") / "run",
                     callbacks=[recorder], **settings)  # fmt: skip
     return SimpleNamespace(
