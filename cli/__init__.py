@@ -156,23 +156,36 @@ def _usage(error: click.UsageError) -> str:
     """Click's message on one line, with the next step."""
     text = _text(error).rstrip(".")
     if isinstance(error, click.NoSuchOption):
-        text = f"no such option {error.option_name}{_did_you_mean(_option_meant(error))}"
+        text = f"no such option {error.option_name}{_option_meant(error)}"
     path = error.ctx.command_path if error.ctx else "keras-resnet"
     return f"{text}{' See' if text.endswith('?') else '; see'} `{path} --help`"
 
 
-def _option_meant(error: click.NoSuchOption) -> str | None:
-    """The option of the command that an unknown one stands for; None if none is near."""
+def _option_meant(error: click.NoSuchOption) -> str:
+    """The option that an unknown one stands for, of the command or of another; "" if none does."""
     assert error.ctx  # only a command finds out that it has no such option
     from keras_resnet.config import SETTINGS
     from keras_resnet.recipes import OTHER_NAMES
 
-    known = [o for p in error.ctx.command.params for o in (*p.opts, *p.secondary_opts)]
     settings = {f"--{word}": SETTINGS[name].flag for word, name in OTHER_NAMES.items()}
-    other = (settings | OTHER_OPTIONS).get(error.option_name)
-    if other and other.split()[0] in known:
-        return other
-    return _nearest(error.option_name, known)
+    meant = (settings | OTHER_OPTIONS).get(error.option_name, error.option_name)
+    option = meant.split()[0]
+    known = _option_names(error.ctx.command)
+    if option in known:
+        return _did_you_mean(meant)
+    # Without the dashes, which all options have in common.
+    near = _nearest(option.strip("-"), [name.strip("-") for name in known])
+    if near:
+        return _did_you_mean(next(name for name in known if name.strip("-") == near))
+    for name in COMMANDS:
+        if (other := group.get_command(error.ctx, name)) and option in _option_names(other):
+            return f"; `keras-resnet {name}` has {meant}"
+    return ""
+
+
+def _option_names(command: click.Command) -> list[str]:
+    """As they are typed, with those that switch off."""
+    return [option for p in command.params for option in (*p.opts, *p.secondary_opts)]
 
 
 def _nearest(word: str, words: Iterable[str]) -> str | None:

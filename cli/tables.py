@@ -135,7 +135,8 @@ def models(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = "{name:16} {branch:17} {stem:8} {shortcut:10} {image_size:>4}  {source}"
     names = ("name", "branch", "stem", "shortcut", "source")
     head = columns.format(**{name: name for name in names}, image_size="size")
-    return "\n".join([head, *(columns.format(**row) for row in rows)])
+    tail = "`keras-resnet inspect NAME` counts a network's parameters and multiply-adds"
+    return "\n".join([head, *(columns.format(**row) for row in rows), "", tail])
 
 
 def recipes(table: Mapping[str, Mapping[str, Any]]) -> str:

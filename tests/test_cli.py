@@ -192,7 +192,9 @@ def test_the_shell_completes_commands_options_and_choices(words, completions, tm
         ("export --int8", "no such option --int8; did you mean --quantize int8?"),
         ("data check --data-dri x", "no such option --data-dri; did you mean --data-dir?"),
         ("predict --xyz", "no such option --xyz; see `keras-resnet predict --help`"),
-        ("predict --lr", "no such option --lr; see `keras-resnet predict --help`"),
+        ("predict --lr 1", "no such option --lr; `keras-resnet train` has --learning-rate; see"),
+        ("ship --nesterov", "no such option --nesterov; `keras-resnet train` has --nesterov; see"),
+        ("train --int8", "no such option --int8; `keras-resnet export` has --quantize int8; see"),
     ],
 )
 def test_the_error_line_suggests_what_is_close_or_what_other_tools_call_it(
