@@ -1,6 +1,5 @@
 """keras-resnet ship"""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -98,5 +97,4 @@ def ship(
         if error.result:  # the numbers that explain it
             report(error.result, as_json, tables.verification)
         raise
-    needs_npm = "web" in result.apps and not Path(result.apps["web"], "litert").exists()
-    report(result, as_json, lambda shown: tables.shipped(shown.as_json(), needs_npm))
+    report(result, as_json, lambda shown: tables.shipped(shown.as_json()))

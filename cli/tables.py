@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.config import show
+from keras_resnet.report.bundles import how_to_open
 from keras_resnet.specs import network_title
 
 if TYPE_CHECKING:
@@ -193,21 +194,8 @@ def cross_validation(result: "CrossValidation") -> str:
     return "\n".join(lines)
 
 
-_OPEN = {  # how to open an app
-    "web": "cd {app} && python3 -m http.server 8000, then open http://localhost:8000",
-    "android": "open {app} in Android Studio",
-    "python": "python {app}/classify.py IMAGE",
-    "c": "see {app}/README.md",
-}
-
-
-def shipped(result: Mapping[str, Any], needs_npm: bool) -> str:
-    """What `ship` made, and how to open it; `result` as in its JSON.
-
-    Args:
-        result: of `ship`.
-        needs_npm: whether the web bundle lacks LiteRT.js.
-    """
+def shipped(result: Mapping[str, Any]) -> str:
+    """What `ship` made, and how to open it; `result` as in its JSON."""
     checked = result["verification"]
     rows = {row["file"].rsplit("/", 1)[-1]: row for row in checked["artefacts"]}
     row = rows[result["model"]]
@@ -221,10 +209,7 @@ def shipped(result: Mapping[str, Any], needs_npm: bool) -> str:
     ]
     for kind, app in result["apps"].items():
         lines.append(f"{kind:12} {app}")
-        opened = _OPEN[kind].format(app=shlex.quote(app))
-        if kind == "web" and needs_npm:
-            opened = opened.replace("&& ", "&& npm install && ", 1)
-        lines.append(f"             {opened}")
+        lines.append(f"             {how_to_open(app)}")
     if result["frontier"]:
         lines += ["", *_frontier(result), f"plot         {result['run']}/frontier.png"]
     return "\n".join(lines)

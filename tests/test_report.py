@@ -504,7 +504,11 @@ def test_the_page_shows_the_exported_files_and_what_an_app_needs(run):
     assert "model_int8.tfliteFAILED80.0%3.000.31 MB4.25 ms" in text
     assert "model_int8.tflite: lost 3 points" in text
     assert "the margin is below 1.25: 5.0% of the images of known classes, 90.0% of others" in text
-    assert "image_size24" in text and "range0 to 255" in text and "bundle_web" in text
+    assert "image_size24" in text and "range0 to 255" in text
+    bundle = run / "export" / "bundle_web"
+    assert f"cd {bundle} && npm install && python3 -m http.server" in text
+    (bundle / "litert").mkdir()  # LiteRT.js
+    assert f"cd {bundle} && python3 -m http.server" in seen(run).text
 
 
 @pytest.mark.parametrize("k", [1, 10, 50])

@@ -22,6 +22,7 @@ from keras_resnet import filenames, recipes
 from keras_resnet.errors import InputError
 from keras_resnet.files import read_json, read_lines, write_text
 from keras_resnet.report import svg
+from keras_resnet.report.bundles import how_to_open
 from keras_resnet.specs import network_title
 
 MOST_ROWS = 20  # rows shown of the table of classes; the rest is folded
@@ -73,7 +74,7 @@ class Export:
 
     verified: dict[str, Any]  # verify.json
     preprocess: dict[str, Any]  # preprocess.json
-    bundles: list[str]  # names of their folders
+    bundles: dict[str, str]  # name of the folder -> how to open it
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,8 @@ def _export(folder: Path) -> Export | None:
     verified, preprocess = folder / filenames.VERIFY, folder / filenames.PREPROCESS
     if not (verified.exists() and preprocess.exists()):
         return None
-    bundles = sorted(path.name for path in folder.glob(f"{filenames.BUNDLE}*"))
+    folders = sorted(folder.glob(f"{filenames.BUNDLE}*"))
+    bundles = {path.name: how_to_open(path) for path in folders}
     return Export(read_json(verified), read_json(preprocess), bundles)
 
 
