@@ -17,14 +17,12 @@ import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
 from pairs import PAIRS, measure
+from trainings import Child, Job
 
 # row -> (what, must, goal, stretch); "≤" where less is better
 ROWS = {
@@ -41,38 +39,24 @@ STEPS_OF_THE_PAPER = 64_000  # arXiv:1512.03385, section 4.2
 MEMORY_FOR_TWO = 40e9  # bytes: two ResNet-50 of batch 256 took 11 GB each, and more to compile
 
 
-@dataclass(frozen=True)
-class Job:
-    """The training of one process."""
-
-    trainer: str  # "ours", "keras", "torch": the functions below
-    network: str
-    classes: int
-    size: int
-    batch: int
-    policy: str
-    steps: int  # of one measurement
-    xla: bool = True  # of plain Keras
-
-
 def jobs(dry_run, quick):
     """The networks by name; with `dry_run`, tiny ones."""
-    big = {"classes": 1000, "size": 224, "batch": 256, "policy": "mixed_bfloat16"}
-    small = {"classes": 10, "size": 32, "batch": 128, "policy": "mixed_bfloat16"}
+    big = {"classes": 1000, "size": 224, "batch": 256, "policy": "mixed_bfloat16", "xla": True}
+    small = {"classes": 10, "size": 32, "batch": 128, "policy": "mixed_bfloat16", "xla": True}
     many, few = (100, 10) if quick else (300, 30)
     v1, v15 = "resnet50_v1", "resnet50"
     if dry_run:
-        big = small = {"classes": 10, "size": 32, "batch": 2, "policy": "float32"}
+        big = small = {"classes": 10, "size": 32, "batch": 2, "policy": "float32", "xla": False}
         many, few = 1, 1
         v1 = v15 = "resnet8"
     # keras.applications has v1, torchvision v1.5: the stride of a block is in another convolution.
     return {
         "ours v1": Job("ours", v1, **big, steps=few),
-        "keras v1": Job("keras", "ResNet50", **big, steps=few, xla=not dry_run),
+        "keras v1": Job("keras", "ResNet50", **big, steps=few),
         "ours v1.5": Job("ours", v15, **big, steps=few),
         "torch v1.5": Job("torch", "resnet50", **big, steps=few),
         "ours resnet20": Job("ours", "resnet20", **small, steps=many),
-        "keras resnet20": Job("keras", "resnet20", **small, steps=many, xla=not dry_run),
+        "keras resnet20": Job("keras", "resnet20", **small, steps=many),
     }
 
 
@@ -84,15 +68,16 @@ def main():
     parser.add_argument("--quick", action="store_true", help="3 pairs, with a third of the steps")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes on the CPU")
     parser.add_argument("--json", default="gpu.json", help="output file")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.child:
-        return serve(json.loads(given.child))
+    if given.probe:
+        print(json.dumps(probe(given.dry_run)))
+        return 0
     os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # two processes share the card
     if given.dry_run:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    with Child({"trainer": "probe", "dry_run": given.dry_run}) as probe:
-        card = probe.first
+    command = [sys.executable, __file__, "--probe", *["--dry-run"] * given.dry_run]
+    card = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     if not card["gpus"] and not given.dry_run:
         print("no GPU that TensorFlow can use; --dry-run runs on the CPU", file=sys.stderr)
         return 2
@@ -142,7 +127,7 @@ class Bench:
     def _alone(self, name):
         """Images per second of a network, as often as `measure` asks; the first warms up."""
         if name not in self._speeds:
-            with Child(asdict(self._jobs[name])) as child:
+            with Child(self._jobs[name]) as child:
                 self._speeds[name] = [child.speed() for _ in range(self._pairs + 2)]
         return self._speeds[name]
 
@@ -154,8 +139,8 @@ class Bench:
             found = measure(speeds[0].__next__, speeds[1].__next__, self._pairs)
         else:
             with (
-                Child(asdict(self._jobs[ours])) as mine,
-                Child(asdict(self._jobs[theirs])) as other,
+                Child(self._jobs[ours]) as mine,
+                Child(self._jobs[theirs]) as other,
             ):
                 found = measure(mine.speed, other.speed, self._pairs)
         ratio = found.pop("ratio")
@@ -173,73 +158,6 @@ def _against(figures, bound):
         "theirs": bound,
         "quiet": True,
     }
-
-
-class Child:
-    """This file in its own process; `first` is the first line it prints, when it is ready."""
-
-    def __init__(self, job: dict):
-        self._job = job
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "--child", json.dumps(job)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
-        self.first = self._read()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *failure):
-        self._process.stdin.close()
-        self._process.wait()
-        self._log.close()
-
-    def speed(self) -> float:
-        """Images per second of one measurement."""
-        print(file=self._process.stdin, flush=True)
-        return self._job["batch"] * self._job["steps"] / self._read()["seconds"]
-
-    def _read(self):
-        line = self._process.stdout.readline()
-        if not line:
-            what = f"{self._job['trainer']} {self._job.get('network', '')}".rstrip()
-            status = self._process.wait()
-            self._log.seek(0)
-            last = self._log.read().decode(errors="replace").strip().rpartition("\n")[2]
-            raise ChildProcessError(f"{what} ended with status {status}: {last[:200]}")
-        return json.loads(line)
-
-
-def serve(job: dict) -> int:
-    """In a child process: prepares, then measures once per input line."""
-    channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not get between the answers
-
-    def answer(content):
-        print(json.dumps(content), file=channel, flush=True)
-
-    if job["trainer"] == "probe":
-        answer(probe(job["dry_run"]))
-        return 0
-    given = {key: job[key] for key in ("classes", "size", "batch", "policy")}
-    if job["trainer"] == "ours":
-        train = ours_step(job["network"], **given)
-    elif job["trainer"] == "keras":
-        train = keras_step(job["network"], **given, xla=job["xla"])
-    else:
-        train = torch_step(job["network"], **given)
-    began = time.perf_counter()
-    train(5)  # compiles
-    answer({"first_seconds": time.perf_counter() - began})
-    for _ in sys.stdin:
-        began = time.perf_counter()
-        train(job["steps"])
-        answer({"seconds": time.perf_counter() - began})
-    return 0
 
 
 def probe(dry_run: bool) -> dict:
@@ -284,67 +202,6 @@ def _memory():
     except (OSError, subprocess.CalledProcessError):
         return None
     return int(said.split()[0]) * 2**20
-
-
-def ours_step(name: str, classes: int, size: int, batch: int, policy: str) -> Callable:
-    """A function that trains for a number of steps, as the command does, and waits for the end."""
-    from inputs import random_batch
-    from step import ours
-
-    from keras_resnet.training.precision import uses_xla
-
-    return ours(name, random_batch(batch, size, classes), policy, xla=uses_xla())
-
-
-def keras_step(name: str, classes: int, size: int, batch: int, policy: str, xla: bool) -> Callable:
-    """The same for keras.applications, or the ResNet-20 of step.py, with Keras' `fit`."""
-    import keras
-    from inputs import random_batch
-    from step import resnet20, theirs
-
-    keras.config.set_dtype_policy(policy)
-    if name == "resnet20":
-        model = resnet20()
-    else:
-        build = getattr(keras.applications, name)
-        shape = (size, size, 3)
-        model = build(weights=None, classes=classes, input_shape=shape, classifier_activation=None)
-    keras.config.set_dtype_policy("float32")
-    model.compile(
-        keras.optimizers.SGD(0.01, momentum=0.9),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=xla,
-    )
-    return theirs(model, random_batch(batch, size, classes))
-
-
-def torch_step(name: str, classes: int, size: int, batch: int, policy: str) -> Callable:
-    """The same for torchvision: channels_last, autocast, torch.compile."""
-    import torch
-    import torchvision
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.backends.cudnn.benchmark = True
-    torch.set_float32_matmul_precision("high")
-    model = getattr(torchvision.models, name)(num_classes=classes)
-    model = model.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    network, loss = torch.compile(model), torch.nn.CrossEntropyLoss()
-    pixels = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8, device=device)
-    images = pixels.permute(0, 3, 1, 2)  # NHWC in memory
-    labels = torch.randint(0, classes, (batch,), device=device)
-
-    def train(steps):
-        for _ in range(steps):
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(device, torch.bfloat16, enabled=policy == "mixed_bfloat16"):
-                value = loss(network(images.float() / 127.5 - 1), labels)
-            value.backward()
-            optimizer.step()
-        value.item()  # waits for the GPU
-
-    return train
 
 
 def report(rows: dict, card: dict, given: argparse.Namespace, pairs: int) -> None:

@@ -14,6 +14,7 @@ from keras_resnet.models import layers_of
 from keras_resnet.training import precision, step
 from keras_resnet.training.layers import (
     FusedBatchNormalization,
+    PointwiseConv2D,
     SlicedMaxPooling2D,
     for_training,
 )
@@ -112,14 +113,19 @@ def test_other_shapes_and_options_are_left_to_keras():
         )
 
 
+@pytest.mark.parametrize("xla", [False, True])
 @pytest.mark.parametrize(
     ("pool", "shape"), [(3, (9, 11)), (3, (8, 8)), (1, (8, 7)), (2, (8, 7)), (2, (9, 9))]
 )
-def test_the_maximum_of_slices_is_keras_max_pooling(pool, shape):
+def test_pooling_in_training_is_keras_max_pooling(pool, shape, xla):
     x = tf.constant(RNG.normal(size=(2, *shape, 4)), tf.float32)
     results = []
-    for kind in (keras.layers.MaxPooling2D, SlicedMaxPooling2D):
-        layer = kind(pool, 2)
+    image = keras.Input((None, None, 4))
+    model = keras.Model(image, keras.layers.MaxPooling2D(pool, 2)(image))
+    swapped = for_training(model, xla=xla)
+    kind = SlicedMaxPooling2D if xla else {1: keras.layers.AveragePooling2D}.get(pool)
+    assert isinstance(swapped.layers[-1], kind or keras.layers.MaxPooling2D)
+    for layer in (model, swapped):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x)
@@ -127,6 +133,40 @@ def test_the_maximum_of_slices_is_keras_max_pooling(pool, shape):
         results.append((y, tape.gradient(goal, x)))
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("options", [{}, {"use_bias": False}, {"activation": "relu"}])
+def test_a_pointwise_convolution_is_keras_own(options):
+    x = tf.constant(RNG.normal(size=(2, 5, 4, 6)), tf.bfloat16)
+    weight = tf.constant(RNG.normal(size=(2, 5, 4, 8)), tf.float32)
+    image = keras.Input((None, None, 6), dtype="bfloat16")
+    layer = keras.layers.Conv2D(8, 1, dtype="mixed_bfloat16", **options)
+    model = keras.Model(image, layer(image))
+    for bias in model.weights[1:]:
+        bias.assign(RNG.normal(size=8))
+    results = []
+    for each in (model, for_training(model)):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = each(x)
+            goal = tf.reduce_sum(tf.cast(y, tf.float32) * weight)
+        variables = [v.value for v in each.trainable_variables]
+        results.append([y, *tape.gradient(goal, [x, *variables])])
+    assert type(each.layers[-1]) is PointwiseConv2D
+    for a, b in zip(*results, strict=True):
+        assert a.dtype == b.dtype
+        a, b = np.float32(a), np.float32(b)
+        np.testing.assert_allclose(b, a, atol=0.01 * np.abs(a).max())
+
+
+def test_other_convolutions_are_left_to_keras():
+    image = keras.Input((8, 8, 6))
+    for options in (
+        {"kernel_size": 3}, {"strides": 2}, {"groups": 2}, {"dtype": "float32"},
+    ):  # fmt: skip
+        conv = {"filters": 8, "kernel_size": 1, "dtype": "mixed_bfloat16"} | options
+        model = for_training(keras.Model(image, keras.layers.Conv2D(**conv)(image)))
+        assert type(model.layers[-1]) is keras.layers.Conv2D
 
 
 def test_fifty_steps_have_the_losses_that_they_have_with_keras_layer():

@@ -109,8 +109,8 @@ class Optimizer(keras.optimizers.Optimizer):
         """The direction that is subtracted from a weight; updates the slots."""
         raise NotImplementedError
 
-    def scale(self, weight: Any, move: Any, decays: bool) -> Any:
-        """A factor of the move."""
+    def scale(self, weight: Any, along: Any, decay: float) -> Any:
+        """A factor of the move, which is the direction `along` with `decay` times the weight."""
         return 1.0
 
     def _update_and_reset(self, sums: Sequence[tf.Tensor], norm: tf.Tensor) -> None:
@@ -137,9 +137,10 @@ class Optimizer(keras.optimizers.Optimizer):
                 if self.clip_norm:
                     g = g * self.clip_norm / tf.maximum(norm, self.clip_norm)
                 along = self.direction(g, step, *slots)
-                if decay:
-                    along = along + decay * w
-                w.assign_sub(rate * share * self.scale(w, along, bool(decay)) * along)
+                factor = rate * share * self.scale(w, along, decay)
+                if decay:  # apart: TensorFlow makes copies for a sum of three
+                    w.assign(w * (1 - factor * decay))
+                w.assign_sub(factor * along)
 
             self._on_each(weight, move, gradient, norm, *[slot.value for slot in slots])
         self.iterations.assign_add(1)
@@ -194,9 +195,9 @@ class Lamb(AdamW):
     length to compare with.
     """
 
-    def scale(self, weight: Any, move: Any, decays: bool) -> Any:
-        if not decays:
+    def scale(self, weight: Any, along: Any, decay: float) -> Any:
+        if not decay:
             return 1.0
-        length, step = tf.norm(weight), tf.norm(move)
+        length, step = tf.norm(weight), tf.norm(along + decay * weight)
         known = tf.logical_and(length > 0, step > 0)
         return tf.where(known, length / tf.where(known, step, 1.0), 1.0)
