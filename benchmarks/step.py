@@ -13,9 +13,11 @@ from trainings import Child, Job
 from keras_resnet.models import build
 from keras_resnet.training.precision import choose
 
-RESNET50 = Job("ours", "resnet50_v1", classes=1000, size=224, batch=8, policy="float32", steps=2)
+RESNET50 = Job("ours", "resnet50_v1", classes=1000, size=224, batch=8, policy="float32", steps=1)
 # 128 images: arXiv:1512.03385, section 4.2
-RESNET20 = Job("ours", "resnet20", classes=10, size=32, batch=128, policy="float32", steps=6)
+RESNET20 = Job("ours", "resnet20", classes=10, size=32, batch=128, policy="float32", steps=4)
+
+CALLS = 3  # of a measurement, of which the fastest counts
 
 
 def c4(setting):
@@ -54,8 +56,12 @@ def c7b(setting):
 
 
 def _compare(setting, ours, theirs):
+    def fastest(child):
+        # Half of the calls of Keras' `fit` had one core of two, from their first step to the last.
+        return min(child.seconds() for _ in range(CALLS))
+
     with Child(ours) as mine, Child(theirs) as other:
-        return measure(mine.seconds, other.seconds, setting.pairs)
+        return measure(lambda: fastest(mine), lambda: fastest(other), setting.pairs)
 
 
 def _reduced_precision():

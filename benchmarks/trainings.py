@@ -1,7 +1,5 @@
-"""Trainings to compare, each in its own process: `python trainings.py JOB`.
-
-In one process they would share TensorFlow's threads: after a training of this package, Keras' `fit`
-often had one core of two.
+"""Trainings to compare, each in its own process, with its own memory and flags:
+`python trainings.py JOB`.
 """
 
 import json
