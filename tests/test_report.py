@@ -527,6 +527,14 @@ def test_curves_in_the_page_have_any_length_and_gaps(epochs):
     assert not any("nan" in str(value) for _, value in drawn.attributes)
 
 
+@pytest.mark.parametrize("most", [0.0, 1e-9, 0.3, 4.0, 1e9, 9.6e20, 1e300])
+def test_curves_have_a_few_round_ticks_whatever_the_loss(most):
+    ticks = svg._ticks(0, most)
+    assert 2 <= len(ticks) <= 7 and ticks[0] == 0 and ticks[-1] >= most
+    drawn = Seen(str(svg.curves(history(3, val_loss=most), "loss", 3)))
+    assert not any("nan" in str(value) for _, value in drawn.attributes)
+
+
 def test_the_page_needs_no_network(full_run):
     found = seen(full_run)
     assert not {"script", "link", "iframe", "object"} & set(found.tags)

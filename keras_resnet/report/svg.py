@@ -267,8 +267,8 @@ def _epoch_ticks(first: int, last: int) -> list[int]:
 def _ticks(low: float, high: float) -> list[float]:
     """Round numbers around a range, at most seven."""
     spread = max(high - low, 1e-3)
-    steps = (base * 10.0**n for n in range(-4, 9) for base in (1, 2, 5))
-    step = next(s for s in steps if spread / s <= 5)
+    power = 10.0 ** math.floor(math.log10(spread / 5))
+    step = next(s for s in (power, 2 * power, 5 * power, 10 * power) if spread / s <= 5)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 6) for i in range(first, max(last, first + 1) + 1)]
 
