@@ -175,10 +175,11 @@ def reliability(bins: Sequence[tuple[int, float, float]]) -> Markup:
 
 def _rows(ticks: Sequence[float], y: Any, unit: str) -> str:
     digits = 0 if ticks[1] - ticks[0] >= 1 else 1 if ticks[1] - ticks[0] >= 0.1 else 2
+    form = f".{digits}f" if ticks[-1] < 1e5 else ".2g"  # there is room for five digits
     return "".join(
         f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
         f'<text class="axis" x="{_LEFT - 5}" y="{y(t) + 3.5:.1f}" text-anchor="end">'
-        f"{t:.{digits}f}{unit}</text>"
+        f"{t:{form}}{unit}</text>"
         for t in ticks
     )
 
@@ -215,7 +216,13 @@ def _marked(
     if not found or not math.isfinite(found[0]):
         return []
     at = x(best)
-    number = f"{found[0]:.1f}{unit}" if unit else f"{found[0]:.3f}"
+    number = (
+        f"{found[0]:.1f}{unit}"
+        if unit
+        else f"{found[0]:.3f}"
+        if found[0] < 1e5
+        else f"{found[0]:.2g}"
+    )
     return [
         f'<line class="chosen" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>'
         f'<text class="star" x="{at:.1f}" y="{y(found[0]) + 5:.1f}" text-anchor="middle">★</text>'
