@@ -77,7 +77,12 @@ def main():
     if given.dry_run:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     command = [sys.executable, __file__, "--probe", *["--dry-run"] * given.dry_run]
-    card = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    probed = subprocess.run(command, capture_output=True, text=True)
+    if probed.returncode:
+        last = probed.stderr.strip().rpartition("\n")[2]
+        print(f"the probe ended with status {probed.returncode}: {last}", file=sys.stderr)
+        return 2
+    card = json.loads(probed.stdout.splitlines()[-1])  # after what libraries print
     if not card["gpus"] and not given.dry_run:
         print("no GPU that TensorFlow can use; --dry-run runs on the CPU", file=sys.stderr)
         return 2

@@ -170,13 +170,12 @@ def _option_meant(error: click.NoSuchOption) -> str:
     settings = {f"--{word}": SETTINGS[name].flag for word, name in OTHER_NAMES.items()}
     meant = (settings | OTHER_OPTIONS).get(error.option_name, error.option_name)
     option = meant.split()[0]
-    known = _option_names(error.ctx.command)
-    if option in known:
-        return _did_you_mean(meant)
     # Without the dashes, which all options have in common.
-    near = _nearest(option.strip("-"), [name.strip("-") for name in known])
-    if near:
-        return _did_you_mean(next(name for name in known if name.strip("-") == near))
+    known = {name.strip("-"): name for name in _option_names(error.ctx.command)}
+    if option in known.values():
+        return _did_you_mean(meant)
+    if near := _nearest(option.strip("-"), known):
+        return _did_you_mean(known[near])
     for name in COMMANDS:
         if (other := group.get_command(error.ctx, name)) and option in _option_names(other):
             return f"; `keras-resnet {name}` has {meant}"

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -175,12 +176,27 @@ def classify():
     return run
 
 
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """Runs end without their plots, which take a third of the time of a short training."""
-    from keras_resnet.training import final_evaluation
+@pytest.fixture(scope="session")
+def undrawn():
+    """`with undrawn():` runs end without their plots, which take a third of the time of a short
+    training."""
 
-    monkeypatch.setattr(final_evaluation, "_draw", lambda *_: None)
+    @contextmanager
+    def context():
+        from keras_resnet.training import final_evaluation
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(final_evaluation, "_draw", lambda *_: None)
+            yield
+
+    return context
+
+
+@pytest.fixture
+def no_pictures(undrawn):
+    """The whole test is `undrawn`."""
+    with undrawn():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,6 @@ from keras_resnet.data import sources, stream
 from keras_resnet.distributed import cluster, local_workers, strategy
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.recipes import resolve
-from keras_resnet.training import final_evaluation
 from keras_resnet.training.train import train
 
 SETTINGS = {
@@ -419,10 +418,9 @@ def _numbers(run):
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
+def one(undrawn, tmp_path_factory):
     """A run on one device."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(final_evaluation, "_draw", lambda *_: None)
+    with undrawn():
         folder = tmp_path_factory.mktemp("one") / "run"
         return train("digits", run_folder=folder, **SETTINGS, **FEW)
 

@@ -60,14 +60,12 @@ def mislabelled(tmp_path_factory, photos):
 
 
 @pytest.fixture(scope="module")
-def done(mislabelled, tmp_path_factory):
+def done(mislabelled, undrawn, tmp_path_factory):
     """A cross-validation that was interrupted after its first fold: (result, folder)."""
     folder = tmp_path_factory.mktemp("runs") / "folds"
-    with pytest.MonkeyPatch.context() as patch:
-        from keras_resnet.training import final_evaluation
+    with pytest.MonkeyPatch.context() as patch, undrawn():
         from keras_resnet.training import train as training
 
-        patch.setattr(final_evaluation, "_draw", lambda *_: None)
         real = training.train
 
         def interrupted(*arguments, run_folder, **options):

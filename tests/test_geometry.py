@@ -27,7 +27,6 @@ from keras_resnet.files import read_json
 from keras_resnet.geometry import FITS, Geometry
 from keras_resnet.recipes import resolve
 from keras_resnet.run import open_run
-from keras_resnet.training import final_evaluation
 from keras_resnet.training.train import train
 
 CLASSES = ("bars", "discs")
@@ -53,11 +52,10 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def wide(pictures, tmp_path_factory):
+def wide(pictures, undrawn, tmp_path_factory):
     """A run on grey pictures of 32×64 pixels, with its export and bundles: its folder."""
     folder = tmp_path_factory.mktemp("wide") / "run"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(final_evaluation, "_draw", lambda *_: None)
+    with undrawn():
         run = train(
             str(pictures), model="resnet8", epochs=2, image_size=SIZE, fit="pad", channels=1,
             batch_size=8, learning_rate=0.02, run_folder=folder,

@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_resnet import recipes
 from keras_resnet import run as runs
 from keras_resnet.checkpoint_notes import peek
-from keras_resnet.training import final_evaluation, loop
+from keras_resnet.training import loop
 from keras_resnet.training.history import time_shares
 from keras_resnet.training.loop import Loop
 from keras_resnet.training.train import train
@@ -47,7 +47,7 @@ class Recorder(keras.callbacks.Callback):
 
 
 @pytest.fixture(scope="module")
-def watched(photos, tmp_path_factory):
+def watched(photos, undrawn, tmp_path_factory):
     """A run of four epochs of 8 steps, the first at half the size, and what was seen of it."""
     recorder, err, seen, left = Recorder(), io.StringIO(), [], {}
     evaluate, note = loop.Evaluator.__call__, Loop._note
@@ -62,10 +62,9 @@ def watched(photos, tmp_path_factory):
         return note(self, means)
 
     settings = {**SMALL, "image_size": 32, "epochs": 4, "size_steps": [[0.25, 0.5], [0.75, 1.0]]}
-    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stderr(err):
+    with pytest.MonkeyPatch.context() as patched, undrawn(), contextlib.redirect_stderr(err):
         patched.setattr(loop.Evaluator, "__call__", record_evaluation)
         patched.setattr(Loop, "_note", record_note)
-        patched.setattr(final_evaluation, "_draw", lambda *_: None)
         run = train(str(photos), run_folder=tmp_path_factory.mktemp("watched") / "run",
                     callbacks=[recorder], **settings)  # fmt: skip
     return SimpleNamespace(

@@ -22,7 +22,7 @@ from keras_resnet import run as runs
 from keras_resnet.data import sources, stream
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
 from keras_resnet.evaluation.scores import evaluate
-from keras_resnet.training import checkpoint, final_evaluation, loop, notices, precision
+from keras_resnet.training import checkpoint, loop, notices, precision
 from keras_resnet.training import train as training
 from keras_resnet.training.history import TensorBoard
 from keras_resnet.training.loop import Loop
@@ -117,11 +117,10 @@ def test_a_program_that_ignores_ctrl_c_goes_on_ignoring_it(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(photos, tmp_path_factory):
+def whole(photos, undrawn, tmp_path_factory):
     """A finished run with the settings `AVERAGED`: (folder, stderr)."""
     folder, err = tmp_path_factory.mktemp("whole") / "run", io.StringIO()
-    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stderr(err):
-        patched.setattr(final_evaluation, "_draw", lambda *_: None)
+    with undrawn(), contextlib.redirect_stderr(err):
         train(str(photos), run_folder=folder, **AVERAGED)
     return folder, err.getvalue()
 

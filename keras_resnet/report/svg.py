@@ -175,11 +175,10 @@ def reliability(bins: Sequence[tuple[int, float, float]]) -> Markup:
 
 def _rows(ticks: Sequence[float], y: Any, unit: str) -> str:
     digits = 0 if ticks[1] - ticks[0] >= 1 else 1 if ticks[1] - ticks[0] >= 0.1 else 2
-    form = f".{digits}f" if ticks[-1] < 1e5 else ".2g"  # there is room for five digits
     return "".join(
         f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
         f'<text class="axis" x="{_LEFT - 5}" y="{y(t) + 3.5:.1f}" text-anchor="end">'
-        f"{t:{form}}{unit}</text>"
+        f"{_fitting(t, digits, ticks[-1])}{unit}</text>"
         for t in ticks
     )
 
@@ -216,13 +215,7 @@ def _marked(
     if not found or not math.isfinite(found[0]):
         return []
     at = x(best)
-    number = (
-        f"{found[0]:.1f}{unit}"
-        if unit
-        else f"{found[0]:.3f}"
-        if found[0] < 1e5
-        else f"{found[0]:.2g}"
-    )
+    number = f"{_fitting(found[0], 1 if unit else 3, found[0])}{unit}"
     return [
         f'<line class="chosen" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>'
         f'<text class="star" x="{at:.1f}" y="{y(found[0]) + 5:.1f}" text-anchor="middle">★</text>'
@@ -275,9 +268,14 @@ def _ticks(low: float, high: float) -> list[float]:
     """Round numbers around a range, at most seven."""
     spread = max(high - low, 1e-3)
     power = 10.0 ** math.floor(math.log10(spread / 5))
-    step = next(s for s in (power, 2 * power, 5 * power, 10 * power) if spread / s <= 5)
+    step = next((base for base in (1, 2, 5) if base * power >= spread / 5), 10) * power
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 6) for i in range(first, max(last, first + 1) + 1)]
+
+
+def _fitting(value: float, digits: int, largest: float) -> str:
+    """The number as beside a `largest` one, for which there is room for five digits."""
+    return f"{value:.{digits}f}" if largest < 1e5 else f"{value:.2g}"
 
 
 def _number(value: Any) -> float:

@@ -134,8 +134,8 @@ def _pointwise(
 
     def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), strides=1, padding="VALID")
-        pixels, theirs = tf.reshape(x, (-1, channels)), tf.reshape(dy, (-1, filters))
-        return dx, tf.reshape(tf.matmul(pixels, theirs, transpose_a=True), kernel.shape)
+        rows, dy_rows = tf.reshape(x, (-1, channels)), tf.reshape(dy, (-1, filters))  # a pixel each
+        return dx, tf.reshape(tf.matmul(rows, dy_rows, transpose_a=True), kernel.shape)
 
     return tf.nn.conv2d(x, kernel, strides=1, padding="VALID"), gradient
 
