@@ -69,7 +69,7 @@ TRAINABLE = ("head",)
 @click.option("--labels", metavar="FILE",
               help="With FILE.keras: class names, one per line, in output order.  [the classes of "
               "DATA in alphabetical order]")  # fmt: skip
-@settings("normalize", "image_size", "fit")
+@settings("normalize", "image_size", "fit", "channels", "center_crop")
 @reports
 def export(
     run: str | None,
@@ -83,6 +83,8 @@ def export(
     normalize: str | None,
     image_size: str | None,
     fit: str | None,
+    channels: int | None,
+    center_crop: float | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -91,7 +93,8 @@ def export(
 
     The files of RUN are verified on held-out images and published only if all pass. Neither
     --saved-model nor --tflite given: both. RUN may also be FILE.keras with any Keras image
-    classifier, which becomes a run.
+    classifier, which becomes a run; --labels, --normalize, --image-size, --fit, --channels and
+    --center-crop are for it alone.
     """
     if quantize and saved_model and not tflite:
         raise click.UsageError("--quantize is for TFLite files; add --tflite")
@@ -103,8 +106,10 @@ def export(
     of_model: dict[str, Any] = {
         "labels": labels,
         "normalize": normalize,
-        "image_size": image_size or 0,
+        "image_size": image_size,
         "fit": fit,
+        "channels": channels,
+        "center_crop": center_crop,
     }
     is_new = is_model(run)
     if is_new:

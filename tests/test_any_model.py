@@ -14,6 +14,7 @@ from keras_resnet import models
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.lite import Constant
 from keras_resnet.exporting import gate, weights_check
+from keras_resnet.exporting.given import run_and_plan
 from keras_resnet.recipes import resolve
 from keras_resnet.run import Run
 from keras_resnet.state import isolated
@@ -432,6 +433,22 @@ def test_a_subclassed_model_becomes_a_run_that_can_be_opened_again(tmp_path):
     np.testing.assert_allclose(
         probabilities(kr.open_run(run.path).model(), noise(GREY)), expected, rtol=1e-4, atol=1e-6
     )
+
+
+def test_an_export_takes_what_an_import_takes(photos, tmp_path, monkeypatch, trained):
+    monkeypatch.chdir(tmp_path)
+    form = {"image_size": "16x32", "channels": 1, "center_crop": 0.75}
+    model = Own()
+    with (
+        pytest.raises(InputError, match="has no weights yet; call it once on images"),
+        run_and_plan(model, {}, data=photos, labels=CLASSES, **form),
+    ):
+        pass
+    model(noise(GREY))
+    with run_and_plan(model, {}, data=photos, labels=CLASSES, **form) as (run, plan):
+        assert (plan.geometry.shape, run.config.center_crop) == (GREY, 0.75)
+    with pytest.raises(InputError, match="--channels is for a Keras model that becomes a run"):
+        kr.export(trained, channels=1)
 
 
 def test_weights_of_a_network_from_elsewhere_name_the_call_that_trains_it(tmp_path):

@@ -64,8 +64,10 @@ def export(
     data_dir: str | None = None,
     labels: str | Path | Sequence[str] | None = None,
     normalize: Normalize | None = None,
-    image_size: int | str = 0,
+    image_size: int | str | None = None,
     fit: str | None = None,
+    channels: int | None = None,
+    center_crop: float | None = None,
     **options: Unpack[ExportOptions],
 ) -> gate.Verification:
     """Exports a run, verifies the files, and only then publishes them.
@@ -75,8 +77,9 @@ def export(
             path of a `.keras` file with one, which becomes a run: see `import_model`.
         data, data_dir: images for a run that was imported without, or for a Keras model; see
             `Run.attach`.
-        labels, normalize, image_size, fit: of a Keras model, as in `import_model`; without `labels`
-            its outputs are the classes of `data` in alphabetical order.
+        labels, normalize, image_size, fit, channels, center_crop: of a Keras model, as in
+            `import_model`; without `labels` its outputs are the classes of `data` in alphabetical
+            order.
         saved_model: whether to write a SavedModel (see `write_for_serving` for its signatures);
             True by default.
         tflite: variants to write: "none" (float32, the default), "float16", "dynamic", "int8",
@@ -119,6 +122,8 @@ def export(
         normalize=normalize,
         image_size=image_size,
         fit=fit,
+        channels=channels,
+        center_crop=center_crop,
     )
     with ready as (opened, plan), publish.locked(plan.target):
         return execute(plan, opened, None if is_model(run) else data, data_dir)

@@ -45,7 +45,8 @@ def run_and_plan(
         plan: options of the export.
         data, data_dir: the images; needed for a model.
         of_model: `labels`, the class of each output of a model; None: the folders of the images in
-            alphabetical order, as Keras numbers them. And other options of `import_model`.
+            alphabetical order, as Keras numbers them. And other options of `import_model`; None is
+            the default there.
 
     Raises:
         InputError: no run, or what `import_model`, `Run.attach` and `make_plan` raise; nothing is
@@ -87,7 +88,6 @@ def _imported(
     data: StrPath,
     data_dir: str | None,
     labels: StrPath | Sequence[str] | None = None,
-    fit: str | None = None,
     **options: Any,
 ) -> Run:
     from keras_resnet.data import sources
@@ -99,13 +99,14 @@ def _imported(
             f"labels: {', '.join(labels[:5])}{', …' * (len(labels) > 5)} (the {len(labels)} classes"
             f" of {data} in alphabetical order, as Keras numbers them; --labels names others)"
         )
-    return import_model(given, labels=labels, fit=fit or "crop", **options)
+    options = {name: value for name, value in options.items() if value is not None}
+    return import_model(given, labels=labels, **options)
 
 
 def _require_none(**options: Any) -> None:
     """InputError if there are options of an import, but nothing is imported."""
     for name, value in options.items():
-        if value:
+        if value is not None:
             raise InputError(
                 f"--{name.replace('_', '-')} is for a Keras model that becomes a run; a run has "
                 "its own"

@@ -62,6 +62,10 @@ def classifier(
         InputError: no image classifier of a fixed size, or one that cannot be copied.
     """
     shape = _shape(model, source, image_size, channels)
+    if not model.built:
+        raise InputError(
+            f"{source} has no weights yet; call it once on images, or let it begin with keras.Input"
+        )
     copy, notes = _copy(model, source, shape, keep_precision)
     if isinstance(copy, keras.Sequential) and _is_graph(copy):  # which may know of no `output`
         copy = keras.Model(copy.inputs[0], copy.outputs[0], name=copy.name)
