@@ -1,10 +1,13 @@
 """Folded networks have fewer operators and the same results."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from keras_resnet.exporting.folding import fold
-from keras_resnet.models import build, residual_mlp
+from keras_resnet.exporting.folding import fold, shortcut_pools
+from keras_resnet.models import build, residual_mlp, resnet
+from keras_resnet.specs import SPECS
 
 
 def random_weights(model):
@@ -20,10 +23,6 @@ def random_weights(model):
 
 def images(side):
     return np.random.default_rng(0).integers(0, 256, (2, side, side, 3)).astype("float32")
-
-
-def kernels(model):
-    return {c.name: c.kernel_size[0] for c in model.layers if hasattr(c, "kernel_size")}
 
 
 @pytest.mark.parametrize(  # sides that leave an odd map somewhere, too
@@ -47,11 +46,22 @@ def test_the_numbers_stay_to_rounding_and_the_model_is_left_alone(side, normaliz
         np.testing.assert_array_equal(old, new)
 
 
-def test_the_stem_and_the_first_strided_kernel_of_resnet50_grow_and_the_wide_ones_do_not():
-    model = build("resnet50", input_shape=(32, 32, 3))
-    before, after = kernels(model), kernels(fold(model))
-    grown = {name: (before[name], after[name]) for name in after if before[name] != after[name]}
-    assert grown == {"conv1_conv": (7, 8), "conv3_block1_2_conv": (3, 4)}
+@pytest.mark.parametrize("name", ["resnet50", "resnet50_v1", "resnet50_v2", "resnet20"])
+def test_convolutions_of_one_pixel_skip_pixels_themselves_but_for_int8(name):
+    spec = replace(SPECS[name], blocks=(1, 1), filters=SPECS[name].filters[:2])
+    model = random_weights(resnet(spec, 7, (32, 32, 3)))
+    folded, pooled = fold(model), fold(model, pooled=True)
+    assert shortcut_pools(folded) == {}
+    assert shortcut_pools(pooled).keys() == shortcut_pools(model).keys()
+    assert bool(shortcut_pools(model)) == (name != "resnet20")
+    logits = model(images(32))
+    for copy in (folded, pooled):
+        assert np.abs(copy(images(32)) - logits).max() <= 1e-5 * np.abs(logits).max()
+
+
+def test_what_normalizes_is_as_long_as_a_row_of_the_image():
+    folded = fold(build("resnet8", 7, (24, 32, 3), normalize="imagenet"))
+    assert np.shape(folded.get_layer("normalize").offset) == (32, 3)
 
 
 def test_a_network_without_convolutions_is_left_as_it_is():

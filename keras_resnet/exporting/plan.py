@@ -16,6 +16,7 @@ from keras_resnet.specs import CUSTOM
 
 VARIANTS = tuple(filenames.TFLITE)
 CALIBRATED = ("int8", "int16x8")  # variants that take calibration images
+FLOAT = ("none", "float16")  # variants whose kernels are computed with in float
 AUTO = "auto"
 IO_TYPES = ("float", "uint8", "int8")
 TRAINABLE = ("head",)

@@ -54,13 +54,15 @@ def write_for_conversion(
     *,
     features: bool = False,
     batch: int | None = 1,
+    pooled: bool = False,
 ) -> None:
     """A SavedModel with one signature and batch 1: what a phone wants, and the only route into the
     converter that names both ends and carries the weights along (`from_concrete_functions` writes a
     small file of NaN without an error). With `batch=None` it takes any number of images; with
-    `features` it gives the pooled features in place of scores.
+    `features` it gives the pooled features in place of scores. `pooled` is for int8 weights: see
+    `fold`.
     """
-    model = fold(model) if plan.is_of_family else model
+    model = fold(model, pooled=pooled) if plan.is_of_family else model
     serve = wrap.features if features else wrap.around
     archive = keras.export.ExportArchive()
     archive.track(model)

@@ -1,7 +1,7 @@
 """Writes the `.tflite` files of an export: calibration, conversion, choice of a variant."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -13,9 +13,10 @@ from keras_resnet import filenames
 from keras_resnet.evaluation.artefact import Artefact
 from keras_resnet.exporting import auto, calibration, child, layer_error, saved_model
 from keras_resnet.exporting.convert import INT16X8_WARNING, convert
+from keras_resnet.exporting.folding import shortcut_pools
 from keras_resnet.exporting.gate import Judge
 from keras_resnet.exporting.kept import Kept
-from keras_resnet.exporting.plan import CALIBRATED, ExportPlan
+from keras_resnet.exporting.plan import CALIBRATED, FLOAT, ExportPlan
 from keras_resnet.files import plainly_named, write_json
 from keras_resnet.messages import log
 from keras_resnet.report import quantization
@@ -52,16 +53,25 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge, kep
         tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as made,
         plainly_named(made) as scratch,
     ):
-        source = scratch / "saved_model"
         images = scratch / "calibration.npy"
-        saved_model.write_for_conversion(plan, reference.model, source)
+        has_pools = plan.is_of_family and bool(shortcut_pools(reference.model))
+
+        @cache
+        def saved(pooled: bool) -> Path:
+            path = scratch / f"saved_model{'_pooled' * pooled}"
+            saved_model.write_for_conversion(plan, reference.model, path, pooled=pooled)
+            return path
+
+        def source(variant: str) -> Path:
+            return saved(pooled=has_pools and variant not in FLOAT)
+
         if plan.is_calibrated:
             _calibrate(plan, reference, judge, folder, images)
 
         @cache
         def layer_errors() -> layer_error.LayerErrors:
             counts = auto.COUNTS if plan.is_auto else ()
-            return layer_error.measure(source, images, scratch, io=plan.io, counts=counts)
+            return layer_error.measure(source("int8"), images, scratch, io=plan.io, counts=counts)
 
         make = partial(_make, source=source, images=images, io=plan.io, kept=kept)
         if plan.is_auto:
@@ -100,7 +110,13 @@ def _calibrate(
 
 
 def _make(
-    variant: str, path: Path, *, source: Path, images: Path, io: str, kept: Kept
+    variant: str,
+    path: Path,
+    *,
+    source: Callable[[str], Path],
+    images: Path,
+    io: str,
+    kept: Kept,
 ) -> dict[str, Any]:
     if variant == "int16x8":
         log.warning(f"{INT16X8_WARNING}")
@@ -108,7 +124,7 @@ def _make(
     def convert_to(output: Path) -> dict[str, Any]:
         log.info(f"writing {path.name} …")
         calibrated_by = images if variant in CALIBRATED else None
-        cost = convert(source, output, variant, io=io, calibration=calibrated_by)
+        cost = convert(source(variant), output, variant, io=io, calibration=calibrated_by)
         log.info(f"wrote {path.name}, {child.cost(cost)}")
         return cost
 
