@@ -17,6 +17,7 @@ from keras_resnet.config import SETTINGS
 from keras_resnet.data import names
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath, atomic, read_json, read_lines, write_json, write_text
+from keras_resnet.messages import log
 from keras_resnet.state import isolated
 
 if TYPE_CHECKING:  # to name their types costs no import
@@ -429,11 +430,30 @@ def unfinished(
         return None
     if Path(run_folder, filenames.MANIFEST).exists():
         raise InputError(f"--run {run_folder} is finished; give a new folder, or leave --run out")
-    require_settings(run_folder, config_file, options)
+    _require_settings(run_folder, config_file, options)
     return Run(run_folder)
 
 
-def require_settings(
+def finished(run_folder: StrPath, options: Mapping[str, Any]) -> Run | None:
+    """The finished `Run` in a folder, to be taken as it is; None if there is none, so that one has
+    to be trained.
+
+    Args:
+        run_folder: the folder.
+        options: the settings of such a training, as `recipes.resolve` takes them; {} for any.
+
+    Raises:
+        InputError: settings that differ from the run's.
+    """
+    if not Path(run_folder, filenames.MANIFEST).exists():
+        return None
+    run = open_run(run_folder)
+    _require_settings(run_folder, None, options)
+    log.info(f"{run_folder} is trained already" + "; another --run trains anew" * bool(options))
+    return run
+
+
+def _require_settings(
     run_folder: StrPath, config_file: StrPath | None, options: Mapping[str, Any]
 ) -> None:
     """InputError if a run was started with other settings; those that nobody chose are its own.
@@ -451,9 +471,11 @@ def require_settings(
         # None keeps what the run decided at its start.
         if old != new and not (field.name in _SETTLED and new is None):
             option = SETTINGS[field.name].flag
+            resume = ", or --resume, which takes its settings"
+            is_finished = Path(run_folder, filenames.MANIFEST).exists()
             raise InputError(
                 f"--run {run_folder} was started with {option} {old}, not {new}; give the same "
-                "value, another --run, or --resume, which takes its settings"
+                f"value or another --run{'' if is_finished else resume}"
             )
 
 

@@ -1,4 +1,4 @@
-"""From photos, or a run, to a folder for the phone, in one call that goes on where it was."""
+"""From photos, or a run, to a folder for the phone, in one call, which resumes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -116,7 +116,7 @@ def ship(
         trained = _trained(path, source, options)
         verification = _exported(trained, bundles, max_drop, reject, unknown)
     except Interrupted as error:
-        raise Interrupted("interrupted; the same command goes on from here", error.status) from None
+        raise Interrupted("interrupted; the same command resumes it", error.status) from None
     folder = trained.export_folder
     apps = {kind: str(folder / f"bundle_{kind}") for kind in bundles}
     model = bundling.model_to_bundle(folder, next(iter(bundles), "web"))
@@ -178,15 +178,12 @@ def _saved(
 def _trained(path: Path, source: StrPath | None, options: Mapping[str, Any]) -> run.Run:
     from keras_resnet.training.train import train
 
-    is_data = _is_data(source)
-    if (path / filenames.MANIFEST).exists():
-        finished = run.open_run(path)
-        if is_data:
-            run.require_settings(path, None, {"data": source, **options})
+    given = {"data": source, **options} if _is_data(source) else {}
+    if finished := run.finished(path, given):
+        if given:
             _warn_of_changes(finished)
-        log.info(f"{path} is trained already" + ("; another --run trains anew" * is_data))
         return finished
-    trained = train(source, run_folder=path, **options) if is_data else train(resume=path)
+    trained = train(run_folder=path, **given) if given else train(resume=path)
     if trained is None:
         raise InputError("ship is for one process; train with several workers, then ship the run")
     return trained
