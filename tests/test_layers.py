@@ -89,7 +89,7 @@ TABLE = {
     "exporting": (f"{DATA} {TOOLS} state run data evaluation inspection report", HEAVY),
     # Loaded before TensorFlow, unless a Keras model is exported.
     "exporting.given": (
-        "errors files messages run evaluation.artefact exporting.plan data.sources "
+        "specs errors files messages run evaluation.artefact exporting.plan data.sources "
         "weights.importing",
         "keras",
     ),
