@@ -367,16 +367,16 @@ def _changed(saved: Saved, splits: Mapping[str, Examples]) -> list[str]:
 def _splits_of_file(path: StrPath, source: Source) -> dict[str, Examples]:
     """The splits that `save_split` saved, of these images; InputError if they do not fit."""
     if not os.path.isfile(path):
-        raise InputError(f"--split-file {show(os.fspath(path))}: no such file; give a split.json")
+        raise InputError(f"--split-file {show(path)}: no such file; give a split.json")
     saved = read_split(path)
     for split in ("train", "val"):
         if not saved.get(split):
-            raise InputError(f"--split-file {show(os.fspath(path))} has no {split} images")
+            raise InputError(f"--split-file {show(path)} has no {split} images")
     known, trained = set(source.classes), {image.label for image in saved["train"]}
     others = {image.label for images in saved.values() for image in images} - known
     if odd := (known ^ trained) | others:
         raise InputError(
-            f"--split-file {show(os.fspath(path))} and {show(source.name)} do not have the same "
+            f"--split-file {show(path)} and {show(source.name)} do not have the same "
             f"classes: {show(min(odd))} is only in one; give the data that the file is of"
         )
     splits = _splits_by_name(saved, source, source.classes)
@@ -384,7 +384,7 @@ def _splits_of_file(path: StrPath, source: Source) -> dict[str, Examples]:
     if changed:
         raise InputError(
             f"{show(changed[0])} is another image than in --split-file "
-            f"{show(os.fspath(path))} ({len(changed):,} in all); give the data that it is of"
+            f"{show(path)} ({len(changed):,} in all); give the data that it is of"
         )
     return splits
 

@@ -207,6 +207,11 @@ def cross_entropy(logits: tf.Tensor, labels: np.ndarray) -> tf.Tensor:
     return tf.reduce_mean(losses)
 
 
+def norm(gradient: tf.Tensor) -> float:
+    """The L2 norm, in float64: the squares of small numbers vanish in float32."""
+    return float(np.linalg.norm(np.asarray(gradient, np.float64).ravel()))
+
+
 def _operands(given: Any, block: Block) -> tuple[Any, Any]:
     """What a sum adds up: (shortcut, branch)."""
     assert block.shortcut is not None  # a plain block has no sum
