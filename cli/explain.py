@@ -158,7 +158,7 @@ def lesion(
     """
     require_png(png)
     if png and len(runs) > 3:
-        raise InputError(f"--png shows at most three networks, not {len(runs)}")
+        raise InputError(f"--png shows at most three networks, not {len(runs)}; leave it out")
     for path in runs:
         run.kind_of(path)
     start(quiet)

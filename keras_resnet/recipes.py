@@ -391,6 +391,9 @@ def save(config: Config, path: str | os.PathLike[str]) -> None:
         file.write("\n")
 
 
+_A_FILE = "the config.json of a run"
+
+
 def _read(path: str | os.PathLike[str], content: bytes | None = None) -> dict[str, Any]:
     try:
         if content is None:
@@ -398,11 +401,13 @@ def _read(path: str | os.PathLike[str], content: bytes | None = None) -> dict[st
                 content = file.read()
         document = json.loads(content.decode("utf-8"))
     except OSError as error:
-        raise InputError(f"cannot read settings file {path}: {error.strerror}") from None
+        raise InputError(
+            f"cannot read settings file {path}: {error.strerror}; give {_A_FILE}"
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"settings file {path} is not JSON ({error})") from None
+        raise InputError(f"settings file {path} is not JSON ({error}); give {_A_FILE}") from None
     if not isinstance(document, dict):
-        raise InputError(f"settings file {path} must hold a JSON object of settings")
+        raise InputError(f"settings file {path} holds no JSON object; give {_A_FILE}")
     return document
 
 

@@ -202,7 +202,9 @@ class Run:
         config, classes = self.config, self.classes
         if config.data != names.NONE:
             if not (names.is_folder(config.data) and names.is_folder(data)):
-                raise InputError(f"--data {data}: {self.path} has its own images, {config.data}")
+                raise InputError(
+                    f"--data {data}: {self.path} has its own images, {config.data}; leave it out"
+                )
             sources.require_moved(self.splits, data, classes)
             self._save_data(data, config.data_dir)
             return
@@ -381,7 +383,9 @@ def claim(path: str | os.PathLike | None, config: recipes.Config) -> Iterator[Ru
         # Open for writing: NFS locks nothing else. The lock ends with its process.
         lock = open(path / filenames.LOG, "ab")  # noqa: SIM115
     except OSError as error:
-        raise InputError(f"cannot make the run folder {path}: {error.strerror}") from None
+        raise InputError(
+            f"cannot make the run folder {path}: {error.strerror}; give another --run"
+        ) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -604,13 +608,20 @@ def build(config: recipes.Config, num_classes: int, *, open_size: bool = False) 
 
 def load_weights(model: "keras.Model", path: str | os.PathLike) -> None:
     """Weights of a `.keras` file into a model built by us: its settings are not read, and nothing
-    else is, unless it holds the names and shapes of the model."""
+    else is, unless it holds the names and shapes of the model.
+
+    Raises:
+        InputError: it does not hold them.
+    """
     from keras_resnet.weights import readers
 
     arrays, wanted = readers.read(path).arrays, readers.variables(model)
     odd = [name for name in arrays.keys() | wanted.keys() if not _fits(name, arrays, wanted)]
     if odd:
-        raise InputError(f"{path} is damaged or of another model ({min(odd)} does not fit)")
+        raise InputError(
+            f"{path} is damaged or of another model ({min(odd)} does not fit); take it from a copy "
+            "of the run, or train again"
+        )
     for name, variable in wanted.items():
         variable.assign(arrays[name].read())
 
@@ -641,7 +652,7 @@ def short_name(data: StrPath) -> str:
 
 
 def next_folder(stem: str) -> Path:
-    """The first folder `runs/STEM-NNN` that does not exist yet."""
+    """The first folder `runs/STEM-NNN` that does not exist yet; InputError if all do."""
     for number in range(1, 100_000):
         path = RUNS / f"{stem}-{number:03d}"
         if not path.exists():

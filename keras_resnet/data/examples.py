@@ -197,12 +197,14 @@ def from_records(
 
 
 def read_file(path: "tf.Tensor") -> "tf.Tensor":
+    """`Examples.read` of items that are paths: a string to the content of the file."""
     import tensorflow as tf
 
     return tf.io.read_file(path)
 
 
 def as_it_is(item: "tf.Tensor") -> "tf.Tensor":
+    """`Examples.read` of items that need no reading."""
     return item
 
 

@@ -211,7 +211,8 @@ def choose(config: Config, path: StrPath | None) -> Devices:
     number = config.devices
     if gpus and number > len(gpus):
         raise InputError(
-            f"--devices {number}: this machine has {len(gpus)} GPU{'s' * (len(gpus) > 1)}"
+            f"--devices {number}: this machine has {len(gpus)} GPU{'s' * (len(gpus) > 1)}; "
+            "leave it out to use all"
         )
     addresses, worker = cluster.tf_config() or cluster.slurm() or (None, 0)
     if addresses:
@@ -260,7 +261,9 @@ def _worker(
     if path is None:
         raise InputError(f"{workers} workers need one --run, the same folder for all of them")
     if config.devices > 1 and not gpus:
-        raise InputError(f"--devices {config.devices}: without GPUs a worker has one device")
+        raise InputError(
+            f"--devices {config.devices}: without GPUs a worker has one device; leave it out"
+        )
     own = cluster.own_gpus(gpus, config.devices, addresses, worker)
     devices = max(len(own), 1)
     require_shareable(config, devices * workers)

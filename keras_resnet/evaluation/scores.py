@@ -206,7 +206,9 @@ def examples_in(images: Iterable[StrPath], on_bad_image: str = "error") -> Examp
             raise InputError(f"{show(path)}: {reason}; leave it out or repair it")
         log.warning(f"{show(path)}: {reason}; it is left out")
     if not len(examples):
-        raise InputError(f"no images in {', '.join(map(str, images))}")
+        raise InputError(
+            f"no images in {', '.join(map(show, images))}; give JPEG, PNG, GIF, BMP or WebP files"
+        )
     return examples
 
 

@@ -67,7 +67,10 @@ class Flow:
         self._makers = [[maker[id(x)] for x in step.given] for step in self._steps]
         self.blocks = self._residual_blocks() or self._plain_blocks()
         if not self.blocks:
-            raise InputError(f"{self.model.name} has no shortcuts and no blocks to analyse")
+            raise InputError(
+                f"{self.model.name} has no shortcuts and no blocks to analyse; give a residual "
+                "network, such as resnet20"
+            )
         kernels = (getattr(operation, "kernel", None) for operation in self.operations)
         self.first_kernel = next(kernel for kernel in kernels if kernel is not None)
         self._at = {block.join: block for block in self.blocks}

@@ -91,7 +91,9 @@ def paths(
     flow = Flow(model)
     n = len(flow.blocks)
     if flow.blocks[0].kind == "plain":
-        raise InputError(f"{model.name} has no shortcuts: it is one path of {n} blocks")
+        raise InputError(
+            f"{model.name} has no shortcuts: it is one path of {n} blocks; give a residual network"
+        )
     gradient = along(flow, images, labels, batch_statistics=batch_statistics)
     rng = np.random.default_rng(seed)
     with kept(model):

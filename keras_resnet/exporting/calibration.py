@@ -90,7 +90,11 @@ def choose(
 
 def training_examples(run: Run, count: int, held_out: Examples | None = None) -> Examples:
     """At most `count` training images of a run, class by class in turn, in a seeded order; none
-    that is a validation image too."""
+    that is a validation image too.
+
+    Raises:
+        InputError: each is a validation image too.
+    """
     train, judged = run.examples("train"), held_out or run.examples("val")
     if train.digests is not None and judged.digests is not None:
         # The user's own splits may share images.

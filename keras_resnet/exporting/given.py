@@ -78,7 +78,7 @@ def run_and_plan(
         return
     what = given if isinstance(given, str | os.PathLike) else "the model"
     if what is given and not os.path.exists(what):
-        raise InputError(f"no Keras model {what}")
+        raise InputError(f"no Keras model {what}; give a .keras file or a run folder")
     if data is None:
         raise InputError(
             f"{what} is a Keras model: its files are checked on images with labels; give --data "
