@@ -321,7 +321,7 @@ def command(config: Config) -> str:
     others = {
         name: value
         for name, value in asdict(config).items()
-        if name not in (*_SETTLED, *_OF_DATA, "data") and value != getattr(usual, name)
+        if name not in (*SETTLED, *_OF_DATA, "data") and value != getattr(usual, name)
     }
     words = ["keras-resnet", "train", config.data]
     for name, value in (always | others).items():
@@ -338,7 +338,7 @@ def command(config: Config) -> str:
 
 # Without them, a training takes what fits its images.
 _OF_DATA = ("model", "recipe", "epochs", "batch_size", "image_size")
-_SETTLED = ("normalize", "deterministic", "xla")  # decided at the start of a run
+SETTLED = ("normalize", "deterministic", "xla")  # decided at the start of a run
 # Settings that the first lines of a run always show.
 _ALWAYS_SHOWN = (
     "data", "data_dir", "model", "recipe", "epochs", "batch_size", "image_size", "precision",

@@ -38,7 +38,6 @@ _BEFORE_IT_BEGINS = (
     f"{filenames.CONFIG}.part",
 )
 _CHECKPOINT = re.compile(r"step-(\d+)\.index")
-_SETTLED = ("normalize", "deterministic", "xla")
 
 
 class Run:
@@ -473,7 +472,7 @@ def _require_settings(
         if field.name in kept:
             continue
         # None keeps what the run decided at its start.
-        if old != new and not (field.name in _SETTLED and new is None):
+        if old != new and not (field.name in recipes.SETTLED and new is None):
             option = SETTINGS[field.name].flag
             resume = ", or --resume, which takes its settings"
             is_finished = Path(run_folder, filenames.MANIFEST).exists()

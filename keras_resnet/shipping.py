@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from keras_resnet import filenames, run
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
@@ -42,7 +42,7 @@ def place(source: StrPath | None, run_folder: StrPath | None, options: Mapping[s
     Raises:
         InputError: settings for a run that has its own.
     """
-    if source is None or Path(source, filenames.CONFIG).exists():
+    if not _is_data(source):
         given = {"run": run_folder, **options}
         also = [name.replace("_", "-") for name, value in given.items() if value is not None]
         if also:
@@ -107,7 +107,7 @@ def ship(
     tried: list[search.Candidate] = []
     try:
         if budget.is_set:
-            if source is None or not _is_data(source):
+            if not _is_data(source):
                 raise InputError(
                     f"{path} is a run, whose network is trained; a budget needs DATA to train on"
                 )
@@ -134,7 +134,8 @@ def ship(
     )
 
 
-def _is_data(source: StrPath | None) -> bool:
+def _is_data(source: StrPath | None) -> TypeGuard[StrPath]:
+    """Whether it is a data set, and not a run or None, the newest run."""
     return source is not None and not Path(source, filenames.CONFIG).exists()
 
 
