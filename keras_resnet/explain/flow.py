@@ -49,7 +49,7 @@ class Flow:
     at all are the layers of a plain counterpart put together by their names, `conv2_block1_…`.
 
     Args:
-        model: a `keras.Model` from images `(b, h, w, 3)` to logits `(b, k)`.
+        model: a `keras.Model` from images `(b, h, w, c)` to logits `(b, k)`.
 
     Attributes:
         model; operations: in forward order; blocks: a list of `Block` in forward order;
@@ -80,7 +80,7 @@ class Flow:
         """One forward pass, eager or inside a `tf.function`.
 
         Args:
-            images: `(b, h, w, 3)` in [0, 255].
+            images: `(b, h, w, c)` in [0, 255].
             join: `join(block, x, shortcut, branch)` gives H(x) for each block. `shortcut` is x or
                 its projection, of a plain block None; `branch` is F(x).
             batch_statistics: normalize by the batch's own mean and variance, as a training step

@@ -104,7 +104,7 @@ def gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Gra
     Args:
         model: a functional `keras.Model` from raw pixels to logits, with residual blocks; for a
             plain counterpart there are only totals.
-        images: `(b, h, w, 3)` in [0, 255].
+        images: `(b, h, w, c)` in [0, 255].
         labels: int `(b,)`.
 
     Returns:

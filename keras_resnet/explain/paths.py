@@ -74,7 +74,7 @@ def paths(
 
     Args:
         model: a functional `keras.Model` with residual blocks.
-        images: `(b, h, w, 3)` in [0, 255].
+        images: `(b, h, w, c)` in [0, 255].
         labels: int `(b,)`.
         samples: paths for each length.
         seed: of this choice.
