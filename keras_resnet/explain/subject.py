@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_resnet import models, specs
 from keras_resnet.data import sources
-from keras_resnet.data.check import classes_in_turn
+from keras_resnet.data.examples import classes_in_turn
 from keras_resnet.data.stream import images_of
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import Artefact, open_artefact
