@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from keras_resnet import filenames, geometry, recipes, specs
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath, read_json, write_json
-from keras_resnet.messages import log, quietly
+from keras_resnet.messages import log, plural, quietly
 from keras_resnet.run import Run, finished
 from keras_resnet.weights.settings import IMAGENET
 
@@ -59,7 +59,7 @@ class Budget:
         """What takes the time that is limited, in words."""
         if self.android:
             return "the phone" if self.threads == 1 else f"{self.threads} threads of the phone"
-        return f"{self.threads} thread{'s' * (self.threads > 1)} of this machine"
+        return f"{plural(self.threads, 'thread')} of this machine"
 
     def require(self) -> None:
         """InputError for a limit that no file can meet."""
