@@ -35,7 +35,7 @@ def printable(text: str) -> str:
 def plural(number: float, noun: str) -> str:
     """1 as "1 point", 0.5 as "0.5 points", 1234 as "1,234 points"."""
     shown = f"{number:g}" if isinstance(number, float) else f"{number:,}"
-    return f"{shown} {noun}{'s' * (number != 1)}"
+    return f"{shown} {noun}{'' if number == 1 else 's'}"
 
 
 class _Formatter(logging.Formatter):
