@@ -23,8 +23,6 @@ from keras_resnet.data.names import require
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 
-_MLPS = ("residual_mlp", "plain_mlp")
-
 
 @click.group("explain")
 def explain() -> None:
@@ -114,7 +112,7 @@ def gradients(
     )  # fmt: skip
     result = analysis.gradients(network.model, network.images, network.labels)
     document, parameters, by_depth = result.as_json(), [], []
-    if subject in _MLPS:
+    if subject in specs.MLPS:
         parameters = analysis.parameters(network.model, network.images, network.labels)
         document["parameters"] = [row.as_json() for row in parameters]
     if depths:
@@ -158,7 +156,7 @@ def lesion(
     """
     require_png(png)
     if png and len(runs) > 3:
-        raise InputError(f"--png shows at most three networks, not {len(runs)}")
+        raise InputError(f"--png shows at most three networks, not {len(runs)}; leave it out")
     for path in runs:
         run.kind_of(path)
     start(quiet)
@@ -292,7 +290,7 @@ def _checked(subject: str | None, data: str | None = None) -> str:
         require(data)
     if subject is None:
         return str(run.open_run().path)
-    return subject if subject in _MLPS else network_or_artefact(subject)
+    return subject if subject in specs.MLPS else network_or_artefact(subject)
 
 
 for _command in (gradients, lesion, paths, depth, cam):

@@ -79,12 +79,6 @@ def export(
     input_size: str | None,
     data: str | None,
     data_dir: str | None,
-    labels: str | None,
-    normalize: str | None,
-    image_size: str | None,
-    fit: str | None,
-    channels: int | None,
-    center_crop: float | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -103,14 +97,6 @@ def export(
         require(data)
     from keras_resnet.exporting.given import is_model, run_and_plan
 
-    of_model: dict[str, Any] = {
-        "labels": labels,
-        "normalize": normalize,
-        "image_size": image_size,
-        "fit": fit,
-        "channels": channels,
-        "center_crop": center_crop,
-    }
     is_new = is_model(run)
     if is_new:
         start(quiet)
@@ -121,7 +107,7 @@ def export(
         "input_size": size,
         **options,
     }
-    with run_and_plan(run, wanted, data=data, data_dir=data_dir, **of_model) as (opened, plan):
+    with run_and_plan(run, wanted, data=data, data_dir=data_dir) as (opened, plan):
         if is_new:
             data = None  # the run has them
         elif data is None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.config import show
+from keras_resnet.messages import plural
 from keras_resnet.report.bundles import how_to_open
 from keras_resnet.specs import network_title
 
@@ -52,11 +53,11 @@ def data_check(result: "DataCheck") -> str:
     if result.near_duplicates:
         where = "one of another split" if len(result.splits) > 1 else "another"
         lines.append(
-            f"{count(result.near_duplicates, 'image')} almost like {where}; `train --group-by` "
+            f"{plural(result.near_duplicates, 'image')} almost like {where}; `train --group-by` "
             "keeps related images in one split, where their names or folders show which are"
         )
     lines += _some([*(f"train refuses: {line}" for line in result.obstacles), *result.warnings])
-    lines.append(f"{count(result.files, 'file')}, {result.used:,} used")
+    lines.append(f"{plural(result.files, 'file')}, {result.used:,} used")
     return "\n".join(lines)
 
 
@@ -64,11 +65,11 @@ def data_problems(result: "DataCheck") -> str:
     """What was wrong with a data set, in a few words."""
     refusals = len(result.obstacles)
     parts = {
-        count(len(result.bad), "broken file"): result.bad,
-        count(len(result.narrow), "almost black image"): result.narrow,
-        count(result.leaks, "image") + " in two splits": result.leaks,
-        count(refusals, "reason") + " why `train` refuses it": refusals,
-        count(len(result.warnings), "warning"): result.warnings,
+        plural(len(result.bad), "broken file"): result.bad,
+        plural(len(result.narrow), "almost black image"): result.narrow,
+        plural(result.leaks, "image") + " in two splits": result.leaks,
+        plural(refusals, "reason") + " why `train` refuses it": refusals,
+        plural(len(result.warnings), "warning"): result.warnings,
     }
     return ", ".join(text for text, found in parts.items() if found)
 
@@ -87,7 +88,7 @@ def data_plan(result: "DataPlan") -> str:
     head = ["images", "error", "95 % interval", "± over seeds", ""]
     lines = [
         f"{network_title(result.model, result.width)} at {result.image_size} pixels, "
-        f"{result.updates:,} updates, {count(result.seeds, 'seed')}, "
+        f"{result.updates:,} updates, {plural(result.seeds, 'seed')}, "
         f"{result.validation_images:,} validation images",
         *_columns([head, *curve, *predicted], left=0),
     ]
@@ -108,7 +109,7 @@ def data_plan(result: "DataPlan") -> str:
             f"known groups   {groups.known_top1:.1%} of {groups.known_images:,} images",
             f"unseen groups  {groups.unseen_top1:.1%} of {groups.unseen_images:,} images: "
             f"{100 * groups.drop:.1f} points less, ±{100 * groups.spread:.1f} over "
-            f"{count(groups.folds, 'fold')} of {count(groups.groups, 'group')}",
+            f"{plural(groups.folds, 'fold')} of {plural(groups.groups, 'group')}",
             *_some([f"  {row.name}: {row.top1:.1%} of {row.images:,}" for row in groups.by_group]),
         ]
     if result.classes:
@@ -179,7 +180,7 @@ def cross_validation(result: "CrossValidation") -> str:
         f"confidence interval: {result.low:.2%} to {result.high:.2%}",
     ]
     if result.suspects:
-        found = count(len(result.suspects), "label")
+        found = plural(len(result.suspects), "label")
         lines.append(f"suspects     {found} that may be wrong, the least likely first:")
         lines += _some(
             [
@@ -303,10 +304,10 @@ def evaluation(result: "ArtefactScores") -> str:
     top5 = "" if result.top5 is None else f"  top-5 {result.top5:.2%}"
     lines.append(
         f"{result.artefact}: top-1 {result.top1:.2%}{macro}{top5}  macro F1 {result.macro_f1:.2%}  "
-        f"loss {result.loss:.4f}  on {count(result.images, 'image')}"
+        f"loss {result.loss:.4f}  on {plural(result.images, 'image')}"
     )
     if result.rejected is not None:
-        lines.append(f"none of these: {count(result.rejected, 'image')} of {result.images:,}")
+        lines.append(f"none of these: {plural(result.rejected, 'image')} of {result.images:,}")
     return "\n".join(lines)
 
 
@@ -365,7 +366,7 @@ def _answers(pair: "Pair") -> str:
         return f"{pair.first} and {pair.second} have no images that neither was trained on"
     verdict = "more than chance explains" if pair.p_value < 0.05 else "which may be chance"
     return (
-        f"{count(pair.images, 'image')} that neither was trained on: {pair.both_right:,} right in "
+        f"{plural(pair.images, 'image')} that neither was trained on: {pair.both_right:,} right in "
         f"both, {pair.first_only:,} only in {pair.first}, {pair.second_only:,} only in "
         f"{pair.second}; p = {pair.p_value:.2g} (exact McNemar test), {verdict} (5 % level)"
     )
@@ -410,8 +411,8 @@ def verification(result: "Verification") -> str:
         *_refused(result),
         *_taught(result),
         *_hashes(result),
-        f"{count(result.images, 'validation image')}; allowed drop in top-1: "
-        f"{count(result.max_drop, 'point')}; latency of one image, LiteRT and ONNX Runtime on one "
+        f"{plural(result.images, 'validation image')}; allowed drop in top-1: "
+        f"{plural(result.max_drop, 'point')}; latency of one image, LiteRT and ONNX Runtime on one "
         "thread",
         *_files(result.files),
         *filter(None, [result.evidence]),
@@ -466,7 +467,7 @@ def _taught(result: "Verification") -> list[str]:
     """What a trainable file learned and forgot."""
     return [
         f"{row.file}: taught a new class with 20 images; recognizes {row.new_class_top1:.0%} of 20 "
-        f"others, the known classes lose {count(row.known_drop_points, 'point')}"
+        f"others, the known classes lose {plural(row.known_drop_points, 'point')}"
         for row in result.artefacts
         if row.new_class_top1 is not None and row.known_drop_points is not None
     ]
@@ -478,7 +479,7 @@ def _files(rows: Sequence["FileResult"]) -> list[str]:
     if not rows:
         return []
     failed = [f"{row.file}  FAILED: {row.why}" for row in rows if not row.passed]
-    passed = count(len(rows) - len(failed), "other file")
+    passed = plural(len(rows) - len(failed), "other file")
     return [*failed, f"{passed} as exported: labels, preprocessing, golden set and the like"]
 
 
@@ -518,8 +519,8 @@ def benchmark(result: "Benchmark") -> str:
     machine = result.machine
     versions = {k: v for row in result.artefacts for k, v in row.versions.items()}
     lines += [
-        f"{count(result.threads, 'thread')}; {count(result.runs, 'run')} of one image each, "
-        f"in {count(result.rounds, 'round')}, interleaved; images/s in batches of "
+        f"{plural(result.threads, 'thread')}; {plural(result.runs, 'run')} of one image each, "
+        f"in {plural(result.rounds, 'round')}, interleaved; images/s in batches of "
         f"{result.batch_size}, .tflite one by one",
         f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags']) or 'no flags'}; "
         + ", ".join(f"{name} {version}" for name, version in versions.items()),
@@ -538,7 +539,7 @@ def phone_benchmark(result: "PhoneBenchmark") -> str:
         lines.append(
             f"{row.artefact:{width}} {row.average_ms:7.2f} ms {row.load_ms:7.2f} ms {memory:>8}"
         )
-    threads, runs = count(result.threads, "thread"), count(result.runs, "run")
+    threads, runs = plural(result.threads, "thread"), plural(result.runs, "run")
     lines.append(f"{result.device}, CPU, {threads}, {runs}")
     return "\n".join(lines)
 
@@ -551,7 +552,7 @@ def description(result: "Description") -> str:
     heads = ("layer", "kind", "output", "parameters", "multiply-adds", "activations", "field")
     layers = [_cells(row, row.kind) for row in result.layers]
     stages = [
-        _cells(row, count(row.blocks, "block") if row.blocks else "") for row in result.stages
+        _cells(row, plural(row.blocks, "block") if row.blocks else "") for row in result.stages
     ]
     head, *rows = _columns([heads, *layers, *stages], left=3)
     ruler = "-" * max(map(len, (head, *rows)))
@@ -601,7 +602,7 @@ def census(result: "Census", contract: Mapping[str, Any] | None) -> str:
     if result.metadata:
         lines.append(f"metadata {', '.join(result.metadata)}")
     lines.append(
-        f"{result.file}: {count(result.operators, 'operator')}, {result.parameters:,} parameters, "
+        f"{result.file}: {plural(result.operators, 'operator')}, {result.parameters:,} parameters, "
         f"{result.multiply_adds:,} multiply-adds, {result.bytes:,} bytes"
     )
     return "\n".join(lines)
@@ -658,7 +659,7 @@ def gradients(
             lines.append(f"{network.kind:26} {network.depth:>3}  {spread:>26}")
     first = result.first_layer
     lines.append(
-        f"{result.name}: loss {result.loss:.3f} on {count(result.images, 'image')}, "
+        f"{result.name}: loss {result.loss:.3f} on {plural(result.images, 'image')}, "
         f"gradient norm of {first.name} {first.gradient_norm:.3g}"
     )
     if result.relative_error is not None:
@@ -692,7 +693,7 @@ def lesions(result: "Lesions") -> str:
         rows.append((str(last.removed), f"{last.top1:.1%}", f"{mean:.1%}", spread))
     end = (
         f"{result.run}: {result.model}, top-1 {result.top1:.2%} of "
-        f"{count(result.images, 'image')} with all blocks; chance {result.chance:.1%}"
+        f"{plural(result.images, 'image')} with all blocks; chance {result.chance:.1%}"
     )
     return "\n".join([*lines, "", *_columns(rows), end])
 
@@ -710,7 +711,7 @@ def paths(result: "Paths") -> str:
         for row in result.lengths
     ]
     end = (
-        f"{result.name}: of {count(result.blocks, 'block')}, paths of "
+        f"{result.name}: of {plural(result.blocks, 'block')}, paths of "
         f"{result.effective.shortest} to {result.effective.longest} branches carry 95 % of the "
         "gradient"
     )
@@ -731,7 +732,7 @@ def depths(result: "Depths") -> str:
         )
         for row in result.rows
     ]
-    epochs = count(result.epochs, "epoch")
+    epochs = plural(result.epochs, "epoch")
     end = f"{result.data}: recipe {result.recipe}, {epochs}, seed {result.seed}"
     return "\n".join([*_columns(rows), end])
 
@@ -766,12 +767,6 @@ def _cell(value: Any) -> str:
 def _some(lines: Sequence[str]) -> list[str]:
     more = len(lines) - _MOST_LINES
     return [*lines[:_MOST_LINES], *([f"… and {more:,} more (--json lists them)"] * (more > 0))]
-
-
-def count(number: float, noun: str) -> str:
-    """1 as "1 point", 0.5 as "0.5 points"."""
-    shown = f"{number:,}" if isinstance(number, int) else f"{number:g}"
-    return f"{shown} {noun}{'s' * (number != 1)}"
 
 
 def _macro_top1(macro_top1: float, images: Iterable[int], balance: str | None) -> str:

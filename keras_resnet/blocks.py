@@ -113,7 +113,8 @@ def identity_block(
         A feature map of the shape of `x`.
 
     Raises:
-        ValueError: `x` has another number of channels than F(x): that is a `conv_block`.
+        ValueError: an unknown branch; or `x` has another number of channels than F(x): that is a
+            `conv_block`. TypeError: an unknown option.
     """
     block = _Block(name, _branch(branch), filters, 1, Options(**options))
     y = _residual(_entrance(x, block), block)
@@ -152,6 +153,10 @@ def conv_block(
 
     Returns:
         A feature map `(b, ceil(h/strides), ceil(w/strides), expansion * filters)`.
+
+    Raises:
+        ValueError: an unknown branch or shortcut, or a padded shortcut to fewer channels.
+            TypeError: an unknown option.
     """
     if shortcut not in SHORTCUTS:
         raise ValueError(f"unknown shortcut {shortcut!r}; use one of {', '.join(SHORTCUTS)}")
@@ -183,6 +188,9 @@ def plain_block(
 
     Returns:
         A feature map `(b, ceil(h/strides), ceil(w/strides), expansion * filters)`.
+
+    Raises:
+        ValueError: an unknown branch. TypeError: an unknown option.
     """
     block = _Block(
         name, _branch(branch), filters, strides, replace(Options(**options), zero_gamma=False)

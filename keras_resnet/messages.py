@@ -32,6 +32,12 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def plural(number: float, noun: str) -> str:
+    """1 as "1 point", 0.5 as "0.5 points", 1234 as "1,234 points"."""
+    shown = f"{number:g}" if isinstance(number, float) else f"{number:,}"
+    return f"{shown} {noun}{'' if number == 1 else 's'}"
+
+
 class _Formatter(logging.Formatter):
     """The message alone; warnings and messages of other packages get a prefix."""
 

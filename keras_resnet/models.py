@@ -99,7 +99,7 @@ def resnet(
     input_shape = tuple(input_shape or (spec.image_size, spec.image_size, 3))
     _check(spec, num_classes, input_shape, drop_path)
 
-    image = keras.Input(input_shape, name="image")  # (b, h, w, 3)
+    image = keras.Input(input_shape, name="image")  # (b, h, w, c)
     x = _normalize(image, spec.normalize if normalize is None else normalize)
     x = STEMS[spec.stem](x, spec)  # (b, h/4, w/4, 64) or (b, h, w, 16)
     maps = {}

@@ -321,7 +321,7 @@ def command(config: Config) -> str:
     others = {
         name: value
         for name, value in asdict(config).items()
-        if name not in (*_SETTLED, *_OF_DATA, "data") and value != getattr(usual, name)
+        if name not in (*SETTLED, *_OF_DATA, "data") and value != getattr(usual, name)
     }
     words = ["keras-resnet", "train", config.data]
     for name, value in (always | others).items():
@@ -338,7 +338,7 @@ def command(config: Config) -> str:
 
 # Without them, a training takes what fits its images.
 _OF_DATA = ("model", "recipe", "epochs", "batch_size", "image_size")
-_SETTLED = ("normalize", "deterministic", "xla")  # decided at the start of a run
+SETTLED = ("normalize", "deterministic", "xla")  # decided at the start of a run
 # Settings that the first lines of a run always show.
 _ALWAYS_SHOWN = (
     "data", "data_dir", "model", "recipe", "epochs", "batch_size", "image_size", "precision",
@@ -391,6 +391,9 @@ def save(config: Config, path: str | os.PathLike[str]) -> None:
         file.write("\n")
 
 
+_A_FILE = "the config.json of a run"
+
+
 def _read(path: str | os.PathLike[str], content: bytes | None = None) -> dict[str, Any]:
     try:
         if content is None:
@@ -398,11 +401,13 @@ def _read(path: str | os.PathLike[str], content: bytes | None = None) -> dict[st
                 content = file.read()
         document = json.loads(content.decode("utf-8"))
     except OSError as error:
-        raise InputError(f"cannot read settings file {path}: {error.strerror}") from None
+        raise InputError(
+            f"cannot read settings file {path}: {error.strerror}; give {_A_FILE}"
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"settings file {path} is not JSON ({error})") from None
+        raise InputError(f"settings file {path} is not JSON ({error}); give {_A_FILE}") from None
     if not isinstance(document, dict):
-        raise InputError(f"settings file {path} must hold a JSON object of settings")
+        raise InputError(f"settings file {path} holds no JSON object; give {_A_FILE}")
     return document
 
 

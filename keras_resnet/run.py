@@ -17,6 +17,7 @@ from keras_resnet.config import SETTINGS
 from keras_resnet.data import names
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath, atomic, read_json, read_lines, write_json, write_text
+from keras_resnet.messages import log
 from keras_resnet.state import isolated
 
 if TYPE_CHECKING:  # to name their types costs no import
@@ -37,7 +38,6 @@ _BEFORE_IT_BEGINS = (
     f"{filenames.CONFIG}.part",
 )
 _CHECKPOINT = re.compile(r"step-(\d+)\.index")
-_SETTLED = ("normalize", "deterministic", "xla")
 
 
 class Run:
@@ -201,7 +201,9 @@ class Run:
         config, classes = self.config, self.classes
         if config.data != names.NONE:
             if not (names.is_folder(config.data) and names.is_folder(data)):
-                raise InputError(f"--data {data}: {self.path} has its own images, {config.data}")
+                raise InputError(
+                    f"--data {data}: {self.path} has its own images, {config.data}; leave it out"
+                )
             sources.require_moved(self.splits, data, classes)
             self._save_data(data, config.data_dir)
             return
@@ -380,7 +382,9 @@ def claim(path: str | os.PathLike | None, config: recipes.Config) -> Iterator[Ru
         # Open for writing: NFS locks nothing else. The lock ends with its process.
         lock = open(path / filenames.LOG, "ab")  # noqa: SIM115
     except OSError as error:
-        raise InputError(f"cannot make the run folder {path}: {error.strerror}") from None
+        raise InputError(
+            f"cannot make the run folder {path}: {error.strerror}; give another --run"
+        ) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -429,11 +433,30 @@ def unfinished(
         return None
     if Path(run_folder, filenames.MANIFEST).exists():
         raise InputError(f"--run {run_folder} is finished; give a new folder, or leave --run out")
-    require_settings(run_folder, config_file, options)
+    _require_settings(run_folder, config_file, options)
     return Run(run_folder)
 
 
-def require_settings(
+def finished(run_folder: StrPath, options: Mapping[str, Any]) -> Run | None:
+    """The finished `Run` in a folder, to be taken as it is; None if there is none, so that one has
+    to be trained.
+
+    Args:
+        run_folder: the folder.
+        options: the settings of such a training, as `recipes.resolve` takes them; {} for any.
+
+    Raises:
+        InputError: settings that differ from the run's.
+    """
+    if not Path(run_folder, filenames.MANIFEST).exists():
+        return None
+    run = open_run(run_folder)
+    _require_settings(run_folder, None, options)
+    log.info(f"{run_folder} is trained already" + "; another --run trains anew" * bool(options))
+    return run
+
+
+def _require_settings(
     run_folder: StrPath, config_file: StrPath | None, options: Mapping[str, Any]
 ) -> None:
     """InputError if a run was started with other settings; those that nobody chose are its own.
@@ -449,11 +472,13 @@ def require_settings(
         if field.name in kept:
             continue
         # None keeps what the run decided at its start.
-        if old != new and not (field.name in _SETTLED and new is None):
+        if old != new and not (field.name in recipes.SETTLED and new is None):
             option = SETTINGS[field.name].flag
+            resume = ", or --resume, which takes its settings"
+            is_finished = Path(run_folder, filenames.MANIFEST).exists()
             raise InputError(
                 f"--run {run_folder} was started with {option} {old}, not {new}; give the same "
-                "value, another --run, or --resume, which takes its settings"
+                f"value or another --run{'' if is_finished else resume}"
             )
 
 
@@ -582,13 +607,20 @@ def build(config: recipes.Config, num_classes: int, *, open_size: bool = False) 
 
 def load_weights(model: "keras.Model", path: str | os.PathLike) -> None:
     """Weights of a `.keras` file into a model built by us: its settings are not read, and nothing
-    else is, unless it holds the names and shapes of the model."""
+    else is, unless it holds the names and shapes of the model.
+
+    Raises:
+        InputError: it does not hold them.
+    """
     from keras_resnet.weights import readers
 
     arrays, wanted = readers.read(path).arrays, readers.variables(model)
     odd = [name for name in arrays.keys() | wanted.keys() if not _fits(name, arrays, wanted)]
     if odd:
-        raise InputError(f"{path} is damaged or of another model ({min(odd)} does not fit)")
+        raise InputError(
+            f"{path} is damaged or of another model ({min(odd)} does not fit); take it from a copy "
+            "of the run, or train again"
+        )
     for name, variable in wanted.items():
         variable.assign(arrays[name].read())
 
@@ -619,7 +651,7 @@ def short_name(data: StrPath) -> str:
 
 
 def next_folder(stem: str) -> Path:
-    """The first folder `runs/STEM-NNN` that does not exist yet."""
+    """The first folder `runs/STEM-NNN` that does not exist yet; InputError if all do."""
     for number in range(1, 100_000):
         path = RUNS / f"{stem}-{number:03d}"
         if not path.exists():

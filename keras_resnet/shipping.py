@@ -1,9 +1,9 @@
-"""From photos, or a run, to a folder for the phone, in one call that goes on where it was."""
+"""From photos, or a run, to a folder for the phone, in one call, which resumes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from keras_resnet import filenames, run
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
@@ -42,7 +42,7 @@ def place(source: StrPath | None, run_folder: StrPath | None, options: Mapping[s
     Raises:
         InputError: settings for a run that has its own.
     """
-    if source is None or Path(source, filenames.CONFIG).exists():
+    if not _is_data(source):
         given = {"run": run_folder, **options}
         also = [name.replace("_", "-") for name, value in given.items() if value is not None]
         if also:
@@ -107,7 +107,7 @@ def ship(
     tried: list[search.Candidate] = []
     try:
         if budget.is_set:
-            if source is None or not _is_data(source):
+            if not _is_data(source):
                 raise InputError(
                     f"{path} is a run, whose network is trained; a budget needs DATA to train on"
                 )
@@ -116,7 +116,7 @@ def ship(
         trained = _trained(path, source, options)
         verification = _exported(trained, bundles, max_drop, reject, unknown)
     except Interrupted as error:
-        raise Interrupted("interrupted; the same command goes on from here", error.status) from None
+        raise Interrupted("interrupted; the same command resumes it", error.status) from None
     folder = trained.export_folder
     apps = {kind: str(folder / f"bundle_{kind}") for kind in bundles}
     model = bundling.model_to_bundle(folder, next(iter(bundles), "web"))
@@ -134,7 +134,8 @@ def ship(
     )
 
 
-def _is_data(source: StrPath | None) -> bool:
+def _is_data(source: StrPath | None) -> TypeGuard[StrPath]:
+    """Whether it is a data set, and not a run or None, the newest run."""
     return source is not None and not Path(source, filenames.CONFIG).exists()
 
 
@@ -178,15 +179,12 @@ def _saved(
 def _trained(path: Path, source: StrPath | None, options: Mapping[str, Any]) -> run.Run:
     from keras_resnet.training.train import train
 
-    is_data = _is_data(source)
-    if (path / filenames.MANIFEST).exists():
-        finished = run.open_run(path)
-        if is_data:
-            run.require_settings(path, None, {"data": source, **options})
+    given = {"data": source, **options} if _is_data(source) else {}
+    if finished := run.finished(path, given):
+        if given:
             _warn_of_changes(finished)
-        log.info(f"{path} is trained already" + ("; another --run trains anew" * is_data))
         return finished
-    trained = train(source, run_folder=path, **options) if is_data else train(resume=path)
+    trained = train(run_folder=path, **given) if given else train(resume=path)
     if trained is None:
         raise InputError("ship is for one process; train with several workers, then ship the run")
     return trained

@@ -188,6 +188,8 @@ SPECS: dict[str, Spec] = {
     )
 }  # fmt: skip
 
+MLPS = ("residual_mlp", "plain_mlp")  # the fully-connected networks of `explain`
+
 # What stands in `Config.model` for a network from elsewhere, which a run keeps as a whole Keras
 # model: it takes images of the size that the run says, and normalizes pixels by itself.
 CUSTOM = Spec(

@@ -441,11 +441,11 @@ def test_an_export_takes_what_an_import_takes(photos, tmp_path, monkeypatch, tra
     model = Own()
     with (
         pytest.raises(InputError, match="has no weights yet; call it once on images"),
-        run_and_plan(model, {}, data=photos, labels=CLASSES, **form),
+        run_and_plan(model, {"labels": CLASSES, **form}, data=photos),
     ):
         pass
     model(noise(GREY))
-    with run_and_plan(model, {}, data=photos, labels=CLASSES, **form) as (run, plan):
+    with run_and_plan(model, {"labels": CLASSES, **form}, data=photos) as (run, plan):
         assert (plan.geometry.shape, run.config.center_crop) == (GREY, 0.75)
     with pytest.raises(InputError, match="--channels is for a Keras model that becomes a run"):
         kr.export(trained, channels=1)

@@ -18,6 +18,7 @@ from keras_resnet.training.loop import Loop
 from keras_resnet.training.losses import distillation, make_loss
 from keras_resnet.training.teacher import open_teacher, require_teacher, views_for_both
 from keras_resnet.training.train import train
+from keras_resnet.weights.importing import import_weights
 
 RNG = np.random.default_rng(0)
 
@@ -166,3 +167,12 @@ def test_a_teacher_of_another_split_is_warned_of(trained, photos, capsys):
     assert "validation images" not in said and "trained with --label-smoothing 0.1" in said
     require_teacher(config, sources.load(str(photos), seed=trained.config.seed + 1))
     assert "the teacher was trained on" in capsys.readouterr().err
+
+
+def test_an_imported_network_can_teach(trained, photos, tmp_path):
+    config = trained.config
+    teacher = import_weights(
+        trained.file("model.keras"), model=config.model, labels=trained.file("labels.txt"),
+        image_size=config.image_size, run_folder=tmp_path / "teacher",
+    )  # fmt: skip
+    require_teacher(replace(config, teacher=str(teacher.path)), sources.load(str(photos)))

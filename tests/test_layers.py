@@ -89,11 +89,11 @@ TABLE = {
     "exporting": (f"{DATA} {TOOLS} state run data evaluation inspection report", HEAVY),
     # Loaded before TensorFlow, unless a Keras model is exported.
     "exporting.given": (
-        "errors files messages run evaluation.artefact exporting.plan data.sources "
+        "specs errors files messages run evaluation.artefact exporting.plan data.sources "
         "weights.importing",
         "keras",
     ),
-    "exporting.card": ("specs data.names exporting.gate run", ""),
+    "exporting.card": ("specs messages data.names exporting.gate run", ""),
     "exporting.bundling": (f"{TOOLS} evaluation.trainable exporting inspection run", "PIL"),
     "exporting.publish": ("errors", ""),  # loaded before TensorFlow
     "exporting.kept": ("_version filenames files manifest messages exporting.plan", ""),
@@ -113,7 +113,7 @@ TABLE = {
         f"{DATA} {TOOLS} run studies.search shipping weights.settings data.names _version",
         "click",
     ),
-    "cli.tables": ("specs config report.bundles", ""),
+    "cli.tables": ("specs config messages report.bundles", ""),
     # keras_resnet/__init__.py; what it imports for type checkers is all that is public.
     "": ("_version", ""),
 }

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 from absl import logging as absl_logging
 
@@ -242,3 +243,8 @@ def test_a_warning_of_absl_does_not_change_how_messages_look(capsys):
 )  # fmt: skip
 def test_the_first_line_that_says_why_is_the_reason(status, errors, expected):
     assert messages.reason(status, errors) == expected
+
+
+def test_numbers_and_nouns_agree():
+    counted = [messages.plural(n, "point") for n in (0, 1, 1.0, 0.5, 1234, np.int64(2))]
+    assert counted == ["0 points", "1 point", "1 point", "0.5 points", "1,234 points", "2 points"]

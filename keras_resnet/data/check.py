@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from keras_resnet.config import Config
 from keras_resnet.data import folder, pixels, sources, splitting
-from keras_resnet.data.examples import Examples
+from keras_resnet.data.examples import Examples, classes_in_turn
 from keras_resnet.data.names import is_folder, show
 from keras_resnet.data.photo import Photo
 from keras_resnet.errors import InputError
@@ -158,16 +158,6 @@ def sample(
     chosen = examples.take(classes_in_turn(examples.labels, count, seed))
     images = np.concatenate(list(pixels.batches(chosen, size=size, crop=1.0)))
     return images, [source.classes[k] for k in chosen.labels]
-
-
-def classes_in_turn(labels: npt.NDArray[np.int32], count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Numbers of `count` examples in a seeded order, one of each class after the other."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    rank = np.empty(len(labels), int)  # how many of its class come before it
-    for k in np.unique(labels):
-        members = order[labels[order] == k]
-        rank[members] = np.arange(len(members))
-    return np.lexsort((labels, rank))[:count]
 
 
 def _duplicates(photos: Mapping[str, Sequence[Photo]]) -> list[list[tuple[str, Photo]]]:

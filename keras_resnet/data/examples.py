@@ -196,13 +196,33 @@ def from_records(
     return replace(made, digests=np.array(digests, np.int64))
 
 
+def classes_in_turn(labels: Numbers, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Numbers of `count` examples in a seeded order, one of each class after the other."""
+    labels = np.asarray(labels)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rank = np.empty(len(labels), int)
+    rank[order] = rank_in_class(labels[order])
+    return np.lexsort((labels, rank))[:count]
+
+
+def rank_in_class(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """For each label, the number of equal ones before it."""
+    rank = np.empty(len(labels), int)
+    for k in np.unique(labels):
+        members = np.flatnonzero(labels == k)
+        rank[members] = np.arange(len(members))
+    return rank
+
+
 def read_file(path: "tf.Tensor") -> "tf.Tensor":
+    """`Examples.read` of items that are paths: a string to the content of the file."""
     import tensorflow as tf
 
     return tf.io.read_file(path)
 
 
 def as_it_is(item: "tf.Tensor") -> "tf.Tensor":
+    """`Examples.read` of items that need no reading."""
     return item
 
 

@@ -219,8 +219,8 @@ def from_names(
         root: the data folder.
         labelled_names: pairs of name, relative to `root`, and class.
         classes: the run's class names, in order.
-        check, in_memory, fresh: as in `scan`.
-        checked_until: as in `check_files`.
+        check, in_memory: as in `scan`.
+        fresh, checked_until: as in `check_files`.
     """
     root = os.fspath(root)
     found = Scan(root, photos={"all": []})

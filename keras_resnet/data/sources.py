@@ -95,7 +95,9 @@ def load(
         InputError: no usable data; the line names it and the next step.
     """
     if group_by and not is_folder(data):
-        raise InputError(f"--group-by {group_by} is for a folder of images, not {data}")
+        raise InputError(
+            f"--group-by {group_by} is for a folder of images, not {data}; leave it out"
+        )
     source = _open(
         data, on_bad_image, data_dir, check, in_memory, nested=bool(group_by or split_file)
     )
@@ -367,16 +369,18 @@ def _changed(saved: Saved, splits: Mapping[str, Examples]) -> list[str]:
 def _splits_of_file(path: StrPath, source: Source) -> dict[str, Examples]:
     """The splits that `save_split` saved, of these images; InputError if they do not fit."""
     if not os.path.isfile(path):
-        raise InputError(f"--split-file {show(os.fspath(path))}: no such file; give a split.json")
+        raise InputError(f"--split-file {show(path)}: no such file; give a split.json")
     saved = read_split(path)
     for split in ("train", "val"):
         if not saved.get(split):
-            raise InputError(f"--split-file {show(os.fspath(path))} has no {split} images")
+            raise InputError(
+                f"--split-file {show(path)} has no {split} images; give one with train and val"
+            )
     known, trained = set(source.classes), {image.label for image in saved["train"]}
     others = {image.label for images in saved.values() for image in images} - known
     if odd := (known ^ trained) | others:
         raise InputError(
-            f"--split-file {show(os.fspath(path))} and {show(source.name)} do not have the same "
+            f"--split-file {show(path)} and {show(source.name)} do not have the same "
             f"classes: {show(min(odd))} is only in one; give the data that the file is of"
         )
     splits = _splits_by_name(saved, source, source.classes)
@@ -384,7 +388,7 @@ def _splits_of_file(path: StrPath, source: Source) -> dict[str, Examples]:
     if changed:
         raise InputError(
             f"{show(changed[0])} is another image than in --split-file "
-            f"{show(os.fspath(path))} ({len(changed):,} in all); give the data that it is of"
+            f"{show(path)} ({len(changed):,} in all); give the data that it is of"
         )
     return splits
 
@@ -420,7 +424,10 @@ def _splits_by_name(saved: Saved, source: Source, classes: Sequence[str]) -> dic
     for split, wanted in saved.items():
         lost = [image.name for image in wanted if image.name not in place]
         if lost:
-            raise InputError(f"{source.name} no longer has {lost[0]}, of the run's {split} split")
+            raise InputError(
+                f"{show(source.name)} no longer has {show(lost[0])}, of the run's {split} split; "
+                "restore it, or train again"
+            )
         parts = {id(place[image.name]): place[image.name] for image in wanted}
         whole = _joined(list(parts.values()), source.name)
         number = {name: i for i, name in enumerate(whole.names)}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import show
 from keras_resnet.errors import InputError
-from keras_resnet.messages import log
+from keras_resnet.messages import log, plural
 
 PARENT = "parent"
 
@@ -67,8 +67,9 @@ def warnings(
         if len(shared):
             first = show(splits[other].names[shared[0]])
             lines.append(
-                f"{_images(len(shared))} of the {other} split {_are(len(shared))} also in {one}, "
-                f"such as {first}: scores on {other} will be too good; remove them from one split"
+                f"{plural(len(shared), 'image')} of the {other} split {_are(len(shared))} also in "
+                f"{one}, such as {first}: scores on {other} will be too good; remove them from one "
+                "split"
             )
         if group_by:
             related = [set(keys(splits[split].names, group_by)) for split in (one, other)]
@@ -82,7 +83,7 @@ def warnings(
     if mislabelled:
         count = len(mislabelled)
         lines.append(
-            f"{_images(count)} {_are(count)} in more than one class, such as "
+            f"{plural(count, 'image')} {_are(count)} in more than one class, such as "
             f"{show(mislabelled[0])}; keep each in one"
         )
     for split in ("val", "test"):
@@ -119,10 +120,6 @@ def _mislabelled(pools: Sequence[Examples]) -> list[str]:
     for i in np.flatnonzero(np.isin(digests, by_digest[1:][differ])):
         first[int(digests[i])] = min(names[i], first.get(int(digests[i]), names[i]))
     return sorted(first.values())
-
-
-def _images(count: int) -> str:
-    return f"{count:,} image{'s' * (count != 1)}"
 
 
 def _are(count: int) -> str:
@@ -198,9 +195,9 @@ def hold_out(
 
 
 def _too_few(name: str, images: int, groups: int, needed: int) -> str:
-    what = f"{images} image{'s' * (images != 1)}"
+    what = plural(images, "image")
     if groups < images:
-        what += f" in {groups} group{'s' * (groups != 1)} of equal or related ones"
+        what += f" in {plural(groups, 'group')} of equal or related ones"
     return (
         f"class {show(name)} has {what}; at least {needed} are needed, one to train on and "
         f"{'one' if needed == 2 else 'one each'} to hold out"

@@ -21,7 +21,11 @@ from keras_resnet.specs import CUSTOM
 
 def tf_config() -> tuple[list[str], int] | None:
     """The addresses of the workers that the environment variable TF_CONFIG describes, the chief's
-    first, and the number of this one; None if there are none."""
+    first, and the number of this one; None if there are none.
+
+    Raises:
+        InputError: it is not what TensorFlow documents.
+    """
     text = os.environ.get("TF_CONFIG")
     if not text:
         return None
@@ -46,7 +50,11 @@ def tf_config() -> tuple[list[str], int] | None:
 
 
 def slurm() -> tuple[list[str], int] | None:
-    """The same of a Slurm step of several tasks (`srun`); None outside of one."""
+    """The same of a Slurm step of several tasks (`srun`); None outside of one.
+
+    Raises:
+        InputError: this task is not among those of the step.
+    """
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
     if tasks < 2:
         return None
@@ -98,7 +106,9 @@ class WorkerRun(run.Run):
     def network(self, config: Config, num_classes: int) -> keras.Model:
         """As `Run.network`; a network from elsewhere is in the chief's folder alone."""
         if config.model == CUSTOM.name:
-            raise InputError("a network of your own cannot be trained by several workers")
+            raise InputError(
+                "a network of your own cannot be trained by several workers; train it with one"
+            )
         return super().network(config, num_classes)
 
     def save_model(self, model: keras.Model) -> None:
@@ -107,6 +117,7 @@ class WorkerRun(run.Run):
 
 @contextmanager
 def worker_run(path: StrPath, worker: int) -> Iterator[WorkerRun]:
+    """The run as a worker that is not the chief sees it, which writes into a temporary folder."""
     Path(path).mkdir(parents=True, exist_ok=True)  # for the log: the chief may come later
     with tempfile.TemporaryDirectory(prefix="keras-resnet-worker-") as scratch:
         yield WorkerRun(path, worker, scratch)

@@ -30,7 +30,7 @@ from keras_resnet.data.stream import Share
 from keras_resnet.distributed import cluster, rendezvous
 from keras_resnet.errors import CheckFailed, InputError, first_line
 from keras_resnet.files import StrPath
-from keras_resnet.messages import log
+from keras_resnet.messages import log, plural
 from keras_resnet.run import resume_command
 
 _CONNECT = 120  # seconds
@@ -211,7 +211,8 @@ def choose(config: Config, path: StrPath | None) -> Devices:
     number = config.devices
     if gpus and number > len(gpus):
         raise InputError(
-            f"--devices {number}: this machine has {len(gpus)} GPU{'s' * (len(gpus) > 1)}"
+            f"--devices {number}: this machine has {plural(len(gpus), 'GPU')}; "
+            "leave it out to use all"
         )
     addresses, worker = cluster.tf_config() or cluster.slurm() or (None, 0)
     if addresses:
@@ -237,7 +238,7 @@ def require_shareable(config: Config, count: int) -> None:
         fewer = next(n for n in range(count, 0, -1) if batch % n == 0)
         raise InputError(
             f"--batch-size {batch} cannot be shared equally by {count} devices; use {fitting}, or "
-            f"{fewer} device{'s' * (fewer > 1)}"
+            f"{plural(fewer, 'device')}"
         )
 
 
@@ -260,7 +261,9 @@ def _worker(
     if path is None:
         raise InputError(f"{workers} workers need one --run, the same folder for all of them")
     if config.devices > 1 and not gpus:
-        raise InputError(f"--devices {config.devices}: without GPUs a worker has one device")
+        raise InputError(
+            f"--devices {config.devices}: without GPUs a worker has one device; leave it out"
+        )
     own = cluster.own_gpus(gpus, config.devices, addresses, worker)
     devices = max(len(own), 1)
     require_shareable(config, devices * workers)

@@ -247,7 +247,10 @@ def _artefact(
         predict = _to_logits(predict)
     classes = run.classes if run else _labels(path, count)
     if len(classes) != count:
-        raise InputError(f"{path} has {count} outputs, its labels.txt {len(classes)} names")
+        raise InputError(
+            f"{path} has {count} outputs, its labels.txt {len(classes)} names; give it one "
+            "name per line, in the order of the outputs"
+        )
     kind = kind_of(path)
     return Artefact(
         path, kind, geometry, crop, classes, run, predict, model, contract.top, contract=contract

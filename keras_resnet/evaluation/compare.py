@@ -159,7 +159,10 @@ def _answers(run: Run) -> dict[Any, bool]:
     rows = list(csv.DictReader(io.StringIO(read_text(path, content))))
     images = [image for split in ("val", "test") for image in run.splits.get(split, ())]
     if len(images) != len(rows):
-        raise InputError(f"{path} has {len(rows)} rows, split.json {len(images)} such images")
+        raise InputError(
+            f"{path} has {len(rows)} rows, split.json {len(images)} such images; take both from a "
+            "copy of the run, or train again"
+        )
     # By content where it is known: the folder may have been moved or renamed.
     return {
         (image.digest or (run.config.data, image.name), image.label): row["prediction"]

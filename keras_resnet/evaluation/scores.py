@@ -134,7 +134,7 @@ def evaluate(
         **vars(result),
         artefact=str(opened.path),
         balance=balance,
-        trained_on=_trained_on(opened, examples),
+        trained_on=trained_on(opened.run, examples),
         rows=image_scores(logits, examples.labels, opened.classes, examples.names, rejected),
         rejected=None if rejected is None else int(rejected.sum()),
     )
@@ -206,7 +206,9 @@ def examples_in(images: Iterable[StrPath], on_bad_image: str = "error") -> Examp
             raise InputError(f"{show(path)}: {reason}; leave it out or repair it")
         log.warning(f"{show(path)}: {reason}; it is left out")
     if not len(examples):
-        raise InputError(f"no images in {', '.join(map(str, images))}")
+        raise InputError(
+            f"no images in {', '.join(map(show, images))}; give JPEG, PNG, GIF, BMP or WebP files"
+        )
     return examples
 
 
@@ -247,7 +249,7 @@ def examples_for(
 def _of_split(opened: Artefact, examples: Examples, split: str, data: StrPath) -> Examples:
     """Those examples of a data set without splits that are in a split of the artefact's run."""
     digests = examples.digests if examples.digests is not None else np.array([], np.int64)
-    found = np.isin(digests, _digests_of_split(opened, split))
+    found = np.isin(digests, _digests_of_split(opened.run, split))
     if not found.any():
         raise InputError(
             f"{data} has no splits, and none of its images is in the {split} split of a run; leave "
@@ -256,27 +258,26 @@ def _of_split(opened: Artefact, examples: Examples, split: str, data: StrPath) -
     return examples.take(np.flatnonzero(found))
 
 
-def _digests_of_split(opened: Artefact, split: str) -> npt.NDArray[np.int64]:
-    """The digests of the images in a split of the artefact's run, as far as they are known."""
-    saved = opened.run and opened.run.file(filenames.SPLIT).exists() and opened.run.splits
+def _digests_of_split(run: Run | None, split: str) -> npt.NDArray[np.int64]:
+    """The digests of the images in a split of a run, as far as they are known."""
+    saved = run and run.file(filenames.SPLIT).exists() and run.splits
     images = saved.get(split, ()) if saved else ()
     return np.array([image.digest for image in images if image.digest], np.int64)
 
 
-def _trained_on(opened: Artefact, examples: Examples) -> int | None:
-    """How many of the images the artefact's run was trained on, by their content; None: unknown."""
-    run = opened.run
+def trained_on(run: Run | None, examples: Examples) -> int | None:
+    """How many of the images a run was trained on, by their content; None: unknown."""
     if run is None or examples.digests is None or not run.file(filenames.METRICS).exists():
         return None
     if "imported" in run.metrics:  # its train split is of the images it was given later
         return None
-    trained = _digests_of_split(opened, "train")
+    trained = _digests_of_split(run, "train")
     return int(np.isin(examples.digests, trained).sum()) if len(trained) else None
 
 
 def _warn_of_training_images(opened: Artefact, examples: Examples) -> None:
     """Logs a warning if the artefact's run was trained on some of the images, by their content."""
-    count = _trained_on(opened, examples)
+    count = trained_on(opened.run, examples)
     if count:
         assert opened.run  # it has such a split
         log.warning(

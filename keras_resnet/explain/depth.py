@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Unpack
 
 from keras_resnet import filenames, specs
-from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 from keras_resnet.results import Result
-from keras_resnet.run import Run, open_run
+from keras_resnet.run import Run, finished, open_run
 from keras_resnet.settings import Settings
 from keras_resnet.training.train import train
 
@@ -89,20 +88,12 @@ def depth(
 
 def _run(data: StrPath | None, model: str, folder: Path, options: Settings) -> Run:
     path = folder / model
-    if not (path / filenames.MANIFEST).exists():
-        log.info(f"training {model}")
-        settings: Settings = {**options, "model": model}
-        # A worker that is not the chief has no run of its own.
-        return train(data, run_folder=path, **settings) or open_run(path)
-    run = open_run(path)
-    log.info(f"{path} exists; it is not trained again")
-    for name, value in options.items():
-        found = getattr(run.config, name)
-        if value is not None and found != value:
-            raise InputError(
-                f"{path} was trained with {name} {found!r}, not {value!r}; give another --run"
-            )
-    return run
+    settings: Settings = {**options, "model": model}
+    if run := finished(path, {"data": data, **settings}):
+        return run
+    log.info(f"training {model}")
+    # A worker that is not the chief has no run of its own.
+    return train(data, run_folder=path, **settings) or open_run(path)
 
 
 def _row(layers: int, kind: str, run: Run) -> DepthRow:

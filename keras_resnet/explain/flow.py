@@ -49,7 +49,7 @@ class Flow:
     at all are the layers of a plain counterpart put together by their names, `conv2_block1_…`.
 
     Args:
-        model: a `keras.Model` from images `(b, h, w, 3)` to logits `(b, k)`.
+        model: a `keras.Model` from images `(b, h, w, c)` to logits `(b, k)`.
 
     Attributes:
         model; operations: in forward order; blocks: a list of `Block` in forward order;
@@ -67,7 +67,10 @@ class Flow:
         self._makers = [[maker[id(x)] for x in step.given] for step in self._steps]
         self.blocks = self._residual_blocks() or self._plain_blocks()
         if not self.blocks:
-            raise InputError(f"{self.model.name} has no shortcuts and no blocks to analyse")
+            raise InputError(
+                f"{self.model.name} has no shortcuts and no blocks to analyse; give a residual "
+                "network, such as resnet20"
+            )
         kernels = (getattr(operation, "kernel", None) for operation in self.operations)
         self.first_kernel = next(kernel for kernel in kernels if kernel is not None)
         self._at = {block.join: block for block in self.blocks}
@@ -77,7 +80,7 @@ class Flow:
         """One forward pass, eager or inside a `tf.function`.
 
         Args:
-            images: `(b, h, w, 3)` in [0, 255].
+            images: `(b, h, w, c)` in [0, 255].
             join: `join(block, x, shortcut, branch)` gives H(x) for each block. `shortcut` is x or
                 its projection, of a plain block None; `branch` is F(x).
             batch_statistics: normalize by the batch's own mean and variance, as a training step
@@ -205,6 +208,11 @@ def cross_entropy(logits: tf.Tensor, labels: np.ndarray) -> tf.Tensor:
     """The mean over the batch, in nats; labels int `(b,)`."""
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     return tf.reduce_mean(losses)
+
+
+def norm(gradient: tf.Tensor) -> float:
+    """The L2 norm, in float64: the squares of small numbers vanish in float32."""
+    return float(np.linalg.norm(np.asarray(gradient, np.float64).ravel()))
 
 
 def _operands(given: Any, block: Block) -> tuple[Any, Any]:

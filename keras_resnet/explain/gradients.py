@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_resnet import specs
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.explain.flow import Block, Flow, add, cross_entropy, kept
+from keras_resnet.explain.flow import Block, Flow, add, cross_entropy, kept, norm
 from keras_resnet.explain.subject import open_subject
 from keras_resnet.files import StrPath
 from keras_resnet.progress import track
@@ -104,7 +104,7 @@ def gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Gra
     Args:
         model: a functional `keras.Model` from raw pixels to logits, with residual blocks; for a
             plain counterpart there are only totals.
-        images: `(b, h, w, 3)` in [0, 255].
+        images: `(b, h, w, c)` in [0, 255].
         labels: int `(b,)`.
 
     Returns:
@@ -128,7 +128,7 @@ def gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Gra
         name=flow.model.name,
         images=len(labels),
         loss=float(loss),
-        first_layer=FirstLayer(first.path, _norm(at_first)),
+        first_layer=FirstLayer(first.path, norm(at_first)),
         relative_error=max((e for e in errors if e is not None), default=None),
         blocks=blocks,
     )
@@ -161,7 +161,7 @@ def parameters(
             for variable in getattr(operation, "trainable_variables", []):
                 total = tape.gradient(loss, variable.value)
                 if block is None or block.kind == "plain":
-                    rows.append(ParameterGradient(variable.path, None, _norm(total)))
+                    rows.append(ParameterGradient(variable.path, None, norm(total)))
                     continue
                 x = inputs[block.name]
                 terms = _terms(flow, block, x, arrived[block.name])
@@ -172,9 +172,9 @@ def parameters(
                     ParameterGradient(
                         parameter=variable.path,
                         through=block.name,
-                        total_norm=_norm(total),
-                        identity_norm=_norm(identity),
-                        branch_norm=_norm(branch),
+                        total_norm=norm(total),
+                        identity_norm=norm(identity),
+                        branch_norm=norm(branch),
                         relative_error=_error(identity + branch, total),
                     )
                 )
@@ -221,7 +221,7 @@ def by_depth(
                 )  # fmt: skip
                 flow = Flow(subject.model)
                 _, _, loss, tape = _forward(flow, subject.images, subject.labels)
-                norms.append(_norm(tape.gradient(loss, flow.first_kernel.value)))
+                norms.append(norm(tape.gradient(loss, flow.first_kernel.value)))
             rows.append(DepthGradients(depth, kind, norms))
     return rows
 
@@ -259,25 +259,25 @@ def _terms(
 def _split(
     flow: Flow, block: Block, x: tf.Tensor, arrived: tf.Tensor, total: tf.Tensor
 ) -> BlockGradient:
-    row: dict[str, Any] = {"name": block.name, "kind": block.kind, "sum_norm": _norm(arrived)}
+    row: dict[str, Any] = {"name": block.name, "kind": block.kind, "sum_norm": norm(arrived)}
     if block.kind == "plain":
         return BlockGradient(
             **row,
             identity_norm=None,
-            branch_norm=_norm(total),
-            total_norm=_norm(total),
+            branch_norm=norm(total),
+            total_norm=norm(total),
             ratio=None,
             cosine=None,
             relative_error=None,
         )
     identity, branch = _terms(flow, block, x, arrived)
-    norms = [_norm(identity), _norm(branch)]
+    norms = [norm(identity), norm(branch)]
     product = float(tf.reduce_sum(tf.cast(identity, tf.float64) * tf.cast(branch, tf.float64)))
     return BlockGradient(
         **row,
         identity_norm=norms[0],
         branch_norm=norms[1],
-        total_norm=_norm(total),
+        total_norm=norm(total),
         ratio=norms[1] / norms[0] if norms[0] else None,
         cosine=product / math.prod(norms) if all(norms) else None,
         relative_error=_error(identity + branch, total),
@@ -285,9 +285,4 @@ def _split(
 
 
 def _error(found: tf.Tensor, expected: tf.Tensor) -> float:
-    return _norm(found - expected) / max(_norm(expected), _TINY)
-
-
-def _norm(gradient: tf.Tensor) -> float:
-    """In float64: the squares of small numbers vanish in float32."""
-    return float(np.linalg.norm(np.asarray(gradient, np.float64).ravel()))
+    return norm(found - expected) / max(norm(expected), _TINY)

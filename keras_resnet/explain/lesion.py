@@ -95,7 +95,9 @@ def lesion(
     flow = Flow(subject.model)
     removable = [i for i, block in enumerate(flow.blocks) if _can_go(block)]
     if not removable:
-        raise InputError(f"{subject.model.name} has no block that can be removed")
+        raise InputError(
+            f"{subject.model.name} has no block that can be removed; give a deeper network"
+        )
     top1 = _scorer(flow, subject)
     sizes = [n for n in (2**i for i in range(12)) if n < len(removable)] + [len(removable)]
     rng = np.random.default_rng(seed)

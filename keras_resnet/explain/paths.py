@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.explain.flow import Block, Flow, cross_entropy, kept
+from keras_resnet.explain.flow import Block, Flow, cross_entropy, kept, norm
 from keras_resnet.progress import track
 from keras_resnet.results import Result
 from keras_resnet.state import isolated
@@ -74,7 +74,7 @@ def paths(
 
     Args:
         model: a functional `keras.Model` with residual blocks.
-        images: `(b, h, w, 3)` in [0, 255].
+        images: `(b, h, w, c)` in [0, 255].
         labels: int `(b,)`.
         samples: paths for each length.
         seed: of this choice.
@@ -91,15 +91,17 @@ def paths(
     flow = Flow(model)
     n = len(flow.blocks)
     if flow.blocks[0].kind == "plain":
-        raise InputError(f"{model.name} has no shortcuts: it is one path of {n} blocks")
+        raise InputError(
+            f"{model.name} has no shortcuts: it is one path of {n} blocks; give a residual network"
+        )
     gradient = along(flow, images, labels, batch_statistics=batch_statistics)
     rng = np.random.default_rng(seed)
     with kept(model):
         norms = [
-            np.mean([_norm(gradient(_draw(rng, n, k))) for _ in range(samples)])
+            np.mean([norm(gradient(_draw(rng, n, k))) for _ in range(samples)])
             for k in track(range(n + 1), n + 1, f"paths of {model.name}", "lengths")
         ]
-        total = _norm(gradient(None))
+        total = norm(gradient(None))
     counts = [math.comb(n, k) for k in range(n + 1)]
     carried = np.array([count / 2**n * norm for count, norm in zip(counts, norms, strict=True)])
     shares = carried / max(carried.sum(), 1e-300)
@@ -156,7 +158,3 @@ def _draw(rng: np.random.Generator, n: int, k: int) -> npt.NDArray[np.float32]:
     takes = np.zeros(n, np.float32)
     takes[rng.choice(n, k, replace=False)] = 1
     return takes
-
-
-def _norm(gradient: tf.Tensor) -> float:
-    return float(np.linalg.norm(np.asarray(gradient, np.float64).ravel()))

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_resnet import models, specs
 from keras_resnet.data import sources
-from keras_resnet.data.check import classes_in_turn
+from keras_resnet.data.examples import classes_in_turn
 from keras_resnet.data.stream import images_of
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import Artefact, open_artefact
@@ -19,7 +19,6 @@ from keras_resnet.geometry import Geometry
 from keras_resnet.run import kind_of
 from keras_resnet.state import isolated
 
-MLPS = ("residual_mlp", "plain_mlp")
 _MLP_SIDE = 8  # pixels
 
 
@@ -68,11 +67,11 @@ def open_subject(
     if images < 1:
         raise InputError(f"--images is {images}; expected at least 1")
     what = os.fspath(what)
-    is_fresh = what in specs.SPECS or what in MLPS
+    is_fresh = what in specs.SPECS or what in specs.MLPS
     if is_fresh:
         source = sources.load(data or "digits", seed=seed, data_dir=data_dir)
         classes, examples = source.classes, source.splits["train"]
-        side = image_size or (_MLP_SIDE if what in MLPS else specs.SPECS[what].image_size)
+        side = image_size or (_MLP_SIDE if what in specs.MLPS else specs.SPECS[what].image_size)
         model = fresh(what, len(classes), side, zero_gamma, seed)
         size, crop = Geometry(side, side), 1.0
     else:
@@ -96,7 +95,7 @@ def fresh(name: str, num_classes: int, side: int, zero_gamma: bool, seed: int) -
     """A network with the first weights that `seed` gives, for images `(side, side, 3)`."""
     random.seed(seed)
     shape = (side, side, 3)
-    if name in MLPS:
+    if name in specs.MLPS:
         residual = name == "residual_mlp"
         return models.residual_mlp(shape, num_classes, shortcut=residual, zero_last=zero_gamma)
     return models.build(name, num_classes, shape, zero_gamma=zero_gamma)

@@ -10,8 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.check import classes_in_turn
-from keras_resnet.data.examples import Examples
+from keras_resnet.data.examples import Examples, classes_in_turn, rank_in_class
 from keras_resnet.data.stream import images_of
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.contract import PLAIN, Contract
@@ -90,7 +89,11 @@ def choose(
 
 def training_examples(run: Run, count: int, held_out: Examples | None = None) -> Examples:
     """At most `count` training images of a run, class by class in turn, in a seeded order; none
-    that is a validation image too."""
+    that is a validation image too.
+
+    Raises:
+        InputError: each is a validation image too.
+    """
     train, judged = run.examples("train"), held_out or run.examples("val")
     if train.digests is not None and judged.digests is not None:
         # The user's own splits may share images.
@@ -120,7 +123,7 @@ def compare_halves(
         factor, and whether that is within the limit; None where there is one image of each class
         and no second half. Warns on stderr unless they agree.
     """
-    half = _rank_in_class(labels) % 2
+    half = rank_in_class(labels) % 2
     if not half.any():
         log.warning(
             f"{len(images)} calibration images are too few to compare two halves of them; {advice}"
@@ -158,15 +161,6 @@ def _with_levels(images: np.ndarray) -> np.ndarray:
     values[values.argmin()] = LEVELS[0]
     values[-1 - values[::-1].argmax()] = LEVELS[1]  # another one, even if all are equal
     return np.concatenate([images, values.reshape(1, *images.shape[1:])])
-
-
-def _rank_in_class(labels: np.ndarray) -> np.ndarray:
-    """For each label, the number of equal ones before it."""
-    rank = np.empty(len(labels), int)
-    for k in np.unique(labels):
-        members = np.flatnonzero(labels == k)
-        rank[members] = np.arange(len(members))
-    return rank
 
 
 def _range_meter(model: keras.Model) -> tuple[list[str], Callable[[np.ndarray], tf.Tensor]]:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.data.names import show
+from keras_resnet.messages import plural
 from keras_resnet.run import Run
 from keras_resnet.specs import network_title
 
@@ -165,7 +166,7 @@ def _method(metrics: Mapping[str, Any] | None, result: "Verification") -> list[s
         f"- Top-1, agreement and difference: each file on {result.images:,} validation images, "
         "preprocessed as `preprocess.json` describes. `keras-resnet verify` repeats the test.",
         "- A file was published only if its top-1 dropped by at most "
-        f"{result.max_drop:g} point{'s' * (result.max_drop != 1)}.",
+        f"{plural(result.max_drop, 'point')}.",
         "- Latency: median for one image; a `.tflite` file in LiteRT on one thread; on the machine "
         f"of the export ({platform.machine()}, {os.cpu_count()} cores). It compares the files and "
         "does not predict the latency on a phone.",

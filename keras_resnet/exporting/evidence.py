@@ -8,6 +8,7 @@ right and the other does not: the lost and the gained. Exact binomial bounds (Cl
 import math
 
 from keras_resnet.evaluation.binomial import lower, upper
+from keras_resnet.messages import plural
 
 CONFIDENCE = 0.95  # of each end of the interval
 # The risk of an end is divided between its two bounds: most to the images that speak for it, as
@@ -37,12 +38,12 @@ def too_few(images: int, points: float) -> str:
     """That the images cannot rule out a larger drop than `points`, in words."""
     if not points:
         return f"no number of images can rule out every drop; {images:,} were tried"
-    drop = f"a drop of {points:g} point{'s' * (points != 1)}"
+    drop = f"a drop of {plural(points, 'point')}"
     needed = images_needed(points)
     if images >= needed:
         return f"{images:,} images cannot rule out {drop}: too many of them change class"
     rounded = round(needed, 1 - len(str(needed))) if needed < 1000 else round(needed, -2)
     return (
-        f"{images:,} image{'s' * (images != 1)} cannot rule out {drop}; about {rounded:,} without "
+        f"{plural(images, 'image')} cannot rule out {drop}; about {rounded:,} without "
         f"a change could, at {CONFIDENCE:.0%}"
     )

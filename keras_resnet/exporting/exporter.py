@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,9 +38,9 @@ from keras_resnet.exporting import (
     trainable,
 )
 from keras_resnet.exporting.convert import convert
-from keras_resnet.exporting.given import is_model, run_and_plan
+from keras_resnet.exporting.given import Options, is_model, run_and_plan
 from keras_resnet.exporting.kept import Kept
-from keras_resnet.exporting.plan import ExportOptions, ExportPlan
+from keras_resnet.exporting.plan import ExportPlan
 from keras_resnet.files import (
     full_disk,
     plainly_named,
@@ -53,7 +53,6 @@ from keras_resnet.inspection import metadata
 from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log
 from keras_resnet.run import Run
-from keras_resnet.specs import Normalize
 from keras_resnet.state import isolated
 
 
@@ -62,13 +61,7 @@ def export(
     *,
     data: str | Path | None = None,
     data_dir: str | None = None,
-    labels: str | Path | Sequence[str] | None = None,
-    normalize: Normalize | None = None,
-    image_size: int | str | None = None,
-    fit: str | None = None,
-    channels: int | None = None,
-    center_crop: float | None = None,
-    **options: Unpack[ExportOptions],
+    **options: Unpack[Options],
 ) -> gate.Verification:
     """Exports a run, verifies the files, and only then publishes them.
 
@@ -113,18 +106,7 @@ def export(
     Raises:
         InputError: a wrong argument. CheckFailed: a file did not pass; nothing is published.
     """
-    ready = run_and_plan(
-        run,
-        options,
-        data=data,
-        data_dir=data_dir,
-        labels=labels,
-        normalize=normalize,
-        image_size=image_size,
-        fit=fit,
-        channels=channels,
-        center_crop=center_crop,
-    )
+    ready = run_and_plan(run, options, data=data, data_dir=data_dir)
     with ready as (opened, plan), publish.locked(plan.target):
         return execute(plan, opened, None if is_model(run) else data, data_dir)
 

@@ -382,10 +382,8 @@ class Judge:
 
     def require_order(self) -> None:
         """InputError if classes of the model change places under their labels, beyond doubt."""
-        labels, guesses = self.examples.labels, self._expected.argmax(-1)
         classes = self._reference.classes
-        counts = np.zeros((len(classes), len(classes)), int)  # by guess and class
-        np.add.at(counts, (guesses, labels), 1)
+        counts = _counts(self._expected, self.examples.labels)
         best, most, own = counts.argmax(1), counts.max(1), counts.diagonal()
         is_moved = most - own > _UNLIKELY * np.sqrt(most + own)
         if not is_moved.any() or len(set(best)) < len(best):
@@ -399,14 +397,12 @@ class Judge:
 
     def doubt(self) -> str | None:
         """The warning if the model itself is hardly better than guessing; None if it is better."""
-        labels, guesses = self.examples.labels, self._expected.argmax(-1)
-        images, classes = len(labels), self._expected.shape[-1]
+        images, classes = self._expected.shape
         deviation = math.sqrt((1 - 1 / classes) / (classes * images))
         if self.top1 > 1 / classes + _UNLIKELY * deviation:
             return None
-        counts = np.zeros((classes, classes), int)  # by guess and class
-        np.add.at(counts, (guesses, labels), 1)
         cause = "check --labels and --normalize"
+        counts = _counts(self._expected, self.examples.labels)
         if counts.max(1).sum() / images > (1 + 1 / classes) / 2:
             cause = "it tells the classes apart under other names: --labels is in another order"
         return (
@@ -763,3 +759,10 @@ def _sample(total: int, count: int, seed: int) -> np.ndarray:
 
 def _top1(logits: np.ndarray, labels: np.ndarray) -> float:
     return float((logits.argmax(-1) == labels).mean())
+
+
+def _counts(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Images by predicted class (rows) and class, int `(k, k)`."""
+    counts = np.zeros((logits.shape[-1],) * 2, int)
+    np.add.at(counts, (logits.argmax(-1), labels), 1)
+    return counts

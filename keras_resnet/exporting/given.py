@@ -12,9 +12,24 @@ from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 from keras_resnet.run import Run, open_run, run_of
+from keras_resnet.specs import Normalize
 
 if TYPE_CHECKING:  # to name its type costs no import
     import keras
+
+
+class Options(ExportOptions, total=False):
+    """Options of `export`; these are of a Keras model, as in `import_model`."""
+
+    labels: StrPath | Sequence[str] | None
+    normalize: Normalize | None
+    image_size: int | str | None
+    fit: str | None
+    channels: int | None
+    center_crop: float | None
+
+
+_OF_MODEL = Options.__annotations__.keys() - ExportOptions.__annotations__.keys()
 
 
 def is_model(given: "Run | StrPath | keras.Model | None") -> bool:
@@ -29,11 +44,10 @@ def is_model(given: "Run | StrPath | keras.Model | None") -> bool:
 @contextmanager
 def run_and_plan(
     given: "Run | StrPath | keras.Model | None",
-    plan: ExportOptions,
+    options: Options,
     *,
     data: StrPath | None = None,
     data_dir: str | None = None,
-    **of_model: Any,
 ) -> Iterator[tuple[Run, ExportPlan]]:
     """The run that is given, or one that is made from a Keras model and images; and its plan.
 
@@ -42,24 +56,29 @@ def run_and_plan(
 
     Args:
         given: a run, its path, None for the newest; or a Keras model, or a `.keras` file with one.
-        plan: options of the export.
+        options: as in `export`. Without `labels`, the outputs of a model are the folders of the
+            images in alphabetical order, as Keras numbers them.
         data, data_dir: the images; needed for a model.
-        of_model: `labels`, the class of each output of a model; None: the folders of the images in
-            alphabetical order, as Keras numbers them. And other options of `import_model`; None is
-            the default there.
 
     Raises:
         InputError: no run, or what `import_model`, `Run.attach` and `make_plan` raise; nothing is
             left behind.
     """
+    plan: Any = {name: value for name, value in options.items() if name not in _OF_MODEL}
+    of_model: Any = {name: value for name, value in options.items() if name in _OF_MODEL}
+    of_model = {name: value for name, value in of_model.items() if value is not None}
     if not is_model(given):
-        _require_none(**of_model)
+        if of_model:
+            raise InputError(
+                f"--{next(iter(of_model)).replace('_', '-')} is for a Keras model that becomes "
+                "a run; a run has its own"
+            )
         run = open_run(given)
         yield run, make_plan(run, **plan)
         return
     what = given if isinstance(given, str | os.PathLike) else "the model"
     if what is given and not os.path.exists(what):
-        raise InputError(f"no Keras model {what}")
+        raise InputError(f"no Keras model {what}; give a .keras file or a run folder")
     if data is None:
         raise InputError(
             f"{what} is a Keras model: its files are checked on images with labels; give --data "
@@ -99,15 +118,4 @@ def _imported(
             f"labels: {', '.join(labels[:5])}{', …' * (len(labels) > 5)} (the {len(labels)} classes"
             f" of {data} in alphabetical order, as Keras numbers them; --labels names others)"
         )
-    options = {name: value for name, value in options.items() if value is not None}
     return import_model(given, labels=labels, **options)
-
-
-def _require_none(**options: Any) -> None:
-    """InputError if there are options of an import, but nothing is imported."""
-    for name, value in options.items():
-        if value is not None:
-            raise InputError(
-                f"--{name.replace('_', '-')} is for a Keras model that becomes a run; a run has "
-                "its own"
-            )

@@ -14,8 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet import filenames
-from keras_resnet.data.check import classes_in_turn
-from keras_resnet.data.examples import Examples
+from keras_resnet.data.examples import Examples, classes_in_turn
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.evaluation.artefact import Artefact
 from keras_resnet.evaluation.contract import Rejection

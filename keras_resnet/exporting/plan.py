@@ -296,7 +296,9 @@ def _check_variants(plan: ExportPlan) -> None:
     if plan.calibration < 1:
         raise InputError(f"--calibration is {plan.calibration}; expected at least 1 image")
     if plan.features and not plan.is_of_family:
-        raise InputError("--features is for networks of this package, not for one from elsewhere")
+        raise InputError(
+            "--features is for networks of this package, not for one from elsewhere; leave it out"
+        )
     if not (plan.saved_model or plan.onnx or plan.features or plan.trainable or plan.tflite):
         raise InputError("nothing to export; ask for a SavedModel, variants of TFLite, or ONNX")
 
@@ -344,7 +346,9 @@ def _check_trainable(plan: ExportPlan) -> None:
     if plan.trainable not in TRAINABLE:
         raise InputError(f"--trainable {plan.trainable}: use {', '.join(TRAINABLE)}")
     if not plan.is_of_family:
-        raise InputError("--trainable is for networks of this package, not for one from elsewhere")
+        raise InputError(
+            "--trainable is for networks of this package, not for one from elsewhere; leave it out"
+        )
     if not plan.contract.has_own_ends:
         raise InputError(
             "--trainable head gives logits for images of the model's own size; leave --scores, "

@@ -35,7 +35,9 @@ def locked(target: Path) -> Iterator[None]:
             "--output"
         ) from None
     except OSError as error:
-        raise InputError(f"cannot write in {target.parent}: {error.strerror}") from None
+        raise InputError(
+            f"cannot write in {target.parent}: {error.strerror}; give another --output"
+        ) from None
     with lock:
         _restore(target)
         _sweep(target)

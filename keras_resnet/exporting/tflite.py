@@ -119,7 +119,7 @@ def _make(
     kept: Kept,
 ) -> dict[str, Any]:
     if variant == "int16x8":
-        log.warning(f"{INT16X8_WARNING}")
+        log.warning(INT16X8_WARNING)
 
     def convert_to(output: Path) -> dict[str, Any]:
         log.info(f"writing {path.name} …")

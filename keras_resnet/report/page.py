@@ -21,6 +21,7 @@ from markupsafe import Markup
 from keras_resnet import filenames, recipes
 from keras_resnet.errors import InputError
 from keras_resnet.files import read_json, read_lines, write_text
+from keras_resnet.messages import plural
 from keras_resnet.report import svg
 from keras_resnet.report.bundles import how_to_open
 from keras_resnet.specs import network_title
@@ -409,7 +410,7 @@ def fill_in(template: str, values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, count=count, short=short, duration=duration, megabytes=megabytes
+        percent=percent, count=plural, short=short, duration=duration, megabytes=megabytes
     )
     environment.tests["finite"] = finite
     page = environment.get_template(template).render(values)
@@ -427,11 +428,6 @@ def percent(share: float | None) -> str:
     if not finite(share):
         return "–"
     return "99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
-
-
-def count(n: int, noun: str) -> str:
-    """1 is "1 image", 2 is "2 images"."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def short(n: float) -> str:

@@ -118,6 +118,9 @@ def confusion(matrix: npt.ArrayLike, classes: Sequence[str], path: StrPath) -> S
 
     Returns:
         `path`.
+
+    Raises:
+        ValueError: the matrix has another shape.
     """
     counts = np.asarray(matrix).astype(int)
     k = len(classes)
@@ -161,6 +164,9 @@ def image_grid(
 
     Returns:
         `path`.
+
+    Raises:
+        ValueError: there are not as many captions as images.
     """
     if len(images) != len(captions):
         raise ValueError(f"{len(images)} images, but {len(captions)} captions")
@@ -174,6 +180,7 @@ def image_grid(
 
 @contextmanager
 def styled() -> Iterator[None]:
+    """Fonts and colours of our pictures, within the context."""
     # "default" first: the pictures do not depend on the user's matplotlibrc.
     ours = {**_STYLE, "font.sans-serif": _fonts()}
     with style.context(("default", ours)), warnings.catch_warnings():
@@ -189,6 +196,7 @@ def _fonts() -> list[str]:
 
 
 def save(figure: Figure, path: StrPath, **options: Any) -> StrPath:
+    """Writes a figure as PNG, whole or not at all; `options` of `savefig`. Returns `path`."""
     options = options or {"bbox_inches": "tight", "pad_inches": 0.15}
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, **options)
@@ -437,6 +445,7 @@ def _fit(text: str, width: int, font: FontProperties) -> str:
 
 
 def text_width(text: str, font: FontProperties) -> float:
+    """In pixels of the picture."""
     return _renderer().get_text_width_height_descent(text, font, ismath=False)[0]
 
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from keras_resnet import filenames, geometry, recipes, specs
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath, read_json, write_json
-from keras_resnet.messages import log, quietly
-from keras_resnet.run import Run, open_run
+from keras_resnet.messages import log, plural, quietly
+from keras_resnet.run import Run, finished
 from keras_resnet.weights.settings import IMAGENET
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Budget:
         """What takes the time that is limited, in words."""
         if self.android:
             return "the phone" if self.threads == 1 else f"{self.threads} threads of the phone"
-        return f"{self.threads} thread{'s' * (self.threads > 1)} of this machine"
+        return f"{plural(self.threads, 'thread')} of this machine"
 
     def require(self) -> None:
         """InputError for a limit that no file can meet."""
@@ -114,7 +114,7 @@ def choose(
 ) -> tuple[dict[str, Any], list[Candidate]]:
     """Finds the network for a budget.
 
-    The same call goes on where an earlier one was interrupted.
+    The same call resumes an interrupted one.
 
     Args:
         data: as in `train`.
@@ -321,13 +321,13 @@ def _try(
     place = folder / f"{candidate.model}-{candidate.width:g}-{candidate.image_size}"
     candidate = replace(candidate, epochs=options["epochs"], run=str(place))
     try:
-        finished = _trained(place, data, {**options, **_settings(candidate)})
-        path = finished.export_folder / filenames.TFLITE["int8"]
+        trained = _trained(place, data, {**options, **_settings(candidate)})
+        path = trained.export_folder / filenames.TFLITE["int8"]
         if not path.exists():
-            exporter.export(finished, saved_model=False, tflite=["int8"], max_drop=100.0)
+            exporter.export(trained, saved_model=False, tflite=["int8"], max_drop=100.0)
     except CheckFailed as error:
         return replace(candidate, excess=str(error).splitlines()[0])
-    (row,) = read_json(finished.export_folder / filenames.VERIFY)["artefacts"]
+    (row,) = read_json(trained.export_folder / filenames.VERIFY)["artefacts"]
     latency = measure(path, budget)
     size = path.stat().st_size
     return replace(
@@ -347,12 +347,11 @@ def _settings(candidate: Candidate) -> dict[str, Any]:
 def _trained(place: Path, data: StrPath, settings: Mapping[str, Any]) -> Run:
     from keras_resnet.training.train import train
 
-    if (place / filenames.MANIFEST).exists():
-        return open_run(place)
-    finished = train(data, run_folder=place, **settings)
-    if finished is None:
-        raise InputError("a search is for one process")
-    return finished
+    given = {"data": data, **settings}
+    trained = finished(place, given) or train(run_folder=place, **given)
+    if trained is None:
+        raise InputError("a search is for one process; leave out the other workers")
+    return trained
 
 
 def measure(path: Path, budget: Budget) -> float:

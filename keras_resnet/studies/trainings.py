@@ -20,7 +20,7 @@ from keras_resnet.data.sources import Source
 from keras_resnet.errors import InputError, Interrupted
 from keras_resnet.evaluation.per_image import ImageScore
 from keras_resnet.files import StrPath, csv_text, read_json, read_text, write_json
-from keras_resnet.messages import log
+from keras_resnet.messages import log, plural
 from keras_resnet.run import Run, open_run
 
 
@@ -97,7 +97,7 @@ def train_parts(
             minutes = max(round(seconds * (len(left) - 1) / 60), 1)
             log.info(
                 f"that took {seconds:.0f} s; the {len(left) - 1} other trainings will take about "
-                f"{minutes} minute{'s' * (minutes > 1)}"
+                f"{plural(minutes, 'minute')}"
             )
     return [open_run(folder / part.name) for part in parts]
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_resnet import recipes
 from keras_resnet.config import Config, require_relations
 from keras_resnet.data.sources import Source
-from keras_resnet.messages import log
+from keras_resnet.messages import log, plural
 from keras_resnet.specs import of
 from keras_resnet.training import schedule
 from keras_resnet.weights import published
@@ -146,5 +146,5 @@ class _Fit:
         steps = schedule.steps_per_epoch(self.config, self._images) / self.config.accumulate
         epochs = min(math.ceil(updates / steps), most)
         if epochs > self.config.epochs:
-            why = f"an epoch has {steps:.0f} update{'s' * (steps != 1)}, a run {updates} or more"
+            why = f"an epoch has {plural(round(steps), 'update')}, a run {updates} or more"
             self._choose("epochs", epochs, f"{why}, in at most {most} epochs")

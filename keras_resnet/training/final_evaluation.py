@@ -61,7 +61,12 @@ def evaluate_best_model(
     for split in ("val", "test"):
         if split in source.splits:
             examples = source.splits[split]
-            stream = _stream(examples, config)
+            stream = evaluation_stream(
+                examples,
+                size=config.geometry,
+                crop=config.center_crop,
+                batch_size=config.batch_size,
+            )
             with true_float32():  # as `evaluate` does
                 logits = model.predict(stream.map(lambda images, _: images), verbose=0)
             metrics[split] = summarize(logits, examples.labels, source.classes).as_json()
@@ -131,9 +136,3 @@ def _caption(shares: np.ndarray, classes: Sequence[str]) -> str:
     if len(order) == 1:
         return classes[order[0]]
     return ", ".join(f"{classes[k]} {shares[k]:.0%}" for k in order)
-
-
-def _stream(examples: Examples, config: Config) -> tf.data.Dataset:
-    return evaluation_stream(
-        examples, size=config.geometry, crop=config.center_crop, batch_size=config.batch_size
-    )

@@ -7,7 +7,7 @@ from keras_resnet import recipes
 from keras_resnet.config import Config
 from keras_resnet.data.sources import Source
 from keras_resnet.distributed.strategy import Devices
-from keras_resnet.messages import log
+from keras_resnet.messages import log, plural
 from keras_resnet.run import Run
 from keras_resnet.training import precision, schedule
 from keras_resnet.training.precision import Precision
@@ -24,7 +24,7 @@ def log_plan(
         + (f" ({skipped:,} skipped; `keras-resnet data check` says why)" if skipped else "")
     )
     log.info(
-        f"{config.epochs} epoch{'s' * (config.epochs > 1)} at {config.geometry.image_size} pixels, "
+        f"{plural(config.epochs, 'epoch')} at {config.geometry.image_size} pixels, "
         f"batch {config.batch_size}, "
         f"recipe {config.recipe}; {chosen.policy}: {chosen.reason}"
     )

@@ -10,6 +10,7 @@ from keras import ops
 from keras_resnet import specs
 from keras_resnet.config import Config, size_plan
 from keras_resnet.errors import InputError
+from keras_resnet.messages import plural
 
 
 def steps_per_epoch(config: Config, images: int) -> int:
@@ -21,8 +22,8 @@ def require_steps(config: Config, images: int) -> None:
     """InputError if so many training images are too few for a batch, or the run for an update."""
     if config.batch_size > images:
         raise InputError(
-            f"--batch-size {config.batch_size} is larger than the training set ({images} "
-            f"image{'s' * (images > 1)}); use {max(images // 4, 1)} or less"
+            f"--batch-size {config.batch_size} is larger than the training set "
+            f"({plural(images, 'image')}); use {max(images // 4, 1)} or less"
         )
     steps = config.epochs * steps_per_epoch(config, images)
     if config.accumulate > steps:

@@ -233,7 +233,7 @@ class Evaluator:
 
         Args:
             weights: variables, in the order of the model's.
-            batches: images `(b, h, w, 3)` and int labels `(b,)`.
+            batches: images `(b, h, w, c)` and int labels `(b,)`.
         """
         for own, weight in zip(self.model.weights, weights, strict=True):
             own.assign(tf.convert_to_tensor(weight))

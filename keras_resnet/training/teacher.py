@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from keras_resnet import run
@@ -12,6 +11,7 @@ from keras_resnet.config import Config
 from keras_resnet.data import stream
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import InputError
+from keras_resnet.evaluation.scores import trained_on
 from keras_resnet.geometry import Geometry
 from keras_resnet.messages import log
 from keras_resnet.specs import CUSTOM
@@ -50,18 +50,11 @@ def require_teacher(config: Config, source: Source) -> None:
             f"the teacher was trained with --label-smoothing {smoothing:g}, so its answers tell "
             "less of how classes resemble each other; train it with --label-smoothing 0"
         )
-    if seen := _trained_on(teacher, source):
+    if seen := trained_on(teacher, source.splits["val"]):
         log.warning(
             f"the teacher was trained on {seen:,} validation images of this run, whose scores will "
             "not be those of new images; train both with one --seed and --val-split"
         )
-
-
-def _trained_on(teacher: run.Run, source: Source) -> int:
-    """How many of the validation images the teacher was trained on, by their content."""
-    digests = source.splits["val"].digests
-    trained = [image.digest for image in teacher.splits.get("train", ()) if image.digest]
-    return 0 if digests is None else int(np.isin(digests, np.array(trained, np.int64)).sum())
 
 
 def views_for_both(source: Source, config: Config, *, size: int, **span: Any) -> tf.data.Dataset:

@@ -163,12 +163,18 @@ def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: St
         try:
             classes = read_lines(labels)
         except OSError as error:
-            raise InputError(f"cannot read {given}: {error.strerror}") from None
+            raise InputError(f"cannot read {given}: {error.strerror}; give a text file") from None
     else:
         given, classes = "labels", list(labels)
     if len(classes) != count:
-        raise InputError(f"{given} has {len(classes)} lines, but {path} has {count} classes")
+        raise InputError(
+            f"{given} has {len(classes)} lines, but {path} has {count} classes; give one name per "
+            "line, in the order of the outputs"
+        )
     twice = next((name for name in classes if classes.count(name) > 1), None)
     if "" in classes or twice:
-        raise InputError(f"{given} has {f'{twice!r} twice' if twice else 'empty lines'}")
+        raise InputError(
+            f"{given} has {f'{twice!r} twice' if twice else 'empty lines'}; give each class a name "
+            "of its own"
+        )
     return classes

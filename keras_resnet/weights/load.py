@@ -53,7 +53,7 @@ def load_weights(model: "keras.Model", path: StrPath, *, replace_head: bool = Fa
 
 
 def load(model: "keras.Model", weights: Weights, *, replace_head: bool = False) -> str:
-    """`load_weights` of an opened `Weights`."""
+    """`load_weights` of an opened `Weights`; raises as it does."""
     wanted = readers.variables(model)
     takes_bgr = is_foreign(weights) and _is_normalized(model, "caffe")
     arrays = to_ours(weights, list(wanted), takes_bgr)
@@ -67,7 +67,9 @@ def load(model: "keras.Model", weights: Weights, *, replace_head: bool = False) 
     values = {name: array.read() for name, array in arrays.items()}
     for name, value in values.items():
         if not np.isfinite(value).all():
-            raise InputError(f"{weights.source}: {in_file(name, weights)} holds NaN or infinity")
+            raise InputError(
+                f"{weights.source}: {in_file(name, weights)} holds NaN or infinity; give others"
+            )
     for name, value in values.items():
         wanted[name].assign(value)
     layers = len({name.split("/")[0] for name in arrays})

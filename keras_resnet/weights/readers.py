@@ -75,7 +75,9 @@ def read(path: StrPath) -> Weights:
             f"{path} is not a weights file; give a run folder, or one of {', '.join(_READERS)}"
         )
     if not path.is_file():
-        raise InputError(f"no weights file {path}")
+        raise InputError(
+            f"no weights file {path}; give a run folder, or one of {', '.join(_READERS)}"
+        )
     try:
         return _READERS[path.suffix](path)
     except InputError:

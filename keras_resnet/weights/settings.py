@@ -70,7 +70,7 @@ def require_whole(path: str) -> None:
     if not path.endswith(".keras"):
         raise InputError(f"--model is needed: {path} holds weights of a network; name it")
     if not os.path.exists(path):
-        raise InputError(f"no Keras model {path}")
+        raise InputError(f"no Keras model {path}; give a .keras file")
 
 
 def require_published(model: str) -> None:
