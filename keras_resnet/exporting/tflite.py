@@ -120,11 +120,12 @@ def _make(
 ) -> dict[str, Any]:
     if variant == "int16x8":
         log.warning(INT16X8_WARNING)
+    network = source(variant)
 
     def convert_to(output: Path) -> dict[str, Any]:
         log.info(f"writing {path.name} …")
         calibrated_by = images if variant in CALIBRATED else None
-        cost = convert(source(variant), output, variant, io=io, calibration=calibrated_by)
+        cost = convert(network, output, variant, io=io, calibration=calibrated_by)
         log.info(f"wrote {path.name}, {child.cost(cost)}")
         return cost
 
