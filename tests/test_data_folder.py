@@ -474,6 +474,14 @@ def _link(target, name):
     return build
 
 
+def _run(name):
+    def build(root):
+        for file in ("config.json", "labels.txt", "mistakes.png"):
+            _make(os.path.join(root, name, file), JPEG)
+
+    return build
+
+
 def _outside(root):
     _photos("cat/*3", "dog/*3")(root + "_elsewhere")
 
@@ -586,6 +594,10 @@ GOOD = {
         _then(FLAT, _photos(".git/*2", ".git/deep/*1", "cat/.thumbs/*2")),
         Good({"all": 5}, skipped=5),
     ),
+    "a run, and a folder of runs, beside the classes": (
+        _then(FLAT, _run("own"), _run("runs/ship-photos-search/ab/resnet8"), _photos("runs/a/x.jpg")),
+        Good({"all": 5}, skipped=7),
+    ),
     "classes that are links to elsewhere": (
         _then(_outside, _link("ROOT_elsewhere/cat", "cat"), _link("ROOT_elsewhere/dog", "dog")),
         Good({"all": 6}, inside=False),
@@ -628,6 +640,7 @@ ERRORS = {
     "nothing but loose images": (_photos("*3"), "no class folders in ROOT"),
     "no such folder": (lambda root: None, "data folder ROOT does not exist"),
     "a file": (_make, "data folder ROOT is a file, not a folder"),
+    "a run": (_run(""), "ROOT is a run folder; give the folder of the photos"),
     "val alone": (_photos("val/cat/*1", "val/dog/*1"), "ROOT has val but no train folder"),
     "val and test alone": (
         _photos("val/cat/*1", "test/dog/*1"),

@@ -17,6 +17,7 @@ from typing import NoReturn
 from keras_resnet.data.names import show
 from keras_resnet.data.photo import IMAGE_ENDINGS
 from keras_resnet.errors import InputError
+from keras_resnet.filenames import CONFIG, LABELS
 from keras_resnet.messages import log
 
 _SPLIT_WORDS = {
@@ -36,6 +37,7 @@ _SYSTEM = (
     "system volume information",
 )  # fmt: skip
 OUTSIDE, HIDDEN, SYSTEM = "outside a class folder", "hidden file", "in a system folder"
+RUN = "in a folder of runs"
 EXPECTED = "expected: CLASS/*.jpg, or train/CLASS/*.jpg, val/CLASS/*.jpg and test/CLASS/*.jpg"
 
 
@@ -59,8 +61,11 @@ def find(root: str, *, nested: bool = False, classes: Collection[str] = ()) -> L
 
     Raises:
         InputError: no class folders, a layout that could be read in two ways, names of classes
-            that differ only in case, spaces or Unicode form, or a folder that cannot be read.
+            that differ only in case, spaces or Unicode form, a run folder, or a folder that cannot
+            be read.
     """
+    if _is_run(root):
+        raise InputError(f"{show(root)} is a run folder; give the folder of the photos")
     inner = _inside(root, root, classes)
     splits = _split_folders(root, inner)
     layout = Layout({})
@@ -219,8 +224,8 @@ def _has_images(folder: str) -> bool:
 
 
 def _folders(root: str, folder: str) -> list[os.DirEntry[str]]:
-    """The folders in `folder`, without those of the system, hidden ones and links that lead back
-    into the data."""
+    """The folders in `folder`, without those of the system, hidden ones, runs and links that lead
+    back into the data."""
     return [
         entry
         for entry in _list(folder)
@@ -228,7 +233,21 @@ def _folders(root: str, folder: str) -> list[os.DirEntry[str]]:
         and entry.name.lower() not in _SYSTEM
         and (entry.is_dir(follow_symlinks=False) or _is_link_to_folder(entry))
         and not _leads_back(root, entry)
+        and not _holds_runs(entry.path)
     ]
+
+
+def _is_run(folder: str) -> bool:
+    return all(os.path.isfile(os.path.join(folder, name)) for name in (CONFIG, LABELS))
+
+
+def _holds_runs(folder: str) -> bool:
+    """Whether a folder is a run or, as `runs/` is, of runs: `train` was called among the photos."""
+    if _is_run(folder):
+        return True
+    return not _has_images(folder) and any(
+        entry.is_dir(follow_symlinks=False) and _holds_runs(entry.path) for entry in _list(folder)
+    )
 
 
 def _is_link_to_folder(entry: os.DirEntry[str]) -> bool:
@@ -252,9 +271,12 @@ def _count_strays(layout: Layout, folder: str, classes: Collection[str]) -> None
             _count_strays(layout, entry.path, classes)
             continue
         is_folder = entry.is_dir(follow_symlinks=False)
-        is_system = is_folder and entry.name.lower() in _SYSTEM
-        strays = sum(1 for _ in walk(entry.path)) if is_folder else 1
-        layout.strays[SYSTEM if is_system else OUTSIDE] += strays
+        if not is_folder:
+            layout.strays[OUTSIDE] += 1
+            continue
+        is_system = entry.name.lower() in _SYSTEM
+        reason = SYSTEM if is_system else RUN if _holds_runs(entry.path) else OUTSIDE
+        layout.strays[reason] += sum(1 for _ in walk(entry.path))
 
 
 def _list(folder: str) -> list[os.DirEntry[str]]:
