@@ -415,6 +415,8 @@ def _hint(name: str) -> str:
     """The setting that an unknown one stands for; all of them if none is near."""
     from difflib import get_close_matches
 
+    if name == "run":
+        return "the folder of the run is run_folder"
     near = OTHER_NAMES.get(name) or next(iter(get_close_matches(name, SETTINGS)), None)
     return f"did you mean {near}?" if near else f"known: {', '.join(sorted(SETTINGS))}"
 

@@ -120,6 +120,8 @@ class Run:
             content: its bytes, where they were read already.
         """
         path, row = self.file(name), self.manifest.get(name)
+        if name == filenames.METRICS and not path.exists() and not self.manifest:
+            raise InputError(f"{self.path} is not finished; {resume_command(self.path)}")
         if not path.exists():
             raise InputError(f"{path} is missing; take it from a copy of the run, or train again")
         if row is None and (name != filenames.MODEL or not self.manifest):

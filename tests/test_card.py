@@ -37,7 +37,7 @@ def test_every_number_of_the_recipe_is_the_runs(exported, shown):
     metrics, config = run.metrics, run.config
     for text in (
         f"{metrics['parameters']:,} parameters", f"{config.epochs} epochs",
-        f"batch {config.batch_size}", f"learning rate {config.learning_rate:g}",
+        f"batch {config.batch_size}", f"learning rate {config.peak_rate:.3g}",
         f"seed {config.seed}", f"the best epoch, {metrics['best_epoch']}",
         "48 train, 12 val images", "3 classes: bright, dark, striped", "24 × 24 pixels",
     ):  # fmt: skip

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from keras_resnet import open_run
-from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.errors import CheckFailed, InputError, Interrupted
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.scores import stream_for
-from keras_resnet.exporting import golden, publish, run_report
+from keras_resnet.exporting import exporter, golden, publish, run_report
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import demand, verify
 from keras_resnet.filenames import TFLITE
@@ -422,6 +422,23 @@ def test_an_export_killed_in_the_middle_leaves_the_earlier_one_whole(copy, point
     assert process.poll() is None, "it ended before it could be killed"
     kill(process)
     assert_whole_and_mended(copy, before)
+
+
+def test_an_interrupted_export_says_what_the_same_command_does(copy, monkeypatch):
+    def interrupt(*_):
+        raise Interrupted("interrupted", 143)
+
+    monkeypatch.setattr(exporter, "_write", interrupt)
+    with pytest.raises(Interrupted, match="nothing was published") as error:
+        export(copy)
+    assert error.value.status == 143
+
+
+def test_an_unfinished_run_is_resumed_first(copy):
+    for name in ("manifest.json", "metrics.json"):
+        copy.file(name).unlink()
+    with pytest.raises(InputError, match=r"is not finished; `keras-resnet train --resume .*` resu"):
+        export(copy.path)
 
 
 @pytest.mark.parametrize(

@@ -380,3 +380,5 @@ def test_an_unknown_setting_names_the_one_that_is_meant(name, meant):
         resolve({name: 1})
     with pytest.raises(InputError, match="unknown setting 'qqq'; known: accumulate, balance"):
         resolve({"qqq": 1})
+    with pytest.raises(InputError, match="unknown setting 'run'; the folder of the run is run_fo"):
+        resolve({"run": "there"})

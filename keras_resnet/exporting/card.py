@@ -84,7 +84,7 @@ def _recipe(run: Run, metrics: Mapping[str, Any] | None) -> list[str]:
     return [
         f"{lines[0]}, {metrics['parameters']:,} parameters",
         f"- recipe {config.recipe}, {config.epochs} epochs, batch {config.batch_size}, learning "
-        f"rate {config.learning_rate:g}, seed {config.seed}, weights from "
+        f"rate {config.peak_rate:.3g}, seed {config.seed}, weights from "
         f"{os.path.basename(config.weights) if config.weights else 'scratch'}",
         f"- trained in {metrics['seconds']:,.0f} s in {metrics['precision']}; the best epoch, "
         f"{metrics['best_epoch']}, was exported",

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_resnet import filenames
 from keras_resnet.data.examples import Examples
-from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.errors import CheckFailed, InputError, Interrupted
 from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
 from keras_resnet.evaluation.contract import REJECTION_SCORES, read_contract
 from keras_resnet.evaluation.reference import true_float32
@@ -126,8 +126,15 @@ def execute(
     _require_place(plan.target)
     if plan.tflite or plan.onnx or plan.features or plan.trainable:
         child.start()  # loads TensorFlow while this process reads the run
-    with _naming_a_full_disk(plan.target), run.naming_broken_images():
-        return _write(plan, run)
+    try:
+        with _naming_a_full_disk(plan.target), run.naming_broken_images():
+            return _write(plan, run)
+    except Interrupted as error:
+        raise Interrupted(
+            "interrupted; nothing was published. The same command exports again, and takes the "
+            "files that were converted already",
+            error.status,
+        ) from None
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from keras_resnet import filenames, messages, signals
 from keras_resnet.checkpoint_notes import peek, require_none_lost
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, Interrupted, first_line
-from keras_resnet.files import StrPath, plainly_named
+from keras_resnet.files import StrPath, full_disk, plainly_named
 from keras_resnet.messages import log
 from keras_resnet.run import Run, resume_command
 
@@ -78,7 +78,7 @@ class Checkpoint:
             resume = resume_command(self._folder.parent)
             raise CheckFailed(
                 f"cannot write a checkpoint of {size:,} bytes into {self._folder} "
-                f"({first_line(error)}); free some space, then {resume}"
+                f"({full_disk(error) or first_line(error)}); free some space, then {resume}"
             ) from None
         self._remove_others(step)
 
