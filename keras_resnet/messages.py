@@ -63,8 +63,19 @@ class _Others(logging.Handler):
     """Shows warnings of other packages, as `logging` does for a program without handlers."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name != log.name and logging.lastResort:
+        if not _has_handler(record.name) and logging.lastResort:
             logging.lastResort.handle(record)
+
+
+def _has_handler(name: str) -> bool:
+    """Whether a logger shows its messages itself, as TensorFlow's does, or one above it, but for
+    the root."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger and logger.parent:
+        if logger.handlers:
+            return True
+        logger = logger.parent
+    return False
 
 
 class Terminal(logging.Handler):
@@ -164,6 +175,24 @@ def root_logger_kept() -> Iterator[None]:
         yield
     finally:
         root.removeHandler(others)
+
+
+@contextmanager
+def no_retracing_warnings() -> Iterator[None]:
+    """Within, TensorFlow does not warn that the networks of several runs are traced one by one."""
+    logger = logging.getLogger("tensorflow")
+    if _is_not_of_retracing in logger.filters:
+        yield
+        return
+    logger.addFilter(_is_not_of_retracing)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_not_of_retracing)
+
+
+def _is_not_of_retracing(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 @contextmanager

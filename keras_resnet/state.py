@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from keras_resnet.errors import InputError
-from keras_resnet.messages import root_logger_kept
+from keras_resnet.messages import no_retracing_warnings, root_logger_kept
 
 # A way to read a setting, to write it, and the value that the library works with.
 _Setting = tuple[Callable[[], Any], Callable[[Any], None], Any]
@@ -51,6 +51,7 @@ def isolated(*, any_backend: bool = False) -> Iterator[None]:
         )
     with ExitStack() as restoring:
         restoring.enter_context(root_logger_kept())
+        restoring.enter_context(no_retracing_warnings())
         restoring.callback(random.setstate, random.getstate())
         restoring.callback(np.random.set_state, np.random.get_state())
         for read, write, value in settings:

@@ -1,11 +1,13 @@
 """Messages on the terminal and in the log, and the report of a crash in native code."""
 
+import io
 import json
 import logging
 import os
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -243,6 +245,19 @@ def test_a_warning_of_absl_does_not_change_how_messages_look(capsys):
 )  # fmt: skip
 def test_the_first_line_that_says_why_is_the_reason(status, errors, expected):
     assert messages.reason(status, errors) == expected
+
+
+def test_warnings_of_tensorflow_are_shown_once_and_none_of_retracing(monkeypatch, capsys):
+    logger = logging.getLogger("tensorflow")
+    monkeypatch.setattr(logger, "handlers", [logging.StreamHandler(shown := io.StringIO())])
+    with state.isolated(), state.isolated():
+        pass
+    for within in (state.isolated, nullcontext):
+        with within():
+            logger.warning("look")
+            logger.warning("5 out of the last 5 calls triggered tf.function retracing")
+    assert shown.getvalue().count("look") == 2 and shown.getvalue().count("retracing") == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_numbers_and_nouns_agree():
