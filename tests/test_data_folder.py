@@ -595,7 +595,7 @@ GOOD = {
         Good({"all": 5}, skipped=5),
     ),
     "a run, and a folder of runs, beside the classes": (
-        _then(FLAT, _run("own"), _run("runs/ship-photos-search/ab/resnet8"), _photos("runs/a/x.jpg")),
+        _then(FLAT, _run("own"), _run("runs/photos-search/ab/resnet8"), _photos("runs/a/x.jpg")),
         Good({"all": 5}, skipped=7),
     ),
     "classes that are links to elsewhere": (

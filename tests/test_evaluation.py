@@ -18,7 +18,13 @@ from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.metrics import is_imbalanced, log_softmax, summarize
-from keras_resnet.evaluation.per_image import ImageScore, image_scores, suspects, to_csv
+from keras_resnet.evaluation.per_image import (
+    ImageScore,
+    image_scores,
+    ranked_suspects,
+    suspects,
+    to_csv,
+)
 from keras_resnet.evaluation.scores import (
     ArtefactScores,
     Guess,
@@ -315,6 +321,13 @@ def test_a_label_is_suspect_if_another_class_is_as_certain_as_usual_and_it_is_un
     # Class 1 usually gets 0.9: what the last two give it is no more than that, or not certain.
     assert suspects(p, np.array([0, 1, 0, 0, 0])).tolist() == [False, False, True, False, False]
     assert not suspects(np.array([weak, [0.05, 0.95]]), np.array([0, 1])).any()
+
+
+def test_networks_that_may_be_guessing_suspect_no_label():
+    wrong = [ImageScore(f"{i}.jpg", "a", "b", 0.9, 0.1, suspect=False) for i in range(4)]
+    right = [ImageScore(f"{i}.jpg", "b", "b", 0.9, 0.9, suspect=False) for i in range(20)]
+    assert ranked_suspects([*wrong, *right], ["a", "b"]) == [0, 1, 2, 3]
+    assert ranked_suspects([*wrong, *right[:7]], ["a", "b"]) == []
 
 
 def test_suspects_are_listed_the_least_likely_label_first(trained):

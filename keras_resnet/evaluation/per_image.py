@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_resnet.data.names import show
+from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.metrics import log_softmax
 from keras_resnet.files import csv_text
 
@@ -96,12 +97,15 @@ def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[
     For networks that were trained for a short time, which do not reach the limits of `suspects`:
     candidates by arXiv:1911.00068, section 3.1, or of a near certain answer, ranked by the
     probability of the given label, the self-confidence of section 3.2. Plain mistakes are among
-    them, and come late.
+    them, and come late. Networks that may be guessing speak for nothing.
 
     Args:
         rows: for images that the networks were not trained on.
         classes: the names in them.
     """
+    right = sum(row.is_right for row in rows)
+    if binomial.lower(right, len(rows), 0.025) <= 1 / len(classes):
+        return []
     number = {name: k for k, name in enumerate(classes)}
     labels = np.array([number[row.label] for row in rows])
     given = np.array([row.label_score for row in rows])
