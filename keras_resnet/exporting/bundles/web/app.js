@@ -363,5 +363,5 @@ try {
   listen();
   if (new URLSearchParams(location.search).has('check')) await check();
 } catch (error) {
-  say(`The page cannot start: ${error.message}. README.md describes how to serve it.`, true);
+  say(`The page cannot start: ${error.message}. Copy its folder again, whole; README.md describes how to serve it.`, true);
 }
