@@ -84,7 +84,8 @@ def teach(
         if recognized < LEAST_RECOGNIZED:
             yield (
                 f"recognizes {recognized:.0%} of the images of a class that it was taught with "
-                f"{PHOTOS} others (least: {LEAST_RECOGNIZED:.0%})"
+                f"{PHOTOS} others (least: {LEAST_RECOGNIZED:.0%}); train the network longer, or on "
+                "more photos"
             )
         if drop > max_drop:
             yield (
