@@ -210,7 +210,7 @@ def shipped(result: Mapping[str, Any]) -> str:
     ]
     for kind, app in result["apps"].items():
         lines.append(f"{kind:12} {app}")
-        lines.append(f"             {how_to_open(app)}")
+        lines.append(f"             {', '.join(filter(None, how_to_open(app)))}")
     if result["frontier"]:
         lines += ["", *_frontier(result), f"plot         {result['run']}/frontier.png"]
     return "\n".join(lines)

@@ -75,7 +75,7 @@ class Export:
 
     verified: dict[str, Any]  # verify.json
     preprocess: dict[str, Any]  # preprocess.json
-    bundles: dict[str, str]  # name of the folder -> how to open it
+    bundles: dict[str, tuple[str, str]]  # name of the folder -> how to open it
 
 
 @dataclass(frozen=True)
