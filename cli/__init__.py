@@ -139,7 +139,8 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     except OSError as error:
         # The user's disk and permissions, not our logic.
-        return _fail(2, f"{error.filename or 'a file'}: {error.strerror or error}")
+        reason = error.strerror or str(error)
+        return _fail(2, f"{error.filename}: {reason}" if error.filename else reason)
 
 
 def _fail(status: int, text: str) -> int:

@@ -35,6 +35,8 @@ def predict(
 
     ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file.
     """
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json are two forms of the same answer; give one")
     run.require_trusted(artefact, trust)
     start(quiet)
     from keras_resnet.evaluation import scores
