@@ -191,7 +191,7 @@ def test_the_shell_completes_commands_options_and_choices(words, completions, tm
         ("export --format tflite", "--format; did you mean --tflite (or --onnx, --saved-model)?"),
         ("export --int8", "no such option --int8; did you mean --quantize int8?"),
         ("data check --data-dri x", "no such option --data-dri; did you mean --data-dir?"),
-        ("predict run x.jpg --csv --json", "--csv and --json are two forms of the same answer; give"),
+        ("predict run x.jpg --csv --json", "--csv and --json are two forms of the same answer"),
         ("predict --xyz", "no such option --xyz; see `keras-resnet predict --help`"),
         ("predict --lr 1", "no such option --lr; `keras-resnet train` has --learning-rate; see"),
         ("ship --nesterov", "no such option --nesterov; `keras-resnet train` has --nesterov; see"),
