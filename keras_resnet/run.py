@@ -648,7 +648,7 @@ def _next_folder_of(config: recipes.Config) -> Path:
 
 def short_name(data: StrPath) -> str:
     """The name of a data set in that of a folder: the end of its path."""
-    name = Path(os.fspath(data).rstrip("/")).name
+    name = os.path.basename(os.path.abspath(data))  # "." has one, too
     return re.sub(r"[^\w.-]+", "-", name).strip("-") or "data"
 
 

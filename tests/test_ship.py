@@ -130,3 +130,5 @@ def test_a_run_has_its_settings_and_photos_have_their_place(home, monkeypatch):
         shipping.place(None, None, {"epochs": 3})
     assert str(shipping.place("photos", None, {})) == "runs/ship-photos"
     assert str(shipping.place("photos/", "there", {"epochs": 3})) == "there"
+    monkeypatch.chdir(home / "photos")
+    assert str(shipping.place(".", None, {})) == "runs/ship-photos"
