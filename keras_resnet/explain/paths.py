@@ -103,7 +103,7 @@ def paths(
         ]
         total = norm(gradient(None))
     counts = [math.comb(n, k) for k in range(n + 1)]
-    carried = np.array([count / 2**n * norm for count, norm in zip(counts, norms, strict=True)])
+    carried = np.array([count / 2**n * mean for count, mean in zip(counts, norms, strict=True)])
     shares = carried / max(carried.sum(), 1e-300)
     within = np.cumsum(shares)
     ends = (int(np.searchsorted(within, share)) for share in (0.025, 0.975))

@@ -65,8 +65,9 @@ def run_and_plan(
             left behind.
     """
     plan: Any = {name: value for name, value in options.items() if name not in _OF_MODEL}
-    of_model: Any = {name: value for name, value in options.items() if name in _OF_MODEL}
-    of_model = {name: value for name, value in of_model.items() if value is not None}
+    of_model: Any = {
+        name: value for name, value in options.items() if name in _OF_MODEL and value is not None
+    }
     if not is_model(given):
         if of_model:
             raise InputError(

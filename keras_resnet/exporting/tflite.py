@@ -56,14 +56,12 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge, kep
         images = scratch / "calibration.npy"
         has_pools = plan.is_of_family and bool(shortcut_pools(reference.model))
 
-        @cache
-        def saved(pooled: bool) -> Path:
-            path = scratch / f"saved_model{'_pooled' * pooled}"
-            saved_model.write_for_conversion(plan, reference.model, path, pooled=pooled)
-            return path
-
         def source(variant: str) -> Path:
-            return saved(pooled=has_pools and variant not in FLOAT)
+            pooled = has_pools and variant not in FLOAT
+            path = scratch / f"saved_model{'_pooled' * pooled}"
+            if not path.exists():
+                saved_model.write_for_conversion(plan, reference.model, path, pooled=pooled)
+            return path
 
         if plan.is_calibrated:
             _calibrate(plan, reference, judge, folder, images)
