@@ -179,6 +179,55 @@ def test_fifty_steps_have_the_losses_that_they_have_with_keras_layer():
     assert losses[0][-1] != losses[0][0]
 
 
+def test_biases_that_a_batch_norm_subtracts_are_not_trained_and_nothing_changes():
+    """Their gradient is 0 with Keras' layers too, up to rounding; other biases are trained."""
+    spec = replace(specs.SPECS["resnet50_v1"], blocks=(1, 1), filters=(16, 32))
+    theirs = models.resnet(spec, 10, (None, None, 3))
+    ours = for_training(theirs)
+    biases = [layer.bias for layer in theirs.layers if isinstance(layer, keras.layers.Conv2D)]
+    left = [v for v in ours.trainable_variables if v.name == "bias"]
+    assert len(biases) == 8 and [v.shape for v in left] == [(10,)]  # that of the head
+    batches = _batches(6, size=32)
+    images, targets = next(iter(batches))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(cross_entropy(targets, theirs(images, training=True)))
+    kernels = [layer.kernel for layer in theirs.layers if isinstance(layer, keras.layers.Conv2D)]
+    of_kernels, of_biases = tape.gradient(
+        loss, [[v.value for v in kernels], [v.value for v in biases]]
+    )
+    assert tf.linalg.global_norm(of_biases) < 1e-5 * tf.linalg.global_norm(of_kernels)
+    losses = [_step(model, rate=0.01)(iter(batches), 6).loss for model in (theirs, ours)]
+    np.testing.assert_allclose(losses[0], losses[1], atol=1e-4)
+    assert losses[0][-1] != losses[0][0]
+
+
+def _biased(after, **conv):
+    """The bias, in training, of a convolution that `after` applies to an image."""
+    image = keras.Input((8, 8, 3))
+    layer = keras.layers.Conv2D(4, 3, name="conv", **conv)
+    model = for_training(keras.Model(image, after(layer, image)))
+    return model.get_layer("conv").bias
+
+
+def test_a_bias_that_changes_the_result_is_trained():
+    norm = keras.layers.BatchNormalization
+    assert not _biased(lambda conv, x: norm()(conv(x))).trainable
+    assert not _biased(lambda conv, x: norm()(conv(x)) + norm()(conv(2 * x))).trainable
+    cases = {
+        "nothing follows": lambda conv, x: conv(x),
+        "frozen": lambda conv, x: norm(trainable=False)(conv(x)),
+        "as in inference": lambda conv, x: norm()(conv(x), training=False),
+        "of another axis": lambda conv, x: norm(axis=1)(conv(x)),
+        "added elsewhere": lambda conv, x: norm()(y := conv(x)) + y,
+        "called twice": lambda conv, x: norm()(conv(x)) + conv(2 * x),
+        "a result too": lambda conv, x: [norm()(y := conv(x)), y],
+        "something between": lambda conv, x: norm()(keras.layers.ReLU()(conv(x))),
+    }
+    for name, after in cases.items():
+        assert _biased(after).trainable, name
+    assert _biased(lambda conv, x: norm()(conv(x)), activation="relu").trainable
+
+
 def test_the_network_in_training_is_the_same_network_of_other_layers(monkeypatch):
     """Also a network of more than a hundred blocks, which consists of parts."""
     for name, part in (("resnet8", 50), ("resnet18_v2", 50), ("resnet20", 2)):

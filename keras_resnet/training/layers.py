@@ -3,9 +3,9 @@
 `for_training` inserts them; a saved network has Keras' layers only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial, reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -30,16 +30,61 @@ def build_under(policy: str, config: Config, num_classes: int) -> keras.Model:
 def for_training(model: keras.Model, *, xla: bool = False) -> keras.Model:
     """A copy of `model` with the layers of this module, of equal weights in equal order.
 
+    Biases that a batch norm subtracts again are not trainable in it: their gradient is 0.
+
     Args:
         model: a functional model; its parts, if they are models, are copied too.
         xla: whether XLA will compile it.
     """
-    swap = partial(_swap, xla=xla)
-    copy = keras.models.clone_model(model, clone_function=swap, recursive=True)
+    calls: list[_Call] = []
+
+    def call(layer: keras.layers.Layer, *inputs: Any, **options: Any) -> Any:
+        output = layer(*inputs, **options)
+        tensors = set(map(id, keras.tree.flatten([inputs, options])))
+        calls.append(_Call(layer, tensors, id(output), options.get("training")))
+        return output
+
+    copy = keras.models.clone_model(
+        model,
+        clone_function=partial(_swap, xla=xla),
+        call_function=None if isinstance(model, keras.Sequential) else call,
+        recursive=True,
+    )
     copy.set_weights(model.get_weights())
     for layer, original in zip(layers_of(copy), layers_of(model), strict=True):
         layer.trainable = original.trainable
+    for bias in _biases_without_effect(copy, calls):
+        bias.trainable = False
     return copy
+
+
+class _Call(NamedTuple):
+    layer: keras.layers.Layer
+    inputs: set[int]  # ids of tensors
+    output: int
+    training: bool | None  # as the network fixes it
+
+    @property
+    def subtracts_the_mean(self) -> bool:
+        norm = isinstance(self.layer, FusedBatchNormalization) and self.layer.axis in (3, -1)
+        return norm and self.layer.trainable and self.training is not False
+
+
+def _biases_without_effect(model: keras.Model, calls: list[_Call]) -> Iterator[keras.Variable]:
+    """Of the convolutions that nothing but batch norms with the statistics of the batch follow."""
+    results = set(map(id, model.outputs))
+    for conv in model.layers:
+        if type(conv) not in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, PointwiseConv2D):
+            continue
+        outputs = {call.output for call in calls if call.layer is conv}
+        if (
+            conv.use_bias
+            and conv.activation is keras.activations.linear
+            and conv.data_format == "channels_last"
+            and not outputs & results
+            and all(call.subtracts_the_mean for call in calls if call.inputs & outputs)
+        ):
+            yield conv.bias
 
 
 @keras.saving.register_keras_serializable("keras_resnet")
