@@ -39,4 +39,5 @@ def needs_extra(what: str, extra: str) -> InputError:
 
 def first_line(error: object) -> str:
     """The first line of another package's error, shortened to be part of a message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= 160 else line[:160].rsplit(" ", 1)[0] + " …"

@@ -14,6 +14,7 @@ from typing import Any
 from keras_resnet.errors import InputError
 
 StrPath = str | os.PathLike[str]
+REPLACE = "take it from a copy, or have it written again"  # what to do with a damaged file
 # A spreadsheet executes a cell that begins with one of these; the last four are full-width forms.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -86,7 +87,7 @@ def read_text(path: StrPath, content: bytes | None = None) -> str:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
-        raise InputError(f"{path} is damaged: it is not UTF-8 text") from None
+        raise InputError(f"{path} is damaged: it is not UTF-8 text; {REPLACE}") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -100,9 +101,9 @@ def read_json(path: StrPath, content: bytes | None = None) -> dict[str, Any]:
     try:
         document = json.loads(read_text(path, content))
     except (ValueError, RecursionError) as error:  # and of numbers with thousands of digits
-        raise InputError(f"{path} is damaged: it is not JSON ({error})") from None
+        raise InputError(f"{path} is damaged: it is not JSON ({error}); {REPLACE}") from None
     if not isinstance(document, dict):
-        raise InputError(f"{path} is damaged: it holds no JSON object")
+        raise InputError(f"{path} is damaged: it holds no JSON object; {REPLACE}")
     return document
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from keras_resnet import filenames
 from keras_resnet.errors import InputError
-from keras_resnet.files import StrPath, read_json
+from keras_resnet.files import REPLACE, StrPath, read_json
 
 
 def fingerprint(path: StrPath, content: bytes | None = None) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def read(folder: StrPath) -> dict[str, dict[str, Any]]:
     rows = read_json(path) if path.exists() else {}
     for name, row in rows.items():
         if not isinstance(row, dict) or not {"bytes", "sha256"} <= row.keys():
-            raise InputError(f"{path} is damaged: {name!r} has no size and sha256")
+            raise InputError(f"{path} is damaged: {name!r} has no size and sha256; {REPLACE}")
     return rows
 
 

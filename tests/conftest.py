@@ -19,6 +19,7 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 # What is cached by the tests does not stay; Matplotlib's list of fonts, which takes seconds, does.
 os.environ.setdefault("MPLCONFIGDIR", os.path.expanduser("~/.cache/matplotlib"))
 os.environ["XDG_CACHE_HOME"] = (_cache := tempfile.TemporaryDirectory()).name
+os.environ["TMPDIR"] = _cache.name  # a process that is killed leaves files of TensorFlow
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ def script(tmp_path_factory):
 def command(tmp_path_factory):
     """As `script`, but faster: in a fork of a process that has loaded TensorFlow; see forks.py.
 
-    `most_bytes` limits the size of each file that it writes.
+    `most_bytes` limits the size of each file that it writes. A run gets its plots, which take a
+    third of the time of a short training, if it is to be `drawn`.
     """
     home = tmp_path_factory.mktemp("home")
     with subprocess.Popen(
@@ -54,9 +56,9 @@ def command(tmp_path_factory):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as forks:  # fmt: skip
 
-        def run(*arguments, cwd=home, env=os.environ, most_bytes=None):
+        def run(*arguments, cwd=home, env=os.environ, most_bytes=None, drawn=False):
             order = {"arguments": [*map(str, arguments)], "cwd": str(cwd), "env": dict(env)}
-            order["most_bytes"] = most_bytes
+            order |= {"most_bytes": most_bytes, "drawn": drawn}
             print(json.dumps(order), file=forks.stdin, flush=True)
             return SimpleNamespace(**json.loads(forks.stdout.readline()))
 
@@ -178,8 +180,7 @@ def classify():
 
 @pytest.fixture(scope="session")
 def undrawn():
-    """`with undrawn():` runs end without their plots, which take a third of the time of a short
-    training."""
+    """`with undrawn():` runs end without their plots, as those of `command`."""
 
     @contextmanager
     def context():

@@ -3,7 +3,7 @@
     python forks.py < ORDERS
 
 An order is a line of JSON, {"arguments", "cwd", "env", "most_bytes": of each file that it writes,
-or null}; the answer is another, {"returncode", "stdout", "stderr"}. Nothing was computed before the
+or null, "drawn": whether a run gets its plots}; the answer is another, {"returncode", "stdout", "stderr"}. Nothing was computed before the
 fork, which TensorFlow would not survive.
 
 Exports share one conversion server, which loads TensorFlow too.
@@ -21,6 +21,7 @@ import keras_resnet.exporting.exporter
 import keras_resnet.training.train  # noqa: F401
 from keras_resnet.cli import main
 from keras_resnet.exporting import child as conversion
+from keras_resnet.training import final_evaluation
 
 
 class SharedServer:
@@ -42,7 +43,7 @@ class SharedServer:
         pass
 
 
-def run(arguments, cwd, env, most_bytes):
+def run(arguments, cwd, env, most_bytes, drawn):
     if arguments[0] in ("export", "ship"):
         conversion.start()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -52,6 +53,8 @@ def run(arguments, cwd, env, most_bytes):
                 conversion._server = SharedServer(conversion._server)
             if most_bytes:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+            if not drawn:
+                final_evaluation._draw = lambda *_: None
             os.chdir(cwd)
             os.environ.clear()
             os.environ.update(env)

@@ -14,6 +14,7 @@ import pytest
 from absl import logging as absl_logging
 
 from keras_resnet import messages, state
+from keras_resnet.errors import first_line
 
 
 def python(code, cwd, *arguments):
@@ -245,6 +246,14 @@ def test_a_warning_of_absl_does_not_change_how_messages_look(capsys):
 )  # fmt: skip
 def test_the_first_line_that_says_why_is_the_reason(status, errors, expected):
     assert messages.reason(status, errors) == expected
+
+
+def test_of_another_packages_error_a_message_has_whole_words():
+    assert first_line(ValueError("why\nand more")) == "why"
+    assert first_line(ValueError()) == "ValueError"
+    long = first_line("number " * 40)
+    assert long.endswith("number …") and len(long) <= 162
+    assert first_line("x" * 200) == "x" * 160 + " …"
 
 
 def test_warnings_of_tensorflow_are_shown_once_and_none_of_retracing(monkeypatch, capsys):

@@ -215,7 +215,7 @@ def read_contract(folder: Path) -> Contract:
     }
     for name, good in sound.items():
         if not good:
-            raise InputError(f"{file} is damaged: {name} is {content[name]!r}")
+            raise InputError(f"{file} is damaged: {name} is {content[name]!r}; export it again")
     rejection = Rejection(**{f.name: reject[f.name] for f in fields(Rejection)}) if reject else None
     return Contract(scores, temperature, top, (size[0], size[1]) if size else None, rejection)
 

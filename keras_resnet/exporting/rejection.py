@@ -64,7 +64,9 @@ class RejectionFit(Result):
             compared = {name: Refused(**row) for name, row in content["compared"].items()}
             return cls(**{**content, "compared": compared})
         except (KeyError, TypeError, AttributeError):
-            raise InputError(f"preprocess.json is damaged: reject is {content!r}") from None
+            raise InputError(
+                f"preprocess.json is damaged: reject is {content!r}; export it again"
+            ) from None
 
     @property
     def rejection(self) -> Rejection:

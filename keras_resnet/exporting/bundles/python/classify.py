@@ -265,7 +265,9 @@ def main() -> int:
     parser.add_argument("--forget", action="store_true", help="forget the new classes")
     options = parser.parse_args()
     if options.forget:
-        (HERE / TAUGHT).unlink(missing_ok=True)
+        taught = HERE / TAUGHT
+        print("forgot the new classes" if taught.exists() else "there are no new classes to forget")
+        taught.unlink(missing_ok=True)
     if not options.images and (options.teach or not (options.check or options.forget)):
         parser.error("give images, or --check")
     classifier = Classifier()
