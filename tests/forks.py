@@ -3,8 +3,8 @@
     python forks.py < ORDERS
 
 An order is a line of JSON, {"arguments", "cwd", "env", "most_bytes": of each file that it writes,
-or null, "drawn": whether a run gets its plots}; the answer is another, {"returncode", "stdout", "stderr"}. Nothing was computed before the
-fork, which TensorFlow would not survive.
+or null, "drawn": whether a run gets its plots}; the answer is another, {"returncode", "stdout",
+"stderr"}. Nothing was computed before the fork, which TensorFlow would not survive.
 
 Exports share one conversion server, which loads TensorFlow too.
 """
