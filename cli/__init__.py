@@ -171,6 +171,9 @@ def _option_meant(error: click.NoSuchOption) -> str:
     settings = {f"--{word}": SETTINGS[name].flag for word, name in OTHER_NAMES.items()}
     meant = (settings | OTHER_OPTIONS).get(error.option_name, error.option_name)
     option = meant.split()[0]
+    for parameter in error.ctx.command.params:
+        if isinstance(parameter, click.Argument) and option == f"--{parameter.name}":
+            return f"; {parameter.human_readable_name} is given without {option}"
     # Without the dashes, which all options have in common.
     known = {name.strip("-"): name for name in _option_names(error.ctx.command)}
     if option in known.values():
@@ -185,7 +188,8 @@ def _option_meant(error: click.NoSuchOption) -> str:
 
 def _option_names(command: click.Command) -> list[str]:
     """As they are typed, with those that switch off."""
-    return [option for p in command.params for option in (*p.opts, *p.secondary_opts)]
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    return [name for option in options for name in (*option.opts, *option.secondary_opts)]
 
 
 def _nearest(word: str, words: Iterable[str]) -> str | None:

@@ -190,6 +190,7 @@ def test_the_shell_completes_commands_options_and_choices(words, completions, tm
         ("train --device 0", "did you mean --devices (their number; CUDA_VISIBLE_DEVICES chooses"),
         ("export --format tflite", "--format; did you mean --tflite (or --onnx, --saved-model)?"),
         ("export --int8", "no such option --int8; did you mean --quantize int8?"),
+        ("evaluate --data x", "no such option --data; DATA is given without --data; see"),
         ("data check --data-dri x", "no such option --data-dri; did you mean --data-dir?"),
         ("predict run x.jpg --csv --json", "--csv and --json are two forms of the same answer"),
         ("predict --xyz", "no such option --xyz; see `keras-resnet predict --help`"),
