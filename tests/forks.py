@@ -58,6 +58,7 @@ def run(arguments, cwd, env, most_bytes, drawn):
             os.chdir(cwd)
             os.environ.clear()
             os.environ.update(env)
+            tempfile.tempdir = None  # as this environment says
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
             sys.argv = ["keras-resnet", *arguments]

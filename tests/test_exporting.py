@@ -443,15 +443,18 @@ def test_an_unfinished_run_is_resumed_first(copy):
 
 @pytest.mark.parametrize(
     ("kilobytes", "said"),
-    [(20, "cannot unpack {}/model.keras in /tmp (File too large); free some space, or set TMPDIR"),
-     (400, "cannot write in {} (File too large); free some space, then export again")],
+    [(20, "cannot unpack {run}/model.keras in {tmp} (File too large); free some space, or set "
+      "TMPDIR"),
+     (400, "cannot write in {run} (File too large); free some space, then export again")],
 )  # fmt: skip
 def test_a_full_disk_is_one_line(command, copy, kilobytes, said):
     before, line = snapshot(copy), ("export", copy.path, "--tflite", "--quantize", "none")
-    done = command(*line, most_bytes=kilobytes * 1000)
+    environment = os.environ | {"TMPDIR": str(copy.path.parent)}
+    done = command(*line, most_bytes=kilobytes * 1000, env=environment)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"keras-resnet: {said.format(copy.path)}"), done.stderr
+    expected = said.format(run=copy.path, tmp=copy.path.parent)
+    assert last.startswith(f"keras-resnet: {expected}"), done.stderr
     assert "Traceback" not in done.stderr
     assert snapshot(copy) == before and not list(copy.path.glob(".export*"))
 

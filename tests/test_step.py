@@ -226,6 +226,8 @@ def test_a_bias_that_changes_the_result_is_trained():
     for name, after in cases.items():
         assert _biased(after).trainable, name
     assert _biased(lambda conv, x: norm()(conv(x)), activation="relu").trainable
+    line = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()]
+    assert for_training(keras.Sequential(line)).layers[0].bias.trainable
 
 
 def test_the_network_in_training_is_the_same_network_of_other_layers(monkeypatch):

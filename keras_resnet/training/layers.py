@@ -77,12 +77,14 @@ def _biases_without_effect(model: keras.Model, calls: list[_Call]) -> Iterator[k
         if type(conv) not in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, PointwiseConv2D):
             continue
         outputs = {call.output for call in calls if call.layer is conv}
+        followers = [call for call in calls if call.inputs & outputs]  # of a Sequential not known
         if (
             conv.use_bias
             and conv.activation is keras.activations.linear
             and conv.data_format == "channels_last"
             and not outputs & results
-            and all(call.subtracts_the_mean for call in calls if call.inputs & outputs)
+            and followers
+            and all(call.subtracts_the_mean for call in followers)
         ):
             yield conv.bias
 
