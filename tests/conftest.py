@@ -47,8 +47,8 @@ def script(tmp_path_factory):
 def command(tmp_path_factory):
     """As `script`, but faster: in a fork of a process that has loaded TensorFlow; see forks.py.
 
-    `most_bytes` limits the size of each file that it writes. A run gets its plots, which take a
-    third of the time of a short training, if it is to be `drawn`.
+    `most_bytes` limits the size of each file that it writes. Runs end without their plots, which
+    take a third of the time of a short training.
     """
     home = tmp_path_factory.mktemp("home")
     with subprocess.Popen(
@@ -56,9 +56,9 @@ def command(tmp_path_factory):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as forks:  # fmt: skip
 
-        def run(*arguments, cwd=home, env=os.environ, most_bytes=None, drawn=False):
+        def run(*arguments, cwd=home, env=os.environ, most_bytes=None):
             order = {"arguments": [*map(str, arguments)], "cwd": str(cwd), "env": dict(env)}
-            order |= {"most_bytes": most_bytes, "drawn": drawn}
+            order["most_bytes"] = most_bytes
             print(json.dumps(order), file=forks.stdin, flush=True)
             return SimpleNamespace(**json.loads(forks.stdout.readline()))
 

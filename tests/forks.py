@@ -3,8 +3,8 @@
     python forks.py < ORDERS
 
 An order is a line of JSON, {"arguments", "cwd", "env", "most_bytes": of each file that it writes,
-or null, "drawn": whether a run gets its plots}; the answer is another, {"returncode", "stdout",
-"stderr"}. Nothing was computed before the fork, which TensorFlow would not survive.
+or null}; the answer is another, {"returncode", "stdout", "stderr"}. Nothing was computed before the
+fork, which TensorFlow would not survive.
 
 Exports share one conversion server, which loads TensorFlow too.
 """
@@ -22,6 +22,8 @@ import keras_resnet.training.train  # noqa: F401
 from keras_resnet.cli import main
 from keras_resnet.exporting import child as conversion
 from keras_resnet.training import final_evaluation
+
+final_evaluation._draw = lambda *_: None
 
 
 class SharedServer:
@@ -43,7 +45,7 @@ class SharedServer:
         pass
 
 
-def run(arguments, cwd, env, most_bytes, drawn):
+def run(arguments, cwd, env, most_bytes):
     if arguments[0] in ("export", "ship"):
         conversion.start()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -53,8 +55,6 @@ def run(arguments, cwd, env, most_bytes, drawn):
                 conversion._server = SharedServer(conversion._server)
             if most_bytes:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-            if not drawn:
-                final_evaluation._draw = lambda *_: None
             os.chdir(cwd)
             os.environ.clear()
             os.environ.update(env)
