@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_resnet.data.examples import Examples, from_bytes, from_records
 from keras_resnet.data.photo import digest
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import StrPath
 
 # What TensorFlow and tensorflow-datasets put around the fact.
@@ -62,13 +62,13 @@ def _prepare(tfds: ModuleType, name: str, data_dir: StrPath | None) -> Any:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(
-            f"tensorflow-datasets has no {name!r} ({_first_line(error)}); check the name, or give "
+            f"tensorflow-datasets has no {name!r} ({_reason(error)}); check the name, or give "
             "the folder that holds it with --data-dir"
         ) from None
     except Exception as error:  # a bad config or version, a missing package, rotten metadata
         folder = os.path.expanduser(data_dir or os.path.join("~", "tensorflow_datasets"))
         raise InputError(
-            f"tfds:{name} cannot be opened ({_first_line(error)}); check its name, config and "
+            f"tfds:{name} cannot be opened ({_reason(error)}); check its name, config and "
             f"version, or delete it from {folder} and prepare it again"
         ) from None
     try:
@@ -76,7 +76,7 @@ def _prepare(tfds: ModuleType, name: str, data_dir: StrPath | None) -> Any:
         builder.download_and_prepare()
     except Exception as error:  # many kinds: network, checksum, disk, a manual download
         raise InputError(
-            f"tfds:{name} could not be prepared in {builder.data_path} ({_first_line(error)}); "
+            f"tfds:{name} could not be prepared in {builder.data_path} ({_reason(error)}); "
             "prepare it on a machine with a network connection and copy that folder here"
         ) from None
     return builder
@@ -163,10 +163,9 @@ def _names(split: str, count: int) -> list[str]:
 def _damaged(builder: Any, split: str, error: object) -> InputError:
     return InputError(
         f"the {split} split of {builder.info.full_name} in {os.fspath(builder.data_path)} is "
-        f"damaged ({_first_line(error)}); delete that folder and prepare the data set again"
+        f"damaged ({_reason(error)}); delete that folder and prepare the data set again"
     )
 
 
-def _first_line(error: object) -> str:
-    text = _NOISE.sub("", str(error)).strip()
-    return (text.splitlines() or [type(error).__name__])[0][:200]
+def _reason(error: object) -> str:
+    return first_line(_NOISE.sub("", str(error)).strip() or type(error).__name__)
