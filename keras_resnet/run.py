@@ -476,7 +476,8 @@ def _require_settings(
         # None keeps what the run decided at its start.
         if old != new and not (field.name in recipes.SETTLED and new is None):
             option = SETTINGS[field.name].flag
-            resume = ", or --resume, which takes its settings"
+            command = f"keras-resnet train --resume {shlex.quote(os.fspath(run_folder))}"
+            resume = f", or `{command}`, which takes its settings"
             is_finished = Path(run_folder, filenames.MANIFEST).exists()
             raise InputError(
                 f"--run {run_folder} was started with {option} {old}, not {new}; give the same "

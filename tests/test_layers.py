@@ -63,7 +63,7 @@ TABLE = {
     "weights.whole_model": ("errors state weights.readers", "keras numpy"),
     "data": (f"{TOOLS} config recipes geometry", "numpy tensorflow tensorflow_datasets PIL"),
     "data.names": ("errors files", ""),
-    "report": (f"{DATA} {TOOLS}", "numpy matplotlib PIL jinja2 markupsafe"),
+    "report": (f"{DATA} {TOOLS} evaluation.binomial", "numpy matplotlib PIL jinja2 markupsafe"),
     "report.structure": ("errors files report.plots inspection.drawing", "matplotlib"),
     # Of keras its types alone.
     "run": (
@@ -93,6 +93,7 @@ TABLE = {
         "weights.importing",
         "keras",
     ),
+    "exporting.headroom": ("", "ai_edge_litert numpy"),
     "exporting.card": ("specs messages data.names exporting.gate run", ""),
     "exporting.bundling": (f"{TOOLS} evaluation.trainable exporting inspection run", "PIL"),
     "exporting.publish": ("errors", ""),  # loaded before TensorFlow

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ai_edge_litert.tools import flatbuffer_utils
 from PIL import Image
 from scipy import special, stats
 
@@ -27,7 +28,7 @@ from keras_resnet.evaluation.per_image import to_csv
 from keras_resnet.evaluation.scores import evaluate, predict
 from keras_resnet.exporting import bundling, gate, golden, rejection, templates
 from keras_resnet.exporting.exporter import export
-from keras_resnet.exporting.plan import make_plan
+from keras_resnet.exporting.plan import Limits, make_plan
 from keras_resnet.inspection import metadata
 from keras_resnet.manifest import fingerprint
 
@@ -218,6 +219,31 @@ def test_the_threshold_and_the_rates_are_in_every_report(refusing):
         )
         assert f"| `{row.file}` | {row.known_refused:.1%} | {row.unknown_refused:.1%} |" in card
     assert f"none of these: {rule['score']} below" in table
+
+
+def test_a_file_of_integers_has_room_for_the_energy_of_noise(untouched, tmp_path):
+    run = open_run(shutil.copytree(untouched, tmp_path / "run"))
+    export(run, saved_model=False, tflite=["int8"], calibration=20, reject=0.45, max_drop=100)
+    model = flatbuffer_utils.read_model(str(run.export_folder / "model_int8.tflite"))
+    tensors = model.subgraphs[0].tensors
+    (logits,) = (t for t in tensors if t.name == b"StatefulPartitionedCall:01")
+    (scale,), (zero,) = logits.quantization.scale, logits.quantization.zeroPoint
+    assert scale * (127 - zero) > rule_of(run)["most_energy"] + 0.1
+
+
+@pytest.mark.parametrize(("found", "is_warned"), [(0.85, False), (0.79, True), (None, False)])
+def test_a_file_that_refuses_far_fewer_images_of_no_class_is_warned_of(
+    refusing, monkeypatch, capsys, found, is_warned
+):
+    run, result = refusing
+    keras = replace(result.keras, unknown_refused=None if found is None else 0.9)
+    row = replace(result.artefacts[-1], unknown_refused=found)
+    judge = SimpleNamespace(row=lambda *_: row, keras=keras, limits=Limits(), examples=range(9),
+                            rejects=False)  # fmt: skip
+    monkeypatch.setattr(gate.manifest, "read", lambda _: {})
+    gate.check(run.export_folder, [SimpleNamespace(name=row.file)], judge)
+    said = "answers 79.0% of the images of no class with \"none of these\", the Keras model 90.0%"
+    assert (said in capsys.readouterr().err) is is_warned
 
 
 def test_verify_counts_unknown_images_again_where_it_has_them(refusing, noise):

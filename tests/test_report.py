@@ -577,12 +577,14 @@ def test_every_tag_is_closed(full_run):
 
 
 @pytest.mark.parametrize(
-    ("share", "n", "low", "high"),
-    [(0.9, 10, 0.596, 0.982), (1.0, 10, 0.722, 1.0), (0.0, 10, 0.0, 0.278), (0.5, 0, 0.0, 1.0)],
-)
-def test_the_interval_is_wilsons(share, n, low, high):
-    # the same as scipy.stats.binomtest(9, 10).proportion_ci(method="wilson")
-    assert page.wilson_interval(share, n) == pytest.approx((low, high), abs=6e-4)
+    ("top1", "n", "interval"),
+    [(0.9, 10, "55.5% to 99.7%"), (1.0, 10, "69.2% to 100.0%"), (0.0, 10, "0.0% to 30.8%"),
+     (0.5, 0, "0.0% to 100.0%"), (None, 10, "0.0% to 100.0%")],
+)  # fmt: skip
+def test_the_interval_of_top1_is_exact(run, top1, n, interval):
+    # the same as scipy.stats.binomtest(9, 10).proportion_ci()
+    val = {**score(MATRIX, CLASSES), "top1": top1, "images": n}
+    assert f"interval: {interval}." in " ".join(seen(with_metrics(run, val=val)).text.split())
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,11 @@ def interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, f
     return lower(count, total, risk), upper(count, total, risk)
 
 
+def may_be_guesses(right: int, total: int, classes: int) -> bool:
+    """Whether so many right answers as `right` of `total` are likely of one that guesses."""
+    return lower(right, total, 0.025) <= 1 / classes
+
+
 def upper(count: int, total: int, risk: float) -> float:
     """The share under which so few as `count` of `total` have the probability `risk`.
 

@@ -104,7 +104,7 @@ def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[
         classes: the names in them.
     """
     right = sum(row.is_right for row in rows)
-    if binomial.lower(right, len(rows), 0.025) <= 1 / len(classes):
+    if binomial.may_be_guesses(right, len(rows), len(classes)):
         return []
     number = {name: k for k, name in enumerate(classes)}
     labels = np.array([number[row.label] for row in rows])

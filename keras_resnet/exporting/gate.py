@@ -19,6 +19,7 @@ from keras_resnet.data import preload
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.stream import evaluation_stream, images_of
 from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
 from keras_resnet.evaluation.contract import Contract, Deviation, deviation
 from keras_resnet.evaluation.lite import Lite
@@ -82,7 +83,8 @@ _TIMED_RUNS = 30
 _SHIFTS = {"down": (1, 1), "up": (-1, 1), "right": (1, 2), "left": (-1, 2)}  # by, axis
 _SHIFTED = 250  # images at most, whose frames are moved
 _KNOWN_IMAGES = 200  # at most, that a trainable file must not forget
-_UNLIKELY = 3  # standard deviations from guessing
+_MUCH = 0.1  # of the images of no class: a file that refuses so many less is warned of
+_UNLIKELY = 3  # standard deviations, of counts
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,9 @@ def check(
     """`verify` for the artefacts in any folder; `others` are the results of the other files."""
     recorded = manifest.read(folder)
     rows = [judge.row(file, recorded.get(file.name, {})) for file in files]
+    for row in rows:
+        if lost := _lost_refusals(row, judge.keras):
+            log.warning(lost)
     limits, images = judge.limits, len(judge.examples)
     fitted = _fitted(folder)
     probabilities = fitted.get("probabilities")
@@ -271,6 +276,18 @@ def check(
         files=list(others),
         probabilities=TemperatureFit(**probabilities) if probabilities else None,
         rejection=rejected,
+    )
+
+
+def _lost_refusals(row: ArtefactResult, keras: KerasResult) -> str | None:
+    """The warning of a file that refuses far fewer images of no class than the model does."""
+    found, expected = row.unknown_refused, keras.unknown_refused
+    if found is None or expected is None or expected - found <= _MUCH:
+        return None
+    return (
+        f'{row.file} answers {found:.1%} of the images of no class with "none of these", the Keras '
+        f"model {expected:.1%}; a file with float activations, such as of --quantize dynamic, may "
+        "keep more"
     )
 
 
@@ -398,8 +415,7 @@ class Judge:
     def doubt(self) -> str | None:
         """The warning if the model itself is hardly better than guessing; None if it is better."""
         images, classes = self._expected.shape
-        deviation = math.sqrt((1 - 1 / classes) / (classes * images))
-        if self.top1 > 1 / classes + _UNLIKELY * deviation:
+        if not binomial.may_be_guesses(round(self.top1 * images), images, classes):
             return None
         cause = "check --labels and --normalize"
         counts = _counts(self._expected, self.examples.labels)

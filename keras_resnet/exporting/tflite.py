@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_resnet import filenames
 from keras_resnet.evaluation.artefact import Artefact
-from keras_resnet.exporting import auto, calibration, child, layer_error, saved_model
+from keras_resnet.exporting import auto, calibration, child, headroom, layer_error, saved_model
 from keras_resnet.exporting.convert import INT16X8_WARNING, convert
 from keras_resnet.exporting.folding import shortcut_pools
 from keras_resnet.exporting.gate import Judge
@@ -69,9 +69,14 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge, kep
         @cache
         def layer_errors() -> layer_error.LayerErrors:
             counts = auto.COUNTS if plan.is_auto else ()
-            return layer_error.measure(source("int8"), images, scratch, io=plan.io, counts=counts)
+            errors = layer_error.measure(
+                source("int8"), images, scratch, io=plan.io, counts=counts
+            )
+            for path in errors.files.values():
+                _give_room(plan, path)
+            return errors
 
-        make = partial(_make, source=source, images=images, io=plan.io, kept=kept)
+        make = partial(_make, plan=plan, source=source, images=images, kept=kept)
         if plan.is_auto:
             tried, cost = auto.choose(folder, convert=make, layer_errors=layer_errors, judge=judge)
             taken = tried[-1]
@@ -111,9 +116,9 @@ def _make(
     variant: str,
     path: Path,
     *,
+    plan: ExportPlan,
     source: Callable[[str], Path],
     images: Path,
-    io: str,
     kept: Kept,
 ) -> dict[str, Any]:
     if variant == "int16x8":
@@ -123,11 +128,19 @@ def _make(
     def convert_to(output: Path) -> dict[str, Any]:
         log.info(f"writing {path.name} …")
         calibrated_by = images if variant in CALIBRATED else None
-        cost = convert(network, output, variant, io=io, calibration=calibrated_by)
+        cost = convert(network, output, variant, io=plan.io, calibration=calibrated_by)
+        if calibrated_by:
+            _give_room(plan, output)
         log.info(f"wrote {path.name}, {child.cost(cost)}")
         return cost
 
     return kept.or_made(variant, path, images, convert_to)
+
+
+def _give_room(plan: ExportPlan, path: Path) -> None:
+    """Lets a file of integers refuse images by their energy, if the plan does."""
+    if plan.rejection and plan.rejection.most_energy is not None:
+        headroom.give(path, plan.rejection.most_energy)
 
 
 def _note(

@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from keras_resnet import filenames, recipes
 from keras_resnet.errors import InputError
+from keras_resnet.evaluation import binomial
 from keras_resnet.files import read_json, read_lines, write_text
 from keras_resnet.messages import plural
 from keras_resnet.report import svg
@@ -37,7 +38,6 @@ SOURCES = (
 _T = TypeVar("_T")
 _BINS = 10  # of the reliability diagram
 _SPLITS = ("train", "val", "test")
-_Z = 1.96  # standard deviations on either side that hold 95% of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def report_data(folder: Path, files: RunFiles) -> ReportData:
         metrics=metrics,
         val=val,
         test=metrics.get("test") or None,
-        interval=wilson_interval(val["top1"], val["images"]) if val else (0.0, 1.0),
+        interval=_interval(val or {}),
         class_count=len(names),
         classes=_class_scores(val or {}),
         confusions=_confusions(val or {}, names),
@@ -303,6 +303,14 @@ def _command(config: Mapping[str, Any]) -> str | None:
         return recipes.command(recipes.resolve(config))
     except InputError:  # of settings that this version does not have
         return None
+
+
+def _interval(score: Mapping[str, Any]) -> tuple[float, float]:
+    """The 95 % interval of a top-1, if the images are independent."""
+    top1, images = score.get("top1"), score.get("images")
+    if not images or not finite(top1):
+        return 0.0, 1.0
+    return binomial.interval(round(top1 * images), images)
 
 
 def _calibration(rows: Sequence[Mapping[str, str]]) -> Calibration | None:
@@ -380,16 +388,6 @@ def _data_name(config: Mapping[str, Any]) -> str:
     """`photos/signs/` is "signs"; tfds:NAME and digits stay as they are."""
     data = str(config.get("data", "its data"))
     return data if data.startswith("tfds:") else Path(data).name or data
-
-
-def wilson_interval(share: float, n: int) -> tuple[float, float]:
-    """95% confidence interval (Wilson 1927) of a share of `n` images; holds at 0 and at 1 too."""
-    if not n or not finite(share):
-        return 0.0, 1.0
-    middle = share + _Z**2 / (2 * n)
-    spread = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    scale = 1 + _Z**2 / n
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
 # From the values to the page
