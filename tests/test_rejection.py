@@ -242,7 +242,7 @@ def test_a_file_that_refuses_far_fewer_images_of_no_class_is_warned_of(
                             rejects=False)  # fmt: skip
     monkeypatch.setattr(gate.manifest, "read", lambda _: {})
     gate.check(run.export_folder, [SimpleNamespace(name=row.file)], judge)
-    said = "answers 79.0% of the images of no class with \"none of these\", the Keras model 90.0%"
+    said = 'answers 79.0% of the images of no class with "none of these", the Keras model 90.0%'
     assert (said in capsys.readouterr().err) is is_warned
 
 

@@ -69,9 +69,7 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge, kep
         @cache
         def layer_errors() -> layer_error.LayerErrors:
             counts = auto.COUNTS if plan.is_auto else ()
-            errors = layer_error.measure(
-                source("int8"), images, scratch, io=plan.io, counts=counts
-            )
+            errors = layer_error.measure(source("int8"), images, scratch, io=plan.io, counts=counts)
             for path in errors.files.values():
                 _give_room(plan, path)
             return errors
