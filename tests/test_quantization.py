@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -172,6 +173,21 @@ def test_auto_names_the_layers_that_int8_cannot_hold_and_keeps_them_in_float(spo
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     made = manifest["model_int8.tflite"]["conversion"]
     assert made["float_layers"] == taken.float_layers
+
+
+def test_a_network_of_few_layers_keeps_at_least_one_in_integers(tmp_path):
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((16, 16, 3), batch_size=1), layers.Conv2D(4, 3), layers.GlobalMaxPooling2D(),
+         layers.Dense(3)]
+    )  # fmt: skip
+    model.export(tmp_path / "saved_model", verbose=False)
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)))
+    found = layer_error.measure(
+        tmp_path / "saved_model", tmp_path / "images.npy", tmp_path, counts=(1, 8)
+    )
+    assert [*found.files] == [1]
+    assert "int8" in {row.dtype for row in tflite_file.census(found.files[1]).layers}
 
 
 @pytest.mark.slow

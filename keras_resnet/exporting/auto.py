@@ -74,8 +74,8 @@ def choose(
 
 def _with_layers_in_float(path: Path, errors: "LayerErrors", judge: "Judge") -> Iterator[Candidate]:
     lost = {row.layer: row.lost for row in errors.layers}
-    for count in COUNTS:
-        path.write_bytes(errors.files[count].read_bytes())
+    for count, file in errors.files.items():
+        path.write_bytes(file.read_bytes())
         kept = errors.float_layers[count]
         shares = ", ".join(f"{layer} {lost[layer]:.0%}" for layer in kept)
         reason = f"; of their channels' signal int8 loses {shares}"

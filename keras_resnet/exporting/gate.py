@@ -74,9 +74,9 @@ _ALLOWED = {
 # squeeze-and-excitation.
 _QUANTIZED = tuple(filenames.TFLITE[name] for name in ("dynamic", "int8", "int16x8"))
 _TOO_COARSE = (
-    "the file holds the model's own kernels: integers are too coarse for this network; use "
-    "--quantize auto, which tries int8 with the most sensitive layers in float, then dynamic and "
-    "float16, or train it longer"
+    "the file holds the model's own kernels: integers are too coarse for this network; "
+    "--quantize auto tries int8 with the most sensitive layers in float, then dynamic and float16; "
+    "training it longer may help too"
 )
 _CENSUS = {".tflite": tflite_file.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30

@@ -54,7 +54,7 @@ class LayerErrors:
     """The errors of all layers, and files that keep some layers in float, by number of layers."""
 
     layers: list[LayerError]  # in forward order
-    files: dict[int, Path]
+    files: dict[int, Path]  # without those that would be of floats alone
     float_layers: dict[int, list[str]]  # worst first
 
 
@@ -103,9 +103,10 @@ def measure(
     arguments = (saved_model, calibration, folder, io, *counts)
     child.run(__name__, *arguments, what="finding int8's error by layer")
     found = read_json(folder / "layers.json")
+    files = {count: folder / f"float_{count}.tflite" for count in counts}
     return LayerErrors(
         layers=[LayerError(**row) for row in found["layers"]],
-        files={count: folder / f"float_{count}.tflite" for count in counts},
+        files={count: path for count, path in files.items() if path.exists()},
         float_layers={count: found["worst"][:count] for count in counts},
     )
 
@@ -164,6 +165,8 @@ def _debug(
     worst = _worst(rows, graph, io)
     for count in map(int, counts):
         nodes = [node for layer in worst[:count] for node in _around(layer, graph)]
+        if statistics.keys() <= set(nodes):
+            break
         whole.options = options(denylisted_nodes=nodes)
         content = _with_ends(whole.get_nondebug_quantized_model(), io)
         (folder / f"float_{count}.tflite").write_bytes(content)
