@@ -202,8 +202,8 @@ def _copy(
         raise
     except Exception as error:  # Keras and the model's own code raise anything
         raise InputError(
-            f"{source} cannot be copied from its settings ({first_line(error)}); a layer or model of "
-            "your own needs __init__(…, **kwargs), get_config() and "
+            f"{source} cannot be copied from its settings ({first_line(error)}); a layer or model "
+            "of your own needs __init__(…, **kwargs), get_config() and "
             "@keras.saving.register_keras_serializable(), and a Lambda layer has to become one"
         ) from None
     return copy, notes
