@@ -18,29 +18,34 @@ from keras_resnet.specs import CUSTOM
 from keras_resnet.training.layers import build_under, for_training
 
 
-def require_teacher(config: Config, source: Source) -> None:
-    """Checks the teacher of a training, if it has one, and tells about it.
+def find_teacher(config: Config) -> run.Run | None:
+    """The run of the teacher; None without one.
 
     Raises:
-        InputError: it is no finished run, or is for other classes or channels.
+        InputError: it is no finished run, or is for other channels.
     """
     if not config.teacher:
-        return
+        return None
     teacher = run.open_run(config.teacher)
     if not teacher.manifest:
         raise InputError(
             f"the teacher {teacher.path} is not finished; {run.resume_command(teacher.path)} first"
         )
+    if teacher.config.channels != config.channels:
+        raise InputError(
+            f"the teacher {teacher.path} takes images of {teacher.config.channels} channels; train "
+            f"with --channels {teacher.config.channels}"
+        )
+    return teacher
+
+
+def require_same_classes(teacher: run.Run, source: Source) -> None:
+    """InputError if the images have other classes than the teacher; tells what it is."""
     if teacher.classes != source.classes:
         raise InputError(
             f"the teacher {teacher.path} has the classes {', '.join(teacher.classes[:5])} …, the "
             f"data {', '.join(source.classes[:5])} …; it must be of the same classes in the same "
             "order"
-        )
-    if teacher.config.channels != config.channels:
-        raise InputError(
-            f"the teacher {teacher.path} takes images of {teacher.config.channels} channels; train "
-            f"with --channels {teacher.config.channels}"
         )
     log.info(
         f"teacher {teacher.path}: {teacher.config.network} at {teacher.config.image_size} pixels"

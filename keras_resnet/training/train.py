@@ -30,7 +30,7 @@ from keras_resnet.training.losses import make_loss
 from keras_resnet.training.optimizer import make_optimizer
 from keras_resnet.training.precision import Precision
 from keras_resnet.training.step import Evaluator, TrainStep
-from keras_resnet.training.teacher import open_teacher, require_teacher
+from keras_resnet.training.teacher import find_teacher, open_teacher, require_same_classes
 from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.load import load, normalization_of, open_weights
 from keras_resnet.weights.readers import Weights
@@ -217,9 +217,11 @@ def prepare(
     config = run.absolute(config)
     with devices.preparing():
         weights_settings.require(config)
+        teacher = find_teacher(config)
         source = sources.load_for(config, in_memory=True)
         custom.require_head(network, config, len(source.classes))
-        require_teacher(config, source)
+        if teacher:
+            require_same_classes(teacher, source)
         unset = set(unset) - ({"weights"} if network else set())
         config = defaults.fit(config, source, unset, devices.count)
         schedule.require_steps(config, len(source.splits["train"]))
