@@ -7,6 +7,7 @@ import pytest
 from scipy import optimize, special
 
 from keras_resnet.errors import InputError
+from keras_resnet.evaluation import metrics
 from keras_resnet.evaluation.contract import Contract, read_contract, spread
 from keras_resnet.exporting import temperature
 from keras_resnet.geometry import Geometry
@@ -44,11 +45,13 @@ def test_the_calibration_error_is_that_of_the_definition():
     p = special.softmax(logits, -1)
     certainty, right = p.max(-1), p.argmax(-1) == labels
     expected = 0.0
-    for low in np.arange(temperature.BINS) / temperature.BINS:
-        inside = (certainty >= low) & (certainty < low + 1 / temperature.BINS)
+    for low in np.arange(metrics.BINS) / metrics.BINS:
+        inside = (certainty >= low) & (certainty < low + 1 / metrics.BINS)
         if inside.any():
             expected += inside.mean() * abs(right[inside].mean() - certainty[inside].mean())
-    assert temperature.calibration_error(logits, labels) == pytest.approx(expected)
+    bins = metrics.score_bins(certainty, right)
+    assert metrics.calibration_error(bins) == pytest.approx(expected)
+    assert sum(bin.images for bin in bins) == 500
 
 
 def test_calibration_makes_probabilities_honest_on_images_it_was_not_fitted_on():

@@ -63,7 +63,10 @@ TABLE = {
     "weights.whole_model": ("errors state weights.readers", "keras numpy"),
     "data": (f"{TOOLS} config recipes geometry", "numpy tensorflow tensorflow_datasets PIL"),
     "data.names": ("errors files", ""),
-    "report": (f"{DATA} {TOOLS} evaluation.binomial", "numpy matplotlib PIL jinja2 markupsafe"),
+    "report": (
+        f"{DATA} {TOOLS} evaluation.binomial evaluation.metrics",
+        "numpy matplotlib PIL jinja2 markupsafe",
+    ),
     "report.structure": ("errors files report.plots inspection.drawing", "matplotlib"),
     # Of keras its types alone.
     "run": (

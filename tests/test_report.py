@@ -469,6 +469,7 @@ def test_calibration_compares_scores_with_accuracy(run):
         ("a.jpg", "cat", "cat", 0.95, 0.95, "", "val"),
         ("b.jpg", "cat", "dog", 0.95, 0.01, "yes", "val"),
         ("c.jpg", "cat", "cat", 0.75, 0.75, "", "val"),
+        ("damaged.jpg", "cat", "cat", "", "", "", "val"),
         ("d.jpg", "cat", "dog", 0.99, 0.01, "", "test"),
     )
     text = " ".join(seen(run).text.split())

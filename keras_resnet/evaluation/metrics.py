@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_resnet.results import Result
+
+BINS = 15  # arXiv:1706.04599, table 1
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,37 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Log of the class probabilities along the last axis."""
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+class ScoreBin(NamedTuple):
+    """The images whose score lies in one of `BINS` parts of equal width, from 0 to 1."""
+
+    images: int
+    score: float  # mean; 0 without images
+    accuracy: float  # the share that is classified correctly; 0 without images
+
+
+def score_bins(scores: npt.NDArray[np.floating], right: npt.NDArray[np.bool_]) -> list[ScoreBin]:
+    """The bins of a reliability diagram (arXiv:1706.04599, equations 1 and 2).
+
+    Args:
+        scores: the probability of the predicted class, `(n,)`.
+        right: whether that is the true class, `(n,)`.
+    """
+    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
+    images = np.bincount(bins, minlength=BINS)
+    of_scores, of_right = (
+        np.bincount(bins, weights=values, minlength=BINS) / np.maximum(images, 1)
+        for values in (scores, right)
+    )
+    return [*map(ScoreBin, images.tolist(), of_scores.tolist(), of_right.tolist())]
+
+
+def calibration_error(bins: Sequence[ScoreBin]) -> float:
+    """Expected calibration error, in 0…1: the difference of score and accuracy, weighted by the
+    images of the bins (arXiv:1706.04599, equation 3)."""
+    images = sum(bin.images for bin in bins)
+    return sum(bin.images * abs(bin.score - bin.accuracy) for bin in bins) / images
 
 
 def _top(n: int, logits: np.ndarray, labels: np.ndarray) -> float:

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_resnet.errors import InputError
-from keras_resnet.evaluation.metrics import log_softmax
+from keras_resnet.evaluation.metrics import BINS, calibration_error, log_softmax, score_bins
 from keras_resnet.results import Result
 
-BINS = 15  # arXiv:1706.04599, table 1
 FEW = 10  # with fewer mistakes, one more or less moves the temperature by a lot
 _BOUNDS = (0.01, 100.0)
 _HALVINGS = 60
@@ -67,9 +66,7 @@ def calibrate(
         )
     # Rounded, so that another export of the same run has the same contract.
     temperature = round(fit(logits[fitted], labels[fitted]), 4)
-    before, after = (
-        calibration_error(logits[judged] / t, labels[judged]) for t in (1.0, temperature)
-    )
+    before, after = (_error(logits[judged] / t, labels[judged]) for t in (1.0, temperature))
     return TemperatureFit(
         temperature=temperature,
         fitted_on=len(fitted),
@@ -100,16 +97,9 @@ def fit(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> fl
     return float(np.exp(-(low + high) / 2))
 
 
-def calibration_error(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
-    """Expected calibration error, in 0…1: difference of accuracy and confidence, over bins of
-    confidence of equal width, weighted by their images (arXiv:1706.04599, equation 3).
-    """
-    logits = np.asarray(logits, np.float64)
-    certainty = np.exp(log_softmax(logits)).max(-1)
-    right = logits.argmax(-1) == labels
-    bins = np.minimum((certainty * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, weights=right - certainty, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+def _error(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
+    certainty = np.exp(log_softmax(np.asarray(logits, np.float64))).max(-1)
+    return calibration_error(score_bins(certainty, logits.argmax(-1) == labels))
 
 
 def _halves(

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from keras_resnet import filenames, recipes
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
+from keras_resnet.evaluation.metrics import calibration_error, score_bins
 from keras_resnet.files import read_json, read_lines, write_text
 from keras_resnet.messages import plural
 from keras_resnet.report import svg
@@ -36,7 +38,6 @@ SOURCES = (
     *(f"{name}.png" for name in PICTURES),
 )  # fmt: skip
 _T = TypeVar("_T")
-_BINS = 10  # of the reliability diagram
 _SPLITS = ("train", "val", "test")
 
 
@@ -314,23 +315,14 @@ def _interval(score: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _calibration(rows: Sequence[Mapping[str, str]]) -> Calibration | None:
-    """The expected calibration error (Guo et al. 2017, arXiv:1706.04599) and its diagram."""
-    if not rows:
+    """The expected calibration error and its diagram."""
+    known = [row for row in rows if finite(_number(row["score"]))]
+    if not known:
         return None
-    scores = [_number(row["score"]) for row in rows]
-    right = [row["label"] == row["prediction"] for row in rows]
-    bins: list[list[int]] = [[] for _ in range(_BINS)]
-    for i, score in enumerate(scores):
-        bins[min(int(score * _BINS), _BINS - 1)].append(i)
-    means = [
-        (len(bin), _mean([scores[i] for i in bin]), _mean([right[i] for i in bin])) for bin in bins
-    ]
-    error = sum(n * abs(score - accuracy) for n, score, accuracy in means) / len(rows)
-    return Calibration(error, _mean(scores), _mean(right), svg.reliability(means))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+    scores = np.array([_number(row["score"]) for row in known])
+    right = np.array([row["label"] == row["prediction"] for row in known])
+    bins = score_bins(scores, right)
+    return Calibration(calibration_error(bins), scores.mean(), right.mean(), svg.reliability(bins))
 
 
 def _class_names(score: Mapping[str, Any], labels: Sequence[str]) -> Sequence[str]:
