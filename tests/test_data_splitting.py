@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from keras_resnet.config import SETTINGS
-from keras_resnet.data import sources, splitting
+from keras_resnet.data import folder, sources, splitting
 from keras_resnet.data.check import check
 from keras_resnet.errors import InputError
 
@@ -134,6 +134,28 @@ def test_equal_and_similar_images_of_the_users_own_splits_are_counted(tmp_path, 
     assert not checked.passed and checked.leaks == 2 and checked.warnings[0].startswith(said)
     assert checked.near_duplicates == 2
     assert ["val/a/saved_again.jpg", "train/a/saved_again.jpg"] in checked.near_pairs
+
+
+def test_images_of_one_hash_that_differ_otherwise_are_not_alike(tmp_path):
+    """As photos before the same wall."""
+    signs = np.random.default_rng(0).choice([-1, 1], (8, 8))
+    for k, label in enumerate("ab"):
+        (tmp_path / label).mkdir()
+        for i in range(2):
+            rng = np.random.default_rng(10 * k + i)
+            steps = np.cumsum(signs * rng.uniform(2, 10, (8, 8)), 1)
+            rows = np.pad(steps, ((0, 0), (1, 0))) + rng.uniform(-40, 40, (8, 1))
+            blocks = np.uint8(rows + 128)
+            pixels = Image.fromarray(blocks).resize((36, 32), 0)
+            pixels.save(tmp_path / label / f"{i}.png")
+            if i == 0:
+                pixels.point(lambda v: v * 0.8 + 20).save(tmp_path / label / "darker.png")
+    found = folder.scan(tmp_path, look=True)
+    assert len({photo.look.hash for photo in found.photos["all"]}) == 1
+    assert sorted(check(tmp_path).near_pairs) == [
+        ["a/darker.png", "a/0.png"],
+        ["b/darker.png", "b/0.png"],
+    ]
 
 
 def test_an_image_in_two_classes_is_named(flat, capsys):

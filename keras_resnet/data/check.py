@@ -23,6 +23,7 @@ from keras_resnet.progress import track
 from keras_resnet.results import Result
 
 _NEAR = 4  # bits of 64
+_ALIKE = 0.98  # correlation of thumbnails; of other photos before the same wall up to 0.977
 _CONTRAST = 6  # bits
 _MOST_COMPARED = 20_000  # images that are compared with all others
 _MOST_PAIRS = 20
@@ -184,11 +185,15 @@ def _near(photos: Mapping[str, Sequence[Photo]]) -> list[tuple[Photo, Photo]]:
     """Pairs of photos that look alike but are not equal: each photo that looks like one of an
     earlier split, or, if there are no splits, like an earlier one; and that one.
 
-    Alike are images whose 64-bit hashes (see `photo.Look`) differ in at most 4 bits. Images
-    without contrast, whose hash is nearly all 0 or 1, are left out.
+    Alike are images whose 64-bit hashes (see `photo.Look`) differ in at most 4 bits, and whose
+    thumbnails are the same but for brightness and contrast. Images without contrast, whose hash is
+    nearly all 0 or 1, are left out.
     """
     everything = [(split, p) for split, group in photos.items() for p in group if p.look]
     hashes = np.array([p.look[1] for _, p in everything if p.look], np.int64).astype(np.uint64)
+    thumbnails = np.array(
+        [np.frombuffer(p.look.thumbnail, np.uint8) for _, p in everything if p.look], np.float32
+    ).reshape(len(everything), -1)
     digests = np.array([p.header.digest for _, p in everything], np.int64)
     split_of = np.array([list(photos).index(split) for split, _ in everything], np.int64)
     bits = np.bitwise_count(hashes)
@@ -200,6 +205,15 @@ def _near(photos: Mapping[str, Sequence[Photo]]) -> list[tuple[Photo, Photo]]:
         others = usable[split_of[usable] < split_of[i]] if len(photos) > 1 else usable[usable < i]
         apart = np.bitwise_count(hashes[others] ^ hashes[i])
         hits = others[(apart <= _NEAR) & (digests[others] != digests[i])]
+        hits = hits[_correlations(thumbnails[hits], thumbnails[i]) > _ALIKE]
         if len(hits):
             pairs.append((everything[i][1], everything[hits[0]][1]))
     return pairs
+
+
+def _correlations(
+    thumbnails: npt.NDArray[np.float32], other: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Of each of `(n, pixels)` with one `(pixels,)`: `(n,)`."""
+    rows, other = (x - x.mean(-1, keepdims=True) for x in (thumbnails, other))
+    return (rows @ other) / (np.linalg.norm(rows, axis=-1) * np.linalg.norm(other) + 1e-6)

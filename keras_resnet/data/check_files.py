@@ -116,7 +116,9 @@ def look_at(decoded: pixels.Pixels) -> Look:
     thumbnail = rows @ grey @ columns.T
     brighter = thumbnail[:, 1:] > thumbnail[:, :-1] + 1e-3  # more than what is rounded
     (number,) = np.packbits(brighter, bitorder="little").view("<i8")
-    return Look(int(decoded.max()), int(number))
+    thumbnail -= thumbnail.min()
+    grey = np.rint(thumbnail * (255 / max(thumbnail.max(), 1e-3)))
+    return Look(int(decoded.max()), int(number), grey.astype(np.uint8).tobytes())
 
 
 def _areas(length: int, count: int) -> npt.NDArray[np.float64]:

@@ -48,6 +48,7 @@ class Look(NamedTuple):
 
     peak: int  # the highest value, in 0…255
     hash: int  # of 64 bits: where an 8x9 thumbnail becomes brighter from left to right
+    thumbnail: bytes  # that, in grey from 0 to 255
 
 
 @dataclass(slots=True)
