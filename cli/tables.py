@@ -446,7 +446,9 @@ def _refused(result: "Verification") -> list[str]:
     """A table of the images that each file answers with "none of these"."""
     if not result.rejection:
         return []
-    return _columns([("none of these", "known classes", "no class"), *result.refused])
+    rows = [("none of these", "known classes", "no class"), *result.refused]
+    has_unknown = result.keras.unknown_refused is not None
+    return _columns([row if has_unknown else row[:2] for row in rows])
 
 
 def _hashes(result: "Verification") -> list[str]:
@@ -480,7 +482,7 @@ def _files(rows: Sequence["FileResult"]) -> list[str]:
         return []
     failed = [f"{row.file}  FAILED: {row.why}" for row in rows if not row.passed]
     passed = plural(len(rows) - len(failed), "other file")
-    return [*failed, f"{passed} as exported: labels, preprocessing, golden set and the like"]
+    return [*failed, f"{passed} as exported: labels, preprocessing and the like"]
 
 
 def quantization(result: "Quantization") -> str:

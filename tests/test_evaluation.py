@@ -193,8 +193,17 @@ def test_a_pattern_in_a_folder_with_brackets_in_its_name_matches(trained, photos
 
 @pytest.mark.parametrize("what", ["no/such.jpg", "no/*.jpg"])
 def test_predicting_on_nothing_is_an_error(trained, what):
-    with pytest.raises(InputError, match="no image"):
+    with pytest.raises(InputError, match="does not exist; give images, folders or patterns"):
         predict(trained.path, [what])
+
+
+def test_an_empty_folder_and_a_text_are_told_as_what_they_are(trained, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.md").write_text("none")
+    with pytest.raises(InputError, match="empty is empty; give images"):
+        predict(trained.path, [tmp_path / "empty"])
+    with pytest.raises(InputError, match=r"no image among .*notes\.md; give JPEG"):
+        predict(trained.path, [tmp_path / "notes.md"])
 
 
 def test_a_broken_image_among_others_is_named_and_the_others_are_classified(

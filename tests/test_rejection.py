@@ -301,7 +301,7 @@ def test_a_file_that_refuses_more_than_chance_explains_fails(copy, monkeypatch):
 
 
 def test_a_file_with_another_threshold_does_not_stay_beside_a_new_one(copy):
-    with pytest.raises(InputError, match="whose input or output differs"):
+    with pytest.raises(InputError, match="whose --reject differs from that of this command"):
         export(copy, saved_model=False, tflite=["none"], reject=0.4)
 
 

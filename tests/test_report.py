@@ -508,6 +508,9 @@ def test_the_page_shows_the_exported_files_and_what_an_app_needs(run):
     assert "image_size24" in text and "range0 to 255" in text
     bundle = run / "export" / "bundle_web"
     assert f"cd {bundle} && npm install && python3 -m http.server" in text
+    file = run / "export" / "model_int8.tflite"
+    file.touch()
+    assert f"keras-resnet predict {file} photo.jpg" in seen(run).text  # it may refuse a photo
     (bundle / "litert").mkdir()  # LiteRT.js
     assert f"cd {bundle} && python3 -m http.server" in seen(run).text
 

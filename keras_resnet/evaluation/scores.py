@@ -207,7 +207,7 @@ def examples_in(images: Iterable[StrPath], on_bad_image: str = "error") -> Examp
         log.warning(f"{show(path)}: {reason}; it is left out")
     if not len(examples):
         raise InputError(
-            f"no images in {', '.join(map(show, images))}; give JPEG, PNG, GIF, BMP or WebP files"
+            f"no image among {', '.join(map(show, images))}; give JPEG, PNG, GIF, BMP or WebP files"
         )
     return examples
 
@@ -343,6 +343,7 @@ def _expand(images: Iterable[StrPath]) -> list[str]:
         else:
             found = _matches(item)
         if not found:
-            raise InputError(f"no image {item}; give files, folders or patterns such as '*.jpg'")
+            what = "is empty" if os.path.isdir(item) else "does not exist"
+            raise InputError(f"{show(item)} {what}; give images, folders or patterns like '*.jpg'")
         paths += found
     return list(dict.fromkeys(paths))

@@ -189,7 +189,8 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
         )
         kept.drop([row.file for row in result.artefacts if not row.passed])
         gate.demand(result)
-        with _step("golden set, card and bundles"):
+        golden_set = "golden set, " if plan.contract.has_own_ends else ""
+        with _step(f"{golden_set}card and bundles"):
             golden.write(plan, reference, judge, folder, files)
             write_text(folder / filenames.CARD, card.text(run, result))
             bundling.write(plan, folder, card.origin(run))
@@ -216,11 +217,25 @@ def _require_alike(plan: ExportPlan) -> None:
     """InputError if existing files in the target have other inputs or outputs than this export."""
     target, replaced = plan.target, plan.replaced
     others = [path.name for path in gate.artefacts(target) if path.name not in replaced]
-    if others and read_contract(target) != plan.contract:
-        raise InputError(
-            f"{target} holds {others[0]}, whose input or output differs from what is asked for; "
-            "export it again in the same command, or give another --output"
-        )
+    if not others or (found := read_contract(target)) == plan.contract:
+        return
+    option = next(
+        option
+        for name, option in _CONTRACT_OPTIONS.items()
+        if getattr(found, name) != getattr(plan.contract, name)
+    )
+    raise InputError(
+        f"{target} holds {others[0]}, whose {option} differs from that of this command; all files "
+        f"there have one contract: repeat that {option}, export all of them in one command, or give "
+        "another --output"
+    )
+
+
+# What sets each field of a `Contract`
+_CONTRACT_OPTIONS = {
+    "scores": "--scores", "top": "--top", "input_size": "--input-size",
+    "temperature": "--calibrate-probabilities", "reject": "--reject",
+}  # fmt: skip
 
 
 class _Fitted(NamedTuple):

@@ -77,6 +77,7 @@ class Export:
     verified: dict[str, Any]  # verify.json
     preprocess: dict[str, Any]  # preprocess.json
     bundles: dict[str, tuple[str, str]]  # name of the folder -> how to open it
+    classifier: str | None  # the path of a `.tflite` file, quoted for a shell
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,9 @@ def _export(folder: Path) -> Export | None:
         return None
     folders = sorted(folder.glob(f"{filenames.BUNDLE}*"))
     bundles = {path.name: how_to_open(path) for path in folders}
-    return Export(read_json(verified), read_json(preprocess), bundles)
+    files = [folder / name for name in filenames.TFLITE.values()]
+    classifier = next((shlex.quote(str(file)) for file in files if file.exists()), None)
+    return Export(read_json(verified), read_json(preprocess), bundles, classifier)
 
 
 def _number(text: str) -> float:
