@@ -123,7 +123,7 @@ def _run(arguments: Sequence[str]) -> int:
         click.echo(error.format_message())
         return 0
     except click.UsageError as error:
-        return _fail(2, _usage(error))
+        return _fail(2, _usage(error, arguments))
     except (InputError, click.ClickException) as error:
         return _fail(2, _text(error))
     except CheckFailed as error:
@@ -153,12 +153,14 @@ def _text(error: Exception) -> str:
     return " ".join(message.split("\n"))
 
 
-def _usage(error: click.UsageError) -> str:
+def _usage(error: click.UsageError, arguments: Sequence[str]) -> str:
     """Click's message on one line, with the next step."""
     text = _text(error).rstrip(".")
     if isinstance(error, click.NoSuchOption):
         text = f"no such option {error.option_name}{_option_meant(error)}"
-    path = error.ctx.command_path if error.ctx else "keras-resnet"
+    # Of an option without its value, click does not tell the command.
+    command = [name for name in arguments[:1] if name in COMMANDS]
+    path = error.ctx.command_path if error.ctx else " ".join(["keras-resnet", *command])
     return f"{text}{' See' if text.endswith('?') else '; see'} `{path} --help`"
 
 

@@ -115,7 +115,8 @@ def data_plan(result: "DataPlan") -> str:
     if result.classes:
         rows = [
             [row.name, f"{row.images:,}", f"{row.error_of_half:.1%}", f"{row.error:.1%}",
-             f"{round(100 * row.gain, 1) + 0.0:+.1f} ±{100 * row.spread:.1f}",
+             f"{round(100 * row.gain, 1) + 0.0:+.1f}"
+             + (f" ±{100 * row.spread:.1f}" if result.seeds > 1 else ""),
              "gains" if row.is_gain else "may be chance"]
             for row in result.classes
         ]  # fmt: skip

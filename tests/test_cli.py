@@ -242,6 +242,7 @@ def test_for_a_part_of_a_run_the_run_is_named(exported, tmp_path, part):
 
 BAD = {
     "an unknown command": (["trian"], "no such command 'trian'; did you mean train?"),
+    "an option without its value": (["train", "--resume"], "see `keras-resnet train --help`"),
     "a misspelt option": (["train", "--modle", "x"], "no such option --modle; did you mean"),
     "an unknown model": (["train", "--model", "resnet51"], "did you mean resnet5"),
     "the nearest depth first": (["train", "--model", "resnet21"], "did you mean resnet20, "),

@@ -337,6 +337,10 @@ def test_networks_that_may_be_guessing_suspect_no_label():
     right = [ImageScore(f"{i}.jpg", "b", "b", 0.9, 0.9, suspect=False) for i in range(20)]
     assert ranked_suspects([*wrong, *right], ["a", "b"]) == [0, 1, 2, 3]
     assert ranked_suspects([*wrong, *right[:7]], ["a", "b"]) == []
+    # Better than guessing of ten, and still more often wrong than right
+    rows = [*wrong * 6, *right]
+    assert ranked_suspects(rows, list("abcdefghij")) == []
+    assert ranked_suspects([*rows, *right], list("abcdefghij")) != []
 
 
 def test_suspects_are_listed_the_least_likely_label_first(trained):

@@ -97,14 +97,14 @@ def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[
     For networks that were trained for a short time, which do not reach the limits of `suspects`:
     candidates by arXiv:1911.00068, section 3.1, or of a near certain answer, ranked by the
     probability of the given label, the self-confidence of section 3.2. Plain mistakes are among
-    them, and come late. Networks that may be guessing speak for nothing.
+    them, and come late. Networks that may be guessing, or are mostly wrong, speak for nothing.
 
     Args:
         rows: for images that the networks were not trained on.
         classes: the names in them.
     """
     right = sum(row.is_right for row in rows)
-    if binomial.may_be_guesses(right, len(rows), len(classes)):
+    if 2 * right <= len(rows) or binomial.may_be_guesses(right, len(rows), len(classes)):
         return []
     number = {name: k for k, name in enumerate(classes)}
     labels = np.array([number[row.label] for row in rows])

@@ -286,7 +286,9 @@ def main() -> int:
             with Image.open(path) as image:
                 answers = classifier.classify(image, options.top)
         except OSError as error:
-            parser.error(f"{path}: {error}")
+            reason = error.strerror or "no image that Pillow can read"
+            print(f"classify.py: {path}: {reason}", file=sys.stderr)
+            return 2
         classes = [f"{label} {score:.1%}" for label, score in answers]
         print(path, *(classes or ["none of these"]), sep="  ")
     return 0
