@@ -107,7 +107,7 @@ def identity_block(
             `"preact_basic"` or `"preact_bottleneck"`, where batch norm and ReLU come first.
         filters: filters of the 3×3 convolutions.
         name: prefix of the layers' names, such as `"conv2_block2"`.
-        **options: fields of `Options`.
+        **options: fields of `keras_resnet.blocks.Options`.
 
     Returns:
         A feature map of the shape of `x`.
@@ -149,7 +149,7 @@ def conv_block(
             `"pool"` (2×2 average pooling, then that: arXiv:1812.01187, section 4.2), or
             `"pad"` (every other pixel, new channels zero, no parameters: option A). The
             projection of a pre-activation block starts from the activated x and has no batch norm.
-        **options: fields of `Options`.
+        **options: fields of `keras_resnet.blocks.Options`.
 
     Returns:
         A feature map `(b, ceil(h/strides), ceil(w/strides), expansion * filters)`.
@@ -184,7 +184,8 @@ def plain_block(
         filters: filters of the 3×3 convolutions.
         strides: 1 or 2; the stride of the block.
         name: prefix of the layers' names.
-        **options: fields of `Options`; `zero_gamma` has no effect, because there is no shortcut.
+        **options: fields of `keras_resnet.blocks.Options`; `zero_gamma` has no effect, because
+            there is no shortcut.
 
     Returns:
         A feature map `(b, ceil(h/strides), ceil(w/strides), expansion * filters)`.

@@ -1,4 +1,5 @@
-"""The reference: Markdown made from the code, in place of `<!-- generated: NAME -->` on a page.
+"""The reference: Markdown made from the code, in place of `<!-- generated: NAME -->` and the line
+behind it on a page.
 
 It needs the installed package, without Sphinx, so that a test can read the same text.
 """
@@ -230,7 +231,7 @@ GENERATED = {
 
 def fill(text: str) -> str:
     """The text of a page with what its marks stand for."""
-    return re.sub(r"<!-- generated: (\w+) -->", lambda mark: GENERATED[mark[1]](), text)
+    return re.sub(r"<!-- generated: (\w+) -->\n.*", lambda mark: GENERATED[mark[1]](), text)
 
 
 def setup(app: Any) -> dict[str, bool]:
