@@ -302,8 +302,8 @@ def effective(config: Config) -> list[str]:
     if len(plan) < len(config.size_steps):
         sizes = ", then ".join(f"{n} epoch{'s' * (n > 1)} at {size}" for size, n in plan)
         lines.append(
-            f"image sizes in pixels: {sizes}; other --size-steps are too small for {config.model}, "
-            "too short, or equal to the next"
+            f"image sizes in pixels: {sizes}; other --size-steps are left out: too small for "
+            f"{config.model}, less than an epoch, or equal to the next"
         )
     if config.image_size and len(plan) > 1:
         lines.append(

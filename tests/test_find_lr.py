@@ -81,6 +81,7 @@ def test_the_command_says_how_to_train_with_it(command, photos, tmp_path):
         40, "--high", 1, "--seed", 1, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "epochs" not in done.stderr  # it trains none
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert lines["next"].endswith(f"--learning-rate {lines['suggested']}")
     assert (tmp_path / lines["plot"]).exists()

@@ -98,7 +98,8 @@ def find_lr(
     low, high = _range(low, high, config)
     if steps < 10:
         raise InputError(f"--steps is {steps}; expected at least 10")
-    config, source, chosen, model = prepare(config, unset=recipes.unset(requested, config_file))
+    unset = set(recipes.unset(requested, config_file)) - {"epochs"}  # of which it trains none
+    config, source, chosen, model = prepare(config, unset=unset)
     log.info(
         f"{config.network} on {source.name}, batch {config.batch_size}, {config.optimizer}, recipe "
         f"{config.recipe}; rates {low:g} to {high:g} in {steps} steps; {chosen.policy}"
