@@ -130,6 +130,15 @@ def test_the_python_bundle_answers_a_bad_image_in_one_line(classify, bundled, pa
     assert done.stderr == f"classify.py: {path}: {reason}\n"
 
 
+def test_the_python_bundle_sees_an_image_of_16_bits_as_that_of_8(classify, bundled, tmp_path):
+    grey = np.tile(np.arange(0, 250, 5, dtype=np.uint8), (50, 1))
+    Image.fromarray(grey).save(tmp_path / "8.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    done = classify(bundled / "bundle_python", tmp_path / "8.png", tmp_path / "16.png")
+    first, second = (line.split(".png")[1] for line in done.stdout.splitlines())
+    assert first == second
+
+
 def test_the_python_bundle_notices_another_model(classify, copy):
     home = copy / "bundle_python"
     shutil.copyfile(copy / TFLITE["none"], home / "model.tflite")

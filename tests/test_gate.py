@@ -343,6 +343,21 @@ def test_the_command_sees_another_writer_before_it_loads_tensorflow(copy, monkey
     assert "another process is writing or verifying" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_a_link_is_written_where_it_leads(tmp_path):
+    from keras_resnet.exporting import publish
+
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "export"
+    link.symlink_to(tmp_path / "disk" / "files", target_is_directory=True)
+    for content in "ab":
+        with publish.locked(link), publish.staged(link) as folder:
+            (folder / "file").unlink(missing_ok=True)
+            (folder / "file").write_text(content)
+        assert (tmp_path / "disk" / "files" / "file").read_text() == content
+    assert link.is_symlink() and {p.name for p in tmp_path.iterdir()} == {"disk", "export"}
+    assert [p.name for p in (tmp_path / "disk").iterdir()] == ["files"]
+
+
 def test_a_failure_between_the_two_renames_is_mended_at_once(copy, monkeypatch):
     from keras_resnet.exporting import publish
 

@@ -25,6 +25,7 @@ def locked(target: Path) -> Iterator[None]:
     Raises:
         InputError: another process holds it, or the folder's parent cannot be written.
     """
+    target = _followed(target)
     path = target.parent / f".{target.name}-lock"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +54,7 @@ def staged(target: Path) -> Iterator[Path]:
 
     To be used within `locked`.
     """
+    target = _followed(target)
     staging = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
     try:
         if target.exists():
@@ -67,6 +69,11 @@ def staged(target: Path) -> Iterator[Path]:
     finally:
         _restore(target)
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _followed(target: Path) -> Path:
+    """The folder that a link leads to: it is written, and the link stays."""
+    return target.resolve() if target.is_symlink() else target
 
 
 def _take(path: Path) -> BinaryIO:

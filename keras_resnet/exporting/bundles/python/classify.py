@@ -200,6 +200,8 @@ def certainty(score: str, logits: np.ndarray) -> float:
 def _on_white(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
+    if image.mode.startswith("I"):  # 16 bits of grey: Pillow would clip them at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB")
