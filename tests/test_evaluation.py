@@ -404,6 +404,7 @@ def test_a_tflite_file_and_a_check_of_a_folder_need_no_tensorflow(exported, phot
         cwd=tmp_path,
     )
     assert output.startswith(f"{image}  dark ")
+    assert output.count(f"{image}  dark ") == 2  # alone, it has its labels inside
     assert "on 12 images" in output and "on 60 images" in output
     assert "60 files, 60 used" in output and "1,797" in output
 

@@ -17,6 +17,7 @@ from scipy import special, stats
 from keras_resnet import open_run
 from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
+from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.contract import (
     REJECTION_SCORES,
     Contract,
@@ -244,6 +245,19 @@ def test_a_file_that_refuses_far_fewer_images_of_no_class_is_warned_of(
     gate.check(run.export_folder, [SimpleNamespace(name=row.file)], judge)
     said = 'answers 79.0% of the images of no class with "none of these", the Keras model 90.0%'
     assert (said in capsys.readouterr().err) is is_warned
+
+
+def test_a_file_alone_refuses_the_same_by_what_is_inside_it(refusing, noise, tmp_path):
+    exported = refusing[0].export_folder / "model_int8.tflite"
+    alone = open_artefact(shutil.copy(exported, tmp_path / "alone.tflite"))
+    beside = open_artefact(exported)
+    assert (alone.contract, alone.classes) == (beside.contract, beside.classes)
+    assert (alone.geometry, alone.center_crop) == (beside.geometry, beside.center_crop)
+    files = (alone.path, exported)
+    found, expected = ([row.rejected for row in predict(file, [noise])] for file in files)
+        [row.rejected for row in predict(x, [noise])] for x in (alone.path, exported)
+    )
+    assert found == expected and any(found)
 
 
 def test_verify_counts_unknown_images_again_where_it_has_them(refusing, noise):

@@ -4,20 +4,22 @@ A run folder, a `.keras` file, a SavedModel folder, a `.tflite` and an `.onnx` f
 alike: each knows its image size, its class names and, if it came out of one, its run.
 """
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_resnet import filenames, manifest
 from keras_resnet.errors import InputError, first_line
-from keras_resnet.evaluation.contract import PLAIN, Contract, read_contract, spread
+from keras_resnet.evaluation.contract import PLAIN, Contract, contract_of, spread
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.files import StrPath, plainly_named, read_json, read_lines
+from keras_resnet.files import REPLACE, StrPath, plainly_named, read_json, read_lines
 from keras_resnet.geometry import FITS, LARGEST_SIDE, Geometry, from_size, is_size
 from keras_resnet.run import Run, kind_of, open_run, require_trusted, run_of
 from keras_resnet.state import isolated
@@ -189,7 +191,7 @@ def _open_saved_model(path: Path, run: Run | None) -> Artefact:
 def _open_file(path: Path, run: Run | None, opened: Any) -> Artefact:
     shape, count, predict = opened.input_shape[1:], opened.output_shape[-1], opened.predict
     if opened.names_best:
-        count = len(_labels(path, count))
+        count = len(_describe(path).labels or _numbers(count))
 
         def predict(images: np.ndarray) -> np.ndarray:
             scores, classes = opened.best(images)
@@ -219,12 +221,13 @@ def _artefact(
     predict: Predict,
     model: "keras.Model | None" = None,
 ) -> Artefact:
-    """Completes an artefact with its run, or with the labels and preprocessing beside it."""
-    contract = read_contract(path.resolve().parent)
+    """Completes an artefact with its run, or with its own description."""
+    description = _describe(path)
+    contract = contract_of(description.preprocess, description.source)
     if run:
         size, fit, crop = run.config.geometry.image_size, run.config.fit, run.config.center_crop
     else:
-        size, fit, crop = _preprocessing(path, needs_size=bool(contract.input_size))
+        size, fit, crop = _preprocessing(description, needs_size=bool(contract.input_size))
     height, width, channels = shape
     if height is None or width is None or channels not in (1, 3):
         sides = "×".join("?" if side is None else str(side) for side in shape)
@@ -245,7 +248,7 @@ def _artefact(
         predict = _unscaled(predict, contract)
     elif run is None:
         predict = _to_logits(predict)
-    classes = run.classes if run else _labels(path, count)
+    classes = run.classes if run else description.labels or _numbers(count)
     if len(classes) != count:
         raise InputError(
             f"{path} has {count} outputs, its labels.txt {len(classes)} names; give it one "
@@ -257,23 +260,64 @@ def _artefact(
     )
 
 
-def _labels(path: Path, count: int) -> list[str]:
-    file = path.resolve().parent / filenames.LABELS
-    if file.exists():
-        return read_lines(file)
+class _Description(NamedTuple):
+    """What is known of a file besides its tensors."""
+
+    labels: list[str] | None
+    preprocess: dict[str, Any]  # content of preprocess.json; {} without one
+    source: Path  # of that
+
+
+def _describe(path: Path) -> _Description:
+    """By labels.txt and preprocess.json beside a file, or else those inside a `.tflite`.
+
+    Raises:
+        InputError: they are damaged.
+    """
+    labels, preprocess = (
+        path.resolve().parent / name for name in (filenames.LABELS, filenames.PREPROCESS)
+    )
+    has_labels, has_preprocess = labels.exists(), preprocess.exists()
+    if not has_labels and not has_preprocess and (inside := _embedded(path)):
+        return _Description(
+            read_lines(path, inside[filenames.LABELS]),
+            read_json(path, inside[filenames.PREPROCESS]),
+            path,
+        )
+    return _Description(
+        read_lines(labels) if has_labels else None,
+        read_json(preprocess) if has_preprocess else {},
+        preprocess,
+    )
+
+
+def _embedded(path: Path) -> dict[str, bytes]:
+    """labels.txt and preprocess.json in a `.tflite` file that was exported here; {} of others."""
+    if path.suffix != ".tflite" or not zipfile.is_zipfile(path):
+        return {}
+    names = (filenames.LABELS, filenames.PREPROCESS)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if not set(names) <= set(archive.namelist()):
+                return {}
+            return {name: archive.read(name) for name in names}
+    except (zipfile.BadZipFile, zlib.error, OSError) as error:
+        raise InputError(f"the metadata of {path} are damaged ({error}); {REPLACE}") from None
+
+
+def _numbers(count: int) -> list[str]:
+    """Names of classes that have none."""
     return [str(i) for i in range(count)]
 
 
-def _preprocessing(path: Path, needs_size: bool) -> tuple[Any, str, float]:
-    """Image size, fit and centre crop, as preprocess.json beside `path` has them; the size is None
-    if it has none and needs none.
+def _preprocessing(description: _Description, needs_size: bool) -> tuple[Any, str, float]:
+    """Image size, fit and centre crop; the size is None if there is none and it needs none.
 
     Raises:
         InputError: preprocess.json is damaged.
     """
-    file = path.resolve().parent / filenames.PREPROCESS
     content: dict[str, Any] = {"image_size": None, "fit": "crop", "center_crop": 1.0}
-    content |= read_json(file) if file.exists() else {}
+    content |= description.preprocess
     size, fit, crop = (content[name] for name in ("image_size", "fit", "center_crop"))
     sound = {
         "image_size": not needs_size if size is None else is_size(size) and size != 0,
@@ -283,7 +327,7 @@ def _preprocessing(path: Path, needs_size: bool) -> tuple[Any, str, float]:
     for name, good in sound.items():
         if not good:
             value = "missing" if content[name] is None else repr(content[name])
-            raise InputError(f"{file} is damaged: {name} is {value}; export it again")
+            raise InputError(f"{description.source} is damaged: {name} is {value}; export it again")
     return size, fit, crop
 
 

@@ -6,8 +6,10 @@ of none of the classes. All files of one folder have the same.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -201,7 +203,15 @@ def read_contract(folder: Path) -> Contract:
         InputError: preprocess.json is damaged.
     """
     file = folder / filenames.PREPROCESS
-    content = read_json(file) if file.exists() else {}
+    return contract_of(read_json(file) if file.exists() else {}, file)
+
+
+def contract_of(content: Mapping[str, Any], file: Path) -> Contract:
+    """The `Contract` in the content of a preprocess.json, which was read from `file`.
+
+    Raises:
+        InputError: it is damaged.
+    """
     scores, temperature = content.get("scores", "logits"), content.get("temperature", 1.0)
     top, size = content.get("top"), content.get("input_size")
     reject = content.get("reject")
