@@ -255,8 +255,6 @@ def test_a_file_alone_refuses_the_same_by_what_is_inside_it(refusing, noise, tmp
     assert (alone.geometry, alone.center_crop) == (beside.geometry, beside.center_crop)
     files = (alone.path, exported)
     found, expected = ([row.rejected for row in predict(file, [noise])] for file in files)
-        [row.rejected for row in predict(x, [noise])] for x in (alone.path, exported)
-    )
     assert found == expected and any(found)
 
 
