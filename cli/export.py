@@ -130,6 +130,6 @@ def export(
 def _size(text: str) -> tuple[int, int]:
     """(height, width) of "480x640"."""
     height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit()):
+    if not (height.isdecimal() and width.isdecimal()):
         raise click.UsageError(f"--input-size is {text!r}; expected HEIGHTxWIDTH, such as 480x640")
     return int(height), int(width)

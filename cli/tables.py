@@ -494,8 +494,10 @@ def quantization(result: "Quantization") -> str:
         f"{row.layer:{width}}  {row.op:16} {row.lost:7.2%}  {row.steps:5.2f}"
         for row in result.layers
     ]
-    lines += ["", f"{'block':{width}}  {'branch':>8} {'shortcut':>8} {'sum':>8}"]
-    for block in result.blocks:
+    has_blocks = len(result.blocks) > 2  # others than stem and head: not of a foreign network
+    if has_blocks:
+        lines += ["", f"{'block':{width}}  {'branch':>8} {'shortcut':>8} {'sum':>8}"]
+    for block in result.blocks if has_blocks else ():
         parts = (block.branch, block.shortcut, block.sum)
         shares = " ".join(f"{'' if lost is None else f'{lost:.2%}':>8}" for lost in parts)
         lines.append(f"{block.block:{width}}  {shares}".rstrip())

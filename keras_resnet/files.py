@@ -108,8 +108,16 @@ def read_json(path: StrPath, content: bytes | None = None) -> dict[str, Any]:
 
 
 def write_json(path: StrPath, content: Mapping[str, Any]) -> None:
-    """Writes `content` as indented JSON, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """Writes `content` as indented JSON, whole or not at all. NumPy's numbers are numbers."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=_plain)
+    write_text(path, text + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays as Python's, without an import of NumPy."""
+    if not hasattr(value, "tolist"):
+        raise TypeError(f"JSON has no {type(value).__name__}")
+    return value.tolist()
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:

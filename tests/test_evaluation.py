@@ -191,6 +191,12 @@ def test_a_pattern_in_a_folder_with_brackets_in_its_name_matches(trained, photos
     assert [row.image for row in found] == [f"{folder}/dark/0{n}.jpg" for n in (1, 4)]
 
 
+def test_one_path_needs_no_list(trained, photos):
+    path = photos / "dark" / "01.jpg"
+    assert predict(trained.path, path) == predict(trained.path, str(path))
+    assert predict(trained.path, path) == predict(trained.path, [path])
+
+
 @pytest.mark.parametrize("what", ["no/such.jpg", "no/*.jpg"])
 def test_predicting_on_nothing_is_an_error(trained, what):
     with pytest.raises(InputError, match="does not exist; give images, folders or patterns"):

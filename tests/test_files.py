@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 
 from keras_resnet import files, recipes
@@ -100,3 +101,10 @@ def test_a_folder_named_like_a_pattern_gets_a_plain_name_for_a_while(tmp_path, m
         assert not set(str(plain)) & set("[]*?")
     assert (odd / "x").read_text() == "y"
     assert not plain.exists() and [path.name for path in odd.iterdir()] == ["x"]
+
+
+def test_numbers_of_numpy_are_numbers_in_json(tmp_path):
+    files.write_json(
+        tmp_path / "x.json", {"a": np.float32(0.5), "b": np.int64(3), "c": [np.float64(1)]}
+    )
+    assert files.read_json(tmp_path / "x.json") == {"a": 0.5, "b": 3, "c": [1.0]}

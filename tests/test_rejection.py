@@ -258,6 +258,13 @@ def test_a_file_alone_refuses_the_same_by_what_is_inside_it(refusing, noise, tmp
     assert found == expected and any(found)
 
 
+def test_images_of_no_class_without_a_threshold_are_refused(exported, noise):
+    with pytest.raises(
+        InputError, match="--unknown is for a threshold, and the exported files have"
+    ):
+        gate.verify(exported[0], unknown=noise)
+
+
 def test_verify_counts_unknown_images_again_where_it_has_them(refusing, noise):
     run, result = refusing
     assert [row.unknown_refused for row in gate.verify(run).artefacts] == [None, None]

@@ -238,6 +238,15 @@ def test_raw_bytes_of_a_frame_go_in_as_they_are(framed):
         ({"top": 2, "scores": "softmax", "saved_model": True}, "for TFLite files"),
         ({"input_size": (24, 24)}, "the model's own size, 24x24"),
         ({"input_size": (0, 24)}, "--input-size is 0x24"),
+        ({"input_size": (99_999, 24)}, "--input-size is 99999x24; .* at most 8,192 pixels"),
+        ({"input_size": "32x48"}, "--input-size is '32x48'; expected height and width"),
+        ({"input_size": (32.0, 48.0)}, r"--input-size is \(32.0, 48.0\); expected"),
+        ({"input_size": 32}, "--input-size is 32; expected"),
+        ({"tflite": None}, "tflite is None; expected a list"),
+        ({"reject": "0.1"}, "--reject is '0.1'; expected a number"),
+        ({"calibration": 50.0}, "--calibration is 50.0; expected a whole number"),
+        ({"images": 10.5}, "--images is 10.5; expected a whole number"),
+        ({"max_drop": "1"}, "--max-drop is '1'; expected a number"),
         ({"calibrate_probabilities": True}, "none of the 12 validation images"),
     ],
 )
@@ -247,7 +256,8 @@ def test_ends_that_no_file_can_have_are_refused(trained, options, said, monkeypa
         export(trained, **({"saved_model": False} | options))
 
 
-def test_a_size_that_is_none_is_answered_in_one_line(command):
-    done = command("export", "--input-size", "big")
-    assert done.returncode == 2 and "'big'; expected HEIGHTxWIDTH" in done.stderr
+@pytest.mark.parametrize("size", ["big", "²x5"])
+def test_a_size_that_is_none_is_answered_in_one_line(command, size):
+    done = command("export", "--input-size", size)
+    assert done.returncode == 2 and f"'{size}'; expected HEIGHTxWIDTH" in done.stderr
     assert len(done.stderr.splitlines()) == 1

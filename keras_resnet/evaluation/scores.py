@@ -142,7 +142,7 @@ def evaluate(
 
 def predict(
     artefact: StrPath | None,
-    images: Iterable[StrPath],
+    images: Iterable[StrPath] | StrPath,
     *,
     top: int = 3,
     on_bad_image: Literal["error", "skip"] = "skip",
@@ -152,7 +152,7 @@ def predict(
 
     Args:
         artefact: as in `evaluate`.
-        images: paths of files, folders, or glob patterns.
+        images: paths of files, folders, or glob patterns; or one.
         top: number of classes, best first; fewer if the artefact outputs fewer.
         on_bad_image: "skip" names broken files in a warning and classifies the others.
         trust: as in `evaluate`.
@@ -190,7 +190,7 @@ def _open(artefact: StrPath | None, trust: bool) -> Artefact:
     return open_artefact(path, content=content)
 
 
-def examples_in(images: Iterable[StrPath], on_bad_image: str = "error") -> Examples:
+def examples_in(images: Iterable[StrPath] | StrPath, on_bad_image: str = "error") -> Examples:
     """The examples, of no known class, in files, folders and patterns.
 
     Args:
@@ -200,6 +200,8 @@ def examples_in(images: Iterable[StrPath], on_bad_image: str = "error") -> Examp
     Raises:
         InputError: no such file, a broken one, or none that is an image.
     """
+    if isinstance(images, (str, os.PathLike)):
+        images = [images]
     examples, bad = folder.from_paths(_expand(images))
     for path, reason in bad:
         if on_bad_image == "error" or not len(examples):

@@ -37,7 +37,9 @@ class Cam(Result):
 
 @isolated()
 @true_float32()
-def cam(run: StrPath, images: Iterable[StrPath], *, label: str | None = None) -> list[Cam]:
+def cam(
+    run: StrPath, images: Iterable[StrPath] | StrPath, *, label: str | None = None
+) -> list[Cam]:
     """Computes which regions of images support a class (Grad-CAM).
 
     The channels of the last feature map are weighted by the gradient of the class' logit, averaged

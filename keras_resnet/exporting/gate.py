@@ -73,10 +73,10 @@ _ALLOWED = {
 # Networks from elsewhere may have layers that were never made for integers, such as swish and
 # squeeze-and-excitation.
 _QUANTIZED = tuple(filenames.TFLITE[name] for name in ("dynamic", "int8", "int16x8"))
-_TOO_COARSE = (
-    "the file holds the model's own kernels: integers are too coarse for this network; "
-    "--quantize auto tries int8 with the most sensitive layers in float, then dynamic and float16; "
-    "training it longer may help too"
+_TOO_COARSE = "the file holds the model's own kernels: integers are too coarse for this network"
+_FINER = (
+    "; --quantize auto tries int8 with the most sensitive layers in float, then dynamic and "
+    "float16; training longer may help too"
 )
 _CENSUS = {".tflite": tflite_file.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
@@ -235,6 +235,11 @@ def verify(
             run.attach(data, data_dir)
         reference = open_artefact(run)
         others, contract = guard.check(run, folder)
+        if unknown is not None and not contract.reject and all(row.passed for row in others):
+            raise InputError(
+                "--unknown is for a threshold, and the exported files have none; export them with "
+                "--reject 0.05"
+            )
         with run.naming_broken_images():
             unlike = unknown_examples(unknown if contract.reject else None)
             judge = Judge(reference, run.examples("val"), contract, limits, unknown=unlike)
@@ -693,7 +698,8 @@ def demand(result: Verification) -> None:
     if not result.passed:
         rows: list[ArtefactResult | FileResult] = [*result.artefacts, *result.files]
         reasons = [f"{row.file}: {row.why}" for row in rows if not row.passed]
-        raise CheckFailed("verify failed: " + "; ".join(reasons), result)
+        next_step = _FINER if any(_TOO_COARSE in reason for reason in reasons) else ""
+        raise CheckFailed("verify failed: " + "; ".join(reasons) + next_step, result)
 
 
 def _require_recorded(file: ExportedFile, recorded: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ PARTS = ("branch", "shortcut", "sum")
 _IMAGES = 50  # of the calibration images; the debugger's kernels are slow
 # Operators that move values without computing: they have no int8 error, and quantize values of
 # float operators before them.
-_MOVES = ("PAD", "MAX_POOL_2D")
+_MOVES = ("PAD", "MAX_POOL_2D", "RESHAPE")
 _Graph = Sequence[tuple[str, str, list[str], list[str]]]  # as `tflite_file.operators` gives it
 
 
@@ -163,9 +163,10 @@ def _debug(
         if outputs[0] in statistics
     ]
     worst = _worst(rows, graph, io)
+    computed = {outputs[0] for op, _, _, outputs in graph if op not in _MOVES} & statistics.keys()
     for count in map(int, counts):
         nodes = [node for layer in worst[:count] for node in _around(layer, graph)]
-        if statistics.keys() <= set(nodes):
+        if count > len(worst) or computed <= set(nodes):
             break
         whole.options = options(denylisted_nodes=nodes)
         content = _with_ends(whole.get_nondebug_quantized_model(), io)
@@ -210,7 +211,9 @@ def _statistics(
 def _worst(rows: Sequence[LayerError], graph: _Graph, io: str) -> list[str]:
     """The layers that can be kept in float, largest error first."""
     # Byte inputs and outputs must be read and written by operators in int8.
-    outer = set() if io == "float" else {graph[0][-1][0], graph[-1][-1][0]}
+    entrance = graph[0][2][0]
+    readers = {outputs[0] for _, _, inputs, outputs in graph if entrance in inputs}
+    outer = set() if io == "float" else {*readers, graph[-1][-1][0]}
     names = [row.layer for row in sorted(rows, key=lambda row: -row.lost)]
     moves = {row.layer for row in rows if row.op in _MOVES}
     return [

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
 
@@ -10,7 +11,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation.contract import SCORES, Contract, Rejection
 from keras_resnet.evaluation.trainable import SPARE
 from keras_resnet.exporting import onnx_file
-from keras_resnet.geometry import Geometry
+from keras_resnet.geometry import LARGEST_SIDE, Geometry
 from keras_resnet.run import Run
 from keras_resnet.specs import CUSTOM
 
@@ -48,6 +49,7 @@ class Limits:
     require_evidence: bool = False  # whether the images must be enough to rule out a larger drop
 
     def __post_init__(self) -> None:
+        _require_numbers(self, images=Integral, max_drop=Real, min_agreement=Real)
         drop, agreement = self.max_drop, self.min_agreement
         if not 0 <= drop <= 100:
             raise InputError(f"--max-drop is {drop}; expected points of top-1, 0 to 100")
@@ -62,6 +64,15 @@ class Limits:
                 "--require-evidence with --max-drop 0: no number of images rules out every drop; "
                 "allow one, such as --max-drop 0.5"
             )
+
+
+def _require_numbers(given: object, **kinds: type) -> None:
+    """InputError for a field that is neither None nor a number of its kind."""
+    for name, kind in kinds.items():
+        value = getattr(given, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            what = "a whole number" if kind is Integral else "a number"
+            raise InputError(f"--{name.replace('_', '-')} is {value!r}; expected {what}")
 
 
 class ExportOptions(TypedDict, total=False):
@@ -150,6 +161,7 @@ class ExportPlan:
     rejection: Rejection | None = None
 
     def __post_init__(self) -> None:
+        _require_numbers(self, calibration=Integral, top=Integral, reject=Real)
         _check_variants(self)
         _check_contract(self)
         require_rejection(self.reject, self.unknown)
@@ -277,7 +289,7 @@ def make_plan(run: Run, **options: Unpack[ExportOptions]) -> ExportPlan:
 
 
 def _check_variants(plan: ExportPlan) -> None:
-    if isinstance(plan.tflite, str):
+    if plan.tflite is None or isinstance(plan.tflite, str):
         raise InputError(
             f"tflite is {plan.tflite!r}; expected a list of variants, such as ['int8']"
         )
@@ -314,13 +326,17 @@ def _check_contract(plan: ExportPlan) -> None:
         raise InputError(f"--top {top} gives probabilities; add --scores softmax")
     if top is not None and (plan.saved_model or plan.onnx):
         raise InputError(f"--top {top} is for TFLite files; give --tflite alone")
-    if not plan.input_size:
+    if plan.input_size is None:
         return
-    (height, width), own = plan.input_size, plan.geometry
-    if min(height, width) < 1 or (height, width) == (own.height, own.width):
+    size, own = plan.input_size, (plan.geometry.height, plan.geometry.width)
+    is_pair = isinstance(size, Sequence) and len(size) == 2
+    is_size = is_pair and all(isinstance(side, Integral) for side in size)
+    if not is_size or not 1 <= min(size) <= max(size) <= LARGEST_SIDE or tuple(size) == own:
+        shown = "x".join(map(str, size)) if is_size else repr(size)
         raise InputError(
-            f"--input-size is {height}x{width}; expected the size of a camera's frames, such as "
-            f"480x640; the model's own size, {own.height}x{own.width}, is the default"
+            f"--input-size is {shown}; expected height and width of a camera's frames, such as "
+            f"480x640 (in Python (480, 640)), at most {LARGEST_SIDE:,} pixels; the model's own "
+            f"size, {own[0]}x{own[1]}, is the default"
         )
 
 
