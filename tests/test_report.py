@@ -321,6 +321,7 @@ def test_the_page_shows_what_was_measured(run):
     text = seen(run).text
     assert "resnet20 on pets & co" in text
     assert "83.3% top-1 on 30 validation images" in text
+    assert "median of the epochs: 232 images per second" in text
     assert "272 k" in text and "2 min 14 s" in text and "no bfloat16 here" in text
     assert f"keras-resnet predict {run} photo.jpg" in text
 
@@ -404,6 +405,26 @@ def test_the_page_is_made_from_values_alone_and_each_is_escaped():
     assert "script" not in found.tags and "run" not in found.tags
     assert f"{NASTY} predicted as not UTF-8: ?: 1 of 2 images" in found.text
     assert "keras-resnet evaluate 'no/such <run>'" in found.text
+
+
+def test_commands_break_between_words_and_stay_exact():
+    command = "keras-resnet export 'my <b>/a  b' --image-size 48"
+    html = page.words(command)
+    assert Seen(str(html)).text == command
+    assert "<span>--image-size</span> <span>48</span>" in html and "/<wbr>" in html
+
+
+def test_images_of_each_class_are_added_up_whatever_its_name(run):
+    counts = {"7": 147, "St. John": 5, "0x": 2}
+    with_metrics(run, data={"train": counts, "val": {"7": 37, "St. John": 1}})
+    table = seen(run).text.partition("Images of each class")[2]
+    assert all(row in table for row in ("\n714737184\n", "\nSt. John516\n", "\n0x202\n"))
+
+
+def test_long_fractions_of_settings_are_rounded():
+    assert page.rounded([0.75, 4 / 3, [5e-5]]) == [0.75, 1.333, [5e-5]]
+    assert page.setting(page.rounded(1.0)) == "1.0" and page.rounded(123456) == 123456
+    assert page.rounded(True) is True and page.rounded(None) is None
 
 
 def test_a_folder_with_a_blank_and_markup_is_quoted_in_the_commands(run, tmp_path):

@@ -17,7 +17,7 @@ from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from keras_resnet import filenames, recipes
 from keras_resnet.errors import InputError
@@ -247,7 +247,7 @@ def report_data(folder: Path, files: RunFiles) -> ReportData:
         sizes=svg.size_spans(epochs),
         images=_images(metrics),
         command=_command(config),
-        settings={name: setting(value) for name, value in config.items()},
+        settings={name: setting(rounded(value)) for name, value in config.items()},
         calibration=_calibration([r for r in files.predictions if r.get("split") == "val"]),
         suspects=[row for row in files.predictions if row.get("suspect")],
         examples=files.examples,
@@ -359,6 +359,13 @@ def _confusions(score: Mapping[str, Any], names: Sequence[str]) -> list[Confusio
     return sorted(rows, key=lambda row: (-row.count, row.images))[:MOST_CONFUSIONS]
 
 
+def rounded(value: Any) -> Any:
+    """Floats, alone or in lists, with four significant digits: 4/3 is 1.333."""
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
 def setting(value: Any) -> str:
     """A setting as its JSON shows it, text without quotes."""
     if value is None:
@@ -400,12 +407,22 @@ def fill_in(template: str, values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, count=plural, short=short, duration=duration, megabytes=megabytes
-    )
+        percent=percent, count=plural, short=short, duration=duration, megabytes=megabytes,
+        words=words,
+    )  # fmt: skip
     environment.tests["finite"] = finite
     page = environment.get_template(template).render(values)
     # Lone surrogates stand for bytes that are no UTF-8; no page can hold them.
     return page.encode("utf-8", errors="replace").decode()
+
+
+def words(command: str) -> Markup:
+    """A command whose lines break at its spaces, and in a word too long for a line after a `/`.
+
+    The text stays as it is: it can be copied.
+    """
+    parts = (escape(word).replace("/", Markup("/<wbr>")) for word in command.split(" "))
+    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in parts)
 
 
 def finite(value: object) -> TypeGuard[float]:
