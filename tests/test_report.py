@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from keras_resnet.errors import InputError
+from keras_resnet.messages import percent
 from keras_resnet.report import page, plots, svg
 from keras_resnet.report.text import short_labels, shorten, width_of
 
@@ -240,7 +241,7 @@ def test_large_images_are_shrunk(tmp_path):
 @pytest.mark.parametrize(
     "caption",
     [
-        "true 3, predicted 8 (0.97)",
+        "true 3, predicted 8 (97.0%)",
         "W" * 300,
         "true " + "W" * 90 + ", predicted " + "M" * 90,
         "狗" * 50,
@@ -257,9 +258,20 @@ def test_captions_stay_below_their_own_image(tmp_path, caption):
 
 def test_a_caption_keeps_the_score_at_its_end():
     font = plots.FontProperties(size=8)
-    lines = plots._wrap(f"true {'a' * 60}, predicted {'b' * 60} (0.97)", 160, font)
-    assert lines[0] == "true" and lines[-1].endswith("(0.97)")
-    assert plots._wrap("true 3, predicted 8 (0.97)", 160, font) == ["true 3,", "predicted 8 (0.97)"]
+    lines = plots._wrap(f"true {'a' * 60}, predicted {'b' * 60} (97.0%)", 240, font)
+    assert lines[0] == "true" and lines[-1].endswith("(97.0%)")
+    assert plots._wrap("true 3, predicted 8 (97.0%)", 200, font) == [
+        "true 3,",
+        "predicted 8 (97.0%)",
+    ]
+
+
+def test_a_picture_of_one_image_is_as_wide_as_its_title(tmp_path):
+    image, title = np.zeros((1, 150, 150, 3), np.uint8), "Regions that support the class (Grad-CAM)"
+    grid = pixels(plots.image_grid(image, ["a"], tmp_path / "a.png", title=title))
+    width = plots.text_width(title, plots.FontProperties(size=11))
+    assert 0 <= grid.shape[1] - 2 * plots._MARGIN - width < 1
+    assert pixels(plots.image_grid(image, [""], tmp_path / "b.png", title="W" * 999)).shape[1] < 999
 
 
 def test_no_images_is_said_in_words(tmp_path):
@@ -335,9 +347,9 @@ def test_the_page_follows_the_numbers(run):
 
 
 def test_a_miss_in_ten_thousand_is_not_a_hundred_percent():
-    assert page.percent(0.9999) == "99.9%"
-    assert page.percent(1.0) == "100.0%"
-    assert page.percent(float("nan")) == "–"
+    assert percent(0.9999) == "99.9%"
+    assert percent(1.0) == "100.0%"
+    assert percent(float("nan")) == "–"
 
 
 def test_test_images_are_shown_where_there_are_some(run):

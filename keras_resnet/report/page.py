@@ -24,7 +24,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.metrics import calibration_error, score_bins
 from keras_resnet.files import read_json, read_lines, write_text
-from keras_resnet.messages import plural
+from keras_resnet.messages import percent, plural
 from keras_resnet.report import svg
 from keras_resnet.report.bundles import how_to_open
 from keras_resnet.specs import network_title
@@ -428,13 +428,6 @@ def words(command: str) -> Markup:
 def finite(value: object) -> TypeGuard[float]:
     """Whether there is a number: None and NaN stand for values that were not measured."""
     return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def percent(share: float | None) -> str:
-    """0.9995 to 1 is "99.9%": 1 of 2,000 wrong is not "100.0%"."""
-    if not finite(share):
-        return "–"
-    return "99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
 
 
 def short(n: float) -> str:
