@@ -265,10 +265,10 @@ def _log(axes: Axes) -> None:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Up to nine round numbers around a range: 1, 2, 5, or powers of ten of a long one."""
+    """Up to eleven round numbers around a range: 1, 2, 5, or powers of ten of a long one."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     if last - first > 2 and high > 100 * low:
-        step = -(-(last - first) // 8)
+        step = -(-(last - first) // 10)
         return [float(f"1e{power}") for power in range(first, last + step, step)]
     near = [float(f"{n}e{power}") for power in range(first, last + 1) for n in (1, 2, 5)]
     start = max(i for i, tick in enumerate(near) if tick <= low)
