@@ -271,9 +271,10 @@ def survey(result: "Survey") -> str:
     lines.append("GPU: " + (", ".join(result.gpus) or "none that TensorFlow can use"))
     lines.append(f"--precision auto is {precision.auto}: {precision.reason}")
     lines.append("a training step of a convolution, batch norm and ReLU:")
+    width = max(map(len, precision.step_time_over_float32), default=0)
     for name, ratio in precision.step_time_over_float32.items():
         time = ratio if isinstance(ratio, str) else f"{ratio} × the time of float32"
-        lines.append(f"  {name:24} {time}")
+        lines.append(f"  {name:{width}}  {time}")
     lines.append(
         f"--xla: {'yes' if result.xla else 'no; on a CPU it is faster for tiny networks only'}"
     )
@@ -672,6 +673,11 @@ def gradients(
             "identity + branch = total at each block; largest relative difference "
             f"{result.relative_error:.2g}"
         )
+        if not any(row.branch_norm for row in result.blocks):
+            lines.append(
+                "every branch is 0: in a new network the last layer of each (its batch norm) "
+                "starts at 0; --no-zero-gamma changes that"
+            )
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ keeps those of other packages, and what C++ libraries print, in a log.
 
 import faulthandler
 import logging
+import math
 import os
 import re
 import signal
@@ -36,6 +37,13 @@ def plural(number: float, noun: str) -> str:
     """1 as "1 point", 0.5 as "0.5 points", 1234 as "1,234 points"."""
     shown = f"{number:g}" if isinstance(number, float) else f"{number:,}"
     return f"{shown} {noun}{'' if number == 1 else 's'}"
+
+
+def percent(share: float | None) -> str:
+    """0.9995 to 1 is "99.9%": 1 of 2,000 wrong is not "100.0%"; no number is "–"."""
+    if share is None or not math.isfinite(share):
+        return "–"
+    return "99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
 
 
 class _Formatter(logging.Formatter):

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import keras_resnet as kr
 from keras_resnet import blocks, specs
+from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
 from keras_resnet.explain import cam, gradients, lesion, paths
 from keras_resnet.explain.depth import depth
@@ -141,9 +142,13 @@ def test_the_terms_are_those_of_finite_differences(branch, filters, channels, sh
 
 def test_a_fresh_network_with_branches_at_0_sends_all_through_the_shortcut():
     model = kr.build("resnet8", 10, (16, 16, 3))
-    for block in gradients.gradients(model, *_batch(16)).blocks:
+    found = gradients.gradients(model, *_batch(16))
+    for block in found.blocks:
         assert (block.branch_norm, block.ratio, block.cosine) == (0, 0, None)
         assert block.identity_norm == block.total_norm > 0
+    assert "every branch is 0" in tables.gradients(found)
+    other = replace(found, blocks=[replace(found.blocks[0], branch_norm=0.1), *found.blocks[1:]])
+    assert "every branch is 0" not in tables.gradients(other)
 
 
 def test_a_plain_twin_has_no_identity_term():

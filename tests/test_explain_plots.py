@@ -99,6 +99,17 @@ def test_an_overlay_is_bright_where_the_map_is_and_dim_elsewhere():
     assert len(set(shown[3, 3])) == 1  # grey
 
 
-def test_the_scale_of_a_logarithm_is_legible():
-    shown = [explain_plots._plain_number(value, 0) for value in (0.02, 1, 50000, 1e5, 1e-10, 2e7)]
-    assert shown == ["0.02", "1", "50000", "10⁵", "10⁻¹⁰", "2·10⁷"]
+def test_the_labels_of_a_logarithm_are_of_one_kind():
+    assert explain_plots._plain_numbers([0.001, 1, 50000]) == ["0.001", "1", "50000"]
+    assert explain_plots._plain_numbers([5e-4, 1e-3]) == ["5·10⁻⁴", "10⁻³"]
+    assert explain_plots._plain_numbers([1e4, 1e5]) == ["10⁴", "10⁵"]
+
+
+@pytest.mark.parametrize("low", [0.011, 1e-10, 1.0, 2.0, 0.0005, 99.0, 7e5])
+@pytest.mark.parametrize("factor", [1, 1.01, 5, 99, 101, 1e4, 1e9, 1e30])
+def test_a_logarithmic_axis_has_a_few_labels_around_all_values(low, factor):
+    ticks = explain_plots._log_ticks(low, low * factor)
+    assert ticks == sorted(set(ticks)) and 2 <= len(ticks) <= 11
+    assert ticks[0] <= low <= low * factor <= ticks[-1]
+    # no more than needed: the next ones lie inside
+    assert ticks[1] > low and (ticks[-2] < low * factor or factor == 1 or len(ticks) == 2)

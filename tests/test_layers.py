@@ -85,7 +85,10 @@ TABLE = {
         "distributed _version",
         HEAVY,
     ),
-    "training.gallery": ("filenames files run data evaluation report", "numpy tensorflow PIL"),
+    "training.gallery": (
+        "filenames files messages run data evaluation report",
+        "numpy tensorflow PIL",
+    ),
     "inspection": ("errors filenames results", "ai_edge_litert flatbuffers onnx"),
     "inspection.network": ("specs errors results state models inspection.multiply_adds", "keras"),
     "inspection.drawing": ("errors results state inspection.network", "keras"),

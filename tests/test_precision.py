@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from keras_resnet.cli import tables
 from keras_resnet.training import hardware, precision
 
 
@@ -131,3 +132,5 @@ def test_doctor_reports_what_failed_beside_what_it_measured(monkeypatch):
         "float32 with XLA": 1.23,
         "float32, 10 steps per call": 1.23,
     }
+    times = [line for line in tables.survey(found).splitlines() if line.endswith("time of float32")]
+    assert len(times) == 4 and len({line.index("1.") for line in times}) == 1  # one column

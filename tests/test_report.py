@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from keras_resnet.errors import InputError
+from keras_resnet.messages import percent
 from keras_resnet.report import page, plots, svg
 from keras_resnet.report.text import short_labels, shorten, width_of
 
@@ -240,7 +241,7 @@ def test_large_images_are_shrunk(tmp_path):
 @pytest.mark.parametrize(
     "caption",
     [
-        "true 3, predicted 8 (0.97)",
+        "true 3, predicted 8 (97.0%)",
         "W" * 300,
         "true " + "W" * 90 + ", predicted " + "M" * 90,
         "狗" * 50,
@@ -257,9 +258,20 @@ def test_captions_stay_below_their_own_image(tmp_path, caption):
 
 def test_a_caption_keeps_the_score_at_its_end():
     font = plots.FontProperties(size=8)
-    lines = plots._wrap(f"true {'a' * 60}, predicted {'b' * 60} (0.97)", 160, font)
-    assert lines[0] == "true" and lines[-1].endswith("(0.97)")
-    assert plots._wrap("true 3, predicted 8 (0.97)", 160, font) == ["true 3,", "predicted 8 (0.97)"]
+    lines = plots._wrap(f"true {'a' * 60}, predicted {'b' * 60} (97.0%)", 240, font)
+    assert lines[0] == "true" and lines[-1].endswith("(97.0%)")
+    assert plots._wrap("true 3, predicted 8 (97.0%)", 200, font) == [
+        "true 3,",
+        "predicted 8 (97.0%)",
+    ]
+
+
+def test_a_picture_of_one_image_is_as_wide_as_its_title(tmp_path):
+    image, title = np.zeros((1, 150, 150, 3), np.uint8), "Regions that support the class (Grad-CAM)"
+    grid = pixels(plots.image_grid(image, ["a"], tmp_path / "a.png", title=title))
+    width = plots.text_width(title, plots.FontProperties(size=11))
+    assert 0 <= grid.shape[1] - 2 * plots._MARGIN - width < 1
+    assert pixels(plots.image_grid(image, [""], tmp_path / "b.png", title="W" * 999)).shape[1] < 999
 
 
 def test_no_images_is_said_in_words(tmp_path):
@@ -321,6 +333,7 @@ def test_the_page_shows_what_was_measured(run):
     text = seen(run).text
     assert "resnet20 on pets & co" in text
     assert "83.3% top-1 on 30 validation images" in text
+    assert "median of the epochs: 232 images per second" in text
     assert "272 k" in text and "2 min 14 s" in text and "no bfloat16 here" in text
     assert f"keras-resnet predict {run} photo.jpg" in text
 
@@ -334,9 +347,9 @@ def test_the_page_follows_the_numbers(run):
 
 
 def test_a_miss_in_ten_thousand_is_not_a_hundred_percent():
-    assert page.percent(0.9999) == "99.9%"
-    assert page.percent(1.0) == "100.0%"
-    assert page.percent(float("nan")) == "–"
+    assert percent(0.9999) == "99.9%"
+    assert percent(1.0) == "100.0%"
+    assert percent(float("nan")) == "–"
 
 
 def test_test_images_are_shown_where_there_are_some(run):
@@ -404,6 +417,26 @@ def test_the_page_is_made_from_values_alone_and_each_is_escaped():
     assert "script" not in found.tags and "run" not in found.tags
     assert f"{NASTY} predicted as not UTF-8: ?: 1 of 2 images" in found.text
     assert "keras-resnet evaluate 'no/such <run>'" in found.text
+
+
+def test_commands_break_between_words_and_stay_exact():
+    command = "keras-resnet export 'my <b>/a  b' --image-size 48"
+    html = page.words(command)
+    assert Seen(str(html)).text == command
+    assert "<span>--image-size</span> <span>48</span>" in html and "/<wbr>" in html
+
+
+def test_images_of_each_class_are_added_up_whatever_its_name(run):
+    counts = {"7": 147, "St. John": 5, "0x": 2}
+    with_metrics(run, data={"train": counts, "val": {"7": 37, "St. John": 1}})
+    table = seen(run).text.partition("Images of each class")[2]
+    assert all(row in table for row in ("\n714737184\n", "\nSt. John516\n", "\n0x202\n"))
+
+
+def test_long_fractions_of_settings_are_rounded():
+    assert page.rounded([0.75, 4 / 3, [5e-5]]) == [0.75, 1.333, [5e-5]]
+    assert page.setting(page.rounded(1.0)) == "1.0" and page.rounded(123456) == 123456
+    assert page.rounded(True) is True and page.rounded(None) is None
 
 
 def test_a_folder_with_a_blank_and_markup_is_quoted_in_the_commands(run, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -38,9 +39,9 @@ def test_a_run_becomes_an_app_and_the_same_command_only_verifies_it(
     assert result["verification"]["passed"]
     assert (home / "run/export/bundle_python/classify.py").exists()
     assert (home / "run/export" / result["model"]).exists()
-    page = (home / "run/report.html").read_text()
-    assert "http.server 8000</pre><p>Then open http://localhost:8000</p>" in page
-    assert "classify.py IMAGE</pre>" in page
+    page = re.sub("<[^>]*>", "", (home / "run/report.html").read_text())
+    assert "http.server 8000Then open http://localhost:8000" in page
+    assert "classify.py IMAGE" in page
     before = times(home / "run")
     again = command("ship", "run", cwd=home)
     assert again.returncode == 0, again.stderr

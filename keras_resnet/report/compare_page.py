@@ -6,6 +6,7 @@ from typing import Any
 
 from keras_resnet import filenames
 from keras_resnet.files import StrPath, write_text
+from keras_resnet.messages import percent
 from keras_resnet.report import page
 from keras_resnet.specs import network_title
 
@@ -34,7 +35,6 @@ def write(path: StrPath, comparison: Mapping[str, Any]) -> None:
 
 
 def _rows(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    percent = page.percent
     rows = [
         ("network", [network_title(run["model"], run["width"]) for run in runs]),
         ("top-1, validation", [f"{percent(run['top1'])} of {run['images']:,}" for run in runs]),

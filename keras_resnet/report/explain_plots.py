@@ -1,5 +1,6 @@
 """The plots of `keras-resnet explain`: PNG, legible in black and white too."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from keras_resnet.files import StrPath
 from keras_resnet.report.plots import DPI, QUIET, TRAINING, VALIDATION, image_grid, save, styled
@@ -61,6 +62,11 @@ def gradient_split(result: Mapping[str, Any], path: StrPath) -> StrPath:
         angles.set(title="cosine between the two terms", ylim=(-1.05, 1.05))
         angles.axhline(0, color=QUIET, linewidth=0.8)
         angles.plot(places, cosines, **{**_THIN, **RESIDUAL})
+        if not np.isfinite(cosines).any():
+            angles.text(
+                0.5, 0.54, "undefined: one term is 0, or there is none", transform=angles.transAxes,
+                color=QUIET, ha="center",
+            )  # fmt: skip
         for axes in (norms, angles):
             _name_blocks(axes, places, [block["name"] for block in blocks])
         figure.subplots_adjust(wspace=0.2)
@@ -153,7 +159,8 @@ def path_lengths(result: Mapping[str, Any], path: StrPath) -> StrPath:
     )
     with styled():
         figure = Figure(figsize=(11, 3.6), dpi=DPI)
-        for axes, (title, values) in zip(figure.subplots(1, 3), panels, strict=True):
+        all_axes = figure.subplots(1, 3, sharex=True)
+        for axes, (title, values) in zip(all_axes, panels, strict=True):
             axes.set(title=title, xlabel="number of branches in the path")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if title.startswith("gradient"):
@@ -243,18 +250,40 @@ def _numbers(values: Iterable[float | None]) -> npt.NDArray[np.float64]:
 
 
 def _log(axes: Axes) -> None:
-    """A logarithmic axis with plain numbers: matplotlib's own are formulas, which are not drawn."""
+    """A logarithmic axis whose lowest and highest values lie between two labels.
+
+    With plain numbers: matplotlib's own are formulas, which are not drawn.
+    """
     axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    steps = (1,) if high > 1e4 * low else (1, 2, 5)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps, numticks=20))
+    low, high = axes.dataLim.minposy, axes.dataLim.y1
+    if not 0 < low <= high < math.inf:  # nothing is drawn
+        low, high = 0.1, 1.0
+    ticks = _log_ticks(low, high)
+    axes.set_ylim(0.93 * ticks[0], 1.07 * ticks[-1])  # markers on the outer ones are drawn whole
+    axes.set_yticks(ticks, _plain_numbers(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain_number))
 
 
-def _plain_number(value: float, _: int | None) -> str:
-    if 1e-3 <= value < 1e5:
-        return f"{value:g}"
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Up to eleven round numbers around a range: 1, 2, 5, or powers of ten of a long one."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    if last - first > 2 and high > 100 * low:
+        step = -(-(last - first) // 10)
+        return [float(f"1e{power}") for power in range(first, last + step, step)]
+    near = [float(f"{n}e{power}") for power in range(first, last + 1) for n in (1, 2, 5)]
+    start = max(i for i, tick in enumerate(near) if tick <= low)
+    end = min(i for i, tick in enumerate(near) if tick >= high and i > start)
+    return near[start : end + 1]
+
+
+def _plain_numbers(values: Sequence[float]) -> list[str]:
+    """All as 0.02 or all as 2·10⁻²."""
+    if all(1e-3 <= value < 1e5 for value in values):
+        return [f"{value:g}" for value in values]
+    return [_power_of_ten(value) for value in values]
+
+
+def _power_of_ten(value: float) -> str:
     digits, power = f"{value:e}".split("e")
     raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{raised}" if float(digits) == 1 else f"{float(digits):g}·10{raised}"
@@ -265,6 +294,7 @@ def _name_blocks(axes: Axes, places: npt.NDArray[np.int64], names: Sequence[str]
     step = -(-len(names) // _MOST_NAMES)
     axes.set_xticks(places[::step], names[::step], rotation=60, ha="right", fontsize=7,
                     rotation_mode="anchor")  # fmt: skip
+    axes.set_xlim(places[0] - 0.5, places[-1] + 0.5)
 
 
 def _with_spread(

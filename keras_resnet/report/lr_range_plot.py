@@ -14,8 +14,6 @@ from keras_resnet.files import StrPath
 from keras_resnet.report import plots
 from keras_resnet.specs import network_title
 
-_PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}  # behind words
-
 
 def plot(result: Mapping[str, Any], path: StrPath) -> StrPath:
     """The loss over the learning rate, on a logarithmic axis, and the suggested rate.
@@ -50,7 +48,7 @@ def plot(result: Mapping[str, Any], path: StrPath) -> StrPath:
             f"Which learning rates learn: {network} on {Path(result['data']).name}, "
             f"{optimizer}, batch {result['batch_size']}"
         )
-        axes.legend(loc="lower left")
+        axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.12))
         return plots.save(figure, path)
 
 
@@ -67,20 +65,19 @@ def _mark(
     rates: npt.NDArray[np.float64],
     smoothed: npt.NDArray[np.float64],
 ) -> None:
-    """Marks the suggested rate and the two reference rates: a line, a marker, a label."""
-    high = axes.get_ylim()[1]
+    """Marks the suggested rate by a line and the two reference rates, which the legend names."""
     for name, marker, words in (("steepest", "v", "steepest fall"), ("lowest", "o", "lowest")):
-        at = result[name], float(np.interp(result[name], rates, smoothed))
-        axes.plot(*at, marker, color=plots.VALIDATION, markersize=8, markeredgecolor="white")
-        # To the left, where a falling curve leaves room.
-        axes.annotate(
-            f"{words}: {result[name]:.2g}", at, (-9, -3), textcoords="offset points",
-            ha="right", va="top", fontsize=9, bbox=_PAPER,
+        axes.plot(
+            result[name], float(np.interp(result[name], rates, smoothed)), marker, linestyle="",
+            color=plots.VALIDATION, markersize=8, markeredgecolor="white",
+            label=f"{words}: {result[name]:.2g}",
         )  # fmt: skip
     axes.axvline(result["suggestion"], color=plots.TRAINING, linestyle="--", linewidth=1.6)
+    # Above the axes, where no curve is.
+    above: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "va": "bottom"}
     axes.text(
-        result["suggestion"], high, f"suggested: {result['suggestion']:g} ",
-        color=plots.TRAINING, ha="right", va="top", fontweight="bold",
+        result["suggestion"], 1.01, f"suggested: {result['suggestion']:g}",
+        color=plots.TRAINING, ha="center", fontweight="bold", **above,
     )  # fmt: skip
     if result["diverged"]:
-        axes.text(rates[-1], high, "diverges ", color=plots.QUIET, ha="right", va="top", fontsize=9)
+        axes.text(rates[-1], 1.01, "diverges", color=plots.QUIET, ha="right", **above)

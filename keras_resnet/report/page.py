@@ -17,14 +17,14 @@ from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from keras_resnet import filenames, recipes
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.metrics import calibration_error, score_bins
 from keras_resnet.files import read_json, read_lines, write_text
-from keras_resnet.messages import plural
+from keras_resnet.messages import percent, plural
 from keras_resnet.report import svg
 from keras_resnet.report.bundles import how_to_open
 from keras_resnet.specs import network_title
@@ -250,7 +250,7 @@ def report_data(folder: Path, files: RunFiles) -> ReportData:
         sizes=svg.size_spans(epochs),
         images=_images(metrics),
         command=_command(config),
-        settings={name: setting(value) for name, value in config.items()},
+        settings={name: setting(rounded(value)) for name, value in config.items()},
         calibration=_calibration([r for r in files.predictions if r.get("split") == "val"]),
         suspects=[row for row in files.predictions if row.get("suspect")],
         examples=files.examples,
@@ -362,6 +362,13 @@ def _confusions(score: Mapping[str, Any], names: Sequence[str]) -> list[Confusio
     return sorted(rows, key=lambda row: (-row.count, row.images))[:MOST_CONFUSIONS]
 
 
+def rounded(value: Any) -> Any:
+    """Floats, alone or in lists, with four significant digits: 4/3 is 1.333."""
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
 def setting(value: Any) -> str:
     """A setting as its JSON shows it, text without quotes."""
     if value is None:
@@ -403,24 +410,27 @@ def fill_in(template: str, values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, count=plural, short=short, duration=duration, megabytes=megabytes
-    )
+        percent=percent, count=plural, short=short, duration=duration, megabytes=megabytes,
+        words=words,
+    )  # fmt: skip
     environment.tests["finite"] = finite
     page = environment.get_template(template).render(values)
     # Lone surrogates stand for bytes that are no UTF-8; no page can hold them.
     return page.encode("utf-8", errors="replace").decode()
 
 
+def words(command: str) -> Markup:
+    """A command whose lines break at its spaces, and in a word too long for a line after a `/`.
+
+    The text stays as it is: it can be copied.
+    """
+    parts = (escape(word).replace("/", Markup("/<wbr>")) for word in command.split(" "))
+    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in parts)
+
+
 def finite(value: object) -> TypeGuard[float]:
     """Whether there is a number: None and NaN stand for values that were not measured."""
     return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def percent(share: float | None) -> str:
-    """0.9995 to 1 is "99.9%": 1 of 2,000 wrong is not "100.0%"."""
-    if not finite(share):
-        return "–"
-    return "99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
 
 
 def short(n: float) -> str:

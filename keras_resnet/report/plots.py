@@ -356,6 +356,7 @@ def _shade_scale(figure: Figure, image: AxesImage, side: float) -> None:
 
 _GAP, _MARGIN, _LINE, _TITLE = 14, 20, 19, 44  # pixels
 _SMALLEST, _LARGEST = 150, 250  # side of a tile in pixels
+_TITLE_FONT, _LONGEST_TITLE = FontProperties(size=11), 900  # pixels
 
 
 def _magnified(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -384,7 +385,8 @@ def _save_grid(
     step_x = width + _GAP
     step_y = height + _LINE * max(map(len, texts)) + _GAP
     # A lone narrow image still leaves room for its title.
-    whole_x = max(2 * _MARGIN + columns * step_x - _GAP, 480)
+    wide = math.ceil(text_width(clean(title), _TITLE_FONT))
+    whole_x = 2 * _MARGIN + max(columns * step_x - _GAP, min(wide, _LONGEST_TITLE))
     whole_y = _TITLE + rows * step_y + _MARGIN
     canvas = np.full((whole_y, whole_x, 3), 255, np.uint8)
     figure = Figure(figsize=(whole_x / DPI, whole_y / DPI), dpi=DPI)
@@ -410,9 +412,8 @@ def _save_empty(title: str, path: StrPath) -> StrPath:
 
 
 def _title(figure: Figure, title: str, width: int, height: int) -> None:
-    font = FontProperties(size=11)
-    text = _fit(clean(title), width - 2 * _MARGIN, font)
-    figure.text(_MARGIN, height - 12, text, transform=None, fontproperties=font, va="top")
+    text = _fit(clean(title), width - 2 * _MARGIN, _TITLE_FONT)
+    figure.text(_MARGIN, height - 12, text, transform=None, fontproperties=_TITLE_FONT, va="top")
 
 
 # Text
@@ -422,7 +423,7 @@ def _wrap(text: str, width: int, font: FontProperties) -> list[str]:
     """`text` as at most four lines, each no wider than `width` pixels."""
     if text_width(text, font) <= width:
         return [text]
-    first, comma, rest = text.partition(", ")  # "true 3, predicted 8 (0.97)"
+    first, comma, rest = text.partition(", ")  # "true 3, predicted 8 (97.0%)"
     parts = [first + comma.strip(), rest] if comma else [text]
     return [line for part in parts for line in _two_lines(part, width, font)]
 

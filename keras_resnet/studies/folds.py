@@ -15,6 +15,7 @@ from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.metrics import ClassScores, class_scores
 from keras_resnet.evaluation.per_image import ImageScore, ranked_suspects, to_csv
 from keras_resnet.files import StrPath, write_json, write_text
+from keras_resnet.messages import percent
 from keras_resnet.results import Result
 from keras_resnet.studies import trainings
 
@@ -174,8 +175,8 @@ def _draw(folder: Path, result: CrossValidation, numbers: Sequence[int], pool: E
 
     shown = result.suspects[:_SHOWN]
     captions = [
-        f"{row.file}, label {row.label} ({row.label_score:.2f}), "
-        f"predicted {row.prediction} ({row.score:.2f})"
+        f"{row.file}, label {row.label} ({percent(row.label_score)}), "
+        f"predicted {row.prediction} ({percent(row.score)})"
         for row in shown
     ]
     path = folder / filenames.SUSPECTS

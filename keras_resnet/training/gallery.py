@@ -18,6 +18,7 @@ from keras_resnet.data import decode
 from keras_resnet.data.examples import Examples
 from keras_resnet.evaluation.per_image import ImageScore
 from keras_resnet.files import StrPath, write_json
+from keras_resnet.messages import percent
 from keras_resnet.report import plots
 from keras_resnet.run import Run
 
@@ -83,7 +84,7 @@ def _score(rows: Sequence[ImageScore]) -> Callable[[int], float]:
 
 
 def _caption(row: ImageScore) -> str:
-    return f"{row.file}, true {row.label}, predicted {row.prediction} ({row.score:.2f})"
+    return f"{row.file}, true {row.label}, predicted {row.prediction} ({percent(row.score)})"
 
 
 def _whole(examples: Examples, index: int) -> Image.Image:
