@@ -868,3 +868,11 @@ def test_the_order_in_which_the_system_lists_files_does_not_matter(tmp_path, mon
 
     monkeypatch.setattr(os, "scandir", Backwards)
     assert folder.load(str(tmp_path))[0]["all"].names == names
+
+
+def test_a_hidden_folder_beside_the_classes_is_told_as_such(tmp_path):
+    for name in (".old", "cat", "dog", "__MACOSX"):
+        (tmp_path / name).mkdir()
+        PHOTO.save(tmp_path / name / "x.jpg")
+    skipped = check(tmp_path).skipped
+    assert skipped == {"hidden file": 1, "in a system folder": 1}

@@ -7,6 +7,8 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 
 from keras_resnet import filenames
+from keras_resnet.errors import InputError
+from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
 from keras_resnet.geometry import Geometry
 from keras_resnet.inspection import tflite_file
@@ -75,3 +77,11 @@ def test_invalid_options_are_found_before_tensorflow_is_loaded(trained):
     )
     assert done.returncode == 2
     assert done.stderr == "keras-resnet: --top is 9; expected 1 to 3, the number of classes\n"
+
+
+def test_an_output_that_is_no_folder_is_refused(trained, tmp_path):
+    with pytest.raises(InputError, match="--output is empty; give a folder"):
+        make_plan(trained, output="")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is a file; give a folder"):
+        export(trained, output=tmp_path / "file")

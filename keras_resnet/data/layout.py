@@ -274,8 +274,8 @@ def _count_strays(layout: Layout, folder: str, classes: Collection[str]) -> None
         if not is_folder:
             layout.strays[OUTSIDE] += 1
             continue
-        is_system = entry.name.lower() in _SYSTEM
-        reason = SYSTEM if is_system else RUN if _holds_runs(entry.path) else OUTSIDE
+        reason = reason_to_skip(os.path.join(entry.name, ""))
+        reason = reason or (RUN if _holds_runs(entry.path) else OUTSIDE)
         layout.strays[reason] += sum(1 for _ in walk(entry.path))
 
 

@@ -209,6 +209,8 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
 
 def _require_place(target: Path) -> None:
     """InputError if something else than an export is there."""
+    if target.exists() and not target.is_dir():
+        raise InputError(f"--output {target} is a file; give a folder")
     if target.exists() and any(target.iterdir()) and not (target / filenames.VERIFY).exists():
         raise InputError(f"--output {target} holds something else than an export; give another")
 

@@ -1,5 +1,6 @@
 """What an export writes: validated once from the options, before TensorFlow is loaded."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -277,6 +278,8 @@ def make_plan(run: Run, **options: Unpack[ExportOptions]) -> ExportPlan:
         raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
     fields: dict[str, Any] = dict(options)
     output = fields.pop("output", None)
+    if output is not None and not os.fspath(output):
+        raise InputError("--output is empty; give a folder, or leave it out for RUN/export")
     return ExportPlan(
         geometry=run.config.geometry,
         classes=run.classes,
