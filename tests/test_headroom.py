@@ -9,6 +9,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_resnet.exporting import headroom
 
 KINDS = [("int8", "float32"), ("int8", "uint8"), ("int8", "int8"), ("int16", "float32")]
+pytestmark = pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
 MOST = 2.0  # energy; the range of the logits then reaches 2.3
 
 

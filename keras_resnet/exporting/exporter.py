@@ -227,12 +227,12 @@ def _require_alike(plan: ExportPlan) -> None:
         if getattr(found, name) != getattr(plan.contract, name)
     )
     raise InputError(
-        f"{target} holds {others[0]}, whose {option} differs from that of this command; repeat "
-        f"it, export all files there in one command, or give another --output"
+        f"{target} holds {others[0]}, whose {option} differs from that of this command; repeat it, "
+        "export all files there in one command, or give another --output"
     )
 
 
-# What sets each field of a `Contract`
+# Of the fields of a `Contract`
 _CONTRACT_OPTIONS = {
     "scores": "--scores", "top": "--top", "input_size": "--input-size",
     "temperature": "--calibrate-probabilities", "reject": "--reject",

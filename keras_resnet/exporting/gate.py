@@ -284,9 +284,9 @@ def check(
     )
 
 
-def _lost_refusals(row: ArtefactResult, keras: KerasResult) -> str | None:
+def _lost_refusals(row: ArtefactResult, model: KerasResult) -> str | None:
     """The warning of a file that refuses far fewer images of no class than the model does."""
-    found, expected = row.unknown_refused, keras.unknown_refused
+    found, expected = row.unknown_refused, model.unknown_refused
     if found is None or expected is None or expected - found <= _MUCH:
         return None
     return (
