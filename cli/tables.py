@@ -190,8 +190,10 @@ def cross_validation(result: "CrossValidation") -> str:
                 for row in result.suspects
             ]
         )
-    else:
+    elif result.top1 > 0.5 and result.low > 1 / len(result.per_class):
         lines.append("suspects     no label that may be wrong was found")
+    else:
+        lines.append("suspects     not looked for: the networks are mostly wrong; train longer")
     lines.append(f"files        {result.run}/predictions.csv, metrics.json, suspects.png")
     return "\n".join(lines)
 

@@ -191,6 +191,24 @@ def test_a_pattern_in_a_folder_with_brackets_in_its_name_matches(trained, photos
     assert [row.image for row in found] == [f"{folder}/dark/0{n}.jpg" for n in (1, 4)]
 
 
+def test_probabilities_of_a_file_from_elsewhere_may_be_rounded_to_bytes():
+    from keras_resnet.evaluation import artefact
+
+    rng = np.random.default_rng(0)
+    scores = np.round(rng.dirichlet(np.ones(20), 64) * 256) / 256
+    assert (np.abs(scores.sum(-1) - 1) > 0.01).any()
+    logits = artefact._to_logits(lambda images: scores)(None)
+    np.testing.assert_allclose(np.exp(logits), np.maximum(scores, 1e-12))
+    plain = rng.normal(0, 3, (64, 10))
+    assert artefact._to_logits(lambda images: plain)(None) is plain
+
+
+def test_a_file_of_features_is_no_classifier(tmp_path):
+    (tmp_path / "model_features.tflite").touch()
+    with pytest.raises(InputError, match="gives features, not classes; give another file"):
+        open_artefact(tmp_path / "model_features.tflite")
+
+
 def test_one_path_needs_no_list(trained, photos):
     path = photos / "dark" / "01.jpg"
     assert predict(trained.path, path) == predict(trained.path, str(path))

@@ -356,6 +356,10 @@ def test_a_folder_that_is_a_link_is_written_where_it_leads(tmp_path):
         assert (tmp_path / "disk" / "files" / "file").read_text() == content
     assert link.is_symlink() and {p.name for p in tmp_path.iterdir()} == {"disk", "export"}
     assert [p.name for p in (tmp_path / "disk").iterdir()] == ["files"]
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(InputError, match="is a link that leads to itself"), publish.locked(loop):
+        pass
 
 
 def test_a_failure_between_the_two_renames_is_mended_at_once(copy, monkeypatch):

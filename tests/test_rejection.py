@@ -256,6 +256,9 @@ def test_a_file_alone_refuses_the_same_by_what_is_inside_it(refusing, noise, tmp
     files = (alone.path, exported)
     found, expected = ([row.rejected for row in predict(file, [noise])] for file in files)
     assert found == expected and any(found)
+    (tmp_path / "labels.txt").write_text("x\ny\nz\n")  # one's own names, and what is inside
+    renamed = open_artefact(alone.path)
+    assert (renamed.contract, renamed.classes) == (beside.contract, ["x", "y", "z"])
 
 
 def test_images_of_no_class_without_a_threshold_are_refused(exported, noise):

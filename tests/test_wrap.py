@@ -256,6 +256,12 @@ def test_ends_that_no_file_can_have_are_refused(trained, options, said, monkeypa
         export(trained, **({"saved_model": False} | options))
 
 
+def test_a_file_that_names_the_best_needs_its_labels_beside_it(framed, tmp_path):
+    alone = shutil.copy(framed[0].export_folder / "model_int8.tflite", tmp_path)
+    with pytest.raises(InputError, match=r"by number; copy labels\.txt and preprocess\.json"):
+        open_artefact(alone)
+
+
 @pytest.mark.parametrize("size", ["big", "²x5"])
 def test_a_size_that_is_none_is_answered_in_one_line(command, size):
     done = command("export", "--input-size", size)

@@ -93,6 +93,8 @@ def open_artefact(
         run = run_of(path)
     if kind == "keras":
         return _open_keras(path, run)
+    if path.name == filenames.FEATURES:
+        raise InputError(f"{path} gives features, not classes; give another file of the export")
     read_beside = (filenames.LABELS, filenames.PREPROCESS)
     manifest.require_unchanged(path.resolve(), content, beside=read_beside)
     if kind == "saved_model":
@@ -191,7 +193,13 @@ def _open_saved_model(path: Path, run: Run | None) -> Artefact:
 def _open_file(path: Path, run: Run | None, opened: Any) -> Artefact:
     shape, count, predict = opened.input_shape[1:], opened.output_shape[-1], opened.predict
     if opened.names_best:
-        count = len(_describe(path).labels or _numbers(count))
+        labels = _describe(path).labels
+        if labels is None:
+            raise InputError(
+                f"{path} names its best classes by number; copy labels.txt and preprocess.json of "
+                "its export beside it"
+            )
+        count = len(labels)
 
         def predict(images: np.ndarray) -> np.ndarray:
             scores, classes = opened.best(images)
@@ -269,7 +277,7 @@ class _Description(NamedTuple):
 
 
 def _describe(path: Path) -> _Description:
-    """By labels.txt and preprocess.json beside a file, or else those inside a `.tflite`.
+    """By labels.txt and preprocess.json, each beside a file or else inside a `.tflite`.
 
     Raises:
         InputError: they are damaged.
@@ -278,17 +286,17 @@ def _describe(path: Path) -> _Description:
         path.resolve().parent / name for name in (filenames.LABELS, filenames.PREPROCESS)
     )
     has_labels, has_preprocess = labels.exists(), preprocess.exists()
-    if not has_labels and not has_preprocess and (inside := _embedded(path)):
-        return _Description(
-            read_lines(path, inside[filenames.LABELS]),
-            read_json(path, inside[filenames.PREPROCESS]),
-            path,
-        )
-    return _Description(
-        read_lines(labels) if has_labels else None,
-        read_json(preprocess) if has_preprocess else {},
-        preprocess,
-    )
+    inside = {} if has_labels and has_preprocess else _embedded(path)
+    names, content, source = None, {}, preprocess
+    if has_labels:
+        names = read_lines(labels)
+    elif inside:
+        names = read_lines(path, inside[filenames.LABELS])
+    if has_preprocess:
+        content = read_json(preprocess)
+    elif inside:
+        content, source = read_json(path, inside[filenames.PREPROCESS]), path
+    return _Description(names, content, source)
 
 
 def _embedded(path: Path) -> dict[str, bytes]:
@@ -301,7 +309,8 @@ def _embedded(path: Path) -> dict[str, bytes]:
             if not set(names) <= set(archive.namelist()):
                 return {}
             return {name: archive.read(name) for name in names}
-    except (zipfile.BadZipFile, zlib.error, OSError) as error:
+    # The last two: it says that it is encrypted, or packed in a way that nobody knows.
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
         raise InputError(f"the metadata of {path} are damaged ({error}); {REPLACE}") from None
 
 
@@ -344,7 +353,9 @@ def _to_logits(predict: Predict) -> Predict:
 
     def logits(images: np.ndarray) -> np.ndarray:
         scores = predict(images)
-        if (scores >= 0).all() and np.allclose(scores.sum(-1), 1, atol=1e-2):
+        # In int8, each is rounded to 1/256.
+        tolerance = 0.01 + scores.shape[-1] / 512
+        if (scores >= 0).all() and (np.abs(scores.sum(-1) - 1) <= tolerance).all():
             return np.log(np.maximum(scores, 1e-12))
         return scores
 

@@ -37,7 +37,8 @@ def locked(target: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise InputError(
-            f"cannot write in {target.parent}: {error.strerror}; give another --output"
+            f"cannot write in {target.parent}: {error.strerror}; make it writable, or export into "
+            "another folder by --output"
         ) from None
     with lock:
         _restore(target)
@@ -73,7 +74,12 @@ def staged(target: Path) -> Iterator[Path]:
 
 def _followed(target: Path) -> Path:
     """The folder that a link leads to: it is written, and the link stays."""
-    return target.resolve() if target.is_symlink() else target
+    try:
+        return target.resolve() if target.is_symlink() else target
+    except (OSError, RuntimeError):  # Python 3.11 raises the second
+        raise InputError(
+            f"{target} is a link that leads to itself; give another --output"
+        ) from None
 
 
 def _take(path: Path) -> BinaryIO:

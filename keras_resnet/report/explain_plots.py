@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from keras_resnet.files import StrPath
+from keras_resnet.messages import plural
 from keras_resnet.report.plots import DPI, QUIET, TRAINING, VALIDATION, image_grid, save, styled
 
 # Of the two kinds of network, everywhere: colour, line, marker, face.
@@ -190,7 +191,7 @@ def degradation(result: Mapping[str, Any], path: StrPath) -> StrPath:
         panels = zip(figure.subplots(1, 2, sharey=True), ("training", "validation"), strict=True)
         for axes, which in panels:
             axes.set(
-                title=f"{which} error after {result['epochs']} epochs",
+                title=f"{which} error after {plural(result['epochs'], 'epoch')}",
                 xlabel="weight layers",
                 ylabel="top-1 error (%)" if which == "training" else None,
             )
