@@ -190,7 +190,7 @@ def cross_validation(result: "CrossValidation") -> str:
                 for row in result.suspects
             ]
         )
-    elif result.top1 > 0.5 and result.low > 1 / len(result.per_class):
+    elif result.can_suspect:
         lines.append("suspects     no label that may be wrong was found")
     else:
         lines.append("suspects     not looked for: the networks are mostly wrong; train longer")

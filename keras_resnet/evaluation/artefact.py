@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from keras_resnet.evaluation.lite import Lite
     from keras_resnet.evaluation.ort import Ort
 
+_DESCRIPTION = (filenames.LABELS, filenames.PREPROCESS)  # of an exported file
 Predict = Callable[[np.ndarray], np.ndarray]  # raw pixels (b, h, w, c) -> float32 scores (b, k)
 
 
@@ -95,8 +96,7 @@ def open_artefact(
         return _open_keras(path, run)
     if path.name == filenames.FEATURES:
         raise InputError(f"{path} gives features, not classes; give another file of the export")
-    read_beside = (filenames.LABELS, filenames.PREPROCESS)
-    manifest.require_unchanged(path.resolve(), content, beside=read_beside)
+    manifest.require_unchanged(path.resolve(), content, beside=_DESCRIPTION)
     if kind == "saved_model":
         return _open_saved_model(path, run)
     opened = _RUNTIMES[kind](path, threads, content)
@@ -282,33 +282,31 @@ def _describe(path: Path) -> _Description:
     Raises:
         InputError: they are damaged.
     """
-    labels, preprocess = (
-        path.resolve().parent / name for name in (filenames.LABELS, filenames.PREPROCESS)
+    folder = path.resolve().parent
+    beside = [name for name in _DESCRIPTION if (folder / name).exists()]
+    inside = {} if len(beside) == len(_DESCRIPTION) else _embedded(path)
+
+    def read(name: str, reader: Callable[..., Any], otherwise: Any) -> Any:
+        if name in beside:
+            return reader(folder / name)
+        return reader(path, inside[name]) if inside else otherwise
+
+    return _Description(
+        labels=read(filenames.LABELS, read_lines, None),
+        preprocess=read(filenames.PREPROCESS, read_json, {}),
+        source=folder / filenames.PREPROCESS if filenames.PREPROCESS in beside else path,
     )
-    has_labels, has_preprocess = labels.exists(), preprocess.exists()
-    inside = {} if has_labels and has_preprocess else _embedded(path)
-    names, content, source = None, {}, preprocess
-    if has_labels:
-        names = read_lines(labels)
-    elif inside:
-        names = read_lines(path, inside[filenames.LABELS])
-    if has_preprocess:
-        content = read_json(preprocess)
-    elif inside:
-        content, source = read_json(path, inside[filenames.PREPROCESS]), path
-    return _Description(names, content, source)
 
 
 def _embedded(path: Path) -> dict[str, bytes]:
     """labels.txt and preprocess.json in a `.tflite` file that was exported here; {} of others."""
     if path.suffix != ".tflite" or not zipfile.is_zipfile(path):
         return {}
-    names = (filenames.LABELS, filenames.PREPROCESS)
     try:
         with zipfile.ZipFile(path) as archive:
-            if not set(names) <= set(archive.namelist()):
+            if not set(_DESCRIPTION) <= set(archive.namelist()):
                 return {}
-            return {name: archive.read(name) for name in names}
+            return {name: archive.read(name) for name in _DESCRIPTION}
     # The last two: it says that it is encrypted, or packed in a way that nobody knows.
     except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
         raise InputError(f"the metadata of {path} are damaged ({error}); {REPLACE}") from None

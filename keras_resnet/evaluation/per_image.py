@@ -91,20 +91,26 @@ def suspects(p: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> np
     return (best != labels) & (score >= threshold) & (given <= _UNLIKELY)
 
 
+def can_suspect(right: int, total: int, classes: int) -> bool:
+    """Whether networks with so many right answers may speak for other labels: not if they may be
+    guessing, or are mostly wrong."""
+    return 2 * right > total and not binomial.may_be_guesses(right, total, classes)
+
+
 def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[int]:
     """The numbers of the rows that speak for another label, the least likely label first.
 
     For networks that were trained for a short time, which do not reach the limits of `suspects`:
     candidates by arXiv:1911.00068, section 3.1, or of a near certain answer, ranked by the
     probability of the given label, the self-confidence of section 3.2. Plain mistakes are among
-    them, and come late. Networks that may be guessing, or are mostly wrong, speak for nothing.
+    them, and come late. There are none if the networks cannot suspect any (`can_suspect`).
 
     Args:
         rows: for images that the networks were not trained on.
         classes: the names in them.
     """
     right = sum(row.is_right for row in rows)
-    if 2 * right <= len(rows) or binomial.may_be_guesses(right, len(rows), len(classes)):
+    if not can_suspect(right, len(rows), len(classes)):
         return []
     number = {name: k for k, name in enumerate(classes)}
     labels = np.array([number[row.label] for row in rows])

@@ -215,6 +215,13 @@ def _require_place(target: Path) -> None:
         raise InputError(f"--output {target} holds something else than an export; give another")
 
 
+# The option that sets a field of a `Contract`
+_CONTRACT_OPTIONS = {
+    "scores": "--scores", "top": "--top", "input_size": "--input-size",
+    "temperature": "--calibrate-probabilities", "reject": "--reject",
+}  # fmt: skip
+
+
 def _require_alike(plan: ExportPlan) -> None:
     """InputError if existing files in the target have other inputs or outputs than this export."""
     target, replaced = plan.target, plan.replaced
@@ -230,13 +237,6 @@ def _require_alike(plan: ExportPlan) -> None:
         f"{target} holds {others[0]}, whose {option} differs from that of this command; repeat it, "
         "export all files there in one command, or give another --output"
     )
-
-
-# Of the fields of a `Contract`
-_CONTRACT_OPTIONS = {
-    "scores": "--scores", "top": "--top", "input_size": "--input-size",
-    "temperature": "--calibrate-probabilities", "reject": "--reject",
-}  # fmt: skip
 
 
 class _Fitted(NamedTuple):

@@ -319,11 +319,12 @@ def _interval(score: Mapping[str, Any]) -> tuple[float, float]:
 
 def _calibration(rows: Sequence[Mapping[str, str]]) -> Calibration | None:
     """The expected calibration error and its diagram."""
-    known = [row for row in rows if finite(_number(row["score"]))]
-    if not known:
+    scores = np.array([_number(row["score"]) for row in rows])
+    right = np.array([row["label"] == row["prediction"] for row in rows], bool)
+    known = np.isfinite(scores)
+    if not known.any():
         return None
-    scores = np.array([_number(row["score"]) for row in known])
-    right = np.array([row["label"] == row["prediction"] for row in known])
+    scores, right = scores[known], right[known]
     bins = score_bins(scores, right)
     return Calibration(calibration_error(bins), scores.mean(), right.mean(), svg.reliability(bins))
 

@@ -13,7 +13,7 @@ from keras_resnet.data.examples import Examples
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.metrics import ClassScores, class_scores
-from keras_resnet.evaluation.per_image import ImageScore, ranked_suspects, to_csv
+from keras_resnet.evaluation.per_image import ImageScore, can_suspect, ranked_suspects, to_csv
 from keras_resnet.files import StrPath, write_json, write_text
 from keras_resnet.messages import percent
 from keras_resnet.results import Result
@@ -46,6 +46,11 @@ class CrossValidation(Result):
     per_class: dict[str, ClassScores]
     confusion: list[list[int]]  # images by true class (rows) and predicted class (columns)
     suspects: list[ImageScore]  # images whose label may be wrong, the least likely label first
+
+    @property
+    def can_suspect(self) -> bool:
+        """Whether the networks were good enough to look for such images."""
+        return can_suspect(round(self.top1 * self.images), self.images, len(self.per_class))
 
 
 def default_folder(data: StrPath) -> Path:
