@@ -876,3 +876,12 @@ def test_a_hidden_folder_beside_the_classes_is_told_as_such(tmp_path):
         PHOTO.save(tmp_path / name / "x.jpg")
     skipped = check(tmp_path).skipped
     assert skipped == {"hidden file": 1, "in a system folder": 1}
+
+
+def test_a_folder_without_a_good_photo_is_checked_too(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.jpg").write_bytes(b"no image")
+    checked = check(tmp_path)
+    assert not checked.passed and checked.used == checked.near_duplicates == 0
+    assert len(checked.bad) == 2

@@ -190,10 +190,10 @@ def _near(photos: Mapping[str, Sequence[Photo]]) -> list[tuple[Photo, Photo]]:
     nearly all 0 or 1, are left out.
     """
     everything = [(split, p) for split, group in photos.items() for p in group if p.look]
+    if not everything:
+        return []
     hashes = np.array([p.look[1] for _, p in everything if p.look], np.int64).astype(np.uint64)
-    thumbnails = np.array(
-        [np.frombuffer(p.look.thumbnail, np.uint8) for _, p in everything if p.look], np.float32
-    ).reshape(len(everything), -1)
+    thumbnails = _standardized([p.look.thumbnail for _, p in everything if p.look])
     digests = np.array([p.header.digest for _, p in everything], np.int64)
     split_of = np.array([list(photos).index(split) for split, _ in everything], np.int64)
     bits = np.bitwise_count(hashes)
@@ -205,15 +205,14 @@ def _near(photos: Mapping[str, Sequence[Photo]]) -> list[tuple[Photo, Photo]]:
         others = usable[split_of[usable] < split_of[i]] if len(photos) > 1 else usable[usable < i]
         apart = np.bitwise_count(hashes[others] ^ hashes[i])
         hits = others[(apart <= _NEAR) & (digests[others] != digests[i])]
-        hits = hits[_correlations(thumbnails[hits], thumbnails[i]) > _ALIKE]
+        hits = hits[thumbnails[hits] @ thumbnails[i] > _ALIKE]
         if len(hits):
             pairs.append((everything[i][1], everything[hits[0]][1]))
     return pairs
 
 
-def _correlations(
-    thumbnails: npt.NDArray[np.float32], other: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Of each of `(n, pixels)` with one `(pixels,)`: `(n,)`."""
-    rows, other = (x - x.mean(-1, keepdims=True) for x in (thumbnails, other))
-    return (rows @ other) / (np.linalg.norm(rows, axis=-1) * np.linalg.norm(other) + 1e-6)
+def _standardized(thumbnails: Sequence[bytes]) -> npt.NDArray[np.float32]:
+    """Rows `(n, pixels)` of mean 0 and length 1: the product of two is their correlation."""
+    pixels = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(len(thumbnails), -1)
+    rows = pixels - pixels.mean(-1, keepdims=True, dtype=np.float32)
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-6)
