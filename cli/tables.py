@@ -203,10 +203,11 @@ def shipped(result: Mapping[str, Any]) -> str:
     checked = result["verification"]
     rows = {row["file"].rsplit("/", 1)[-1]: row for row in checked["artefacts"]}
     row = rows[result["model"]]
+    ms = row["latency_ms"]
     lines = [
         f"run folder   {result['run']}",
         f"model        {result['model']}, {_megabytes(row['bytes'])}, "
-        f"{row['latency_ms']:.1f} ms for an image on one thread of this machine",
+        f"{ms:{'.1f' if ms >= 1 else '.2g'}} ms for an image on one thread of this machine",
         f"top-1        {row['top1']:.2%} of {row['images']:,} validation images, "
         f"{row['drop_points']:.2f} points less than the Keras model",
         f"report       {result['run']}/report.html",

@@ -374,6 +374,12 @@ def test_a_warm_up_longer_than_the_run_is_refused_if_it_was_asked_for():
     assert resolve({"epochs": 3}).epochs == 3  # the recipe's is cut
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_saved_settings_of_a_run_shorter_than_its_warm_up_are_valid(recipe):
+    config = resolve({"recipe": recipe, "epochs": 1})
+    assert resolve(asdict(config)) == config
+
+
 @pytest.mark.parametrize(("name", "meant"), [("lr", "learning_rate"), ("epoch", "epochs")])
 def test_an_unknown_setting_names_the_one_that_is_meant(name, meant):
     with pytest.raises(InputError, match=f"unknown setting '{name}'; did you mean {meant}"):
