@@ -105,13 +105,11 @@ class Optimizer(keras.optimizers.Optimizer):
         )
         return self._first(norm)
 
-    def direction(self, gradient: Any, step: Any, *slots: Any) -> Any:
-        """The direction that is subtracted from a weight; updates the slots."""
+    def move(
+        self, weight: Any, gradient: Any, *slots: Any, rate: Any, decay: float, step: Any
+    ) -> None:
+        """Moves a weight, and updates its slots; `step` counts from 1."""
         raise NotImplementedError
-
-    def scale(self, weight: Any, along: Any, decay: float) -> Any:
-        """A factor of the move, which is the direction `along` with `decay` times the weight."""
-        return 1.0
 
     def _update_and_reset(self, sums: Sequence[tf.Tensor], norm: tf.Tensor) -> None:
         self._update(sums, norm)
@@ -136,11 +134,7 @@ class Optimizer(keras.optimizers.Optimizer):
             ) -> None:
                 if self.clip_norm:
                     g = g * self.clip_norm / tf.maximum(norm, self.clip_norm)
-                along = self.direction(g, step, *slots)
-                factor = rate * share * self.scale(w, along, decay)
-                if decay:  # apart: TensorFlow makes copies for a sum of three
-                    w.assign(w * (1 - factor * decay))
-                w.assign_sub(factor * along)
+                self.move(w, g, *slots, rate=rate * share, decay=decay, step=step)
 
             self._on_each(weight, move, gradient, norm, *[slot.value for slot in slots])
         self.iterations.assign_add(1)
@@ -166,10 +160,17 @@ class Sgd(Optimizer):
         super().__init__(learning_rate, **shared)
         self.momentum, self.nesterov = momentum, nesterov
 
-    def direction(self, gradient: Any, step: Any, *slots: Any) -> Any:
+    def move(
+        self, weight: Any, gradient: Any, *slots: Any, rate: Any, decay: float, step: Any
+    ) -> None:
         (velocity,) = slots
-        velocity.assign(self.momentum * velocity + gradient)
-        return gradient + self.momentum * velocity if self.nesterov else velocity
+        if decay:
+            weight.assign(weight * (1 - rate * decay))
+        # One pass over the memory, where the same in single operations takes several.
+        tf.raw_ops.ResourceApplyMomentum(
+            var=weight.handle, accum=velocity.handle, grad=gradient, lr=rate,
+            momentum=self.momentum, use_nesterov=self.nesterov,
+        )  # fmt: skip
 
 
 class AdamW(Optimizer):
@@ -178,12 +179,22 @@ class AdamW(Optimizer):
     slots = ("mean", "square")
     beta_1, beta_2, epsilon = 0.9, 0.999, 1e-7
 
-    def direction(self, gradient: Any, step: Any, *slots: Any) -> Any:
+    def move(
+        self, weight: Any, gradient: Any, *slots: Any, rate: Any, decay: float, step: Any
+    ) -> None:
         mean, square = slots
         mean.assign_add((gradient - mean) * (1 - self.beta_1))
         square.assign_add((tf.square(gradient) - square) * (1 - self.beta_2))
         spread = tf.sqrt(square / (1 - self.beta_2**step)) + self.epsilon
-        return mean / (1 - self.beta_1**step) / spread
+        along = mean / (1 - self.beta_1**step) / spread
+        factor = rate * self.scale(weight, along, decay)
+        if decay:  # apart: TensorFlow makes copies for a sum of three
+            weight.assign(weight * (1 - factor * decay))
+        weight.assign_sub(factor * along)
+
+    def scale(self, weight: Any, along: Any, decay: float) -> Any:
+        """A factor of the move, which is the direction `along` with `decay` times the weight."""
+        return 1.0
 
 
 class Lamb(AdamW):
