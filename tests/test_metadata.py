@@ -67,6 +67,36 @@ def test_what_was_written_is_read(embedded):
     assert metadata.read(path) == told | {"files": CONTENTS}
 
 
+@pytest.mark.parametrize(
+    ("options", "size", "image", "output"),
+    [
+        ({}, (24, 24), "The middle square of the upright image, resized to 24x24", "logits"),
+        ({"scores": "softmax"}, (24, 24), "The middle square of the upright image", "scores"),
+        (
+            {"input_size": (48, 96)},
+            (48, 96),
+            "An upright frame of 96x48; inside the model: the middle square of the upright frame, "
+            "resized to 24x24 (bilinear)",
+            "logits",
+        ),
+    ],
+)
+def test_it_says_what_the_file_takes_and_gives(trained, options, size, image, output):
+    (graph,) = described(preprocessing(make_plan(trained, **options)))["subgraph_metadata"]
+    (taken,), (given,) = graph["input_tensor_metadata"], graph["output_tensor_metadata"]
+    assert taken["description"].startswith(image)
+    found = taken["content"]["content_properties"]["default_size"]
+    assert (found["height"], found["width"]) == size
+    assert given["name"] == output
+    assert ("a softmax" in given["description"]) == (output == "logits")
+
+
+def test_of_padded_images_it_names_all(trained):
+    preprocess = preprocessing(make_plan(trained)) | {"fit": "pad", "crop": "all of the image"}
+    (graph,) = described(preprocess)["subgraph_metadata"]
+    assert graph["input_tensor_metadata"][0]["description"].startswith("All of the image, resized")
+
+
 def test_a_file_without_metadata_has_none(plain):
     assert metadata.read(plain) is None
 

@@ -106,7 +106,8 @@ def describe(
         origin: where the weights are from, such as "trained on photos".
         spare: outputs for classes that a trainable file learns, behind the others.
     """
-    height, width, channels = (preprocess[key] for key in ("height", "width", "channels"))
+    channels, frame = preprocess["channels"], preprocess["input_size"]
+    height, width = frame or (preprocess["height"], preprocess["width"])
     low, high = preprocess["range"]
     share, reject = preprocess["center_crop"], preprocess.get("reject")
     none, colors = "", "RGB" if channels == 3 else "grey"
@@ -116,6 +117,13 @@ def describe(
         none = f" None of these: {reject['score']} below {reject['threshold']:g}{too_large}."
     learned = f" The last {spare} are for classes that the file learns." if spare else ""
     part = "" if share == 1 else f", {share:g} of its side"
+    the = "" if frame or preprocess["fit"] != "crop" else "The "
+    image = (
+        f"{the}{preprocess['crop']}{part}, resized to {preprocess['width']}x{preprocess['height']} "
+        f"({preprocess['resize'].removeprefix('inside the model: ')})"
+    )
+    if frame:
+        image = f"An upright frame of {width}x{height}; {image}"
     return {
         "name": network,
         "description": (
@@ -140,9 +148,8 @@ def describe(
                     {
                         "name": "image",
                         "description": (
-                            f"The {preprocess['crop']}{part}, resized to {width}x{height} "
-                            f"({preprocess['resize']}); {colors} in [{low}, {high}]. The "
-                            "model normalizes them."
+                            f"{_capital(image)}; {colors} in [{low}, {high}]. The model "
+                            "normalizes them."
                         ),
                         "content": {
                             "content_properties_type": _IMAGE_PROPERTIES,
@@ -163,11 +170,8 @@ def describe(
                 ],
                 "output_tensor_metadata": [
                     {
-                        "name": "logits",
-                        "description": (
-                            "Logits; a softmax gives the probabilities of the classes."
-                            f"{learned}{none}"
-                        ),
+                        "name": "scores" if preprocess["scores"] == "softmax" else "logits",
+                        "description": f"{_capital(preprocess['output'])}.{learned}{none}",
                         "content": {
                             "content_properties_type": _FEATURE_PROPERTIES,
                             "content_properties": {},
@@ -185,6 +189,10 @@ def describe(
             }
         ],
     }
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def embed(
