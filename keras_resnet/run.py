@@ -202,11 +202,7 @@ class Run:
 
         config, classes = self.config, self.classes
         if config.data != names.NONE:
-            if not (names.is_folder(config.data) and names.is_folder(data)):
-                raise InputError(
-                    f"--data {data}: {self.path} has its own images, {config.data}; leave it out"
-                )
-            sources.require_moved(self.splits, data, classes)
+            self.require_own(data)
             self._save_data(data, config.data_dir)
             return
         source = sources.load(data, seed=config.seed, data_dir=data_dir)
@@ -219,6 +215,16 @@ class Run:
         with self.rewriting(filenames.SPLIT):
             self.save_split(source)
         self._save_data(data, data_dir)
+
+    def require_own(self, data: str | os.PathLike) -> None:
+        """InputError if a folder does not hold the run's own images."""
+        from keras_resnet.data import sources
+
+        if not (names.is_folder(self.config.data) and names.is_folder(data)):
+            raise InputError(
+                f"--data {data}: {self.path} has its own images, {self.config.data}; leave it out"
+            )
+        sources.require_moved(self.splits, data, self.classes)
 
     def _save_data(self, data: StrPath, data_dir: str | None) -> None:
         config = absolute(replace(self.config, data=os.fspath(data), data_dir=data_dir))

@@ -412,17 +412,28 @@ def test_auto_keeps_the_precision_that_it_chose_first(photos, tmp_path, monkeypa
     """As on a machine whose processor multiplies something else."""
     folder = tmp_path / "run"
 
-    def stop_after_the_first(self, weights):
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Loop, "_save_best", stop_after_the_first)
+        patched.setattr(Loop, "_save_best", _interrupt)
         patched.setattr(precision, "_for_cpu", lambda flags: Precision("mixed_bfloat16", "then"))
         train(str(photos), run_folder=folder, **{**SMALL, "epochs": 1})
     monkeypatch.setattr(precision, "_for_cpu", lambda flags: Precision("float32", "now"))
     metrics = train(resume=folder).metrics
     assert (metrics["precision"], metrics["precision_reason"]) == ("mixed_bfloat16", "then")
     assert metrics["threads"] >= 1
+
+
+def test_it_resumes_where_its_images_are_now(photos, tmp_path, monkeypatch, capsys):
+    folder, moved = tmp_path / "run", tmp_path / "moved"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Loop, "_save_best", _interrupt)
+        train(str(photos), run_folder=folder, **{**SMALL, "epochs": 1})
+    shutil.copytree(photos, moved)
+    assert train(moved, resume=folder).config.data == str(moved)
+    assert "results will differ" not in capsys.readouterr().err
+
+
+def _interrupt(self, weights):
+    raise KeyboardInterrupt
 
 
 def test_only_the_same_settings_resume(stopped, photos):

@@ -77,12 +77,10 @@ def train(
     """
     requested, network = custom.taken({"data": data, **options})
     unfinished = run.unfinished(resume, run_folder, config_file, requested)
-    if unfinished and resume and data is not None:
-        unfinished.attach(data)  # its own images, elsewhere
     if not unfinished:
         config, path = recipes.resolve(requested, config_file), run_folder
     else:
-        config, path = _on_these_devices(unfinished.config, options), unfinished.path
+        config, path = _as_it_is_now(unfinished, data if resume else None, options), unfinished.path
     devices = strategy.choose(config, path)
     with devices.watching(path):
         prepared = (
@@ -117,6 +115,8 @@ def _train_in(
     try:
         if not is_resumed:
             folder.begin(config, source.classes, model)
+        elif devices.is_chief and config.data != folder.config.data:
+            folder.attach(config.data)
         checkpoint.settle(folder, source)
         notices.log_plan(config, source, chosen, devices, folder)
         broken = sources.naming_broken_files(source, run.resume_command(folder.path))
@@ -261,9 +261,13 @@ def _prepare_again(
     return config, source, chosen, _network(config, source, chosen, None, devices, network)
 
 
-def _on_these_devices(config: Config, options: Settings) -> Config:
-    """The settings of an unfinished run, with the number of devices as requested now."""
-    devices = options.get("devices")
+def _as_it_is_now(unfinished: run.Run, data: StrPath | None, options: Settings) -> Config:
+    """The settings of an unfinished run, with the place of its images and the number of devices as
+    requested now."""
+    config, devices = unfinished.config, options.get("devices")
+    if data is not None:
+        unfinished.require_own(data)
+        config = run.absolute(replace(config, data=str(data)))
     return config if devices is None else replace(config, devices=devices)
 
 
