@@ -21,7 +21,6 @@ from keras_resnet.config import (
     size_plan,
 )
 from keras_resnet.errors import InputError
-from keras_resnet.messages import plural
 
 # ResNet strikes back, arXiv:2110.00476, table 2; what A1, A2 and A3 have in common. RandAugment is
 # timm's rand-m7-mstd0.5-inc1 (A3: m6): two operations, each with p = 0.5 and a magnitude from a
@@ -214,8 +213,8 @@ def resolve(
     usual = recipe.get("warmup_epochs", Config.warmup_epochs)  # it is shortened in a short run
     if given.get("warmup_epochs", usual) != usual and config.warmup_epochs > config.epochs:
         raise InputError(
-            f"--warmup-epochs is {config.warmup_epochs:g}, longer than the run of "
-            f"{plural(config.epochs, 'epoch')}; give a shorter one, or more --epochs"
+            f"--warmup-epochs is {config.warmup_epochs:g}, longer than the run, --epochs "
+            f"{config.epochs}; give a shorter one, or more epochs"
         )
     return config
 

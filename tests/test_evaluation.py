@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from sklearn import metrics as peer
 
@@ -30,6 +31,7 @@ from keras_resnet.evaluation.scores import (
     Guess,
     Prediction,
     evaluate,
+    examples_in,
     predict,
 )
 from keras_resnet.training import gallery
@@ -502,3 +504,26 @@ def test_only_a_file_without_a_row_in_a_manifest_is_tried_first(
     alone = shutil.copy(model, tmp_path / "alone.tflite")
     predict(alone, [photos / "dark"])
     assert tried == [alone]
+
+
+def test_of_a_folder_it_takes_the_files_that_training_would(photos, tmp_path, capsys):
+    image = next((photos / "dark").iterdir())
+    names = ("a.jpg", "sub/b.jpg", ".trash/c.jpg", "__MACOSX/d.jpg", "@eaDir/e/THUMB_M.jpg")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, tmp_path / name)
+    assert list(examples_in(tmp_path).names) == [f"{tmp_path}/a.jpg", f"{tmp_path}/sub/b.jpg"]
+    told = capsys.readouterr().err
+    assert "skipped: hidden file (1)" in told and "skipped: in a system folder (2)" in told
+    # What is given by its name is taken, wherever it is.
+    assert len(examples_in(tmp_path / "__MACOSX" / "d.jpg")) == 1
+
+
+def test_a_file_for_eight_images_at_a_time_is_refused(photos, tmp_path):
+    eight = tf.TensorSpec((8, 8, 8, 3), tf.float32)
+    network = tf.function(lambda image: tf.reduce_mean(image, (1, 2)), input_signature=[eight])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()])
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    (tmp_path / "model.tflite").write_bytes(converter.convert())
+    with pytest.raises(InputError, match="takes 8 images at a time; export it for one"):
+        predict(tmp_path / "model.tflite", [photos / "dark"])

@@ -70,6 +70,18 @@ def test_both_ends_are_named_and_the_batch_is_open(onnx_run):
 
 
 @extra
+def test_a_file_for_eight_images_at_a_time_is_refused(onnx_run, photos, tmp_path):
+    import onnx
+
+    model = onnx.load(onnx_run[0].export_folder / "model.onnx")
+    for end in (*model.graph.input, *model.graph.output):
+        end.type.tensor_type.shape.dim[0].dim_value = 8
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(InputError, match="takes 8 images at a time; export it for one"):
+        predict(tmp_path / "model.onnx", [photos / "dark"])
+
+
+@extra
 def test_it_passes_the_gate_as_a_float32_file(onnx_run):
     run, result = onnx_run
     (row,) = result.artefacts

@@ -369,7 +369,7 @@ def test_every_precision_of_the_list_is_accepted():
 
 
 def test_a_warm_up_longer_than_the_run_is_refused_if_it_was_asked_for():
-    with pytest.raises(InputError, match="--warmup-epochs is 4, longer than the run of 3 epochs"):
+    with pytest.raises(InputError, match="--warmup-epochs is 4, longer than the run, --epochs 3"):
         resolve({"warmup_epochs": 4.0, "epochs": 3})
     assert resolve({"epochs": 3}).epochs == 3  # the recipe's is cut
 

@@ -84,6 +84,10 @@ class Lite:
             raise InputError(
                 f"{path} is no image classifier: it maps {self.input_shape} to {self.output_shape}"
             )
+        if self.input_shape[0] != 1:
+            raise InputError(
+                f"{path} takes {self.input_shape[0]} images at a time; export it for one"
+            )
 
     def predict(self, images: np.ndarray) -> npt.NDArray[np.float32]:
         """float32 logits `(b, k)` for raw pixels `(b, h, w, c)` in [0, 255], one by one."""

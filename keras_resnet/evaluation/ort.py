@@ -54,6 +54,11 @@ class Ort:
                 f"{path} is no image classifier: it maps {inputs[0].type} {self.input_shape} to "
                 f"{self.output_shape}"
             )
+        if self.input_shape[0] not in (None, 1):
+            raise InputError(
+                f"{path} takes {self.input_shape[0]} images at a time; export it for one, or for "
+                "any number"
+            )
 
     def predict(self, images: np.ndarray) -> npt.NDArray[np.float32]:
         """float32 scores `(b, k)` for raw pixels `(b, h, w, c)` in [0, 255]."""

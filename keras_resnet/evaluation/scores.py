@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_resnet import filenames, manifest
-from keras_resnet.data import folder, pixels, sources
+from keras_resnet.data import folder, layout, pixels, sources
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import show
 from keras_resnet.errors import InputError
@@ -334,18 +335,19 @@ def _matches(pattern: str) -> list[str]:
 
 def _expand(images: Iterable[StrPath]) -> list[str]:
     """Files, the files in folders, and what patterns match, in order, each once."""
-    paths = []
+    paths, skipped = [], Counter[str]()
     for item in (os.fspath(image) for image in images):
         if os.path.isdir(item):
-            found = [
-                os.path.join(p, n) for p, _, names in sorted(os.walk(item)) for n in sorted(names)
-            ]
-        elif os.path.exists(item):
-            found = [item]
+            found = list(layout.walk(item, on_error=layout.unreadable))
+            reasons = [layout.reason_to_skip(os.path.relpath(path, item)) for path in found]
+            skipped.update(filter(None, reasons))
+            paths += [path for path, reason in zip(found, reasons, strict=True) if not reason]
         else:
-            found = _matches(item)
+            found = [item] if os.path.exists(item) else _matches(item)
+            paths += found
         if not found:
             what = "is empty" if os.path.isdir(item) else "does not exist"
             raise InputError(f"{show(item)} {what}; give images, folders or patterns like '*.jpg'")
-        paths += found
+    for reason, count in skipped.items():
+        log.info(f"skipped: {reason} ({count})")
     return list(dict.fromkeys(paths))
