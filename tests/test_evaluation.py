@@ -527,3 +527,15 @@ def test_a_file_for_eight_images_at_a_time_is_refused(photos, tmp_path):
     (tmp_path / "model.tflite").write_bytes(converter.convert())
     with pytest.raises(InputError, match="takes 8 images at a time; export it for one"):
         predict(tmp_path / "model.tflite", [photos / "dark"])
+
+
+def test_the_logits_of_an_exported_file_are_never_taken_for_probabilities(
+    exported, tmp_path, monkeypatch
+):
+    """Not even if they add up to 1."""
+    run, _ = exported
+    shutil.copy(run.export_folder / "model_float32.tflite", tmp_path)
+    logits = np.array([[0.1, 0.2, 0.7]], np.float32)
+    monkeypatch.setattr("keras_resnet.evaluation.lite.Lite.predict", lambda *_: logits)
+    opened = open_artefact(tmp_path / "model_float32.tflite")
+    assert (opened.predict(np.zeros((1, 24, 24, 3))) == logits).all()

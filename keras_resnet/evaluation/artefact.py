@@ -254,7 +254,7 @@ def _artefact(
         raise InputError(f"{path} has no fixed number of classes; an image classifier needs one")
     if contract.scores == "softmax":
         predict = _unscaled(predict, contract)
-    elif run is None:
+    elif run is None and "scores" not in description.preprocess:
         predict = _to_logits(predict)
     classes = run.classes if run else description.labels or _numbers(count)
     if len(classes) != count:

@@ -42,8 +42,7 @@ def too_few(images: int, points: float) -> str:
     needed = images_needed(points)
     if images >= needed:
         return f"{images:,} images cannot rule out {drop}: too many of them change class"
-    rounded = round(needed, 1 - len(str(needed))) if needed < 1000 else round(needed, -2)
     return (
-        f"{plural(images, 'image')} cannot rule out {drop}; about {rounded:,} without "
-        f"a change could, at {CONFIDENCE:.0%}"
+        f"{plural(images, 'image')} cannot rule out {drop}; {needed:,} without a change could, at "
+        f"{CONFIDENCE:.0%}"
     )

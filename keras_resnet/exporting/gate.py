@@ -93,7 +93,7 @@ class Comparison:
 
     top1: float | None = None  # accuracy in 0…1; features have none
     drop_points: float | None = None  # Keras' top-1 less that of the file, in percentage points
-    # The least and the largest drop that such a result is likely for, at 95 %: see `evidence`.
+    # The least and the largest drop that such a result is likely for, each at 95 %: see `evidence`.
     drop_interval: list[float] | None = None
     agreement: float | None = None  # the share of images of the same class, in 0…1
     # From Keras' output for the same pixels, in units of the file's output: logits, probabilities
@@ -263,7 +263,8 @@ def check(
         if lost := _lost_refusals(row, judge.keras):
             log.warning(lost)
     limits, images = judge.limits, len(judge.examples)
-    fitted = _fitted(folder)
+    failed = {row.file for row in others if not row.passed}
+    fitted = {} if filenames.PREPROCESS in failed else _fitted(folder)
     probabilities = fitted.get("probabilities")
     # If preprocess.json did not pass, the judge knows of no threshold.
     rejected = RejectionFit.from_json(fitted["reject"]) if judge.rejects else None
