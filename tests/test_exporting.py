@@ -94,6 +94,7 @@ def test_the_report_shows_the_exported_files_and_the_manifest_knows_it(exported)
     for row in result.artefacts:
         assert row.file in html.replace("<wbr>", "") and f"{row.latency_ms:.2f} ms" in html
     assert "What an app needs" in html and "color_order" in html
+    assert "[0.75, 1.333]" in html  # crop_aspect: settings as before the export
     assert open_run(run.path).intact("report.html") and rows_of(run).keys() >= FILES_OF_REPORT
 
 

@@ -1,5 +1,6 @@
 """`--split-file`: a training on given splits."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -53,3 +54,14 @@ def test_a_split_file_of_other_data_is_one_line(photos, tmp_path):
     shutil.copy(photos / "dark" / "04.jpg", tmp_path / "photos" / "dark" / "01.jpg")
     with pytest.raises(InputError, match=r"dark/01\.jpg is another image than in --split-file"):
         sources.load(str(tmp_path / "photos"), split_file=path)
+
+
+def test_an_empty_split_in_a_file_is_none(photos, tmp_path):
+    source = sources.load(str(photos))
+    sources.save_split(source, tmp_path / "split.json")
+    content = json.loads((tmp_path / "split.json").read_text())
+    (tmp_path / "split.json").write_text(json.dumps(content | {"test": []}))
+    again = sources.load(str(photos), split_file=tmp_path / "split.json")
+    assert {s: e.names for s, e in again.splits.items()} == {
+        s: e.names for s, e in source.splits.items()
+    }

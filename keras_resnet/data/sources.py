@@ -370,9 +370,9 @@ def _splits_of_file(path: StrPath, source: Source) -> dict[str, Examples]:
     """The splits that `save_split` saved, of these images; InputError if they do not fit."""
     if not os.path.isfile(path):
         raise InputError(f"--split-file {show(path)}: no such file; give a split.json")
-    saved = read_split(path)
+    saved = {split: images for split, images in read_split(path).items() if images}
     for split in ("train", "val"):
-        if not saved.get(split):
+        if split not in saved:
             raise InputError(
                 f"--split-file {show(path)} has no {split} images; give one with train and val"
             )

@@ -364,8 +364,8 @@ def _confusions(score: Mapping[str, Any], names: Sequence[str]) -> list[Confusio
 
 
 def rounded(value: Any) -> Any:
-    """Floats, alone or in lists, with four significant digits: 4/3 is 1.333."""
-    if isinstance(value, list):
+    """Floats, alone or in lists or tuples, with four significant digits: 4/3 is 1.333."""
+    if isinstance(value, list | tuple):
         return [rounded(item) for item in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
 

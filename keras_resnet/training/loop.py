@@ -194,6 +194,7 @@ class Loop:
             self._call_seconds.append(seconds)
         sums = {name: float(getattr(steps, name).sum(dtype=np.float64)) for name in _METRICS}
         self.epoch_sums.update(steps=count, seconds=seconds, **sums)
+        self.epoch_sums["learning_rate"] = float(steps.learning_rate[-1])  # no sum: the latest
         self.board.write_steps(self.step, steps, count * self.config.batch_size / seconds)
         return self._means()
 
@@ -209,8 +210,8 @@ class Loop:
         said = f"loss {means['cross_entropy']:.3f}  top-1 {means['top1']:.1%}"
         if len(self._call_seconds) < 2:  # the first call compiles
             return said
-        left = self._seconds_left()
-        clock = f"{left // 3600:.0f}:{left // 60 % 60:02.0f}:{left % 60:02.0f}"
+        left = round(self._seconds_left())
+        clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
         return f"{said}  {self._speed():.0f} images/s  {clock} remaining"
 
     def _seconds_left(self) -> float:
@@ -264,7 +265,7 @@ class Loop:
             "top1": means["top1"],
             "val_loss": evaluation.loss,
             "val_top1": evaluation.top1,
-            "learning_rate": float(self.train_step.optimizer.learning_rate),
+            "learning_rate": self.epoch_sums["learning_rate"],
             "seconds": round(seconds, 2),
             "images_per_second": round(self._speed(), 1),
             "image_size": self.sizes[epoch],
