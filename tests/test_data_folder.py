@@ -356,7 +356,7 @@ def kinds(tmp_path_factory):
     for label, (name, content, *_) in zip(_labels(), FILES.values(), strict=True):
         _make(str(root / label / "good.jpg"))
         _make(os.path.join(os.fsencode(root / label), os.fsencode(name)), content)
-    *_, found = folder.load(str(root), on_bad_image="skip")
+    found = folder.load(str(root), on_bad_image="skip")
     return root, found, check(str(root))
 
 
@@ -732,7 +732,7 @@ def test_a_folder_is_understood_with(what, tmp_path):
     build, good = GOOD[what]
     root = str(tmp_path / "photos")
     build(root)
-    splits, classes, found = folder.load(root)
+    found = folder.load(root)
     report = found.report()
     assert report["files"] == _used_plus_skipped(report)
     if good.inside:
@@ -740,14 +740,14 @@ def test_a_folder_is_understood_with(what, tmp_path):
     assert report["used"] == sum(good.splits.values()) and report["bad"] == []
     assert sum(report["skipped"].values()) == good.skipped
     assert list(report["classes"]) == list(good.classes)
-    assert classes == list(good.classes)
+    splits = folder.by_split(found)
     assert {split: len(examples) for split, examples in splits.items()} == good.splits
     checked = check(root)
     assert (checked.files, checked.used) == (report["files"], report["used"])
     assert checked.obstacles == [] and sum(checked.classes.values()) == checked.used
     for examples in splits.values():  # the label is the class folder's
         for name, label in zip(examples.names, examples.labels, strict=True):
-            assert classes[label] in name.split(os.sep)
+            assert found.classes[label] in name.split(os.sep)
 
 
 def test_class_folders_of_one_folder_for_each_person_are_told_by_an_option(tmp_path):
@@ -843,7 +843,7 @@ def test_a_saved_name_that_is_no_image_any_more_is_bad_whatever_it_is(tmp_path):
 def test_the_order_in_which_the_system_lists_files_does_not_matter(tmp_path, monkeypatch):
     FLAT(str(tmp_path))
     _photos("cat/deep/*3", "cat/deeper/*2")(str(tmp_path))
-    names = folder.load(str(tmp_path))[0]["all"].names
+    names = folder.load(str(tmp_path)).images.names
     listing = os.scandir
 
     class Backwards:
@@ -867,7 +867,7 @@ def test_the_order_in_which_the_system_lists_files_does_not_matter(tmp_path, mon
             pass
 
     monkeypatch.setattr(os, "scandir", Backwards)
-    assert folder.load(str(tmp_path))[0]["all"].names == names
+    assert folder.load(str(tmp_path)).images.names == names
 
 
 def test_a_hidden_folder_beside_the_classes_is_told_as_such(tmp_path):

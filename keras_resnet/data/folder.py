@@ -136,8 +136,8 @@ def load(
     in_memory: bool = False,
     nested: bool = False,
     classes: Collection[str] = (),
-) -> tuple[dict[str, Examples], list[str], Scan]:
-    """A folder as examples by split, and its class names: `(splits, classes, scan)`.
+) -> Scan:
+    """`scan`, of a folder to train on or to evaluate.
 
     Args:
         root, check, in_memory, nested, classes: as in `scan`.
@@ -155,7 +155,7 @@ def load(
             "file is skipped"
         )
     _warn_of_narrow_images(found)
-    return by_split(found), found.classes, found
+    return found
 
 
 def by_split(found: Scan) -> dict[str, Examples]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,10 +44,14 @@ class Source:
     name: str
     classes: list[str]
     splits: dict[str, Examples]
-    mirrors: bool = True  # whether a flipped image still shows its class
-    check: dict[str, Any] = field(default_factory=dict)  # results of the check of a folder
+    skipped: int = 0  # files of a folder that are not used
     obstacles: list[str] = field(default_factory=list)  # why training cannot use it
     side: int | None = None  # median of the shorter sides of the images in pixels, of a folder
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether a flipped image still shows its class."""
+        return self.name != "digits"
 
     def fingerprint(self) -> str:
         """A sha256 of which images, of which content and class, are in which split."""
@@ -210,7 +214,7 @@ def load_saved(
         otherwise="results will differ from an uninterrupted run",
     )  # fmt: skip
     _log_preloaded(splits, in_memory)
-    return Source(os.fspath(data), list(classes), splits, mirrors=data != "digits")
+    return Source(os.fspath(data), list(classes), splits)
 
 
 def read_split(path: StrPath, content: bytes | None = None) -> dict[str, list[SavedImage]]:
@@ -514,7 +518,7 @@ def _open(
             splits = preload.preload_splits(splits)
         return Source(data, names, splits)
     require(data)
-    splits, names, found = folder.load(
+    found = folder.load(
         data,
         on_bad_image=on_bad_image,
         check=check,
@@ -523,8 +527,8 @@ def _open(
         classes=classes,
     )
     return Source(
-        data, names, splits,
-        check=found.report(), obstacles=folder.obstacles(found), side=found.side,
+        data, found.classes, folder.by_split(found),
+        skipped=found.files - found.used, obstacles=folder.obstacles(found), side=found.side,
     )  # fmt: skip
 
 
@@ -542,4 +546,4 @@ def _digits() -> Source:
     images = np.repeat(grey[..., None], 3, axis=-1)
     names = [f"digits/{i:04d}" for i in range(len(images))]
     pool = from_pixels(images, labels, names)
-    return Source("digits", [str(k) for k in range(10)], {"all": pool}, mirrors=False)
+    return Source("digits", [str(k) for k in range(10)], {"all": pool})

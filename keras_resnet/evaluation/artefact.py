@@ -47,7 +47,6 @@ class Artefact:
     run: Run | None  # the run it came out of
     predict: Predict  # uint8 or float32 (b, h, w, c) in [0, 255] -> float32 logits (b, k)
     model: "keras.Model | None" = None  # the Keras model, where it is one
-    top: int | None = None  # classes in its output; the others have equal logits. None: all
     lite: "Lite | None" = None  # the runtime of a `.tflite` file
     contract: Contract = PLAIN  # what it gives; of an exported file, it may refuse images
 
@@ -262,9 +261,8 @@ def _artefact(
             f"{path} has {count} outputs, its labels.txt {len(classes)} names; give it one "
             "name per line, in the order of the outputs"
         )
-    kind = kind_of(path)
     return Artefact(
-        path, kind, geometry, crop, classes, run, predict, model, contract.top, contract=contract
+        path, kind_of(path), geometry, crop, classes, run, predict, model, contract=contract
     )
 
 

@@ -126,10 +126,9 @@ def evaluate(
         with own:
             logits = _logits(opened, examples)
     result = summarize(logits, examples.labels, opened.classes)
-    if opened.top and opened.top < 5:  # it does not say which five
+    balance, contract = opened.run.config.balance if opened.run else None, opened.contract
+    if contract.top and contract.top < 5:  # it does not say which five
         result = replace(result, top5=None)
-    balance = opened.run.config.balance if opened.run else None
-    contract = opened.contract
     rejected = contract.rejects(logits) if contract.reject else None
     return ArtefactScores(
         **vars(result),
@@ -172,7 +171,7 @@ def predict(
         logits = _logits(opened, examples)
     scores, contract = np.exp(log_softmax(logits)), opened.contract
     rejected = contract.rejects(logits).tolist() if contract.reject else [None] * len(logits)
-    named = min(top, opened.top or top)
+    named = min(top, opened.contract.top or top)
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :named]
     return [
         Prediction(show(name), [Guess(opened.classes[k], float(row[k])) for k in ks], none)

@@ -18,10 +18,13 @@ def log_plan(
 ) -> None:
     """Logs data, network and settings at the start of a run."""
     counts = ", ".join(f"{len(e):,} {split}" for split, e in source.splits.items())
-    skipped = sum(source.check.get("skipped", {}).values())
     log.info(
         f"{config.network} on {source.name}: {len(source.classes)} classes, {counts} images"
-        + (f" ({skipped:,} skipped; `keras-resnet data check` says why)" if skipped else "")
+        + (
+            f" ({source.skipped:,} skipped; `keras-resnet data check` says why)"
+            if source.skipped
+            else ""
+        )
     )
     log.info(
         f"{plural(config.epochs, 'epoch')} at {config.geometry.image_size} pixels, "

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import keras
 import tensorflow as tf
@@ -88,8 +88,8 @@ def train(
             if unfinished
             else prepare(config, devices, recipes.unset(requested, config_file), network)
         )
-        with devices.folder(path, prepared[0]) as folder, logged_to(folder.file(filenames.LOG)):
-            metrics = _train_in(folder, bool(unfinished), *prepared, devices, callbacks)
+        with devices.folder(path, prepared.config) as folder, logged_to(folder.file(filenames.LOG)):
+            metrics = _train_in(folder, bool(unfinished), prepared, devices, callbacks)
             if metrics is None:
                 return None
             log.info(
@@ -103,14 +103,12 @@ def train(
 def _train_in(
     folder: run.Run,
     is_resumed: bool,
-    config: Config,
-    source: Source,
-    chosen: Precision,
-    model: keras.Model,
+    prepared: "Prepared",
     devices: Devices,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> dict[str, Any] | None:
     """The content of metrics.json for the chief; None for another worker."""
+    config, source, chosen, model = prepared
     stop = checkpoint.Stop(folder.path)
     try:
         if not is_resumed:
@@ -121,7 +119,7 @@ def _train_in(
         notices.log_plan(config, source, chosen, devices, folder)
         broken = sources.naming_broken_files(source, run.resume_command(folder.path))
         with stop.listening(), broken:
-            history, seconds = _fit(model, config, source, folder, chosen, devices, stop, callbacks)
+            history, seconds = _fit(prepared, folder, devices, stop, callbacks)
             if devices.is_chief:
                 return evaluate_best_model(folder, config, source, history, chosen, seconds)
             return None
@@ -136,16 +134,14 @@ def _train_in(
 
 
 def _fit(
-    model: keras.Model,
-    config: Config,
-    source: Source,
+    prepared: "Prepared",
     folder: run.Run,
-    chosen: Precision,
     devices: Devices,
     stop: Stop,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[History, Mapping[str, float]]:
     """The `History` of the training, and the seconds that it took by what they were spent on."""
+    config, source, chosen, model = prepared
     steps = schedule.steps_per_epoch(config, len(source.splits["train"]))
     rate = schedule.learning_rate(config, steps)
     current = {**environment(), "devices": devices.count}
@@ -198,21 +194,27 @@ def make_step(
         )
 
 
+class Prepared(NamedTuple):
+    """A training that can start: nothing about it is left to choose."""
+
+    config: Config
+    source: Source
+    precision: Precision
+    model: keras.Model  # with its first weights
+
+
 def prepare(
     config: Config,
     devices: Devices = strategy.ONE,
     unset: Collection[str] = (),
     network: keras.Model | None = None,
-) -> tuple[Config, Source, Precision, keras.Model]:
+) -> Prepared:
     """Reports all errors in settings and images, before training starts.
 
     Args:
         config: as requested.
         unset: the settings that are fitted to the images, see `defaults.fit`.
         network: of the user, prepared by `custom.taken`.
-
-    Returns:
-        The effective settings, the images, the precision, and the network with its first weights.
     """
     config = run.absolute(config)
     with devices.preparing():
@@ -235,12 +237,11 @@ def prepare(
     chosen = precision.choose(config.precision)
     (of_chief,) = devices.of_chief(PRECISIONS.index(chosen.policy))
     chosen = chosen._replace(policy=PRECISIONS[int(of_chief)])
-    return config, source, chosen, _network(config, source, chosen, pretrained, devices, network)
+    model = _network(config, source, chosen, pretrained, devices, network)
+    return Prepared(config, source, chosen, model)
 
 
-def _prepare_again(
-    unfinished: run.Run, config: Config, devices: Devices
-) -> tuple[Config, Source, Precision, keras.Model]:
+def _prepare_again(unfinished: run.Run, config: Config, devices: Devices) -> Prepared:
     """As `prepare`, for an unfinished run: its own images, and weights from its checkpoint."""
     notes = checkpoint_notes.peek(unfinished)
     if notes is None:
@@ -258,7 +259,8 @@ def _prepare_again(
     devices.require_same_images(source)
     chosen = precision.Precision(*notes["precision"])  # the earlier choice of `auto`
     network = custom.saved(unfinished)
-    return config, source, chosen, _network(config, source, chosen, None, devices, network)
+    model = _network(config, source, chosen, None, devices, network)
+    return Prepared(config, source, chosen, model)
 
 
 def _as_it_is_now(unfinished: run.Run, data: StrPath | None, options: Settings) -> Config:
