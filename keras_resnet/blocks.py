@@ -274,7 +274,15 @@ def conv(
 
     Returns:
         A feature map `(b, ceil(h/strides), ceil(w/strides), filters)`.
+
+    Raises:
+        ValueError: Keras' image data format is channels first.
     """
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "Keras' image data format is channels_first, and these networks take (b, h, w, c); "
+            'call keras.config.set_image_data_format("channels_last")'
+        )
     if strides > 1 and kernel == 1:
         # Every other pixel, then an unstrided convolution: the same numbers as a 1×1 convolution
         # with stride 2, which LiteRT 2.3's GPU accelerator computes wrongly with int8 weights.

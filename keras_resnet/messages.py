@@ -160,11 +160,38 @@ def logged_to(path: str | os.PathLike[str]) -> Iterator[None]:
         return
     with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
         handler = _Log(file)
-        log.addHandler(handler)
-        try:
-            yield
-        finally:
-            log.removeHandler(handler)
+        with _silenced_elsewhere():
+            log.addHandler(handler)
+            try:
+                yield
+            finally:
+                log.removeHandler(handler)
+
+
+@contextmanager
+def _silenced_elsewhere() -> Iterator[None]:
+    """Within, a program that silences the logger silences its present handlers instead, so that a
+    new one gets all messages."""
+    level, shown = log.level, terminal.level
+    if level <= logging.INFO:
+        yield
+        return
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return record.levelno >= level or record.name != log.name
+
+    others = [*log.handlers, *logging.getLogger().handlers]
+    for handler in others:
+        handler.addFilter(is_shown)
+    log.setLevel(logging.INFO)
+    terminal.setLevel(max(level, shown))  # no progress bars either
+    try:
+        yield
+    finally:
+        terminal.setLevel(shown)
+        log.setLevel(level)
+        for handler in others:
+            handler.removeFilter(is_shown)
 
 
 @contextmanager

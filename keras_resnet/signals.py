@@ -1,12 +1,17 @@
 """Signals that ask a program to end: Ctrl-C, SIGTERM, and SIGHUP, that its terminal was closed."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from keras_resnet.errors import Interrupted
+
+_AGAIN = 0.05  # seconds, by which the deletion is over
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -17,16 +22,30 @@ def heard(handler: Handler) -> Iterator[dict[signal.Signals, Any]]:
 
     Ignored signals stay ignored, as a shell requires for Ctrl-C and `command &`, and nohup for
     SIGHUP. Only the main thread receives signals: in any other thread this does nothing.
+
+    An `Interrupted` that the handler raises while Python deletes an object would be lost. The
+    handler is then called again.
     """
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.getsignal(number) for number in numbers}
         before = {n: h for n, h in before.items() if h not in (signal.SIG_IGN, None)}
+
+    def lost(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, Interrupted):
+            return others(unraisable)
+        number = unraisable.exc_value.status - 128
+        signal.signal(number, handler)
+        threading.Timer(_AGAIN, os.kill, (os.getpid(), number)).start()
+
     for number in before:
         signal.signal(number, handler)
+    others = sys.unraisablehook
+    sys.unraisablehook = lost
     try:
         yield before
     finally:
+        sys.unraisablehook = others
         for number, earlier in before.items():
             signal.signal(number, earlier)

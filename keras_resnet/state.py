@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from threading import RLock
 from typing import Any, TypeVar
 
 from keras_resnet.errors import InputError
@@ -17,6 +18,8 @@ from keras_resnet.messages import no_retracing_warnings, root_logger_kept
 _Setting = tuple[Callable[[], Any], Callable[[Any], None], Any]
 
 _Made = TypeVar("_Made")
+
+_ONE_THREAD = RLock()
 
 
 @contextmanager
@@ -29,7 +32,7 @@ def isolated(*, any_backend: bool = False) -> Iterator[None]:
     TensorFlow's and Keras' own cannot be read, so nothing within may draw from them or seed them:
     `random.seed` decides the weights of Keras layers.
 
-    Not thread-safe: the settings belong to the whole process.
+    The settings belong to the whole process: calls from several threads take turns.
 
     Args:
         any_backend: whether what is done within works on each of Keras' backends.
@@ -49,7 +52,7 @@ def isolated(*, any_backend: bool = False) -> Iterator[None]:
             f"Keras runs on {keras.backend.backend()} in this process, and this needs TensorFlow; "
             "start Python again with KERAS_BACKEND=tensorflow"
         )
-    with ExitStack() as restoring:
+    with _ONE_THREAD, ExitStack() as restoring:
         restoring.enter_context(root_logger_kept())
         restoring.enter_context(no_retracing_warnings())
         restoring.callback(random.setstate, random.getstate())

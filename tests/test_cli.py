@@ -378,6 +378,26 @@ def test_a_signal_ends_any_command_with_one_line_and_without_its_temporary_files
     assert not list(tmp_path.iterdir()) and signal.getsignal(number) is before
 
 
+class _Deleted:
+    """Gets a signal while Python deletes it, where an exception has nowhere to go."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+
+
+def test_a_signal_while_an_object_is_deleted_is_not_lost(signals_are_heard, monkeypatch, capsys):
+    from keras_resnet import cli
+
+    def main(*_, **__):
+        _Deleted()
+        time.sleep(10)
+
+    monkeypatch.setattr(cli.group, "main", main)
+    assert cli.run(["predict"]) == 143
+    assert capsys.readouterr().err == "keras-resnet: interrupted\n"
+
+
 def test_the_next_command_can_be_pasted():
     from keras_resnet import recipes
     from keras_resnet.cli import tables

@@ -25,7 +25,7 @@ TABLE = {
     "messages": ("", ""),
     "progress": ("messages", "rich"),
     "runtime": ("", ""),
-    "signals": ("", ""),
+    "signals": ("errors", ""),
     "state": ("errors messages", HEAVY),
     "specs": ("errors geometry", ""),
     "geometry": ("", ""),

@@ -52,6 +52,21 @@ def test_a_program_that_configures_logging_or_not_sees_each_message_once(code, s
     assert (done.stdout, done.stderr) == ("", shown)
 
 
+@pytest.mark.parametrize("configure", ["", CONFIGURE])
+def test_a_program_that_silences_the_logger_still_gets_the_log_of_a_run(configure, tmp_path):
+    code = configure + IMPORT + LEVEL + textwrap.dedent("""
+        from keras_resnet import messages
+        with messages.logged_to("log.txt"):
+            log.info("hello")
+            log.warning("look out")
+            assert not messages.shows_progress()
+        log.info("later")
+        """)
+    shown = "WARNING:keras_resnet:look out\n" if configure else "warning: look out\n"
+    assert python(code, tmp_path).stderr == shown
+    assert (tmp_path / "log.txt").read_text() == "hello\nwarning: look out\n"
+
+
 @pytest.mark.parametrize("character", ["\x1b", "\r", "\x9b", "\x07", "\u202e"])
 def test_no_name_reaches_the_terminal_as_a_command(character, capsys):
     """Escape sequences in the name of a class or a file, and text that runs backwards."""

@@ -6,7 +6,9 @@ import random
 import subprocess
 import sys
 import textwrap
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -19,6 +21,21 @@ from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.state import isolated, without_values
 
 TF32 = tf.config.experimental
+
+
+def test_calls_from_several_threads_take_turns():
+    inside, most = [], []
+
+    @isolated()
+    def call(number):
+        inside.append(number)
+        time.sleep(0.02)
+        most.append(len(inside))
+        inside.remove(number)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(call, range(8)))
+    assert most == [1] * 8
 
 
 def settings():
@@ -60,6 +77,13 @@ def odd():
         keras.utils.set_random_seed(7)
         TF32.enable_op_determinism()
         yield settings()
+
+
+def test_a_network_of_channels_first_is_refused(odd):
+    with pytest.raises(ValueError, match=r'call keras.config.set_image_data_format\("channels_last"'):
+        kr.build("resnet50", 10, (64, 64, 3))
+    with pytest.raises(ValueError, match="image data format is channels_first"):
+        kr.conv_block(keras.Input((8, 8, 64)), "basic", filters=128, name="down")
 
 
 def test_within_settings_are_the_librarys_and_afterwards_the_callers(odd):

@@ -123,7 +123,7 @@ def _train_in(
             if devices.is_chief:
                 return evaluate_best_model(folder, config, source, history, chosen, seconds)
             return None
-    except tf.errors.OpError:
+    except (tf.errors.OpError, RuntimeError):  # the second of pybind, when the signal came within
         stop.exit_if_signalled()  # all workers got the signal, and another exited first
         raise
     except OSError as error:  # not of an image: TensorFlow, which reads images, raises others
