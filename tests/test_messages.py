@@ -54,7 +54,11 @@ def test_a_program_that_configures_logging_or_not_sees_each_message_once(code, s
 
 @pytest.mark.parametrize("configure", ["", CONFIGURE])
 def test_a_program_that_silences_the_logger_still_gets_the_log_of_a_run(configure, tmp_path):
-    code = configure + IMPORT + LEVEL + textwrap.dedent("""
+    code = (
+        configure
+        + IMPORT
+        + LEVEL
+        + textwrap.dedent("""
         from keras_resnet import messages
         with messages.logged_to("log.txt"):
             log.info("hello")
@@ -62,6 +66,7 @@ def test_a_program_that_silences_the_logger_still_gets_the_log_of_a_run(configur
             assert not messages.shows_progress()
         log.info("later")
         """)
+    )
     shown = "WARNING:keras_resnet:look out\n" if configure else "warning: look out\n"
     assert python(code, tmp_path).stderr == shown
     assert (tmp_path / "log.txt").read_text() == "hello\nwarning: look out\n"
