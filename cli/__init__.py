@@ -3,6 +3,7 @@
 A command's file is imported when it is needed, and imports nothing heavy at its top.
 """
 
+import errno
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -140,7 +141,12 @@ def _run(arguments: Sequence[str]) -> int:
     except OSError as error:
         # The user's disk and permissions, not our logic.
         reason = error.strerror or str(error)
-        return _fail(2, f"{error.filename}: {reason}" if error.filename else reason)
+        what = f"{error.filename}: {reason}" if error.filename else reason
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return _fail(1, f"cannot write ({what}); free some space, then run the command again")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            what += "; give another path, or change its permissions"
+        return _fail(2, what)
 
 
 def _fail(status: int, text: str) -> int:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from itertools import groupby
+from numbers import Integral, Real
 from operator import itemgetter
 from types import UnionType
 from typing import Any, NoReturn, get_args, get_origin
@@ -20,6 +21,7 @@ from keras_resnet.geometry import FITS, LARGEST_SIDE, Geometry
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 OPTIMIZERS = ("sgd", "adamw", "lamb")
+_SHOWN = 100  # characters at most, of an invalid value
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class Setting:
 
     def refuse(self, value: Any, expected: str) -> NoReturn:
         """Raises the `InputError` for a value of this setting."""
-        text = show(value, "") if isinstance(value, tuple) else repr(value)
+        text = show(value, "") if isinstance(value, tuple) else " ".join(repr(value).split())
+        text = f"{text[:_SHOWN]} …" if len(text) > _SHOWN else text
         raise InputError(f"{self.flag} is {text}; expected {expected}")
 
     def _is_in_range(self, value: Any) -> bool:
@@ -150,7 +153,10 @@ class Config:
 
     # Data, network, length
     # fmt: off
-    data: str = setting("digits", "Image folder, tfds:NAME[/CONFIG], or digits.")
+    data: str = setting(
+        "digits", "Image folder, tfds:NAME[/CONFIG], or digits.",
+        expected="a folder of images, tfds:NAME[/CONFIG] or digits",
+    )  # fmt: skip
     model: str = setting(
         "resnet20", "Network; `keras-resnet models` lists them.", from_data=True
     )
@@ -580,5 +586,10 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON has lists only; a frozen, hashable Config holds tuples."""
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+    """JSON has lists only, and NumPy numbers of its own; a frozen, hashable Config holds tuples and
+    Python's numbers."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_tuples, value))
+    if isinstance(value, Real) and not isinstance(value, bool | int | float):
+        return int(value) if isinstance(value, Integral) else float(value)
+    return value

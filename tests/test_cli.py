@@ -378,6 +378,25 @@ def test_a_signal_ends_any_command_with_one_line_and_without_its_temporary_files
     assert not list(tmp_path.iterdir()) and signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (OSError(28, "No space left on device"), 1, "cannot write (No space left on device); free"),
+        (OSError(28, "No space left on device", "x.csv"), 1, "cannot write (x.csv: No space left"),
+        (PermissionError(13, "Permission denied", "runs"), 2, "runs: Permission denied; give anot"),
+    ],
+)
+def test_an_error_of_the_disk_says_what_helps(error, status, line, monkeypatch, capsys):
+    from keras_resnet import cli
+
+    def main(*_, **__):
+        raise error
+
+    monkeypatch.setattr(cli.group, "main", main)
+    assert cli.run(["evaluate"]) == status
+    assert capsys.readouterr().err.startswith(f"keras-resnet: {line}")
+
+
 class _Deleted:
     """Gets a signal while Python deletes it, where an exception has nowhere to go."""
 

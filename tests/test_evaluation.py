@@ -506,6 +506,12 @@ def test_only_a_file_without_a_row_in_a_manifest_is_tried_first(
     assert tried == [alone]
 
 
+@pytest.mark.parametrize("images", [None, 3, np.zeros((1, 8, 8, 3)), [b"a.jpg"], []])
+def test_what_is_no_path_is_one_line(images):
+    with pytest.raises(InputError, match=r"give files, folders or patterns like '\*\.jpg'"):
+        examples_in(images)
+
+
 def test_of_a_folder_it_takes_the_files_that_training_would(photos, tmp_path, capsys):
     image = next((photos / "dark").iterdir())
     names = ("a.jpg", "sub/b.jpg", ".trash/c.jpg", "__MACOSX/d.jpg", "@eaDir/e/THUMB_M.jpg")

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 
 from keras_resnet import specs
@@ -354,6 +355,18 @@ def test_a_config_file_that_is_no_text_is_refused_with_its_path(tmp_path):
 def test_a_missing_config_file_is_refused_with_its_path(tmp_path):
     with pytest.raises(InputError, match=r"missing\.json"):
         resolve(config_file=tmp_path / "missing.json")
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = resolve({"epochs": np.int64(2), "learning_rate": np.float32(0.5)})
+    assert (config.epochs, config.learning_rate) == (2, 0.5)
+    assert type(config.epochs) is int and type(config.learning_rate) is float
+
+
+def test_an_array_in_the_place_of_the_data_is_one_short_line():
+    with pytest.raises(InputError, match=r"expected a folder of images, tfds:NAME") as error:
+        resolve({"data": np.zeros((64, 32, 32, 3))})
+    assert "\n" not in str(error.value) and len(str(error.value)) < 200
 
 
 def test_a_config_is_frozen_and_hashable(config_file):

@@ -80,7 +80,7 @@ def odd():
 
 
 def test_a_network_of_channels_first_is_refused(odd):
-    with pytest.raises(ValueError, match="call keras.config.set_image_data_format"):
+    with pytest.raises(ValueError, match=r"call keras\.config\.set_image_data_format"):
         kr.build("resnet50", 10, (64, 64, 3))
     with pytest.raises(ValueError, match="image data format is channels_first"):
         kr.conv_block(keras.Input((8, 8, 64)), "basic", filters=128, name="down")

@@ -200,8 +200,14 @@ def examples_in(images: Iterable[StrPath] | StrPath, on_bad_image: str = "error"
     Raises:
         InputError: no such file, a broken one, or none that is an image.
     """
-    if isinstance(images, (str, os.PathLike)):
-        images = [images]
+    images = [images] if isinstance(images, str | os.PathLike) else images
+    images = list(images) if isinstance(images, Iterable) else [images]
+    if odd := [i for i in images if not isinstance(i, str | os.PathLike)]:
+        raise InputError(
+            f"{type(odd[0]).__name__} is no path; give files, folders or patterns like '*.jpg'"
+        )
+    if not images:
+        raise InputError("no image is given; give files, folders or patterns like '*.jpg'")
     examples, bad = folder.from_paths(_expand(images))
     for path, reason in bad:
         if on_bad_image == "error" or not len(examples):

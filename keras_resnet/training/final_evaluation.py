@@ -20,6 +20,7 @@ from keras_resnet.evaluation.metrics import summarize
 from keras_resnet.evaluation.per_image import ImageScore, image_scores, to_csv
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import write_text
+from keras_resnet.messages import log
 from keras_resnet.report import page, plots
 from keras_resnet.run import Run
 from keras_resnet.training import gallery
@@ -71,6 +72,12 @@ def evaluate_best_model(
                 logits = model.predict(stream.map(lambda images, _: images), verbose=0)
             metrics[split] = summarize(logits, examples.labels, source.classes).as_json()
             rows[split] = image_scores(logits, examples.labels, source.classes, examples.names)
+    val, before = metrics["val"], history.rows[history.best_epoch - 1]["val_top1"]
+    if round(val["images"] * before) != round(val["images"] * val["top1"]):
+        log.info(
+            f"epoch {history.best_epoch}: top-1 {before:.1%} in {chosen.policy}, "
+            f"{val['top1']:.1%} in float32, which counts"
+        )
     parts = [to_csv(r, split, header=split == "val") for split, r in rows.items()]
     write_text(folder.file(filenames.PREDICTIONS), "".join(parts))
     _draw(folder, config, source, history, rows["val"], metrics["val"])
