@@ -10,6 +10,7 @@ import numpy.typing as npt
 from keras_resnet.results import Result
 
 BINS = 15  # arXiv:1706.04599, table 1
+_BLOCK = 4096  # images whose probabilities are computed at once
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ def summarize(logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[st
     Returns:
         `Scores`.
     """
-    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+    logits, labels = np.asarray(logits), np.asarray(labels)
     count, k = logits.shape
-    guesses = logits.argmax(-1)
+    guesses, _, of_labels = answers(logits, labels)
     confusion = np.zeros((k, k), int)
     np.add.at(confusion, (labels, guesses), 1)
     rows = class_scores(confusion, classes)
@@ -60,7 +61,7 @@ def summarize(logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[st
     recall = float(np.mean([row.recall for row in scored]))
     return Scores(
         images=count,
-        loss=float(-log_softmax(logits)[np.arange(count), labels].mean()),
+        loss=float(-of_labels.mean()),
         top1=float((guesses == labels).mean()),
         macro_top1=recall,
         macro_precision=float(np.mean([row.precision or 0.0 for row in scored])),
@@ -70,6 +71,28 @@ def summarize(logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[st
         per_class=rows,
         confusion=confusion.tolist(),
     )
+
+
+class Answers(NamedTuple):
+    """What a model says of labelled images; each `(n,)`, natural logarithms in float64."""
+
+    guesses: npt.NDArray[np.integer]  # the numbers of the most probable classes
+    log_scores: npt.NDArray[np.float64]  # of their probabilities
+    log_label_scores: npt.NDArray[np.float64]  # of those of the given labels
+
+
+def answers(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> Answers:
+    """The `Answers` in logits `(n, k)`. In blocks: float64 of a large data set would not fit."""
+    blocks = []
+    for rows in _blocks(len(labels)):
+        log_p, each = log_softmax(np.asarray(logits[rows], np.float64)), labels[rows]
+        numbers, best = np.arange(len(each)), log_p.argmax(-1)
+        blocks.append((best, log_p[numbers, best], log_p[numbers, each]))
+    return Answers(*map(np.concatenate, zip(*blocks, strict=True)))
+
+
+def _blocks(count: int) -> list[slice]:
+    return [slice(i, i + _BLOCK) for i in range(0, max(count, 1), _BLOCK)]
 
 
 def class_scores(confusion: np.ndarray, classes: Sequence[str]) -> dict[str, ClassScores]:
@@ -134,5 +157,8 @@ def calibration_error(bins: Sequence[ScoreBin]) -> float:
 
 
 def _top(n: int, logits: np.ndarray, labels: np.ndarray) -> float:
-    best = np.argpartition(-logits, n - 1, axis=-1)[:, :n]
-    return float((best == labels[:, None]).any(-1).mean())
+    right = 0
+    for rows in _blocks(len(labels)):
+        best = np.argpartition(-logits[rows], n - 1, axis=-1)[:, :n]
+        right += int((best == labels[rows, None]).any(-1).sum())
+    return right / len(labels)

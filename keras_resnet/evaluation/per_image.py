@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from keras_resnet.data.names import show
 from keras_resnet.evaluation import binomial
-from keras_resnet.evaluation.metrics import log_softmax
+from keras_resnet.evaluation.metrics import answers
 from keras_resnet.files import csv_text
 
 # A label is suspect if the model gives it at most this probability, and another class at least
@@ -49,31 +49,33 @@ def image_scores(
         names: of the n images.
         rejected: bool `(n,)`, which of them are answered "none of these"; None: no threshold.
     """
-    p, labels = np.exp(log_softmax(np.asarray(logits, np.float64))), np.asarray(labels)
-    best, doubtful = p.argmax(-1), suspects(p, labels)
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    guesses, *logs = answers(logits, labels)
+    scores, given = map(np.exp, logs)
+    doubtful = suspects(labels, guesses, scores, given, len(classes))
+    refused = [None] * len(labels) if rejected is None else rejected.tolist()
+    columns = (names, labels, guesses, scores, given, doubtful, refused)
     return [
         ImageScore(
             file=show(name),
             label=classes[label],
             prediction=classes[guess],
-            score=float(row[guess]),
-            label_score=float(row[label]),
+            score=float(score),
+            label_score=float(label_score),
             suspect=bool(is_suspect),
             rejected=none,
         )
-        for name, row, label, guess, is_suspect, none in zip(
-            names,
-            p,
-            labels,
-            best,
-            doubtful,
-            [None] * len(p) if rejected is None else rejected.tolist(),
-            strict=True,
-        )
+        for name, label, guess, score, label_score, is_suspect, none in zip(*columns, strict=True)
     ]
 
 
-def suspects(p: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+def suspects(
+    labels: npt.NDArray[np.integer],
+    guesses: npt.NDArray[np.integer],
+    scores: npt.NDArray[np.floating],
+    given: npt.NDArray[np.floating],
+    k: int,
+) -> npt.NDArray[np.bool_]:
     """Which of the given labels may be wrong, bool `(n,)`.
 
     After confident learning (Northcutt et al. 2021, arXiv:1911.00068, section 3.1): the model gives
@@ -82,13 +84,13 @@ def suspects(p: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> np
     mistakes of a weak model are not counted.
 
     Args:
-        p: probabilities `(n, k)`, of images that the model was not trained on.
-        labels: the given labels, int `(n,)`.
+        labels: the given labels, int `(n,)`, of images that the model was not trained on.
+        guesses: the most probable classes, int `(n,)`.
+        scores, given: the probabilities of the guesses and of the given labels, `(n,)`.
+        k: number of classes.
     """
-    each, best = np.arange(len(p)), p.argmax(-1)
-    score, given = p[each, best], p[each, labels]
-    threshold = np.maximum(_usual(labels, given, p.shape[1]), _CERTAIN)[best]
-    return (best != labels) & (score >= threshold) & (given <= _UNLIKELY)
+    threshold = np.maximum(_usual(labels, given, k), _CERTAIN)[guesses]
+    return (guesses != labels) & (scores >= threshold) & (given <= _UNLIKELY)
 
 
 def can_suspect(right: int, total: int, classes: int) -> bool:
