@@ -298,6 +298,18 @@ def test_any_class_name_is_drawn_without_a_warning(tmp_path):
         plots.image_grid(images, ODD_NAMES, tmp_path / "b.png", title="".join(ODD_NAMES))
 
 
+@pytest.mark.parametrize(("caption", "title"), [("⌚", "t"), ("t", "⌚")])
+def test_a_letter_that_the_first_font_lacks_is_taken_from_another(
+    tmp_path, monkeypatch, caption, title
+):
+    drawn = []
+    for fonts in ((), ("STIXGeneral",)):  # matplotlib has both
+        monkeypatch.setattr(plots, "_MORE_FONTS", fonts)
+        image = np.zeros((1, 32, 32, 3), np.uint8)
+        drawn.append(pixels(plots.image_grid(image, [caption], tmp_path / "a.png", title=title)))
+    assert not same(*drawn)
+
+
 def test_dollars_are_not_mathematics(tmp_path):
     two = pixels(plots.confusion(np.eye(1), ["$xx$"], tmp_path / "a.png"))
     none = pixels(plots.confusion(np.eye(1), ["xx"], tmp_path / "b.png"))
@@ -578,6 +590,14 @@ def test_a_confusion_matrix_is_drawn_with_a_cell_for_each_pair_with_images(k):
     drawn = Seen(str(svg.confusion(np.eye(k, dtype=int).tolist(), names)))
     assert drawn.tags.count("rect") == k + 1  # and the frame
     assert f"class <{k - 1}>" in drawn.text
+
+
+@pytest.mark.parametrize("name", ["TOMATO_LATE_BLIGHT", "W" * 30, "m" * 30, "nouveau genre", "7"])
+def test_no_name_is_cut_off_at_the_edge_of_the_matrix(name):
+    drawn = str(svg.confusion([[1, 0], [0, 1]], [name, "cat"]))
+    end, label = re.findall(r'x="([\d.]+)" y="[\d.]+" text-anchor="end">(.*?)<', drawn)[0]
+    font = plots.FontProperties(size=11 * 72 / plots.DPI)  # 11 pixels of DejaVu Sans, a wide font
+    assert plots.text_width(label, font) <= float(end)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 300])
