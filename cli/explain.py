@@ -1,5 +1,6 @@
 """keras-resnet explain gradients, lesion, paths, depth, cam"""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -272,7 +273,9 @@ def cam(
     subject: str, images: tuple[str, ...], label: str | None, png: str, as_json: bool, quiet: bool
 ) -> None:
     """Show which regions of each IMAGE support a class (Grad-CAM)."""
-    subject = _checked(subject)
+    if not os.path.exists(subject):  # the name of a network neither: a new one has seen no class
+        raise InputError(f"no run {subject}; give a run folder or a .keras file")
+    run.kind_of(subject)
     require_png(png)
     start(quiet)
     from keras_resnet.explain.cam import cam as analyse

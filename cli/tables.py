@@ -41,7 +41,7 @@ _MOST_LINES = 20
 def data_check(result: "DataCheck") -> str:
     """Classes, splits and problems of a data set."""
     lines = [f"{'class':24} {'images':>8}"]
-    lines += [f"{name[:24]:24} {count:>8,}" for name, count in result.classes.items()]
+    lines += _some([f"{name[:24]:24} {count:>8,}" for name, count in result.classes.items()])
     if result.splits.keys() != {"all"}:
         lines += [f"split {split:18} {count:>8,}" for split, count in result.splits.items()]
     lines += [f"skipped: {reason}  {count:,}" for reason, count in result.skipped.items()]

@@ -625,8 +625,8 @@ def require_relations(config: Config) -> None:
 
 # Minimum side of the last feature map at the smaller sizes: a run on digits at 16 pixels that began
 # with 2 cells ended with lower accuracy than the same run at 16 pixels throughout.
-_LEAST_CELLS = 4
-_FULL_EPOCHS = 3  # minimum number of epochs at the full size
+LEAST_CELLS = 4
+FULL_EPOCHS = 3  # minimum number of epochs at the full size
 
 
 def size_plan(config: Config, multiple: int) -> list[tuple[int, int]]:
@@ -640,8 +640,8 @@ def size_plan(config: Config, multiple: int) -> list[tuple[int, int]]:
     [(32, 4), (64, 4)]
     """
     plan, done, passed = [], 0, 0.0
-    least = min(_LEAST_CELLS * multiple, config.side)
-    most = max(config.epochs - _FULL_EPOCHS, 0)  # epochs at smaller sizes
+    least = min(LEAST_CELLS * multiple, config.side)
+    most = max(config.epochs - FULL_EPOCHS, 0)  # epochs at smaller sizes
     for share, scale in config.size_steps:
         passed += share
         end = min(round(passed * config.epochs), most)

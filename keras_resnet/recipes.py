@@ -12,6 +12,8 @@ from typing import Any, get_args
 
 from keras_resnet import specs
 from keras_resnet.config import (
+    FULL_EPOCHS,
+    LEAST_CELLS,
     RELATIONS,
     SETTINGS,
     Config,
@@ -299,19 +301,34 @@ def effective(config: Config) -> list[str]:
             f"learning rate {config.peak_rate:.3g}: {config.learning_rate:g} for a batch of "
             f"{config.base_batch:,} images, scaled {how} to {images}"
         )
-    plan = size_plan(config, specs.of(config.model).total_stride)
-    if len(plan) < len(config.size_steps):
+    stride = specs.of(config.model).total_stride
+    plan = size_plan(config, stride)
+    # Rounding is said of sizes that somebody has chosen, not of those of the recipe.
+    is_changed = "size_steps" in others and _differs(plan, config)
+    if is_changed or len(plan) < len(config.size_steps):
         sizes = ", then ".join(f"{n} epoch{'s' * (n > 1)} at {size}" for size, n in plan)
         lines.append(
-            f"image sizes in pixels: {sizes}; other --size-steps are left out: too small for "
-            f"{config.model}, less than an epoch, or equal to the next"
+            f"image sizes in pixels: {sizes}; of --size-steps, sizes are multiples of {stride} and "
+            f"at least {min(LEAST_CELLS * stride, config.side)}, and the last {FULL_EPOCHS} epochs "
+            "have the full size"
         )
-    if config.image_size and len(plan) > 1:
+    if config.image_size and plan[0][0] < config.side:
         lines.append(
             f"images are smaller at first; validation images have {config.side} pixels from the "
             "start, so val top-1 is low until the training images have as many"
         )
     return lines
+
+
+def _differs(plan: list[tuple[int, int]], config: Config) -> bool:
+    """Whether the sizes of a run, as `size_plan` gives them, are not exactly `size_steps`."""
+    asked: list[float] = []  # the size of every epoch
+    passed = 0.0
+    for share, scale in config.size_steps:
+        passed += share
+        asked += [scale * config.side] * (round(passed * config.epochs) - len(asked))
+    asked += [config.side] * (config.epochs - len(asked))
+    return asked != [size for size, epochs in plan for _ in range(epochs)]
 
 
 def command(config: Config) -> str:

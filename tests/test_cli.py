@@ -560,6 +560,13 @@ def test_data_check_counts_and_finds_leaks(command, tmp_path):
     assert result["leaks"] == 1 and done.returncode == 1  # every picture 0.jpg is black
 
 
+def test_data_check_shows_twenty_of_many_classes(command, tmp_path):
+    data = folder_of(tmp_path / "data", **{f"class-{i:02}": 2 for i in range(30)})
+    lines = command("data", "check", data).stdout.splitlines()
+    shown = [line for line in lines if line.startswith("class-") and line.split()[1] == "2"]
+    assert len(shown) == 20 and "… and 10 more (--json lists them)" in lines
+
+
 def test_data_show_draws_a_picture(command, photos, tmp_path):
     from PIL import Image
 

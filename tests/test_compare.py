@@ -97,4 +97,4 @@ def test_names_in_the_page_are_escaped(two, tmp_path):
     content["per_class"] = {"<script>": [0.5, None]}
     compare_page.write(tmp_path / "a.html", content)
     html = (tmp_path / "a.html").read_text()
-    assert "&lt;script&gt;" in html and "<script" not in html
+    assert "<bdi>&lt;script&gt;</bdi>" in html and "<script" not in html

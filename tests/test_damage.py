@@ -83,7 +83,7 @@ def test_a_class_that_the_run_does_not_have_is_one_line(untouched, tmp_path):
         run.examples("val")
 
 
-def test_a_folder_of_images_that_was_moved_is_told_once(untouched, photos, tmp_path):
+def test_a_folder_of_images_that_was_moved_is_told_once(untouched, photos, command, tmp_path):
     run = Run(shutil.copytree(untouched, tmp_path / "run"))
     config = json.loads(run.file("config.json").read_text())
     run.file("config.json").write_text(json.dumps({**config, "data": str(tmp_path / "gone")}))
@@ -91,6 +91,11 @@ def test_a_folder_of_images_that_was_moved_is_told_once(untouched, photos, tmp_p
     run = Run(run.path)
     with pytest.raises(InputError, match="give the folder that holds the images now: --data DIR"):
         run.examples("val")
+    run.file("manifest.json").unlink()  # as of an unfinished run
+    done = command("train", "--resume", run.path)
+    assert done.returncode == 2
+    assert f"if it was moved: `keras-resnet train NEWFOLDER --resume {run.path}`" in done.stderr
+    run.save_manifest()
     (tmp_path / "other").mkdir()
     with pytest.raises(
         InputError, match=r"other has no .*jpg \(60 of 60 images of the run are missing\)"

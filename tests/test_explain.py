@@ -12,6 +12,7 @@ import keras_resnet as kr
 from keras_resnet import blocks, specs
 from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
+from keras_resnet.evaluation import scores
 from keras_resnet.explain import cam, gradients, lesion, paths
 from keras_resnet.explain.depth import depth
 from keras_resnet.explain.flow import Flow, add
@@ -356,6 +357,12 @@ def test_another_class_may_be_asked_for(trained, photos):
         cam.cam(trained, [photos], label="green")
 
 
+def test_classes_that_a_message_leaves_out_are_shown_as_such():
+    digits = [str(digit) for digit in range(10)]
+    assert scores.some_of(digits) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert scores.some_of([*digits, "ten"]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …"
+
+
 # The degradation experiment
 
 
@@ -418,6 +425,8 @@ BAD = {
     "no images": (["gradients", "resnet8", "--images", "0"], "--images is 0"),
     "a plain net's paths": (["paths", "plain8"], "plain8 has no shortcuts"),
     "more lesions than a picture holds": (["lesion", *"abcd", "--png", "a.png"], "at most"),
+    "a map of no run": (["cam", "TYPO", "a.jpg"], "no run TYPO; give a run folder or a .keras"),
+    "a map of a new network": (["cam", "resnet20", "a.jpg"], "no run resnet20; give a run folder"),
     "no epochs": (["depth", "--epochs", "0"], "--epochs is 0"),
 }
 

@@ -132,6 +132,8 @@ def test_inspect_counts_what_the_network_has(onnx_run):
     assert found.inputs[0].shape == [-1, 24, 24, 3]
     assert found.multiply_adds == describe(run.model()).multiply_adds
     content = json.loads(json.dumps(found.as_json()))
+    assert content["metadata"][1].startswith("tf2onnx ")
+    assert not content["metadata"][1].endswith("None")  # the commit, which it does not know
     assert "activations" not in content  # of a .tflite alone
     assert list(content["layers"][0]) == ["name", "kind", "output_shape", "multiply_adds"]
 

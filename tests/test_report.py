@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_resnet.data.names import show
 from keras_resnet.errors import InputError
 from keras_resnet.messages import percent
 from keras_resnet.report import page, plots, svg
@@ -297,6 +298,18 @@ def test_any_class_name_is_drawn_without_a_warning(tmp_path):
         plots.image_grid(images, ODD_NAMES, tmp_path / "b.png", title="".join(ODD_NAMES))
 
 
+@pytest.mark.parametrize(("caption", "title"), [("⌚", "t"), ("t", "⌚")])
+def test_a_letter_that_the_first_font_lacks_is_taken_from_another(
+    tmp_path, monkeypatch, caption, title
+):
+    drawn = []
+    for fonts in ((), ("STIXGeneral",)):  # matplotlib has both
+        monkeypatch.setattr(plots, "_MORE_FONTS", fonts)
+        image = np.zeros((1, 32, 32, 3), np.uint8)
+        drawn.append(pixels(plots.image_grid(image, [caption], tmp_path / "a.png", title=title)))
+    assert not same(*drawn)
+
+
 def test_dollars_are_not_mathematics(tmp_path):
     two = pixels(plots.confusion(np.eye(1), ["$xx$"], tmp_path / "a.png"))
     none = pixels(plots.confusion(np.eye(1), ["xx"], tmp_path / "b.png"))
@@ -393,6 +406,29 @@ def test_a_name_from_the_data_cannot_become_part_of_the_page(run):
     assert found.text.count(NASTY) > 6
 
 
+def test_a_name_turns_the_direction_of_nothing_but_itself(run):
+    names = ["\u202ecat", "כלב"]
+    (run / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    (run / "config.json").write_text(json.dumps({"data": "\u202ephotos/כלב"}))
+    row = {"file": "\u202ea/כ.jpg", "label": names[0], "prediction": names[1], "score": 0.9}
+    images = [{**row, "image": ""}, {**row, "image": "", "prediction": names[0]}]
+    (run / "examples.json").write_text(json.dumps({"mistakes": images, "correct": images}))
+    predictions(run, [row["file"], *names, 0.9, 0.01, "yes", "val"])
+    counts = {split: dict.fromkeys(names, 3) for split in ("train", "val")}
+    with_metrics(run, val=score([[1, 2], [0, 3]], names), data=counts)
+    html = page.write(run).read_text(encoding="utf-8")
+    assert html.count("<bdi>\u202ecat</bdi>") >= 8 and "\u202ea/כ.jpg</bdi>" in html
+    # A title has one line of its own, and so has each text of a plot.
+    rest = re.sub(r"<bdi>.*?</bdi>|<title>.*?</title>|<text .*?</text>|alt=\".*?\"", "", html)
+    assert not re.search("[\u202eא-ת]", rest)
+
+
+def test_an_emoji_of_several_is_shown_and_what_turns_text_is_not():
+    assert show("👩\u200d🌾.jpg") == "👩\u200d🌾.jpg"
+    assert short_labels(["👩\u200d🌾"], 18) == ["👩\u200d🌾"]
+    assert show("\u202egpj.a\x1b") == r"\u202egpj.a\x1b"
+
+
 def test_the_page_is_made_from_values_alone_and_each_is_escaped():
     names = [NASTY, "not UTF-8: \udcff"]
     files = page.RunFiles(
@@ -423,7 +459,7 @@ def test_commands_break_between_words_and_stay_exact():
     command = "keras-resnet export 'my <b>/a  b' --image-size 48"
     html = page.words(command)
     assert Seen(str(html)).text == command
-    assert "<span>--image-size</span> <span>48</span>" in html and "/<wbr>" in html
+    assert "<bdi>--image-size</bdi> <bdi>48</bdi>" in html and "/<wbr>" in html
 
 
 def test_images_of_each_class_are_added_up_whatever_its_name(run):
@@ -490,7 +526,7 @@ def test_the_page_says_what_the_run_was_made_of_and_how(run):
 
 
 def predictions(run, *rows):
-    with open(run / "predictions.csv", "w", newline="") as file:
+    with open(run / "predictions.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "label", "prediction", "score", "label_score", "suspect", "split"])
         writer.writerows(rows)
@@ -554,6 +590,14 @@ def test_a_confusion_matrix_is_drawn_with_a_cell_for_each_pair_with_images(k):
     drawn = Seen(str(svg.confusion(np.eye(k, dtype=int).tolist(), names)))
     assert drawn.tags.count("rect") == k + 1  # and the frame
     assert f"class <{k - 1}>" in drawn.text
+
+
+@pytest.mark.parametrize("name", ["TOMATO_LATE_BLIGHT", "W" * 30, "m" * 30, "nouveau genre", "7"])
+def test_no_name_is_cut_off_at_the_edge_of_the_matrix(name):
+    drawn = str(svg.confusion([[1, 0], [0, 1]], [name, "cat"]))
+    end, label = re.findall(r'x="([\d.]+)" y="[\d.]+" text-anchor="end">(.*?)<', drawn)[0]
+    font = plots.FontProperties(size=11 * 72 / plots.DPI)  # 11 pixels of DejaVu Sans, a wide font
+    assert plots.text_width(label, font) <= float(end)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 300])

@@ -370,6 +370,8 @@ def test_the_momentum_of_the_average_is_that_of_an_update():
 def test_an_average_longer_than_the_run_is_warned_of():
     config = recipes.resolve({"ema": 0.999, "epochs": 10, "batch_size": 32})
     assert "averages over 1,000 updates, but the run has only 450" in ema_warning(config, 1438)
+    few = recipes.resolve({"ema": 0.9, "epochs": 1, "batch_size": 32})
+    assert ema_warning(few, 160).endswith("the run has only 5; train longer, or without --ema")
     assert ema_warning(recipes.resolve({"ema": 0.9}), 1438) is None
     assert ema_warning(recipes.resolve(), 1438) is None
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -246,9 +247,37 @@ def test_small_images_come_first_where_they_help(settings, plan):
     assert size_plan(config, stride) == plan
     assert schedule.epoch_sizes(config) == [size for size, epochs in plan for _ in range(epochs)]
     lines = [line for line in recipes.effective(config) if line.startswith("image sizes")]
-    assert len(lines) == (len(plan) < len(config.size_steps))
+    assert len(lines) == (len(plan) != len(config.size_steps))
     if lines:
         assert f"{plan[0][1]} epochs at {plan[0][0]}" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "steps", "said"),
+    [
+        (16, ((1.0, 0.01),), "4 epochs at 16; of --size-steps, sizes are multiples of 4"),
+        (32, ((0.5, 0.01), (0.5, 1.0)), "1 epoch at 16, then 3 epochs at 32;"),
+        (32, ((0.5, 0.5), (0.5, 1.0)), "and the last 3 epochs have the full size"),
+        (32, ((0.5, 2.0), (0.5, 1.0)), "1 epoch at 64, then 3 epochs at 32;"),
+        (32, ((0.25, 0.5), (0.75, 1.0)), None),
+        (32, ((1.0, 1.0),), None),
+    ],
+    ids=str,
+)
+def test_other_sizes_than_those_asked_for_are_said(size, steps, said):
+    settings = {"model": "resnet8", "epochs": 4, "image_size": size, "size_steps": steps}
+    lines = recipes.effective(recipes.resolve(settings))
+    found = [line for line in lines if line.startswith("image sizes in pixels")]
+    assert (said in found[0]) if said else not found
+    smaller = any(line.startswith("images are smaller at first") for line in lines)
+    assert smaller == (size == 32 and steps[0][1] < 1)
+
+
+def test_as_many_batches_as_the_run_has_can_be_accumulated():
+    config = recipes.resolve({"epochs": 2, "batch_size": 10, "accumulate": 17})
+    with pytest.raises(InputError, match=r"the 16 batches of the run; .* use 16 or less"):
+        schedule.require_steps(config, 80)
+    schedule.require_steps(replace(config, accumulate=16), 80)
 
 
 def test_freezing_random_weights_is_refused(photos, tmp_path):

@@ -32,4 +32,7 @@ def require(data: StrPath) -> None:
 def show(path: StrPath) -> str:
     """A path as one line of text that any terminal and JSON can hold, whatever its bytes."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    # U+200D, which is not "printable", joins emoji.
+    return "".join(
+        c if c.isprintable() or c == "\u200d" else c.encode("unicode_escape").decode() for c in text
+    )

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 BATCH = pixels.BATCH
+_MOST_NAMED = 10  # classes in a message
 _FEW = 500  # images that are read in less time than TensorFlow takes to build its graph
 
 
@@ -321,13 +322,17 @@ def _relabel(
     """The same examples with the artefact's numbers for the classes."""
     unknown = [name for name in classes if name not in opened.classes]
     if unknown:
-        known = ", ".join(opened.classes[:5]) + (", …" if len(opened.classes) > 5 else "")
         raise InputError(
             f"{data} has a class {show(unknown[0])!r} that {opened.path} does not have; its "
-            f"classes are {known}"
+            f"classes are {some_of(opened.classes)}"
         )
     number = np.array([opened.classes.index(name) for name in classes], np.int32)
     return replace(examples, labels=number[examples.labels])
+
+
+def some_of(classes: Sequence[str]) -> str:
+    """The first classes as part of a message."""
+    return ", ".join(classes[:_MOST_NAMED]) + (", …" if len(classes) > _MOST_NAMED else "")
 
 
 def _matches(pattern: str) -> list[str]:

@@ -61,8 +61,10 @@ def cam(
     opened = open_artefact(run)
     model = layers_of(opened)
     if label is not None and label not in opened.classes:
-        known = ", ".join(opened.classes[:8])
-        raise InputError(f"--label is {label!r}; expected a class of {run}: {known}")
+        raise InputError(
+            f"--label is {label!r}; expected a class of {opened.path}: "
+            + scores.some_of(opened.classes)
+        )
     cams: list[Cam] = []
     target = None if label is None else opened.classes.index(label)
     examples = scores.examples_in(images)

@@ -68,7 +68,8 @@ def census(path: str | os.PathLike[str], content: bytes | None = None) -> Census
         signatures={},
         metadata=[
             f"opset {model.opset_import[0].version}",
-            f"{model.producer_name} {model.producer_version}",
+            # tf2onnx adds the commit it was built from, "None" where it knows none.
+            f"{model.producer_name} {model.producer_version}".removesuffix(" None"),
         ],
         parameters=parameters,
         multiply_adds=total,

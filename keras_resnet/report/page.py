@@ -426,7 +426,7 @@ def words(command: str) -> Markup:
     The text stays as it is: it can be copied.
     """
     parts = (escape(word).replace("/", Markup("/<wbr>")) for word in command.split(" "))
-    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in parts)
+    return Markup(" ").join(Markup("<bdi>{}</bdi>").format(word) for word in parts)
 
 
 def finite(value: object) -> TypeGuard[float]:

@@ -46,8 +46,9 @@ _STYLE = {
     "legend.frameon": False,
     "savefig.facecolor": "white",
 }
-# matplotlib's own font has no Chinese, Japanese, Korean or Indic letters; of these it takes what
-# the machine has. A letter that no font has is drawn as a box.
+# matplotlib's own font has no Chinese, Japanese, Korean or Indic letters and few emoji; of these it
+# takes what the machine has, if it is no font of bitmaps. A letter that no font has is drawn as a
+# box.
 _MORE_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -56,8 +57,12 @@ _MORE_FONTS = (
     "Hiragino Sans",
     "Microsoft YaHei",
     "WenQuanYi Zen Hei",
+    "IPAPGothic",
     "Arial Unicode MS",
     "Nirmala UI",
+    "Noto Emoji",
+    "Segoe UI Emoji",
+    "Symbola",
 )
 
 
@@ -182,7 +187,7 @@ def image_grid(
 def styled() -> Iterator[None]:
     """Fonts and colours of our pictures, within the context."""
     # "default" first: the pictures do not depend on the user's matplotlibrc.
-    ours = {**_STYLE, "font.sans-serif": _fonts()}
+    ours = {**_STYLE, "font.family": _fonts()}  # of "font.sans-serif" it takes one for all letters
     with style.context(("default", ours)), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
         # matplotlib before 3.11 draws the letters of such scripts side by side
@@ -356,7 +361,7 @@ def _shade_scale(figure: Figure, image: AxesImage, side: float) -> None:
 
 _GAP, _MARGIN, _LINE, _TITLE = 14, 20, 19, 44  # pixels
 _SMALLEST, _LARGEST = 150, 250  # side of a tile in pixels
-_TITLE_FONT, _LONGEST_TITLE = FontProperties(size=11), 900  # pixels
+_LONGEST_TITLE = 900  # pixels
 
 
 def _magnified(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -385,7 +390,7 @@ def _save_grid(
     step_x = width + _GAP
     step_y = height + _LINE * max(map(len, texts)) + _GAP
     # A lone narrow image still leaves room for its title.
-    wide = math.ceil(text_width(clean(title), _TITLE_FONT))
+    wide = math.ceil(text_width(clean(title), _title_font()))
     whole_x = 2 * _MARGIN + max(columns * step_x - _GAP, min(wide, _LONGEST_TITLE))
     whole_y = _TITLE + rows * step_y + _MARGIN
     canvas = np.full((whole_y, whole_x, 3), 255, np.uint8)
@@ -411,9 +416,13 @@ def _save_empty(title: str, path: StrPath) -> StrPath:
     return save(figure, path, bbox_inches=None)
 
 
+def _title_font() -> FontProperties:
+    return FontProperties(size=11)  # made where it is used: it takes the family of that moment
+
+
 def _title(figure: Figure, title: str, width: int, height: int) -> None:
-    text = _fit(clean(title), width - 2 * _MARGIN, _TITLE_FONT)
-    figure.text(_MARGIN, height - 12, text, transform=None, fontproperties=_TITLE_FONT, va="top")
+    text = _fit(clean(title), width - 2 * _MARGIN, _title_font())
+    figure.text(_MARGIN, height - 12, text, transform=None, fontproperties=_title_font(), va="top")
 
 
 # Text

@@ -16,7 +16,7 @@ MOST_DRAWN = 50  # classes up to which a confusion matrix is drawn; a larger one
 MOST_COUNTS = 25  # classes up to which its cells show their counts
 _WIDTH, _HEIGHT = 360, 230  # of curves
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 28, 32  # their margins
-_LETTER = 6.2  # width of a letter of the labels
+_LETTER, _CAPITAL, _WIDE = 6.7, 8.4, 11.0  # widths of letters of the labels, those of wide fonts
 
 
 def curves(
@@ -73,10 +73,11 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
     """The confusion matrix: rows are the true classes, columns the predicted ones."""
     k = len(names)
     labels = short_labels(names, 18)
-    gutter = 12 + _LETTER * max(map(width_of, labels))
+    longest = max(map(_length, labels))
+    gutter = 12 + longest
     cell = 30.0 if k <= 12 else 24.0 if k <= MOST_COUNTS else 13.0
     # Names too long to stand side by side are turned.
-    is_turned = max(map(width_of, labels)) * _LETTER > cell
+    is_turned = longest > cell
     angle = 0 if not is_turned else 45 if k <= MOST_COUNTS else 90
     head = 24 + {0: 14.0, 45: gutter * 0.75, 90: gutter}[angle]
     parts = [f'<text class="axis" x="{gutter:.1f}" y="12">predicted class</text>']
@@ -102,6 +103,14 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
     tail = gutter * 0.6 if angle == 45 else 4  # the last slanted name sticks out
     width = max(gutter + side + tail, gutter + 90)
     return _svg(width, head + side + 4, "Confusion matrix", parts, is_fixed=True)
+
+
+def _length(label: str) -> float:
+    """Width of a label, at the most: what an SVG writes left of its edge is cut off."""
+    return sum(
+        _WIDE if c in "mwMW@%" or width_of(c) > 1 else _CAPITAL if c.isupper() else _LETTER
+        for c in label
+    )
 
 
 def _cells(

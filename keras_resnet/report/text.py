@@ -23,7 +23,8 @@ def width_of(text: str) -> int:
 
 def clean(text: object) -> str:
     """Without characters that cannot be drawn: control characters, lone surrogates."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in str(text))
+    # U+200D joins emoji.
+    return "".join(c if c.isprintable() or c == "\u200d" else "\ufffd" for c in str(text))
 
 
 def short_labels(names: Sequence[str], width: int) -> list[str]:

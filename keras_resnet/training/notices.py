@@ -50,9 +50,11 @@ def ema_warning(config: Config, images: int) -> str | None:
     window = 1 / (1 - config.ema)
     if not config.ema or window <= updates:
         return None
+    # The average is over a tenth of the run; an average over one or two updates is none.
+    advice = f"try {1 - 10 / updates:.2g}" if updates >= 20 else "train longer, or without --ema"
     return (
         f"--ema {config.ema:g} averages over {window:,.0f} updates, but the run has only "
-        f"{updates:,}; try {1 - 10 / updates:.2g}"
+        f"{updates:,}; {advice}"
     )
 
 

@@ -29,7 +29,7 @@ def require_steps(config: Config, images: int) -> None:
     if config.accumulate > steps:
         raise InputError(
             f"--accumulate {config.accumulate} is more than the {steps:,} batches of the run; no "
-            f"update would be made; use {max(steps // 10, 1)} or less"
+            f"update would be made; use {steps:,} or less"
         )
 
 
