@@ -10,13 +10,12 @@ import tensorflow as tf
 
 from keras_resnet import filenames
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.files import plainly_named, read_json
+from keras_resnet.files import plainly_named
 from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log
 from keras_resnet.run import Run
 
-_SETTLED = (filenames.LABELS, filenames.SPLIT)  # when a run begins
-_ELSEWHERE = ("data", "data_dir")  # settings that change when the images move
+_SETTLED = (filenames.CONFIG, filenames.LABELS, filenames.SPLIT)  # when a run begins
 
 
 def peek(run: Run) -> dict[str, Any] | None:
@@ -38,19 +37,14 @@ def peek(run: Run) -> dict[str, Any] | None:
 
 
 def files_of(run: Run, teacher: str | None) -> dict[str, Any]:
-    """Size and sha256 of the files on which an unfinished run depends, for its notes; of
-    config.json, the settings that determine the results.
+    """Size and sha256 of the files on which an unfinished run depends, for its notes.
 
     Args:
         run: the run; that of a worker that is not the chief has no such files of its own.
         teacher: folder of the run that it learns from.
     """
     names = [*_SETTLED, *([f"{teacher}/{filenames.MODEL}"] if teacher else [])]
-    found = {name: fingerprint(run.file(name)) for name in names if run.file(name).exists()}
-    if run.file(filenames.CONFIG).exists():
-        settings = read_json(run.file(filenames.CONFIG)).items()
-        found[filenames.CONFIG] = {k: value for k, value in settings if k not in _ELSEWHERE}
-    return found
+    return {name: fingerprint(run.file(name)) for name in names if run.file(name).exists()}
 
 
 def require_same_files(run: Run, notes: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ def heard(handler: Handler) -> Iterator[dict[signal.Signals, Any]]:
     handler is then called again.
     """
     before: dict[signal.Signals, Any] = {}
+    again: list[threading.Timer] = []
     if threading.current_thread() is threading.main_thread():
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.getsignal(number) for number in numbers}
@@ -37,7 +38,8 @@ def heard(handler: Handler) -> Iterator[dict[signal.Signals, Any]]:
             return others(unraisable)
         number = unraisable.exc_value.status - 128
         signal.signal(number, handler)
-        threading.Timer(_AGAIN, os.kill, (os.getpid(), number)).start()
+        again.append(threading.Timer(_AGAIN, os.kill, (os.getpid(), number)))
+        again[-1].start()
 
     for number in before:
         signal.signal(number, handler)
@@ -47,5 +49,7 @@ def heard(handler: Handler) -> Iterator[dict[signal.Signals, Any]]:
         yield before
     finally:
         sys.unraisablehook = others
+        for timer in again:
+            timer.cancel()
         for number, earlier in before.items():
             signal.signal(number, earlier)
