@@ -413,7 +413,7 @@ def test_auto_keeps_the_precision_that_it_chose_first(photos, tmp_path, monkeypa
     folder = tmp_path / "run"
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Loop, "_save_best", _interrupt)
+        patched.setattr(Loop, "_save_best", _leave)
         patched.setattr(precision, "_for_cpu", lambda flags: Precision("mixed_bfloat16", "then"))
         train(str(photos), run_folder=folder, **{**SMALL, "epochs": 1})
     monkeypatch.setattr(precision, "_for_cpu", lambda flags: Precision("float32", "now"))
@@ -425,14 +425,14 @@ def test_auto_keeps_the_precision_that_it_chose_first(photos, tmp_path, monkeypa
 def test_it_resumes_where_its_images_are_now(photos, tmp_path, monkeypatch, capsys):
     folder, moved = tmp_path / "run", tmp_path / "moved"
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Loop, "_save_best", _interrupt)
+        patched.setattr(Loop, "_save_best", _leave)
         train(str(photos), run_folder=folder, **{**SMALL, "epochs": 1})
     shutil.copytree(photos, moved)
     assert train(moved, resume=folder).config.data == str(moved)
     assert "results will differ" not in capsys.readouterr().err
 
 
-def _interrupt(self, weights):
+def _leave(self, weights):
     raise KeyboardInterrupt
 
 
