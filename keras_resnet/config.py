@@ -16,12 +16,11 @@ from types import UnionType
 from typing import Any, NoReturn, get_args, get_origin
 
 from keras_resnet import geometry, specs
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, first_line
 from keras_resnet.geometry import FITS, LARGEST_SIDE, Geometry
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 OPTIMIZERS = ("sgd", "adamw", "lamb")
-_SHOWN = 100  # characters at most, of an invalid value
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,7 @@ class Setting:
 
     def refuse(self, value: Any, expected: str) -> NoReturn:
         """Raises the `InputError` for a value of this setting."""
-        text = show(value, "") if isinstance(value, tuple) else " ".join(repr(value).split())
-        text = f"{text[:_SHOWN]} …" if len(text) > _SHOWN else text
+        text = show(value, "") if isinstance(value, tuple) else first_line(repr(value))
         raise InputError(f"{self.flag} is {text}; expected {expected}")
 
     def _is_in_range(self, value: Any) -> bool:
@@ -155,31 +153,25 @@ class Config:
     # fmt: off
     data: str = setting(
         "digits", "Image folder, tfds:NAME[/CONFIG], or digits.",
-        expected="a folder of images, tfds:NAME[/CONFIG] or digits",
-    )  # fmt: skip
-    model: str = setting("resnet20", "Network; `keras-resnet models` lists them.", from_data=True)
+        expected="a folder of images, tfds:NAME[/CONFIG] or digits"
+    )
+    model: str = setting(
+        "resnet20", "Network; `keras-resnet models` lists them.", from_data=True
+    )
     recipe: str = setting(
         "quick", "Named settings; `keras-resnet recipes` lists them; finetune with --weights."
     )
     width: float = setting(
-        1.0,
-        "Width: channels of all layers, relative to the network's own.",
-        least=0.25,
-        most=4,
-        source="arXiv:1704.04861 section 3.3",
+        1.0, "Width: channels of all layers, relative to the network's own.", least=0.25, most=4,
+        source="arXiv:1704.04861 section 3.3"
     )
     weights: str | None = setting(
-        None,
-        "Initial weights: imagenet, a run folder, or a .keras, .h5, .safetensors or .pth file.",
-        unset="random",
-        metavar="FILE|imagenet",
+        None, "Initial weights: imagenet, a run folder, or a .keras, .h5, .safetensors or .pth "
+        "file.", unset="random", metavar="FILE|imagenet"
     )
     freeze: str | None = setting(
-        None,
-        "Freeze the layers up to this stage; without a value: all but the last layer.",
-        unset="none",
-        metavar="[STAGE]",
-        flag_value="body",
+        None, "Freeze the layers up to this stage; without a value: all but the last layer.",
+        unset="none", metavar="[STAGE]", flag_value="body"
     )
     # Small batches estimate the statistics badly.
     freeze_bn: bool = setting(
@@ -190,50 +182,36 @@ class Config:
         32, "Images per training step, over all devices.", least=1, from_data=True
     )
     image_size: int | str = setting(
-        0,
-        "Side of square images in pixels, or HEIGHTxWIDTH; 0 uses the network's own.",
-        check=geometry.is_size,
-        read=geometry.parse_size,
-        metavar="S|HxW",
+        0, "Side of square images in pixels, or HEIGHTxWIDTH; 0 uses the network's own.",
+        check=geometry.is_size, read=geometry.parse_size, metavar="S|HxW",
         expected=f"a number of pixels, at most {LARGEST_SIDE}, or HEIGHTxWIDTH, such as 64x128",
-        from_data=True,
+        from_data=True
     )
     fit: str = setting(
-        "crop",
-        "Pictures of another aspect ratio: crop the middle, pad with black, or stretch.",
-        choices=FITS,
+        "crop", "Pictures of another aspect ratio: crop the middle, pad with black, or stretch.",
+        choices=FITS
     )
     channels: int = setting(
-        3,
-        "Colour channels of the input: 3 is RGB, 1 is luma (grey).",
-        check=(1, 3).__contains__,
-        expected="3 (RGB) or 1 (grey)",
+        3, "Colour channels of the input: 3 is RGB, 1 is luma (grey).", check=(1, 3).__contains__,
+        expected="3 (RGB) or 1 (grey)"
     )
     seed: int = setting(
-        0,
-        "Random seed of split, order, augmentation and initial weights.",
-        least=0,
-        below=2**31,
-        expected="an integer from 0 to 2147483647",
+        0, "Random seed of split, order, augmentation and initial weights.", least=0, below=2**31,
+        expected="an integer from 0 to 2147483647"
     )
 
     # Optimization
     optimizer: str = setting("sgd", "Optimizer.", choices=OPTIMIZERS)
     learning_rate: float = setting(0.1, "Peak learning rate, reached after the warm-up.", above=0)
     base_batch: int = setting(
-        0,
-        "Batch size that --learning-rate is for; for another batch size the rate is scaled; 0 "
-        "disables scaling.",
-        least=0,
-        source="arXiv:1706.02677 section 2.1; arXiv:1904.00962 section 4",
+        0, "Batch size that --learning-rate is for; for another batch size the rate is scaled; 0 "
+        "disables scaling.", least=0,
+        source="arXiv:1706.02677 section 2.1; arXiv:1904.00962 section 4"
     )
     # Pre-trained weights need less than a new head.
     body_rate: float = setting(
-        1.0,
-        "Learning rate of all layers but the last, relative to --learning-rate.",
-        above=0,
-        most=1,
-        expected="a share in (0, 1], or --freeze body",
+        1.0, "Learning rate of all layers but the last, relative to --learning-rate.", above=0,
+        most=1, expected="a share in (0, 1], or --freeze body"
     )
     accumulate: int = setting(1, "Gradient accumulation: batches per update.", least=1)
     clip_norm: float = setting(
@@ -245,135 +223,84 @@ class Config:
     momentum: float = setting(0.9, "Momentum of SGD.", least=0, below=1)
     nesterov: bool = setting(True, "Use Nesterov momentum in SGD.")
     rate_drops: tuple[float, ...] = setting(
-        (),
-        "Points of the run, as shares of its epochs, at which the learning rate is divided by 10.",
-        above=0,
-        below=1,
-        expected="shares of the run between 0 and 1, such as 0.5 0.75",
-        unset="cosine decay",
-        metavar="'SHARE …'",
+        (), "Points of the run, as shares of its epochs, at which the learning rate is divided by "
+        "10.", above=0, below=1, expected="shares of the run between 0 and 1, such as 0.5 0.75",
+        unset="cosine decay", metavar="'SHARE …'"
     )
     # Keras' form, w -= rate * decay * w, without the momentum's factor of 1 / (1 - 0.9): 1e-3 here
     # shrinks weights as the papers' 1e-4 does.
     weight_decay: float = setting(
-        1e-3,
-        "Decoupled weight decay, not applied to batch normalization and biases.",
-        least=0,
-        below=1,
-        source="arXiv:1711.05101",
+        1e-3, "Decoupled weight decay, not applied to batch normalization and biases.", least=0,
+        below=1, source="arXiv:1711.05101"
     )
     loss: str = setting(
-        "cross-entropy",
-        "Loss; bce is binary cross-entropy per class.",
-        choices=("cross-entropy", "bce"),
-        source="arXiv:2110.00476 section 2",
+        "cross-entropy", "Loss; bce is binary cross-entropy per class.",
+        choices=("cross-entropy", "bce"), source="arXiv:2110.00476 section 2"
     )
     bce_threshold: float = setting(
-        0.0,
-        "With bce: targets above this become 1, others 0; 0 leaves targets as they are.",
-        least=0,
-        below=1,
-        source="arXiv:2110.00476 section 2",
+        0.0, "With bce: targets above this become 1, others 0; 0 leaves targets as they are.",
+        least=0, below=1, source="arXiv:2110.00476 section 2"
     )
     label_smoothing: float = setting(
-        0.1,
-        "Label smoothing: share of each target spread over all classes.",
-        least=0,
-        below=1,
-        source="arXiv:1512.00567 section 7",
+        0.1, "Label smoothing: share of each target spread over all classes.", least=0, below=1,
+        source="arXiv:1512.00567 section 7"
     )
     teacher: str | None = setting(
-        None,
-        "Knowledge distillation: a finished run of the same classes, to learn its answers.",
-        unset="none",
-        metavar="RUN",
-        source="arXiv:1503.02531",
+        None, "Knowledge distillation: a finished run of the same classes, to learn its answers.",
+        unset="none", metavar="RUN", source="arXiv:1503.02531"
     )
     distill_weight: float = setting(
-        0.9,
-        "With --teacher: share of the loss that compares with its answers; the rest compares "
-        "with the labels.",
-        above=0,
-        most=1,
-        source="arXiv:1503.02531 section 2",
+        0.9, "With --teacher: share of the loss that compares with its answers; the rest compares "
+        "with the labels.", above=0, most=1, source="arXiv:1503.02531 section 2"
     )
     distill_temperature: float = setting(
-        4.0,
-        "With --teacher: the logits of both networks are divided by this before the softmax.",
-        above=0,
-        source="arXiv:1503.02531 section 2",
+        4.0, "With --teacher: the logits of both networks are divided by this before the softmax.",
+        above=0, source="arXiv:1503.02531 section 2"
     )
     balance: str = setting(
-        "none",
-        "Imbalanced classes: sample all equally often (sample) or weight the loss (loss).",
-        choices=("none", "sample", "loss"),
+        "none", "Imbalanced classes: sample all equally often (sample) or weight the loss (loss).",
+        choices=("none", "sample", "loss")
     )
     # The momentum rises with the updates, to this.
     ema: float = setting(
-        0.0,
-        "Momentum of an exponential moving average of the weights, saved where it scores "
-        "better; 0 disables it.",
-        least=0,
-        below=1,
-        source="arXiv:1512.00567 section 8",
+        0.0, "Momentum of an exponential moving average of the weights, saved where it scores "
+        "better; 0 disables it.", least=0, below=1, source="arXiv:1512.00567 section 8"
     )
     drop_path: float = setting(
-        0.0,
-        "Stochastic depth: drop rate of the last block.",
-        least=0,
-        below=1,
-        source="arXiv:1603.09382 section 3",
+        0.0, "Stochastic depth: drop rate of the last block.", least=0, below=1,
+        source="arXiv:1603.09382 section 3"
     )
     zero_gamma: bool = setting(
-        True,
-        "Initialize the last batch normalization of each residual branch with 0.",
-        source="arXiv:1706.02677 section 5.1",
+        True, "Initialize the last batch normalization of each residual branch with 0.",
+        source="arXiv:1706.02677 section 5.1"
     )
 
     # Image sizes and augmentation
     train_size: float = setting(
-        1.0,
-        "Side of the training images, relative to --image-size.",
-        above=0,
-        most=2,
-        source="arXiv:1906.06423",
+        1.0, "Side of the training images, relative to --image-size.", above=0, most=2,
+        source="arXiv:1906.06423"
     )
     # The last part always has the full size; see `size_plan`.
     size_steps: tuple[tuple[float, float], ...] = setting(
-        ((1.0, 1.0),),
-        "Progressive resizing: shares of the epochs, and of --image-size.",
-        above=0,
-        check=bool,
-        expected="pairs of a share of the epochs and a share of the image size, such "
-        "as 0.6 0.5 / 0.4 1",
-        metavar="'EPOCHS SIZE / …'",
-        source="arXiv:2104.00298 section 4",
+        ((1.0, 1.0),), "Progressive resizing: shares of the epochs, and of --image-size.", above=0,
+        check=bool, expected="pairs of a share of the epochs and a share of the image size, such "
+        "as 0.6 0.5 / 0.4 1", metavar="'EPOCHS SIZE / …'", source="arXiv:2104.00298 section 4"
     )
     pad: int = setting(
-        0,
-        "Random crop of the image's own size after zero padding by this many pixels; 0 uses "
-        "--crop-area.",
-        least=0,
-        source="arXiv:1512.03385 section 4.2",
+        0, "Random crop of the image's own size after zero padding by this many pixels; 0 uses "
+        "--crop-area.", least=0, source="arXiv:1512.03385 section 4.2"
     )
     crop_area: tuple[float, float] = setting(
-        (0.35, 1.0),
-        "Random crop: range of its area, as shares of the image's.",
-        above=0,
-        most=1,
+        (0.35, 1.0), "Random crop: range of its area, as shares of the image's.", above=0, most=1,
         check=lambda pair: pair[0] <= pair[1],
-        expected="two shares of the image, the smaller first",
-        metavar="MIN MAX",
-        source="arXiv:1409.4842 section 6",
+        expected="two shares of the image, the smaller first", metavar="MIN MAX",
+        source="arXiv:1409.4842 section 6"
     )
     crop_aspect: tuple[float, float] = setting(
-        (0.75, 4 / 3),
-        "Random crop: range of width / height.",
-        above=0,
+        (0.75, 4 / 3), "Random crop: range of width / height.", above=0,
         check=lambda pair: pair[0] <= pair[1],
-        expected="two ratios of width to height, the smaller first",
-        metavar="MIN MAX",
-        source="arXiv:1409.4842 section 6",
+        expected="two ratios of width to height, the smaller first", metavar="MIN MAX",
+        source="arXiv:1409.4842 section 6"
     )
     flip: bool | None = setting(
         None, "Flip images left-right with probability 0.5.", unset="yes; no for digits"
@@ -382,101 +309,72 @@ class Config:
         0.0, "Random brightness: largest change, as a share of 255.", least=0, below=1
     )
     randaugment: tuple[int, float] = setting(
-        (0, 0.0),
-        "RandAugment: operations per image, and their magnitude up to 10.",
-        check=lambda pair: 0 <= pair[0] <= 8 and 0 <= pair[1] <= 10,
-        expected="0 to 8 operations and a magnitude from 0 to 10, such as 2 9",
-        metavar="OPS MAGNITUDE",
-        source="arXiv:1909.13719",
+        (0, 0.0), "RandAugment: operations per image, and their magnitude up to 10.",
+        check=lambda pair: 0 <= pair[0] <= 8 and 0 <= pair[1] <= 10, expected="0 to 8 operations "
+        "and a magnitude from 0 to 10, such as 2 9", metavar="OPS MAGNITUDE",
+        source="arXiv:1909.13719"
     )
     randaugment_prob: float = setting(
         1.0, "RandAugment: probability of each operation.", above=0, most=1, source="timm's p"
     )
     randaugment_std: float = setting(
-        0.0,
-        "RandAugment: standard deviation of the magnitude, drawn for each operation.",
-        least=0,
-        source="timm's mstd",
+        0.0, "RandAugment: standard deviation of the magnitude, drawn for each operation.", least=0,
+        source="timm's mstd"
     )
     trivialaugment: bool = setting(
-        False,
-        "TrivialAugment: one random operation of random magnitude per image.",
-        source="arXiv:2103.10158",
+        False, "TrivialAugment: one random operation of random magnitude per image.",
+        source="arXiv:2103.10158"
     )
     erasing: float = setting(
-        0.0,
-        "Random erasing: share of the images in which a box becomes noise.",
-        least=0,
-        most=1,
-        source="arXiv:1708.04896",
+        0.0, "Random erasing: share of the images in which a box becomes noise.", least=0, most=1,
+        source="arXiv:1708.04896"
     )
     mixup: float = setting(
-        0.0,
-        "Mixup: alpha of Beta(alpha, alpha); 0 disables it.",
-        least=0,
-        source="arXiv:1710.09412",
+        0.0, "Mixup: alpha of Beta(alpha, alpha); 0 disables it.", least=0,
+        source="arXiv:1710.09412"
     )
     cutmix: float = setting(
         0.0, "CutMix: alpha, as of mixup; 0 disables it.", least=0, source="arXiv:1905.04899"
     )
     repeats: int = setting(
-        1,
-        "Repeated augmentation: copies of an image in a batch.",
-        least=1,
-        source="arXiv:1902.05509",
+        1, "Repeated augmentation: copies of an image in a batch.", least=1,
+        source="arXiv:1902.05509"
     )
     center_crop: float = setting(
-        1.0,
-        "Evaluation: side of the central square, as a share of the shorter side.",
-        above=0,
-        most=1,
+        1.0, "Evaluation: side of the central square, as a share of the shorter side.", above=0,
+        most=1
     )
     normalize: str | tuple | None = setting(
-        None,
-        "Pixel normalization: imagenet, cifar10, caffe, tf, or mean and standard deviation "
+        None, "Pixel normalization: imagenet, cifar10, caffe, tf, or mean and standard deviation "
         "in [0, 255], such as 120,115,105/60,58,57.",
         expected="imagenet, cifar10, caffe, tf or MEAN/STD",
-        unset="that of the weights or of the network",
-        metavar="NAME|MEAN/STD",
+        unset="that of the weights or of the network", metavar="NAME|MEAN/STD"
     )
 
     # Validation, end of the run, checkpoints
     val_split: float = setting(
-        0.2,
-        "Validation split: share of the training images, for data without a val split.",
-        above=0,
-        below=1,
-        expected="a share between 0 and 1, such as 0.2",
+        0.2, "Validation split: share of the training images, for data without a val split.",
+        above=0, below=1, expected="a share between 0 and 1, such as 0.2"
     )
     # No choice sees it: epoch, temperature, calibration, gate.
     test_split: float = setting(
-        0.0,
-        "Test split: share of the images that is set aside before the val split, and scored "
-        "once, at the end; 0: none.",
-        least=0,
-        below=1,
-        expected="a share between 0 and 1, such as 0.1, or 0",
+        0.0, "Test split: share of the images that is set aside before the val split, and scored "
+        "once, at the end; 0: none.", least=0, below=1, expected="a share between 0 and 1, such as "
+        "0.1, or 0"
     )
     group_by: str | None = setting(
-        None,
-        "Keep related images in one split: those in a folder of one name below the class "
+        None, "Keep related images in one split: those in a folder of one name below the class "
         "folders (parent), or with one match (or first group) of a regular expression in the path.",
-        check=_is_pattern,
-        expected="parent, or a regular expression such as 'person_[0-9]+'",
-        unset="equal images only",
-        metavar="parent|REGEX",
+        check=_is_pattern, expected="parent, or a regular expression such as 'person_[0-9]+'",
+        unset="equal images only", metavar="parent|REGEX"
     )
     split_file: str | None = setting(
-        None,
-        "Take the split of each image from this file, such as the split.json of a run; "
-        "images that it does not name are not used.",
-        unset="the splits are made",
-        metavar="FILE",
+        None, "Take the split of each image from this file, such as the split.json of a run; "
+        "images that it does not name are not used.", unset="the splits are made", metavar="FILE"
     )
     best_by: str = setting(
-        "top1",
-        "Score that chooses the best epoch; macro_top1 is the mean over classes.",
-        choices=("top1", "macro_top1"),
+        "top1", "Score that chooses the best epoch; macro_top1 is the mean over classes.",
+        choices=("top1", "macro_top1")
     )
     patience: int = setting(
         0, "Early stopping: epochs at full size without a new best; 0 disables it.", least=0
@@ -492,18 +390,15 @@ class Config:
     )
     # Decided when the run begins.
     deterministic: bool | None = setting(
-        None,
-        "Make runs bit-for-bit reproducible; slower on a GPU.",
-        unset="yes on a CPU, no on a GPU",
+        None, "Make runs bit-for-bit reproducible; slower on a GPU.",
+        unset="yes on a CPU, no on a GPU"
     )
     xla: bool | None = setting(
         None, "Compile the training step with XLA.", unset="yes on a GPU unless deterministic"
     )
     devices: int = setting(
-        0,
-        "Number of GPUs that share each batch, or of parts of the CPU; 0: all GPUs.",
-        least=0,
-        expected="a number of devices, or 0 for all GPUs",
+        0, "Number of GPUs that share each batch, or of parts of the CPU; 0: all GPUs.", least=0,
+        expected="a number of devices, or 0 for all GPUs"
     )
     sync_bn: bool = setting(False, "Synchronize batch normalization over all devices.")
 
@@ -512,9 +407,8 @@ class Config:
         "error", "Unreadable images: stop with an error, or skip them.", choices=("error", "skip")
     )
     check: str = setting(
-        "full",
-        "Check of an image folder: decode each new image once, or read only the headers.",
-        choices=("full", "headers"),
+        "full", "Check of an image folder: decode each new image once, or read only the headers.",
+        choices=("full", "headers")
     )
     data_dir: str | None = setting(
         None, "Folder of tensorflow-datasets.", unset="~/tensorflow_datasets", metavar="DIR"
