@@ -398,8 +398,8 @@ def test_the_number_of_devices_is_the_machines_not_the_runs(stopped, photos):
     folder, same = stopped[0], {**SMALL, "data": str(photos), "batch_size": 4, "epochs": 400}
     assert runs.unfinished(folder, None, None, {"devices": 2}).path == folder
     assert runs.unfinished(None, folder, None, {**same, "devices": 2}).path == folder
-    assert training._on_these_devices(runs.Run(folder).config, {"devices": 2}).devices == 2
-    assert training._on_these_devices(runs.Run(folder).config, {"devices": None}).devices == 0
+    assert training._as_it_is_now(runs.Run(folder), None, {"devices": 2}).devices == 2
+    assert training._as_it_is_now(runs.Run(folder), None, {"devices": None}).devices == 0
 
 
 def test_the_command_to_resume_can_be_pasted():
