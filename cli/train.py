@@ -1,7 +1,5 @@
 """keras-resnet train"""
 
-import os
-import shlex
 from typing import Any
 
 import click
@@ -17,7 +15,7 @@ from keras_resnet.cli._options import (
     settings,
     start,
 )
-from keras_resnet.data.names import is_folder, require, show
+from keras_resnet.data.names import require
 from keras_resnet.errors import InputError
 from keras_resnet.weights import settings as weights_settings
 
@@ -63,8 +61,6 @@ def train(
         return _cross_validate(folds, config_file, run_folder, resume, as_json, quiet, given)
     unfinished = runs.unfinished(resume, run_folder, config_file, given)
     config = unfinished.config if unfinished else recipes.resolve(given, config_file)
-    if unfinished and given["data"] is None and is_folder(config.data):
-        _require_images(unfinished)
     require(given["data"] or config.data)
     if not unfinished:
         weights_settings.require(config)
@@ -80,15 +76,6 @@ def train(
         as_json,
         lambda _: tables.trained(path, metrics, run.config.balance),
     )
-
-
-def _require_images(unfinished: runs.Run) -> None:
-    data = unfinished.config.data
-    if not os.path.isdir(data):
-        raise InputError(
-            f"{show(data)}, the data folder of the run, is gone; if it was moved: `keras-resnet "
-            f"train NEWFOLDER --resume {shlex.quote(str(unfinished.path))}`"
-        )
 
 
 def _cross_validate(

@@ -14,7 +14,7 @@ import signal
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -37,6 +37,11 @@ def plural(number: float, noun: str) -> str:
     """1 as "1 point", 0.5 as "0.5 points", 1234 as "1,234 points"."""
     shown = f"{number:g}" if isinstance(number, float) else f"{number:,}"
     return f"{shown} {noun}{'' if number == 1 else 's'}"
+
+
+def some_of(names: Sequence[str], most: int = 10) -> str:
+    """The first `most` names as part of a message, with "…" where there are more."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def percent(share: float | None) -> str:

@@ -203,7 +203,7 @@ class Run:
         config, classes = self.config, self.classes
         if config.data != names.NONE:
             self.require_own(data)
-            self._save_data(data, config.data_dir)
+            self.save_data(data, config.data_dir)
             return
         source = sources.load(data, seed=config.seed, data_dir=data_dir)
         unknown = [name for name in source.classes if name not in classes]
@@ -214,7 +214,7 @@ class Run:
             )
         with self.rewriting(filenames.SPLIT):
             self.save_split(source)
-        self._save_data(data, data_dir)
+        self.save_data(data, data_dir)
 
     def require_own(self, data: str | os.PathLike) -> None:
         """InputError if a folder does not hold the run's own images."""
@@ -226,7 +226,8 @@ class Run:
             )
         sources.require_moved(self.splits, data, self.classes)
 
-    def _save_data(self, data: StrPath, data_dir: str | None) -> None:
+    def save_data(self, data: StrPath, data_dir: str | None) -> None:
+        """Saves where the run's images are."""
         config = absolute(replace(self.config, data=os.fspath(data), data_dir=data_dir))
         if not self.manifest:  # of an unfinished run
             self._save_config(config)
@@ -433,7 +434,7 @@ def unfinished(
                 f"--resume {resume}: the run is finished; see "
                 f"`keras-resnet evaluate {shlex.quote(os.fspath(resume))}`"
             )
-        return Run(resume)
+        return _with_its_images(Run(resume), options)
     if not run_folder:
         return None
     if not Path(run_folder, filenames.CONFIG).exists():
@@ -442,7 +443,18 @@ def unfinished(
     if Path(run_folder, filenames.MANIFEST).exists():
         raise InputError(f"--run {run_folder} is finished; give a new folder, or leave --run out")
     _require_settings(run_folder, config_file, options)
-    return Run(run_folder)
+    return _with_its_images(Run(run_folder), options)
+
+
+def _with_its_images(unfinished: Run, options: Mapping[str, Any]) -> Run:
+    """The run; InputError if its folder of images is gone and no other is given."""
+    data = unfinished.config.data
+    if options.get("data") is None and names.is_folder(data) and not os.path.isdir(data):
+        raise InputError(
+            f"{names.show(data)}, the data folder of the run, is gone; if it was moved: "
+            f"`keras-resnet train NEWFOLDER --resume {shlex.quote(str(unfinished.path))}`"
+        )
+    return unfinished
 
 
 def finished(run_folder: StrPath, options: Mapping[str, Any]) -> Run | None:

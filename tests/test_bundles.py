@@ -174,7 +174,7 @@ def scenes(tmp_path_factory):
 
 def shown(paths, size, crop):
     """What evaluation shows of files: uint8 `(n, size, size, 3)`."""
-    found, bad = photo_folder.from_paths(map(str, paths))
+    found, bad = photo_folder.from_paths({str(path): path.name for path in paths})
     assert not bad
     stream = evaluation_stream(found, size=size, crop=crop, batch_size=8)
     return np.concatenate([batch for batch, _ in stream.as_numpy_iterator()]), found.orientations

@@ -411,7 +411,7 @@ def test_a_photo_is_read_as_its_exif_says(kind, turn, tmp_path):
     exif[0x0112] = turn
     data = _encode(PHOTO, kind, exif=exif)
     _make(str(tmp_path / "x"), data)
-    examples, bad = folder.from_paths([str(tmp_path / "x")])
+    examples, bad = folder.from_paths({str(tmp_path / "x"): "x"})
     assert not bad and examples.orientations.tolist() == [turn]
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     np.testing.assert_array_equal(decode(data, turn), np.asarray(expected))
@@ -420,7 +420,7 @@ def test_a_photo_is_read_as_its_exif_says(kind, turn, tmp_path):
 def test_a_photo_cut_anywhere_is_an_error_or_whole(tmp_path):
     for place in range(0, len(NOISY), 97):
         _make(str(tmp_path / f"{place:05d}.jpg"), NOISY[:place])
-    examples, bad = folder.from_paths(sorted(map(str, tmp_path.iterdir())))
+    examples, bad = folder.from_paths({str(p): p.name for p in sorted(tmp_path.iterdir())})
     count = len(range(0, len(NOISY), 97))
     assert len(examples) + len(bad) == count and len(bad) >= count - 1
     for index in range(len(examples)):
@@ -822,7 +822,7 @@ def test_files_to_predict_on_may_lie_anywhere(tmp_path, capsys):
     _make(str(tmp_path / "README.md"), b"text")
     _make(str(tmp_path / "y.jpg"), b"")
     paths = [str(tmp_path / name) for name in (".cache/x.jpg", "README.md", "y.jpg", "z.jpg")]
-    examples, bad = folder.from_paths(paths)
+    examples, bad = folder.from_paths({path: os.path.basename(path) for path in paths})
     assert examples.names == paths[:1]
     assert bad == [
         (paths[2], "empty file"),

@@ -12,11 +12,11 @@ import keras_resnet as kr
 from keras_resnet import blocks, specs
 from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
-from keras_resnet.evaluation import scores
 from keras_resnet.explain import cam, gradients, lesion, paths
 from keras_resnet.explain.depth import depth
 from keras_resnet.explain.flow import Flow, add
 from keras_resnet.explain.subject import Subject, open_subject
+from keras_resnet.messages import some_of
 from keras_resnet.models import resnet
 
 
@@ -359,8 +359,8 @@ def test_another_class_may_be_asked_for(trained, photos):
 
 def test_classes_that_a_message_leaves_out_are_shown_as_such():
     digits = [str(digit) for digit in range(10)]
-    assert scores.some_of(digits) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
-    assert scores.some_of([*digits, "ten"]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …"
+    assert some_of(digits) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert some_of([*digits, "ten"]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …"
 
 
 # The degradation experiment

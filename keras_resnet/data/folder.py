@@ -8,7 +8,7 @@ be a link to a folder elsewhere; links to folders inside it are not followed.
 import os
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -236,15 +236,21 @@ def from_names(
     return _labelled(found, classes), found
 
 
-def from_paths(paths: Iterable[str]) -> tuple[Examples, list[tuple[str, str]]]:
+def from_paths(paths: Mapping[str, str]) -> tuple[Examples, list[tuple[str, str]]]:
     """Files to predict on, as unlabelled examples and the broken ones: `(examples, bad)`.
 
-    Files that are not images, such as a README, are skipped with a message.
+    Hidden files, and those that are not images, such as a README, are skipped with a message.
+
+    Args:
+        paths: path -> name, relative to the folder that was given, if it was one.
     """
-    found, paths = Scan(root="", photos={"all": []}), list(paths)
-    visible = [path for path in paths if not os.path.basename(path).startswith(".")]
-    found.skipped[layout.HIDDEN] += len(paths) - len(visible)
-    results, images = check_files("", [(path, path, "") for path in visible])
+    found, files = Scan(root="", photos={"all": []}), []
+    for path, name in paths.items():
+        if reason := layout.reason_to_skip(name):
+            found.skipped[reason] += 1
+        else:
+            files.append((path, path, ""))
+    results, images = check_files("", files)
     for result in results:
         _note(found, "all", result)
     for reason, count in (+found.skipped).items():

@@ -2,7 +2,6 @@
 
 import glob
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from keras_resnet.evaluation.artefact import (
 from keras_resnet.evaluation.metrics import Scores, log_softmax, summarize
 from keras_resnet.evaluation.per_image import ImageScore, image_scores
 from keras_resnet.files import StrPath
-from keras_resnet.messages import log
+from keras_resnet.messages import log, some_of
 from keras_resnet.results import Result
 from keras_resnet.run import Run, kind_of
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 BATCH = pixels.BATCH
-_MOST_NAMED = 10  # classes in a message
 _FEW = 500  # images that are read in less time than TensorFlow takes to build its graph
 
 
@@ -330,11 +328,6 @@ def _relabel(
     return replace(examples, labels=number[examples.labels])
 
 
-def some_of(classes: Sequence[str]) -> str:
-    """The first classes as part of a message."""
-    return ", ".join(classes[:_MOST_NAMED]) + (", …" if len(classes) > _MOST_NAMED else "")
-
-
 def _matches(pattern: str) -> list[str]:
     """The paths that match; a folder of the pattern that exists is taken by its name, although that
     may hold a bracket."""
@@ -343,21 +336,19 @@ def _matches(pattern: str) -> list[str]:
     return sorted(str(literal / name) for name in glob.glob(rest, root_dir=literal, recursive=True))
 
 
-def _expand(images: Iterable[StrPath]) -> list[str]:
-    """Files, the files in folders, and what patterns match, in order, each once."""
-    paths, skipped = [], Counter[str]()
+def _expand(images: Iterable[StrPath]) -> dict[str, str]:
+    """Files, the files in folders, and what patterns match, in order, each once: path -> name in
+    what was given."""
+    paths: dict[str, str] = {}
     for item in (os.fspath(image) for image in images):
         if os.path.isdir(item):
-            found = list(layout.walk(item, on_error=layout.unreadable))
-            reasons = [layout.reason_to_skip(os.path.relpath(path, item)) for path in found]
-            skipped.update(filter(None, reasons))
-            paths += [path for path, reason in zip(found, reasons, strict=True) if not reason]
+            walked = layout.walk(item, on_error=layout.unreadable)
+            found = {path: os.path.relpath(path, item) for path in walked}
         else:
-            found = [item] if os.path.exists(item) else _matches(item)
-            paths += found
+            matches = [item] if os.path.exists(item) else _matches(item)
+            found = {path: os.path.basename(path) for path in matches}
         if not found:
             what = "is empty" if os.path.isdir(item) else "does not exist"
             raise InputError(f"{show(item)} {what}; give images, folders or patterns like '*.jpg'")
-    for reason, count in skipped.items():
-        log.info(f"skipped: {reason} ({count})")
-    return list(dict.fromkeys(paths))
+        paths |= {path: name for path, name in found.items() if path not in paths}
+    return paths

@@ -17,6 +17,7 @@ from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.explain.subject import layers_of
 from keras_resnet.files import StrPath
 from keras_resnet.inspection.network import through
+from keras_resnet.messages import some_of
 from keras_resnet.results import Result
 from keras_resnet.state import isolated
 
@@ -62,8 +63,7 @@ def cam(
     model = layers_of(opened)
     if label is not None and label not in opened.classes:
         raise InputError(
-            f"--label is {label!r}; expected a class of {opened.path}: "
-            + scores.some_of(opened.classes)
+            f"--label is {label!r}; expected a class of {opened.path}: " + some_of(opened.classes)
         )
     cams: list[Cam] = []
     target = None if label is None else opened.classes.index(label)

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.data.names import show
-from keras_resnet.messages import plural
+from keras_resnet.messages import plural, some_of
 from keras_resnet.run import Run
 from keras_resnet.specs import network_title
 
@@ -64,7 +64,7 @@ def _name(path: str) -> str:
 
 def _data(run: Run) -> list[str]:
     classes = run.classes
-    names = ", ".join(classes[:_MOST_NAMES]) + (", …" if len(classes) > _MOST_NAMES else "")
+    names = some_of(classes, _MOST_NAMES)
     counts = {split: len(files) for split, files in run.splits.items()}
     images = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     imported = "imported" in run.metrics

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from keras_resnet.errors import InputError
 from keras_resnet.exporting.plan import ExportOptions, ExportPlan, make_plan
 from keras_resnet.files import StrPath
-from keras_resnet.messages import log
+from keras_resnet.messages import log, some_of
 from keras_resnet.run import Run, open_run, run_of
 from keras_resnet.specs import Normalize
 
@@ -116,7 +116,7 @@ def _imported(
     if labels is None:
         labels = sources.load(data, data_dir=data_dir).classes
         log.info(
-            f"labels: {', '.join(labels[:5])}{', …' * (len(labels) > 5)} (the {len(labels)} classes"
+            f"labels: {some_of(labels, 5)} (the {len(labels)} classes"
             f" of {data} in alphabetical order, as Keras numbers them; --labels names others)"
         )
     return import_model(given, labels=labels, **options)

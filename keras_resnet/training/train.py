@@ -114,7 +114,7 @@ def _train_in(
         if not is_resumed:
             folder.begin(config, source.classes, model)
         elif devices.is_chief and config.data != folder.config.data:
-            folder.attach(config.data)
+            folder.save_data(config.data, config.data_dir)
         checkpoint.settle(folder, source)
         notices.log_plan(config, source, chosen, devices, folder)
         broken = sources.naming_broken_files(source, run.resume_command(folder.path))

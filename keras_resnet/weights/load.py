@@ -12,6 +12,7 @@ import numpy.typing as npt
 from keras_resnet import filenames
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
+from keras_resnet.messages import some_of
 from keras_resnet.run import open_run
 from keras_resnet.specs import NORMALIZATIONS, Normalize, statistics
 from keras_resnet.weights import published, readers
@@ -150,7 +151,7 @@ def _compare(
         if name in arrays and arrays[name].shape != tuple(variable.shape)
     ]
     kinds = (("missing", missing, 3), ("left over", left_over, 3), ("of another shape", misfits, 1))
-    found = [f"{len(names)} {kind} ({_some(names, n)})" for kind, names, n in kinds if names]
+    found = [f"{len(names)} {kind} ({some_of(names, n)})" for kind, names, n in kinds if names]
     if found:
         raise InputError(
             f"{weights.source} does not fit {model.name}: {'; '.join(found)}"
@@ -171,7 +172,3 @@ def _hint(
     if weights.layout == readers.KERAS and is_foreign(weights):
         return "; the networks of keras.applications are called resnet50_v1, resnet50_v2, …"
     return ""
-
-
-def _some(names: Sequence[str], shown: int) -> str:
-    return ", ".join(names[:shown]) + (", …" if len(names) > shown else "")
