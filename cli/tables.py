@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from keras_resnet.explain.gradients import DepthGradients, Gradients, ParameterGradient
     from keras_resnet.explain.lesion import Lesions
     from keras_resnet.explain.paths import Paths
-    from keras_resnet.exporting.gate import ArtefactResult, Verification
     from keras_resnet.exporting.guard import FileResult
     from keras_resnet.exporting.layer_error import Quantization
+    from keras_resnet.exporting.verification import ArtefactResult, Verification
     from keras_resnet.inspection.census import Census
     from keras_resnet.inspection.network import Description, Layer, Stage
     from keras_resnet.run import Run

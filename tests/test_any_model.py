@@ -13,8 +13,9 @@ import keras_resnet as kr
 from keras_resnet import models
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.lite import Constant
-from keras_resnet.exporting import gate, weights_check
+from keras_resnet.exporting import weights_check
 from keras_resnet.exporting.given import run_and_plan
+from keras_resnet.exporting.judge import Judge
 from keras_resnet.recipes import resolve
 from keras_resnet.run import Run
 from keras_resnet.state import isolated
@@ -482,7 +483,7 @@ def test_a_model_that_is_hardly_better_than_guessing_is_told_the_likely_cause(gu
         top1=float((guesses == labels).mean()),
         _expected=np.eye(4)[guesses],
     )
-    doubt = gate.Judge.doubt(judge)
+    doubt = Judge.doubt(judge)
     assert doubt is None if said is None else said in doubt and "200 images in 4 classes" in doubt
 
 
@@ -505,6 +506,6 @@ def test_labels_in_another_order_are_refused(guess, said):
         _expected=np.eye(4)[guesses],
     )
     if said is None:
-        return gate.Judge.require_order(judge)
+        return Judge.require_order(judge)
     with pytest.raises(InputError, match=said):
-        gate.Judge.require_order(judge)
+        Judge.require_order(judge)

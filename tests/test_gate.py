@@ -17,10 +17,11 @@ from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.scores import predict
-from keras_resnet.exporting import calibration, evidence, gate, saved_model, wrap
+from keras_resnet.exporting import calibration, evidence, saved_model, wrap
 from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import verify
+from keras_resnet.exporting.judge import Judge, _is_moved
 from keras_resnet.exporting.plan import CALIBRATED, Limits, make_plan
 from keras_resnet.filenames import TFLITE
 from keras_resnet.manifest import fingerprint
@@ -110,7 +111,7 @@ def convert_and_judge(untouched, tmp_path_factory):
     """`convert_and_judge(variants, damage=None)`: the gate's rows of the files, by variant."""
     run = open_run(untouched)
     opened, plan = open_artefact(run), make_plan(run)
-    judge = gate.Judge(opened, run.examples("val"), plan.contract, Limits(max_drop=100))
+    judge = Judge(opened, run.examples("val"), plan.contract, Limits(max_drop=100))
     folder = tmp_path_factory.mktemp("judged")
     np.save(folder / "images.npy", calibration.choose(run, 20).images)
 
@@ -190,12 +191,12 @@ def test_rounding_is_no_shift_and_a_shift_that_it_hides_is_not_claimed():
         rng = np.random.default_rng(seed)
         shift, rounding = rng.normal(size=(20, 3)), rng.normal(size=(20, 3))
         for size in (0.1, 1.0, 10.0):
-            moved += gate._is_moved(size * rounding, shift)
+            moved += _is_moved(size * rounding, shift)
             # Outputs that int8 scales have a part along the shift.
-            moved += gate._is_moved(size * rounding + 0.15 * shift, shift)
-        assert gate._is_moved(shift + 0.3 * rounding, shift)
+            moved += _is_moved(size * rounding + 0.15 * shift, shift)
+        assert _is_moved(shift + 0.3 * rounding, shift)
     assert moved == 0
-    assert not gate._is_moved(rounding, 0 * shift)
+    assert not _is_moved(rounding, 0 * shift)
 
 
 # What a number of images can show

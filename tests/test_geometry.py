@@ -306,7 +306,8 @@ def test_a_frame_is_fitted_inside_the_file_as_evaluation_fits_it(fit, size):
     import keras
     import tensorflow as tf
 
-    from keras_resnet.exporting import gate, wrap
+    from keras_resnet.exporting import wrap
+    from keras_resnet.exporting.judge import Judge
     from keras_resnet.exporting.plan import ExportPlan
 
     form = Geometry(24, 48, fit)
@@ -324,7 +325,7 @@ def test_a_frame_is_fitted_inside_the_file_as_evaluation_fits_it(fit, size):
         _contract=SimpleNamespace(input_size=size),
         _reference=SimpleNamespace(geometry=form, center_crop=1.0),
     )
-    seen = gate.Judge._seen(judge, frame[None])[0]
+    seen = Judge._seen(judge, frame[None])[0]
     np.testing.assert_allclose(seen, expected, atol=1e-3)
 
 

@@ -100,7 +100,7 @@ TABLE = {
         "keras",
     ),
     "exporting.headroom": ("", "ai_edge_litert numpy"),
-    "exporting.card": ("specs messages data.names exporting.gate run", ""),
+    "exporting.card": ("specs messages data.names exporting.verification run", ""),
     "exporting.bundling": (f"{TOOLS} evaluation.trainable exporting inspection run", "PIL"),
     "exporting.publish": ("errors", ""),  # loaded before TensorFlow
     "exporting.kept": ("_version filenames files manifest messages exporting.plan", ""),

@@ -20,7 +20,8 @@ from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.trainable import NEVER, PASSES, SPARE, Trainable
 from keras_resnet.exporting import teaching, trainable
 from keras_resnet.exporting.exporter import export
-from keras_resnet.exporting.gate import Judge, verify
+from keras_resnet.exporting.gate import verify
+from keras_resnet.exporting.judge import Judge
 from keras_resnet.exporting.plan import Limits, make_plan
 from keras_resnet.filenames import TFLITE, TRAINABLE
 from keras_resnet.inspection import metadata, tflite_file

@@ -177,7 +177,12 @@ def preprocess() -> str:
 
 def verify() -> str:
     """verify.json, from the classes that it is written from."""
-    from keras_resnet.exporting.gate import ArtefactResult, Comparison, KerasResult, Verification
+    from keras_resnet.exporting.verification import (
+        ArtefactResult,
+        Comparison,
+        KerasResult,
+        Verification,
+    )
 
     shared = {ArtefactResult: Comparison, KerasResult: Comparison}  # described there
     parts, waiting = [], [Verification]

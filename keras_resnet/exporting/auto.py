@@ -5,44 +5,25 @@ those with the largest error; then the next larger variant.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_resnet import filenames
 from keras_resnet.errors import CheckFailed
-
-if TYPE_CHECKING:  # the gate imports this module
-    from keras_resnet.exporting.gate import ArtefactResult, Judge
-    from keras_resnet.exporting.layer_error import LayerErrors
+from keras_resnet.exporting.judge import Judge
+from keras_resnet.exporting.layer_error import LayerErrors
+from keras_resnet.exporting.verification import ArtefactResult, Candidate
 
 ORDER = ("int8", "dynamic", "float16", "none")  # from small and quick to large and slow
 COUNTS = (1, 2, 4, 8)  # layers to keep in float
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A file that was tried."""
-
-    variant: str  # of --quantize
-    file: str  # its name
-    float_layers: list[str]  # the layers that were left in float
-    bytes: int  # of the file
-    drop_points: float | None  # None if it did not run
-    taken: bool  # whether it was published
-    why: str  # the reason
-
-    def __str__(self) -> str:
-        layers = f" with {', '.join(self.float_layers)} in float" if self.float_layers else ""
-        return f"{self.variant}{layers}: {'taken' if self.taken else 'not taken'}, {self.why}"
 
 
 def choose(
     folder: Path,
     *,
     convert: Callable[[str, Path], dict[str, Any]],
-    layer_errors: Callable[[], "LayerErrors"],
-    judge: "Judge",
+    layer_errors: Callable[[], LayerErrors],
+    judge: Judge,
 ) -> tuple[list[Candidate], dict[str, Any]]:
     """Tries the variants, and leaves in `folder` the first that passes.
 
@@ -50,7 +31,7 @@ def choose(
         folder: where the files are made.
         convert: function that writes the file of a variant to a path, and returns the cost.
         layer_errors: function that gives the result of `layer_error.measure` with `COUNTS`.
-        judge: the `gate.Judge`.
+        judge: the `Judge`.
 
     Returns:
         (candidates, cost of the conversion); the last candidate was taken.
@@ -72,7 +53,7 @@ def choose(
     raise CheckFailed("no variant passes: " + "; ".join(map(str, tried)))
 
 
-def _with_layers_in_float(path: Path, errors: "LayerErrors", judge: "Judge") -> Iterator[Candidate]:
+def _with_layers_in_float(path: Path, errors: LayerErrors, judge: Judge) -> Iterator[Candidate]:
     lost = {row.layer: row.lost for row in errors.layers}
     for count, file in errors.files.items():
         path.write_bytes(file.read_bytes())
@@ -86,7 +67,7 @@ def _with_layers_in_float(path: Path, errors: "LayerErrors", judge: "Judge") -> 
 
 
 def _tried(
-    variant: str, path: Path, judge: "Judge", float_layers: Sequence[str] = (), reason: str = ""
+    variant: str, path: Path, judge: Judge, float_layers: Sequence[str] = (), reason: str = ""
 ) -> Candidate:
     row = judge.row(judge.file(path))
     return Candidate(
@@ -100,7 +81,7 @@ def _tried(
     )
 
 
-def _cost(row: "ArtefactResult", judge: "Judge") -> str:
+def _cost(row: ArtefactResult, judge: Judge) -> str:
     """What a file that passed costs."""
     return (
         f"{row.bytes / 1e6:.2f} MB, {row.drop_points:.2f} points lost (allowed: "

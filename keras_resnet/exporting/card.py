@@ -15,7 +15,7 @@ from keras_resnet.run import Run
 from keras_resnet.specs import network_title
 
 if TYPE_CHECKING:
-    from keras_resnet.exporting.gate import Verification
+    from keras_resnet.exporting.verification import Verification
 
 _MOST_NAMES = 20  # classes written out
 _WEAKEST = 3  # classes named as the worst

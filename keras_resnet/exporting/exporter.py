@@ -39,8 +39,10 @@ from keras_resnet.exporting import (
 )
 from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.given import Options, is_model, run_and_plan
+from keras_resnet.exporting.judge import ExportedFile, Judge
 from keras_resnet.exporting.kept import Kept
 from keras_resnet.exporting.plan import ExportPlan
+from keras_resnet.exporting.verification import Verification
 from keras_resnet.files import (
     full_disk,
     plainly_named,
@@ -62,7 +64,7 @@ def export(
     data: str | Path | None = None,
     data_dir: str | None = None,
     **options: Unpack[Options],
-) -> gate.Verification:
+) -> Verification:
     """Exports a run, verifies the files, and only then publishes them.
 
     Args:
@@ -115,7 +117,7 @@ def export(
 @true_float32()
 def execute(
     plan: ExportPlan, run: Run, data: str | Path | None = None, data_dir: str | None = None
-) -> gate.Verification:
+) -> Verification:
     """`export` with a plan that was made before, by the holder of `publish.locked(plan.target)`.
 
     Builds the network once and decodes the validation images once, for all files.
@@ -150,7 +152,7 @@ def _naming_a_full_disk(target: Path) -> Iterator[None]:
         ) from None
 
 
-def _write(plan: ExportPlan, run: Run) -> gate.Verification:
+def _write(plan: ExportPlan, run: Run) -> Verification:
     """Writes, judges and publishes."""
     reference, val = open_artefact(run), run.examples("val")
     unknown = gate.unknown_examples(plan.unknown)
@@ -166,7 +168,7 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
         write_text(folder / filenames.LABELS, "".join(f"{name}\n" for name in plan.classes))
         described = guard.preprocessing(plan, fitted.probabilities, fitted.rejected)
         write_json(folder / filenames.PREPROCESS, described)
-        judge = gate.Judge(reference, val, plan.contract, plan.limits, fitted.logits, unknown)
+        judge = Judge(reference, val, plan.contract, plan.limits, fitted.logits, unknown)
         if "imported" in run.metrics:
             judge.require_order()
             if doubt := judge.doubt():
@@ -177,7 +179,7 @@ def _write(plan: ExportPlan, run: Run) -> gate.Verification:
         _embed(plan, run, folder, written.names)
         if plan.trainable:
             _embed(plan, run, folder, [filenames.TRAINABLE], spare=SPARE)
-        files = [gate.ExportedFile(path, run) for path in gate.artefacts(folder)]
+        files = [ExportedFile(path, run) for path in gate.artefacts(folder)]
         new = [file for file in files if file.name in (*others, *written.names)]
         guard.record(
             folder, {file.name: file.fingerprint | written.notes.get(file.name, {}) for file in new}
@@ -270,9 +272,7 @@ def _fit(plan: ExportPlan, reference: Artefact, val: Examples, unknown: Examples
     return _Fitted(plan, logits, probabilities, rejected)
 
 
-def _write_others(
-    plan: ExportPlan, model: keras.Model, folder: Path, judge: gate.Judge
-) -> list[str]:
+def _write_others(plan: ExportPlan, model: keras.Model, folder: Path, judge: Judge) -> list[str]:
     """Writes what is not a variant of the `.tflite` file; returns the names."""
     names = []
     if plan.saved_model:

@@ -22,8 +22,8 @@ from keras_resnet.exporting import templates
 from keras_resnet.exporting.plan import ExportPlan
 from keras_resnet.files import read_json, write_json
 
-if TYPE_CHECKING:  # the gate imports this module
-    from keras_resnet.exporting.gate import ExportedFile, Judge
+if TYPE_CHECKING:  # it imports this module
+    from keras_resnet.exporting.judge import ExportedFile, Judge
 
 IMAGES = 12
 _REFUSED = 2  # of them at most, where there is a threshold for "none of these"
@@ -69,7 +69,7 @@ def write(
     Args:
         plan: the `ExportPlan` of the files.
         reference: the run, opened; its own answers decide which images are taken.
-        judge: the `gate.Judge` of the files.
+        judge: the `Judge` of the files.
         folder: the export folder.
         files: the artefacts whose answers are noted; that of the features gives none.
     """

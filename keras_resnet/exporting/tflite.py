@@ -14,9 +14,10 @@ from keras_resnet.evaluation.artefact import Artefact
 from keras_resnet.exporting import auto, calibration, child, headroom, layer_error, saved_model
 from keras_resnet.exporting.convert import INT16X8_WARNING, convert
 from keras_resnet.exporting.folding import shortcut_pools
-from keras_resnet.exporting.gate import Judge
+from keras_resnet.exporting.judge import Judge
 from keras_resnet.exporting.kept import Kept
 from keras_resnet.exporting.plan import CALIBRATED, FLOAT, ExportPlan
+from keras_resnet.exporting.verification import Candidate
 from keras_resnet.files import plainly_named, write_json
 from keras_resnet.messages import log
 from keras_resnet.report import quantization
@@ -28,7 +29,7 @@ class Written:
 
     names: list[str] = field(default_factory=list)  # of the artefacts
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # for their manifest
-    candidates: list[auto.Candidate] | None = None  # tried for "auto"
+    candidates: list[Candidate] | None = None  # tried for "auto"
     quantization: layer_error.Quantization | None = None  # if it was to be explained
 
 
@@ -39,7 +40,7 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge, kep
         plan: the `ExportPlan`.
         reference: the run, opened: its model is converted, its training images calibrate it.
         folder: where the files go.
-        judge: the `gate.Judge`: "auto" asks it, and its images calibrate nothing.
+        judge: the `Judge`: "auto" asks it, and its images calibrate nothing.
         kept: files of earlier tries.
 
     Raises:

@@ -4,6 +4,7 @@ the history, a checkpoint, and the best model."""
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -210,9 +211,8 @@ class Loop:
         said = f"loss {means['cross_entropy']:.3f}  top-1 {means['top1']:.1%}"
         if len(self._call_seconds) < 2:  # the first call compiles
             return said
-        left = round(self._seconds_left())
-        clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
-        return f"{said}  {self._speed():.0f} images/s  {clock} remaining"
+        left = timedelta(seconds=round(self._seconds_left()))
+        return f"{said}  {self._speed():.0f} images/s  {left} remaining"
 
     def _seconds_left(self) -> float:
         """Estimate for the rest of the run: the time of a step is proportional to its pixels."""
@@ -250,12 +250,11 @@ class Loop:
             crop=self.config.center_crop,
             batch_size=self.config.batch_size,
         )
-        scores = []
-        for weights in self._weights().values():
+        scores = {}
+        for name, weights in self._weights().items():
             own = self.evaluator(weights, batches) if self.devices.is_chief else (0.0, 0.0, 0.0)
-            scores.append(Evaluation(*self.devices.of_chief(*own)))
-        best = max(range(len(scores)), key=lambda n: self.history.score(scores[n]))
-        return list(self._weights())[best], scores[best]
+            scores[name] = Evaluation(*self.devices.of_chief(*own))
+        return max(scores.items(), key=lambda item: self.history.score(item[1]))
 
     def _row(self, epoch: int, weights: str, evaluation: Evaluation) -> dict[str, Any]:
         means, seconds = self._means(), self.epoch_sums["seconds"] + self._spend("evaluation")
