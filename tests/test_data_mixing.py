@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from keras_resnet.data.mixing import _beta, make_mixer
+from keras_resnet.data.mixing import _beta, _box, _inside, make_mixer
 
 SIZE = 16
 
@@ -51,6 +51,20 @@ def test_mixup_blends_every_pixel_alike_and_cutmix_puts_a_whole_box():
         if len(rows):
             box = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
             assert box == len(rows) == round((1 - targets[0, 0]) * SIZE**2)
+
+
+def test_a_box_has_the_sides_of_its_share_and_stays_within_the_image():
+    """arXiv:1905.04899, section 3.1: sides W and H times the root of the area, cut off."""
+    seeds = [tf.constant([3, number], tf.int64) for number in range(200)]
+    boxes = np.array([_box(100, 60, tf.constant(0.09), seed) for seed in seeds])
+    assert (boxes >= 0).all() and (boxes <= [100, 60, 100, 60]).all()
+    whole = boxes[((boxes[:, :2] > 0) & (boxes[:, 2:] < [100, 60])).all(-1)]
+    assert 60 < len(whole) < 140  # (1 - 0.3)^2 of them
+    assert np.abs(whole[:, 2:] - whole[:, :2] - [30, 18]).max() <= 1  # rounded
+    top, left, bottom, right = box = whole[0]
+    expected = np.zeros((100, 60), bool)
+    expected[top:bottom, left:right] = True
+    np.testing.assert_array_equal(_inside(100, 60, list(box)), expected)
 
 
 def test_of_both_each_batch_takes_one_and_each_comes_up():

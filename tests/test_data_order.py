@@ -108,6 +108,26 @@ def test_classes_of_a_balanced_order_go_through_their_images_in_different_orders
     assert len({order.tobytes() for order in passes}) == 4
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 31])
+def test_an_order_is_the_swap_or_not_shuffle_of_the_paper(count):
+    """Written again, with Python's integers, after arXiv:1208.1176, algorithm 2, in 64 rounds."""
+    key = _splitmix(_splitmix(7) + 1)  # of the second pass
+    keys = [_splitmix(key + n * -0x61C8864680B583EB) for n in range(64)]
+
+    def place(x):
+        for key in keys:
+            partner = (key - x) % count
+            if _splitmix(max(x, partner) ^ key) < 0:
+                x = partner
+        return x
+
+    assert _order(count, 7, passes=2)[1].tolist() == list(map(place, range(count)))
+
+
+def _splitmix(number):
+    return int(_hash(tf.constant((number + 2**63) % 2**64 - 2**63, tf.int64)))
+
+
 def test_the_hash_is_splitmix64s():
     """The first outputs of its generator from state 1234567, as in its authors' C."""
     golden, published = 0x9E3779B97F4A7C15, [
