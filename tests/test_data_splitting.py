@@ -1,6 +1,7 @@
 """Splits are honest: equal and related images are on one side, and shares are kept."""
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -69,6 +70,21 @@ def test_related_images_are_in_one_split(people, group_by):
         assert counts == {"train": [12, 12], "val": [4, 4], "test": [4, 4]}
 
 
+def test_the_groups_are_counted_once(people, capsys):
+    sources.load(people, group_by="p[0-3]_", test_split=0.2)
+    assert capsys.readouterr().err.count("--group-by") == 1
+    sources.load(people, group_by="p[0-3]_")
+    assert capsys.readouterr().err == "--group-by p[0-3]_: 4 groups; 8 images in none\n"
+    sources.load(people, group_by="hi/p0")
+    assert capsys.readouterr().err == "--group-by hi/p0: 1 group; 36 images in none\n"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_split_may_have_no_image_that_is_in_a_group(people, seed):
+    source = sources.load(people, group_by="p0_", seed=seed, val_split=0.2)
+    assert _disjoint([{n for n in e.names if "p0_" in n} for e in source.splits.values()])
+
+
 def test_a_test_split_is_seeded_and_of_each_class():
     first, again, other = (sources.load("digits", test_split=0.1, seed=s) for s in (1, 1, 2))
     assert first.splits["test"].names == again.splits["test"].names
@@ -100,6 +116,34 @@ def test_a_grouping_that_cannot_be_is_refused(people, group_by, said):
     with pytest.raises(InputError, match=said):
         sources.load(people, group_by=group_by)
     assert any(group_by in line or "group" in line for line in _obstacles(people, group_by))
+
+
+def _held_out(*parts):
+    """The groups that are held out, a tenth of each class, of `(class, group, images)`."""
+    labels, groups, images = map(np.array, zip(*parts, strict=True))
+    labels, groups = labels.repeat(images), groups.repeat(images)
+    held = splitting.hold_out(SimpleNamespace(labels=labels), groups, list("abc"), 0.1, seed=0)
+    assert all(held[groups == g].mean() in (0, 1) for g in set(groups))  # whole
+    return set(groups[held].tolist())
+
+
+def test_of_groups_that_are_all_larger_than_the_share_the_smallest_is_held_out():
+    singles = [(k, 10 * k + i, 1) for k in (1, 2) for i in range(10)]
+    held = _held_out((0, 0, 8), (0, 1, 6), (0, 2, 7), *singles)
+    assert held & {0, 1, 2} == {1} and len(held) == 3
+
+
+def test_a_class_that_others_need_whole_cannot_be_divided():
+    with pytest.raises(InputError, match="class a cannot be divided: its images are in groups"):
+        _held_out((0, 0, 9), (1, 0, 1), (0, 1, 9), (2, 1, 1), (1, 2, 1), (2, 3, 1))
+
+
+def test_a_class_of_one_image_or_of_one_group_is_too_small():
+    others = [(k, 10 * k + i, 1) for k in (1, 2) for i in range(10)]
+    with pytest.raises(InputError, match="class a has 1 image; at least 2 are needed, one to"):
+        _held_out((0, 0, 1), *others)
+    with pytest.raises(InputError, match="class a has 5 images in 1 group of equal"):
+        _held_out((0, 0, 5), *others)
 
 
 def _obstacles(data, group_by):

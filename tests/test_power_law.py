@@ -28,14 +28,18 @@ def test_a_power_law_is_extrapolated(a, b, c):
 @pytest.mark.parametrize("most", [0.05, 0.15])
 def test_the_interval_holds_the_truth_about_as_often_as_it_says(most):
     """Of binomial errors with 400 validation images, 95 % of 80 curves, at random 90 % or more."""
-    rng, held = np.random.default_rng(0), 0
+    rng, held, exponents, above = np.random.default_rng(0), 0, 0, 0
     for _ in range(80):
         a, c, start = rng.uniform(0, most), rng.uniform(0.3, 1.0), rng.uniform(0.2, 0.5)
         b = (start - a) * SIZES[0] ** c
         errors = rng.binomial(400, curve(SIZES, a, b, c)) / 400
-        found = PowerLaws(SIZES, errors, 400).at(3200)
+        laws = PowerLaws(SIZES, errors, 400)
+        found = laws.at(3200)
         held += found.low <= curve(3200, a, b, c) <= found.high
-    assert held >= 72
+        exponents += laws.exponent.low <= c <= laws.exponent.high
+        above += laws.exponent.error > c
+    assert held >= 72 and exponents >= 72
+    assert 20 < above < 60  # a median, but for what is assumed of the exponents
 
 
 def test_fewer_images_and_more_noise_widen_the_interval():

@@ -107,6 +107,8 @@ def _result(
     warnings = splitting.warnings(splits, classes, group_by)
     if not obstacles:
         try:
+            if group_by:
+                splitting.grouped(splits, group_by)
             splitting.divide(splits, classes, Config.val_split, 0.0, group_by, seed=0)
         except InputError as error:
             obstacles = [str(error)]

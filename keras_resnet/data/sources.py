@@ -109,6 +109,8 @@ def load(
         more = len(source.obstacles) - 1
         listed = f" (and {more} more; `keras-resnet data check` lists them)" if more else ""
         raise InputError(source.obstacles[0] + listed)
+    if group_by:
+        log.info(splitting.grouped(source.splits, group_by))
     splits = (
         _splits_of_file(split_file, source)
         if split_file

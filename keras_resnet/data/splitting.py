@@ -12,7 +12,7 @@ import numpy.typing as npt
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import show
 from keras_resnet.errors import InputError
-from keras_resnet.messages import log, plural
+from keras_resnet.messages import plural
 
 PARENT = "parent"
 
@@ -33,11 +33,10 @@ def divide(
         val_split, test_split, group_by, seed: as in `sources.load`.
 
     Raises:
-        InputError: a class with too few images, a test split that is there already, or a
-            `group_by` that groups nothing.
+        InputError: a class with too few images, or a test split that is there already.
     """
     result = {split: examples for split, examples in splits.items() if split != "all"}
-    pool = splits["all"] if "all" in splits else splits["train"]
+    pool = _pool(splits)
     if test_split and "test" in splits:
         raise InputError(
             f"--test-split is {test_split:g}, but the data have a test split; leave it out"
@@ -55,6 +54,11 @@ def divide(
             pool = pool.take(np.flatnonzero(~held))
     result["train"] = pool
     return {split: result[split] for split in ("train", "val", "test") if split in result}
+
+
+def _pool(splits: Mapping[str, Examples]) -> Examples:
+    """The examples that are divided."""
+    return splits["all"] if "all" in splits else splits["train"]
 
 
 def warnings(
@@ -259,9 +263,6 @@ def group(examples: Examples, group_by: str | None = None) -> npt.NDArray[np.int
         group_by: None; `"parent"`: images in a folder of the same name below their class folders
             are related; or a regular expression: images whose names, relative to the data folder,
             have an equal first group, or match, are.
-
-    Raises:
-        InputError: a `group_by` that groups nothing.
     """
     groups = np.arange(len(examples))
     if examples.digests is not None:
@@ -271,38 +272,39 @@ def group(examples: Examples, group_by: str | None = None) -> npt.NDArray[np.int
     return _join(groups, keys(examples.names, group_by))
 
 
-def keys(names: Sequence[str], group_by: str) -> list[str | None]:
-    """What `group_by` groups each image by; None of an image on its own.
+def grouped(splits: Mapping[str, Examples], group_by: str) -> str:
+    """How many groups `group_by` finds among the images that are divided, in words.
 
     Raises:
-        InputError: it groups nothing.
+        InputError: it finds none.
     """
+    names = _pool(splits).names
+    found = keys(names, group_by)
+    if not any(found) and group_by == PARENT:
+        raise InputError(
+            "--group-by parent: all images lie directly in their class folders; put those of a "
+            "group into a folder below, CLASS/GROUP/*.jpg, or give a regular expression"
+        )
+    if not any(found):
+        raise InputError(
+            f"--group-by {group_by!r} matches no image, such as {show(names[0])}; give parent, "
+            "or a regular expression that matches a part of these names"
+        )
+    alone = found.count(None)
+    more = f"; {plural(alone, 'image')} in none" if alone else ""
+    return f"--group-by {group_by}: {plural(len(set(found) - {None}), 'group')}{more}"
+
+
+def keys(names: Sequence[str], group_by: str) -> list[str | None]:
+    """What `group_by` groups each image of a split or folder by; None of an image on its own."""
     if group_by == PARENT:
         folders = [os.path.join("all", os.path.dirname(name)) for name in names]
         # Up to the class folder, of which there are more.
         above = len(os.path.commonpath(folders).split(os.sep)) + 1
-        found: list[str | None] = [
-            os.sep.join(folder.split(os.sep)[above:]) or None for folder in folders
-        ]
-        if not any(found):
-            raise InputError(
-                "--group-by parent: all images lie directly in their class folders; put those of a "
-                "group into a folder below, CLASS/GROUP/*.jpg, or give a regular expression"
-            )
-    else:
-        pattern = re.compile(group_by)
-        matches = [pattern.search(name.replace(os.sep, "/")) for name in names]
-        found = [_matched(match) if match else None for match in matches]
-        if not any(found):
-            raise InputError(
-                f"--group-by {group_by!r} matches no image, such as {show(names[0])}; give parent, "
-                "or a regular expression that matches a part of these names"
-            )
-    alone = sum(key is None for key in found)
-    together = len({key for key in found if key})
-    more = f"; {alone:,} images belong to none" if alone else ""
-    log.info(f"--group-by {group_by}: {together:,} groups{more}")
-    return found
+        return [os.sep.join(folder.split(os.sep)[above:]) or None for folder in folders]
+    pattern = re.compile(group_by)
+    matches = [pattern.search(name.replace(os.sep, "/")) for name in names]
+    return [_matched(match) or None if match else None for match in matches]
 
 
 def _matched(match: re.Match[str]) -> str | None:
