@@ -102,6 +102,13 @@ def test_trivialaugment_reaches_further(name, expected):
     assert np.abs(found - np.asarray(expected(Image.fromarray(image)))).max() <= 1
 
 
+@pytest.mark.parametrize("side", [15, 17, 23])  # of fewer than 256, 512 and 768 pixels
+def test_a_small_image_is_equalized_as_by_pillow(side):
+    image = _photo(height=side, width=side)
+    expected = np.asarray(ImageOps.equalize(Image.fromarray(image)))
+    np.testing.assert_array_equal(_apply("equalize", image, 1.0), expected)
+
+
 @pytest.mark.parametrize("name", ["autocontrast", "equalize"])
 def test_an_image_of_one_colour_stays_as_it_is(name):
     image = np.full((9, 9, 3), 77, np.uint8)
