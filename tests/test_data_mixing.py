@@ -53,6 +53,21 @@ def test_mixup_blends_every_pixel_alike_and_cutmix_puts_a_whole_box():
             assert box == len(rows) == round((1 - targets[0, 0]) * SIZE**2)
 
 
+def test_the_box_has_the_images_aspect_ratio_and_comes_anywhere():
+    """Also in images that are not square: 16 high and 32 wide."""
+    images = tf.constant(np.stack([np.full((16, 32, 3), v, np.uint8) for v in (10, 160)]))
+    mixer, covered = tf.function(make_mixer(0, 1.0)), np.zeros((16, 32), int)
+    for number in range(150):
+        mixed, _ = mixer(images, tf.eye(2), tf.constant([3, number], tf.int64))
+        inside = mixed[0, :, :, 0].numpy() == 160
+        covered += inside
+        rows, columns = map(np.flatnonzero, (inside.any(1), inside.any(0)))
+        is_whole = len(rows) and min(rows[0], columns[0]) > 0 and rows[-1] < 15 and columns[-1] < 31
+        if is_whole:  # not cut off at a border
+            assert abs(len(columns) - 2 * len(rows)) <= 3  # each side is rounded
+    assert covered.min() > 5
+
+
 def test_of_both_each_batch_takes_one_and_each_comes_up():
     blended = [set(np.unique(images[0])) - {10, 160} != set() for images, _ in _mixes(1.0, 1.0)]
     assert 15 < sum(blended) < 45
