@@ -1,6 +1,8 @@
 """The inputs and outputs that preprocess.json describes, and the temperature; with NumPy only."""
 
 import json
+import math
+import re
 
 import numpy as np
 import pytest
@@ -52,6 +54,8 @@ def test_the_calibration_error_is_that_of_the_definition():
     bins = metrics.score_bins(certainty, right)
     assert metrics.calibration_error(bins) == pytest.approx(expected)
     assert sum(bin.images for bin in bins) == 500
+    images = np.histogram(certainty, metrics.BINS, (0, 1))[0]
+    assert [bin.images for bin in bins] == images.tolist()  # as a diagram shows them
 
 
 def test_calibration_makes_probabilities_honest_on_images_it_was_not_fitted_on():
@@ -82,6 +86,10 @@ def test_frames_show_the_square_in_their_middle():
     assert frames.shape == (2, 30, 50, 3) and frames.dtype == np.uint8
     assert (frames[:, :, 10:40] == squares).all()
     assert frames[:, :, :10].max() == 0 == frames[:, :, 40:].max()
+    wide = contract.view(Geometry(20, 40), 1.0)[0]  # of a network for wide images
+    assert wide == Geometry(25, 50)
+    frames = contract.frames(squares[:, :25].repeat(2, 2)[:, :, :50])
+    assert (frames[:, 2:27, :, 0] > 0).all() and frames[:, :2].max() == 0 == frames[:, 27:].max()
     # The file adds black around a whole frame itself: none is added before.
     assert contract.view(Geometry(24, 24, "pad"), 1.0) == (Geometry(30, 50, "crop"), 1.0)
     assert contract.view(Geometry(24, 24, "stretch"), 1.0) == (Geometry(30, 50, "stretch"), 1.0)
@@ -98,6 +106,9 @@ def test_the_best_probabilities_are_spread_over_all_classes():
     assert np.take_along_axis(whole, best, -1) == pytest.approx(np.take_along_axis(p, best, -1))
     every = np.argsort(-p, -1)
     assert spread(np.take_along_axis(p, every, -1), every, 8) == pytest.approx(p)
+    # Those of int8 need not add up to 1: no other class gets more than the last that is named.
+    few = spread(np.array([[0.4, 0.1]]), np.array([[2, 0]]), 4)
+    assert few.tolist() == [[0.1, 0.1, 0.4, 0.1]]
 
 
 @pytest.mark.parametrize("top", [None, 2])
@@ -121,3 +132,14 @@ def test_a_folder_without_a_contract_holds_plain_files(tmp_path):
     said = {"scores": "softmax", "temperature": 1.5, "top": 3, "input_size": [480, 640]}
     (tmp_path / "preprocess.json").write_text(json.dumps(said))
     assert read_contract(tmp_path) == Contract("softmax", 1.5, 3, (480, 640))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("scores", "sigmoid"), ("temperature", 0), ("temperature", -1.5), ("temperature", math.inf),
+     ("temperature", "1"), ("top", 0), ("top", 2.0), ("input_size", 480), ("input_size", [480, 0])],
+)  # fmt: skip
+def test_a_contract_of_values_that_cannot_be_is_damaged(tmp_path, name, value):
+    (tmp_path / "preprocess.json").write_text(json.dumps({name: value}))
+    with pytest.raises(InputError, match=rf"is damaged: {name} is {re.escape(repr(value))}; exp"):
+        read_contract(tmp_path)

@@ -142,10 +142,10 @@ def test_a_draw_is_a_function_of_its_seed_alone(kind):
     assert len(set(first)) > (30 if kind == "randaugment" else 20)  # one operation may be none
 
 
-def _draws(image, count=4000, **options):
+def _draws(image, count=4000, augment=randaugment, **options):
     def draw(number):
         seed = tf.stack([tf.constant(3, tf.int64), number])
-        return randaugment(tf.constant(image), seed, **options)
+        return augment(tf.constant(image), seed, **options)
 
     draws = tf.data.Dataset.range(count).map(draw, num_parallel_calls=2).batch(count)
     return next(draws.as_numpy_iterator())
@@ -166,24 +166,30 @@ def test_two_operations_are_left_out_independently():
     assert changed == pytest.approx(1 - (0.5 + 0.5 / 14) ** 2, abs=4.5 * np.sqrt(0.25 / 4000))
 
 
-def _strengths(**options):
+def _strengths(most=0.9, **options):
     """Of the draws that brightened a grey image, as a share of the largest change."""
     image = np.full((8, 8, 3), 120, np.uint8)
-    levels = _draws(image, ops=1, **options)[:, 4, 4, 0].astype(float)
+    levels = _draws(image, **options)[:, 4, 4, 0].astype(float)
     # posterize and solarize make 112 or less, or 135, of it; others leave the middle as it is
-    return (levels[levels > 136] / 120 - 1) / 0.9
+    return (levels[levels > 136] / 120 - 1) / most
 
 
 @pytest.mark.parametrize("magnitude", [pytest.param(6.0, marks=pytest.mark.slow), 7.0])
 def test_the_magnitude_varies_as_timms_by_mstd(magnitude):
-    exact = _strengths(magnitude=magnitude)
+    exact = _strengths(ops=1, magnitude=magnitude)
     assert len(exact) > 80 and exact.std() < 0.01
-    noisy = _strengths(magnitude=magnitude, std=0.5) * 10
+    noisy = _strengths(ops=1, magnitude=magnitude, std=0.5) * 10
     assert noisy.mean() == pytest.approx(magnitude, abs=4.5 * 0.5 / np.sqrt(len(noisy)))
     assert noisy.std() == pytest.approx(0.5, rel=4.5 / np.sqrt(2 * len(noisy)))
 
 
 def test_a_magnitude_stays_within_0_and_10():
-    strengths = _strengths(magnitude=9.0, std=3.0)
+    strengths = _strengths(ops=1, magnitude=9.0, std=3.0)
     assert strengths.max() == pytest.approx(1, abs=0.01)
     assert 0.2 < (strengths > 0.99).mean() < 0.6
+
+
+def test_trivialaugment_takes_any_of_31_strengths_up_to_the_largest():
+    strengths = _strengths(most=0.99, augment=trivialaugment)
+    assert strengths.max() == pytest.approx(1, abs=0.01)
+    assert 20 < len(set(strengths)) <= 26  # those that brighten by more than 16 levels

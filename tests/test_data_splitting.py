@@ -10,6 +10,7 @@ from PIL import Image
 from keras_resnet.config import SETTINGS
 from keras_resnet.data import folder, sources, splitting
 from keras_resnet.data.check import check
+from keras_resnet.data.examples import from_pixels
 from keras_resnet.errors import InputError
 
 
@@ -83,6 +84,34 @@ def test_the_groups_are_counted_once(people, capsys):
 def test_a_split_may_have_no_image_that_is_in_a_group(people, seed):
     source = sources.load(people, group_by="p0_", seed=seed, val_split=0.2)
     assert _disjoint([{n for n in e.names if "p0_" in n} for e in source.splits.values()])
+
+
+def _numbered(labels, contents):
+    """Images of one number each; those of one content are equal."""
+    pixels = np.array(contents, np.uint8)[:, None, None, None] * np.ones((2, 2, 3), np.uint8)
+    return from_pixels(pixels, np.array(labels), [f"{i}.png" for i in range(len(labels))])
+
+
+def test_a_large_share_leaves_each_class_images_to_train_on():
+    pool = _numbered([0] * 10 + [1] * 10, [*[0] * 9, 1, *[2] * 9, 3])  # two groups of a class
+    for seed in range(4):
+        held = splitting.hold_out(pool, splitting.group(pool), "ab", 0.9, seed)
+        assert 0 < held[:10].sum() < 10 and 0 < held[10:].sum() < 10
+    three = _numbered([0, 0, 0, 1, 1, 1], range(6))
+    splits = splitting.divide({"all": three}, "ab", 0.6, 0.6, None, 0)
+    assert list(splits) == ["train", "val", "test"]
+    assert all(sorted(examples.labels) == [0, 1] for examples in splits.values())
+
+
+def test_images_are_related_through_others(tmp_path):
+    """By equal images and by their names in turn."""
+    for name, content in {"x1": 1, "y1": 2, "x2": 3, "y2": 3, "z1": 4, "x3": 4, "w1": 5}.items():
+        _save(str(tmp_path / "hi" / f"{name}.jpg"), content)
+    _save(str(tmp_path / "yo" / "v1.jpg"), 6)
+    pool = sources.load_all(tmp_path).splits["all"]
+    groups = dict(zip(pool.names, splitting.group(pool, "/([a-z])[0-9]").tolist(), strict=True))
+    assert len({groups[f"hi/{name}.jpg"] for name in ("x1", "x2", "x3", "y1", "y2", "z1")}) == 1
+    assert len(set(groups.values())) == 3
 
 
 def test_a_test_split_is_seeded_and_of_each_class():

@@ -74,13 +74,26 @@ def test_published_weights_on_the_disk_are_used_for_few_photos(monkeypatch, tmp_
     assert (config.weights, config.model, config.recipe) == ("imagenet", "resnet18", "finetune")
     said = "they are on this disk, and 160 images are few (at most 200 of a class)"
     assert said in capsys.readouterr().err
+    assert fitted(1000, 480, 5).weights == "imagenet"
+    capsys.readouterr()
     assert fitted(160, 32, 5).weights is None
-    assert fitted(1600, 480, 5).weights is None
+    assert fitted(1001, 480, 5).weights is None
+    assert fitted(160, 480, 5, width=0.5).weights is None
     assert fitted(160, 480, 5, recipe="quick").weights is None
     assert fitted(160, 480, 5, model="resnet20").weights is None
     assert hint not in capsys.readouterr().err
     monkeypatch.setattr(published, "find_spec", lambda _: None)  # the reader is not installed
     assert fitted(160, 480, 5).weights is None and hint in capsys.readouterr().err
+
+
+def test_devices_share_each_batch_and_take_no_weights_that_others_may_lack(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    path = published.cached_path("resnet18")
+    path.parent.mkdir()
+    path.touch()
+    for images, devices, batch in ((12, 8, 8), (160, 3, 15), (160, 2, 16)):
+        config = defaults.fit(resolve(), source_of(images, 480), unset(), devices)
+        assert (config.batch_size, config.weights) == (batch, None)
 
 
 @pytest.fixture(scope="module")

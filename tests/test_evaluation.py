@@ -40,7 +40,7 @@ from keras_resnet.training import gallery
 
 def test_the_numbers_equal_scikit_learns():
     rng = np.random.default_rng(0)
-    count = 2 * metrics._BLOCK + 200
+    count = 2 * metrics._BLOCK + 1  # the last block has one image
     logits, labels = rng.normal(size=(count, 7)), rng.integers(0, 7, count)
     ours = summarize(logits, labels, [str(k) for k in range(7)])
     p, guesses = np.exp(log_softmax(logits)), logits.argmax(-1)
@@ -374,6 +374,21 @@ def test_networks_that_may_be_guessing_suspect_no_label():
     rows = [*wrong * 6, *right]
     assert ranked_suspects(rows, list("abcdefghij")) == []
     assert ranked_suspects([*rows, *right], list("abcdefghij")) != []
+
+
+@pytest.mark.parametrize(
+    ("usual", "scores", "expected"),
+    [
+        (0.6, [(0.61, 0.3), (0.55, 0.4), (0.7, 0.1)], [2, 0]),
+        (0.99, [(0.85, 0.15), (0.75, 0.25)], [0]),  # of one that is sure of all, 0.8 will do
+    ],
+)
+def test_a_network_speaks_for_another_label_where_it_is_as_certain_as_usual(
+    usual, scores, expected
+):
+    wrong = [ImageScore("x.jpg", "a", "b", *score, suspect=False) for score in scores]
+    right = [ImageScore("y.jpg", "b", "b", usual, usual, suspect=False)] * 20
+    assert ranked_suspects([*wrong, *right], ["a", "b"]) == expected
 
 
 def test_suspects_are_listed_the_least_likely_label_first(trained):

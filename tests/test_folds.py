@@ -13,6 +13,7 @@ from keras_resnet.data.examples import from_pixels
 from keras_resnet.errors import InputError, Interrupted
 from keras_resnet.run import kind_of, open_run
 from keras_resnet.studies import folds, trainings
+from keras_resnet.training import gallery
 
 FAST = {"model": "resnet8", "image_size": 24, "epochs": 6, "batch_size": 8, "zero_gamma": True}
 
@@ -38,6 +39,12 @@ def test_folds_are_even_in_each_class_and_keep_groups(count):
     assert (alone != other).any()
 
 
+def test_a_large_group_is_made_up_for_by_small_ones():
+    groups = np.array([*range(12), *[12] * 12])
+    fold = splitting.folds(examples(np.arange(24) % 2), groups, "ab", 2, 0)
+    assert np.bincount(fold).tolist() == [12, 12]
+
+
 def test_folds_that_cannot_be_made_are_one_line():
     labels = np.repeat([0, 1], 4)
     with pytest.raises(InputError, match="--folds 5 is more than the 4 groups"):
@@ -60,10 +67,23 @@ def mislabelled(tmp_path_factory, photos):
 
 
 @pytest.fixture(scope="module")
-def done(mislabelled, undrawn, tmp_path_factory):
+def shown():
+    """(file, caption) of each image on the contact sheet."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def done(mislabelled, undrawn, shown, tmp_path_factory):
     """A cross-validation that was interrupted after its first fold: (result, folder)."""
     folder = tmp_path_factory.mktemp("runs") / "folds"
+    draw = gallery.contact_sheet
+
+    def noted(pool, numbers, captions, *others):
+        shown.extend(zip([pool.names[i] for i in numbers], captions, strict=True))
+        draw(pool, numbers, captions, *others)
+
     with pytest.MonkeyPatch.context() as patch, undrawn():
+        patch.setattr(gallery, "contact_sheet", noted)
         from keras_resnet.training import train as training
 
         real = training.train
@@ -96,7 +116,8 @@ def test_each_image_is_held_out_once_and_the_summary_is_that_of_the_rows(done):
     right = [row["label"] == row["prediction"] for row in rows]
     assert result.top1 == np.mean(right) and result.images == 60
     assert result.low < result.top1 < result.high
-    assert result.mean == pytest.approx(np.mean([fold.top1 for fold in result.folds]))
+    top1 = [fold.top1 for fold in result.folds]
+    assert (result.mean, result.spread) == pytest.approx((np.mean(top1), np.std(top1, ddof=1)))
     assert json.loads((folder / "metrics.json").read_text())["top1"] == result.top1
     for k in (1, 2):
         split = sources.read_split(folder / f"fold-{k}" / "split.json")
@@ -108,12 +129,28 @@ def result_data(folder):
     return json.loads((folder / "fold-1" / "config.json").read_text())["data"]
 
 
-def test_a_wrong_label_is_the_first_suspect(done):
+def test_a_wrong_label_is_the_first_suspect(done, shown):
     result, folder = done
     assert result.suspects[0].file == "dark/00.jpg"
     assert (result.suspects[0].label, result.suspects[0].prediction) == ("dark", "bright")
     assert len(result.suspects) < 6
     assert (folder / "suspects.png").stat().st_size > 5000
+    assert [file for file, _ in shown] == [row.file for row in result.suspects]
+    assert all(caption.startswith(f"{file}, label ") for file, caption in shown)
+
+
+def test_the_seed_divides_the_images(mislabelled, tmp_path, monkeypatch):
+    divided = []
+
+    def stop(folder, source, parts, config_file):
+        divided.append([part.splits["val"].names for part in parts])
+        raise Interrupted("before the first training", 130)
+
+    monkeypatch.setattr(trainings, "train_parts", stop)
+    for number, seed in enumerate((0, 0, 1)):
+        with pytest.raises(Interrupted):
+            folds.cross_validate(mislabelled, 2, run_folder=tmp_path / str(number), seed=seed)
+    assert divided[0] == divided[1] != divided[2]
 
 
 def test_other_options_or_images_in_the_same_folder_are_one_line(done, mislabelled, tmp_path):

@@ -4,6 +4,8 @@ import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -234,6 +236,21 @@ def test_few_images_are_said_to_be_few_and_can_be_refused(copy):
     assert "12 images cannot rule out a drop of 1 point" in strict.artefacts[0].why
     with pytest.raises(InputError, match="--require-evidence with --max-drop 0"):
         verify(copy, max_drop=0, require_evidence=True)
+
+
+@pytest.mark.parametrize(
+    ("lost", "agreement", "said"),
+    [
+        (3, 0.99, []),
+        (4, 0.99, ["top-1 is 0.4 points lower (allowed: 0.3)"]),
+        (0, 0.98, ["gives 98.00% of the images the class of the Keras model (least: 99.00%)"]),
+    ],
+)
+def test_what_is_exactly_allowed_passes_and_no_more(lost, agreement, said):
+    limits = Limits(max_drop=0.3, min_agreement=0.99)
+    judge = SimpleNamespace(limits=limits, examples=range(1000), _cause=lambda: "")
+    row = gate.Comparison(drop_interval=[0.0, 1.0], agreement=agreement)
+    assert [*gate.Judge._class_reasons(judge, row, Fraction(100 * lost, 1000))] == said
 
 
 def test_agreement_can_be_asked_for(copy, monkeypatch):

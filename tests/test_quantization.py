@@ -86,6 +86,16 @@ def test_blocks_are_explained_by_branch_shortcut_and_sum(exported):
     assert padded == ["conv3_block1", "conv4_block1"]
 
 
+def test_a_part_of_a_block_is_as_bad_as_its_worst_layer():
+    shares = {"1_conv": 0.2, "2_conv": 0.3, "3_conv": 0.1, "0_conv": 0.5, "add": 0.4}
+    rows = [
+        layer_error.LayerError(f"conv2_block1_{name}", *layer_error.place(f"conv2_block1_{name}"),
+                               "CONV_2D", lost, 0.3)
+        for name, lost in shares.items()
+    ]  # fmt: skip
+    assert layer_error.by_block(rows) == [layer_error.BlockError("conv2_block1", 0.3, 0.5, 0.4)]
+
+
 @pytest.mark.parametrize(
     ("layer", "block", "part"),
     [
@@ -120,6 +130,8 @@ def test_the_error_of_a_layer_is_that_of_its_values_in_int8():
     steps = np.round(floats / scale).astype(np.int8)
     assert layer_error._lost(floats, steps, scale, 0) == pytest.approx(0.5, abs=0.01)
     assert layer_error._steps(floats[..., :1], steps[..., :1], scale, 0) < 0.35
+    # Of the second, no more than all can be lost, however large the error is.
+    assert layer_error._lost(floats, steps + np.int8([0, 9]), scale, 0) == pytest.approx(0.5, 0.05)
 
 
 def test_int16x8_has_16_bits_between_the_layers_and_is_as_close_as_int8(exported):

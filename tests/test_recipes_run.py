@@ -116,6 +116,16 @@ def test_patience_ends_the_run_where_an_unbroken_one_would_have_ended(tmp_path, 
     assert "no new best in the last 2 epochs; training ends after epoch 4 of 9" in err
 
 
+def test_a_resumed_run_knows_how_good_its_best_epoch_was(tmp_path):
+    config = resolve({"image_size": 64, "epochs": 9})
+    resumed = History(Run(tmp_path), config)
+    resumed.restore(json.loads(json.dumps(_recorded(tmp_path, config, [(0.6, 1)], [64]).state())))
+    for epoch, top1, best in ((2, 0.5, 1), (3, 0.7, 3)):
+        row = {name: 0.0 for name in COLUMNS} | {"epoch": epoch, "image_size": 64}
+        resumed.record(row, Evaluation(loss=1.0, top1=top1, macro_top1=top1))
+        assert (resumed.best_epoch, resumed.is_best) == (best, best == epoch)
+
+
 def test_macro_top1_chooses_the_best_epoch_on_request(tmp_path):
     """Of ninety cats and ten dogs, a network that knows cats alone is not the better one."""
     for best_by, best in (("top1", 1), ("macro_top1", 2)):

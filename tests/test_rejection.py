@@ -115,6 +115,11 @@ def test_the_score_is_chosen_by_other_images_of_no_class_than_it_is_judged_by():
     assert found.unknown_refused == found.rejection.rejects(others).mean()
     assert rejection.RejectionFit.from_json(json.loads(json.dumps(found.as_json()))) == found
     assert "energy below" in str(found) and "of 50 of no class (probability" in str(found)
+    # Those that it is judged by have two classes alike, which the margin sees and the energy not.
+    unknown[rejection.judged_unknown(100, 0)] = np.where(np.arange(10) < 2, 5.0, 0.0)
+    found = rejection.fit(known, unknown, 0.05, 0)
+    assert found.score == "energy"
+    assert found.compared["margin"].unknown > found.compared["energy"].unknown
 
 
 def test_noise_that_is_taken_for_a_class_with_too_much_energy_is_refused():
@@ -123,6 +128,8 @@ def test_noise_that_is_taken_for_a_class_with_too_much_energy_is_refused():
     found = rejection.fit(known, noise, 0.05, 0)
     assert found.unknown_refused > 0.9
     assert found.known_refused * 200 <= rejection.most_refused(200, found.rejection)
+    fitted = known[rejection.halves(400, 0.05, 0)[0]]
+    assert certainty("energy", fitted).max() <= found.most_energy
     of_probabilities = rejection.fit(special.log_softmax(known, -1), None, 0.05, 0, ["probability"])
     assert of_probabilities.most_energy is None
 

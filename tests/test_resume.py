@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -571,7 +572,10 @@ def test_the_list_of_checkpoints_that_tensorflow_may_have_left_is_not_asked(tmp_
     assert checkpoint.Checkpoint(run, _state()).restore() == (7, {"rows": []})
 
 
-def test_after_damage_the_good_checkpoint_stays_until_two_newer_ones_are_whole(tmp_path):
+@pytest.mark.parametrize(("first", "second"), [(5, 10), (12, 20)])
+def test_after_damage_the_good_checkpoint_stays_until_two_newer_ones_are_whole(
+    tmp_path, first, second
+):
     run = runs.Run(tmp_path)
     keeper = checkpoint.Checkpoint(run, _state())
     keeper.save(1, {})
@@ -580,10 +584,10 @@ def test_after_damage_the_good_checkpoint_stays_until_two_newer_ones_are_whole(t
     again = checkpoint.Checkpoint(run, _state())
     assert again.restore() == (1, {})
     assert run.checkpoint_steps() == [1, 9]  # nothing is removed before there is something new
-    again.save(5, {})
-    assert run.checkpoint_steps() == [1, 5]
-    again.save(10, {})
-    assert run.checkpoint_steps() == [5, 10]
+    again.save(first, {})
+    assert run.checkpoint_steps() == [1, first]
+    again.save(second, {})
+    assert run.checkpoint_steps() == [first, second]
 
 
 @pytest.mark.parametrize("files", ["damaged", "gone"])
@@ -598,6 +602,22 @@ def test_a_run_that_lost_all_checkpoints_does_not_begin_anew(untouched, tmp_path
         train(resume=folder)
     assert "\n" not in str(e.value)
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_of_a_write_that_fails_nothing_is_left(tmp_path, monkeypatch):
+    """It may be half of what fills the disk."""
+    keeper = checkpoint.Checkpoint(runs.Run(tmp_path), _state())
+    keeper.save(1, {})
+
+    def fail(path):
+        Path(f"{path}_temp").mkdir()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(keeper._all, "write", fail)
+    with pytest.raises(CheckFailed, match="No space left on device"):
+        keeper.save(2, {})
+    assert not [*tmp_path.glob("checkpoints/*_temp")]
+    assert keeper.restore() == (1, {})
 
 
 @pytest.mark.slow  # test_ship.py does the same with 40 kB

@@ -330,6 +330,13 @@ def test_the_loss_scale_grows_after_so_many_good_steps(monkeypatch):
     before = float(train.scale.numpy())
     train(iter(_batches(4)), 3)
     assert train.scale.numpy() == 2 * before
+    train.scale.assign(1e38)
+    train(iter(_batches(1)))  # it overflows: the good steps are counted anew
+    train.scale.assign(before)
+    train(iter(_batches(1)))
+    assert train.scale.numpy() == before
+    train(iter(_batches(1)))
+    assert train.scale.numpy() == 2 * before
 
 
 # Averages

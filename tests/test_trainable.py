@@ -146,6 +146,14 @@ def test_features_are_whitened_alike_if_they_are_off_by_rounding(features):
     assert np.square(whitened).sum(-1).mean() == pytest.approx(1)
 
 
+def test_the_directions_that_vary_most_are_kept():
+    spread = np.diag(np.linspace(2, 1, 300))
+    projection = trainable.whitening(spread - spread.mean(0))
+    kept = np.linalg.norm(projection, axis=1)  # of each feature
+    assert projection.shape == (300, 256)
+    assert kept[:200].min() > 2 * kept[-20:].max()
+
+
 # Damage to a signature, by changes to the flatbuffer
 
 
