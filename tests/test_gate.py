@@ -25,6 +25,7 @@ from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import verify
 from keras_resnet.exporting.judge import Judge, _is_moved
 from keras_resnet.exporting.plan import CALIBRATED, Limits, make_plan
+from keras_resnet.exporting.verification import Comparison
 from keras_resnet.filenames import TFLITE
 from keras_resnet.manifest import fingerprint
 
@@ -249,8 +250,8 @@ def test_few_images_are_said_to_be_few_and_can_be_refused(copy):
 def test_what_is_exactly_allowed_passes_and_no_more(lost, agreement, said):
     limits = Limits(max_drop=0.3, min_agreement=0.99)
     judge = SimpleNamespace(limits=limits, examples=range(1000), _cause=lambda: "")
-    row = gate.Comparison(drop_interval=[0.0, 1.0], agreement=agreement)
-    assert [*gate.Judge._class_reasons(judge, row, Fraction(100 * lost, 1000))] == said
+    row = Comparison(drop_interval=[0.0, 1.0], agreement=agreement)
+    assert [*Judge._class_reasons(judge, row, Fraction(100 * lost, 1000))] == said
 
 
 def test_agreement_can_be_asked_for(copy, monkeypatch):
