@@ -81,6 +81,14 @@ def test_a_look_at_everything_takes_no_word_of_the_cache(data):
     ]  # and it is known from now on
 
 
+def test_a_link_to_the_folder_shares_its_cache(data, decoded, tmp_path):
+    sources.load(data)
+    decoded.clear()
+    (tmp_path / "link").symlink_to(data)
+    sources.load(tmp_path / "link")
+    assert decoded == []
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "text", "other version"])
 def test_a_damaged_cache_is_made_anew(damage, data, decoded, monkeypatch):
     sources.load(data)

@@ -170,6 +170,15 @@ def test_the_line_tells_what_is_taken(folder, capsys):
     assert "kept" not in capsys.readouterr().err
 
 
+def test_of_a_data_set_with_a_broken_image_none_is_left_out():
+    """It stays as it is: the training stops at the image."""
+    good = tf.io.encode_png(np.full((8, 8, 3), 9, np.uint8)).numpy()
+    for encoded, is_kept in (([good] * 3, True), ([good, good[:40], good], False)):
+        examples = from_bytes(encoded, [0, 1, 0], [*"abc"], [1, 1, 1])
+        kept = preload.preload_splits({"train": examples})["train"]
+        assert len(kept) == 3 and (kept is not examples) == is_kept
+
+
 def test_an_image_that_cannot_be_kept_is_named(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     sources.load(copy)

@@ -1,5 +1,6 @@
 """`explain`: each number is checked against an identity or another computation."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from keras_resnet import blocks, specs
 from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
 from keras_resnet.explain import cam, gradients, lesion, paths
-from keras_resnet.explain.depth import depth
+from keras_resnet.explain.depth import _row, depth
 from keras_resnet.explain.flow import Flow, add
 from keras_resnet.explain.subject import Subject, open_subject
 from keras_resnet.messages import some_of
@@ -348,6 +349,21 @@ def test_a_map_is_the_class_activation_map_of_the_pooled_features(trained, photo
         np.testing.assert_allclose(row.map, expected / expected.max(), atol=1e-4)
 
 
+def test_what_speaks_against_a_class_is_not_shown_as_support(trained, photos):
+    files = [sorted((photos / name).iterdir())[0] for name in ("bright", "dark", "striped")]
+    model = trained.model()
+    features = keras.Model(model.input, model.get_layer("avg_pool").input)
+    kernel, _ = model.get_layer("logits").get_weights()
+    against = 0
+    for number, label in enumerate(trained.classes):
+        for row in cam.cam(trained, files, label=label):
+            values = features(row.pixels[None].astype(np.float32))[0].numpy() @ kernel[:, number]
+            if values.max() < 0:
+                against += 1
+                assert row.map.max() == 0
+    assert against
+
+
 def test_another_class_may_be_asked_for(trained, photos):
     (row,) = cam.cam(trained, [photos / "dark"][:1], label="bright")[:1]
     assert row.label == "bright" and row.score < 0.5
@@ -381,6 +397,16 @@ def test_depth_trains_both_kinds_and_takes_finished_runs_as_they_are(photos, tmp
         depth(str(photos), depths=[8], folder=tmp_path, **{**settings, "epochs": 2})
     with pytest.raises(InputError, match=r"was started with DATA .*, not digits; give the same"):
         depth("digits", depths=[8], folder=tmp_path, **settings)
+
+
+def test_the_errors_of_a_depth_are_those_of_the_last_epoch(trained):
+    with open(trained.file("history.csv"), newline="") as file:
+        first, _, last = csv.DictReader(file)
+    row = _row(8, "resnet", trained)
+    assert (row.training_loss, row.training_error, row.validation_error) == (
+        float(last["loss"]), 1 - float(last["top1"]), 1 - float(last["val_top1"])
+    )  # fmt: skip
+    assert first["top1"] != last["top1"] != last["val_top1"]
 
 
 def test_a_depth_without_a_plain_twin_is_refused():

@@ -48,6 +48,13 @@ def test_everything_asked_for_is_there(exported):
     assert not list(run.path.glob(".export*"))
 
 
+def test_other_users_can_read_what_is_published(tmp_path):
+    """Such as a web server; a temporary folder is for its owner alone."""
+    with publish.staged(tmp_path / "export") as folder:
+        (folder / "model.tflite").touch()
+    assert (tmp_path / "export").stat().st_mode & 0o777 == 0o755
+
+
 def test_the_gate_reports_the_contract(exported):
     run, result = exported
     for row in result.artefacts:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import time
 from collections import Counter
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import tensorflow as tf
 from keras_resnet import recipes
 from keras_resnet import run as runs
 from keras_resnet.checkpoint_notes import peek
+from keras_resnet.config import Config
 from keras_resnet.training import loop, schedule
 from keras_resnet.training.history import time_shares
 from keras_resnet.training.loop import Loop
@@ -210,6 +212,31 @@ def test_what_one_worker_decides_all_do(photos, tmp_path, monkeypatch):
         train(str(photos), run_folder=tmp_path / "run", **SMALL)
     assert caught.value.status == 143
     assert peek(runs.Run(tmp_path / "run"))["epoch_sums"]["steps"] == 1
+
+
+def test_the_time_limit_is_in_minutes_of_all_epochs():
+    def ends(seconds):
+        part = SimpleNamespace(
+            config=Config(max_minutes=2), history=SimpleNamespace(rows=[{"seconds": 60.0}]),
+            epoch_sums={"seconds": seconds}, step=5, _saved=time.monotonic(),
+            stop=SimpleNamespace(signal=None), devices=SimpleNamespace(agree=lambda *own: own),
+            train_step=SimpleNamespace(model=SimpleNamespace(stop_training=False)),
+        )  # fmt: skip
+        return Loop._agree(part)[2]
+
+    assert [ends(seconds) for seconds in (1.0, 59.0, 60.0)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("every", "step", "last", "expected"),
+    [(0, 5, 1000, 64), (0, 5, 20, 15), (4, 5, 1000, 3), (4, 8, 1000, 4), (4, 5, 6, 1)],
+)
+def test_a_call_ends_where_a_checkpoint_is_due(every, step, last, expected):
+    part = SimpleNamespace(
+        config=Config(checkpoint_every=every), step=step, _call_seconds=[1e-4] * 3,
+        devices=SimpleNamespace(of_chief=lambda count: [count]),
+    )  # fmt: skip
+    assert Loop._steps_of_a_call(part, last) == expected
 
 
 def test_the_notes_of_a_checkpoint_are_json(watched):
