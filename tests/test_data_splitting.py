@@ -1,6 +1,7 @@
 """Splits are honest: equal and related images are on one side, and shares are kept."""
 
 import os
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -246,8 +247,21 @@ def test_groups_in_two_splits_of_the_user_are_counted(tmp_path, capsys):
                 path = tmp_path / split / label / person / "x.jpg"
                 _save(str(path), hash((split, label, person)) % 2**32)
     sources.load(tmp_path, group_by="parent")
-    said = "1 groups of --group-by parent are in train and val, such as b"
+    said = "1 group of --group-by parent is in train and val, such as b"
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("group_by", ["parent", "p[0-9]+_"])
+def test_a_split_of_the_user_may_have_no_groups(people, tmp_path, group_by):
+    shutil.move(people, tmp_path / "data" / "train")
+    for label in ("hi", "yo"):
+        _save(str(tmp_path / "data" / "test" / label / "x.jpg"), len(label) + ord(label[0]))
+    source = sources.load(tmp_path / "data", group_by=group_by)
+    assert {split: len(e) for split, e in source.splits.items()} == {
+        "train": 32, "val": 8, "test": 2,
+    }  # fmt: skip
+    persons = [{name.split(os.sep)[2] for name in source.splits[s].names} for s in ("train", "val")]
+    assert _disjoint(persons)
 
 
 def test_a_run_knows_the_content_of_its_images(flat, tmp_path):

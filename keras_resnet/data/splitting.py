@@ -80,8 +80,8 @@ def warnings(
             common = sorted(filter(None, set.intersection(*related)))
             if common:
                 lines.append(
-                    f"{len(common):,} groups of --group-by {group_by} are in {one} and {other}, "
-                    f"such as {show(common[0])}"
+                    f"{plural(len(common), 'group')} of --group-by {group_by} "
+                    f"{_are(len(common))} in {one} and {other}, such as {show(common[0])}"
                 )
     mislabelled = _mislabelled(list(splits.values()))
     if mislabelled:
