@@ -169,6 +169,7 @@ def test_workers_of_a_machine_share_its_gpus(number, addresses, worker, own):
 def test_slurm_may_have_shared_out_the_gpus_before(monkeypatch):
     monkeypatch.setenv("SLURM_GPUS_PER_TASK", "2")
     assert cluster.own_gpus([0, 1], 0, ["a:1", "a:2"], 1) == [0, 1]
+    assert cluster.own_gpus([0, 1], 1, ["a:1", "a:2"], 1) == [0]  # --devices 1
 
 
 def test_a_worker_whose_port_is_taken_says_so_in_one_line(command, tmp_path, monkeypatch):

@@ -322,6 +322,16 @@ def test_lesions_of_a_trained_run(trained):
     assert found.last[0].top1 == found.blocks[-1].top1
 
 
+def test_blocks_are_removed_one_by_one_and_from_the_last_on(trained, monkeypatch):
+    """With a score that says which blocks are left."""
+    monkeypatch.setattr(lesion, "_scorer", lambda *_: lambda keep: float(keep @ [1, 2, 4]))
+    found = lesion.lesion(trained, images=12, sets=9)
+    assert found.top1 == 7
+    assert [row.top1 for row in found.blocks] == [6, 5, 3]
+    assert [(row.removed, row.top1) for row in found.last] == [(1, 3), (2, 1), (3, 0)]
+    assert {*found.random[0].top1} == {6, 5, 3} and {*found.random[1].top1} == {1, 2, 4}
+
+
 def test_a_plain_block_is_replaced_by_its_input_where_the_shapes_allow(tmp_path):
     model = kr.build("plain20", 10, (8, 8, 3))
     assert [block.removable for block in Flow(model).blocks] == [
