@@ -23,10 +23,10 @@ from keras_resnet.evaluation.scores import predict
 from keras_resnet.exporting import calibration, evidence, saved_model, wrap
 from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.exporter import export
-from keras_resnet.exporting.gate import verify
-from keras_resnet.exporting.judge import Judge, _is_moved
+from keras_resnet.exporting.gate import _lost_refusals, verify
+from keras_resnet.exporting.judge import Judge, _is_moved, _sample
 from keras_resnet.exporting.plan import CALIBRATED, Limits, make_plan
-from keras_resnet.exporting.verification import Comparison
+from keras_resnet.exporting.verification import Comparison, KerasResult
 from keras_resnet.filenames import TFLITE
 from keras_resnet.manifest import fingerprint
 
@@ -259,19 +259,19 @@ def test_some_images_are_any_of_all_and_have_their_own_logits(exported):
     """Validation images are in the order of their classes: the first ones are of one class."""
     run, _ = exported
     reference, val = open_artefact(run), run.examples("val")
-    chosen = gate._sample(len(val), 5, seed=0).tolist()
-    assert len(set(chosen)) == 5 and chosen == gate._sample(len(val), 5, seed=0).tolist()
-    assert len({tuple(gate._sample(len(val), 5, seed).tolist()) for seed in range(9)}) > 5
-    whole = gate.Judge(reference, val, Contract(), Limits())._expected
-    given = gate.Judge(reference, val, Contract(), Limits(images=5), logits=whole)
-    own = gate.Judge(reference, val, Contract(), Limits(images=5))
+    chosen = _sample(len(val), 5, seed=0).tolist()
+    assert len(set(chosen)) == 5 and chosen == _sample(len(val), 5, seed=0).tolist()
+    assert len({tuple(_sample(len(val), 5, seed).tolist()) for seed in range(9)}) > 5
+    whole = Judge(reference, val, Contract(), Limits())._expected
+    given = Judge(reference, val, Contract(), Limits(images=5), logits=whole)
+    own = Judge(reference, val, Contract(), Limits(images=5))
     np.testing.assert_allclose(given._expected, own._expected, rtol=1e-4, atol=1e-4)
 
 
 def test_logits_that_are_no_numbers_are_refused():
     judge = SimpleNamespace(_logits=lambda opened: np.array([[0.0, 1.0], [np.nan, 0.0]]))
     with pytest.raises(CheckFailed, match="logits that are not finite"):
-        gate.Judge._compare(judge, SimpleNamespace(opened=None))
+        Judge._compare(judge, SimpleNamespace(opened=None))
 
 
 def test_of_many_frames_every_nth_is_moved_across_batches():
@@ -280,15 +280,15 @@ def test_of_many_frames_every_nth_is_moved_across_batches():
         _every=3, _frames=lambda: np.split(frames, [32, 64]), _seen=lambda frames: frames,
         _model=lambda frames, training: tf.constant(frames[:, 0, 0]),
     )  # fmt: skip
-    for logits in gate.Judge._shifted.func(judge).values():
+    for logits in Judge._shifted.func(judge).values():
         assert logits[:, 0].tolist() == [*range(0, 70, 3)]
 
 
 @pytest.mark.parametrize(("found", "is_warned"), [(0.5, False), (0.41, False), (0.39, True)])
 def test_a_file_that_refuses_a_little_less_is_not_warned_of(found, is_warned):
     row = SimpleNamespace(file="model_int8.tflite", unknown_refused=found)
-    model = gate.KerasResult(0.9, known_refused=0.05, unknown_refused=0.5)
-    assert (gate._lost_refusals(row, model) is not None) == is_warned
+    model = KerasResult(0.9, known_refused=0.05, unknown_refused=0.5)
+    assert (_lost_refusals(row, model) is not None) == is_warned
 
 
 def test_agreement_can_be_asked_for(copy, monkeypatch):
