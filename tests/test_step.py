@@ -156,7 +156,8 @@ def test_a_pointwise_convolution_is_keras_own(options):
     for a, b in zip(*results, strict=True):
         assert a.dtype == b.dtype
         a, b = np.float32(a), np.float32(b)
-        np.testing.assert_allclose(b, a, atol=0.01 * np.abs(a).max())
+        # Two units in the last of the 8 bits: the sums are rounded in another order.
+        np.testing.assert_allclose(b, a, atol=2**-6 * np.abs(a).max())
 
 
 def test_other_convolutions_are_left_to_keras():
