@@ -79,6 +79,12 @@ trust = click.option(
 )  # fmt: skip
 
 
+calibrate_probabilities = click.option(
+    "--calibrate-probabilities", is_flag=True,
+    help="Divide the logits by a temperature fitted on validation images.",
+)  # fmt: skip
+
+
 def rejection(function: Function) -> Function:
     """Adds the options of the answer "none of these"."""
     options = (

@@ -6,6 +6,7 @@ import click
 
 from keras_resnet.cli import tables
 from keras_resnet.cli._options import (
+    calibrate_probabilities,
     command,
     gate_limits,
     rejection,
@@ -52,8 +53,7 @@ TRAINABLE = ("head",)
               help="Give the best K probabilities and their classes only; TFLite.")  # fmt: skip
 @click.option("--input-size", metavar="HxW",
               help="Take a camera's frames of this size, crop and resize inside.")  # fmt: skip
-@click.option("--calibrate-probabilities", is_flag=True,
-              help="Divide the logits by a temperature fitted on validation images.")  # fmt: skip
+@calibrate_probabilities
 @rejection
 @click.option("--bundle", "bundles", type=click.Choice(BUNDLES), multiple=True,
               help="A folder that is ready to run; may be repeated.")  # fmt: skip

@@ -6,7 +6,15 @@ import click
 
 from keras_resnet import recipes, shipping
 from keras_resnet.cli import tables
-from keras_resnet.cli._options import command, rejection, report, reports, settings, start
+from keras_resnet.cli._options import (
+    calibrate_probabilities,
+    command,
+    rejection,
+    report,
+    reports,
+    settings,
+    start,
+)
 from keras_resnet.cli.export import BUNDLES
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed, InputError
@@ -40,6 +48,7 @@ from keras_resnet.weights import settings as weights_settings
     "--threads", metavar="N", type=int, default=1, show_default=True, help="Threads for --max-ms."
 )
 @click.option("--android", is_flag=True, help="Measure --max-ms on the phone that adb finds.")
+@calibrate_probabilities
 @rejection
 @reports
 def ship(
@@ -51,6 +60,7 @@ def ship(
     max_ms: float | None,
     threads: int,
     android: bool,
+    calibrate_probabilities: bool,
     reject: float | None,
     unknown: str | None,
     as_json: bool,
@@ -89,6 +99,7 @@ def ship(
             max_ms=max_ms,
             threads=threads,
             android=android,
+            calibrate_probabilities=calibrate_probabilities,
             reject=reject,
             unknown=unknown,
             **given,

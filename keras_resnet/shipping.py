@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard, Unpack
 
 from keras_resnet import filenames, run
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
@@ -11,6 +11,10 @@ from keras_resnet.files import StrPath, write_json
 from keras_resnet.messages import log
 from keras_resnet.results import Result
 from keras_resnet.studies import search
+
+if TYPE_CHECKING:
+    from keras_resnet.evaluation.contract import Contract
+    from keras_resnet.exporting.plan import ExportOptions
 
 # What a newcomer can open at once, on a computer and on a phone.
 DEFAULT_BUNDLES = ("web",)
@@ -64,6 +68,7 @@ def ship(
     max_ms: float | None = None,
     threads: int = 1,
     android: bool = False,
+    calibrate_probabilities: bool = False,
     reject: float | None = None,
     unknown: str | Path | None = None,
     **options: Any,
@@ -85,8 +90,7 @@ def ship(
         max_ms: limit of the time of an image in milliseconds, on one thread or `threads`.
         threads: of LiteRT, for that time.
         android: measure it on the phone that adb finds instead of this machine.
-        reject, unknown: share of the images of known classes, in 0…1, that may be answered with
-            "none of these", and a folder of images of no class; as in `export`.
+        calibrate_probabilities, reject, unknown: as in `export`.
         **options: settings of `train`.
 
     Returns:
@@ -114,7 +118,14 @@ def ship(
             found, tried = search.choose(source, _search_folder(path), budget, options)
             options = {**options, **found}
         trained = _trained(path, source, options)
-        verification = _exported(trained, bundles, max_drop, reject, unknown)
+        verification = _exported(
+            trained,
+            bundles=bundles,
+            max_drop=max_drop,
+            calibrate_probabilities=calibrate_probabilities,
+            reject=reject,
+            unknown=unknown,
+        )
     except Interrupted as error:
         raise Interrupted("interrupted; the same command resumes it", error.status) from None
     folder = trained.export_folder
@@ -208,38 +219,67 @@ def _warn_of_changes(finished: run.Run) -> None:
         )
 
 
-def _exported(
-    trained: run.Run,
-    bundles: Sequence[str],
-    max_drop: float,
-    reject: float | None,
-    unknown: str | Path | None,
-) -> dict[str, Any]:
+def _exported(trained: run.Run, **asked: "Unpack[ExportOptions]") -> dict[str, Any]:
     """The result of the gate, as JSON."""
-    from keras_resnet.exporting import exporter, gate
+    from keras_resnet.exporting import exporter, gate, guard
 
     folder = trained.export_folder
-    if all((folder / f"bundle_{kind}").is_dir() for kind in bundles):
-        log.info(f"{folder} is there already; verifying it …")
-        result = gate.verify(trained, max_drop=max_drop, unknown=unknown)
-        fit = result.rejection
-        has_seen_unknown = bool(fit and fit.unknown_judged_on)
-        if not result.passed:
-            why = "it does not pass"
-        elif reject is not None and not (fit and fit.share == reject):
-            why = "it has another --reject"
-        elif unknown is not None and not has_seen_unknown:
-            why = "it was made without --unknown"
-        else:
-            log.info("unchanged since it was exported")
-            return result.as_json()
+    wanted: ExportOptions = {**asked, "saved_model": False, "tflite": ["auto"]}
+    if gate.artefacts(folder):
+        _, contract = guard.check(trained, folder)
+        why = _lacks(folder, contract, asked)
+        if not why:
+            log.info(f"{folder} is there already; verifying it …")
+            result = gate.verify(trained, max_drop=asked["max_drop"], unknown=asked["unknown"])
+            has_seen_unknown = bool(result.rejection and result.rejection.unknown_judged_on)
+            if not result.passed:
+                why = "it does not pass"
+            elif asked["unknown"] is not None and not has_seen_unknown:
+                why = "it was made without --unknown"
+            else:
+                log.info("unchanged since it was exported")
+                return result.as_json()
+        _require_kept(folder, contract, asked)
         log.info(f"{why}; exporting again")
-    return exporter.export(
-        trained,
-        saved_model=False,
-        tflite=["auto"],
-        bundles=bundles,
-        max_drop=max_drop,
-        reject=reject,
-        unknown=unknown,
-    ).as_json()
+        wanted = {**wanted, **_beside(folder, contract)}
+    return exporter.export(trained, **wanted).as_json()
+
+
+def _require_kept(folder: Path, contract: "Contract", asked: "ExportOptions") -> None:
+    """InputError if an app of this export would silently lose its threshold or temperature."""
+    lost = None
+    if contract.reject and asked["reject"] is None:
+        lost = f"--reject {contract.reject.share:g}"
+    elif contract.temperature != 1 and not asked["calibrate_probabilities"]:
+        lost = "--calibrate-probabilities"
+    if lost:
+        raise InputError(
+            f"{folder} was exported with {lost}; give it again, or delete that folder to do without"
+        )
+
+
+def _lacks(folder: Path, contract: "Contract", asked: "ExportOptions") -> str | None:
+    """What an export lacks of what is asked for, or None."""
+    for kind in asked["bundles"]:
+        if not (folder / f"bundle_{kind}").is_dir():
+            return f"{folder} has no bundle_{kind}"
+    if asked["calibrate_probabilities"] and contract.temperature == 1:
+        return "its probabilities are not calibrated"
+    if asked["reject"] is not None and not (
+        contract.reject and contract.reject.share == asked["reject"]
+    ):
+        return "it has another --reject"
+    return None
+
+
+def _beside(folder: Path, contract: "Contract") -> "ExportOptions":
+    """What was exported beside `.tflite` variants, to be exported again: all files of a folder have
+    one threshold and one temperature. Other outputs than logits would be lost by that."""
+    if not contract.has_own_ends:
+        return {}
+    return {
+        "saved_model": (folder / filenames.SAVED_MODEL).exists(),
+        "onnx": (folder / filenames.ONNX).exists(),
+        "features": (folder / filenames.FEATURES).exists(),
+        "trainable": "head" if (folder / filenames.TRAINABLE).exists() else None,
+    }

@@ -96,6 +96,21 @@ def accept():
 
 
 @pytest.fixture(scope="session")
+def mislabel(accept):
+    """Gives other labels to three validation images of a run, which its model then mistakes."""
+
+    def change(run):
+        split = json.loads(run.file("split.json").read_text())
+        for i in (0, 5, 10):
+            name, label, *_ = split["val"][i]
+            split["val"][i] = [name, next(c for c in run.classes if c != label)]
+        run.file("split.json").write_text(json.dumps(split))
+        accept(run, "split.json")
+
+    return change
+
+
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory):
     """60 JPEGs, 40×48 pixels, in three classes that are easy to learn: bright, dark, striped."""
 

@@ -34,7 +34,7 @@ TABLE = {
     "settings": ("files", ""),
     "shipping": (
         f"{DATA} {TOOLS} run data.sources studies.search training.train exporting "
-        "report.frontier_plot",
+        "evaluation.contract report.frontier_plot",
         "",
     ),
     "studies": ("", ""),

@@ -71,6 +71,12 @@ def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accep
         assert shipped.verification["keras"]["unknown_refused"] is not None
         written.append(times(home / run))
     assert written[0] == written[1]
+    # An app that is added, or a file that changed, loses no threshold in silence.
+    for bundle in ("c", "python"):
+        (home / run / "export/bundle_python/labels.txt").write_text("x\n")
+        with pytest.raises(InputError, match=r"exported with --reject 0\.25; give it again"):
+            shipping.ship(run, bundles=[bundle])
+    accept(home / run / "export", "bundle_python/labels.txt")
     again = []  # of another share, or with images of no class later, it is exported again
     exported = SimpleNamespace(as_json=lambda: shipped.verification)
     monkeypatch.setattr(exporter, "export", lambda *_, **options: again.append(options) or exported)
@@ -82,6 +88,40 @@ def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accep
     accept(home / run / "export", "preprocess.json")
     shipping.ship(run, **asked)
     assert [options["reject"] for options in again] == [0.3, 0.25]
+
+
+def test_a_threshold_later_is_for_everything_that_was_exported(home, monkeypatch):
+    """`export` writes a SavedModel too; all files of a folder have one threshold."""
+    monkeypatch.chdir(home)
+    run = shutil.copytree("run", "later", ignore=shutil.ignore_patterns("export"))
+    exporter.export(run, tflite=["none"], bundles=["python"])
+    shipped = shipping.ship(run, bundles=["python"], reject=0.25, unknown="photos")
+    rows = {row["file"]: row for row in shipped.verification["artefacts"]}
+    assert {"saved_model", shipped.model} == {*rows}
+    assert all(row["unknown_refused"] is not None for row in rows.values())
+
+    # Files of other outputs would lose them: they are named, and stay.
+    other = shutil.copytree("run", "softmax", ignore=shutil.ignore_patterns("export"))
+    exporter.export(other, tflite=[], scores="softmax")
+    with pytest.raises(InputError, match=r"holds saved_model, whose --scores differs.*delete it"):
+        shipping.ship(other, bundles=["python"])
+
+
+def test_probabilities_are_calibrated_where_it_is_asked_for(home, monkeypatch, mislabel):
+    monkeypatch.chdir(home)
+    run = shutil.copytree("run", "calibrated", ignore=shutil.ignore_patterns("export"))
+    mislabel(open_run(run))
+    plain = shipping.ship(run, bundles=["python"])
+    assert "probabilities" not in plain.verification
+    written = []
+    for _ in range(2):
+        shipped = shipping.ship(run, bundles=["python"], calibrate_probabilities=True)
+        bundled = json.loads((home / run / "export/bundle_python/preprocess.json").read_text())
+        assert bundled["temperature"] == shipped.verification["probabilities"]["temperature"] != 1
+        written.append(times(home / run))
+    assert written[0] == written[1]
+    with pytest.raises(InputError, match="exported with --calibrate-probabilities; give it again"):
+        shipping.ship(run, bundles=["c"])
 
 
 def test_photos_that_came_or_went_since_are_told(home, tmp_path, capsys):

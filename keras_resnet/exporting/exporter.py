@@ -236,8 +236,8 @@ def _require_alike(plan: ExportPlan) -> None:
         if getattr(found, name) != getattr(plan.contract, name)
     )
     raise InputError(
-        f"{target} holds {others[0]}, whose {option} differs from that of this command; repeat it, "
-        "export all files there in one command, or give another --output"
+        f"{target} holds {others[0]}, whose {option} differs from that of this command; delete it, "
+        "export all files there in one command, or export to another folder with --output"
     )
 
 
