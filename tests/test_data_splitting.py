@@ -104,6 +104,42 @@ def test_a_large_share_leaves_each_class_images_to_train_on():
     assert all(sorted(examples.labels) == [0, 1] for examples in splits.values())
 
 
+def _digests(splits):
+    return {split: {*examples.digests.tolist()} for split, examples in splits.items()}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_images_that_the_first_weights_were_trained_on_are_not_held_out(seed):
+    """More photos later: of 20 old ones and 20 new ones in two classes."""
+    old, new = _numbered([0, 1] * 10, range(20)), _numbered([0, 1] * 20, range(40))
+    first = _digests(splitting.divide({"all": old}, "ab", 0.2, 0.0, None, 7))
+    later = splitting.divide({"all": new}, "ab", 0.2, 0.2, None, seed, first["train"])
+    found = _digests(later)
+    assert first["train"] <= found["train"]
+    assert np.bincount(later["test"].labels).tolist() == [4, 4]
+    assert np.bincount(later["val"].labels).tolist() == [3, 3]  # of the 16 others of each class
+    # Of the same images, the split stays what it was, whatever the seed.
+    assert _digests(splitting.divide({"all": old}, "ab", 0.2, 0.0, None, seed, first["train"])) == (
+        first
+    )
+
+
+def test_held_out_are_only_images_that_the_first_weights_have_not_seen():
+    pool = _numbered([0] * 6 + [1] * 6, range(12))
+    of_one = pool.digests[pool.labels == 0]
+    splits = splitting.divide({"all": pool}, "ab", 0.5, 0.0, None, 0, of_one)
+    assert np.bincount(splits["val"].labels).tolist() == [0, 3]
+    (line,) = splitting.warnings(splits, "ab")
+    assert "the val split has no image of class a (1 of 2 classes)" in line
+    with pytest.raises(InputError, match="none of the 12 images can be held out: --weights was"):
+        splitting.divide({"all": pool}, "ab", 0.5, 0.0, None, 0, pool.digests)
+    # A group with one of them stays whole.
+    related = np.array([0, 0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9])
+    stay = np.arange(12) == 1
+    held = splitting.hold_out(pool, related, "ab", 0.5, 0, stay=stay)
+    assert not held[:2].any() and held[2:6].sum() == held[6:].sum() == 3
+
+
 def test_images_are_related_through_others(tmp_path):
     """By equal images and by their names in turn."""
     for name, content in {"x1": 1, "y1": 2, "x2": 3, "y2": 3, "z1": 4, "x3": 4, "w1": 5}.items():

@@ -10,6 +10,7 @@ import pytest
 
 from keras_resnet import open_run, recipes, specs
 from keras_resnet.config import size_plan
+from keras_resnet.data import sources
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.training import schedule
 from keras_resnet.training.train import train
@@ -100,7 +101,7 @@ def test_a_config_file_does_a_run_again(trained):
 
 
 def test_finetuning_starts_from_a_run_which_it_outlives_and_leaves_the_frozen_layers_alone(
-    trained, tmp_path
+    trained, tmp_path, capsys
 ):
     import shutil
 
@@ -118,6 +119,10 @@ def test_finetuning_starts_from_a_run_which_it_outlives_and_leaves_the_frozen_la
         image_size=24,
         batch_size=16,
     )
+    # With another seed, which would have held out images that the weights have seen.
+    assert run.splits["val"] == trained.splits["val"]
+    said = capsys.readouterr().err
+    assert f"48 of 48 train images are training images of {tmp_path}/first, whose weights" in said
     shutil.rmtree(tmp_path / "first")
     assert evaluate(run).images == 12
     before, after = trained.model(), run.model()
@@ -129,6 +134,17 @@ def test_finetuning_starts_from_a_run_which_it_outlives_and_leaves_the_frozen_la
             )
         )
         assert same == (layer.name != "logits"), layer.name
+
+
+def test_validation_images_that_the_weights_have_seen_are_told(trained, tmp_path, capsys):
+    import shutil
+
+    photos = shutil.copytree(trained.config.data, tmp_path / "photos" / "train")
+    shutil.copytree(photos, tmp_path / "photos" / "val")
+    source = sources.load(tmp_path / "photos", weights=str(trained.path))
+    assert len(source.splits["val"]) == 60
+    said = capsys.readouterr().err
+    assert f"48 of 60 val images are training images of {trained.path}, whose weights" in said
 
 
 def test_weights_of_another_network_are_refused_and_the_model_is_untouched(trained):

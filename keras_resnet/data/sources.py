@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_resnet import filenames
 from keras_resnet.config import Config
 from keras_resnet.data import folder, splitting
 from keras_resnet.data.digits import load_digits
@@ -17,7 +18,7 @@ from keras_resnet.data.examples import Examples, from_pixels
 from keras_resnet.data.names import is_folder, require, show
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath, read_json, write_text
-from keras_resnet.messages import log
+from keras_resnet.messages import log, plural
 
 # Next steps of a message.
 _WHERE_NOW = (
@@ -77,6 +78,7 @@ def load(
     data_dir: StrPath | None = None,
     check: str = "full",
     in_memory: bool = False,
+    weights: str | None = None,
 ) -> Source:
     """A data set with a train and a val split, for training.
 
@@ -94,6 +96,8 @@ def load(
         data_dir: where tensorflow-datasets keeps its files.
         check: `"full"` or `"headers"`; for a folder, see `folder.scan`.
         in_memory: whether to keep small images decoded in memory, if they fit.
+        weights: as `--weights`. Images that such a run was trained on stay in the train split: on
+            them, the score of the new network would be too good.
 
     Raises:
         InputError: no usable data; the line names it and the next step.
@@ -111,12 +115,23 @@ def load(
         raise InputError(source.obstacles[0] + listed)
     if group_by:
         log.info(splitting.grouped(source.splits, group_by))
+    learned = _trained_on(weights)
     splits = (
         _splits_of_file(split_file, source)
         if split_file
-        else splitting.divide(source.splits, source.classes, val_split, test_split, group_by, seed)
+        else splitting.divide(
+            source.splits, source.classes, val_split, test_split, group_by, seed, learned
+        )
     )
     source = replace(source, splits=splits)
+    for split, examples in splits.items():
+        if count := np.count_nonzero(splitting.are(examples, learned)):
+            of_split = f"{count:,} of {plural(len(examples), f'{split} image')}"
+            where = f"are training images of {weights}, whose weights this run starts from"
+            if split == "train":
+                log.info(f"{of_split} {where}; none of them is held out")
+            else:
+                log.warning(f"{of_split} {where}: scores on {split} will be too good")
     for warning in splitting.warnings(source.splits, source.classes, group_by):
         log.warning(f"{show(source.name)}: {warning}")
     _log_preloaded(source.splits, in_memory)
@@ -136,7 +151,17 @@ def load_for(config: Config, *, in_memory: bool = False) -> Source:
         data_dir=config.data_dir,
         check=config.check,
         in_memory=in_memory,
+        weights=config.weights,
     )
+
+
+def _trained_on(weights: str | None) -> list[int]:
+    """The digests of the images that weights of a run were trained on."""
+    saved = os.path.join(weights or "", filenames.SPLIT)
+    if not weights or not os.path.isfile(saved):
+        return []
+    images = read_split(saved).get("train", ())
+    return [image.digest for image in images if image.digest is not None]
 
 
 def load_all(

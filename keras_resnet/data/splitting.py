@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -24,6 +24,7 @@ def divide(
     test_split: float,
     group_by: str | None,
     seed: int,
+    learned: Collection[int] = (),
 ) -> dict[str, Examples]:
     """The splits of a data set with a val split, and a test split if asked for.
 
@@ -31,6 +32,8 @@ def divide(
         splits: as they are stored: "all", or "train" and others.
         classes: their names.
         val_split, test_split, group_by, seed: as in `sources.load`.
+        learned: digests of images that the first weights were trained on, and that stay in the
+            train split.
 
     Raises:
         InputError: a class with too few images, or a test split that is there already.
@@ -45,11 +48,14 @@ def divide(
     if test_split or makes_val:
         groups = group(pool, group_by)
         if test_split:
-            held = hold_out(pool, groups, classes, test_split, seed + 1, keep=1 + makes_val)
+            learned_ones = are(pool, learned)
+            held = hold_out(
+                pool, groups, classes, test_split, seed + 1, 1 + makes_val, learned_ones
+            )
             result["test"] = pool.take(np.flatnonzero(held))
             pool, groups = pool.take(np.flatnonzero(~held)), groups[~held]
         if makes_val:
-            held = hold_out(pool, groups, classes, val_split, seed)
+            held = hold_out(pool, groups, classes, val_split, seed, stay=are(pool, learned))
             result["val"] = pool.take(np.flatnonzero(held))
             pool = pool.take(np.flatnonzero(~held))
     result["train"] = pool
@@ -67,7 +73,8 @@ def warnings(
     """What makes the scores of a data set better or worse than they should be, a line each."""
     lines = []
     for one, other in combinations(splits, 2):
-        shared = _shared(splits[one], splits[other])
+        known = splits[one].digests
+        shared = np.flatnonzero(are(splits[other], () if known is None else known))
         if len(shared):
             first = show(splits[other].names[shared[0]])
             lines.append(
@@ -102,11 +109,11 @@ def warnings(
     return lines
 
 
-def _shared(one: Examples, other: Examples) -> npt.NDArray[np.int64]:
-    """The numbers of the examples of `other` that are equal to one of `one`."""
-    if one.digests is None or other.digests is None:
-        return np.zeros(0, np.int64)
-    return np.flatnonzero(np.isin(other.digests, one.digests))
+def are(examples: Examples, digests: Collection[int]) -> npt.NDArray[np.bool_]:
+    """Which examples are one of the images with these digests, bool `(n,)`."""
+    if examples.digests is None:
+        return np.zeros(len(examples), bool)
+    return np.isin(examples.digests, np.fromiter(digests, np.int64))
 
 
 def _mislabelled(pools: Sequence[Examples]) -> list[str]:
@@ -136,8 +143,8 @@ def hold_out(
     classes: Sequence[str],
     share: float,
     seed: int,
-    *,
     keep: int = 1,
+    stay: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Which examples are held out, a `share` of each class: bool `(n,)`.
 
@@ -151,9 +158,10 @@ def hold_out(
         share: of the images of each class, in 0…1.
         seed: of the order.
         keep: groups of each class that stay, for this split and others to come.
+        stay: which examples are not to be held out, bool `(n,)`, whatever the share.
 
     Raises:
-        InputError: a class with too few groups.
+        InputError: a class with too few groups, or nothing may be held out.
     """
     labels, count = examples.labels, len(classes)
     totals = np.bincount(labels, minlength=count)
@@ -167,6 +175,7 @@ def hold_out(
         sizes.setdefault(g, Counter())[label] += 1
     left = Counter(k for parts in sizes.values() for k in parts)  # groups by class
     held: dict[int, Counter[int]] = {}
+    staying = set() if stay is None else set(groups[stay].tolist())
 
     def take(g: int) -> None:
         held[g] = sizes[g]
@@ -175,7 +184,7 @@ def hold_out(
             wanted[k] -= images
 
     def may_go(g: int) -> bool:
-        return g not in held and all(left[k] > keep for k in sizes[g])
+        return g not in held and g not in staying and all(left[k] > keep for k in sizes[g])
 
     for k, name in enumerate(classes):
         if left[k] <= keep:
@@ -189,12 +198,19 @@ def hold_out(
         if any(k in parts for parts in held.values()):
             continue
         fitting = [g for g in groups[orders[k]].tolist() if may_go(g)]
+        if staying.issuperset(groups[orders[k]].tolist()):
+            continue  # `warnings` names the class
         if not fitting:
             raise InputError(
                 f"class {show(name)} cannot be divided: its images are in groups with others; use "
                 "another --group-by"
             )
         take(min(fitting, key=lambda g: sum(sizes[g].values())))  # all are larger than the share
+    if not held:
+        raise InputError(
+            f"none of the {plural(len(examples), 'image')} can be held out: --weights was trained "
+            "on all; add new ones, or a val folder"
+        )
     return np.isin(groups, list(held))
 
 
