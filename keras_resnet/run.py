@@ -441,7 +441,10 @@ def unfinished(
         _require_free(run_folder)
         return None
     if Path(run_folder, filenames.MANIFEST).exists():
-        raise InputError(f"--run {run_folder} is finished; give a new folder, or leave --run out")
+        raise InputError(
+            f"--run {run_folder} is finished; give a new folder, or leave --run out; --weights "
+            f"{shlex.quote(os.fspath(run_folder))} starts from its weights"
+        )
     _require_settings(run_folder, config_file, options)
     return _with_its_images(Run(run_folder), options)
 

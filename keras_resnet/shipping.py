@@ -1,11 +1,15 @@
 """From photos, or a run, to a folder for the phone, in one call, which resumes."""
 
+import itertools
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, Unpack
 
 from keras_resnet import filenames, run
+from keras_resnet.data.names import show
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
 from keras_resnet.files import StrPath, write_json
 from keras_resnet.messages import log
@@ -192,8 +196,8 @@ def _trained(path: Path, source: StrPath | None, options: Mapping[str, Any]) -> 
 
     given = {"data": source, **options} if _is_data(source) else {}
     if finished := run.finished(path, given):
-        if given:
-            _warn_of_changes(finished)
+        if _is_data(source):
+            _require_same_classes(finished, source)
         return finished
     trained = train(run_folder=path, **given) if given else train(resume=path)
     if trained is None:
@@ -201,8 +205,9 @@ def _trained(path: Path, source: StrPath | None, options: Mapping[str, Any]) -> 
     return trained
 
 
-def _warn_of_changes(finished: run.Run) -> None:
-    """A warning if the images of a run are others now."""
+def _require_same_classes(finished: run.Run, data: StrPath) -> None:
+    """InputError if the photos of a run have a class now that it does not know; a warning if they
+    are others now."""
     from keras_resnet.data import sources
 
     saved = {(image.name, image.label) for split in finished.splits.values() for image in split}
@@ -212,11 +217,19 @@ def _warn_of_changes(finished: run.Run) -> None:
         for examples in source.splits.values()
         for name, label in zip(examples.names, examples.labels, strict=True)
     }
-    if now != saved:
-        log.warning(
-            f"{finished.config.data} has {len(now - saved):,} images that {finished.path} has not "
-            f"seen, and lacks {len(saved - now):,} that it has; another --run trains anew"
-        )
+    if now == saved:
+        return
+    path = finished.path
+    names = (f"{path}-{i}" for i in itertools.count(2))
+    command = ["ship", os.fspath(data), "--weights", str(path), "--run"]
+    command.append(next(name for name in names if not os.path.exists(name)))
+    again = f"to train again from its weights: `keras-resnet {shlex.join(command)}`"
+    if added := sorted({label for _, label in now} - {*finished.classes}):
+        raise InputError(f"{data} has the class {show(added[0])}, which {path} has not; {again}")
+    log.warning(
+        f"{data} has {len(now - saved):,} images that {path} has not seen, and lacks "
+        f"{len(saved - now):,} that it has; {again}"
+    )
 
 
 def _exported(trained: run.Run, **asked: "Unpack[ExportOptions]") -> dict[str, Any]:

@@ -33,7 +33,7 @@ TABLE = {
     "recipes": ("config specs errors", ""),
     "settings": ("files", ""),
     "shipping": (
-        f"{DATA} {TOOLS} run data.sources studies.search training.train exporting "
+        f"{DATA} {TOOLS} run data studies.search training.train exporting "
         "evaluation.contract report.frontier_plot",
         "",
     ),

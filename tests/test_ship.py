@@ -126,15 +126,20 @@ def test_probabilities_are_calibrated_where_it_is_asked_for(home, monkeypatch, m
 
 def test_photos_that_came_or_went_since_are_told(home, tmp_path, capsys):
     run = open_run(shutil.copytree(home / "run", tmp_path / "run"))
-    photos = shutil.copytree(home / "photos", tmp_path / "photos")
+    photos = shutil.copytree(home / "photos", tmp_path / "my photos")
     run.attach(photos)
-    shipping._warn_of_changes(run)
-    assert "another --run" not in capsys.readouterr().err
+    shipping._require_same_classes(run, photos)
+    assert "has not seen" not in capsys.readouterr().err
     shutil.copy(photos / "dark" / "01.jpg", photos / "dark" / "new.jpg")
     shutil.move(photos / "dark" / "04.jpg", photos / "striped" / "04.jpg")
-    shipping._warn_of_changes(run)
+    (tmp_path / "run-2").mkdir()
+    shipping._require_same_classes(run, photos)
     assert "has 2 images that" in (err := capsys.readouterr().err)
-    assert "lacks 1 that it has; another --run trains anew" in err
+    again = f"`keras-resnet ship '{photos}' --weights {tmp_path}/run --run {tmp_path}/run-3`"
+    assert f"lacks 1 that it has; to train again from its weights: {again}" in err
+    shutil.copytree(photos / "dark", photos / "night")
+    with pytest.raises(InputError, match=r"has the class night, which .* has not; to train again"):
+        shipping._require_same_classes(run, photos)
 
 
 def test_a_share_that_cannot_be_is_told_before_the_training(home, monkeypatch):
