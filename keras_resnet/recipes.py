@@ -307,12 +307,15 @@ def effective(config: Config) -> list[str]:
     is_changed = "size_steps" in others and _differs(plan, config)
     if is_changed or len(plan) < len(config.size_steps):
         sizes = ", then ".join(f"{n} epoch{'s' * (n > 1)} at {size}" for size, n in plan)
-        lines.append(
-            f"image sizes in pixels: {sizes}; of --size-steps, sizes are multiples of {stride} and "
-            f"at least {min(LEAST_CELLS * stride, config.side)}, and the last {FULL_EPOCHS} epochs "
-            "have the full size"
+        why = (
+            f"a run of {config.epochs} epoch{'s' * (config.epochs > 1)} has no smaller --size-steps"
+            if config.epochs <= FULL_EPOCHS
+            else f"of --size-steps, sizes are multiples of {stride} and at least "
+            f"{min(LEAST_CELLS * stride, config.side)}, and the last {FULL_EPOCHS} epochs have the "
+            "full size"
         )
-    if config.image_size and plan[0][0] < config.side:
+        lines.append(f"image sizes in pixels: {sizes}; {why}")
+    if plan[0][0] < config.side:
         lines.append(
             f"images are smaller at first; validation images have {config.side} pixels from the "
             "start, so val top-1 is low until the training images have as many"
@@ -343,15 +346,21 @@ def command(config: Config) -> str:
     }
     words = ["keras-resnet", "train", config.data]
     for name, value in (always | others).items():
-        on, _, off = SETTINGS[name].flag.partition("/")
-        if isinstance(value, bool):
-            words.append(on if value else off)
-        elif value is not None:
-            typed = show(value, floats=".10g")
-            of_type = set(get_args(SETTINGS[name].type))
-            has_fixed_length = isinstance(value, tuple) and of_type <= {int, float}
-            words += [on, *(typed.split(" ") if has_fixed_length else [typed])]
+        words += _option(name, value, floats=".10g")
     return shlex.join(words)
+
+
+def _option(name: str, value: Any, floats: str = ".4g") -> list[str]:
+    """The words of the `train` command that ask for a value; none for None."""
+    on, _, off = SETTINGS[name].flag.partition("/")
+    if isinstance(value, bool):
+        return [on if value else off]
+    if value is None:
+        return []
+    typed = show(value, floats)
+    of_type = set(get_args(SETTINGS[name].type))
+    has_fixed_length = isinstance(value, tuple) and of_type <= {int, float}
+    return [on, *(typed.split(" ") if has_fixed_length else [typed])]
 
 
 # Without them, a training takes what fits its images.
@@ -360,12 +369,12 @@ SETTLED = ("normalize", "deterministic", "xla")  # decided at the start of a run
 # Settings that the first lines of a run always show.
 _ALWAYS_SHOWN = (
     "data", "data_dir", "model", "recipe", "epochs", "batch_size", "image_size", "precision",
-    "normalize", "weights", "deterministic", "xla",
+    "normalize", "weights", "deterministic", "xla", "base_batch",
 )  # fmt: skip
 
 
 def _list(config: Config, names: list[str]) -> str:
-    return ", ".join(f"{name} {show(getattr(config, name))}" for name in names)
+    return ", ".join(shlex.join(_option(name, getattr(config, name))) for name in names)
 
 
 def _ignored(config: Config, recipe: Mapping[str, Any]) -> dict[str, str]:

@@ -109,15 +109,21 @@ def test_what_a_run_is_made_with_is_told_by_where_it_comes_from():
         "pad": 2,
     }
     recipe, others, rate = effective(resolve(options))
-    assert recipe.startswith("recipe paper-cifar: ") and "rate_drops 0.5 0.75" in recipe
-    assert "nesterov no" in recipe and "pad" not in recipe
-    assert others == "other settings: seed 5, pad 2"
+    assert recipe.startswith("recipe paper-cifar: ") and "--rate-drops '0.5 0.75'" in recipe
+    assert "--no-nesterov" in recipe and "pad" not in recipe
+    assert others == "other settings: --seed 5, --pad 2"
     assert rate.startswith("learning rate 0.05: 0.1 for a batch of 128 images, scaled linearly")
 
 
 def test_what_is_as_usual_is_not_told():
-    (line,) = effective(resolve())
-    assert line.startswith("recipe quick: size_steps 0.55 0.5 / 0.3 0.75 / 0.15 1, crop_area 0.7 1")
+    line, sizes = effective(resolve())
+    steps = "'0.55 0.5 / 0.3 0.75 / 0.15 1'"
+    assert line.startswith(f"recipe quick: --size-steps {steps}, --crop-area 0.7 1, ")
+    assert sizes.startswith("images are smaller at first; validation images have 32 pixels")
+    (line, sizes) = effective(resolve({"epochs": 1}))
+    assert sizes == (
+        "image sizes in pixels: 1 epoch at 32; a run of 1 epoch has no smaller --size-steps"
+    )
 
 
 PUBLISHED = {  # recipe: epochs, batch, rate, sides of the training and the judged images

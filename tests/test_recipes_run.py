@@ -68,7 +68,7 @@ def test_a_run_whose_time_is_up_is_judged_and_finished(photos, tmp_path, capsys,
     assert run.metrics["val"]["images"] == 12 and run.file("manifest.json").exists()
     said = capsys.readouterr().err
     assert "--max-minutes 1e-06: time limit reached" in said
-    assert "optimizer lamb" in said and "other settings: accumulate 2, balance loss" in said
+    assert "optimizer lamb" in said and "other settings: --accumulate 2, --balance loss" in said
     assert "learning rate 0.000707: 0.008 for a batch of 2,048 images, scaled" in said
 
 
