@@ -484,8 +484,12 @@ def test_a_model_that_is_hardly_better_than_guessing_is_told_the_likely_cause(gu
         top1=float((guesses == labels).mean()),
         _expected=np.eye(4)[guesses],
     )
-    doubt = Judge.doubt(judge)
-    assert doubt is None if said is None else said in doubt and "200 images in 4 classes" in doubt
+    imported, trained = (Judge.doubt(judge, is_imported) for is_imported in (True, False))
+    if said is None:
+        assert imported is trained is None
+    else:
+        assert said in imported and "200 images in 4 classes" in imported
+        assert trained.endswith("where guessing gives 25%; train longer, or on more images")
 
 
 @pytest.mark.parametrize(

@@ -354,10 +354,14 @@ def test_no_cell_of_a_csv_is_a_formula_to_a_spreadsheet():
 
 def test_a_label_is_suspect_if_another_class_is_as_certain_as_usual_and_it_is_unlikely():
     certain, weak, unsure = [0.02, 0.98], [0.04, 0.85], [0.3, 0.7]
-    p = np.array([[0.9, 0.1], [0.05, 0.95], certain, [0.08, 0.92], unsure])
-    # Class 1 usually gets 0.9: what the last two give it is no more than that, or not certain.
-    assert doubtful(p, np.array([0, 1, 0, 0, 0])).tolist() == [False, False, True, False, False]
-    assert not doubtful(np.array([weak, [0.05, 0.95]]), np.array([0, 1])).any()
+    right = [[0.9, 0.1]] * 20
+    p = np.array([*right, [0.05, 0.95], certain, [0.08, 0.92], unsure])
+    # Class 1 usually gets 0.95: what the last two give it is no more than that, or not certain.
+    labels = np.array([*[0] * 20, 1, 0, 0, 0])
+    assert np.flatnonzero(doubtful(p, labels)).tolist() == [21]
+    assert not doubtful(np.array([*right, weak, [0.05, 0.95]]), labels[[*range(20), 21, 20]]).any()
+    # One that is mostly wrong speaks for no label.
+    assert not doubtful(p[20:], labels[20:]).any()
 
 
 def doubtful(p, labels):

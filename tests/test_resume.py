@@ -341,9 +341,12 @@ def test_labels_or_a_split_that_changed_do_not_resume_a_run(stopped, photos, tmp
             train(resume=folder)
 
 
-def test_an_unfinished_run_is_not_evaluated_with_labels_that_changed(stopped, tmp_path):
+def test_an_unfinished_run_is_named_and_not_evaluated_with_labels_that_changed(
+    stopped, tmp_path, capsys
+):
     folder = shutil.copytree(stopped[0], tmp_path / "run")
     assert evaluate(folder).images == 12
+    assert f"{folder} is not finished: this is its best model so far" in capsys.readouterr().err
     labels = (folder / "labels.txt").read_text().splitlines()
     (folder / "labels.txt").write_text("".join(f"{name}\n" for name in labels[::-1]))
     for artefact in (folder, folder / "model.keras"):

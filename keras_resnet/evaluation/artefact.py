@@ -21,7 +21,8 @@ from keras_resnet.evaluation.contract import PLAIN, Contract, contract_of, sprea
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.files import REPLACE, StrPath, plainly_named, read_json, read_lines
 from keras_resnet.geometry import FITS, LARGEST_SIDE, Geometry, from_size, is_size
-from keras_resnet.run import Run, kind_of, open_run, require_trusted, run_of
+from keras_resnet.messages import log
+from keras_resnet.run import Run, kind_of, open_run, require_trusted, resume_command, run_of
 from keras_resnet.state import isolated
 
 if TYPE_CHECKING:
@@ -137,6 +138,9 @@ def _model_of(run: Run) -> "keras.Model":
         from keras_resnet import checkpoint_notes
 
         checkpoint_notes.require_same_files(run, checkpoint_notes.peek(run) or {})
+        log.warning(
+            f"{run.path} is not finished: this is its best model so far; {resume_command(run.path)}"
+        )
     return run.model()
 
 

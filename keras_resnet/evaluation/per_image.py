@@ -81,7 +81,8 @@ def suspects(
     After confident learning (Northcutt et al. 2021, arXiv:1911.00068, section 3.1): the model gives
     another class at least the probability that it gives, on average, to images with that label. On
     top of it, that class must be near certain and the given label very unlikely, so that the plain
-    mistakes of a weak model are not counted.
+    mistakes of a weak model are not counted. None is suspect if the model cannot suspect any
+    (`can_suspect`).
 
     Args:
         labels: the given labels, int `(n,)`, of images that the model was not trained on.
@@ -89,6 +90,8 @@ def suspects(
         scores, given: the probabilities of the guesses and of the given labels, `(n,)`.
         k: number of classes.
     """
+    if not can_suspect(int((guesses == labels).sum()), len(labels), k):
+        return np.zeros(len(labels), bool)
     threshold = np.maximum(_usual(labels, given, k), _CERTAIN)[guesses]
     return (guesses != labels) & (scores >= threshold) & (given <= _UNLIKELY)
 

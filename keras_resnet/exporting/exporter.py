@@ -169,10 +169,10 @@ def _write(plan: ExportPlan, run: Run) -> Verification:
         described = guard.preprocessing(plan, fitted.probabilities, fitted.rejected)
         write_json(folder / filenames.PREPROCESS, described)
         judge = Judge(reference, val, plan.contract, plan.limits, fitted.logits, unknown)
-        if "imported" in run.metrics:
+        if is_imported := "imported" in run.metrics:
             judge.require_order()
-            if doubt := judge.doubt():
-                log.warning(doubt)
+        if doubt := judge.doubt(is_imported):
+            log.warning(doubt)
         others = _write_others(plan, reference.model, folder, judge)
         kept = Kept(plan, run.file(filenames.MODEL))
         written = tflite.write(plan, reference, folder, judge, kept)

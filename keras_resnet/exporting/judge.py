@@ -187,19 +187,28 @@ class Judge:
             f"{classes[best[k]]!r}; give --labels in the order of the outputs"
         )
 
-    def doubt(self) -> str | None:
-        """The warning if the model itself is hardly better than guessing; None if it is better."""
+    def doubt(self, is_imported: bool) -> str | None:
+        """The warning if the model itself is hardly better than guessing; None if it is better.
+
+        Args:
+            is_imported: whether it was trained elsewhere, so that labels and preprocessing were
+                given with it.
+        """
         images, classes = self._expected.shape
         if not binomial.may_be_guesses(round(self.top1 * images), images, classes):
             return None
-        cause = "check --labels and --normalize"
+        found = (
+            f"the model's own top-1 is {self.top1:.0%} of {images:,} images in {classes} classes, "
+            f"where guessing gives {1 / classes:.0%}; "
+        )
+        if not is_imported:
+            return found + "train longer, or on more images"
         counts = _counts(self._expected, self.examples.labels)
         if counts.max(1).sum() / images > (1 + 1 / classes) / 2:
-            cause = "it tells the classes apart under other names: --labels is in another order"
-        return (
-            f"the model's own top-1 is {self.top1:.0%} of {images:,} images in {classes} classes, "
-            f"where guessing gives {1 / classes:.0%}; {cause}"
-        )
+            return (
+                found + "it tells the classes apart under other names: --labels is in another order"
+            )
+        return found + "check --labels and --normalize"
 
     def row(self, file: ExportedFile, recorded: Mapping[str, Any] | None = None) -> ArtefactResult:
         """The result of one file; `recorded` is its row of the manifest, {} if it has none.
