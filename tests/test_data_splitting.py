@@ -109,34 +109,32 @@ def _digests(splits):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_images_that_the_first_weights_were_trained_on_are_not_held_out(seed):
+def test_images_of_the_run_whose_weights_are_taken_stay_in_their_split(seed):
     """More photos later: of 20 old ones and 20 new ones in two classes."""
     old, new = _numbered([0, 1] * 10, range(20)), _numbered([0, 1] * 20, range(40))
-    first = _digests(splitting.divide({"all": old}, "ab", 0.2, 0.0, None, 7))
-    later = splitting.divide({"all": new}, "ab", 0.2, 0.2, None, seed, first["train"])
-    found = _digests(later)
-    assert first["train"] <= found["train"]
-    assert np.bincount(later["test"].labels).tolist() == [4, 4]
-    assert np.bincount(later["val"].labels).tolist() == [3, 3]  # of the 16 others of each class
+    first = _digests(splitting.divide({"all": old}, "ab", 0.2, 0.1, None, 7))
+    later = splitting.divide({"all": new}, "ab", 0.2, 0.1, None, seed, first)
+    assert all(first[split] <= found for split, found in _digests(later).items())
+    assert np.bincount(later["test"].labels).tolist() == [2, 2]
+    assert np.bincount(later["val"].labels).tolist() == [4, 4]  # of the 18 others of each class
     # Of the same images, the split stays what it was, whatever the seed.
-    assert _digests(splitting.divide({"all": old}, "ab", 0.2, 0.0, None, seed, first["train"])) == (
-        first
-    )
+    again = splitting.divide({"all": old}, "ab", 0.2, 0.1, None, seed, first)
+    assert _digests(again) == first
 
 
 def test_held_out_are_only_images_that_the_first_weights_have_not_seen():
     pool = _numbered([0] * 6 + [1] * 6, range(12))
     of_one = pool.digests[pool.labels == 0]
-    splits = splitting.divide({"all": pool}, "ab", 0.5, 0.0, None, 0, of_one)
+    splits = splitting.divide({"all": pool}, "ab", 0.5, 0.0, None, 0, {"train": of_one})
     assert np.bincount(splits["val"].labels).tolist() == [0, 3]
     (line,) = splitting.warnings(splits, "ab")
     assert "the val split has no image of class a (1 of 2 classes)" in line
     with pytest.raises(InputError, match="none of the 12 images can be held out: --weights was"):
-        splitting.divide({"all": pool}, "ab", 0.5, 0.0, None, 0, pool.digests)
+        splitting.divide({"all": pool}, "ab", 0.5, 0.0, None, 0, {"train": pool.digests})
     # A group with one of them stays whole.
     related = np.array([0, 0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9])
-    stay = np.arange(12) == 1
-    held = splitting.hold_out(pool, related, "ab", 0.5, 0, stay=stay)
+    ranks = np.where(np.arange(12) == 1, splitting._STAYS, 0)
+    held = splitting.hold_out(pool, related, "ab", 0.5, 0, ranks=ranks)
     assert not held[:2].any() and held[2:6].sum() == held[6:].sum() == 3
 
 

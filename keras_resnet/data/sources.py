@@ -96,8 +96,8 @@ def load(
         data_dir: where tensorflow-datasets keeps its files.
         check: `"full"` or `"headers"`; for a folder, see `folder.scan`.
         in_memory: whether to keep small images decoded in memory, if they fit.
-        weights: as `--weights`. Images that such a run was trained on stay in the train split: on
-            them, the score of the new network would be too good.
+        weights: as `--weights`. Where a validation split is made, images of such a run stay in
+            their split: on those that it was trained on, scores would be too good.
 
     Raises:
         InputError: no usable data; the line names it and the next step.
@@ -115,17 +115,17 @@ def load(
         raise InputError(source.obstacles[0] + listed)
     if group_by:
         log.info(splitting.grouped(source.splits, group_by))
-    learned = _trained_on(weights)
+    known = _known_to(weights)
     splits = (
         _splits_of_file(split_file, source)
         if split_file
         else splitting.divide(
-            source.splits, source.classes, val_split, test_split, group_by, seed, learned
+            source.splits, source.classes, val_split, test_split, group_by, seed, known
         )
     )
     source = replace(source, splits=splits)
     for split, examples in splits.items():
-        if count := np.count_nonzero(splitting.are(examples, learned)):
+        if count := np.count_nonzero(splitting.are(examples, known.get("train", ()))):
             of_split = f"{count:,} of {plural(len(examples), f'{split} image')}"
             where = f"are training images of {weights}, whose weights this run starts from"
             if split == "train":
@@ -155,13 +155,15 @@ def load_for(config: Config, *, in_memory: bool = False) -> Source:
     )
 
 
-def _trained_on(weights: str | None) -> list[int]:
-    """The digests of the images that weights of a run were trained on."""
+def _known_to(weights: str | None) -> dict[str, list[int]]:
+    """The digests of the images of a run whose weights are taken, by split."""
     saved = os.path.join(weights or "", filenames.SPLIT)
     if not weights or not os.path.isfile(saved):
-        return []
-    images = read_split(saved).get("train", ())
-    return [image.digest for image in images if image.digest is not None]
+        return {}
+    return {
+        split: [image.digest for image in images if image.digest is not None]
+        for split, images in read_split(saved).items()
+    }
 
 
 def load_all(

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.messages import plural
 
 PARENT = "parent"
+_STAYS = 3  # the rank of an example that is never held out
 
 
 def divide(
@@ -24,7 +26,7 @@ def divide(
     test_split: float,
     group_by: str | None,
     seed: int,
-    learned: Collection[int] = (),
+    known: Mapping[str, Collection[int]] = MappingProxyType({}),
 ) -> dict[str, Examples]:
     """The splits of a data set with a val split, and a test split if asked for.
 
@@ -32,8 +34,8 @@ def divide(
         splits: as they are stored: "all", or "train" and others.
         classes: their names.
         val_split, test_split, group_by, seed: as in `sources.load`.
-        learned: digests of images that the first weights were trained on, and that stay in the
-            train split.
+        known: digests of images by the split that they had when the first weights were trained:
+            those of "train" stay there, and the others are the first of their split.
 
     Raises:
         InputError: a class with too few images, or a test split that is there already.
@@ -48,18 +50,30 @@ def divide(
     if test_split or makes_val:
         groups = group(pool, group_by)
         if test_split:
-            learned_ones = are(pool, learned)
-            held = hold_out(
-                pool, groups, classes, test_split, seed + 1, 1 + makes_val, learned_ones
-            )
+            ranks, keep = _ranks(pool, known, "test"), 1 + makes_val
+            held = hold_out(pool, groups, classes, test_split, seed + 1, keep=keep, ranks=ranks)
             result["test"] = pool.take(np.flatnonzero(held))
             pool, groups = pool.take(np.flatnonzero(~held)), groups[~held]
         if makes_val:
-            held = hold_out(pool, groups, classes, val_split, seed, stay=are(pool, learned))
+            ranks = _ranks(pool, known, "val")
+            held = hold_out(pool, groups, classes, val_split, seed, ranks=ranks)
             result["val"] = pool.take(np.flatnonzero(held))
             pool = pool.take(np.flatnonzero(~held))
     result["train"] = pool
     return {split: result[split] for split in ("train", "val", "test") if split in result}
+
+
+def _ranks(
+    examples: Examples, known: Mapping[str, Collection[int]], split: str
+) -> npt.NDArray[np.int64]:
+    """In which order to hold out examples for a split, as `hold_out` takes it: those that were in
+    it before, new ones, those of another split that was held out; never those of the train split.
+    """
+    ranks = np.ones(len(examples), np.int64)
+    for before, digests in known.items():
+        rank = {"train": _STAYS, split: 0}.get(before, 2)
+        ranks[are(examples, digests)] = rank
+    return ranks
 
 
 def _pool(splits: Mapping[str, Examples]) -> Examples:
@@ -143,8 +157,9 @@ def hold_out(
     classes: Sequence[str],
     share: float,
     seed: int,
+    *,
     keep: int = 1,
-    stay: npt.NDArray[np.bool_] | None = None,
+    ranks: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Which examples are held out, a `share` of each class: bool `(n,)`.
 
@@ -158,7 +173,7 @@ def hold_out(
         share: of the images of each class, in 0…1.
         seed: of the order.
         keep: groups of each class that stay, for this split and others to come.
-        stay: which examples are not to be held out, bool `(n,)`, whatever the share.
+        ranks: int `(n,)`: the lower, the earlier an example is held out; of `_STAYS`, never.
 
     Raises:
         InputError: a class with too few groups, or nothing may be held out.
@@ -170,12 +185,15 @@ def hold_out(
         np.random.default_rng([seed, k]).permutation(np.flatnonzero(labels == k))
         for k in range(count)
     ]
+    staying: set[int] = set()
+    if ranks is not None:
+        orders = [order[np.argsort(ranks[order], kind="stable")] for order in orders]
+        staying.update(groups[ranks == _STAYS].tolist())
     sizes: dict[int, Counter[int]] = {}  # group -> images by class
     for g, label in zip(groups.tolist(), labels.tolist(), strict=True):
         sizes.setdefault(g, Counter())[label] += 1
     left = Counter(k for parts in sizes.values() for k in parts)  # groups by class
     held: dict[int, Counter[int]] = {}
-    staying = set() if stay is None else set(groups[stay].tolist())
 
     def take(g: int) -> None:
         held[g] = sizes[g]
