@@ -44,7 +44,9 @@ def data_check(result: "DataCheck") -> str:
     lines += _some([f"{name[:24]:24} {count:>8,}" for name, count in result.classes.items()])
     if result.splits.keys() != {"all"}:
         lines += [f"split {split:18} {count:>8,}" for split, count in result.splits.items()]
-    lines += [f"skipped: {reason}  {count:,}" for reason, count in result.skipped.items()]
+    for reason, count in result.skipped.items():
+        first = result.such_as.get(reason)
+        lines.append(f"skipped: {reason}  {count:,}{f', such as {first}' if first else ''}")
     lines += _some([f"{bad.file}: {bad.reason}" for bad in (*result.bad, *result.narrow)])
     lines += _some(["equal files: " + ", ".join(group) for group in result.duplicates])
     lines += [f"{name} looks like {other}" for name, other in result.near_pairs]

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
+from keras_resnet.cli.tables import data_check
 from keras_resnet.data import folder
 from keras_resnet.data.check import check
 from keras_resnet.data.decode import decode
@@ -398,6 +399,10 @@ def test_all_kinds_of_file_are_counted(kinds):
     )  # fmt: skip
     expected = Counter(reason for *_, fate, reason in FILES.values() if fate == SKIPPED)
     assert +found.skipped == expected
+    assert checked.such_as == report["such_as"] and report["such_as"].keys() <= expected.keys()
+    for reason, path in report["such_as"].items():
+        assert path in data_check(checked) and os.path.lexists(path)
+        assert f"skipped: {reason}  " in data_check(checked)
     assert len(checked.bad) == sum(fate == BAD for *_, fate, _ in FILES.values())
     assert not checked.passed
     with pytest.raises(InputError, match=r"and \d+ more; `keras-resnet data check` lists them"):

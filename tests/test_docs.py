@@ -46,6 +46,7 @@ SMALLER = {"resnet20": "resnet8", "--image-size 64": "--image-size 24", "--epoch
 MORE = {  # 18 steps of a net whose branches start at 0 tell the photos apart
     "train photos --model": "--batch-size 8 --zero-gamma",
     "--recipe finetune": "--model resnet8",
+    "train photos --weights": "--batch-size 16",
     "train few": "--model resnet8 --epochs 1",
     "find-lr": "--steps 60",
     "ship photos": "--model resnet8 --epochs 2 --batch-size 8",

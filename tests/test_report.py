@@ -612,9 +612,29 @@ def test_curves_in_the_page_have_any_length_and_gaps(epochs):
 def test_curves_have_a_few_round_ticks_whatever_the_loss(most):
     ticks = svg._ticks(0, most)
     assert 2 <= len(ticks) <= 7 and ticks[0] == 0 and ticks[-1] >= most
-    drawn = str(svg.curves(history(3, val_loss=most), "loss", 3))
+    drawn = str(svg.curves(history(3, loss=most, val_loss=most), "loss", 3))
     assert all(len(label) <= 6 for label in re.findall('text-anchor="end">([^<]*)<', drawn)[:-1])
     assert "nan" not in drawn
+
+
+def test_a_few_epochs_of_a_huge_loss_do_not_press_the_others_flat(tmp_path):
+    rows = history(10)
+    usual = str(svg.curves(rows, "loss", 10))
+    assert "beyond" not in usual
+    plain = pixels(plots.curves(rows, tmp_path / "a.png"))
+    for huge in rows[3:5]:
+        huge["val_loss"] = 587.4
+    drawn = str(svg.curves(rows, "loss", 10))
+    assert "validation up to 587.4, beyond the axis" in drawn
+    # What is drawn of the others stays within a factor of two of what it was.
+    heights = [
+        max(map(float, re.findall(r'text-anchor="end">([\d.]+)<', text))) for text in (usual, drawn)
+    ]
+    assert heights[1] <= 3 * heights[0]
+    assert not same(plain, pixels(plots.curves(rows, tmp_path / "b.png")))
+    # Where most are huge, they are what there is to see.
+    rows = [{**row, "val_loss": 587.4} for row in rows]
+    assert "beyond" not in str(svg.curves(rows, "loss", 10))
 
 
 def test_the_page_needs_no_network(full_run):

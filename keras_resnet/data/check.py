@@ -46,6 +46,7 @@ class DataCheck(Result):
     files: int
     used: int
     skipped: dict[str, int]  # files by reason
+    such_as: dict[str, str]  # by reason, a file that is no image, in a class folder
     classes: dict[str, int]  # images by class
     splits: dict[str, int]  # images by split
     bad: list[BadFile]
@@ -126,6 +127,7 @@ def _counts(source: sources.Source) -> dict[str, Any]:
         "files": len(labels),
         "used": len(labels),
         "skipped": {},
+        "such_as": {},
         "classes": dict(zip(source.classes, counts.tolist(), strict=True)),
         "splits": {split: len(examples) for split, examples in source.splits.items()},
         "bad": [],

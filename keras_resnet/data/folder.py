@@ -43,6 +43,7 @@ class Scan:
     classes: list[str] = field(default_factory=list)  # these, then others with images
     files: int = 0
     skipped: Counter[str] = field(default_factory=Counter)  # reason -> files that are no images
+    such_as: dict[str, str] = field(default_factory=dict)  # reason -> the path of one of them
     bad: list[tuple[str, str]] = field(default_factory=list)  # (path, reason): meant as images
 
     @property
@@ -57,6 +58,11 @@ class Scan:
         sides = [min(header.width, header.height) for header in headers]
         return int(np.median(sides)) if sides else None
 
+    def skip(self, path: str, reason: str) -> None:
+        """Counts a file that is no image."""
+        self.skipped[reason] += 1
+        self.such_as.setdefault(reason, path)
+
     def report(self) -> dict[str, Any]:
         """The content of `data check --json`."""
         bad = Counter(reason for _, reason in self.bad)
@@ -65,6 +71,7 @@ class Scan:
             "files": self.files,
             "used": self.used,
             "skipped": dict(self.skipped + bad),
+            "such_as": {reason: show(path) for reason, path in self.such_as.items()},
             "classes": {label: counts[label] for label in self.classes},
             "splits": {split: len(photos) for split, photos in self.photos.items()},
             "bad": [{"file": show(path), "reason": reason} for path, reason in self.bad],
@@ -108,7 +115,7 @@ def scan(
     looked_at = []
     for split, file in candidates:
         if reason := layout.reason_to_skip(file[1]):
-            found.skipped[reason] += 1
+            found.skip(file[0], reason)
         else:
             looked_at.append((split, file))
     results, found.images = check_files(
@@ -247,7 +254,7 @@ def from_paths(paths: Mapping[str, str]) -> tuple[Examples, list[tuple[str, str]
     found, files = Scan(root="", photos={"all": []}), []
     for path, name in paths.items():
         if reason := layout.reason_to_skip(name):
-            found.skipped[reason] += 1
+            found.skip(path, reason)
         else:
             files.append((path, path, ""))
     results, images = check_files("", files)
@@ -290,7 +297,7 @@ def _note(found: Scan, split: str, result: Photo | Reject) -> None:
     elif result.bad:
         found.bad.append((result.path, result.reason))
     else:
-        found.skipped[result.reason] += 1
+        found.skip(result.path, result.reason)
 
 
 def _warn_of_narrow_images(found: Scan) -> None:

@@ -172,8 +172,8 @@ def _put_litert_js(home: Path, installed: Path) -> None:
     packages = _local_litert_js(installed)
     if packages is None:
         log.info(
-            f"bundle_web does not contain LiteRT.js {LITERT_JS}: run `npm install` in it, or "
-            f"`npm install @litertjs/core@{LITERT_JS}` here before the export"
+            f"bundle_web does not contain LiteRT.js {LITERT_JS}: run `npm install` in it; after "
+            f"`npm install @litertjs/core@{LITERT_JS}` in {Path.cwd()}, later exports will"
         )
         return
     for name in _JS_PACKAGES:

@@ -25,6 +25,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from keras_resnet.files import StrPath, atomic
+from keras_resnet.report.svg import end_of_losses
 from keras_resnet.report.text import clean, short_labels, shorten, width_of
 
 DPI = 150
@@ -101,7 +102,11 @@ def curves(
             unit="%",
         )
         low, high = loss.get_ylim()
-        loss.set_ylim(min(low, 0), 1.05 * high)  # from zero: a fall must not look larger than it is
+        top, beyond = end_of_losses(*(_column(history, c).tolist() for c in ("loss", "val_loss")))
+        loss.text(0.98, 0.96, beyond, transform=loss.transAxes, ha="right", va="top", fontsize=8)
+        high = 1.05 * min(high, top)
+        # From zero: a fall must not look larger than it is.
+        loss.set_ylim(max(min(low, 0), -0.05 * high), high)
         low, high = top1.get_ylim()
         top1.set_ylim(max(low, -2), min(high, 102))
         for axes in (loss, top1):

@@ -36,10 +36,12 @@ def curves(
         for kind, column in (("training", name), ("validation", f"val_{name}"))
     }
     values = [v for line in lines.values() for v in line if math.isfinite(v)]
-    # Of the loss from zero: a fall must not look larger than it is.
-    ticks = (
-        _ticks(min(values, default=0.0), 100) if percent else _ticks(0, max(values, default=1.0))
-    )
+    beyond = ""
+    if percent:
+        ticks = _ticks(min(values, default=0.0), 100)
+    else:  # from zero: a fall must not look larger than it is
+        top, beyond = end_of_losses(lines["training"], lines["validation"])
+        ticks = _ticks(0, min(max(values, default=1.0), top))
     low, high = ticks[0], ticks[-1]
     first, last = epochs[0]["epoch"] - 0.5, epochs[-1]["epoch"] + 0.5
 
@@ -61,12 +63,29 @@ def curves(
     )
     parts += _sizes(epochs, x)
     for kind, line in lines.items():
-        points = [(x(r["epoch"]), y(v)) for r, v in zip(epochs, line, strict=True)]
+        drawn = [min(v, high) if math.isfinite(v) else v for v in line]
+        points = [(x(r["epoch"]), y(v)) for r, v in zip(epochs, drawn, strict=True)]
         parts += _line(points, kind, dots=len(epochs) <= 30)
     if best is not None:
         parts += _marked(epochs, lines["validation"], best, x, y, "%" if percent else "")
+    if beyond:
+        place = f'x="{_WIDTH - _RIGHT}" y="{_TOP + 12}" text-anchor="end"'
+        parts.append(f'<text class="axis" {place}>{beyond}</text>')
     label = "Top-1 accuracy" if percent else "Cross-entropy"
     return _svg(_WIDTH, _HEIGHT, f"{label} over the epochs", parts)
+
+
+def end_of_losses(training: Sequence[float], validation: Sequence[float]) -> tuple[float, str]:
+    """Where the axis of the losses ends, if not at the largest, and what to write then.
+
+    A few epochs of a validation loss far beyond all training losses, as of a large learning rate,
+    must not press the others flat.
+    """
+    usual = 2 * max(filter(math.isfinite, training), default=math.inf)
+    beyond = [loss for loss in validation if usual < loss < math.inf]
+    if not beyond or 2 * len(beyond) >= len(validation):
+        return math.inf, ""
+    return usual, f"validation up to {max(beyond):,.4g}, beyond the axis"
 
 
 def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:

@@ -5,6 +5,7 @@ import math
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 import tensorflow as tf
@@ -138,11 +139,13 @@ class TensorBoard:
                     tf.summary.write(f"{group}/{name}", value, metadata=metadata)
 
 
-def time_shares(seconds: Mapping[str, float], config: Config) -> str:
-    """One line: how the time of a training was spent, and what would make it faster."""
+def time_shares(seconds: Mapping[str, float], config: Config, left: float) -> str:
+    """One line: the `left` seconds of a training, how those before were spent, and what would make
+    it faster."""
     total = sum(seconds.values())
     shares = ", ".join(f"{what} {seconds[what] / total:.0%}" for what in _SPENT)
-    line = f"time: {shares}"
+    remaining = f"about {timedelta(seconds=round(left))} remaining; " if left else ""
+    line = f"time: {remaining}{shares}"
     if tf.config.list_physical_devices("GPU"):
         shared = ""
     else:

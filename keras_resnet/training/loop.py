@@ -137,7 +137,7 @@ class Loop:
         self._save()
         self._save_best(weights)
         if epoch == 0:
-            log.info(time_shares(self.seconds, self.config))
+            log.info(time_shares(self.seconds, self.config, self._seconds_left()))
         self.stop.is_patient = False
         self._exit_if(signal)
 
@@ -216,7 +216,7 @@ class Loop:
 
     def _seconds_left(self) -> float:
         """Estimate for the rest of the run: the time of a step is proportional to its pixels."""
-        spent = sum(self.seconds.values()) - self._call_seconds[0]
+        spent = sum(self.seconds.values()) - sum(self._call_seconds[:1])
         return spent * (self._work[-1] / self._work[self.step - 1] - 1)
 
     def _agree(self) -> tuple[float, bool, bool]:

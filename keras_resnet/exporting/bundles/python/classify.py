@@ -289,6 +289,8 @@ def main() -> int:
                 answers = classifier.classify(image, options.top)
         except OSError as error:
             reason = error.strerror or "no image that Pillow can read"
+            if isinstance(error, IsADirectoryError):
+                reason = f"a folder; give its images, such as {path.rstrip('/')}/*"
             print(f"classify.py: {path}: {reason}", file=sys.stderr)
             return 2
         classes = [f"{label} {score:.1%}" for label, score in answers]
