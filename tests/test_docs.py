@@ -279,6 +279,7 @@ def test_every_part_of_the_package_is_on_the_page_of_the_architecture():
 
 # Of other programs, which pages show too.
 OTHERS = {
+    "--bind",
     "--build",
     "--check",
     "--headless",

@@ -1,6 +1,8 @@
 """The gate: which damage it sees, what its numbers can show, and what an app reads is guarded."""
 
+import errno
 import json
+import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -406,6 +408,22 @@ def test_the_command_sees_another_writer_before_it_loads_tensorflow(copy, monkey
     with publish.locked(copy.export_folder):
         assert cli.run(["export", str(copy.path)]) == 2
     assert "another process is writing or verifying" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_be_written_is_verified_and_not_changed(copy, monkeypatch, capsys):
+    from keras_resnet.exporting import publish
+
+    def refuse(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(publish, "_take", refuse)
+    (copy.export_folder / "verify.json").unlink()
+    before = {path: path.stat().st_mtime_ns for path in copy.path.rglob("*")}
+    assert verify(copy).passed
+    assert "cannot be written: the result is not kept there" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in copy.path.rglob("*")} == before
+    with pytest.raises(InputError, match=r"cannot write in .*: Read-only file system"):
+        export(copy, tflite=["none"])
 
 
 def test_a_folder_that_is_a_link_is_written_where_it_leads(tmp_path):

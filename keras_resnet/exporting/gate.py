@@ -58,7 +58,8 @@ def verify(
         data, data_dir: where the run's images are now; see `Run.attach`.
 
     Returns:
-        `Verification`, such as `verify(run).passed`; also written to `RUN/export/verify.json`.
+        `Verification`, such as `verify(run).passed`; also written to `RUN/export/verify.json`, if
+        the run can be written.
 
     Raises:
         InputError: nothing has been exported, or another process is exporting.
@@ -72,7 +73,7 @@ def verify(
     require_unknown(unknown)
     run = open_run(run)
     folder = run.export_folder
-    with publish.locked(folder):
+    with publish.locked(folder, or_reading=True) as is_writable:
         if not artefacts(folder):
             command = f"keras-resnet export {shlex.quote(str(run.path))}"
             raise InputError(f"{run.path} has no exported files; `{command}`")
@@ -90,8 +91,11 @@ def verify(
             judge = Judge(reference, run.examples("val"), contract, limits, unknown=unlike)
             files = (ExportedFile(path, run) for path in artefacts(folder))  # one at a time
             result = check(folder, files, judge, others)
-        write_json(folder / filenames.VERIFY, result.as_json())
-        run_report.update(run, folder)
+        if is_writable:
+            write_json(folder / filenames.VERIFY, result.as_json())
+            run_report.update(run, folder)
+        else:
+            log.warning(f"{folder.parent} cannot be written: the result is not kept there")
     return result
 
 

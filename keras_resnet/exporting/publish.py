@@ -17,10 +17,17 @@ from keras_resnet.errors import InputError
 
 
 @contextmanager
-def locked(target: Path) -> Iterator[None]:
+def locked(target: Path, *, or_reading: bool = False) -> Iterator[bool]:
     """Holds the lock of the folder `target`, and mends what a killed process left of it.
 
     The lock is a file beside the folder. It ends with its process.
+
+    Args:
+        target: the folder.
+        or_reading: whether reading will do: without a lock, where nothing can be written.
+
+    Yields:
+        Whether it holds the lock, and the folder may be written.
 
     Raises:
         InputError: another process holds it, or the folder's parent cannot be written.
@@ -36,6 +43,9 @@ def locked(target: Path) -> Iterator[None]:
             "--output"
         ) from None
     except OSError as error:
+        if or_reading:
+            yield False
+            return
         raise InputError(
             f"cannot write in {target.parent}: {error.strerror}; make it writable, or export into "
             "another folder by --output"
@@ -44,7 +54,7 @@ def locked(target: Path) -> Iterator[None]:
         _restore(target)
         _sweep(target)
         try:
-            yield
+            yield True
         finally:
             path.unlink(missing_ok=True)
 

@@ -23,7 +23,8 @@ def require_steps(config: Config, images: int) -> None:
     if config.batch_size > images:
         raise InputError(
             f"--batch-size {config.batch_size} is larger than the training set "
-            f"({plural(images, 'image')}); use {max(images // 4, 1)} or less"
+            f"({plural(images, 'image')}); for four steps in an epoch, use "
+            f"{max(images // 4, 1)}"
         )
     steps = config.epochs * steps_per_epoch(config, images)
     if config.accumulate > steps:
