@@ -442,7 +442,8 @@ def test_an_interrupted_export_says_what_the_same_command_does(copy, monkeypatch
     assert error.value.status == 143
 
 
-def test_an_unfinished_run_is_resumed_first(copy):
+def test_an_unfinished_run_is_resumed_first(copy, monkeypatch):
+    monkeypatch.setattr(exporter, "execute", lambda *_: pytest.fail("the export begins"))
     for name in ("manifest.json", "metrics.json"):
         copy.file(name).unlink()
     with pytest.raises(InputError, match=r"is not finished; `keras-resnet train --resume .*` resu"):

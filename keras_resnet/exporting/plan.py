@@ -271,11 +271,12 @@ def make_plan(run: Run, **options: Unpack[ExportOptions]) -> ExportPlan:
         options: as in `export`; `output` is where to write, None is `RUN/export/`.
 
     Raises:
-        InputError: invalid options. TypeError: an unknown option.
+        InputError: invalid options, or an unfinished run. TypeError: an unknown option.
     """
     unknown = options.keys() - ExportOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
+    run.intact(filenames.METRICS)  # which an unfinished run has not
     fields: dict[str, Any] = dict(options)
     output = fields.pop("output", None)
     if output is not None and not os.fspath(output):
