@@ -346,11 +346,11 @@ def command(config: Config) -> str:
     }
     words = ["keras-resnet", "train", config.data]
     for name, value in (always | others).items():
-        words += _option(name, value, floats=".10g")
+        words += option(name, value, floats=".10g")
     return shlex.join(words)
 
 
-def _option(name: str, value: Any, floats: str = ".4g") -> list[str]:
+def option(name: str, value: Any, floats: str = ".4g") -> list[str]:
     """The words of the `train` command that ask for a value; none for None."""
     on, _, off = SETTINGS[name].flag.partition("/")
     if isinstance(value, bool):
@@ -374,7 +374,7 @@ _ALWAYS_SHOWN = (
 
 
 def _list(config: Config, names: list[str]) -> str:
-    return ", ".join(shlex.join(_option(name, getattr(config, name))) for name in names)
+    return ", ".join(shlex.join(option(name, getattr(config, name))) for name in names)
 
 
 def _ignored(config: Config, recipe: Mapping[str, Any]) -> dict[str, str]:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, Unpack
 
-from keras_resnet import filenames, run
+from keras_resnet import filenames, recipes, run
+from keras_resnet.config import SETTINGS
 from keras_resnet.data.names import show
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
 from keras_resnet.files import StrPath, write_json
@@ -219,13 +220,18 @@ def _require_same_classes(finished: run.Run, data: StrPath) -> None:
     }
     if now == saved:
         return
-    path = finished.path
+    path, config = finished.path, finished.config
     names = (f"{path}-{i}" for i in itertools.count(2))
-    command = ["ship", os.fspath(data), "--weights", str(path), "--run"]
-    command.append(next(name for name in names if not os.path.exists(name)))
+    free = next(name for name in names if not os.path.exists(name))
+    command = ["ship", os.fspath(data), "--weights", str(path), "--run", free]
+    for name in ("width", "image_size", "fit", "channels"):
+        if (value := getattr(config, name)) != SETTINGS[name].default:
+            command += recipes.option(name, value)
     again = f"to train again from its weights: `keras-resnet {shlex.join(command)}`"
     if added := sorted({label for _, label in now} - {*finished.classes}):
-        raise InputError(f"{data} has the class {show(added[0])}, which {path} has not; {again}")
+        raise InputError(
+            f"{data} has the class {show(added[0])}, which {path} was not trained on; {again}"
+        )
     log.warning(
         f"{data} has {len(now - saved):,} images that {path} has not seen, and lacks "
         f"{len(saved - now):,} that it has; {again}"

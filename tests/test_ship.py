@@ -135,10 +135,11 @@ def test_photos_that_came_or_went_since_are_told(home, tmp_path, capsys):
     (tmp_path / "run-2").mkdir()
     shipping._require_same_classes(run, photos)
     assert "has 2 images that" in (err := capsys.readouterr().err)
-    again = f"`keras-resnet ship '{photos}' --weights {tmp_path}/run --run {tmp_path}/run-3`"
+    again = f"`keras-resnet ship '{photos}' --weights {tmp_path}/run --run {tmp_path}/run-3 "
+    again += "--image-size 24`"
     assert f"lacks 1 that it has; to train again from its weights: {again}" in err
     shutil.copytree(photos / "dark", photos / "night")
-    with pytest.raises(InputError, match=r"has the class night, which .* has not; to train again"):
+    with pytest.raises(InputError, match=r"has the class night, which .* not trained on; to train"):
         shipping._require_same_classes(run, photos)
 
 
