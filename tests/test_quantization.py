@@ -164,6 +164,9 @@ def test_auto_takes_full_int8_where_that_is_good_and_publishes_it_alone(exported
                     output=tmp_path / "out")  # fmt: skip
     (tried,) = result.candidates
     assert tried.taken and tried.variant == "int8" and tried.float_layers == []
+    (row,) = (row for row in result.artefacts if row.file == tried.file)
+    cost = f"{row.bytes / 1e6:.2f} MB, {row.drop_points:.2f} points lost (allowed: 10)"
+    assert tried.why == cost
     assert [row.file for row in result.artefacts] == ["saved_model", "model_int8.tflite"]
     assert not (tmp_path / "out" / "quantization.png").exists()  # it told of another file
     assert "in the place of model_float32.tflite, model_float16.tflite" in capsys.readouterr().err
@@ -177,6 +180,7 @@ def test_auto_names_the_layers_that_int8_cannot_hold_and_keeps_them_in_float(spo
     assert all(layer in taken.why for layer in SPOILED)
     assert [len(candidate.float_layers) for candidate in refused] == [0, 1, 2]
     assert all(row.drop_points > 10 and not row.taken for row in refused)
+    assert all("points" in row.why and "MB" not in row.why for row in refused)
     found = tflite_file.census(tmp_path / "out" / "model_int8.tflite")
     kinds = {row.name: row.dtype for row in found.layers}
     assert {kinds[layer] for layer in SPOILED} == {"float32"}
