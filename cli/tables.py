@@ -45,7 +45,7 @@ def data_check(result: "DataCheck") -> str:
     if result.splits.keys() != {"all"}:
         lines += [f"split {split:18} {count:>8,}" for split, count in result.splits.items()]
     for reason, count in result.skipped.items():
-        first = result.such_as.get(reason)
+        first = result.skipped_examples.get(reason)
         lines.append(f"skipped: {reason}  {count:,}{f', such as {first}' if first else ''}")
     lines += _some([f"{bad.file}: {bad.reason}" for bad in (*result.bad, *result.narrow)])
     lines += _some(["equal files: " + ", ".join(group) for group in result.duplicates])

@@ -291,7 +291,7 @@ def effective(config: Config) -> list[str]:
     lines = [f"recipe {config.recipe}: {_list(config, kept)}"] if kept else []
     lines += [f"other settings: {_list(config, others)}"] if others else []
     lines += [
-        f"{name} {show(recipe[name])} of the recipe is ignored: expected {expected}"
+        f"{' '.join(option(name, recipe[name]))} of the recipe is ignored: expected {expected}"
         for name, expected in ignored.items()
     ]
     if config.peak_rate != config.learning_rate:
@@ -346,18 +346,18 @@ def command(config: Config) -> str:
     }
     words = ["keras-resnet", "train", config.data]
     for name, value in (always | others).items():
-        words += option(name, value, floats=".10g")
+        words += option(name, value)
     return shlex.join(words)
 
 
-def option(name: str, value: Any, floats: str = ".4g") -> list[str]:
+def option(name: str, value: Any) -> list[str]:
     """The words of the `train` command that ask for a value; none for None."""
     on, _, off = SETTINGS[name].flag.partition("/")
     if isinstance(value, bool):
         return [on if value else off]
     if value is None:
         return []
-    typed = show(value, floats)
+    typed = show(value, floats=".10g")
     of_type = set(get_args(SETTINGS[name].type))
     has_fixed_length = isinstance(value, tuple) and of_type <= {int, float}
     return [on, *(typed.split(" ") if has_fixed_length else [typed])]

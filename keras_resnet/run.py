@@ -187,13 +187,16 @@ class Run:
                 f"`keras-resnet export {shlex.quote(str(self.path))} --data DATA`"
             )
 
-    def attach(self, data: str | os.PathLike, data_dir: str | None = None) -> None:
+    def attach(
+        self, data: str | os.PathLike, data_dir: str | None = None, *, keep: bool = True
+    ) -> None:
         """Adds images to an imported run, for the calibration and the gate; of any other run, says
         where its own images are now.
 
         Args:
             data: as in `train`; a val split is made where there is none.
             data_dir: where tensorflow-datasets keeps its files.
+            keep: whether to save where own images are now.
 
         Raises:
             InputError: the data have classes unknown to the run, or are not its own images.
@@ -203,7 +206,10 @@ class Run:
         config, classes = self.config, self.classes
         if config.data != names.NONE:
             self.require_own(data)
-            self.save_data(data, config.data_dir)
+            if keep:
+                self.save_data(data, config.data_dir)
+            else:
+                self.config = absolute(replace(config, data=os.fspath(data)))
             return
         source = sources.load(data, seed=config.seed, data_dir=data_dir)
         unknown = [name for name in source.classes if name not in classes]

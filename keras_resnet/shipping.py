@@ -4,7 +4,7 @@ import itertools
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, Unpack
 
@@ -13,7 +13,7 @@ from keras_resnet.config import SETTINGS
 from keras_resnet.data.names import show
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
 from keras_resnet.files import StrPath, write_json
-from keras_resnet.messages import log
+from keras_resnet.messages import log, plural, some_of
 from keras_resnet.results import Result
 from keras_resnet.studies import search
 
@@ -212,7 +212,7 @@ def _require_same_classes(finished: run.Run, data: StrPath) -> None:
     from keras_resnet.data import sources
 
     saved = {(image.name, image.label) for split in finished.splits.values() for image in split}
-    source = sources.load_for(finished.config)
+    source = sources.load_for(replace(finished.config, weights=None))
     now = {
         (name, source.classes[label])
         for examples in source.splits.values()
@@ -229,23 +229,24 @@ def _require_same_classes(finished: run.Run, data: StrPath) -> None:
             command += recipes.option(name, value)
     again = f"to train again from its weights: `keras-resnet {shlex.join(command)}`"
     if added := sorted({label for _, label in now} - {*finished.classes}):
-        raise InputError(
-            f"{data} has the class {show(added[0])}, which {path} was not trained on; {again}"
-        )
+        new = some_of([show(name) for name in added])
+        raise InputError(f"{path} was not trained on the classes {new} of {data}; {again}")
     log.warning(
-        f"{data} has {len(now - saved):,} images that {path} has not seen, and lacks "
+        f"{data} has {plural(len(now - saved), 'image')} that {path} does not have, and lacks "
         f"{len(saved - now):,} that it has; {again}"
     )
 
 
 def _exported(trained: run.Run, **asked: "Unpack[ExportOptions]") -> dict[str, Any]:
     """The result of the gate, as JSON."""
-    from keras_resnet.exporting import exporter, gate, guard
+    from keras_resnet.exporting import exporter, gate, publish
 
     folder = trained.export_folder
     wanted: ExportOptions = {**asked, "saved_model": False, "tflite": ["auto"]}
-    if gate.artefacts(folder):
-        _, contract = guard.check(trained, folder)
+    with publish.locked(folder, or_reading=True):  # it mends what a killed export left
+        there = gate.artefacts(folder)
+    if there:
+        contract = _contract(folder)
         why = _lacks(folder, contract, asked)
         if not why:
             log.info(f"{folder} is there already; verifying it …")
@@ -258,22 +259,37 @@ def _exported(trained: run.Run, **asked: "Unpack[ExportOptions]") -> dict[str, A
             else:
                 log.info("unchanged since it was exported")
                 return result.as_json()
-        _require_kept(folder, contract, asked)
+        _require_kept(folder, contract, asked, why)
         log.info(f"{why}; exporting again")
         wanted = {**wanted, **_beside(folder, contract)}
     return exporter.export(trained, **wanted).as_json()
 
 
-def _require_kept(folder: Path, contract: "Contract", asked: "ExportOptions") -> None:
+def _contract(folder: Path) -> "Contract":
+    """What the files of an export give, even if preprocess.json was changed; InputError if nobody
+    can tell."""
+    from keras_resnet.evaluation.contract import read_contract
+
+    try:
+        if (folder / filenames.PREPROCESS).exists():
+            return read_contract(folder)
+        reason = f"{folder} has no {filenames.PREPROCESS}"
+    except InputError as error:
+        reason = str(error)
+    raise InputError(f"{reason}; to export all again, delete {folder}")
+
+
+def _require_kept(folder: Path, contract: "Contract", asked: "ExportOptions", why: str) -> None:
     """InputError if an app of this export would silently lose its threshold or temperature."""
-    lost = None
+    lost = []
     if contract.reject and asked["reject"] is None:
-        lost = f"--reject {contract.reject.share:g}"
-    elif contract.temperature != 1 and not asked["calibrate_probabilities"]:
-        lost = "--calibrate-probabilities"
+        lost.append(f"--reject {contract.reject.share:g}")
+    if contract.temperature != 1 and not asked["calibrate_probabilities"]:
+        lost.append("--calibrate-probabilities")
     if lost:
         raise InputError(
-            f"{folder} was exported with {lost}; give it again, or delete that folder to do without"
+            f"{why}, and {folder} was exported with {' and '.join(lost)}; give that again, or "
+            "delete that folder to do without"
         )
 
 

@@ -399,8 +399,9 @@ def test_all_kinds_of_file_are_counted(kinds):
     )  # fmt: skip
     expected = Counter(reason for *_, fate, reason in FILES.values() if fate == SKIPPED)
     assert +found.skipped == expected
-    assert checked.such_as == report["such_as"] and report["such_as"].keys() <= expected.keys()
-    for reason, path in report["such_as"].items():
+    assert checked.skipped_examples == report["skipped_examples"]
+    assert report["skipped_examples"].keys() == expected.keys()
+    for reason, path in report["skipped_examples"].items():
         assert path in data_check(checked) and os.path.lexists(path)
         assert f"skipped: {reason}  " in data_check(checked)
     assert len(checked.bad) == sum(fate == BAD for *_, fate, _ in FILES.values())

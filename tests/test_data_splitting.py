@@ -129,7 +129,7 @@ def test_held_out_are_only_images_that_the_first_weights_have_not_seen():
     assert np.bincount(splits["val"].labels).tolist() == [0, 3]
     (line,) = splitting.warnings(splits, "ab")
     assert "the val split has no image of class a (1 of 2 classes)" in line
-    with pytest.raises(InputError, match="none of the 12 images can be held out: --weights was"):
+    with pytest.raises(InputError, match="none of the 12 images can be held out: each is a tr"):
         splitting.divide({"all": pool}, "ab", 0.5, 0.0, None, 0, {"train": pool.digests})
     # A group with one of them stays whole.
     related = np.array([0, 0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9])

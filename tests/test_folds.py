@@ -23,6 +23,14 @@ def examples(labels):
     return from_pixels(pixels.astype(np.uint8), labels, [f"{i:03d}" for i in range(len(labels))])
 
 
+def test_weights_that_have_seen_the_images_are_refused(trained, tmp_path):
+    with pytest.raises(InputError, match=r"--weights .* was trained on 48 of the 60 images"):
+        folds.cross_validate(
+            trained.config.data, folds=2, run_folder=tmp_path / "cv", weights=str(trained.path)
+        )
+    assert not (tmp_path / "cv").exists()
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_folds_are_even_in_each_class_and_keep_groups(count):
     labels = np.repeat([0, 1, 2], [50, 23, 11])

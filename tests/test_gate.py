@@ -410,7 +410,9 @@ def test_the_command_sees_another_writer_before_it_loads_tensorflow(copy, monkey
     assert "another process is writing or verifying" in capsys.readouterr().err
 
 
-def test_a_run_that_cannot_be_written_is_verified_and_not_changed(copy, monkeypatch, capsys):
+def test_a_run_that_cannot_be_written_is_verified_and_not_changed(
+    copy, monkeypatch, capsys, tmp_path
+):
     from keras_resnet.exporting import publish
 
     def refuse(path):
@@ -421,6 +423,8 @@ def test_a_run_that_cannot_be_written_is_verified_and_not_changed(copy, monkeypa
     before = {path: path.stat().st_mtime_ns for path in copy.path.rglob("*")}
     assert verify(copy).passed
     assert "cannot be written: the result is not kept there" in capsys.readouterr().err
+    moved = shutil.copytree(copy.config.data, tmp_path / "moved")
+    assert verify(copy, data=moved).passed
     assert {path: path.stat().st_mtime_ns for path in copy.path.rglob("*")} == before
     with pytest.raises(InputError, match=r"cannot write in .*: Read-only file system"):
         export(copy, tflite=["none"])

@@ -74,9 +74,20 @@ def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accep
     # An app that is added, or a file that changed, loses no threshold in silence.
     for bundle in ("c", "python"):
         (home / run / "export/bundle_python/labels.txt").write_text("x\n")
-        with pytest.raises(InputError, match=r"exported with --reject 0\.25; give it again"):
+        with pytest.raises(InputError, match=r"exported with --reject 0\.25; give that again"):
             shipping.ship(run, bundles=[bundle])
     accept(home / run / "export", "bundle_python/labels.txt")
+    path = home / run / "export" / "preprocess.json"
+    whole = path.read_text()
+    path.write_text(whole + " ")
+    with pytest.raises(InputError, match=r"it does not pass, and .* was exported with --reject"):
+        shipping.ship(run, bundles=["python"])
+    path.write_text(whole[:50])
+    with pytest.raises(InputError, match="to export all again, delete "):
+        shipping.ship(run, bundles=["python"])
+    path.write_text(whole)
+    os.rename(home / run / "export", home / run / ".export-old")  # as of a kill
+    assert shipping.ship(run, bundles=["python"]).verification["rejection"]["share"] == 0.25
     again = []  # of another share, or with images of no class later, it is exported again
     exported = SimpleNamespace(as_json=lambda: shipped.verification)
     monkeypatch.setattr(exporter, "export", lambda *_, **options: again.append(options) or exported)
@@ -120,7 +131,7 @@ def test_probabilities_are_calibrated_where_it_is_asked_for(home, monkeypatch, m
         assert bundled["temperature"] == shipped.verification["probabilities"]["temperature"] != 1
         written.append(times(home / run))
     assert written[0] == written[1]
-    with pytest.raises(InputError, match="exported with --calibrate-probabilities; give it again"):
+    with pytest.raises(InputError, match="exported with --calibrate-probabilities; give that"):
         shipping.ship(run, bundles=["c"])
 
 
@@ -129,7 +140,7 @@ def test_photos_that_came_or_went_since_are_told(home, tmp_path, capsys):
     photos = shutil.copytree(home / "photos", tmp_path / "my photos")
     run.attach(photos)
     shipping._require_same_classes(run, photos)
-    assert "has not seen" not in capsys.readouterr().err
+    assert "does not have" not in capsys.readouterr().err
     shutil.copy(photos / "dark" / "01.jpg", photos / "dark" / "new.jpg")
     shutil.move(photos / "dark" / "04.jpg", photos / "striped" / "04.jpg")
     (tmp_path / "run-2").mkdir()
@@ -139,7 +150,7 @@ def test_photos_that_came_or_went_since_are_told(home, tmp_path, capsys):
     again += "--image-size 24`"
     assert f"lacks 1 that it has; to train again from its weights: {again}" in err
     shutil.copytree(photos / "dark", photos / "night")
-    with pytest.raises(InputError, match=r"has the class night, which .* not trained on; to train"):
+    with pytest.raises(InputError, match=r"was not trained on the classes night of .*; to train"):
         shipping._require_same_classes(run, photos)
 
 

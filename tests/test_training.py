@@ -136,6 +136,24 @@ def test_finetuning_starts_from_a_run_which_it_outlives_and_leaves_the_frozen_la
         assert same == (layer.name != "logits"), layer.name
 
 
+def test_a_file_of_a_run_has_seen_its_images_too(trained, tmp_path, capsys, monkeypatch):
+    known = trained.splits["val"]
+    data = trained.config.data
+    for weights in (trained.path, trained.file("model.keras")):
+        source = sources.load(data, seed=77, weights=str(weights))
+        assert sorted(source.splits["val"].names) == sorted(image.name for image in known)
+    assert "val images are" not in capsys.readouterr().err
+    # "imagenet" is no file, whatever lies in the working directory.
+    monkeypatch.chdir(trained.path)
+    assert sources.images_of("imagenet") == {} != sources.images_of("model.keras")
+
+
+def test_a_validation_split_that_is_smaller_than_asked_for_is_told(trained, capsys):
+    sources.load(trained.config.data, val_split=0.5, weights=str(trained.path))
+    said = capsys.readouterr().err
+    assert "the val split has 12 images, where --val-split 0.5 would be 30: the training" in said
+
+
 def test_validation_images_that_the_weights_have_seen_are_told(trained, tmp_path, capsys):
     import shutil
 
@@ -145,6 +163,7 @@ def test_validation_images_that_the_weights_have_seen_are_told(trained, tmp_path
     assert len(source.splits["val"]) == 60
     said = capsys.readouterr().err
     assert f"48 of 60 val images are training images of {trained.path}, whose weights" in said
+    assert "held out" not in said
 
 
 def test_weights_of_another_network_are_refused_and_the_model_is_untouched(trained):

@@ -46,7 +46,7 @@ class DataCheck(Result):
     files: int
     used: int
     skipped: dict[str, int]  # files by reason
-    such_as: dict[str, str]  # by reason, a file that is no image, in a class folder
+    skipped_examples: dict[str, str]  # one of these files, by reason
     classes: dict[str, int]  # images by class
     splits: dict[str, int]  # images by split
     bad: list[BadFile]
@@ -127,7 +127,7 @@ def _counts(source: sources.Source) -> dict[str, Any]:
         "files": len(labels),
         "used": len(labels),
         "skipped": {},
-        "such_as": {},
+        "skipped_examples": {},
         "classes": dict(zip(source.classes, counts.tolist(), strict=True)),
         "splits": {split: len(examples) for split, examples in source.splits.items()},
         "bad": [],

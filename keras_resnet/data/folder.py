@@ -43,7 +43,7 @@ class Scan:
     classes: list[str] = field(default_factory=list)  # these, then others with images
     files: int = 0
     skipped: Counter[str] = field(default_factory=Counter)  # reason -> files that are no images
-    such_as: dict[str, str] = field(default_factory=dict)  # reason -> the path of one of them
+    examples: dict[str, str] = field(default_factory=dict)  # reason -> the path of one of them
     bad: list[tuple[str, str]] = field(default_factory=list)  # (path, reason): meant as images
 
     @property
@@ -61,7 +61,7 @@ class Scan:
     def skip(self, path: str, reason: str) -> None:
         """Counts a file that is no image."""
         self.skipped[reason] += 1
-        self.such_as.setdefault(reason, path)
+        self.examples.setdefault(reason, path)
 
     def report(self) -> dict[str, Any]:
         """The content of `data check --json`."""
@@ -71,7 +71,7 @@ class Scan:
             "files": self.files,
             "used": self.used,
             "skipped": dict(self.skipped + bad),
-            "such_as": {reason: show(path) for reason, path in self.such_as.items()},
+            "skipped_examples": {reason: show(path) for reason, path in self.examples.items()},
             "classes": {label: counts[label] for label in self.classes},
             "splits": {split: len(photos) for split, photos in self.photos.items()},
             "bad": [{"file": show(path), "reason": reason} for path, reason in self.bad],
@@ -106,6 +106,7 @@ def scan(
     folders = layout.find(found.root, nested=nested, classes=classes)
     found.files += sum(folders.strays.values())
     found.skipped += folders.strays
+    found.examples |= folders.examples
     candidates: list[tuple[str, File]] = []
     for split, entries in folders.classes.items():
         found.photos[split] = []

@@ -48,6 +48,7 @@ class Layout:
     # "train", "val", "test", or "all" -> class folders
     classes: dict[str, list[os.DirEntry[str]]]
     strays: Counter[str] = field(default_factory=Counter)  # reason -> files in no class folder
+    examples: dict[str, str] = field(default_factory=dict)  # reason -> the path of such a file
 
 
 def find(root: str, *, nested: bool = False, classes: Collection[str] = ()) -> Layout:
@@ -273,10 +274,13 @@ def _count_strays(layout: Layout, folder: str, classes: Collection[str]) -> None
         is_folder = entry.is_dir(follow_symlinks=False)
         if not is_folder:
             layout.strays[OUTSIDE] += 1
+            layout.examples.setdefault(OUTSIDE, entry.path)
             continue
         reason = reason_to_skip(os.path.join(entry.name, ""))
         reason = reason or (RUN if _holds_runs(entry.path) else OUTSIDE)
-        layout.strays[reason] += sum(1 for _ in walk(entry.path))
+        for path in walk(entry.path):
+            layout.strays[reason] += 1
+            layout.examples.setdefault(reason, path)
 
 
 def _list(folder: str) -> list[os.DirEntry[str]]:

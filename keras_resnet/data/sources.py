@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -115,7 +115,7 @@ def load(
         raise InputError(source.obstacles[0] + listed)
     if group_by:
         log.info(splitting.grouped(source.splits, group_by))
-    known = _known_to(weights)
+    known = images_of(weights)
     splits = (
         _splits_of_file(split_file, source)
         if split_file
@@ -123,15 +123,16 @@ def load(
             source.splits, source.classes, val_split, test_split, group_by, seed, known
         )
     )
+    is_divided = not split_file and "val" not in source.splits
     source = replace(source, splits=splits)
-    for split, examples in splits.items():
-        if count := np.count_nonzero(splitting.are(examples, known.get("train", ()))):
-            of_split = f"{count:,} of {plural(len(examples), f'{split} image')}"
-            where = f"are training images of {weights}, whose weights this run starts from"
-            if split == "train":
-                log.info(f"{of_split} {where}; none of them is held out")
-            else:
-                log.warning(f"{of_split} {where}: scores on {split} will be too good")
+    _log_known(splits, known.get("train", ()), weights)
+    few = val_split * sum(len(splits[split]) for split in ("train", "val"))
+    if known and is_divided and 2 * len(splits["val"]) < few:
+        log.warning(
+            f"the val split has {plural(len(splits['val']), 'image')}, where --val-split "
+            f"{val_split:g} would be {round(few):,}: the training images of {weights}, whose "
+            "weights this run starts from, are not held out; add new images"
+        )
     for warning in splitting.warnings(source.splits, source.classes, group_by):
         log.warning(f"{show(source.name)}: {warning}")
     _log_preloaded(source.splits, in_memory)
@@ -155,10 +156,31 @@ def load_for(config: Config, *, in_memory: bool = False) -> Source:
     )
 
 
-def _known_to(weights: str | None) -> dict[str, list[int]]:
-    """The digests of the images of a run whose weights are taken, by split."""
-    saved = os.path.join(weights or "", filenames.SPLIT)
-    if not weights or not os.path.isfile(saved):
+def _log_known(
+    splits: Mapping[str, Examples], learned: Collection[int], weights: str | None
+) -> None:
+    """Says of each split how many images the first weights were trained on."""
+    for split, examples in splits.items():
+        if count := np.count_nonzero(splitting.are(examples, learned)):
+            line = (
+                f"{count:,} of {plural(len(examples), f'{split} image')} are training images of "
+                f"{weights}, whose weights this run starts from"
+            )
+            if split == "train":
+                log.info(line)
+            else:
+                log.warning(f"{line}: scores on {split} will be too good")
+
+
+def images_of(weights: str | None) -> dict[str, list[int]]:
+    """The digests of the images of a run whose weights are taken, by split; {} of no run.
+
+    Args:
+        weights: as `--weights`: also the path of a file in the run folder.
+    """
+    folder = weights if weights and os.path.isdir(weights) else os.path.dirname(weights or "")
+    saved = os.path.join(folder, filenames.SPLIT)
+    if not weights or not os.path.exists(weights) or not os.path.isfile(saved):
         return {}
     return {
         split: [image.digest for image in images if image.digest is not None]

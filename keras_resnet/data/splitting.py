@@ -226,8 +226,9 @@ def hold_out(
         take(min(fitting, key=lambda g: sum(sizes[g].values())))  # all are larger than the share
     if not held:
         raise InputError(
-            f"none of the {plural(len(examples), 'image')} can be held out: --weights was trained "
-            "on all; add new ones, or a val folder"
+            f"none of the {plural(len(examples), 'image')} can be held out: each is a training "
+            "image of --weights, or in a group with one; add new ones, or leave --test-split and "
+            "--group-by out"
         )
     return np.isin(groups, list(held))
 

@@ -173,7 +173,7 @@ def _put_litert_js(home: Path, installed: Path) -> None:
     if packages is None:
         log.info(
             f"bundle_web does not contain LiteRT.js {LITERT_JS}: run `npm install` in it; after "
-            f"`npm install @litertjs/core@{LITERT_JS}` in {Path.cwd()}, later exports will"
+            f"`npm install @litertjs/core@{LITERT_JS}` in {Path.cwd()}, later exports contain it"
         )
         return
     for name in _JS_PACKAGES:

@@ -78,7 +78,7 @@ def verify(
             command = f"keras-resnet export {shlex.quote(str(run.path))}"
             raise InputError(f"{run.path} has no exported files; `{command}`")
         if data is not None:
-            run.attach(data, data_dir)
+            run.attach(data, data_dir, keep=is_writable)
         reference = open_artefact(run)
         others, contract = guard.check(run, folder)
         if unknown is not None and not contract.reject and all(row.passed for row in others):

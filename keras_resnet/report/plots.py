@@ -92,7 +92,9 @@ def curves(
         loss, top1 = figure.subplots(1, 2)
         loss.set(title="Cross-entropy", ylabel="cross-entropy (nats)")
         top1.set(title="Top-1 accuracy", ylabel="top-1 (%)")
-        _curve(loss, epochs, _column(history, "loss"), _column(history, "val_loss"), best)
+        losses = _column(history, "loss"), _column(history, "val_loss")
+        top, beyond = end_of_losses(*(column.tolist() for column in losses))
+        _curve(loss, epochs, *losses, best, top=top)
         _curve(
             top1,
             epochs,
@@ -102,7 +104,6 @@ def curves(
             unit="%",
         )
         low, high = loss.get_ylim()
-        top, beyond = end_of_losses(*(_column(history, c).tolist() for c in ("loss", "val_loss")))
         loss.text(0.98, 0.96, beyond, transform=loss.transAxes, ha="right", va="top", fontsize=8)
         high = 1.05 * min(high, top)
         # From zero: a fall must not look larger than it is.
@@ -243,6 +244,7 @@ def _curve(
     validation: npt.NDArray[np.float64],
     best: int | None,
     unit: str = "",
+    top: float = math.inf,  # the end of the axis
 ) -> None:
     # Points while there is room for them: a run of one epoch is a point and not a line.
     marker, other = ("o", "s") if len(epochs) <= 30 else (None, None)
@@ -272,7 +274,7 @@ def _curve(
         axes.axvline(epochs[best], color="black", linewidth=0.8, linestyle=":")
         axes.plot(
             epochs[best],
-            value,
+            min(value, top),
             "*",
             color="black",
             markersize=11,

@@ -49,6 +49,7 @@ def curves(
         return _LEFT + (epoch - first) / (last - first) * (_WIDTH - _LEFT - _RIGHT)
 
     def y(value: float) -> float:
+        value = min(value, high) if math.isfinite(value) else value
         return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
     parts = [_rows(ticks, y, "%" if percent else "")]
@@ -63,8 +64,7 @@ def curves(
     )
     parts += _sizes(epochs, x)
     for kind, line in lines.items():
-        drawn = [min(v, high) if math.isfinite(v) else v for v in line]
-        points = [(x(r["epoch"]), y(v)) for r, v in zip(epochs, drawn, strict=True)]
+        points = [(x(r["epoch"]), y(v)) for r, v in zip(epochs, line, strict=True)]
         parts += _line(points, kind, dots=len(epochs) <= 30)
     if best is not None:
         parts += _marked(epochs, lines["validation"], best, x, y, "%" if percent else "")
@@ -81,7 +81,7 @@ def end_of_losses(training: Sequence[float], validation: Sequence[float]) -> tup
     A few epochs of a validation loss far beyond all training losses, as of a large learning rate,
     must not press the others flat.
     """
-    usual = 2 * max(filter(math.isfinite, training), default=math.inf)
+    usual = 2 * max(filter(math.isfinite, training), default=0.0) or math.inf
     beyond = [loss for loss in validation if usual < loss < math.inf]
     if not beyond or 2 * len(beyond) >= len(validation):
         return math.inf, ""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet import filenames
-from keras_resnet.data import sources
+from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import InputError, Interrupted
@@ -64,6 +64,18 @@ def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -
             what = "other images" if name == "images" else f"{name.replace('_', '-')} {old}"
             now = "" if name == "images" else f", not {new}"
             raise InputError(f"--run {folder} was started with {what}{now}; give another --run")
+
+
+def require_unseen(examples: Examples, weights: str | None) -> None:
+    """InputError if the first weights were trained on some of the images of a study, which counts
+    right answers for images that were held out."""
+    learned = sources.images_of(weights).get("train", ())
+    if count := splitting.are(examples, learned).sum():
+        raise InputError(
+            f"--weights {weights} was trained on {count:,} of the "
+            f"{plural(len(examples), 'image')}, for which scores would be too good; leave it out, "
+            "or give other images"
+        )
 
 
 def train_parts(

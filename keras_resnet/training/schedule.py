@@ -23,8 +23,8 @@ def require_steps(config: Config, images: int) -> None:
     if config.batch_size > images:
         raise InputError(
             f"--batch-size {config.batch_size} is larger than the training set "
-            f"({plural(images, 'image')}); for four steps in an epoch, use "
-            f"{max(images // 4, 1)}"
+            f"({plural(images, 'image')}); an epoch of several steps needs "
+            f"{max(images // 4, 1)} or less"
         )
     steps = config.epochs * steps_per_epoch(config, images)
     if config.accumulate > steps:
