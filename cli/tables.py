@@ -211,7 +211,8 @@ def shipped(result: Mapping[str, Any]) -> str:
         f"model        {result['model']}, {_megabytes(row['bytes'])}, "
         f"{ms:{'.1f' if ms >= 1 else '.2g'}} ms for an image on one thread of this machine",
         f"top-1        {row['top1']:.2%} of {row['images']:,} validation images, "
-        f"{row['drop_points']:.2f} points less than the Keras model",
+        f"{abs(row['drop_points']):.2f} points {'more' if row['drop_points'] < 0 else 'less'} than "
+        "the Keras model",
         f"report       {result['run']}/report.html",
     ]
     for kind, app in result["apps"].items():

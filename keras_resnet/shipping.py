@@ -257,7 +257,9 @@ def _exported(trained: run.Run, **asked: "Unpack[ExportOptions]") -> dict[str, A
             elif asked["unknown"] is not None and not has_seen_unknown:
                 why = "it was made without --unknown"
             else:
-                log.info("unchanged since it was exported")
+                kept = _dropped(contract, asked)
+                with_them = f" with {' and '.join(kept)}" if kept else ""
+                log.info(f"unchanged since it was exported{with_them}")
                 return result.as_json()
         _require_kept(folder, contract, asked, why)
         log.info(f"{why}; exporting again")
@@ -279,16 +281,21 @@ def _contract(folder: Path) -> "Contract":
     raise InputError(f"{reason}; to export all again, delete {folder}")
 
 
+def _dropped(contract: "Contract", asked: "ExportOptions") -> list[str]:
+    """The options of an earlier export that are not asked for now."""
+    dropped = []
+    if contract.reject and asked["reject"] is None:
+        dropped.append(f"--reject {contract.reject.share:g}")
+    if contract.temperature != 1 and not asked["calibrate_probabilities"]:
+        dropped.append("--calibrate-probabilities")
+    return dropped
+
+
 def _require_kept(folder: Path, contract: "Contract", asked: "ExportOptions", why: str) -> None:
     """InputError if an app of this export would silently lose its threshold or temperature."""
-    lost = []
-    if contract.reject and asked["reject"] is None:
-        lost.append(f"--reject {contract.reject.share:g}")
-    if contract.temperature != 1 and not asked["calibrate_probabilities"]:
-        lost.append("--calibrate-probabilities")
-    if lost:
+    if dropped := _dropped(contract, asked):
         raise InputError(
-            f"{why}, and {folder} was exported with {' and '.join(lost)}; give that again, or "
+            f"{why}, and {folder} was exported with {' and '.join(dropped)}; give that again, or "
             "delete that folder to do without"
         )
 
@@ -299,11 +306,12 @@ def _lacks(folder: Path, contract: "Contract", asked: "ExportOptions") -> str | 
         if not (folder / f"bundle_{kind}").is_dir():
             return f"{folder} has no bundle_{kind}"
     if asked["calibrate_probabilities"] and contract.temperature == 1:
-        return "its probabilities are not calibrated"
+        return f"the probabilities of {folder} are not calibrated"
     if asked["reject"] is not None and not (
         contract.reject and contract.reject.share == asked["reject"]
     ):
-        return "it has another --reject"
+        has = f"--reject {contract.reject.share:g}" if contract.reject else "no --reject"
+        return f"{folder} has {has}"
     return None
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import shutil
@@ -638,6 +639,9 @@ def test_a_few_epochs_of_a_huge_loss_do_not_press_the_others_flat(monkeypatch):
     axes = drawn_by_plots[0].axes[0]
     assert axes.get_ylim()[1] == pytest.approx(2.1 * largest)
     assert all(line.get_ydata()[0] < 3 * largest for line in axes.lines if line.get_marker() == "*")
+    # A loss that is twice as large as the others needs no other axis.
+    assert svg.end_of_losses([2.0, 1.0, 0.5], [2.0, 7.9, 0.5]) == (math.inf, "")
+    assert svg.end_of_losses([2.0, 1.0, 0.5], [2.0, 8.1, 0.5])[0] == 4
     # Where most are huge, they are what there is to see.
     rows = [{**row, "val_loss": 587.4} for row in rows]
     assert "beyond" not in str(svg.curves(rows, "loss", 10))

@@ -59,7 +59,7 @@ def test_a_run_becomes_an_app_and_the_same_command_only_verifies_it(
     assert len(again) == 1 and "it does not pass; exporting again" in capsys.readouterr().err
 
 
-def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accept):
+def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accept, capsys):
     monkeypatch.chdir(home)
     run = shutil.copytree("run", "rejecting", ignore=shutil.ignore_patterns("export"))
     asked = {"bundles": ["python"], "reject": 0.25, "unknown": "photos"}
@@ -87,7 +87,9 @@ def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accep
         shipping.ship(run, bundles=["python"])
     path.write_text(whole)
     os.rename(home / run / "export", home / run / ".export-old")  # as of a kill
+    capsys.readouterr()
     assert shipping.ship(run, bundles=["python"]).verification["rejection"]["share"] == 0.25
+    assert "unchanged since it was exported with --reject 0.25\n" in capsys.readouterr().err
     again = []  # of another share, or with images of no class later, it is exported again
     exported = SimpleNamespace(as_json=lambda: shipped.verification)
     monkeypatch.setattr(exporter, "export", lambda *_, **options: again.append(options) or exported)

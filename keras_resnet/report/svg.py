@@ -83,7 +83,7 @@ def end_of_losses(training: Sequence[float], validation: Sequence[float]) -> tup
     """
     usual = 2 * max(filter(math.isfinite, training), default=0.0) or math.inf
     beyond = [loss for loss in validation if usual < loss < math.inf]
-    if not beyond or 2 * len(beyond) >= len(validation):
+    if max(beyond, default=0.0) <= 2 * usual or 2 * len(beyond) >= len(validation):
         return math.inf, ""
     return usual, f"validation up to {max(beyond):,.4g}, beyond the axis"
 
