@@ -276,7 +276,7 @@ def make_plan(run: Run, **options: Unpack[ExportOptions]) -> ExportPlan:
     unknown = options.keys() - ExportOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
-    run.intact(filenames.METRICS)  # which an unfinished run has not
+    run.metrics  # noqa: B018 - which an unfinished run does not have
     fields: dict[str, Any] = dict(options)
     output = fields.pop("output", None)
     if output is not None and not os.fspath(output):
