@@ -104,9 +104,9 @@ def scan(
     require(root)
     found = Scan(os.path.normpath(root))
     folders = layout.find(found.root, nested=nested, classes=classes)
-    found.files += sum(folders.strays.values())
-    found.skipped += folders.strays
-    found.examples |= folders.examples
+    found.files += len(folders.strays)
+    for stray in folders.strays:
+        found.skip(*stray)
     candidates: list[tuple[str, File]] = []
     for split, entries in folders.classes.items():
         found.photos[split] = []

@@ -9,7 +9,7 @@ shows.
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -47,8 +47,8 @@ class Layout:
 
     # "train", "val", "test", or "all" -> class folders
     classes: dict[str, list[os.DirEntry[str]]]
-    strays: Counter[str] = field(default_factory=Counter)  # reason -> files in no class folder
-    examples: dict[str, str] = field(default_factory=dict)  # reason -> the path of such a file
+    # (path, reason) of the files in no class folder
+    strays: list[tuple[str, str]] = field(default_factory=list)
 
 
 def find(root: str, *, nested: bool = False, classes: Collection[str] = ()) -> Layout:
@@ -74,7 +74,7 @@ def find(root: str, *, nested: bool = False, classes: Collection[str] = ()) -> L
         layout.classes[split] = _class_folders(root, folder)
     if "all" in splits and not nested:
         _require_classes(root, layout.classes["all"], classes)
-    _count_strays(layout, root, {e.path for group in layout.classes.values() for e in group})
+    layout.strays += _strays(root, {e.path for group in layout.classes.values() for e in group})
     return layout
 
 
@@ -263,24 +263,21 @@ def _leads_back(root: str, entry: os.DirEntry[str]) -> bool:
     return os.path.commonpath([root, target]) in (root, target)
 
 
-def _count_strays(layout: Layout, folder: str, classes: Collection[str]) -> None:
-    """Counts the files below `folder` that lie in none of the class folders."""
+def _strays(folder: str, classes: Collection[str]) -> Iterator[tuple[str, str]]:
+    """(path, reason) of the files below `folder` that lie in none of the class folders."""
     for entry in _list(folder):
         if entry.path in classes:
             continue
         if any(path.startswith(os.path.join(entry.path, "")) for path in classes):
-            _count_strays(layout, entry.path, classes)
+            yield from _strays(entry.path, classes)
             continue
         is_folder = entry.is_dir(follow_symlinks=False)
         if not is_folder:
-            layout.strays[OUTSIDE] += 1
-            layout.examples.setdefault(OUTSIDE, entry.path)
+            yield entry.path, OUTSIDE
             continue
         reason = reason_to_skip(os.path.join(entry.name, ""))
         reason = reason or (RUN if _holds_runs(entry.path) else OUTSIDE)
-        for path in walk(entry.path):
-            layout.strays[reason] += 1
-            layout.examples.setdefault(reason, path)
+        yield from ((path, reason) for path in walk(entry.path))
 
 
 def _list(folder: str) -> list[os.DirEntry[str]]:
