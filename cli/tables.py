@@ -213,6 +213,8 @@ def shipped(result: Mapping[str, Any]) -> str:
         f"top-1        {row['top1']:.2%} of {row['images']:,} validation images, "
         f"{abs(row['drop_points']):.2f} points {'more' if row['drop_points'] < 0 else 'less'} than "
         "the Keras model",
+        *_shipped_rejection(row, checked.get("rejection")),
+        *_float_layers(checked.get("candidates", ())),
         f"report       {result['run']}/report.html",
     ]
     for kind, app in result["apps"].items():
@@ -221,6 +223,25 @@ def shipped(result: Mapping[str, Any]) -> str:
     if result["frontier"]:
         lines += ["", *_frontier(result), f"plot         {result['run']}/frontier.png"]
     return "\n".join(lines)
+
+
+def _shipped_rejection(
+    row: Mapping[str, Any], rejection: Mapping[str, Any] | None
+) -> Iterator[str]:
+    """What the file answers with "none of these"."""
+    if not rejection or row["known_refused"] is None:
+        return
+    line = f"refused      {row['known_refused']:.1%} of the images of known classes"
+    if row["unknown_refused"] is not None:
+        line += f", {row['unknown_refused']:.1%} of those of no class"
+    yield f'{line}: "none of these"'
+
+
+def _float_layers(candidates: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The layers that --quantize auto left in float, if any."""
+    for candidate in candidates:
+        if candidate["taken"] and candidate["float_layers"]:
+            yield f"in float     {', '.join(candidate['float_layers'])}: int8 costs them too much"
 
 
 def _frontier(result: Mapping[str, Any]) -> Iterator[str]:

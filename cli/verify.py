@@ -19,6 +19,8 @@ from keras_resnet.run import open_run
               help="Judge by at most this many held-out images.")  # fmt: skip
 @click.option("--unknown", metavar="DIR",
               help="Count how many images of no class the files refuse.")  # fmt: skip
+@click.option("--output", metavar="DIR",
+              help="The folder that export --output wrote.  [RUN/export]")  # fmt: skip
 @reports
 def verify(run: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Compare every exported file of RUN with the Keras model.

@@ -554,6 +554,11 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
     _require_one_run(run.path)
     for name in _OF_A_RUN:
         if not run.file(name).exists():
+            if (run.path / filenames.VERIFY).exists():
+                raise InputError(
+                    f"{path} is an export and no run; give its run; to check the files: "
+                    f"`keras-resnet verify RUN --output {shlex.quote(str(path))}`"
+                )
             what = "is no finished run" if run.file(filenames.CONFIG).exists() else "is no run"
             raise InputError(f"{path} {what}: it has no {name}; `ls {RUNS}` shows the runs")
     return run

@@ -31,7 +31,9 @@ class Shipped(Result):
     """What was made."""
 
     run: str
-    apps: dict[str, str]  # kind of bundle -> its folder
+    # Kind of bundle -> its folder: those asked for first, then others of an earlier export, which
+    # are written again with it.
+    apps: dict[str, str]
     model: str  # the file in them, of those in the export folder
     verification: dict[str, Any]  # as `verify --json`
     # With a budget: the networks that were tried, `search.Candidate`s with their names.
@@ -134,7 +136,8 @@ def ship(
     except Interrupted as error:
         raise Interrupted("interrupted; the same command resumes it", error.status) from None
     folder = trained.export_folder
-    apps = {kind: str(folder / f"bundle_{kind}") for kind in bundles}
+    homes = {kind: folder / f"bundle_{kind}" for kind in (*bundles, *plan.BUNDLES)}
+    apps = {kind: str(home) for kind, home in homes.items() if home.is_dir()}
     model = bundling.model_to_bundle(folder, next(iter(bundles), "web"))
     assert model  # a bundle holds it
     frontier = _saved(trained, budget, tried) if tried else []
@@ -231,10 +234,12 @@ def _require_same_classes(finished: run.Run, data: StrPath) -> None:
     if added := sorted({label for _, label in now} - {*finished.classes}):
         new = some_of([show(name) for name in added])
         raise InputError(f"{path} was not trained on the classes {new} of {data}; {again}")
-    log.warning(
-        f"{data} has {plural(len(now - saved), 'image')} that {path} does not have, and lacks "
-        f"{len(saved - now):,} that it has; {again}"
-    )
+    changes = []
+    if came := len(now - saved):
+        changes.append(f"has {plural(came, 'image')} that {path} does not have")
+    if went := len(saved - now):
+        changes.append(f"lacks {plural(went, 'image')} of {path}")
+    log.warning(f"{data} {' and '.join(changes)}; {again}")
 
 
 def _exported(trained: run.Run, **asked: "Unpack[ExportOptions]") -> dict[str, Any]:
@@ -283,12 +288,8 @@ def _contract(folder: Path) -> "Contract":
 
 def _dropped(contract: "Contract", asked: "ExportOptions") -> list[str]:
     """The options of an earlier export that are not asked for now."""
-    dropped = []
-    if contract.reject and asked["reject"] is None:
-        dropped.append(f"--reject {contract.reject.share:g}")
-    if contract.temperature != 1 and not asked["calibrate_probabilities"]:
-        dropped.append("--calibrate-probabilities")
-    return dropped
+    given: dict[str, Any] = {**asked}
+    return [option for name, option in contract.fitted.items() if not given[name]]
 
 
 def _require_kept(folder: Path, contract: "Contract", asked: "ExportOptions", why: str) -> None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -240,6 +241,34 @@ def test_few_images_are_said_to_be_few_and_can_be_refused(copy):
     assert "12 images cannot rule out a drop of 1 point" in strict.artefacts[0].why
     with pytest.raises(InputError, match="--require-evidence with --max-drop 0"):
         verify(copy, max_drop=0, require_evidence=True)
+
+
+def test_where_one_image_is_more_than_allowed_the_next_step_is_told():
+    said = evidence.of_one_image(76, 1.0)
+    assert said == (
+        "; one of 76 images is 1.316 points: check with more validation images, or allow it with "
+        "--max-drop 1.4"
+    )
+    assert evidence.of_one_image(100, 1.0) == evidence.of_one_image(76, 0) == ""
+    judge = SimpleNamespace(limits=Limits(), examples=range(76), _cause=lambda: "")
+    row = Comparison(drop_interval=[0.0, 5.0], agreement=1.0)
+    (reason,) = Judge._class_reasons(judge, row, Fraction(100, 76))
+    assert reason == f"top-1 is 1.316 points lower (allowed: 1){said}"
+
+
+def test_files_in_another_folder_can_be_verified(copy, tmp_path, capsys):
+    elsewhere = copy.export_folder.rename(tmp_path / "my files")
+    result = verify(copy, output=elsewhere)
+    assert result.passed and json.loads((elsewhere / "verify.json").read_text())["passed"]
+    said = f"`keras-resnet export {copy.path} --output '{elsewhere}-2'` writes some"
+    with pytest.raises(InputError, match=re.escape(said)):
+        verify(copy, output=f"{elsewhere}-2")
+    with pytest.raises(
+        InputError, match=f"no run; .*`keras-resnet verify RUN --output '{elsewhere}'"
+    ):
+        verify(elsewhere)
+    (elsewhere / "labels.txt").write_text("x\n")
+    assert not verify(copy, output=elsewhere).passed
 
 
 @pytest.mark.parametrize(

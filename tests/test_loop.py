@@ -59,7 +59,8 @@ def watched(photos, undrawn, tmp_path_factory):
 
     def record_note(self, means):
         if compiling := self._call_seconds[:-1]:  # no estimate after the first call
-            left[self.step] = self._seconds_left() / (sum(self.seconds.values()) - compiling[0])
+            spent = self.seconds["input"] + self.seconds["compute"] - compiling[0]
+            left[self.step] = self._seconds_left() / spent
         return note(self, means)
 
     settings = {**SMALL, "image_size": 32, "epochs": 4, "size_steps": [[0.25, 0.5], [0.75, 1.0]]}
@@ -198,7 +199,8 @@ def test_a_run_that_waits_for_its_images_is_told_what_helps(recipe, input_second
 
 def test_progress_tells_what_is_left_of_the_run_by_its_pixels(watched):
     """Of four epochs, the first at half the size, a thirteenth of the work is the first."""
-    assert watched.left[8] == pytest.approx(12) and watched.left[32] == 0
+    assert watched.left[8] == pytest.approx(12)
+    assert watched.left[32] == min(watched.left.values()) > 0  # the last evaluation
 
 
 def test_what_one_worker_decides_all_do(photos, tmp_path, monkeypatch):
@@ -218,8 +220,8 @@ def test_what_one_worker_decides_all_do(photos, tmp_path, monkeypatch):
 def test_the_time_limit_is_in_minutes_of_all_epochs():
     def ends(seconds):
         part = SimpleNamespace(
-            config=Config(max_minutes=2), history=SimpleNamespace(rows=[{"seconds": 60.0}]),
-            epoch_sums={"seconds": seconds}, step=5, _saved=time.monotonic(),
+            config=Config(max_minutes=2), seconds={"compute": 60.0, "evaluation": seconds}, step=5,
+            _saved=time.monotonic(),
             stop=SimpleNamespace(signal=None), devices=SimpleNamespace(agree=lambda *own: own),
             train_step=SimpleNamespace(model=SimpleNamespace(stop_training=False)),
         )  # fmt: skip
@@ -256,9 +258,25 @@ def test_the_notes_of_a_checkpoint_are_json(watched):
 
 def test_the_time_that_remains_is_not_guessed_from_the_call_that_compiles():
     means = {"loss": 9.0, "cross_entropy": 1.0, "top1": 0.5}
-    part = SimpleNamespace(seconds={"compute": 30.0}, step=1, _work=[1, 2, 3, 4], _speed=lambda: 8)
+    part = SimpleNamespace(
+        seconds=Counter(compute=30.0), step=1, _work=[1, 2, 3, 4], config=Config(epochs=2),
+        history=SimpleNamespace(rows=[]), _speed=lambda: 8, _call_seconds=[30.0],
+    )  # fmt: skip
     part._seconds_left = lambda: Loop._seconds_left(part)
-    part._call_seconds = [30.0]
     assert Loop._note(part, means) == "loss 1.000  top-1 50.0%"
-    part._call_seconds, part.seconds, part.step = [30.0, 2.0], {"compute": 32.0}, 2
+    part._call_seconds, part.step = [30.0, 2.0], 2
+    part.seconds["compute"] += 2
     assert Loop._note(part, means) == "loss 1.000  top-1 50.0%  8 images/s  0:00:02 remaining"
+
+
+def test_the_time_that_remains_is_that_of_steps_by_pixels_and_of_evaluations_by_epochs():
+    part = SimpleNamespace(
+        seconds=Counter(input=1.0, compute=9.0, evaluation=3.0, saving=1.0), step=2,
+        _work=[1, 2, 6, 10], config=Config(epochs=2), history=SimpleNamespace(rows=[{}]),
+        _call_seconds=[4.0, 3.0],
+    )  # fmt: skip
+    assert Loop._seconds_left(part) == 6 * 4 + 4
+    part.config = Config(epochs=2, max_minutes=0.5)
+    assert Loop._seconds_left(part) == 30 - 14
+    part.config = Config(epochs=2, max_minutes=0.1)
+    assert Loop._seconds_left(part) == 0

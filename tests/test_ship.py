@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from keras_resnet import shipping
+from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
 from keras_resnet.exporting import exporter
 from keras_resnet.run import open_run
@@ -71,6 +72,9 @@ def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accep
         assert shipped.verification["keras"]["unknown_refused"] is not None
         written.append(times(home / run))
     assert written[0] == written[1]
+    refused = next(r["unknown_refused"] for r in shipped.verification["artefacts"])
+    line = f', {refused:.1%} of those of no class: "none of these"\n'
+    assert line in tables.shipped(shipped.as_json())
     # An app that is added, or a file that changed, loses no threshold in silence.
     for bundle in ("c", "python"):
         (home / run / "export/bundle_python/labels.txt").write_text("x\n")
@@ -112,6 +116,10 @@ def test_a_threshold_later_is_for_everything_that_was_exported(home, monkeypatch
     rows = {row["file"]: row for row in shipped.verification["artefacts"]}
     assert {"saved_model", shipped.model} == {*rows}
     assert all(row["unknown_refused"] is not None for row in rows.values())
+    assert [*shipped.apps] == ["python"]
+    again = shipping.ship(run, bundles=["web"], reject=0.25, unknown="photos")
+    apps = {kind: f"later/export/bundle_{kind}" for kind in ("web", "python")}
+    assert again.apps == apps and [*again.apps] == [*apps]
 
     # Files of other outputs would lose them: they are named, and stay.
     other = shutil.copytree("run", "softmax", ignore=shutil.ignore_patterns("export"))
@@ -137,6 +145,15 @@ def test_probabilities_are_calibrated_where_it_is_asked_for(home, monkeypatch, m
         shipping.ship(run, bundles=["c"])
 
 
+def test_layers_that_stayed_in_float_are_named():
+    candidate = {"taken": False, "float_layers": ["stem"]}
+    taken = {"taken": True, "float_layers": ["stem", "head"]}
+    assert [*tables._float_layers([candidate, taken])] == [
+        "in float     stem, head: int8 costs them too much"
+    ]
+    assert not [*tables._float_layers([{"taken": True, "float_layers": []}])]
+
+
 def test_photos_that_came_or_went_since_are_told(home, tmp_path, capsys):
     run = open_run(shutil.copytree(home / "run", tmp_path / "run"))
     photos = shutil.copytree(home / "photos", tmp_path / "my photos")
@@ -150,7 +167,12 @@ def test_photos_that_came_or_went_since_are_told(home, tmp_path, capsys):
     assert "has 2 images that" in (err := capsys.readouterr().err)
     again = f"`keras-resnet ship '{photos}' --weights {tmp_path}/run --run {tmp_path}/run-3 "
     again += "--image-size 24`"
-    assert f"lacks 1 that it has; to train again from its weights: {again}" in err
+    assert f"does not have and lacks 1 image of {tmp_path}/run; to train again from its" in err
+    assert f"its weights: {again}" in err
+    (photos / "dark" / "new.jpg").unlink()
+    (photos / "striped" / "04.jpg").unlink()
+    shipping._require_same_classes(run, photos)
+    assert f"{photos} lacks 1 image of {tmp_path}/run; to train" in capsys.readouterr().err
     shutil.copytree(photos / "dark", photos / "night")
     with pytest.raises(InputError, match=r"was not trained on the classes night of .*; to train"):
         shipping._require_same_classes(run, photos)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.contract import read_contract
 from keras_resnet.evaluation.scores import evaluate, predict
-from keras_resnet.exporting import gate, guard
+from keras_resnet.exporting import exporter, gate, guard
 from keras_resnet.exporting.exporter import export
 from keras_resnet.inspection import tflite_file
 from keras_resnet.manifest import fingerprint
@@ -105,6 +106,23 @@ def test_the_calibration_is_in_every_report(calibrated):
         assert said == result.probabilities.as_json()
     assert {"temperature", "ece_before", "ece_after"} <= said.keys()
     assert "expected calibration error" in tables.verification(result)
+
+
+def test_probabilities_that_get_worse_are_warned_of(calibrated, tmp_path, monkeypatch, capsys):
+    run, result = calibrated
+    options = {"saved_model": False, "output": tmp_path / "out"}
+    for after in (0.0, 1.0):
+        fit = replace(result.probabilities, ece_before=0.5, ece_after=after)
+        monkeypatch.setattr(exporter.temperature, "calibrate", lambda *_, fit=fit: fit)
+        capsys.readouterr()
+        export(run, calibrate_probabilities=True, **options)
+        assert ("100.0% after" in capsys.readouterr().err) == (after == 1)
+    # And so is an export that drops the temperature of the one before it.
+    export(run, **options)
+    err = capsys.readouterr().err
+    assert f"{options['output']} was exported with --calibrate-probabilities; " in err
+    export(run, **options)
+    assert "was exported with" not in capsys.readouterr().err
 
 
 def test_an_artefact_with_probabilities_is_judged_like_any_other(calibrated):

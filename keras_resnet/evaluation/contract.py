@@ -89,6 +89,17 @@ class Contract:
         """Whether a file takes the model's own size and gives logits of all classes."""
         return self.scores == "logits" and not self.top and not self.input_size
 
+    @property
+    def fitted(self) -> dict[str, str]:
+        """The options of `export` that fitted something on validation images, as they are given, by
+        name."""
+        options = {}
+        if self.reject:
+            options["reject"] = f"--reject {self.reject.share:g}"
+        if self.temperature != 1:
+            options["calibrate_probabilities"] = "--calibrate-probabilities"
+        return options
+
     def view(self, model: Geometry, crop: float) -> tuple[Geometry, float]:
         """The `Geometry` and crop of the part of a photo that `frames` takes, given the model's.
 

@@ -34,6 +34,18 @@ def images_needed(points: float) -> int:
     return math.ceil(math.log(_RISK) / math.log1p(-points / 100))
 
 
+def of_one_image(images: int, points: float) -> str:
+    """The next step where the loss of a single image is more than `points`, in words; "" where it
+    is less, or where none may be lost."""
+    if not 0 < points < 100 / images:
+        return ""
+    share = 100 / images
+    return (
+        f"; one of {images:,} images is {share:.4g} points: check with more validation images, or "
+        f"allow it with --max-drop {math.ceil(10 * share) / 10:g}"
+    )
+
+
 def too_few(images: int, points: float) -> str:
     """That the images cannot rule out a larger drop than `points`, in words."""
     if not points:

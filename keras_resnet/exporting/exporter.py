@@ -159,6 +159,7 @@ def _write(plan: ExportPlan, run: Run) -> Verification:
     fitted = _fit(plan, reference, val, unknown)
     plan = fitted.plan
     _require_alike(plan)
+    _warn_of_dropped(plan)
     had = [file.name for file in plan.files if (plan.target / file.name).exists()]
     with publish.staged(plan.target) as folder:
         # Second names of published files, which must not change.
@@ -241,6 +242,19 @@ def _require_alike(plan: ExportPlan) -> None:
     )
 
 
+def _warn_of_dropped(plan: ExportPlan) -> None:
+    """A warning if the files get no threshold or temperature, unlike those in the target."""
+    try:
+        fitted = read_contract(plan.target).fitted
+    except InputError:  # it is damaged, and written again
+        return
+    if dropped := [option for name, option in fitted.items() if not getattr(plan, name)]:
+        log.warning(
+            f"{plan.target} was exported with {' and '.join(dropped)}; the files are exported "
+            "without now: give the option again to keep it"
+        )
+
+
 class _Fitted(NamedTuple):
     """What the validation images set."""
 
@@ -260,6 +274,11 @@ def _fit(plan: ExportPlan, reference: Artefact, val: Examples, unknown: Examples
     if plan.calibrate_probabilities:
         probabilities = temperature.calibrate(logits, val.labels, plan.seed)
         plan = replace(plan, temperature=probabilities.temperature)
+        if probabilities.is_harmful:
+            log.warning(
+                f"--calibrate-probabilities: {probabilities}: the probabilities get worse; leave "
+                "it out, or train with a larger --val-split"
+            )
     if plan.reject is not None:
         known, of_no_class = plan.contract.expected(logits), None
         if unknown is not None:

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from keras_resnet import filenames, manifest
 from keras_resnet.data.examples import Examples
@@ -14,7 +14,7 @@ from keras_resnet.evaluation.scores import examples_in
 from keras_resnet.exporting import evidence, guard, publish, run_report
 from keras_resnet.exporting.guard import FileResult
 from keras_resnet.exporting.judge import TOO_COARSE, ExportedFile, Judge
-from keras_resnet.exporting.plan import IMAGES, MAX_DROP, Limits, require_unknown
+from keras_resnet.exporting.plan import LimitOptions, Limits, require_unknown
 from keras_resnet.exporting.rejection import RejectionFit
 from keras_resnet.exporting.temperature import TemperatureFit
 from keras_resnet.exporting.verification import ArtefactResult, KerasResult, Verification
@@ -35,13 +35,11 @@ _MUCH = 0.1  # of the images of no class: a file that refuses so many less is wa
 def verify(
     run: Run | str | Path | None = None,
     *,
-    max_drop: float = MAX_DROP,
-    images: int = IMAGES,
-    min_agreement: float | None = None,
-    require_evidence: bool = False,
     unknown: str | Path | None = None,
+    output: str | Path | None = None,
     data: str | Path | None = None,
     data_dir: str | None = None,
+    **options: Unpack[LimitOptions],
 ) -> Verification:
     """Runs every exported file on validation images and compares it with the Keras model.
 
@@ -50,33 +48,31 @@ def verify(
 
     Args:
         run: a `Run` or its path; None is the newest run.
-        max_drop: how many points of top-1 a file may lose.
-        images: at most this many images of the run's validation split.
+        unknown: a folder of images of no class: the share that each file refuses is counted.
+        output: the folder that `export` wrote; default `RUN/export/`.
+        data, data_dir: where the run's images are now; see `Run.attach`.
+        max_drop: how many points of top-1 a file may lose; default 1.
+        images: at most this many images of the run's validation split; default 1,000.
         min_agreement: the least share of images, in 0…1, that a file must give the same class.
         require_evidence: fail where the images are too few to rule out a drop above `max_drop`.
-        unknown: a folder of images of no class: the share that each file refuses is counted.
-        data, data_dir: where the run's images are now; see `Run.attach`.
 
     Returns:
-        `Verification`, such as `verify(run).passed`; also written to `RUN/export/verify.json`, if
-        the run can be written.
+        `Verification`, such as `verify(run).passed`; also written to verify.json in the
+        export folder, if that can be written.
 
     Raises:
         InputError: nothing has been exported, or another process is exporting.
     """
-    limits = Limits(
-        max_drop=max_drop,
-        images=images,
-        min_agreement=min_agreement,
-        require_evidence=require_evidence,
-    )
+    limits = Limits(**options)
     require_unknown(unknown)
     run = open_run(run)
-    folder = run.export_folder
+    folder = run.export_folder if output is None else Path(output)
     with publish.locked(folder, or_reading=True) as is_writable:
         if not artefacts(folder):
-            command = f"keras-resnet export {shlex.quote(str(run.path))}"
-            raise InputError(f"{run.path} has no exported files; `{command}`")
+            command = ["keras-resnet", "export", str(run.path)]
+            if output is not None:
+                command += ["--output", str(output)]
+            raise InputError(f"{folder} has no exported files; `{shlex.join(command)}` writes some")
         if data is not None:
             run.attach(data, data_dir, keep=is_writable)
         reference = open_artefact(run)

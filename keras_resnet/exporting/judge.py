@@ -323,7 +323,7 @@ class Judge:
         if drop > Fraction(str(limits.max_drop)):
             yield (
                 f"top-1 is {float(drop):.4g} points lower (allowed: {limits.max_drop:g})"
-                f"{self._cause()}"
+                f"{self._cause() or evidence.of_one_image(len(self.examples), limits.max_drop)}"
             )
         elif limits.require_evidence and found.drop_interval[1] > limits.max_drop:
             yield evidence.too_few(len(self.examples), limits.max_drop)

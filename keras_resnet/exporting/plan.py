@@ -76,7 +76,16 @@ def _require_numbers(given: object, **kinds: type) -> None:
             raise InputError(f"--{name.replace('_', '-')} is {value!r}; expected {what}")
 
 
-class ExportOptions(TypedDict, total=False):
+class LimitOptions(TypedDict, total=False):
+    """The fields of `Limits`."""
+
+    max_drop: float
+    images: int
+    min_agreement: float | None
+    require_evidence: bool
+
+
+class ExportOptions(LimitOptions, total=False):
     """Options of `export`; see there."""
 
     saved_model: bool
@@ -93,10 +102,6 @@ class ExportOptions(TypedDict, total=False):
     io: str
     explain_quantization: bool
     calibration: int
-    max_drop: float
-    images: int
-    min_agreement: float | None
-    require_evidence: bool
     bundles: Sequence[str]
     output: str | Path | None
 

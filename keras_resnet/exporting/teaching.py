@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_resnet.evaluation.trainable import NEVER, PASSES, Trainable
+from keras_resnet.exporting import evidence
 from keras_resnet.exporting.trainable import LEARNING_RATE, STORED_WEIGHT, Head
 
 PHOTOS = 20  # that teach the class; as many others judge
@@ -90,7 +91,7 @@ def teach(
         if drop > max_drop:
             yield (
                 f"top-1 of the known classes is {drop:.4g} points lower after it learned a new one "
-                f"(allowed: {max_drop:g})"
+                f"(allowed: {max_drop:g}){evidence.of_one_image(len(known), max_drop)}"
             )
         if not np.array_equal(restored, judged):
             yield "does not restore what it saved"

@@ -28,6 +28,11 @@ class TemperatureFit(Result):
     ece_before: float  # expected calibration error of the other images, in 0…1
     ece_after: float  # the same, with the temperature
 
+    @property
+    def is_harmful(self) -> bool:
+        """Whether the images that it was not fitted on are better off without it."""
+        return self.ece_after > self.ece_before
+
     def __str__(self) -> str:
         few = " (too few to rely on)" if self.mistakes < FEW else ""
         return (

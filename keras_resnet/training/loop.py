@@ -216,19 +216,21 @@ class Loop:
 
     def _seconds_left(self) -> float:
         """Estimate for the rest of the run: the time of a step is proportional to its pixels."""
-        spent = sum(self.seconds.values()) - sum(self._call_seconds[:1])
-        return spent * (self._work[-1] / self._work[self.step - 1] - 1)
+        spent, limit = sum(self.seconds.values()), 60 * self.config.max_minutes
+        others = self.seconds["evaluation"] + self.seconds["saving"]
+        steps = spent - others - sum(self._call_seconds[:1])  # without the call that compiles
+        left = steps * (self._work[-1] / self._work[self.step - 1] - 1)
+        left += others * (self.config.epochs / max(len(self.history.rows), 1) - 1)
+        return min(left, max(limit - spent, 0)) if limit else left
 
     def _agree(self) -> tuple[float, bool, bool]:
         """(signal, whether a checkpoint is due, whether the training ends): the same for all
         workers, which have to do the same at the same step."""
         every, age = self.config.checkpoint_every, time.monotonic() - self._saved
         is_due = self.step % every == 0 if every else age > CHECKPOINT_SECONDS
-        spent = sum(row["seconds"] for row in self.history.rows) + self.epoch_sums["seconds"]
-        is_late = 0 < 60 * self.config.max_minutes <= spent
+        is_late = 0 < 60 * self.config.max_minutes <= sum(self.seconds.values())
         stops = is_late or self.train_step.model.stop_training
-        own = self.stop.signal or 0, is_due, is_late, stops
-        signal, due, late, ends = self.devices.agree(*own)
+        signal, due, late, ends = self.devices.agree(self.stop.signal or 0, is_due, is_late, stops)
         # A stopped run saves this step; when it is resumed, its time is up again.
         if late and not signal:
             log.info(
@@ -244,11 +246,9 @@ class Loop:
 
     def _evaluate(self) -> tuple[str, Evaluation]:
         """The better of the weights, with their scores; the chief decides for all workers."""
+        val, config = self.source.splits["val"], self.config
         batches = stream.evaluation_stream(
-            self.source.splits["val"],
-            size=self.config.geometry,
-            crop=self.config.center_crop,
-            batch_size=self.config.batch_size,
+            val, size=config.geometry, crop=config.center_crop, batch_size=config.batch_size
         )
         scores = {}
         for name, weights in self._weights().items():

@@ -270,7 +270,9 @@ def main() -> int:
         taught = HERE / TAUGHT
         print("forgot the new classes" if taught.exists() else "there are no new classes to forget")
         taught.unlink(missing_ok=True)
-    if not options.images and (options.teach or not (options.check or options.forget)):
+    if options.teach and not options.images:
+        parser.error(f"--teach {options.teach}: give about 20 images of the new class")
+    if not (options.images or options.check or options.forget):
         parser.error("give images, or --check")
     classifier = Classifier()
     if options.check:
