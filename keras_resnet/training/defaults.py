@@ -1,6 +1,7 @@
 """Defaults from the data: settings that nobody chose, by the number and the size of the images."""
 
 import math
+import shlex
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
@@ -73,12 +74,16 @@ class _Fit:
         """Takes a value for a setting, unless it was chosen or has it already."""
         if name in self._unset and getattr(self.config, name) != value:
             self.config = replace(self.config, **{name: value})
-            log.info(f"from the data: {name} {value}, because {reason}")
+            self._log(name, reason)
 
     def _take_recipe(self, recipe: str, reason: str) -> None:
         if "recipe" in self._unset and self.config.recipe != recipe:
             self.config = recipes.with_recipe(self.config, recipe, self._unset)
-            log.info(f"from the data: recipe {recipe}, because {reason}")
+            self._log("recipe", reason)
+
+    def _log(self, name: str, reason: str) -> None:
+        chosen = shlex.join(recipes.option(name, getattr(self.config, name)))
+        log.info(f"from the data: {chosen}, because {reason}")
 
     def choose_weights(self, *, is_alone: bool) -> None:
         """Published weights that are on the disk, for few photos; a recipe for any weights."""
