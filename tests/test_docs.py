@@ -179,6 +179,12 @@ def test_every_page_is_in_the_table_of_contents():
     assert set(DOCS.rglob("*.md")) - set(DOCS.glob("_build/**/*")) == set(PAGES) - {PAGES[0]}
 
 
+def test_the_readme_leads_to_every_page():
+    readme, *pages = PAGES
+    links = {(ROOT / path).resolve() for path in re.findall(r"\]\(([^)#]+\.md)", text_of(readme))}
+    assert {page.resolve() for page in pages} - links == {DOCS / "index.md"}
+
+
 def anchors(page):
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", text_of(page), flags=re.MULTILINE)
