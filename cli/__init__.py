@@ -4,6 +4,7 @@ A command's file is imported when it is needed, and imports nothing heavy at its
 """
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -116,7 +117,16 @@ def run(arguments: Sequence[str]) -> int:
             return _fail(128 + arrived[0], "interrupted")
 
 
+def _expanded(argument: str) -> str:
+    """With the home folder for a ~ that no shell has expanded, as of `--run=~/runs/a`."""
+    option, equals, value = argument.partition("=") if argument[:2] == "--" else ("", "", argument)
+    if value == "~" or value.startswith("~/"):
+        value = os.path.expanduser(value)
+    return f"{option}{equals}{value}"
+
+
 def _run(arguments: Sequence[str]) -> int:
+    arguments = [*map(_expanded, arguments)]
     try:
         result = group.main(arguments, prog_name="keras-resnet", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -190,7 +200,9 @@ def _option_meant(error: click.NoSuchOption) -> str:
         return _did_you_mean(known[near])
     for name in COMMANDS:
         if (other := group.get_command(error.ctx, name)) and option in _option_names(other):
-            return f"; `keras-resnet {name}` has {meant}"
+            then = ", and `keras-resnet ship RUN` goes on from there"
+            is_before = (error.ctx.command.name, name) == ("ship", "train")
+            return f"; `keras-resnet {name}` has {meant}{then * is_before}"
     return ""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.config import show
-from keras_resnet.messages import plural
+from keras_resnet.messages import plural, some_of
 from keras_resnet.report.bundles import how_to_open
 from keras_resnet.specs import network_title
 
@@ -241,7 +241,11 @@ def _float_layers(candidates: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """The layers that --quantize auto left in float, if any."""
     for candidate in candidates:
         if candidate["taken"] and candidate["float_layers"]:
-            yield f"in float     {', '.join(candidate['float_layers'])}: int8 costs them too much"
+            layers = candidate["float_layers"]
+            yield (
+                f"in float     {plural(len(layers), 'layer')} that int8 costs too much: "
+                f"{some_of(layers, 3)}"
+            )
 
 
 def _frontier(result: Mapping[str, Any]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard, Unpack
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from keras_resnet import filenames, recipes, run
 from keras_resnet.config import SETTINGS
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # What a newcomer can open at once, on a computer and on a phone.
 DEFAULT_BUNDLES = ("web",)
+_MAX_DROP = 1.0  # points of top-1
 _TIMINGS = 3  # of the file that was made; another program may disturb one
 
 
@@ -70,7 +71,7 @@ def ship(
     *,
     run_folder: StrPath | None = None,
     bundles: Sequence[str] = DEFAULT_BUNDLES,
-    max_drop: float = 1.0,
+    max_drop: float = _MAX_DROP,
     max_mb: float | None = None,
     max_ms: float | None = None,
     threads: int = 1,
@@ -124,15 +125,15 @@ def ship(
                 )
             found, tried = search.choose(source, _search_folder(path), budget, options)
             options = {**options, **found}
-        trained = _trained(path, source, options)
-        verification = _exported(
-            trained,
-            bundles=bundles,
-            max_drop=max_drop,
-            calibrate_probabilities=calibrate_probabilities,
-            reject=reject,
-            unknown=unknown,
-        )
+        asked: ExportOptions = {
+            "bundles": bundles,
+            "max_drop": max_drop,
+            "calibrate_probabilities": calibrate_probabilities,
+            "reject": reject,
+            "unknown": unknown,
+        }
+        trained = _trained(path, source, options, asked)
+        verification = _exported(trained, asked)
     except Interrupted as error:
         raise Interrupted("interrupted; the same command resumes it", error.status) from None
     folder = trained.export_folder
@@ -195,13 +196,15 @@ def _saved(
     return points
 
 
-def _trained(path: Path, source: StrPath | None, options: Mapping[str, Any]) -> run.Run:
+def _trained(
+    path: Path, source: StrPath | None, options: Mapping[str, Any], asked: "ExportOptions"
+) -> run.Run:
     from keras_resnet.training.train import train
 
     given = {"data": source, **options} if _is_data(source) else {}
     if finished := run.finished(path, given):
         if _is_data(source):
-            _require_same_classes(finished, source)
+            _require_same_photos(finished, source, options, asked)
         return finished
     trained = train(run_folder=path, **given) if given else train(resume=path)
     if trained is None:
@@ -209,9 +212,11 @@ def _trained(path: Path, source: StrPath | None, options: Mapping[str, Any]) -> 
     return trained
 
 
-def _require_same_classes(finished: run.Run, data: StrPath) -> None:
-    """InputError if the photos of a run have a class now that it does not know; a warning if they
-    are others now."""
+def _require_same_photos(
+    finished: run.Run, data: StrPath, options: Mapping[str, Any], asked: "ExportOptions"
+) -> None:
+    """InputError if the photos of a run have a class now that it does not know, or lack validation
+    images; a warning if they are others now."""
     from keras_resnet.data import sources
 
     saved = {(image.name, image.label) for split in finished.splits.values() for image in split}
@@ -223,26 +228,54 @@ def _require_same_classes(finished: run.Run, data: StrPath) -> None:
     }
     if now == saved:
         return
-    path, config = finished.path, finished.config
-    names = (f"{path}-{i}" for i in itertools.count(2))
-    free = next(name for name in names if not os.path.exists(name))
-    command = ["ship", os.fspath(data), "--weights", str(path), "--run", free]
-    for name in ("width", "image_size", "fit", "channels"):
-        if (value := getattr(config, name)) != SETTINGS[name].default:
-            command += recipes.option(name, value)
-    again = f"to train again from its weights: `keras-resnet {shlex.join(command)}`"
+    path = finished.path
+    command = shlex.join(_again(finished, data, options, asked))
+    again = f"to train again from its weights: `keras-resnet {command}`"
     if added := sorted({label for _, label in now} - {*finished.classes}):
         new = some_of([show(name) for name in added])
         raise InputError(f"{path} was not trained on the classes {new} of {data}; {again}")
     changes = []
     if came := len(now - saved):
         changes.append(f"has {plural(came, 'image')} that {path} does not have")
-    if went := len(saved - now):
-        changes.append(f"lacks {plural(went, 'image')} of {path}")
+    if went := saved - now:
+        changes.append(f"lacks {plural(len(went), 'image')} of {path}")
+    if lost := sorted(
+        {name for name, _ in went} & {image.name for image in finished.splits["val"]}
+    ):
+        raise InputError(
+            f"{data} {' and '.join(changes)}, {len(lost):,} of them validation images, which check "
+            f"each file: {some_of([show(name) for name in lost], 3)}; restore them, or, {again}"
+        )
     log.warning(f"{data} {' and '.join(changes)}; {again}")
 
 
-def _exported(trained: run.Run, **asked: "Unpack[ExportOptions]") -> dict[str, Any]:
+def _again(
+    finished: run.Run, data: StrPath, options: Mapping[str, Any], asked: "ExportOptions"
+) -> list[str]:
+    """The words of the command that trains again from the weights of a run, with what is asked for
+    now."""
+    names = (f"{finished.path}-{i}" for i in itertools.count(2))
+    free = next(name for name in names if not os.path.exists(name))
+    command = ["ship", os.fspath(data), "--weights", str(finished.path), "--run", free]
+    for name in ("width", "image_size", "fit", "channels"):  # the weights do not say them
+        if (value := getattr(finished.config, name)) != SETTINGS[name].default:
+            command += recipes.option(name, value)
+    for name in ("epochs", "batch_size", "seed", "on_bad_image"):
+        command += recipes.option(name, options.get(name))
+    for kind in asked["bundles"] if tuple(asked["bundles"]) != DEFAULT_BUNDLES else ():
+        command += ["--bundle", kind]
+    if asked["max_drop"] != _MAX_DROP:
+        command += ["--max-drop", f"{asked['max_drop']:g}"]
+    if asked["calibrate_probabilities"]:
+        command.append("--calibrate-probabilities")
+    if asked["reject"] is not None:
+        command += ["--reject", f"{asked['reject']:g}"]
+    if asked["unknown"] is not None:
+        command += ["--unknown", str(asked["unknown"])]
+    return command
+
+
+def _exported(trained: run.Run, asked: "ExportOptions") -> dict[str, Any]:
     """The result of the gate, as JSON."""
     from keras_resnet.exporting import exporter, gate, publish
 
@@ -263,7 +296,9 @@ def _exported(trained: run.Run, **asked: "Unpack[ExportOptions]") -> dict[str, A
                 why = "it was made without --unknown"
             else:
                 kept = _dropped(contract, asked)
-                with_them = f" with {' and '.join(kept)}" if kept else ""
+                with_them = (
+                    f" with {' and '.join(kept)}; delete {folder} to do without" if kept else ""
+                )
                 log.info(f"unchanged since it was exported{with_them}")
                 return result.as_json()
         _require_kept(folder, contract, asked, why)

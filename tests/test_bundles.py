@@ -115,6 +115,17 @@ def test_the_python_bundle_passes_its_golden_set(classify, bundled):
     assert re.search(r"answers have sha256 [0-9a-f]{16}\S+, as at the export", done.stdout)
 
 
+def test_the_python_bundle_says_how_to_install_what_it_needs(bundled):
+    code = (
+        "import runpy, sys; sys.modules['ai_edge_litert'] = None; "
+        "runpy.run_path(sys.argv[1], run_name='__main__')"
+    )
+    file = bundled / "bundle_python" / "classify.py"
+    done = subprocess.run([sys.executable, "-P", "-c", code, file], capture_output=True, text=True)
+    assert done.returncode == 1 and "pip install -r requirements.txt" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_python_bundle_names_what_is_on_a_photo(classify, bundled, photos):
     done = classify(bundled / "bundle_python", photos / "dark" / "01.jpg", "--top", 1)
     assert re.fullmatch(r"\S+01\.jpg  dark \d+\.\d%\n", done.stdout), done.stderr
@@ -281,7 +292,7 @@ def test_the_c_bundle_compiles_without_a_warning_and_passes_its_golden_set(bundl
     named = subprocess.run([tmp_path / "classify", home, photo], capture_output=True, text=True)
     assert re.search(r"01_photo\.ppm  dark \d+\.\d%", named.stdout)
     bad = subprocess.run([tmp_path / "classify", home, home / "labels.txt"], capture_output=True)
-    assert bad.returncode == 2 and b"read as a binary PPM" in bad.stderr
+    assert bad.returncode == 2 and b"no binary PPM file" in bad.stderr
 
 
 def put_litert_js(folder, version):

@@ -11,7 +11,9 @@ from contextlib import suppress
 
 import pytest
 
+from keras_resnet import cli
 from keras_resnet.cli import COMMANDS
+from keras_resnet.data import names
 from keras_resnet.errors import InputError
 from keras_resnet.run import open_run
 
@@ -195,7 +197,8 @@ def test_the_shell_completes_commands_options_and_choices(words, completions, tm
         ("predict run x.jpg --csv --json", "--csv and --json are two forms of the same answer"),
         ("predict --xyz", "no such option --xyz; see `keras-resnet predict --help`"),
         ("predict --lr 1", "no such option --lr; `keras-resnet train` has --learning-rate; see"),
-        ("ship --nesterov", "no such option --nesterov; `keras-resnet train` has --nesterov; see"),
+        ("ship --nesterov", "no such option --nesterov; `keras-resnet train` has --nesterov, and"),
+        ("ship --nesterov", "and `keras-resnet ship RUN` goes on from there; see"),
         ("train --int8", "no such option --int8; `keras-resnet export` has --quantize int8; see"),
     ],
 )
@@ -205,6 +208,24 @@ def test_the_error_line_suggests_what_is_close_or_what_other_tools_call_it(
     done = command(*arguments.split())
     assert done.returncode == 2 and done.stdout == ""
     assert line in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_what_is_no_folder_of_photos_is_named(tmp_path):
+    (tmp_path / "model.keras").touch()
+    with pytest.raises(InputError, match=r"model\.keras is a Keras model and no folder of photos"):
+        names.require(tmp_path / "model.keras")
+    with pytest.raises(InputError, match="data folder '' does not exist"):
+        names.require("")
+
+
+@pytest.mark.parametrize(
+    ("argument", "place"),
+    [("~/photos", "HOME/photos"), ("--run=~/a=b", "--run=HOME/a=b"), ("~", "HOME"),
+     ("a~/b", "a~/b"), ("--class=~cat", "--class=~cat"), ("a=~/b", "a=~/b")],
+)  # fmt: skip
+def test_a_home_folder_that_no_shell_has_expanded_is_one(argument, place, monkeypatch):
+    monkeypatch.setenv("HOME", "HOME")
+    assert cli._expanded(argument) == place
 
 
 def test_a_recipes_own_value_is_not_held_against_an_option(command, tmp_path):
@@ -363,8 +384,6 @@ def test_ctrl_c_ends_in_one_line(signals_are_heard, photos, tmp_path):
 def test_a_signal_ends_any_command_with_one_line_and_without_its_temporary_files(
     number, status, signals_are_heard, monkeypatch, capsys, tmp_path
 ):
-    from keras_resnet import cli
-
     def main(*_, **__):
         with tempfile.TemporaryDirectory(dir=tmp_path):
             os.kill(os.getpid(), number)
@@ -387,8 +406,6 @@ def test_a_signal_ends_any_command_with_one_line_and_without_its_temporary_files
     ],
 )
 def test_an_error_of_the_disk_says_what_helps(error, status, line, monkeypatch, capsys):
-    from keras_resnet import cli
-
     def main(*_, **__):
         raise error
 
@@ -406,8 +423,6 @@ class _Deleted:
 
 
 def test_a_signal_while_an_object_is_deleted_is_not_lost(signals_are_heard, monkeypatch, capsys):
-    from keras_resnet import cli
-
     def main(*_, **__):
         _Deleted()
         time.sleep(10)
@@ -430,8 +445,6 @@ def test_the_next_command_can_be_pasted():
 def test_a_ctrl_c_that_becomes_another_error_is_one_line_too(
     signals_are_heard, monkeypatch, capsys
 ):
-    from keras_resnet import cli
-
     words = (
         "pybind11::error_already_set: MISMATCH of original and normalized active exception types: "
         "ORIGINAL NotFoundError REPLACED BY KeyboardInterrupt: <EMPTY MESSAGE>"

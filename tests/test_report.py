@@ -628,6 +628,10 @@ def test_a_few_epochs_of_a_huge_loss_do_not_press_the_others_flat(monkeypatch):
         huge["val_loss"] = 587.4
     drawn = str(svg.curves(rows, "loss", 10))
     assert "validation up to 587.4, beyond the axis" in drawn
+    (height,) = re.findall(r'y="(\d+)"[^>]*>validation up to', drawn)
+    lines = re.findall(r'points="([^"]*)"', drawn)
+    ys = [float(point.split(",")[1]) for line in lines for point in line.split()]
+    assert int(height) < min(ys) - 5  # no line hides it
     largest = max(row["loss"] for row in rows)
     ticks = [float(tick) for tick in re.findall(r'text-anchor="end">([\d.]+)<', drawn)]
     assert 2 * largest <= max(ticks) <= 3 * largest

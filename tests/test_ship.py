@@ -93,7 +93,7 @@ def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accep
     os.rename(home / run / "export", home / run / ".export-old")  # as of a kill
     capsys.readouterr()
     assert shipping.ship(run, bundles=["python"]).verification["rejection"]["share"] == 0.25
-    assert "unchanged since it was exported with --reject 0.25\n" in capsys.readouterr().err
+    assert "unchanged since it was exported with --reject 0.25; delete " in capsys.readouterr().err
     again = []  # of another share, or with images of no class later, it is exported again
     exported = SimpleNamespace(as_json=lambda: shipped.verification)
     monkeypatch.setattr(exporter, "export", lambda *_, **options: again.append(options) or exported)
@@ -149,7 +149,7 @@ def test_layers_that_stayed_in_float_are_named():
     candidate = {"taken": False, "float_layers": ["stem"]}
     taken = {"taken": True, "float_layers": ["stem", "head"]}
     assert [*tables._float_layers([candidate, taken])] == [
-        "in float     stem, head: int8 costs them too much"
+        "in float     2 layers that int8 costs too much: stem, head"
     ]
     assert not [*tables._float_layers([{"taken": True, "float_layers": []}])]
 
@@ -158,24 +158,39 @@ def test_photos_that_came_or_went_since_are_told(home, tmp_path, capsys):
     run = open_run(shutil.copytree(home / "run", tmp_path / "run"))
     photos = shutil.copytree(home / "photos", tmp_path / "my photos")
     run.attach(photos)
-    shipping._require_same_classes(run, photos)
-    assert "does not have" not in capsys.readouterr().err
-    shutil.copy(photos / "dark" / "01.jpg", photos / "dark" / "new.jpg")
-    shutil.move(photos / "dark" / "04.jpg", photos / "striped" / "04.jpg")
+    asked = {
+        "bundles": ("c",), "max_drop": 2.0, "calibrate_probabilities": False, "reject": 0.05,
+        "unknown": "no class",
+    }  # fmt: skip
+
+    def check():
+        shipping._require_same_photos(run, photos, {"epochs": 3, "seed": None}, asked)
+        return capsys.readouterr().err
+
+    (kept, *_), (held_out, *_) = (
+        [photos / image.name for image in run.splits[split]] for split in ("train", "val")
+    )
+    assert "does not have" not in check()
+    shutil.copy(kept, kept.with_name("new.jpg"))
+    shutil.move(kept, photos / "moved.jpg")
     (tmp_path / "run-2").mkdir()
-    shipping._require_same_classes(run, photos)
-    assert "has 2 images that" in (err := capsys.readouterr().err)
-    again = f"`keras-resnet ship '{photos}' --weights {tmp_path}/run --run {tmp_path}/run-3 "
-    again += "--image-size 24`"
-    assert f"does not have and lacks 1 image of {tmp_path}/run; to train again from its" in err
-    assert f"its weights: {again}" in err
-    (photos / "dark" / "new.jpg").unlink()
-    (photos / "striped" / "04.jpg").unlink()
-    shipping._require_same_classes(run, photos)
-    assert f"{photos} lacks 1 image of {tmp_path}/run; to train" in capsys.readouterr().err
+    said = check()
+    again = f"keras-resnet ship '{photos}' --weights {tmp_path}/run --run {tmp_path}/run-3 "
+    again += "--image-size 24 --epochs 3 --bundle c --max-drop 2 --reject 0.05 --unknown 'no class'"
+    assert f"{photos} has 1 image that {run.path} does not have and lacks 1 image of" in said
+    assert f"to train again from its weights: `{again}`" in said
+    kept.with_name("new.jpg").unlink()
+    assert f"{photos} lacks 1 image of {run.path}; to train again" in check()
+    held_out.rename(tmp_path / "away.jpg")
+    lost = (
+        r"lacks 2 images of .*, 1 of them validation images, .*: \w+/\d+.jpg; restore them, or, to"
+    )
+    with pytest.raises(InputError, match=lost):
+        check()
+    (tmp_path / "away.jpg").rename(held_out)
     shutil.copytree(photos / "dark", photos / "night")
     with pytest.raises(InputError, match=r"was not trained on the classes night of .*; to train"):
-        shipping._require_same_classes(run, photos)
+        check()
 
 
 def test_a_share_that_cannot_be_is_told_before_the_training(home, monkeypatch):

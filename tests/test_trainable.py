@@ -294,6 +294,8 @@ def test_a_file_that_is_not_trainable_says_so(classify, exported, tmp_path):
     photo = exported[0].export_folder / "golden" / "00.png"
     done = classify(home, "--teach", "new", photo)
     assert done.returncode == 2 and "--trainable head" in done.stderr
+    done = classify(home, "--teach", "new", "nope.jpg")
+    assert done.returncode == 2 and "nope.jpg: No such file" in done.stderr
     done = classify(home, "--teach", "new")
     assert done.returncode == 2 and "--teach new: give about 20 images of" in done.stderr
 

@@ -104,7 +104,10 @@ def curves(
             unit="%",
         )
         low, high = loss.get_ylim()
-        loss.text(0.98, 0.96, beyond, transform=loss.transAxes, ha="right", va="top", fontsize=8)
+        loss.text(
+            0.98, 0.96, beyond, transform=loss.transAxes, ha="right", va="top", fontsize=8,
+            backgroundcolor="#ffffffcc",
+        )  # fmt: skip
         high = 1.05 * min(high, top)
         # From zero: a fall must not look larger than it is.
         loss.set_ylim(max(min(low, 0), -0.05 * high), high)

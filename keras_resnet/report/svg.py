@@ -69,7 +69,7 @@ def curves(
     if best is not None:
         parts += _marked(epochs, lines["validation"], best, x, y, "%" if percent else "")
     if beyond:
-        place = f'x="{_WIDTH - _RIGHT}" y="{_TOP + 12}" text-anchor="end"'
+        place = f'x="{_WIDTH - _RIGHT}" y="11" text-anchor="end"'  # no line is drawn there
         parts.append(f'<text class="axis" {place}>{beyond}</text>')
     label = "Top-1 accuracy" if percent else "Cross-entropy"
     return _svg(_WIDTH, _HEIGHT, f"{label} over the epochs", parts)

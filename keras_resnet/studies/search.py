@@ -170,6 +170,12 @@ def _search(
 ) -> tuple[list[Candidate], Candidate | None]:
     """All networks that were tried, and the teacher for the one that was chosen."""
     points = list(_tried(data, source, folder, budget, options))
+    if not points:
+        least = min(c.parameters for c in candidates(source.side, len(source.classes), options))
+        raise CheckFailed(
+            f"no network is within --max-mb {budget.max_mb:g}: the smallest has {least:,} weights, "
+            "each a byte at least; give a larger one"
+        )
     winner = best(points)
     if winner is None:
         raise CheckFailed(_none_fits(points))
@@ -177,8 +183,6 @@ def _search(
 
 
 def _none_fits(points: Sequence[Candidate]) -> str:
-    if not points:
-        return "no network is within the budget: the smallest has more weights than --max-mb bytes"
     least = points[0]
     size = (
         "" if least.bytes is None else f" ({least.bytes / 1e6:.3g} MB, {least.latency_ms:.3g} ms)"

@@ -109,7 +109,7 @@ static int rejects(const float *logits) {
 
 static void view(const char *path, float crop, uint8_t *pixels) {
   Image image;
-  if (!read_ppm(path, &image)) fail("cannot be read as a binary PPM file with 255 levels: ", path);
+  if (!read_ppm(path, &image)) fail("no such file, or no binary PPM file with 255 levels: ", path);
   const Geometry input_size = {HEIGHT, WIDTH, CHANNELS, FIT};
   if (!center_view(&image, &input_size, crop, pixels)) fail("out of memory for ", path);
   free(image.rgb);

@@ -13,9 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from ai_edge_litert.interpreter import Interpreter
-from PIL import Image, ImageOps
+try:
+    import numpy as np
+    from ai_edge_litert.interpreter import Interpreter
+    from PIL import Image, ImageOps
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}; run `pip install -r requirements.txt` in the folder of this file")
 
 HERE = Path(__file__).resolve().parent
 _ORIENTATION = 0x0112  # the tag of EXIF; from 5 to 8, height and width change places
@@ -280,7 +283,9 @@ def main() -> int:
     if options.teach:
         try:
             recognized = classifier.teach(options.teach, list(map(Image.open, options.images)))
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            parser.error(f"{error.filename or options.teach}: {error.strerror or error}")
+        except ValueError as error:
             parser.error(str(error))
         count = len(options.images)
         print(f"learned {options.teach} from {count} images; recognizes {recognized} of them")

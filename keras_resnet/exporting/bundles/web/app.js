@@ -177,7 +177,10 @@ async function addClass(label, pictures) {
   if (labels.includes(label)) throw new Error(`the model knows ${label} already`);
   const all = [];
   for await (const picture of pictures) {
-    all.push(centerView(await decode(picture), contract, contract.center_crop));
+    const image = await decode(picture).catch(() => {
+      throw new Error(`${picture.name} cannot be read as a picture`);
+    });
+    all.push(centerView(image, contract, contract.center_crop));
     say(`Picture ${all.length} of ${label} …`);
   }
   const photos = [];
