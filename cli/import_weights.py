@@ -22,7 +22,7 @@ from keras_resnet.weights import settings as weights_settings
 @click.option(
     "--labels",
     metavar="FILE",
-    help="Class names, one per line, in output order.  [0, 1, 2, …]",
+    help="Class names, one per line, in output order.  [those of the run of FILE, or 0, 1, 2, …]",
 )
 @settings("width", "image_size", "fit", "channels", "center_crop")
 @click.option("--run", "run_folder", metavar="DIR", help="Run folder.  [runs/MODEL-data-NNN]")

@@ -98,7 +98,8 @@ def data_plan(result: "DataPlan") -> str:
         last = result.curve[-1]
         step = 0.5 / result.validation_images  # an error is a whole number of images
         is_inside = check.low - step <= last.error <= check.high + step
-        inside = "inside" if is_inside else "outside of"
+        is_plainly = check.low <= last.error <= check.high
+        inside = "inside" if is_plainly else "half an image from" if is_inside else "outside of"
         lines.append(
             f"check        from the smaller parts, {check.error:.1%} ({_interval(check)}) is "
             f"predicted for {check.images:,} images; measured {last.error:.1%}, {inside} the "

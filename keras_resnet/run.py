@@ -17,7 +17,7 @@ from keras_resnet.config import SETTINGS
 from keras_resnet.data import names
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath, atomic, read_json, read_lines, write_json, write_text
-from keras_resnet.messages import log
+from keras_resnet.messages import log, some_of
 from keras_resnet.state import isolated
 
 if TYPE_CHECKING:  # to name their types costs no import
@@ -430,9 +430,11 @@ def unfinished(
     if resume is not None:
         own = {"data": None, "devices": None}  # where its images are now, and this machine's
         given = {"run": run_folder, "config": config_file, **options, **own}
-        also = [name.replace("_", "-") for name, value in given.items() if value is not None]
+        also = [f"--{n.replace('_', '-')}" for n, value in given.items() if value is not None]
         if also:
-            raise InputError(f"--resume takes all settings from {resume}; leave out {also[0]}")
+            raise InputError(
+                f"--resume takes all settings from {resume}; leave out {some_of(also)}"
+            )
         if not Path(resume, filenames.CONFIG).exists():
             raise InputError(f"--resume {resume}: no run there; `ls {RUNS}` shows the runs")
         if Path(resume, filenames.MANIFEST).exists():

@@ -307,9 +307,11 @@ def _numbers(text: str) -> list[tuple[float, ...]] | None:
 
 def too_small(spec: Spec, side: int) -> str:
     """The error message for images of `side` pixels, too small for the last stage."""
+    smaller = SPECS["resnet20"]
+    other = spec.total_stride > smaller.total_stride <= side
     return (
         f"an image of {side} pixels is too small for {spec.name}; use at least {spec.total_stride} "
-        "pixels (its total stride), or a CIFAR network such as resnet20"
+        f"pixels (its total stride){', or a CIFAR network such as resnet20' * other}"
     )
 
 

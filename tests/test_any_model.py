@@ -278,6 +278,16 @@ def test_an_import_that_ctrl_c_ended_leaves_nothing_behind(photos, tmp_path, mon
     assert not list((tmp_path / "runs").iterdir())
 
 
+def test_the_model_of_a_run_brings_its_labels(untouched, tmp_path, capsys):
+    again = kr.import_model(untouched / "model.keras", run_folder=tmp_path / "again")
+    assert again.classes == kr.open_run(untouched).classes
+    assert f"labels: {', '.join(again.classes)}; --labels FILE" in capsys.readouterr().err
+    shutil.copy(untouched / "model.keras", tmp_path / "model.keras")
+    alone = kr.import_model(tmp_path / "model.keras", run_folder=tmp_path / "alone")
+    assert alone.classes == ["0", "1", "2"]
+    assert "labels: 0, 1, 2; --labels FILE gives others" in capsys.readouterr().err
+
+
 def test_labels_in_the_wrong_order_leave_nothing_behind(command, trained, photos, tmp_path):
     shutil.copy(trained.file("model.keras"), tmp_path / "net.keras")
     (tmp_path / "labels.txt").write_text("striped\nbright\ndark\n")

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from keras_resnet.cli import tables
 from keras_resnet.data import sources
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.per_image import ImageScore
@@ -98,7 +100,24 @@ def test_no_errors_are_no_proof(trainings, tmp_path):
     assert result.curve[-1].error == 0 and 0.005 < result.curve[-1].high < 0.02
     text = " ".join(result.notes)
     assert "0.0 of 359 validation images are wrong: the error is at most 1.0%" in text
-    assert "one seed" in text
+    assert "one seed" in text and "guessing" not in text
+
+
+def test_networks_that_may_be_guessing_say_nothing_about_more_photos(trainings, tmp_path):
+    trainings(first(lambda n: 0.9))
+    result = plan_data("digits", run_folder=tmp_path / "plan")
+    assert "that of guessing is 90.0%: these numbers say nothing" in " ".join(result.notes)
+
+
+def test_a_measured_error_beside_the_interval_is_not_called_inside(trainings, tmp_path):
+    trainings(first(lambda n: 3 * n**-0.5))
+    result = plan_data("digits", run_folder=tmp_path / "plan")
+    check, last = result.check, result.curve[-1]
+    half = 0.5 / result.validation_images
+    for high, word in ((last.error, "inside"), (last.error - 0.9 * half, "half an image from"),
+                       (last.error - 1.1 * half, "outside of")):  # fmt: skip
+        shown = tables.data_plan(replace(result, check=replace(check, low=0.0, high=high)))
+        assert f"measured {last.error:.1%}, {word} the interval" in shown
 
 
 def test_noise_is_not_called_a_gain(trainings, tmp_path):
@@ -147,7 +166,7 @@ def test_too_few_images_for_a_curve_are_said(trainings, photos, tmp_path):
     trainings(first(lambda n: 0.5))
     result = plan_data(tmp_path / "few", run_folder=tmp_path / "plan")
     assert len(result.curve) == 2 and result.predictions == [] and result.check is None
-    assert "too few images for a curve" in result.notes[0]
+    assert "too few images for a curve" in " ".join(result.notes)
     with pytest.raises(InputError, match="--seeds is 0"):
         plan_data(tmp_path / "few", seeds=0)
 

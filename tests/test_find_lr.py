@@ -5,9 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.report import lr_range_plot
 from keras_resnet.training.find_lr import find_lr, judge, smooth
 
 RATES = np.geomspace(1e-3, 10, 200).tolist()
@@ -41,6 +43,15 @@ def test_a_loss_that_does_not_fall_gives_no_suggestion(slope):
     losses = (2.3 + noise + slope * np.linspace(0, 1, 200)).tolist()
     with pytest.raises(CheckFailed, match=r"does not fall .* from 0.001 to 10; try more --steps"):
         judge(RATES, losses, complete=True)
+
+
+def test_the_plot_of_a_loss_that_does_not_fall_shows_its_steps():
+    losses = 1.6 + np.random.default_rng(1).normal(0, 0.05, 200)
+    smoothed = 1.6 + np.linspace(0, -1e-3, 200)
+    axes = Figure().add_axes((0, 0, 1, 1))
+    lr_range_plot._limit(axes, smoothed, losses)
+    low, high = axes.get_ylim()
+    assert ((low < losses) & (losses < high)).mean() > 0.9
 
 
 def test_the_average_of_equal_losses_is_that_loss_from_the_beginning():

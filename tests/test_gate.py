@@ -459,6 +459,16 @@ def test_a_run_that_cannot_be_written_is_verified_and_not_changed(
         export(copy, tflite=["none"])
 
 
+def test_an_exported_model_that_is_gone_is_missed_until_the_next_export(copy):
+    gone = copy.export_folder / TFLITE["int8"]
+    gone.unlink()
+    result = verify(copy)
+    (row,) = (row for row in result.files if not row.passed)
+    assert not result.passed and row.file == gone.name and "is missing; export it" in row.why
+    assert export(copy, saved_model=False, tflite=["none"]).passed
+    assert verify(copy).passed
+
+
 def test_a_folder_that_is_a_link_is_written_where_it_leads(tmp_path):
     from keras_resnet.exporting import publish
 

@@ -448,7 +448,9 @@ def test_only_the_same_settings_resume(stopped, photos):
         train(str(photos), run_folder=folder, **{**same, "epochs": 2})
     # Of `ship` too, which has no --resume.
     assert f"`keras-resnet train --resume {folder}`, which takes its settings" in str(error.value)
-    with pytest.raises(InputError, match=r"--resume takes all settings from .*; leave out epochs"):
+    with pytest.raises(
+        InputError, match=r"--resume takes all settings from .*; leave out --epochs"
+    ):
         train(resume=folder, epochs=3)
 
 

@@ -284,6 +284,12 @@ def read_split(path: StrPath, content: bytes | None = None) -> dict[str, list[Sa
         raise InputError(
             f"{show(path)} cannot be read ({error.strerror}); take it from a copy of the run"
         ) from None
+    expected = 'expected {"train": [["CLASS/a.jpg", "CLASS"], …], "val": […]}, as in a run'
+    if not isinstance(rows_of, dict) or not all(
+        isinstance(rows, list) and all(isinstance(row, list) and len(row) >= 2 for row in rows)
+        for rows in rows_of.values()
+    ):
+        raise InputError(f"{show(path)} is damaged or no split; {expected}")
     try:
         saved = {split: [_saved_image(*row) for row in rows] for split, rows in rows_of.items()}
         outside = [image.name for images in saved.values() for image in images if _leads_out(image)]

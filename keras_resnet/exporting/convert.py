@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet import filenames, runtime
+from keras_resnet import runtime
 from keras_resnet.exporting import child
 from keras_resnet.exporting.plan import CALIBRATED
 from keras_resnet.files import StrPath
@@ -46,7 +46,7 @@ def convert(
         CheckFailed: the converter failed; the line holds its reason.
     """
     arguments = (saved_model, output, variant, io, calibration or "")
-    return child.run(__name__, *arguments, what=f"conversion to {filenames.TFLITE[variant]}")
+    return child.run(__name__, *arguments, what=f"conversion to {Path(output).name}")
 
 
 def calibrated(saved_model: StrPath, calibration: StrPath) -> "tf.lite.TFLiteConverter":

@@ -73,9 +73,10 @@ def check(run: Run, folder: Path) -> tuple[list[FileResult], Contract]:
         not pass.
     """
     rows = manifest.read(folder)
-    names = dict.fromkeys(
-        [*_required(folder, rows), *(name for name in rows if name not in filenames.ARTEFACTS)]
-    )
+    others = [
+        name for name in rows if name not in filenames.ARTEFACTS or not (folder / name).exists()
+    ]
+    names = dict.fromkeys([*_required(folder, rows), *others])
     reasons = {name: next(_reasons(run, folder, name, rows), "") for name in names}
     contract = PLAIN if reasons[filenames.PREPROCESS] else read_contract(folder)
     if contract.has_own_ends and _GOLDEN_INDEX not in names:

@@ -53,10 +53,13 @@ def plot(result: Mapping[str, Any], path: StrPath) -> StrPath:
 
 
 def _limit(axes: Axes, smoothed: npt.NDArray[np.float64], losses: npt.NDArray[np.float64]) -> None:
-    """Limits the axis to the decrease and the start of the divergence."""
+    """Limits the axis to the decrease and the start of the divergence; where nothing decreases, to
+    what differs from step to step."""
     low, first = min(smoothed.min(), np.quantile(losses, 0.05)), smoothed[0]
+    noise = 4 * np.median(np.abs(losses - smoothed))
     if first > low:
-        axes.set_ylim(low - 0.15 * (first - low), first + 0.6 * (first - low))
+        fall = first - low
+        axes.set_ylim(low - max(0.15 * fall, noise), first + max(0.6 * fall, noise))
 
 
 def _mark(

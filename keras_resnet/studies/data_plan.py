@@ -293,7 +293,7 @@ def _result(folder: Path, source: Source, parts: _Parts, runs: Mapping[str, run.
         )
         for h in reversed(range(parts.sizes))
     ]
-    notes = list(_limits(curve, len(val), parts))
+    notes = list(_limits(curve, len(val), len(source.classes), parts))
     predictions, check, exponent = [], None, None
     if len(curve) >= _LEAST_SIZES:
         laws = _laws(curve, len(val))
@@ -355,9 +355,17 @@ def _predicted(laws: PowerLaws, images: int) -> Prediction:
     return Prediction(images, found.error, found.low, found.high)
 
 
-def _limits(curve: Sequence[CurvePoint], validation: int, parts: _Parts) -> Iterator[str]:
+def _limits(
+    curve: Sequence[CurvePoint], validation: int, classes: int, parts: _Parts
+) -> Iterator[str]:
     """What cannot be said, a line each."""
-    last = curve[-1]
+    last, guessing = curve[-1], 1 - 1 / classes
+    if last.high >= guessing:
+        yield (
+            f"with all images the error is {last.error:.1%}, and up to {last.high:.1%} (95 %); "
+            f"that of guessing is {guessing:.1%}: these numbers say nothing about more photos; "
+            "train longer, with more --epochs"
+        )
     if len(curve) < _LEAST_SIZES:
         yield (
             f"too few images for a curve: a class can be halved {len(curve) - 1} times only, and a "

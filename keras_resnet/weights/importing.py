@@ -12,7 +12,7 @@ from keras_resnet.data import names
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath, read_lines
 from keras_resnet.manifest import fingerprint
-from keras_resnet.messages import log
+from keras_resnet.messages import log, some_of
 from keras_resnet.specs import SPECS, Normalize
 from keras_resnet.state import isolated
 from keras_resnet.weights.layouts import classes_of
@@ -46,7 +46,8 @@ def import_weights(
         model: the name of the network.
         width: channels of all layers, relative to the network's own.
         normalize: as in `build`; None is that of the file, else the usual one of the network.
-        labels: a text file with a class a line, in the order of the logits; None numbers them.
+        labels: a text file with a class a line, in the order of the logits; None takes those of the
+            run that the file is of, or numbers them.
         image_size: side of the images in pixels, or "HxW"; 0 is that of the network's paper.
         fit: how images of another aspect ratio are fitted: "crop", "pad" or "stretch".
         channels: 3 for RGB, or 1 for luma; a first kernel for RGB is summed for it.
@@ -76,6 +77,8 @@ def import_weights(
         loaded = load(network, weights)
     run = runs.create(run_folder, config, classes)
     log.info(loaded)
+    if labels is None:
+        _log_labels(classes)
     run.save_model(network)
     imported = str(path) if path == IMAGENET else {"file": config.weights, **fingerprint(path)}
     parameters = network.count_params()
@@ -104,7 +107,7 @@ def import_model(
         model: a Keras model from images `(b, h, w, c)`, c 3 (RGB) or 1 (grey), to scores `(b, k)`,
             probabilities or logits; or the path of a `.keras` file with one.
         labels: the class of each output, in order: a list, or a text file with a class a line; None
-            numbers them.
+            takes those of the run that the file is of, or numbers them.
         normalize: what was done with the pixels before they were given to the model: "imagenet",
             "tf", "caffe" (BGR), "cifar10", or what else `specs.statistics` takes. It becomes the
             first layers of the run's network. None: the model takes pixels in [0, 255].
@@ -141,12 +144,18 @@ def import_model(
     run = runs.create(run_folder or runs.next_folder(f"{name}-data"), config, classes)
     for note in given.notes:
         log.info(note)
+    if labels is None:
+        _log_labels(classes)
     run.save_model(network)
     imported = {"file": os.path.abspath(model), **fingerprint(model)} if is_file else {"file": name}
     parameters = network.count_params()
     run.save_metrics({"model": name, "parameters": parameters, "imported": imported})
     run.save_manifest()
     return run
+
+
+def _log_labels(classes: Sequence[str]) -> None:
+    log.info(f"labels: {some_of(classes, 5)}; --labels FILE gives others")
 
 
 def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: StrPath) -> list[str]:
@@ -157,6 +166,9 @@ def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: St
             f"--weights {path}"
         )
     if labels is None:
+        owner = runs.run_of(path) if os.path.isfile(path) else None
+        if owner and len(owner.classes) == count:
+            return owner.classes
         return [str(k) for k in range(count)]
     if isinstance(labels, str | os.PathLike):
         given = f"--labels {labels}"
