@@ -632,6 +632,7 @@ def test_a_few_epochs_of_a_huge_loss_do_not_press_the_others_flat(monkeypatch):
     lines = re.findall(r'points="([^"]*)"', drawn)
     ys = [float(point.split(",")[1]) for line in lines for point in line.split()]
     assert int(height) < min(ys) - 5  # no line hides it
+    assert usual.count("<circle") - drawn.count("<circle") == 2  # they are no points there
     largest = max(row["loss"] for row in rows)
     ticks = [float(tick) for tick in re.findall(r'text-anchor="end">([\d.]+)<', drawn)]
     assert 2 * largest <= max(ticks) <= 3 * largest

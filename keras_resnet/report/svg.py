@@ -65,12 +65,12 @@ def curves(
     parts += _sizes(epochs, x)
     for kind, line in lines.items():
         points = [(x(r["epoch"]), y(v)) for r, v in zip(epochs, line, strict=True)]
-        parts += _line(points, kind, dots=len(epochs) <= 30)
+        end = _TOP if beyond else -math.inf  # what lies beyond is no point
+        parts += _line(points, kind, dots=len(epochs) <= 30, end=end)
     if best is not None:
         parts += _marked(epochs, lines["validation"], best, x, y, "%" if percent else "")
     if beyond:
-        place = f'x="{_WIDTH - _RIGHT}" y="11" text-anchor="end"'  # no line is drawn there
-        parts.append(f'<text class="axis" {place}>{beyond}</text>')
+        parts.append(f'<text class="axis" font-size="9" x="{_LEFT}" y="10">{beyond}</text>')
     label = "Top-1 accuracy" if percent else "Cross-entropy"
     return _svg(_WIDTH, _HEIGHT, f"{label} over the epochs", parts)
 
@@ -211,8 +211,8 @@ def _rows(ticks: Sequence[float], y: Any, unit: str) -> str:
     )
 
 
-def _line(points: Sequence[tuple[float, float]], kind: str, *, dots: bool) -> list[str]:
-    """A line with a gap where a value is not finite."""
+def _line(points: Sequence[tuple[float, float]], kind: str, *, dots: bool, end: float) -> list[str]:
+    """A line with a gap where a value is not finite, and dots below the `end` of the axis."""
     runs: list[list[str]] = [[]]
     for x, y in points:
         if math.isfinite(y):
@@ -220,13 +220,11 @@ def _line(points: Sequence[tuple[float, float]], kind: str, *, dots: bool) -> li
         else:
             runs.append([])
     parts = [f'<polyline class="{kind}" points="{" ".join(run)}"/>' for run in runs if run]
-    if dots:
-        parts += [
-            f'<circle class="dot {kind}" cx="{point.split(",")[0]}" cy="{point.split(",")[1]}" '
-            'r="2.2"/>'
-            for run in runs
-            for point in run
-        ]
+    parts += [
+        f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>'
+        for x, y in points
+        if dots and end < y < math.inf
+    ]
     return parts
 
 

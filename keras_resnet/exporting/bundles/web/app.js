@@ -178,7 +178,7 @@ async function addClass(label, pictures) {
   const all = [];
   for await (const picture of pictures) {
     const image = await decode(picture).catch(() => {
-      throw new Error(`${picture.name} cannot be read as a picture`);
+      throw new Error(`${picture.name ?? 'the camera image'} cannot be read as a picture`);
     });
     all.push(centerView(image, contract, contract.center_crop));
     say(`Picture ${all.length} of ${label} …`);
