@@ -97,9 +97,8 @@ def data_plan(result: "DataPlan") -> str:
     if check := result.check:
         last = result.curve[-1]
         step = 0.5 / result.validation_images  # an error is a whole number of images
-        is_inside = check.low - step <= last.error <= check.high + step
-        is_plainly = check.low <= last.error <= check.high
-        inside = "inside" if is_plainly else "half an image from" if is_inside else "outside of"
+        away = max(check.low - last.error, last.error - check.high)  # from the interval
+        inside = "inside" if away <= 0 else "half an image from" if away <= step else "outside of"
         lines.append(
             f"check        from the smaller parts, {check.error:.1%} ({_interval(check)}) is "
             f"predicted for {check.images:,} images; measured {last.error:.1%}, {inside} the "

@@ -215,7 +215,7 @@ class Loop:
         return f"{said}  {self._speed():.0f} images/s  {left} remaining"
 
     def _seconds_left(self) -> float:
-        """Estimate for the rest of the run: the time of a step is proportional to its pixels."""
+        """Estimate for the rest of the run: steps by their pixels, evaluations by epochs."""
         spent, limit = sum(self.seconds.values()), 60 * self.config.max_minutes
         others = self.seconds["evaluation"] + self.seconds["saving"]
         steps = spent - others - sum(self._call_seconds[:1])  # without the call that compiles

@@ -77,8 +77,7 @@ def import_weights(
         loaded = load(network, weights)
     run = runs.create(run_folder, config, classes)
     log.info(loaded)
-    if labels is None:
-        _log_labels(classes)
+    _log_labels(classes, labels)
     run.save_model(network)
     imported = str(path) if path == IMAGENET else {"file": config.weights, **fingerprint(path)}
     parameters = network.count_params()
@@ -144,8 +143,7 @@ def import_model(
     run = runs.create(run_folder or runs.next_folder(f"{name}-data"), config, classes)
     for note in given.notes:
         log.info(note)
-    if labels is None:
-        _log_labels(classes)
+    _log_labels(classes, labels)
     run.save_model(network)
     imported = {"file": os.path.abspath(model), **fingerprint(model)} if is_file else {"file": name}
     parameters = network.count_params()
@@ -154,8 +152,10 @@ def import_model(
     return run
 
 
-def _log_labels(classes: Sequence[str]) -> None:
-    log.info(f"labels: {some_of(classes, 5)}; --labels FILE gives others")
+def _log_labels(classes: Sequence[str], given: StrPath | Sequence[str] | None) -> None:
+    """Says which classes a run has if none were given."""
+    if given is None:
+        log.info(f"labels: {some_of(classes, 5)}; --labels FILE gives others")
 
 
 def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: StrPath) -> list[str]:
