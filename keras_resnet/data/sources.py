@@ -285,7 +285,7 @@ def read_split(path: StrPath, content: bytes | None = None) -> dict[str, list[Sa
             f"{show(path)} cannot be read ({error.strerror}); take it from a copy of the run"
         ) from None
     expected = 'expected {"train": [["CLASS/a.jpg", "CLASS"], …], "val": […]}, as in a run'
-    if not isinstance(rows_of, dict) or not all(
+    if not all(
         isinstance(rows, list) and all(isinstance(row, list) and len(row) >= 2 for row in rows)
         for rows in rows_of.values()
     ):
