@@ -7,7 +7,7 @@ a new setting is one new row and gets its option.
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields
 from itertools import groupby
 from numbers import Integral, Real
@@ -515,6 +515,33 @@ def require_relations(config: Config) -> None:
         if not relation.holds(config):
             row = SETTINGS[relation.name]
             row.refuse(getattr(config, row.name), relation.expected)
+
+
+# Settings that do nothing without these.
+NEEDS = (
+    Relation("distill_weight", lambda c: c.teacher is not None, "--teacher RUN with it"),
+    Relation("distill_temperature", lambda c: c.teacher is not None, "--teacher RUN with it"),
+    Relation("randaugment_prob", lambda c: c.randaugment[0] > 0, "--randaugment with it"),
+    Relation("randaugment_std", lambda c: c.randaugment[0] > 0, "--randaugment with it"),
+    Relation("momentum", lambda c: c.optimizer == "sgd", "--optimizer sgd with it"),
+    Relation("nesterov", lambda c: c.optimizer == "sgd", "--optimizer sgd with it"),
+    Relation("crop_area", lambda c: not c.pad, "--pad 0 with it"),
+    Relation("crop_aspect", lambda c: not c.pad, "--pad 0 with it"),
+    Relation("val_split", lambda c: c.split_file is None, "no --split-file with it"),
+)
+
+
+def require_effects(config: Config, given: Collection[str]) -> None:
+    """Checks that settings which somebody chose do something; `InputError` as in `require_values`.
+
+    Args:
+        config: the settings.
+        given: the names of those that somebody chose.
+    """
+    for need in NEEDS:
+        row, value = SETTINGS[need.name], getattr(config, need.name)
+        if need.name in given and value != row.default and not need.holds(config):
+            row.refuse(value, f"{need.expected}; otherwise it does nothing")
 
 
 # Minimum side of the last feature map at the smaller sizes: a run on digits at 16 pixels that began

@@ -96,7 +96,7 @@ def resnet(
         InputError: fewer than two classes, an image too small for the stages, or stochastic depth
             for a net without shortcuts.
     """
-    input_shape = tuple(input_shape or (spec.image_size, spec.image_size, 3))
+    input_shape = input_shape or (spec.image_size, spec.image_size, 3)
     _check(spec, num_classes, input_shape, drop_path)
 
     image = keras.Input(input_shape, name="image")  # (b, h, w, c)
@@ -286,10 +286,11 @@ STEMS = {"imagenet": _imagenet_stem, "deep": _deep_stem, "cifar": _cifar_stem}
 
 
 def _check(
-    spec: Spec, num_classes: int, input_shape: tuple[int | None, ...], drop_path: float
+    spec: Spec, num_classes: int, input_shape: Sequence[int | None], drop_path: float
 ) -> None:
     _check_classes(num_classes)
-    if len(input_shape) != 3 or input_shape[-1] not in (1, 3):
+    is_shape = isinstance(input_shape, Sequence) and len(input_shape) == 3
+    if not is_shape or input_shape[-1] not in (1, 3):
         raise InputError(
             f"input_shape is {input_shape}; expected (height, width, 3), or 1 for luma"
         )

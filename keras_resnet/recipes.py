@@ -17,6 +17,7 @@ from keras_resnet.config import (
     RELATIONS,
     SETTINGS,
     Config,
+    require_effects,
     require_relations,
     require_values,
     show,
@@ -212,6 +213,7 @@ def resolve(
     of_recipe = {name for name in recipe if getattr(config, name) == recipe[name]}
     config = _without_contradictions(config, of_recipe - given.keys())
     require_relations(config)
+    require_effects(config, given)
     usual = recipe.get("warmup_epochs", Config.warmup_epochs)  # it is shortened in a short run
     if given.get("warmup_epochs", usual) != usual and config.warmup_epochs > config.epochs:
         raise InputError(

@@ -249,6 +249,14 @@ def test_a_broken_image_among_others_is_named_and_the_others_are_classified(
     assert done.returncode == 2 and "b.jpg" in done.stderr and not done.stdout
 
 
+def test_another_word_for_broken_images_is_refused(trained, photos):
+    told = "--on-bad-image is 'ignore'; expected one of error, skip"
+    with pytest.raises(InputError, match=told):
+        evaluate(trained, photos, on_bad_image="ignore")
+    with pytest.raises(InputError, match=told):
+        predict(trained, photos, on_bad_image="ignore")
+
+
 def test_predicting_on_text_names_the_file(trained, tmp_path):
     (tmp_path / "text.jpg").write_text("no image at all")
     with pytest.raises(InputError, match=r"text\.jpg: not an image"):

@@ -479,3 +479,28 @@ def test_a_file_without_layers_is_refused(exported):
     path = exported[0].export_folder / "model_int8.tflite"
     with pytest.raises(InputError, match="has no Keras layers; give its run folder"):
         open_subject(path)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "told"),
+    [
+        (np.zeros((2, 8, 4, 3)), [0, 1], r"images is \(2, 8, 4, 3\); resnet8 takes \(None, 8, 8"),
+        (np.zeros((8, 8, 3)), [0], r"images is \(8, 8, 3\); resnet8 takes"),
+        (np.full((2, 8, 8, 3), np.nan), [0, 1], "images has values that are not finite"),
+        (np.zeros((2, 8, 8, 3)), [0, 10], "labels has 10; expected classes from 0 to 9"),
+        (np.zeros((2, 8, 8, 3)), [-1, 0], "labels has -1; expected classes from 0 to 9"),
+        (np.zeros((2, 8, 8, 3)), [0], r"labels is int64 \(1,\); expected int \(2,\)"),
+        (np.zeros((2, 8, 8, 3)), np.eye(2), r"labels is float64 \(2, 2\); expected int \(2,\)"),
+        (np.zeros((0, 8, 8, 3)), np.array([], int), "the classes of the images, at least one"),
+    ],
+)
+def test_images_and_labels_that_do_not_fit_the_network_are_refused(images, labels, told):
+    model = _network("resnet8", 8)
+    for instrument in (kr.gradients, kr.paths):
+        with pytest.raises(InputError, match=told):
+            instrument(model, images, labels)
+
+
+def test_the_name_of_a_network_is_no_network():
+    with pytest.raises(InputError, match="'resnet8' is no Keras model; give one, such as kr"):
+        kr.gradients("resnet8", *_batch(8))

@@ -17,6 +17,7 @@ from keras_resnet import recipes
 from keras_resnet import run as runs
 from keras_resnet.checkpoint_notes import peek
 from keras_resnet.config import Config
+from keras_resnet.errors import InputError
 from keras_resnet.training import loop, schedule
 from keras_resnet.training.history import time_shares
 from keras_resnet.training.loop import Loop
@@ -129,6 +130,12 @@ def test_keras_own_callbacks_work(photos, tmp_path):
     assert [row["epoch"] for row in rows] == ["0", "1"] and float(rows[1]["val_top1"]) >= 0
     saved = keras.models.load_model(tmp_path / "model.keras")
     assert saved.output_shape == (None, 3)
+
+
+def test_what_is_no_callback_is_refused_before_a_folder_is_made(photos, tmp_path):
+    with pytest.raises(InputError, match="callbacks has 'a'; expected objects of keras"):
+        train(str(photos), run_folder=tmp_path / "run", callbacks=["a"], **SMALL)
+    assert not list(tmp_path.iterdir())
 
 
 def test_how_many_steps_a_call_does_changes_no_bit(photos, tmp_path, monkeypatch):

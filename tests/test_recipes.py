@@ -282,6 +282,32 @@ def test_what_a_recipe_sets_gives_way_to_what_contradicts_it(options, name, valu
         resolve({**options, name: RECIPES[options["recipe"]][name]})
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"distill_weight": 0.5}, "--distill-weight is 0.5; expected --teacher RUN with it;"),
+        ({"distill_temperature": 2.0}, "--distill-temperature is 2.0; expected --teacher RUN"),
+        ({"randaugment_prob": 0.5}, "--randaugment-prob is 0.5; expected --randaugment with it;"),
+        ({"randaugment_std": 0.5}, "--randaugment-std is 0.5; expected --randaugment with it;"),
+        ({"optimizer": "adamw", "momentum": 0.5}, "--momentum is 0.5; expected --optimizer sgd"),
+        ({"recipe": "rsb-a3", "nesterov": False}, "no-nesterov is False; expected --optimizer sgd"),
+        ({"recipe": "paper-cifar", "crop_area": (0.5, 1.0)}, "expected --pad 0 with it;"),
+        ({"recipe": "paper-cifar", "crop_aspect": (1.0, 1.0)}, "expected --pad 0 with it;"),
+        ({"split_file": "s.json", "val_split": 0.3}, "expected no --split-file with it;"),
+    ],
+    ids=str,
+)
+def test_an_option_that_would_do_nothing_is_refused(options, told):
+    with pytest.raises(InputError, match=f"{told}.*otherwise it does nothing"):
+        resolve(options)
+
+
+def test_what_a_recipe_sets_or_the_default_may_do_nothing():
+    resolve({"pad": 4})  # quick has a crop_area
+    resolve({"recipe": "rsb-a3", "randaugment": (0, 0.0)})
+    resolve({"split_file": "s.json", "val_split": Config.val_split})
+
+
 def test_a_value_is_checked_by_its_row_and_named_by_its_flag():
     cases = {
         "batch_size": (0, "--batch-size is 0; expected at least 1"),

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_resnet import filenames, manifest
+from keras_resnet.config import SETTINGS
 from keras_resnet.data import folder, layout, pixels, sources
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import show
@@ -118,6 +119,7 @@ def evaluate(
     Raises:
         InputError: no such artefact, data or split; classes that the artefact does not have.
     """
+    SETTINGS["on_bad_image"].require(on_bad_image)
     with isolated_for(artefact):
         opened = _open(artefact, trust)
         examples = examples_for(opened, data, split, on_bad_image, data_dir)
@@ -164,6 +166,7 @@ def predict(
     """
     if top < 1:
         raise InputError(f"--top is {top}; expected at least 1")
+    SETTINGS["on_bad_image"].require(on_bad_image)
     with isolated_for(artefact):
         opened = _open(artefact, trust)
         examples = examples_in(images, on_bad_image)

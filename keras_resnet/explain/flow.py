@@ -60,6 +60,8 @@ class Flow:
     """
 
     def __init__(self, model: keras.Model):
+        if not isinstance(model, keras.Model):
+            raise InputError(f"{model!r} is no Keras model; give one, such as kr.build('resnet20')")
         self.model, inputs, _, self._steps = walk(model)
         self.operations = [step.operation for step in self._steps]
         maker = {id(x): turn for turn, step in enumerate(self._steps) for x in step.made}
@@ -106,6 +108,30 @@ class Flow:
 
         (logits,) = through(self.model, [images], call)
         return logits
+
+    def batch(self, images: np.ndarray, labels: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+        """Images as `run` takes them, and their labels, int32 `(b,)`.
+
+        Raises:
+            InputError: images of another shape or with NaN, or labels that are no classes of the
+                model.
+        """
+        images, labels = np.asarray(images), np.asarray(labels)
+        shape, classes = self.model.input_shape, self.model.output_shape[-1]
+        if images.ndim != len(shape) or any(
+            side not in (None, given) for side, given in zip(shape, images.shape, strict=True)
+        ):
+            raise InputError(f"images is {images.shape}; {self.model.name} takes {shape}")
+        if not np.isfinite(images).all():
+            raise InputError("images has values that are not finite; give pixels in [0, 255]")
+        if labels.shape != images.shape[:1] or not len(labels) or labels.dtype.kind not in "iu":
+            raise InputError(
+                f"labels is {labels.dtype} {labels.shape}; expected int ({len(images)},), the "
+                "classes of the images, at least one"
+            )
+        if odd := [label for label in labels if not 0 <= label < classes]:
+            raise InputError(f"labels has {odd[0]}; expected classes from 0 to {classes - 1}")
+        return tf.cast(images, self.model.inputs[0].dtype), tf.cast(labels, tf.int32)
 
     def paths(
         self, block: Block, x: tf.Tensor, *, batch_statistics: bool = False
@@ -204,8 +230,8 @@ def kept(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
-def cross_entropy(logits: tf.Tensor, labels: np.ndarray) -> tf.Tensor:
-    """The mean over the batch, in nats; labels int `(b,)`."""
+def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """The mean over the batch, in nats; labels int32 `(b,)`."""
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     return tf.reduce_mean(losses)
 

@@ -111,7 +111,7 @@ def gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Gra
         `Gradients`.
 
     Raises:
-        InputError: a model without a graph or without blocks.
+        InputError: a model without a graph or without blocks; images or labels that do not fit it.
     """
     flow = Flow(model)
     first = flow.first_kernel
@@ -230,7 +230,7 @@ def _forward(
     flow: Flow, images: np.ndarray, labels: np.ndarray, persistent: bool = False
 ) -> _Forward:
     """x and H of each block by its name, the loss, and the tape that recorded them."""
-    images = tf.cast(images, flow.model.inputs[0].dtype)
+    images, labels = flow.batch(images, labels)
     inputs, sums = {}, {}
 
     def note(

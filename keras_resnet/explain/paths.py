@@ -84,7 +84,7 @@ def paths(
         `Paths`.
 
     Raises:
-        InputError: a network without shortcuts.
+        InputError: a network without shortcuts; images or labels that do not fit it.
     """
     if samples < 1:
         raise InputError(f"--samples is {samples}; expected at least 1")
@@ -128,7 +128,7 @@ def along(
     Its argument is float `(blocks,)`: 1 where the path takes the branch, 0 where it takes the
     shortcut; None is all paths together, the gradient as it is.
     """
-    images = tf.cast(images, tf.float32)
+    images, labels = flow.batch(images, labels)
     number = {block.name: i for i, block in enumerate(flow.blocks)}
 
     @tf.function

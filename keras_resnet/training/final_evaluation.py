@@ -38,7 +38,7 @@ def evaluate_best_model(
     history: History,
     chosen: Precision,
     seconds: Mapping[str, float],
-) -> dict[str, Any]:
+) -> None:
     """Writes metrics.json, the plots, report.html and manifest.json into the run folder."""
     model, here = folder.model(), environment()
     metrics = {
@@ -84,7 +84,10 @@ def evaluate_best_model(
     folder.save_metrics(metrics)
     page.write(folder.path)
     folder.save_manifest()
-    return metrics
+    log.info(
+        f"best epoch {history.best_epoch}: top-1 {val['top1']:.1%} of {val['images']:,} validation "
+        f"images, {metrics['seconds']:.0f} s of training"
+    )
 
 
 def _images(examples: Examples, classes: Sequence[str]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from keras_resnet.data import sources
 from keras_resnet.data.sources import Source
 from keras_resnet.distributed import strategy
 from keras_resnet.distributed.strategy import Devices
-from keras_resnet.errors import CheckFailed
+from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log, logged_to
 from keras_resnet.models import layers_of
@@ -75,6 +75,9 @@ def train(
             checkpoints are kept.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved; a `KeyboardInterrupt`.
     """
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise InputError(f"callbacks has {callback!r}; expected objects of keras.callbacks")
     requested, network = custom.taken({"data": data, **options})
     unfinished = run.unfinished(resume, run_folder, config_file, requested)
     if not unfinished:
@@ -89,15 +92,8 @@ def train(
             else prepare(config, devices, recipes.unset(requested, config_file), network)
         )
         with devices.folder(path, prepared.config) as folder, logged_to(folder.file(filenames.LOG)):
-            metrics = _train_in(folder, bool(unfinished), prepared, devices, callbacks)
-            if metrics is None:
-                return None
-            log.info(
-                f"best epoch {metrics['best_epoch']}: top-1 {metrics['val']['top1']:.1%} of "
-                f"{metrics['val']['images']:,} validation images, {metrics['seconds']:.0f} s of "
-                "training"
-            )
-    return folder
+            _train_in(folder, bool(unfinished), prepared, devices, callbacks)
+    return folder if devices.is_chief else None
 
 
 def _train_in(
@@ -106,8 +102,7 @@ def _train_in(
     prepared: "Prepared",
     devices: Devices,
     callbacks: Sequence[keras.callbacks.Callback],
-) -> dict[str, Any] | None:
-    """The content of metrics.json for the chief; None for another worker."""
+) -> None:
     config, source, chosen, model = prepared
     stop = checkpoint.Stop(folder.path)
     try:
@@ -121,8 +116,7 @@ def _train_in(
         with stop.listening(), broken:
             history, seconds = _fit(prepared, folder, devices, stop, callbacks)
             if devices.is_chief:
-                return evaluate_best_model(folder, config, source, history, chosen, seconds)
-            return None
+                evaluate_best_model(folder, config, source, history, chosen, seconds)
     except (tf.errors.OpError, RuntimeError):  # the second of pybind, when the signal came within
         stop.exit_if_signalled()  # all workers got the signal, and another exited first
         raise
