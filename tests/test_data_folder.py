@@ -106,6 +106,8 @@ FILES = {
     "a JPEG cut in its pixels": ("x.jpg", NOISY[: len(NOISY) // 2], BAD, UNDECODABLE),
     "a JPEG cut near its end": ("x.jpg", NOISY[: len(NOISY) * 9 // 10], BAD, UNDECODABLE),
     "a JPEG cut in its header": ("x.jpg", JPEG[:300], BAD, None),
+    "a JPEG cut in its Exif": ("x.jpg", _with_exif(bytes(2000))[:600], BAD, "damaged header"),
+    "a PNG cut in its first chunk": ("x.png", PNG[:20], BAD, "damaged header"),
     "a JPEG cut after two bytes": ("x.jpg", JPEG[:2], BAD, "not an image"),
     "a JPEG of nothing but a header": ("x.jpg", JPEG[: JPEG.index(b"\xff\xda")], BAD, None),
     "a JPEG whose header says more rows than there are": (

@@ -12,6 +12,7 @@ from keras_resnet.config import SETTINGS
 from keras_resnet.data import folder, sources, splitting
 from keras_resnet.data.check import check
 from keras_resnet.data.examples import from_pixels
+from keras_resnet.data.photo import EXIF_ORIENTATION
 from keras_resnet.errors import InputError
 
 
@@ -263,6 +264,22 @@ def test_images_of_one_hash_that_differ_otherwise_are_not_alike(tmp_path):
     assert sorted(check(tmp_path).near_pairs) == [
         ["a/darker.png", "a/0.png"],
         ["b/darker.png", "b/0.png"],
+    ]
+
+
+def test_a_photo_that_was_turned_and_saved_is_like_its_original(tmp_path):
+    """As a program saves it that turns the pixels instead of leaving that to Exif."""
+    for k, label in enumerate("ab"):
+        (tmp_path / label).mkdir()
+        grey = np.random.default_rng(k).integers(0, 256, (6, 8), np.uint8)
+        photo = Image.fromarray(grey).resize((64, 48), Image.Resampling.NEAREST)
+        exif = Image.Exif()
+        exif[EXIF_ORIENTATION] = 6
+        photo.save(tmp_path / label / "original.jpg", exif=exif)
+        photo.rotate(-90, expand=True).save(tmp_path / label / "turned.jpg")
+    assert sorted(check(tmp_path).near_pairs) == [
+        ["a/turned.jpg", "a/original.jpg"],
+        ["b/turned.jpg", "b/original.jpg"],
     ]
 
 

@@ -23,6 +23,7 @@ IMAGE_ENDINGS = (
     *(".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl"),
 )
 EXIF_ORIENTATION = 0x0112
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG")
 _DIGESTED = 1 << 16  # bytes at the begin and at the end of a file
 _THREADS = 16  # they wait for a disk or a network more than they compute
 
@@ -164,8 +165,11 @@ def _open_image(file: BinaryIO) -> Image.Image:
     except OSError as error:
         if error.errno:
             raise
-        file.seek(4)
-        if file.read(4) == b"ftyp" and file.read(4) in HEIF_BRANDS:
+        file.seek(0)
+        begin = file.read(12)
+        if begin.startswith(_MAGIC):
+            raise ValueError("damaged header") from None
+        if begin[4:8] == b"ftyp" and begin[8:] in HEIF_BRANDS:
             raise ValueError(_WRONG_KIND.format("HEIC and AVIF")) from None
         raise _NoImage from None
     except Exception:  # a damaged header fails in many ways inside Pillow

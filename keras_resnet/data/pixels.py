@@ -84,11 +84,12 @@ def batches(examples: Examples, *, size: int | Geometry, crop: float) -> Iterato
 
 
 def decoded(examples: Examples, look: Callable[[Pixels], _T]) -> Iterator[tuple[int, _T]]:
-    """Number of each image that can be decoded, and what `look` finds in its stored pixels."""
+    """Number of each image that can be decoded, and what `look` finds in it, as displayed."""
 
     def one(i: int) -> tuple[int, _T] | None:
         try:
-            return i, look(decode_complete(_content(examples, i)))
+            stored = decode_complete(_content(examples, i))
+            return i, look(_turn(stored, int(examples.orientations[i])))
         except Undecodable:
             return None
 
