@@ -79,6 +79,16 @@ def test_the_softmax_of_a_model_is_taken_off_and_its_answers_stay(end, shape):
     assert ("logarithm" in note) == (end == "operations"), note
 
 
+@pytest.mark.parametrize("shared", [layers.Softmax(), layers.Dense(3, activation="softmax")])
+def test_a_layer_that_is_the_softmax_and_is_used_elsewhere_too_stays_one(shared):
+    image = keras.Input(SQUARE)
+    x = layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(image)))
+    model = keras.Model(image, shared(layers.Multiply()([x, shared(x)])))
+    found = classifier(model, "FILE")
+    np.testing.assert_allclose(probabilities(found.model, noise()), model(noise()), rtol=1e-4)
+    assert "the logarithm was added" in found.notes[0]
+
+
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("side", [SIDE, SIDE + 1])
 def test_a_strided_1x1_convolution_becomes_a_pooling_and_one_without(padding, side):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import sys
 from dataclasses import fields, replace
 
@@ -171,6 +173,17 @@ def test_a_phone_is_asked_over_adb(files, tmp_path, monkeypatch):
     assert "--num_threads=2" in asked and "--num_runs=5" in asked
     assert asked.splitlines()[-1].startswith("shell rm")  # nothing is left on the phone
     assert "Pixel 9" in tables.phone_benchmark(result)
+
+
+def test_the_name_of_a_file_is_one_word_to_the_phone(files, tmp_path, monkeypatch):
+    shutil.copyfile(files[0], tmp_path / "a b;c.tflite")
+    log = tmp_path / "log"
+    adb = PHONE.format(python=sys.executable, log=str(log))
+    monkeypatch.setenv("PATH", fake_adb(tmp_path / "bin", adb))
+    android.benchmark([tmp_path / "a b;c.tflite"], threads=1, runs=1)
+    (run,) = (line for line in log.read_text().splitlines() if "--graph" in line)
+    words = shlex.split(run)
+    assert f"--graph={android.FOLDER}/keras_resnet_a b;c.tflite" in words, words
 
 
 def test_without_adb_or_a_device_one_line_says_what_to_do(command, files, tmp_path):

@@ -150,6 +150,60 @@ def test_the_python_bundle_sees_an_image_of_16_bits_as_that_of_8(classify, bundl
     assert first == second
 
 
+@pytest.fixture(scope="module")
+def transparent(tmp_path_factory):
+    """Images whose transparent parts hold other colours, and one of 16 bits."""
+    folder = tmp_path_factory.mktemp("transparent")
+    rng = np.random.default_rng(0)
+    grey, alpha = (rng.integers(0, 2, (6, 6), np.uint8).repeat(8, 0).repeat(8, 1) for _ in "ab")
+    rgb = Image.fromarray(200 * grey).convert("RGB")
+    rgba = rgb.copy()
+    rgba.putalpha(Image.fromarray(255 * alpha))
+    rgba.save(folder / "rgba.png")
+    rgba.save(folder / "rgba.webp", lossless=True)
+    rgba.save(folder / "clear.gif")
+    rgb.save(folder / "one_colour.png", transparency=(200, 200, 200))
+    rgb.convert("L").save(folder / "one_grey.png", transparency=200)
+    palette = rgb.convert("P")
+    palette.save(folder / "palette.png", transparency=palette.getpixel((0, 0)))
+    rgba.convert("LA").save(folder / "grey.png")
+    Image.fromarray(grey.astype(np.uint16) * 20_000).save(folder / "16.png")
+    return sorted(folder.iterdir())
+
+
+def test_the_python_bundle_sees_transparent_images_as_evaluation_does(bundled, transparent):
+    classifier = python_classifier(bundled, 48, 1.0)
+    for path, ours in zip(transparent, shown(transparent, 48, 1.0)[0], strict=True):
+        with Image.open(path) as image:
+            theirs = classifier.pixels(image)
+        assert np.abs(theirs.astype(int) - ours).max() <= 1, path.name
+
+
+def test_the_plain_golden_set_holds_photos_as_evaluation_decodes_them(transparent, tmp_path):
+    """For programs in C, and tests on a computer, that read PPM only."""
+    source, names = tmp_path / "golden", ("rgba.png", "16.png", "clear.gif")
+    source.mkdir()
+    Image.new("RGB", (48, 48)).save(source / "00.png")
+    entries = []
+    for path in transparent:
+        if path.name in names:
+            shutil.copy(path, source)
+            values = {"logits": {"m": [0.0, 1.0]}, "rejected": {"m": False}}
+            entries.append({"file": "00.png", "photo": path.name, **values})
+    index = {"tolerance": {"m": 1.0}, "photo_tolerance": 3.0, "images": entries}
+    (source / "golden.json").write_text(json.dumps(index))
+    bundling._put_plain_golden(tmp_path, tmp_path / "plain", Path("m"))
+    files = [path for path in transparent if path.name in names]
+    for path, ours in zip(files, shown(files, 48, 1.0)[0], strict=True):
+        plain = np.asarray(Image.open(tmp_path / "plain" / f"{path.stem}.ppm"))
+        np.testing.assert_array_equal(plain, ours, err_msg=path.name)
+
+
+def test_the_python_bundle_answers_with_at_least_one_class(classify, bundled, photos):
+    done = classify(bundled / "bundle_python", photos / "dark" / "01.jpg", "--top", 0)
+    assert done.returncode == 2 and "argument --top: invalid" in done.stderr
+
+
 def test_the_python_bundle_notices_another_model(classify, copy):
     home = copy / "bundle_python"
     shutil.copyfile(copy / TFLITE["none"], home / "model.tflite")

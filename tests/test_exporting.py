@@ -53,6 +53,10 @@ def test_other_users_can_read_what_is_published(tmp_path):
     with publish.staged(tmp_path / "export") as folder:
         (folder / "model.tflite").touch()
     assert (tmp_path / "export").stat().st_mode & 0o777 == 0o755
+    (tmp_path / "export").chmod(0o700)
+    with publish.staged(tmp_path / "export"):
+        pass
+    assert (tmp_path / "export").stat().st_mode & 0o777 == 0o700  # as its owner made it
 
 
 def test_the_gate_reports_the_contract(exported):

@@ -70,8 +70,8 @@ def test_other_options_and_a_file_that_failed_the_gate_are_converted_again(
         export(copy, **OPTIONS)
     assert variants == ["none", "none", "float16"]
     monkeypatch.undo()
-    assert not list(copy.path.glob(".export-kept/*-model_float32.*"))
-    assert list(copy.path.glob(".export-kept/*-model_float16.tflite"))
+    assert not list(copy.path.glob(".export-kept/*/model_float32.*"))
+    assert list(copy.path.glob(".export-kept/*/model_float16.tflite"))
     assert export(copy, **OPTIONS).passed
 
 

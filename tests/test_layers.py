@@ -101,7 +101,10 @@ TABLE = {
     ),
     "exporting.headroom": ("", "ai_edge_litert numpy"),
     "exporting.card": ("specs messages data.names exporting.verification run", ""),
-    "exporting.bundling": (f"{TOOLS} evaluation.trainable exporting inspection run", "PIL"),
+    "exporting.bundling": (
+        f"{TOOLS} data.photo data.pixels evaluation.trainable exporting inspection run",
+        "PIL",
+    ),
     "exporting.publish": ("errors", ""),  # loaded before TensorFlow
     "exporting.kept": ("_version filenames files manifest messages exporting.plan", ""),
     # Loaded before TensorFlow.

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +86,12 @@ def test_an_output_that_is_no_folder_is_refused(trained, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file is a file; give a folder"):
         export(trained, output=tmp_path / "file")
+
+
+@pytest.mark.parametrize("output", [".", "..", "../inside"])
+def test_the_folder_that_a_command_runs_in_is_not_replaced(trained, tmp_path, monkeypatch, output):
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    with pytest.raises(InputError, match="and this command runs inside of it; run it in another"):
+        make_plan(trained, output=output)
+    assert make_plan(trained, output="../beside").target == Path("../beside")

@@ -581,6 +581,7 @@ def test_the_page_shows_the_exported_files_and_what_an_app_needs(run):
     file = run / "export" / "model_int8.tflite"
     file.touch()
     assert f"keras-resnet predict {file} photo.jpg" in seen(run).text  # it may refuse a photo
+    (run / "export" / "bundle_web-mine").mkdir()  # a copy, as a bundle's README advises
     (bundle / "litert").mkdir()  # LiteRT.js
     assert f"cd {bundle} && python3 -m http.server" in seen(run).text
 

@@ -3,6 +3,7 @@ not."""
 
 import json
 import re
+import runpy
 import shutil
 from importlib.resources import files
 
@@ -282,6 +283,16 @@ def test_the_python_bundle_does_not_learn_a_class_that_the_model_knows(classify,
     done = classify(bundle, "--teach", "dark", bundle / "new" / "00.png")
     assert done.returncode == 2 and "the model knows dark already" in done.stderr
     assert not (bundle / "taught.json").exists()
+
+
+def test_a_class_whose_photos_cannot_be_read_is_not_listed(bundle):
+    """In a program that goes on after the error."""
+    classifier = runpy.run_path(str(bundle / "classify.py"))["Classifier"]()
+    path = bundle / "new" / "00.png"
+    path.write_bytes(path.read_bytes()[:300])
+    with Image.open(path) as image, pytest.raises(OSError, match="truncated"):
+        classifier.teach("mosaic", [image])
+    assert classifier.labels == (bundle / "labels.txt").read_text().split()
 
 
 def test_a_file_that_is_not_trainable_says_so(classify, exported, tmp_path):

@@ -111,7 +111,7 @@ def _look(path: str, name: str, label: str, known: Header | None) -> Photo | Rej
             return Photo(path, name, label, known)
         with open(path, "rb") as file:
             image = _open_image(file)
-            turn = _orientation(image)
+            turn = orientation(image)
             bits = _bits(file) if image.format == "PNG" else 8
             content = _digest_of_file(file, status.st_size)
         header = Header(
@@ -187,11 +187,11 @@ _TOO_LARGE = "more than {} million pixels; make it smaller"
 _WRONG_KIND = "{} images cannot be decoded; convert to JPEG or PNG"
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
     try:
         # Not image.getexif(): for a PNG that decodes all of it, to look behind the pixels.
-        orientation = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
+        found = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
     except Exception:  # the pixels may be good all the same
         return 1
-    return orientation if orientation in range(1, 9) else 1
+    return found if found in range(1, 9) else 1

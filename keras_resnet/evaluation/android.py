@@ -1,6 +1,7 @@
 """`.tflite` files timed on a phone, by LiteRT's own benchmark program, over adb."""
 
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -93,15 +94,16 @@ def require_device() -> str:
 def _measure(file: str, threads: int, runs: int) -> Timing:
     log.info(f"timing {file} on the device …")
     there = f"{FOLDER}/keras_resnet_{Path(file).name}"
+    quoted = shlex.quote(there)  # for the device's shell
     _adb("push", file, there)
     try:
         said = _adb(
             "shell",
-            f"{PROGRAM} --graph={there} --num_threads={threads} --num_runs={runs} "
+            f"{PROGRAM} --graph={quoted} --num_threads={threads} --num_runs={runs} "
             "--report_peak_memory_footprint=true 2>&1",
         )
     finally:
-        _adb("shell", f"rm -f {there}")
+        _adb("shell", f"rm -f {quoted}")
     timings, memory = _TIMINGS.search(said), _MEMORY.search(said)
     if not timings:
         raise CheckFailed(f"{file}: benchmark_model printed no timings ({first_line(said)})")

@@ -2,13 +2,16 @@
 set, a README, LICENSE and NOTICE. Their files are copies of those in `bundles/`.
 """
 
+import io
 import shutil
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from keras_resnet import filenames
+from keras_resnet.data import pixels
+from keras_resnet.data.photo import orientation
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.trainable import PASSES, SIGNATURES, SPARE
 from keras_resnet.exporting import golden, templates
@@ -220,10 +223,13 @@ def _put_plain_golden(folder: Path, target: Path, source: Path) -> None:
         image, photo = f"{Path(entry['file']).stem}.ppm", "-"
         Image.open(source_set / entry["file"]).convert("RGB").save(target / image)
         if entry["photo"] and photos < _PLAIN_PHOTOS:
-            opened = ImageOps.exif_transpose(Image.open(source_set / entry["photo"]))
+            encoded = (source_set / entry["photo"]).read_bytes()
+            opened = Image.open(io.BytesIO(encoded))
             if opened.width * opened.height <= _PLAIN_PHOTO_PIXELS:
                 photo = f"{Path(entry['photo']).stem}.ppm"
-                opened.convert("RGB").save(target / photo)
+                # Not by Pillow's `convert`, which drops alpha and clips 16 bits.
+                decoded = pixels.decode(encoded, orientation(opened))
+                Image.fromarray(decoded).save(target / photo)
                 photos += 1
         logits = " ".join(f"{x:.9g}" for x in entry["logits"][MODEL])
         rejected = entry["rejected"][MODEL]

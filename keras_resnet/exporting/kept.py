@@ -47,12 +47,12 @@ class Kept:
         """
         facts = [self._made_from, fingerprint(images) if variant in CALIBRATED else ""]
         digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-        kept = self._folder / f"{digest}-{filenames.TFLITE[variant]}"
+        kept = self._folder / digest / filenames.TFLITE[variant]
         note = kept.with_suffix(".json")  # written last
         if note.exists():
             log.info(f"{path.name}: the file of an earlier try")
         else:
-            self._folder.mkdir(exist_ok=True)
+            kept.parent.mkdir(parents=True, exist_ok=True)
             write_json(note, make(kept))
         shutil.copyfile(kept, path)
         return read_json(note)
@@ -60,10 +60,11 @@ class Kept:
     def drop(self, names: Sequence[str]) -> None:
         """Removes the kept files that became the artefacts `names`."""
         for name in names:
-            for path in self._folder.glob(f"*-{Path(name).stem}.*"):
+            for path in self._folder.glob(f"*/{Path(name).stem}.*"):
                 path.unlink()
-        with suppress(OSError):  # there are others, or there were none
-            self._folder.rmdir()
+        for folder in (*self._folder.glob("*"), self._folder):
+            with suppress(OSError):  # there are others, or there were none
+                folder.rmdir()
 
     def clear(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)

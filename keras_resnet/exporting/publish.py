@@ -71,7 +71,7 @@ def staged(target: Path) -> Iterator[Path]:
         if target.exists():
             shutil.copytree(target, staging, copy_function=_link, dirs_exist_ok=True)
         yield staging
-        staging.chmod(0o755)  # mkdtemp made it private
+        staging.chmod(target.stat().st_mode if target.exists() else 0o755)  # it is private
         _flush(staging)
         if target.exists():
             os.rename(target, _old(target))

@@ -1,4 +1,5 @@
-"""Multiply-adds of Keras layers, `.tflite` operators and ONNX nodes, counted alike.
+"""Multiply-adds of Keras layers, `.tflite` operators and ONNX nodes, counted alike; those of
+transposed convolutions in Keras only.
 
 Multiply-accumulate operations of convolutions and dense layers, biases not counted: the convention
 of torchvision and fvcore, in which ResNet-50 v1.5 has 4.089 G.

@@ -6,8 +6,10 @@ from pathlib import Path
 from keras_resnet import filenames
 
 # What to type, and what to do then.
+_WEB = "cd {folder} && python3 -m http.server 8000", "then open http://localhost:8000"
+_WEB_OF_NPM = "cd {folder} && npm install && python3 -m http.server 8000", _WEB[1]
 _OPEN = {
-    "web": ("cd {folder} && python3 -m http.server 8000", "then open http://localhost:8000"),
+    "web": _WEB,
     "android": ("", "open {folder} in Android Studio"),
     "python": ("python {folder}/classify.py IMAGE", ""),
     "c": ("", "see {folder}/README.md"),
@@ -21,7 +23,13 @@ def how_to_open(bundle: str | Path) -> tuple[str, str]:
     ('python runs/photos/export/bundle_python/classify.py IMAGE', '')
     """
     kind = Path(bundle).name.removeprefix(filenames.BUNDLE)
-    command, then = (text.format(folder=shlex.quote(str(bundle))) for text in _OPEN[kind])
-    if kind == "web" and not Path(bundle, "litert").exists():  # LiteRT.js comes from npm
-        command = command.replace("&& ", "&& npm install && ", 1)
-    return command, then
+    is_of_npm = kind == "web" and not Path(bundle, "litert").exists()  # LiteRT.js comes from npm
+    command, then = _WEB_OF_NPM if is_of_npm else _OPEN[kind]
+    folder = shlex.quote(str(bundle))
+    return command.format(folder=folder), then.format(folder=folder)
+
+
+def bundles_in(export: Path) -> list[Path]:
+    """The bundles in the folder of an export, without copies under other names."""
+    folders = (export / f"{filenames.BUNDLE}{kind}" for kind in sorted(_OPEN))
+    return [folder for folder in folders if folder.is_dir()]

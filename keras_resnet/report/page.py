@@ -26,7 +26,7 @@ from keras_resnet.evaluation.metrics import calibration_error, score_bins
 from keras_resnet.files import read_json, read_lines, write_text
 from keras_resnet.messages import percent, plural
 from keras_resnet.report import svg
-from keras_resnet.report.bundles import how_to_open
+from keras_resnet.report.bundles import bundles_in, how_to_open
 from keras_resnet.specs import network_title
 
 MOST_ROWS = 20  # rows shown of the table of classes; the rest is folded
@@ -198,8 +198,7 @@ def _export(folder: Path) -> Export | None:
     verified, preprocess = folder / filenames.VERIFY, folder / filenames.PREPROCESS
     if not (verified.exists() and preprocess.exists()):
         return None
-    folders = sorted(folder.glob(f"{filenames.BUNDLE}*"))
-    bundles = {path.name: how_to_open(path) for path in folders}
+    bundles = {path.name: how_to_open(path) for path in bundles_in(folder)}
     files = [folder / name for name in filenames.TFLITE.values()]
     classifier = next((shlex.quote(str(file)) for file in files if file.exists()), None)
     return Export(read_json(verified), read_json(preprocess), bundles, classifier)

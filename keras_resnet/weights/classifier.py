@@ -298,6 +298,8 @@ def _set_linear(graph: dict[str, Any], source: str) -> bool:
         name = name[0]
     while True:
         row = rows[name]
+        if len(row.get("inbound_nodes", ())) > 1:  # it is also used elsewhere, as it is
+            return False
         kind, settings = row["class_name"], row["config"]
         if kind in ("Functional", "Sequential"):
             return _set_linear(settings, source)

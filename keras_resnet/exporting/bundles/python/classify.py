@@ -76,10 +76,10 @@ class Classifier:
             raise ValueError(f"the model knows {label} already")
         if label not in new and len(new) == spare:
             raise ValueError(f"the model has learned {spare} new classes, as many as it can")
+        pixels = [self.pixels(image) for image in images]
         if label not in new:
             self.labels.append(label)
         output = self.labels.index(label)
-        pixels = [self.pixels(image) for image in images]
         for one in pixels:
             features = self._infer(image=one[None].astype(np.float32))["features"][0]
             self._examples.append(
@@ -123,7 +123,7 @@ class Classifier:
         # libjpeg decodes a large photo at 1/2, 1/4 or 1/8; this leaves 8 pixels for each of ours.
         image.draft(None, (8 * max(self.height, self.width),) * 2)
         ratio = round(stored[0] / image.width)
-        upright = _on_white(ImageOps.exif_transpose(image))
+        upright = _opaque(ImageOps.exif_transpose(image), image.format)
         displayed = stored[::-1] if is_on_its_side else stored
         width, height = self._part(*displayed) if self.fit == "crop" else displayed
         size = self._size(width, height)
@@ -200,14 +200,18 @@ def certainty(score: str, logits: np.ndarray) -> float:
     return energy if score == "energy" else np.exp(best - energy)
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _opaque(image: Image.Image, file_format: str | None) -> Image.Image:
+    """As TensorFlow decodes it in the training: alpha on white, but of a GIF on black; the one
+    colour of a grey or RGB PNG that is transparent stays."""
+    if file_format == "PNG" and image.mode != "P":
+        image.info.pop("transparency", None)
     if image.mode == "RGB":
         return image
+    ground = "black" if file_format == "GIF" else "white"
     if image.mode.startswith("I"):  # 16 bits of grey: Pillow would clip them at 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", image.size, ground), image).convert("RGB")
 
 
 def is_clear(logits: np.ndarray, tolerance: float) -> bool:
@@ -259,11 +263,17 @@ def check(classifier: Classifier, folder: Path = HERE / "golden") -> int:
     return failed
 
 
+def _at_least_1(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="*", metavar="IMAGE")
     parser.add_argument(
-        "--top", type=int, default=3, metavar="K", help="number of classes per image"
+        "--top", type=_at_least_1, default=3, metavar="K", help="number of classes per image"
     )
     parser.add_argument("--check", action="store_true", help="run the golden set")
     parser.add_argument("--teach", metavar="NAME", help="teach a new class with the images")

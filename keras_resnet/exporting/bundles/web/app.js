@@ -6,6 +6,8 @@ import {rejects} from './reject.js';
 const TOP = 3;
 const PHOTOS = 20;  // that the camera takes of a new class
 const MILLISECONDS_BETWEEN_PHOTOS = 200;
+// For other pages, browsers switch the camera and hashes off.
+const NEEDS_HTTPS = 'needs a page from https or localhost';
 const at = (id) => document.getElementById(id);
 const json = async (path) => (await fetch(path)).json();
 
@@ -140,10 +142,14 @@ async function showFile(file) {
 }
 
 async function startCamera() {
+  if (!isSecureContext) return say(`The camera ${NEEDS_HTTPS}.`, true);
+  at('camera').disabled = true;  // a second click would start a second camera
   try {
     stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
   } catch (error) {
     return say(`The camera is not available (${error.message}).`, true);
+  } finally {
+    at('camera').disabled = false;
   }
   at('video').srcObject = stream;
   await at('video').play();
@@ -239,6 +245,7 @@ function listenToLearner() {
 
 /** Runs the golden set in this browser. */
 async function check() {
+  if (!isSecureContext) return say(`The self-test ${NEEDS_HTTPS}.`, true);
   say('Testing …');
   const golden = await json('golden/golden.json');
   const tolerance = golden.tolerance['model.tflite'];
@@ -345,7 +352,9 @@ function listen() {
     target.value = '';  // the same file can be chosen again
   });
   at('camera').addEventListener('click', () => stream ? stopCamera() : startCamera());
-  at('check').addEventListener('click', check);
+  at('check').addEventListener('click', () => {
+    check().catch((error) => say(`The self-test failed (${error.message}).`, true));
+  });
   if (learner) listenToLearner();
   at('accelerator').addEventListener('change', () => load().catch((error) => say(error.message, true)));
   drop.addEventListener('dragover', (event) => { event.preventDefault(); drop.classList.add('over'); });
