@@ -3,7 +3,7 @@
 Keras only: builds on any backend.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -308,6 +308,22 @@ def _check(
 def _check_classes(num_classes: int) -> None:
     if num_classes < 2:
         raise InputError(f"num_classes is {num_classes}; a classifier needs at least 2")
+
+
+def set_weights(layer: keras.layers.Layer, weights: Sequence[Any]) -> None:
+    """`layer.set_weights`, after which an adapted `Normalization` also computes with them, as after
+    a load from a file."""
+    layer.set_weights(weights)
+    for part in layers_of(layer) if isinstance(layer, keras.Model) else [layer]:
+        if hasattr(part, "finalize_state"):
+            part.finalize_state()
+
+
+def freeze_as(copies: Iterable[keras.layers.Layer], layers: Iterable[keras.layers.Layer]) -> None:
+    """Freezes each of the copies whose layer is frozen, with the layers inside of it."""
+    for copy, layer in zip(copies, layers, strict=True):
+        copy.trainable = True  # a False that it has already would not be passed on
+        copy.trainable = layer.trainable
 
 
 def layers_of(model: keras.Model) -> list[keras.layers.Layer]:

@@ -346,6 +346,8 @@ def command(config: Config) -> str:
         for name, value in asdict(config).items()
         if name not in (*SETTLED, *_OF_DATA, "data") and value != getattr(usual, name)
     }
+    if "learning_rate" in others:  # alone, it is taken as it is
+        others["base_batch"] = config.base_batch
     words = ["keras-resnet", "train", config.data]
     for name, value in (always | others).items():
         words += option(name, value)

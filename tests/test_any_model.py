@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import keras
@@ -11,6 +12,7 @@ from keras import layers, ops
 
 import keras_resnet as kr
 from keras_resnet import models
+from keras_resnet.config import Config
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.lite import Constant
 from keras_resnet.exporting import weights_check
@@ -20,6 +22,12 @@ from keras_resnet.recipes import resolve
 from keras_resnet.run import Run
 from keras_resnet.state import isolated
 from keras_resnet.training import custom
+from keras_resnet.training.layers import for_training
+from keras_resnet.training.optimizer import make_optimizer
+from keras_resnet.training.precision import Precision
+from keras_resnet.training.step import TrainStep
+from keras_resnet.training.train import make_step
+from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.classifier import classifier
 
 SIDE, CLASSES = 24, ["bright", "dark", "striped"]
@@ -153,6 +161,55 @@ def test_mixed_precision_becomes_the_same_weights_in_float32(policy):
     assert {layer.compute_dtype for layer in found.model.layers} == {"float32"}
     np.testing.assert_array_equal(found.model(noise()), reference(noise()))
     assert "float32" in found.notes[0]
+
+
+def normalizing(images):
+    """A model whose first layer has adapted its mean and variance."""
+    normalization = layers.Normalization()
+    normalization.adapt(images)
+    image = keras.Input(SQUARE)
+    x = layers.Conv2D(4, 1, strides=2)(normalization(image))
+    return keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+
+
+def test_an_adapted_normalization_stays_adapted_in_the_copy_and_in_training():
+    model = normalizing(noise() / 3)
+    found = classifier(model, "FILE").model
+    np.testing.assert_allclose(found(noise()), model(noise()), rtol=1e-5)
+    np.testing.assert_allclose(for_training(found)(noise()), model(noise()), rtol=1e-5)
+    step = TrainStep(_with_optimizer(for_training(found)), _cross_entropy, ema=0.9)
+    step(iter([(noise(), np.eye(3, dtype=np.float32)[[0, 1, 2, 0]])]))  # its count is an integer
+
+
+def _with_optimizer(model):
+    model.optimizer = make_optimizer(Config(), 0.1)
+    return model
+
+
+def _cross_entropy(targets, logits):
+    return keras.losses.categorical_crossentropy(targets, logits, from_logits=True)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Pair(layers.Layer):
+    """Two layers; `offset` is neither a weight nor in the settings."""
+
+    offset = 0.0
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.first, self.second = layers.Conv2D(4, 3, 2), layers.Conv2D(4, 3, 2)
+
+    def call(self, images):
+        return self.second(self.first(images)) + self.offset
+
+
+def test_a_copy_that_gives_other_scores_is_refused():
+    model = keras.Sequential([keras.Input(SQUARE), Pair(), layers.Flatten(), layers.Dense(3)])
+    classifier(model, "FILE")
+    model.layers[0].offset = 1e4
+    with pytest.raises(InputError, match="cannot be copied: a copy with its weights gives other"):
+        classifier(model, "FILE")
 
 
 def ending(end, named=False):
@@ -416,6 +473,30 @@ def test_a_network_that_cannot_be_trained_is_one_line(model, options, said, phot
     with pytest.raises(InputError, match=said):
         kr.train(str(photos), model=model(), run_folder=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_network_with_layers_frozen_inside_of_a_layer_is_refused(photos, tmp_path):
+    model = keras.Sequential([keras.Input(SQUARE), Pair(), layers.Flatten(), layers.Dense(3)])
+    model.layers[0].first.trainable = False
+    with pytest.raises(InputError, match=r"inside of a layer of the model .* freeze whole layers"):
+        kr.train(str(photos), model=model, run_folder=tmp_path / "run", **OPTIONS)
+    model.layers[0].trainable = False
+    _, network = custom.taken({"model": model})
+    assert len(for_training(network).trainable_weights) == 2  # of the last layer
+
+
+def test_a_trained_network_of_ones_own_is_fine_tuned_by_its_recipe():
+    settings, _ = custom.taken({"model": small(), "recipe": "finetune", "freeze_bn": True})
+    weights_settings.require(resolve(settings))
+
+
+def test_the_head_of_a_network_behind_a_normalization_has_its_own_rate():
+    _, network = custom.taken({"model": foreign(inside=False), "normalize": "imagenet"})
+    config = replace(Config(), model="custom", image_size=SIDE, body_rate=0.1)
+    source = SimpleNamespace(splits={"train": SimpleNamespace(labels=[0])}, classes=CLASSES)
+    step = make_step(network, config, source, 0.1, Precision("float32", ""))
+    head = {v.path for v in step.model.trainable_variables if id(v) in step.optimizer.head}
+    assert len(head) == 2 and all("dense" in path for path in head)
 
 
 def test_settings_that_are_what_a_network_of_ones_own_has_are_taken():

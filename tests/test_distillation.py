@@ -149,6 +149,8 @@ def _unfinished(run):
         (_other_order, {}, "must be of the same classes in the same order"),
         (_unfinished, {}, "is not finished; `keras-resnet train --resume"),
         (None, {"channels": 1}, "train with --channels 3"),
+        (None, {"image_size": "16x24"}, "24x24, --fit crop; this network takes 16x24, --fit crop"),
+        (None, {"fit": "pad"}, "takes 16x16, --fit pad: it needs the same aspect ratio and --fit"),
         (shutil.rmtree, {}, "no run folder"),
     ],
 )
@@ -162,7 +164,8 @@ def test_a_teacher_that_cannot_teach_is_one_line(
     if spoil:
         spoil(teacher)
     with pytest.raises(InputError, match=message):
-        train(str(photos), run_folder=tmp_path / "run", teacher=teacher, image_size=16, **options)
+        options = {"image_size": 16, **options}
+        train(str(photos), run_folder=tmp_path / "run", teacher=teacher, **options)
     assert not (tmp_path / "run").exists()
 
 

@@ -10,7 +10,7 @@ import pytest
 from keras_resnet import specs
 from keras_resnet.config import PRECISIONS, SETTINGS, Config
 from keras_resnet.errors import InputError
-from keras_resnet.recipes import RECIPES, effective, reference, resolve, save
+from keras_resnet.recipes import RECIPES, command, effective, reference, resolve, save
 from keras_resnet.training.schedule import training_size
 
 
@@ -300,6 +300,14 @@ def test_what_a_recipe_sets_gives_way_to_what_contradicts_it(options, name, valu
 def test_an_option_that_would_do_nothing_is_refused(options, told):
     with pytest.raises(InputError, match=f"{told}.*otherwise it does nothing"):
         resolve(options)
+
+
+def test_the_command_of_a_run_asks_for_its_rate():
+    options = {"recipe": "paper-cifar", "learning_rate": 0.05, "batch_size": 64}
+    assert "--learning-rate 0.05 --base-batch 128" in command(
+        resolve(options | {"base_batch": 128})
+    )
+    assert "--learning-rate 0.05 --base-batch 0" in command(resolve(options))
 
 
 def test_what_a_recipe_sets_or_the_default_may_do_nothing():

@@ -249,6 +249,29 @@ def test_the_network_in_training_is_the_same_network_of_other_layers(monkeypatch
 # Steps
 
 
+def test_regularizers_and_constraints_of_a_network_act_as_in_keras():
+    def network():
+        keras.utils.set_random_seed(0)
+        l2, most = keras.regularizers.L2, keras.constraints.MaxNorm(0.5)
+        return keras.Sequential([
+            keras.Input((16, 16, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(4, 3, kernel_regularizer=l2(0.1), activity_regularizer=l2(1e-4)),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(10, kernel_constraint=most),
+        ])  # fmt: skip
+
+    theirs, ours = network(), network()
+    theirs.compile(keras.optimizers.SGD(0.05), keras.losses.CategoricalCrossentropy(True))
+    plain = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+    one, batches = _step(ours, settings=plain), _batches().repeat(2)
+    losses = [float(theirs.train_on_batch(*batch)) for batch in batches.as_numpy_iterator()]
+    found = [float(one(iter([batch])).loss[0]) for batch in batches]
+    for a, b in zip(theirs.get_weights(), ours.get_weights(), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+    assert found == pytest.approx(losses, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("settings", "options"),
     [

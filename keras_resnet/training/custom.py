@@ -61,6 +61,11 @@ def taken(options: Mapping[str, Any]) -> tuple[dict[str, Any], keras.Model | Non
         channels=options.get("channels"),
         keep_precision=precision != "float32",
     )
+    if len(given.model.trainable_weights) != len(model.trainable_weights):
+        raise InputError(
+            f"layers inside of a layer of the model {model.name!r} are frozen; freeze whole layers "
+            "of the model"
+        )
     for note in given.notes:
         log.info(note)
     of_model = {**given.settings, "precision": own if precision == "auto" else precision}

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_resnet import run
 from keras_resnet.config import Config
-from keras_resnet.models import layers_of
+from keras_resnet.models import freeze_as, layers_of, set_weights
 
 _BETWEEN_REPLICAS = 7919  # distance of the dropout seeds of two devices
 
@@ -50,9 +50,8 @@ def for_training(model: keras.Model, *, xla: bool = False) -> keras.Model:
         call_function=None if isinstance(model, keras.Sequential) else call,
         recursive=True,
     )
-    copy.set_weights(model.get_weights())
-    for layer, original in zip(layers_of(copy), layers_of(model), strict=True):
-        layer.trainable = original.trainable
+    set_weights(copy, model.get_weights())
+    freeze_as(layers_of(copy), layers_of(model))
     for bias in _biases_without_effect(copy, calls):
         bias.trainable = False
     return copy

@@ -131,10 +131,13 @@ class Optimizer(keras.optimizers.Optimizer):
                 *slots: tf.Variable,
                 decay: float = decay,
                 share: float = share,
+                constraint: Any = weight.constraint,
             ) -> None:
                 if self.clip_norm:
                     g = g * self.clip_norm / tf.maximum(norm, self.clip_norm)
                 self.move(w, g, *slots, rate=rate * share, decay=decay, step=step)
+                if constraint:
+                    w.assign(constraint(w))
 
             self._on_each(weight, move, gradient, norm, *[slot.value for slot in slots])
         self.iterations.assign_add(1)

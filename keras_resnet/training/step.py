@@ -136,8 +136,9 @@ class TrainStep:
         known = [self.teacher(*seen)] if self.teacher else []
         with tf.GradientTape() as tape:
             logits = self.model(images, training=True)
-            losses = self.loss(targets, logits, *known)
-            loss = tf.reduce_mean(losses) / self.replicas
+            losses = [tf.reduce_mean(self.loss(targets, logits, *known))]
+            losses += [tf.cast(x, tf.float32) for x in self.model.losses]  # of its regularizers
+            loss = tf.add_n(losses) / self.replicas
             scaled = loss * self.scale if self.scales_loss else loss
         gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
         if self.scales_loss:
@@ -173,12 +174,13 @@ class TrainStep:
         momentum = tf.minimum(self.ema, (1 + done) / (10 + done))
         momentum **= 1 / self.optimizer.accumulate  # of an update; this is once a batch
         for average, weight in zip(self.average, self.model.weights, strict=True):
-            self.strategy.extended.update(
-                average,
-                lambda average, weight, m: average.assign(m * average + (1 - m) * weight),
-                args=(weight.value, momentum),
-                group=False,
-            )
+            if average.dtype.is_floating:  # others count, such as those of a `Normalization`
+                self.strategy.extended.update(
+                    average,
+                    lambda average, weight, m: average.assign(m * average + (1 - m) * weight),
+                    args=(weight.value, momentum),
+                    group=False,
+                )
 
 
 def _repeat(

@@ -36,6 +36,14 @@ def find_teacher(config: Config) -> run.Run | None:
             f"the teacher {teacher.path} takes images of {teacher.config.channels} channels; train "
             f"with --channels {teacher.config.channels}"
         )
+    own, other = config.geometry, teacher.config.geometry
+    has_its_aspect = own.height * other.width == own.width * other.height
+    if own.fit != other.fit or not (has_its_aspect or own.fit == "stretch"):
+        raise InputError(
+            f"the teacher {teacher.path} takes images of {other.height}x{other.width}, --fit "
+            f"{other.fit}; this network takes {own.height}x{own.width}, --fit {own.fit}: it needs "
+            "the same aspect ratio and --fit, or the teacher would see the images distorted"
+        )
     return teacher
 
 

@@ -15,7 +15,7 @@ from keras_resnet.data.sources import Source
 from keras_resnet.distributed import strategy
 from keras_resnet.distributed.strategy import Devices
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.files import StrPath
+from keras_resnet.files import StrPath, full_disk
 from keras_resnet.messages import log, logged_to
 from keras_resnet.models import layers_of
 from keras_resnet.settings import Settings
@@ -121,6 +121,8 @@ def _train_in(
         stop.exit_if_signalled()  # all workers got the signal, and another exited first
         raise
     except OSError as error:  # not of an image: TensorFlow, which reads images, raises others
+        if not full_disk(error) and not str(error.filename or "").startswith(str(folder.path)):
+            raise  # of a callback
         raise CheckFailed(
             f"cannot write into {folder.path} ({error.strerror or error}); free some space, then "
             + run.resume_command(folder.path)
@@ -175,7 +177,7 @@ def make_step(
     teacher = open_teacher(config, chosen.policy, devices.strategy)
     with devices.strategy.scope():
         network = for_training(model, xla=bool(config.xla))
-        head = next(layer.variables for layer in reversed(network.layers) if layer.variables)
+        head = next(layer.variables for layer in reversed(layers_of(network)) if layer.variables)
         # Where callbacks look for it; compiled, the network would not load without it.
         network.optimizer = make_optimizer(config, rate, head=head)
         return TrainStep(

@@ -12,13 +12,14 @@ from keras import layers, ops
 from keras_resnet import geometry
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.geometry import Geometry
-from keras_resnet.models import layers_of
+from keras_resnet.models import freeze_as, layers_of, set_weights
 from keras_resnet.specs import CUSTOM, Normalize, statistics
 
 # Layers that may stand behind the softmax and leave its values as they are.
 _NEUTRAL = ("Dropout", "Flatten", "Reshape", "Identity")
 _PROBES = 4  # images of noise that show what the last layer gives
 _LEAST = 1e-7  # a probability of 0 has no logarithm
+_MOST_APART = 0.1  # of scores; those of a model in bfloat16 differ by rounding
 
 
 class Classifier(NamedTuple):
@@ -92,6 +93,7 @@ def classifier(
     if _are_probabilities(scores):
         x = copy.output
         copy = keras.Model(copy.input, ops.log(ops.maximum(x, _LEAST)), name=copy.name)
+        scores = np.log(np.maximum(scores, _LEAST))
         notes.append(
             f"{source} gives probabilities whose softmax cannot be taken out: the logarithm was "
             "added, and int8 may lose accuracy"
@@ -101,7 +103,22 @@ def classifier(
             f"{source} gives scores in [0, 1] that do not add up to 1, as several labels of an "
             "image have; a classifier with a softmax or logits is needed"
         )
+    given = _noise(shape) if normalize is None else _normalized(_noise(shape), normalize, source)
+    _require_same(np.asarray(model(given, training=False), np.float32), scores, source)
     return Classifier(copy, notes)
+
+
+def _require_same(expected: np.ndarray, logits: np.ndarray, source: str) -> None:
+    """InputError if the logits of a copy do not give the scores `(b, k)` of its model."""
+    found = logits
+    if _are_probabilities(expected):
+        found = np.asarray(ops.softmax(logits))
+    apart = np.abs(found - expected).max() / max(np.abs(expected).max(), 1)
+    if not apart <= _MOST_APART:
+        raise InputError(
+            f"{source} cannot be copied: a copy with its weights gives other scores ({apart:.2g} "
+            "apart); a layer of your own may compute with values that are no weights"
+        )
 
 
 def _shape(
@@ -195,8 +212,9 @@ def _copy(
         if not _is_graph(model):
             copy(keras.Input(shape))
         weights = model.get_weights()
-        copy.set_weights(weights)
+        set_weights(copy, weights)
         if _is_graph(model):
+            freeze_as(layers_of(copy), layers_of(model))
             copy = _pooled_first(copy)
     except InputError:
         raise
@@ -257,7 +275,9 @@ def _give_weights(model: keras.Model, other: keras.Model) -> None:
         if isinstance(layer, keras.Model):
             _give_weights(layer, other.get_layer(layer.name))
         else:
-            other.get_layer(layer.name).set_weights(layer.get_weights())
+            same = other.get_layer(layer.name)
+            set_weights(same, layer.get_weights())
+            freeze_as([same], [layer])
 
 
 def _settings(node: Any) -> Iterator[dict[str, Any]]:
@@ -292,7 +312,7 @@ def _set_shape(settings: dict[str, Any], shape: tuple[int, int, int]) -> None:
 
 def _set_linear(graph: dict[str, Any], source: str) -> bool:
     """Takes off the softmax at the end of a graph; whether there was one."""
-    rows = {row["config"]["name"]: row for row in graph["layers"]}
+    rows = {_name(i, row): row for i, row in enumerate(graph["layers"])}
     (name, *_) = graph["output_layers"] if "output_layers" in graph else (list(rows)[-1],)
     while not isinstance(name, str):  # [[name, 0, 0]] of some versions
         name = name[0]
@@ -320,16 +340,21 @@ def _set_linear(graph: dict[str, Any], source: str) -> bool:
             return True
         if kind not in _NEUTRAL and not (kind == "Activation" and activation == "linear"):
             return False
-        before = _before(row, list(rows))
+        before = _before(row, name, list(rows))
         if before is None:
             return False
         name = before
 
 
-def _before(row: dict[str, Any], names: list[str]) -> str | None:
+def _name(place: int, row: dict[str, Any]) -> str:
+    """Of a layer; one of the user's own without `get_config` may have none in a Sequential."""
+    return row.get("name") or row["config"].get("name") or f"layer {place}"
+
+
+def _before(row: dict[str, Any], name: str, names: list[str]) -> str | None:
     """The name of the layer before a layer; None if there is not exactly one."""
     if "inbound_nodes" not in row:  # of a Sequential
-        place = names.index(row["config"]["name"])
+        place = names.index(name)
         return names[place - 1] if place else None
     found = [tensor["keras_history"][0] for tensor in _tensors(row["inbound_nodes"])]
     return found[0] if len(found) == 1 else None

@@ -5,7 +5,7 @@ import os
 from keras_resnet.config import Config
 from keras_resnet.errors import InputError
 from keras_resnet.run import open_run
-from keras_resnet.specs import SPECS
+from keras_resnet.specs import CUSTOM, SPECS
 
 IMAGENET = "imagenet"  # the word for published weights
 # Where they are: a class of keras.applications, or a repository of timm's authors.
@@ -52,7 +52,7 @@ def require(config: Config) -> None:
         "--recipe finetune": config.recipe == "finetune",
     }
     what = next((option for option, value in needs.items() if value), None)
-    if config.weights is None and what:
+    if config.weights is None and what and config.model != CUSTOM.name:  # which may have its own
         raise InputError(f"{what} needs pre-trained weights; give --weights")
 
 
