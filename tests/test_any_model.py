@@ -153,6 +153,16 @@ def test_a_model_without_preprocessing_is_said_to_take_raw_pixels(shape, said):
     assert ("BGR" in note) == (shape == SQUARE)
 
 
+@pytest.mark.parametrize("scale", [1 / 255, 1e6])
+@pytest.mark.parametrize("policy", ["float16", "bfloat16"])
+def test_a_softmax_that_is_rounded_or_no_number_is_not_called_another(policy, scale):
+    with isolated():
+        keras.config.set_dtype_policy(policy)
+        parts = [layers.Rescaling(scale), layers.Flatten(), layers.Dense(40, "softmax")]
+        model = keras.Sequential([keras.Input(SQUARE), *parts])
+    assert "float32" in classifier(model, "FILE").notes[0]
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_becomes_the_same_weights_in_float32(policy):
     model, reference = foreign("linear", policy=policy), foreign("linear")
@@ -199,6 +209,10 @@ class Pair(layers.Layer):
     def __init__(self, **options):
         super().__init__(**options)
         self.first, self.second = layers.Conv2D(4, 3, 2), layers.Conv2D(4, 3, 2)
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build(self.first.compute_output_shape(shape))
 
     def call(self, images):
         return self.second(self.first(images)) + self.offset

@@ -110,9 +110,10 @@ def classifier(
 
 def _require_same(expected: np.ndarray, logits: np.ndarray, source: str) -> None:
     """InputError if the logits of a copy do not give the scores `(b, k)` of its model."""
-    found = logits
-    if _are_probabilities(expected):
-        found = np.asarray(ops.softmax(logits))
+    if not np.isfinite(expected).all():  # the noise is too much for its float16
+        return
+    are_rounded = _are_probabilities(expected, within=_MOST_APART)  # those of bfloat16
+    found = np.asarray(ops.softmax(logits)) if are_rounded else logits
     apart = np.abs(found - expected).max() / max(np.abs(expected).max(), 1)
     if not apart <= _MOST_APART:
         raise InputError(
@@ -396,5 +397,5 @@ def _noise(shape: tuple[int, int, int]) -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 255, (_PROBES, *shape)).astype(np.float32)
 
 
-def _are_probabilities(scores: np.ndarray) -> bool:
-    return bool((scores >= 0).all() and np.allclose(scores.sum(-1), 1, atol=1e-3))
+def _are_probabilities(scores: np.ndarray, within: float = 1e-3) -> bool:
+    return bool((scores >= 0).all() and np.allclose(scores.sum(-1), 1, atol=within))
