@@ -537,6 +537,14 @@ class Own(keras.Model):
         return super().get_config() | {"units": self.units}
 
 
+def test_a_frozen_layer_of_a_subclassed_model_stays_frozen():
+    model = Own()
+    model(noise())
+    model.conv.trainable = False
+    _, network = custom.taken({"model": model, "image_size": SIDE})
+    assert len(for_training(network).trainable_weights) == 2  # of the head
+
+
 class Unregistered(Own):
     pass
 

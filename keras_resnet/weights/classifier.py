@@ -214,8 +214,8 @@ def _copy(
             copy(keras.Input(shape))
         weights = model.get_weights()
         set_weights(copy, weights)
+        freeze_as(layers_of(copy), layers_of(model))
         if _is_graph(model):
-            freeze_as(layers_of(copy), layers_of(model))
             copy = _pooled_first(copy)
     except InputError:
         raise
