@@ -5,8 +5,8 @@
 const STRIP_PIXELS = 2 ** 23;
 
 /**
- * A picture (file, ImageBitmap or video) -> its upright pixels on white: {width, height, read}, where
- * read(left, top, width, height) gives the RGBA of a strip.
+ * A picture (file, ImageBitmap or video) -> its upright pixels on white, of a GIF on black:
+ * {width, height, read}, where read(left, top, width, height) gives the RGBA of a strip.
  */
 export async function decode(source) {
   const bitmap = source instanceof Blob
@@ -16,7 +16,7 @@ export async function decode(source) {
   const height = bitmap.videoHeight ?? bitmap.height;
   const read = (left, top, w, h) => {
     const context = new OffscreenCanvas(w, h).getContext('2d', {willReadFrequently: true});
-    context.fillStyle = 'white';
+    context.fillStyle = source.type === 'image/gif' ? 'black' : 'white';  // as in the training
     context.fillRect(0, 0, w, h);
     context.drawImage(bitmap, -left, -top);
     return context.getImageData(0, 0, w, h).data;
