@@ -302,6 +302,31 @@ def test_groups_in_two_splits_of_the_user_are_counted(tmp_path, capsys):
     assert said in capsys.readouterr().err
 
 
+def test_groups_of_the_users_splits_are_joined_in_folds(tmp_path):
+    """People with images of both classes; one class is named as its split, and has an image of no
+    group; the val split is of that class only."""
+    for split, label, persons in (
+        ("train", "train", "abcd"), ("train", "yo", "abcd"), ("val", "train", "ae"),
+    ):  # fmt: skip
+        _save(str(tmp_path / split / label / "x.jpg"), len(split + label))
+        for person in persons:
+            path = tmp_path / split / label / person / "x.jpg"
+            _save(str(path), hash((split, label, person)) % 2**32)
+    source = sources.load(tmp_path, group_by="parent")
+    assert {split: set(splitting.keys(e, "parent")) for split, e in source.splits.items()} == {
+        "train": {None, *"abcd"}, "val": {None, *"ae"},
+    }  # fmt: skip
+    said = "1 group of --group-by parent is in train and val, such as a"
+    assert said in splitting.warnings(source.splits, source.classes, "parent")
+    pool = sources.pool(source)
+    groups = splitting.group(pool, "parent")
+    assert len(set(groups.tolist())) == 3 + 5  # images of no group, and people
+    fold = splitting.folds(pool, groups, source.classes, 2, 0)
+    keys = splitting.keys(pool, "parent")
+    sides = [{key for key, k in zip(keys, fold, strict=True) if key and k == n} for n in (0, 1)]
+    assert _disjoint(sides) and set.union(*sides) == set("abcde")
+
+
 @pytest.mark.parametrize("group_by", ["parent", "p[0-9]+_"])
 def test_a_split_of_the_user_may_have_no_groups(people, tmp_path, group_by):
     shutil.move(people, tmp_path / "data" / "train")

@@ -227,7 +227,7 @@ class _Parts:
         """Adds a training for each fold: the groups of the fold are its test split."""
         pool = sources.pool(source)
         pool = pool.take(np.argsort(pool.names))
-        found = splitting.keys(pool.names, group_by)
+        found = splitting.keys(pool, group_by)
         groups = splitting.group(pool, group_by)
         known = len(set(found) - {None})
         if known < 2:
