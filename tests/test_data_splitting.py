@@ -64,6 +64,17 @@ def test_equal_images_are_in_one_split(flat, seed):
     assert sum(map(len, source.splits.values())) == 40
 
 
+def test_uncompressed_images_that_differ_in_their_middle_differ(tmp_path):
+    for k, label in enumerate("ab"):
+        for i in range(4):
+            image = np.zeros((300, 300, 3), np.uint8)
+            image[150, 150] = (k, i, 0)
+            (tmp_path / label).mkdir(exist_ok=True)
+            Image.fromarray(image).save(tmp_path / label / f"{i}.bmp")
+    (examples,) = sources.load_all(tmp_path).splits.values()
+    assert len(set(examples.digests.tolist())) == 8
+
+
 @pytest.mark.parametrize("group_by", ["parent", "p[0-9]+_", "/p([0-9])/"])
 def test_related_images_are_in_one_split(people, group_by):
     for seed in range(4):
