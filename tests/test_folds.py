@@ -169,6 +169,13 @@ def test_other_options_or_images_in_the_same_folder_are_one_line(done, mislabell
     (other / "dark" / "00.jpg").unlink()
     with pytest.raises(InputError, match="was started with other images"):
         folds.cross_validate(other, 2, run_folder=folder, **FAST)
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({**FAST, "weight_decay": 0.1}))
+    with pytest.raises(InputError, match=r"was started with weight-decay 0\.\d+, not 0\.1;"):
+        folds.cross_validate(mislabelled, 2, config_file=settings, run_folder=folder)
+    settings.write_text(json.dumps(FAST))
+    again = folds.cross_validate(mislabelled, 2, config_file=settings, run_folder=folder)
+    assert again == done[0]
     (tmp_path / "photos" / "x").touch()
     with pytest.raises(InputError, match="already holds other files"):
         trainings.begin(tmp_path / "photos", "x", {}, sources.load("digits"))

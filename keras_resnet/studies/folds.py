@@ -1,7 +1,7 @@
 """K-fold cross-validation: each image is scored by a network that was not trained on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def cross_validate(
     pool = pool.take(np.argsort(pool.names))
     groups = splitting.group(pool, config.group_by)
     fold_of = splitting.folds(pool, groups, source.classes, folds, config.seed)
-    asked = {**options, "folds": folds, "config": config_file and str(config_file)}
+    asked = {**asdict(config), "data": None, "folds": folds}  # the images may be moved
     trainings.begin(folder, "cross-validation", asked, source)
     parts = [
         trainings.Part(
