@@ -63,6 +63,8 @@ def test_folds_that_cannot_be_made_are_one_line():
         folds.cross_validate("digits", 1)
     with pytest.raises(InputError, match="leave out --test-split"):
         folds.cross_validate("digits", test_split=0.1)
+    with pytest.raises(InputError, match="leave out --split-file"):
+        folds.cross_validate("digits", split_file="split.json")
 
 
 @pytest.fixture(scope="module")

@@ -58,16 +58,6 @@ def default_folder(data: StrPath) -> Path:
     return run.RUNS / f"folds-{run.short_name(data)}"
 
 
-def require_folds(folds: int, options: dict[str, Any]) -> None:
-    """InputError for a number of folds, or options, that make no cross-validation."""
-    if folds < 2:
-        raise InputError(f"--folds is {folds}; expected at least 2")
-    for name in ("test_split", "split_file"):
-        if options.get(name):
-            option = name.replace("_", "-")
-            raise InputError(f"--folds makes the splits; leave out --{option}")
-
-
 def cross_validate(
     data: StrPath | None = None,
     folds: int = 5,
@@ -99,9 +89,10 @@ def cross_validate(
         InputError, CheckFailed, Interrupted: as `train`; InputError also for fewer groups of images
             than folds.
     """
-    require_folds(folds, options)
+    if folds < 2:
+        raise InputError(f"--folds is {folds}; expected at least 2")
     config = recipes.resolve({"data": data, **options}, config_file)
-    require_folds(folds, {"test_split": config.test_split, "split_file": config.split_file})
+    trainings.require_no_splits(config, "--folds")
     folder = Path(run_folder) if run_folder else default_folder(config.data)
     source = sources.load_for(replace(config, weights=None))
     pool = sources.pool(source)

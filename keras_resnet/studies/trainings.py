@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet import filenames
+from keras_resnet.config import Config
 from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.sources import Source
@@ -31,6 +32,14 @@ class Part:
     name: str  # of its run folder
     splits: Mapping[str, Examples]
     settings: Mapping[str, Any]  # of `train`
+
+
+def require_no_splits(config: Config, study: str) -> None:
+    """InputError for settings of the splits, which a study makes itself."""
+    for name in ("test_split", "split_file"):
+        if getattr(config, name):
+            option = name.replace("_", "-")
+            raise InputError(f"{study} makes the splits; leave out --{option}")
 
 
 def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -> None:
