@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import from_pixels
 from keras_resnet.errors import InputError, Interrupted
+from keras_resnet.evaluation import per_image
+from keras_resnet.evaluation.per_image import ImageScore
 from keras_resnet.run import kind_of, open_run
 from keras_resnet.studies import folds, trainings
 from keras_resnet.training import gallery
@@ -65,6 +68,20 @@ def test_folds_that_cannot_be_made_are_one_line():
         folds.cross_validate("digits", test_split=0.1)
     with pytest.raises(InputError, match="leave out --split-file"):
         folds.cross_validate("digits", split_file="split.json")
+
+
+def test_answers_have_the_names_of_files_and_classes_that_look_like_formulas(tmp_path):
+    scores = [
+        ImageScore(f"{label}/1.png", label, "b", score=0.9, label_score=0.1, suspect=False)
+        for label in ("=a", "b")
+    ]
+    path = tmp_path / "predictions.csv"
+    path.write_text(
+        per_image.to_csv(scores[:1], "train") + per_image.to_csv(scores, "val", header=False)
+    )
+    split = {"val": [sources.SavedImage(row.file, row.label) for row in scores]}
+    run = SimpleNamespace(intact=lambda name: path, classes=["=a", "b"], splits=split)
+    assert trainings.answers(run, "val") == scores
 
 
 @pytest.fixture(scope="module")
