@@ -322,8 +322,8 @@ def grouped(splits: Mapping[str, Examples], group_by: str) -> str:
         )
     if not any(found):
         raise InputError(
-            f"--group-by {group_by!r} matches no image, such as {show(pool.names[0])}; give parent, "
-            "or a regular expression that matches a part of these names"
+            f"--group-by {group_by!r} matches no image, such as {show(pool.names[0])}; give "
+            "parent, or a regular expression that matches a part of these names"
         )
     alone = found.count(None)
     more = f"; {plural(alone, 'image')} in none" if alone else ""

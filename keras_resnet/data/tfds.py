@@ -59,7 +59,9 @@ def load(name: str, data_dir: StrPath | None = None) -> tuple[list[str], dict[st
     if not builder.info.splits:
         raise _damaged(builder, "train", "dataset_info.json lists no splits")
     if "train" not in splits:
-        raise InputError(f"tfds:{name} has no train split with labels; it has {', '.join(builder.info.splits)}")
+        raise InputError(
+            f"tfds:{name} has no train split with labels; it has {', '.join(builder.info.splits)}"
+        )
     return list(builder.info.features[label].names), splits
 
 
