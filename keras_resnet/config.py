@@ -115,8 +115,8 @@ class Setting:
             return _tuples(value)
         try:
             if get_origin(get_args(self.type)[0]) is tuple:
-                return tuple(tuple(map(float, part.split())) for part in value.split("/"))
-            return tuple(map(float, value.split()))
+                return tuple(tuple(map(_number, part.split())) for part in value.split("/"))
+            return tuple(map(_number, value.split()))
         except ValueError:
             return value
 
@@ -130,6 +130,11 @@ _WORDS = {
     str: "text",
     str | None: "text",
 }
+
+
+def _number(text: str) -> int | float:
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def _is_pattern(text: str) -> bool:

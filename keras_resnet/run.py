@@ -682,8 +682,9 @@ def _next_folder_of(config: recipes.Config) -> Path:
 
 
 def short_name(data: StrPath) -> str:
-    """The name of a data set in that of a folder: the end of its path."""
-    name = os.path.basename(os.path.abspath(data))  # "." has one, too
+    """The name of a data set in that of a folder: the end of its path, or tfds-NAME-CONFIG."""
+    # Of "." too, the absolute path has a name.
+    name = os.path.basename(os.path.abspath(data)) if names.is_folder(data) else os.fspath(data)
     return re.sub(r"[^\w.-]+", "-", name).strip("-") or "data"
 
 

@@ -171,6 +171,14 @@ def test_too_few_images_for_a_curve_are_said(trainings, photos, tmp_path):
         plan_data(tmp_path / "few", seeds=0)
 
 
+@pytest.mark.parametrize("option", [{"test_split": 0.1}, {"split_file": "split.json"}])
+def test_splits_of_the_user_are_refused_before_the_folder_is_made(option, tmp_path):
+    said = f"data plan makes the splits; leave out --{next(iter(option)).replace('_', '-')}"
+    with pytest.raises(InputError, match=said):
+        plan_data("digits", run_folder=tmp_path / "plan", **option)
+    assert not (tmp_path / "plan").exists()
+
+
 def test_a_study_keeps_the_images_of_its_split_files(photos):
     source = sources.load(str(photos))
     other = sources.load(str(photos), seed=1)

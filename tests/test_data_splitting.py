@@ -64,6 +64,17 @@ def test_equal_images_are_in_one_split(flat, seed):
     assert sum(map(len, source.splits.values())) == 40
 
 
+def test_uncompressed_images_that_differ_in_their_middle_differ(tmp_path):
+    for k, label in enumerate("ab"):
+        for i in range(4):
+            image = np.zeros((300, 300, 3), np.uint8)
+            image[150, 150] = (k, i, 0)
+            (tmp_path / label).mkdir(exist_ok=True)
+            Image.fromarray(image).save(tmp_path / label / f"{i}.bmp")
+    (examples,) = sources.load_all(tmp_path).splits.values()
+    assert len(set(examples.digests.tolist())) == 8
+
+
 @pytest.mark.parametrize("group_by", ["parent", "p[0-9]+_", "/p([0-9])/"])
 def test_related_images_are_in_one_split(people, group_by):
     for seed in range(4):
@@ -300,6 +311,31 @@ def test_groups_in_two_splits_of_the_user_are_counted(tmp_path, capsys):
     sources.load(tmp_path, group_by="parent")
     said = "1 group of --group-by parent is in train and val, such as b"
     assert said in capsys.readouterr().err
+
+
+def test_groups_of_the_users_splits_are_joined_in_folds(tmp_path):
+    """People with images of both classes; one class is named as its split, and has an image of no
+    group; the val split is of that class only."""
+    for split, label, persons in (
+        ("train", "train", "abcd"), ("train", "yo", "abcd"), ("val", "train", "ae"),
+    ):  # fmt: skip
+        _save(str(tmp_path / split / label / "x.jpg"), len(split + label))
+        for person in persons:
+            path = tmp_path / split / label / person / "x.jpg"
+            _save(str(path), hash((split, label, person)) % 2**32)
+    source = sources.load(tmp_path, group_by="parent")
+    assert {split: set(splitting.keys(e, "parent")) for split, e in source.splits.items()} == {
+        "train": {None, *"abcd"}, "val": {None, *"ae"},
+    }  # fmt: skip
+    said = "1 group of --group-by parent is in train and val, such as a"
+    assert said in splitting.warnings(source.splits, source.classes, "parent")
+    pool = sources.pool(source)
+    groups = splitting.group(pool, "parent")
+    assert len(set(groups.tolist())) == 3 + 5  # images of no group, and people
+    fold = splitting.folds(pool, groups, source.classes, 2, 0)
+    keys = splitting.keys(pool, "parent")
+    sides = [{key for key, k in zip(keys, fold, strict=True) if key and k == n} for n in (0, 1)]
+    assert _disjoint(sides) and set.union(*sides) == set("abcde")
 
 
 @pytest.mark.parametrize("group_by", ["parent", "p[0-9]+_"])

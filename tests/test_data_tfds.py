@@ -42,6 +42,14 @@ class TinyForTests(tfds.core.GeneratorBasedBuilder):
             yield i, {"image": image, "label": i % 2, "note": ""}
 
 
+class TinyHidden(TinyForTests):
+    """The same, with hidden labels in the test split."""
+
+    def _generate_examples(self, count):
+        for i, record in super()._generate_examples(count):
+            yield i, record | ({"label": -1} if count == 8 else {})
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A data folder for each format, with the data set in three shards a split."""
@@ -108,6 +116,13 @@ def test_a_data_set_is_prepared_where_it_is_not_there_yet(tmp_path, capsys):
     load_tfds("tiny_for_tests", tmp_path)
     assert (tmp_path / "tiny_for_tests" / "1.0.0" / "dataset_info.json").exists()
     assert capsys.readouterr().out == ""  # stdout is for results
+
+
+def test_a_split_with_hidden_labels_is_left_out(tmp_path, capsys):
+    source = load("tfds:tiny_hidden", data_dir=tmp_path)
+    assert {split: len(e) for split, e in source.splits.items()} == {"train": 20, "val": 4}
+    said = "the test split of tfds:tiny_hidden is left out: its labels are hidden\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 def _shard(folder):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import files, recipes
-from keras_resnet.run import Run, open_run
+from keras_resnet.run import Run, open_run, short_name
 
 
 def test_a_written_file_holds_the_content_and_leaves_nothing_beside(tmp_path):
@@ -108,3 +108,16 @@ def test_numbers_of_numpy_are_numbers_in_json(tmp_path):
         tmp_path / "x.json", {"a": np.float32(0.5), "b": np.int64(3), "c": [np.float64(1)]}
     )
     assert files.read_json(tmp_path / "x.json") == {"a": 0.5, "b": 3, "c": [1.0]}
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("my photos/", "my-photos"),
+        ("digits", "digits"),
+        ("tfds:mnist:3.0.1", "tfds-mnist-3.0.1"),
+        ("tfds:cifar10_corrupted/brightness_1", "tfds-cifar10_corrupted-brightness_1"),
+    ],
+)
+def test_the_name_of_a_folder_has_that_of_the_data(data, name):
+    assert short_name(data) == name

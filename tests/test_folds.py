@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import from_pixels
 from keras_resnet.errors import InputError, Interrupted
+from keras_resnet.evaluation import per_image
+from keras_resnet.evaluation.per_image import ImageScore
 from keras_resnet.run import kind_of, open_run
 from keras_resnet.studies import folds, trainings
 from keras_resnet.training import gallery
@@ -63,6 +66,22 @@ def test_folds_that_cannot_be_made_are_one_line():
         folds.cross_validate("digits", 1)
     with pytest.raises(InputError, match="leave out --test-split"):
         folds.cross_validate("digits", test_split=0.1)
+    with pytest.raises(InputError, match="leave out --split-file"):
+        folds.cross_validate("digits", split_file="split.json")
+
+
+def test_answers_have_the_names_of_files_and_classes_that_look_like_formulas(tmp_path):
+    scores = [
+        ImageScore(f"{label}/1.png", label, "b", score=0.9, label_score=0.1, suspect=False)
+        for label in ("=a", "b")
+    ]
+    path = tmp_path / "predictions.csv"
+    path.write_text(
+        per_image.to_csv(scores[:1], "train") + per_image.to_csv(scores, "val", header=False)
+    )
+    split = {"val": [sources.SavedImage(row.file, row.label) for row in scores]}
+    run = SimpleNamespace(intact=lambda name: path, classes=["=a", "b"], splits=split)
+    assert trainings.answers(run, "val") == scores
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +188,13 @@ def test_other_options_or_images_in_the_same_folder_are_one_line(done, mislabell
     (other / "dark" / "00.jpg").unlink()
     with pytest.raises(InputError, match="was started with other images"):
         folds.cross_validate(other, 2, run_folder=folder, **FAST)
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({**FAST, "weight_decay": 0.1}))
+    with pytest.raises(InputError, match=r"was started with weight-decay 0\.\d+, not 0\.1;"):
+        folds.cross_validate(mislabelled, 2, config_file=settings, run_folder=folder)
+    settings.write_text(json.dumps(FAST))
+    again = folds.cross_validate(mislabelled, 2, config_file=settings, run_folder=folder)
+    assert again == done[0]
     (tmp_path / "photos" / "x").touch()
     with pytest.raises(InputError, match="already holds other files"):
         trainings.begin(tmp_path / "photos", "x", {}, sources.load("digits"))

@@ -38,7 +38,7 @@ TABLE = {
         "",
     ),
     "studies": ("", ""),
-    "studies.trainings": (f"{TOOLS} run data evaluation.per_image training.train", ""),
+    "studies.trainings": (f"{TOOLS} config run data evaluation.per_image training.train", ""),
     "studies.folds": (
         f"{TOOLS} recipes run studies.trainings data evaluation training.gallery",
         "numpy",

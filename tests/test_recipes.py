@@ -64,6 +64,18 @@ def test_a_recipe_named_on_top_of_a_saved_config_brings_its_own_numbers(tmp_path
     assert config.seed == 5
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("randaugment", "2 9", (2, 9.0)),
+        ("crop_area", "0.5 1", (0.5, 1.0)),
+        ("size_steps", "0.6 0.5 / 0.4 1", ((0.6, 0.5), (0.4, 1.0))),
+    ],
+)
+def test_numbers_may_be_text_as_it_is_typed(name, text, value):
+    assert resolve({name: text}) == resolve({name: value})
+
+
 def test_a_path_is_as_good_as_a_string(tmp_path):
     assert resolve({"data": tmp_path, "weights": tmp_path}).data == str(tmp_path)
 

@@ -20,7 +20,7 @@ from keras_resnet.data.photo import Header
 from keras_resnet.messages import log
 
 # Another decoder may fail where this one does not.
-_CHECKER = f"3, TensorFlow {runtime.tensorflow_version()}, Pillow {PIL.__version__}"
+_CHECKER = f"4, TensorFlow {runtime.tensorflow_version()}, Pillow {PIL.__version__}"
 
 
 def load(root: str) -> dict[str, Header]:

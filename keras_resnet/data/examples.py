@@ -57,6 +57,7 @@ class Examples:
     read: Read
     orientations: npt.NDArray[np.int32]  # EXIF, (n,)
     digests: npt.NDArray[np.int64] | None = None  # of the content, (n,); see `photo.digest`
+    folders: list[str] | None = None  # of each file, relative to its class folder; of a data folder
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -71,6 +72,7 @@ class Examples:
             names=[self.names[i] for i in indices],
             orientations=self.orientations[indices],
             digests=None if self.digests is None else self.digests[indices],
+            folders=None if self.folders is None else [self.folders[i] for i in indices],
         )
 
     @property

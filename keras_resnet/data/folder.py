@@ -8,7 +8,7 @@ be a link to a folder elsewhere; links to folders inside it are not followed.
 import os
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -38,6 +38,7 @@ class Scan:
 
     root: str
     photos: dict[str, list[Photo]] = field(default_factory=dict)  # split -> photos
+    above: dict[str, str] = field(default_factory=dict)  # split -> folder of its class folders
     images: Examples = field(init=False)  # all of the photos, in order, once they are checked
     folders: list[str] = field(default_factory=list)  # class folders, of the train split if any
     classes: list[str] = field(default_factory=list)  # these, then others with images
@@ -110,6 +111,7 @@ def scan(
     candidates: list[tuple[str, File]] = []
     for split, entries in folders.classes.items():
         found.photos[split] = []
+        found.above[split] = os.path.dirname(entries[0].path)
         candidates += [(split, file) for file in _files_of(found.root, entries)]
     first = "all" if "all" in folders.classes else "train"
     found.folders = [entry.name for entry in folders.classes[first]]
@@ -170,9 +172,17 @@ def by_split(found: Scan) -> dict[str, Examples]:
     """The photos as examples."""
     images, splits, first = _labelled(found, found.classes), {}, 0
     for split, photos in found.photos.items():
-        splits[split] = images.take(range(first, first + len(photos)))
+        taken = images.take(range(first, first + len(photos)))
+        splits[split] = replace(taken, folders=list(_below(photos, found.above[split])))
         first += len(photos)
     return splits
+
+
+def _below(photos: Iterable[Photo], above: str) -> Iterator[str]:
+    """The folder of each photo, relative to its class folder, which is in `above`."""
+    for photo in photos:
+        class_folder = os.path.join(above, photo.label, "")
+        yield os.path.dirname(photo.path.removeprefix(class_folder))
 
 
 def obstacles(found: Scan) -> list[str]:

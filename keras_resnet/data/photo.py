@@ -113,7 +113,7 @@ def _look(path: str, name: str, label: str, known: Header | None) -> Photo | Rej
             image = _open_image(file)
             turn = orientation(image)
             bits = _bits(file) if image.format == "PNG" else 8
-            content = _digest_of_file(file, status.st_size)
+            content = _digest_of_file(file, status.st_size, is_compressed=image.format != "BMP")
         header = Header(
             status.st_size, status.st_mtime_ns, turn, *image.size, bits, content, is_decoded=False
         )
@@ -128,22 +128,26 @@ def _look(path: str, name: str, label: str, known: Header | None) -> Photo | Rej
         return Reject(path, f"cannot be read ({error.strerror or error})")
 
 
-def digest(*parts: bytes) -> int:
+def digest(content: bytes) -> int:
     """64 bits of a hash of some content: two that differ give the same one with a probability of
     2^-64."""
-    whole = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        whole.update(part)
-    return int.from_bytes(whole.digest(), "big", signed=True)
+    return _number(hashlib.blake2b(content, digest_size=8))
 
 
-def _digest_of_file(file: BinaryIO, size: int) -> int:
-    """The digest of size, begin and end: a large photo need not be read whole, for compressed
-    images that are equal in these are equal."""
+def _digest_of_file(file: BinaryIO, size: int, *, is_compressed: bool) -> int:
+    """The digest of size and content; of a compressed image, of its begin and end only: a large
+    photo need not be read whole, for compressed images that are equal in these are equal."""
     file.seek(0)
-    begin = file.read(_DIGESTED)
-    file.seek(max(size - _DIGESTED, len(begin)))
-    return digest(str(size).encode(), begin, file.read(_DIGESTED))
+    whole = hashlib.blake2b(str(size).encode() + file.read(_DIGESTED), digest_size=8)
+    if is_compressed:
+        file.seek(max(size - _DIGESTED, file.tell()))
+    while part := file.read(_DIGESTED):
+        whole.update(part)
+    return _number(whole)
+
+
+def _number(whole: hashlib.blake2b) -> int:
+    return int.from_bytes(whole.digest(), "big", signed=True)
 
 
 def _bits(file: BinaryIO) -> int:

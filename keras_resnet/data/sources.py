@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -469,6 +470,7 @@ def _joined(parts: Sequence[Examples], data: str) -> Examples:
     if any(part.items is not first.items for part in parts):
         raise InputError(f"the splits of {data} cannot be joined; give a folder of images")
     digests = [part.digests for part in parts if part.digests is not None]
+    folders = [part.folders for part in parts if part.folders is not None]
     return replace(
         first,
         rows=np.concatenate([part.rows for part in parts]),
@@ -476,6 +478,7 @@ def _joined(parts: Sequence[Examples], data: str) -> Examples:
         names=[name for part in parts for name in part.names],
         orientations=np.concatenate([part.orientations for part in parts]),
         digests=np.concatenate(digests) if len(digests) == len(parts) else None,
+        folders=list(chain(*folders)) if len(folders) == len(parts) else None,
     )
 
 

@@ -97,7 +97,7 @@ def warnings(
                 "split"
             )
         if group_by:
-            related = [set(keys(splits[split].names, group_by)) for split in (one, other)]
+            related = [set(keys(splits[split], group_by)) for split in (one, other)]
             common = sorted(filter(None, set.intersection(*related)))
             if common:
                 lines.append(
@@ -294,7 +294,7 @@ def group(examples: Examples, group_by: str | None = None) -> npt.NDArray[np.int
     """The group of each example, `(n,)`: equal ones share a group, and related ones.
 
     Args:
-        examples: of one split or folder, of two or more classes.
+        examples: of one split or folder.
         group_by: None; `"parent"`: images in a folder of the same name below their class folders
             are related; or a regular expression: images whose names, relative to the data folder,
             have an equal first group, or match, are.
@@ -304,7 +304,7 @@ def group(examples: Examples, group_by: str | None = None) -> npt.NDArray[np.int
         _, groups = np.unique(examples.digests, return_inverse=True)
     if group_by is None:
         return groups
-    return _join(groups, keys(examples.names, group_by))
+    return _join(groups, keys(examples, group_by))
 
 
 def grouped(splits: Mapping[str, Examples], group_by: str) -> str:
@@ -313,8 +313,8 @@ def grouped(splits: Mapping[str, Examples], group_by: str) -> str:
     Raises:
         InputError: it finds none.
     """
-    names = _pool(splits).names
-    found = keys(names, group_by)
+    pool = _pool(splits)
+    found = keys(pool, group_by)
     if not any(found) and group_by == PARENT:
         raise InputError(
             "--group-by parent: all images lie directly in their class folders; put those of a "
@@ -322,23 +322,21 @@ def grouped(splits: Mapping[str, Examples], group_by: str) -> str:
         )
     if not any(found):
         raise InputError(
-            f"--group-by {group_by!r} matches no image, such as {show(names[0])}; give parent, "
-            "or a regular expression that matches a part of these names"
+            f"--group-by {group_by!r} matches no image, such as {show(pool.names[0])}; give "
+            "parent, or a regular expression that matches a part of these names"
         )
     alone = found.count(None)
     more = f"; {plural(alone, 'image')} in none" if alone else ""
     return f"--group-by {group_by}: {plural(len(set(found) - {None}), 'group')}{more}"
 
 
-def keys(names: Sequence[str], group_by: str) -> list[str | None]:
-    """What `group_by` groups each image of a split or folder by; None of an image on its own."""
+def keys(examples: Examples, group_by: str) -> list[str | None]:
+    """What `group_by` groups each image by; None of an image on its own."""
     if group_by == PARENT:
-        folders = [os.path.join("all", os.path.dirname(name)) for name in names]
-        # Up to the class folder, of which there are more.
-        above = len(os.path.commonpath(folders).split(os.sep)) + 1
-        return [os.sep.join(folder.split(os.sep)[above:]) or None for folder in folders]
+        assert examples.folders is not None  # they are of a data folder
+        return [folder or None for folder in examples.folders]
     pattern = re.compile(group_by)
-    matches = [pattern.search(name.replace(os.sep, "/")) for name in names]
+    matches = [pattern.search(name.replace(os.sep, "/")) for name in examples.names]
     return [_matched(match) or None if match else None for match in matches]
 
 

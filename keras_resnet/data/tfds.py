@@ -18,6 +18,7 @@ from keras_resnet.data.examples import Examples, from_bytes, from_records
 from keras_resnet.data.photo import digest
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import StrPath
+from keras_resnet.messages import log
 
 # What TensorFlow and tensorflow-datasets put around the fact.
 _NOISE = re.compile(r"\{\{.*?\}\} | \[Op:.*|Failed to construct dataset .*?\}\": ")
@@ -29,7 +30,8 @@ def load(name: str, data_dir: StrPath | None = None) -> tuple[list[str], dict[st
     """A prepared or downloadable data set: `(classes, splits)`.
 
     A data set kept as array_record files is read record by record; any other is held in memory,
-    still encoded as JPEG or PNG.
+    still encoded as JPEG or PNG. A split whose labels are hidden (-1), as in the test split of
+    ImageNet, is left out.
 
     Args:
         name: `NAME[/CONFIG]`.
@@ -47,12 +49,19 @@ def load(name: str, data_dir: StrPath | None = None) -> tuple[list[str], dict[st
     image, label = _features(tfds, builder, name)
     splits = {}
     for split in builder.info.splits:
-        if split in SPLITS:
-            splits[SPLITS[split]] = _read(tfds, builder, split, image, label)
+        if split not in SPLITS:
+            continue
+        examples = _read(tfds, builder, split, image, label)
+        if (examples.labels < 0).any():
+            log.info(f"the {split} split of tfds:{name} is left out: its labels are hidden")
+        else:
+            splits[SPLITS[split]] = examples
     if not builder.info.splits:
         raise _damaged(builder, "train", "dataset_info.json lists no splits")
     if "train" not in splits:
-        raise InputError(f"tfds:{name} has no train split; it has {', '.join(builder.info.splits)}")
+        raise InputError(
+            f"tfds:{name} has no train split with labels; it has {', '.join(builder.info.splits)}"
+        )
     return list(builder.info.features[label].names), splits
 
 

@@ -158,8 +158,9 @@ def plan_data(
     if not 1 <= seeds <= 100:
         raise InputError(f"--seeds is {seeds}; expected 1 to 100")
     config = recipes.resolve({"data": data, "group_by": group_by, **options})
+    trainings.require_no_splits(config, "data plan")
     folder = Path(run_folder) if run_folder else default_folder(config.data)
-    source = sources.load_for(replace(config, test_split=0.0, split_file=None, weights=None))
+    source = sources.load_for(replace(config, weights=None))
     for examples in source.splits.values():
         trainings.require_unseen(examples, config.weights)
     asked = {**options, "seeds": seeds, "group_by": group_by}
@@ -227,7 +228,7 @@ class _Parts:
         """Adds a training for each fold: the groups of the fold are its test split."""
         pool = sources.pool(source)
         pool = pool.take(np.argsort(pool.names))
-        found = splitting.keys(pool.names, group_by)
+        found = splitting.keys(pool, group_by)
         groups = splitting.group(pool, group_by)
         known = len(set(found) - {None})
         if known < 2:

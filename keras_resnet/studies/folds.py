@@ -1,7 +1,7 @@
 """K-fold cross-validation: each image is scored by a network that was not trained on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +58,6 @@ def default_folder(data: StrPath) -> Path:
     return run.RUNS / f"folds-{run.short_name(data)}"
 
 
-def require_folds(folds: int, options: dict[str, Any]) -> None:
-    """InputError for a number of folds, or options, that make no cross-validation."""
-    if folds < 2:
-        raise InputError(f"--folds is {folds}; expected at least 2")
-    for name in ("test_split", "split_file"):
-        if options.get(name):
-            option = name.replace("_", "-")
-            raise InputError(f"--folds makes the splits; leave out --{option}")
-
-
 def cross_validate(
     data: StrPath | None = None,
     folds: int = 5,
@@ -99,9 +89,10 @@ def cross_validate(
         InputError, CheckFailed, Interrupted: as `train`; InputError also for fewer groups of images
             than folds.
     """
-    require_folds(folds, options)
+    if folds < 2:
+        raise InputError(f"--folds is {folds}; expected at least 2")
     config = recipes.resolve({"data": data, **options}, config_file)
-    require_folds(folds, {"test_split": config.test_split, "split_file": config.split_file})
+    trainings.require_no_splits(config, "--folds")
     folder = Path(run_folder) if run_folder else default_folder(config.data)
     source = sources.load_for(replace(config, weights=None))
     pool = sources.pool(source)
@@ -109,7 +100,7 @@ def cross_validate(
     pool = pool.take(np.argsort(pool.names))
     groups = splitting.group(pool, config.group_by)
     fold_of = splitting.folds(pool, groups, source.classes, folds, config.seed)
-    asked = {**options, "folds": folds, "config": config_file and str(config_file)}
+    asked = {**asdict(config), "data": None, "folds": folds}  # the images may be moved
     trainings.begin(folder, "cross-validation", asked, source)
     parts = [
         trainings.Part(

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet import filenames
+from keras_resnet.config import Config
 from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import Examples
+from keras_resnet.data.names import show
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import InputError, Interrupted
 from keras_resnet.evaluation.per_image import ImageScore
@@ -31,6 +33,14 @@ class Part:
     name: str  # of its run folder
     splits: Mapping[str, Examples]
     settings: Mapping[str, Any]  # of `train`
+
+
+def require_no_splits(config: Config, study: str) -> None:
+    """InputError for settings of the splits, which a study makes itself."""
+    for name in ("test_split", "split_file"):
+        if getattr(config, name):
+            option = name.replace("_", "-")
+            raise InputError(f"{study} makes the splits; leave out --{option}")
 
 
 def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -> None:
@@ -135,17 +145,17 @@ def _train(folder: Path, source: Source, part: Part, config_file: StrPath | None
 def answers(run: Run, split: str) -> list[ImageScore]:
     """The answers of a run for the images of a split, in the order of its split file."""
     path = run.intact(filenames.PREDICTIONS)
-    rows = csv.DictReader(io.StringIO(read_text(path)))
+    rows = [row for row in csv.DictReader(io.StringIO(read_text(path))) if row["split"] == split]
+    # Names and classes that begin like a formula of a spreadsheet differ in the file.
     class_of = {next(csv.reader([csv_text([[name]])]))[0]: name for name in run.classes}
     return [
         ImageScore(
-            file=row["file"],
+            file=show(image.name),
             label=class_of[row["label"]],
             prediction=class_of[row["prediction"]],
             score=float(row["score"]),
             label_score=float(row["label_score"]),
             suspect=row["suspect"] == "yes",
         )
-        for row in rows
-        if row["split"] == split
+        for image, row in zip(run.splits[split], rows, strict=True)
     ]
