@@ -366,8 +366,8 @@ def _tensors(calls: Any) -> list[dict[str, Any]]:
     return [x["config"] for x in _settings(calls) if x.get("class_name") == "__keras_tensor__"]
 
 
-def _normalized(image: keras.KerasTensor, normalize: Normalize, source: str) -> keras.KerasTensor:
-    """Pixels as they were given to the network in its training."""
+def _normalized(image: Any, normalize: Normalize, source: str) -> Any:
+    """Pixels, symbolic or numbers, as they were given to the network in its training."""
     mean, deviation = statistics(normalize, image.shape[-1])
     if normalize == "caffe":
         if len(mean) == 1:
@@ -377,8 +377,9 @@ def _normalized(image: keras.KerasTensor, normalize: Normalize, source: str) -> 
             )
         # A convolution, where a reversal is no operator of every accelerator. It is exact.
         flip = layers.Conv2D(3, 1, use_bias=False, trainable=False, name="rgb_to_bgr")
-        image = flip(image)
+        flip.build(image.shape)
         flip.set_weights([np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3)])
+        image = flip(image)
         mean, deviation = mean[::-1], deviation[::-1]
     return layers.Rescaling(
         [1 / d for d in deviation],
