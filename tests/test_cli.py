@@ -276,7 +276,7 @@ BAD = {
     "a negative rate": (["train", "--learning-rate", "-1"], "--learning-rate is -1"),
     "a word for a number": (["train", "--epochs", "many"], "'many' is not a valid integer"),
     "words for sizes": (["train", "--size-steps", "half"], "pairs of a share of the epochs"),
-    "a negative size": (["train", "--size-steps", "0.50 -1"], "--size-steps is 0.5 -1.0; expected"),
+    "a negative size": (["train", "--size-steps", "0.50 -1"], "--size-steps is 0.5 -1; expected"),
     "a word among sizes": (["train", "--size-steps", "0.50 x"], "--size-steps is '0.50 x'; exp"),
     "no images in a batch": (["train", "--batch-size", "0"],
                              "--batch-size is 0; expected at least 1"),
