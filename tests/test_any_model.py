@@ -23,9 +23,7 @@ from keras_resnet.run import Run
 from keras_resnet.state import isolated
 from keras_resnet.training import custom
 from keras_resnet.training.layers import for_training
-from keras_resnet.training.optimizer import make_optimizer
 from keras_resnet.training.precision import Precision
-from keras_resnet.training.step import TrainStep
 from keras_resnet.training.train import make_step
 from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.classifier import classifier
@@ -187,17 +185,6 @@ def test_an_adapted_normalization_stays_adapted_in_the_copy_and_in_training():
     found = classifier(model, "FILE").model
     np.testing.assert_allclose(found(noise()), model(noise()), rtol=1e-5)
     np.testing.assert_allclose(for_training(found)(noise()), model(noise()), rtol=1e-5)
-    step = TrainStep(_with_optimizer(for_training(found)), _cross_entropy, ema=0.9)
-    step(iter([(noise(), np.eye(3, dtype=np.float32)[[0, 1, 2, 0]])]))  # its count is an integer
-
-
-def _with_optimizer(model):
-    model.optimizer = make_optimizer(Config(), 0.1)
-    return model
-
-
-def _cross_entropy(targets, logits):
-    return keras.losses.categorical_crossentropy(targets, logits, from_logits=True)
 
 
 @keras.saving.register_keras_serializable("tests")

@@ -307,7 +307,7 @@ def test_groups_in_two_splits_of_the_user_are_counted(tmp_path, capsys):
         for label in ("hi", "yo"):
             for person in people:
                 path = tmp_path / split / label / person / "x.jpg"
-                _save(str(path), hash((split, label, person)) % 2**32)
+                _save(str(path), int.from_bytes(f"{split} {label} {person}".encode()))
     sources.load(tmp_path, group_by="parent")
     said = "1 group of --group-by parent is in train and val, such as b"
     assert said in capsys.readouterr().err
@@ -322,7 +322,7 @@ def test_groups_of_the_users_splits_are_joined_in_folds(tmp_path):
         _save(str(tmp_path / split / label / "x.jpg"), len(split + label))
         for person in persons:
             path = tmp_path / split / label / person / "x.jpg"
-            _save(str(path), hash((split, label, person)) % 2**32)
+            _save(str(path), int.from_bytes(f"{split} {label} {person}".encode()))
     source = sources.load(tmp_path, group_by="parent")
     assert {split: set(splitting.keys(e, "parent")) for split, e in source.splits.items()} == {
         "train": {None, *"abcd"}, "val": {None, *"ae"},

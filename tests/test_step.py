@@ -383,6 +383,20 @@ def test_the_average_is_of_weights_and_statistics_and_its_momentum_rises():
         np.testing.assert_allclose(average.numpy(), value, rtol=1e-4, atol=1e-6)
 
 
+def test_weights_that_are_integers_are_not_averaged():
+    """The count of an adapted `Normalization`."""
+    normalization = keras.layers.Normalization()
+    normalization.adapt(RNG.normal(size=(8, 16, 16, 3)))
+    model = keras.Sequential([
+        keras.Input((16, 16, 3)), normalization, keras.layers.Flatten(), keras.layers.Dense(10),
+    ])  # fmt: skip
+    train = _step(model, ema=0.9)
+    train(iter(_batches(count=1)))
+    for average, weight in zip(train.average, model.weights, strict=True):
+        assert average.dtype.is_floating or np.array_equal(average, weight)
+    assert not all(average.dtype.is_floating for average in train.average)
+
+
 def test_the_momentum_of_the_average_is_that_of_an_update():
     """After as many updates the average is as near to weights that stay where they are."""
     left = []

@@ -23,7 +23,7 @@ IMAGE_ENDINGS = (
     *(".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl"),
 )
 EXIF_ORIENTATION = 0x0112
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG")
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"  # how such files begin
 _DIGESTED = 1 << 16  # bytes at the begin and at the end of a file
 _THREADS = 16  # they wait for a disk or a network more than they compute
 
@@ -161,7 +161,8 @@ class _NoImage(Exception):
 
 def _open_image(file: BinaryIO) -> Image.Image:
     """Pillow's view of an image's header, if TensorFlow can decode the kind."""
-    most = MOST_JPEG_PIXELS if file.read(3) == b"\xff\xd8\xff" else MOST_PIXELS
+    begin = file.read(12)
+    most = MOST_JPEG_PIXELS if begin.startswith(_JPEG) else MOST_PIXELS
     try:
         image = Image.open(file, formats=DECODED + NAMED)
     except Image.DecompressionBombError:  # above 179 million
@@ -169,9 +170,7 @@ def _open_image(file: BinaryIO) -> Image.Image:
     except OSError as error:
         if error.errno:
             raise
-        file.seek(0)
-        begin = file.read(12)
-        if begin.startswith(_MAGIC):
+        if begin.startswith((_JPEG, _PNG)):
             raise ValueError("damaged header") from None
         if begin[4:8] == b"ftyp" and begin[8:] in HEIF_BRANDS:
             raise ValueError(_WRONG_KIND.format("HEIC and AVIF")) from None

@@ -211,7 +211,12 @@ def _write(plan: ExportPlan, run: Run) -> Verification:
 
 
 def _require_place(target: Path) -> None:
-    """InputError if something else than an export is there."""
+    """InputError if something else than an export is there, or this command runs inside of it."""
+    if Path.cwd().is_relative_to(target.resolve()):
+        raise InputError(
+            f"an export replaces {target} whole, and this command runs inside of it; run it in "
+            "another folder, or give another --output"
+        )
     if target.exists() and not target.is_dir():
         raise InputError(f"--output {target} is a file; give a folder")
     if target.exists() and any(target.iterdir()) and not (target / filenames.VERIFY).exists():

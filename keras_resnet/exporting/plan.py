@@ -286,19 +286,13 @@ def make_plan(run: Run, **options: Unpack[ExportOptions]) -> ExportPlan:
     output = fields.pop("output", None)
     if output is not None and not os.fspath(output):
         raise InputError("--output is empty; give a folder, or leave it out for RUN/export")
-    target = Path(output) if output else run.export_folder
-    if Path.cwd().is_relative_to(target.resolve()):
-        raise InputError(
-            f"an export replaces {target} whole, and this command runs inside of it; run it in "
-            "another folder, or give another --output"
-        )
     return ExportPlan(
         geometry=run.config.geometry,
         classes=run.classes,
         center_crop=run.config.center_crop,
         network=run.config.network,
         seed=run.config.seed,
-        target=target,
+        target=Path(output) if output else run.export_folder,
         **fields,
     )
 

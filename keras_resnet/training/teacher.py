@@ -22,7 +22,7 @@ def find_teacher(config: Config) -> run.Run | None:
     """The run of the teacher; None without one.
 
     Raises:
-        InputError: it is no finished run, or is for other channels.
+        InputError: it is no finished run, or is for other channels, another aspect ratio or fit.
     """
     if not config.teacher:
         return None

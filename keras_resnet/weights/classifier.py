@@ -112,8 +112,8 @@ def _require_same(expected: np.ndarray, logits: np.ndarray, source: str) -> None
     """InputError if the logits of a copy do not give the scores `(b, k)` of its model."""
     if not np.isfinite(expected).all():  # the noise is too much for its float16
         return
-    are_rounded = _are_probabilities(expected, within=_MOST_APART)  # those of bfloat16
-    found = np.asarray(ops.softmax(logits)) if are_rounded else logits
+    has_softmax = _are_probabilities(expected, within=_MOST_APART)  # rounded, in bfloat16
+    found = np.asarray(ops.softmax(logits)) if has_softmax else logits
     apart = np.abs(found - expected).max() / max(np.abs(expected).max(), 1)
     if not apart <= _MOST_APART:
         raise InputError(
