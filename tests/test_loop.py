@@ -54,9 +54,9 @@ def watched(photos, undrawn, tmp_path_factory):
     recorder, err, seen, left = Recorder(), io.StringIO(), [], {}
     evaluate, note = loop.Evaluator.__call__, Loop._note
 
-    def record_evaluation(self, weights, batches):
-        seen.append(batches.element_spec[0].shape[1:])
-        return evaluate(self, weights, batches)
+    def record_evaluation(self, weights):
+        seen.append(self._batches.element_spec[0].shape[1:])
+        return evaluate(self, weights)
 
     def record_note(self, means):
         if compiling := self._call_seconds[:-1]:  # no estimate after the first call

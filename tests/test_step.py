@@ -429,7 +429,9 @@ def test_evaluation_counts_every_image_and_every_class_once():
     images = RNG.integers(0, 256, (11, 16, 16, 3)).astype(np.uint8)
     labels = np.array([0] * 8 + [1] * 2 + [4])
     batches = tf.data.Dataset.from_tensor_slices((images, labels.astype("int32"))).batch(4)
-    found = Evaluator(for_training(model))([w.value for w in model.weights], batches)
+    evaluator, weights = Evaluator(for_training(model), batches), [w.value for w in model.weights]
+    found = evaluator(weights)
+    assert evaluator(weights) == found
     logits = model.predict(images, verbose=0)
     correct = logits.argmax(-1) == labels
     expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, logits)

@@ -7,10 +7,15 @@ at 1/2, 1/4 or 1/8 of the size, so that the work follows the size of the result.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import tensorflow as tf
 
 from keras_resnet.data.pixels import CHECK_RATIO, FLIPPED, LARGE, SMALL, Flips
+
+# For functions of tf.data: all conditions are TensorFlow's already; to look for Python's takes
+# seconds.
+as_written = tf.autograph.experimental.do_not_convert
 
 # What Pillow and phones use, for the same pixels to the bit. TensorFlow's default, "fast", costs as
 # much time and is a level off.
@@ -22,19 +27,6 @@ _JPEG_END = b"\xff\xd9"
 # height and width.
 Window = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
 Choose = Callable[[tf.Tensor, tf.Tensor], Window]
-
-# EXIF orientation, 1 to 8: how to turn the stored pixels for display.
-_TURNS = [
-    lambda x: x,
-    lambda x: x,
-    lambda x: tf.reverse(x, [1]),
-    lambda x: tf.reverse(x, [0, 1]),
-    lambda x: tf.reverse(x, [0]),
-    lambda x: tf.transpose(x, [1, 0, 2]),
-    lambda x: tf.reverse(tf.transpose(x, [1, 0, 2]), [1]),
-    lambda x: tf.reverse(tf.transpose(x, [1, 0, 2]), [0, 1]),
-    lambda x: tf.reverse(tf.transpose(x, [1, 0, 2]), [0]),
-]
 
 
 def decode(data: tf.Tensor, orientation: tf.Tensor | int = 1) -> tf.Tensor:
@@ -52,10 +44,15 @@ def decode(data: tf.Tensor, orientation: tf.Tensor | int = 1) -> tf.Tensor:
 
 def turn(pixels: tf.Tensor, orientation: tf.Tensor | int) -> tf.Tensor:
     """Stored pixels `(h, w, 3)` as they are displayed, by their EXIF orientation, 1 to 8."""
-    turns = [lambda way=way: way(pixels) for way in _TURNS]
-    turned = tf.switch_case(tf.convert_to_tensor(orientation), turns)
-    turned.set_shape([None, None, 3])
-    return turned
+
+    def turned() -> tf.Tensor:
+        flips = _flips(orientation, tf.bool)
+        displayed = tf.transpose(pixels, tf.where(flips.swap, [1, 0, 2], [0, 1, 2]))
+        return tf.reverse(displayed, tf.boolean_mask([0, 1], [flips.rows, flips.columns]))
+
+    displayed = tf.cond(tf.greater(orientation, 1), turned, lambda: pixels)
+    displayed.set_shape([None, None, 3])
+    return displayed
 
 
 def decode_stored(data: tf.Tensor) -> tf.Tensor:
@@ -145,32 +142,27 @@ def decode_window(
         chosen = choose(height, width)
         y, x, h, w = flips.stored(chosen, height, width)
 
-        def at(
-            ratio: int,
-        ) -> Callable[
-            [], tuple[tf.Tensor, tf.Tensor]
-        ]:  # libjpeg counts the window in the pixels of the shrunken image
-            top, left = y // ratio, x // ratio
-            bottom, right = -(-(y + h) // ratio), -(-(x + w) // ratio)
-            # Colour is stored coarser, and smoothed between neighbours: a column more on either
-            # side gives the window's outermost ones the colour that the whole image has there.
-            begin, end = tf.maximum(left - 1, 0), tf.minimum(right + 1, -(-shape[1] // ratio))
-            window = tf.stack([top, begin, bottom - top, end - begin])
-            box = tf.cast(tf.stack([y - top * ratio, x - left * ratio, h, w]), tf.float32) / ratio
-
-            def crop() -> tuple[tf.Tensor, tf.Tensor]:
-                pixels = tf.image.decode_and_crop_jpeg(
-                    data, window, channels=3, ratio=ratio, dct_method=_DCT
-                )
-                return pixels[:, left - begin : right - begin], box
-
-            return crop
-
         least_h, least_w = (size, size) if isinstance(size, int) else size
         shrink = tf.minimum(chosen[2] // least_h, chosen[3] // least_w)
-        stored, box = tf.case(
-            [(shrink >= 8, at(8)), (shrink >= 4, at(4)), (shrink >= 2, at(2))], default=at(1)
-        )
+        halvings = tf.reduce_sum(tf.cast(shrink >= [2, 4, 8], tf.int32))
+        ratio = tf.bitwise.left_shift(1, halvings)
+        # libjpeg counts the window in the pixels of the shrunken image.
+        top, left = y // ratio, x // ratio
+        bottom, right = -(-(y + h) // ratio), -(-(x + w) // ratio)
+        # Colour is stored coarser, and smoothed between neighbours: a column more on either side
+        # gives the window's outermost ones the colour that the whole image has there.
+        begin, end = tf.maximum(left - 1, 0), tf.minimum(right + 1, -(-shape[1] // ratio))
+        window = tf.stack([top, begin, bottom - top, end - begin])
+
+        def decode_at(ratio: int) -> tf.Tensor:
+            return tf.image.decode_and_crop_jpeg(
+                data, window, channels=3, ratio=ratio, dct_method=_DCT
+            )
+
+        wider = tf.switch_case(halvings, [partial(decode_at, ratio) for ratio in (1, 2, 4, 8)])
+        stored = wider[:, left - begin : right - begin]
+        box = tf.stack([y - top * ratio, x - left * ratio, h, w])
+        box = tf.cast(box, tf.float32) / tf.cast(ratio, tf.float32)
         sides = tf.unstack(tf.cast(tf.shape(stored), tf.float32), num=3)
         box = _flips(orientation, tf.float32).displayed(tf.unstack(box, num=4), *sides[:2])
         return turn(stored, orientation), tf.stack(box)

@@ -116,6 +116,7 @@ class Examples:
         # into the graph of each stream. For blocks, since that costs 0.1 ms each time.
         tensors = tf.data.Dataset.from_tensors(self.tensors).repeat()
 
+        @tf.autograph.experimental.do_not_convert
         def look_up(
             pairs: tuple["tf.Tensor", "tf.Tensor"], tensors: tuple["tf.Tensor", ...]
         ) -> tuple["tf.Tensor", ...]:
@@ -134,7 +135,8 @@ class Examples:
         """`look_up` of all examples in order, each with its number."""
         import tensorflow as tf
 
-        return self.look_up(tf.data.Dataset.range(len(self)).map(lambda i: (i, i)))
+        numbers = tf.data.Dataset.range(len(self))
+        return self.look_up(tf.data.Dataset.zip(numbers, numbers))
 
     def image(self, index: int) -> "tf.Tensor":
         """The encoded image, or the pixels, of one example."""

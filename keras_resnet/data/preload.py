@@ -19,6 +19,7 @@ from keras_resnet.data import memory
 from keras_resnet.data.decode import (
     SMALL,
     as_pixels,
+    as_written,
     decode_jpeg,
     decode_to_check,
     has_plain_corner,
@@ -39,6 +40,7 @@ BLOCK = 32  # images that are decoded by one unrolled graph
 def decodable(examples: Examples) -> Iterator[list[int]]:
     """Decodes all images; yields the numbers of the good ones, a few at a time."""
 
+    @as_written
     def one(number: tf.Tensor, item: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
         return _after_decoding(number, examples.read(item))
 
@@ -95,22 +97,27 @@ def preload(examples: Examples, shapes: Sequence[Shape]) -> tuple[Examples, npt.
         show(len(numbers))
         return np.int64(len(done))
 
+    @as_written
     def note(numbers: tf.Tensor, is_small: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies([tf.numpy_function(advance, [numbers, is_small], tf.int64)]):
             return tf.identity(items)
 
+    @as_written
     def others(_: tf.Tensor) -> tf.data.Dataset:  # read after all blocks
         numbers = tf.numpy_function(
             lambda: np.setdiff1d(np.arange(len(examples)), done), [], tf.int64
         )
-        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(numbers, [None]))
+        numbers = tf.ensure_shape(numbers, [None])
+        return tf.data.Dataset.from_tensor_slices((numbers, numbers))
 
+    @as_written
     def block(
         numbers: tf.Tensor, items: tf.Tensor, *_: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         encoded = [examples.read(item) for item in tf.unstack(items)]
         return numbers, tf.fill([BLOCK], True), _plain_pixels(encoded)
 
+    @as_written
     def one(
         number: tf.Tensor, item: tf.Tensor, orientation: tf.Tensor, _: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -124,11 +131,12 @@ def preload(examples: Examples, shapes: Sequence[Shape]) -> tuple[Examples, npt.
     are_upright = bool((examples.orientations == 1).all())  # most are; to turn costs time
     how = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
     plain = [width * height <= SMALL for width, height, _ in shapes] & (examples.orientations == 1)
-    plain = tf.data.Dataset.from_tensor_slices(np.flatnonzero(plain)).batch(BLOCK, True)
+    numbers = np.flatnonzero(plain)
+    plain = tf.data.Dataset.from_tensor_slices((numbers, numbers)).batch(BLOCK, True)
     # Many are looked up at once: tf.data adds up the size of all items each time.
-    blocks = examples.look_up_blocks(plain.map(lambda i: (i, i)).batch(BLOCK)).unbatch()
+    blocks = examples.look_up_blocks(plain.batch(BLOCK)).unbatch()
     quick = blocks.map(block, **how).ignore_errors()
-    rest = tf.data.Dataset.from_tensors(0).flat_map(others).map(lambda i: (i, i))
+    rest = tf.data.Dataset.from_tensors(0).flat_map(others)
     singles = examples.look_up_blocks(rest.batch(BLOCK * BLOCK)).unbatch()
     slow = singles.map(one, **how).ignore_errors().batch(BLOCK)
     stream = quick.concatenate(slow).map(note).unbatch()

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from keras_resnet.config import Config
+from keras_resnet.data.decode import as_written
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.mixing import make_mixer
 from keras_resnet.data.order import make_order
@@ -42,8 +43,6 @@ class Share(NamedTuple):
 
 
 WHOLE = Share()
-# All conditions are TensorFlow's already: to look for Python's takes a second or two.
-_AS_WRITTEN = tf.autograph.experimental.do_not_convert
 
 
 def training_stream(
@@ -102,12 +101,12 @@ def training_stream(
     batch, part = config.batch_size, config.batch_size // share.parts
     own = part * share.count
 
-    @_AS_WRITTEN
+    @as_written
     def places(n: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         i = share.sample(n, batch)
         return i, place(i)
 
-    @_AS_WRITTEN
+    @as_written
     def sample(
         i: tf.Tensor, item: tf.Tensor, orientation: tf.Tensor, label: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -133,7 +132,7 @@ def training_stream(
     mixer = make_mixer(config.mixup, config.cutmix)
     if mixer:
 
-        @_AS_WRITTEN
+        @as_written
         def mix(
             number: tf.Tensor, samples: tuple[tf.Tensor, tf.Tensor]
         ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -163,7 +162,7 @@ def evaluation_stream(
 
     view = _graph(center_view, size=size, crop=crop)
 
-    @_AS_WRITTEN
+    @as_written
     def sample(
         _: tf.Tensor, item: tf.Tensor, orientation: tf.Tensor, label: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:

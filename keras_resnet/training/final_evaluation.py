@@ -69,7 +69,7 @@ def evaluate_best_model(
                 batch_size=config.batch_size,
             )
             with true_float32():  # as `evaluate` does
-                logits = model.predict(stream.map(lambda images, _: images), verbose=0)
+                logits = model.predict(stream, verbose=0)
             metrics[split] = summarize(logits, examples.labels, source.classes).as_json()
             rows[split] = image_scores(logits, examples.labels, source.classes, examples.names)
     val, before = metrics["val"], history.rows[history.best_epoch - 1]["val_top1"]

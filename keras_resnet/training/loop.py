@@ -15,7 +15,6 @@ import tensorflow as tf
 from keras_resnet import progress
 from keras_resnet import run as runs
 from keras_resnet.config import Config
-from keras_resnet.data import stream
 from keras_resnet.data.sources import Source
 from keras_resnet.distributed.strategy import Devices
 from keras_resnet.messages import log
@@ -42,7 +41,7 @@ class Loop:
         config, source: the effective `Config` and the images.
         folder: the `Run`.
         train_step: the compiled steps.
-        evaluator: of the same network, on one device.
+        evaluator: of the same network, on the validation images.
         devices: for the training.
         stop: handles the signals that end the run.
         notes: saved with each checkpoint: {name: what JSON can hold}.
@@ -246,13 +245,9 @@ class Loop:
 
     def _evaluate(self) -> tuple[str, Evaluation]:
         """The better of the weights, with their scores; the chief decides for all workers."""
-        val, config = self.source.splits["val"], self.config
-        batches = stream.evaluation_stream(
-            val, size=config.geometry, crop=config.center_crop, batch_size=config.batch_size
-        )
         scores = {}
         for name, weights in self._weights().items():
-            own = self.evaluator(weights, batches) if self.devices.is_chief else (0.0, 0.0, 0.0)
+            own = self.evaluator(weights) if self.devices.is_chief else (0.0, 0.0, 0.0)
             scores[name] = Evaluation(*self.devices.of_chief(*own))
         return max(scores.items(), key=lambda item: self.history.score(item[1]))
 

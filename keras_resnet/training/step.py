@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import keras
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from keras_resnet.config import Config
 from keras_resnet.data import stream
+from keras_resnet.data.decode import as_written
 from keras_resnet.data.sources import Source
 from keras_resnet.specs import CUSTOM
 from keras_resnet.training.losses import Loss
@@ -39,16 +41,22 @@ def training_batches(source: Source, config: Config, **span: Any) -> tf.data.Dat
     height, width, channels = config.geometry.scaled(span["size"]).shape
     sides = (height, width) if config.model == CUSTOM.name else (None, None)
     shape = (None, *sides, channels)
-    batches = (
-        views_for_both(source, config, **span)
-        if config.teacher
-        else stream.training_stream(source, config, **span)
-    )
-    return batches.map(
-        lambda images, *others: (
-            tf.raw_ops.PlaceholderWithDefault(input=images, shape=shape),
-            *others,
-        )
+
+    @as_written
+    def opened(images: tf.Tensor, *others: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return tf.raw_ops.PlaceholderWithDefault(input=images, shape=shape), *others
+
+    make_stream = views_for_both if config.teacher else stream.training_stream
+    return make_stream(source, config, **span).map(opened)
+
+
+def validation_batches(source: Source, config: Config) -> tf.data.Dataset:
+    """The validation images as they are delivered, whatever the size of the training images."""
+    return stream.evaluation_stream(
+        source.splits["val"],
+        size=config.geometry,
+        crop=config.center_crop,
+        batch_size=config.batch_size,
     )
 
 
@@ -224,22 +232,22 @@ class Evaluator:
 
     Args:
         model: logits from images.
+        batches: images `(b, h, w, c)` and int labels `(b,)`.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, batches: tf.data.Dataset):
         self.model = model
+        # One stream for all evaluations: to begin one takes up to half a second.
+        self._batches, self._count = iter(batches.repeat()), int(batches.cardinality())
         self._run = tf.function(self._batch, autograph=False, reduce_retracing=True)
 
-    def __call__(self, weights: list[tf.Variable], batches: tf.data.Dataset) -> Evaluation:
-        """Evaluates every image once, with these weights instead of the model's.
-
-        Args:
-            weights: variables, in the order of the model's.
-            batches: images `(b, h, w, c)` and int labels `(b,)`.
-        """
+    def __call__(self, weights: list[tf.Tensor]) -> Evaluation:
+        """Evaluates every image once, with these weights, in the order of the model's, instead of
+        its own."""
         for own, weight in zip(self.model.weights, weights, strict=True):
             own.assign(tf.convert_to_tensor(weight))
         # Read at the end: on a GPU the next batch need not wait for it.
+        batches = islice(self._batches, self._count)
         results = [(labels, *self._run(images, labels)) for images, labels in batches]
         labels, losses, correct = (
             np.concatenate([part.numpy() for part in parts]) for parts in zip(*results, strict=True)

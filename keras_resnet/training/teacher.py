@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_resnet import run
 from keras_resnet.config import Config
 from keras_resnet.data import stream
+from keras_resnet.data.decode import as_written
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.scores import trained_on
@@ -87,10 +88,12 @@ def views_for_both(source: Source, config: Config, *, size: int, **span: Any) ->
     side = max(size, others.side)
     config = replace(config, pad=round(config.pad * side / size))
     batches = stream.training_stream(source, config, size=side, **span)
-    return batches.map(
-        lambda images, targets: (_resized(images, own), targets, _resized(images, others)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    ).prefetch(2)
+
+    @as_written
+    def both(images: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return _resized(images, own), targets, _resized(images, others)
+
+    return batches.map(both, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
 def _resized(images: tf.Tensor, form: Geometry) -> tf.Tensor:
