@@ -175,7 +175,7 @@ def _range_meter(model: keras.Model) -> tuple[list[str], Callable[[np.ndarray], 
     }
     quantized = [len(step.made) == 1 and id(step.made[0]) not in folded for step in steps]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def measure(images: tf.Tensor) -> tf.Tensor:
         values = []
 
