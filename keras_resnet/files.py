@@ -19,6 +19,17 @@ REPLACE = "take it from a copy, or have it written again"  # what to do with a d
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
+def require_path(what: StrPath) -> Path:
+    """`what` as a path; InputError if it is none, such as a Keras model."""
+    try:
+        return Path(what)
+    except TypeError:
+        raise InputError(
+            f"{what!r} is no path; give the path of a file or folder, for a Keras model after "
+            'model.save("model.keras")'
+        ) from None
+
+
 @contextmanager
 def atomic(path: StrPath) -> Iterator[Path]:
     """Gives a temporary path beside `path`; what is written there becomes `path` upon success.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from numbers import Integral, Real
 from typing import Any
 
 import keras
@@ -295,19 +296,21 @@ def _check(
             f"input_shape is {input_shape}; expected (height, width, 3), or 1 for luma"
         )
     for side in input_shape[:2]:
+        if not isinstance(side, Integral | None):
+            raise InputError(f"input_shape is {input_shape}; expected whole numbers")
         if side is not None and side < spec.total_stride:
             raise InputError(too_small(spec, side))
-    if not spec.width > 0:
-        raise InputError(f"width is {spec.width}; expected a factor above 0, such as 0.5")
-    if not 0 <= drop_path < 1:
-        raise InputError(f"drop_path is {drop_path}; expected a share in [0, 1)")
+    if not (isinstance(spec.width, Real) and spec.width > 0):
+        raise InputError(f"width is {spec.width!r}; expected a factor above 0, such as 0.5")
+    if not (isinstance(drop_path, Real) and 0 <= drop_path < 1):
+        raise InputError(f"drop_path is {drop_path!r}; expected a share in [0, 1)")
     if drop_path and spec.shortcut == "none":
         raise InputError(f"drop_path is {drop_path}; {spec.name} has no shortcut to fall back on")
 
 
 def _check_classes(num_classes: int) -> None:
-    if num_classes < 2:
-        raise InputError(f"num_classes is {num_classes}; a classifier needs at least 2")
+    if not (isinstance(num_classes, Integral) and num_classes >= 2):
+        raise InputError(f"num_classes is {num_classes!r}; expected a whole number of at least 2")
 
 
 def set_weights(layer: keras.layers.Layer, weights: Sequence[Any]) -> None:

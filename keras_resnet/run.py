@@ -16,7 +16,15 @@ from keras_resnet import filenames, manifest, recipes, specs
 from keras_resnet.config import SETTINGS
 from keras_resnet.data import names
 from keras_resnet.errors import InputError
-from keras_resnet.files import StrPath, atomic, read_json, read_lines, write_json, write_text
+from keras_resnet.files import (
+    StrPath,
+    atomic,
+    read_json,
+    read_lines,
+    require_path,
+    write_json,
+    write_text,
+)
 from keras_resnet.messages import log, some_of
 from keras_resnet.state import isolated
 
@@ -539,7 +547,7 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
                 "`keras-resnet train`"
             )
         return Run(max(finished, key=lambda p: (p / filenames.MANIFEST).stat().st_mtime))
-    run = path if isinstance(path, Run) else Run(path)
+    run = path if isinstance(path, Run) else Run(require_path(path))
     if run.path.suffix == ".keras" and run.path.is_file():
         if run.path.name == filenames.MODEL and run.path.with_name(filenames.CONFIG).exists():
             return open_run(run.path.parent)
@@ -580,7 +588,7 @@ def kind_of(path: str | os.PathLike) -> str:
     Raises:
         InputError: no such path, or not an image classifier.
     """
-    path = Path(path)
+    path = require_path(path)
     if not path.exists():
         raise InputError(
             f"no artefact {path}; give a run folder, .keras, SavedModel, .tflite or .onnx"

@@ -229,6 +229,7 @@ def find(name: str) -> Spec:
     Raises:
         InputError: an unknown name; the message lists up to five similar names.
     """
+    name = str(name)  # it may be a number
     names = {_key(row): row for row in SPECS}
     if _key(name) in names:
         return SPECS[names[_key(name)]]

@@ -69,3 +69,28 @@ def test_blocks_have_each_option_as_a_keyword_of_its_type():
     assert typing.get_type_hints(blocks.BlockOptions) == typing.get_type_hints(blocks.Options)
     assert typing.get_args(blocks.BranchName) == tuple(blocks.BRANCHES)
     assert typing.get_args(blocks.ShortcutName) == tuple(blocks.SHORTCUTS)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        kr.open_run,
+        kr.evaluate,
+        kr.verify,
+        kr.export,
+        lambda what: kr.benchmark([what]),
+        kr.describe,
+        kr.compare,
+        kr.lesion,
+        lambda what: kr.predict(what, ["photo.jpg"]),
+        lambda what: kr.cam(what, ["photo.jpg"]),
+        lambda what: kr.load_weights(kr.residual_mlp(), what),
+        lambda what: kr.import_model(what),
+    ],
+    ids=["open_run", "evaluate", "verify", "export", "benchmark", "describe", "compare", "lesion",
+         "predict", "cam", "load_weights", "import_model"],
+)  # fmt: skip
+@pytest.mark.parametrize("what", [5, [5]], ids=repr)
+def test_what_is_no_path_is_an_input_error_that_shows_it(call, what):
+    with pytest.raises(InputError, match="5"):
+        call(what)

@@ -85,8 +85,7 @@ def open_artefact(
     """
     if path is None or isinstance(path, Run):
         return _open_run(open_run(path))
-    path = Path(path)
-    kind = kind_of(path)
+    kind, path = kind_of(path), Path(path)
     if kind == "run":
         return _open_run(open_run(path))
     if run is None:  # otherwise it was exported, or found in the manifest, just now

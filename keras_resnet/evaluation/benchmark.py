@@ -20,7 +20,7 @@ import numpy as np
 
 from keras_resnet import filenames, progress, runtime
 from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.files import StrPath
+from keras_resnet.files import StrPath, require_path
 from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log, reason
 from keras_resnet.results import Result
@@ -157,7 +157,7 @@ def expand(artefacts: Iterable[StrPath]) -> list[str]:
         InputError: no such path, or not an artefact.
     """
     paths: list[str] = []
-    for path in [os.fspath(artefact) for artefact in artefacts or [open_run()]]:
+    for path in [str(require_path(artefact)) for artefact in artefacts or [open_run()]]:
         if kind_of(path) == "run":
             run = open_run(path)
             paths += map(str, [run.file(filenames.MODEL), *run.exported()])

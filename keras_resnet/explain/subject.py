@@ -1,6 +1,5 @@
 """The subject of an analysis: a network, fresh or trained, and a batch of images for it."""
 
-import os
 import random
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from keras_resnet.data.stream import images_of
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import Artefact, open_artefact
 from keras_resnet.evaluation.scores import examples_for
-from keras_resnet.files import StrPath
+from keras_resnet.files import StrPath, require_path
 from keras_resnet.geometry import Geometry
 from keras_resnet.run import kind_of
 from keras_resnet.state import isolated
@@ -66,7 +65,7 @@ def open_subject(
     """
     if images < 1:
         raise InputError(f"--images is {images}; expected at least 1")
-    what = os.fspath(what)
+    what = str(require_path(what))
     is_fresh = what in specs.SPECS or what in specs.MLPS
     if is_fresh:
         source = sources.load(data or "digits", seed=seed, data_dir=data_dir)

@@ -77,6 +77,9 @@ def run_and_plan(
         run = open_run(given)
         yield run, make_plan(run, **plan)
         return
+    from keras_resnet.weights.importing import require_model
+
+    require_model(given)
     what = given if isinstance(given, str | os.PathLike) else "the model"
     if what is given and not os.path.exists(what):
         raise InputError(f"no Keras model {what}; give a .keras file or a run folder")

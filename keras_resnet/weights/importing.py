@@ -86,6 +86,16 @@ def import_weights(
     return run
 
 
+def require_model(what: Any) -> None:
+    """InputError for what is neither a path nor a Keras model."""
+    if isinstance(what, str | os.PathLike):
+        return
+    import keras
+
+    if not isinstance(what, keras.Model):
+        raise InputError(f"{what!r} is neither a path nor a Keras model")
+
+
 def import_model(
     model: "StrPath | keras.Model",
     *,
@@ -124,6 +134,7 @@ def import_model(
         InputError: no image classifier, one that cannot be copied, or labels that do not fit;
             nothing is written.
     """
+    require_model(model)
     is_file = isinstance(model, str | os.PathLike)
     with isolated(any_backend=True):
         from keras_resnet.weights import whole_model

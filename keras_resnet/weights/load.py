@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from keras_resnet import filenames
 from keras_resnet.errors import InputError
-from keras_resnet.files import StrPath
+from keras_resnet.files import StrPath, require_path
 from keras_resnet.messages import some_of
 from keras_resnet.run import open_run
 from keras_resnet.specs import NORMALIZATIONS, Normalize, statistics
@@ -85,7 +84,7 @@ def open_weights(path: StrPath, name: str) -> Weights:
     """
     if path == IMAGENET:
         return published.fetch(name)
-    if Path(path).is_dir():
+    if require_path(path).is_dir():
         return replace(readers.read(open_run(path).intact(filenames.MODEL)), source=str(path))
     return readers.read(os.fspath(path))
 

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from keras_resnet.errors import CheckFailed, InputError, first_line, needs_extra
-from keras_resnet.files import StrPath, full_disk
+from keras_resnet.files import StrPath, full_disk, require_path
 
 if TYPE_CHECKING:
     import keras
@@ -69,7 +69,7 @@ def read(path: StrPath) -> Weights:
         InputError: no such file, a damaged one, or one of another kind. CheckFailed: a `.keras`
             file cannot be unpacked.
     """
-    path = Path(path)
+    path = require_path(path)
     if path.suffix not in _READERS:
         raise InputError(
             f"{path} is not a weights file; give a run folder, or one of {', '.join(_READERS)}"
