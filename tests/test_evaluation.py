@@ -424,6 +424,10 @@ def test_images_that_were_trained_on_are_counted_wherever_they_lie_and_one_class
     result = evaluate(trained, tmp_path / "new")
     assert (result.images, result.trained_on) == (20, 16)
     assert "was trained on 16 of these 20 images" in capsys.readouterr().err
+    elsewhere = shutil.copyfile(trained.file("model.keras"), tmp_path / "model.keras")
+    shutil.copyfile(trained.file("labels.txt"), tmp_path / "labels.txt")
+    assert evaluate(elsewhere, tmp_path / "new").trained_on is None
+    assert f"no run is known of {elsewhere}: if it was trained" in capsys.readouterr().err
 
 
 def test_the_end_of_a_training_says_which_images_chose_the_epoch(trained):

@@ -251,7 +251,12 @@ def examples_for(
     examples = _relabel(source.splits[part], source.classes, opened, data)
     if part == "all" and split:
         examples = _of_split(opened, examples, split, data)
-    if split != "train":
+    if part == "all" and opened.run is None:
+        log.info(
+            f"no run is known of {opened.path}: if it was trained on some of these images, their "
+            "scores are not those of new ones"
+        )
+    elif split != "train":
         _warn_of_training_images(opened, examples)
     return examples
 
