@@ -1,5 +1,6 @@
 """keras-resnet import. No module can be called `import`."""
 
+import os
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ from keras_resnet.weights import settings as weights_settings
     "--labels labels.txt --run runs/theirs",
 )
 @click.argument("file")
-@setting("model", help="Network; `keras-resnet models` lists them.  [that in the .keras file]")
+@setting("model", help="Network of weights; `keras-resnet models` lists them.  [by their arrays]")
 @setting("normalize")
 @click.option(
     "--labels",
@@ -32,23 +33,24 @@ def import_weights(
 ) -> None:
     """Make a run folder from weights or from a Keras classifier.
 
-    Without --model, FILE is a .keras file with a whole image classifier. With it, FILE is a .keras
-    or .h5 file of keras.applications, a .safetensors or .pth file of torchvision, timm or a PyTorch
-    network for CIFAR, or imagenet, to download published weights.
+    FILE is a .keras file with a whole image classifier. Or it is weights of a network: an .h5 file
+    of keras.applications, a .safetensors or .pth file of torchvision, timm or a PyTorch network for
+    CIFAR, a .keras file with --model, or imagenet, to download published weights.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    if given.get("model"):
+    is_whole = file.endswith(".keras") and "model" not in given
+    if not is_whole:
         weights_settings.require(recipes.resolve({**given, "weights": file}))
-    else:
-        weights_settings.require_whole(file)
-        if given.pop("width", 1) != 1:
-            raise InputError(
-                "--width is for weights, with --model; a whole Keras classifier is taken as it is: "
-                "leave it out"
-            )
+    elif not os.path.exists(file):
+        raise InputError(f"no Keras model {file}; give a .keras file")
+    elif given.pop("width", 1) != 1:
+        raise InputError(
+            "--width is for weights, with --model; a whole Keras classifier is taken as it is: "
+            "leave it out"
+        )
     start(quiet)
     from keras_resnet.weights import importing
 
-    make = importing.import_weights if given.get("model") else importing.import_model
+    make = importing.import_model if is_whole else importing.import_weights
     run = make(file, labels=labels, run_folder=run_folder, **given)
     report({"run": str(run.path), **run.metrics}, as_json, lambda _: tables.imported(run))

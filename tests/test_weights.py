@@ -522,6 +522,17 @@ def imported(command, theirs, run, *options):
     )  # fmt: skip
 
 
+def test_the_network_of_weights_is_found_by_their_arrays(command, theirs, tmp_path):
+    done = command("import", theirs / "net.safetensors", "--run", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert f"by its arrays, {theirs / 'net.safetensors'} is of resnet8" in done.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"] == "resnet8"
+    (tmp_path / "net.pth").write_bytes(b"no weights")
+    failed = command("import", tmp_path / "net.pth", "--run", tmp_path / "other")
+    assert failed.returncode == 2 and failed.stderr.count("\n") == 1
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_network_of_another_width_is_imported_and_named_by_it(command, tmp_path):
     """And `--weights` of it asks for the width."""
     from keras_resnet import build, open_run

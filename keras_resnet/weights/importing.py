@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # to name its types costs no import
 def import_weights(
     path: StrPath,
     *,
-    model: str,
+    model: str | None = None,
     width: float = 1.0,
     normalize: Normalize | None = None,
     labels: StrPath | None = None,
@@ -43,7 +43,7 @@ def import_weights(
 
     Args:
         path: as in `load_weights`; `"imagenet"` downloads what is published.
-        model: the name of the network.
+        model: the name of the network; None is the one whose arrays the file holds.
         width: channels of all layers, relative to the network's own.
         normalize: as in `build`; None is that of the file, else the usual one of the network.
         labels: a text file with a class a line, in the order of the logits; None takes those of the
@@ -62,12 +62,14 @@ def import_weights(
         InputError: weights that do not fit the network, or labels that do not fit the weights;
             nothing is written.
     """
+    if model is None and os.path.isfile(path):
+        model = _network_of(path)
     options = {"model": model, "width": width, "normalize": normalize, "weights": os.fspath(path)}
     sizes = {"image_size": image_size, "center_crop": center_crop}
     form = {"fit": fit, "channels": channels}
     config = recipes.resolve({**options, **sizes, **form, "data": names.NONE})
-    model = config.model  # as the table has it
     require(config)
+    model = config.model  # as the table has it
     weights = open_weights(path, model)
     usual = normalization_of(weights) or SPECS[model].normalize
     config = runs.absolute(replace(config, normalize=config.normalize or usual))
@@ -84,6 +86,15 @@ def import_weights(
     run.save_metrics({"model": model, "parameters": parameters, "imported": imported})
     run.save_manifest()
     return run
+
+
+@isolated(any_backend=True)
+def _network_of(path: StrPath) -> str:
+    from keras_resnet.weights.fitting import network_of
+
+    name = network_of(path)
+    log.info(f"by its arrays, {path} is of {name}")
+    return name
 
 
 def require_model(what: Any) -> None:

@@ -65,14 +65,6 @@ def _require_same_width(config: Config) -> None:
         )
 
 
-def require_whole(path: str) -> None:
-    """InputError unless `path` may hold a network too, and not its weights alone."""
-    if not path.endswith(".keras"):
-        raise InputError(f"--model is needed: {path} holds weights of a network; name it")
-    if not os.path.exists(path):
-        raise InputError(f"no Keras model {path}; give a .keras file")
-
-
 def require_published(model: str) -> None:
     """InputError for a network without published ImageNet weights."""
     if model not in PUBLISHED:
