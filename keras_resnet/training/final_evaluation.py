@@ -15,7 +15,7 @@ from keras_resnet._version import __version__
 from keras_resnet.config import Config
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.sources import Source
-from keras_resnet.data.stream import evaluation_stream, training_stream
+from keras_resnet.data.stream import training_stream
 from keras_resnet.evaluation.metrics import summarize
 from keras_resnet.evaluation.per_image import ImageScore, image_scores, to_csv
 from keras_resnet.evaluation.reference import true_float32
@@ -27,6 +27,7 @@ from keras_resnet.training import gallery
 from keras_resnet.training.history import History
 from keras_resnet.training.precision import Precision
 from keras_resnet.training.schedule import training_size
+from keras_resnet.training.step import evaluation_batches
 
 _SHOWN = 32  # images in a picture
 
@@ -62,14 +63,8 @@ def evaluate_best_model(
     for split in ("val", "test"):
         if split in source.splits:
             examples = source.splits[split]
-            stream = evaluation_stream(
-                examples,
-                size=config.geometry,
-                crop=config.center_crop,
-                batch_size=config.batch_size,
-            )
             with true_float32():  # as `evaluate` does
-                logits = model.predict(stream, verbose=0)
+                logits = model.predict(evaluation_batches(examples, config), verbose=0)
             metrics[split] = summarize(logits, examples.labels, source.classes).as_json()
             rows[split] = image_scores(logits, examples.labels, source.classes, examples.names)
     val, before = metrics["val"], history.rows[history.best_epoch - 1]["val_top1"]

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_resnet.config import Config
 from keras_resnet.data import stream
 from keras_resnet.data.decode import as_written
+from keras_resnet.data.examples import Examples
 from keras_resnet.data.sources import Source
 from keras_resnet.specs import CUSTOM
 from keras_resnet.training.losses import Loss
@@ -50,10 +51,10 @@ def training_batches(source: Source, config: Config, **span: Any) -> tf.data.Dat
     return make_stream(source, config, **span).map(opened)
 
 
-def validation_batches(source: Source, config: Config) -> tf.data.Dataset:
-    """The validation images as they are delivered, whatever the size of the training images."""
+def evaluation_batches(examples: Examples, config: Config) -> tf.data.Dataset:
+    """Images as the network is evaluated on them, whatever the size of the training images."""
     return stream.evaluation_stream(
-        source.splits["val"],
+        examples,
         size=config.geometry,
         crop=config.center_crop,
         batch_size=config.batch_size,

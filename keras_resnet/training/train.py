@@ -29,7 +29,7 @@ from keras_resnet.training.loop import Loop
 from keras_resnet.training.losses import make_loss
 from keras_resnet.training.optimizer import make_optimizer
 from keras_resnet.training.precision import Precision
-from keras_resnet.training.step import Evaluator, TrainStep, validation_batches
+from keras_resnet.training.step import Evaluator, TrainStep, evaluation_batches
 from keras_resnet.training.teacher import find_teacher, open_teacher, require_same_classes
 from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.load import load, normalization_of, open_weights
@@ -149,7 +149,7 @@ def _fit(
         source,
         folder,
         make_step(model, config, source, rate, chosen, devices),
-        Evaluator(for_training(model), validation_batches(source, config)),
+        Evaluator(for_training(model), evaluation_batches(source.splits["val"], config)),
         devices=devices,
         stop=stop,
         notes={"precision": chosen, "environment": current, "files": files},
