@@ -283,6 +283,14 @@ def test_the_saved_model_takes_photos_as_they_are(exported, photos):
     assert answer["scores"].numpy().sum(-1) == pytest.approx([1, 1], abs=1e-5)
 
 
+def test_the_saved_model_holds_each_weight_once(exported):
+    run, _ = exported
+    size = sum(
+        file.stat().st_size for file in (run.export_folder / "saved_model/variables").iterdir()
+    )
+    assert size < 1.1 * 4 * run.model().count_params()
+
+
 @pytest.mark.parametrize("io", ["uint8", pytest.param("int8", marks=pytest.mark.slow)])
 def test_raw_bytes_go_in_as_they_are(exported, io, tmp_path, monkeypatch):
     run, _ = exported

@@ -38,8 +38,8 @@ def write_for_serving(plan: ExportPlan, model: keras.Model, folder: Path) -> Non
             "label": tf.gather(names, tf.argmax(logits, -1)),
         }
 
+    # `track(model)` would store each weight a second time; the endpoints bring theirs along.
     archive = keras.export.ExportArchive()
-    archive.track(model)
     pixels = tf.TensorSpec((None, *plan.input_shape), tf.float32, name="image")
     encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
     archive.add_endpoint("serving_default", wrap.around(plan, model), input_signature=[pixels])
@@ -65,7 +65,6 @@ def write_for_conversion(
     model = fold(model, pooled=pooled) if plan.is_of_family else model
     serve = wrap.features if features else wrap.around
     archive = keras.export.ExportArchive()
-    archive.track(model)
     image = tf.TensorSpec((batch, *plan.input_shape), tf.float32, name="image")
     with _inlined():
         archive.add_endpoint("serving_default", serve(plan, model), input_signature=[image])
