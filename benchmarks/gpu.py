@@ -88,7 +88,12 @@ def main():
         return 2
     pairs = 2 if given.dry_run else 3 if given.quick else PAIRS
     bench = Bench(jobs(given.dry_run, given.quick), card, pairs)
-    report({name: bench.row(name) for name in given.only or ROWS}, card, given, pairs)
+    rows = {}
+    for name in given.only or ROWS:
+        rows[name] = bench.row(name)
+        save(rows, card, given, pairs)  # each at once: all of them take ten minutes
+        print(f"{name}: {_cells(rows[name])}", file=sys.stderr, flush=True)
+    report(rows, card, given, pairs)
     return 0
 
 
@@ -209,19 +214,28 @@ def _memory():
     return int(said.split()[0]) * 2**20
 
 
-def report(rows: dict, card: dict, given: argparse.Namespace, pairs: int) -> None:
-    """Prints the rows as a Markdown table, and writes everything as JSON."""
-    versions = {}
+def versions() -> dict:
+    """Of the frameworks; None of one that is not installed."""
+    found = {}
     for package in ("tensorflow", "keras", "torch", "torchvision"):
         try:
-            versions[package] = metadata.version(package)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            versions[package] = None
+            found[package] = None
+    return found
+
+
+def save(rows: dict, card: dict, given: argparse.Namespace, pairs: int) -> None:
+    """Writes everything as JSON."""
     about = {"dry_run": given.dry_run, "quick": given.quick, "pairs": pairs}
-    machine = {"python": platform.python_version(), "cores": os.cpu_count(), **versions}
+    machine = {"python": platform.python_version(), "cores": os.cpu_count(), **versions()}
     Path(given.json).write_text(
         json.dumps({**about, "card": card, "machine": machine, "rows": rows}, indent=2) + "\n"
     )
+
+
+def report(rows: dict, card: dict, given: argparse.Namespace, pairs: int) -> None:
+    """Prints the rows as a Markdown table."""
     if given.dry_run:
         print("DRY RUN: tiny networks on the CPU; these are not the speeds of a GPU\n")
     print(
@@ -232,7 +246,7 @@ def report(rows: dict, card: dict, given: argparse.Namespace, pairs: int) -> Non
     print("|---|---|---|---|---|---|---|---|---|")
     for name, row in rows.items():
         print(f"| {name} | {' | '.join(ROWS[name])} | {_cells(row)} |")
-    listed = ", ".join(f"{package} {version}" for package, version in versions.items() if version)
+    listed = ", ".join(f"{package} {version}" for package, version in versions().items() if version)
     print(f"\n{pairs} pairs; {listed}; {given.json}")
 
 
@@ -241,8 +255,8 @@ def _cells(row):
         return f"skipped: {row['skipped']} | | |"
     shown = f"{row['value']:.2f}" if row["quiet"] else "too noisy"
     return (
-        f"{shown} | {row['least']:.2f} … {row['most']:.2f} | {row['ours']:.4g} | "
-        f"{row['theirs']:.4g}"
+        f"{shown} | {row['least']:.2f} … {row['most']:.2f} | {row['ours']:,.6g} | "
+        f"{row['theirs']:,.6g}"
     )
 
 

@@ -1,7 +1,9 @@
 """Settings that must be made before TensorFlow is imported. Standard library only."""
 
+import hashlib
 import os
 import platform
+import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +12,10 @@ from pathlib import Path
 _TELLING_FLAGS = (
     "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd",
 )  # fmt: skip
+_CPUS = Path("/proc/cpuinfo")
+_ROOM = 2**28  # bytes that must be free for XLA's cache: some MB for each network
+# For processes that convert, or time on the CPU: the GPU's memory is in use by their parent.
+ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 
 
 def prepare() -> None:
@@ -27,9 +33,8 @@ def prepare() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # What XLA has compiled is used again by the next start: a minute for a ResNet-50 on a GPU.
-    if version := tensorflow_version():
-        compiled = cache_folder() / "xla" / version
-        os.environ.setdefault("TF_XLA_FLAGS", f"--tf_xla_persistent_cache_directory={compiled}")
+    if "TF_XLA_FLAGS" not in os.environ and (folder := _folder_of_compiled()):
+        os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory='{folder}'"
 
 
 def tensorflow_version() -> str:
@@ -40,6 +45,24 @@ def tensorflow_version() -> str:
         return ""
 
 
+def _folder_of_compiled() -> Path | None:
+    """The folder for what XLA compiles on this machine; None where nothing can be written: there,
+    TensorFlow would end the training."""
+    if not (version := tensorflow_version()):
+        return None
+    gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    hardware = [platform.machine(), *sorted(cpu_flags()), *(_info(gpu, "Model") for gpu in gpus)]
+    name = hashlib.sha256(" ".join(hardware).encode()).hexdigest()[:8]
+    folder = cache_folder() / "xla" / version / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return None
+    quotable = "'" not in str(folder)
+    return folder if quotable and os.access(folder, os.W_OK) and free > _ROOM else None
+
+
 def cache_folder() -> Path:
     """The user's cache folder of this package."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
@@ -48,7 +71,7 @@ def cache_folder() -> Path:
 
 def cpu_flags() -> frozenset[str]:
     """The processor's feature flags, as Linux names them; empty where they cannot be read."""
-    return frozenset(_cpu_info("flags", "Features").split())
+    return frozenset(_info(_CPUS, "flags", "Features").split())
 
 
 def telling_cpu_flags() -> list[str]:
@@ -59,13 +82,13 @@ def telling_cpu_flags() -> list[str]:
 
 def cpu_name() -> str:
     """The name of the processor."""
-    return _cpu_info("model name") or platform.processor() or platform.machine()
+    return _info(_CPUS, "model name") or platform.processor() or platform.machine()
 
 
-def _cpu_info(*names: str) -> str:
-    """The first value of a name in Linux's list of processors."""
+def _info(path: Path, *names: str) -> str:
+    """The first value of a name in a file of Linux about the hardware; "" without it."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
+        with path.open(encoding="utf-8") as file:
             for line in file:
                 name, _, value = line.partition(":")
                 if name.strip() in names:

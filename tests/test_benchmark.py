@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,6 +121,12 @@ def test_a_file_that_cannot_be_opened_is_named_in_one_line(tmp_path):
     with pytest.raises(InputError, match=r"bad\.tflite cannot be run by LiteRT") as error:
         benchmark([tmp_path / "bad.tflite"])
     assert "\n" not in str(error.value)
+
+
+def test_times_are_those_of_the_cpu(files):
+    with _Worker(files[0], 1, 1) as worker:
+        variables = Path(f"/proc/{worker._process.pid}/environ").read_text().split("\0")
+    assert "CUDA_VISIBLE_DEVICES=-1" in variables
 
 
 def test_a_process_that_dies_is_a_failed_check(files):

@@ -45,6 +45,12 @@ def test_a_child_has_tensorflow_and_the_callers_environment_and_folder(tmp_path,
         assert (tmp_path / word / word).read_text() == "True"
 
 
+def test_a_child_leaves_the_gpu_to_its_parent(monkeypatch):
+    """Whose TensorFlow has taken nearly all of its memory."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    run("import os; assert os.environ['CUDA_VISIBLE_DEVICES'] == '-1'")
+
+
 def test_children_leave_nothing_in_each_other_and_have_one_server(tmp_path):
     server = server_of_the_child(tmp_path / "pid")
     run("import sys; sys.leak = 1")

@@ -20,8 +20,8 @@ from keras_resnet.training import hardware, precision
     ],
 )
 def test_auto_precision_follows_the_cpu(flags, share, policy, monkeypatch):
-    monkeypatch.setattr(precision, "time_ratio", lambda policy: share)
-    chosen = precision._for_cpu(flags)
+    monkeypatch.setattr(precision, "time_ratio", lambda *, policy, xla: share)
+    chosen = precision._for_cpu(flags, xla=False)
     assert chosen.policy == policy
     assert (
         f"takes {share:.2f} × the time of float32" if share else "no bfloat16 units"
@@ -30,7 +30,7 @@ def test_auto_precision_follows_the_cpu(flags, share, policy, monkeypatch):
 
 def test_bfloat16_is_measured_against_float32():
     """How it comes out is the machine's; out of all proportion it would be our mistake."""
-    assert 0.05 < precision.time_ratio("mixed_bfloat16") < 50
+    assert 0.05 < precision.time_ratio(policy="mixed_bfloat16", xla=False) < 50
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_bfloat16_is_measured_against_float32():
     ],
 )
 def test_auto_precision_follows_the_gpu(capability, share, policy, monkeypatch):
-    monkeypatch.setattr(precision, "time_ratio", lambda policy: share)
+    monkeypatch.setattr(precision, "time_ratio", lambda *, policy, xla: share)
     details = {"device_name": "GPU", "compute_capability": capability}
-    chosen = precision._for_gpu(details)
+    chosen = precision._for_gpu(details, xla=True)
     assert chosen.policy == policy
     assert (
         f"(GPU) takes {share:.2f} × the time of float32" if share else "no tensor cores"
@@ -60,7 +60,7 @@ def test_auto_precision_follows_the_gpu(capability, share, policy, monkeypatch):
     ],
 )
 def test_a_slow_precision_is_warned_of_and_taken(share, words, monkeypatch, capsys):
-    monkeypatch.setattr(precision, "time_ratio", lambda policy: share)
+    monkeypatch.setattr(precision, "time_ratio", lambda *, policy, xla: share)
     monkeypatch.setattr(precision.tf.config, "list_physical_devices", lambda kind: [])
     assert precision.choose("mixed_float16") == ("mixed_float16", "as requested")
     (line,) = capsys.readouterr().err.splitlines()
@@ -68,7 +68,7 @@ def test_a_slow_precision_is_warned_of_and_taken(share, words, monkeypatch, caps
 
 
 def test_a_precision_that_pays_goes_without_a_word(monkeypatch, capsys):
-    monkeypatch.setattr(precision, "time_ratio", lambda policy: 0.5)
+    monkeypatch.setattr(precision, "time_ratio", lambda *, policy, xla: 0.5)
     assert precision.choose("mixed_bfloat16") == ("mixed_bfloat16", "as requested")
     assert capsys.readouterr().err == ""
 
@@ -88,13 +88,46 @@ def test_an_emulated_format_is_timed_on_one_image_alone(monkeypatch):
 
     monkeypatch.setattr(precision, "_step", step)
     monkeypatch.setattr(precision, "_share", lambda ours, theirs, calls: 100.0)
-    assert precision.time_ratio.__wrapped__("mixed_float16") == 100
+    assert precision.time_ratio.__wrapped__(policy="mixed_float16", xla=False) == 100
     assert set(shapes) == {precision._ONE_IMAGE}
+
+
+@pytest.mark.parametrize("requested", ["auto", "mixed_bfloat16"])
+@pytest.mark.parametrize("xla", [True, False, None])
+def test_a_format_is_measured_as_the_training_will_run(requested, xla, monkeypatch):
+    seen = []
+
+    def step(policy, shape, *, jit, steps=1):
+        seen.append(jit)
+
+    monkeypatch.setattr(precision.runtime, "cpu_flags", lambda: {"amx_bf16"})
+    monkeypatch.setattr(precision, "uses_xla", lambda: True)
+    monkeypatch.setattr(precision, "_step", step)
+    monkeypatch.setattr(precision, "_share", lambda ours, theirs, calls: 0.5)
+    precision.time_ratio.cache_clear()
+    precision.choose(requested, xla=xla)
+    precision.time_ratio.cache_clear()
+    assert set(seen) == {xla is not False}
+
+
+def test_doctor_measures_nothing_twice(monkeypatch):
+    measured = []
+    monkeypatch.setattr(precision.runtime, "cpu_flags", lambda: {"amx_bf16"})
+    monkeypatch.setattr(
+        precision, "_step", lambda policy, shape, **way: (policy, shape, *way.items())
+    )
+    monkeypatch.setattr(
+        precision, "_share", lambda ours, theirs, calls: measured.append((ours, theirs)) or 0.5
+    )
+    precision.time_ratio.cache_clear()
+    hardware.survey()
+    precision.time_ratio.cache_clear()
+    assert len(measured) == len(set(measured))
 
 
 def test_several_steps_a_call_count_for_one_each(monkeypatch):
     monkeypatch.setattr(precision, "_share", lambda ours, theirs, calls: 20.0)
-    assert precision.time_ratio.__wrapped__(steps=10) == 2
+    assert precision.time_ratio.__wrapped__(xla=False, steps=10) == 2
 
 
 def test_the_quickest_of_a_few_rounds_counts():
@@ -113,7 +146,7 @@ def test_the_quickest_of_a_few_rounds_counts():
 
 
 def test_doctor_reports_what_failed_beside_what_it_measured(monkeypatch):
-    def time_ratio(policy="float32", **way):
+    def time_ratio(*, policy="float32", xla, **way):
         if policy == "mixed_float16":
             raise ValueError("no such kernel\nat line 3")
         return 1.234

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from keras_resnet import checkpoint_notes, recipes
+from keras_resnet import checkpoint_notes, recipes, runtime
 from keras_resnet import run as runs
 from keras_resnet.data import sources, stream
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
@@ -418,9 +419,11 @@ def test_auto_keeps_the_precision_that_it_chose_first(photos, tmp_path, monkeypa
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Loop, "_save_best", _leave)
-        patched.setattr(precision, "_for_cpu", lambda flags: Precision("mixed_bfloat16", "then"))
+        patched.setattr(
+            precision, "_for_cpu", lambda flags, xla: Precision("mixed_bfloat16", "then")
+        )
         train(str(photos), run_folder=folder, **{**SMALL, "epochs": 1})
-    monkeypatch.setattr(precision, "_for_cpu", lambda flags: Precision("float32", "now"))
+    monkeypatch.setattr(precision, "_for_cpu", lambda flags, xla: Precision("float32", "now"))
     metrics = train(resume=folder).metrics
     assert (metrics["precision"], metrics["precision_reason"]) == ("mixed_bfloat16", "then")
     assert metrics["threads"] >= 1
@@ -672,7 +675,7 @@ def test_a_long_average_does_not_spoil_a_short_run(tmp_path, ema):
 @pytest.mark.slow
 def test_what_xla_compiled_is_used_again(tmp_path):
     """By the next start, which then has the same weights: what was compiled is what runs."""
-    cache = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    cache = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "my cache")}
     cache.pop("TF_XLA_FLAGS", None)
     digests, times = [], []
     for name in ("first", "second"):
@@ -681,10 +684,27 @@ def test_what_xla_compiled_is_used_again(tmp_path):
             "--epochs", 1, "--seed", 1, "--xla", "--run", tmp_path / name, env=cache,
         )  # fmt: skip
         assert process.wait(timeout=300) == 0, process.stderr.read()
-        (compiled,) = (tmp_path / "cache" / "keras-resnet" / "xla").glob("*/*.pb")
+        (compiled,) = (tmp_path / "my cache" / "keras-resnet" / "xla").glob("*/*/*.pb")
         digests.append([w.tobytes() for w in runs.Run(tmp_path / name).model().get_weights()])
         times.append(compiled.stat().st_mtime_ns)
     assert digests[0] == digests[1] and times[0] == times[1]
+
+
+def test_xla_keeps_nothing_where_nothing_can_be_written(tmp_path, monkeypatch):
+    """TensorFlow would end the training."""
+    monkeypatch.setenv("TF_XLA_FLAGS", "")
+    monkeypatch.delenv("TF_XLA_FLAGS")
+    (tmp_path / "file").touch()
+    for home, room in ((tmp_path / "file", 2**40), (tmp_path, 2**20)):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+        monkeypatch.setattr(
+            runtime.shutil, "disk_usage", lambda path, n=room: SimpleNamespace(free=n)
+        )
+        runtime.prepare()
+        assert "TF_XLA_FLAGS" not in os.environ
+    monkeypatch.setattr(runtime.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**40))
+    runtime.prepare()
+    assert str(tmp_path) in os.environ["TF_XLA_FLAGS"]
 
 
 @pytest.mark.parametrize("place", ["notes.txt", "notes.txt/run"])

@@ -465,6 +465,28 @@ def test_on_a_gpu_speed_comes_first_and_is_said(monkeypatch):
         precision.settle(recipes.resolve({"xla": True}), devices=2)
 
 
+def test_a_layer_that_xla_cannot_compile_goes_without_it(monkeypatch):
+    """Keras compiles no network with such a layer either."""
+    layers = [keras.Input((8, 8, 3)), keras.layers.RandomRotation(0.1), keras.layers.Flatten()]
+    inner = keras.Sequential(layers)
+    plain, turning = keras.Sequential(layers[::2]), keras.Sequential([layers[0], inner])
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"])
+    assert precision.settle(recipes.resolve(), network=plain).xla
+    assert not precision.settle(recipes.resolve(), network=turning).xla
+    with pytest.raises(
+        InputError, match=r"layer 'random_rotation\w*' \(RandomRotation\); use --no"
+    ):
+        precision.settle(recipes.resolve({"xla": True}), network=turning)
+
+
+def test_no_state_of_a_step_is_int32():
+    """TensorFlow keeps int32 in the CPU's memory, where a step that XLA compiled for a GPU cannot
+    read it."""
+    train = _step(_network(), settings={"accumulate": 2}, loss_scale=True, ema=0.9)
+    kinds = {v.dtype for group in train.state.values() for v in group}
+    assert tf.int64 in kinds and tf.int32 not in kinds
+
+
 def test_the_step_of_a_run_is_made_of_its_settings():
     source = sources.load("digits")
     config = recipes.resolve({"model": "resnet8", "ema": 0.9, "accumulate": 2, "clip_norm": 1.0})

@@ -362,6 +362,9 @@ def _to_logits(predict: Predict) -> Predict:
 
 
 def _keras_predictor(model: "keras.Model") -> Predict:
+    # On a GPU Keras compiles with XLA by default, again for each number of images.
+    model.jit_compile = False
+
     @true_float32()
     def predict(images: np.ndarray) -> npt.NDArray[np.float32]:
         return np.asarray(model.predict_on_batch(images.astype(np.float32)), np.float32)

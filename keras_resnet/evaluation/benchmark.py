@@ -82,7 +82,7 @@ def benchmark(
     runs: int = RUNS,
     trust: bool = False,
 ) -> Benchmark:
-    """Measures artefacts against the first of them.
+    """Measures artefacts against the first of them, on the CPU.
 
     Args:
         artefacts: paths; a run folder stands for its Keras model and for every file that was
@@ -177,6 +177,7 @@ class _Worker:
             [sys.executable, "-P", "-m", "keras_resnet.evaluation.worker", path, str(threads),
              str(batch)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
+            env=os.environ | runtime.ON_CPU,
         )  # fmt: skip
 
     def __enter__(self) -> "_Worker":

@@ -52,7 +52,7 @@ def run(module: str, *arguments: StrPath | int, what: str) -> dict[str, Any]:
     order = {
         "module": module,
         "arguments": [*map(str, arguments)],
-        "environ": {**os.environ},
+        "environ": os.environ | runtime.ON_CPU,
         "cwd": os.getcwd(),
     }
     with _one_order_at_a_time:
@@ -80,6 +80,7 @@ def start() -> None:
         # -P: a file of the user's that is called like a module must not be imported instead of it.
         [sys.executable, "-P", "-m", __name__],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=_last_words, text=True,
+        env=os.environ | runtime.ON_CPU,
         start_new_session=True,  # for `stop`; and Ctrl-C is for this process
     )  # fmt: skip
 

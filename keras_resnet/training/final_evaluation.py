@@ -42,6 +42,7 @@ def evaluate_best_model(
 ) -> None:
     """Writes metrics.json, the plots, report.html and manifest.json into the run folder."""
     model, here = folder.model(), environment()
+    model.jit_compile = False  # as `evaluate` does
     metrics = {
         "model": config.model,
         "parameters": model.count_params(),

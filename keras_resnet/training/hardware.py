@@ -110,7 +110,7 @@ def _step_times() -> dict[str, float | str]:
     ratios: dict[str, float | str] = {"float32": 1.0}
     for label, way in ways.items():
         try:
-            ratios[label] = round(precision.time_ratio(**way), 2)
+            ratios[label] = round(precision.time_ratio(**way, xla=xla), 2)
         except (tf.errors.OpError, ValueError) as error:
             ratios[label] = first_line(error)
     return ratios

@@ -75,7 +75,8 @@ class Optimizer(keras.optimizers.Optimizer):
         ]
         if self.accumulate > 1:
             self.sums = [self.add_variable_from_reference(v, name="sum") for v in variables]
-            self.batches = self.add_variable((), dtype="int32", name="batches")
+            # int64: TensorFlow keeps int32 in the CPU's memory, where XLA on a GPU cannot read it.
+            self.batches = self.add_variable((), dtype="int64", name="batches")
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> Any:
         """Takes the gradients of a batch, already added up over all devices.

@@ -6,12 +6,14 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from keras_resnet import runtime
 from keras_resnet.config import Config
 from keras_resnet.errors import InputError
 from keras_resnet.messages import log
+from keras_resnet.models import layers_of
 
 _PAYS = 0.8  # maximum share of float32's time to give up its precision
 _SLOWER = 1.2  # a measurement of the same thing twice differs by less
@@ -28,8 +30,12 @@ class Precision(NamedTuple):
     reason: str  # one clause for the person who reads the log
 
 
-def choose(requested: str = "auto") -> Precision:
+def choose(requested: str = "auto", *, xla: bool | None = None) -> Precision:
     """The dtype policy for training: `requested`, or for `"auto"` the fast one on this hardware.
+
+    Args:
+        requested: "auto" or a Keras dtype policy.
+        xla: whether XLA compiles the training, which is measured so; None is the default.
 
     Instructions for bfloat16 do not guarantee that it is faster: with AVX-512 BF16, mixed_bfloat16
     took 0.41 of the time of a ResNet step in float32 on one processor (AMD), 1.1 to 1.6 times as
@@ -37,13 +43,14 @@ def choose(requested: str = "auto") -> Precision:
     bfloat16 took 6 times as long, and mixed_float16 2 to 127 times: a warning says so if one is
     requested.
     """
+    xla = uses_xla() if xla is None else xla
     if requested == "auto":
         gpus = tf.config.list_physical_devices("GPU")
         if gpus:
-            return _for_gpu(tf.config.experimental.get_device_details(gpus[0]))
-        return _for_cpu(runtime.cpu_flags())
+            return _for_gpu(tf.config.experimental.get_device_details(gpus[0]), xla)
+        return _for_cpu(runtime.cpu_flags(), xla)
     if requested != "float32":
-        _warn_if_slow(requested, time_ratio(requested))
+        _warn_if_slow(requested, time_ratio(policy=requested, xla=xla))
     return Precision(requested, "as requested")
 
 
@@ -58,34 +65,36 @@ def _warn_if_slow(policy: str, share: float) -> None:
     )
 
 
-def _for_cpu(flags: Collection[str]) -> Precision:
+def _for_cpu(flags: Collection[str], xla: bool) -> Precision:
     for flag in ("amx_bf16", "avx512_bf16"):
         if flag in flags:
-            return _measured("mixed_bfloat16", flag)
+            return _measured("mixed_bfloat16", flag, xla)
     return Precision("float32", "the CPU has no bfloat16 units, and emulating them is slower")
 
 
-def _for_gpu(details: Mapping[str, Any]) -> Precision:
+def _for_gpu(details: Mapping[str, Any], xla: bool) -> Precision:
     name = details.get("device_name", "the GPU")
     capability = details.get("compute_capability", (0, 0))
     if capability >= (8, 0):
-        return _measured("mixed_bfloat16", name)
+        return _measured("mixed_bfloat16", name, xla)
     if capability >= (7, 0):  # tensor cores for float16, none for bfloat16
-        return _measured("mixed_float16", name)
+        return _measured("mixed_float16", name, xla)
     return Precision("float32", f"{name} has no tensor cores")
 
 
-def _measured(policy: str, unit: str) -> Precision:
+def _measured(policy: str, unit: str, xla: bool) -> Precision:
     """`policy` if it is faster, else float32."""
-    share = time_ratio(policy)
+    share = time_ratio(policy=policy, xla=xla)
     form = policy.removeprefix("mixed_")
     takes = f"{form} ({unit}) takes {share:.2f} × the time of float32 in a convolution here"
     return Precision(policy if share <= _PAYS else "float32", takes)
 
 
 @cache  # so that one process says the same thing twice
-def time_ratio(policy: str = "float32", *, jit: bool | None = None, steps: int = 1) -> float:
-    """The time of a small training step, relative to that of the default step in float32.
+def time_ratio(
+    *, policy: str = "float32", xla: bool, jit: bool | None = None, steps: int = 1
+) -> float:
+    """The time of a small training step, relative to that of the training's step in float32.
 
     The step is a 3×3 convolution of a ResNet, batch norm and ReLU, forwards and backwards, on the
     device that will train. Both are timed in turn; well below a second on a CPU, below ten on a
@@ -93,15 +102,15 @@ def time_ratio(policy: str = "float32", *, jit: bool | None = None, steps: int =
 
     Args:
         policy: a Keras dtype policy.
-        jit: whether XLA compiles it; None is as in training.
+        xla: whether XLA compiles the training.
+        jit: whether XLA compiles this step; None is as in the training.
         steps: steps per call; with more than one, each batch is one image: there, calls cost most.
     """
-    usual = uses_xla()
-    other = usual if jit is None else jit
+    jit = xla if jit is None else jit
 
     def share(shape: tuple[int, int, int, int], calls: int = 1) -> float:
-        step = _step(policy, shape, jit=other, steps=steps)
-        return _share(step, _step("float32", shape, jit=usual), calls) / steps
+        step = _step(policy, shape, jit=jit, steps=steps)
+        return _share(step, _step("float32", shape, jit=xla), calls) / steps
 
     if tf.config.list_physical_devices("GPU"):
         return share(_ONE_IMAGE if steps > 1 else _ON_GPU, _CALLS_ON_GPU)
@@ -158,7 +167,7 @@ def uses_xla() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def settle(config: Config, devices: int = 1) -> Config:
+def settle(config: Config, devices: int = 1, network: keras.Model | None = None) -> Config:
     """The settings with values for `deterministic` and `xla` where they were None.
 
     On a CPU determinism costs nothing, and XLA made a step of ResNet-20 and ResNet-50 1.1 to 1.7
@@ -169,10 +178,16 @@ def settle(config: Config, devices: int = 1) -> Config:
     Args:
         config: as requested.
         devices: their number; XLA needs one.
+        network: of the user; some layers of Keras cannot be compiled with XLA.
 
     Raises:
-        InputError: both were requested on a GPU, or XLA on several devices.
+        InputError: both were requested on a GPU, or XLA on several devices or for such a layer.
     """
+    unfit = next((x for x in layers_of(network) if not x.supports_jit), None) if network else None
+    if config.xla and unfit:
+        raise InputError(
+            f"--xla cannot compile the layer {unfit.name!r} ({type(unfit).__name__}); use --no-xla"
+        )
     gpu = bool(tf.config.list_physical_devices("GPU"))
     if config.xla and devices > 1:
         raise InputError(
@@ -180,7 +195,8 @@ def settle(config: Config, devices: int = 1) -> Config:
         )
     if gpu and config.xla and config.deterministic:
         raise InputError("--xla is not deterministic on a GPU; use --no-xla or --no-deterministic")
-    xla = gpu and devices == 1 and not config.deterministic if config.xla is None else config.xla
+    fits = gpu and devices == 1 and not unfit
+    xla = fits and not config.deterministic if config.xla is None else config.xla
     deterministic = not gpu if config.deterministic is None else config.deterministic
     return replace(config, xla=xla, deterministic=deterministic)
 

@@ -94,7 +94,8 @@ class TrainStep:
         with self.strategy.scope():
             self.average = [tf.Variable(w, trainable=False) for w in model.weights] if ema else []
             self.scale = tf.Variable(_FIRST_LOSS_SCALE if loss_scale else 1.0, trainable=False)
-            self.steps_of_scale = tf.Variable(0, trainable=False)
+            # int64: TensorFlow keeps int32 in the CPU's memory, where XLA on a GPU cannot read it.
+            self.steps_of_scale = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.scales_loss = loss_scale
         one = tf.autograph.experimental.do_not_convert(self._step)
         one = tf.function(one, jit_compile=True) if xla else one
@@ -166,7 +167,8 @@ class TrainStep:
         def apply() -> None:
             self.optimizer.apply(gradients)
             grows = tf.equal(self.steps_of_scale, _GROWTH_STEPS - 1)
-            self.steps_of_scale.assign(tf.where(grows, 0, self.steps_of_scale + 1))
+            counted = self.steps_of_scale + 1
+            self.steps_of_scale.assign(tf.where(grows, tf.zeros_like(counted), counted))
             self.scale.assign(tf.where(grows, self.scale * 2, self.scale))
 
         def skip() -> None:
@@ -261,4 +263,5 @@ class Evaluator:
     def _batch(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = self.model(images, training=False)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        return losses, tf.equal(tf.argmax(logits, -1, labels.dtype), labels)
+        # In int64: a comparison of int32 waits for the GPU, as it runs on the CPU.
+        return losses, tf.equal(tf.argmax(logits, -1), tf.cast(labels, tf.int64))

@@ -229,8 +229,8 @@ def prepare(
     of_weights = normalization_of(pretrained) if pretrained else None
     of_network = specs.of(config.model).normalize or None
     config = replace(config, normalize=config.normalize or of_weights or of_network)
-    config = precision.settle(config, devices.count)
-    chosen = precision.choose(config.precision)
+    config = precision.settle(config, devices.count, network)
+    chosen = precision.choose(config.precision, xla=config.xla)
     (of_chief,) = devices.of_chief(PRECISIONS.index(chosen.policy))
     chosen = chosen._replace(policy=PRECISIONS[int(of_chief)])
     model = _network(config, source, chosen, pretrained, devices, network)
