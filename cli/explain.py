@@ -137,12 +137,14 @@ def gradients(
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option("--images", default=1000, show_default=True, help="Number of images.")
 @click.option("--sets", default=5, show_default=True, help="Number of random sets per size.")
+@click.option("--data", metavar="DATA", help="Where the images of the RUNs are now.")
 @_options("seed", "split", "png", "data-dir")
 @reports
 def lesion(
     runs: Sequence[StrPath],
     images: int,
     sets: int,
+    data: str | None,
     seed: int,
     split: str,
     png: str | None,
@@ -158,6 +160,8 @@ def lesion(
     require_png(png)
     if png and len(runs) > 3:
         raise InputError(f"--png shows at most three networks, not {len(runs)}; leave it out")
+    if data:
+        require(data)
     for path in runs:
         run.kind_of(path)
     start(quiet)
@@ -165,7 +169,7 @@ def lesion(
 
     runs = runs or [run.open_run().path]
     results = [
-        analyse(path, images=images, sets=sets, seed=seed, split=split, data_dir=data_dir)
+        analyse(path, data, images=images, sets=sets, seed=seed, split=split, data_dir=data_dir)
         for path in runs
     ]
     documents = [result.as_json() for result in results]

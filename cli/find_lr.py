@@ -60,7 +60,7 @@ def find_lr(
     )
     options = [
         f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
-        for name, value in given.items()
+        for name, value in [("config", config_file), *given.items()]
         if value is not None and name not in ("data", "seed")
     ]
     again = " ".join(["keras-resnet train", shlex.quote(config.data), *options])

@@ -12,7 +12,12 @@ from keras_resnet.cli._options import command, report, reports, setting, start, 
 @command("predict", example="keras-resnet predict runs/resnet20-photos-001 new/*.jpg --top 1")
 @click.argument("artefact")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--top", default=3, show_default=True, help="Number of classes per image.")
+@click.option(
+    "--top",
+    default=3,
+    show_default=True,
+    help="Number of classes per image; a file of `export --top` has no more than its own.",
+)
 @setting(
     "on_bad_image", default="skip", help="Broken images: stop, or name them and go on.  [skip]"
 )

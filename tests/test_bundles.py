@@ -4,6 +4,7 @@ in tests/clients/; `make clients` runs them.
 
 import importlib.util
 import json
+import os
 import re
 import runpy
 import shutil
@@ -202,6 +203,15 @@ def test_the_plain_golden_set_holds_photos_as_evaluation_decodes_them(transparen
 def test_the_python_bundle_answers_with_at_least_one_class(classify, bundled, photos):
     done = classify(bundled / "bundle_python", photos / "dark" / "01.jpg", "--top", 0)
     assert done.returncode == 2 and "argument --top: invalid" in done.stderr
+
+
+def test_the_python_bundle_ends_quietly_in_a_pipe(bundled, photos):
+    program = [sys.executable, bundled / "bundle_python/classify.py", *[photos / "dark/01.jpg"] * 3]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(program, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert "Error" not in done.stderr and done.returncode == 0
 
 
 def test_the_python_bundle_notices_another_model(classify, copy):

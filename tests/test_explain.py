@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import keras
@@ -19,6 +20,7 @@ from keras_resnet.explain.flow import Flow, add
 from keras_resnet.explain.subject import Subject, open_subject
 from keras_resnet.messages import some_of
 from keras_resnet.models import resnet
+from keras_resnet.run import open_run
 
 
 def _batch(side, count=4, classes=10):
@@ -320,6 +322,18 @@ def test_lesions_of_a_trained_run(trained):
     # all at once: as a set, and as the last three
     assert found.random[-1].top1 == [found.last[-1].top1] * 2
     assert found.last[0].top1 == found.blocks[-1].top1
+
+
+def test_a_lesion_is_told_where_the_photos_are_now(command, untouched, photos, tmp_path):
+    run = shutil.copytree(untouched, tmp_path / "run")
+    open_run(run).save_data(tmp_path / "gone", None)
+    (tmp_path / "now").symlink_to(photos)
+    options = ["explain", "lesion", "run", "--images", 6, "--sets", 1, "--json"]
+    done = command(*options, cwd=tmp_path)
+    assert "gone" in done.stderr and "--data DIR (export, verify, explain lesion)" in done.stderr
+    done = command(*options, "--data", "now", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images"] == 6
 
 
 def test_blocks_are_removed_one_by_one_and_from_the_last_on(trained, monkeypatch):

@@ -554,6 +554,7 @@ def test_a_kill_between_the_two_renames_is_mended(copy):
     [
         ({"tflite": ["int4"]}, "int4: use one of none"),
         ({"tflite": "int8"}, "expected a list"),
+        ({"tflite": True}, "tflite is True; expected a list"),
         ({"tflite": ["none"], "io": "uint8"}, "add --quantize int8"),
         ({"tflite": ["auto", "none"]}, "auto chooses one file"),
         ({"tflite": ["none"], "explain_quantization": True}, "add --quantize int8"),

@@ -87,14 +87,16 @@ def test_it_tries_growing_rates_on_the_recipes_images_and_draws_them(photos, tmp
 
 
 def test_the_command_says_how_to_train_with_it(command, photos, tmp_path):
+    (tmp_path / "my.json").write_text('{"model": "resnet8", "batch_size": 8}')
     done = command(
-        "find-lr", photos, "--model", "resnet8", "--image-size", 16, "--batch-size", 8, "--steps",
-        40, "--high", 1, "--seed", 1, cwd=tmp_path,
+        "find-lr", photos, "--config", "my.json", "--image-size", 16, "--steps", 40, "--high", 1,
+        "--seed", 1, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "epochs" not in done.stderr  # it trains none
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    assert lines["next"].endswith(f"--learning-rate {lines['suggested']}")
+    options = f" --config my.json --image-size 16 --learning-rate {lines['suggested']}"
+    assert lines["next"].endswith(options)
     assert (tmp_path / lines["plot"]).exists()
 
 

@@ -355,7 +355,7 @@ def test_an_unfinished_run_is_named_and_not_evaluated_with_labels_that_changed(
             evaluate(artefact)
 
 
-def test_a_run_without_a_checkpoint_begins_anew_with_its_labels_and_split(photos, tmp_path):
+def test_a_run_without_a_checkpoint_begins_anew_with_its_labels_and_split(photos, tmp_path, capsys):
     run = runs.Run(tmp_path / "run")
     run.path.mkdir()
     source = sources.load(str(photos))
@@ -367,6 +367,9 @@ def test_a_run_without_a_checkpoint_begins_anew_with_its_labels_and_split(photos
     checkpoint.settle(run, source)
     assert run.file("split.json").read_bytes() == whole
     assert run.file("labels.txt").read_text() == "bright\ndark\nstriped\n"
+    assert "starts anew with a split of the images that are there now" in capsys.readouterr().err
+    checkpoint.settle(run, source)
+    assert not capsys.readouterr().err
 
 
 def test_an_image_that_changed_since_is_named(photos, tmp_path, capsys):

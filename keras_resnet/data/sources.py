@@ -23,8 +23,8 @@ from keras_resnet.messages import log, plural
 
 # Next steps of a message.
 _WHERE_NOW = (
-    "give the folder that holds the images now: --data DIR (export, verify) or DATA (evaluate, "
-    "explain, train --resume)"
+    "give the folder that holds the images now: --data DIR (export, verify, explain lesion) or "
+    "DATA (evaluate, explain gradients, train --resume)"
 )
 
 

@@ -1,7 +1,7 @@
 """What an export writes: validated once from the options, before TensorFlow is loaded."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -298,7 +298,7 @@ def make_plan(run: Run, **options: Unpack[ExportOptions]) -> ExportPlan:
 
 
 def _check_variants(plan: ExportPlan) -> None:
-    if plan.tflite is None or isinstance(plan.tflite, str):
+    if isinstance(plan.tflite, str) or not isinstance(plan.tflite, Iterable):
         raise InputError(
             f"tflite is {plan.tflite!r}; expected a list of variants, such as ['int8']"
         )

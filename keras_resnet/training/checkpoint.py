@@ -174,8 +174,15 @@ def settle(run: Run, source: Source) -> None:
     """Saves the labels and the split of a run that has no checkpoint yet: what an earlier start has
     written may be damaged."""
     if peek(run) is None:
+        path = run.file(filenames.SPLIT)
+        earlier = path.read_bytes() if path.exists() else None
         run.save_labels(source.classes)
         run.save_split(source)
+        if earlier not in (None, path.read_bytes()):
+            log.info(
+                "the run was interrupted before its first checkpoint, and starts anew with a split "
+                "of the images that are there now, which is another"
+            )
 
 
 def _damage(folder: Path, step: int, error: Exception) -> str:
