@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
+from keras_resnet import models
 from keras_resnet.exporting.folding import fold, shortcut_pools
 from keras_resnet.models import build, residual_mlp, resnet
 from keras_resnet.specs import SPECS
@@ -46,14 +48,17 @@ def test_the_numbers_stay_to_rounding_and_the_model_is_left_alone(side, normaliz
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.parametrize("part", [models.PART, 1], ids=["whole", "of parts"])
 @pytest.mark.parametrize("name", ["resnet50", "resnet50_v1", "resnet50_v2", "resnet20"])
-def test_convolutions_of_one_pixel_skip_pixels_themselves_but_for_int8(name):
-    spec = replace(SPECS[name], blocks=(1, 1), filters=SPECS[name].filters[:2])
+def test_convolutions_of_one_pixel_skip_pixels_themselves_but_for_int8(name, part, monkeypatch):
+    monkeypatch.setattr(models, "PART", part)
+    spec = replace(SPECS[name], blocks=(1, 1, 1), filters=SPECS[name].filters[:3])
     model = random_weights(resnet(spec, 7, (32, 32, 3)))
     folded, pooled = fold(model), fold(model, pooled=True)
     assert shortcut_pools(folded) == {}
     assert shortcut_pools(pooled).keys() == shortcut_pools(model).keys()
     assert bool(shortcut_pools(model)) == (name != "resnet20")
+    assert any(isinstance(layer, keras.Model) for layer in folded.layers) == (part == 1)
     logits = model(images(32))
     for copy in (folded, pooled):
         assert np.abs(copy(images(32)) - logits).max() <= 1e-5 * np.abs(logits).max()

@@ -99,6 +99,7 @@ TABLE = {
         "weights.importing",
         "keras",
     ),
+    "exporting.folding": ("models", "keras numpy"),
     "exporting.headroom": ("", "ai_edge_litert numpy"),
     "exporting.card": ("specs messages data.names exporting.verification run", ""),
     "exporting.bundling": (

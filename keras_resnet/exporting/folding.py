@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers
 
+from keras_resnet.models import layers_of
+
 
 def fold(model: keras.Model, *, pooled: bool = False) -> keras.Model:
     """A copy of a network of the family that converts to fewer and faster operators.
@@ -45,9 +47,10 @@ def fold(model: keras.Model, *, pooled: bool = False) -> keras.Model:
     ) -> keras.KerasTensor:
         return arguments[0] if layer.name in skipped else layer(*arguments, **options)
 
-    copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
-    for layer in copy.layers:
-        weights = model.get_layer(layer.name).get_weights()
+    copy = keras.models.clone_model(model, clone_function=clone, call_function=call, recursive=True)
+    own = {layer.name: layer for layer in layers_of(model)}
+    for layer in layers_of(copy):
+        weights = own[layer.name].get_weights()
         if scaled and layer.name == scaled.name:
             weights[0] *= np.asarray(model.get_layer("normalize").scale)[:, None]  # (k, k, 3, c)
         layer.set_weights(weights)
@@ -58,10 +61,10 @@ def shortcut_pools(model: keras.Model) -> dict[str, layers.MaxPooling2D]:
     """The poolings of one pixel before a convolution, by the name of the convolution."""
     pools = {
         id(layer.output): layer
-        for layer in model.layers
+        for layer in layers_of(model)
         if isinstance(layer, layers.MaxPooling2D) and layer.pool_size == (1, 1)
     }
-    convolutions = (layer for layer in model.layers if isinstance(layer, layers.Conv2D))
+    convolutions = (layer for layer in layers_of(model) if isinstance(layer, layers.Conv2D))
     return {conv.name: pools[id(conv.input)] for conv in convolutions if id(conv.input) in pools}
 
 
