@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -463,21 +464,37 @@ def test_an_unfinished_run_is_resumed_first(copy, monkeypatch):
         export(copy.path)
 
 
-@pytest.mark.parametrize(
-    ("kilobytes", "said"),
-    [(20, "cannot unpack {run}/model.keras in {tmp} (File too large); free some space, or set "
-      "TMPDIR"),
-     (400, "cannot write in {run} (File too large); free some space, then export again")],
-)  # fmt: skip
-def test_a_full_disk_is_one_line(command, copy, kilobytes, said):
+def test_a_model_that_cannot_be_unpacked_is_one_line(command, copy):
     before, line = snapshot(copy), ("export", copy.path, "--tflite", "--quantize", "none")
     environment = os.environ | {"TMPDIR": str(copy.path.parent)}
-    done = command(*line, most_bytes=kilobytes * 1000, env=environment)
+    done = command(*line, most_bytes=20_000, env=environment)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    expected = said.format(run=copy.path, tmp=copy.path.parent)
-    assert last.startswith(f"keras-resnet: {expected}"), done.stderr
+    assert last.startswith(
+        f"keras-resnet: cannot unpack {copy.path}/model.keras in {copy.path.parent} (File too "
+        "large); free some space, or set TMPDIR"
+    ), done.stderr
     assert "Traceback" not in done.stderr
+    assert snapshot(copy) == before and not list(copy.path.glob(".export*"))
+
+
+def test_a_full_disk_is_one_line(copy, monkeypatch):
+    from keras_resnet.exporting import saved_model
+
+    before, honest = snapshot(copy), saved_model.write_for_conversion
+    most, limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def write_little(*what, **options):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit))
+        try:
+            honest(*what, **options)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, limit))
+
+    monkeypatch.setattr(saved_model, "write_for_conversion", write_little)
+    said = f"^cannot write in {copy.path} \\(File too large\\); free some space, then export again$"
+    with pytest.raises(CheckFailed, match=said):
+        export(copy, saved_model=False, tflite=["none"])
     assert snapshot(copy) == before and not list(copy.path.glob(".export*"))
 
 
