@@ -166,10 +166,9 @@ class TrainStep:
 
         def apply() -> None:
             self.optimizer.apply(gradients)
-            grows = tf.equal(self.steps_of_scale, _GROWTH_STEPS - 1)
-            counted = self.steps_of_scale + 1
-            self.steps_of_scale.assign(tf.where(grows, tf.zeros_like(counted), counted))
-            self.scale.assign(tf.where(grows, self.scale * 2, self.scale))
+            counted = (self.steps_of_scale + 1) % _GROWTH_STEPS
+            self.steps_of_scale.assign(counted)
+            self.scale.assign(tf.where(tf.equal(counted, 0), self.scale * 2, self.scale))
 
         def skip() -> None:
             self.steps_of_scale.assign(0)
