@@ -12,6 +12,7 @@ from keras_resnet import filenames, recipes, run
 from keras_resnet.config import SETTINGS
 from keras_resnet.data.names import show
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
+from keras_resnet.evaluation.scores import examples_in
 from keras_resnet.files import StrPath, write_json
 from keras_resnet.messages import log, plural, some_of
 from keras_resnet.results import Result
@@ -113,6 +114,8 @@ def ship(
     from keras_resnet.exporting import bundling, plan
 
     plan.require_rejection(reject, unknown)
+    if unknown is not None:
+        examples_in(unknown, "skip")  # raises before a training of hours, not after it
     path = place(source, run_folder, options)
     budget = search.Budget(max_mb, max_ms, threads, android)
     budget.require()

@@ -193,12 +193,14 @@ def test_photos_that_came_or_went_since_are_told(home, tmp_path, capsys):
         check()
 
 
-def test_a_share_that_cannot_be_is_told_before_the_training(home, monkeypatch):
+def test_a_wrong_rejection_is_told_before_the_training(home, monkeypatch, tmp_path):
     monkeypatch.chdir(home)
     with pytest.raises(InputError, match=r"--reject is 0\.9; expected the share"):
         shipping.ship("photos", run_folder="none", reject=0.9)
     with pytest.raises(InputError, match="--unknown is for a threshold; add --reject"):
         shipping.ship("photos", run_folder="none", unknown="photos")
+    with pytest.raises(InputError, match="is empty; give images"):
+        shipping.ship("photos", run_folder="none", reject=0.1, unknown=tmp_path)
     assert not (home / "none").exists()
 
 
