@@ -104,7 +104,8 @@ def read_text(path: StrPath, content: bytes | None = None) -> str:
 
 def read_lines(path: StrPath, content: bytes | None = None) -> list[str]:
     """The lines of a text file; only a line feed ends one, whatever else a label may hold."""
-    return read_text(path, content).removesuffix("\n").split("\n")
+    text = read_text(path, content)
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def read_json(path: StrPath, content: bytes | None = None) -> dict[str, Any]:

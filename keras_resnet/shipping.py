@@ -13,7 +13,7 @@ from keras_resnet.config import SETTINGS
 from keras_resnet.data.names import show
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
 from keras_resnet.evaluation.scores import examples_in
-from keras_resnet.files import StrPath, write_json
+from keras_resnet.files import StrPath, read_json, write_json
 from keras_resnet.messages import log, plural, some_of
 from keras_resnet.results import Result
 from keras_resnet.studies import search
@@ -120,14 +120,17 @@ def ship(
     budget = search.Budget(max_mb, max_ms, threads, android)
     budget.require()
     tried: list[search.Candidate] = []
+    found: dict[str, Any] = {}
     try:
         if budget.is_set:
             if not _is_data(source):
                 raise InputError(
                     f"{path} is a run, whose network is trained; a budget needs DATA to train on"
                 )
-            found, tried = search.choose(source, _search_folder(path), budget, options)
-            options = {**options, **found}
+            # A finished run keeps its network, whatever became of the photos.
+            tried = _searched(path, budget)
+            if not tried:
+                found, tried = search.choose(source, _search_folder(path), budget, options)
         asked: ExportOptions = {
             "bundles": bundles,
             "max_drop": max_drop,
@@ -135,7 +138,8 @@ def ship(
             "reject": reject,
             "unknown": unknown,
         }
-        trained = _trained(path, source, options, asked)
+        trained = _trained(path, source, {**options, **found}, asked)
+        frontier = _saved(trained, budget, tried) if tried else []
         verification = _exported(trained, asked)
     except Interrupted as error:
         raise Interrupted("interrupted; the same command resumes it", error.status) from None
@@ -144,7 +148,6 @@ def ship(
     apps = {kind: str(home) for kind, home in homes.items() if home.is_dir()}
     model = bundling.model_to_bundle(folder, next(iter(bundles), "web"))
     assert model  # a bundle holds it
-    frontier = _saved(trained, budget, tried) if tried else []
     if tried:
         _require_within(budget, model, tried)
     return Shipped(
@@ -181,6 +184,18 @@ def _require_within(budget: search.Budget, model: Path, tried: Sequence[search.C
         f"{chosen.name} had {(chosen.bytes or 0) / 1e6:.3g} MB and {chosen.latency_ms:.3g} ms; "
         "give a larger --max-mb or --max-ms, or --max-drop if int8 was refused"
     )
+
+
+def _searched(path: Path, budget: search.Budget) -> list[search.Candidate]:
+    """The networks that a finished run was chosen from, for the same budget."""
+    file = path / filenames.FRONTIER
+    content = read_json(file) if file.exists() else {}
+    if content.get("budget") != asdict(budget):
+        return []
+    return [
+        search.Candidate(**{key: value for key, value in point.items() if key != "name"})
+        for point in content["networks"]
+    ]
 
 
 def _saved(

@@ -13,6 +13,7 @@ from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
 from keras_resnet.exporting import exporter
 from keras_resnet.run import open_run
+from keras_resnet.studies import search
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +192,27 @@ def test_photos_that_came_or_went_since_are_told(home, tmp_path, capsys):
     shutil.copytree(photos / "dark", photos / "night")
     with pytest.raises(InputError, match=r"was not trained on the classes night of .*; to train"):
         check()
+
+
+def test_a_finished_run_keeps_the_network_of_its_budget_when_photos_changed(
+    home, tmp_path, monkeypatch
+):
+    def choose(*_):
+        raise AssertionError("it searches again")
+
+    monkeypatch.setattr(search, "choose", choose)
+    run = open_run(shutil.copytree(home / "run", tmp_path / "run"))
+    photos = shutil.copytree(home / "photos", tmp_path / "photos")
+    run.attach(photos)
+    point = search.Candidate(
+        "resnet8", 1.0, 24, 1, 1, "", 3, 12, 0.9, bytes=2, latency_ms=1.0, chosen=True
+    )
+    shipping._saved(run, search.Budget(max_mb=5.0), [point])
+    shutil.rmtree(photos / "dark")
+    with pytest.raises(InputError, match=r"lacks .* of them validation images"):
+        shipping.ship(photos, run_folder=run.path, max_mb=5.0)
+    with pytest.raises(AssertionError, match="searches"):
+        shipping.ship(photos, run_folder=run.path, max_mb=4.0)
 
 
 def test_a_wrong_rejection_is_told_before_the_training(home, monkeypatch, tmp_path):

@@ -619,6 +619,7 @@ BAD_IMPORTS = {
     "normalized in [0, 1]": (["--normalize", "0.5/0.25"], "255 times that"),
     "no labels": (["--labels", "none.txt"], "cannot read --labels none.txt"),
     "too few labels": (["--labels", "two.txt"], "has 2 lines, but "),
+    "no label": (["--labels", "/dev/null"], "has 0 lines, but "),
     "a label twice": (["--labels", "twice.txt"], "has 'a' twice"),
     "an empty label": (["--labels", "empty.txt"], "has empty lines"),
     "an image too small": (["--image-size", "2"], "2 pixels is too small"),

@@ -72,6 +72,38 @@ def test_what_would_take_gigabytes_is_refused_unbuilt(honest, tmp_path, layer, s
     assert _peak() - before < 200 << 20
 
 
+@keras.saving.register_keras_serializable("here")
+class Registered(layers.Layer):
+    def call(self, x):
+        return x
+
+
+class Unknown(Registered):
+    """Not registered itself, and therefore not found."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (lambda: layers.Lambda(lambda x: x / 2), r"is a Python lambda\); replace that layer"),
+        (Unknown, r"\(Could not locate class 'Unknown'\); in Python, import that class"),
+        (Registered, None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["sequential", "functional"])
+def test_code_and_unknown_classes_are_named(tmp_path, kind, layer, said):
+    model = keras.Sequential([keras.Input((4, 4, 3)), layer(), layers.Flatten(), layers.Dense(2)])
+    if kind == "functional":
+        model = keras.Model(model.inputs, model.outputs)
+    model.save(tmp_path / "net.keras")
+    if said:
+        with pytest.raises(InputError, match=said) as error:
+            whole_model.load(tmp_path / "net.keras")
+        assert "\n" not in str(error.value)
+    else:
+        assert whole_model.load(tmp_path / "net.keras").output_shape == (None, 2)
+
+
 def _peak(reset=False):
     """Bytes."""
     if reset:

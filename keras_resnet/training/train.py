@@ -43,7 +43,7 @@ def train(
     config_file: StrPath | None = None,
     run_folder: StrPath | None = None,
     resume: StrPath | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback = (),
     **options: Unpack[Settings],
 ) -> run.Run | None:
     """Trains a network, evaluates it on the validation split, and writes a run folder.
@@ -57,9 +57,9 @@ def train(
         config_file: a `config.json` to start from.
         run_folder: the folder to write; default `runs/MODEL-DATA-NNN`.
         resume: the folder of an unfinished run, whose settings are used.
-        callbacks: Keras callbacks, called as by `keras.Model.fit`; one batch for them is one call
-            of the compiled step, which may run several steps. `self.model` is the network in
-            training, whose batch norms are a class of this package.
+        callbacks: one of Keras, or several, called as by `keras.Model.fit`; one batch for them is
+            one call of the compiled step, which may run several steps. `self.model` is the network
+            in training, whose batch norms are a class of this package.
         **options: any field of `keras_resnet.config.Config`, such as `model="resnet18"`. `model`
             may also be a Keras model of your own, fresh or trained: images to logits or a softmax.
 
@@ -75,6 +75,7 @@ def train(
             checkpoints are kept.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved; a `KeyboardInterrupt`.
     """
+    callbacks = keras.tree.flatten(callbacks)
     for callback in callbacks:
         if not isinstance(callback, keras.callbacks.Callback):
             raise InputError(f"callbacks has {callback!r}; expected objects of keras.callbacks")

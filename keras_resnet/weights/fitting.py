@@ -35,7 +35,7 @@ def network_of(path: StrPath) -> str:
             return name
     raise InputError(
         f"the network of {path} is not known by its arrays; give --model, one of `keras-resnet "
-        "models`"
+        "models`; if it is a whole model of another network, load it in Keras and save it as .keras"
     )
 
 

@@ -12,7 +12,7 @@ from keras_resnet.data import names
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath, read_lines
 from keras_resnet.manifest import fingerprint
-from keras_resnet.messages import log, some_of
+from keras_resnet.messages import log, plural, some_of
 from keras_resnet.specs import SPECS, Normalize
 from keras_resnet.state import isolated
 from keras_resnet.weights.layouts import classes_of
@@ -202,8 +202,8 @@ def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: St
         given, classes = "labels", list(labels)
     if len(classes) != count:
         raise InputError(
-            f"{given} has {len(classes)} lines, but {path} has {count} classes; give one name per "
-            "line, in the order of the outputs"
+            f"{given} has {plural(len(classes), 'line')}, but {path} has {count} classes; give one "
+            "name per line, in the order of the outputs"
         )
     twice = next((name for name in classes if classes.count(name) > 1), None)
     if "" in classes or twice:

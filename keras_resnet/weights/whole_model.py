@@ -16,6 +16,12 @@ from keras_resnet.weights import readers
 
 _LARGEST_OUTPUT = 1 << 28  # bytes of one layer for one image; of a ResNet-50 at 1024 pixels, 2**26
 _SLACK = 1 << 20  # bytes of variables that no file holds
+# Words of Keras' reason -> what to do.
+_NEXT_STEPS = {
+    "Lambda": "replace that layer, for example by Rescaling or by a class of your own",
+    "Could not locate": "in Python, import that class, which needs "
+    "@keras.saving.register_keras_serializable(), and call kr.import_model",
+}
 
 
 @isolated(any_backend=True)
@@ -35,8 +41,11 @@ def load(path: Path) -> keras.Model:
     except InputError:
         raise
     except Exception as error:  # zip, json, h5 and Keras each have their own
+        # Keras may put the settings of the whole network before the reason.
+        reason = first_line(str(error).rpartition("Exception encountered: ")[2].split(". ")[0])
+        steps = (f"; {step}" for words, step in _NEXT_STEPS.items() if words in reason)
         raise InputError(
-            f"{path} cannot be loaded as a Keras model ({first_line(error)})"
+            f"{path} cannot be loaded as a Keras model ({reason}){next(steps, '')}"
         ) from None
     shapes = (model.input_shape, model.output_shape)
     if not all(isinstance(s, tuple) for s in shapes) or len(shapes[0]) != 4 or len(shapes[1]) != 2:
