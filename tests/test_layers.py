@@ -34,7 +34,7 @@ TABLE = {
     "settings": ("files", ""),
     "shipping": (
         f"{DATA} {TOOLS} run data studies.search training.train exporting "
-        "evaluation.contract report.frontier_plot",
+        "evaluation report.frontier_plot",
         "",
     ),
     "studies": ("", ""),
