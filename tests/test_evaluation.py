@@ -183,6 +183,37 @@ def test_predict_names_labels_with_probabilities(trained, photos):
         assert scores == sorted(scores, reverse=True) and 0 <= sum(scores) <= 1 + 1e-6
 
 
+@pytest.mark.parametrize("name", ["", "export/model_int8.tflite"])
+def test_pixels_in_memory_are_classified_as_their_file_by_an_opened_artefact(
+    exported, tmp_path, name
+):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 40, 30, 3), np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    opened = open_artefact(exported[0].path / name)
+    rows = predict(opened, pixels)
+    assert [row.image for row in rows] == ["images[0]", "images[1]", "images[2]"]
+    assert [r.predictions for r in rows] == [
+        r.predictions for r in predict(exported[0].path / name, tmp_path)
+    ]
+    assert predict(opened, pixels[0])[0].predictions[0].label == rows[0].predictions[0].label
+
+
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [
+        (np.zeros((4, 4, 3), np.float32), r"float32 \(4, 4, 3\); expected uint8 pixels"),
+        (np.zeros((4, 4), np.uint8), r"uint8 \(4, 4\)"),
+        (np.zeros((2, 4, 4, 4), np.uint8), r"uint8 \(2, 4, 4, 4\)"),
+        (np.zeros((0, 4, 4, 3), np.uint8), r"uint8 \(0, 4, 4, 3\)"),
+        (Image.new("RGB", (4, 4)), "Image is no path; .* or one array of uint8 pixels"),
+    ],
+)
+def test_other_arrays_than_pixels_are_refused(trained, pixels, said):
+    with pytest.raises(InputError, match=said):
+        predict(trained.path, pixels)
+
+
 def test_predict_takes_patterns_and_counts_an_image_once(trained, photos):
     pattern, file = f"{photos}/dark/*.jpg", photos / "dark" / "01.jpg"
     assert len(predict(trained.path, [pattern, file])) == 20

@@ -103,12 +103,14 @@ def open_artefact(
     return replace(artefact, lite=opened) if kind == "tflite" else artefact
 
 
-def isolated_for(artefact: StrPath | None) -> AbstractContextManager[None]:
-    """`state.isolated` for what `open_artefact` takes; nothing if neither Keras nor TensorFlow,
-    whose imports take seconds, run it."""
-    if artefact is None or isinstance(artefact, Run) or kind_of(artefact) not in _RUNTIMES:
-        return isolated(any_backend=True)
-    return nullcontext()
+def isolated_for(artefact: StrPath | Artefact | None) -> AbstractContextManager[None]:
+    """`state.isolated` for what `open_artefact` takes or returns; nothing if neither Keras nor
+    TensorFlow, whose imports take seconds, run it."""
+    if isinstance(artefact, Artefact):
+        kind = artefact.kind
+    else:
+        kind = "run" if artefact is None or isinstance(artefact, Run) else kind_of(artefact)
+    return nullcontext() if kind in _RUNTIMES else isolated(any_backend=True)
 
 
 def predict_stream(artefact: Artefact, stream: "tf.data.Dataset") -> npt.NDArray[np.float32]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from keras_resnet import filenames, manifest
 from keras_resnet.config import SETTINGS
 from keras_resnet.data import folder, layout, pixels, sources
-from keras_resnet.data.examples import Examples
+from keras_resnet.data.examples import Examples, from_pixels
 from keras_resnet.data.names import show
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import lite
@@ -92,7 +92,7 @@ def _without_none(content: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def evaluate(
-    artefact: StrPath | None = None,
+    artefact: StrPath | Artefact | None = None,
     data: StrPath | None = None,
     *,
     split: Literal["train", "val", "test"] | None = None,
@@ -104,7 +104,7 @@ def evaluate(
 
     Args:
         artefact: path of a run folder, `.keras`, SavedModel, `.tflite` or `.onnx`; None is the
-            newest run.
+            newest run. Or what `open_artefact` returned, which is not loaded again.
         data: as in `train`. A plain folder of class folders, and `digits`, are scored whole.
             None is the run's own split.
         split: which split of the run, or of data that has splits: "train", "val" (the default) or
@@ -142,8 +142,8 @@ def evaluate(
 
 
 def predict(
-    artefact: StrPath | None,
-    images: Iterable[StrPath] | StrPath,
+    artefact: StrPath | Artefact | None,
+    images: Iterable[StrPath] | StrPath | npt.NDArray[np.uint8],
     *,
     top: int = 3,
     on_bad_image: Literal["error", "skip"] = "skip",
@@ -153,7 +153,8 @@ def predict(
 
     Args:
         artefact: as in `evaluate`.
-        images: paths of files, folders, or glob patterns; or one.
+        images: paths of files, folders, or glob patterns; or one. Or pixels: uint8 `(h, w, 3)` or
+            `(n, h, w, 3)`, RGB in [0, 255], of any size, cropped and resized like a file.
         top: number of classes, best first; fewer if the artefact outputs fewer.
         on_bad_image: "skip" names broken files in a warning and classifies the others.
         trust: as in `evaluate`.
@@ -162,7 +163,7 @@ def predict(
         A `Prediction` for each image, in order.
 
     Raises:
-        InputError: no such file, or none that is an image.
+        InputError: no such file, none that is an image, or an array of other values.
     """
     if top < 1:
         raise InputError(f"--top is {top}; expected at least 1")
@@ -181,8 +182,10 @@ def predict(
     ]
 
 
-def _open(artefact: StrPath | None, trust: bool) -> Artefact:
+def _open(artefact: StrPath | Artefact | None, trust: bool) -> Artefact:
     """`open_artefact`, after a trial of a `.tflite` file that no manifest beside it describes."""
+    if isinstance(artefact, Artefact):
+        return artefact
     if artefact is None or isinstance(artefact, Run) or kind_of(artefact) != "tflite":
         return open_artefact(artefact, trust=trust)
     path, place = Path(artefact), Path(artefact).resolve()
@@ -192,21 +195,26 @@ def _open(artefact: StrPath | None, trust: bool) -> Artefact:
     return open_artefact(path, content=content)
 
 
-def examples_in(images: Iterable[StrPath] | StrPath, on_bad_image: str = "error") -> Examples:
-    """The examples, of no known class, in files, folders and patterns.
+def examples_in(
+    images: Iterable[StrPath] | StrPath | npt.NDArray[np.uint8], on_bad_image: str = "error"
+) -> Examples:
+    """The examples, of no known class, in files, folders and patterns, or in an array.
 
     Args:
         images: as in `predict`.
         on_bad_image: "error", or "skip" to name broken files in a warning.
 
     Raises:
-        InputError: no such file, a broken one, or none that is an image.
+        InputError: no such file, a broken one, none that is an image, or an array of other values.
     """
+    if isinstance(images, np.ndarray):
+        return _in_memory(images)
     images = [images] if isinstance(images, str | os.PathLike) else images
     images = list(images) if isinstance(images, Iterable) else [images]
     if odd := [i for i in images if not isinstance(i, str | os.PathLike)]:
         raise InputError(
-            f"{type(odd[0]).__name__} is no path; give files, folders or patterns like '*.jpg'"
+            f"{type(odd[0]).__name__} is no path; give files, folders or patterns like '*.jpg', or "
+            "one array of uint8 pixels (n, h, w, 3), RGB"
         )
     if not images:
         raise InputError("no image is given; give files, folders or patterns like '*.jpg'")
@@ -220,6 +228,18 @@ def examples_in(images: Iterable[StrPath] | StrPath, on_bad_image: str = "error"
             f"no image among {', '.join(map(show, images))}; give JPEG, PNG, GIF, BMP or WebP files"
         )
     return examples
+
+
+def _in_memory(images: npt.NDArray[Any]) -> Examples:
+    """Decoded images `(h, w, 3)` or `(n, h, w, 3)` as examples of no known class."""
+    batch = images[None] if images.ndim == 3 else images
+    if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[-1] != 3 or not batch.size:
+        raise InputError(
+            f"images is an array of {images.dtype} {images.shape}; expected uint8 pixels (h, w, 3) "
+            "or (n, h, w, 3), RGB in 0 to 255"
+        )
+    names = [f"images[{i}]" for i in range(len(batch))]
+    return from_pixels(batch, [0] * len(batch), names)
 
 
 def examples_for(

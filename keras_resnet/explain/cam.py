@@ -39,7 +39,10 @@ class Cam(Result):
 @isolated()
 @true_float32()
 def cam(
-    run: StrPath, images: Iterable[StrPath] | StrPath, *, label: str | None = None
+    run: StrPath,
+    images: Iterable[StrPath] | StrPath | npt.NDArray[np.uint8],
+    *,
+    label: str | None = None,
 ) -> list[Cam]:
     """Computes which regions of images support a class (Grad-CAM).
 
@@ -50,7 +53,7 @@ def cam(
 
     Args:
         run: a run folder or a `.keras` file.
-        images: paths of files, folders, or glob patterns.
+        images: as in `predict`: paths of files, folders, or glob patterns, or an array.
         label: the class to explain; None is the predicted class of each image.
 
     Returns:
