@@ -12,7 +12,6 @@ from keras_resnet import filenames, recipes, run
 from keras_resnet.config import SETTINGS
 from keras_resnet.data.names import show
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
-from keras_resnet.evaluation.scores import examples_in
 from keras_resnet.files import StrPath, read_json, write_json
 from keras_resnet.messages import log, plural, some_of
 from keras_resnet.results import Result
@@ -111,6 +110,7 @@ def ship(
         CheckFailed: the training diverged, no file passed, or none is within the budget.
         Interrupted: Ctrl-C or SIGTERM; the same call resumes.
     """
+    from keras_resnet.evaluation.scores import examples_in
     from keras_resnet.exporting import bundling, plan
 
     plan.require_rejection(reject, unknown)

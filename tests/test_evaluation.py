@@ -575,7 +575,7 @@ def test_only_a_file_without_a_row_in_a_manifest_is_tried_first(
     assert tried == [alone]
 
 
-@pytest.mark.parametrize("images", [None, 3, np.zeros((1, 8, 8, 3)), [b"a.jpg"], []])
+@pytest.mark.parametrize("images", [None, 3, [np.zeros((8, 8, 3))], [b"a.jpg"], []])
 def test_what_is_no_path_is_one_line(images):
     with pytest.raises(InputError, match=r"give files, folders or patterns like '\*\.jpg'"):
         examples_in(images)

@@ -132,19 +132,13 @@ def test_keras_own_callbacks_work(photos, tmp_path):
     assert saved.output_shape == (None, 3)
 
 
-def test_a_single_callback_need_not_be_a_list(photos, tmp_path):
-    history = keras.callbacks.History()
-    train(str(photos), run_folder=tmp_path / "run", callbacks=history, **{**SMALL, "epochs": 1})
-    assert history.epoch == [0]
-
-
 def test_an_error_of_a_callback_is_not_called_a_full_disk(photos, tmp_path):
     class Offline(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             raise ConnectionError("no route to the server")
 
     with pytest.raises(ConnectionError, match="no route"):
-        train(str(photos), run_folder=tmp_path / "run", callbacks=[Offline()], **SMALL)
+        train(str(photos), run_folder=tmp_path / "run", callbacks=Offline(), **SMALL)
 
 
 def test_what_is_no_callback_is_refused_before_a_folder_is_made(photos, tmp_path):
