@@ -200,3 +200,9 @@ def test_a_network_that_is_not_known_asks_for_its_name(tmp_path):
     save_file({"layer1.0.conv1.weight": np.zeros((4, 4, 3, 3), "f4")}, tmp_path / "x.safetensors")
     with pytest.raises(InputError, match=r"the network of .*x.safetensors is not known.*--model"):
         fitting.network_of(tmp_path / "x.safetensors")
+    whole = keras.Sequential(
+        [keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    whole.save(tmp_path / "x.h5")
+    with pytest.raises(InputError, match="load it in Keras and save it as"):
+        fitting.network_of(tmp_path / "x.h5")

@@ -1,5 +1,6 @@
 """The network that weights in a file are of."""
 
+import os
 import re
 from collections.abc import Mapping
 
@@ -33,9 +34,13 @@ def network_of(path: StrPath) -> str:
         convolutions = 3 if spec.branch.endswith("bottleneck") else 2
         if (spec.blocks, convolutions) == (stages, depth) and _fits(weights, name):
             return name
+    is_h5 = os.fspath(path).endswith((".h5", ".hdf5"))  # which may hold a whole model
+    whole = (
+        "; a whole model of another kind: load it in Keras and save it as .keras" if is_h5 else ""
+    )
     raise InputError(
         f"the network of {path} is not known by its arrays; give --model, one of `keras-resnet "
-        "models`; if it is a whole model of another network, load it in Keras and save it as .keras"
+        f"models`{whole}"
     )
 
 
