@@ -217,7 +217,10 @@ def no_pictures(undrawn):
 
 @pytest.fixture(autouse=True)
 def no_handlers_of_others():
-    """absl gives the root logger a handler when TensorFlow first logs with it."""
+    """absl gives the root logger a handler when TensorFlow first logs with it; fixtures of the next
+    file would begin before it is cleared there."""
+    logging.getLogger().handlers.clear()
+    yield
     logging.getLogger().handlers.clear()
 
 
