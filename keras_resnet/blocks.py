@@ -249,15 +249,6 @@ def dense_plain_block(a: keras.KerasTensor, *, units: int, name: str) -> keras.K
     return relu(_dense_branch(a, units, name, zero_last=False), f"{name}_out")
 
 
-def he_normal() -> keras.initializers.Initializer:
-    """The initializer of arXiv:1502.01852, Section 2.2: normal, mean 0, variance 2 / fan-in.
-
-    Keras' own `"he_normal"` draws the same variance without values beyond two deviations, on one
-    thread.
-    """
-    return keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
-
-
 def conv(
     x: keras.KerasTensor,
     filters: int,
@@ -266,7 +257,7 @@ def conv(
     strides: int = 1,
     groups: int = 1,
     use_bias: bool = False,
-    initial: str | None = None,
+    initial: str = "he_normal",
     name: str,
 ) -> keras.KerasTensor:
     """Convolution.
@@ -278,7 +269,7 @@ def conv(
         strides: 1 or 2.
         groups: number of groups of the channels.
         use_bias: whether it has a bias.
-        initial: Keras' name of an initializer; None is `he_normal`.
+        initial: initial weights; He-normal is that of arXiv:1502.01852.
         name: completed by `_conv`.
 
     Returns:
@@ -307,7 +298,7 @@ def conv(
         padding="same" if strides == 1 else "valid",
         groups=groups,
         use_bias=use_bias,
-        kernel_initializer=initial or he_normal(),
+        kernel_initializer=initial,
         name=f"{name}_conv",
     )(x)
 
@@ -342,7 +333,7 @@ def dense(
     *,
     name: str,
     use_bias: bool = True,
-    initial: str | None = None,
+    initial: str = "he_normal",
 ) -> keras.KerasTensor:
     """Dense layer.
 
@@ -351,17 +342,14 @@ def dense(
         units: width of the result.
         name: completed by `_dense`.
         use_bias: whether it has a bias.
-        initial: Keras' name of an initializer; None is `he_normal`.
+        initial: initial weights.
 
     Returns:
         Activations `(b, units)`.
     """
-    return layers.Dense(
-        units,
-        use_bias=use_bias,
-        kernel_initializer=initial or he_normal(),
-        name=f"{name}_dense",
-    )(a)
+    return layers.Dense(units, use_bias=use_bias, kernel_initializer=initial, name=f"{name}_dense")(
+        a
+    )
 
 
 def _branch(name: str) -> Branch:
@@ -402,7 +390,7 @@ def _residual(x: keras.KerasTensor, block: _Block) -> keras.KerasTensor:
             strides=block.strides if i == strided else 1,
             groups=options.groups if kernel == 3 else 1,
             use_bias=options.use_bias and normalized,
-            initial="zeros" if starts_at_zero and not normalized else None,
+            initial="zeros" if starts_at_zero and not normalized else "he_normal",
             name=f"{name}_{i}",
         )
         if normalized:
@@ -472,7 +460,7 @@ def _dense_branch(
 ) -> keras.KerasTensor:
     """Z = W2 relu(W1 A + B1) + B2."""
     a = relu(dense(a, units, name=f"{name}_1"), f"{name}_1_relu")
-    return dense(a, units, name=f"{name}_2", initial="zeros" if zero_last else None)
+    return dense(a, units, name=f"{name}_2", initial="zeros" if zero_last else "he_normal")
 
 
 def _dense_sum(a: keras.KerasTensor, z: keras.KerasTensor, name: str) -> keras.KerasTensor:

@@ -172,7 +172,7 @@ def test_a_resize_inside_the_file_that_costs_too_much_is_named_as_the_cause(unto
     run = open_run(shutil.copytree(untouched, tmp_path / "run"))
     options = {"saved_model": False, "tflite": ["none"], "max_drop": 0}
     with pytest.raises(CheckFailed, match="the cause is the bilinear resize inside the file"):
-        export(run, input_size=(2, 2), **options)
+        export(run, input_size=(4, 4), **options)
 
 
 @pytest.mark.parametrize(

@@ -544,21 +544,3 @@ def test_the_first_loss_is_that_of_a_guess(name, zero_gamma):
     accuracy = 0.03 if zero_gamma else 0.1
     assert float(np.mean(losses)) == pytest.approx(np.log(classes), rel=accuracy)
     assert model.layers[-1].kernel.numpy().std() == pytest.approx(0.01, rel=0.15)
-
-
-def test_kernels_are_drawn_as_he_et_al_ask():
-    """arXiv:1502.01852, Section 2.2: variance 2 / fan-in, of a normal distribution that is not cut,
-    whose fourth moment is three times the variance squared; no two kernels are the same."""
-    keras.utils.set_random_seed(0)
-    model = build("resnet20", num_classes=10)
-    kernels = [
-        layer.kernel.numpy() / np.sqrt(2 / np.prod(layer.kernel.shape[:-1]))
-        for layer in model.layers
-        if isinstance(layer, keras.layers.Conv2D)
-    ]
-    values = np.concatenate([kernel.ravel() for kernel in kernels])
-    noise = 1 / np.sqrt(len(values))
-    assert abs(values.mean()) < 4 * noise
-    assert (values**2).mean() == pytest.approx(1, abs=4 * np.sqrt(2) * noise)
-    assert (values**4).mean() == pytest.approx(3, abs=4 * np.sqrt(96) * noise)
-    assert len({kernel.tobytes() for kernel in kernels}) == len(kernels)
