@@ -139,7 +139,9 @@ def ship(
             "unknown": unknown,
         }
         trained = _trained(path, source, {**options, **found}, asked)
-        frontier = _saved(trained, budget, tried) if tried else []
+        frontier = [{"name": point.name, **asdict(point)} for point in tried]
+        if found:
+            _save(trained, budget, frontier)
         verification = _exported(trained, asked)
     except Interrupted as error:
         raise Interrupted("interrupted; the same command resumes it", error.status) from None
@@ -198,20 +200,16 @@ def _searched(path: Path, budget: search.Budget) -> list[search.Candidate]:
     ]
 
 
-def _saved(
-    trained: run.Run, budget: search.Budget, tried: Sequence[search.Candidate]
-) -> list[dict[str, Any]]:
-    """The networks that were tried, which are written into the run, with a plot."""
+def _save(trained: run.Run, budget: search.Budget, points: list[dict[str, Any]]) -> None:
+    """Writes the networks that were tried into the run, with a plot."""
     from keras_resnet.report import frontier_plot
 
-    points = [{"name": point.name, **asdict(point)} for point in tried]
     with trained.rewriting(filenames.FRONTIER, filenames.FRONTIER_PLOT):
         content = {"budget": asdict(budget), "networks": points}
         write_json(trained.file(filenames.FRONTIER), content)
         title = f"Networks for {run.short_name(trained.config.data)}, from {len(points)} short runs"
         png = trained.file(filenames.FRONTIER_PLOT)
         frontier_plot.plot(points, asdict(budget), budget.measured_on, title, png)
-    return points
 
 
 def _trained(

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -207,7 +208,7 @@ def test_a_finished_run_keeps_the_network_of_its_budget_when_photos_changed(
     point = search.Candidate(
         "resnet8", 1.0, 24, 1, 1, "", 3, 12, 0.9, bytes=2, latency_ms=1.0, chosen=True
     )
-    shipping._saved(run, search.Budget(max_mb=5.0), [point])
+    shipping._save(run, search.Budget(max_mb=5.0), [{"name": point.name, **asdict(point)}])
     shutil.rmtree(photos / "dark")
     with pytest.raises(InputError, match=r"lacks .* of them validation images"):
         shipping.ship(photos, run_folder=run.path, max_mb=5.0)
