@@ -64,10 +64,15 @@ def setting(name: str, **changes: Any) -> Callable[[Function], Function]:
 
 def settings(*names: str) -> Callable[[Function], Function]:
     """The options of several settings; of all, if none is named."""
+    return stacked(*map(setting, names or [name for name in SETTINGS if name != "data"]))
+
+
+def stacked(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """Several options as one decorator, in the order of the help."""
 
     def decorate(function: Function) -> Function:
-        for name in reversed(names or [name for name in SETTINGS if name != "data"]):
-            function = setting(name)(function)
+        for option in reversed(options):
+            function = option(function)
         return function
 
     return decorate
@@ -85,35 +90,26 @@ calibrate_probabilities = click.option(
 )  # fmt: skip
 
 
-def rejection(function: Function) -> Function:
-    """Adds the options of the answer "none of these"."""
-    options = (
-        click.option("--reject", metavar="SHARE", type=float,
-                     help="Answer images with \"none of these\" below a threshold that refuses at "
-                     "most this share, such as 0.05, of the images of known classes."),
-        click.option("--unknown", metavar="DIR",
-                     help="Images of no class: the score of the threshold is the one that refuses "
-                     "most of them."),
-    )  # fmt: skip
-    for option in reversed(options):
-        function = option(function)
-    return function
+# The answer "none of these".
+rejection = stacked(
+    click.option("--reject", metavar="SHARE", type=float,
+                 help="Answer images with \"none of these\" below a threshold that refuses at "
+                 "most this share, such as 0.05, of the images of known classes."),
+    click.option("--unknown", metavar="DIR",
+                 help="Images of no class: the score of the threshold is the one that refuses "
+                 "most of them."),
+)  # fmt: skip
 
 
-def gate_limits(function: Function) -> Function:
-    """Adds the limits of the gate."""
-    options = (
-        click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
-                     help="Allowed drop in top-1, in percentage points."),
-        click.option("--min-agreement", metavar="SHARE", type=float,
-                     help="Least share of images, 0 to 1, of which a file must give the same class "
-                     "as the Keras model.  [no limit]"),
-        click.option("--require-evidence", is_flag=True,
-                     help="Fail where the images are too few to rule out a larger drop."),
-    )  # fmt: skip
-    for option in reversed(options):
-        function = option(function)
-    return function
+gate_limits = stacked(
+    click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
+                 help="Allowed drop in top-1, in percentage points."),
+    click.option("--min-agreement", metavar="SHARE", type=float,
+                 help="Least share of images, 0 to 1, of which a file must give the same class "
+                 "as the Keras model.  [no limit]"),
+    click.option("--require-evidence", is_flag=True,
+                 help="Fail where the images are too few to rule out a larger drop."),
+)  # fmt: skip
 
 
 config_file = click.option(

@@ -17,6 +17,7 @@ from keras_resnet.cli._options import (
     require_png,
     setting,
     settings,
+    stacked,
     start,
 )
 from keras_resnet.config import Config
@@ -30,27 +31,23 @@ def explain() -> None:
     """Measure what the skip connections of a network do."""
 
 
+# Those that several of the commands have.
+_OPTIONS = {
+    "images": click.option("--images", default=32, show_default=True,
+                           help="Number of images, from each class in turn."),
+    "seed": click.option("--seed", default=0, show_default=True,
+                         help="Random seed."),
+    "split": click.option("--split", type=click.Choice(["train", "val", "test"]),
+                          default="val", show_default=True, help="Split of the images."),
+    "image-size": click.option("--image-size", default=0,
+                               help="Image side in pixels, for MODEL.  [the network's own]"),
+    "png": click.option("--png", metavar="FILE.png", help="Write a plot to this file."),
+    "data-dir": setting("data_dir"),
+}  # fmt: skip
+
+
 def _options(*names: str) -> Callable[[Function], Function]:
-    """Those options that several of the commands have, by name."""
-    all_of_them = {
-        "images": click.option("--images", default=32, show_default=True,
-                               help="Number of images, from each class in turn."),
-        "seed": click.option("--seed", default=0, show_default=True,
-                             help="Random seed."),
-        "split": click.option("--split", type=click.Choice(["train", "val", "test"]),
-                              default="val", show_default=True, help="Split of the images."),
-        "image-size": click.option("--image-size", default=0,
-                                   help="Image side in pixels, for MODEL.  [the network's own]"),
-        "png": click.option("--png", metavar="FILE.png", help="Write a plot to this file."),
-        "data-dir": setting("data_dir"),
-    }  # fmt: skip
-
-    def decorate(function: Function) -> Function:
-        for name in reversed(names):
-            function = all_of_them[name](function)
-        return function
-
-    return decorate
+    return stacked(*map(_OPTIONS.__getitem__, names))
 
 
 class _Depths(click.ParamType):

@@ -367,8 +367,8 @@ def comparison(result: "Comparison") -> str:
         rows.append((name, *(_exported(run.files.get(name)) for run in runs)))
     settings = [(name, *map(_setting, values)) for name, values in result.settings.items()]
     lines = _columns([*rows, [""] * (1 + len(runs)), ("settings that differ", *names), *settings])
-    recalls = sorted(result.per_class.items(), key=lambda item: -_spread_of(item[1]))
-    table = [("recall, val", *names), *((name, *map(_share, row)) for name, row in recalls)]
+    recalls = ((name, *map(_share, row)) for name, row in result.per_class.items())
+    table = [("recall, val", *names), *recalls]
     head, *shown = _columns(table)
     return "\n".join([*lines, "", head, *_some(shown), "", *map(_answers, result.pairs)])
 
@@ -386,11 +386,6 @@ def _setting(value: Any) -> str:
 
 def _share(share: float | None) -> str:
     return "—" if share is None else f"{share:.2%}"
-
-
-def _spread_of(shares: Sequence[float | None]) -> float:
-    known = [share for share in shares if share is not None]
-    return max(known) - min(known) if known else 0.0
 
 
 def _answers(pair: "Pair") -> str:

@@ -261,7 +261,7 @@ def _requested(
     }
     from_file = _read(config_file, content) if config_file else {}
     if "model" not in given and "model" not in from_file:
-        given |= _network_of(given.get("weights"))
+        given = {**network_of_weights(given.get("weights")), **given}
     return given, from_file
 
 
@@ -452,20 +452,21 @@ def _hint(name: str) -> str:
     return f"did you mean {near}?" if near else f"known: {', '.join(sorted(SETTINGS))}"
 
 
-def _network_of(weights: Any) -> dict[str, Any]:
-    """The network of a run whose weights are taken, or of the published weights."""
+def network_of_weights(weights: Any) -> dict[str, Any]:
+    """The network, as settings, of a run whose weights are taken, or of the published weights; none
+    of what else `train --weights` takes."""
     if weights == "imagenet":
         return {"model": PUBLISHED_NETWORK}
     config = os.path.join(weights, "config.json") if isinstance(weights, str) else ""
     if not os.path.isfile(config):
         return {}
-    model = _read(config).get("model")
-    if model == specs.CUSTOM.name:
+    own = _read(config)
+    if own.get("model") == specs.CUSTOM.name:
         raise InputError(
             f"{weights} holds a network from elsewhere; train it from Python: "
             f"kr.train(model=kr.open_run({weights!r}).model(), data=…)"
         )
-    return {"model": model}
+    return {name: own[name] for name in ("model", "width") if name in own}
 
 
 def _unscaled(settings: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -165,27 +165,21 @@ class Run:
             checked_until=self.file(filenames.SPLIT).stat().st_mtime_ns,
         )
 
-    @contextmanager
-    def naming_broken_images(self) -> Iterator[None]:
-        """Turns errors of unreadable images of the run into one line, within the context.
+    def naming_broken_images(self) -> AbstractContextManager[None]:
+        """Within it, an unreadable image of the run is one line.
 
         Raises:
             InputError: the line.
         """
         from keras_resnet.data import folder
 
-        try:
-            yield
-        except folder.read_errors():
-            data = self.config.data
-            saved = [image.name for images in self.splits.values() for image in images]
-            broken = names.is_folder(data) and folder.find_broken(data, saved)
-            if not broken:
-                raise
-            path, reason = broken
-            raise InputError(
-                f"{names.show(path)}, an image of the run {self.path}: {reason}; restore it"
-            ) from None
+        return folder.naming_broken(
+            self.config.data,
+            lambda: [image.name for images in self.splits.values() for image in images],
+            lambda path, reason: InputError(
+                f"{path}, an image of the run {self.path}: {reason}; restore it"
+            ),
+        )
 
     def require_images(self) -> None:
         """InputError if the run has no images of its own: it was imported."""

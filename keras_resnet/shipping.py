@@ -1,5 +1,6 @@
 """From photos, or a run, to a folder for the phone, in one call, which resumes."""
 
+import inspect
 import itertools
 import os
 import shlex
@@ -113,6 +114,9 @@ def ship(
     from keras_resnet.evaluation.scores import examples_in
     from keras_resnet.exporting import bundling, plan
 
+    _require_known(options)
+    if not bundles:
+        raise InputError(f"bundles is empty; give at least one of {', '.join(plan.BUNDLES)}")
     plan.require_rejection(reject, unknown)
     if unknown is not None:
         examples_in(unknown, "skip")  # raises before a training of hours, not after it
@@ -148,7 +152,7 @@ def ship(
     folder = trained.export_folder
     homes = {kind: folder / f"bundle_{kind}" for kind in (*bundles, *plan.BUNDLES)}
     apps = {kind: str(home) for kind, home in homes.items() if home.is_dir()}
-    model = bundling.model_to_bundle(folder, next(iter(bundles), "web"))
+    model = bundling.model_to_bundle(folder, bundles[0])
     assert model  # a bundle holds it
     if tried:
         _require_within(budget, model, tried)
@@ -160,6 +164,16 @@ def ship(
         frontier=frontier,
         measured_on=budget.measured_on if tried else None,
     )
+
+
+def _require_known(options: Mapping[str, Any]) -> None:
+    """InputError for an argument of `ship` that is misspelt; `train` names those of its own."""
+    from difflib import get_close_matches
+
+    own = inspect.signature(ship).parameters
+    for name in options.keys() - SETTINGS.keys():
+        if near := get_close_matches(name, own):
+            raise InputError(f"unknown argument '{name}'; did you mean {near[0]}?")
 
 
 def _is_data(source: StrPath | None) -> TypeGuard[StrPath]:
@@ -293,6 +307,7 @@ def _again(
 
 def _exported(trained: run.Run, asked: "ExportOptions") -> dict[str, Any]:
     """The result of the gate, as JSON."""
+    from keras_resnet.evaluation.contract import require_contract
     from keras_resnet.exporting import exporter, gate, publish
 
     folder = trained.export_folder
@@ -300,7 +315,7 @@ def _exported(trained: run.Run, asked: "ExportOptions") -> dict[str, Any]:
     with publish.locked(folder, or_reading=True):  # it mends what a killed export left
         there = gate.artefacts(folder)
     if there:
-        contract = _contract(folder)
+        contract = require_contract(folder)
         why = _lacks(folder, contract, asked)
         if not why:
             log.info(f"{folder} is there already; verifying it …")
@@ -321,20 +336,6 @@ def _exported(trained: run.Run, asked: "ExportOptions") -> dict[str, Any]:
         log.info(f"{why}; exporting again")
         wanted = {**wanted, **_beside(folder, contract)}
     return exporter.export(trained, **wanted).as_json()
-
-
-def _contract(folder: Path) -> "Contract":
-    """What the files of an export give, even if preprocess.json was changed; InputError if nobody
-    can tell."""
-    from keras_resnet.evaluation.contract import read_contract
-
-    try:
-        if (folder / filenames.PREPROCESS).exists():
-            return read_contract(folder)
-        reason = f"{folder} has no {filenames.PREPROCESS}"
-    except InputError as error:
-        reason = str(error)
-    raise InputError(f"{reason}; to export all again, delete {folder}")
 
 
 def _dropped(contract: "Contract", asked: "ExportOptions") -> list[str]:

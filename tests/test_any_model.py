@@ -335,6 +335,16 @@ def test_a_failed_import_leaves_nothing_behind(command, photos, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_names_that_are_too_few_are_listed(tmp_path):
+    line = (
+        r"labels has 2 names \(bright, dark\), but the model 'foreign' has 3 classes; give one name"
+        " for each output"
+    )
+    with pytest.raises(InputError, match=line):
+        kr.import_model(foreign(), labels=CLASSES[:2], run_folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_import_that_ctrl_c_ended_leaves_nothing_behind(photos, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -38,13 +38,18 @@ def trainings(monkeypatch):
                 for p in parts
             ]
 
-        def answers(run, split):
-            labels = [run.classes[k] for k in run.part.splits[split].labels]
-            errors = (wrong if split == "val" else unseen)(run.part.name, run.part)
-            return [answer(label, not bad) for label, bad in zip(labels, errors, strict=True)]
+        def answers_of(run):
+            found = {}
+            for split in run.part.splits.keys() - {"train"}:
+                labels = [run.classes[k] for k in run.part.splits[split].labels]
+                errors = (wrong if split == "val" else unseen)(run.part.name, run.part)
+                found[split] = [
+                    answer(label, not bad) for label, bad in zip(labels, errors, strict=True)
+                ]
+            return found
 
         monkeypatch.setattr("keras_resnet.studies.trainings.train_parts", train_parts)
-        monkeypatch.setattr("keras_resnet.studies.trainings.answers", answers)
+        monkeypatch.setattr("keras_resnet.studies.data_plan.answers_of", answers_of)
         return asked
 
     return use

@@ -77,11 +77,18 @@ def test_answers_have_the_names_of_files_and_classes_that_look_like_formulas(tmp
     ]
     path = tmp_path / "predictions.csv"
     path.write_text(
-        per_image.to_csv(scores[:1], "train") + per_image.to_csv(scores, "val", header=False)
+        per_image.to_csv(scores, "val") + per_image.to_csv(scores[:1], "test", header=False)
     )
-    split = {"val": [sources.SavedImage(row.file, row.label) for row in scores]}
-    run = SimpleNamespace(intact=lambda name: path, classes=["=a", "b"], splits=split)
-    assert trainings.answers(run, "val") == scores
+    saved = [sources.SavedImage(row.file, row.label) for row in scores]
+    split = {"train": saved, "val": saved, "test": saved[:1]}
+    run = SimpleNamespace(
+        path=tmp_path, file=tmp_path.joinpath, intact=lambda *_: path, classes=["=a", "b"],
+        splits=split,
+    )  # fmt: skip
+    assert per_image.answers_of(run) == {"val": scores, "test": scores[:1]}
+    split["test"] = saved
+    with pytest.raises(InputError, match=r"has 3 rows, split.json 4 such images"):
+        per_image.answers_of(run)
 
 
 @pytest.fixture(scope="module")

@@ -38,13 +38,14 @@ TABLE = {
         "",
     ),
     "studies": ("", ""),
-    "studies.trainings": (f"{TOOLS} config run data evaluation.per_image training.train", ""),
+    "studies.trainings": (f"{TOOLS} config run data training.train", ""),
     "studies.folds": (
         f"{TOOLS} recipes run studies.trainings data evaluation training.gallery",
         "numpy",
     ),
     "studies.data_plan": (
-        f"{TOOLS} specs recipes run studies.trainings data evaluation report.learning_curve_plot",
+        f"{TOOLS} specs recipes run studies.trainings data evaluation report.learning_curve_plot "
+        "training.defaults training.schedule",
         "numpy",
     ),
     "studies.search": (

@@ -156,6 +156,29 @@ def test_a_dense_layer_is_counted_whichever_way_its_kernel_lies(tmp_path):
 
 
 @extra
+def test_behind_an_operator_that_onnx_does_not_define_the_shapes_are_open(tmp_path):
+    import onnx
+    from onnx import helper
+
+    kernel = onnx.numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "kernel")
+    image, maps = (
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, side, 8, 8])
+        for name, side in (("x", 3), ("y", 4))
+    )
+    nodes = [
+        helper.make_node("Own", ["x"], ["own"], domain="somebody"),
+        helper.make_node("Conv", ["own", "kernel"], ["conv"], pads=[1] * 4),
+        helper.make_node("Own", ["conv"], ["y"], domain="somebody"),
+    ]
+    graph = helper.make_graph(nodes, "own", [image], [maps], [kernel])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("somebody", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets), tmp_path / "own.onnx")
+    found = census(tmp_path / "own.onnx")
+    assert found.ops == {"Conv": 1, "Own": 2} and found.layers[1].output_shape == []
+    assert found.multiply_adds == 4 * 3 * 3 * 3  # of one position
+
+
+@extra
 @pytest.mark.parametrize(
     "name",
     [

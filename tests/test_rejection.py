@@ -334,6 +334,10 @@ def test_a_file_that_refuses_more_than_chance_explains_fails(copy, monkeypatch):
 def test_a_file_with_another_threshold_does_not_stay_beside_a_new_one(copy):
     with pytest.raises(InputError, match="whose --reject differs from that of this command"):
         export(copy, saved_model=False, tflite=["none"], reject=0.4)
+    (copy.export_folder / "preprocess.json").write_text("{")
+    step = f"is not JSON .*; to export all again, delete {copy.export_folder}"
+    with pytest.raises(InputError, match=step):
+        export(copy, saved_model=False, tflite=["none"])
 
 
 def test_predict_and_evaluate_say_what_is_refused(copy, noise, photos, accept):

@@ -70,6 +70,24 @@ def test_the_weights_of_a_file_have_their_network(untouched):
     assert [c.name for c in search.candidates(40, 3, options)] == ["resnet8 at 24"]
 
 
+def test_the_weights_of_a_run_have_its_network_and_width(untouched, tmp_path):
+    content = json.loads((untouched / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**content, "width": 0.5}))
+    options = {"weights": str(tmp_path), "image_size": "24"}
+    assert [c.name for c in search.candidates(40, 3, options)] == ["resnet8 ×0.5 at 24"]
+    # Of another width than that of the weights, training tells.
+    assert [c.width for c in search.candidates(40, 3, {**options, "width": 0.25})] == [0.25]
+
+
+@pytest.mark.parametrize("options", [{"width": 0.75}, {"weights": "imagenet"}])
+def test_settings_that_no_network_of_the_search_has_are_one_line(options, tries, photos, tmp_path):
+    ((name, value),) = options.items()
+    line = f"no network is tried with --{name} {value}, where images have 40 pixels; give --model"
+    with pytest.raises(InputError, match=line):
+        search.choose(str(photos), tmp_path, Budget(max_ms=1.0), options)
+    assert not tries
+
+
 @pytest.mark.parametrize("limits", [{"max_mb": 0.0}, {"max_ms": -1.0}, {"max_ms": float("nan")}])
 def test_an_impossible_limit_is_one_line(limits):
     with pytest.raises(InputError, match="expected a number above 0"):

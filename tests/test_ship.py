@@ -227,6 +227,17 @@ def test_a_wrong_rejection_is_told_before_the_training(home, monkeypatch, tmp_pa
     assert not (home / "none").exists()
 
 
+def test_a_wrong_argument_is_told_before_the_training(home, monkeypatch):
+    monkeypatch.chdir(home)
+    with pytest.raises(InputError, match="unknown argument 'bundle'; did you mean bundles"):
+        shipping.ship("photos", run_folder="none", bundle=["python"])
+    with pytest.raises(InputError, match="bundles is empty; give at least one of android, web"):
+        shipping.ship("photos", run_folder="none", bundles=[])
+    with pytest.raises(InputError, match="unknown setting 'epoch'; did you mean epochs"):
+        shipping.ship("photos", run_folder="none", epoch=3)
+    assert not (home / "none").exists()
+
+
 def test_photos_become_an_app_and_an_interrupted_training_resumes(command, home):
     line = ("ship", "photos", "--model", "resnet8", "--epochs", 1, "--batch-size", 16)
     interrupted = command(*line, cwd=home, most_bytes=40_000)  # too few for the checkpoint

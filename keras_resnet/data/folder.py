@@ -8,7 +8,8 @@ be a link to a folder elsewhere; links to folders inside it are not followed.
 import os
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from keras_resnet.data import layout
 from keras_resnet.data.check_files import check_files
 from keras_resnet.data.examples import Examples
-from keras_resnet.data.names import require, show
+from keras_resnet.data.names import is_folder, require, show
 from keras_resnet.data.photo import File, Photo, Reject
 from keras_resnet.data.pixels import Undecodable, decode_stored
 from keras_resnet.errors import InputError
@@ -299,6 +300,29 @@ def find_broken(root: StrPath, names: Iterable[str]) -> tuple[str, str] | None:
         if found.bad:
             return found.bad[0]
     return None
+
+
+@contextmanager
+def naming_broken(
+    data: StrPath, images: Callable[[], Iterable[str]], error: Callable[[str, str], Exception]
+) -> Iterator[None]:
+    """Turns the error of an unreadable image into one line that names it, within the context.
+
+    A file may have changed since it was checked, or have been checked by its header alone.
+
+    Args:
+        data: a folder; images from elsewhere keep their error.
+        images: gives their names, in case of an error.
+        error: what is raised then, from the path and the reason.
+    """
+    try:
+        yield
+    except read_errors():
+        broken = is_folder(data) and find_broken(data, images())
+        if not broken:
+            raise
+        path, reason = broken
+        raise error(show(path), reason) from None
 
 
 def _note(found: Scan, split: str, result: Photo | Reject) -> None:

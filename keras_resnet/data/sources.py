@@ -3,8 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import NamedTuple
@@ -532,27 +532,19 @@ def _splits_of_folder(
     return splits
 
 
-@contextmanager
-def naming_broken_files(source: Source, next_step: str) -> Iterator[None]:
-    """Turns the error of an unreadable image into one line that names it, within the context.
-
-    A file may have changed since it was checked, or have been checked by its header alone.
+def naming_broken_images(source: Source, next_step: str) -> AbstractContextManager[None]:
+    """Within it, an unreadable image is one line that ends with `next_step`.
 
     Raises:
-        CheckFailed: the line, which ends with `next_step`.
+        CheckFailed: the line.
     """
-    try:
-        yield
-    except folder.read_errors():
-        broken = is_folder(source.name) and folder.find_broken(
-            source.name, [name for examples in source.splits.values() for name in examples.names]
-        )
-        if not broken:
-            raise
-        path, reason = broken
-        raise CheckFailed(
-            f"training stopped: {show(path)}: {reason}; repair it, then {next_step}"
-        ) from None
+    return folder.naming_broken(
+        source.name,
+        lambda: [name for examples in source.splits.values() for name in examples.names],
+        lambda path, reason: CheckFailed(
+            f"training stopped: {path}: {reason}; repair it, then {next_step}"
+        ),
+    )
 
 
 def _open(

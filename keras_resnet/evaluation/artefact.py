@@ -114,8 +114,8 @@ def isolated_for(artefact: StrPath | Artefact | None) -> AbstractContextManager[
 
 
 def predict_stream(artefact: Artefact, stream: "tf.data.Dataset") -> npt.NDArray[np.float32]:
-    """Logits `(n, k)` for a dataset of image batches, or of (images, labels) batches."""
-    batches = (b[0] if isinstance(b, tuple) else b for b in stream.as_numpy_iterator())
+    """Logits `(n, k)` for a dataset of (images, labels) batches."""
+    batches = (images for images, _ in stream.as_numpy_iterator())
     return predict_batches(artefact, batches, int(stream.cardinality()))
 
 

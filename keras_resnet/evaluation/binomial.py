@@ -5,17 +5,17 @@ import math
 import numpy as np
 
 _HALVINGS = 50
+_RISK = 0.025  # on either side of an interval
 
 
-def interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The least and largest share, in 0…1, for which `count` of `total` is likely."""
-    risk = (1 - confidence) / 2
-    return lower(count, total, risk), upper(count, total, risk)
+def interval(count: int, total: int) -> tuple[float, float]:
+    """The least and largest share, in 0…1, for which `count` of `total` is likely: 95 %."""
+    return lower(count, total, _RISK), upper(count, total, _RISK)
 
 
 def may_be_guesses(right: int, total: int, classes: int) -> bool:
     """Whether so many right answers as `right` of `total` are likely of one that guesses."""
-    return lower(right, total, 0.025) <= 1 / classes
+    return lower(right, total, _RISK) <= 1 / classes
 
 
 def upper(count: int, total: int, risk: float) -> float:

@@ -1,18 +1,16 @@
 """Compares finished runs: settings, scores, sizes, and their answers for the same images."""
 
-import csv
-import io
 import math
 import os
-import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
 from keras_resnet import filenames
 from keras_resnet.errors import InputError
-from keras_resnet.files import StrPath, read_json, read_text
+from keras_resnet.evaluation.per_image import answers_of
+from keras_resnet.files import StrPath, read_json
 from keras_resnet.results import Result
 from keras_resnet.run import Run, open_run
 
@@ -65,7 +63,8 @@ class Comparison(Result):
 
     runs: list[ComparedRun]
     settings: dict[str, list[Any]]  # those that differ
-    per_class: dict[str, list[float | None]]  # recall on the validation images
+    # Recall on the validation images, of the class first in which the runs differ most.
+    per_class: dict[str, list[float | None]]
     pairs: list[Pair]  # of the first run with each of the others
 
 
@@ -94,10 +93,11 @@ def compare(*runs: Run | StrPath) -> Comparison:
     configs = [asdict(run.config) for run in opened]
     scores = [run.metrics["val"]["per_class"] for run in opened]
     names = dict.fromkeys(name for of_run in scores for name in of_run)
+    recalls = ((name, [of_run.get(name, {}).get("top1") for of_run in scores]) for name in names)
     return Comparison(
         runs=[_compared(run) for run in opened],
         settings=_different(configs),
-        per_class={name: [of_run.get(name, {}).get("top1") for of_run in scores] for name in names},
+        per_class=dict(sorted(recalls, key=lambda row: -_spread(row[1]))),
         pairs=[
             _pair(opened[0], run, answers[0], of_run)
             for run, of_run in zip(opened[1:], answers[1:], strict=True)
@@ -108,6 +108,11 @@ def compare(*runs: Run | StrPath) -> Comparison:
 def _different(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     columns = {name: [config[name] for config in configs] for name in configs[0]}
     return {name: row for name, row in columns.items() if any(value != row[0] for value in row)}
+
+
+def _spread(shares: Iterable[float | None]) -> float:
+    known = [share for share in shares if share is not None]
+    return max(known) - min(known) if known else 0.0
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
@@ -147,27 +152,11 @@ def _answers(run: Run) -> dict[Any, bool]:
     """Whether each validation and test image was classified correctly, by its content and label."""
     if "val" not in run.metrics:
         raise InputError(f"{run.path} was imported and never scored; train on its weights")
-    path = run.file(filenames.PREDICTIONS)
-    if not path.exists():
-        config = shlex.quote(str(run.file(filenames.CONFIG)))
-        raise InputError(
-            f"{run.path} has no {filenames.PREDICTIONS}: an older version trained it; train it "
-            f"again with `keras-resnet train --config {config}`"
-        )
-    content = path.read_bytes()
-    run.intact(filenames.PREDICTIONS, content)
-    rows = list(csv.DictReader(io.StringIO(read_text(path, content))))
-    images = [image for split in ("val", "test") for image in run.splits.get(split, ())]
-    if len(images) != len(rows):
-        raise InputError(
-            f"{path} has {len(rows)} rows, split.json {len(images)} such images; take both from a "
-            "copy of the run, or train again"
-        )
     # By content where it is known: the folder may have been moved or renamed.
     return {
-        (image.digest or (run.config.data, image.name), image.label): row["prediction"]
-        == row["label"]
-        for image, row in zip(images, rows, strict=True)
+        (image.digest or (run.config.data, image.name), image.label): row.is_right
+        for split, rows in answers_of(run).items()
+        for image, row in zip(run.splits[split], rows, strict=True)
     }
 
 

@@ -217,6 +217,21 @@ def read_contract(folder: Path) -> Contract:
     return contract_of(read_json(file) if file.exists() else {}, file)
 
 
+def require_contract(folder: Path) -> Contract:
+    """The `Contract` of files that are there.
+
+    Raises:
+        InputError: preprocess.json is missing or damaged, so that nobody can tell.
+    """
+    try:
+        if (folder / filenames.PREPROCESS).exists():
+            return read_contract(folder)
+        reason = f"{folder} has no {filenames.PREPROCESS}"
+    except InputError as error:
+        reason = str(error)
+    raise InputError(f"{reason}; to export all again, delete {folder}")
+
+
 def contract_of(content: Mapping[str, Any], file: Path) -> Contract:
     """The `Contract` in the content of a preprocess.json, which was read from `file`.
 

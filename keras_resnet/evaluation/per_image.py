@@ -1,15 +1,22 @@
 """The answer of a model for each image, as rows of a CSV file, and suspected label errors."""
 
+import csv
+import io
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
+from keras_resnet import filenames
 from keras_resnet.data.names import show
+from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.metrics import answers
-from keras_resnet.files import csv_text
+from keras_resnet.files import csv_text, read_text
+from keras_resnet.run import Run
 
 # A label is suspect if the model gives it at most this probability, and another class at least
 # that.
@@ -160,3 +167,43 @@ def _cell(value: str | float | bool) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
     return value if isinstance(value, str) else f"{value:.6f}"
+
+
+def answers_of(run: Run) -> dict[str, list[ImageScore]]:
+    """The answers of a finished run for its validation and test images, in the order of its
+    split.json.
+
+    Raises:
+        InputError: predictions.csv is missing, damaged, or of other images.
+    """
+    path = run.file(filenames.PREDICTIONS)
+    if not path.exists():
+        config = shlex.quote(str(run.file(filenames.CONFIG)))
+        raise InputError(
+            f"{run.path} has no {filenames.PREDICTIONS}: an older version trained it; train it "
+            f"again with `keras-resnet train --config {config}`"
+        )
+    content = path.read_bytes()
+    run.intact(filenames.PREDICTIONS, content)
+    rows = list(csv.DictReader(io.StringIO(read_text(path, content))))
+    splits = {name: run.splits[name] for name in ("val", "test") if name in run.splits}
+    images = [image for of_split in splits.values() for image in of_split]
+    if len(images) != len(rows):
+        raise InputError(
+            f"{path} has {len(rows)} rows, split.json {len(images)} such images; take both from a "
+            "copy of the run, or train again"
+        )
+    # Names and classes that begin like a formula of a spreadsheet differ in the file.
+    class_of = {next(csv.reader([csv_text([[name]])]))[0]: name for name in run.classes}
+    answers = (
+        ImageScore(
+            file=show(image.name),
+            label=class_of[row["label"]],
+            prediction=class_of[row["prediction"]],
+            score=float(row["score"]),
+            label_score=float(row["label_score"]),
+            suspect=row["suspect"] == "yes",
+        )
+        for image, row in zip(images, rows, strict=True)
+    )
+    return {name: list(islice(answers, len(of_split))) for name, of_split in splits.items()}

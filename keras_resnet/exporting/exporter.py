@@ -17,7 +17,7 @@ from keras_resnet import filenames
 from keras_resnet.data.examples import Examples
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
 from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
-from keras_resnet.evaluation.contract import REJECTION_SCORES, read_contract
+from keras_resnet.evaluation.contract import REJECTION_SCORES, read_contract, require_contract
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.evaluation.scores import stream_for
 from keras_resnet.evaluation.trainable import SPARE
@@ -234,7 +234,7 @@ def _require_alike(plan: ExportPlan) -> None:
     """InputError if existing files in the target have other inputs or outputs than this export."""
     target, replaced = plan.target, plan.replaced
     others = [path.name for path in gate.artefacts(target) if path.name not in replaced]
-    if not others or (found := read_contract(target)) == plan.contract:
+    if not others or (found := require_contract(target)) == plan.contract:
         return
     option = next(
         option
@@ -359,16 +359,10 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-class _step:
+@contextmanager
+def _step(what: str) -> Iterator[None]:
     """Says what is being made, and how long it took."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        log.info(f"writing {self._what} …")
-        self._began = time.monotonic()
-
-    def __exit__(self, *failure: object) -> None:
-        if failure[0] is None:
-            log.info(f"wrote {self._what}, {time.monotonic() - self._began:.0f} s")
+    log.info(f"writing {what} …")
+    began = time.monotonic()
+    yield
+    log.info(f"wrote {what}, {time.monotonic() - began:.0f} s")

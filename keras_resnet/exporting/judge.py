@@ -128,9 +128,9 @@ class Judge:
         unknown: Examples | None = None,
     ) -> None:
         assert reference.run and reference.model  # it is one, opened
-        self._model = reference.model
+        self._run, self._model = reference.run, reference.model
         self._reference, self._contract, self.limits = reference, contract, limits
-        seed = reference.run.config.seed
+        seed = self._run.config.seed
         chosen = _sample(len(val), limits.images, seed)
         self.held_out, self.examples = val, val.take(chosen)
         # Those that did not set the threshold for "none of these", and choose its score.
@@ -151,11 +151,10 @@ class Judge:
     @cached_property
     def head(self) -> trainable.Head:
         """Of a trainable file."""
-        assert self._reference.run  # it is one, opened
-        return trainable.fit(self._reference.run, self._model, self._contract.temperature)
+        return trainable.fit(self._run, self._model, self._contract.temperature)
 
     def file(self, path: Path) -> ExportedFile:
-        return ExportedFile(path, self._reference.run)
+        return ExportedFile(path, self._run)
 
     @property
     def rejects(self) -> bool:
@@ -307,8 +306,7 @@ class Judge:
 
     @property
     def _is_foreign(self) -> bool:
-        assert self._reference.run  # it is one, opened
-        return self._reference.run.config.model == CUSTOM.name
+        return self._run.config.model == CUSTOM.name
 
     @cached_property
     def _weights(self) -> list[weights_check.Weights]:

@@ -167,7 +167,7 @@ def walk(
 def without_weights(
     name: str,
     num_classes: int | None = None,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int | None] | None = None,
     *,
     width: float = 1.0,
 ) -> keras.Model:

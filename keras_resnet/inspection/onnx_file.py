@@ -92,10 +92,11 @@ def _end(value: "onnx.ValueInfoProto", onnx: ModuleType) -> TensorInfo:
 def _multiply_adds(
     node: "onnx.NodeProto", weights: Mapping[str, Sequence[int]], shapes: Mapping[str, list[int]]
 ) -> int:
-    """Multiply-adds of one run, with 1 for each open side."""
+    """Multiply-adds of one run, with 1 for each open side, and where no shape is known, as after an
+    operator that ONNX does not define."""
     kernel = weights.get(node.input[1]) if len(node.input) > 1 else None
     if node.op_type not in ("Conv", "Gemm", "MatMul") or kernel is None:
         return 0
-    batch, *sides = shapes[node.output[0]]
+    batch, *sides = shapes.get(node.output[0]) or [-1]
     positions = sides[1:] if node.op_type == "Conv" else sides[:-1]  # without the channels
     return multiply_adds.count(kernel, map(abs, (batch, *positions)))

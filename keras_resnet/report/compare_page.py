@@ -19,7 +19,6 @@ def write(path: StrPath, comparison: Mapping[str, Any]) -> None:
         comparison: `evaluation.compare.Comparison` as JSON; the curves are read from its runs.
     """
     runs = comparison["runs"]
-    per_class = sorted(comparison["per_class"].items(), key=lambda item: -_spread(item[1]))
     values = {
         "runs": runs,
         "pairs": comparison["pairs"],
@@ -28,7 +27,7 @@ def write(path: StrPath, comparison: Mapping[str, Any]) -> None:
             (name, [page.setting(value) for value in row])
             for name, row in comparison["settings"].items()
         ],
-        "per_class": per_class,
+        "per_class": comparison["per_class"].items(),
         "plots": [{"name": run["run"], **page.plots_of(Path(run["run"]))} for run in runs],
     }
     write_text(path, page.fill_in("compare.html.jinja", values))
@@ -55,8 +54,3 @@ def _file(row: Mapping[str, Any] | None) -> str:
         return "–"
     latency = f", {row['latency_ms']:.2f} ms" if page.finite(row["latency_ms"]) else ""
     return f"{page.megabytes(row['bytes'])}{latency}" + ("" if row["passed"] else ", FAILED")
-
-
-def _spread(shares: Sequence[float | None]) -> float:
-    known = [share for share in shares if share is not None]
-    return max(known) - min(known) if known else 0.0

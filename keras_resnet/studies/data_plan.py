@@ -22,20 +22,20 @@ from keras_resnet.data.sources import Source
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.compare import mcnemar
+from keras_resnet.evaluation.per_image import answers_of
 from keras_resnet.evaluation.power_law import PowerLaws
 from keras_resnet.files import StrPath, write_json
 from keras_resnet.results import Result
 from keras_resnet.specs import network_title
 from keras_resnet.studies import trainings
+from keras_resnet.training import defaults, schedule
 
 _MODEL, _SIZE = "resnet8", 32  # of a training, if nobody chose: seconds on a CPU
 _HALVINGS = 3
 _LEAST_SIZES = 3  # points of a curve
 _TIMES = (2, 4)  # predictions: times the images
 _MOST_FOLDS = 5  # of the groups
-# Updates and epochs, at the least: those of `train` are 900 updates from scratch, 300 from weights.
-_UPDATES, _UPDATES_FROM_WEIGHTS, _EPOCHS = 900, 300, 7
-_STEPS, _LEAST_BATCH = 8, 4  # steps of an epoch of the smallest part, as in `train`
+_EPOCHS = 7  # at the least
 _WARMUP = 0.1  # of the epochs
 _FEW_ERRORS = 5
 _RISK = 0.05  # that one class is said to gain by chance
@@ -191,9 +191,8 @@ class _Parts:
         self.sizes = min(map(len, nested))
         smallest = min(len(halves[self.sizes - 1]) for halves in nested)
         self._options = _with_defaults(options, smallest)
-        batch = self._options["batch_size"]
-        steps = max(round(len(train) / batch), 1)
-        least = _UPDATES_FROM_WEIGHTS if options.get("weights") else _UPDATES
+        steps = self._steps(train)
+        least, _ = defaults.LENGTHS["finetune" if options.get("weights") else "quick"]
         self.updates = steps * (options.get("epochs") or max(_EPOCHS, math.ceil(least / steps)))
         # Number of halvings and seed -> its name.
         self.curve = {
@@ -209,9 +208,11 @@ class _Parts:
         if group_by:
             self._leave_groups_out(source, group_by)
 
+    def _steps(self, train: Examples) -> int:
+        return schedule.steps_per_epoch(self._options["batch_size"], len(train))
+
     def _part(self, name: str, splits: Mapping[str, Examples], seed: int) -> trainings.Part:
-        steps = max(round(len(splits["train"]) / self._options["batch_size"]), 1)
-        epochs = max(round(self.updates / steps), 1)
+        epochs = max(round(self.updates / self._steps(splits["train"])), 1)
         first = self._options.get("seed") or 0
         return trainings.Part(
             name,
@@ -260,8 +261,7 @@ def _with_defaults(options: Mapping[str, Any], smallest: int) -> dict[str, Any]:
         chosen = {"model": _MODEL, "image_size": _SIZE, **chosen}
     if "batch_size" not in chosen:
         usual = recipes.resolve().batch_size
-        batch = 2 ** int(math.log2(max(smallest / _STEPS, _LEAST_BATCH)))
-        chosen |= {"batch_size": min(batch, usual, smallest), "base_batch": usual}
+        chosen |= {"batch_size": defaults.batch_size_for(smallest, usual), "base_batch": usual}
     return chosen
 
 
@@ -283,7 +283,7 @@ def _halves(
 
 def _result(folder: Path, source: Source, parts: _Parts, runs: Mapping[str, run.Run]) -> DataPlan:
     wrong = {
-        key: np.array([not row.is_right for row in trainings.answers(runs[name], "val")])
+        key: np.array([not row.is_right for row in answers_of(runs[name])["val"]])
         for key, name in parts.curve.items()
     }
     images = {key: len(runs[name].splits["train"]) for key, name in parts.curve.items()}
@@ -427,8 +427,9 @@ def _groups(parts: _Parts, runs: Mapping[str, run.Run]) -> Groups:
     by_group: dict[str, list[bool]] = {}
     for k, names in enumerate(parts.keys):
         one = runs[f"groups-{k + 1}"]
-        known.append(np.array([row.is_right for row in trainings.answers(one, "val")]))
-        unseen.append(np.array([row.is_right for row in trainings.answers(one, "test")]))
+        answers = answers_of(one)
+        known.append(np.array([row.is_right for row in answers["val"]]))
+        unseen.append(np.array([row.is_right for row in answers["test"]]))
         for name, right in zip(names, unseen[-1].tolist(), strict=True):
             if name is not None:
                 by_group.setdefault(name, []).append(right)

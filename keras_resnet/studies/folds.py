@@ -13,7 +13,13 @@ from keras_resnet.data.examples import Examples
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.metrics import ClassScores, class_scores
-from keras_resnet.evaluation.per_image import ImageScore, can_suspect, ranked_suspects, to_csv
+from keras_resnet.evaluation.per_image import (
+    ImageScore,
+    answers_of,
+    can_suspect,
+    ranked_suspects,
+    to_csv,
+)
 from keras_resnet.files import StrPath, write_json, write_text
 from keras_resnet.messages import percent
 from keras_resnet.results import Result
@@ -114,7 +120,7 @@ def cross_validate(
         for k in range(folds)
     ]
     runs = trainings.train_parts(folder, source, parts, config_file)
-    rows = [row for one in runs for row in trainings.answers(one, "val")]
+    rows = [row for one in runs for row in answers_of(one)["val"]]
     numbers = np.concatenate([np.flatnonzero(fold_of == k) for k in range(folds)])
     ranked = ranked_suspects(rows, source.classes)
     suspects = set(ranked)

@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,9 +168,20 @@ def _search(
     data: StrPath, source: "Source", folder: Path, budget: Budget, options: Mapping[str, Any]
 ) -> tuple[list[Candidate], Candidate | None]:
     """All networks that were tried, and the teacher for the one that was chosen."""
-    points = list(_tried(data, source, folder, budget, options))
+    listed = list(candidates(source.side, len(source.classes), options))
+    if not listed:
+        given = ", ".join(
+            f"--{name.replace('_', '-')} {options[name]}"
+            for name in ("weights", "width", "image_size")
+            if options.get(name)
+        )
+        raise InputError(
+            f"no network is tried with {given}, where images have {source.side or 'few'} pixels; "
+            "give --model"
+        )
+    points = list(_tried(listed, data, source, folder, budget, options))
     if not points:
-        least = min(c.parameters for c in candidates(source.side, len(source.classes), options))
+        least = min(candidate.parameters for candidate in listed)
         raise CheckFailed(
             f"no network is within --max-mb {budget.max_mb:g}: the smallest has {least:,} weights, "
             "each a byte at least; give a larger one"
@@ -237,22 +247,24 @@ def candidates(
         num_classes: of the data.
         options: settings of `train`.
     """
-    found = [
-        _counted(model, width, size, num_classes, options)
-        for (model, width), size in product(_networks(options), _sizes(side, options))
-        if _suit(model, size, options)
-    ]
+    found: list[Candidate] = []
+    for model, width in _networks(options):
+        sizes = [size for size in _sizes(side, options) if _suit(model, size, options)]
+        if sizes:
+            found += _counted(model, width, sizes, num_classes, options)
     yield from sorted(found, key=lambda c: (c.multiply_adds, c.parameters))
 
 
 def _networks(options: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
     model, width, weights = (options.get(name) for name in ("model", "width", "weights"))
+    if weights == IMAGENET:
+        return [(name, width or 1.0) for name in ([model] if model else _PRETRAINED)]
     if weights:
         from keras_resnet.weights.fitting import network_of
 
-        if not model and weights != IMAGENET:
-            model = network_of(weights)
-        return [(name, width or 1.0) for name in ([model] if model else _PRETRAINED)]
+        own = recipes.network_of_weights(weights) if not model else {}
+        width = width or own.get("width", 1.0)
+        return [(model or own.get("model") or network_of(weights), width)]
     if model is None:
         return [(name, own) for name, own in _NETWORKS if width in (None, own)]
     return [(specs.find(model).name, own) for own in ([width] if width else _WIDTHS)]
@@ -266,7 +278,7 @@ def _sizes(side: int | None, options: Mapping[str, Any]) -> Sequence[int | str]:
 
 def _suit(model: str, size: int | str, options: Mapping[str, Any]) -> bool:
     """Whether a network is made for images of such a size; always, if it was asked for."""
-    if options.get("model"):
+    if options.get("model") or options.get("weights") not in (None, IMAGENET):
         return True
     side = geometry.from_size(size, "crop", 3).side
     if specs.find(model).stem == "cifar":
@@ -275,23 +287,33 @@ def _suit(model: str, size: int | str, options: Mapping[str, Any]) -> bool:
 
 
 def _counted(
-    model: str, width: float, size: int | str, num_classes: int, options: Mapping[str, Any]
-) -> Candidate:
+    model: str,
+    width: float,
+    sizes: Iterable[int | str],
+    num_classes: int,
+    options: Mapping[str, Any],
+) -> Iterator[Candidate]:
+    """A network at several image sizes; it is built once."""
     from keras_resnet.inspection.network import describe, without_weights
 
-    shape = geometry.from_size(
-        size, options.get("fit") or "crop", options.get("channels") or 3
-    ).shape
-    found = describe(without_weights(model, num_classes, shape, width=width))
-    return Candidate(model, width, size, found.parameters, found.multiply_adds or 0)
+    fit, channels = options.get("fit") or "crop", options.get("channels") or 3
+    network = without_weights(model, num_classes, (None, None, channels), width=width)
+    for size in sizes:
+        found = describe(network, geometry.from_size(size, fit, channels).shape)
+        yield Candidate(model, width, size, found.parameters, found.multiply_adds or 0)
 
 
 def _tried(
-    data: StrPath, source: "Source", folder: Path, budget: Budget, options: Mapping[str, Any]
+    listed: Iterable[Candidate],
+    data: StrPath,
+    source: "Source",
+    folder: Path,
+    budget: Budget,
+    options: Mapping[str, Any],
 ) -> Iterator[Candidate]:
-    """Trains and measures candidates, from the smallest on, until larger ones are of no use."""
+    """Trains and measures candidates, in their order, until larger ones are of no use."""
     left, highest = _PATIENCE, -1.0
-    for candidate in candidates(source.side, len(source.classes), options):
+    for candidate in listed:
         if budget.max_mb is not None and candidate.parameters > budget.max_mb * 1e6:
             continue  # an int8 file has a byte for each at the least
         log.info(f"trying {candidate.name}: {candidate.multiply_adds / 1e6:.3g} M multiply-adds …")

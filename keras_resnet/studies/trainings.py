@@ -5,8 +5,6 @@ Each is an ordinary training on a split that is written into a file, so that it 
 `train --split-file`.
 """
 
-import csv
-import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +15,9 @@ from keras_resnet import filenames
 from keras_resnet.config import Config
 from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import Examples
-from keras_resnet.data.names import show
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import InputError, Interrupted
-from keras_resnet.evaluation.per_image import ImageScore
-from keras_resnet.files import StrPath, csv_text, read_json, read_text, write_json
+from keras_resnet.files import StrPath, read_json, write_json
 from keras_resnet.messages import log, plural
 from keras_resnet.run import Run, open_run
 
@@ -140,22 +136,3 @@ def _train(folder: Path, source: Source, part: Part, config_file: StrPath | None
         raise Interrupted("interrupted; the same command resumes it", error.status) from None
     if finished is None:
         raise InputError("several trainings are for one process; leave out the other workers")
-
-
-def answers(run: Run, split: str) -> list[ImageScore]:
-    """The answers of a run for the images of a split, in the order of its split file."""
-    path = run.intact(filenames.PREDICTIONS)
-    rows = [row for row in csv.DictReader(io.StringIO(read_text(path))) if row["split"] == split]
-    # Names and classes that begin like a formula of a spreadsheet differ in the file.
-    class_of = {next(csv.reader([csv_text([[name]])]))[0]: name for name in run.classes}
-    return [
-        ImageScore(
-            file=show(image.name),
-            label=class_of[row["label"]],
-            prediction=class_of[row["prediction"]],
-            score=float(row["score"]),
-            label_score=float(row["label_score"]),
-            suspect=row["suspect"] == "yes",
-        )
-        for image, row in zip(run.splits[split], rows, strict=True)
-    ]

@@ -34,7 +34,7 @@ _LEAST_SIDE, _LEAST_CELLS = 32, 2
 _STEPS, _LEAST_BATCH = 8, 4
 # By recipe: at least so many updates, but at most so many epochs. From scratch, those of 20 epochs
 # of the built-in digits.
-_LENGTHS = {"quick": (900, 60), "finetune": (300, 40)}
+LENGTHS = {"quick": (900, 60), "finetune": (300, 40)}
 
 
 def fit(config: Config, source: Source, unset: Collection[str], devices: int = 1) -> Config:
@@ -60,6 +60,11 @@ def fit(config: Config, source: Source, unset: Collection[str], devices: int = 1
         require_relations(fitted.config)
         weights_settings.require(fitted.config)
     return fitted.config
+
+
+def batch_size_for(images: int, usual: int) -> int:
+    """The batch size for so many training images, at most the usual one."""
+    return min(2 ** int(math.log2(max(images / _STEPS, _LEAST_BATCH))), usual, images)
 
 
 class _Fit:
@@ -137,8 +142,8 @@ class _Fit:
         usual = self.config.batch_size
         if "batch_size" not in self._unset or usual <= self._images / _STEPS:
             return
-        batch = 2 ** int(math.log2(max(self._images / _STEPS, _LEAST_BATCH)))
-        batch = max(min(batch, self._images) // devices * devices, devices)
+        batch = batch_size_for(self._images, usual)
+        batch = max(batch // devices * devices, devices)
         if not {"learning_rate", "base_batch"} - set(self._unset):
             self.config = replace(self.config, base_batch=usual)  # the rate is for that
         why = f"{self._images:,} training images, for {_STEPS} steps in an epoch if possible"
@@ -147,9 +152,10 @@ class _Fit:
     def choose_epochs(self) -> None:
         if self.config.batch_size > self._images:
             return  # `schedule.require_steps` refuses it
-        updates, most = _LENGTHS[self.config.recipe]
-        steps = schedule.steps_per_epoch(self.config, self._images) / self.config.accumulate
-        epochs = min(math.ceil(updates / steps), most)
+        updates, most = LENGTHS[self.config.recipe]
+        steps = schedule.steps_per_epoch(self.config.batch_size, self._images)
+        in_epoch = steps / self.config.accumulate
+        epochs = min(math.ceil(updates / in_epoch), most)
         if epochs > self.config.epochs:
-            why = f"an epoch has {plural(round(steps), 'update')}, a run {updates} or more"
+            why = f"an epoch has {plural(round(in_epoch), 'update')}, a run {updates} or more"
             self._choose("epochs", epochs, f"{why}, in at most {most} epochs")

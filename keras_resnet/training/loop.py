@@ -64,7 +64,7 @@ class Loop:
         self.config, self.source, self.folder = config, source, folder
         self.train_step, self.evaluator = train_step, evaluator
         self.devices, self.stop, self.notes = devices, stop, notes
-        self.epoch_steps = schedule.steps_per_epoch(config, len(source.splits["train"]))
+        self.epoch_steps = schedule.steps_per_epoch(config.batch_size, len(source.splits["train"]))
         self.sizes = schedule.epoch_sizes(config)
         self.deployable = folder.network(config, len(source.classes))
         self.checkpoint = Checkpoint(folder, train_step.state, writes=devices.is_chief)

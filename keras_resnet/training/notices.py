@@ -46,7 +46,8 @@ def log_plan(
 
 def ema_warning(config: Config, images: int) -> str | None:
     """A warning if the moving average is over more updates than the run has."""
-    updates = config.epochs * schedule.steps_per_epoch(config, images) // config.accumulate
+    steps = config.epochs * schedule.steps_per_epoch(config.batch_size, images)
+    updates = steps // config.accumulate
     window = 1 / (1 - config.ema)
     if not config.ema or window <= updates:
         return None

@@ -13,9 +13,9 @@ from keras_resnet.errors import InputError
 from keras_resnet.messages import plural
 
 
-def steps_per_epoch(config: Config, images: int) -> int:
+def steps_per_epoch(batch_size: int, images: int) -> int:
     """The steps of an epoch of so many training images."""
-    return max(round(images / config.batch_size), 1)
+    return max(round(images / batch_size), 1)
 
 
 def require_steps(config: Config, images: int) -> None:
@@ -26,7 +26,7 @@ def require_steps(config: Config, images: int) -> None:
             f"({plural(images, 'image')}); an epoch of several steps needs "
             f"{max(images // 4, 1)} or less"
         )
-    steps = config.epochs * steps_per_epoch(config, images)
+    steps = config.epochs * steps_per_epoch(config.batch_size, images)
     if config.accumulate > steps:
         raise InputError(
             f"--accumulate {config.accumulate} is more than the {steps:,} batches of the run; no "

@@ -43,7 +43,7 @@ def train(
     config_file: StrPath | None = None,
     run_folder: StrPath | None = None,
     resume: StrPath | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback = (),
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
     **options: Unpack[Settings],
 ) -> run.Run | None:
     """Trains a network, evaluates it on the validation split, and writes a run folder.
@@ -75,7 +75,7 @@ def train(
             checkpoints are kept.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved; a `KeyboardInterrupt`.
     """
-    callbacks = keras.tree.flatten(callbacks)
+    callbacks = keras.tree.flatten(callbacks or ())
     for callback in callbacks:
         if not isinstance(callback, keras.callbacks.Callback):
             raise InputError(f"callbacks has {callback!r}; expected objects of keras.callbacks")
@@ -113,7 +113,7 @@ def _train_in(
             folder.save_data(config.data, config.data_dir)
         checkpoint.settle(folder, source)
         notices.log_plan(config, source, chosen, devices, folder)
-        broken = sources.naming_broken_files(source, run.resume_command(folder.path))
+        broken = sources.naming_broken_images(source, run.resume_command(folder.path))
         with stop.listening(), broken:
             history, seconds = _fit(prepared, folder, devices, stop, callbacks)
             if devices.is_chief:
@@ -139,7 +139,7 @@ def _fit(
 ) -> tuple[History, Mapping[str, float]]:
     """The `History` of the training, and the seconds that it took by what they were spent on."""
     config, source, chosen, model = prepared
-    steps = schedule.steps_per_epoch(config, len(source.splits["train"]))
+    steps = schedule.steps_per_epoch(config.batch_size, len(source.splits["train"]))
     rate = schedule.learning_rate(config, steps)
     current = {**environment(), "devices": devices.count}
     if saved := checkpoint_notes.peek(folder):

@@ -198,12 +198,14 @@ def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: St
             classes = read_lines(labels)
         except OSError as error:
             raise InputError(f"cannot read {given}: {error.strerror}; give a text file") from None
+        has, place = plural(len(classes), "line"), "on each line"
     else:
         given, classes = "labels", list(labels)
+        has, place = f"{plural(len(classes), 'name')} ({some_of(classes, 3)})", "for each output"
     if len(classes) != count:
         raise InputError(
-            f"{given} has {plural(len(classes), 'line')}, but {path} has {count} classes; give one "
-            "name per line, in the order of the outputs"
+            f"{given} has {has}, but {path} has {count} classes; give one name {place}, in the "
+            "order of the outputs"
         )
     twice = next((name for name in classes if classes.count(name) > 1), None)
     if "" in classes or twice:
