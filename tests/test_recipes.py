@@ -25,8 +25,10 @@ def config_file(tmp_path):
 
 
 def test_the_weights_of_a_run_bring_its_network(tmp_path):
-    (tmp_path / "config.json").write_text('{"model": "resnet8"}')
-    assert resolve({"weights": tmp_path}).model == "resnet8"
+    (tmp_path / "config.json").write_text('{"model": "resnet8", "width": 0.5}')
+    own = resolve({"weights": tmp_path})
+    assert (own.model, own.width) == ("resnet8", 0.5)
+    assert resolve({"weights": tmp_path, "width": 0.25}).width == 0.25
     assert resolve({"weights": tmp_path, "model": "resnet32"}).model == "resnet32"
 
 
