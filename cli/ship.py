@@ -108,4 +108,4 @@ def ship(
         if error.result:  # the numbers that explain it
             report(error.result, as_json, tables.verification)
         raise
-    report(result, as_json, lambda shown: tables.shipped(shown.as_json()))
+    report(result, as_json, tables.shipped)

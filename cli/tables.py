@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from keras_resnet.explain.paths import Paths
     from keras_resnet.exporting.guard import FileResult
     from keras_resnet.exporting.layer_error import Quantization
-    from keras_resnet.exporting.verification import ArtefactResult, Verification
+    from keras_resnet.exporting.verification import ArtefactResult, TriedFile, Verification
     from keras_resnet.inspection.census import Census
     from keras_resnet.inspection.network import Description, Layer, Stage
     from keras_resnet.run import Run
-    from keras_resnet.studies.data_plan import CurvePoint, DataPlan
-    from keras_resnet.studies.data_plan import Prediction as PredictedError
+    from keras_resnet.shipping import Shipped
+    from keras_resnet.studies.data_plan import CurvePoint, DataPlan, PredictedError
     from keras_resnet.studies.folds import CrossValidation
     from keras_resnet.training.find_lr import RangeTest
     from keras_resnet.training.hardware import Survey
@@ -200,68 +200,66 @@ def cross_validation(result: "CrossValidation") -> str:
     return "\n".join(lines)
 
 
-def shipped(result: Mapping[str, Any]) -> str:
-    """What `ship` made, and how to open it; `result` as in its JSON."""
-    checked = result["verification"]
-    rows = {row["file"].rsplit("/", 1)[-1]: row for row in checked["artefacts"]}
-    row = rows[result["model"]]
-    ms = row["latency_ms"]
+def shipped(result: "Shipped") -> str:
+    """What `ship` made, and how to open it."""
+    checked = result.verification
+    row = next(row for row in checked.artefacts if row.file == result.model)
+    assert row.top1 is not None and row.drop_points is not None and row.latency_ms  # it passed
+    ms = row.latency_ms
     lines = [
-        f"run folder   {result['run']}",
-        f"model        {result['model']}, {_megabytes(row['bytes'])}, "
+        f"run folder   {result.run}",
+        f"model        {result.model}, {_megabytes(row.bytes)}, "
         f"{ms:{'.1f' if ms >= 1 else '.2g'}} ms for an image on one thread of this machine",
-        f"top-1        {row['top1']:.2%} of {row['images']:,} validation images, "
-        f"{abs(row['drop_points']):.2f} points {'more' if row['drop_points'] < 0 else 'less'} than "
+        f"top-1        {row.top1:.2%} of {row.images:,} validation images, "
+        f"{abs(row.drop_points):.2f} points {'more' if row.drop_points < 0 else 'less'} than "
         "the Keras model",
-        *_shipped_rejection(row, checked.get("rejection")),
-        *_float_layers(checked.get("candidates", ())),
-        f"report       {result['run']}/report.html",
+        *_shipped_rejection(checked, row),
+        *_float_layers(checked.candidates or ()),
+        f"report       {result.run}/report.html",
     ]
-    for kind, app in result["apps"].items():
+    for kind, app in result.apps.items():
         lines.append(f"{kind:12} {app}")
         lines.append(f"             {', '.join(filter(None, how_to_open(app)))}")
-    if result["frontier"]:
-        lines += ["", *_frontier(result), f"plot         {result['run']}/frontier.png"]
+    if result.frontier:
+        lines += ["", *_frontier(result), f"plot         {result.run}/frontier.png"]
     return "\n".join(lines)
 
 
-def _shipped_rejection(
-    row: Mapping[str, Any], rejection: Mapping[str, Any] | None
-) -> Iterator[str]:
+def _shipped_rejection(checked: "Verification", row: "ArtefactResult") -> Iterator[str]:
     """What the file answers with "none of these"."""
-    if not rejection or row["known_refused"] is None:
+    if not checked.rejection or row.known_refused is None:
         return
-    line = f"refused      {row['known_refused']:.1%} of the images of known classes"
-    if row["unknown_refused"] is not None:
-        line += f", {row['unknown_refused']:.1%} of those of no class"
+    line = f"refused      {row.known_refused:.1%} of the images of known classes"
+    if row.unknown_refused is not None:
+        line += f", {row.unknown_refused:.1%} of those of no class"
     yield f'{line}: "none of these"'
 
 
-def _float_layers(candidates: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def _float_layers(candidates: "Iterable[TriedFile]") -> Iterator[str]:
     """The layers that --quantize auto left in float, if any."""
     for candidate in candidates:
-        if candidate["taken"] and candidate["float_layers"]:
-            layers = candidate["float_layers"]
+        if candidate.taken and candidate.float_layers:
+            layers = candidate.float_layers
             yield (
                 f"in float     {plural(len(layers), 'layer')} that int8 costs too much: "
                 f"{some_of(layers, 3)}"
             )
 
 
-def _frontier(result: Mapping[str, Any]) -> Iterator[str]:
+def _frontier(result: "Shipped") -> Iterator[str]:
     """The networks that a search has tried, in the order of their multiply-adds."""
     yield (
         f"{'network, trained briefly':28} {'top-1':>7} {'int8 MB':>8} {'ms':>7}   "
-        f"for an image on {result['measured_on']}"
+        f"for an image on {result.measured_on}"
     )
-    for point in result["frontier"]:
-        if point["top1"] is None:
-            yield f"{point['name']:28} {point['excess']}"
+    for point in result.frontier:
+        if point.top1 is None or point.bytes is None:
+            yield f"{point.name:28} {point.excess}"
             continue
-        word = "chosen" if point["chosen"] else "beyond the budget" if point["excess"] else ""
+        word = "chosen" if point.chosen else "beyond the budget" if point.excess else ""
         yield (
-            f"{point['name']:28} {point['top1']:7.1%} {point['bytes'] / 1e6:8.3f} "
-            f"{point['latency_ms']:7.2f}   {word}"
+            f"{point.name:28} {point.top1:7.1%} {point.bytes / 1e6:8.3f} "
+            f"{point.latency_ms:7.2f}   {word}"
         ).rstrip()
 
 

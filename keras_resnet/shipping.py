@@ -21,6 +21,7 @@ from keras_resnet.studies import search
 if TYPE_CHECKING:
     from keras_resnet.evaluation.contract import Contract
     from keras_resnet.exporting.plan import ExportOptions
+    from keras_resnet.exporting.verification import Verification
 
 # What a newcomer can open at once, on a computer and on a phone.
 DEFAULT_BUNDLES = ("web",)
@@ -37,10 +38,15 @@ class Shipped(Result):
     # are written again with it.
     apps: dict[str, str]
     model: str  # the file in them, of those in the export folder
-    verification: dict[str, Any]  # as `verify --json`
-    # With a budget: the networks that were tried, `search.Candidate`s with their names.
-    frontier: list[dict[str, Any]] = field(default_factory=list)
+    verification: "Verification"
+    frontier: list[search.Candidate] = field(default_factory=list)  # with a budget: what was tried
     measured_on: str | None = None  # with a budget: what their times are of, in words
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {
+            "verification": self.verification.as_json(),
+            "frontier": [candidate.as_json() for candidate in self.frontier],
+        }
 
 
 def place(source: StrPath | None, run_folder: StrPath | None, options: Mapping[str, Any]) -> Path:
@@ -143,9 +149,8 @@ def ship(
             "unknown": unknown,
         }
         trained = _trained(path, source, {**options, **found}, asked)
-        frontier = [{"name": point.name, **asdict(point)} for point in tried]
         if found:
-            _save(trained, budget, frontier)
+            _save(trained, budget, tried)
         verification = _exported(trained, asked)
     except Interrupted as error:
         raise Interrupted("interrupted; the same command resumes it", error.status) from None
@@ -161,7 +166,7 @@ def ship(
         apps=apps,
         model=model.name,
         verification=verification,
-        frontier=frontier,
+        frontier=tried,
         measured_on=budget.measured_on if tried else None,
     )
 
@@ -214,10 +219,11 @@ def _searched(path: Path, budget: search.Budget) -> list[search.Candidate]:
     ]
 
 
-def _save(trained: run.Run, budget: search.Budget, points: list[dict[str, Any]]) -> None:
+def _save(trained: run.Run, budget: search.Budget, tried: Sequence[search.Candidate]) -> None:
     """Writes the networks that were tried into the run, with a plot."""
     from keras_resnet.report import frontier_plot
 
+    points = [candidate.as_json() for candidate in tried]
     with trained.rewriting(filenames.FRONTIER, filenames.FRONTIER_PLOT):
         content = {"budget": asdict(budget), "networks": points}
         write_json(trained.file(filenames.FRONTIER), content)
@@ -305,8 +311,8 @@ def _again(
     return command
 
 
-def _exported(trained: run.Run, asked: "ExportOptions") -> dict[str, Any]:
-    """The result of the gate, as JSON."""
+def _exported(trained: run.Run, asked: "ExportOptions") -> "Verification":
+    """The result of the gate."""
     from keras_resnet.evaluation.contract import require_contract
     from keras_resnet.exporting import exporter, gate, publish
 
@@ -331,11 +337,11 @@ def _exported(trained: run.Run, asked: "ExportOptions") -> dict[str, Any]:
                     f" with {' and '.join(kept)}; delete {folder} to do without" if kept else ""
                 )
                 log.info(f"unchanged since it was exported{with_them}")
-                return result.as_json()
+                return result
         _require_kept(folder, contract, asked, why)
         log.info(f"{why}; exporting again")
         wanted = {**wanted, **_beside(folder, contract)}
-    return exporter.export(trained, **wanted).as_json()
+    return exporter.export(trained, **wanted)
 
 
 def _dropped(contract: "Contract", asked: "ExportOptions") -> list[str]:

@@ -29,7 +29,7 @@ from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import _lost_refusals, verify
 from keras_resnet.exporting.judge import Judge, _is_moved, _sample
 from keras_resnet.exporting.plan import CALIBRATED, Limits, make_plan
-from keras_resnet.exporting.verification import Comparison, KerasResult
+from keras_resnet.exporting.verification import FileComparison, KerasResult
 from keras_resnet.filenames import TFLITE
 from keras_resnet.manifest import fingerprint
 
@@ -251,7 +251,7 @@ def test_where_one_image_is_more_than_allowed_the_next_step_is_told():
     )
     assert evidence.of_one_image(100, 1.0) == evidence.of_one_image(76, 0) == ""
     judge = SimpleNamespace(limits=Limits(), examples=range(76), _cause=lambda: "")
-    row = Comparison(drop_interval=[0.0, 5.0], agreement=1.0)
+    row = FileComparison(drop_interval=[0.0, 5.0], agreement=1.0)
     (reason,) = Judge._class_reasons(judge, row, Fraction(100, 76))
     assert reason == f"top-1 is 1.316 points lower (allowed: 1){said}"
 
@@ -282,7 +282,7 @@ def test_files_in_another_folder_can_be_verified(copy, tmp_path, capsys):
 def test_what_is_exactly_allowed_passes_and_no_more(lost, agreement, said):
     limits = Limits(max_drop=0.3, min_agreement=0.99)
     judge = SimpleNamespace(limits=limits, examples=range(1000), _cause=lambda: "")
-    row = Comparison(drop_interval=[0.0, 1.0], agreement=agreement)
+    row = FileComparison(drop_interval=[0.0, 1.0], agreement=agreement)
     assert [*Judge._class_reasons(judge, row, Fraction(100 * lost, 1000))] == said
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -194,8 +195,8 @@ def test_what_cannot_fit_is_not_trained_and_nothing_in_the_budget_is_one_line(
     ],
 )
 def test_a_time_is_shown_with_what_took_it(budget, words):
-    point = {"name": SMALL.model, **vars(replace(SMALL, chosen=True))}
-    shown = [*tables._frontier({"frontier": [point], "measured_on": budget.measured_on})]
+    result = SimpleNamespace(frontier=[replace(SMALL, chosen=True)], measured_on=budget.measured_on)
+    shown = [*tables._frontier(result)]
     assert f"ms   for an image on {words}" in shown[0] and shown[1].endswith("chosen")
 
 
@@ -205,9 +206,7 @@ def test_a_run_has_its_network_already(untouched):
 
 
 def test_the_plot_shows_each_network_that_has_a_file(tmp_path):
-    points = [
-        {"name": p.name, **vars(p)} for p in (SMALL, replace(MIDDLE, chosen=True), LARGE, HUGE)
-    ]
+    points = [p.as_json() for p in (SMALL, replace(MIDDLE, chosen=True), LARGE, HUGE)]
     points.append({**points[0], "top1": None, "bytes": None, "latency_ms": None})
     limits = {"max_mb": None, "max_ms": 2.0}
     frontier_plot.plot(points, limits, "2 threads", "networks", tmp_path / "a.png")

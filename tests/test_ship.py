@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-from dataclasses import asdict
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +11,7 @@ from keras_resnet import shipping
 from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
 from keras_resnet.exporting import exporter
+from keras_resnet.exporting.verification import TriedFile
 from keras_resnet.run import open_run
 from keras_resnet.studies import search
 
@@ -56,8 +55,7 @@ def test_a_run_becomes_an_app_and_the_same_command_only_verifies_it(
     # Where a file changed, all are written again.
     (home / "run/export/bundle_web/labels.txt").write_text("x\n")
     again = []
-    exported = SimpleNamespace(as_json=lambda: result["verification"])
-    monkeypatch.setattr(exporter, "export", lambda *_, **options: again.append(options) or exported)
+    monkeypatch.setattr(exporter, "export", lambda *_, **options: again.append(options))
     shipping.ship(home / "run")
     assert len(again) == 1 and "it does not pass; exporting again" in capsys.readouterr().err
 
@@ -71,12 +69,12 @@ def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accep
         shipped = shipping.ship(run, **asked)
         bundled = json.loads((home / run / "export/bundle_python/preprocess.json").read_text())
         assert bundled["reject"]["share"] == 0.25
-        assert shipped.verification["keras"]["unknown_refused"] is not None
+        assert shipped.verification.keras.unknown_refused is not None
         written.append(times(home / run))
     assert written[0] == written[1]
-    refused = next(r["unknown_refused"] for r in shipped.verification["artefacts"])
+    refused = next(row.unknown_refused for row in shipped.verification.artefacts)
     line = f', {refused:.1%} of those of no class: "none of these"\n'
-    assert line in tables.shipped(shipped.as_json())
+    assert line in tables.shipped(shipped)
     # An app that is added, or a file that changed, loses no threshold in silence.
     for bundle in ("c", "python"):
         (home / run / "export/bundle_python/labels.txt").write_text("x\n")
@@ -94,11 +92,10 @@ def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accep
     path.write_text(whole)
     os.rename(home / run / "export", home / run / ".export-old")  # as of a kill
     capsys.readouterr()
-    assert shipping.ship(run, bundles=["python"]).verification["rejection"]["share"] == 0.25
+    assert shipping.ship(run, bundles=["python"]).verification.rejection.share == 0.25
     assert "unchanged since it was exported with --reject 0.25; delete " in capsys.readouterr().err
     again = []  # of another share, or with images of no class later, it is exported again
-    exported = SimpleNamespace(as_json=lambda: shipped.verification)
-    monkeypatch.setattr(exporter, "export", lambda *_, **options: again.append(options) or exported)
+    monkeypatch.setattr(exporter, "export", lambda *_, **options: again.append(options))
     shipping.ship(run, bundles=["python"], reject=0.3)
     path = home / run / "export" / "preprocess.json"
     content = json.loads(path.read_text())
@@ -115,9 +112,9 @@ def test_a_threshold_later_is_for_everything_that_was_exported(home, monkeypatch
     run = shutil.copytree("run", "later", ignore=shutil.ignore_patterns("export"))
     exporter.export(run, tflite=["none"], bundles=["python"])
     shipped = shipping.ship(run, bundles=["python"], reject=0.25, unknown="photos")
-    rows = {row["file"]: row for row in shipped.verification["artefacts"]}
+    rows = {row.file: row for row in shipped.verification.artefacts}
     assert {"saved_model", shipped.model} == {*rows}
-    assert all(row["unknown_refused"] is not None for row in rows.values())
+    assert all(row.unknown_refused is not None for row in rows.values())
     assert [*shipped.apps] == ["python"]
     again = shipping.ship(run, bundles=["web"], reject=0.25, unknown="photos")
     apps = {kind: f"later/export/bundle_{kind}" for kind in ("web", "python")}
@@ -135,12 +132,12 @@ def test_probabilities_are_calibrated_where_it_is_asked_for(home, monkeypatch, m
     run = shutil.copytree("run", "calibrated", ignore=shutil.ignore_patterns("export"))
     mislabel(open_run(run))
     plain = shipping.ship(run, bundles=["python"])
-    assert "probabilities" not in plain.verification
+    assert plain.verification.probabilities is None
     written = []
     for _ in range(2):
         shipped = shipping.ship(run, bundles=["python"], calibrate_probabilities=True)
         bundled = json.loads((home / run / "export/bundle_python/preprocess.json").read_text())
-        assert bundled["temperature"] == shipped.verification["probabilities"]["temperature"] != 1
+        assert bundled["temperature"] == shipped.verification.probabilities.temperature != 1
         written.append(times(home / run))
     assert written[0] == written[1]
     with pytest.raises(InputError, match="exported with --calibrate-probabilities; give that"):
@@ -148,12 +145,13 @@ def test_probabilities_are_calibrated_where_it_is_asked_for(home, monkeypatch, m
 
 
 def test_layers_that_stayed_in_float_are_named():
-    candidate = {"taken": False, "float_layers": ["stem"]}
-    taken = {"taken": True, "float_layers": ["stem", "head"]}
-    assert [*tables._float_layers([candidate, taken])] == [
+    def tried(taken, layers):
+        return TriedFile("int8", "model_int8.tflite", layers, 1, 0.0, taken, "")
+
+    assert [*tables._float_layers([tried(False, ["stem"]), tried(True, ["stem", "head"])])] == [
         "in float     2 layers that int8 costs too much: stem, head"
     ]
-    assert not [*tables._float_layers([{"taken": True, "float_layers": []}])]
+    assert not [*tables._float_layers([tried(True, [])])]
 
 
 def test_photos_that_came_or_went_since_are_told(home, tmp_path, capsys):
@@ -208,7 +206,7 @@ def test_a_finished_run_keeps_the_network_of_its_budget_when_photos_changed(
     point = search.Candidate(
         "resnet8", 1.0, 24, 1, 1, "", 3, 12, 0.9, bytes=2, latency_ms=1.0, chosen=True
     )
-    shipping._save(run, search.Budget(max_mb=5.0), [{"name": point.name, **asdict(point)}])
+    shipping._save(run, search.Budget(max_mb=5.0), [point])
     shutil.rmtree(photos / "dark")
     with pytest.raises(InputError, match=r"lacks .* of them validation images"):
         shipping.ship(photos, run_folder=run.path, max_mb=5.0)

@@ -179,12 +179,12 @@ def verify() -> str:
     """verify.json, from the classes that it is written from."""
     from keras_resnet.exporting.verification import (
         ArtefactResult,
-        Comparison,
+        FileComparison,
         KerasResult,
         Verification,
     )
 
-    shared = {ArtefactResult: Comparison, KerasResult: Comparison}  # described there
+    shared = {ArtefactResult: FileComparison, KerasResult: FileComparison}  # described there
     parts, waiting = [], [Verification]
     for each in waiting:
         heading = "The document" if each is Verification else f"`{each.__name__}`"

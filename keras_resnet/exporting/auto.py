@@ -12,7 +12,7 @@ from keras_resnet import filenames
 from keras_resnet.errors import CheckFailed
 from keras_resnet.exporting.judge import Judge
 from keras_resnet.exporting.layer_error import LayerErrors
-from keras_resnet.exporting.verification import ArtefactResult, Candidate
+from keras_resnet.exporting.verification import ArtefactResult, TriedFile
 
 ORDER = ("int8", "dynamic", "float16", "none")  # from small and quick to large and slow
 COUNTS = (1, 2, 4, 8)  # layers to keep in float
@@ -24,7 +24,7 @@ def choose(
     convert: Callable[[str, Path], dict[str, Any]],
     layer_errors: Callable[[], LayerErrors],
     judge: Judge,
-) -> tuple[list[Candidate], dict[str, Any]]:
+) -> tuple[list[TriedFile], dict[str, Any]]:
     """Tries the variants, and leaves in `folder` the first that passes.
 
     Args:
@@ -39,7 +39,7 @@ def choose(
     Raises:
         CheckFailed: none passes.
     """
-    tried: list[Candidate] = []
+    tried: list[TriedFile] = []
     for variant in ORDER:
         path = folder / filenames.TFLITE[variant]
         cost = convert(variant, path)
@@ -53,7 +53,7 @@ def choose(
     raise CheckFailed("no variant passes: " + "; ".join(map(str, tried)))
 
 
-def _with_layers_in_float(path: Path, errors: LayerErrors, judge: Judge) -> Iterator[Candidate]:
+def _with_layers_in_float(path: Path, errors: LayerErrors, judge: Judge) -> Iterator[TriedFile]:
     lost = {row.layer: row.lost for row in errors.layers}
     for count, file in errors.files.items():
         path.write_bytes(file.read_bytes())
@@ -68,9 +68,9 @@ def _with_layers_in_float(path: Path, errors: LayerErrors, judge: Judge) -> Iter
 
 def _tried(
     variant: str, path: Path, judge: Judge, float_layers: Sequence[str] = (), reason: str = ""
-) -> Candidate:
+) -> TriedFile:
     row = judge.row(judge.file(path))
-    return Candidate(
+    return TriedFile(
         variant=variant,
         file=row.file,
         float_layers=list(float_layers),

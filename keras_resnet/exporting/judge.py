@@ -34,7 +34,7 @@ from keras_resnet.exporting import (
     weights_check,
 )
 from keras_resnet.exporting.plan import Limits
-from keras_resnet.exporting.verification import ArtefactResult, Comparison, KerasResult
+from keras_resnet.exporting.verification import ArtefactResult, FileComparison, KerasResult
 from keras_resnet.geometry import Geometry
 from keras_resnet.inspection import onnx_file, tflite_file
 from keras_resnet.messages import log
@@ -215,7 +215,7 @@ class Judge:
         None is a file that is not in a manifest yet.
         """
         is_classifier = file.name != filenames.FEATURES
-        ops, found, answers = None, Comparison(), golden.Replay()
+        ops, found, answers = None, FileComparison(), golden.Replay()
         try:
             if recorded is not None:
                 _require_recorded(file, recorded)
@@ -239,7 +239,7 @@ class Judge:
             why="; ".join(reasons),
         )
 
-    def _compare(self, file: ExportedFile) -> tuple[Comparison, list[str]]:
+    def _compare(self, file: ExportedFile) -> tuple[FileComparison, list[str]]:
         """The comparison, and the reasons why the file must not be used."""
         logits = self._logits(file.opened)
         if not np.isfinite(logits).all():
@@ -257,7 +257,7 @@ class Judge:
         lost = int(((expected == labels) & (guesses != labels)).sum())
         gained = int(((expected != labels) & (guesses == labels)).sum())
         deviation = self._contract.compare(logits, self._exact)
-        found = Comparison(
+        found = FileComparison(
             top1=float((guesses == labels).mean()),
             drop_points=round(100 * (lost - gained) / len(labels), 4),
             drop_interval=list(evidence.drop_interval(lost, gained, len(labels))),
@@ -314,7 +314,7 @@ class Judge:
             return weights_check.kernels(self._model)
         return weights_check.expected_weights(self._model, self._contract.temperature)
 
-    def _class_reasons(self, found: Comparison, drop: Fraction) -> Iterator[str]:
+    def _class_reasons(self, found: FileComparison, drop: Fraction) -> Iterator[str]:
         """Reasons in the classes that a file gives; `drop` is exact, in points."""
         assert found.drop_interval and found.agreement is not None  # it is a classifier
         limits = self.limits
@@ -332,7 +332,7 @@ class Judge:
             )
 
     def _refused(self, opened: Artefact, logits: np.ndarray) -> dict[str, float | None]:
-        """The shares that an artefact refuses, as in `Comparison`, given its logits for
+        """The shares that an artefact refuses, as in `FileComparison`, given its logits for
         `self.examples`."""
         known = self._rejects(opened, logits)[self._judged]
         unknown = None
@@ -375,7 +375,7 @@ class Judge:
             f"{form.image_size} pixels"
         )
 
-    def _compare_features(self, file: ExportedFile) -> tuple[Comparison, list[str]]:
+    def _compare_features(self, file: ExportedFile) -> tuple[FileComparison, list[str]]:
         """The same for `model_features.tflite`."""
         pooled = keras.Model(self._model.input, self._model.get_layer("avg_pool").output)
         lite, outputs, references = Lite(file.path, 1, file.content), [], []
@@ -386,7 +386,7 @@ class Judge:
         if not np.isfinite(found).all():
             raise CheckFailed("features that are not finite")
         differences = deviation(found, expected)
-        comparison = Comparison(
+        comparison = FileComparison(
             max_logit_diff=differences.most,
             rms_error=differences.rms,
             slope=differences.slope,

@@ -106,7 +106,7 @@ class ExportOptions(LimitOptions, total=False):
     output: str | Path | None
 
 
-class TensorInfo(NamedTuple):
+class PlannedTensor(NamedTuple):
     """An input or output tensor of a file."""
 
     shape: tuple[int | None, ...]  # None: any size, or the network decides
@@ -118,8 +118,8 @@ class PlannedFile:
     """A file that an export writes: its input and output tensors by name."""
 
     name: str
-    inputs: dict[str, TensorInfo]
-    outputs: dict[str, TensorInfo]
+    inputs: dict[str, PlannedTensor]
+    outputs: dict[str, PlannedTensor]
 
     @property
     def has_float_io(self) -> bool:
@@ -256,8 +256,11 @@ class ExportPlan:
         dtypes = {"classes": "int32"}  # other outputs have the type of the input
         return PlannedFile(
             name,
-            {"image": TensorInfo((batch, *self.input_shape), dtype)},
-            {key: TensorInfo((batch, *one), dtypes.get(key, dtype)) for key, one in shapes.items()},
+            {"image": PlannedTensor((batch, *self.input_shape), dtype)},
+            {
+                key: PlannedTensor((batch, *one), dtypes.get(key, dtype))
+                for key, one in shapes.items()
+            },
         )
 
     @property

@@ -17,7 +17,7 @@ from keras_resnet.exporting.folding import shortcut_pools
 from keras_resnet.exporting.judge import Judge
 from keras_resnet.exporting.kept import Kept
 from keras_resnet.exporting.plan import CALIBRATED, FLOAT, ExportPlan
-from keras_resnet.exporting.verification import Candidate
+from keras_resnet.exporting.verification import TriedFile
 from keras_resnet.files import plainly_named, write_json
 from keras_resnet.messages import log
 from keras_resnet.report import quantization
@@ -29,7 +29,7 @@ class Written:
 
     names: list[str] = field(default_factory=list)  # of the artefacts
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # for their manifest
-    candidates: list[Candidate] | None = None  # tried for "auto"
+    candidates: list[TriedFile] | None = None  # tried for "auto"
     quantization: layer_error.Quantization | None = None  # if it was to be explained
 
 

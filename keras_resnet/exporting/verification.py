@@ -12,7 +12,7 @@ from keras_resnet.results import Result
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FileComparison:
     """A file that ran, against the Keras model; None where it does not apply."""
 
     top1: float | None = None  # accuracy in 0…1; features have none
@@ -44,7 +44,7 @@ class ArtefactResult:
     bytes: int  # of the file, or of all files of a SavedModel
     sha256: str  # of the same, as in manifest.json
     images: int  # that it classified
-    top1: float | None  # this and the next eleven as in `Comparison`
+    top1: float | None  # this and the next eleven as in `FileComparison`
     drop_points: float | None
     drop_interval: list[float] | None
     agreement: float | None
@@ -69,12 +69,12 @@ class KerasResult:
     """The Keras model on the same images."""
 
     top1: float
-    known_refused: float | None  # as in `Comparison`
-    unknown_refused: float | None  # as in `Comparison`
+    known_refused: float | None  # as in `FileComparison`
+    unknown_refused: float | None  # as in `FileComparison`
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TriedFile:
     """A file that was tried."""
 
     variant: str  # of --quantize
@@ -104,7 +104,7 @@ class Verification(Result):
     evidence: str | None = None  # why the images are too few to rule out a larger drop
     probabilities: TemperatureFit | None = None  # their temperature, if they were calibrated
     rejection: RejectionFit | None = None  # the threshold for "none of these", if there is one
-    candidates: list[Candidate] | None = None  # what --quantize auto tried
+    candidates: list[TriedFile] | None = None  # what --quantize auto tried
     quantization: Quantization | None = None  # the int8 error by layer, of --explain-quantization
 
     @property

@@ -54,7 +54,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class PredictedError:
     """The error that the curve predicts. Errors are in 0…1."""
 
     images: int
@@ -114,8 +114,8 @@ class DataPlan(Result):
     validation_images: int
     curve: list[CurvePoint]  # the smallest number of images first
     exponent: list[float] | None  # of the power laws: median, and the ends of the 95 % interval
-    predictions: list[Prediction]
-    check: Prediction | None  # of the error with all images, from the smaller parts
+    predictions: list[PredictedError]
+    check: PredictedError | None  # of the error with all images, from the smaller parts
     classes: list[ClassGain]  # the largest gain first
     groups: Groups | None
     notes: list[str]  # what cannot be said
@@ -351,9 +351,9 @@ def _laws(curve: Sequence[CurvePoint], validation: int) -> PowerLaws:
     )
 
 
-def _predicted(laws: PowerLaws, images: int) -> Prediction:
+def _predicted(laws: PowerLaws, images: int) -> PredictedError:
     found = laws.at(images)
-    return Prediction(images, found.error, found.low, found.high)
+    return PredictedError(images, found.error, found.low, found.high)
 
 
 def _limits(

@@ -107,6 +107,9 @@ class Candidate:
     def name(self) -> str:
         return f"{specs.network_title(self.model, self.width)} at {self.image_size}"
 
+    def as_json(self) -> dict[str, Any]:
+        return {"name": self.name, **asdict(self)}
+
 
 def choose(
     data: StrPath, folder: Path, budget: Budget, options: Mapping[str, Any]
