@@ -25,6 +25,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_resnet.exporting import child
+
+child.IDLE_SECONDS = 3600  # not to load TensorFlow again for each export
+
 
 def pytest_configure(config):
     """Messages are shown on stderr, where tests look for them, if `logging` has no handlers."""

@@ -95,3 +95,11 @@ def test_the_last_line_of_a_server_that_dies_is_the_reason(tmp_path, monkeypatch
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(CheckFailed, match=r"^the work failed: ImportError: no TensorFlow today$"):
         run("pass")
+
+
+def test_a_server_without_orders_ends(monkeypatch):
+    monkeypatch.setattr(child, "IDLE_SECONDS", 0)
+    child.stop()
+    child.start()
+    assert child._server.wait(timeout=120) == 0
+    child.stop()

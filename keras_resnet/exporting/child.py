@@ -1,8 +1,8 @@
 """Runs work in child processes: TensorFlow's converter leaks memory and prints hundreds of lines.
 
 The children are forks of a server, a process that has loaded TensorFlow and computed nothing:
-loading it takes seconds. `python -m keras_resnet.exporting.child` reads orders and prints answers,
-a line of JSON each: {module, arguments, environ, cwd}, and {status, output, errors}.
+loading it takes seconds. `python -m keras_resnet.exporting.child IDLE_SECONDS` reads orders and
+prints answers, a line of JSON each: {module, arguments, environ, cwd}, and {status, output, errors}.
 """
 
 import atexit
@@ -27,7 +27,7 @@ from keras_resnet.messages import log, reason
 
 _PEAK = "peak memory in bytes: "
 _SECONDS_BETWEEN_LINES = 15
-_IDLE_SECONDS = 60  # after which the server ends: it takes 0.7 GB
+IDLE_SECONDS = 60  # after which the server ends: it takes 0.7 GB
 
 _server: subprocess.Popen[str] | None = None
 _last_words: BinaryIO | None = None  # its stderr
@@ -78,7 +78,7 @@ def start() -> None:
     _last_words = tempfile.TemporaryFile()  # noqa: SIM115  as long as the server
     _server = subprocess.Popen(
         # -P: a file of the user's that is called like a module must not be imported instead of it.
-        [sys.executable, "-P", "-m", __name__],
+        [sys.executable, "-P", "-m", __name__, str(IDLE_SECONDS)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=_last_words, text=True,
         env=os.environ | runtime.ON_CPU,
         start_new_session=True,  # for `stop`; and Ctrl-C is for this process
@@ -133,12 +133,12 @@ def _peak(output: str) -> int | None:
     return int(found[-1].removeprefix(_PEAK)) if found else None
 
 
-def _serve() -> None:
-    """Answers orders until there are none for a minute, or nobody is left to give them."""
+def _serve(idle_seconds: int) -> None:
+    """Answers orders until there are none for so long, or nobody is left to give them."""
     runtime.prepare()
     import tensorflow  # noqa: F401  for the children
 
-    while select.select([sys.stdin], [], [], _IDLE_SECONDS)[0] and (line := sys.stdin.readline()):
+    while select.select([sys.stdin], [], [], idle_seconds)[0] and (line := sys.stdin.readline()):
         print(json.dumps(_in_a_fork(**json.loads(line))), flush=True)
 
 
@@ -167,4 +167,4 @@ def _text(file: BinaryIO) -> str:
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(int(sys.argv[1]))

@@ -120,7 +120,8 @@ def execute(
 ) -> Verification:
     """`export` with a plan that was made before, by the holder of `publish.locked(plan.target)`.
 
-    Builds the network once and decodes the validation images once, for all files.
+    Builds the network once and decodes the validation images once for all files; before that once
+    for what is fitted on them.
     """
     if data is not None:
         run.attach(data, data_dir)
