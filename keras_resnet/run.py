@@ -393,14 +393,14 @@ def claim(path: str | os.PathLike | None, config: recipes.Config) -> Iterator[Ru
     Raises:
         InputError: it cannot be made, or another process writes there.
     """
-    path = Path(path) if path else _next_folder_of(config)
     try:
+        path = Path(path) if path else _new_folder(config)
         path.mkdir(parents=True, exist_ok=True)
         # Open for writing: NFS locks nothing else. The lock ends with its process.
         lock = open(path / filenames.LOG, "ab")  # noqa: SIM115
     except OSError as error:
         raise InputError(
-            f"cannot make the run folder {path}: {error.strerror}; give another --run"
+            f"cannot make the run folder {path or RUNS}: {error.strerror}; give another --run"
         ) from None
     with lock:
         try:
@@ -688,6 +688,16 @@ def short_name(data: StrPath) -> str:
     # Of "." too, the absolute path has a name.
     name = os.path.basename(os.path.abspath(data)) if names.is_folder(data) else os.fspath(data)
     return re.sub(r"[^\w.-]+", "-", name).strip("-") or "data"
+
+
+def _new_folder(config: recipes.Config) -> Path:
+    while True:
+        path = _next_folder_of(config)
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:  # another training began in this moment
+            continue
 
 
 def next_folder(stem: str) -> Path:

@@ -118,10 +118,20 @@ def test_a_whole_part_is_not_downloaded_again(server):
 
 
 def test_a_damaged_download_is_not_kept(server):
-    server.content = bytes([server.content[0] ^ 1]) + server.content[1:]
+    good = server.content
+    server.content = bytes([good[0] ^ 1]) + good[1:]
     with pytest.raises(InputError, match=r"is damaged: its checksum is not .*; try again"):
         published.fetch("resnet18")
-    assert not list(published.cached_path("resnet18").parent.glob("*safetensors*"))
+    path = published.cached_path("resnet18")
+    (part,) = path.parent.glob("*safetensors*")
+    assert part.suffix == ".part" and part.stat().st_size == 0
+    # Another process, which has opened that file and waits, begins anew.
+    with open(part, "ab") as waiting:
+        with pytest.raises(InputError, match="is damaged"):
+            published.fetch("resnet18")
+        server.content = good
+        published._download("resnet18", published._home("resnet18"), path, waiting)
+    assert path.read_bytes() == good and server.ranges == [None] * 3
 
 
 def test_a_file_that_was_damaged_on_the_disk_is_noticed(server):

@@ -306,6 +306,16 @@ def test_it_resumes_at_its_checkpoint(command, stopped, tmp_path):
     assert (folder / "manifest.json").exists()
 
 
+def test_two_trainings_that_begin_at_once_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = Path("runs/resnet8-digits-001")
+    free = iter([first, Path("runs/resnet8-digits-002")])
+    monkeypatch.setattr(runs, "_next_folder_of", lambda config: next(free))
+    first.mkdir(parents=True)  # by the other, after this one looked
+    with runs.claim(None, None) as run:
+        assert run.path == Path("runs/resnet8-digits-002")
+
+
 def test_one_writer_a_run(photos, tmp_path):
     with (
         runs.claim(tmp_path / "run", None),

@@ -2,7 +2,8 @@
 
 The children are forks of a server, a process that has loaded TensorFlow and computed nothing:
 loading it takes seconds. `python -m keras_resnet.exporting.child IDLE_SECONDS` reads orders and
-prints answers, a line of JSON each: {module, arguments, environ, cwd}, and {status, output, errors}.
+prints answers, a line of JSON each: {module, arguments, environ, cwd}, and {status, output,
+errors}.
 """
 
 import atexit

@@ -106,7 +106,7 @@ def _download(name: str, home: _Home, path: Path, part: IO[bytes]) -> None:
         ) from None
     expected = home.md5 or sha256
     if expected and _digest(Path(part.name), expected) != expected:
-        os.unlink(part.name)
+        part.truncate(0)  # not removed: another process may wait for it
         raise InputError(
             f"--weights imagenet: what came from {home.url} is damaged: its checksum is not "
             f"{expected}; try again"
