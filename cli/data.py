@@ -33,7 +33,7 @@ def data() -> None:
 def check(
     data: str, group_by: str | None, data_dir: str | None, as_json: bool, quiet: bool
 ) -> None:
-    """Count the files and classes of DATA; list its faults.
+    """Count the files and classes of DATA (by default the built-in digits); list its faults.
 
     That is, what `train` would refuse and what would spoil its scores: broken files, a layout or
     classes that training cannot use, equal images in two splits or classes, and images that are

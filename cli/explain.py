@@ -108,6 +108,10 @@ def gradients(
         subject, data, images=images, seed=seed, image_size=image_size, zero_gamma=zero_gamma,
         data_dir=data_dir,
     )  # fmt: skip
+    if not (network.is_fresh or zero_gamma):
+        raise InputError(
+            f"--no-zero-gamma is for the name of a network; leave it out for {subject}"
+        )
     result = analysis.gradients(network.model, network.images, network.labels)
     document, parameters, by_depth = result.as_json(), [], []
     if subject in specs.MLPS:

@@ -25,7 +25,11 @@ from keras_resnet.weights import settings as weights_settings
     metavar="FILE",
     help="Class names, one per line, in output order.  [those of the run of FILE, or 0, 1, 2, …]",
 )
-@settings("width", "image_size", "fit", "channels", "center_crop")
+@setting("width")
+@setting(
+    "image_size", help="Side of square images in pixels, or HEIGHTxWIDTH.  [the network's own]"
+)
+@settings("fit", "channels", "center_crop")
 @click.option("--run", "run_folder", metavar="DIR", help="Run folder.  [runs/MODEL-data-NNN]")
 @reports
 def import_weights(

@@ -527,8 +527,8 @@ def quantization(result: "Quantization") -> str:
         shares = " ".join(f"{'' if lost is None else f'{lost:.2%}':>8}" for lost in parts)
         lines.append(f"{block.block:{width}}  {shares}".rstrip())
     lines.append(
-        "lost: share of a channel's signal that int8 replaces by error, mean over channels; of a "
-        "block, the worst layer's"
+        "lost: share of a channel's signal that int8 replaces by error, mean over channels, and of "
+        "a vector; of a block, the worst layer's"
     )
     return "\n".join(lines)
 
@@ -747,8 +747,8 @@ def paths(result: "Paths") -> str:
     ]
     end = (
         f"{result.name}: of {plural(result.blocks, 'block')}, paths of "
-        f"{result.effective.shortest} to {result.effective.longest} branches carry 95 % of the "
-        "gradient"
+        f"{result.effective.shortest} to {result.effective.longest} branches carry the middle "
+        "95 % of the gradient"
     )
     return "\n".join([*_columns(rows), end])
 

@@ -101,9 +101,10 @@ def from_size(size: int | str, fit: str, channels: int) -> Geometry:
 
 
 def parse_size(value: Any) -> Any:
-    """An image size as config.json has it: "64" and "64x64" are 64; "64X128" is "64x128". What is
-    no size is left as it is."""
-    match = re.fullmatch(r"(\d{1,6})(?:[xX×](\d{1,6}))?", value) if isinstance(value, str) else None
+    """An image size as config.json has it: "64", "64x64" and (64, 64) are 64; "64X128" and
+    (64, 128), height and width, are "64x128". What is no size is left as it is."""
+    text = "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    match = re.fullmatch(r"(\d{1,6})(?:[xX×](\d{1,6}))?", text)
     if not match:
         return value
     height, width = int(match[1]), int(match[2] or match[1])

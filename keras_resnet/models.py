@@ -97,7 +97,10 @@ def resnet(
         InputError: fewer than two classes, an image too small for the stages, or stochastic depth
             for a net without shortcuts.
     """
-    input_shape = input_shape or (spec.image_size, spec.image_size, 3)
+    if not isinstance(spec, Spec):
+        raise InputError(f"spec is {spec!r}; expected a row of SPECS; build takes names")
+    if input_shape is None:
+        input_shape = (spec.image_size, spec.image_size, 3)
     _check(spec, num_classes, input_shape, drop_path)
 
     image = keras.Input(input_shape, name="image")  # (b, h, w, c)
@@ -178,6 +181,7 @@ def _logits(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
     With zeros, the body would get no gradient in the first step.
     """
     small = keras.initializers.RandomNormal(stddev=0.01)
+    num_classes = int(num_classes)  # Keras takes none of NumPy
     return layers.Dense(num_classes, kernel_initializer=small, dtype="float32", name="logits")(x)
 
 

@@ -595,7 +595,7 @@ def kind_of(path: str | os.PathLike) -> str:
         _require_one_run(path)
         raise InputError(
             f"{path} is neither a run folder (no config.json) nor a SavedModel (no saved_model.pb);"
-            " a folder of images comes after one"
+            " give one, or a model file; a folder of images comes after it"
         )
     if path.suffix in (".keras", ".tflite", ".onnx"):
         return path.suffix[1:]

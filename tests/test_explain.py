@@ -495,6 +495,14 @@ def test_a_file_without_layers_is_refused(exported):
         open_subject(path)
 
 
+@pytest.mark.parametrize("option", ["--image-size=48", "--no-zero-gamma"])
+def test_what_a_run_has_already_is_refused(command, trained, option):
+    done = command("explain", "gradients", trained.path, option)
+    name = option.partition("=")[0]
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{name} is for the name of a network; leave it out for {trained.path}" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "told"),
     [

@@ -85,6 +85,11 @@ def test_a_size_is_read_as_it_is_typed_and_as_it_was_saved():
     assert resolve({"image_size": "64"}).image_size == 64 == resolve({"image_size": 64}).image_size
     assert resolve({"image_size": "64x64"}).geometry == Geometry(64, 64)
     assert resolve({"image_size": "64X128"}).geometry.shape == (64, 128, 3)
+    assert resolve({"image_size": (64, 128)}).image_size == "64x128"
+    assert resolve({"image_size": [np.int64(64), 64]}).image_size == 64
+    for wrong in ((64,) * 3, (64, 2.5), True, -64):
+        with pytest.raises(InputError, match=r"--image-size is .*; expected a number of pixels"):
+            resolve({"image_size": wrong})
     assert Config(image_size="64x128").side == 64
 
 

@@ -134,6 +134,16 @@ def test_the_error_of_a_layer_is_that_of_its_values_in_int8():
     assert layer_error._lost(floats, steps + np.int8([0, 9]), scale, 0) == pytest.approx(0.5, 0.05)
 
 
+def test_the_error_of_logits_is_a_share_of_all_of_them():
+    """A logit near 0, of which rounding leaves nothing, does not make the head the worst layer."""
+    floats, scale = np.array([[12.7, -6.0, 0.04]]), 0.1
+    steps = np.round(floats / scale).astype(np.int8)
+    error = np.linalg.norm(steps * scale - floats) / np.linalg.norm(floats)
+    assert layer_error._lost(floats, steps, scale, 0) == pytest.approx(error) and error < 0.01
+    pooled = floats.reshape(1, 1, 1, 3)
+    assert layer_error._lost(pooled, steps.reshape(1, 1, 1, 3), scale, 0) == pytest.approx(error)
+
+
 def test_int16x8_has_16_bits_between_the_layers_and_is_as_close_as_int8(exported):
     """Its 8-bit weights, which are those of int8, make most of the error here."""
     run, _ = exported

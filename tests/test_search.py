@@ -89,7 +89,9 @@ def test_settings_that_no_network_of_the_search_has_are_one_line(options, tries,
     assert not tries
 
 
-@pytest.mark.parametrize("limits", [{"max_mb": 0.0}, {"max_ms": -1.0}, {"max_ms": float("nan")}])
+@pytest.mark.parametrize(
+    "limits", [{"max_mb": 0.0}, {"max_ms": -1.0}, {"max_ms": float("nan")}, {"max_mb": "3"}]
+)
 def test_an_impossible_limit_is_one_line(limits):
     with pytest.raises(InputError, match="expected a number above 0"):
         Budget(**limits).require()

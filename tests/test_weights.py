@@ -258,7 +258,7 @@ MISFITS = {
 
 
 @pytest.fixture
-def untouched():
+def unloaded():
     """A network; at the end of the test its weights must be what they were."""
     model = build("resnet20", 3, (12, 12, 3))
     before = model.get_weights()
@@ -268,17 +268,17 @@ def untouched():
 
 @pytest.mark.parametrize(("state", "message"), MISFITS.values(), ids=MISFITS)
 def test_what_does_not_fit_is_refused_in_one_line_that_says_what(
-    state, message, untouched, tmp_path
+    state, message, unloaded, tmp_path
 ):
     save_file(state, tmp_path / "net.safetensors")
     with pytest.raises(InputError, match=message) as error:
-        load_weights(untouched, tmp_path / "net.safetensors")
+        load_weights(unloaded, tmp_path / "net.safetensors")
     assert "\n" not in str(error.value) and "net.safetensors" in str(error.value)
 
 
 @pytest.mark.parametrize("file", ["net.safetensors", "net.keras", "net.weights.h5", "net.h5"])
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
-def test_a_truncated_file_is_refused_with_its_name(file, share, untouched, tmp_path):
+def test_a_truncated_file_is_refused_with_its_name(file, share, unloaded, tmp_path):
     path = tmp_path / file
     if file == "net.safetensors":
         save_file(STATE, path)
@@ -288,7 +288,7 @@ def test_a_truncated_file_is_refused_with_its_name(file, share, untouched, tmp_p
         model.save_weights(path) if "weights" in file else model.save(path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(InputError, match=file) as error:
-        load_weights(untouched, path)
+        load_weights(unloaded, path)
     assert "\n" not in str(error.value)
 
 
@@ -296,20 +296,20 @@ def test_a_truncated_file_is_refused_with_its_name(file, share, untouched, tmp_p
     ("name", "message"),
     [("none.safetensors", r"no weights file .*none.safe"), ("a.txt", r"one of .keras, .h5")],
 )  # fmt: skip
-def test_what_is_no_file_of_weights_is_refused(name, message, untouched, tmp_path):
+def test_what_is_no_file_of_weights_is_refused(name, message, unloaded, tmp_path):
     (tmp_path / "a.txt").write_text("weights")
     with pytest.raises(InputError, match=message):
-        load_weights(untouched, tmp_path / name)
+        load_weights(unloaded, tmp_path / name)
 
 
-def test_shapes_are_compared_before_anything_is_read(untouched, tmp_path):
+def test_shapes_are_compared_before_anything_is_read(unloaded, tmp_path):
     """A file of a few bytes may claim an array of terabytes."""
     with h5py.File(tmp_path / "bomb.weights.h5", "w") as file:
         group = file.create_group("layers/conv2d/vars")
         group.attrs["name"] = "conv1_conv"
         group.create_dataset("0", (1 << 20, 1 << 20), "f4", chunks=(1 << 10, 1 << 10))
     with pytest.raises(InputError, match=r"1 of another shape \(conv1_conv/kernel"):
-        load_weights(untouched, tmp_path / "bomb.weights.h5")
+        load_weights(unloaded, tmp_path / "bomb.weights.h5")
 
 
 PICKLES = {
@@ -322,7 +322,7 @@ PICKLES = {
 @pytest.mark.parametrize("is_archive", [True, False], ids=["archive", "older than PyTorch 1.6"])
 @pytest.mark.parametrize("pickle", PICKLES.values(), ids=PICKLES)
 def test_a_pickle_that_fills_the_memory_is_refused_before_it_is_loaded(
-    pickle, is_archive, untouched, tmp_path
+    pickle, is_archive, unloaded, tmp_path
 ):
     path = tmp_path / "net.pth"
     if is_archive:
@@ -331,7 +331,7 @@ def test_a_pickle_that_fills_the_memory_is_refused_before_it_is_loaded(
     else:
         path.write_bytes(b"\x80\x02M\xe9\x03." * 3 + pickle)
     with pytest.raises(InputError, match=r"holds more than tensors; load it in PyTorch, and save"):
-        load_weights(untouched, path)
+        load_weights(unloaded, path)
 
 
 def _h5(path, write):
@@ -370,49 +370,49 @@ def _many(group):
      (_many, "more than 100 objects")],
 )  # fmt: skip
 def test_a_file_that_unpacks_or_leads_elsewhere_is_not_read(
-    write, message, untouched, tmp_path, monkeypatch
+    write, message, unloaded, tmp_path, monkeypatch
 ):
     """A few bytes may unpack into terabytes, and a link may lead to a file that never ends."""
     monkeypatch.setattr(readers, "_MOST_OBJECTS", 100)
     _h5(tmp_path / "net.weights.h5", write)
     with pytest.raises(InputError, match=f"net.weights.h5 .*{message}") as error:
-        load_weights(untouched, tmp_path / "net.weights.h5")
+        load_weights(unloaded, tmp_path / "net.weights.h5")
     assert "\n" not in str(error.value)
 
 
-def test_archives_of_terabytes_are_not_unpacked(untouched, tmp_path):
+def test_archives_of_terabytes_are_not_unpacked(unloaded, tmp_path):
     with zipfile.ZipFile(tmp_path / "net.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", "{}")
         archive.writestr("model.weights.h5", bytes(100_000_000))
     with pytest.raises(InputError, match=r"'config.json' in it is compressed"):
-        load_weights(untouched, tmp_path / "net.keras")
+        load_weights(unloaded, tmp_path / "net.keras")
     with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
         archive.writestr("config.json", "[" * 9_000_000)
         archive.writestr("model.weights.h5", b"")
     with pytest.raises(InputError, match="its settings take more than 8 MB"):
-        load_weights(untouched, tmp_path / "net.keras")
+        load_weights(unloaded, tmp_path / "net.keras")
 
 
 @pytest.mark.parametrize("entries", [70_000, 60_000])
-def test_an_archive_of_files_without_end_is_not_opened(untouched, tmp_path, entries):
+def test_an_archive_of_files_without_end_is_not_opened(unloaded, tmp_path, entries):
     """Above 65,535 files it has the record of a ZIP64 archive."""
     with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
         for number in range(entries):
             archive.writestr(f"{number:0{10_000_000 // entries}}", b"")
     with pytest.raises(InputError, match="its list of files exceeds 8 MB"):
-        load_weights(untouched, tmp_path / "net.keras")
+        load_weights(unloaded, tmp_path / "net.keras")
 
 
-def test_a_header_of_gigabytes_is_not_parsed(untouched, tmp_path):
+def test_a_header_of_gigabytes_is_not_parsed(unloaded, tmp_path):
     (tmp_path / "net.safetensors").write_bytes((1 << 31).to_bytes(8, "little") + b"{}")
     with pytest.raises(InputError, match="its header has 2,147,483,648 bytes"):
-        load_weights(untouched, tmp_path / "net.safetensors")
+        load_weights(unloaded, tmp_path / "net.safetensors")
 
 
-def test_a_pipe_is_no_file_of_weights(untouched, tmp_path):
+def test_a_pipe_is_no_file_of_weights(unloaded, tmp_path):
     os.mkfifo(tmp_path / "net.keras")  # reading it would wait for ever
     with pytest.raises(InputError, match="no weights file"):
-        load_weights(untouched, tmp_path / "net.keras")
+        load_weights(unloaded, tmp_path / "net.keras")
 
 
 def test_biases_of_a_wrong_length_are_not_folded_away(tmp_path):
@@ -426,14 +426,14 @@ def test_biases_of_a_wrong_length_are_not_folded_away(tmp_path):
         load_weights(build("resnet50_v2", 5, (64, 64, 3)), tmp_path / "net.h5")
 
 
-def test_a_pickle_needs_pytorchs_loader_and_names_the_extra(untouched, tmp_path, monkeypatch):
+def test_a_pickle_needs_pytorchs_loader_and_names_the_extra(unloaded, tmp_path, monkeypatch):
     (tmp_path / "net.pth").write_bytes(b"\x80\x02}." * 5)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(InputError, match=r"keras-resnet-edge\[torch\]"):
-        load_weights(untouched, tmp_path / "net.pth")
+        load_weights(unloaded, tmp_path / "net.pth")
 
 
-def test_a_pickle_that_runs_a_program_is_refused(untouched, tmp_path):
+def test_a_pickle_that_runs_a_program_is_refused(unloaded, tmp_path):
     needs("torch")
 
     class Evil:
@@ -442,7 +442,7 @@ def test_a_pickle_that_runs_a_program_is_refused(untouched, tmp_path):
 
     (tmp_path / "net.pth").write_bytes(pickle.dumps({"conv1.weight": Evil()}))
     with pytest.raises(InputError, match=r"net.pth is damaged or holds no weights"):
-        load_weights(untouched, tmp_path / "net.pth")
+        load_weights(unloaded, tmp_path / "net.pth")
     assert not (tmp_path / "ran").exists()
 
 
@@ -496,11 +496,11 @@ def test_every_name_of_the_family_has_its_place_in_a_state_dict():
         assert len(set(first)) == len(first)
 
 
-def test_a_network_without_published_weights_lists_those_with(untouched):
+def test_a_network_without_published_weights_lists_those_with(unloaded):
     with pytest.raises(
         InputError, match=r"published for resnet20, a CIFAR network; .* resnet50_v1"
     ):
-        load_weights(untouched, "imagenet")
+        load_weights(unloaded, "imagenet")
 
 
 @pytest.fixture(scope="module")
@@ -530,6 +530,19 @@ def test_the_network_of_weights_is_found_by_their_arrays(command, theirs, tmp_pa
     (tmp_path / "net.pth").write_bytes(b"no weights")
     failed = command("import", tmp_path / "net.pth", "--run", tmp_path / "other")
     assert failed.returncode == 2 and failed.stderr.count("\n") == 1
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_file_of_a_run_brings_the_form_of_its_images_and_its_labels(trained, tmp_path):
+    from keras_resnet import import_weights
+
+    again = import_weights(
+        trained.file("model.keras"), model="resnet8", center_crop=0.9, run_folder=tmp_path / "run"
+    )
+    assert (again.config.image_size, again.config.center_crop) == (24, 0.9)
+    assert again.classes == trained.classes
+    with pytest.raises(InputError, match=r"A run needs no import: keras-resnet export .*trained"):
+        import_weights(trained.path, run_folder=tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 

@@ -74,6 +74,8 @@ def open_subject(
         model = fresh(what, len(classes), side, zero_gamma, seed)
         size, crop = Geometry(side, side), 1.0
     else:
+        if image_size:
+            raise InputError(f"--image-size is for the name of a network; leave it out for {what}")
         opened = _open(what)
         model = layers_of(opened)
         examples = examples_for(opened, data, split, data_dir=data_dir)

@@ -44,7 +44,7 @@ class LayerError:
     part: str  # of the block: one of `PARTS`, or ""
     op: str  # the operator of the file
     # The share of a channel's signal that int8 replaces by error, in 0…1: root mean squares, mean
-    # over channels.
+    # over channels. Of one position, as after the global pooling: the share of the vector's.
     lost: float
     steps: float  # the error in quantization steps; 0.29 is rounding alone
 
@@ -180,6 +180,8 @@ def _lost(
     """Over channels, the mean of error by signal, root mean squares; of one image."""
     floats = np.asarray(floats, np.float32)
     error = (steps.astype(np.int32) - zero_point) * scale - floats
+    if floats.size == floats.shape[-1]:  # a channel has one value, and one near 0 is all error
+        floats, error = floats.reshape(-1, 1), error.reshape(-1, 1)
     positions = tuple(range(floats.ndim - 1))
     signal, noise = (np.square(v).mean(positions) for v in (floats, error))  # (c,)
     alive = signal > 0

@@ -47,7 +47,7 @@ def gradient_split(result: Mapping[str, Any], path: StrPath) -> StrPath:
         )
         terms = (
             ("total_norm", "total, dJ/dx", {"color": "black", "linestyle": "-", "marker": "."}),
-            ("identity_norm", "through the shortcut, dJ/dH", RESIDUAL),
+            ("identity_norm", "through the shortcut, dJ/dH (projected: · W)", RESIDUAL),
             ("branch_norm", "through the branch, dJ/dH · dF/dx", PLAIN),
         )
         for key, label, look in terms:
@@ -173,8 +173,10 @@ def path_lengths(result: Mapping[str, Any], path: StrPath) -> StrPath:
                 axes.set_axisbelow(True)
         shortest, longest = result["effective"]["shortest"], result["effective"]["longest"]
         axes.axvspan(shortest - 0.5, longest + 0.5, color=QUIET, alpha=0.15, linewidth=0)
-        axes.text(0.99, 0.98, f"{shortest} to {longest}:\n95 %", transform=axes.transAxes,
-                  fontsize=8, ha="right", va="top")  # fmt: skip
+        axes.text(
+            0.99, 0.98, f"{shortest} to {longest}:\nthe middle 95 %", transform=axes.transAxes,
+            fontsize=8, ha="right", va="top",
+        )  # fmt: skip
         figure.subplots_adjust(wspace=0.3)
         return save(figure, path)
 
@@ -203,6 +205,7 @@ def degradation(result: Mapping[str, Any], path: StrPath) -> StrPath:
                 errors = [100 * row[f"{which}_error"] for row in rows]
                 axes.plot([row["depth"] for row in rows], errors, label=label, **_THIN, **look)
             axes.set_xticks(sorted({row["depth"] for row in result["rows"]}))
+            axes.margins(y=0.08)  # the highest marker is drawn whole
             axes.set_ylim(bottom=0)
         figure.subplots_adjust(wspace=0.08)
         handles, labels = axes.get_legend_handles_labels()

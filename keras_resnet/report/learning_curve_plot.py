@@ -52,7 +52,10 @@ def plot(result: Mapping[str, Any], title: str, path: StrPath) -> StrPath:
             ylabel=f"error on {result['validation_images']:,} validation images, %",
         )
         axes.set_title(title)
-        axes.legend(loc="upper right", title="bars: 95 % intervals; dots: seeds")
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2,
+            title="bars: 95 % intervals; dots: seeds",
+        )  # fmt: skip
         return plots.save(figure, path)
 
 

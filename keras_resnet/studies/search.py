@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,10 +64,10 @@ class Budget:
     def require(self) -> None:
         """InputError for a limit that no file can meet."""
         for option, limit in (("max-mb", self.max_mb), ("max-ms", self.max_ms)):
-            if limit is not None and not 0 < limit < math.inf:
-                raise InputError(f"--{option} is {limit}; expected a number above 0")
-        if self.threads < 1:
-            raise InputError(f"--threads is {self.threads}; expected at least 1")
+            if limit is not None and not (isinstance(limit, Real) and 0 < limit < math.inf):
+                raise InputError(f"--{option} is {limit!r}; expected a number above 0")
+        if not (isinstance(self.threads, Integral) and self.threads > 0):
+            raise InputError(f"--threads is {self.threads!r}; expected at least 1")
         if self.max_ms is None and (self.threads != 1 or self.android):
             raise InputError(
                 f"{'--android' if self.android else '--threads'} is for --max-ms; give that too"

@@ -5,6 +5,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Unpack
 
 import keras
@@ -96,8 +97,8 @@ def find_lr(
     requested = {"data": data, **options}
     config = recipes.resolve(requested, config_file)
     low, high = _range(low, high, config)
-    if steps < 10:
-        raise InputError(f"--steps is {steps}; expected at least 10")
+    if not (isinstance(steps, Integral) and steps >= 10):
+        raise InputError(f"--steps is {steps!r}; expected at least 10")
     unset = set(recipes.unset(requested, config_file)) - {"epochs"}  # of which it trains none
     config, source, chosen, model = prepare(config, unset=unset)
     log.info(

@@ -22,6 +22,10 @@ PACKAGES = (
 OPTIONAL = {
     "tensorboard": "tensorboard --logdir runs",
     "array_record": "tfds in array_record files",
+    "safetensors": "--weights FILE.safetensors",
+    "torch": "--weights FILE.pth",
+    "tf2onnx": "export --onnx",
+    "onnxruntime": "evaluate FILE.onnx",
 }
 
 

@@ -1,6 +1,7 @@
 """Makes a run from weights trained elsewhere."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,32 +28,34 @@ def import_weights(
     path: StrPath,
     *,
     model: str | None = None,
-    width: float = 1.0,
+    width: float | None = None,
     normalize: Normalize | None = None,
     labels: StrPath | None = None,
-    image_size: int | str = 0,
-    fit: str = "crop",
-    channels: int = 3,
-    center_crop: float = 1.0,
+    image_size: int | str | None = None,
+    fit: str | None = None,
+    channels: int | None = None,
+    center_crop: float | None = None,
     run_folder: StrPath | None = None,
 ) -> runs.Run:
     """Makes a run folder from weights that were trained elsewhere.
 
     The run takes raw pixels: the normalization that the weights were trained with becomes its first
-    layer. It has no images; `export` takes some with `data`.
+    layer. It has no images; `export` takes some with `data`. Of the `.keras` file of a run, what is
+    not given is as in that run.
 
     Args:
-        path: as in `load_weights`; `"imagenet"` downloads what is published.
+        path: a file, as in `load_weights`; `"imagenet"` downloads what is published.
         model: the name of the network; None is the one whose arrays the file holds.
         width: channels of all layers, relative to the network's own.
         normalize: as in `build`; None is that of the file, else the usual one of the network.
         labels: a text file with a class a line, in the order of the logits; None takes those of the
             run that the file is of, or numbers them.
-        image_size: side of the images in pixels, or "HxW"; 0 is that of the network's paper.
-        fit: how images of another aspect ratio are fitted: "crop", "pad" or "stretch".
-        channels: 3 for RGB, or 1 for luma; a first kernel for RGB is summed for it.
+        image_size: side of the images in pixels, or "HxW"; 0 or None is that of the network's
+            paper.
+        fit: how images of another aspect ratio are fitted: "crop" (None), "pad" or "stretch".
+        channels: 3 for RGB (None), or 1 for luma; a first kernel for RGB is summed for it.
         center_crop: the middle square of an image, as a share of its shorter side, for evaluation;
-            0.875 for torchvision's crop of 224 from 256.
+            0.875 for torchvision's crop of 224 from 256; None is 1.
         run_folder: the folder to write; default `runs/MODEL-data-NNN`.
 
     Returns:
@@ -62,12 +65,20 @@ def import_weights(
         InputError: weights that do not fit the network, or labels that do not fit the weights;
             nothing is written.
     """
+    if os.path.isdir(path):
+        raise InputError(
+            f"{path} is a folder; import takes files. A run needs no import: keras-resnet export "
+            f"{shlex.quote(os.fspath(path))}"
+        )
+    owner = runs.run_of(path) if os.path.isfile(path) else None
     if model is None and os.path.isfile(path):
         model = _network_of(path)
-    options = {"model": model, "width": width, "normalize": normalize, "weights": os.fspath(path)}
-    sizes = {"image_size": image_size, "center_crop": center_crop}
-    form = {"fit": fit, "channels": channels}
-    config = recipes.resolve({**options, **sizes, **form, "data": names.NONE})
+    form = {"width": width, "image_size": image_size, "fit": fit, "channels": channels}
+    form["center_crop"] = center_crop
+    if owner:
+        form = {k: getattr(owner.config, k) if v is None else v for k, v in form.items()}
+    options = {"model": model, "normalize": normalize, "weights": os.fspath(path), **form}
+    config = recipes.resolve({**options, "data": names.NONE})
     require(config)
     model = config.model  # as the table has it
     weights = open_weights(path, model)

@@ -89,7 +89,8 @@ def read(path: StrPath) -> Weights:
                 "set TMPDIR to another folder"
             ) from None
         raise InputError(
-            f"{path} is damaged or holds no weights ({first_line(error)}); copy it again"
+            f"{path} is damaged or holds no weights ({first_line(error)}); copy it, or save them, "
+            "again"
         ) from None
 
 
