@@ -173,10 +173,7 @@ def path_lengths(result: Mapping[str, Any], path: StrPath) -> StrPath:
                 axes.set_axisbelow(True)
         shortest, longest = result["effective"]["shortest"], result["effective"]["longest"]
         axes.axvspan(shortest - 0.5, longest + 0.5, color=QUIET, alpha=0.15, linewidth=0)
-        axes.text(
-            0.99, 0.98, f"{shortest} to {longest}:\nthe middle 95 %", transform=axes.transAxes,
-            fontsize=8, ha="right", va="top",
-        )  # fmt: skip
+        axes.set_xlabel(f"{axes.get_xlabel()}\nshaded, {shortest} to {longest}: the middle 95 %")
         figure.subplots_adjust(wspace=0.3)
         return save(figure, path)
 
