@@ -510,6 +510,12 @@ def test_what_cannot_be_built_is_an_input_error(arguments, message):
         build(*arguments[:3], **dict(zip(["width"], arguments[3:], strict=False)))
 
 
+def test_the_number_of_classes_may_be_numpys_and_a_spec_is_no_name():
+    assert build("resnet8", np.int64(3), (8, 8, 3)).output_shape == (None, 3)
+    with pytest.raises(InputError, match="spec is 'resnet8'; expected a row of SPECS"):
+        resnet("resnet8", 3)
+
+
 @pytest.mark.parametrize("normalize", ["imagnet", (1.0, 2.0), 5], ids=repr)
 def test_an_unusable_normalization_is_an_input_error_that_lists_the_known_ones(normalize):
     with pytest.raises(InputError, match="imagenet"):
