@@ -457,14 +457,15 @@ def network_of_weights(weights: Any) -> dict[str, Any]:
     of what else `train --weights` takes."""
     if weights == "imagenet":
         return {"model": PUBLISHED_NETWORK}
-    config = os.path.join(weights, "config.json") if isinstance(weights, str) else ""
+    is_path = isinstance(weights, str | os.PathLike)
+    config = os.path.join(weights, "config.json") if is_path else ""
     if not os.path.isfile(config):
         return {}
     own = _read(config)
     if own.get("model") == specs.CUSTOM.name:
         raise InputError(
             f"{weights} holds a network from elsewhere; train it from Python: "
-            f"kr.train(model=kr.open_run({weights!r}).model(), data=…)"
+            f"kr.train(model=kr.open_run({os.fspath(weights)!r}).model(), data=…)"
         )
     return {name: own[name] for name in ("model", "width") if name in own}
 

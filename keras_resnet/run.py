@@ -691,6 +691,7 @@ def short_name(data: StrPath) -> str:
 
 
 def _new_folder(config: recipes.Config) -> Path:
+    """Makes the folder of a run that was given none."""
     while True:
         path = _next_folder_of(config)
         try:
@@ -704,6 +705,6 @@ def next_folder(stem: str) -> Path:
     """The first folder `runs/STEM-NNN` that does not exist yet; InputError if all do."""
     for number in range(1, 100_000):
         path = RUNS / f"{stem}-{number:03d}"
-        if not path.exists():
+        if not os.path.lexists(path):  # a link to a disk that is not there is a name in use
             return path
     raise InputError(f"{RUNS}/ holds 99,999 runs called {stem}; give --run")

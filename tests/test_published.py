@@ -15,6 +15,7 @@ from keras_resnet.recipes import resolve
 from keras_resnet.specs import SPECS
 from keras_resnet.state import without_values
 from keras_resnet.weights import fitting, layouts, published, readers, settings
+from keras_resnet.weights.importing import import_weights
 from keras_resnet.weights.load import load_weights
 
 
@@ -96,6 +97,13 @@ def test_a_download_says_what_it_is_and_is_made_once(server, capsys, tmp_path):
     ) in capsys.readouterr().err
     published.fetch("resnet18")
     assert len(server.ranges) == 1
+
+
+def test_a_folder_called_imagenet_is_in_nobodys_way(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet").mkdir()
+    run = import_weights("imagenet", model="resnet18", image_size=32, run_folder="run")
+    assert run.config.model == "resnet18" and len(run.classes) == 5
 
 
 def test_an_interrupted_download_is_resumed(server):

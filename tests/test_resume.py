@@ -316,6 +316,14 @@ def test_two_trainings_that_begin_at_once_have_folders_of_their_own(tmp_path, mo
         assert run.path == Path("runs/resnet8-digits-002")
 
 
+def test_a_link_that_leads_nowhere_is_a_name_in_use(tmp_path, monkeypatch):
+    """As of runs on a disk that is not mounted."""
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    Path("runs/net-001").symlink_to("gone")
+    assert runs.next_folder("net") == Path("runs/net-002")
+
+
 def test_one_writer_a_run(photos, tmp_path):
     with (
         runs.claim(tmp_path / "run", None),

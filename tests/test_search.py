@@ -76,6 +76,7 @@ def test_the_weights_of_a_run_have_its_network_and_width(untouched, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**content, "width": 0.5}))
     options = {"weights": str(tmp_path), "image_size": "24"}
     assert [c.name for c in search.candidates(40, 3, options)] == ["resnet8 ×0.5 at 24"]
+    assert search.candidates(40, 3, {**options, "weights": tmp_path})[0].width == 0.5
     # Of another width than that of the weights, training tells.
     assert [c.width for c in search.candidates(40, 3, {**options, "width": 0.25})] == [0.25]
 

@@ -172,17 +172,15 @@ def _search(
     data: StrPath, source: "Source", folder: Path, budget: Budget, options: Mapping[str, Any]
 ) -> tuple[list[Candidate], Candidate | None]:
     """All networks that were tried, and the teacher for the one that was chosen."""
-    listed = list(candidates(source.side, len(source.classes), options))
+    listed = candidates(source.side, len(source.classes), options)
     if not listed:
         given = ", ".join(
             f"--{name.replace('_', '-')} {options[name]}"
             for name in ("weights", "width", "image_size")
             if options.get(name)
         )
-        raise InputError(
-            f"no network is tried with {given}, where images have {source.side or 'few'} pixels; "
-            "give --model"
-        )
+        where = f", where images have {source.side} pixels" if source.side else ""
+        raise InputError(f"no network is tried with {given}{where}; give --model")
     points = list(_tried(listed, data, source, folder, budget, options))
     if not points:
         least = min(candidate.parameters for candidate in listed)
@@ -241,9 +239,7 @@ def _standard_error(point: Candidate) -> float:
     return math.sqrt(p * (1 - p) / n)
 
 
-def candidates(
-    side: int | None, num_classes: int, options: Mapping[str, Any]
-) -> Iterator[Candidate]:
+def candidates(side: int | None, num_classes: int, options: Mapping[str, Any]) -> list[Candidate]:
     """The networks to try, by their multiply-adds.
 
     Args:
@@ -256,7 +252,7 @@ def candidates(
         sizes = [size for size in _sizes(side, options) if _suit(model, size, options)]
         if sizes:
             found += _counted(model, width, sizes, num_classes, options)
-    yield from sorted(found, key=lambda c: (c.multiply_adds, c.parameters))
+    return sorted(found, key=lambda c: (c.multiply_adds, c.parameters))
 
 
 def _networks(options: Mapping[str, Any]) -> Sequence[tuple[str, float]]:

@@ -65,12 +65,12 @@ def import_weights(
         InputError: weights that do not fit the network, or labels that do not fit the weights;
             nothing is written.
     """
-    if os.path.isdir(path):
+    if path != IMAGENET and os.path.isdir(path):
         raise InputError(
             f"{path} is a folder; import takes files. A run needs no import: keras-resnet export "
             f"{shlex.quote(os.fspath(path))}"
         )
-    owner = runs.run_of(path) if os.path.isfile(path) else None
+    owner = _owner(path)
     if model is None and os.path.isfile(path):
         model = _network_of(path)
     form = {"width": width, "image_size": image_size, "fit": fit, "channels": channels}
@@ -191,6 +191,11 @@ def _log_labels(classes: Sequence[str], given: StrPath | Sequence[str] | None) -
         log.info(f"labels: {some_of(classes, 5)}; --labels FILE gives others")
 
 
+def _owner(path: StrPath) -> runs.Run | None:
+    """The run that a file is of."""
+    return runs.run_of(path) if os.path.isfile(path) else None
+
+
 def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: StrPath) -> list[str]:
     """The names of `count` classes."""
     if count is None:
@@ -199,7 +204,7 @@ def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: St
             f"--weights {path}"
         )
     if labels is None:
-        owner = runs.run_of(path) if os.path.isfile(path) else None
+        owner = _owner(path)
         if owner and len(owner.classes) == count:
             return owner.classes
         return [str(k) for k in range(count)]
