@@ -1,4 +1,4 @@
-"""`.tflite` files timed on a phone, by LiteRT's own benchmark program, over adb."""
+"""Times `.tflite` files on a phone with LiteRT's benchmark program over adb."""
 
 import re
 import shlex
@@ -15,9 +15,9 @@ from keras_resnet.messages import log
 from keras_resnet.results import Result
 from keras_resnet.run import kind_of
 
-FOLDER = "/data/local/tmp"  # where adb may write, and run what it wrote
+FOLDER = "/data/local/tmp"  # adb may write and execute files here
 PROGRAM = f"{FOLDER}/benchmark_model"
-# What the program says at its end, in microseconds and MB.
+# The last lines that the program prints, in microseconds and MB.
 _TIMINGS = re.compile(
     r"Init: (?P<init>[\d.]+), First inference: (?P<first>[\d.]+), .*Inference \(avg\): "
     r"(?P<average>[\d.e+]+)"
@@ -27,18 +27,18 @@ _MEMORY = re.compile(r"Memory footprint.*overall=(?P<megabytes>[\d.]+)")
 
 @dataclass(frozen=True)
 class Timing:
-    """A file on the device."""
+    """The timing of a file on the device."""
 
     artefact: str
     average_ms: float
     load_ms: float
     first_ms: float
-    memory_bytes: int | None  # None where the program does not tell it
+    memory_bytes: int | None  # None if the program does not print it
 
 
 @dataclass(frozen=True)
 class PhoneBenchmark(Result):
-    """Files on the device that adb finds."""
+    """The timings of files on the device that adb finds."""
 
     device: str
     threads: int
@@ -51,7 +51,7 @@ def benchmark(artefacts: Iterable[StrPath], *, threads: int, runs: int) -> Phone
 
     Args:
         artefacts: as in `keras_resnet.evaluation.benchmark`.
-        threads, runs: of the program on the device.
+        threads, runs: number of threads and runs of the program on the device.
 
     Returns:
         A `PhoneBenchmark`.
@@ -118,7 +118,7 @@ def _measure(file: str, threads: int, runs: int) -> Timing:
 
 def _adb(*arguments: str) -> str:
     done = subprocess.run(["adb", *arguments], capture_output=True, text=True)
-    # `adb shell` hands on the status of what it ran, which speaks for itself.
+    # `adb shell` returns the exit status of the remote command, whose output is checked instead.
     if done.returncode and arguments[0] != "shell":
         raise InputError(f"adb {arguments[0]} failed ({first_line(done.stderr)})")
     return done.stdout

@@ -1,7 +1,7 @@
 """Opens any artefact as a function from images to logits.
 
-A run folder, a `.keras` file, a SavedModel folder, a `.tflite` and an `.onnx` file are treated
-alike: each knows its image size, its class names and, if it came out of one, its run.
+A run folder, a `.keras` file, a SavedModel folder, a `.tflite` and an `.onnx` file have the same
+interface: image size, class names and, if the file belongs to one, its run.
 """
 
 import zipfile
@@ -42,14 +42,14 @@ class Artefact:
 
     path: Path
     kind: str  # "run", "keras", "saved_model", "tflite" or "onnx"
-    geometry: Geometry  # of what `predict` takes
-    center_crop: float  # share of the image that is shown, as in `Geometry.window`
+    geometry: Geometry  # of the images that `predict` takes
+    center_crop: float  # share of the photo that is visible, as in `Geometry.window`
     classes: list[str]
-    run: Run | None  # the run it came out of
+    run: Run | None  # the run that the artefact belongs to
     predict: Predict  # uint8 or float32 (b, h, w, c) in [0, 255] -> float32 logits (b, k)
-    model: "keras.Model | None" = None  # the Keras model, where it is one
+    model: "keras.Model | None" = None  # for kinds "run" and "keras"
     lite: "Lite | None" = None  # the runtime of a `.tflite` file
-    contract: Contract = PLAIN  # what it gives; of an exported file, it may refuse images
+    contract: Contract = PLAIN  # outputs; an exported file may reject images
 
     @property
     def needs_tensorflow(self) -> bool:
@@ -64,21 +64,22 @@ def open_artefact(
     content: bytes | None = None,
     trust: bool = False,
 ) -> Artefact:
-    """Opens what `path` holds; None is the newest run.
+    """Opens an artefact.
 
-    A file that differs from its row in the manifest beside it is refused, and so are its labels and
-    its preprocessing.
+    A file that differs from its entry in the manifest beside it is refused, and so are its
+    labels.txt and preprocess.json.
 
     Args:
-        path: of a run folder, `.keras`, SavedModel, `.tflite` or `.onnx`; or a `Run`.
-        threads: of LiteRT and ONNX Runtime, None is one per core; TensorFlow's are fixed for a
-            whole process.
-        run: that it came out of; None is the one in whose folder it lies, if any.
-        content: the bytes of a `.tflite` or `.onnx`, where they were read already.
+        path: path of a run folder, `.keras`, SavedModel, `.tflite` or `.onnx`; or a `Run`. None:
+            the newest run.
+        threads: threads of LiteRT or ONNX Runtime; None: one per core. TensorFlow's are fixed for
+            the whole process.
+        run: the run that the file belongs to; None: the run whose folder it is in, if any.
+        content: the bytes of a `.tflite` or `.onnx`, if they were read already.
         trust: run a SavedModel that was not exported here.
 
     Returns:
-        An `Artefact`; its `predict` takes pixels and gives logits, whatever its kind.
+        An `Artefact`; its `predict` maps pixels to logits, whatever its kind.
 
     Raises:
         InputError: no such path, not an image classifier, damaged, or not trusted.
@@ -88,7 +89,7 @@ def open_artefact(
     kind, path = kind_of(path), Path(path)
     if kind == "run":
         return _open_run(open_run(path))
-    if run is None:  # otherwise it was exported, or found in the manifest, just now
+    if run is None:  # a caller that gives the run has just exported or checked the file
         require_trusted(path, trust)
         run = run_of(path)
     if kind == "keras":
@@ -104,8 +105,8 @@ def open_artefact(
 
 
 def isolated_for(artefact: StrPath | Artefact | None) -> AbstractContextManager[None]:
-    """`state.isolated` for what `open_artefact` takes or returns; nothing if neither Keras nor
-    TensorFlow, whose imports take seconds, run it."""
+    """`state.isolated` for an argument or a result of `open_artefact`. A null context for files
+    that need neither Keras nor TensorFlow, whose imports take seconds."""
     if isinstance(artefact, Artefact):
         kind = artefact.kind
     else:
@@ -134,7 +135,7 @@ def predict_batches(
 
 
 def _model_of(run: Run) -> "keras.Model":
-    """The model of a run; InputError if a file of an unfinished one changed after it started."""
+    """The model of a run; InputError if the run is unfinished and one of its files changed."""
     if not run.manifest and run.checkpoint_steps():
         from keras_resnet import checkpoint_notes
 
@@ -272,18 +273,18 @@ def _artefact(
 
 
 class _Description(NamedTuple):
-    """What is known of a file besides its tensors."""
+    """The metadata of a file."""
 
     labels: list[str] | None
     preprocess: dict[str, Any]  # content of preprocess.json; {} without one
-    source: Path  # of that
+    source: Path  # the file with that content
 
 
 def _describe(path: Path) -> _Description:
-    """By labels.txt and preprocess.json, each beside a file or else inside a `.tflite`.
+    """Reads labels.txt and preprocess.json, each from beside the file or else inside a `.tflite`.
 
     Raises:
-        InputError: they are damaged.
+        InputError: one of them is damaged.
     """
     folder = path.resolve().parent
     beside = [name for name in _DESCRIPTION if (folder / name).exists()]
@@ -302,7 +303,7 @@ def _describe(path: Path) -> _Description:
 
 
 def _embedded(path: Path) -> dict[str, bytes]:
-    """labels.txt and preprocess.json in a `.tflite` file that was exported here; {} of others."""
+    """labels.txt and preprocess.json inside a `.tflite` file; {} unless it was exported here."""
     if path.suffix != ".tflite" or not zipfile.is_zipfile(path):
         return {}
     try:
@@ -310,18 +311,18 @@ def _embedded(path: Path) -> dict[str, bytes]:
             if not set(_DESCRIPTION) <= set(archive.namelist()):
                 return {}
             return {name: archive.read(name) for name in _DESCRIPTION}
-    # The last two: it says that it is encrypted, or packed in a way that nobody knows.
+    # RuntimeError: encrypted; NotImplementedError: an unknown compression method.
     except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
         raise InputError(f"the metadata of {path} are damaged ({error}); {REPLACE}") from None
 
 
 def _numbers(count: int) -> list[str]:
-    """Names of classes that have none."""
+    """Class names "0", "1", … for a model without labels."""
     return [str(i) for i in range(count)]
 
 
 def _preprocessing(description: _Description, needs_size: bool) -> tuple[Any, str, float]:
-    """Image size, fit and centre crop; the size is None if there is none and it needs none.
+    """Image size, fit and centre crop; the size is None if it is missing and not needed.
 
     Raises:
         InputError: preprocess.json is damaged.
@@ -350,11 +351,11 @@ def _unscaled(predict: Predict, contract: Contract) -> Predict:
 
 
 def _to_logits(predict: Predict) -> Predict:
-    """The logits of a model from elsewhere, which may end in a softmax."""
+    """Logits from a model of another tool, which may end in a softmax."""
 
     def logits(images: np.ndarray) -> np.ndarray:
         scores = predict(images)
-        # In int8, each is rounded to 1/256.
+        # int8 rounds each probability to 1/256.
         tolerance = 0.01 + scores.shape[-1] / 512
         if (scores >= 0).all() and (np.abs(scores.sum(-1) - 1) <= tolerance).all():
             return np.log(np.maximum(scores, 1e-12))

@@ -1,6 +1,6 @@
-"""Artefacts side by side: latency, throughput, memory and load time, each in a process of its own.
+"""Compares artefacts: latency, throughput, memory and load time, each in a separate process.
 
-The processes live at the same time and are measured in turn, A B C A, A B C A, …: a slowdown of the
+The processes run at the same time and are measured in turn, A B C A, A B C A, …: a slowdown of the
 machine affects all of them. The first artefact is the reference; it runs again at the end of every
 round, so that its ratio to itself shows how far the other ratios can be trusted.
 """
@@ -29,7 +29,7 @@ from keras_resnet.run import kind_of, open_run, require_trusted
 THREADS, BATCH, RUNS = 1, 32, 70
 ROUNDS = 7
 _MOST_THREADS = 64
-STEADY = (0.95, 1.05)  # the reference against itself; beyond it, the machine was busy
+STEADY = (0.95, 1.05)  # ratio of the reference to itself; outside, the machine was busy
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Measurement:
     bytes: int
     memory_bytes: int  # peak of the process, Python and runtime included
     runtime_bytes: int  # memory after the import of the runtime
-    load_ms: float  # from there to the first answer
+    load_ms: float  # from the end of the import to the first prediction
     import_ms: float
     p50_ms: float
     p95_ms: float
@@ -61,13 +61,13 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Benchmark(Result):
-    """Artefacts side by side."""
+    """The measurements of all artefacts."""
 
     machine: dict[str, Any]
     threads: int
     batch_size: int
     rounds: int
-    runs: int  # as they were done
+    runs: int  # actual number: a multiple of `rounds`
     reference: str  # path of the first artefact
     noise: Spread  # the reference's ratio to itself
     steady: bool  # whether its median is within 0.95 and 1.05
@@ -85,11 +85,11 @@ def benchmark(
     """Measures artefacts against the first of them, on the CPU.
 
     Args:
-        artefacts: paths; a run folder stands for its Keras model and for every file that was
-            exported from it. None given: the newest run.
-        threads: of each runtime.
-        batch_size: images of one call for the throughput; a `.tflite` takes them one by one.
-        runs: number of single-image inferences of each artefact, over all rounds.
+        artefacts: paths; a run folder stands for its Keras model and all files exported from it.
+            Empty: the newest run.
+        threads: threads of each runtime.
+        batch_size: images per call for the throughput; a `.tflite` takes them one by one.
+        runs: single-image inferences per artefact, over all rounds.
         trust: run SavedModels that were not exported here.
 
     Returns:
@@ -172,7 +172,7 @@ class _Worker:
     def __init__(self, path: str, threads: int, batch: int):
         self._path = path
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed in __exit__
-        # -P: a file of the user's that is called like a module must not be imported instead of it.
+        # -P: a file in the user's folder must not shadow a module.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "keras_resnet.evaluation.worker", path, str(threads),
              str(batch)],
@@ -206,7 +206,7 @@ class _Worker:
     def ask(self, images: int, runs: int) -> list[float]:
         """Milliseconds of each of `runs` inferences on `images` images."""
         question = json.dumps({"images": images, "runs": runs})
-        # When the process has ended, its last output tells why, not the broken pipe.
+        # If the process has ended, `_answer` reports its last output.
         with suppress(BrokenPipeError):
             print(question, file=self._process.stdin, flush=True)
         found = self._answer()

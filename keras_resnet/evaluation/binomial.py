@@ -1,4 +1,4 @@
-"""Exact bounds of a share: Clopper and Pearson 1934, Biometrika 26:404."""
+"""Exact confidence bounds of a proportion: Clopper and Pearson 1934, Biometrika 26:404."""
 
 import math
 
@@ -9,17 +9,17 @@ _RISK = 0.025  # on either side of an interval
 
 
 def interval(count: int, total: int) -> tuple[float, float]:
-    """The least and largest share, in 0…1, for which `count` of `total` is likely: 95 %."""
+    """The 95 % confidence interval, in 0…1, of a proportion of which `count` of `total` is seen."""
     return lower(count, total, _RISK), upper(count, total, _RISK)
 
 
 def may_be_guesses(right: int, total: int, classes: int) -> bool:
-    """Whether so many right answers as `right` of `total` are likely of one that guesses."""
+    """Whether random guessing can explain `right` of `total` right answers, at 2.5 %."""
     return lower(right, total, _RISK) <= 1 / classes
 
 
 def upper(count: int, total: int, risk: float) -> float:
-    """The share under which so few as `count` of `total` have the probability `risk`.
+    """The proportion for which `count` or fewer of `total` have the probability `risk`.
 
     >>> round(upper(0, 300, 0.05), 4)  # the rule of three: 3 / 300
     0.0099
@@ -34,7 +34,7 @@ def upper(count: int, total: int, risk: float) -> float:
 
 
 def lower(count: int, total: int, risk: float) -> float:
-    """The share under which so many as `count` of `total` have the probability `risk`."""
+    """The proportion for which `count` or more of `total` have the probability `risk`."""
     return 1 - upper(total - count, total, risk)
 
 

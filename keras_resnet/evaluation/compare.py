@@ -1,4 +1,4 @@
-"""Compares finished runs: settings, scores, sizes, and their answers for the same images."""
+"""Compares finished runs: settings, scores, sizes, and predictions for the same images."""
 
 import math
 import os
@@ -17,7 +17,7 @@ from keras_resnet.run import Run, open_run
 
 @dataclass(frozen=True)
 class ComparedFile:
-    """An exported file, as the gate found it."""
+    """An exported file with its results from the gate."""
 
     passed: bool
     top1: float | None
@@ -27,7 +27,7 @@ class ComparedFile:
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run; numbers as in its metrics.json. Scores are of its own validation images."""
+    """A run with the numbers in its metrics.json. Scores are on its own validation images."""
 
     run: str
     model: str
@@ -38,7 +38,7 @@ class ComparedRun:
     seconds: float  # of training
     images: int
     top1: float
-    macro_f1: float | None  # None of an older run
+    macro_f1: float | None  # None for a run of an older version
     loss: float
     test_top1: float | None  # None without test images
     files: dict[str, ComparedFile]  # the exported ones, by name
@@ -46,13 +46,13 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Pair:
-    """The answers of two runs for the images that neither was trained on."""
+    """The predictions of two runs for the images that neither was trained on."""
 
     first: str
     second: str
     images: int  # held out by both
     both_right: int
-    first_only: int  # classified correctly by the first run alone
+    first_only: int  # classified correctly by the first run only
     second_only: int
     p_value: float | None  # of the exact McNemar test; None without such images
 
@@ -62,8 +62,8 @@ class Comparison(Result):
     """Runs side by side; lists have an item for each run."""
 
     runs: list[ComparedRun]
-    settings: dict[str, list[Any]]  # those that differ
-    # Recall on the validation images, of the class first in which the runs differ most.
+    settings: dict[str, list[Any]]  # the settings that differ
+    # Recall on the validation images, sorted by the largest difference between runs.
     per_class: dict[str, list[float | None]]
     pairs: list[Pair]  # of the first run with each of the others
 
@@ -116,8 +116,8 @@ def _spread(shares: Iterable[float | None]) -> float:
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
-    """The two-sided p-value of the exact test of McNemar (1947) that two classifiers are equally
-    good: of the images that one of them alone has right, each is as likely as the other."""
+    """The two-sided p-value of McNemar's exact test (1947) that two classifiers are equally good:
+    an image that only one of them classifies correctly is equally likely to be either's."""
     n = first_only + second_only
     tail = sum(math.comb(n, i) for i in range(min(first_only, second_only) + 1))
     return min(float(Fraction(2 * tail, 2**n)), 1.0)
@@ -152,7 +152,7 @@ def _answers(run: Run) -> dict[Any, bool]:
     """Whether each validation and test image was classified correctly, by its content and label."""
     if "val" not in run.metrics:
         raise InputError(f"{run.path} was imported and never scored; train on its weights")
-    # By content where it is known: the folder may have been moved or renamed.
+    # By content if it is known: the folder may have been moved or renamed.
     return {
         (image.digest or (run.config.data, image.name), image.label): row.is_right
         for split, rows in answers_of(run).items()

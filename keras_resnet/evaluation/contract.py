@@ -1,8 +1,8 @@
 """Inputs and outputs of an exported file, as described in its `preprocess.json`.
 
-By default: pixels of the model's own size in, logits out. Options of the export change this:
-camera frames, a temperature, softmax, the best classes only, or a threshold under which an image is
-of none of the classes. All files of one folder have the same.
+By default: pixels of the model's input size in, logits out. Options of the export change this:
+camera frames, a temperature, softmax, the best classes only, or a threshold below which an image is
+rejected as "none of these". All files of a folder have the same contract.
 """
 
 import math
@@ -20,35 +20,35 @@ from keras_resnet.files import read_json
 from keras_resnet.geometry import Geometry
 
 SCORES = ("logits", "softmax")
-# What a threshold for "none of these" is set on; the larger, the more certain is the model.
+# Scores for the threshold of "none of these"; the larger, the more certain the model.
 REJECTION_SCORES = ("probability", "energy", "margin")
 _LEAST = 1e-12  # a probability of 0 has no logarithm
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """The answer "none of these": where the score of an output is below the threshold, or its
-    energy above all that images of known classes have. Noise has a large one: its activations are
-    larger than any that the network was trained on."""
+    """Rejects an image as "none of these" if the score of its output is below the threshold, or its
+    energy is above that of all images of known classes. Noise has a large energy: its activations
+    are larger than those of any training image."""
 
-    score: str  # of `REJECTION_SCORES`
+    score: str  # one of `REJECTION_SCORES`
     threshold: float
-    most_energy: float | None  # None: any
-    share: float  # of the images of known classes that may be refused, in 0…1
-    fitted_on: int  # images of known classes
+    most_energy: float | None  # None: no limit
+    share: float  # of the images of known classes that may be rejected, in 0…1
+    fitted_on: int  # number of images of known classes
 
     def rejects(self, logits: np.ndarray) -> np.ndarray:
-        """Whether images are of none of the classes, by logits `(b, k)`, bool `(b,)`."""
+        """Whether images with these logits `(b, k)` are rejected, bool `(b,)`."""
         refused = certainty(self.score, logits) < self.threshold
         if self.most_energy is not None:
             refused |= certainty("energy", logits) > self.most_energy
         return refused
 
     def is_decided(self, logits: np.ndarray, tolerance: float) -> np.ndarray:
-        """Whether logits `(b, k)` that are each off by the tolerance are refused or not alike, bool
+        """Whether errors of the logits `(b, k)` up to `tolerance` cannot change the decision, bool
         `(b,)`."""
         scores = np.append(certainty(self.score, logits), self.threshold)
-        if self.score == "probability":  # of which the log-odds move like the margin
+        if self.score == "probability":  # its log-odds change by at most 2 × tolerance, as a margin
             with np.errstate(divide="ignore", invalid="ignore"):
                 scores = np.log(scores) - np.log1p(-scores)
         above = scores[:-1] - scores[-1]
@@ -61,7 +61,7 @@ class Rejection:
 
 
 def certainty(score: str, logits: np.ndarray) -> np.ndarray:
-    """A score of `REJECTION_SCORES` of logits `(b, k)`, `(b,)`.
+    """One of `REJECTION_SCORES` for logits `(b, k)`, `(b,)`.
 
     "probability" is the maximum of the softmax (arXiv:1610.02136), "energy" the logarithm of the
     sum of the exponentials (arXiv:2010.03759, with a temperature of 1), "margin" the difference of
@@ -80,19 +80,18 @@ class Contract:
 
     scores: str = "logits"  # or "softmax": probabilities
     temperature: float = 1.0  # the logits are divided by it (arXiv:1706.04599, section 4.2)
-    top: int | None = None  # how many classes a file names, best first; None: all, in order
-    input_size: tuple[int, int] | None = None  # (height, width) of the frame that it crops itself
-    reject: Rejection | None = None  # None: an image is always of one of the classes
+    top: int | None = None  # number of classes in the output, best first; None: all, in order
+    input_size: tuple[int, int] | None = None  # (height, width) of frames that the file crops
+    reject: Rejection | None = None  # None: no image is rejected
 
     @property
     def has_own_ends(self) -> bool:
-        """Whether a file takes the model's own size and gives logits of all classes."""
+        """Whether the file has the inputs and outputs of the model: its size, all logits."""
         return self.scores == "logits" and not self.top and not self.input_size
 
     @property
     def fitted(self) -> dict[str, str]:
-        """The options of `export` that fitted something on validation images, as they are given, by
-        name."""
+        """The options of `export` whose values were fitted on validation images: name -> text."""
         options = {}
         if self.reject:
             options["reject"] = f"--reject {self.reject.share:g}"
@@ -101,10 +100,10 @@ class Contract:
         return options
 
     def view(self, model: Geometry, crop: float) -> tuple[Geometry, float]:
-        """The `Geometry` and crop of the part of a photo that `frames` takes, given the model's.
+        """The `Geometry` and crop of the part of a photo that `frames` takes, from the model's.
 
-        With the fit "pad", a photo fills the frame, as a camera's image does: the file adds the
-        black around the frame itself.
+        With the fit "pad", the photo fills the frame as a camera image does: the file pads the
+        frame itself.
         """
         if not self.input_size:
             return model, crop
@@ -113,10 +112,10 @@ class Contract:
         return replace(model, height=height, width=width, fit=fit), 1.0
 
     def frames(self, parts: np.ndarray) -> np.ndarray:
-        """Parts of photos as `view` says -> what a file takes, `(b, h, w, c)`.
+        """Input of the file `(b, h, w, c)` from parts of photos as described by `view`.
 
-        With the fit "crop", a file looks at the middle of its frame alone: with black around it, a
-        photo of any shape is shown to it as evaluation sees it.
+        With the fit "crop", the file uses only the middle of its frame: a photo of any shape,
+        padded with black, gives the same pixels as in evaluation.
         """
         if not self.input_size:
             return parts
@@ -128,33 +127,33 @@ class Contract:
         return frame
 
     def to_logits(self, scores: np.ndarray) -> np.ndarray:
-        """Logits, up to a constant, `(b, k)` of what a file gives."""
+        """Logits, up to a constant, `(b, k)` from the output of the file."""
         return np.log(np.maximum(scores, _LEAST)) if self.scores == "softmax" else scores
 
     def expected(self, logits: np.ndarray) -> np.ndarray:
-        """What `to_logits` gives of a sound file, by the model's logits `(b, k)`."""
+        """The result of `to_logits` for a correct file, from the model's logits `(b, k)`."""
         logits = logits / self.temperature
         return log_softmax(logits) if self.scores == "softmax" else logits
 
     def rejects(self, logits: np.ndarray) -> np.ndarray:
-        """Whether images are of none of the classes, by what `to_logits` gives, bool `(b,)`."""
+        """Whether images are rejected, from the result of `to_logits`, bool `(b,)`."""
         if not self.reject:
             return np.zeros(len(logits), bool)
-        if self.scores == "softmax":  # the scores of int8 do not add up to 1
+        if self.scores == "softmax":  # int8 probabilities do not add up to 1
             return np.exp(logits.max(-1)) < self.reject.threshold
         return self.reject.rejects(logits)
 
     def compare(self, found: np.ndarray, expected: np.ndarray) -> "Deviation":
-        """How far the output of a file is from the model's, in units of the output.
+        """The deviation of the output of a file from the model's, in units of the output.
 
         Args:
-            found: what `to_logits` made of its scores, `(b, k)`.
+            found: the result of `to_logits` for the file, `(b, k)`.
             expected: the model's logits for the same pixels, `(b, k)`.
         """
         return deviation(*self.outputs(found, expected))
 
     def outputs(self, found: np.ndarray, *expected: np.ndarray) -> list[np.ndarray]:
-        """What is compared, each in units of the output; arguments as in `compare`."""
+        """The arrays to compare, in units of the output; arguments as in `compare`."""
         both = [found, *map(self.expected, expected)]
         if self.scores == "softmax":
             both = [np.exp(x) for x in both]
@@ -169,17 +168,17 @@ PLAIN = Contract()
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far an output is from the expected one."""
+    """The difference between an output and the expected one."""
 
     most: float  # largest absolute difference
-    largest: float  # largest absolute value that was expected
-    rms: float  # root mean square of the difference, as a share of that of the expected values
-    slope: float  # of found against expected values, 1 if none is scaled
+    largest: float  # largest absolute expected value
+    rms: float  # RMS of the difference, relative to the RMS of the expected values
+    slope: float  # of found against expected values; 1 if the output is not scaled
 
 
 def deviation(found: np.ndarray, expected: np.ndarray) -> Deviation:
     """The `Deviation` of an output `(n, k)` from the expected one."""
-    power = float(np.square(expected, dtype=np.float64).sum()) or 1.0  # all are 0
+    power = float(np.square(expected, dtype=np.float64).sum()) or 1.0  # 1 if all are 0
     return Deviation(
         most=float(np.abs(found - expected).max()),
         largest=float(np.abs(expected).max()),
@@ -192,13 +191,13 @@ def spread(scores: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:
     """Probabilities of all classes from those of the best.
 
     Args:
-        scores: `(b, n)`, probabilities of the classes named.
-        classes: int `(b, n)`.
+        scores: `(b, n)`, probabilities of the best classes.
+        classes: int `(b, n)`, their indices.
         count: k, the number of all classes.
 
     Returns:
-        `(b, k)`: what is left of 1 is shared evenly by the others, none of which is given more
-        than the last that was named.
+        `(b, k)`: the rest to 1 is spread evenly over the other classes, at most the smallest of
+        `scores` for each.
     """
     others = max(count - scores.shape[1], 1)
     rest = np.maximum(1 - scores.sum(-1, keepdims=True), 0) / others
@@ -218,10 +217,10 @@ def read_contract(folder: Path) -> Contract:
 
 
 def require_contract(folder: Path) -> Contract:
-    """The `Contract` of files that are there.
+    """The `Contract` of the existing files in `folder`.
 
     Raises:
-        InputError: preprocess.json is missing or damaged, so that nobody can tell.
+        InputError: preprocess.json is missing or damaged.
     """
     try:
         if (folder / filenames.PREPROCESS).exists():
@@ -233,10 +232,14 @@ def require_contract(folder: Path) -> Contract:
 
 
 def contract_of(content: Mapping[str, Any], file: Path) -> Contract:
-    """The `Contract` in the content of a preprocess.json, which was read from `file`.
+    """The `Contract` from the content of a preprocess.json.
+
+    Args:
+        content: the content.
+        file: the path it was read from, for messages.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the content is damaged.
     """
     scores, temperature = content.get("scores", "logits"), content.get("temperature", 1.0)
     top, size = content.get("top"), content.get("input_size")

@@ -1,4 +1,4 @@
-"""A `.tflite` file, run by ai-edge-litert: the runtime that phones and boards use."""
+"""Runs a `.tflite` file by ai-edge-litert, the runtime of phones and boards."""
 
 import faulthandler
 import os
@@ -15,7 +15,7 @@ from keras_resnet.evaluation.trainable import spare_outputs
 from keras_resnet.files import StrPath
 from keras_resnet.messages import reason
 
-# Types of stored numbers, quantized or not.
+# Types of stored values, quantized or not.
 _STORED = (np.float32, np.float16, np.int8, np.int16, np.int32, np.int64)
 
 
@@ -23,19 +23,19 @@ class Constant(NamedTuple):
     """A tensor of a file."""
 
     values: npt.NDArray[np.float32]
-    step: npt.NDArray[np.float32]  # of the quantization, of the same shape; or one 0
-    dtype: str  # that is stored
+    step: npt.NDArray[np.float32]  # quantization step, of the same shape; [0] if not quantized
+    dtype: str  # the stored type
 
 
 class Lite:
-    """An image classifier in a `.tflite` file: batch 1, fixed size, one input; the scores of all
-    classes, or the best scores and the numbers of their classes. Of a trainable file, the logits of
-    the known classes.
+    """An image classifier in a `.tflite` file: batch 1, fixed size, one input. It outputs the
+    scores of all classes, or the best scores and the indices of their classes; a trainable file
+    outputs the logits of the known classes.
 
     Args:
-        path: of the file.
-        threads: None is one per core.
-        content: the file's bytes, where they were read already.
+        path: path of the file.
+        threads: number of threads; None: one per core.
+        content: the bytes of the file, if they were read already.
 
     Raises:
         InputError: the file is damaged, needs operators the runtime lacks, or is no such model.
@@ -50,7 +50,7 @@ class Lite:
         try:
             if content is None:
                 content = Path(path).read_bytes()
-            # From bytes: LiteRT crashes on some truncated files that it maps itself.
+            # From bytes: LiteRT crashes on some truncated files that it memory-maps.
             self._interpreter = Interpreter(
                 model_content=content, num_threads=threads or os.cpu_count()
             )
@@ -65,7 +65,7 @@ class Lite:
         if spare:  # "infer" is the main graph
             infer = self._interpreter.get_signature_runner("infer")
             outputs = [infer.get_output_details()["logits"]]
-        # The numbers of classes are the one end that is int32.
+        # Only the output of class indices is int32.
         classes = [tensor for tensor in outputs if tensor["dtype"] == np.int32]
         scores = [tensor for tensor in outputs if tensor["dtype"] != np.int32]
         if len(inputs) != 1 or len(scores) != 1 or len(classes) > 1:
@@ -100,13 +100,13 @@ class Lite:
         return _dequantize(self._get(self._output), self._output)[: self.output_shape[-1]]
 
     def best(self, images: np.ndarray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-        """(float32 scores, int32 classes), both `(b, n)`, of a file that names the best n."""
+        """(float32 scores, int32 class indices), both `(b, n)`, of a file with `--top n`."""
         answers = [(self.one(image), self._get(self._classes)) for image in images]
         scores, classes = zip(*answers, strict=True)
         return np.stack(scores), np.stack(classes)
 
     def load(self, image: np.ndarray) -> None:
-        """Fills the input tensor, without running."""
+        """Fills the input tensor."""
         self._interpreter.set_tensor(self._input["index"], _quantize(image, self._input)[None])
 
     def invoke(self) -> None:
@@ -117,18 +117,19 @@ class Lite:
             raise self._unusable(error) from None
 
     def constants(self) -> Iterator[Constant]:
-        """The numbers that are stored in the file; of other tensors, what happens to be in them."""
+        """The tensors with a stored type: constants of the file, and activations with whatever
+        values they have."""
         for tensor in self._interpreter.get_tensor_details():
             if tensor["dtype"] not in _STORED:
                 continue
             try:
                 values = self._interpreter.get_tensor(tensor["index"])
-            except ValueError:  # one that has no memory yet
+            except ValueError:  # not allocated yet
                 continue
             yield _constant(values, tensor)
 
     def _get(self, tensor: dict[str, Any]) -> np.ndarray:
-        """A copy of what a tensor holds for the one image."""
+        """A copy of a tensor's values, without the batch dimension."""
         return self._interpreter.get_tensor(tensor["index"])[0]
 
     def _unusable(self, error: Exception) -> InputError:
@@ -136,27 +137,27 @@ class Lite:
 
 
 def require_no_crash(path: StrPath, content: bytes) -> None:
-    """Runs a file once in a child process: on one that is damaged, LiteRT may crash.
+    """Runs a file once in a child process, because LiteRT may crash on a damaged file.
 
     Args:
-        path: of the file, for the message.
+        path: path of the file, for the message.
         content: its bytes.
 
     Raises:
-        InputError: it crashed.
+        InputError: LiteRT crashed.
     """
-    from ai_edge_litert import interpreter  # noqa: F401  once, for both processes
+    from ai_edge_litert import interpreter  # noqa: F401  imported before the fork, for both
 
     with tempfile.TemporaryFile() as errors:
         child = os.fork()
         if child == 0:
             try:
-                faulthandler.disable()  # what it would report is not a crash of this command
+                faulthandler.disable()  # its report would look like a crash of this command
                 os.dup2(errors.fileno(), 2)
                 lite = Lite(path, 1, content)
                 lite.one(np.zeros(lite.input_shape[1:], np.float32))
             finally:
-                os._exit(0)  # an error of Python's comes again in the parent
+                os._exit(0)  # a Python exception is raised again in the parent
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         errors.seek(0)
         if status < 0:
@@ -173,7 +174,7 @@ def _constant(values: np.ndarray, tensor: dict[str, Any]) -> Constant:
         axis = quantization["quantized_dimension"]
         shape = [-1 if i == axis else 1 for i in range(values.ndim)]
     else:
-        shape = [1] * values.ndim  # 0 of a single number
+        shape = [1] * values.ndim  # no dimension for a scalar
     scales, zeros = scales.reshape(shape), zeros.reshape(shape)
     numbers = (values.astype(np.float32) - zeros) * scales
     steps = np.broadcast_to(scales, values.shape)

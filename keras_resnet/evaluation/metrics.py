@@ -19,7 +19,7 @@ class ClassScores:
 
     images: int
     top1: float | None  # in 0…1; None without images
-    precision: float | None  # of the images predicted as it, the share that is; None without any
+    precision: float | None  # share of the images predicted as this class that are; None: no image
     recall: float | None  # the same as top1
     f1: float | None  # harmonic mean of the two; None without images
 
@@ -31,8 +31,8 @@ class Scores(Result):
     images: int
     loss: float  # mean cross-entropy, in nats
     top1: float
-    macro_top1: float  # mean of the classes' top-1, over those with images
-    macro_precision: float  # the same of the precision, 0 for a class that was never predicted
+    macro_top1: float  # mean top-1 over the classes with images
+    macro_precision: float  # mean precision; that of a class that was never predicted counts as 0
     macro_recall: float  # the same as macro_top1
     macro_f1: float
     top5: float | None  # None for five classes or fewer
@@ -74,15 +74,16 @@ def summarize(logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[st
 
 
 class Answers(NamedTuple):
-    """What a model says of labelled images; each `(n,)`, natural logarithms in float64."""
+    """Predictions for labelled images; each `(n,)`, natural logarithms in float64."""
 
-    guesses: npt.NDArray[np.integer]  # the numbers of the most probable classes
-    log_scores: npt.NDArray[np.float64]  # of their probabilities
-    log_label_scores: npt.NDArray[np.float64]  # of those of the given labels
+    guesses: npt.NDArray[np.integer]  # indices of the most probable classes
+    log_scores: npt.NDArray[np.float64]  # log of their probabilities
+    log_label_scores: npt.NDArray[np.float64]  # log of the probabilities of the given labels
 
 
 def answers(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> Answers:
-    """The `Answers` in logits `(n, k)`. In blocks: float64 of a large data set would not fit."""
+    """The `Answers` for logits `(n, k)`. In blocks: float64 logits of a large data set may not fit
+    into memory."""
     blocks = []
     for rows in _blocks(len(labels)):
         log_p, each = log_softmax(np.asarray(logits[rows], np.float64)), labels[rows]
@@ -96,7 +97,7 @@ def _blocks(count: int) -> list[slice]:
 
 
 def class_scores(confusion: np.ndarray, classes: Sequence[str]) -> dict[str, ClassScores]:
-    """The scores of each class, from the images by true class (rows) and predicted class."""
+    """The scores of each class from a confusion matrix: true class (rows), predicted class."""
     counts = (confusion.diagonal(), confusion.sum(1), confusion.sum(0))
     rows = {}
     for name, right, images, predicted in zip(
@@ -113,7 +114,7 @@ def is_imbalanced(images: Iterable[int]) -> bool:
     """Whether the largest class has more than one and a half times the images of the smallest.
 
     Args:
-        images: their number in each class; classes without images do not count.
+        images: number of images of each class; classes without images are ignored.
     """
     counts = [count for count in images if count]
     return max(counts) > 1.5 * min(counts)
@@ -126,7 +127,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 class ScoreBin(NamedTuple):
-    """The images whose score lies in one of `BINS` parts of equal width, from 0 to 1."""
+    """The images whose score lies in one of `BINS` intervals of equal width in 0…1."""
 
     images: int
     score: float  # mean; 0 without images

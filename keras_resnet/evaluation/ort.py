@@ -1,4 +1,4 @@
-"""An `.onnx` file, run by ONNX Runtime."""
+"""Runs an `.onnx` file by ONNX Runtime."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +11,15 @@ class Ort:
     """An image classifier in an `.onnx` file: one input, one output, any batch or batch 1.
 
     Args:
-        path: of the file.
-        threads: None is one per core.
-        content: the file's bytes, where they were read already.
+        path: path of the file.
+        threads: number of threads; None: one per core.
+        content: the bytes of the file, if they were read already.
 
     Raises:
-        InputError: ONNX Runtime is not installed, the file is damaged, or is no such model.
+        InputError: ONNX Runtime is not installed, or the file is damaged or no such model.
     """
 
-    names_best = False  # it gives the scores of all classes
+    names_best = False  # the output has the scores of all classes
 
     def __init__(
         self, path: StrPath, threads: int | None = None, content: bytes | None = None
@@ -35,7 +35,7 @@ class Ort:
             self._session = onnxruntime.InferenceSession(
                 path if content is None else content, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # its own exceptions have no base but this
+        except Exception as error:  # ONNX Runtime's exceptions have no other base class
             raise InputError(
                 f"{path} cannot be run by ONNX Runtime ({first_line(error)})"
             ) from None
@@ -76,5 +76,5 @@ _DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
 
 
 def _side(side: object) -> int | None:
-    """An open side is a name, or nothing."""
+    """The size of a dimension; None if dynamic, which ONNX Runtime gives as a name or None."""
     return side if isinstance(side, int) else None

@@ -1,4 +1,4 @@
-"""The answer of a model for each image, as rows of a CSV file, and suspected label errors."""
+"""Predictions for each image, as rows of a CSV file, and suspected label errors."""
 
 import csv
 import io
@@ -18,14 +18,14 @@ from keras_resnet.evaluation.metrics import answers
 from keras_resnet.files import csv_text, read_text
 from keras_resnet.run import Run
 
-# A label is suspect if the model gives it at most this probability, and another class at least
-# that.
+# A label is suspect if the model gives it at most the first probability, and another class at
+# least the second.
 _UNLIKELY, _CERTAIN = 0.05, 0.8
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """A model's answer for a labelled image."""
+    """A model's prediction for a labelled image."""
 
     file: str
     label: str  # the given class
@@ -33,7 +33,7 @@ class ImageScore:
     score: float  # its probability, in 0…1
     label_score: float  # the probability of the given class
     suspect: bool  # whether the given class may be wrong; see `suspects`
-    rejected: bool | None = None  # whether it is answered "none of these"; None: no threshold
+    rejected: bool | None = None  # whether it is rejected as "none of these"; None: no threshold
 
     @property
     def is_right(self) -> bool:
@@ -47,14 +47,14 @@ def image_scores(
     names: Sequence[str],
     rejected: npt.NDArray[np.bool_] | None = None,
 ) -> list[ImageScore]:
-    """The answer for each image.
+    """One `ImageScore` per image.
 
     Args:
         logits: float `(n, k)`.
         labels: int `(n,)`.
         classes: k names.
-        names: of the n images.
-        rejected: bool `(n,)`, which of them are answered "none of these"; None: no threshold.
+        names: names of the n images.
+        rejected: bool `(n,)`, images rejected as "none of these"; None: no threshold.
     """
     logits, labels = np.asarray(logits), np.asarray(labels)
     guesses, *logs = answers(logits, labels)
@@ -86,10 +86,9 @@ def suspects(
     """Which of the given labels may be wrong, bool `(n,)`.
 
     After confident learning (Northcutt et al. 2021, arXiv:1911.00068, section 3.1): the model gives
-    another class at least the probability that it gives, on average, to images with that label. On
-    top of it, that class must be near certain and the given label very unlikely, so that the plain
-    mistakes of a weak model are not counted. None is suspect if the model cannot suspect any
-    (`can_suspect`).
+    another class at least the mean probability that it gives that class on images with that label.
+    In addition, that class must be near certain and the given label very unlikely, so that the
+    mistakes of a weak model are not counted. No label is suspect unless `can_suspect`.
 
     Args:
         labels: the given labels, int `(n,)`, of images that the model was not trained on.
@@ -104,22 +103,22 @@ def suspects(
 
 
 def can_suspect(right: int, total: int, classes: int) -> bool:
-    """Whether networks with so many right answers may speak for other labels: not if they may be
-    guessing, or are mostly wrong."""
+    """Whether a network with this accuracy is good enough to find label errors: at least half of
+    its predictions are right, and random guessing cannot explain that."""
     return 2 * right > total and not binomial.may_be_guesses(right, total, classes)
 
 
 def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[int]:
-    """The numbers of the rows that speak for another label, the least likely label first.
+    """Indices of the rows whose label may be wrong, the least likely label first.
 
-    For networks that were trained for a short time, which do not reach the limits of `suspects`:
-    candidates by arXiv:1911.00068, section 3.1, or of a near certain answer, ranked by the
-    probability of the given label, the self-confidence of section 3.2. Plain mistakes are among
-    them, and come late. There are none if the networks cannot suspect any (`can_suspect`).
+    For networks after a short training, which do not reach the limits of `suspects`: candidates by
+    arXiv:1911.00068, section 3.1, or with a near certain prediction, ranked by the probability of
+    the given label, the self-confidence of section 3.2. Mistakes of the network are among them,
+    towards the end. Empty unless `can_suspect`.
 
     Args:
-        rows: for images that the networks were not trained on.
-        classes: the names in them.
+        rows: predictions for images that the networks were not trained on.
+        classes: the class names.
     """
     right = sum(row.is_right for row in rows)
     if not can_suspect(right, len(rows), len(classes)):
@@ -127,7 +126,7 @@ def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[
     number = {name: k for k, name in enumerate(classes)}
     labels = np.array([number[row.label] for row in rows])
     given = np.array([row.label_score for row in rows])
-    # A well trained network is near certain of all images: its mean decides nothing.
+    # A well trained network is near certain of all images, so its mean is no useful limit.
     least = np.minimum(_usual(labels, given, len(classes)), _CERTAIN)
     candidates = (
         i
@@ -140,19 +139,18 @@ def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[
 def _usual(
     labels: npt.NDArray[np.integer], given: npt.NDArray[np.floating], k: int
 ) -> npt.NDArray[np.float64]:
-    """The mean probability of a class for the images with that label, `(k,)`."""
+    """The mean probability of each class over the images with that label, `(k,)`."""
     images = np.bincount(labels, minlength=k)
     return np.asarray(np.bincount(labels, given, minlength=k) / np.maximum(images, 1))
 
 
 def to_csv(rows: Sequence[ImageScore], split: str | None = None, *, header: bool = True) -> str:
-    """Rows of a CSV file, probabilities with six decimals; "rejected" is a column if there is a
-    threshold.
+    """CSV text, probabilities with six decimals; with a column "rejected" if there is a threshold.
 
     Args:
-        rows: a line each.
-        split: the last column of each line; None leaves the column out.
-        header: whether to begin with the names of the columns.
+        rows: one line each.
+        split: the last column of each line; None omits the column.
+        header: whether to begin with the column names.
     """
     last = [] if split is None else [split]
     names = [field.name for field in fields(ImageScore)]
@@ -170,7 +168,7 @@ def _cell(value: str | float | bool) -> str:
 
 
 def answers_of(run: Run) -> dict[str, list[ImageScore]]:
-    """The answers of a finished run for its validation and test images, in the order of its
+    """The predictions of a finished run for its validation and test images, in the order of its
     split.json.
 
     Raises:
@@ -193,7 +191,7 @@ def answers_of(run: Run) -> dict[str, list[ImageScore]]:
             f"{path} has {len(rows)} rows, split.json {len(images)} such images; take both from a "
             "copy of the run, or train again"
         )
-    # Names and classes that begin like a formula of a spreadsheet differ in the file.
+    # Class names that look like a spreadsheet formula are escaped in the file.
     class_of = {next(csv.reader([csv_text([[name]])]))[0]: name for name in run.classes}
     answers = (
         ImageScore(

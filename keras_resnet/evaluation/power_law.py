@@ -1,4 +1,4 @@
-"""Errors over numbers of training images: inverse power laws.
+"""Inverse power laws: the error as a function of the number of training images.
 
 The error after training on n images is taken to be a + b n^-c: Cortes et al. 1993, "Learning
 curves: asymptotic values and rate of convergence"; Hestness et al. 2017,
@@ -12,15 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 CONFIDENCE = 0.95
-# Of few images the exponent may be above 1: the curve begins with guessing.
+# With few images the exponent may exceed 1: the curve begins at random guessing.
 _EXPONENTS = np.geomspace(0.1, 2.0, 39)
-# a, as shares of the error of the smallest number of images. Denser near 0: flat shares of curves
-# that were drawn at random gave intervals of 95 % that held 89 % of them, and these 95 %.
+# Grid of a, relative to the error for the smallest number of images. Denser near 0: on simulated
+# curves, 95 % intervals from an even grid covered 89 %, those from this one 95 %.
 _FLOORS = np.linspace(0.0, 1.0, 41) ** 2
-_STARTS, _WIDTH = 121, 6  # errors of that number that are tried, up to so many standard errors
+# Grid of the error for the smallest number of images: points, and half-width in standard errors.
+_STARTS, _WIDTH = 121, 6
 # A power law is an approximation: more validation images than this do not make it more certain.
 _MOST_EVIDENCE = 2000
-_MISFIT = 3.84  # of the deviance for each degree of freedom: chi-squared with one, at 5 %
+_MISFIT = 3.84  # deviance per degree of freedom: chi-squared with one, at 5 %
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,18 @@ class Estimate:
 
 
 class PowerLaws:
-    """All curves a + b n^-c, each as likely as the errors that were measured make it.
+    """A grid of curves a + b n^-c, each weighted by its likelihood given the measured errors.
 
-    A few points cannot tell one curve from another. So none is chosen: curves of all errors for the
-    smallest number of images, shares of it that are a, and exponents c in 0.1…2 are weighted by the
-    binomial likelihood of the wrong answers; an estimate is a quantile of all.
+    A few points do not determine one curve, so none is selected: the grid spans the error for the
+    smallest number of images, a as a share of it, and exponents c in 0.1…2. The weights are
+    binomial likelihoods of the wrong answers; an estimate is a quantile over the grid.
 
     Args:
         images: numbers of training images, at least two different ones, `(m,)`.
-        errors: the mean error of the trainings with each, `(m,)`.
-        validation: number of the images that the errors are of.
-        dispersion: variance of such a mean, relative to that of the answers for so many images.
+        errors: the mean error of the trainings with each number, `(m,)`.
+        validation: number of validation images.
+        dispersion: variance of such a mean, relative to the binomial variance for that number of
+            validation images.
     """
 
     def __init__(
@@ -74,14 +76,14 @@ class PowerLaws:
         self.fits = bool(2 * (perfect - best) <= _MISFIT * max(len(n) - 3, 1))
 
     def at(self, images: float) -> Estimate:
-        """The error after training on so many images: the weighted median, and the interval."""
+        """The error after training on this number of images: weighted median and interval."""
         tail = (1 - CONFIDENCE) / 2
         low, middle, high = self._quantiles(self._at(images), (tail, 0.5, 1 - tail))
         return Estimate(middle, low, high)
 
     @property
     def exponent(self) -> Estimate:
-        """The exponent c, as far as it is known."""
+        """The exponent c: weighted median and interval."""
         tail = (1 - CONFIDENCE) / 2
         low, middle, high = self._quantiles(self._exponent, (tail, 0.5, 1 - tail))
         return Estimate(middle, low, high)

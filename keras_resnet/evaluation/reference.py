@@ -12,10 +12,10 @@ def true_float32() -> Iterator[None]:
     default: 10 bits of mantissa. On an H100 the logits of a ResNet-20 were 0.003 off, five times
     what float32 rounding explains, and `export` refused good files.
 
-    A function that XLA has compiled keeps the arithmetic of its first call: a model must be called
-    for the first time within. Not thread-safe: the switch belongs to the whole process.
+    A function that XLA has compiled keeps the precision of its first call: that call must be made
+    within the context. Not thread-safe: the switch is global to the process.
     """
-    import tensorflow as tf  # LiteRT and ONNX Runtime are asked without it
+    import tensorflow as tf  # not at the top: LiteRT and ONNX Runtime work without it
 
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 BATCH = pixels.BATCH
-_FEW = 500  # images that are read in less time than TensorFlow takes to build its graph
+_FEW = 500  # up to so many images, decoding takes less time than building a TensorFlow graph
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class ArtefactScores(Scores):
 
     artefact: str  # its path
     balance: str | None  # how the training balanced the classes; None without a run
-    trained_on: int | None  # how many of the images its run was trained on; None: unknown
-    rows: list[ImageScore]  # of each image; not in the JSON
-    # Images that are answered with "none of these"; they count in the scores like the others. None
-    # of an artefact that has no threshold.
+    trained_on: int | None  # number of these images that its run was trained on; None: unknown
+    rows: list[ImageScore]  # one per image; not in the JSON
+    # Images rejected as "none of these"; they count in the scores like the others. None if the
+    # artefact has no threshold.
     rejected: int | None = None
 
     @property
@@ -56,7 +56,7 @@ class ArtefactScores(Scores):
         return sorted((r for r in self.rows if r.suspect), key=lambda row: row.label_score)
 
     def as_json(self) -> dict[str, Any]:
-        """All but `rows`, of which it has the suspects."""
+        """All fields but `rows`; "suspects" has the suspected ones among them."""
         about = {"artefact": self.artefact, "balance": self.balance, "trained_on": self.trained_on}
         suspects = [
             {name: value for name, value in vars(row).items() if name != "suspect"}
@@ -69,7 +69,7 @@ class ArtefactScores(Scores):
 
 @dataclass(frozen=True)
 class Guess:
-    """A class for an image."""
+    """A predicted class."""
 
     label: str
     score: float  # its probability, in 0…1
@@ -77,11 +77,11 @@ class Guess:
 
 @dataclass(frozen=True)
 class Prediction(Result):
-    """The prediction of an artefact for an image."""
+    """The prediction for an image."""
 
     image: str
     predictions: list[Guess]  # best first
-    rejected: bool | None = None  # whether it is of none of them; None: there is no threshold
+    rejected: bool | None = None  # whether it is "none of these"; None: there is no threshold
 
     def as_json(self) -> dict[str, Any]:
         return _without_none(super().as_json(), "rejected")
@@ -103,14 +103,15 @@ def evaluate(
     """Scores an artefact on every image of a data set, each exactly once.
 
     Args:
-        artefact: path of a run folder, `.keras`, SavedModel, `.tflite` or `.onnx`; None is the
-            newest run. Or what `open_artefact` returned, which is not loaded again.
-        data: as in `train`. A plain folder of class folders, and `digits`, are scored whole.
-            None is the run's own split.
-        split: which split of the run, or of data that has splits: "train", "val" (the default) or
-            "test". Of a plain folder, it is those of the run's own images, wherever they lie now.
-        on_bad_image: "error" or "skip", for a folder.
-        data_dir: where tensorflow-datasets keeps its files.
+        artefact: path of a run folder, `.keras`, SavedModel, `.tflite` or `.onnx`; or an opened
+            `Artefact`, which is not loaded again. None: the newest run.
+        data: as in `train`. A folder of class folders without splits, and `digits`, are scored
+            whole. None: the split of the run.
+        split: split of the run, or of data with splits: "train", "val" (default) or "test". For a
+            folder without splits: the images in it that are in this split of the run, found by
+            their content.
+        on_bad_image: for a folder: "error", or "skip" to leave broken files out with a warning.
+        data_dir: folder of the files of tensorflow-datasets.
         trust: run a SavedModel that was not exported here.
 
     Returns:
@@ -128,7 +129,7 @@ def evaluate(
             logits = _logits(opened, examples)
     result = summarize(logits, examples.labels, opened.classes)
     balance, contract = opened.run.config.balance if opened.run else None, opened.contract
-    if contract.top and contract.top < 5:  # it does not say which five
+    if contract.top and contract.top < 5:  # the file outputs fewer than five classes
         result = replace(result, top5=None)
     rejected = contract.rejects(logits) if contract.reject else None
     return ArtefactScores(
@@ -153,8 +154,9 @@ def predict(
 
     Args:
         artefact: as in `evaluate`.
-        images: paths of files, folders, or glob patterns; or one. Or pixels: uint8 `(h, w, 3)` or
-            `(n, h, w, 3)`, RGB in [0, 255], of any size, cropped and resized like a file.
+        images: path of a file or folder, glob pattern, or several of these. Or pixels: uint8
+            `(h, w, 3)` or `(n, h, w, 3)`, RGB in [0, 255], of any size, cropped and resized as
+            those of a file.
         top: number of classes, best first; fewer if the artefact outputs fewer.
         on_bad_image: "skip" names broken files in a warning and classifies the others.
         trust: as in `evaluate`.
@@ -163,7 +165,7 @@ def predict(
         A `Prediction` for each image, in order.
 
     Raises:
-        InputError: no such file, none that is an image, or an array of other values.
+        InputError: no such file, no image, or an array of another type or shape.
     """
     if top < 1:
         raise InputError(f"--top is {top}; expected at least 1")
@@ -198,14 +200,14 @@ def _open(artefact: StrPath | Artefact | None, trust: bool) -> Artefact:
 def examples_in(
     images: Iterable[StrPath] | StrPath | npt.NDArray[np.uint8], on_bad_image: str = "error"
 ) -> Examples:
-    """The examples, of no known class, in files, folders and patterns, or in an array.
+    """Examples without labels from files, folders and patterns, or from an array.
 
     Args:
         images: as in `predict`.
         on_bad_image: "error", or "skip" to name broken files in a warning.
 
     Raises:
-        InputError: no such file, a broken one, none that is an image, or an array of other values.
+        InputError: no such file, a broken one, no image, or an array of another type or shape.
     """
     if isinstance(images, np.ndarray):
         return _in_memory(images)
@@ -231,7 +233,7 @@ def examples_in(
 
 
 def _in_memory(images: npt.NDArray[Any]) -> Examples:
-    """Decoded images `(h, w, 3)` or `(n, h, w, 3)` as examples of no known class."""
+    """Decoded images `(h, w, 3)` or `(n, h, w, 3)` as examples without labels."""
     batch = images[None] if images.ndim == 3 else images
     if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[-1] != 3 or not batch.size:
         raise InputError(
@@ -249,7 +251,7 @@ def examples_for(
     on_bad_image: str = "error",
     data_dir: StrPath | None = None,
 ) -> Examples:
-    """The examples to evaluate an opened artefact on, with its own class numbers as labels.
+    """The examples to evaluate an artefact on; labels are its class indices.
 
     Args:
         opened: the artefact.
@@ -282,7 +284,7 @@ def examples_for(
 
 
 def _of_split(opened: Artefact, examples: Examples, split: str, data: StrPath) -> Examples:
-    """Those examples of a data set without splits that are in a split of the artefact's run."""
+    """The examples of a data set without splits that are in this split of the artefact's run."""
     digests = examples.digests if examples.digests is not None else np.array([], np.int64)
     found = np.isin(digests, _digests_of_split(opened.run, split))
     if not found.any():
@@ -294,17 +296,17 @@ def _of_split(opened: Artefact, examples: Examples, split: str, data: StrPath) -
 
 
 def _digests_of_split(run: Run | None, split: str) -> npt.NDArray[np.int64]:
-    """The digests of the images in a split of a run, as far as they are known."""
+    """The known digests of the images in a split of a run."""
     saved = run and run.file(filenames.SPLIT).exists() and run.splits
     images = saved.get(split, ()) if saved else ()
     return np.array([image.digest for image in images if image.digest], np.int64)
 
 
 def trained_on(run: Run | None, examples: Examples) -> int | None:
-    """How many of the images a run was trained on, by their content; None: unknown."""
+    """Number of the images that a run was trained on, by their content; None: unknown."""
     if run is None or examples.digests is None or not run.file(filenames.METRICS).exists():
         return None
-    if "imported" in run.metrics:  # its train split is of the images it was given later
+    if "imported" in run.metrics:  # its train split is not what the weights were trained on
         return None
     trained = _digests_of_split(run, "train")
     return int(np.isin(examples.digests, trained).sum()) if len(trained) else None
@@ -322,7 +324,7 @@ def _warn_of_training_images(opened: Artefact, examples: Examples) -> None:
 
 
 def stream_for(opened: Artefact, examples: Examples) -> "tf.data.Dataset":
-    """Batches of images as an opened artefact takes them."""
+    """A dataset of (images, labels) batches for an artefact."""
     from keras_resnet.data.stream import evaluation_stream
 
     return evaluation_stream(
@@ -331,8 +333,8 @@ def stream_for(opened: Artefact, examples: Examples) -> "tf.data.Dataset":
 
 
 def batches_for(opened: Artefact, examples: Examples) -> Iterator[npt.NDArray[np.uint8]]:
-    """`stream_for` without labels and, unless there are many images, without TensorFlow."""
-    if opened.needs_tensorflow and len(examples) > _FEW:  # it reads them on all cores
+    """`stream_for` without labels and, for few images, without TensorFlow."""
+    if opened.needs_tensorflow and len(examples) > _FEW:  # tf.data decodes on all cores
         return (images for images, _ in stream_for(opened, examples).as_numpy_iterator())
     return pixels.batches(examples, size=opened.geometry, crop=opened.center_crop)
 
@@ -345,7 +347,7 @@ def _logits(opened: Artefact, examples: Examples) -> npt.NDArray[np.float32]:
 def _relabel(
     examples: Examples, classes: Sequence[str], opened: Artefact, data: StrPath
 ) -> Examples:
-    """The same examples with the artefact's numbers for the classes."""
+    """The examples with the artefact's class indices as labels."""
     unknown = [name for name in classes if name not in opened.classes]
     if unknown:
         raise InputError(
@@ -357,16 +359,16 @@ def _relabel(
 
 
 def _matches(pattern: str) -> list[str]:
-    """The paths that match; a folder of the pattern that exists is taken by its name, although that
-    may hold a bracket."""
+    """The paths that match. Existing parent folders are literal, since their names may contain
+    brackets."""
     literal = next((p for p in Path(pattern).parents if p.is_dir()), Path())
     rest = os.path.relpath(pattern, literal)
     return sorted(str(literal / name) for name in glob.glob(rest, root_dir=literal, recursive=True))
 
 
 def _expand(images: Iterable[StrPath]) -> dict[str, str]:
-    """Files, the files in folders, and what patterns match, in order, each once: path -> name in
-    what was given."""
+    """Files, files in folders, and matches of patterns, in order, each once: path -> name relative
+    to the given item."""
     paths: dict[str, str] = {}
     for item in (os.fspath(image) for image in images):
         if os.path.isdir(item):

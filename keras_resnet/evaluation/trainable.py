@@ -1,4 +1,4 @@
-"""The signatures of a trainable `.tflite` file, run by LiteRT; see `exporting.trainable`."""
+"""Runs the signatures of a trainable `.tflite` file by LiteRT; see `exporting.trainable`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,9 +14,9 @@ if TYPE_CHECKING:  # to name its type costs no import
     from ai_edge_litert.interpreter import Interpreter
 
 SIGNATURES = ("infer", "train", "save", "restore")
-SPARE = 8  # outputs for new classes, of new files
+SPARE = 8  # outputs for new classes in an exported file
 NEVER = -1e9  # the logit of an output that is not trained
-PASSES = 10  # over the photos of the new classes, in which an app trains
+PASSES = 10  # epochs of an app's training on the photos of the new classes
 
 Float = npt.NDArray[np.float32]
 
@@ -25,11 +25,11 @@ class Trainable:
     """A file whose head learns new classes.
 
     Args:
-        path: of the file.
-        content: its bytes, where they were read already.
+        path: path of the file.
+        content: its bytes, if they were read already.
 
     Raises:
-        InputError: the file is damaged, or has other signatures. So do the methods.
+        InputError: the file is damaged or has other signatures; also raised by the methods.
     """
 
     def __init__(self, path: StrPath, content: bytes | None = None) -> None:
@@ -56,14 +56,14 @@ class Trainable:
         )
 
     def teach(self, features: Float, outputs: Iterable[int]) -> list[float]:
-        """Trains spare outputs on the features of photos: `PASSES` times over all of them.
+        """Trains spare outputs on the features of photos for `PASSES` epochs.
 
         Args:
-            features: as `infer` gives them, a row for each photo.
-            outputs: of each photo, the number of its spare output, from 0.
+            features: features from `infer`, one row per photo.
+            outputs: the index of the spare output of each photo.
 
         Returns:
-            The mean loss of each pass.
+            The mean loss of each epoch.
         """
         labels = np.eye(self.spare, dtype=np.float32)[list(outputs)]
         pairs = list(zip(features, labels, strict=True))
@@ -78,7 +78,7 @@ class Trainable:
         return self._run("save")
 
     def restore(self, head: dict[str, Float]) -> int:
-        """Takes what `save` gave; returns the number of trained outputs."""
+        """Loads the result of `save`; returns the number of trained outputs."""
         return int(self._run("restore", **head)["trained"])
 
     def _run(self, name: str, **inputs: np.ndarray) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class Trainable:
 
 
 def spare_outputs(lite: "Interpreter") -> int:
-    """Number of outputs for new classes that a trainable file has; 0 of any other file."""
+    """Number of outputs for new classes; 0 if the file is not trainable."""
     if not {*SIGNATURES} <= {*lite.get_signature_list()}:
         return 0
     return int(lite.get_signature_runner("restore").get_input_details()["bias"]["shape"][0])

@@ -37,7 +37,7 @@ def _serve(path: str, threads: int, batch: int, answer: Callable[[dict[str, Any]
     runtime_bytes = _peak_bytes()
     artefact = open_artefact(path, threads=threads, trust=True)  # `benchmark` checked it
     shape = (batch, *artefact.geometry.shape)
-    # Random, never zeros: on zeros some hardware is faster than on any photo.
+    # Random, not zeros: some hardware is faster on zeros than on photos.
     pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
     artefact.predict(pixels[:1])
     loaded = time.perf_counter()
@@ -61,7 +61,7 @@ def _start_runtime(modules: Iterable[str], threads: int) -> None:
         for module in modules:
             import_module(module)
     except ImportError:
-        return  # opening the artefact says which extra brings it
+        return  # `open_artefact` raises an error that names the extra to install
     if "tensorflow" in modules:
         import tensorflow as tf
 
@@ -70,7 +70,7 @@ def _start_runtime(modules: Iterable[str], threads: int) -> None:
 
 
 def _times(predict: Callable[[np.ndarray], object], pixels: np.ndarray, runs: int) -> list[float]:
-    """Milliseconds of each run; one before them warms the caches and is not counted."""
+    """Milliseconds of each run, after one that is not counted, to warm the caches."""
     predict(pixels)
     times = []
     for _ in range(runs):
@@ -81,7 +81,7 @@ def _times(predict: Callable[[np.ndarray], object], pixels: np.ndarray, runs: in
 
 
 def _peak_bytes() -> int:
-    """The largest resident size of this process so far."""
+    """Peak resident set size of this process so far."""
     try:
         with open("/proc/self/status", encoding="utf-8") as file:
             line = next(line for line in file if line.startswith("VmHWM:"))
@@ -89,13 +89,13 @@ def _peak_bytes() -> int:
     except (OSError, StopIteration):  # not Linux
         import resource
 
-        # Second best: after an exec it still counts the process that started this one.
+        # Less exact: ru_maxrss survives exec, so the parent process counts too.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def main(path: str, threads: str, batch: str) -> None:
-    # What libraries print must not get between the answers.
+    # Output of libraries must not mix with the answers.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
