@@ -1,7 +1,7 @@
 """`--quantize auto`: the smallest file that passes the gate.
 
-Full int8 first. If it loses too much accuracy, int8 with one, two, four or eight layers in float,
-those with the largest error; then the next larger variant.
+Full int8 first. If it loses too much accuracy, int8 with the one, two, four or eight layers with
+the largest error in float; then the next larger variant.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from keras_resnet.exporting.judge import Judge
 from keras_resnet.exporting.layer_error import LayerErrors
 from keras_resnet.exporting.verification import ArtefactResult, TriedFile
 
-ORDER = ("int8", "dynamic", "float16", "none")  # from small and quick to large and slow
+ORDER = ("int8", "dynamic", "float16", "none")  # from small and fast to large and slow
 COUNTS = (1, 2, 4, 8)  # layers to keep in float
 
 
@@ -25,16 +25,16 @@ def choose(
     layer_errors: Callable[[], LayerErrors],
     judge: Judge,
 ) -> tuple[list[TriedFile], dict[str, Any]]:
-    """Tries the variants, and leaves in `folder` the first that passes.
+    """Tries the variants in order and leaves the first that passes in `folder`.
 
     Args:
-        folder: where the files are made.
-        convert: function that writes the file of a variant to a path, and returns the cost.
-        layer_errors: function that gives the result of `layer_error.measure` with `COUNTS`.
+        folder: folder for the files.
+        convert: function that writes the file of a variant to a path and returns the cost.
+        layer_errors: function that returns the result of `layer_error.measure` with `COUNTS`.
         judge: the `Judge`.
 
     Returns:
-        (candidates, cost of the conversion); the last candidate was taken.
+        (candidates, cost of the conversion); the last candidate is the chosen one.
 
     Raises:
         CheckFailed: none passes.
@@ -82,7 +82,7 @@ def _tried(
 
 
 def _cost(row: ArtefactResult, judge: Judge) -> str:
-    """What a file that passed costs."""
+    """Size, drop and latency of a file that passed, as text."""
     return (
         f"{row.bytes / 1e6:.2f} MB, {row.drop_points:.2f} points lost (allowed: "
         f"{judge.limits.max_drop:g})"

@@ -1,5 +1,5 @@
-"""Bundles: a folder for each kind of client, ready to run, with the model, its labels, the golden
-set, a README, LICENSE and NOTICE. Their files are copies of those in `bundles/`.
+"""Bundles: a runnable folder for each kind of client, with the model, its labels, the golden set, a
+README, LICENSE and NOTICE. Their source files are copies of those in `bundles/`.
 """
 
 import io
@@ -23,19 +23,19 @@ from keras_resnet.messages import log
 
 MODEL = filenames.BUNDLED_MODEL
 
-# LiteRT.js as the page expects it; `npm install @litertjs/core` in a folder above brings it.
+# The version of LiteRT.js that the page needs; `npm install @litertjs/core` installs it.
 LITERT_JS = "2.5.3"
 _JS_PACKAGES = ("core", "wasm-utils")
-# Of the builds of the WebAssembly file, those that the page loads: with and without relaxed SIMD.
+# The builds of the WebAssembly file that the page loads: with and without relaxed SIMD.
 _WASM = ("litert_wasm_internal", "litert_wasm_compat_internal")
 
 _ANDROID_ASSETS = "app/src/main/assets"
 _ANDROID_GOLDEN = "app/src/androidTest/assets/golden"  # on the phone
 _ANDROID_PLAIN_GOLDEN = "app/src/test/resources/golden"  # on the computer
 
-_ANY_ENERGY = 1e30  # a number in Kotlin and in C
+_ANY_ENERGY = 1e30  # no limit; infinity has no literal that is common to Kotlin and C
 
-_PLAIN_PHOTOS = 3  # a PPM is not compressed
+_PLAIN_PHOTOS = 3  # few, because PPM files are not compressed
 _PLAIN_PHOTO_PIXELS = 2_000_000
 
 
@@ -46,7 +46,7 @@ def write(plan: ExportPlan, folder: Path, origin: str) -> None:
     Args:
         plan: the `ExportPlan`.
         folder: the export folder.
-        origin: of the weights, for NOTICE.
+        origin: origin of the weights, for NOTICE.
 
     Raises:
         InputError: a bundle was requested, and no file in the folder has float inputs and outputs.
@@ -78,7 +78,7 @@ def write(plan: ExportPlan, folder: Path, origin: str) -> None:
         _FILL[kind](folder, home, source)
         if kind == "web":
             _put_litert_js(home, plan.target / home.name / "litert")
-        # README.md tells the size; the templates themselves are small.
+        # For README.md; the templates themselves are small.
         size = f"{_bytes_in(home) / 1e6:.1f} MB"
         templates.copy(kind, home, {**values, **_model_values(source), "size": size})
         if kind == "android":
@@ -128,7 +128,7 @@ def _home(folder: Path, kind: str) -> Path:
 
 
 def model_to_bundle(folder: Path, kind: str) -> Path | None:
-    """The file for a kind of bundle; None if none has float inputs and outputs."""
+    """The model file for a kind of bundle; None if no file has float inputs and outputs."""
     there = [folder / name for name in BUNDLED[kind] if (folder / name).exists()]
     for path in there:
         found = census(path)
@@ -145,7 +145,7 @@ def _put_model(folder: Path, target: Path, source: Path) -> None:
 
 
 def _put_golden(folder: Path, target: Path, source: Path) -> None:
-    """The golden set for this model alone."""
+    """Writes the golden set for this model only."""
     target.mkdir(parents=True, exist_ok=True)
     content = golden.only(folder / filenames.GOLDEN / filenames.GOLDEN_INDEX, source.name, MODEL)
     write_json(target / filenames.GOLDEN_INDEX, content)
@@ -166,11 +166,11 @@ def _fill_android(folder: Path, home: Path, source: Path) -> None:
 
 
 def _put_litert_js(home: Path, installed: Path) -> None:
-    """The files of LiteRT.js that the page loads.
+    """Copies the files of LiteRT.js that the page loads.
 
     Args:
         home: the bundle.
-        installed: where `npm install` has put them in the bundle that this one replaces.
+        installed: folder of `npm install` in the bundle that this one replaces.
     """
     packages = _local_litert_js(installed)
     if packages is None:
@@ -192,8 +192,8 @@ def _put_litert_js(home: Path, installed: Path) -> None:
 
 
 def _local_litert_js(installed: Path) -> Path | None:
-    """`installed`, or node_modules/@litertjs here or in a folder above, as Node looks for it; None
-    if it is not there in the version that the page was tried with."""
+    """`installed`, or node_modules/@litertjs in this folder or one above, as Node resolves it; None
+    if the required version is not there."""
     here = Path.cwd()
     modules = (parent / "node_modules" / "@litertjs" for parent in (here, *here.parents))
     for packages in (installed, *modules):
@@ -209,9 +209,9 @@ def _fill_c(folder: Path, home: Path, source: Path) -> None:
 
 
 def _put_plain_golden(folder: Path, target: Path, source: Path) -> None:
-    """The golden set for programs without JSON and PNG: PPM images, and one text file with the two
-    tolerances and the hash of the answers, or "-"; then, for each image, its file, its photo or
-    "-", whether it is refused (1, 0, or -1 if that is in doubt), and the logits.
+    """Writes the golden set for programs without JSON and PNG: PPM images and one text file with
+    the two tolerances and the hash of the logits, or "-"; then, for each image, its file, its photo
+    or "-", whether it is rejected (1, 0, or -1 if uncertain), and the logits.
     """
     source_set = folder / filenames.GOLDEN
     target.mkdir(parents=True)
@@ -227,7 +227,7 @@ def _put_plain_golden(folder: Path, target: Path, source: Path) -> None:
             opened = Image.open(io.BytesIO(encoded))
             if opened.width * opened.height <= _PLAIN_PHOTO_PIXELS:
                 photo = f"{Path(entry['photo']).stem}.ppm"
-                # Not by Pillow's `convert`, which drops alpha and clips 16 bits.
+                # Not with Pillow's `convert`, which drops alpha and clips 16 bits.
                 decoded = pixels.decode(encoded, orientation(opened))
                 Image.fromarray(decoded).save(target / photo)
                 photos += 1

@@ -1,4 +1,4 @@
-"""Calibration images of int8 files: their choice, and whether they are enough."""
+"""Calibration images of int8 files: selection, and a test whether they are enough."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from keras_resnet.inspection.network import through, walk
 from keras_resnet.messages import log
 from keras_resnet.run import Run
 
-LEVELS = (0, 255)  # the darkest and the lightest of the raw pixels
-# How far the ranges of two halves may lie apart: steps a quarter larger. A ResNet-32 of half the
-# width on 10 classes of photos: worst layer 1.33 with 20 images, 1.24 with 40, 1.16 with 100, 1.22
+LEVELS = (0, 255)  # the darkest and the lightest raw pixels
+# Largest ratio of the ranges of two halves, and so of the quantization steps. A ResNet-32 of half
+# width on photos of 10 classes: worst layer 1.33 with 20 images, 1.24 with 40, 1.16 with 100, 1.22
 # with 500.
 MOST_DISAGREEMENT = 1.25
 _BATCH = 32
@@ -29,7 +29,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Calibration:
-    """uint8 images `(n + 1, h, w, c)`, the last one with all levels; and their manifest."""
+    """uint8 images `(n + 1, h, w, c)`, the last one with both of `LEVELS`; and their manifest."""
 
     images: np.ndarray
     manifest: dict[str, Any]
@@ -43,18 +43,19 @@ def choose(
     contract: Contract = PLAIN,
     held_out: Examples | None = None,
 ) -> Calibration:
-    """Training images, preprocessed as in evaluation, plus one that holds the levels 0 and 255.
+    """Training images, preprocessed as in evaluation, plus one with the levels 0 and 255.
 
-    Never validation images, which the gate uses. Taken class by class in turn, in a seeded order.
-    The last image fixes the input's range to [0, 255], and so the scale of raw bytes to exactly 1.
+    No validation images, since the gate uses these. Taken round-robin from the classes, in a seeded
+    order. The last image sets the range of the input to [0, 255], and so the scale of raw bytes to
+    exactly 1.
 
     Args:
         run: the `Run`.
-        count: how many training images, at the most.
-        model: the run's Keras model, to compare the ranges that two disjoint halves give; None
-            leaves that out.
-        contract: the `Contract` of the files, which may take a camera's frames.
-        held_out: the run's validation images, where they were read already.
+        count: maximum number of training images.
+        model: the run's Keras model, to compare the ranges of two disjoint halves; None: skip the
+            comparison.
+        contract: the `Contract` of the files, which may take camera frames.
+        held_out: the run's validation images, if they were read already.
 
     Returns:
         A `Calibration`. Its manifest: {images: names, levels, seed, count, per_class: {name: n},
@@ -65,7 +66,7 @@ def choose(
     size, crop = contract.view(config.geometry, config.center_crop)
     parts = images_of(chosen, size=size, crop=crop)
     images = _with_levels(contract.frames(parts))
-    if contract.input_size and model:  # the model itself takes no frames
+    if contract.input_size and model:  # the model itself does not take frames
         parts = images_of(chosen, size=config.geometry, crop=config.center_crop)
     advice = (
         "raise --calibration of `keras-resnet export`"
@@ -88,15 +89,15 @@ def choose(
 
 
 def training_examples(run: Run, count: int, held_out: Examples | None = None) -> Examples:
-    """At most `count` training images of a run, class by class in turn, in a seeded order; none
-    that is a validation image too.
+    """At most `count` training images of a run, round-robin from the classes, in a seeded order,
+    without those that are validation images too.
 
     Raises:
-        InputError: each is a validation image too.
+        InputError: every training image is a validation image too.
     """
     train, judged = run.examples("train"), held_out or run.examples("val")
     if train.digests is not None and judged.digests is not None:
-        # The user's own splits may share images.
+        # Splits of the user may share images.
         train = train.take(np.flatnonzero(~np.isin(train.digests, judged.digests)))
     if not len(train):
         raise InputError(
@@ -108,20 +109,20 @@ def training_examples(run: Run, count: int, held_out: Examples | None = None) ->
 def compare_halves(
     model: keras.Model, images: np.ndarray, labels: np.ndarray, advice: str
 ) -> dict[str, Any] | None:
-    """Whether two disjoint halves of the images, each of all classes, give int8 the same ranges.
+    """Whether two disjoint halves of the images, each with all classes, give the same int8 ranges.
 
-    Costs one pass of the Keras model over the images, where a second conversion would cost the
-    converter's own, slower pass and more.
+    Costs one pass of the Keras model over the images; a second conversion would be slower.
 
     Args:
         model: Keras model from pixels to logits.
-        images: uint8 `(n, h, w, c)`; labels: `(n,)`.
-        advice: the next step where they are too few.
+        images: uint8 `(n, h, w, c)`.
+        labels: `(n,)`.
+        advice: the next step if there are too few images.
 
     Returns:
-        {layer, disagreement, limit, agree}: the layer whose ranges lie farthest apart, by which
-        factor, and whether that is within the limit; None where there is one image of each class
-        and no second half. Warns on stderr unless they agree.
+        {layer, disagreement, limit, agree}: the layer with the largest ratio of ranges, the ratio,
+        its limit, and whether it is within. None if there is only one image per class, and so no
+        second half. Warns on stderr unless the halves agree.
     """
     half = rank_in_class(labels) % 2
     if not half.any():
@@ -149,25 +150,25 @@ def compare_halves(
 
 
 def _with_levels(images: np.ndarray) -> np.ndarray:
-    """Adds a copy of the image of the most contrast, with its darkest value at 0 and its lightest
-    at 255.
+    """Appends a copy of the image of highest contrast, its darkest value set to 0 and its lightest
+    to 255.
 
-    All black and all white images would do the same for the input, but they are like no photo: in
-    a network with squeeze-and-excitation they widened the ranges of most layers, some of them more
-    than a hundred times, and int8 had no steps left for photos.
+    Black and white images would do the same for the input, but they are unlike photos: in a network
+    with squeeze-and-excitation they widened the ranges of most layers, some of them more than a
+    hundred times, and int8 had no steps left for photos.
     """
     spread = np.ptp(images.reshape(len(images), -1), axis=1)
     values = images[spread.argmax()].flatten()
     values[values.argmin()] = LEVELS[0]
-    values[-1 - values[::-1].argmax()] = LEVELS[1]  # another one, even if all are equal
+    values[-1 - values[::-1].argmax()] = LEVELS[1]  # a different pixel, even if all are equal
     return np.concatenate([images, values.reshape(1, *images.shape[1:])])
 
 
 def _range_meter(model: keras.Model) -> tuple[list[str], Callable[[np.ndarray], tf.Tensor]]:
     """Names of the operations whose output is quantized, and a function from a batch of images to
-    the least and largest value of each, `(2, operations)`."""
+    the minimum and maximum of each output, `(2, operations)`."""
     *_, steps = walk(model)
-    # The converter folds a batch norm into what comes before it, and a ReLU.
+    # The converter folds a batch norm, and a ReLU, into the preceding layer.
     folded = {
         id(step.given[0])
         for step in steps
@@ -192,7 +193,7 @@ def _range_meter(model: keras.Model) -> tuple[list[str], Callable[[np.ndarray], 
 
 
 def _ranges(measure: Callable[[np.ndarray], tf.Tensor], images: np.ndarray) -> np.ndarray:
-    """Width of each layer's range over the images, `(layers,)`; every range holds 0."""
+    """Width of each layer's range over the images, `(layers,)`; every range includes 0."""
     ends = [measure(images[i : i + _BATCH]).numpy() for i in range(0, len(images), _BATCH)]
     low, high = np.min([e[0] for e in ends], 0), np.max([e[1] for e in ends], 0)
     return np.maximum(np.maximum(high, 0) - np.minimum(low, 0), 1e-9)

@@ -17,16 +17,16 @@ from keras_resnet.specs import network_title
 if TYPE_CHECKING:
     from keras_resnet.exporting.verification import Verification
 
-_MOST_NAMES = 20  # classes written out
-_WEAKEST = 3  # classes named as the worst
+_MOST_NAMES = 20  # class names listed
+_WEAKEST = 3  # classes listed as the worst
 
 
 def text(run: Run, result: "Verification") -> str:
-    """The card.
+    """The text of the card.
 
     Args:
         run: the `Run` that was exported.
-        result: of the gate.
+        result: the result of the gate.
     """
     metrics = run.metrics if "val" in run.metrics else None  # an imported run was never evaluated
     sections = {
@@ -115,7 +115,7 @@ def _files(result: "Verification") -> list[str]:
 
 
 def _refused(result: "Verification") -> list[str]:
-    """The shares that each file answers with "none of these"."""
+    """The shares of images that each file rejects as "none of these"."""
     if not result.rejection:
         return []
     head = ["| none of these | known classes | no class |", "|---|---|---|"]

@@ -1,9 +1,8 @@
-"""Runs work in child processes: TensorFlow's converter leaks memory and prints hundreds of lines.
+"""Runs modules in child processes: TensorFlow's converter leaks memory and prints much.
 
-The children are forks of a server, a process that has loaded TensorFlow and computed nothing:
-loading it takes seconds. `python -m keras_resnet.exporting.child IDLE_SECONDS` reads orders and
-prints answers, a line of JSON each: {module, arguments, environ, cwd}, and {status, output,
-errors}.
+The children are forks of a server, a process that has loaded TensorFlow, which takes seconds, and
+computed nothing. `python -m keras_resnet.exporting.child IDLE_SECONDS` reads requests and prints
+responses, one line of JSON each: {module, arguments, environ, cwd} and {status, output, errors}.
 """
 
 import atexit
@@ -28,26 +27,26 @@ from keras_resnet.messages import log, reason
 
 _PEAK = "peak memory in bytes: "
 _SECONDS_BETWEEN_LINES = 15
-IDLE_SECONDS = 60  # after which the server ends: it takes 0.7 GB
+IDLE_SECONDS = 60  # the server, which takes 0.7 GB, ends after this time without a request
 
 _server: subprocess.Popen[str] | None = None
-_last_words: BinaryIO | None = None  # its stderr
+_last_words: BinaryIO | None = None  # stderr of the server
 _one_order_at_a_time = threading.Lock()
 
 
 def run(module: str, *arguments: StrPath | int, what: str) -> dict[str, Any]:
-    """Runs `python -m module arguments`, with a line of progress now and then.
+    """Runs `python -m module arguments` and logs progress.
 
     Args:
         module: full name of a module that ends with `report_peak()`.
-        arguments: its arguments, as text.
-        what: what is being made, for the lines and the error.
+        arguments: its arguments.
+        what: name of the result, for the progress and the error.
 
     Returns:
-        {seconds, peak_memory_bytes}; the latter None where the system does not say.
+        {seconds, peak_memory_bytes}; the latter is None if the system does not measure it.
 
     Raises:
-        CheckFailed: the child failed; the line holds its reason.
+        CheckFailed: the child failed; the message has the reason.
     """
     began = time.monotonic()
     order = {
@@ -59,7 +58,7 @@ def run(module: str, *arguments: StrPath | int, what: str) -> dict[str, Any]:
     with _one_order_at_a_time:
         try:
             answer = _answer(json.dumps(order), what, began)
-        except BaseException:  # Ctrl-C: the child must not go on writing
+        except BaseException:  # Ctrl-C: the child must stop writing
             stop()
             raise
     if answer["status"]:
@@ -71,24 +70,24 @@ def run(module: str, *arguments: StrPath | int, what: str) -> dict[str, Any]:
 
 
 def start() -> None:
-    """Starts the server, unless it runs; returns at once."""
+    """Starts the server unless it runs; does not wait for it."""
     global _server, _last_words
     if _server and _server.poll() is None:
         return
     stop()
-    _last_words = tempfile.TemporaryFile()  # noqa: SIM115  as long as the server
+    _last_words = tempfile.TemporaryFile()  # noqa: SIM115  open while the server runs
     _server = subprocess.Popen(
-        # -P: a file of the user's that is called like a module must not be imported instead of it.
+        # -P: a file in the user's folder must not shadow a module.
         [sys.executable, "-P", "-m", __name__, str(IDLE_SECONDS)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=_last_words, text=True,
         env=os.environ | runtime.ON_CPU,
-        start_new_session=True,  # for `stop`; and Ctrl-C is for this process
+        start_new_session=True,  # for `stop`, and so that Ctrl-C reaches this process only
     )  # fmt: skip
 
 
 @atexit.register
 def stop() -> None:
-    """Ends the server, and the child at work."""
+    """Ends the server and its running child."""
     global _server
     if _server:
         with suppress(ProcessLookupError):
@@ -99,7 +98,7 @@ def stop() -> None:
 
 def report_peak() -> None:
     """Reports the peak memory of this process to the parent."""
-    # Not getrusage: what it calls the peak of a child begins with what the parent held at the fork.
+    # Not getrusage: its peak of a forked child includes the memory of the parent.
     try:
         with open("/proc/self/status") as status:
             (kilobytes,) = [line.split()[1] for line in status if line.startswith("VmHWM:")]
@@ -109,7 +108,7 @@ def report_peak() -> None:
 
 
 def cost(found: Mapping[str, Any]) -> str:
-    """What `run` measured, in words."""
+    """The measurements of `run` as text."""
     peak = found["peak_memory_bytes"]
     memory = f", {peak / 1e9:.1f} GB of memory" if peak else ""
     return f"{found['seconds']:.0f} s{memory}"
@@ -118,7 +117,7 @@ def cost(found: Mapping[str, Any]) -> str:
 def _answer(order: str, what: str, began: float) -> dict[str, Any]:
     start()
     assert _server and _server.stdin and _server.stdout and _last_words
-    with suppress(BrokenPipeError):  # it has ended: no answer
+    with suppress(BrokenPipeError):  # the server has ended: there is no response
         print(order, file=_server.stdin, flush=True)
     while not select.select([_server.stdout], [], [], _SECONDS_BETWEEN_LINES)[0]:
         log.info(f"{what}: {time.monotonic() - began:.0f} s so far")
@@ -135,7 +134,7 @@ def _peak(output: str) -> int | None:
 
 
 def _serve(idle_seconds: int) -> None:
-    """Answers orders until there are none for so long, or nobody is left to give them."""
+    """Serves requests until none arrives for `idle_seconds`, or stdin is closed."""
     runtime.prepare()
     import tensorflow  # noqa: F401  for the children
 
@@ -146,7 +145,7 @@ def _serve(idle_seconds: int) -> None:
 def _in_a_fork(
     module: str, arguments: list[str], environ: dict[str, str], cwd: str
 ) -> dict[str, Any]:
-    """Runs `python -m module arguments`; {status, output, errors}."""
+    """Runs `python -m module arguments`; returns {status, output, errors}."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         child = os.fork()
         if child == 0:

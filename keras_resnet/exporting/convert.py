@@ -1,4 +1,4 @@
-"""SavedModel -> one `.tflite` file, in a process of its own:
+"""Converts a SavedModel to one `.tflite` file, in a child process:
 
 python -m keras_resnet.exporting.convert SAVED_MODEL OUTPUT VARIANT IO CALIBRATION.npy
 """
@@ -12,7 +12,7 @@ from keras_resnet.exporting import child
 from keras_resnet.exporting.plan import CALIBRATED
 from keras_resnet.files import StrPath
 
-if TYPE_CHECKING:  # to name its types costs no import
+if TYPE_CHECKING:
     import tensorflow as tf
 
 # Measured with ResNet-20 and ResNet-50 on x86-64.
@@ -43,7 +43,7 @@ def convert(
         {seconds, peak_memory_bytes} of the child.
 
     Raises:
-        CheckFailed: the converter failed; the line holds its reason.
+        CheckFailed: the converter failed; the message has the reason.
     """
     arguments = (saved_model, output, variant, io, calibration or "")
     return child.run(__name__, *arguments, what=f"conversion to {Path(output).name}")
@@ -78,7 +78,7 @@ def _convert(saved_model: str, output: str, variant: str, io: str, calibration: 
         converter = calibrated(saved_model, calibration)
     else:
         converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
-    # Without SELECT_TF_OPS: an operator that phones lack is an error here, not on the phone.
+    # No SELECT_TF_OPS: an operator that phones lack is an error here, not on the phone.
     sets = tf.lite.OpsSet
     operators = {
         "int8": sets.TFLITE_BUILTINS_INT8,

@@ -1,4 +1,4 @@
-"""A run -> files for phones and servers, checked before they are published."""
+"""Exports a run to files for phones and servers, which are verified before they are published."""
 
 import shutil
 import tempfile
@@ -68,45 +68,47 @@ def export(
     """Exports a run, verifies the files, and only then publishes them.
 
     Args:
-        run: a `Run` or its path, None is the newest run; or any Keras image classifier, or the
-            path of a `.keras` file with one, which becomes a run: see `import_model`.
+        run: a `Run` or its path; None: the newest run. Or any Keras image classifier, or the path
+            of a `.keras` file with one, which becomes a run: see `import_model`.
         data, data_dir: images for a run that was imported without, or for a Keras model; see
             `Run.attach`.
-        labels, normalize, image_size, fit, channels, center_crop: of a Keras model, as in
-            `import_model`; without `labels` its outputs are the classes of `data` in alphabetical
+        labels, normalize, image_size, fit, channels, center_crop: for a Keras model, as in
+            `import_model`. Without `labels`, its outputs are the classes of `data` in alphabetical
             order.
         saved_model: whether to write a SavedModel (see `write_for_serving` for its signatures);
             True by default.
         tflite: variants to write: "none" (float32, the default), "float16", "dynamic", "int8",
-            "int16x8"; or "auto" alone: the smallest that passes, see
-            `keras_resnet.exporting.auto`.
+            "int16x8"; or only "auto": the smallest that passes, see `keras_resnet.exporting.auto`.
         onnx: whether to write `model.onnx`, float32, for any number of images; needs the extra
             `[onnx]`.
         features: whether to write `model_features.tflite`, float32: the pooled features `(1, c)`.
         trainable: "head" for `model_trainable.tflite`, float32, which learns new classes on the
             device; see `keras_resnet.exporting.trainable`.
         scores: output of the files: "logits", or "softmax" for probabilities.
-        top: give the best `top` probabilities and their classes only; for TFLite, with "softmax".
-        input_size: (height, width) of a camera's frames, which the files fit into the input of the
-            network themselves, bilinear; default: the size of that input.
+        top: output only the best `top` probabilities and their classes; for TFLite, with "softmax".
+        input_size: (height, width) of camera frames, which the files resize to the input of the
+            network, bilinear; default: the size of that input.
         calibrate_probabilities: divide the logits by a temperature that is fitted on one half of
-            the validation images and judged on the other; see `keras_resnet.exporting.temperature`.
-        reject: share of the images of known classes, in 0…1, that may be answered with "none of
+            the validation images and evaluated on the other; see
+            `keras_resnet.exporting.temperature`.
+        reject: share of the images of known classes, in 0…1, that may be rejected as "none of
             these"; a threshold is fitted; see `keras_resnet.exporting.rejection`.
-        unknown: a folder of images of no class, which chooses the score of that threshold.
+        unknown: a folder of images of no class, to select the score of that threshold.
         io: type of the input and output of the int8 file: "float", "uint8" or "int8".
         explain_quantization: measure the int8 error of each layer, and plot it.
-        calibration: training images that set the ranges of int8, stratified by class.
+        calibration: number of training images for the int8 ranges, stratified by class.
         max_drop, images, min_agreement, require_evidence: the gate, as in `verify`.
-        bundles: "android", "web", "python", "c": folders that are ready to run, see `bundling`.
-        output: the folder to write; default `RUN/export/`. Other variants already in it stay, but
-            for "auto".
+        bundles: "android", "web", "python", "c": runnable folders, see
+            `keras_resnet.exporting.bundling`.
+        output: the folder to write; default `RUN/export/`. Other variants in it stay, except with
+            "auto".
 
     Returns:
         The `Verification` of everything in the folder.
 
     Raises:
-        InputError: a wrong argument. CheckFailed: a file did not pass; nothing is published.
+        InputError: an invalid argument.
+        CheckFailed: a file did not pass; nothing is published.
     """
     ready = run_and_plan(run, options, data=data, data_dir=data_dir)
     with ready as (opened, plan), publish.locked(plan.target):
@@ -118,10 +120,10 @@ def export(
 def execute(
     plan: ExportPlan, run: Run, data: str | Path | None = None, data_dir: str | None = None
 ) -> Verification:
-    """`export` with a plan that was made before, by the holder of `publish.locked(plan.target)`.
+    """`export` with an existing plan; the caller holds `publish.locked(plan.target)`.
 
-    Builds the network once and decodes the validation images once for all files; before that once
-    for what is fitted on them.
+    Builds the network once. Decodes the validation images once for all files, and once more if a
+    temperature or threshold is fitted on them.
     """
     if data is not None:
         run.attach(data, data_dir)
@@ -154,7 +156,7 @@ def _naming_a_full_disk(target: Path) -> Iterator[None]:
 
 
 def _write(plan: ExportPlan, run: Run) -> Verification:
-    """Writes, judges and publishes."""
+    """Writes, verifies and publishes."""
     reference, val = open_artefact(run), run.examples("val")
     unknown = gate.unknown_examples(plan.unknown)
     fitted = _fit(plan, reference, val, unknown)
@@ -163,7 +165,7 @@ def _write(plan: ExportPlan, run: Run) -> Verification:
     _warn_of_dropped(plan)
     had = [file.name for file in plan.files if (plan.target / file.name).exists()]
     with publish.staged(plan.target) as folder:
-        # Second names of published files, which must not change.
+        # Hard links to published files, which must not change.
         for name in (*plan.replaced, filenames.LABELS, filenames.PREPROCESS, filenames.GOLDEN):
             _remove(folder / name)
         guard.record(folder, {})
@@ -212,7 +214,7 @@ def _write(plan: ExportPlan, run: Run) -> Verification:
 
 
 def _require_place(target: Path) -> None:
-    """InputError if something else than an export is there, or this command runs inside of it."""
+    """InputError if the folder is not an export, or the current directory is inside of it."""
     if Path.cwd().is_relative_to(target.resolve()):
         raise InputError(
             f"an export replaces {target} whole, and this command runs inside of it; run it in "
@@ -249,10 +251,10 @@ def _require_alike(plan: ExportPlan) -> None:
 
 
 def _warn_of_dropped(plan: ExportPlan) -> None:
-    """A warning if the files get no threshold or temperature, unlike those in the target."""
+    """Warns if the files get no threshold or temperature, unlike those in the target."""
     try:
         fitted = read_contract(plan.target).fitted
-    except InputError:  # it is damaged, and written again
+    except InputError:  # damaged; it will be written again
         return
     if dropped := [option for name, option in fitted.items() if not getattr(plan, name)]:
         log.warning(
@@ -262,16 +264,16 @@ def _warn_of_dropped(plan: ExportPlan) -> None:
 
 
 class _Fitted(NamedTuple):
-    """What the validation images set."""
+    """Values that were fitted on the validation images."""
 
-    plan: ExportPlan  # with it
+    plan: ExportPlan  # with these values
     logits: np.ndarray | None = None  # of the model for these images
     probabilities: temperature.TemperatureFit | None = None
     rejected: rejection.RejectionFit | None = None
 
 
 def _fit(plan: ExportPlan, reference: Artefact, val: Examples, unknown: Examples | None) -> _Fitted:
-    """Fits the temperature, and the threshold for "none of these", as far as they are asked for."""
+    """Fits the requested ones of the temperature and the threshold for "none of these"."""
     if not plan.calibrate_probabilities and plan.reject is None:
         return _Fitted(plan)
     log.info("fitting on validation images …")
@@ -290,7 +292,7 @@ def _fit(plan: ExportPlan, reference: Artefact, val: Examples, unknown: Examples
         if unknown is not None:
             found = predict_stream(reference, stream_for(reference, unknown))
             of_no_class = plan.contract.expected(found)
-        # The energy cannot be told from probabilities.
+        # Probabilities do not determine the energy.
         scores = ("probability",) if plan.scores == "softmax" else REJECTION_SCORES
         rejected = rejection.fit(known, of_no_class, plan.reject, plan.seed, scores)
         plan = replace(plan, rejection=rejected.rejection)
@@ -298,7 +300,7 @@ def _fit(plan: ExportPlan, reference: Artefact, val: Examples, unknown: Examples
 
 
 def _write_others(plan: ExportPlan, model: keras.Model, folder: Path, judge: Judge) -> list[str]:
-    """Writes what is not a variant of the `.tflite` file; returns the names."""
+    """Writes all files but the variants of the `.tflite` file; returns their names."""
     names = []
     if plan.saved_model:
         names.append(filenames.SAVED_MODEL)
@@ -322,7 +324,7 @@ def _write_others(plan: ExportPlan, model: keras.Model, folder: Path, judge: Jud
 
 @contextmanager
 def _converted(plan: ExportPlan, model: keras.Model, **options: Any) -> Iterator[Path]:
-    """A SavedModel for a converter, for as long as it is needed."""
+    """A temporary SavedModel for a converter."""
     with _scratch() as source:
         saved_model.write_for_conversion(plan, model, source, **options)
         yield source
@@ -330,14 +332,14 @@ def _converted(plan: ExportPlan, model: keras.Model, **options: Any) -> Iterator
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A place for a SavedModel, for as long as it is needed."""
+    """A temporary folder for a SavedModel."""
     with tempfile.TemporaryDirectory() as made, plainly_named(made) as scratch:
         yield scratch / filenames.SAVED_MODEL
 
 
 def _embed(plan: ExportPlan, run: Run, folder: Path, names: list[str], spare: int = 0) -> None:
-    """Puts the contract into `.tflite` files. Readers of metadata expect a score for each class:
-    files that name the best alone go without."""
+    """Puts the contract into `.tflite` files. Readers of metadata expect a score for each class, so
+    files with the best classes only get none."""
     if plan.top or not names:
         return
     described = metadata.describe(
@@ -362,7 +364,7 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def _step(what: str) -> Iterator[None]:
-    """Says what is being made, and how long it took."""
+    """Logs a step and its duration."""
     log.info(f"writing {what} …")
     began = time.monotonic()
     yield

@@ -1,14 +1,15 @@
 """Rewrites a network for the converter, so that its files have fewer operators and are faster.
 
-The converter folds batch norms into convolutions and ReLUs into what comes before them. Two things
-remain, and are done here:
+The converter folds batch norms into convolutions, and ReLUs into the preceding operators. Two
+foldings are done here:
 
-- the normalization, a MUL and an ADD: its scale goes into the kernel of the convolution behind it,
-  (s x + o) * K = (x + o / s) * (s K), and the ADD remains, for the padding comes after it. What it
-  adds is as long as a row of the image: three values at a time, one per channel, took XNNPACK 5 %
-  of the time of an int8 ResNet-50, and 11 % of that of an int8 ResNet-18;
-- the pooling of one pixel before the 1×1 convolution of a shortcut: the convolution skips pixels
-  itself. With int8 weights, LiteRT 2.3's GPU accelerator computes such a convolution wrongly.
+- the normalization, a MUL and an ADD: its scale goes into the kernel of the next convolution,
+  (s x + o) * K = (x + o / s) * (s K). The ADD remains, because the padding comes after it. Its
+  operand has the length of a row of the image: with one value per channel, it took XNNPACK 5 % of
+  the time of an int8 ResNet-50, and 11 % of that of an int8 ResNet-18;
+- the one-pixel pooling before the 1×1 convolution of a shortcut becomes the stride of the
+  convolution. Not with int8 weights: LiteRT 2.3's GPU accelerator computes such a convolution
+  wrongly.
 """
 
 import keras
@@ -23,11 +24,11 @@ def fold(model: keras.Model, *, pooled: bool = False) -> keras.Model:
     """A copy of a network of the family that converts to fewer and faster operators.
 
     Args:
-        model: Keras model from raw pixels to logits; it is left as it is.
-        pooled: leave the poolings of shortcuts as they are: for int8 weights.
+        model: Keras model from raw pixels to logits; it is not changed.
+        pooled: keep the poolings of shortcuts, for int8 weights.
 
     Returns:
-        Model of the same inputs, and of the same outputs but for float32 rounding.
+        Model with the same inputs and, up to float32 rounding, the same outputs.
     """
     scaled = _convolution_behind_normalization(model)
     pools = {} if pooled else shortcut_pools(model)
@@ -58,7 +59,7 @@ def fold(model: keras.Model, *, pooled: bool = False) -> keras.Model:
 
 
 def shortcut_pools(model: keras.Model) -> dict[str, layers.MaxPooling2D]:
-    """The poolings of one pixel before a convolution, by the name of the convolution."""
+    """The one-pixel poolings before a convolution, by the name of the convolution."""
     pools = {
         id(layer.output): layer
         for layer in layers_of(model)
@@ -73,7 +74,7 @@ def _shift(normalize: layers.Layer) -> npt.NDArray[np.float64]:
 
 
 def _convolution_behind_normalization(model: keras.Model) -> layers.Conv2D | None:
-    """The convolution that reads the normalized image, perhaps padded; None if there is none."""
+    """The convolution that reads the normalized image, possibly padded; None if there is none."""
     if "normalize" not in (layer.name for layer in model.layers):
         return None
     image = model.get_layer("normalize").output

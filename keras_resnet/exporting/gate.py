@@ -27,7 +27,7 @@ _FINER = (
     "; --quantize auto tries int8 with the most sensitive layers in float, then dynamic and "
     "float16; training longer may help too"
 )
-_MUCH = 0.1  # of the images of no class: a file that refuses so many less is warned of
+_MUCH = 0.1  # share of the images of no class: warn if a file rejects so many fewer
 
 
 @isolated()
@@ -43,22 +43,22 @@ def verify(
 ) -> Verification:
     """Runs every exported file on validation images and compares it with the Keras model.
 
-    Labels, preprocessing, calibration manifest, golden set and bundles are compared with what was
-    exported, the labels with the run's too; each file has to give the answers of the golden set.
+    Labels, preprocessing, calibration manifest, golden set and bundles are compared with the
+    manifest of the export, the labels also with the run; each file must reproduce the golden set.
 
     Args:
-        run: a `Run` or its path; None is the newest run.
-        unknown: a folder of images of no class: the share that each file refuses is counted.
+        run: a `Run` or its path; None: the newest run.
+        unknown: a folder of images of no class, to measure the share that each file rejects.
         output: the folder that `export` wrote; default `RUN/export/`.
-        data, data_dir: where the run's images are now; see `Run.attach`.
-        max_drop: how many points of top-1 a file may lose; default 1.
-        images: at most this many images of the run's validation split; default 1,000.
-        min_agreement: the least share of images, in 0…1, that a file must give the same class.
-        require_evidence: fail where the images are too few to rule out a drop above `max_drop`.
+        data, data_dir: the present location of the run's images; see `Run.attach`.
+        max_drop: allowed drop in top-1, in points; default 1.
+        images: maximum number of images of the run's validation split; default 1,000.
+        min_agreement: least share of images, in 0…1, to which a file must give the same class.
+        require_evidence: fail if there are too few images to rule out a drop above `max_drop`.
 
     Returns:
         `Verification`, such as `verify(run).passed`; also written to verify.json in the
-        export folder, if that can be written.
+        export folder, if that is writable.
 
     Raises:
         InputError: nothing has been exported, or another process is exporting.
@@ -111,7 +111,7 @@ def check(
     failed = {row.file for row in others if not row.passed}
     fitted = {} if filenames.PREPROCESS in failed else _fitted(folder)
     probabilities = fitted.get("probabilities")
-    # If preprocess.json did not pass, the judge knows of no threshold.
+    # If preprocess.json did not pass, the judge has no threshold.
     rejected = RejectionFit.from_json(fitted["reject"]) if judge.rejects else None
     open_to_doubt = any(
         row.drop_interval and row.drop_interval[1] > limits.max_drop for row in rows
@@ -131,7 +131,7 @@ def check(
 
 
 def _lost_refusals(row: ArtefactResult, model: KerasResult) -> str | None:
-    """The warning of a file that refuses far fewer images of no class than the model does."""
+    """The warning for a file that rejects far fewer images of no class than the model."""
     found, expected = row.unknown_refused, model.unknown_refused
     if found is None or expected is None or expected - found <= _MUCH:
         return None
@@ -148,7 +148,7 @@ def unknown_examples(folder: str | Path | None) -> Examples | None:
 
 
 def demand(result: Verification) -> None:
-    """Raises `CheckFailed`, with every reason, unless the gate let everything through."""
+    """Raises `CheckFailed` with all reasons unless everything passed."""
     if not result.passed:
         rows: list[ArtefactResult | FileResult] = [*result.artefacts, *result.files]
         reasons = [f"{row.file}: {row.why}" for row in rows if not row.passed]
@@ -157,7 +157,7 @@ def demand(result: Verification) -> None:
 
 
 def _fitted(folder: Path) -> dict[str, Any]:
-    """preprocess.json, which holds what was fitted when the files were exported."""
+    """preprocess.json, which has the values that were fitted at the export."""
     file = folder / filenames.PREPROCESS
     return read_json(file) if file.exists() else {}
 

@@ -1,4 +1,4 @@
-"""A Keras model that is to be exported, and images with labels -> a run folder."""
+"""Makes a run folder from a Keras model to be exported and images with labels."""
 
 import os
 import shlex
@@ -14,12 +14,12 @@ from keras_resnet.messages import log, some_of
 from keras_resnet.run import Run, open_run, run_of
 from keras_resnet.specs import Normalize
 
-if TYPE_CHECKING:  # to name its type costs no import
+if TYPE_CHECKING:
     import keras
 
 
 class Options(ExportOptions, total=False):
-    """Options of `export`; these are of a Keras model, as in `import_model`."""
+    """Options of `export`; those for a Keras model are as in `import_model`."""
 
     labels: StrPath | Sequence[str] | None
     normalize: Normalize | None
@@ -33,7 +33,7 @@ _OF_MODEL = Options.__annotations__.keys() - ExportOptions.__annotations__.keys(
 
 
 def is_model(given: "Run | StrPath | keras.Model | None") -> bool:
-    """Whether it is a Keras model, in memory or in a `.keras` file, that no run has made."""
+    """Whether it is a Keras model, in memory or in a `.keras` file, that is not part of a run."""
     if given is None or isinstance(given, Run):
         return False
     if isinstance(given, str | os.PathLike):
@@ -49,20 +49,21 @@ def run_and_plan(
     data: StrPath | None = None,
     data_dir: str | None = None,
 ) -> Iterator[tuple[Run, ExportPlan]]:
-    """The run that is given, or one that is made from a Keras model and images; and its plan.
+    """The given run, or a new one from a Keras model and images; and its plan.
 
-    A run that was made is removed on an `InputError` within the context, such as one about labels
-    in the wrong order. On a `CheckFailed` it stays: another variant may pass.
+    A new run is removed on an `InputError` within the context, for example if the labels are in the
+    wrong order. On a `CheckFailed` it stays, because another variant may pass.
 
     Args:
-        given: a run, its path, None for the newest; or a Keras model, or a `.keras` file with one.
+        given: a run or its path; None: the newest run. Or a Keras model, or a `.keras` file with
+            one.
         options: as in `export`. Without `labels`, the outputs of a model are the folders of the
-            images in alphabetical order, as Keras numbers them.
-        data, data_dir: the images; needed for a model.
+            images in alphabetical order, as in Keras.
+        data, data_dir: the images; required for a model.
 
     Raises:
-        InputError: no run, or what `import_model`, `Run.attach` and `make_plan` raise; nothing is
-            left behind.
+        InputError: no run, or an error of `import_model`, `Run.attach` or `make_plan`; no new run
+            is left.
     """
     plan: Any = {name: value for name, value in options.items() if name not in _OF_MODEL}
     of_model: Any = {
@@ -92,7 +93,7 @@ def run_and_plan(
     try:
         run.attach(data, data_dir)
         made = make_plan(run, **plan)
-    except BaseException:  # Ctrl-C too: without its images it is of no use
+    except BaseException:  # Ctrl-C too: without its images the run is of no use
         shutil.rmtree(run.path)
         raise
     log.info(

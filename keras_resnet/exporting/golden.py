@@ -22,24 +22,24 @@ from keras_resnet.exporting import templates
 from keras_resnet.exporting.plan import ExportPlan
 from keras_resnet.files import read_json, write_json
 
-if TYPE_CHECKING:  # it imports this module
+if TYPE_CHECKING:  # judge imports this module
     from keras_resnet.exporting.judge import ExportedFile, Judge
 
 IMAGES = 12
-_REFUSED = 2  # of them at most, where there is a threshold for "none of these"
-_TRIED_PER_IMAGE = 8  # so many candidates, for as many images that the model gets right
-# Two logits that are each off by the tolerance can change places if they are nearer than this many
-# tolerances. Where the two best are, no client compares the best class.
+_REFUSED = 2  # maximum number of rejected images, if there is a threshold for "none of these"
+_TRIED_PER_IMAGE = 8  # candidates per image, to find images that the model classifies correctly
+# Two logits with an error of one tolerance each can swap if they are closer than this many
+# tolerances. If the two largest are, clients do not compare the best class.
 LEAST_MARGIN = 2.0
-# Of all photos together: the set travels in every bundle. Later photos are left out.
+# Total size of the photos, since every bundle has a copy. Further photos are left out.
 MOST_PHOTO_BYTES = 8_000_000
 
-# How far a logit may be from ours, as a share of the largest one in the set. Another runtime adds
-# in another order; in int8 its kernels may differ by a step of 1/255 of a tensor's range, in each
-# layer: LiteRT's own reference kernels come to 0.03.
+# Largest difference of a logit, relative to the largest logit in the set. Another runtime sums in
+# another order; its int8 kernels may differ by one step, 1/255 of a tensor's range, in each layer:
+# LiteRT's reference kernels differ by 0.03.
 FLOAT_TOLERANCE, QUANTIZED_TOLERANCE = 1e-3, 0.05
-# Computed in integers, whose sums do not depend on their order: with XNNPACK, LiteRT's default,
-# every bit is the same on x86-64, 64-bit Arm and WebAssembly.
+# Computed in integers, whose sums do not depend on the order: with XNNPACK, LiteRT's default, the
+# results are bit-identical on x86-64, 64-bit Arm and WebAssembly.
 _EXACT_FILES = (filenames.TFLITE["int8"],)
 _FLOAT_FILES = (
     filenames.TFLITE["none"],
@@ -48,9 +48,9 @@ _FLOAT_FILES = (
     filenames.SAVED_MODEL,
     filenames.ONNX,
 )
-# Mean difference of an app's own pixels from ours, in levels of 0 to 255. Measured on 80 photos of
-# 300 to 427 pixels, resized to 64: 0.1 where we too decode the whole photo; up to 2.5 where
-# we let libjpeg shrink an upright JPEG on the way; 4.7 and more for a resize without antialiasing.
+# Mean difference of the app's pixels from ours, in levels of 0 to 255. Measured on 80 photos of
+# 300 to 427 pixels, resized to 64: 0.1 if we decode at full size too; up to 2.5 if libjpeg
+# downscales an upright JPEG while decoding here; 4.7 and more for a resize without antialiasing.
 PHOTO_TOLERANCE = 3.0
 
 _ENDINGS = {b"\xff\xd8": "jpg", b"\x89P": "png", b"GI": "gif", b"BM": "bmp", b"RI": "webp"}
@@ -63,15 +63,15 @@ def write(
     folder: Path,
     files: Sequence["ExportedFile"],
 ) -> None:
-    """Writes `folder/golden/`, replacing it; nothing for files with other ends than the model's
-    own: the set is of its own pixels and of logits.
+    """Writes `folder/golden/`, replacing it. Not for files whose inputs or outputs differ from the
+    model's: the set has pixels of the model's input size, and logits.
 
     Args:
         plan: the `ExportPlan` of the files.
-        reference: the run, opened; its own answers decide which images are taken.
+        reference: the opened run; its predictions decide which images are selected.
         judge: the `Judge` of the files.
         folder: the export folder.
-        files: the artefacts whose answers are noted; that of the features gives none.
+        files: the artefacts whose logits are stored; a file of features has none.
     """
     target = folder / filenames.GOLDEN
     shutil.rmtree(target, ignore_errors=True)
@@ -125,19 +125,19 @@ def digest(logits: np.ndarray) -> str:
 
 
 class Replay(NamedTuple):
-    """A file on the golden set in its folder."""
+    """The result of a file on the golden set in its folder."""
 
-    reason: str = ""  # why its answers are not those that were noted
-    sha256: str | None = None  # `digest` of the answers of a file that is computed in integers
-    repeats: bool | None = None  # whether that is the one noted
+    reason: str = ""  # why its logits differ from the stored ones; "" if they do not
+    sha256: str | None = None  # `digest` of the logits of a file that is computed in integers
+    repeats: bool | None = None  # whether it equals the stored digest
 
 
 def replay(file: "ExportedFile") -> Replay:
-    """The answers of a file to the golden set in its folder, compared with those noted there."""
+    """Runs a file on the golden set in its folder and compares the logits with the stored ones."""
     folder = file.path.parent / filenames.GOLDEN
     index = folder / filenames.GOLDEN_INDEX
     if not index.exists():
-        return Replay()  # `guard` says so
+        return Replay()  # `guard` reports it
     content = read_json(index)
     try:
         allowed = content["tolerance"][file.name]
@@ -161,14 +161,14 @@ def replay(file: "ExportedFile") -> Replay:
 
 
 def only(index: Path, name: str, new_name: str) -> dict[str, Any]:
-    """The content of a golden.json for one artefact alone, under another name.
+    """The content of a golden.json for one artefact only, under another name.
 
     Args:
         index: path of golden.json.
     """
     content = read_json(index)
     content["tolerance"] = {new_name: content["tolerance"][name]}
-    hashes = content.get("answers_sha256", {})  # an older export has none
+    hashes = content.get("answers_sha256", {})  # missing in older exports
     content["answers_sha256"] = {new_name: hashes[name]} if name in hashes else {}
     for entry in content["images"]:
         for of_files in ("logits", "rejected"):
@@ -179,10 +179,11 @@ def only(index: Path, name: str, new_name: str) -> dict[str, Any]:
 def _choose(
     reference: Artefact, judge: "Judge", seed: int
 ) -> tuple[Examples, np.ndarray, np.ndarray]:
-    """Seeded, classes in turn; those first whose answer is beyond doubt in every file and that the
-    model gets right, but for a few that are surely refused: (examples, pixels, guesses).
+    """Selects images, seeded and round-robin from the classes: first those with a clear prediction
+    in every file that the model classifies correctly, then a few that are clearly rejected.
 
-    pixels are uint8 `(n, h, w, c)`; guesses are class numbers `(n,)`.
+    Returns:
+        (examples, pixels, predictions): uint8 `(n, h, w, c)`, class indices `(n,)`.
     """
     turn = classes_in_turn(judge.examples.labels, _TRIED_PER_IMAGE * IMAGES, seed)
     candidates, is_clear = judge.examples.take(turn), judge.is_clear()[turn]
@@ -200,8 +201,7 @@ def _choose(
 
 
 def _rejected(rejection: Rejection | None, name: str, logits: np.ndarray) -> list[bool | None]:
-    """Whether each answer of the artefact `name` is none of the classes; None where that is in
-    doubt."""
+    """Whether the artefact `name` rejects each image; None if that is uncertain."""
     if not rejection:
         return [False] * len(logits)
     refused = rejection.rejects(logits)
@@ -210,7 +210,7 @@ def _rejected(rejection: Rejection | None, name: str, logits: np.ndarray) -> lis
 
 
 def _photos(examples: Examples) -> list[bytes | None]:
-    """The encoded image of each example, or None where the set would grow too large."""
+    """The encoded image of each example; None if the set would grow too large."""
     left, photos = MOST_PHOTO_BYTES, []
     for i in range(len(examples)):
         data = examples.image(i)
@@ -222,6 +222,6 @@ def _photos(examples: Examples) -> list[bytes | None]:
 
 
 def tolerance(name: str, logits: np.ndarray) -> float:
-    """How far a logit of the artefact `name` may be from those noted, given some of them."""
+    """Largest difference of a logit of the artefact `name` from the stored `logits`."""
     share = FLOAT_TOLERANCE if name in _FLOAT_FILES else QUANTIZED_TOLERANCE
     return float(share * np.abs(logits).max())
