@@ -28,7 +28,7 @@ from keras_resnet.files import (
 from keras_resnet.messages import log, some_of
 from keras_resnet.state import isolated
 
-if TYPE_CHECKING:  # to name their types costs no import
+if TYPE_CHECKING:
     import keras
 
     from keras_resnet.data.examples import Examples

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import StrPath
 
-if TYPE_CHECKING:  # to name its type costs no import
+if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
 
 SIGNATURES = ("infer", "train", "save", "restore")

@@ -50,14 +50,14 @@ def convert(
 
 
 def calibrated(saved_model: StrPath, calibration: StrPath) -> "tf.lite.TFLiteConverter":
-    """A converter that quantizes by the images in a `.npy` file, as float32 lists of one batch."""
+    """A converter that calibrates with the images of a `.npy` file, one float32 batch each."""
     import numpy as np
     import tensorflow as tf
 
     images = np.load(calibration)
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    # Lists and not dicts: the quantization debugger crashes on those.
+    # Lists, because the quantization debugger crashes on dicts.
     converter.representative_dataset = lambda: (
         [image[None].astype(np.float32)] for image in images
     )

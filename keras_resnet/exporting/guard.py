@@ -1,7 +1,8 @@
-"""What an app reads beside the artefacts: labels, preprocessing, golden set, bundles.
+"""Checks the files that an app reads beside the artefacts: labels, preprocessing, golden set,
+bundles.
 
-Each such file has a row in the manifest of the export. The code in the bundles has none: it is
-there to be changed.
+Each such file has a row in the manifest of the export. The code in the bundles has none, because
+users are expected to change it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ _OUTPUTS = {
 }
 
 
-# How the resize of a `Geometry` keeps, or does not keep, the aspect ratio.
+# Whether, and how, the resize of a `Geometry` keeps the aspect ratio.
 _RESIZED = {
     "crop": "",
     "pad": "; to fit inside, in the middle of black",
@@ -45,12 +46,12 @@ class FileResult:
     """The result of a file that an app reads beside the artefacts."""
 
     file: str  # its path in the export
-    passed: bool  # whether it is as exported
+    passed: bool  # whether it is unchanged since the export
     why: str  # the reason if it did not pass
 
 
 def record(folder: Path, made: Mapping[str, Mapping[str, Any]]) -> None:
-    """Adds rows, by name, to the manifest of an export, without those of files that are gone."""
+    """Adds rows, by name, to the manifest of an export, and removes those of missing files."""
     known = {name: row for name, row in manifest.read(folder).items() if (folder / name).exists()}
     write_json(folder / filenames.MANIFEST, known | dict(made))
 
@@ -62,15 +63,15 @@ def record_files(folder: Path) -> None:
 
 def check(run: Run, folder: Path) -> tuple[list[FileResult], Contract]:
     """Compares the files that an app reads beside the artefacts with their rows in the manifest,
-    and what they say with the run.
+    and their content with the run.
 
     Args:
         run: the run that was exported.
         folder: the export folder.
 
     Returns:
-        A `FileResult` of each, and the contract in preprocess.json; the default one if that did
-        not pass.
+        A `FileResult` for each, and the contract in preprocess.json, or the default contract if
+        that file did not pass.
     """
     rows = manifest.read(folder)
     others = [
@@ -89,7 +90,7 @@ def preprocessing(
     probabilities: TemperatureFit | None = None,
     rejection: RejectionFit | None = None,
 ) -> dict[str, Any]:
-    """The contract of preprocess.json: from a photo to what the model takes, and what it gives."""
+    """The content of preprocess.json: how a photo becomes the model's input, and the outputs."""
     contract, form = plan.contract, plan.geometry
     shown = _shown(form)
     content = {
@@ -122,7 +123,7 @@ def preprocessing(
 
 
 def _shown(form: Geometry) -> str:
-    """The part of an image that is shown, in words."""
+    """The visible part of an image, as text."""
     if form.fit != "crop":
         return "all"
     if form.height == form.width:
@@ -131,7 +132,7 @@ def _shown(form: Geometry) -> str:
 
 
 def _required(folder: Path, rows: Mapping[str, Any]) -> Iterator[str]:
-    """Names that must have a row: those that every export has, and those in the folder."""
+    """Names that must have a row: files of every export, and files in the folder."""
     yield from (filenames.LABELS, filenames.PREPROCESS)
     for path in sorted(folder.iterdir()):
         is_model = path.suffix in (".tflite", ".onnx") and path.name not in filenames.ARTEFACTS
@@ -163,7 +164,7 @@ def _is_within(name: str, folder: str) -> bool:
 def _reasons(
     run: Run, folder: Path, name: str, rows: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Why a file must not be used, the first reason first."""
+    """The reasons why a file must not be used."""
     path = folder / name
     if not path.exists():
         yield "is missing; export it again"
@@ -186,7 +187,7 @@ def _other_labels(labels: Sequence[str], run: Run) -> Iterator[str]:
 
 
 def _read_preprocessing(folder: Path) -> dict[str, Any]:
-    """preprocess.json; of an earlier version, which knew squares of RGB pixels only, too."""
+    """preprocess.json, also of an earlier version, which had only square RGB images."""
     content = read_json(folder / filenames.PREPROCESS)
     side = content.get("image_size")
     return {"height": side, "width": side, "fit": "crop", "channels": 3, **content}

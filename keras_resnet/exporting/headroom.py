@@ -1,7 +1,8 @@
-"""Room for large logits in a file of integers.
+"""Headroom for large logits in a quantized file.
 
-Integers end at the largest logit of the calibration images, and a `Rejection` refuses noise for an
-energy above that of all images of known classes: without room, none would be above it.
+Quantized logits saturate at the largest one of the calibration images, and a `Rejection` rejects
+noise for an energy above that of all images of known classes: without headroom, no energy would be
+above it.
 """
 
 from pathlib import Path
@@ -9,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-_ROOM = 0.1  # of the range, above the largest energy; the steps become so much coarser
-_ENDS = ("QUANTIZE", "DEQUANTIZE")  # give a file's output its type
+_ROOM = 0.1  # share of the range above the largest energy; steps become coarser by as much
+_ENDS = ("QUANTIZE", "DEQUANTIZE")  # operators that convert a file's output to its type
 
 
 def give(path: Path, most_energy: float) -> None:
-    """Lets the logits of a `.tflite` file be larger than `most_energy`, if they are integers.
+    """Extends the range of the logits of a `.tflite` file above `most_energy`, if quantized.
 
-    A fully connected layer scales its sums to the range of its output when the file is opened, so
-    that this range can be changed alone. Files that end in another layer stay as they are.
+    The runtime computes the output scaling of a fully connected layer when it opens the file, so
+    the range of the output can be changed by itself. Files that end in another layer are not
+    changed.
     """
     from ai_edge_litert.tools import flatbuffer_utils
 
@@ -48,14 +50,14 @@ def _is_quantized(tensor: Any) -> bool:
 
 
 def _steps(tensor: Any) -> np.iinfo:
-    """The least and largest integer."""
+    """The integer type, with its minimum and maximum."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     return np.iinfo(flatbuffer_utils.type_to_name(tensor.type).lower())
 
 
 def _range(tensor: Any) -> tuple[float, float]:
-    """The least and largest number that it can hold."""
+    """The minimum and maximum real value of the tensor."""
     (scale,), (zero,) = tensor.quantization.scale, tensor.quantization.zeroPoint
     steps = _steps(tensor)
     return scale * (steps.min - zero), scale * (steps.max - zero)
@@ -63,7 +65,7 @@ def _range(tensor: Any) -> tuple[float, float]:
 
 def _set_range(tensor: Any, least: float, most: float) -> None:
     steps = _steps(tensor)
-    if steps.bits == 16:  # zero is in the middle
+    if steps.bits == 16:  # symmetric
         scale, zero = most / steps.max, 0
     else:
         scale = (most - least) / (steps.max - steps.min)

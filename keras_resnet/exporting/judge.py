@@ -1,4 +1,4 @@
-"""Compares exported files with the Keras model on images, and says why one must not be used."""
+"""Compares exported files with the Keras model on images, with reasons to reject a file."""
 
 import math
 import time
@@ -43,12 +43,12 @@ from keras_resnet.specs import CUSTOM
 
 
 class Allowed(NamedTuple):
-    """How far the outputs of a sound file may be from the model's."""
+    """Limits for the difference of a correct file's outputs from the model's."""
 
-    what: str  # explains the differences
-    most: float = 1.0  # largest difference, as a share of the largest expected value
+    what: str  # the cause of such differences
+    most: float = 1.0  # largest difference, relative to the largest expected value
     rms: float = 1.0  # as in `Deviation`
-    slope: float = 1.0  # of the slope from 1
+    slope: float = 1.0  # largest difference of the slope from 1
 
 
 # float32 files do the same arithmetic in another order.
@@ -59,27 +59,27 @@ _ALLOWED = {
     filenames.TFLITE["int16x8"]: Allowed("int8 weights", rms=0.1, slope=0.05),
     filenames.TFLITE["int8"]: Allowed("int8", rms=0.25, slope=0.15),
 }
-# Networks from elsewhere may have layers that were never made for integers, such as swish and
+# Networks of other packages may have layers that quantize badly, such as swish and
 # squeeze-and-excitation.
 _QUANTIZED = tuple(filenames.TFLITE[name] for name in ("dynamic", "int8", "int16x8"))
 TOO_COARSE = "the file holds the model's own kernels: integers are too coarse for this network"
 _CENSUS = {".tflite": tflite_file.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
 _SHIFTS = {"down": (1, 1), "up": (-1, 1), "right": (1, 2), "left": (-1, 2)}  # by, axis
-_SHIFTED = 250  # images at most, whose frames are moved
-_KNOWN_IMAGES = 200  # at most, that a trainable file must not forget
-_UNLIKELY = 3  # standard deviations, of counts
+_SHIFTED = 250  # maximum number of images whose frames are shifted
+_KNOWN_IMAGES = 200  # maximum number of images to test that a trainable file does not forget
+_UNLIKELY = 3  # standard deviations of counts
 
 
 class ExportedFile:
-    """An exported artefact, read once for its fingerprint, census and runtimes."""
+    """An exported artefact, read once for its fingerprint, operators and runtimes."""
 
     def __init__(self, path: Path, run: Run | None = None) -> None:
         self.path, self.name, self._run = path, path.name, run
 
     @cached_property
     def content(self) -> bytes | None:
-        """None of a SavedModel, which is a folder."""
+        """The bytes of the file; None for a SavedModel, which is a folder."""
         return self.path.read_bytes() if self.path.is_file() else None
 
     @cached_property
@@ -89,13 +89,13 @@ class ExportedFile:
 
     @property
     def ops(self) -> dict[str, int] | None:
-        """Operators by name; None of a SavedModel."""
+        """Number of operators by name; None for a SavedModel."""
         count = _CENSUS.get(self.path.suffix)
         return count(self.path, self.content).ops if count else None
 
     @property
     def faults(self) -> list[str]:
-        """Why a `.tflite` file must not be shipped."""
+        """The reasons why a `.tflite` file must not be published."""
         return tflite_file.faults(self.path, self.content) if self.path.suffix == ".tflite" else []
 
     @cached_property
@@ -110,12 +110,12 @@ class Judge:
     """The reference of the gate: logits of a run's Keras model on its validation images.
 
     Args:
-        reference: the run, opened.
+        reference: the opened run.
         val: its validation images.
         contract: inputs and outputs of the files.
-        limits: of the gate.
-        logits: of the model for all of `val`, where they were computed already.
-        unknown: images of no class, for a threshold.
+        limits: limits of the gate.
+        logits: logits of the model for all of `val`, if they were computed already.
+        unknown: images of no class, if there is a threshold.
     """
 
     def __init__(
@@ -127,13 +127,13 @@ class Judge:
         logits: np.ndarray | None = None,
         unknown: Examples | None = None,
     ) -> None:
-        assert reference.run and reference.model  # it is one, opened
+        assert reference.run and reference.model  # the artefact of a run has both
         self._run, self._model = reference.run, reference.model
         self._reference, self._contract, self.limits = reference, contract, limits
         seed = self._run.config.seed
         chosen = _sample(len(val), limits.images, seed)
         self.held_out, self.examples = val, val.take(chosen)
-        # Those that did not set the threshold for "none of these", and choose its score.
+        # The images that neither set the threshold for "none of these" nor selected its score.
         self._judged, self._unknown = np.zeros(len(chosen), bool), None
         if contract.reject:
             _, judged = rejection.halves(len(val), contract.reject.share, seed)
@@ -144,13 +144,13 @@ class Judge:
         self.top1 = _top1(self._expected, self.examples.labels)
         self.keras = KerasResult(self.top1, **self._refused(reference, self._expected))
         self._exact = self._same_pixels() if contract.input_size else self._expected
-        # By artefact, bool `(n,)`
+        # By artefact: bool `(n,)`
         self._is_clear: dict[str, np.ndarray] = {}
         self._is_refused: dict[str, np.ndarray] = {}
 
     @cached_property
     def head(self) -> trainable.Head:
-        """Of a trainable file."""
+        """The `Head` of a trainable file."""
         return trainable.fit(self._run, self._model, self._contract.temperature)
 
     def file(self, path: Path) -> ExportedFile:
@@ -162,17 +162,17 @@ class Judge:
         return self._contract.reject is not None
 
     def is_clear(self) -> np.ndarray:
-        """The examples whose answer is beyond doubt in every file so far, bool `(n,)`."""
+        """The examples with a clear prediction in every file so far, bool `(n,)`."""
         clear = np.ones(len(self.examples), bool)
         return np.logical_and.reduce([clear, *self._is_clear.values()])
 
     def is_refused(self) -> np.ndarray:
-        """The examples that every file so far refuses beyond doubt, bool `(n,)`."""
+        """The examples that every file so far clearly rejects, bool `(n,)`."""
         none = np.zeros(len(self.examples), bool)
         return np.logical_and.reduce([*self._is_refused.values()]) if self._is_refused else none
 
     def require_order(self) -> None:
-        """InputError if classes of the model change places under their labels, beyond doubt."""
+        """InputError if the labels are clearly a permutation of the model's classes."""
         classes = self._reference.classes
         counts = _counts(self._expected, self.examples.labels)
         best, most, own = counts.argmax(1), counts.max(1), counts.diagonal()
@@ -187,11 +187,10 @@ class Judge:
         )
 
     def doubt(self, is_imported: bool) -> str | None:
-        """The warning if the model itself is hardly better than guessing; None if it is better.
+        """The warning if the model itself is hardly better than random guessing; else None.
 
         Args:
-            is_imported: whether it was trained elsewhere, so that labels and preprocessing were
-                given with it.
+            is_imported: whether the model was imported with user-defined labels and preprocessing.
         """
         images, classes = self._expected.shape
         if not binomial.may_be_guesses(round(self.top1 * images), images, classes):
@@ -210,9 +209,11 @@ class Judge:
         return found + "check --labels and --normalize"
 
     def row(self, file: ExportedFile, recorded: Mapping[str, Any] | None = None) -> ArtefactResult:
-        """The result of one file; `recorded` is its row of the manifest, {} if it has none.
+        """The result of one file.
 
-        None is a file that is not in a manifest yet.
+        Args:
+            file: the file.
+            recorded: its row of the manifest, {} if it has none; None: the file is new.
         """
         is_classifier = file.name != filenames.FEATURES
         ops, found, answers = None, FileComparison(), golden.Replay()
@@ -315,8 +316,8 @@ class Judge:
         return weights_check.expected_weights(self._model, self._contract.temperature)
 
     def _class_reasons(self, found: FileComparison, drop: Fraction) -> Iterator[str]:
-        """Reasons in the classes that a file gives; `drop` is exact, in points."""
-        assert found.drop_interval and found.agreement is not None  # it is a classifier
+        """Reasons in the predicted classes of a file; `drop` is exact, in points."""
+        assert found.drop_interval and found.agreement is not None  # a classifier has both
         limits = self.limits
         if drop > Fraction(str(limits.max_drop)):
             yield (
@@ -332,8 +333,8 @@ class Judge:
             )
 
     def _refused(self, opened: Artefact, logits: np.ndarray) -> dict[str, float | None]:
-        """The shares that an artefact refuses, as in `FileComparison`, given its logits for
-        `self.examples`."""
+        """The shares of images that an artefact rejects, as in `FileComparison`, from its logits
+        for `self.examples`."""
         known = self._rejects(opened, logits)[self._judged]
         unknown = None
         if self._unknown is not None:
@@ -344,12 +345,12 @@ class Judge:
         }
 
     def _rejects(self, opened: Artefact, logits: np.ndarray) -> np.ndarray:
-        """Whether images are of none of the classes, by the output of a file or of the model."""
+        """Whether images are rejected, from the output of a file or of the model."""
         is_model = opened is self._reference
         return self._contract.rejects(self._contract.expected(logits) if is_model else logits)
 
     def _rejection_reasons(self, logits: np.ndarray) -> Iterator[str]:
-        """The reason if more images of known classes are refused than chance explains."""
+        """The reason if more images of known classes are rejected than chance explains."""
         reject = self._contract.reject
         if not reject:
             return
@@ -363,7 +364,7 @@ class Judge:
             )
 
     def _cause(self) -> str:
-        """Whether the crop and resize inside the files cost so much, in words."""
+        """The message if the crop and resize inside the files cause the drop; else ""."""
         top1 = _top1(self._exact, self.examples.labels)
         lost, form = 100 * (self.top1 - top1), self._reference.geometry
         if lost <= self.limits.max_drop:
@@ -376,7 +377,7 @@ class Judge:
         )
 
     def _compare_features(self, file: ExportedFile) -> tuple[FileComparison, list[str]]:
-        """The same for `model_features.tflite`."""
+        """`_compare` for `model_features.tflite`."""
         pooled = keras.Model(self._model.input, self._model.get_layer("avg_pool").output)
         lite, outputs, references = Lite(file.path, 1, file.content), [], []
         for images in self._frames():
@@ -395,19 +396,18 @@ class Judge:
         return comparison, list(_output_reasons(file.name, differences))
 
     def _same_pixels(self) -> np.ndarray:
-        """The Keras model's logits `(n, k)` behind the crop and resize that the files do
-        themselves.
+        """The Keras model's logits `(n, k)` after the crop and resize that are inside the files.
 
-        Its top-1 on photos as evaluation resizes them says what the files' resize costs; this says
-        whether they compute it right.
+        The reference for the arithmetic of the files. Compared with the logits for photos that are
+        resized as in evaluation, it gives the cost of the resize in the files.
         """
         seen = map(self._seen, self._frames())
         return np.concatenate([self._model(x, training=False).numpy() for x in seen])
 
     def _shift_reasons(self, logits: np.ndarray) -> Iterator[str]:
-        """The reason if a file crops its frames one pixel beside the middle.
+        """The reason if a file crops its frames one pixel off the centre.
 
-        In int8, rounding may change the logits more than that does, but not in the same direction.
+        int8 rounding may change the logits more than such a shift, but not in the same direction.
         """
         for direction, shifted in self._shifted.items():
             chosen = slice(None, None, self._every)
@@ -418,7 +418,7 @@ class Judge:
 
     @cached_property
     def _shifted(self) -> dict[str, np.ndarray]:
-        """The Keras model's logits for some frames that are moved by a pixel, by direction."""
+        """The Keras model's logits for some frames shifted by one pixel, by direction."""
         logits: dict[str, list[np.ndarray]] = {direction: [] for direction in _SHIFTS}
         done, every = 0, self._every
         for frames in self._frames():
@@ -431,12 +431,12 @@ class Judge:
 
     @property
     def _every(self) -> int:
-        """Of so many images, one is shifted."""
+        """The stride over the images for shifted frames."""
         return math.ceil(len(self.examples) / _SHIFTED)
 
     def _seen(self, frames: np.ndarray) -> tf.Tensor:
-        """What the network must see of frames: cut and resized by Keras, not by the code that the
-        files are made from."""
+        """The expected network input for frames: cropped and resized by Keras, not by the code that
+        is in the files."""
         if not self._contract.input_size:
             return tf.cast(frames, tf.float32)
         form = self._reference.geometry
@@ -446,22 +446,22 @@ class Judge:
         resized = keras.ops.image.resize(
             part, (height, width), interpolation="bilinear", data_format="channels_last"
         )
-        # As the files do, after the resize; Keras' own pad_to_aspect_ratio is before it.
+        # After the resize, as in the files; Keras' pad_to_aspect_ratio pads before it.
         return keras.ops.pad(resized, ((0, 0), *form.borders(height, width), (0, 0)))
 
     def _frames(self) -> Iterator[np.ndarray]:
-        """Batches of images as the files take them."""
+        """Batches of input images for the files."""
         view = self._contract.view(self._reference.geometry, self._reference.center_crop)
         for squares, _ in self._stream(*view, self.examples).as_numpy_iterator():
             yield self._contract.frames(squares)
 
     def _logits(self, opened: Artefact, examples: Examples | None = None) -> np.ndarray:
-        """Of the images that judge, or of others."""
+        """Logits of an artefact for `examples`, by default the validation images."""
         stream = self._stream(opened.geometry, opened.center_crop, examples or self.examples)
         return predict_stream(opened, stream)
 
     def _stream(self, size: Geometry, crop: float, examples: Examples) -> tf.data.Dataset:
-        """The images, decoded once for all files if they fit into memory."""
+        """Batches of the images, decoded once for all files if they fit into memory."""
         key = (id(examples), size, crop)
         if key not in self._streams:
             stream = evaluation_stream(examples, size=size, crop=crop, batch_size=BATCH)
@@ -478,7 +478,7 @@ def _require_recorded(file: ExportedFile, recorded: Mapping[str, Any]) -> None:
 
 
 def _output_reasons(name: str, found: Deviation) -> Iterator[str]:
-    """Reasons in the outputs of a file."""
+    """Reasons in the deviation of a file's outputs."""
     allowed = _ALLOWED.get(name, _FLOAT32)
     output = "features" if name == filenames.FEATURES else "logits"
     most = allowed.most * found.largest
@@ -497,8 +497,8 @@ def _output_reasons(name: str, found: Deviation) -> Iterator[str]:
 
 
 def _is_moved(difference: np.ndarray, shift: np.ndarray) -> bool:
-    """Whether outputs `(n, k)` differ from the expected ones by a shift `(n, k)`, beyond doubt: the
-    share of the shift in the difference, 0 of a sound file, is nearer to 1 by three standard
+    """Whether the difference `(n, k)` of outputs is clearly explained by a shift `(n, k)`: its
+    regression coefficient on the shift, 0 for a correct file, is closer to 1 by three standard
     errors (of a ratio over images)."""
     power = float(np.square(shift, dtype=np.float64).sum())
     if not power:
@@ -511,7 +511,7 @@ def _is_moved(difference: np.ndarray, shift: np.ndarray) -> bool:
 
 
 def _latency(file: ExportedFile) -> float:
-    """Median milliseconds for one image; on one thread for a `.tflite` and an `.onnx`."""
+    """Median milliseconds for one image; one thread for a `.tflite` and an `.onnx`."""
     opened = file.opened if file.content is None else file.open(threads=1)
     image = np.random.default_rng(0).integers(0, 256, (1, *opened.geometry.shape), dtype=np.uint8)
     return _median_ms(partial(opened.predict, image))
@@ -528,7 +528,7 @@ def _median_ms(run: Callable[[], object]) -> float:
 
 
 def _sample(total: int, count: int, seed: int) -> np.ndarray:
-    """The numbers of at most `count` of `total` images."""
+    """Indices of at most `count` of `total` images."""
     if total <= count:
         return np.arange(total)
     log.info(f"judging by {count:,} of {total:,} validation images (--images)")
@@ -540,7 +540,7 @@ def _top1(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _counts(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Images by predicted class (rows) and class, int `(k, k)`."""
+    """Number of images by predicted class (rows) and true class, int `(k, k)`."""
     counts = np.zeros((logits.shape[-1],) * 2, int)
     np.add.at(counts, (logits.argmax(-1), labels), 1)
     return counts

@@ -1,7 +1,7 @@
-"""Converted files that an export which failed or was ended leaves for the next try.
+"""Keeps converted files of a failed or interrupted export for the next attempt.
 
-They lie beside the folder of the export and go when it is published. The gate judges them like new
-ones.
+They are in a folder beside the export folder, and are removed when that is published. The gate
+checks them like new files.
 """
 
 import hashlib
@@ -21,11 +21,11 @@ from keras_resnet.messages import log
 
 
 class Kept:
-    """The files that earlier tries left for the export `plan` of the model in the file `model`."""
+    """Files of earlier attempts at the export `plan` of the model in the file `model`."""
 
     def __init__(self, plan: ExportPlan, model: Path) -> None:
         self._folder = plan.target.parent / f".{plan.target.name}-kept"
-        # All that a converted file depends on, but for the calibration images.
+        # Everything that a converted file depends on, except the calibration images.
         self._made_from = repr(
             (fingerprint(model), plan.contract, plan.geometry, plan.io, version("tensorflow"),
              __version__)
@@ -34,16 +34,16 @@ class Kept:
     def or_made(
         self, variant: str, path: Path, images: Path, make: Callable[[Path], dict[str, Any]]
     ) -> dict[str, Any]:
-        """Writes the file `path`: the one that was kept, or else a new one.
+        """Writes the file `path`: the kept file, or else a new one.
 
         Args:
-            variant: of the file.
-            path: where it goes.
+            variant: variant of the file.
+            path: path to write.
             images: the calibration images.
-            make: function that writes a file, and returns the cost of it.
+            make: function that writes the file to a path and returns the cost.
 
         Returns:
-            The cost of the conversion, whenever it was.
+            The cost of the conversion, of this or an earlier attempt.
         """
         facts = [self._made_from, fingerprint(images) if variant in CALIBRATED else ""]
         digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
@@ -63,7 +63,7 @@ class Kept:
             for path in self._folder.glob(f"*/{Path(name).stem}.*"):
                 path.unlink()
         for folder in (*self._folder.glob("*"), self._folder):
-            with suppress(OSError):  # there are others, or there were none
+            with suppress(OSError):  # not empty, or missing
                 folder.rmdir()
 
     def clear(self) -> None:

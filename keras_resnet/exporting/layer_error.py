@@ -1,7 +1,7 @@
-"""The int8 error of each Keras layer, and files that keep the worst layers in float.
+"""Measures the int8 error of each Keras layer, and writes files with the worst layers in float.
 
 TensorFlow's quantization debugger runs every operator twice on the same input, in int8 and in
-float. It runs in a child process, and calibrates once for all results:
+float. It runs in a child process and calibrates once for all results:
 
     python -m keras_resnet.exporting.layer_error SAVED_MODEL CALIBRATION.npy FOLDER IO COUNT…
 """
@@ -24,15 +24,15 @@ from keras_resnet.files import StrPath, read_json, write_json
 from keras_resnet.inspection import tflite_file
 from keras_resnet.results import Result
 
-if TYPE_CHECKING:  # to name its types costs no import
+if TYPE_CHECKING:
     import tensorflow as tf
 
 PARTS = ("branch", "shortcut", "sum")
-_IMAGES = 50  # of the calibration images; the debugger's kernels are slow
+_IMAGES = 50  # number of calibration images to use; the debugger's kernels are slow
 # Operators that move values without computing: they have no int8 error, and quantize values of
 # float operators before them.
 _MOVES = ("PAD", "MAX_POOL_2D", "RESHAPE")
-_Graph = Sequence[tuple[str, str, list[str], list[str]]]  # as `tflite_file.operators` gives it
+_Graph = Sequence[tuple[str, str, list[str], list[str]]]  # the result of `tflite_file.operators`
 
 
 @dataclass(frozen=True)
@@ -41,29 +41,29 @@ class LayerError:
 
     layer: str  # its name
     block: str  # such as "conv2_block1", "stem" or "head"
-    part: str  # of the block: one of `PARTS`, or ""
-    op: str  # the operator of the file
-    # The share of a channel's signal that int8 replaces by error, in 0…1: root mean squares, mean
-    # over channels. Of one position, as after the global pooling: the share of the vector's.
+    part: str  # part of the block: one of `PARTS`, or ""
+    op: str  # the operator in the file
+    # Error relative to the signal, in 0…1: RMS over the positions of a channel, mean over channels.
+    # With one position, as after the global pooling: RMS over the vector.
     lost: float
-    steps: float  # the error in quantization steps; 0.29 is rounding alone
+    steps: float  # the error in quantization steps; 0.29 is pure rounding
 
 
 @dataclass(frozen=True)
 class LayerErrors:
-    """The errors of all layers, and files that keep some layers in float, by number of layers."""
+    """The errors of all layers, and files with some layers in float, by number of layers."""
 
     layers: list[LayerError]  # in forward order
-    files: dict[int, Path]  # without those that would be of floats alone
+    files: dict[int, Path]  # without files that would be float only
     float_layers: dict[int, list[str]]  # worst first
 
 
 @dataclass(frozen=True)
 class BlockError:
-    """The largest `lost` in each part of a block; None where it has none."""
+    """The largest `lost` in each part of a block; None for a part that the block lacks."""
 
     block: str  # its name
-    branch: float | None  # of the stem and the head too
+    branch: float | None  # also for stem and head
     shortcut: float | None  # the projection or the pooling of the shortcut
     sum: float | None  # the addition of the two
 
@@ -84,14 +84,14 @@ def measure(
     io: str = "float",
     counts: Sequence[int] = (),
 ) -> LayerErrors:
-    """The error of int8 by layer, and files that keep some layers in float.
+    """Measures the int8 error by layer, and writes files with some layers in float.
 
     Args:
         saved_model: folder written by `write_for_conversion`.
         calibration: `.npy` file of uint8 images `(n, h, w, c)`.
-        folder: where the files go.
+        folder: folder for the files.
         io: input and output type of the files.
-        counts: for each, a file that keeps in float that many of the worst layers.
+        counts: numbers of worst layers in float, one file for each.
 
     Returns:
         `LayerErrors`.
@@ -146,7 +146,7 @@ def _debug(
         return ([image[None].astype(np.float32)] for image in some)
 
     whole = debugger(converter=converter, debug_dataset=samples)
-    # From the file once more: only so are all tensors kept that the metrics compare.
+    # Opened again from the file, which keeps all tensors that the metrics compare.
     compared = debugger(
         quant_debug_model_content=whole.get_debug_quantized_model(),
         debug_dataset=samples,
@@ -177,15 +177,15 @@ def _debug(
 def _lost(
     floats: npt.NDArray[np.float32], steps: npt.NDArray[np.integer], scale: float, zero_point: int
 ) -> float:
-    """Over channels, the mean of error by signal, root mean squares; of one image."""
+    """Mean over channels of RMS error / RMS signal, for one image."""
     floats = np.asarray(floats, np.float32)
     error = (steps.astype(np.int32) - zero_point) * scale - floats
-    if floats.size == floats.shape[-1]:  # a channel has one value, and one near 0 is all error
+    if floats.size == floats.shape[-1]:  # one value per channel: near 0, it would be all error
         floats, error = floats.reshape(-1, 1), error.reshape(-1, 1)
     positions = tuple(range(floats.ndim - 1))
     signal, noise = (np.square(v).mean(positions) for v in (floats, error))  # (c,)
     alive = signal > 0
-    # A channel that int8 rounds to nothing has lost all of it; none can lose more.
+    # At most 1: a channel that int8 rounds to 0 has lost everything.
     shares = np.minimum(np.sqrt(noise[alive] / signal[alive]), 1)
     return float(shares.mean()) if alive.any() else 0.0
 
@@ -200,7 +200,7 @@ def _steps(
 def _statistics(
     debugger: "tf.lite.experimental.QuantizationDebugger", path: Path
 ) -> dict[str, tuple[float, float]]:
-    """{tensor: (lost, steps)}"""
+    """{tensor name: (lost, steps)}."""
     with open(path, "w+", newline="") as file:
         debugger.layer_statistics_dump(file)
         file.seek(0)
@@ -212,7 +212,7 @@ def _statistics(
 
 def _worst(rows: Sequence[LayerError], graph: _Graph, io: str) -> list[str]:
     """The layers that can be kept in float, largest error first."""
-    # Byte inputs and outputs must be read and written by operators in int8.
+    # Byte inputs and outputs need int8 operators.
     entrance = graph[0][2][0]
     readers = {outputs[0] for _, _, inputs, outputs in graph if entrance in inputs}
     outer = set() if io == "float" else {*readers, graph[-1][-1][0]}
@@ -226,8 +226,8 @@ def _worst(rows: Sequence[LayerError], graph: _Graph, io: str) -> list[str]:
 
 
 def _around(layer: str, graph: _Graph) -> Iterator[str]:
-    """The operators, by their outputs, that must be in float for a layer's output to be in float:
-    those that write it and those that read it."""
+    """Output names of the operators that must be in float for a layer's output to be in float: its
+    producers and consumers."""
     for _, name, _, outputs in graph:
         if name == layer:
             yield outputs[0]
@@ -243,7 +243,7 @@ def _readers(tensor: str, graph: _Graph) -> Iterator[str]:
 
 
 def _with_ends(model: bytes, io: str) -> bytes:
-    """The converter's last step, which the debugger leaves out."""
+    """The model with the types of `io`: the converter's last step, which the debugger omits."""
     from tensorflow.lite.python.util import modify_model_io_type
 
     return modify_model_io_type(model, ends(io), ends(io))

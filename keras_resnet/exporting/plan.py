@@ -1,4 +1,4 @@
-"""What an export writes: validated once from the options, before TensorFlow is loaded."""
+"""The plan of an export: its options, validated once, before TensorFlow is loaded."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -17,8 +17,8 @@ from keras_resnet.run import Run
 from keras_resnet.specs import CUSTOM
 
 VARIANTS = tuple(filenames.TFLITE)
-CALIBRATED = ("int8", "int16x8")  # variants that take calibration images
-FLOAT = ("none", "float16")  # variants whose kernels are computed with in float
+CALIBRATED = ("int8", "int16x8")  # variants that need calibration images
+FLOAT = ("none", "float16")  # variants with float arithmetic
 AUTO = "auto"
 IO_TYPES = ("float", "uint8", "int8")
 TRAINABLE = ("head",)
@@ -26,11 +26,11 @@ BUNDLES = ("android", "web", "python", "c")
 # Calibration images; largest int8 logit error 2.6 with 200 samples, 0.43 with 1,297.
 CALIBRATION = 500
 MAX_DROP = 1.0  # points of top-1
-MOST_REJECTED = 0.5  # of the images of known classes
+MOST_REJECTED = 0.5  # largest share of the images of known classes
 IMAGES = 1000  # maximum number of validation images; more are sampled
 # Files for bundles, the smallest first. Inputs and outputs must be float: Android's CompiledModel
-# has no uint8 buffers, and LiteRT.js takes no int8 ones. A trainable file goes first;
-# the bundle of C does not train.
+# has no uint8 buffers, and LiteRT.js takes no int8 ones. A trainable file is preferred, except for
+# the C bundle, which does not train.
 _SMALLEST = tuple(filenames.TFLITE[variant] for variant in ("int8", "dynamic", "float16", "none"))
 BUNDLED = {kind: (*[filenames.TRAINABLE] * (kind != "c"), *_SMALLEST) for kind in BUNDLES}
 NO_MODEL_TO_BUNDLE = "needs a .tflite file with float32 ends; add --tflite --quantize none"
@@ -41,13 +41,13 @@ class Limits:
     """Limits of the gate.
 
     Raises:
-        InputError: one is out of range.
+        InputError: a value is out of range.
     """
 
-    max_drop: float = MAX_DROP  # in top-1, in percentage points
+    max_drop: float = MAX_DROP  # of top-1, in percentage points
     images: int = IMAGES
-    min_agreement: float | None = None  # least share of images of the same class, in 0…1
-    require_evidence: bool = False  # whether the images must be enough to rule out a larger drop
+    min_agreement: float | None = None  # least share of images with the same class, in 0…1
+    require_evidence: bool = False  # whether there must be enough images to rule out a larger drop
 
     def __post_init__(self) -> None:
         _require_numbers(self, images=Integral, max_drop=Real, min_agreement=Real)
@@ -68,7 +68,7 @@ class Limits:
 
 
 def _require_numbers(given: object, **kinds: type) -> None:
-    """InputError for a field that is neither None nor a number of its kind."""
+    """InputError for a field that is neither None nor of its type in `kinds`."""
     for name, kind in kinds.items():
         value = getattr(given, name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
@@ -86,7 +86,7 @@ class LimitOptions(TypedDict, total=False):
 
 
 class ExportOptions(LimitOptions, total=False):
-    """Options of `export`; see there."""
+    """The options of `export`."""
 
     saved_model: bool
     tflite: Sequence[str]
@@ -109,7 +109,7 @@ class ExportOptions(LimitOptions, total=False):
 class PlannedTensor(NamedTuple):
     """An input or output tensor of a file."""
 
-    shape: tuple[int | None, ...]  # None: any size, or the network decides
+    shape: tuple[int | None, ...]  # None: any size, or set by the network
     dtype: str
 
 
@@ -131,13 +131,13 @@ class ExportPlan:
     """A valid export: properties of the run, and the options of `export` with the same names.
 
     Raises:
-        InputError: invalid options, alone or together.
+        InputError: invalid options or combinations of options.
     """
 
     # Of the run
-    geometry: Geometry  # of what the network takes
+    geometry: Geometry  # of the network's input
     classes: Sequence[str]
-    center_crop: float = 1.0  # share of an image that is shown, as in `Geometry.window`
+    center_crop: float = 1.0  # visible share of an image, as in `Geometry.window`
     network: str = ""
     seed: int = 0
     target: Path = Path(filenames.EXPORT)  # the folder to write
@@ -174,7 +174,7 @@ class ExportPlan:
         _check_trainable(self)
         if self.onnx:
             onnx_file.require()
-        self.limits  # noqa: B018 - raises if they are out of range
+        self.limits  # noqa: B018 - raises if a value is out of range
         _check_bundles(self)
 
     @property
@@ -193,13 +193,13 @@ class ExportPlan:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the images that the files take."""
+        """(height, width, channels) of the input images of the files."""
         height, width, channels = self.geometry.shape
         return (*(self.contract.input_size or (height, width)), channels)
 
     @property
     def is_of_family(self) -> bool:
-        """Whether it is a network of this package."""
+        """Whether the network is one of this package."""
         return self.network != CUSTOM.name
 
     @property
@@ -208,7 +208,7 @@ class ExportPlan:
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """Variants of the `.tflite` file, each once; for "auto", the candidates."""
+        """Variants of the `.tflite` file without repetitions; for "auto", the candidates."""
         return VARIANTS if self.is_auto else tuple(dict.fromkeys(self.tflite))
 
     @property
@@ -218,7 +218,7 @@ class ExportPlan:
 
     @property
     def files(self) -> tuple[PlannedFile, ...]:
-        """The artefacts to write; for "auto", one of the variants."""
+        """The artefacts to write; with "auto", only one of the variants is written."""
         requested = {filenames.SAVED_MODEL: self.saved_model, filenames.ONNX: self.onnx}
         files = [self._file(name, batch=None) for name, on in requested.items() if on]
         if self.features:
@@ -238,9 +238,9 @@ class ExportPlan:
 
     @property
     def replaced(self) -> list[str]:
-        """Names in the target folder that this export replaces or makes invalid."""
+        """Names in the target folder that this export replaces or invalidates."""
         names = [file.name for file in self.files]
-        if self.is_auto:  # only one file is published
+        if self.is_auto:  # it publishes only one file
             return [*names, filenames.CALIBRATION, filenames.EXPLANATION]
         return [*names, *([filenames.EXPLANATION] if "int8" in self.variants else [])]
 
@@ -276,15 +276,16 @@ def make_plan(run: Run, **options: Unpack[ExportOptions]) -> ExportPlan:
 
     Args:
         run: the finished `Run`.
-        options: as in `export`; `output` is where to write, None is `RUN/export/`.
+        options: as in `export`; `output` is the folder to write, None: `RUN/export/`.
 
     Raises:
-        InputError: invalid options, or an unfinished run. TypeError: an unknown option.
+        InputError: invalid options, or an unfinished run.
+        TypeError: an unknown option.
     """
     unknown = options.keys() - ExportOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
-    run.metrics  # noqa: B018 - which an unfinished run does not have
+    run.metrics  # noqa: B018 - raises for an unfinished run
     fields: dict[str, Any] = dict(options)
     output = fields.pop("output", None)
     if output is not None and not os.fspath(output):
@@ -328,7 +329,7 @@ def _check_variants(plan: ExportPlan) -> None:
 
 
 def _check_contract(plan: ExportPlan) -> None:
-    """InputError for inputs and outputs that no file can have."""
+    """InputError for impossible inputs and outputs."""
     if plan.scores not in SCORES:
         raise InputError(f"--scores {plan.scores}: use one of {', '.join(SCORES)}")
     top, count = plan.top, len(plan.classes)
@@ -353,7 +354,7 @@ def _check_contract(plan: ExportPlan) -> None:
 
 
 def require_rejection(reject: float | None, unknown: str | Path | None) -> None:
-    """InputError for a share that no threshold can have, and for images without a threshold."""
+    """InputError for an impossible share, and for images of no class without a threshold."""
     if unknown is not None and reject is None:
         raise InputError(
             "--unknown is for a threshold; add --reject and the share of the images of known "
@@ -368,7 +369,8 @@ def require_rejection(reject: float | None, unknown: str | Path | None) -> None:
 
 
 def _check_trainable(plan: ExportPlan) -> None:
-    """InputError for a trainable file of what has no head of this package, or has other ends."""
+    """InputError for a trainable file of another package's network, or with other inputs or
+    outputs than the model's."""
     if plan.trainable is None:
         return
     if plan.trainable not in TRAINABLE:
@@ -385,13 +387,13 @@ def _check_trainable(plan: ExportPlan) -> None:
 
 
 def require_unknown(folder: str | Path | None) -> None:
-    """InputError if there is no such folder of images of no class."""
+    """InputError if the folder of images of no class does not exist."""
     if folder is not None and not Path(folder).is_dir():
         raise InputError(f"--unknown {folder}: no such folder; give one with images of no class")
 
 
 def _check_bundles(plan: ExportPlan) -> None:
-    """InputError for unknown bundles, and for bundles without a model."""
+    """InputError for unknown bundles, and for bundles without a usable model file."""
     if isinstance(plan.bundles, str):
         raise InputError(
             f"bundles is {plan.bundles!r}; expected a list of bundles, such as ['python']"

@@ -1,7 +1,7 @@
 """Atomic replacement of a folder, by one process at a time.
 
-New content is made in a folder beside the published one, which then takes its place: two renames.
-A failure before them changes nothing; `locked` mends a kill between them.
+New content is written to a folder beside the published one, which it then replaces: two renames. A
+failure before them changes nothing; `locked` repairs the state after a kill between them.
 """
 
 import fcntl
@@ -18,16 +18,16 @@ from keras_resnet.errors import InputError
 
 @contextmanager
 def locked(target: Path, *, or_reading: bool = False) -> Iterator[bool]:
-    """Holds the lock of the folder `target`, and mends what a killed process left of it.
+    """Holds the lock of the folder `target`, and repairs what a killed process left.
 
-    The lock is a file beside the folder. It ends with its process.
+    The lock is a file beside the folder. It is released when its process ends.
 
     Args:
         target: the folder.
-        or_reading: whether reading will do: without a lock, where nothing can be written.
+        or_reading: allow reading without a lock if nothing can be written.
 
     Yields:
-        Whether it holds the lock, and the folder may be written.
+        Whether the lock is held, so that the folder may be written.
 
     Raises:
         InputError: another process holds it, or the folder's parent cannot be written.
@@ -61,9 +61,9 @@ def locked(target: Path, *, or_reading: bool = False) -> Iterator[bool]:
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """Gives a copy of the folder `target`, which takes its place unless there is an error.
+    """Yields a copy of the folder `target`, which replaces it unless an exception is raised.
 
-    To be used within `locked`.
+    Call it within `locked`.
     """
     target = _followed(target)
     staging = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
@@ -71,7 +71,7 @@ def staged(target: Path) -> Iterator[Path]:
         if target.exists():
             shutil.copytree(target, staging, copy_function=_link, dirs_exist_ok=True)
         yield staging
-        staging.chmod(target.stat().st_mode if target.exists() else 0o755)  # it is private
+        staging.chmod(target.stat().st_mode if target.exists() else 0o755)  # mkdtemp gives 0o700
         _flush(staging)
         if target.exists():
             os.rename(target, _old(target))
@@ -83,7 +83,7 @@ def staged(target: Path) -> Iterator[Path]:
 
 
 def _followed(target: Path) -> Path:
-    """The folder that a link leads to: it is written, and the link stays."""
+    """The target of a symbolic link, which is written instead of the link."""
     try:
         return target.resolve() if target.is_symlink() else target
     except (OSError, RuntimeError):  # Python 3.11 raises the second
@@ -93,12 +93,12 @@ def _followed(target: Path) -> Path:
 
 
 def _take(path: Path) -> BinaryIO:
-    """The locked file, opened. BlockingIOError: another process holds its lock."""
+    """The opened and locked file. BlockingIOError: another process holds the lock."""
     while True:
-        lock = open(path, "ab")  # noqa: SIM115 - for writing: NFS locks nothing else
+        lock = open(path, "ab")  # noqa: SIM115 - for writing, as NFS locks require
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held it before has removed the file: a lock on that would keep nobody out.
+            # The previous holder removes the file; a lock on a removed file excludes nobody.
             if path.exists() and os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
                 return lock
         except BaseException:
@@ -114,7 +114,7 @@ def _restore(target: Path) -> None:
 
 
 def _sweep(target: Path) -> None:
-    """Removes the remains of a killed process."""
+    """Removes the files that a killed process left."""
     prefix = _prefix(target)
     leftovers = [path for path in target.parent.iterdir() if path.name.startswith(prefix)]
     for leftover in (_old(target), *leftovers):
@@ -122,7 +122,7 @@ def _sweep(target: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Waits for the content of new files, or a power cut could leave their names on nothing."""
+    """Syncs new files to the disk, so that a power cut leaves no empty files."""
     for path in folder.rglob("*"):
         if path.is_file() and path.stat().st_nlink == 1:
             with open(path, "rb+") as file:
@@ -130,7 +130,7 @@ def _flush(folder: Path) -> None:
 
 
 def _link(source: str, target: str) -> None:
-    """A second name for a file, or a copy where links are not possible."""
+    """Creates a hard link, or a copy if links are not supported."""
     try:
         os.link(source, target)
     except OSError:

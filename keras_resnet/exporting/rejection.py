@@ -1,10 +1,10 @@
-"""The threshold for "none of these": below it, an image is of none of the classes.
+"""Fits the threshold for "none of these": images with a lower score are rejected.
 
 Split-conformal prediction (arXiv:2107.07511, section 1.1) takes an order statistic of the scores of
-held-out images: the model refuses a new image of a known class with a probability of at most the
-share that was asked for. One half of the images sets the threshold; the result counts in the other.
+held-out images: a new image of a known class is rejected with a probability of at most the
+requested share. One half of the images sets the threshold; it is evaluated on the other half.
 
-The largest energy of these images is a limit too, where the share allows more than one image: with
+The largest energy of these images is a second limit, if the share allows more than one image: with
 the rest for the threshold, the probability stays the same (equivalent blocks, Tukey 1947, Annals of
 Mathematical Statistics 18:529).
 """
@@ -21,35 +21,35 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation.contract import REJECTION_SCORES, Rejection, certainty
 from keras_resnet.results import Result
 
-DEFAULT = "probability"  # without images of no class to choose by; see `fit`
-_LEAST_UNKNOWN = 10  # images of no class in each half
-_ONCE_IN = 1000  # exports, chance alone refuses more images than `most_refused`
+DEFAULT = "probability"  # the score if there are no images of no class; see `fit`
+_LEAST_UNKNOWN = 10  # least number of images of no class in each half
+_ONCE_IN = 1000  # in one of so many exports, chance exceeds `most_refused`
 _DECIMALS = 6  # of a threshold: another export of the same run has the same contract
 
 
 @dataclass(frozen=True)
 class Refused:
-    """The images that a score refuses of those that did not set its threshold, in 0…1."""
+    """The shares of held-out images that a score rejects, in 0…1."""
 
-    known: float  # of known classes
-    unknown: float | None  # None without images of no class
+    known: float  # of images of known classes
+    unknown: float | None  # of images of no class; None without any
 
 
 @dataclass(frozen=True)
 class RejectionFit(Result):
-    """A threshold, and what it does to images that it was not fitted on."""
+    """A threshold, and the images it rejects of those that it was not fitted on."""
 
-    score: str  # what the threshold is on: probability, energy or margin
-    threshold: float  # an image with a lower score is refused
-    most_energy: float | None  # an image with a larger energy is refused too; None: any
-    share: float  # of the images of known classes that may be refused, in 0…1
-    known_refused: float  # by Keras, of `judged_on` images, in 0…1
-    unknown_refused: float | None  # by Keras, of `unknown_judged_on` images; None without any
-    fitted_on: int  # images of known classes
-    judged_on: int  # images of known classes, of the other half
-    unknown_judged_on: int | None  # images of no class; None without any
-    # Whether these images are others than those that set the threshold and chose the score: not
-    # where there are too few for two halves.
+    score: str  # the score with the threshold: probability, energy or margin
+    threshold: float  # an image with a lower score is rejected
+    most_energy: float | None  # an image with a larger energy is rejected too; None: no limit
+    share: float  # of the images of known classes that may be rejected, in 0…1
+    known_refused: float  # share that Keras rejects of `judged_on` images, in 0…1
+    unknown_refused: float | None  # the same of `unknown_judged_on` images; None without any
+    fitted_on: int  # number of images of known classes
+    judged_on: int  # number of images of known classes in the other half
+    unknown_judged_on: int | None  # number of images of no class; None without any
+    # Whether these images are disjoint from those that set the threshold and selected the score.
+    # They are not if there are too few for two halves.
     held_out: bool
     compared: dict[str, Refused]  # each score with its own threshold
 
@@ -58,7 +58,7 @@ class RejectionFit(Result):
         """The inverse of `as_json`.
 
         Raises:
-            InputError: it is damaged.
+            InputError: the content is damaged.
         """
         try:
             compared = {name: Refused(**row) for name, row in content["compared"].items()}
@@ -102,25 +102,26 @@ def fit(
     seed: int,
     scores: Sequence[str] = REJECTION_SCORES,
 ) -> RejectionFit:
-    """The threshold of the score that refuses most images of no class.
+    """The threshold of the score that rejects most images of no class.
 
-    Without such images it is the maximum probability (arXiv:1610.02136): no score is best on all
-    data, and this one was never the worst. On letters for digits the margin refused most and the
-    energy (arXiv:2010.03759) least; on other classes of photos it was the reverse.
+    Without such images the score is the maximum probability (arXiv:1610.02136): no score is best on
+    all data, and this one was never the worst. For letters, with a model of digits, the margin
+    rejected most and the energy (arXiv:2010.03759) least; for photos of other classes it was the
+    reverse.
 
     Args:
-        known: logits `(n, k)` of validation images, as the files give them: over the temperature.
+        known: logits `(n, k)` of validation images, divided by the temperature, as in the files.
         unknown: logits `(m, k)` of images of no class.
-        share: of the images of known classes that may be refused, in 0…1.
-        seed: of the halves.
-        scores: those that the output of the files allows.
+        share: of the images of known classes that may be rejected, in 0…1.
+        seed: seed of the halves.
+        scores: the scores that the outputs of the files allow.
 
     Raises:
         InputError: too few images for such a share.
     """
     fitted, judged = halves(len(known), share, seed)
     choice, others = _split(0 if unknown is None else len(unknown), _LEAST_UNKNOWN, seed)
-    # Of probabilities, the energy is not known.
+    # Probabilities do not determine the energy.
     rules = {name: _rule(name, known[fitted], share, "energy" in scores) for name in scores}
 
     def refused(name: str, logits: npt.NDArray[np.floating]) -> float:
@@ -148,8 +149,8 @@ def fit(
 def halves(
     count: int, share: float, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Indices of the validation images that set a threshold, and of those that it is judged by:
-    the same where there are too few for two halves.
+    """Indices of the validation images that set a threshold, and of those that evaluate it; the
+    same if there are too few for two halves.
 
     Raises:
         InputError: too few images for such a share.
@@ -164,15 +165,15 @@ def halves(
 
 
 def judged_unknown(count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Indices of the images of no class that did not choose the score."""
+    """Indices of the images of no class that did not select the score."""
     return _split(count, _LEAST_UNKNOWN, seed)[1]
 
 
 def most_refused(judged: int, rejection: Rejection) -> int:
-    """How many of `judged` images of known classes a file may refuse that behaves like the model.
+    """The largest number of `judged` images of known classes that a correct file may reject.
 
     The number below an order statistic of other images has a negative hypergeometric distribution,
-    whatever that of the scores.
+    whatever the distribution of the scores.
     """
     fitted, order = rejection.fitted_on, _order(rejection.fitted_on, rejection.share)
     ways, total = 0, math.comb(judged + fitted, judged)
@@ -180,7 +181,7 @@ def most_refused(judged: int, rejection: Rejection) -> int:
         ways += math.comb(count + order - 1, count) * math.comb(
             judged - count + fitted - order, judged - count
         )
-        if _ONCE_IN * (total - ways) <= total:  # whole numbers: they are too large for a float
+        if _ONCE_IN * (total - ways) <= total:  # integers, because these overflow floats
             return count
     return judged
 
@@ -188,7 +189,7 @@ def most_refused(judged: int, rejection: Rejection) -> int:
 def _split(
     count: int, least: int, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Indices of two halves; all of them twice, if that leaves less than `least` for one."""
+    """Indices of two halves; all indices twice if a half would have less than `least`."""
     if count < 2 * least:
         return np.arange(count), np.arange(count)
     shuffled = np.random.default_rng(seed).permutation(count)
@@ -198,7 +199,7 @@ def _split(
 def _rule(
     score: str, logits: npt.NDArray[np.floating], share: float, has_energy: bool
 ) -> Rejection:
-    """The threshold of a score, and the limit of the energy; both rounded to refuse less."""
+    """The threshold of a score, and the limit of the energy; both rounded to reject less."""
     order, most, scale = _order(len(logits), share), None, 10**_DECIMALS
     scores = certainty(score, logits)
     if has_energy and order > 1:
@@ -210,6 +211,6 @@ def _rule(
 
 
 def _order(count: int, share: float) -> int:
-    """So many of `count` images are those with the smallest score or the largest energy; of a
-    score alone, it is which of them is the threshold, from 1."""
+    """The number of `count` images that the two limits may exclude; for a score without a limit of
+    the energy, the rank of the threshold, from 1."""
     return math.floor(share * (count + 1) + 1e-9)

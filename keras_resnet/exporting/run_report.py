@@ -1,4 +1,4 @@
-"""The table of exported files in the report of a run."""
+"""Updates the table of exported files in the report of a run."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,15 +11,15 @@ from keras_resnet.run import Run
 
 
 def update(run: Run, folder: Path) -> None:
-    """Writes report.html of a run again after `folder` was exported or verified.
+    """Rewrites report.html of a run after `folder` was exported or verified.
 
-    An imported run has no report, and no other folder than `RUN/export/` is shown in it. If a file
-    of the run is damaged, or the disk is full, the report stays, and a message says so: the export
-    is good.
+    An imported run has no report, and only the folder `RUN/export/` is part of it. If a file of the
+    run is damaged, or the disk is full, the report is not changed and a message is logged; the
+    export is valid all the same.
     """
     if folder.resolve() != run.export_folder.resolve() or not run.file(filenames.REPORT).exists():
         return
-    # What another process has written since this one read the manifest must stay.
+    # Keep what another process has written since this one read the manifest.
     run.manifest = manifest.read(run.path)
     try:
         for name in page.SOURCES:

@@ -14,13 +14,12 @@ from keras_resnet.exporting.plan import ExportPlan
 
 
 def write_for_serving(plan: ExportPlan, model: keras.Model, folder: Path) -> None:
-    """A SavedModel with two signatures.
+    """Writes a SavedModel with two signatures.
 
-    serving_default: image, float32 `(b, h, w, c)` in [0, 255] -> logits `(b, k)`, or what the
-        plan says.
+    serving_default: image, float32 `(b, h, w, c)` in [0, 255] -> logits `(b, k)`, or the outputs of
+        the plan.
     serving_bytes: image_bytes, encoded images `(b,)` -> logits, scores `(b, k)` and label `(b,)`.
-        Decodes, fits and resizes as evaluation does; it does not read the EXIF
-        orientation.
+        Decodes, fits and resizes as evaluation does, but ignores the EXIF orientation.
     """
     size, crop = plan.geometry, plan.center_crop
     names = tf.constant(plan.classes)
@@ -38,7 +37,7 @@ def write_for_serving(plan: ExportPlan, model: keras.Model, folder: Path) -> Non
             "label": tf.gather(names, tf.argmax(logits, -1)),
         }
 
-    # `track(model)` would store each weight a second time; the endpoints bring theirs along.
+    # No `track(model)`: it would store each weight a second time, beside those of the endpoints.
     archive = keras.export.ExportArchive()
     pixels = tf.TensorSpec((None, *plan.input_shape), tf.float32, name="image")
     encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
@@ -56,11 +55,11 @@ def write_for_conversion(
     batch: int | None = 1,
     pooled: bool = False,
 ) -> None:
-    """A SavedModel with one signature and batch 1: what a phone wants, and the only route into the
-    converter that names both ends and carries the weights along (`from_concrete_functions` writes a
-    small file of NaN without an error). With `batch=None` it takes any number of images; with
-    `features` it gives the pooled features in place of scores. `pooled` is for int8 weights: see
-    `fold`.
+    """Writes a SavedModel with one signature and batch 1, as phones need it. The only input of the
+    converter that keeps the names of inputs and outputs and the weights (`from_concrete_functions`
+    writes a small file of NaN without an error). With `batch=None` it takes any number of images;
+    with `features` it outputs the pooled features instead of scores. `pooled` is for int8 weights:
+    see `fold`.
     """
     model = fold(model, pooled=pooled) if plan.is_of_family else model
     serve = wrap.features if features else wrap.around
@@ -73,8 +72,8 @@ def write_for_conversion(
 
 @contextmanager
 def _inlined() -> Iterator[None]:
-    """Traces functions of functions in place: Keras compiles a grouped convolution by itself, and
-    tf2onnx cannot look into what is compiled.
+    """Inlines nested functions while tracing: Keras compiles grouped convolutions, and tf2onnx
+    cannot convert compiled functions.
     """
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)

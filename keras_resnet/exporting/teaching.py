@@ -1,6 +1,6 @@
 """Teaches a trainable file a new class, as an app would, and compares it with the same in NumPy.
 
-The class is made up: mosaics of random colours, of which no network was trained to be certain.
+The class is artificial: mosaics of random colours, which are unlike any training image.
 """
 
 from collections.abc import Iterator
@@ -13,23 +13,23 @@ from keras_resnet.evaluation.trainable import NEVER, PASSES, Trainable
 from keras_resnet.exporting import evidence
 from keras_resnet.exporting.trainable import LEARNING_RATE, STORED_WEIGHT, Head
 
-PHOTOS = 20  # that teach the class; as many others judge
+PHOTOS = 20  # training photos of the class, and as many for evaluation
 _TILES = 8  # in a row of a mosaic
 LEAST_RECOGNIZED = 0.9
-# Largest difference from NumPy, as a share of the largest logit; float32 comes to 1e-6.
+# Largest difference from NumPy, relative to the largest logit; float32 rounding gives 1e-6.
 _TOLERANCE = 1e-3
 
 
 class Taught(NamedTuple):
-    """What a trainable file learned and forgot."""
+    """The accuracy of a trainable file after it learned a class."""
 
-    recognized: float  # share of other images of the new class, in 0…1
-    drop_points: float  # of top-1 on images of known classes, in percentage points
+    recognized: float  # share of held-out images of the new class, in 0…1
+    drop_points: float  # drop in top-1 on images of known classes, in percentage points
     reasons: list[str]  # why the file must not be used
 
 
 def mosaics(shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    """Images of a made-up class, `(2 * PHOTOS, *shape)`; shape is (height, width, channels)."""
+    """Images of an artificial class, `(2 * PHOTOS, *shape)`; shape is (height, width, channels)."""
     height, width, channels = shape
     tiles = (2 * PHOTOS, _TILES, _TILES, channels)
     colours = np.random.default_rng(0).integers(0, 256, tiles, dtype=np.uint8)
@@ -46,15 +46,16 @@ def teach(
     expected: tuple[np.ndarray, np.ndarray],
     max_drop: float,
 ) -> Taught:
-    """Teaches a file a made-up class.
+    """Teaches a file an artificial class.
 
     Args:
         file: the file.
-        again: the same, opened a second time, to restore what the first learned.
-        head: what it must compute with.
-        known: uint8 `(n, h, w, c)`, images of known classes; labels: `(n,)`.
-        expected: `Head.features` of the mosaics that teach, and of `known`, by the Keras model.
-        max_drop: how many points of top-1 it may lose.
+        again: the same file, opened a second time, to restore the weights of the first.
+        head: the expected `Head`.
+        known: uint8 `(n, h, w, c)`, images of known classes.
+        labels: `(n,)`, their labels.
+        expected: `Head.features` from the Keras model of the training mosaics, and of `known`.
+        max_drop: allowed drop in top-1, in points.
     """
     new = mosaics(known.shape[1:])
     before, _ = file.infer(known)
@@ -102,7 +103,7 @@ def teach(
 def _logits_after_training(
     head: Head, photos: np.ndarray, images: np.ndarray
 ) -> npt.NDArray[np.float64]:
-    """The logits `(n,)` of a new class, as `train` must compute them.
+    """The expected logits `(n,)` of a new class after `train`.
 
     Args:
         head: the head.

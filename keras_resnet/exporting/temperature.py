@@ -11,26 +11,26 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation.metrics import BINS, calibration_error, log_softmax, score_bins
 from keras_resnet.results import Result
 
-FEW = 10  # with fewer mistakes, one more or less moves the temperature by a lot
+FEW = 10  # with fewer mistakes, a single one changes the temperature much
 _BOUNDS = (0.01, 100.0)
 _HALVINGS = 60
 
 
 @dataclass(frozen=True)
 class TemperatureFit(Result):
-    """A temperature, and what it does to probabilities it was not fitted on."""
+    """A temperature, and its effect on held-out probabilities."""
 
     temperature: float  # the logits are divided by it
-    fitted_on: int  # validation images, one half
-    mistakes: int  # of the model among them
-    judged_on: int  # the other images
+    fitted_on: int  # number of validation images in the first half
+    mistakes: int  # of the model in the first half
+    judged_on: int  # number of validation images in the second half
     bins: int  # of confidence, for the calibration error
-    ece_before: float  # expected calibration error of the other images, in 0…1
+    ece_before: float  # expected calibration error of the second half, in 0…1
     ece_after: float  # the same, with the temperature
 
     @property
     def is_harmful(self) -> bool:
-        """Whether the images that it was not fitted on are better off without it."""
+        """Whether the temperature increases the calibration error of the second half."""
         return self.ece_after > self.ece_before
 
     def __str__(self) -> str:
@@ -51,15 +51,15 @@ def calibrate(
     The halves are stratified by right and wrong predictions.
 
     Args:
-        logits: `(n, k)`, of validation images.
+        logits: logits `(n, k)` of validation images.
         labels: int `(n,)`.
-        seed: of the halves.
+        seed: seed of the halves.
 
     Returns:
         `TemperatureFit`.
 
     Raises:
-        InputError: too few mistakes to fit anything on.
+        InputError: too few mistakes for a fit.
     """
     fitted, judged = _halves(logits.argmax(-1) == labels, seed)
     mistakes = int((logits[fitted].argmax(-1) != labels[fitted]).sum())
@@ -84,9 +84,9 @@ def calibrate(
 
 
 def fit(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
-    """The temperature that makes the mean cross-entropy of `logits / temperature` least.
+    """The temperature that minimizes the mean cross-entropy of `logits / temperature`.
 
-    The loss is convex in the inverse of the temperature: its slope is bisected.
+    The loss is convex in the inverse of the temperature, so its derivative is bisected.
     """
     logits = np.asarray(logits, np.float64)
     target = logits[np.arange(len(labels)), labels]
@@ -110,7 +110,7 @@ def _error(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) ->
 def _halves(
     right: npt.NDArray[np.bool_], seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Indices of two halves; an odd mistake falls to the first, which has to be fitted on it."""
+    """Indices of two halves; the first, for the fit, gets the odd mistake."""
     rng = np.random.default_rng(seed)
     shuffled = np.concatenate([rng.permutation(np.flatnonzero(~right)),
                                rng.permutation(np.flatnonzero(right))])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Copies the files in `bundles/`, part of the package, and fills in placeholders.
+"""Copies the files in `bundles/`, which are part of the package, and fills in placeholders.
 
 A placeholder is a name in double braces, `{{height}}`; most files have none.
 """
@@ -16,8 +16,8 @@ def copy(name: str, target: Path, values: Mapping[str, object] | None = None) ->
     """Copies the folder `bundles/NAME` to `target`, filling in the placeholders.
 
     Args:
-        name: of the folder.
-        target: the folder to write; made if need be.
+        name: name of the folder.
+        target: the folder to write; created if missing.
         values: placeholder -> text.
     """
     _copy(_ROOT / name, target, values or {})

@@ -1,4 +1,4 @@
-"""Writes the `.tflite` files of an export: calibration, conversion, choice of a variant."""
+"""Writes the `.tflite` files of an export: calibration, conversion, selection of a variant."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -25,12 +25,12 @@ from keras_resnet.report import quantization
 
 @dataclass
 class Written:
-    """What was written."""
+    """The written files."""
 
     names: list[str] = field(default_factory=list)  # of the artefacts
-    notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # for their manifest
-    candidates: list[TriedFile] | None = None  # tried for "auto"
-    quantization: layer_error.Quantization | None = None  # if it was to be explained
+    notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # entries for the manifest
+    candidates: list[TriedFile] | None = None  # files tried by "auto"
+    quantization: layer_error.Quantization | None = None  # with `explain_quantization`
 
 
 def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge, kept: Kept) -> Written:
@@ -38,10 +38,10 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge, kep
 
     Args:
         plan: the `ExportPlan`.
-        reference: the run, opened: its model is converted, its training images calibrate it.
-        folder: where the files go.
-        judge: the `Judge`: "auto" asks it, and its images calibrate nothing.
-        kept: files of earlier tries.
+        reference: the opened run; its model is converted and calibrated with its training images.
+        folder: folder for the files.
+        judge: the `Judge` for "auto"; its images are excluded from the calibration.
+        kept: files of earlier attempts.
 
     Raises:
         CheckFailed: a conversion failed, or "auto" found no file that passes.
@@ -49,7 +49,7 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge, kep
     written = Written()
     if not plan.variants:
         return written
-    # Beside the folder and named like it: what a kill leaves is cleared with it.
+    # Beside the folder, with its prefix, so that `publish` also removes what a kill leaves.
     with (
         tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as made,
         plainly_named(made) as scratch,
@@ -99,7 +99,7 @@ def _calibrate(
     plan: ExportPlan, reference: Artefact, judge: Judge, folder: Path, images: Path
 ) -> None:
     """Writes the calibration images to the file `images`, and their manifest to `folder`."""
-    assert reference.run  # it is one, opened
+    assert reference.run  # the artefact of a run has it
     chosen = calibration.choose(
         reference.run,
         plan.calibration,
@@ -137,7 +137,7 @@ def _make(
 
 
 def _give_room(plan: ExportPlan, path: Path) -> None:
-    """Lets a file of integers refuse images by their energy, if the plan does."""
+    """Gives a quantized file headroom for the limit of the energy, if the plan has one."""
     if plan.rejection and plan.rejection.most_energy is not None:
         headroom.give(path, plan.rejection.most_energy)
 

@@ -5,14 +5,13 @@ Signatures, all float32; d is at most `MOST_DIMENSIONS`:
 infer: image `(1, h, w, c)` -> logits `(1, k + SPARE)`, features `(1, d + 1)`. The last `SPARE`
     logits are `NEVER` until they are trained.
 train: features `(1, d + 1)` of a photo of a new class, label `(1, SPARE)`, one-hot -> loss `()`.
-    One step of gradient descent. A photo goes through the network once, its features are used
-    again.
+    One step of gradient descent. The network runs once per photo; its features are reused.
 save: -> weights `(SPARE, d)`, bias `(SPARE,)` of the spare outputs.
-restore: weights, bias as `save` gives them -> trained `()`, the number of trained outputs.
+restore: weights and bias from `save` -> trained `()`, the number of trained outputs.
 
-The logits of the known classes never change: only the spare outputs are trained, against the
-photo and the features of `STORED` training images that are in the file. The features are whitened:
-in those of a network, which are correlated, gradient descent takes ten times as many steps.
+The logits of the known classes never change: only the spare outputs are trained, on the photo and
+on the features of `STORED` training images that are in the file. The features are whitened: on
+correlated features, gradient descent takes ten times as many steps.
 """
 
 from dataclasses import dataclass, replace
@@ -31,33 +30,33 @@ from keras_resnet.exporting.folding import fold
 from keras_resnet.exporting.plan import ExportPlan
 from keras_resnet.run import Run
 
-MOST_DIMENSIONS = 256  # of the features: ResNet-50 has 2,048, a matrix of 17 MB to whiten
-STORED = 500  # features of training images in the file
-# Share of the mean variance that is added to each: directions in which the training images hardly
+MOST_DIMENSIONS = 256  # of the features; the whitening of ResNet-50's 2,048 would take 17 MB
+STORED = 500  # number of training images whose features are in the file
+# Regularization, relative to the mean variance: directions in which the training images hardly
 # vary must not outweigh the others.
 SHRINKAGE = 0.1
-# Steps are stable up to about this learning rate, since whitened features have a mean square of 1.
-# The weight of the stored features against the photo. Measured with a class of ten held out and
-# taught with 20 photos: signs (ResNet-20, 99.7 %) lose 0.3 points and 100 % of the new class are
-# recognized; a weak network (CIFAR-10, 59.6 %) loses 3 points and 37 % are recognized. With a
-# weight of 3, 0.8 and 5.6 points for 100 % and 54 %.
+# The learning rate is near the limit of stability for whitened features, whose mean square is 1.
+# The weight is that of the stored features relative to the photo. Measured with one of ten classes
+# held out and taught with 20 photos: signs (ResNet-20, 99.7 %) lose 0.3 points and 100 % of the new
+# class are recognized; a weak network (CIFAR-10, 59.6 %) loses 3 points and 37 % are recognized.
+# With a weight of 3: 0.8 and 5.6 points for 100 % and 54 %.
 LEARNING_RATE, STORED_WEIGHT = 1.0, 9.0
-_LEAST_VARIANCE = 1e-5  # of a direction, as a share of the mean: float32 rounding is below
+_LEAST_VARIANCE = 1e-5  # of a direction, relative to the mean; float32 rounding is below it
 _BATCH = 32
 
 
 @dataclass(frozen=True)
 class Head:
-    """What the signatures compute with, besides the network: F is the number of its features."""
+    """Constants of the signatures. F is the number of the network's features."""
 
     center: npt.NDArray[np.float32]  # (F,)
     projection: npt.NDArray[np.float32]  # (F, d)
-    temperature: float  # that the logits are divided by
+    temperature: float  # divides the logits
     stored: npt.NDArray[np.float32]  # (n, d + 1), features of training images
 
     def features(self, pooled: np.ndarray, logits: np.ndarray) -> npt.NDArray[np.float32]:
-        """Features `(n, d + 1)`: pooled features `(n, F)`, whitened, and the logarithm of the sum
-        of the exponentials of the logits `(n, k)`, for which all known classes stand."""
+        """Features `(n, d + 1)`: whitened pooled features `(n, F)`, and the log-sum-exp of the
+        logits `(n, k)`, which represents all known classes."""
         logits = logits / self.temperature
         energy = logits[:, :1] - log_softmax(logits)[:, :1]
         return np.hstack([(pooled - self.center) @ self.projection, energy]).astype(np.float32)
@@ -69,7 +68,7 @@ def fit(run: Run, model: keras.Model, temperature: float = 1.0) -> Head:
     Args:
         run: the `Run`.
         model: its Keras model.
-        temperature: that the logits are divided by.
+        temperature: divides the logits.
     """
     examples = calibration.training_examples(run, STORED)
     images = images_of(examples, size=run.config.geometry, crop=run.config.center_crop)
@@ -82,14 +81,13 @@ def fit(run: Run, model: keras.Model, temperature: float = 1.0) -> Head:
 
 
 def whitening(spread: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The projection `(F, d)` that whitens pooled features `(n, F)` with a mean of 0, and gives
-    them a mean square of 1."""
+    """The projection `(F, d)` that whitens centred pooled features `(n, F)` to a mean square of 1."""
     variances, directions = np.linalg.eigh(spread.T @ spread / len(spread))  # ascending
     mean = variances.mean() or 1.0
     projection = directions / np.sqrt(variances + SHRINKAGE * mean)
     if len(variances) > MOST_DIMENSIONS:
-        # Among directions in which no image varies, the choice would be arbitrary: the gate could
-        # not repeat it.
+        # Without directions in which no image varies: their choice is arbitrary, so the gate could
+        # not reproduce it.
         projection = projection[:, variances > _LEAST_VARIANCE * mean][:, -MOST_DIMENSIONS:]
     return projection / (np.sqrt(np.square(spread @ projection).sum(-1).mean()) or 1.0)
 
@@ -106,7 +104,7 @@ def pooled_and_logits(
 
 
 def write_for_conversion(plan: ExportPlan, model: keras.Model, head: Head, folder: Path) -> None:
-    """A SavedModel with the four signatures."""
+    """Writes a SavedModel with the four signatures."""
     module = _Trainable(plan, fold(model), head)
     tf.saved_model.save(module, str(folder), module.signatures())
 
@@ -151,7 +149,7 @@ class _Trainable(tf.Module):
             logits = logits / head.temperature
         whitened = tf.matmul(pooled, head.projection) - head.center @ head.projection
         spare = tf.matmul(whitened, self._weights, transpose_b=True) + self._bias
-        # Not `reduce_logsumexp`, whose check for infinities is no operator of LiteRT.
+        # Not `reduce_logsumexp`: LiteRT has no operator for its check for infinities.
         most = tf.reduce_max(logits, -1, keepdims=True)
         energy = most + tf.math.log(tf.reduce_sum(tf.exp(logits - most), -1, keepdims=True))
         return {
@@ -167,8 +165,8 @@ class _Trainable(tf.Module):
         spare = tf.matmul(x, self._weights, transpose_b=True) + bias
         log_p = tf.nn.log_softmax(tf.concat([energy, spare], -1))  # (1 + n, 1 + SPARE)
         p = tf.exp(log_p[:, 1:])
-        # The stored images count for the output of the photo alone: otherwise the more outputs are
-        # trained, the more they would count.
+        # The stored images count only for the output of the photo; otherwise their weight would
+        # grow with the number of trained outputs.
         share = STORED_WEIGHT / len(self._head.stored)
         slope = tf.concat([p[:1] - label, share * label * p[1:]], 0)
         self._weights.assign_sub(LEARNING_RATE * tf.matmul(slope, x, transpose_a=True))

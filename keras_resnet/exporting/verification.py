@@ -1,4 +1,4 @@
-"""The records of the gate: what verify.json holds."""
+"""The results of the gate, the content of verify.json."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,37 +13,37 @@ from keras_resnet.results import Result
 
 @dataclass(frozen=True)
 class FileComparison:
-    """A file that ran, against the Keras model; None where it does not apply."""
+    """Comparison of a file with the Keras model; a value that does not apply is None."""
 
-    top1: float | None = None  # accuracy in 0…1; features have none
-    drop_points: float | None = None  # Keras' top-1 less that of the file, in percentage points
-    # The least and the largest drop that such a result is likely for, each at 95 %: see `evidence`.
+    top1: float | None = None  # accuracy in 0…1; None for features
+    drop_points: float | None = None  # top-1 of Keras minus that of the file, in percentage points
+    # Confidence interval of the drop, each end at 95 %; see `evidence`.
     drop_interval: list[float] | None = None
-    agreement: float | None = None  # the share of images of the same class, in 0…1
-    # From Keras' output for the same pixels, in units of the file's output: logits, probabilities
-    # or features.
+    agreement: float | None = None  # share of images with the same class, in 0…1
+    # Largest difference from Keras' output for the same pixels, in units of the file's output:
+    # logits, probabilities or features.
     max_logit_diff: float | None = None
-    rms_error: float | None = None  # root mean square of that, as a share of Keras' outputs'
-    slope: float | None = None  # of the file's outputs against Keras'; 1 if none is scaled
-    # Answered with "none of these": of the images that did not set the threshold, in 0…1; None
-    # without a threshold, or without images.
+    rms_error: float | None = None  # RMS of the difference, relative to the RMS of Keras' output
+    slope: float | None = None  # of the file's output against Keras'; 1 if it is not scaled
+    # Share of the images that did not set the threshold that are rejected as "none of these", in
+    # 0…1; None without a threshold, or without images.
     known_refused: float | None = None
-    unknown_refused: float | None = None  # the same of images of no class
-    # Of a trainable file that was taught a made-up class with 20 images: the share of 20 others
+    unknown_refused: float | None = None  # the same for images of no class
+    # A trainable file is taught an artificial class with 20 images; this is the share of 20 others
     # that it recognizes, in 0…1.
     new_class_top1: float | None = None
-    known_drop_points: float | None = None  # points of top-1 that the known classes lose by that
+    known_drop_points: float | None = None  # the drop in top-1 of the known classes by this
     latency_ms: float | None = None  # median of one image, on one thread
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArtefactResult:
-    """The result of one exported file. It has no numbers if it could not be compared."""
+    """The result for one exported file. Numbers are None if it could not be compared."""
 
     file: str  # its path in the export
-    bytes: int  # of the file, or of all files of a SavedModel
-    sha256: str  # of the same, as in manifest.json
-    images: int  # that it classified
+    bytes: int  # size of the file, or of all files of a SavedModel
+    sha256: str  # as in manifest.json
+    images: int  # number of classified images
     top1: float | None  # this and the next eleven as in `FileComparison`
     drop_points: float | None
     drop_interval: list[float] | None
@@ -56,17 +56,17 @@ class ArtefactResult:
     new_class_top1: float | None
     known_drop_points: float | None
     latency_ms: float | None
-    ops: dict[str, int] | None  # operators by name; None of a SavedModel
-    # Of the int8 file's logits for the golden set; None of others, and before the set is there.
+    ops: dict[str, int] | None  # number of operators by name; None for a SavedModel
+    # sha256 of the int8 file's logits for the golden set; None for others, or without the set.
     answers_sha256: str | None
-    answers_repeat: bool | None  # whether that is the sha256 of the export
+    answers_repeat: bool | None  # whether it equals that of the export
     passed: bool  # whether all checks of the gate passed
     why: str  # the reasons if it did not pass
 
 
 @dataclass(frozen=True)
 class KerasResult:
-    """The Keras model on the same images."""
+    """The result of the Keras model on the same images."""
 
     top1: float
     known_refused: float | None  # as in `FileComparison`
@@ -75,11 +75,11 @@ class KerasResult:
 
 @dataclass(frozen=True)
 class TriedFile:
-    """A file that was tried."""
+    """A file that `--quantize auto` tried."""
 
     variant: str  # of --quantize
     file: str  # its name
-    float_layers: list[str]  # the layers that were left in float
+    float_layers: list[str]  # the layers in float
     bytes: int  # of the file
     drop_points: float | None  # None if it did not run
     taken: bool  # whether it was published
@@ -92,25 +92,25 @@ class TriedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification(Result):
-    """The result of the gate; `as_json()` leaves out the parts that are None."""
+    """The result of the gate; `as_json()` omits the parts that are None."""
 
     passed: bool  # whether all files passed
-    images: int  # validation images that each file classified
+    images: int  # number of validation images that each file classified
     max_drop: float  # the allowed drop in top-1, in percentage points
     keras: KerasResult  # the Keras model, the reference
     artefacts: list[ArtefactResult]  # the exported files
-    files: list[FileResult]  # what an app reads beside them
-    min_agreement: float | None = None  # the least `agreement`, if there is a limit
-    evidence: str | None = None  # why the images are too few to rule out a larger drop
-    probabilities: TemperatureFit | None = None  # their temperature, if they were calibrated
+    files: list[FileResult]  # the other files that an app reads
+    min_agreement: float | None = None  # the least allowed `agreement`, if there is a limit
+    evidence: str | None = None  # message if there are too few images to rule out a larger drop
+    probabilities: TemperatureFit | None = None  # with --calibrate-probabilities
     rejection: RejectionFit | None = None  # the threshold for "none of these", if there is one
-    candidates: list[TriedFile] | None = None  # what --quantize auto tried
-    quantization: Quantization | None = None  # the int8 error by layer, of --explain-quantization
+    candidates: list[TriedFile] | None = None  # files that --quantize auto tried
+    quantization: Quantization | None = None  # with --explain-quantization
 
     @property
     def refused(self) -> list[tuple[str, str, str]]:
-        """Of each artefact, its name and the shares of the images of known classes and of no class
-        that it answers with "none of these", in words; empty without a threshold."""
+        """For each artefact, its name and, as text, the shares of the images of known classes and
+        of no class that it rejects as "none of these"; empty without a threshold."""
         rows = {filenames.MODEL: self.keras} | {row.file: row for row in self.artefacts}
         return [
             (

@@ -1,7 +1,7 @@
-"""Looks for the weights of a model in a `.tflite` file.
+"""Checks that a `.tflite` file has the weights of its model.
 
-Logits of int8 differ from the model's by a few per cent, behind which a damaged kernel can hide.
-Its weights are known to half a quantization step.
+int8 logits differ from the model's by a few per cent, which can hide a damaged kernel. Weights are
+exact to half a quantization step.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,9 +15,9 @@ from keras import layers
 from keras_resnet.evaluation.lite import Constant
 from keras_resnet.exporting.folding import fold
 
-# Rounding as a share of the largest weight: of float16, and of batch norms folded in float32.
+# Rounding relative to the largest weight: of float16, and of batch norms folded in float32.
 _FLOAT16, _FLOAT32 = 1e-3, 1e-5
-_FLOAT16_STEP = 2.0**-24  # of the smallest numbers of float16, in which few digits are left
+_FLOAT16_STEP = 2.0**-24  # spacing of subnormal float16 numbers
 _MOST_NAMED = 3
 
 
@@ -25,36 +25,36 @@ class Weights(NamedTuple):
     """A kernel or bias of a layer."""
 
     layer: str
-    values: npt.NDArray[np.float32]  # as the converter stores them, in one row
-    channels: int = 0  # that the converter may scale, each by a factor of its own; 0: none
+    values: npt.NDArray[np.float32]  # flat, in the order of the file
+    channels: int = 0  # number of channels that the converter may scale separately; 0: none
     is_last: bool = False  # whether the channels are the last axis in the file; else the first
 
 
 def expected_weights(model: keras.Model, temperature: float) -> list[Weights]:
-    """The kernels, biases and normalization that the files of a model hold.
+    """The kernels, biases and normalization constants in the files of a model.
 
     Args:
         model: Keras model from raw pixels to logits.
-        temperature: that the logits are divided by; the converter folds it into the last layer.
+        temperature: divides the logits; the converter folds it into the last layer.
     """
     return list(_weights(fold(model), temperature))
 
 
 def kernels(model: keras.Model) -> list[Weights]:
-    """The kernels that the files of a network from elsewhere hold, each channel up to a factor:
-    what comes behind a convolution, such as a batch norm, may be multiplied into it or not.
+    """The kernels in the files of another package's network, each channel up to a factor: the
+    converter may or may not fold following layers, such as a batch norm, into a convolution.
 
-    Which layers a subclassed model uses is not known: its kernels are left out.
+    Kernels of subclassed models are left out, since it is unknown which layers they use.
     """
     return list(_kernels(model))
 
 
 def differences(expected: Iterable[Weights], constants: Iterable[Constant]) -> Iterator[str]:
-    """The reason why a file must not be used, if it has other weights than its model.
+    """Yields a reason if weights of the model are not in the file.
 
     Args:
         expected: the `expected_weights` of the model.
-        constants: of the file.
+        constants: the constants of the file.
     """
     by_size: dict[int, list[Constant]] = {}
     for constant in constants:
@@ -93,7 +93,7 @@ def _is_scaled(wanted: Weights, found: Constant, rounding: float) -> bool:
     expected, stored = wanted.values.reshape(wanted.channels, -1), rows(found.values)
     largest = np.abs(stored).max(-1, keepdims=True)
     allowed = 0.5 * rows(found.step) + rounding * largest
-    # Each number leaves an interval for the factor of its channel; 0 times any is 0.
+    # Each value bounds the factor of its channel by an interval; 0 allows any factor.
     with np.errstate(divide="ignore", invalid="ignore"):
         ends = np.stack([(stored - allowed) / expected, (stored + allowed) / expected])
     zero = np.abs(expected) <= _FLOAT32 * np.abs(expected).max(-1, keepdims=True)
@@ -140,7 +140,7 @@ def _weights(model: keras.Model, temperature: float) -> Iterator[Weights]:
 
 
 def _rows(layer: str, *parts: npt.ArrayLike) -> Iterator[Weights]:
-    """The parts that are stored: an addition of 0 is not."""
+    """The stored parts; the converter removes an addition of 0."""
     for part in parts:
         values = np.asarray(part, np.float32).ravel()
         if values.any() and values.size > 1:
@@ -148,7 +148,7 @@ def _rows(layer: str, *parts: npt.ArrayLike) -> Iterator[Weights]:
 
 
 def _affine(norm: layers.BatchNormalization | None) -> tuple[np.ndarray, np.ndarray]:
-    """(scale, shift) of each channel, of a batch norm that the converter folds."""
+    """(scale, shift) of each channel for a batch norm that the converter folds."""
     if norm is None:
         return np.ones(1, np.float32), np.zeros(1, np.float32)
     gamma = np.asarray(norm.gamma if norm.scale else 1.0)

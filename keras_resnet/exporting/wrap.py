@@ -1,4 +1,4 @@
-"""Pre- and postprocessing of a plan around the network, in built-in operators of LiteRT.
+"""Adds the pre- and postprocessing of a plan to the network, in built-in operators of LiteRT.
 
 frame (b, h, w, c) -> fit -> size of the model -> network -> ÷ temperature -> softmax -> top k
 """
@@ -17,12 +17,12 @@ def around(plan: ExportPlan, model: keras.Model) -> Serve:
     """A function from images `(b, h, w, c)` in [0, 255] to a dict of named outputs.
 
     Args:
-        plan: the `ExportPlan`; its contract and its centre crop count.
-        model: from `(b, h, w, c)` to logits `(b, k)`.
+        plan: the `ExportPlan`, for its contract and centre crop.
+        model: model from `(b, h, w, c)` to logits `(b, k)`.
 
     Returns:
-        Function to `{"logits": (b, k)}`, `{"scores": (b, k)}` for probabilities, or `{"scores":
-        (b, n), "classes": int32 (b, n)}` for the best n.
+        Function that returns `{"logits": (b, k)}`, `{"scores": (b, k)}` for probabilities, or
+        `{"scores": (b, n), "classes": int32 (b, n)}` for the best n.
     """
     contract = plan.contract
 
@@ -52,13 +52,13 @@ def features(plan: ExportPlan, model: keras.Model) -> Serve:
 
 
 def _fitted(image: tf.Tensor, plan: ExportPlan) -> tf.Tensor:
-    """What evaluation shows of a frame, in the model's size."""
+    """The part of a frame that evaluation uses, resized to the model's input."""
     if not plan.input_size:
         return image
     form = plan.geometry
     y, x, h, w = form.window(*plan.input_size, plan.center_crop)
     height, width = form.resized(h, w)
-    # Bilinear: a bicubic resize is no built-in operator, an antialiased one does not convert.
+    # Bilinear: LiteRT has no bicubic operator, and an antialiased resize does not convert.
     image = tf.image.resize(image[:, y : y + h, x : x + w], (height, width), "bilinear")
     if (height, width) == (form.height, form.width):
         return image

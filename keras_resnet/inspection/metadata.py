@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from keras_resnet import filenames
 from keras_resnet.errors import InputError
 
-if TYPE_CHECKING:  # to name their types costs no import
+if TYPE_CHECKING:
     import flatbuffers
     from flatbuffers.table import Table
 

@@ -11,7 +11,7 @@ from keras_resnet.errors import InputError, first_line, needs_extra
 from keras_resnet.inspection import multiply_adds
 from keras_resnet.inspection.census import Census, FileMemory, Operator, TensorInfo
 
-if TYPE_CHECKING:  # to name its types costs no import
+if TYPE_CHECKING:
     import onnx
 
 

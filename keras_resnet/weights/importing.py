@@ -20,7 +20,7 @@ from keras_resnet.weights.layouts import classes_of
 from keras_resnet.weights.load import load, normalization_of, open_weights
 from keras_resnet.weights.settings import IMAGENET, require
 
-if TYPE_CHECKING:  # to name its types costs no import
+if TYPE_CHECKING:
     import keras
 
 
