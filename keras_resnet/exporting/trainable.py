@@ -81,7 +81,7 @@ def fit(run: Run, model: keras.Model, temperature: float = 1.0) -> Head:
 
 
 def whitening(spread: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The projection `(F, d)` that whitens centred pooled features `(n, F)` to a mean square of 1."""
+    """The projection `(F, d)` that whitens centred features `(n, F)` to a mean square of 1."""
     variances, directions = np.linalg.eigh(spread.T @ spread / len(spread))  # ascending
     mean = variances.mean() or 1.0
     projection = directions / np.sqrt(variances + SHRINKAGE * mean)

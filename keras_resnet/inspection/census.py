@@ -1,4 +1,4 @@
-"""The content of an exported file, of whatever format."""
+"""The content of an exported file, `.tflite` or `.onnx`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ class TensorInfo:
     """An input or output of a file."""
 
     name: str
-    shape: list[int]  # -1 is an open side
+    shape: list[int]  # -1: dynamic
     dtype: str
     scale: float | None = None  # None: not quantized
     zero_point: int | None = None
@@ -27,16 +27,16 @@ class Signature:
 
 @dataclass(frozen=True)
 class FileMemory:
-    """What a file tells of the memory that it takes."""
+    """The memory of a file's tensors."""
 
     weights: int  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """An operator. Open sides count as 1; of an ONNX node not all is counted."""
+    """An operator. Dynamic sizes count as 1; some values are not computed for ONNX nodes."""
 
-    name: str  # of its Keras layer, where the file has kept it, or else of its output
+    name: str  # of its Keras layer if the file has it, else of its output
     kind: str
     output_shape: list[int | None]  # without the batch
     parameters: int | None = None
@@ -47,32 +47,31 @@ class Operator:
 
 @dataclass(frozen=True, kw_only=True)
 class Census(Result):
-    """Counts of what is in a file, under the names that `describe` has for a network.
+    """Counts of a file's content, with the names of `describe` for a network.
 
-    Several subgraphs are counted together in `ops`, `parameters` and `memory`; all else is that of
-    the first.
+    `ops`, `parameters` and `memory` include all subgraphs; everything else is that of the first.
     """
 
     file: str
     bytes: int
-    ops: dict[str, int]  # operators by name; a custom one is `CUSTOM:NAME`
+    ops: dict[str, int]  # number of operators by name; a custom one is `CUSTOM:NAME`
     operators: int
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     signatures: dict[str, Signature]
     metadata: list[str]
-    # Float or quantized constants that are stored: after batch norms were folded, without the
-    # integers that hold shapes and axes.
+    # Stored float or quantized constants: with folded batch norms, without the integers for shapes
+    # and axes.
     parameters: int
     trainable_parameters: int = 0  # constants cannot be trained
-    multiply_adds: int  # of one run
+    multiply_adds: int  # of one inference
     flops: int
-    activations: int | None = None  # values put out by the convolutions; None: not counted
+    activations: int | None = None  # output values of the convolutions; None: not counted
     memory: FileMemory
     layers: list[Operator]  # in the order of execution
 
     def as_json(self) -> dict[str, Any]:
-        """Without what is not counted in an ONNX file."""
+        """Without the values that are not computed for an ONNX file."""
         content = super().as_json()
         if self.activations is None:
             del content["activations"]

@@ -1,7 +1,7 @@
 """The structure of a network as a drawing: its blocks with branches, shortcuts and sums.
 
-Parallel paths are found in the graph, whatever built the network. Names are used only to group
-layers into stages and blocks.
+Parallel paths are found in the graph of any network. Names are used only to group layers into
+stages and blocks.
 """
 
 from collections import defaultdict
@@ -35,22 +35,22 @@ WORDS = {
 Body = list["list[str] | Fork"]  # lines, each a list of words, and forks
 _Address = tuple[str | None, str | None]  # stage and block
 _Part = tuple[_Address, "_Segment"]
-IMAGE = -1  # the turn of the image: before all steps
+IMAGE = -1  # the index of the image: before all steps
 
 
 @dataclass(frozen=True)
 class Fork:
-    """Paths side by side."""
+    """Parallel paths."""
 
     paths: list[Body]  # the one with most convolutions first; an empty one is the identity
-    join: str  # what joins them, such as "+"
+    join: str  # the operation that joins them, such as "+"
 
 
 @dataclass(frozen=True)
 class DrawnBlock:
-    """Equal blocks that follow each other."""
+    """Consecutive equal blocks."""
 
-    names: list[str]  # none for layers outside the blocks
+    names: list[str]  # empty for layers outside the blocks
     body: Body  # of each, with lines such as ["3×3 conv 64 /2", "BN", "ReLU"]
 
 
@@ -67,12 +67,12 @@ class DrawnStage:
 class Drawing(Result):
     """The structure of a network.
 
-    Not shown: zeros around an image, rates of dropout.
+    Not shown: zero padding, rates of dropout.
     """
 
     name: str
     input_shape: list[int | None]
-    stages: list[DrawnStage]  # in forward order; one, "all", where layers are not named as ours are
+    stages: list[DrawnStage]  # in forward order; one, "all", if the layers have other names
 
 
 @isolated(any_backend=True)
@@ -124,8 +124,8 @@ def _stage(name: str | None, parts: list[_Part], graph: "_Graph") -> DrawnStage:
 def _addresses(segments: Sequence[Sequence[Step]]) -> list[_Address]:
     """(stage, block) of each segment; block is None outside the blocks.
 
-    In a network with other names than ours, a block is a fork with what is done to its values
-    behind it, and is called as its join.
+    In a network with other layer names, a block is a fork and the element-wise operations after it,
+    with the name of its join.
     """
     names = [_address([step.operation.name for step in segment]) for segment in segments]
     stages, blocks = stages_of(names), []
@@ -148,9 +148,9 @@ class _Segment:
     """Steps from one cut of the graph to the next: a link of a chain, or a fork and its join."""
 
     def __init__(self, source: int, turns: list[int], is_closed: bool):
-        self.source = source  # the turn whose result goes in
+        self.source = source  # the index of the step whose result is the input
         self.turns = turns
-        self.is_closed = is_closed  # whether one result comes out
+        self.is_closed = is_closed  # whether it has a single output
 
     @property
     def is_link(self) -> bool:
@@ -158,7 +158,7 @@ class _Segment:
 
 
 class _Graph:
-    """Steps, each called by its turn."""
+    """Steps, each identified by its index in forward order."""
 
     def __init__(self, image: keras.KerasTensor, steps: Sequence[Step]):
         maker = {id(x): turn for turn, step in enumerate(steps) for x in step.made}
@@ -167,7 +167,7 @@ class _Graph:
         self.makers = [[maker[id(x)] for x in step.given] for step in steps]
 
     def segments(self, turns: Sequence[int], source: int) -> list[_Segment]:
-        """Cuts steps, which depend only on `source` and each other, at single results."""
+        """Splits steps, which depend only on `source` and each other, at single tensors."""
         last_use = {maker: turn for turn in turns for maker in self.makers[turn]}
         segments, segment, alive = [], [], {source}
         for turn in turns:
@@ -197,9 +197,9 @@ class _Graph:
         return Fork(paths, join=" ".join(_words(self.steps[join])))
 
     def parts(self, segment: _Segment) -> list[list[int]]:
-        """The steps before the join, in parts without a connection; most convolutions first."""
+        """The steps before the join, in unconnected parts; most convolutions first."""
         inner = segment.turns[:-1]
-        root = {turn: turn for turn in inner}  # of a tree for each part
+        root = {turn: turn for turn in inner}  # union-find: one tree per part
 
         def find(turn: int) -> int:
             while root[turn] != turn:
@@ -220,9 +220,9 @@ class _Graph:
 
 
 def _lines(steps: Sequence[Step]) -> list[list[str]]:
-    """Words in lines: in each one layer of weight, and what is done to its values behind it.
+    """Words in lines: each with one layer with weights and the element-wise operations after it.
 
-    If the values come first, as in a pre-activation, it is what is done before it.
+    With pre-activation, the element-wise operations are those before it.
     """
     lines: list[list[str]] = []
     previous: Any = None
@@ -236,7 +236,7 @@ def _lines(steps: Sequence[Step]) -> list[list[str]]:
 
 
 def _is_by_value(step: Step) -> bool:
-    """Whether the step does something to each value: a batch norm, a ReLU, a dropout."""
+    """Whether the step is element-wise: a batch norm, a ReLU, a dropout."""
     layer = step.operation
     if type(layer).__name__ in ("Dense", "Rescaling") or len(step.given) > 1:
         return False
@@ -245,7 +245,7 @@ def _is_by_value(step: Step) -> bool:
 
 
 def _is_border(step: Step) -> bool:
-    """Whether the step puts zeros around an image: half of what other convolutions do alone."""
+    """Whether the step is zero padding, which other convolutions include."""
     return _is_padding(step) and step.given[0].shape[-1] == step.made[0].shape[-1]
 
 
@@ -266,7 +266,7 @@ def _words(step: Step) -> list[str]:
     if kind == "Activation":
         return _activation(layer) or [word]
     if kind == "Dropout" and layer.noise_shape and set(layer.noise_shape[1:]) == {1}:
-        return ["stochastic depth"]  # all of an image or none of it, arXiv:1603.09382
+        return ["stochastic depth"]  # drops whole branches per image, arXiv:1603.09382
     if _is_padding(step):
         return [f"zeros, {before} to {after} channels"]
     return [word]
@@ -301,7 +301,7 @@ def _activation(layer: keras.Layer) -> list[str]:
 
 
 def text(drawn: Drawing) -> str:
-    """A drawing in characters."""
+    """A drawing as text."""
     lines = [f"{drawn.name}: {sides(drawn.input_shape)}"]
     for stage in drawn.stages:
         lines += ["", f"{stage.name}: {sides(stage.output_shape)}"]
@@ -330,7 +330,7 @@ def _body_text(body: Body, start: str = "┬") -> list[str]:
 
 
 def _fork_text(fork: Fork, start: str) -> list[str]:
-    """The first path below `start`, the others right of it; identities are a line downwards."""
+    """The first path below `start`, the others right of it; an identity is a vertical line."""
     columns = [_body_text(path) for path in fork.paths]
     height = max(map(len, columns))
     columns = [_filled(column, height) for column in columns]
@@ -344,7 +344,7 @@ def _fork_text(fork: Fork, start: str) -> list[str]:
 
 
 def _filled(column: list[str], height: int) -> list[str]:
-    """With a line downwards below, or, in the middle of it, the word for an empty column."""
+    """The column, extended by a vertical line; in the middle of an empty one, its label."""
     if column:
         return column + ["│"] * (height - len(column))
     middle = (height - 1) // 2
@@ -356,7 +356,7 @@ def _spaced(row: Iterable[str], widths: Sequence[int]) -> str:
 
 
 def _bar(start: str, widths: Sequence[int], corners: str) -> str:
-    """From the first column to each other one: "x ───┬───┐"."""
+    """A line from the first column to all others: "x ───┬───┐"."""
     ends = corners[0] * (len(widths) - 1) + corners[1]
     first = f"{start} ".ljust(widths[0], "─")
     return first + "".join(

@@ -1,8 +1,8 @@
-"""TFLite metadata inside the file, which MediaPipe and LiteRT's tools read.
+"""Reads and writes the TFLite metadata in a file, which MediaPipe and LiteRT's tools read.
 
-A buffer of the model holds a flatbuffer of its own (metadata_schema.fbs of TensorFlow Lite Support,
-identifier M001); the files that it names are a zip archive behind the model. Neither is looked at
-when the model runs.
+A buffer of the model contains a second flatbuffer (metadata_schema.fbs of TensorFlow Lite Support,
+identifier M001); the associated files are in a zip archive after the model. Neither is used when
+the model runs.
 """
 
 import io
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 NAME = "TFLITE_METADATA"
 IDENTIFIER = b"M001"
-_PARSER = "1.0.0"  # the oldest reader that knows every field used here
+_PARSER = "1.0.0"  # the oldest reader that supports all fields used here
 
-# Numbers of the schema's enumerations and unions.
+# Values of the schema's enumerations and unions.
 _RGB, _GREY, _AXIS_LABELS = 1, 2, 2
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = 1, 2, 1
 
 _Kind = type[str] | str | list[str]  # of a field
-# The schema's tables as far as they are used: field -> slot and type. A type in a list is a vector
-# of it; a table's name stands for the table. A union is written out as what it holds here.
+# The parts of the schema's tables that are used: field -> slot and type. A type in a list is a
+# vector; a table is given by its name. A union is given as the type that it has here.
 _SCHEMA: dict[str, dict[str, tuple[int, _Kind]]] = {
     "Model": {
         "name": (0, str),
@@ -96,15 +96,15 @@ def describe(
     origin: str,
     spare: int = 0,
 ) -> dict[str, Any]:
-    """The metadata of a run's classifier, as a dict in the words of the schema.
+    """The metadata of a run's classifier, as a dict with the names of the schema.
 
     Args:
         network: name of the architecture, such as "resnet20".
-        classes: how many there are.
+        classes: number of classes.
         preprocess: the content of preprocess.json.
-        source_sha256: of the `model.keras` that was exported; becomes the version.
-        origin: where the weights are from, such as "trained on photos".
-        spare: outputs for classes that a trainable file learns, behind the others.
+        source_sha256: sha256 of the exported `model.keras`; used as the version.
+        origin: origin of the weights, such as "trained on photos".
+        spare: number of outputs, after the others, for classes that a trainable file learns.
     """
     channels, frame = preprocess["channels"], preprocess["input_size"]
     height, width = frame or (preprocess["height"], preprocess["width"])
@@ -158,7 +158,7 @@ def describe(
                                 "default_size": {"width": width, "height": height},
                             },
                         },
-                        # MediaPipe wants a normalization for a float input: this one does nothing.
+                        # MediaPipe requires a normalization for a float input: the identity.
                         "process_units": [
                             {
                                 "options_type": _NORMALIZATION_OPTIONS,
@@ -198,27 +198,27 @@ def _capital(sentence: str) -> str:
 def embed(
     path: str | os.PathLike[str], metadata: Mapping[str, Any], files: Mapping[str, str]
 ) -> None:
-    """Writes metadata and files into a `.tflite` file; what it computes stays the same.
+    """Writes metadata and files into a `.tflite` file; its computation does not change.
 
     Args:
-        path: of the file, which is replaced.
-        metadata: as `describe` gives it.
-        files: name -> text, appended as a zip archive, uncompressed: a phone maps the file.
+        path: path of the file, which is replaced.
+        metadata: the result of `describe`.
+        files: name -> text, appended as a zip archive, uncompressed, since phones memory-map it.
     """
     path = Path(path)
     content = io.BytesIO(_with_metadata(path.read_bytes(), _pack(metadata)))
     with zipfile.ZipFile(content, "a", zipfile.ZIP_STORED) as archive:
         for name, text in files.items():
-            # A fixed date: the same run gives the same file.
+            # A fixed date makes the file reproducible.
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
     path.write_bytes(content.getvalue())
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What `embed` wrote into a file.
+    """Reads what `embed` has written.
 
     Returns:
-        The metadata as `describe` gives it, and `files`: name -> text. None for a file without.
+        The metadata as from `describe`, with `files`: name -> text. None for a file without.
 
     Raises:
         InputError: the metadata are damaged.
@@ -234,7 +234,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     try:
         metadata = _unpack(_bytes_of(root.Buffers(entry.Buffer()), content))
         return metadata | {"files": _files(content)}
-    # The reader checks nothing: in a damaged file its offsets point anywhere.
+    # The generated reader does not validate: offsets of a damaged file may be anything.
     except Exception as error:
         raise InputError(f"the metadata of {path} are damaged ({error}); export it again") from None
 
@@ -243,7 +243,7 @@ def _with_metadata(model: bytes, packed: bytes) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 
-    # This reader also fetches weights that lie behind the flatbuffer; ModelT alone loses them.
+    # This reader includes weights that are stored after the flatbuffer; ModelT alone loses them.
     opened = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data, entry.name, entry.buffer = packed, NAME.encode(), len(opened.buffers)
@@ -253,7 +253,7 @@ def _with_metadata(model: bytes, packed: bytes) -> bytes:
 
 
 def _bytes_of(buffer: Any, content: bytes) -> bytes:
-    if buffer.Offset() > 1:  # behind the flatbuffer
+    if buffer.Offset() > 1:  # stored after the flatbuffer
         return content[buffer.Offset() : buffer.Offset() + buffer.Size()]
     return buffer.DataAsNumpy().tobytes()
 
@@ -273,7 +273,7 @@ def _pack(metadata: Mapping[str, Any]) -> bytes:
 
 
 def _write(table_name: str, values: Mapping[str, Any], builder: "flatbuffers.Builder") -> int:
-    """A table; what it points to comes first."""
+    """Writes a table, after the objects that it references."""
     fields = [(*_SCHEMA[table_name][name], value) for name, value in values.items()]
     fields = [
         (slot, kind, value if _is_scalar(kind) else _write_child(kind, value, builder))
@@ -303,7 +303,7 @@ def _write_child(kind: _Kind, value: Any, builder: "flatbuffers.Builder") -> int
 
 
 def _unpack(packed: bytes) -> dict[str, Any]:
-    """The flatbuffer as a dict; fields that were left out are not in it."""
+    """The flatbuffer as a dict, without missing fields."""
     from flatbuffers import encode, number_types, packer
     from flatbuffers.table import Table
 

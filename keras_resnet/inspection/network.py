@@ -23,22 +23,22 @@ from keras_resnet.state import isolated, without_values
 
 @dataclass(frozen=True)
 class Layer:
-    """Numbers of one layer, for one image; None if they depend on an open size."""
+    """Counts of one layer for one image; None if they depend on a dynamic size."""
 
     name: str
     kind: str  # its class
     output_shape: list[int | None]  # without the batch
     parameters: int
     multiply_adds: int | None  # as `keras_resnet.inspection.multiply_adds` counts them
-    activations: int | None  # values put out by the convolutions (as in arXiv:2003.13678)
-    # The side, in pixels of the image, of the square that a value can depend on, along the longest
-    # path; None is the whole image, after a global pooling. Up-sampling is not followed.
+    activations: int | None  # output values of the convolutions (as in arXiv:2003.13678)
+    # Side, in pixels of the image, of the square that an output value depends on, along the longest
+    # path; None: the whole image, after a global pooling. Not computed through up-sampling.
     receptive_field: int | None
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The layers whose names begin with conv1, conv2, …, counted as a `Layer` is; "input" and
+    """The layers whose names begin with conv1, conv2, …, with the counts of a `Layer`; "input" and
     "head" are the layers before and after."""
 
     name: str
@@ -52,28 +52,28 @@ class Stage:
 
 @dataclass(frozen=True)
 class Memory:
-    """In bytes, for one image; None where it depends on an open size."""
+    """Memory in bytes, for one image; None if it depends on a dynamic size."""
 
-    weights: int  # of all that is stored
-    # What must be there at once while an image goes forward in the order of the layers: each tensor
-    # from the operation that makes it to the last one that takes it, no operation in place.
+    weights: int  # of all variables
+    # Largest size of the tensors that are alive at the same time in a forward pass, layer by layer:
+    # each lives from its operation to the last one that reads it; no operation is in place.
     activations_peak: int | None
-    activations_training: int | None  # all outputs together, kept for the backward pass
+    activations_training: int | None  # all outputs, which the backward pass needs
 
 
 @dataclass(frozen=True)
 class Description(Result):
-    """Structure of a network. Values that depend on an open size are None."""
+    """Structure of a network. Values that depend on a dynamic size are None."""
 
     name: str
     input_shape: list[int | None]  # without the batch
-    parameters: int  # all numbers that are stored, the batch norms' moving averages too
+    parameters: int  # all variables, including the moving averages of batch norms
     trainable_parameters: int  # what papers call parameters
     multiply_adds: int | None  # see `Layer`
     flops: int | None  # twice that: a multiplication and an addition are two operations
     activations: int | None  # see `Layer`
     memory: Memory
-    stages: list[Stage]  # none where the layers are not so named
+    stages: list[Stage]  # empty if the layers have other names
     layers: list[Layer]  # in forward order
 
 
@@ -82,20 +82,20 @@ def describe(model: keras.Model | str, input_shape: Sequence[int] | None = None)
     """Counts a functional model, layer by layer, in forward order.
 
     Args:
-        model: a `keras.Model`, or a name such as `"resnet50"`, which is then built at its paper's
-            image size, with 1,000 classes for an ImageNet net and 10 for a CIFAR net.
-        input_shape: `(height, width, channels)` to count at, for a model that leaves them open.
+        model: a `keras.Model`, or a name such as `"resnet50"`, which is built at the image size of
+            its paper, with 1,000 classes for an ImageNet network and 10 for a CIFAR network.
+        input_shape: `(height, width, channels)` for a model with a dynamic input shape.
 
     Returns:
         A `Description`.
 
     Raises:
-        InputError: an unknown name, a model without a graph, or an unfitting `input_shape`.
+        InputError: an unknown name, a model without a graph, or an incompatible `input_shape`.
     """
     model, inputs, outputs, steps = walk(model, input_shape)
     rows, seen = [], set()
     for x in inputs:
-        x.field = (1, 1)  # each value is a field of 1 pixel, 1 pixel apart
+        x.field = (1, 1)  # the field of a pixel is 1 pixel wide, and fields are 1 pixel apart
     for step in steps:
         _pass_field(step)
         rows.append(_row(step, first=step.operation not in seen))
@@ -120,13 +120,13 @@ def describe(model: keras.Model | str, input_shape: Sequence[int] | None = None)
 
 
 def sides(shape: Iterable[int | None]) -> str:
-    """[56, 56, 64] as "56x56x64"; a side left open is a question mark."""
+    """[56, 56, 64] as "56x56x64"; a dynamic size is a question mark."""
     return "x".join("?" if side is None else str(side) for side in shape)
 
 
 @dataclass(frozen=True)
 class Step:
-    """An operation when its turn comes, with the symbolic tensors that it takes and makes."""
+    """A call of an operation, with its symbolic inputs and outputs."""
 
     operation: keras.Operation
     given: list[keras.KerasTensor]
@@ -136,14 +136,15 @@ class Step:
 def walk(
     model: keras.Model | str, input_shape: Sequence[int] | None = None
 ) -> tuple[keras.Model, list[keras.KerasTensor], list[keras.KerasTensor], list[Step]]:
-    """Goes through a network in forward order, into the models inside it.
+    """Traverses a network in forward order, including nested models.
 
     Args:
         model, input_shape: as in `describe`.
 
     Returns:
-        `(model, inputs, outputs, steps)`: the model, built if it was a name; symbolic tensors; a
-        list of `Step`, whose tensors are the same objects where one step takes what another made.
+        `(model, inputs, outputs, steps)`: the model, built if a name was given; symbolic tensors; a
+        list of `Step`. The output of one step and the input of another that reads it are the same
+        object.
 
     Raises:
         InputError: as in `describe`.
@@ -171,7 +172,7 @@ def without_weights(
     *,
     width: float = 1.0,
 ) -> keras.Model:
-    """`build` for counting: the weights have no values; the defaults are those of `describe`."""
+    """`build` without values for the weights, for counting; defaults as in `describe`."""
     from keras_resnet.models import build
 
     classes = num_classes or (10 if specs.find(name).stem == "cifar" else 1000)
@@ -204,15 +205,15 @@ def _has_graph(model: keras.Model) -> bool:
 
 
 def through(model: keras.Model, inputs: Sequence[Any], call: Callable[..., Any]) -> list[Any]:
-    """Runs a functional or Sequential model, and the models inside it, operation by operation.
+    """Runs a functional or Sequential model, and nested models, operation by operation.
 
     Args:
         model: the model.
         inputs: its inputs, symbolic or not.
-        call: `call(operation, *args, **kwargs)` stands in for `operation(*args, **kwargs)`.
+        call: `call(operation, *args, **kwargs)` is called instead of `operation(*args, **kwargs)`.
 
     Returns:
-        The list of the model's outputs, made of the results of `call`.
+        The list of the model's outputs, computed by `call`.
     """
 
     def stand_in(operation: keras.Operation) -> Callable[..., Any]:
@@ -220,8 +221,8 @@ def through(model: keras.Model, inputs: Sequence[Any], call: Callable[..., Any])
             return lambda *args, **kwargs: through(operation, args, call)
         return partial(call, operation)
 
-    # The one use of a private name: nothing public walks operations that are no layers, shared
-    # layers and nested models in their order. A Sequential becomes functional first.
+    # The only use of a private name: no public function traverses operations that are not layers,
+    # shared layers and nested models in order. A Sequential becomes functional first.
     graph = keras.Model(model.inputs, model.outputs)
     return graph._run_through_graph(inputs, operation_fn=stand_in)
 
@@ -231,10 +232,10 @@ def _tensors(structure: Any) -> list[keras.KerasTensor]:
 
 
 def _pass_field(step: Step) -> None:
-    """Sets each result's `field`: (side in pixels of the image, pixels from value to value).
+    """Sets `field` of each output: (side, distance between neighbours), in pixels of the image.
 
-    None is the whole image. Side += (kernel - 1) × distance; distance ×= stride; where paths
-    meet, the longest counts. Araujo et al. 2019, doi:10.23915/distill.00021.
+    None: the whole image. Side += (kernel - 1) × distance; distance ×= stride; after a join, the
+    largest of the paths. Araujo et al. 2019, doi:10.23915/distill.00021.
     """
     operation, made = step.operation, step.made
     fields = [x.field for x in step.given]
@@ -256,7 +257,7 @@ def _row(step: Step, first: bool) -> Layer:
         name=operation.name,
         kind=type(operation).__name__,
         output_shape=list(made.shape[1:]),
-        parameters=parameters if first else 0,  # a shared layer stores its weights once
+        parameters=parameters if first else 0,  # weights of a shared layer count once
         multiply_adds=_multiply_adds(operation, step.given[0], made),
         activations=_product(made.shape[1:]) if hasattr(operation, "kernel_size") else 0,
         receptive_field=made.field and made.field[0],
@@ -283,7 +284,7 @@ def _multiply_adds(
 def _peak(
     inputs: list[keras.KerasTensor], outputs: list[keras.KerasTensor], steps: list[Step]
 ) -> int | None:
-    """Peak of the bytes alive at the same time; None if a size is open."""
+    """Peak size of the tensors alive at the same time, in bytes; None if a size is dynamic."""
     last = {id(x): turn for turn, step in enumerate(steps) for x in step.given}
     last.update((id(x), len(steps)) for x in outputs)
     alive = {id(x): _bytes(x) for x in inputs}
@@ -305,7 +306,7 @@ def _bytes(x: keras.KerasTensor) -> int | None:
 
 
 def _bytes_of(dtype: str) -> int:
-    """Bytes of one number: 4 for float32, 2 for bfloat16; a bool takes a byte too."""
+    """Bytes of one value: 4 for float32, 2 for bfloat16, 1 for bool."""
     bits = re.search(r"\d+", dtype)
     return int(bits[0]) // 8 if bits else 1
 
@@ -359,7 +360,7 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 
 
 def _known(numbers: Iterable[int | None]) -> list[int] | None:
-    """The numbers; None if one of them is open."""
+    """The sizes; None if one of them is dynamic."""
     numbers = list(numbers)
     known = [number for number in numbers if number is not None]
     return known if len(known) == len(numbers) else None

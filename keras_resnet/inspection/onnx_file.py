@@ -1,4 +1,4 @@
-"""Content of an `.onnx` file."""
+"""The content of an `.onnx` file."""
 
 import math
 import os
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def census(path: str | os.PathLike[str], content: bytes | None = None) -> Census:
-    """Counts what is in an `.onnx` file.
+    """Counts the content of an `.onnx` file.
 
     Args:
-        path: of the file.
-        content: its bytes, where they were read already.
+        path: path of the file.
+        content: its bytes, if they were read already.
 
     Returns:
-        `Census`; its `metadata` tell the opset and the producer.
+        `Census`, with opset and producer in `metadata`.
 
     Raises:
         InputError: the extra is missing, or the file cannot be read.
@@ -35,10 +35,10 @@ def census(path: str | os.PathLike[str], content: bytes | None = None) -> Census
     try:
         loaded = onnx.load(path) if content is None else onnx.load_from_string(content)
         model = onnx.shape_inference.infer_shapes(loaded)
-    except Exception as error:  # protobuf's and onnx's own have no base in common
+    except Exception as error:  # exceptions of protobuf and onnx have no common base class
         raise InputError(f"{path} is no ONNX model ({first_line(error)})") from None
     graph = model.graph
-    if not graph.node:  # an empty file is a valid message
+    if not graph.node:  # an empty file is a valid protobuf message
         raise InputError(f"{path} is no ONNX model: it holds no operators")
     weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     shapes = {value.name: _shape(value) for value in (*graph.value_info, *graph.output)}
@@ -68,7 +68,7 @@ def census(path: str | os.PathLike[str], content: bytes | None = None) -> Census
         signatures={},
         metadata=[
             f"opset {model.opset_import[0].version}",
-            # tf2onnx adds the commit it was built from, "None" where it knows none.
+            # tf2onnx appends its commit, "None" if unknown.
             f"{model.producer_name} {model.producer_version}".removesuffix(" None"),
         ],
         parameters=parameters,
@@ -80,7 +80,7 @@ def census(path: str | os.PathLike[str], content: bytes | None = None) -> Census
 
 
 def _shape(value: "onnx.ValueInfoProto") -> list[int]:
-    """Sides of a tensor; -1 is an open one."""
+    """Shape of a tensor; -1: dynamic."""
     return [side.dim_value or -1 for side in value.type.tensor_type.shape.dim]
 
 
@@ -92,8 +92,8 @@ def _end(value: "onnx.ValueInfoProto", onnx: ModuleType) -> TensorInfo:
 def _multiply_adds(
     node: "onnx.NodeProto", weights: Mapping[str, Sequence[int]], shapes: Mapping[str, list[int]]
 ) -> int:
-    """Multiply-adds of one run, with 1 for each open side, and where no shape is known, as after an
-    operator that ONNX does not define."""
+    """Multiply-adds of one inference. Dynamic sizes count as 1, and so do unknown shapes, as after
+    an operator that ONNX does not define."""
     kernel = weights.get(node.input[1]) if len(node.input) > 1 else None
     if node.op_type not in ("Conv", "Gemm", "MatMul") or kernel is None:
         return 0

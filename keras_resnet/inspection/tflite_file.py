@@ -1,6 +1,6 @@
-"""Content of a .tflite file, and reasons not to ship it. Needs the schema, not TensorFlow.
+"""The content of a .tflite file, and reasons not to publish it. Does not need TensorFlow.
 
-Schema: tensorflow/lite/schema/schema.fbs, as the `ai-edge-litert` package compiles it to Python.
+Schema: tensorflow/lite/schema/schema.fbs, compiled to Python in the package `ai-edge-litert`.
 """
 
 import math
@@ -18,26 +18,26 @@ from keras_resnet.inspection import multiply_adds
 from keras_resnet.inspection.census import Census, FileMemory, Operator, Signature, TensorInfo
 
 IDENTIFIER = b"TFL3"  # at byte 4 of every file, schema.fbs
-OMITTED = -1  # the index of an optional input that an operator goes without
+OMITTED = -1  # the tensor index of a missing optional input
 VARIABLE_OPS = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
-INITIALIZER = "CALL_ONCE"  # runs the graph that gives variables their first values
+INITIALIZER = "CALL_ONCE"  # runs the subgraph that initializes variables
 # Operators whose second input is a kernel, and its number of axes.
 KERNEL_RANKS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "FULLY_CONNECTED": 2}
-# `MODEL_1/LAYER_1/op`: Keras numbers a network anew each time it is called.
+# `MODEL_1/LAYER_1/op`: Keras increments the number with each call of a network.
 LAYER = re.compile(r"[^/]*?(_\d+)/(?:[^;]*/)?([^/;]+)\1/(?:batchnorm/)?[^/;]+(?:;|$)")
-# What makes a quantized input take raw pixels: real = scale * (stored - zero point).
+# (scale, zero point) of an input of raw pixels: real = scale * (stored - zero point).
 RAW_PIXELS = {"uint8": (1.0, 0), "int8": (1.0, -128)}
 
 
 def census(path: str | os.PathLike[str], content: bytes | None = None) -> Census:
-    """Counts what is in a .tflite file.
+    """Counts the content of a .tflite file.
 
     Args:
-        path: of the file.
-        content: its bytes, where they were read already.
+        path: path of the file.
+        content: its bytes, if they were read already.
 
     Returns:
-        `Census`; `multiply_adds`, `flops` and `activations` are those of the Keras model.
+        `Census`; `multiply_adds`, `flops` and `activations` equal those of the Keras model.
 
     Raises:
         InputError: the file cannot be read, or is no TFLite model.
@@ -67,14 +67,14 @@ def census(path: str | os.PathLike[str], content: bytes | None = None) -> Census
 
 
 def faults(path: str | os.PathLike[str], content: bytes | None = None) -> list[str]:
-    """The reasons why a .tflite file must not be shipped, one line each; none for a good file.
+    """The reasons why a .tflite file must not be published, one line each; empty for a good file.
 
-    Each is a fault that conversion does not report, and that fails or gives wrong results on a
-    device.
+    Each is a fault that the converter does not report, and that causes failures or wrong results on
+    a device.
 
     Args:
-        path: of the file.
-        content: its bytes, where they were read already.
+        path: path of the file.
+        content: its bytes, if they were read already.
 
     Raises:
         InputError: the file cannot be read, or is no TFLite model.
@@ -90,13 +90,13 @@ def faults(path: str | os.PathLike[str], content: bytes | None = None) -> list[s
 
 
 def operators(path: str | os.PathLike[str]) -> list[tuple[str, str, list[str], list[str]]]:
-    """The operators of a .tflite file's main graph, in the order they run.
+    """The operators of a .tflite file's main graph, in execution order.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Returns:
-        A list of (op, its Keras layer as in `census`, names of its computed inputs, names of its
+        A list of (op, Keras layer as in `census`, names of the computed inputs, names of the
         outputs).
 
     Raises:
@@ -150,14 +150,14 @@ def _input_faults(tensor: "_Tensor") -> Iterator[str]:
             "it, others take 1 for each open side; fix the sizes before the conversion"
         )
     asked = RAW_PIXELS.get(tensor.dtype)
-    # A uint8 tensor that is not quantized holds the bytes themselves.
+    # A uint8 tensor that is not quantized has the raw bytes.
     raw_bytes = tensor.dtype == "uint8" and tensor.scale is None
     if asked and not raw_bytes and (tensor.scale, tensor.zero_point) != asked:
         yield _wrong_scale(f"input {tensor.name}", tensor, asked)
 
 
 def _quantize_faults(op: "_Operator", entrances: Iterable["_Tensor"]) -> Iterator[str]:
-    """A float32 input of an int8 model is quantized by the file's first op."""
+    """Checks the first operator, which quantizes the float32 input of an int8 model."""
     if op.name != "QUANTIZE" or not any(op.inputs[0] is tensor for tensor in entrances):
         return
     made, asked = op.outputs[0], RAW_PIXELS.get(op.outputs[0].dtype)
@@ -177,25 +177,25 @@ def _wrong_scale(where: str, tensor: "_Tensor", asked: tuple[float, int]) -> str
     )
 
 
-# What the schema says, as plain data: everything below reads, everything above counts.
+# The file as plain data: the code below reads it, the code above counts it.
 
 
 @dataclass(frozen=True)
 class _Tensor:
     name: str
-    shape: tuple[int, ...]  # -1 is an open side
+    shape: tuple[int, ...]  # -1: dynamic
     dtype: str
     scale: float | None  # None: not quantized, or by channel
     zero_point: int | None
     quantized: bool
     buffer: int
-    stored: int  # bytes of a constant; 0: it is computed
+    stored: int  # bytes of a constant; 0: computed
 
 
 @dataclass(frozen=True)
 class _Operator:
     name: str
-    inputs: list[Any]  # of _Tensor; None for an optional one that was left out
+    inputs: list[Any]  # of _Tensor; None for a missing optional input
     outputs: list[_Tensor]
     strides: tuple[int, int]  # of a CONV_2D; else (1, 1)
 
@@ -212,7 +212,7 @@ class _Graph:
 class _Model:
     size: int  # bytes
     graphs: list[_Graph]
-    entrances: list[_Tensor]  # the input tensors of the main graph and of each signature's
+    entrances: list[_Tensor]  # the inputs of the main graph and of the graphs of signatures
     signatures: dict[str, Signature]
     metadata: list[str]
 
@@ -231,8 +231,7 @@ def _read(path: str | os.PathLike[str], content: bytes | None = None) -> _Model:
         raise InputError(f"{path} is no TFLite model; `keras-resnet export --tflite` writes one")
     try:
         return _parse(content)
-    # The generated reader checks nothing: in a damaged file its offsets point anywhere, and it
-    # raises whatever Python raises there.
+    # The generated reader does not validate: with a damaged file, it may raise any exception.
     except Exception as error:
         raise InputError(f"{path} is damaged ({_one_line(error)}); export or copy it again") from (
             error
@@ -247,7 +246,7 @@ def _parse(content: bytes) -> _Model:
     from ai_edge_litert import schema_py_generated as schema
 
     root = schema.Model.GetRootAs(content, 0)
-    # Each element of a vector takes at least a byte: a longer one is a damaged length.
+    # Each element of a vector takes at least a byte: a vector longer than the file is damaged.
     items = _items_up_to(len(content))
     stored = [_stored_bytes(b, content) for b in items(root.Buffers, root.BuffersLength)]
     codes = [_op_name(c, schema) for c in items(root.OperatorCodes, root.OperatorCodesLength)]
@@ -286,8 +285,8 @@ def _items_up_to(limit: int) -> _Items:
 
 
 def _stored_bytes(buffer: Any, content: bytes) -> int:
-    """Size of a buffer's data, 0 for a tensor that is computed; ValueError where it is cut off."""
-    # Offset 0 and 1 mean "inside the flatbuffer"; otherwise the data lies behind it.
+    """Size of a buffer's data, 0 for a computed tensor; ValueError if it is truncated."""
+    # Offset 0 and 1 mean "inside the flatbuffer"; otherwise the data is stored after it.
     if buffer.Offset() > 1:
         if buffer.Offset() + buffer.Size() > len(content):
             raise ValueError("a buffer ends behind the file")
@@ -296,7 +295,7 @@ def _stored_bytes(buffer: Any, content: bytes) -> int:
 
 
 def _op_name(code: Any, schema: ModuleType) -> str:
-    # Codes from 127 on are in the newer field alone.
+    # Codes from 127 on are only in the newer field.
     number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
     name = _names(schema.BuiltinOperator)[number]
     return f"CUSTOM:{_text(code.CustomCode())}" if name == "CUSTOM" else name
@@ -344,7 +343,7 @@ def _tensor(tensor: Any, stored: Sequence[int], items: _Items, schema: ModuleTyp
     quantization = tensor.Quantization()
     scales = items(quantization.Scale, quantization.ScaleLength) if quantization else []
     per_tensor = len(scales) == 1
-    # `shape` holds 1 for an open side, `shape_signature` -1; without open sides it is left out.
+    # A dynamic size is 1 in `shape` and -1 in `shape_signature`, which is absent if none is.
     shape = items(tensor.ShapeSignature, tensor.ShapeSignatureLength)
     shape = shape or items(tensor.Shape, tensor.ShapeLength)
     if any(side < -1 for side in shape):
@@ -390,14 +389,14 @@ def _public(tensor: _Tensor) -> TensorInfo:
 
 
 def _layers(graph: _Graph) -> list[Operator]:
-    """A row for each operator; what several share is stored by the first of them."""
+    """One row per operator; shared constants count for the first of them."""
     rows: list[Operator] = []
     counted: set[int] = set()
     for op in graph.operators:
         weights = _weights(tensor for tensor in op.inputs if tensor)
         new = {buffer: weights[buffer] for buffer in weights.keys() - counted}
         counted |= new.keys()
-        # An operator without an output, such as ASSIGN_VARIABLE, has its row too.
+        # An operator may have no output, such as ASSIGN_VARIABLE.
         shape, dtype = (op.outputs[0].shape, op.outputs[0].dtype) if op.outputs else ((), None)
         rows.append(
             Operator(
@@ -414,7 +413,7 @@ def _layers(graph: _Graph) -> list[Operator]:
 
 
 def _layer(op: _Operator) -> str:
-    """The Keras layer that an operator was made from; its kernel knows best, its output next."""
+    """The Keras layer of an operator, preferably from the name of its kernel, else its output."""
     named = [op.inputs[1]] if op.name in KERNEL_RANKS else []
     for tensor in (*named, *op.outputs):
         if match := LAYER.match(tensor.name):
@@ -423,7 +422,7 @@ def _layer(op: _Operator) -> str:
 
 
 def _weights(tensors: Iterable[_Tensor]) -> dict[int, _Tensor]:
-    """The constants among tensors, by their buffer: signatures share them, and each counts once."""
+    """The constants among tensors, by buffer: signatures share them, and each counts once."""
     return {
         tensor.buffer: tensor
         for tensor in tensors
@@ -436,12 +435,12 @@ def _numbers(weights: Mapping[int, _Tensor]) -> int:
 
 
 def _multiply_adds(op: _Operator) -> int:
-    """Multiply-adds of one run, with 1 for each open side."""
+    """Multiply-adds of one inference; dynamic sizes count as 1."""
     if op.name not in KERNEL_RANKS:
         return 0
     return multiply_adds.count(op.inputs[1].shape, map(abs, op.outputs[0].shape[:-1]))
 
 
 def _activations(op: _Operator) -> int:
-    """Values put out by a convolution in one run, with 1 for each open side."""
+    """Output values of a convolution in one inference; dynamic sizes count as 1."""
     return math.prod(map(abs, op.outputs[0].shape)) if KERNEL_RANKS.get(op.name) == 4 else 0

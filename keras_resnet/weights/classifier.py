@@ -1,5 +1,5 @@
-"""Any Keras image classifier as a network like those of this package: raw pixels of a fixed size
-in, RGB or grey, float32 logits out."""
+"""Converts any Keras image classifier to the form of this package's networks: raw pixels of a fixed
+size in, RGB or grey, float32 logits out."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -15,11 +15,11 @@ from keras_resnet.geometry import Geometry
 from keras_resnet.models import freeze_as, layers_of, set_weights
 from keras_resnet.specs import CUSTOM, Normalize, statistics
 
-# Layers that may stand behind the softmax and leave its values as they are.
+# Layers that may follow the softmax without changing its values.
 _NEUTRAL = ("Dropout", "Flatten", "Reshape", "Identity")
-_PROBES = 4  # images of noise that show what the last layer gives
+_PROBES = 4  # random images that show whether the last layer outputs probabilities
 _LEAST = 1e-7  # a probability of 0 has no logarithm
-_MOST_APART = 0.1  # of scores; those of a model in bfloat16 differ by rounding
+_MOST_APART = 0.1  # largest difference of scores; bfloat16 rounding is below it
 
 
 class Classifier(NamedTuple):
@@ -30,7 +30,7 @@ class Classifier(NamedTuple):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Those of a run of this network."""
+        """The settings of a run of this network."""
         _, height, width, channels = self.model.input_shape
         form = Geometry(height, width, channels=channels)
         return {"model": CUSTOM.name, "image_size": form.image_size, "channels": channels}
@@ -45,19 +45,19 @@ def classifier(
     channels: int | None = None,
     keep_precision: bool = False,
 ) -> Classifier:
-    """A copy of a Keras image classifier that takes raw pixels and gives logits in float32.
+    """A copy of a Keras image classifier from raw pixels to float32 logits.
 
-    A softmax at the end is taken off; layers of the model that normalize pixels stay.
+    A final softmax is removed; layers of the model that normalize pixels stay.
 
     Args:
-        model: from images `(b, h, w, c)`, c 3 (RGB) or 1 (grey), to scores `(b, k)`; it is left as
-            it is.
-        source: a name for it in messages.
-        normalize: what is done with pixels before they are given to the model, as in
-            `specs.statistics`; "caffe" turns RGB into BGR. None: nothing.
-        image_size: side of the images in pixels, or "HxW", for a model that takes any.
-        channels: 3 or 1, for a model that leaves them open; None is 3.
-        keep_precision: leave the dtype policies of the layers as they are, for training.
+        model: model from images `(b, h, w, c)`, c 3 (RGB) or 1 (grey), to scores `(b, k)`; it is
+            not changed.
+        source: name of the model in messages.
+        normalize: preprocessing of the pixels that the model expects, as in `specs.statistics`;
+            "caffe" converts RGB to BGR. None: none.
+        image_size: side of the images in pixels, or "HxW", for a model with a dynamic size.
+        channels: 3 or 1, for a model with a dynamic number of channels; None: 3.
+        keep_precision: keep the dtype policies of the layers, for training.
 
     Raises:
         InputError: no image classifier of a fixed size, or one that cannot be copied.
@@ -68,7 +68,7 @@ def classifier(
             f"{source} has no weights yet; call it once on images, or let it begin with keras.Input"
         )
     copy, notes = _copy(model, source, shape, keep_precision)
-    if isinstance(copy, keras.Sequential) and _is_graph(copy):  # which may know of no `output`
+    if isinstance(copy, keras.Sequential) and _is_graph(copy):  # `output` may be undefined
         copy = keras.Model(copy.inputs[0], copy.outputs[0], name=copy.name)
     image = keras.Input(shape, name="image")
     pixels = image if normalize is None else _normalized(image, normalize, source)
@@ -109,8 +109,8 @@ def classifier(
 
 
 def _require_same(expected: np.ndarray, logits: np.ndarray, source: str) -> None:
-    """InputError if the logits of a copy do not give the scores `(b, k)` of its model."""
-    if not np.isfinite(expected).all():  # the noise is too much for its float16
+    """InputError if the logits of a copy do not match the scores `(b, k)` of its model."""
+    if not np.isfinite(expected).all():  # float16 overflows on random pixels
         return
     has_softmax = _are_probabilities(expected, within=_MOST_APART)  # rounded, in bfloat16
     found = np.asarray(ops.softmax(logits)) if has_softmax else logits
@@ -189,7 +189,7 @@ def _input_shape(model: keras.Model) -> tuple[int | None, ...] | None:
 
 
 def _is_graph(model: keras.Model) -> bool:
-    """Whether a model is a graph of layers, which can be changed; a subclassed one is code."""
+    """Whether a model is a graph of layers, which can be edited, and not a subclass with code."""
     return type(model).__name__ in ("Functional", "Sequential") and bool(
         getattr(model, "inputs", None)
     )
@@ -198,7 +198,7 @@ def _is_graph(model: keras.Model) -> bool:
 def _copy(
     model: keras.Model, source: str, shape: tuple[int, int, int], keep_precision: bool
 ) -> tuple[keras.Model, list[str]]:
-    """The model with its softmax taken off, in float32, for images of this shape; and notes."""
+    """The model without its softmax, in float32, for images of this shape; and notes."""
     notes: list[str] = []
     try:
         settings = keras.saving.serialize_keras_object(model)
@@ -219,7 +219,7 @@ def _copy(
             copy = _pooled_first(copy)
     except InputError:
         raise
-    except Exception as error:  # Keras and the model's own code raise anything
+    except Exception as error:  # Keras and the code of the model may raise any exception
         raise InputError(
             f"{source} cannot be copied from its settings ({first_line(error)}); a layer or model "
             "of your own needs __init__(…, **kwargs), get_config() and "
@@ -229,10 +229,10 @@ def _copy(
 
 
 def _pooled_first(model: keras.Model) -> keras.Model:
-    """The same model, in which every other pixel is left out before a 1×1 convolution, not by it.
+    """The model with each strided 1×1 convolution replaced by a pooling and one without stride.
 
-    The numbers are the same. LiteRT 2.3's GPU accelerator computes a strided 1×1 convolution with
-    int8 weights wrongly.
+    The results are equal. LiteRT 2.3's GPU accelerator computes a strided 1×1 convolution with int8
+    weights wrongly.
     """
     settings = keras.saving.serialize_keras_object(model)
     graphs = [x for x in _settings(settings) if x.get("class_name") in ("Functional", "Sequential")]
@@ -244,7 +244,7 @@ def _pooled_first(model: keras.Model) -> keras.Model:
 
 
 def _pool_first(graph: dict[str, Any]) -> int:
-    """Puts a pooling before each strided 1×1 convolution of a graph; how many there were."""
+    """Adds a pooling before each strided 1×1 convolution of a graph; returns their number."""
     rows: list[dict[str, Any]] = []
     for row in graph["layers"]:
         settings = row["config"]
@@ -254,7 +254,7 @@ def _pool_first(graph: dict[str, Any]) -> int:
             pool = layers.MaxPooling2D(1, settings["strides"], name=name, **kept)
             rows.append(keras.saving.serialize_keras_object(pool) | {"name": name})
             settings["strides"] = [1, 1]
-            if "inbound_nodes" in row:  # not of a Sequential
+            if "inbound_nodes" in row:  # not in a Sequential
                 rows[-1]["inbound_nodes"] = deepcopy(row["inbound_nodes"])
                 for turn, call in enumerate(row["inbound_nodes"]):
                     for tensor in _tensors(call):
@@ -271,7 +271,7 @@ def _skips_pixels(convolution: dict[str, Any]) -> bool:
 
 
 def _give_weights(model: keras.Model, other: keras.Model) -> None:
-    """By the names of the layers: their order may be another."""
+    """Copies weights by the names of the layers, because their order may differ."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             _give_weights(layer, other.get_layer(layer.name))
@@ -292,7 +292,7 @@ def _settings(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def _set_float32(settings: dict[str, Any]) -> bool:
-    """Changes all dtype policies; whether there were others."""
+    """Sets all dtype policies to float32; returns whether one has changed."""
     changed = False
     for node in _settings(settings):
         if node.get("class_name") == "DTypePolicy" and node["config"]["name"] != "float32":
@@ -302,7 +302,7 @@ def _set_float32(settings: dict[str, Any]) -> bool:
 
 
 def _set_shape(settings: dict[str, Any], shape: tuple[int, int, int]) -> None:
-    """Images of this shape, as float32, at the entrance of a graph."""
+    """Sets the input of a graph to float32 images of this shape."""
     rows = settings["config"]["layers"]
     entrance = next(row for row in rows if row["class_name"] == "InputLayer")
     entrance["config"] |= {"batch_shape": [None, *shape], "dtype": "float32"}
@@ -312,14 +312,14 @@ def _set_shape(settings: dict[str, Any], shape: tuple[int, int, int]) -> None:
 
 
 def _set_linear(graph: dict[str, Any], source: str) -> bool:
-    """Takes off the softmax at the end of a graph; whether there was one."""
+    """Removes the softmax at the end of a graph; returns whether there was one."""
     rows = {_name(i, row): row for i, row in enumerate(graph["layers"])}
     (name, *_) = graph["output_layers"] if "output_layers" in graph else (list(rows)[-1],)
-    while not isinstance(name, str):  # [[name, 0, 0]] of some versions
+    while not isinstance(name, str):  # [[name, 0, 0]] in some versions
         name = name[0]
     while True:
         row = rows[name]
-        if len(row.get("inbound_nodes", ())) > 1:  # it is also used elsewhere, as it is
+        if len(row.get("inbound_nodes", ())) > 1:  # a shared layer must not be changed
             return False
         kind, settings = row["class_name"], row["config"]
         if kind in ("Functional", "Sequential"):
@@ -348,13 +348,13 @@ def _set_linear(graph: dict[str, Any], source: str) -> bool:
 
 
 def _name(place: int, row: dict[str, Any]) -> str:
-    """Of a layer; one of the user's own without `get_config` may have none in a Sequential."""
+    """Name of a layer; in a Sequential, a custom layer without `get_config` may have none."""
     return row.get("name") or row["config"].get("name") or f"layer {place}"
 
 
 def _before(row: dict[str, Any], name: str, names: list[str]) -> str | None:
     """The name of the layer before a layer; None if there is not exactly one."""
-    if "inbound_nodes" not in row:  # of a Sequential
+    if "inbound_nodes" not in row:  # in a Sequential
         place = names.index(name)
         return names[place - 1] if place else None
     found = [tensor["keras_history"][0] for tensor in _tensors(row["inbound_nodes"])]
@@ -362,12 +362,12 @@ def _before(row: dict[str, Any], name: str, names: list[str]) -> str | None:
 
 
 def _tensors(calls: Any) -> list[dict[str, Any]]:
-    """The settings of the tensors that a layer is called with."""
+    """The settings of the input tensors of a layer."""
     return [x["config"] for x in _settings(calls) if x.get("class_name") == "__keras_tensor__"]
 
 
 def _normalized(image: Any, normalize: Normalize, source: str) -> Any:
-    """Pixels, symbolic or numbers, as they were given to the network in its training."""
+    """Pixels, symbolic or not, preprocessed as in the training of the network."""
     mean, deviation = statistics(normalize, image.shape[-1])
     if normalize == "caffe":
         if len(mean) == 1:
@@ -375,7 +375,7 @@ def _normalized(image: Any, normalize: Normalize, source: str) -> Any:
                 f"--normalize caffe is for BGR, and {source} takes grey images; give MEAN/STD, "
                 "such as 127.5/127.5"
             )
-        # A convolution, where a reversal is no operator of every accelerator. It is exact.
+        # An exact convolution, because some accelerators have no operator to reverse an axis.
         flip = layers.Conv2D(3, 1, use_bias=False, trainable=False, name="rgb_to_bgr")
         flip.build(image.shape)
         flip.set_weights([np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3)])

@@ -1,4 +1,4 @@
-"""The network that weights in a file are of."""
+"""Finds the network that the weights in a file belong to."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from keras_resnet.weights import readers
 from keras_resnet.weights.layouts import HEAD_NAMES, to_ours
 from keras_resnet.weights.readers import Stored, Weights
 
-# A block of a stage, and a convolution in it: ours and Keras', PyTorch's.
+# A block of a stage, and a convolution in it: names of this package and Keras, of PyTorch.
 _CONVOLUTIONS = (
     r"conv(?P<stage>\d+)_block(?P<block>\d+)_(?P<conv>[123])_conv/kernel",
     r"layer(?P<stage>\d+)\.(?P<block>\d+)\.conv(?P<conv>[123])\.weight",
@@ -20,13 +20,13 @@ _CONVOLUTIONS = (
 
 
 def network_of(path: StrPath) -> str:
-    """The name of the network whose arrays a file of weights holds.
+    """The name of the network whose arrays are in a file of weights.
 
     Args:
         path: a file, as in `load_weights`.
 
     Raises:
-        InputError: a damaged file, or arrays of no network here.
+        InputError: a damaged file, or arrays of no network of this package.
     """
     weights = readers.read(path)
     stages, depth = _census(weights)
@@ -34,7 +34,7 @@ def network_of(path: StrPath) -> str:
         convolutions = 3 if spec.branch.endswith("bottleneck") else 2
         if (spec.blocks, convolutions) == (stages, depth) and _fits(weights, name):
             return name
-    is_h5 = os.fspath(path).endswith((".h5", ".hdf5"))  # which may hold a whole model
+    is_h5 = os.fspath(path).endswith((".h5", ".hdf5"))  # may contain a whole model
     whole = (
         "; a whole model of another kind: load it in Keras and save it as .keras" if is_h5 else ""
     )
@@ -45,7 +45,7 @@ def network_of(path: StrPath) -> str:
 
 
 def _census(weights: Weights) -> tuple[tuple[int, ...], int]:
-    """Blocks of each stage, and convolutions of a branch."""
+    """Number of blocks in each stage, and of convolutions in a branch."""
     blocks: dict[int, set[str]] = {}
     depth = 0
     for name in weights.arrays:
@@ -57,7 +57,7 @@ def _census(weights: Weights) -> tuple[tuple[int, ...], int]:
 
 
 def _fits(weights: Weights, name: str) -> bool:
-    """Whether all arrays but the classifier's are those of a network, in name and shape."""
+    """Whether all arrays except the classifier's match a network in name and shape."""
     model = models.build(name, num_classes=2)
     wanted = {n: tuple(v.shape) for n, v in readers.variables(model).items()}
     arrays = to_ours(weights, list(wanted), takes_bgr=False)

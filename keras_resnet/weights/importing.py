@@ -40,22 +40,21 @@ def import_weights(
     """Makes a run folder from weights that were trained elsewhere.
 
     The run takes raw pixels: the normalization that the weights were trained with becomes its first
-    layer. It has no images; `export` takes some with `data`. Of the `.keras` file of a run, what is
-    not given is as in that run.
+    layer. It has no images; `export` takes some with `data`. For the `.keras` file of a run,
+    arguments that are not given default to the settings of that run.
 
     Args:
-        path: a file, as in `load_weights`; `"imagenet"` downloads what is published.
-        model: the name of the network; None is the one whose arrays the file holds.
-        width: channels of all layers, relative to the network's own.
-        normalize: as in `build`; None is that of the file, else the usual one of the network.
-        labels: a text file with a class a line, in the order of the logits; None takes those of the
-            run that the file is of, or numbers them.
-        image_size: side of the images in pixels, or "HxW"; 0 or None is that of the network's
-            paper.
-        fit: how images of another aspect ratio are fitted: "crop" (None), "pad" or "stretch".
-        channels: 3 for RGB (None), or 1 for luma; a first kernel for RGB is summed for it.
+        path: a file, as in `load_weights`; `"imagenet"` downloads the published weights.
+        model: name of the network; None: the one whose arrays are in the file.
+        width: number of channels of all layers, relative to the original network.
+        normalize: as in `build`; None: the file's, else the usual one of the network.
+        labels: a text file with one class per line, in the order of the logits; None: those of the
+            run that the file belongs to, else numbers.
+        image_size: side of the images in pixels, or "HxW"; 0 or None: that of the network's paper.
+        fit: how images of another aspect ratio are fitted: "crop" (default), "pad" or "stretch".
+        channels: 3 for RGB (default), or 1 for luma; a first kernel for RGB is summed for it.
         center_crop: the middle square of an image, as a share of its shorter side, for evaluation;
-            0.875 for torchvision's crop of 224 from 256; None is 1.
+            0.875 for torchvision's crop of 224 from 256; default 1.
         run_folder: the folder to write; default `runs/MODEL-data-NNN`.
 
     Returns:
@@ -80,12 +79,12 @@ def import_weights(
     options = {"model": model, "normalize": normalize, "weights": os.fspath(path), **form}
     config = recipes.resolve({**options, "data": names.NONE})
     require(config)
-    model = config.model  # as the table has it
+    model = config.model  # its canonical name
     weights = open_weights(path, model)
     usual = normalization_of(weights) or SPECS[model].normalize
     config = runs.absolute(replace(config, normalize=config.normalize or usual))
     classes = _classes(labels, classes_of(weights), path)
-    with isolated(any_backend=True):  # loads Keras: what can be wrong was found before
+    with isolated(any_backend=True):  # loads Keras, after all checks that do not need it
         network = runs.build(config, len(classes))
         loaded = load(network, weights)
     run = runs.create(run_folder, config, classes)
@@ -109,7 +108,7 @@ def _network_of(path: StrPath) -> str:
 
 
 def require_model(what: Any) -> None:
-    """InputError for what is neither a path nor a Keras model."""
+    """InputError unless the argument is a path or a Keras model."""
     if isinstance(what, str | os.PathLike):
         return
     import keras
@@ -131,21 +130,21 @@ def import_model(
 ) -> runs.Run:
     """Makes a run folder from any Keras image classifier.
 
-    The run keeps the network as a whole; it takes raw pixels and gives logits in float32: see
-    `weights.classifier`. It has no images; `export` takes some with `data`.
+    The run has the whole network, from raw pixels to float32 logits: see `weights.classifier`. It
+    has no images; `export` takes some with `data`.
 
     Args:
         model: a Keras model from images `(b, h, w, c)`, c 3 (RGB) or 1 (grey), to scores `(b, k)`,
             probabilities or logits; or the path of a `.keras` file with one.
-        labels: the class of each output, in order: a list, or a text file with a class a line; None
-            takes those of the run that the file is of, or numbers them.
-        normalize: what was done with the pixels before they were given to the model: "imagenet",
-            "tf", "caffe" (BGR), "cifar10", or what else `specs.statistics` takes. It becomes the
-            first layers of the run's network. None: the model takes pixels in [0, 255].
-        image_size: side of the images in pixels, or "HxW", for a model that takes any.
-        fit: how images of another aspect ratio are fitted: "crop", "pad" or "stretch", as Keras'
-            `image_dataset_from_directory` does.
-        channels: 3 for RGB or 1 for luma, for a model that leaves them open; None is 3.
+        labels: the class of each output, in order: a list, or a text file with one class per line;
+            None: those of the run that the file belongs to, else numbers.
+        normalize: preprocessing of the pixels that the model expects: "imagenet", "tf", "caffe"
+            (BGR), "cifar10", or another value of `specs.statistics`. It becomes the first layers of
+            the run's network. None: the model takes pixels in [0, 255].
+        image_size: side of the images in pixels, or "HxW", for a model with a dynamic size.
+        fit: how images of another aspect ratio are fitted: "crop", "pad", or "stretch" as in Keras'
+            `image_dataset_from_directory`.
+        channels: 3 for RGB or 1 for luma, for a model with a dynamic number; None: 3.
         center_crop: the middle square of an image, as a share of its shorter side.
         run_folder: the folder to write; default `runs/MODEL-data-NNN`.
 
@@ -186,13 +185,13 @@ def import_model(
 
 
 def _log_labels(classes: Sequence[str], given: StrPath | Sequence[str] | None) -> None:
-    """Says which classes a run has if none were given."""
+    """Logs the classes of a run if none were given."""
     if given is None:
         log.info(f"labels: {some_of(classes, 5)}; --labels FILE gives others")
 
 
 def _owner(path: StrPath) -> runs.Run | None:
-    """The run that a file is of."""
+    """The run that a file belongs to."""
     return runs.run_of(path) if os.path.isfile(path) else None
 
 

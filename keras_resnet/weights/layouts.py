@@ -1,12 +1,12 @@
 """Converts names and layouts of other packages to ours: `LAYER/VARIABLE`, kernels (h, w, in, out),
 RGB.
 
-Ours differ from keras.applications' in three things: its first nets take blue, green, red; its
-head is called `predictions`; and its pre-activation nets add a bias behind the last convolution of
-a block, which the next batch norm takes away again.
+keras.applications differs in three things: its post-activation networks take BGR; its head is
+called `predictions`; and its pre-activation networks have a bias in the last convolution of a
+block, which the next batch norm cancels.
 
 PyTorch's layouts: torchvision and timm (`layer1.0.conv1`, `downsample`, `fc`; with a deep stem
-`conv1.0` …), and the usual one of nets for CIFAR (`shortcut`, `linear`).
+`conv1.0` …), and the usual one of networks for CIFAR (`shortcut`, `linear`).
 """
 
 import re
@@ -21,7 +21,7 @@ from keras_resnet.weights.readers import KERAS, Arrays, Stored, Weights
 HEAD = "logits"
 HEAD_NAMES = (f"{HEAD}/kernel", f"{HEAD}/bias")
 _KERAS_HEAD = "predictions"
-# Our layer -> what it may be called in a state dict.
+# Our layer -> its possible names in a state dict.
 _TORCH_LAYERS = [
     (r"conv1_conv", ["conv1"]),
     (r"conv1_bn", ["bn1"]),
@@ -32,7 +32,7 @@ _TORCH_LAYERS = [
     (r"conv1_3_conv", ["conv1.6"]),
     (r"conv1_3_bn", ["bn1"]),
     (r"conv(\d+)_block(\d+)_([1-3])_(conv|bn)", ["layer{stage}.{block}.{kind}{i}"]),
-    # timm's has a pooling before it, which is there without weights where the size stays.
+    # timm has a layer before it: a pooling, or an identity if the size does not change.
     (
         r"conv(\d+)_block(\d+)_0_conv",
         ["layer{stage}.{block}.downsample.0", "layer{stage}.{block}.downsample.1",
@@ -56,12 +56,12 @@ _TORCH_VARIABLES = {
 
 
 def is_foreign(weights: Weights) -> bool:
-    """Whether another package's network was saved: ours has a head of its own name."""
+    """Whether the weights are of another package's network, by the name of the head."""
     return weights.layout != KERAS or HEAD_NAMES[0] not in weights.arrays
 
 
 def head_of(weights: Weights) -> Stored | None:
-    """The `Stored` kernel of the classifier, which tells the number of classes; None without."""
+    """The `Stored` kernel of the classifier; None without one."""
     names = (HEAD_NAMES[0], f"{_KERAS_HEAD}/kernel", "fc.weight", "linear.weight")
     return next((weights.arrays[name] for name in names if name in weights.arrays), None)
 
@@ -78,10 +78,10 @@ def to_ours(weights: Weights, wanted: Collection[str], takes_bgr: bool) -> Array
     Args:
         weights: a `Weights`.
         wanted: our names, `LAYER/VARIABLE`, in forward order.
-        takes_bgr: whether its first convolution expects blue, green, red.
+        takes_bgr: whether its first convolution expects BGR.
 
     Returns:
-        A dict of name to `Stored`. What no layer of ours corresponds to keeps its own name.
+        A dict of name to `Stored`. An array without a corresponding layer keeps its name.
     """
     if weights.layout == KERAS:
         arrays = _without_sum_biases(_with_our_head(weights.arrays), wanted)
@@ -94,8 +94,8 @@ def to_ours(weights: Weights, wanted: Collection[str], takes_bgr: bool) -> Array
 
 
 def with_grey_stem(arrays: Mapping[str, Stored], wanted: Collection[str]) -> Arrays:
-    """Sums the first kernel over its input channels, for a network that takes luma: a grey image
-    has the same value in all three."""
+    """Sums the first kernel over its input channels, for a network that takes luma: the channels of
+    a grey image are equal."""
     arrays, stem = dict(arrays), stem_kernel(wanted)
     if stem in arrays and arrays[stem].shape[2:3] == (3,):
         colour = arrays[stem]
@@ -110,7 +110,7 @@ def stem_kernel(wanted: Collection[str]) -> str | None:
 
 
 def in_file(name: str, weights: Weights) -> str:
-    """What one of our names is called where the weights come from, for a message."""
+    """The name in the file of one of our variables, for a message."""
     if weights.layout == KERAS or "/" not in name:
         return name
     names = _torch_names(name)
@@ -119,7 +119,7 @@ def in_file(name: str, weights: Weights) -> str:
 
 def _from_torch(arrays: Mapping[str, Stored], wanted: Collection[str]) -> Arrays:
     arrays, ours = dict(arrays), {}
-    for name in dict.fromkeys([*wanted, *HEAD_NAMES]):  # a net for features wants no head
+    for name in dict.fromkeys([*wanted, *HEAD_NAMES]):  # a feature extractor has no head
         found = next((n for n in _torch_names(name) if _fits(arrays.get(n), name)), None)
         if found:
             ours[name] = _transposed(arrays.pop(found))
@@ -127,7 +127,7 @@ def _from_torch(arrays: Mapping[str, Stored], wanted: Collection[str]) -> Arrays
 
 
 def _fits(array: Stored | None, name: str) -> bool:
-    """Whether an array has as many axes as ours: a convolution's 4, not a batch norm's 1.
+    """Whether an array has the rank of ours: 4 for a convolution, 1 for a batch norm.
 
     `downsample.1` is a batch norm in torchvision and a convolution in timm.
     """
@@ -162,11 +162,11 @@ def _with_our_head(arrays: Mapping[str, Stored]) -> Arrays:
 
 
 def _without_sum_biases(arrays: Mapping[str, Stored], wanted: Collection[str]) -> Arrays:
-    """Takes the biases behind the last convolutions of pre-activation blocks out of the sum.
+    """Folds the biases of the last convolutions of pre-activation blocks into batch norms.
 
-    A constant s added to the trunk reaches each later batch norm of the stage unchanged, by
-    identity and by the pooling of every other pixel. There BN(x + s) with the moving mean m is
-    BN(x) with m - s. A projection starts from an activated x, where a new sum begins.
+    A constant s added to the trunk reaches each later batch norm of the stage unchanged, through
+    identities and one-pixel poolings. There BN(x + s) with the moving mean m is BN(x) with m - s. A
+    projection starts from an activated x, where a new sum begins.
     """
     arrays = dict(arrays)
     shift: tuple[Stored, ...] = ()

@@ -1,4 +1,4 @@
-"""Loads weights into a network: all of them fit, or nothing is changed."""
+"""Loads weights into a network: either all of them fit, or nothing is changed."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -32,28 +32,28 @@ if TYPE_CHECKING:
 
 
 def load_weights(model: "keras.Model", path: StrPath, *, replace_head: bool = False) -> str:
-    """Fills a network of this package with weights trained here or elsewhere.
+    """Loads weights trained here or elsewhere into a network of this package.
 
     Args:
-        model: a network made by `build`.
+        model: a network from `build`.
         path: a run folder; a `.keras`, `.weights.h5` or `.h5` file of this package or of
-            keras.applications; a state dict of torchvision, timm or a PyTorch net for CIFAR, as
-            `.safetensors` or `.pth`; or `"imagenet"`, to download what is published.
-        replace_head: keep the fresh classifier if the file's has other classes or none, and ignore
-            the file's if the model outputs features.
+            keras.applications; a state dict of torchvision, timm or a PyTorch network for CIFAR, as
+            `.safetensors` or `.pth`; or `"imagenet"`, to download the published weights.
+        replace_head: keep the new classifier if the file's has other classes or is missing, and
+            ignore the file's if the model outputs features.
 
     Returns:
-        A line that says what was loaded.
+        A line that describes what was loaded.
 
     Raises:
-        InputError: a damaged file, or one whose names or shapes are not the network's: the line
-            says what differs, and `model` is unchanged.
+        InputError: a damaged file, or one whose names or shapes do not match the network: the
+            message lists the differences, and `model` is unchanged.
     """
     return load(model, open_weights(path, model.name), replace_head=replace_head)
 
 
 def load(model: "keras.Model", weights: Weights, *, replace_head: bool = False) -> str:
-    """`load_weights` of an opened `Weights`; raises as it does."""
+    """`load_weights` for an opened `Weights`; raises the same errors."""
     wanted = readers.variables(model)
     takes_bgr = is_foreign(weights) and _is_normalized(model, "caffe")
     arrays = to_ours(weights, list(wanted), takes_bgr)
@@ -77,7 +77,7 @@ def load(model: "keras.Model", weights: Weights, *, replace_head: bool = False) 
 
 
 def open_weights(path: StrPath, name: str) -> Weights:
-    """The `Weights` that `path` names: a run folder, a file, or "imagenet" for the network `name`.
+    """The `Weights` at `path`: a run folder, a file, or "imagenet" for the network `name`.
 
     Raises:
         InputError: no such file, or one that cannot be read.
@@ -90,13 +90,13 @@ def open_weights(path: StrPath, name: str) -> Weights:
 
 
 def normalization_of(weights: Weights) -> str | None:
-    """How the pixels were normalized that weights were trained with, as `build` takes it; None
-    where the file does not tell.
+    """The normalization of the pixels that the weights were trained with, as for `build`; None if
+    the file does not have it.
     """
     if weights.layout != readers.KERAS:
         return None
     if is_foreign(weights):
-        # Of keras.applications' nets, the pre-activation ones take [-1, 1], the others BGR.
+        # In keras.applications, pre-activation networks take [-1, 1], the others BGR.
         return "tf" if "post_bn/gamma" in weights.arrays else "caffe"
     if weights.normalization is None:
         return None
@@ -106,7 +106,7 @@ def normalization_of(weights: Weights) -> str | None:
 
 
 def _check_normalization(weights: Weights, model: "keras.Model") -> None:
-    """InputError if the weights are known to expect other pixels than the model gives them."""
+    """InputError if the weights are known to expect another normalization than the model's."""
     trained_with = normalization_of(weights)
     if trained_with and not _is_normalized(model, trained_with):
         raise InputError(
@@ -122,14 +122,14 @@ def _is_normalized(model: "keras.Model", normalize: Normalize) -> bool:
 
 
 def _statistics(scale: npt.ArrayLike, offset: npt.ArrayLike) -> tuple[list[float], list[float]]:
-    """(mean, standard deviation): what a Rescaling layer makes 0, and what it makes 1 more."""
+    """(mean, standard deviation) of a Rescaling layer."""
     scale, offset = np.atleast_1d(scale, offset)
     deviation = [1 / s for s in scale]
     return [-o * d for o, d in zip(offset, deviation, strict=True)], deviation
 
 
 def _other_head(weights: Weights, wanted: Mapping[str, "keras.Variable"]) -> Sequence[str]:
-    """The names of the head's variables, unless the file's fits the model's."""
+    """The names of the head's variables if they do not match the file's; else empty."""
     kernel = wanted.get(HEAD_NAMES[0])
     return [] if kernel is not None and classes_of(weights) == kernel.shape[-1] else HEAD_NAMES
 
@@ -140,7 +140,7 @@ def _compare(
     wanted: Mapping[str, "keras.Variable"],
     model: "keras.Model",
 ) -> None:
-    """InputError that lists what is missing, left over, or of another shape."""
+    """InputError that lists missing and unused variables, and those of another shape."""
     missing = [in_file(name, weights) for name in wanted if name not in arrays]
     left_over = [in_file(name, weights) for name in arrays if name not in wanted]
     misfits = [

@@ -1,5 +1,4 @@
-"""ImageNet weights that others have published: downloaded once, checked, and kept where Keras keeps
-its own."""
+"""Published ImageNet weights: downloaded once, verified, and kept in Keras' cache folder."""
 
 import fcntl
 import hashlib
@@ -21,7 +20,7 @@ from keras_resnet.weights.settings import PUBLISHED, require_published
 _HUB = "https://huggingface.co/"
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
 _KERAS_SUFFIX = "_weights_tf_dim_ordering_tf_kernels.h5"
-# MD5 of Keras' files, as Keras itself compares them.
+# MD5 of Keras' files, from Keras.
 _KERAS_MD5 = {
     "ResNet50": "2cb95161c43110f7111970584f804107",
     "ResNet101": "f1aeb4b969a6efcfb50fad2f0c20cfc5",
@@ -35,13 +34,13 @@ _TIMEOUT = 30  # seconds without a byte
 
 
 class _Home(NamedTuple):
-    """Where a file is published."""
+    """The source of a file."""
 
     url: str
-    page: str  # for people
+    page: str  # page with its description
     file: str  # its name in the cache
     licence: str
-    md5: str | None = None  # None: the server tells its SHA-256
+    md5: str | None = None  # None: the server sends its SHA-256
 
 
 def fetch(name: str) -> readers.Weights:
@@ -55,7 +54,7 @@ def fetch(name: str) -> readers.Weights:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(f"{path}.part", "ab") as part:
-            fcntl.flock(part, fcntl.LOCK_EX)  # another process may be at it; it ends with ours
+            fcntl.flock(part, fcntl.LOCK_EX)  # another process may be downloading
             if not path.exists():
                 _download(name, home, path, part)
     expected = home.md5 or _read(_digest_file(path))
@@ -68,13 +67,13 @@ def fetch(name: str) -> readers.Weights:
 
 
 def cached_path(name: str) -> Path:
-    """Where the file of the network `name` is kept, which has published weights."""
+    """The path in the cache of the published weights of the network `name`."""
     keras_home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
     return Path(keras_home, "models", _home(name).file)
 
 
 def is_at_hand(name: str) -> bool:
-    """Whether published weights of the network `name` need no download, and can be read here."""
+    """Whether published weights of the network `name` are in the cache and can be read."""
     if name not in PUBLISHED or not cached_path(name).exists():
         return False
     return cached_path(name).suffix != ".safetensors" or find_spec("safetensors") is not None
@@ -93,12 +92,12 @@ def _home(name: str) -> _Home:
 
 
 def _download(name: str, home: _Home, path: Path, part: IO[bytes]) -> None:
-    """Writes the file at `path`; what `part`, the open file beside it, holds is not read again."""
+    """Writes the file at `path`; resumes after the content of `part`, the open file beside it."""
     try:
         sha256 = _receive(name, home, path.parent, part)
         part.flush()
         os.fsync(part.fileno())
-    except Exception as error:  # urllib's, http's and ssl's own, by what the network does
+    except Exception as error:  # exceptions of urllib, http and ssl
         kept = f"; {_megabytes(part.tell())} are kept" if part.tell() else ""
         raise InputError(
             f"--weights imagenet: {home.url} cannot be downloaded ({first_line(error)}){kept}; try "
@@ -106,7 +105,7 @@ def _download(name: str, home: _Home, path: Path, part: IO[bytes]) -> None:
         ) from None
     expected = home.md5 or sha256
     if expected and _digest(Path(part.name), expected) != expected:
-        part.truncate(0)  # not removed: another process may wait for it
+        part.truncate(0)  # not removed, because another process may wait for its lock
         raise InputError(
             f"--weights imagenet: what came from {home.url} is damaged: its checksum is not "
             f"{expected}; try again"
@@ -117,7 +116,7 @@ def _download(name: str, home: _Home, path: Path, part: IO[bytes]) -> None:
 
 
 def _receive(name: str, home: _Home, folder: Path, part: IO[bytes]) -> str | None:
-    """Appends the missing bytes to `part`; the SHA-256 of the whole, if the server tells it."""
+    """Appends the missing bytes to `part`; returns the SHA-256 of the file, if the server sends it."""
     part.seek(0, os.SEEK_END)
     have = part.tell()
     request = urllib.request.Request(home.url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -130,7 +129,7 @@ def _receive(name: str, home: _Home, folder: Path, part: IO[bytes]) -> str | Non
             return redirects.sha256
         raise
     with answer:
-        if have and answer.status != 206:  # the whole comes again
+        if have and answer.status != 206:  # the server sends the whole file
             part.truncate(0)
             have = 0
         total = have + int(answer.headers.get("Content-Length") or 0)
@@ -151,7 +150,7 @@ def _receive(name: str, home: _Home, folder: Path, part: IO[bytes]) -> str | Non
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Keeps the SHA-256 that Hugging Face sends on the way to a large file."""
+    """Keeps the SHA-256 that Hugging Face sends with the redirect to a large file."""
 
     sha256: str | None = None
 
@@ -167,7 +166,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _digest(path: Path, expected: str) -> str:
-    """The checksum of a file, of the kind that `expected` is."""
+    """The checksum of a file, of the same kind as `expected`."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "md5" if len(expected) == 32 else "sha256").hexdigest()
 

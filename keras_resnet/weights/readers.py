@@ -1,8 +1,8 @@
-"""Opens files of weights: arrays by name, with their shapes known before they are read.
+"""Opens files of weights: arrays by name, with shapes that are known before they are read.
 
 Nothing in a file is executed: the settings of a `.keras` file are read as JSON, a `.pth` file by
-PyTorch's tensors-only loader. What is read takes no more memory than the file has bytes: files that
-unpack into more, or point to other files, are refused.
+PyTorch's tensors-only loader. The arrays take no more memory than the file has bytes: files that
+decompress to more, or refer to other files, are refused.
 """
 
 import json
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 KERAS, TORCH = "keras", "torch"
 Normalization = tuple[Any, Any]  # (scale, offset) of a Rescaling layer
-_LARGEST_TEXT = 8 << 20  # bytes of JSON that are parsed, which takes 20 times as much memory
+_LARGEST_TEXT = 8 << 20  # bytes of JSON; parsing takes 20 times as much memory
 _LARGEST_ATTRIBUTE = 1 << 20
 _MOST_OPCODES = 1_000_000  # in a pickle; a ResNet-1202 has 216,000
-_LEGACY_PICKLES = 5  # at the start of a file of PyTorch before 1.6, which is no archive
+_LEGACY_PICKLES = 5  # at the start of a file of PyTorch before 1.6, which is not an archive
 _MOST_OBJECTS = 50_000  # in an HDF5 file; a ResNet-1202 has 14,000
 _VARIABLES = {
     True: ("gamma", "beta", "moving_mean", "moving_variance"),  # of a batch norm
@@ -39,7 +39,7 @@ _VARIABLES = {
 
 @dataclass(frozen=True)
 class Stored:
-    """An array in a file: `read()` gives it as NumPy array of this `shape`."""
+    """An array in a file; `read()` returns it as a NumPy array of this `shape`."""
 
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
@@ -53,7 +53,7 @@ class Weights:
     """The content of a file."""
 
     source: str  # name for messages
-    layout: str  # whose names: KERAS is "LAYER/VARIABLE", TORCH is "module.path.variable"
+    layout: str  # of the names: KERAS is "LAYER/VARIABLE", TORCH is "module.path.variable"
     arrays: Arrays
     normalization: Normalization | None = None  # of its first layer, if the file has it
 
@@ -63,11 +63,11 @@ def read(path: StrPath) -> Weights:
 
     Args:
         path: a `.keras`, `.weights.h5` or `.h5` file of Keras 3 or 2; `.safetensors`; or a `.pth`,
-            `.pt`, `.th` or `.bin` file of PyTorch, a state dict or a dict that holds one.
+            `.pt`, `.th` or `.bin` file of PyTorch with a state dict, or a dict that contains one.
 
     Raises:
-        InputError: no such file, a damaged one, or one of another kind. CheckFailed: a `.keras`
-            file cannot be unpacked.
+        InputError: no such file, a damaged one, or one of another kind.
+        CheckFailed: a `.keras` file cannot be unpacked.
     """
     path = require_path(path)
     if path.suffix not in _READERS:
@@ -82,7 +82,7 @@ def read(path: StrPath) -> Weights:
         return _READERS[path.suffix](path)
     except InputError:
         raise
-    except Exception as error:  # zip, h5, json, safetensors and PyTorch each have their own
+    except Exception as error:  # exceptions of zip, h5, json, safetensors and PyTorch
         if reason := full_disk(error):
             raise CheckFailed(
                 f"cannot unpack {path} in {tempfile.gettempdir()} ({reason}); free some space, or "
@@ -95,8 +95,8 @@ def read(path: StrPath) -> Weights:
 
 
 def _require_unpacked(path: StrPath) -> None:
-    """InputError for an archive that Keras and PyTorch never write: compressed, or of files without
-    end."""
+    """InputError for an archive that Keras and PyTorch never write: compressed, or with too many
+    files."""
     if _directory_bytes(path) > _LARGEST_TEXT:
         raise InputError(f"{path} is no file of Keras or PyTorch: its list of files exceeds 8 MB")
     with zipfile.ZipFile(path) as archive:
@@ -109,8 +109,8 @@ def _require_unpacked(path: StrPath) -> None:
 
 
 def _directory_bytes(path: StrPath) -> int:
-    """The size of an archive's list of files, which `zipfile` reads whole: an entry of 47 bytes
-    takes 600 in memory. 0 where there is no list at the end."""
+    """The size of an archive's central directory, which `zipfile` reads as a whole: an entry of 47
+    bytes takes 600 in memory. 0 if there is none at the end."""
     with open(path, "rb") as file:
         file.seek(max(Path(path).stat().st_size - (1 << 17), 0))
         tail = file.read()
@@ -127,7 +127,7 @@ def _read_h5(
 ) -> Weights:
     import h5py
 
-    file = h5py.File(path, "r")  # stays open: the arrays are read from it later
+    file = h5py.File(path, "r")  # stays open, because the arrays are read later
     _require_own_objects(file, name or path)
     arrays = _legacy_arrays(file) or _named_arrays(file)
     if not arrays:
@@ -136,10 +136,11 @@ def _read_h5(
 
 
 def keras_settings(path: StrPath) -> dict[str, Any]:
-    """The settings of the network in a `.keras` file, as JSON: nothing is built.
+    """The settings of the network in a `.keras` file; nothing is built.
 
     Raises:
-        InputError: settings of more than 8 MB, or compressed. Others: a damaged file.
+        InputError: settings of more than 8 MB, or compressed.
+        Exception: a damaged file.
     """
     _require_unpacked(path)
     with zipfile.ZipFile(path) as archive:
@@ -166,7 +167,7 @@ def _normalization(config: Mapping[str, Any]) -> Normalization | None:
 
 
 def _require_own_objects(file: Any, name: object) -> None:
-    """InputError if an HDF5 file has more objects than any network, or links to other places."""
+    """InputError if an HDF5 file has more objects than any network, or external links."""
     import h5py
 
     names: list[str] = []
@@ -192,12 +193,12 @@ def _attribute(group: Any, name: str, otherwise: Any = None) -> Any:
 
 
 def _named_arrays(file: Any) -> Arrays:
-    """Keras 3: groups called after classes, with the layer's name as an attribute."""
+    """Keras 3: groups named after classes, with the layer's name as an attribute."""
     arrays: Arrays = {}
 
     def visit(path: str, group: Any) -> None:
         parts = path.split("/")
-        # What lies elsewhere are the optimizer's variables and the seeds of dropout.
+        # Other groups have the optimizer's variables and the seeds of dropout.
         if parts[-1] != "vars" or len(parts) < 3 or parts[-3] != "layers" or not len(group):
             return
         names = _VARIABLES[len(group) == 4]
@@ -210,7 +211,7 @@ def _named_arrays(file: Any) -> Arrays:
 
 
 def _legacy_arrays(file: Any) -> Arrays:
-    """Keras 2, and what keras.applications downloads: groups called after layers."""
+    """Keras 2, and the files of keras.applications: groups named after layers."""
     root = file.get("model_weights", file)
     arrays = {}
     for layer in map(_text, _attribute(root, "layer_names", [])):
@@ -225,7 +226,7 @@ def _text(name: str | bytes) -> str:
 
 
 def _stored(dataset: Any) -> Stored:
-    # A filter may unpack a few bytes into any number. Strings may each have a gigabyte.
+    # A filter may decompress a few bytes to any size. Each string may have a gigabyte.
     packed = dataset.id.get_create_plist().get_nfilters() > 0
     if packed or dataset.external or dataset.is_virtual or dataset.dtype.kind not in "fiu":
         kind = "compressed" if packed else "no array of numbers in this file"
@@ -269,7 +270,7 @@ def _read_torch(path: Path) -> Weights:
         import torch
     except ImportError:
         raise _needs("torch", path) from None
-    # weights_only: a pickle may run any program, this loader none but those that make tensors.
+    # weights_only: a pickle may run any code; this loader only calls functions that make tensors.
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     for key in ("state_dict", "model", "model_state_dict"):
         content = content.get(key, content) if isinstance(content, dict) else content
@@ -284,10 +285,10 @@ def _read_torch(path: Path) -> Weights:
 
 
 def _require_plain_pickles(path: Path, is_archive: bool) -> None:
-    """InputError if PyTorch's loader, which runs nothing else, would fill the memory.
+    """InputError if PyTorch's tensors-only loader would exhaust the memory.
 
-    It takes 70 bytes and more for an object of one byte, and knows a function, `bytearray`, that
-    allocates as much as it is asked for.
+    It takes 70 bytes and more for an object of one byte, and allows `bytearray`, which allocates
+    any size.
     """
     if not is_archive:
         with open(path, "rb") as file:
@@ -310,11 +311,11 @@ def _require_plain(pickle: IO[bytes], path: Path) -> None:
 
 
 def _state_dict(path: Path, arrays: Arrays) -> Weights:
-    """Names without what a wrapper around the network put before all of them."""
+    """The `Weights` of a state dict, without the common prefix that a wrapper adds to all names."""
     for prefix in ("module.", "model."):
         if arrays and all(name.startswith(prefix) for name in arrays):
             arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
-    # A count that only training looks at.
+    # A counter that only training uses.
     kept = {n: a for n, a in arrays.items() if not n.endswith("num_batches_tracked")}
     if not kept:
         raise InputError(f"{path} holds no tensors")
@@ -337,7 +338,7 @@ _READERS: dict[str, Callable[[Path], Weights]] = {
 
 
 def of_model(model: "keras.Model", source: str) -> Weights:
-    """The weights of a Keras model in memory, as if they had been read from a file."""
+    """The `Weights` of a Keras model in memory."""
     arrays = {
         name: Stored(tuple(variable.shape), variable.numpy)
         for name, variable in variables(model).items()
@@ -346,7 +347,7 @@ def of_model(model: "keras.Model", source: str) -> Weights:
 
 
 def variables(model: "keras.Model") -> dict[str, "keras.Variable"]:
-    """Name to variable, in forward order; through the parts of a deep net."""
+    """Name -> variable, in forward order, including the parts of a deep network."""
     found: dict[str, keras.Variable] = {}
     for layer in model.layers:
         if hasattr(layer, "layers"):

@@ -1,4 +1,4 @@
-"""Checks of --weights that need no heavy import."""
+"""Checks of --weights that do not import Keras."""
 
 import os
 
@@ -7,8 +7,8 @@ from keras_resnet.errors import InputError
 from keras_resnet.run import open_run
 from keras_resnet.specs import CUSTOM, SPECS
 
-IMAGENET = "imagenet"  # the word for published weights
-# Where they are: a class of keras.applications, or a repository of timm's authors.
+IMAGENET = "imagenet"  # value of --weights for published weights
+# Source of the weights: a class of keras.applications, or a repository of timm's authors.
 PUBLISHED = {
     "resnet50_v1": "ResNet50",
     "resnet101_v1": "ResNet101",
@@ -31,7 +31,7 @@ PUBLISHED = {
 
 
 def require(config: Config) -> None:
-    """InputError if the settings ask for weights that are not there, or need some and name none."""
+    """InputError if the weights in the settings do not exist, or are required and not given."""
     if config.weights == IMAGENET:
         require_published(config.model)
         if config.width != 1:
@@ -52,7 +52,7 @@ def require(config: Config) -> None:
         "--recipe finetune": config.recipe == "finetune",
     }
     what = next((option for option, value in needs.items() if value), None)
-    if config.weights is None and what and config.model != CUSTOM.name:  # which may have its own
+    if config.weights is None and what and config.model != CUSTOM.name:  # it may have weights
         raise InputError(f"{what} needs pre-trained weights; give --weights")
 
 

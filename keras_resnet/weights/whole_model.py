@@ -1,4 +1,4 @@
-"""Loads a whole model, network and weights, from a `.keras` file from elsewhere."""
+"""Loads a whole model, network and weights, from a `.keras` file of unknown origin."""
 
 import math
 import zipfile
@@ -14,9 +14,9 @@ from keras_resnet.errors import InputError, first_line
 from keras_resnet.state import isolated, without_values
 from keras_resnet.weights import readers
 
-_LARGEST_OUTPUT = 1 << 28  # bytes of one layer for one image; of a ResNet-50 at 1024 pixels, 2**26
-_SLACK = 1 << 20  # bytes of variables that no file holds
-# Words of Keras' reason -> what to do.
+_LARGEST_OUTPUT = 1 << 28  # bytes of one layer for one image; ResNet-50 at 1024 pixels has 2**26
+_SLACK = 1 << 20  # bytes of variables that are not in the file
+# Words in Keras' message -> next step.
 _NEXT_STEPS = {
     "Lambda": "replace that layer, for example by Rescaling or by a class of your own",
     "Could not locate": "in Python, import that class, which needs "
@@ -28,11 +28,11 @@ _NEXT_STEPS = {
 def load(path: Path) -> keras.Model:
     """The image classifier in a `.keras` file.
 
-    What the network takes is counted before anything is allocated: settings of a few bytes may ask
-    for terabytes. Keras refuses code in a file (`safe_mode`).
+    The memory of the network is computed before anything is allocated: settings of a few bytes may
+    require terabytes. Keras refuses code in a file (`safe_mode`).
 
     Raises:
-        InputError: a damaged file, no image classifier, or one that takes far more memory than the
+        InputError: a damaged file, no image classifier, or one that needs far more memory than the
             file has bytes.
     """
     try:
@@ -40,7 +40,7 @@ def load(path: Path) -> keras.Model:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except InputError:
         raise
-    except Exception as error:  # zip, json, h5 and Keras each have their own
+    except Exception as error:  # exceptions of zip, json, h5 and Keras
         # Keras may put the settings of the whole network before the reason.
         reason = first_line(str(error).rpartition("Exception encountered: ")[2].split(". ")[0])
         steps = (f"; {step}" for words, step in _NEXT_STEPS.items() if words in reason)
@@ -54,7 +54,7 @@ def load(path: Path) -> keras.Model:
 
 
 def _require_modest(path: Path) -> None:
-    """InputError if the network takes more memory than its weights in the file explain."""
+    """InputError if the network needs more memory than its weights in the file explain."""
     settings = readers.keras_settings(path)
     with zipfile.ZipFile(path) as archive:
         stored = archive.getinfo("model.weights.h5").file_size
@@ -86,6 +86,6 @@ def _outputs(model: keras.Model) -> Iterator[keras.KerasTensor]:
 
 
 def _bytes(x: keras.Variable | keras.KerasTensor) -> int:
-    """Of a variable, or of an output for a batch of one."""
+    """Bytes of a variable, or of an output for a batch of one."""
     itemsize = np.dtype(keras.backend.standardize_dtype(x.dtype)).itemsize
     return itemsize * math.prod(side or 1 for side in x.shape)
