@@ -1,4 +1,4 @@
-"""A page with runs side by side, which opens offline."""
+"""A self-contained page that compares runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ def write(path: StrPath, comparison: Mapping[str, Any]) -> None:
     """Writes the page.
 
     Args:
-        path: of the page.
+        path: path of the page.
         comparison: `evaluation.compare.Comparison` as JSON; the curves are read from its runs.
     """
     runs = comparison["runs"]

@@ -14,7 +14,7 @@ from keras_resnet.files import StrPath
 from keras_resnet.messages import plural
 from keras_resnet.report.plots import DPI, QUIET, TRAINING, VALIDATION, image_grid, save, styled
 
-# Of the two kinds of network, everywhere: colour, line, marker, face.
+# Styles of the two kinds of network in all plots: colour, line, marker, face.
 PLAIN: dict[str, Any] = {
     "color": TRAINING,
     "linestyle": "--",
@@ -27,10 +27,10 @@ _MOST_NAMES = 20
 
 
 def gradient_split(result: Mapping[str, Any], path: StrPath) -> StrPath:
-    """The two terms at each block: their norms, and the angle between them.
+    """Plots the two terms at each block: their norms, and the angle between them.
 
     Args:
-        result: the dict of `keras_resnet.explain.gradients.gradients`.
+        result: the dict from `keras_resnet.explain.gradients.gradients`.
         path: the PNG to write.
 
     Returns:
@@ -75,10 +75,10 @@ def gradient_split(result: Mapping[str, Any], path: StrPath) -> StrPath:
 
 
 def first_layer(rows: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
-    """The norm of the first layer's gradient against depth.
+    """Plots the norm of the first layer's gradient against depth.
 
     Args:
-        rows: of `keras_resnet.explain.gradients.by_depth`, `as_json()` of each.
+        rows: the dicts from `keras_resnet.explain.gradients.by_depth`.
         path: the PNG to write.
     """
     looks = {
@@ -106,10 +106,10 @@ def first_layer(rows: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
 
 
 def lesions(results: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
-    """Accuracy against what was removed, of one network or of several.
+    """Plots accuracy after removing blocks, for one or several networks.
 
     Args:
-        results: dicts of `keras_resnet.explain.lesion.lesion`.
+        results: dicts from `keras_resnet.explain.lesion.lesion`.
         path: the PNG to write.
     """
     looks = [RESIDUAL, PLAIN, {"color": "black", "linestyle": ":", "marker": "^"}]
@@ -145,10 +145,10 @@ def lesions(results: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
 
 
 def path_lengths(result: Mapping[str, Any], path: StrPath) -> StrPath:
-    """Number of paths by length, gradient of one path, and gradient of all paths of a length.
+    """Plots by length: number of paths, gradient of one path, and gradient of all paths.
 
     Args:
-        result: the dict of `keras_resnet.explain.paths.paths`.
+        result: the dict from `keras_resnet.explain.paths.paths`.
         path: the PNG to write.
     """
     rows = result["lengths"]
@@ -179,10 +179,10 @@ def path_lengths(result: Mapping[str, Any], path: StrPath) -> StrPath:
 
 
 def degradation(result: Mapping[str, Any], path: StrPath) -> StrPath:
-    """Error against depth, of plain and residual nets.
+    """Plots error against depth, for plain and residual networks.
 
     Args:
-        result: the dict of `keras_resnet.explain.depth.depth`.
+        result: the dict from `keras_resnet.explain.depth.depth`.
         path: the PNG to write.
     """
     with styled():
@@ -202,7 +202,7 @@ def degradation(result: Mapping[str, Any], path: StrPath) -> StrPath:
                 errors = [100 * row[f"{which}_error"] for row in rows]
                 axes.plot([row["depth"] for row in rows], errors, label=label, **_THIN, **look)
             axes.set_xticks(sorted({row["depth"] for row in result["rows"]}))
-            axes.margins(y=0.08)  # the highest marker is drawn whole
+            axes.margins(y=0.08)  # so that the highest marker is not cut off
             axes.set_ylim(bottom=0)
         figure.subplots_adjust(wspace=0.08)
         handles, labels = axes.get_legend_handles_labels()
@@ -211,16 +211,16 @@ def degradation(result: Mapping[str, Any], path: StrPath) -> StrPath:
 
 
 def grad_cam(rows: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
-    """Each image, and beside it the regions that support the class (Grad-CAM).
+    """Draws each image and, beside it, the regions that support the class (Grad-CAM).
 
     Args:
-        rows: the list of `keras_resnet.explain.cam.cam`.
+        rows: the list from `keras_resnet.explain.cam.cam`.
         path: the PNG to write.
     """
     images, captions = [], []
     for row in rows:
         colour = overlay(row["pixels"], row["map"])
-        images += [np.broadcast_to(row["pixels"], colour.shape), colour]  # it may be luma
+        images += [np.broadcast_to(row["pixels"], colour.shape), colour]  # pixels may be luma
         captions += [row["image"].rpartition("/")[2], f"{row['label']} {row['score']:.1%}"]
     title = "Regions that support the class (Grad-CAM)"
     return image_grid(np.stack(images), captions, path, title=title, columns=6)
@@ -229,7 +229,7 @@ def grad_cam(rows: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
 def overlay(
     pixels: npt.NDArray[np.uint8], strength: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.uint8]:
-    """An image with its map over it: grey and dim, bright and orange where it counts.
+    """An image with its map as an overlay: grey and dim, bright and orange in relevant regions.
 
     Args:
         pixels: uint8 `(h, w, c)`.
@@ -240,7 +240,7 @@ def overlay(
     """
     strength = strength[..., None]
     grey = pixels.mean(-1, keepdims=True)
-    # Dimmed elsewhere, so that it can be read without colour too.
+    # Brightness too, so that the map is legible without colour.
     light = (0.35 + 0.65 * strength) * grey
     share = 0.65 * strength
     return (light * (1 - share) + np.array([255.0, 140.0, 0.0]) * share).astype(np.uint8)
@@ -251,22 +251,22 @@ def _numbers(values: Iterable[float | None]) -> npt.NDArray[np.float64]:
 
 
 def _log(axes: Axes) -> None:
-    """A logarithmic axis whose lowest and highest values lie between two labels.
+    """Sets a logarithmic axis with labels below the lowest and above the highest value.
 
-    With plain numbers: matplotlib's own are formulas, which are not drawn.
+    With plain numbers, since matplotlib's labels are formulas, which `parse_math` switches off.
     """
     axes.set_yscale("log")
     low, high = axes.dataLim.minposy, axes.dataLim.y1
-    if not 0 < low <= high < math.inf:  # nothing is drawn
+    if not 0 < low <= high < math.inf:  # nothing to plot
         low, high = 0.1, 1.0
     ticks = _log_ticks(low, high)
-    axes.set_ylim(0.93 * ticks[0], 1.07 * ticks[-1])  # markers on the outer ones are drawn whole
+    axes.set_ylim(0.93 * ticks[0], 1.07 * ticks[-1])  # space for markers at the ends
     axes.set_yticks(ticks, _plain_numbers(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Up to eleven round numbers around a range: 1, 2, 5, or powers of ten of a long one."""
+    """Up to eleven round numbers around a range: 1, 2, 5 × 10ⁿ, or powers of ten for a long one."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     if last - first > 2 and high > 100 * low:
         step = -(-(last - first) // 10)
@@ -278,7 +278,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _plain_numbers(values: Sequence[float]) -> list[str]:
-    """All as 0.02 or all as 2·10⁻²."""
+    """All values as 0.02, or all as 2·10⁻²."""
     if all(1e-3 <= value < 1e5 for value in values):
         return [f"{value:g}" for value in values]
     return [_power_of_ten(value) for value in values]
@@ -291,7 +291,7 @@ def _power_of_ten(value: float) -> str:
 
 
 def _name_blocks(axes: Axes, places: npt.NDArray[np.int64], names: Sequence[str]) -> None:
-    """Labels as many blocks as fit; their common part with the stage stays."""
+    """Labels as many blocks as fit, with full names."""
     step = -(-len(names) // _MOST_NAMES)
     axes.set_xticks(places[::step], names[::step], rotation=60, ha="right", fontsize=7,
                     rotation_mode="anchor")  # fmt: skip
@@ -301,10 +301,10 @@ def _name_blocks(axes: Axes, places: npt.NDArray[np.int64], names: Sequence[str]
 def _with_spread(
     axes: Axes, places: Sequence[float], values: Sequence[Sequence[float]], **look: Any
 ) -> None:
-    """The mean of each, with a bar from minimum to maximum."""
+    """Plots means, with bars from minimum to maximum."""
     means = np.array([np.mean(row) for row in values])
     spread = np.array([[np.mean(row) - min(row), max(row) - np.mean(row)] for row in values]).T
-    spread = np.maximum(spread, 0)  # the mean of three equal numbers may round to another
+    spread = np.maximum(spread, 0)  # the mean of three equal numbers may differ by rounding
     axes.errorbar(places, means, spread, capsize=3, elinewidth=1, **{**_THIN, **look})
 
 

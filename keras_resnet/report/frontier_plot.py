@@ -1,4 +1,4 @@
-"""The plot of the networks that a search has tried: accuracy over size and latency."""
+"""The plot of the candidates of a search: accuracy against size and latency."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ def plot(
     title: str,
     path: StrPath,
 ) -> StrPath:
-    """Top-1 of the int8 files over their size, and over their latency.
+    """Plots top-1 of the int8 files against their size and their latency.
 
     Args:
         points: `studies.search.Candidate`s as dicts, with their `name`; those without a file are
-            left out.
-        limits: `max_mb` and `max_ms`, None for none.
-        measured_on: what took the times, such as "1 thread of this machine".
-        title: of the plot.
+            omitted.
+        limits: `max_mb` and `max_ms`; None: no limit.
+        measured_on: device of the latencies, such as "1 thread of this machine".
+        title: title of the plot.
         path: the PNG to write.
 
     Returns:

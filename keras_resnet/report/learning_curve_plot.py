@@ -1,4 +1,4 @@
-"""The plot of a learning curve: errors over the number of training images."""
+"""The plot of a learning curve: error against the number of training images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +11,11 @@ from keras_resnet.report import plots
 
 
 def plot(result: Mapping[str, Any], title: str, path: StrPath) -> StrPath:
-    """The errors that were measured, with their intervals, and those that are predicted.
+    """Plots measured errors with their intervals, and predicted errors.
 
     Args:
         result: a `studies.data_plan.DataPlan` as JSON.
-        title: of the plot.
+        title: title of the plot.
         path: the PNG to write.
 
     Returns:

@@ -16,10 +16,10 @@ from keras_resnet.specs import network_title
 
 
 def plot(result: Mapping[str, Any], path: StrPath) -> StrPath:
-    """The loss over the learning rate, on a logarithmic axis, and the suggested rate.
+    """Plots the loss against the learning rate, on a logarithmic axis, and the suggested rate.
 
     Args:
-        result: of `training.find_lr`, `as_json()`; without a suggestion, the losses alone.
+        result: the dict from `training.find_lr`; without a suggestion, only losses are plotted.
         path: the PNG to write.
 
     Returns:
@@ -53,8 +53,8 @@ def plot(result: Mapping[str, Any], path: StrPath) -> StrPath:
 
 
 def _limit(axes: Axes, smoothed: npt.NDArray[np.float64], losses: npt.NDArray[np.float64]) -> None:
-    """Limits the axis to the decrease and the start of the divergence; where nothing decreases, to
-    what differs from step to step."""
+    """Limits the axis to the decrease and the start of the divergence; if nothing decreases, to the
+    variation between steps."""
     low, first = min(smoothed.min(), np.quantile(losses, 0.05)), smoothed[0]
     noise = 4 * np.median(np.abs(losses - smoothed))
     if first > low:
@@ -76,7 +76,7 @@ def _mark(
             label=f"{words}: {result[name]:.2g}",
         )  # fmt: skip
     axes.axvline(result["suggestion"], color=plots.TRAINING, linestyle="--", linewidth=1.6)
-    # Above the axes, where no curve is.
+    # Above the axes, where there is no curve.
     above: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "va": "bottom"}
     axes.text(
         result["suggestion"], 1.01, f"suggested: {result['suggestion']:g}",

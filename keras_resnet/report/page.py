@@ -29,10 +29,10 @@ from keras_resnet.report import svg
 from keras_resnet.report.bundles import bundles_in, how_to_open
 from keras_resnet.specs import network_title
 
-MOST_ROWS = 20  # rows shown of the table of classes; the rest is folded
+MOST_ROWS = 20  # visible rows of the table of classes; the others are folded
 MOST_CONFUSIONS = 5
 PICTURES = ("confusion", "batch")
-# The files of a run folder that the page is made from, besides those that `write` may be given.
+# The files of a run folder that the page is made from, except those that `write` may be given.
 SOURCES = (
     filenames.HISTORY, filenames.PREDICTIONS, filenames.EXAMPLES,
     *(f"{name}.png" for name in PICTURES),
@@ -51,7 +51,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """A row of the table of classes; shares are in 0…1, None without images."""
+    """A row of the table of classes; shares in 0…1, None without images."""
 
     name: str
     images: int
@@ -62,17 +62,17 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far the scores can be taken for probabilities."""
+    """The calibration of the scores as probabilities."""
 
     error: float  # expected calibration error, in 0…1
-    score: float  # mean score and accuracy of all images
+    score: float  # mean over all images, as is the accuracy
     accuracy: float
     plot: Markup
 
 
 @dataclass(frozen=True)
 class Export:
-    """What `export` and `verify` left."""
+    """The results of `export` and `verify`."""
 
     verified: dict[str, Any]  # verify.json
     preprocess: dict[str, Any]  # preprocess.json
@@ -82,7 +82,7 @@ class Export:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The content of the files of a run that the page shows, as far as they exist."""
+    """The content of those files of a run for the page that exist."""
 
     metrics: dict[str, Any]
     config: dict[str, Any]
@@ -106,14 +106,14 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ReportData:
-    """The values of `report.html.jinja`; none of them is escaped yet."""
+    """The values of `report.html.jinja`, not escaped."""
 
     model: str
     data: str  # the data set
     run: str  # the run folder and its config.json, quoted for a shell
     config_file: str
     metrics: dict[str, Any]  # metrics.json
-    val: dict[str, Any] | None  # its scores of the two splits
+    val: dict[str, Any] | None  # the scores of the two splits, from metrics.json
     test: dict[str, Any] | None
     interval: tuple[float, float]  # 95% confidence interval of the validation top-1
     class_count: int
@@ -123,14 +123,14 @@ class ReportData:
     best_epoch: dict[str, float] | None
     sizes: list[tuple[int, int, int]]  # first and last epoch of each image size
     images: dict[str, dict[str, int]]  # split -> class -> images
-    command: str | None  # that trains such a run
+    command: str | None  # trains such a run
     settings: dict[str, str]
     calibration: Calibration | None
     suspects: list[dict[str, str]]  # rows of predictions.csv
     examples: dict[str, list[dict[str, Any]]]  # examples.json
     export: Export | None
     plots: dict[str, Markup]  # loss, top1, confusion
-    pictures: dict[str, Picture]  # those of PICTURES that are shown
+    pictures: dict[str, Picture]  # by name in PICTURES
     most_rows: int = MOST_ROWS
 
 
@@ -143,13 +143,13 @@ def write(
 ) -> Path:
     """Writes `report.html` into a run folder, from the files of the run.
 
-    Reads `metrics.json`; and `config.json`, `labels.txt`, those of `SOURCES`, and what is in
-    `export/`, as far as they exist.
+    Reads `metrics.json` and, if they exist, `config.json`, `labels.txt`, the `SOURCES`, and files
+    in `export/`.
 
     Args:
         folder: the run folder.
-        metrics, config, labels: the content of `metrics.json`, `config.json` and `labels.txt`,
-            where they were read already.
+        metrics, config, labels: the content of `metrics.json`, `config.json` and `labels.txt`, if
+            they were read already.
 
     Returns:
         The path of the page.
@@ -215,14 +215,14 @@ def _png(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-# From the files of a run to the values of the template
+# Files of a run -> values of the template
 
 
 def report_data(folder: Path, files: RunFiles) -> ReportData:
-    """What the page shows; reads and writes no files.
+    """Computes the values of the page; does not read or write files.
 
     Args:
-        folder: the run folder, as the commands on the page name it.
+        folder: path of the run folder for the commands on the page.
         files: the content of its files.
     """
     metrics, config, epochs = files.metrics, files.config, files.epochs
@@ -260,7 +260,7 @@ def report_data(folder: Path, files: RunFiles) -> ReportData:
 
 
 def plots_of(folder: Path) -> dict[str, Markup]:
-    """The plots of a run as they are in its report."""
+    """The plots of a run in its report."""
     metrics, labels = _metrics(folder / filenames.METRICS), folder / filenames.LABELS
     val = metrics.get("val") or None
     names = _class_names(val or {}, _if_there(read_lines, labels, []))
@@ -289,7 +289,7 @@ def _plots(
 
 
 def _images(metrics: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """The images of each split by class; of the evaluated splits alone for an older run."""
+    """The images of each split by class; for a run of an older version, evaluated splits only."""
     if counts := metrics.get("data"):
         return counts
     return {
@@ -304,12 +304,12 @@ def _command(config: Mapping[str, Any]) -> str | None:
         return None
     try:
         return recipes.command(recipes.resolve(config))
-    except InputError:  # of settings that this version does not have
+    except InputError:  # settings that this version does not have
         return None
 
 
 def _interval(score: Mapping[str, Any]) -> tuple[float, float]:
-    """The 95 % interval of a top-1, if the images are independent."""
+    """The 95 % confidence interval of a top-1, for independent images."""
     top1, images = score.get("top1"), score.get("images")
     if not images or not finite(top1):
         return 0.0, 1.0
@@ -329,7 +329,7 @@ def _calibration(rows: Sequence[Mapping[str, str]]) -> Calibration | None:
 
 
 def _class_names(score: Mapping[str, Any], labels: Sequence[str]) -> Sequence[str]:
-    """Names in the order of the confusion matrix."""
+    """Class names in the order of the confusion matrix."""
     k = len(score.get("confusion") or [])
     if len(labels) == k:
         return labels
@@ -348,7 +348,7 @@ def _class_scores(score: Mapping[str, Any]) -> list[ClassScore]:
         )
         for name, row in (score.get("per_class") or {}).items()
     ]
-    # A class without validation images has no accuracy: it comes last.
+    # Classes without validation images, which have no accuracy, come last.
     return sorted(rows, key=lambda row: math.inf if row.top1 is None else row.top1)
 
 
@@ -363,14 +363,14 @@ def _confusions(score: Mapping[str, Any], names: Sequence[str]) -> list[Confusio
 
 
 def rounded(value: Any) -> Any:
-    """Floats, alone or in lists or tuples, with four significant digits: 4/3 is 1.333."""
+    """Rounds floats, also in lists and tuples, to four significant digits: 4/3 is 1.333."""
     if isinstance(value, list | tuple):
         return [rounded(item) for item in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def setting(value: Any) -> str:
-    """A setting as its JSON shows it, text without quotes."""
+    """A setting as JSON, strings without quotes."""
     if value is None:
         return "–"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -387,21 +387,21 @@ def _picture(png: bytes) -> Picture:
 
 
 def _data_name(config: Mapping[str, Any]) -> str:
-    """`photos/signs/` is "signs"; tfds:NAME and digits stay as they are."""
+    """The name of a data set: "signs" for `photos/signs/`; tfds:NAME and digits are unchanged."""
     data = str(config.get("data", "its data"))
     return data if data.startswith("tfds:") else Path(data).name or data
 
 
-# From the values to the page
+# Values -> page
 
 
 def render(data: ReportData) -> str:
-    """The HTML of the page; every value is escaped."""
+    """The HTML of the page, with escaped values."""
     return fill_in("report.html.jinja", vars(data))
 
 
 def fill_in(template: str, values: Mapping[str, Any]) -> str:
-    """A template of this package with its values, each of them escaped."""
+    """Renders a template of this package with escaped values."""
     environment = Environment(
         loader=PackageLoader("keras_resnet.report", ""),
         autoescape=True,
@@ -415,21 +415,21 @@ def fill_in(template: str, values: Mapping[str, Any]) -> str:
     )  # fmt: skip
     environment.tests["finite"] = finite
     page = environment.get_template(template).render(values)
-    # Lone surrogates stand for bytes that are no UTF-8; no page can hold them.
+    # Lone surrogates, from bytes that are not UTF-8, cannot be encoded.
     return page.encode("utf-8", errors="replace").decode()
 
 
 def words(command: str) -> Markup:
-    """A command whose lines break at its spaces, and in a word too long for a line after a `/`.
+    """A command that wraps at spaces, and in long words after a `/`.
 
-    The text stays as it is: it can be copied.
+    The text is not changed and can be copied.
     """
     parts = (escape(word).replace("/", Markup("/<wbr>")) for word in command.split(" "))
     return Markup(" ").join(Markup("<bdi>{}</bdi>").format(word) for word in parts)
 
 
 def finite(value: object) -> TypeGuard[float]:
-    """Whether there is a number: None and NaN stand for values that were not measured."""
+    """Whether the value is a finite number; None and NaN are missing values."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 

@@ -1,8 +1,8 @@
 """The plots of a run, as PNG: curves, confusion matrix, grids of images.
 
-Drawn by matplotlib's object-oriented API on Agg alone: no display is needed, and the pyplot state
-of a notebook that calls this is not touched. Line styles, markers or numbers repeat everything that
-colours show, so that the plots are legible in black and white.
+Drawn by matplotlib's object-oriented API with Agg: this needs no display and does not touch the
+pyplot state of a notebook. Line styles, markers or numbers repeat the information of colours, so
+that the plots are legible in black and white.
 """
 
 import math
@@ -34,7 +34,7 @@ MOST_COUNTS = 25  # classes up to which the cells of a confusion matrix show the
 
 _STYLE = {
     "font.size": 9.0,
-    "text.parse_math": False,  # a class named "$5" is no formula
+    "text.parse_math": False,  # a class name such as "$5" is not a formula
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": QUIET,
@@ -47,9 +47,8 @@ _STYLE = {
     "legend.frameon": False,
     "savefig.facecolor": "white",
 }
-# matplotlib's own font has no Chinese, Japanese, Korean or Indic letters and few emoji; of these it
-# takes what the machine has, if it is no font of bitmaps. A letter that no font has is drawn as a
-# box.
+# matplotlib's default font has no Chinese, Japanese, Korean or Indic letters and few emoji; these
+# scalable fonts are used if installed. A letter that no font has is drawn as a box.
 _MORE_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -70,7 +69,7 @@ _MORE_FONTS = (
 def curves(
     history: Sequence[Mapping[str, Any]], path: StrPath, *, best_epoch: int | None = None
 ) -> StrPath:
-    """Cross-entropy and top-1 accuracy over the epochs, training against validation.
+    """Plots cross-entropy and top-1 accuracy by epoch, in training and validation.
 
     Training accuracy is measured on augmented images while the weights change, so it may be lower
     than validation accuracy.
@@ -79,8 +78,8 @@ def curves(
         history: a list of dicts, one per epoch: `epoch` from 1, `loss`, `top1`, `val_loss`,
             `val_top1` (accuracies in 0…1), `image_size`.
         path: the PNG to write.
-        best_epoch: the epoch to mark; by default the one of the highest `val_top1`, among equals
-            of the lowest `val_loss`.
+        best_epoch: the epoch to mark; default: the highest `val_top1`, among equals the lowest
+            `val_loss`.
 
     Returns:
         `path`.
@@ -109,21 +108,21 @@ def curves(
             backgroundcolor="#ffffffcc",
         )  # fmt: skip
         high = 1.05 * min(high, top)
-        # From zero: a fall must not look larger than it is.
+        # From zero, so that a decrease does not look larger than it is.
         loss.set_ylim(max(min(low, 0), -0.05 * high), high)
         low, high = top1.get_ylim()
         top1.set_ylim(max(low, -2), min(high, 102))
         for axes in (loss, top1):
             _mark_sizes(axes, epochs, _column(history, "image_size"))
         figure.subplots_adjust(wspace=0.16)
-        # Below, where it cannot cover a curve.
+        # Below the axes, where it does not cover a curve.
         handles, labels = top1.get_legend_handles_labels()
         figure.legend(handles, labels, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0.02))
         return save(figure, path)
 
 
 def confusion(matrix: npt.ArrayLike, classes: Sequence[str], path: StrPath) -> StrPath:
-    """The confusion matrix: rows are the true classes, columns the predicted ones.
+    """Plots the confusion matrix: rows are true classes, columns predicted classes.
 
     Args:
         matrix: `(k, k)` counts.
@@ -145,7 +144,7 @@ def confusion(matrix: npt.ArrayLike, classes: Sequence[str], path: StrPath) -> S
         side = _matrix_side(k)
         figure = Figure(figsize=(side, side), dpi=DPI)
         axes = figure.add_axes((0, 0, 1, 1))
-        # The square root of the share: one image in a hundred is what one looks for here.
+        # Square root of the share, to make rare confusions visible.
         norm = PowerNorm(0.5, vmin=0, vmax=1)
         image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
         axes.set(xlabel="predicted class", ylabel="true class")
@@ -166,21 +165,21 @@ def image_grid(
     title: str,
     columns: int = 8,
 ) -> StrPath:
-    """Images in rows, each over its caption.
+    """Draws images in rows, with captions below.
 
     Args:
-        images: uint8 `(n, h, w, 3)`; small ones are enlarged by a whole factor, pixel by pixel.
-        captions: `n` strings. One too wide for its image is broken after commas and at spaces,
-            and what is still too wide is shortened.
+        images: uint8 `(n, h, w, 3)`; small ones are enlarged by an integer factor.
+        captions: `n` strings. One that is wider than its image is wrapped after commas and at
+            spaces, and then shortened.
         path: the PNG to write.
-        title: stands above.
-        columns: images in a row.
+        title: title above the images.
+        columns: images per row.
 
     Returns:
         `path`.
 
     Raises:
-        ValueError: there are not as many captions as images.
+        ValueError: the numbers of captions and images differ.
     """
     if len(images) != len(captions):
         raise ValueError(f"{len(images)} images, but {len(captions)} captions")
@@ -194,12 +193,12 @@ def image_grid(
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Fonts and colours of our pictures, within the context."""
+    """Applies the fonts and colours of all pictures within the context."""
     # "default" first: the pictures do not depend on the user's matplotlibrc.
-    ours = {**_STYLE, "font.family": _fonts()}  # of "font.sans-serif" it takes one for all letters
+    ours = {**_STYLE, "font.family": _fonts()}  # a list in "font.sans-serif" has no fallback
     with style.context(("default", ours)), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
-        # matplotlib before 3.11 draws the letters of such scripts side by side
+        # matplotlib before 3.11 does not shape complex scripts
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         yield
 
@@ -210,7 +209,7 @@ def _fonts() -> list[str]:
 
 
 def save(figure: Figure, path: StrPath, **options: Any) -> StrPath:
-    """Writes a figure as PNG, whole or not at all; `options` of `savefig`. Returns `path`."""
+    """Writes a figure as PNG, atomically; `options` are those of `savefig`. Returns `path`."""
     options = options or {"bbox_inches": "tight", "pad_inches": 0.15}
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, **options)
@@ -221,7 +220,7 @@ def save(figure: Figure, path: StrPath, **options: Any) -> StrPath:
 
 
 def _column(history: Sequence[Mapping[str, Any]], name: str) -> npt.NDArray[np.float64]:
-    """One column, `(epochs,)`; what is missing or not finite leaves a gap."""
+    """One column, `(epochs,)`; missing and non-finite values are gaps."""
     cells = [row.get(name) for row in history]
     values = np.array([math.nan if v is None else float(v) for v in cells])
     return np.where(np.isfinite(values), values, math.nan)
@@ -249,7 +248,7 @@ def _curve(
     unit: str = "",
     top: float = math.inf,  # the end of the axis
 ) -> None:
-    # Points while there is room for them: a run of one epoch is a point and not a line.
+    # Markers if there is space: a run of one epoch has no line.
     marker, other = ("o", "s") if len(epochs) <= 30 else (None, None)
     axes.plot(
         epochs,
@@ -295,7 +294,7 @@ def _curve(
 def _mark_sizes(
     axes: Axes, epochs: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64]
 ) -> None:
-    """Marks changes of the image size, at which the curves jump."""
+    """Marks changes of the image size, which cause jumps of the curves."""
     if np.isnan(sizes).any():
         return
     starts = [0, *(np.flatnonzero(np.diff(sizes)) + 1), len(sizes)]
@@ -304,7 +303,7 @@ def _mark_sizes(
     for start, end in pairwise(starts):
         if start:
             axes.axvline(epochs[start] - 0.5, color=QUIET, linewidth=0.8, linestyle=(0, (1, 3)))
-        if end - start >= 0.12 * len(sizes):  # room for its label
+        if end - start >= 0.12 * len(sizes):  # space for its label
             middle = (epochs[start] + epochs[end - 1]) / 2
             axes.text(
                 middle,
@@ -322,7 +321,8 @@ def _mark_sizes(
 
 
 def _matrix_side(k: int) -> float:
-    """Inches of the square: cells to read numbers in, or else whole pixels per cell."""
+    """Side of the matrix in inches: cells with space for numbers, or a whole number of pixels per
+    cell."""
     if k <= MOST_COUNTS:
         return k * float(np.clip(6.0 / k, 0.38, 0.9))
     return k * math.ceil(1000 / k) / DPI
@@ -354,7 +354,7 @@ def _write_counts(
         dark = shades[row, column] > 0.6
         color = "white" if dark else "black" if count else "#b0b0b0"
         text = axes.text(column, row, f"{count:d}", color=color, fontsize=size)
-        text.set(ha="center", va="center", in_layout=False)  # inside: no need to look for its edge
+        text.set(ha="center", va="center", in_layout=False)  # inside the axes anyway
 
 
 def _shade_scale(figure: Figure, image: AxesImage, side: float) -> None:
@@ -375,7 +375,7 @@ _LONGEST_TITLE = 900  # pixels
 
 
 def _magnified(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Images enlarged, or shrunk, by a whole factor to a readable size: `(n, th, tw, 3)`."""
+    """Images enlarged or reduced by an integer factor to a readable size: `(n, th, tw, 3)`."""
     side = max(images.shape[1:3])
     if side <= _LARGEST:
         factor = max(1, round(_SMALLEST / side))
@@ -399,7 +399,7 @@ def _save_grid(
     rows = math.ceil(n / columns)
     step_x = width + _GAP
     step_y = height + _LINE * max(map(len, texts)) + _GAP
-    # A lone narrow image still leaves room for its title.
+    # Space for the title of a single narrow image.
     wide = math.ceil(text_width(clean(title), _title_font()))
     whole_x = 2 * _MARGIN + max(columns * step_x - _GAP, min(wide, _LONGEST_TITLE))
     whole_y = _TITLE + rows * step_y + _MARGIN
@@ -427,7 +427,7 @@ def _save_empty(title: str, path: StrPath) -> StrPath:
 
 
 def _title_font() -> FontProperties:
-    return FontProperties(size=11)  # made where it is used: it takes the family of that moment
+    return FontProperties(size=11)  # not a constant: it takes the current font family
 
 
 def _title(figure: Figure, title: str, width: int, height: int) -> None:
@@ -456,7 +456,7 @@ def _two_lines(text: str, width: int, font: FontProperties) -> list[str]:
 
 def _fit(text: str, width: int, font: FontProperties) -> str:
     length = width_of(text)
-    # A first guess from the measured width, then a column at a time.
+    # A first estimate from the measured width, then one column at a time.
     if (wide := text_width(text, font)) > width:
         length = min(length, int(1.2 * length * width / wide) + 1)
     while length > 1 and text_width(shorten(text, length), font) > width:
@@ -465,7 +465,7 @@ def _fit(text: str, width: int, font: FontProperties) -> str:
 
 
 def text_width(text: str, font: FontProperties) -> float:
-    """In pixels of the picture."""
+    """The width in pixels of the picture."""
     return _renderer().get_text_width_height_descent(text, font, ismath=False)[0]
 
 

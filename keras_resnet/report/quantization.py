@@ -12,24 +12,24 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from keras_resnet.files import StrPath
 from keras_resnet.report import plots
 
-# Shape and fill tell them apart without colour.
+# Shape and fill differ too, for print without colour.
 _MARKS: dict[str, dict[str, Any]] = {
     "branch": {"marker": "o", "color": plots.VALIDATION, "facecolor": "white"},
     "shortcut": {"marker": "^", "color": plots.TRAINING, "facecolor": plots.TRAINING},
     "sum": {"marker": "s", "color": "black", "facecolor": "black"},
     "stem and head": {"marker": "D", "color": plots.QUIET, "facecolor": "#cccccc"},
 }
-_NAMED = 5  # of the worst layers
+_NAMED = 5  # number of worst layers with names
 _MOST_BLOCKS = 36  # maximum number of block labels; with more blocks, stages are labelled
-_NOTHING = 1e-5  # a padding or a max-pool moves values as they are: no points of the plot
+_NOTHING = 1e-5  # layers below it, such as paddings and max-pools, only move values: not plotted
 
 
 def plot(layers: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
-    """The int8 error of each layer as a share of its signal, in forward order.
+    """Plots the int8 error of each layer relative to its signal, in forward order.
 
     Args:
-        layers: a list of {layer, block, part, op, lost}, as `exporting.layer_error` measures;
-            `lost` in 0…1.
+        layers: a list of {layer, block, part, op, lost} from `exporting.layer_error`; `lost` in
+            0…1.
         path: the PNG to write.
 
     Returns:
@@ -68,7 +68,7 @@ def plot(layers: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
 
 def _percent_axis(axes: Axes, lost: npt.NDArray[np.float64]) -> None:
     axes.set_yscale("log")
-    low, high = 0.7 * lost.min(), 1.9 * lost.max()  # room for the numbers above the worst
+    low, high = 0.7 * lost.min(), 1.9 * lost.max()  # space for the numbers above the worst
     axes.set_ylim(low, high)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
     axes.set_yticks([t for t in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100) if low <= t <= high])
@@ -76,7 +76,7 @@ def _percent_axis(axes: Axes, lost: npt.NDArray[np.float64]) -> None:
 
 
 def _name_blocks(axes: Axes, blocks: Sequence[str]) -> None:
-    """Each block, or stage, named below its middle, every other one on grey."""
+    """Labels each block, or stage, below its middle, with alternating grey background."""
     if len(set(blocks)) > _MOST_BLOCKS:
         blocks = [block.partition("_")[0] for block in blocks]
     starts = [i for i, block in enumerate(blocks) if i == 0 or block != blocks[i - 1]]
@@ -93,7 +93,7 @@ def _name_blocks(axes: Axes, blocks: Sequence[str]) -> None:
 def _name_worst(
     axes: Axes, rows: Sequence[Mapping[str, Any]], lost: npt.NDArray[np.float64]
 ) -> None:
-    """Numbers at the worst layers, and their names beside the plot, where they cannot collide."""
+    """Numbers the worst layers, and lists their names beside the plot, where they do not overlap."""
     worst = np.argsort(-lost, kind="stable")[:_NAMED]
     lines = ["worst layers"]
     for number, i in enumerate(worst, 1):

@@ -1,4 +1,4 @@
-"""The structure of a network as a picture: one column per stage, a frame for each kind of block.
+"""The structure of a network as a picture: one column per stage, one frame per kind of block.
 
 Black on white, as in the papers. Lengths are in pixels; y grows downwards.
 """
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 FONT, ITALIC = FontProperties(size=8), FontProperties(size=8, style="italic")
 BOLD, SMALL = FontProperties(size=10, weight="bold"), FontProperties(size=7)
-LINE = 20  # from one line of text to the next
-PAD = 10  # from a text to the box around it, and from a box to the frame around it
-GAP = 28  # an arrow from one box to the next
+LINE = 20  # line height
+PAD = 10  # between a text and its box, and between a box and its frame
+GAP = 28  # length of an arrow between two boxes
 LANE = 36  # between two paths, and between two columns
 MARGIN = 30
 RADIUS = 12  # of a sum
-MOST_PIXELS = 2**16 - 1  # on a side: matplotlib draws no more
+MOST_PIXELS = 2**16 - 1  # per side; matplotlib's limit
 
 
 def structure(drawn: "Drawing", path: StrPath) -> StrPath:
@@ -67,7 +67,7 @@ def structure(drawn: "Drawing", path: StrPath) -> StrPath:
 def _draw_columns(
     axes: Axes, columns: Sequence["_Piece"], stages: "Sequence[DrawnStage]", top: int
 ) -> None:
-    """Side by side, with an arrow from each stage's name to the next."""
+    """Draws columns side by side, with an arrow from each stage's name to the next."""
     x, end = MARGIN, None
     for column, stage in zip(columns, stages, strict=True):
         x += column.left
@@ -81,12 +81,12 @@ def _draw_columns(
 
 @dataclass(frozen=True)
 class _Piece:
-    """Something to draw around a vertical axis, on which the values flow.
+    """A drawing around a vertical axis, along which values flow.
 
-    It begins with the line that leads into it.
+    It includes the line that leads into it.
     """
 
-    left: int  # how far it reaches on either side of the axis
+    left: int  # extent to the left of the axis; `right`: to the right
     right: int
     height: int
     draw: Callable[[Axes, float, float], None]  # (axes, x of the axis, y of the top)
@@ -111,7 +111,7 @@ def _head(name: str, shape: str) -> _Piece:
 
 
 def _block(block: "DrawnBlock") -> _Piece:
-    """A frame; right of the arrow that leads into it, the names of the blocks that are so."""
+    """A frame; the names of its blocks are right of the arrow that leads into it."""
     inside = _body(block.body)
     if not block.names:
         return inside
@@ -155,7 +155,7 @@ def _chain(pieces: Sequence[_Piece]) -> _Piece:
 
 
 def _box(words: list[str]) -> _Piece:
-    """A line of the drawing, broken so that it is as wide as its longest word."""
+    """A line of the drawing, wrapped to the width of its longest word."""
     rows = words[:1]
     for word in words[1:]:
         longer = f"{rows[-1]} · {word}"
@@ -177,7 +177,7 @@ def _box(words: list[str]) -> _Piece:
 
 
 def _fork(fork: "Fork") -> _Piece:
-    """The first path on the axis, the others right of it, and what joins them below."""
+    """The first path on the axis, the others right of it, and their join below."""
     first, *others = [_body(path) if path else _identity() for path in fork.paths]
     join = _sum(fork.join) if len(fork.join) == 1 else _box([fork.join])
     places, right = [], max(first.right, join.right)

@@ -1,7 +1,7 @@
-"""The plots in report.html, as SVG in the colours of the page, which differ in its dark mode.
+"""The plots in report.html, as SVG in the colours of the page, also in its dark mode.
 
-The classes of the elements are styled in `report.html.jinja`. Every name is escaped. Widths are in
-CSS pixels of a phone; a plot grows with the page.
+The CSS classes of the elements are defined in `report.html.jinja`. Names are escaped. Widths are in
+CSS pixels of a phone; a plot scales with the page.
 """
 
 import math
@@ -16,19 +16,19 @@ MOST_DRAWN = 50  # classes up to which a confusion matrix is drawn; a larger one
 MOST_COUNTS = 25  # classes up to which its cells show their counts
 _WIDTH, _HEIGHT = 360, 230  # of curves
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 28, 32  # their margins
-_LETTER, _CAPITAL, _WIDE = 6.7, 8.4, 11.0  # widths of letters of the labels, those of wide fonts
+_LETTER, _CAPITAL, _WIDE = 6.7, 8.4, 11.0  # widths of letters in labels, for wide fonts
 
 
 def curves(
     epochs: Sequence[Mapping[str, float]], name: str, best: int | None, *, percent: bool = False
 ) -> Markup:
-    """A column of the history over the epochs, in training (dashed) and validation.
+    """A column of the history by epoch, in training (dashed) and validation.
 
     Args:
         epochs: the rows of history.csv.
-        name: of the column; that of the validation is `val_` and this.
+        name: name of the column; that of the validation has the prefix `val_`.
         best: the epoch to mark.
-        percent: whether the numbers are shares.
+        percent: whether the values are shares.
     """
     scale = 100.0 if percent else 1.0
     lines = {
@@ -39,7 +39,7 @@ def curves(
     beyond = ""
     if percent:
         ticks = _ticks(min(values, default=0.0), 100)
-    else:  # from zero: a fall must not look larger than it is
+    else:  # from zero, so that a decrease does not look larger than it is
         top, beyond = end_of_losses(lines["training"], lines["validation"])
         ticks = _ticks(0, min(max(values, default=1.0), top))
     low, high = ticks[0], ticks[-1]
@@ -65,7 +65,7 @@ def curves(
     parts += _sizes(epochs, x)
     for kind, line in lines.items():
         points = [(x(r["epoch"]), y(v)) for r, v in zip(epochs, line, strict=True)]
-        end = _TOP if beyond else -math.inf  # what lies beyond is no point
+        end = _TOP if beyond else -math.inf  # values beyond the axis get no marker
         parts += _line(points, kind, dots=len(epochs) <= 30, end=end)
     if best is not None:
         parts += _marked(epochs, lines["validation"], best, x, y, "%" if percent else "")
@@ -76,10 +76,10 @@ def curves(
 
 
 def end_of_losses(training: Sequence[float], validation: Sequence[float]) -> tuple[float, str]:
-    """Where the axis of the losses ends, if not at the largest, and what to write then.
+    """The end of the axis of the losses, and the note if losses are beyond it.
 
-    A few epochs of a validation loss far beyond all training losses, as of a large learning rate,
-    must not press the others flat.
+    A few epochs with a validation loss far above all training losses, as with a large learning
+    rate, must not compress the other values.
     """
     usual = 2 * max(filter(math.isfinite, training), default=0.0) or math.inf
     beyond = [loss for loss in validation if usual < loss < math.inf]
@@ -89,13 +89,13 @@ def end_of_losses(training: Sequence[float], validation: Sequence[float]) -> tup
 
 
 def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
-    """The confusion matrix: rows are the true classes, columns the predicted ones."""
+    """The confusion matrix: rows are true classes, columns predicted classes."""
     k = len(names)
     labels = short_labels(names, 18)
     longest = max(map(_length, labels))
     gutter = 12 + longest
     cell = 30.0 if k <= 12 else 24.0 if k <= MOST_COUNTS else 13.0
-    # Names too long to stand side by side are turned.
+    # Long names are rotated.
     is_turned = longest > cell
     angle = 0 if not is_turned else 45 if k <= MOST_COUNTS else 90
     head = 24 + {0: 14.0, 45: gutter * 0.75, 90: gutter}[angle]
@@ -119,13 +119,13 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
     parts.append(
         f'<rect class="frame" x="{gutter:.1f}" y="{head:.1f}" width="{side:g}" height="{side:g}"/>'
     )
-    tail = gutter * 0.6 if angle == 45 else 4  # the last slanted name sticks out
+    tail = gutter * 0.6 if angle == 45 else 4  # space for the last slanted name
     width = max(gutter + side + tail, gutter + 90)
     return _svg(width, head + side + 4, "Confusion matrix", parts, is_fixed=True)
 
 
 def _length(label: str) -> float:
-    """Width of a label, at the most: what an SVG writes left of its edge is cut off."""
+    """Upper limit of the width of a label: text beyond the edge of an SVG is cut off."""
     return sum(
         _WIDE if c in "mwMW@%" or width_of(c) > 1 else _CAPITAL if c.isupper() else _LETTER
         for c in label
@@ -138,7 +138,7 @@ def _cells(
     total, parts = max(sum(row), 1), []
     for j, count in enumerate(row):
         x, y = left + j * cell, top + i * cell
-        # The square root of the share: one image in a hundred is what one looks for here.
+        # Square root of the share, to make rare confusions visible.
         shade = math.sqrt(count / total)
         kind = "right" if i == j else "wrong"
         if count:
@@ -160,7 +160,7 @@ def reliability(bins: Sequence[tuple[int, float, float]]) -> Markup:
     """Accuracy by score.
 
     Args:
-        bins: of equal width from 0 to 1: images, mean score, accuracy.
+        bins: (images, mean score, accuracy) of bins of equal width in 0…1.
     """
     width, height = _WIDTH, 250
     left, top, bottom = _LEFT, 12, 48
@@ -251,7 +251,7 @@ def _marked(
 
 
 def _sizes(epochs: Sequence[Mapping[str, float]], x: Any) -> list[str]:
-    """Where the image size changes, at which the curves jump."""
+    """Marks changes of the image size, which cause jumps of the curves."""
     spans = size_spans(epochs)
     if len(spans) < 2:
         return []
@@ -272,7 +272,7 @@ def _sizes(epochs: Sequence[Mapping[str, float]], x: Any) -> list[str]:
 
 
 def size_spans(epochs: Sequence[Mapping[str, float]]) -> list[tuple[int, int, int]]:
-    """(first epoch, last epoch, image size) of each run of epochs of one size; [] if unknown."""
+    """(first epoch, last epoch, image size) of consecutive epochs with one size; [] if unknown."""
     spans: list[tuple[int, int, int]] = []
     for row in epochs:
         if not math.isfinite(_number(row.get("image_size"))):
@@ -300,7 +300,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _fitting(value: float, digits: int, largest: float) -> str:
-    """The number as beside a `largest` one, for which there is room for five digits."""
+    """The value as text, formatted for an axis with a `largest` value of up to five digits."""
     return f"{value:.{digits}f}" if largest < 1e5 else f"{value:.2g}"
 
 
@@ -315,8 +315,8 @@ def _short(count: int) -> str:
 def _svg(
     width: float, height: float, title: str, parts: Sequence[str], *, is_fixed: bool = False
 ) -> Markup:
-    """Fixed: at its own width on a phone, to be scrolled sideways, and little wider on a desktop;
-    else as wide as the page."""
+    """An SVG element. Fixed: with its own width, to be scrolled on a phone; else as wide as the
+    page."""
     limits = f' style="min-width:{width:.0f}px;max-width:{1.25 * width:.0f}px"' if is_fixed else ""
     return Markup(
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{title}"{limits}>'

@@ -1,4 +1,4 @@
-"""Text that is too long for its place."""
+"""Shortens and cleans text for plots and tables."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -17,20 +17,20 @@ def shorten(text: str, width: int) -> str:
 
 
 def width_of(text: str) -> int:
-    """Width as on a terminal: a Chinese character takes two columns."""
+    """Width in terminal columns: a Chinese character takes two."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def clean(text: object) -> str:
-    """Without characters that cannot be drawn: control characters, lone surrogates."""
+    """Text without characters that cannot be drawn: control characters, lone surrogates."""
     # U+200D joins emoji.
     return "".join(c if c.isprintable() or c == "\u200d" else "\ufffd" for c in str(text))
 
 
 def short_labels(names: Sequence[str], width: int) -> list[str]:
-    """Names of classes in at most `width` columns, all different."""
+    """Class names in at most `width` columns, all different."""
     short = [shorten(clean(name), width) for name in names]
     if len(set(short)) == len(short):
         return short
-    # What tells them apart was cut away.
+    # Some names became equal.
     return [f"{i}: {shorten(name, width - 5)}" for i, name in enumerate(short)]

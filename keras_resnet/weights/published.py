@@ -116,7 +116,7 @@ def _download(name: str, home: _Home, path: Path, part: IO[bytes]) -> None:
 
 
 def _receive(name: str, home: _Home, folder: Path, part: IO[bytes]) -> str | None:
-    """Appends the missing bytes to `part`; returns the SHA-256 of the file, if the server sends it."""
+    """Appends the missing bytes to `part`; returns the file's SHA-256 if the server sends it."""
     part.seek(0, os.SEEK_END)
     have = part.tell()
     request = urllib.request.Request(home.url, headers={"Range": f"bytes={have}-"} if have else {})
