@@ -93,7 +93,7 @@ def _name_blocks(axes: Axes, blocks: Sequence[str]) -> None:
 def _name_worst(
     axes: Axes, rows: Sequence[Mapping[str, Any]], lost: npt.NDArray[np.float64]
 ) -> None:
-    """Numbers the worst layers, and lists their names beside the plot, where they do not overlap."""
+    """Numbers the worst layers and lists their names beside the plot, where they cannot overlap."""
     worst = np.argsort(-lost, kind="stable")[:_NAMED]
     lines = ["worst layers"]
     for number, i in enumerate(worst, 1):
