@@ -1,10 +1,10 @@
-"""Trains networks with several seeds, exports them, and writes down what each file scores.
+"""Trains networks with several seeds, exports them, and records the scores of each file.
 
     python benchmarks/accuracy.py [--only digits] [--signs DIR] [--cifar10 DIR] [--work DIR]
 
-Every step is a command of keras-resnet, printed as it runs. What lies in --work is not done again,
-so an interrupted program goes on. Accuracies are of images that neither the training nor the choice
-of the epoch saw, latencies of the last seed. The results go to benchmarks/results/.
+Every step is a command of keras-resnet, which is printed. Results in --work are reused, so an
+interrupted program can be called again. Accuracies are on images that were used neither for
+training nor to select the epoch; latencies are of the last seed. Writes to benchmarks/results/.
 """
 
 import argparse
@@ -29,14 +29,14 @@ FILES = {"float32": "float32", "float16": "float16", "dynamic": "dynamic range",
 
 @dataclass(frozen=True)
 class Study:
-    """A data set and how it is split and trained."""
+    """A data set, its split and its training."""
 
     id: str
     what: str
-    data: str  # a folder that an option of this program gives, or what `train` takes
+    data: str  # name of the option with the folder, or an argument of `train`
     options: tuple[str, ...]
-    by_person: bool = False  # no person of the test images is in the training
-    peer: str = ""  # a program of this folder that trains the same in PyTorch
+    by_person: bool = False  # no person is in more than one split
+    peer: str = ""  # a program in this folder that trains the same network in PyTorch
 
 
 SHORT = ("--model", "resnet20", "--recipe", "paper-cifar", "--epochs", "12")
@@ -72,7 +72,7 @@ def main(arguments=None) -> int:
         if data is None or (given.only and study.id not in given.only):
             continue
         results[study.id] = measured(study, str(data), given)
-        table = write(given.output, run.about(), results)  # after each: it is long
+        table = write(given.output, run.about(), results)  # after each, since all take long
     if not results:
         parser.error("nothing to do: give --signs or --cifar10")
     print(table)
@@ -114,7 +114,7 @@ def train(data: str, place: Path, options: list[str]) -> None:
 
 
 def scores(place: Path) -> dict:
-    """Of the best model and of each file, on the test images."""
+    """Scores of the best model and of each file on the test images."""
     path = place / "accuracy.json"
     if not path.exists():
         metrics = json.loads((place / "metrics.json").read_text())
@@ -149,9 +149,9 @@ def peer(program: str, place: Path) -> dict | None:
 def split_by_person(data: Path, work: Path, seed: int) -> Path:
     """A split file with all photos of a person in one split: 60 % train, 20 % val, 20 % test.
 
-    The photos are numbered in the order in which they were taken, and each person showed the digits
-    in turn: a digit that is not above the one before begins another person. Where a photo is
-    missing or a person showed a digit twice, one person can be taken for two.
+    The photos are numbered in the order of recording, and each person showed the digits in turn, so
+    a digit that is not above the previous one starts a new person. If a photo is missing or a
+    person showed a digit twice, one person may be counted as two.
     """
     photos = sorted(
         (int(re.search(r"\d+", path.stem).group()), path.parent.name, path.name)
@@ -177,7 +177,7 @@ def split_by_person(data: Path, work: Path, seed: int) -> Path:
 
 
 def command(*words: str) -> str:
-    """What `keras-resnet` prints; its progress goes to the terminal."""
+    """Runs `keras-resnet` and returns its stdout; the progress goes to the terminal."""
     print(f"keras-resnet {shlex.join(words)}", file=sys.stderr, flush=True)
     done = subprocess.run([str(COMMAND), *words], stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -186,7 +186,7 @@ def command(*words: str) -> str:
 
 
 def write(folder: Path, machine: dict, results: dict) -> str:
-    """Writes all as JSON, tables as Markdown and the sign language digits as a plot."""
+    """Writes JSON, Markdown tables, and a plot of the sign language digits."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"accuracy-{machine['date'][:10]}"
     path.with_suffix(".json").write_text(
@@ -226,7 +226,7 @@ def spread(values: list[float]) -> str:
 
 
 def plot(result: dict, path: Path) -> None:
-    """Accuracy against size and against latency, a point for each file."""
+    """Plots accuracy against size and latency, one point per file."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.9), layout="constrained")

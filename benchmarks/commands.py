@@ -13,14 +13,14 @@ from inputs import photos, resnet50
 from pairs import measure, once, seconds_of
 
 COMMAND = Path(sys.executable).with_name("keras-resnet")
-LIGHT = (("--help",), ("models",), ("recipes",), ("train", "--epoch", "3"))  # the last misspelt
+LIGHT = (("--help",), ("models",), ("recipes",), ("train", "--epoch", "3"))  # the last: misspelt
 HEAVY = {"tensorflow", "keras", "jax", "numpy"}
 TRAIN = ("--model", "resnet8", "--image-size", "32", "--precision", "float32")
 BATCH = 32
-IMAGES = 64  # that `predict` classifies
+IMAGES = 64  # number of images for `predict`
 FILES, FEW_FILES = 20_000, 100
-KEPT = 4_000  # photos of 250×250 pixels that a training keeps decoded
-# What is left of `predict` without this package: the interpreter on one image, again and again.
+KEPT = 4_000  # number of photos of 250×250 pixels that a training keeps decoded
+# The work of `predict` without this package: the interpreter runs repeatedly on one image.
 BARE = """
 import sys
 import numpy as np
@@ -37,7 +37,7 @@ for _ in range(count):
 
 
 def c1(setting):
-    """Seconds of the slowest of four commands that need no network."""
+    """Seconds of the slowest of four commands that build no network."""
     for arguments in LIGHT:
         imported = _imported(arguments) & HEAVY
         if imported:
@@ -90,12 +90,12 @@ def c20(setting):
 
 
 def c21(setting):
-    """Seconds per 100,000 files. The files are in the system's cache: reading them from a disk or a
+    """Seconds per 100,000 files. The files are in the page cache: reading them from a disk or a
     network takes longer."""
     many = photos(setting, FILES, (32, 32), "many_files")
     few = photos(setting, FEW_FILES, (32, 32), "few_files")
     runs = (setting.folder / f"run{i}" for i in count())
-    # Their first starts, which fill the caches, are those that `measure` leaves out.
+    # The first starts, which fill the caches, are the warm-up of `measure`.
     return measure(
         lambda: _until_first_step(many, next(runs)),
         lambda: _until_first_step(few, next(runs)),
@@ -119,7 +119,7 @@ def _until_first_step(data, run):
 
 
 def c22(setting):
-    """In bytes; a whole training, over the three image sizes of its recipe."""
+    """Peak memory in bytes of a whole training, with the three image sizes of its recipe."""
     import os
 
     def peak_memory(*command):

@@ -1,12 +1,12 @@
-"""Rows of run.py: exported files, one image at a time. All but C16 are of a ResNet-50 with random
-weights, with the shapes and the speed of a trained one."""
+"""Rows of run.py: exported files, one image at a time. All rows except C16 use a ResNet-50 with
+random weights, which has the shapes and the speed of a trained one."""
 
 import numpy as np
 from inputs import photos, pixels, resnet50
 from pairs import made_once, measure, once, seconds_of
 
-CALIBRATION = 32  # images that set the ranges of the int8 files of others
-INFERENCES = 10  # of a measurement
+CALIBRATION = 32  # calibration images for the int8 files of other tools
+INFERENCES = 10  # per measurement
 
 
 def c11(setting):
@@ -41,7 +41,7 @@ def c14(setting):
 
 
 def c15(setting):
-    """In GFLOP/s, of one thread; a multiply-add is two."""
+    """GFLOP/s of one thread; a multiply-add counts as two."""
     from threadpoolctl import threadpool_limits
 
     import keras_resnet as kr
@@ -60,19 +60,19 @@ def c15(setting):
 
 
 def c16_drop(setting):
-    """In points of top-1."""
+    """The drop in top-1, in points."""
     float32, int8 = _trained(setting)
     return once(100 * (float32["top1"] - int8["top1"]), images=int8["images"])
 
 
 def c16_agreement(setting):
-    """Share of the images to which int8 gives the class that the Keras model gives."""
+    """Share of the images to which the int8 file and the Keras model give the same class."""
     _, int8 = _trained(setting)
     return once(int8["agreement"], images=int8["images"])
 
 
 def _trained(setting):
-    """What verify.json has about the float32 and the int8 file of a trained network."""
+    """The rows of verify.json for the float32 and the int8 file of a trained network."""
     import keras_resnet as kr
     from keras_resnet.files import read_json
 
@@ -86,7 +86,7 @@ def _trained(setting):
 
 
 def c17(setting):
-    """Of the float32 file; that of int8 has a QUANTIZE and a DEQUANTIZE at its ends."""
+    """Operators of the float32 file; the int8 file has an additional QUANTIZE and DEQUANTIZE."""
     from keras_resnet.inspection.tflite_file import operators
 
     return once(
@@ -95,7 +95,7 @@ def c17(setting):
 
 
 def c18(setting):
-    """Of the float32 file: the largest error, relative to the largest logit of the image."""
+    """The largest error of the float32 file, relative to the largest logit of the image."""
     import keras
 
     from keras_resnet.evaluation.lite import Lite
@@ -117,7 +117,7 @@ def _image():
 
 
 def _litert(path, threads=1):
-    """Seconds of an image, from an array of pixels to an array of logits."""
+    """Seconds per image, from an array of pixels to an array of logits."""
     from keras_resnet.evaluation.lite import Lite
 
     return seconds_of(Lite(path, threads).one, _image(), count=INFERENCES)
@@ -141,7 +141,7 @@ def _onnx(setting):
 
 
 def _onnx_int8(setting):
-    """ONNX Runtime's own conversion to int8, per channel, calibrated on photos."""
+    """ONNX Runtime's conversion to int8, per channel, calibrated on photos."""
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -163,8 +163,8 @@ def _onnx_int8(setting):
 
 
 def _plain_int8(setting):
-    """TensorFlow's conversion of the network as it is, but for its first layer: the file takes
-    normalized pixels, as is usual."""
+    """TensorFlow's conversion of the unchanged network without its first layer: the file takes
+    normalized pixels, as usual."""
     import keras
     import tensorflow as tf
 

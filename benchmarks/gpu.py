@@ -5,8 +5,8 @@
 
 The bounds come from two measurements on random data: the copy bandwidth and an 8192³ bfloat16
 matrix product. Each network is trained in its own process, with its own memory and flags, on one
-constant batch of random bytes. Two networks are compared in turn, A B A B …, if the GPU's memory
-holds both. Without PyTorch (torch, torchvision) its row is skipped.
+constant batch of random bytes. Two networks are compared in turn, A B A B …, if both fit into the
+GPU's memory. Without PyTorch (torch, torchvision), its row is skipped.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pathlib import Path
 from pairs import PAIRS, measure
 from trainings import Child, Job
 
-# row -> (what, must, goal, stretch); "≤" where less is better
+# row -> (what, must, goal, stretch); "≤" if less is better
 ROWS = {
     "G1": ("ResNet-50 img/s, ours ÷ keras.applications in `fit` with XLA", "≥ 1.0", "1.10", "1.25"),
     "G3": ("ResNet-50 img/s, ours ÷ torchvision, torch.compile", "≥ 0.75", "0.95", "1.10"),
@@ -32,11 +32,11 @@ ROWS = {
     "G8": ("ResNet-20 img/s, ours ÷ plain Keras `fit` with XLA", "≥ 1.0", "1.5", "3"),
     "G10": ("ResNet-20, 64,000 steps: seconds ÷ roofline", "≤ 10", "5", "3"),
 }
-# Bytes that a training step must move for an image in bfloat16. ResNet-20's is a bound of 167 µs
-# for 128 images at 3.0 TB/s, the copy bandwidth of the H100 that it was found on.
+# Least memory traffic of a training step in bfloat16, in bytes per image. That of ResNet-20 is a
+# bound of 167 µs for 128 images at 3.0 TB/s, the copy bandwidth of the H100 used to derive it.
 BYTES_PER_IMAGE = {"resnet50": 331e6, "resnet20": 3.9e6}
 STEPS_OF_THE_PAPER = 64_000  # arXiv:1512.03385, section 4.2
-MEMORY_FOR_TWO = 40e9  # bytes: two ResNet-50 of batch 256 took 11 GB each, and more to compile
+MEMORY_FOR_TWO = 40e9  # bytes: two ResNet-50 at batch 256 took 11 GB each, and more to compile
 
 
 def jobs(dry_run, quick):
@@ -49,7 +49,7 @@ def jobs(dry_run, quick):
         big = small = {"classes": 10, "size": 32, "batch": 2, "policy": "float32", "xla": False}
         many, few = 1, 1
         v1 = v15 = "resnet8"
-    # keras.applications has v1, torchvision v1.5: the stride of a block is in another convolution.
+    # keras.applications has v1, torchvision v1.5: the stride of a block is in another layer.
     return {
         "ours v1": Job("ours", v1, **big, steps=few),
         "keras v1": Job("keras", "ResNet50", **big, steps=few),
@@ -82,7 +82,7 @@ def main():
         last = probed.stderr.strip().rpartition("\n")[2]
         print(f"the probe ended with status {probed.returncode}: {last}", file=sys.stderr)
         return 2
-    card = json.loads(probed.stdout.splitlines()[-1])  # after what libraries print
+    card = json.loads(probed.stdout.splitlines()[-1])  # libraries may print lines before it
     if not card["gpus"] and not given.dry_run:
         print("no GPU that TensorFlow can use; --dry-run runs on the CPU", file=sys.stderr)
         return 2
@@ -91,14 +91,14 @@ def main():
     rows = {}
     for name in given.only or ROWS:
         rows[name] = bench.row(name)
-        save(rows, card, given, pairs)  # each at once: all of them take ten minutes
+        save(rows, card, given, pairs)  # after each row, since all take ten minutes
         print(f"{name}: {_cells(rows[name])}", file=sys.stderr, flush=True)
     report(rows, card, given, pairs)
     return 0
 
 
 class Bench:
-    """Measures rows; a network that two rows need alone is measured once."""
+    """Measures rows; a network that several rows measure alone is measured once."""
 
     def __init__(self, jobs: dict[str, Job], card: dict, pairs: int):
         self._jobs, self._card, self._pairs = jobs, card, pairs
@@ -135,7 +135,7 @@ class Bench:
         return _against([images / speed for speed in speeds], roofline)
 
     def _alone(self, name):
-        """Images per second of a network, as often as `measure` asks; the first warms up."""
+        """Images per second of a network, for each call of `measure`; the first warms up."""
         if name not in self._speeds:
             with Child(self._jobs[name]) as child:
                 self._speeds[name] = [child.speed() for _ in range(self._pairs + 2)]
@@ -144,7 +144,7 @@ class Bench:
     def _pair(self, ours, theirs):
         """The ratio of two networks' images per second."""
         memory = self._card["memory"]
-        if memory and memory < MEMORY_FOR_TWO:  # one after the other: noise counts for more
+        if memory and memory < MEMORY_FOR_TWO:  # one after the other, which is noisier
             speeds = [iter(self._alone(name)) for name in (ours, theirs)]
             found = measure(speeds[0].__next__, speeds[1].__next__, self._pairs)
         else:
@@ -158,7 +158,7 @@ class Bench:
 
 
 def _against(figures, bound):
-    """The results as multiples of the limits of the GPU."""
+    """The results relative to the limits of the GPU."""
     middle = statistics.median(figures)
     return {
         "value": middle / bound,
@@ -184,7 +184,7 @@ def probe(dry_run: bool) -> dict:
     count, side = (2**20, 256) if dry_run else (2**28, 8192)
     numbers = tf.random.stateless_normal((count,), (0, 0))
     a, b = (tf.cast(tf.random.stateless_normal((side, side), (0, n)), tf.bfloat16) for n in (1, 2))
-    # A negation reads and writes every number once, as a copy does.
+    # A negation reads and writes every value once, like a copy.
     return card | {
         "bytes_per_second": 2 * 4 * count / _seconds(lambda: tf.negative(numbers)),
         "product_flops_per_second": 2 * side**3 / _seconds(lambda: tf.matmul(a, b)),
@@ -192,7 +192,7 @@ def probe(dry_run: bool) -> dict:
 
 
 def _seconds(run, calls=20, rounds=5):
-    """Median seconds of a call; reading a value waits for the GPU."""
+    """Median seconds of a call; reading a value synchronizes with the GPU."""
     value = run()
     times = []
     for _ in range(1 + rounds):  # the first warms up
@@ -205,7 +205,7 @@ def _seconds(run, calls=20, rounds=5):
 
 
 def _memory():
-    """Bytes of the first GPU; None where nvidia-smi is missing."""
+    """Memory of the first GPU in bytes; None without nvidia-smi."""
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         said = subprocess.run(query, capture_output=True, text=True, check=True).stdout
@@ -215,7 +215,7 @@ def _memory():
 
 
 def versions() -> dict:
-    """Of the frameworks; None of one that is not installed."""
+    """Versions of the frameworks; None for one that is not installed."""
     found = {}
     for package in ("tensorflow", "keras", "torch", "torchvision"):
         try:

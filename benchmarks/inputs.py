@@ -1,4 +1,4 @@
-"""What the rows of run.py are measured on: photos, random batches, an exported ResNet-50."""
+"""Inputs of the rows of run.py: photos, random batches, an exported ResNet-50."""
 
 import io
 import shutil
@@ -8,7 +8,7 @@ import numpy as np
 from pairs import made_once
 
 PHOTO = (500, 375)  # width and height in pixels: the mean in ImageNet
-DIFFERENT = 400  # photos; the others are copies of them
+DIFFERENT = 400  # number of different photos; the others are copies
 
 
 def photos(setting, count=DIFFERENT, size=PHOTO, name="photos"):
@@ -17,7 +17,7 @@ def photos(setting, count=DIFFERENT, size=PHOTO, name="photos"):
 
 
 def _write_photos(folder, count, size):
-    """Parts of the two photos that scikit-learn contains, at some scale, with noise."""
+    """Writes random crops of scikit-learn's two photos, rescaled and with noise."""
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
@@ -41,7 +41,7 @@ def _write_photos(folder, count, size):
 
 
 def random_batch(count, size, classes):
-    """Random images and targets: some processors multiply zeros faster."""
+    """Random images and targets, because some processors multiply zeros faster."""
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
@@ -64,8 +64,8 @@ def _export_resnet50(setting, folder):
     shutil.rmtree(folder, ignore_errors=True)
     few = photos(setting, 40, name="few_photos")
     keras.utils.set_random_seed(0)
-    # Without branches that start at zero, and with the statistics of photos: as after a training,
-    # all layers give numbers of the same size.
+    # Without zero-initialized branches, and with batch-norm statistics of photos, so that, as after
+    # a training, the outputs of all layers have similar magnitudes.
     model = kr.build("resnet50", 1000, zero_gamma=False)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -77,7 +77,7 @@ def _export_resnet50(setting, folder):
     run = kr.import_weights(weights, model="resnet50", labels=labels, run_folder=folder)
     kr.export(
         run, data=few, saved_model=False, tflite=["none", "int8"], bundles=["python"], max_drop=100
-    )  # random weights: their answers are no measure of a file
+    )  # with random weights, the accuracy limits of the gate do not apply
 
 
 def pixels(folder, count):

@@ -13,35 +13,35 @@ from pathlib import Path
 
 from keras_resnet import runtime
 
-runtime.prepare()  # what the command does before it loads TensorFlow
+runtime.prepare()  # as the command does before it loads TensorFlow
 PAIRS = 7
-NOISE = 0.05  # the middle half of A against A further from 1 than this, and no ratio is reported
+NOISE = 0.05  # no ratio is reported if a quartile of A against A is further from 1 than this
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What every row of run.py is given."""
+    """The arguments of every row of run.py."""
 
     folder: Path  # for files that rows share
     pairs: int = PAIRS
-    photos: Path | None = None  # images with labels, in a folder per class
+    photos: Path | None = None  # labelled images, one folder per class
 
 
 class NotMeasured(Exception):
-    """Why a row cannot be measured on this machine."""
+    """A row cannot be measured on this machine; the message has the reason."""
 
 
 def measure(ours, theirs=lambda: 1.0, pairs=PAIRS, compare=truediv):
     """Compares the results of two functions, positive numbers such as seconds; at least 2 pairs.
 
     Args:
-        ours, theirs: each gives one result when it is called.
+        ours, theirs: functions that return one result per call.
         pairs: number of pairs.
-        compare: function of the results of a pair; their ratio by default.
+        compare: function of the results of a pair; default: their ratio.
 
     Returns:
-        A dict: median, least and most of `compare` over the pairs; the same of ours / ours, from
-        one pair to the next; the medians of both; whether the noise allows a report.
+        A dict: median, minimum and maximum of `compare` over the pairs; the same for ours / ours of
+        consecutive pairs; the medians of both; whether the noise is low enough to report.
     """
     ours(), theirs()  # warm up
     figures = [(ours(), theirs()) for _ in range(pairs + 1)]
@@ -58,12 +58,12 @@ def measure(ours, theirs=lambda: 1.0, pairs=PAIRS, compare=truediv):
 
 
 def once(value, **details):
-    """The result of a row that is no ratio of times, and is therefore measured once."""
+    """The result of a row that is not a ratio of times and is measured once."""
     return {"ratio": _spread([value]), "quiet": True, **details}
 
 
 def seconds_of(function, *arguments, count=1):
-    """A function that measures the seconds of a call, as the mean of `count`."""
+    """A function that measures the mean seconds of `count` calls."""
 
     def seconds():
         began = time.perf_counter()
@@ -75,7 +75,7 @@ def seconds_of(function, *arguments, count=1):
 
 
 def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
-    """The folder that `make(folder)` fills for the first row that needs it."""
+    """The folder, filled by `make(folder)` for the first row that needs it."""
     done = folder.with_name(f"{folder.name}.done")
     if not done.exists():
         make(folder)

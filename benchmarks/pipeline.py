@@ -1,9 +1,8 @@
 """Rows of run.py: the input pipeline of `keras-resnet train`, in images per second at 224 pixels,
 with random crop and flip, from photos of 500×375.
 
-Our pipeline and PyTorch's crop a random share of the image (arXiv:1409.4842, section 6) and resize
-it. Keras has no such layer: its pipeline resizes the whole image to 256 pixels and crops 224 of
-them.
+Our pipeline and PyTorch's take a random resized crop (arXiv:1409.4842, section 6). Keras has no
+such layer: its pipeline resizes the whole image to 256 pixels and crops it to 224.
 """
 
 import os
@@ -16,8 +15,8 @@ from pathlib import Path
 from inputs import photos
 from pairs import measure
 
-SIZE, BATCH, BATCHES = 224, 32, 30  # batches of a measurement
-AREA = (0.08, 1.0)  # share of the image that a crop shows
+SIZE, BATCH, BATCHES = 224, 32, 30  # BATCHES: per measurement
+AREA = (0.08, 1.0)  # area of a crop relative to the image
 
 
 def c8(setting):
@@ -37,7 +36,7 @@ def c10(setting):
 
 
 def _our_speed(folder):
-    """Of the pipeline of the command."""
+    """The speed of the command's pipeline."""
     from keras_resnet.data import sources
     from keras_resnet.data.stream import training_stream
 
@@ -69,12 +68,12 @@ def _keras_stream(folder):
 
 
 def _speed_of(stream):
-    """A function that measures the images per second of a stream, from its start each time: an idle
-    stream would fill its buffers while the other is measured."""
+    """A function that measures the images per second of a stream. It restarts the stream each time:
+    an idle one would fill its buffers while the other is measured."""
 
     def images_per_second():
         started = iter(stream)
-        for _ in range(BATCHES):  # buffers filled, number of threads settled
+        for _ in range(BATCHES):  # fills buffers and lets the number of threads settle
             next(started)
         began = time.perf_counter()
         for _ in range(BATCHES):
@@ -85,7 +84,7 @@ def _speed_of(stream):
 
 
 def _torch(folder):
-    """Another process: PyTorch and TensorFlow may crash in the same one."""
+    """PyTorch in a separate process, because it may crash in one with TensorFlow."""
     config, script = _config(), Path(__file__).with_name("torch_images.py")
     numbers = (SIZE, BATCH, BATCHES, *config.crop_area, *config.crop_aspect)
     return subprocess.Popen(
@@ -101,14 +100,14 @@ def _torch_speed(process):
 
 def _decoding_speed(folder):
     """A function that only decodes the same photos, at full size, with libjpeg-turbo on all cores:
-    the limit of any pipeline that does so."""
+    the limit of any pipeline that decodes at full size."""
     import simplejpeg
 
     encoded = [path.read_bytes() for path in folder.glob("*/*.jpg")]
     encoded *= -(-BATCHES * BATCH // len(encoded))
 
     def decode(data):
-        simplejpeg.decode_jpeg(data)  # without the interpreter's lock
+        simplejpeg.decode_jpeg(data)  # releases the GIL
 
     def images_per_second():
         with ThreadPoolExecutor(os.cpu_count()) as threads:

@@ -4,7 +4,7 @@ and the limits of the machine.
     python benchmarks/run.py [--only C5 …] [--quick]
 
 Each row is measured in its own process. The two sides take turns, A B A B …, on the same inputs,
-with as many threads; they are random or photos, made here. The results go to benchmarks/results/.
+random data or generated photos, with the same number of threads. Writes to benchmarks/results/.
 """
 
 import argparse
@@ -129,13 +129,13 @@ def main(arguments=None) -> int:
             print(f"{row.id}: {row.what} …", file=sys.stderr, flush=True)
             results[row.id] = result = measured(row, setting)
             print(f"    {' | '.join(cells(row, result)[2:])}", file=sys.stderr, flush=True)
-            table = write(given.output, machine, results, pairs)  # after each row: it may be long
+            table = write(given.output, machine, results, pairs)  # after each, since all take long
     print(table)
     return 0
 
 
 def measured(row: Row, setting: Setting) -> dict:
-    """What the row's function returns, the verdict and the seconds that it took."""
+    """The result of the row's function, the verdict and the duration in seconds."""
     began = time.monotonic()
     missing = [package for package in row.needs if importlib.util.find_spec(package) is None]
     if missing:
@@ -145,7 +145,7 @@ def measured(row: Row, setting: Setting) -> dict:
     answer.unlink(missing_ok=True)
     order = json.dumps({**asdict(setting), "row": row.id}, default=str)
     child = [sys.executable, __file__, "--child", order, str(answer)]
-    # Its folder: there, the rows create runs.
+    # In its folder, because rows create runs.
     done = subprocess.run(child, cwd=setting.folder, capture_output=True, text=True)
     if answer.exists():
         result = json.loads(answer.read_text())
@@ -163,7 +163,7 @@ def serve(order: str, answer: str) -> int:
     given = json.loads(order)
     photos = given["photos"] and Path(given["photos"])
     setting = Setting(Path(given["folder"]), given["pairs"], photos)
-    # The checks of images are remembered, as between two starts of a user, but not after this.
+    # Checks of images are cached for all rows, but not beyond this program.
     os.environ["XDG_CACHE_HOME"] = str(setting.folder / "cache")
     (row,) = (row for row in ROWS if row.id == given["row"])
     try:
@@ -195,12 +195,12 @@ def about() -> dict:
         "python": platform.python_version(),
         "versions": versions,
         "date": time.strftime("%Y-%m-%d %H:%M"),
-        "load": round(os.getloadavg()[0], 2),  # of other programs, at the start
+        "load": round(os.getloadavg()[0], 2),  # of other programs, before the first row
     }
 
 
 def write(folder: Path, machine: dict, results: dict, pairs: int) -> str:
-    """Writes all as JSON and a table as Markdown; returns the latter."""
+    """Writes JSON and a Markdown table; returns the table."""
     folder.mkdir(parents=True, exist_ok=True)
     cpu = re.sub(r"[^a-z0-9]+", "-", machine["cpu"].lower()).strip("-")
     stamp = re.sub(r"\D", "", machine["date"])
@@ -226,7 +226,7 @@ def write(folder: Path, machine: dict, results: dict, pairs: int) -> str:
 
 
 def cells(row: Row, result: dict) -> list[str]:
-    """Of a row of the table."""
+    """The cells of a row of the table."""
     ratio, itself = result.get("ratio"), result.get("against_itself")
     middle = f"{ratio['median']:.3g} " if ratio and result["quiet"] else ""
     single = ratio and ratio["least"] == ratio["most"]

@@ -1,4 +1,4 @@
-"""Rows of run.py: the start and the steps of a training, compared with Keras' own.
+"""Rows of run.py: the start and the steps of a training, compared with plain Keras.
 
 ResNet-50 v1 is compared with keras.applications.ResNet50; ResNet-20 with the same network in plain
 Keras layers, which have biases by default.
@@ -17,7 +17,7 @@ RESNET50 = Job("ours", "resnet50_v1", classes=1000, size=224, batch=8, policy="f
 # 128 images: arXiv:1512.03385, section 4.2
 RESNET20 = Job("ours", "resnet20", classes=10, size=32, batch=128, policy="float32", steps=4)
 
-CALLS = 3  # of a measurement, of which the fastest counts
+CALLS = 3  # per measurement; the fastest counts
 
 
 def c4(setting):
@@ -57,7 +57,7 @@ def c7b(setting):
 
 def _compare(setting, ours, theirs):
     def fastest(child):
-        # Half of the calls of Keras' `fit` had one core of two, from their first step to the last.
+        # The fastest, because half of the calls of Keras' `fit` used only one of two cores.
         return min(child.seconds() for _ in range(CALLS))
 
     with Child(ours) as mine, Child(theirs) as other:
@@ -65,7 +65,7 @@ def _compare(setting, ours, theirs):
 
 
 def _reduced_precision():
-    """The number format that the command chooses, unless that is float32."""
+    """The precision that the command selects, unless that is float32."""
     precision = choose()
     if precision.policy == "float32":
         raise NotMeasured(f"needs a CPU on which bfloat16 is faster: {precision.reason}")

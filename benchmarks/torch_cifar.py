@@ -2,9 +2,9 @@
 
     python benchmarks/torch_cifar.py RUN
 
-RUN was trained with the recipe paper-cifar. The same files are in the same splits; schedule, batch,
-augmentation, initial values and number format are the same, the random draws are not. The epoch
-with the best validation accuracy is evaluated on the test images; prints JSON.
+RUN was trained with the recipe paper-cifar. Splits, schedule, batch size, augmentation,
+initialization and precision are the same; random numbers differ. The epoch with the best validation
+accuracy is evaluated on the test images. Prints JSON.
 """
 
 import json
@@ -23,7 +23,7 @@ from keras_resnet.specs import statistics
 
 
 class Block(nn.Module):
-    """A basic block; where the shape changes, the shortcut is option A of arXiv:1512.03385."""
+    """A basic block; if the shape changes, the shortcut is option A of arXiv:1512.03385."""
 
     def __init__(self, inputs, filters, stride):
         super().__init__()
@@ -51,7 +51,7 @@ def resnet20(classes, normalize):
     model = nn.Sequential(Normalize(normalize), *stem, *blocks, *head)
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight)  # fan in, as there
+            nn.init.kaiming_normal_(layer.weight)  # fan-in, as in RUN
         elif isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
@@ -78,7 +78,7 @@ def load(run, split, config, labels):
 
 
 def augmented(images, pad):
-    """Black borders, a random crop of the old size for each image, flipped at random."""
+    """Pads with black, and crops and flips each image at random."""
     count, _, height, width = images.shape
     images = functional.pad(images, (pad,) * 4)
     top, left = (torch.randint(2 * pad + 1, (count, 1)) for _ in range(2))
@@ -110,7 +110,7 @@ def main(folder):
 
     (images, truth), val, test = (load(run, s, config, labels) for s in ("train", "val", "test"))
     model = resnet20(len(labels), config["normalize"]).to(memory_format=torch.channels_last)
-    # Decay apart from the gradient, as there: w -= rate · (direction + decay · w).
+    # Decoupled weight decay, as in RUN: w -= rate · (direction + decay · w).
     weights = [p for p in model.parameters() if p.ndim > 1]
     rate, batch, decay = config["learning_rate"], config["batch_size"], config["weight_decay"]
     optimizer = torch.optim.SGD(model.parameters(), rate, momentum=config["momentum"])

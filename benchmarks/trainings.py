@@ -1,4 +1,4 @@
-"""Trainings to compare, each in its own process, with its own memory and flags:
+"""Runs trainings to compare, each in its own process, with its own memory and flags:
 `python trainings.py JOB`.
 """
 
@@ -24,12 +24,12 @@ class Job:
     size: int
     batch: int
     policy: str
-    steps: int  # of one measurement
+    steps: int  # per measurement
     xla: bool = False
 
 
 class Child:
-    """A training in a process that goes on until the end of `with`."""
+    """A training in a process that runs until the end of `with`."""
 
     def __init__(self, job: Job):
         self._job = job
@@ -38,7 +38,7 @@ class Child:
             [sys.executable, __file__, json.dumps(asdict(job))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
         )  # fmt: skip
-        self._read()  # it is ready
+        self._read()  # waits until it is ready
 
     def __enter__(self):
         return self
@@ -49,7 +49,7 @@ class Child:
         self._log.close()
 
     def seconds(self) -> float:
-        """Of one measurement."""
+        """Seconds of one measurement."""
         print(file=self._process.stdin, flush=True)
         return self._read()
 
@@ -72,7 +72,7 @@ def main() -> None:
     """Prepares the training and prints a line; then, for each input line, the seconds of its
     steps."""
     channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not get between the answers
+    os.dup2(2, 1)  # output of libraries must not mix with the answers
     job = Job(**json.loads(sys.argv[1]))
     train = {"ours": ours, "keras": keras_fit, "torch": torch_compile}[job.trainer](job)
     train(min(job.steps, 5))  # compiles
@@ -84,10 +84,10 @@ def main() -> None:
 
 
 def ours(job: Job) -> Callable:
-    """A function that runs a number of steps as the command does, and waits for the end."""
+    """A function that runs a number of steps like the command, and waits for the end."""
     from keras_resnet import runtime
 
-    runtime.prepare()  # what the command does before it loads TensorFlow
+    runtime.prepare()  # as the command does before it loads TensorFlow
     import keras
     import numpy as np
 
@@ -110,7 +110,7 @@ def ours(job: Job) -> Callable:
     batches = iter(_repeated(job))
 
     def train(steps):
-        calls = [CALL_SECONDS]  # as the loop has it: steps of so many seconds in a call
+        calls = [CALL_SECONDS]  # as in the loop: steps of so many seconds per call
         while steps:
             count = max(1, min(steps, MOST_STEPS, int(CALL_SECONDS / min(calls))))
             began = time.perf_counter()
@@ -122,7 +122,7 @@ def ours(job: Job) -> Callable:
 
 
 def keras_fit(job: Job) -> Callable:
-    """The same with Keras' `fit`: a network of keras.applications, or ResNet-20 in plain layers."""
+    """`ours` with Keras' `fit`: a network of keras.applications, or ResNet-20 in plain layers."""
     import keras
 
     keras.config.set_dtype_policy(job.policy)
@@ -145,7 +145,7 @@ def keras_fit(job: Job) -> Callable:
 
 
 def torch_compile(job: Job) -> Callable:
-    """The same for torchvision: channels_last, autocast, torch.compile."""
+    """`ours` with torchvision: channels_last, autocast, torch.compile."""
     import torch
     import torchvision
 
@@ -169,13 +169,13 @@ def torch_compile(job: Job) -> Callable:
                 value = loss(network(images.float() / 127.5 - 1), labels)
             value.backward()
             optimizer.step()
-        value.item()  # waits for the GPU
+        value.item()  # synchronizes with the GPU
 
     return train
 
 
 def _repeated(job):
-    """A batch of random bytes, like pixels, again and again."""
+    """A batch of random pixels, repeated."""
     import tensorflow as tf
 
     images, targets = random_batch(job.batch, job.size, job.classes)
