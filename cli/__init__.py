@@ -45,10 +45,10 @@ OTHER_OPTIONS = {
     "--device": "--devices (their number; CUDA_VISIBLE_DEVICES chooses which)",
     "--format": "--tflite (or --onnx, --saved-model)",
     "--int8": "--quantize int8",
-    "--project": "--run",
-    "--name": "--run",
-    "--out": "--run",
 }
+# Names of other tools for the place of the results -> the first of our options that a command has.
+OUTPUTS = ("--out", "--output", "--project", "--name", "--save")
+OUTPUT_OPTIONS = ("--run", "--output", "--csv", "--html", "--png", "--json")
 
 
 class _Lazy(click.Group):
@@ -188,12 +188,14 @@ def _option_meant(error: click.NoSuchOption) -> str:
 
     settings = {f"--{word}": SETTINGS[name].flag for word, name in OTHER_NAMES.items()}
     meant = (settings | OTHER_OPTIONS).get(error.option_name, error.option_name)
+    # Without the dashes, which all options have in common.
+    known = {name.strip("-"): name for name in _option_names(error.ctx.command)}
+    if meant in OUTPUTS:
+        meant = next((name for name in OUTPUT_OPTIONS if name in known.values()), meant)
     option = meant.split()[0]
     for parameter in error.ctx.command.params:
         if isinstance(parameter, click.Argument) and option == f"--{parameter.name}":
             return f"; {parameter.human_readable_name} is given without {option}"
-    # Without the dashes, which all options have in common.
-    known = {name.strip("-"): name for name in _option_names(error.ctx.command)}
     if option in known.values():
         return _did_you_mean(meant)
     if near := _nearest(option.strip("-"), known):
