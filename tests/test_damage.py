@@ -20,7 +20,7 @@ def check(kind, count, run, tmp_path):
     path, read = kind(run, tmp_path)
     for damage in (flips, truncations):
         counts, bad = DAMAGE["outcomes"](path, damage(path, count), read)
-        assert not bad and set(counts) <= {"noticed", "harmless"}, (counts, bad[:3])
+        assert not bad and set(counts) <= {"detected", "harmless"}, (counts, bad[:3])
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
