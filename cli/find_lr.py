@@ -45,8 +45,8 @@ def find_lr(
 ) -> None:
     """Find a learning rate for DATA, with a plot (range test).
 
-    Records the loss of a short training whose rate grows with each batch, until the loss diverges
-    (arXiv:1506.01186). The trained network is discarded.
+    Records the loss of a short training whose learning rate increases with each batch, until the
+    loss diverges (arXiv:1506.01186). The trained network is discarded.
     """
     config = recipes.resolve(given, config_file)
     require_png(png)
