@@ -95,8 +95,8 @@ def gradients(
     """Split the gradient at the input of each block into its parts through shortcut and branch.
 
     MODEL is a name that `keras-resnet models` lists, residual_mlp or plain_mlp; it is built with
-    new weights for the classes of DATA (default: digits). A RUN or a .keras file is analysed on its own
-    training images. With --depths, --png plots the gradient against depth.
+    new weights for the classes of DATA (default: digits). A RUN or a .keras file is analysed on its
+    own training images. With --depths, --png plots the gradient against depth.
     """
     subject = _checked(subject, data)
     require_png(png)

@@ -449,7 +449,7 @@ def test_bundles_of_an_earlier_export_follow_the_model(copy, exported):
 def test_bundles_whose_model_is_gone_go_too(copy, exported):
     for name in TFLITE.values():
         (copy / name).unlink()
-    with pytest.raises(InputError, match=r"a bundle needs a .* file with float32 ends"):
+    with pytest.raises(InputError, match=r"a bundle needs a .* file with float32 inputs"):
         bundling.write(make_plan(exported[0], bundles=["c"]), copy, ORIGIN)
     bundling.write(make_plan(exported[0]), copy, ORIGIN)
     assert not list(copy.glob("bundle_*"))
@@ -476,8 +476,12 @@ def test_a_file_with_integer_ends_is_not_bundled(copy, exported, monkeypatch):
         ("python", {"tflite": ["int8"]}, "expected a list of bundles"),
         (["ios"], {"tflite": ["int8"]}, "--bundle ios: use one of android, web, python, c"),
         (["web"], {"tflite": []}, "--bundle web needs a .tflite file with float32 ends"),
-        (["c"], {"tflite": ["int8"], "io": "uint8"}, "needs a .tflite file with float32 ends"),
-        (["c"], {"scores": "softmax"}, "--bundle c does by itself what --scores"),
+        (
+            ["c"],
+            {"tflite": ["int8"], "io": "uint8"},
+            "needs a .tflite file with float32 inputs and outputs",
+        ),
+        (["c"], {"scores": "softmax"}, "--bundle c itself does what --scores"),
     ],
 )
 def test_wrong_bundles_are_refused(exported, kinds, options, said, tmp_path):

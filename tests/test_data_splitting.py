@@ -378,7 +378,7 @@ def test_changed_and_moved_images_are_named(flat, tmp_path, capsys):
     _save(os.path.join(moved, name), 12345)
     read(moved)
     assert f"{name} changed since the run started (1 in all)" in capsys.readouterr().err
-    with pytest.raises(InputError, match=r"is another image than in training \(1 of 40 are\)"):
+    with pytest.raises(InputError, match=r"is not the image used in training \(1 of 40 differ\)"):
         sources.require_moved(saved, moved, source.classes)
     os.remove(os.path.join(moved, name))
     with pytest.raises(InputError, match=r"has no .* \(1 of 40 images of the run are missing\)"):

@@ -264,7 +264,7 @@ def test_files_in_another_folder_can_be_verified(copy, tmp_path, capsys):
     with pytest.raises(InputError, match=re.escape(said)):
         verify(copy, output=f"{elsewhere}-2")
     with pytest.raises(
-        InputError, match=f"no run; .*`keras-resnet verify RUN --output '{elsewhere}'"
+        InputError, match=f"not a run; .*`keras-resnet verify RUN --output '{elsewhere}'"
     ):
         verify(elsewhere)
     (elsewhere / "labels.txt").write_text("x\n")
@@ -451,7 +451,7 @@ def test_a_run_that_cannot_be_written_is_verified_and_not_changed(
     (copy.export_folder / "verify.json").unlink()
     before = {path: path.stat().st_mtime_ns for path in copy.path.rglob("*")}
     assert verify(copy).passed
-    assert "cannot be written: the result is not kept there" in capsys.readouterr().err
+    assert "cannot be written: the result is not saved" in capsys.readouterr().err
     moved = shutil.copytree(copy.config.data, tmp_path / "moved")
     assert verify(copy, data=moved).passed
     assert {path: path.stat().st_mtime_ns for path in copy.path.rglob("*")} == before
@@ -484,7 +484,7 @@ def test_a_folder_that_is_a_link_is_written_where_it_leads(tmp_path):
     assert [p.name for p in (tmp_path / "disk").iterdir()] == ["files"]
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
-    with pytest.raises(InputError, match="is a link that leads to itself"), publish.locked(loop):
+    with pytest.raises(InputError, match="is a link to itself"), publish.locked(loop):
         pass
 
 

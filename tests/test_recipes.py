@@ -312,7 +312,7 @@ def test_what_a_recipe_sets_gives_way_to_what_contradicts_it(options, name, valu
     ids=str,
 )
 def test_an_option_that_would_do_nothing_is_refused(options, told):
-    with pytest.raises(InputError, match=f"{told}.*otherwise it does nothing"):
+    with pytest.raises(InputError, match=f"{told}.*otherwise it has no effect"):
         resolve(options)
 
 

@@ -149,7 +149,7 @@ def test_too_few_images_are_one_line_and_a_few_serve_twice():
     [
         ({"reject": 5}, "--reject is 5; expected the share .* above 0 and at most 0.5"),
         ({"reject": 0.0}, "--reject is 0; expected"),
-        ({"unknown": "x"}, "--unknown is for a threshold; add --reject"),
+        ({"unknown": "x"}, "--unknown needs a threshold; add --reject"),
         ({"reject": 0.1, "unknown": "nowhere"}, "--unknown nowhere: no such folder"),
     ],
 )
@@ -272,7 +272,7 @@ def test_a_file_alone_refuses_the_same_by_what_is_inside_it(refusing, noise, tmp
 
 def test_images_of_no_class_without_a_threshold_are_refused(exported, noise):
     with pytest.raises(
-        InputError, match="--unknown is for a threshold, and the exported files have"
+        InputError, match="--unknown needs a threshold, but the exported files have"
     ):
         gate.verify(exported[0], unknown=noise)
 
@@ -335,7 +335,7 @@ def test_a_file_with_another_threshold_does_not_stay_beside_a_new_one(copy):
     with pytest.raises(InputError, match="whose --reject differs from that of this command"):
         export(copy, saved_model=False, tflite=["none"], reject=0.4)
     (copy.export_folder / "preprocess.json").write_text("{")
-    step = f"is not JSON .*; to export all again, delete {copy.export_folder}"
+    step = f"is not JSON .*; to export everything again, delete {copy.export_folder}"
     with pytest.raises(InputError, match=step):
         export(copy, saved_model=False, tflite=["none"])
 

@@ -683,7 +683,7 @@ def test_a_run_without_metrics_is_told_how_to_go_on(tmp_path):
 
 def test_metrics_that_are_not_json_are_named(tmp_path):
     (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(InputError, match=r"metrics\.json.*is not JSON.*take it from a copy"):
+    with pytest.raises(InputError, match=r"metrics\.json.*is not JSON.*restore it from a copy"):
         page.write(tmp_path)
 
 

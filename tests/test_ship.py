@@ -87,7 +87,7 @@ def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accep
     with pytest.raises(InputError, match=r"it does not pass, and .* was exported with --reject"):
         shipping.ship(run, bundles=["python"])
     path.write_text(whole[:50])
-    with pytest.raises(InputError, match="to export all again, delete "):
+    with pytest.raises(InputError, match="to export everything again, delete "):
         shipping.ship(run, bundles=["python"])
     path.write_text(whole)
     os.rename(home / run / "export", home / run / ".export-old")  # as of a kill
@@ -218,7 +218,7 @@ def test_a_wrong_rejection_is_told_before_the_training(home, monkeypatch, tmp_pa
     monkeypatch.chdir(home)
     with pytest.raises(InputError, match=r"--reject is 0\.9; expected the share"):
         shipping.ship("photos", run_folder="none", reject=0.9)
-    with pytest.raises(InputError, match="--unknown is for a threshold; add --reject"):
+    with pytest.raises(InputError, match="--unknown needs a threshold; add --reject"):
         shipping.ship("photos", run_folder="none", unknown="photos")
     with pytest.raises(InputError, match="is empty; give images"):
         shipping.ship("photos", run_folder="none", reject=0.1, unknown=tmp_path)

@@ -126,7 +126,7 @@ def test_its_metadata_describe_the_outputs_of_infer(path):
     content = metadata.read(path)
     outputs = content["subgraph_metadata"][0]["output_tensor_metadata"]
     assert [output["name"] for output in outputs] == ["logits", "features"]
-    assert f"The last {SPARE} are for classes that the file learns" in outputs[0]["description"]
+    assert f"The last {SPARE} are for new classes that the file learns" in outputs[0]["description"]
     shown = tables.census(tflite_file.census(path), content)
     assert "signature train: features, label → loss" in shown and "labels" in shown
 
@@ -208,7 +208,7 @@ def start_with_new_classes(model):
         (learn_nothing, "recognizes 0% of the images of a class that it was taught"),
         (climb, "from those of the same training in NumPy"),
         (restore_nothing, "does not restore what it saved"),
-        (start_with_new_classes, "names a class that it was not taught"),
+        (start_with_new_classes, "has a class that it was not trained on"),
         (None, ""),
     ],
 )

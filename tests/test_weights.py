@@ -330,7 +330,8 @@ def test_a_pickle_that_fills_the_memory_is_refused_before_it_is_loaded(
             archive.writestr("net/data.pkl", pickle)
     else:
         path.write_bytes(b"\x80\x02M\xe9\x03." * 3 + pickle)
-    with pytest.raises(InputError, match=r"holds more than tensors; load it in PyTorch, and save"):
+    refusal = "contains more than tensors; load it in PyTorch, and save"
+    with pytest.raises(InputError, match=refusal):
         load_weights(unloaded, path)
 
 
@@ -525,7 +526,7 @@ def imported(command, theirs, run, *options):
 def test_the_network_of_weights_is_found_by_their_arrays(command, theirs, tmp_path):
     done = command("import", theirs / "net.safetensors", "--run", tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    assert f"by its arrays, {theirs / 'net.safetensors'} is of resnet8" in done.stderr
+    assert f"identified from its arrays, {theirs / 'net.safetensors'} is of resnet8" in done.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["model"] == "resnet8"
     (tmp_path / "net.pth").write_bytes(b"no weights")
     failed = command("import", tmp_path / "net.pth", "--run", tmp_path / "other")
@@ -596,7 +597,7 @@ def test_a_pytorch_cifar_net_goes_to_int8_without_a_line_of_python(
     done = command("export", run, "--tflite", "--quantize", "int8")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"keras-resnet: {run} was imported and has no images; give it some, once, with "
+        f"keras-resnet: {run} was imported without images; add them once with "
         f"`keras-resnet export {run} --data DATA`"
     ]
     done = command(

@@ -108,7 +108,7 @@ def _download(name: str, home: _Home, path: Path, part: IO[bytes]) -> None:
     if expected and _digest(Path(part.name), expected) != expected:
         part.truncate(0)  # not removed: another process may wait for it
         raise InputError(
-            f"--weights imagenet: what came from {home.url} is damaged: its checksum is not "
+            f"--weights imagenet: the download from {home.url} is damaged: its checksum is not "
             f"{expected}; try again"
         )
     if sha256:
