@@ -466,7 +466,7 @@ def test_commands_break_between_words_and_stay_exact():
 def test_images_of_each_class_are_added_up_whatever_its_name(run):
     counts = {"7": 147, "St. John": 5, "0x": 2}
     with_metrics(run, data={"train": counts, "val": {"7": 37, "St. John": 1}})
-    table = seen(run).text.partition("Images of each class")[2]
+    table = seen(run).text.partition("Images per class")[2]
     assert all(row in table for row in ("\n714737184\n", "\nSt. John516\n", "\n0x202\n"))
 
 
