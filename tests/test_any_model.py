@@ -319,7 +319,7 @@ def test_a_file_becomes_a_run_whose_int8_and_float32_pass(command, photos, tmp_p
     assert kr.verify(run, max_drop=100).passed
     done = command("verify", "net.keras", cwd=tmp_path)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert "`keras-resnet export net.keras --data DATA` makes one" in done.stderr
+    assert "`keras-resnet export net.keras --data DATA` creates a run" in done.stderr
 
 
 def test_a_failed_import_leaves_nothing_behind(command, photos, tmp_path):
@@ -364,7 +364,7 @@ def test_the_model_of_a_run_brings_its_labels(untouched, tmp_path, capsys):
     shutil.copy(untouched / "model.keras", tmp_path / "model.keras")
     alone = kr.import_model(tmp_path / "model.keras", run_folder=tmp_path / "alone")
     assert alone.classes == ["0", "1", "2"]
-    assert "labels: 0, 1, 2; --labels FILE gives others" in capsys.readouterr().err
+    assert "labels: 0, 1, 2; --labels FILE sets others" in capsys.readouterr().err
 
 
 def test_labels_in_the_wrong_order_leave_nothing_behind(command, trained, photos, tmp_path):
@@ -570,7 +570,7 @@ def test_an_export_takes_what_an_import_takes(photos, tmp_path, monkeypatch, tra
     model(noise(GREY))
     with run_and_plan(model, {"labels": CLASSES, **form}, data=photos) as (run, plan):
         assert (plan.geometry.shape, run.config.center_crop) == (GREY, 0.75)
-    with pytest.raises(InputError, match="--channels is for a Keras model that becomes a run"):
+    with pytest.raises(InputError, match="--channels is for exporting a Keras model"):
         kr.export(trained, channels=1)
 
 

@@ -475,7 +475,7 @@ def test_a_file_with_integer_ends_is_not_bundled(copy, exported, monkeypatch):
     [
         ("python", {"tflite": ["int8"]}, "expected a list of bundles"),
         (["ios"], {"tflite": ["int8"]}, "--bundle ios: use one of android, web, python, c"),
-        (["web"], {"tflite": []}, "--bundle web needs a .tflite file with float32 ends"),
+        (["web"], {"tflite": []}, "--bundle web needs a .tflite file with float32 inputs"),
         (
             ["c"],
             {"tflite": ["int8"], "io": "uint8"},

@@ -201,7 +201,7 @@ def test_the_shell_completes_commands_options_and_choices(words, completions, tm
         ("predict --xyz", "no such option --xyz; see `keras-resnet predict --help`"),
         ("predict --lr 1", "no such option --lr; `keras-resnet train` has --learning-rate; see"),
         ("ship --nesterov", "no such option --nesterov; `keras-resnet train` has --nesterov, and"),
-        ("ship --nesterov", "and `keras-resnet ship RUN` goes on from there; see"),
+        ("ship --nesterov", "and `keras-resnet ship RUN` continues from the run; see"),
         ("train --int8", "no such option --int8; `keras-resnet export` has --quantize int8; see"),
     ],
 )
@@ -215,7 +215,7 @@ def test_the_error_line_suggests_what_is_close_or_what_other_tools_call_it(
 
 def test_what_is_no_folder_of_photos_is_named(tmp_path):
     (tmp_path / "model.keras").touch()
-    with pytest.raises(InputError, match=r"model\.keras is a Keras model and no folder of photos"):
+    with pytest.raises(InputError, match=r"model\.keras is a Keras model, not a folder of photos"):
         names.require(tmp_path / "model.keras")
     with pytest.raises(InputError, match="data folder '' does not exist"):
         names.require("")
@@ -260,7 +260,7 @@ def test_for_a_part_of_a_run_the_run_is_named(exported, tmp_path, part):
     with pytest.raises(InputError, match=f"/{part} is a part of a run; give the run, {run.path}$"):
         open_run(run.path / part)
     (tmp_path / "x.tflite").touch()
-    with pytest.raises(InputError, match=r"x\.tflite is a file and no run folder"):
+    with pytest.raises(InputError, match=r"x\.tflite is a file, not a run folder"):
         open_run(tmp_path / "x.tflite")
 
 
@@ -553,7 +553,10 @@ def test_inspect_draws_nothing_without_a_graph(command, exported, tmp_path):
     net = Net()
     tf.saved_model.save(net, tmp_path / "saved", signatures={"serving_default": net.__call__})
     file = exported[0].export_folder / "model_int8.tflite"
-    for artefact, said in ((file, "has operators and no blocks"), ("saved", "from elsewhere")):
+    for artefact, said in (
+        (file, "has operators and no blocks"),
+        ("saved", "without readable layers"),
+    ):
         for options in (["--drawing"], ["--png", "a.png"]):
             done = command("inspect", artefact, *options, cwd=tmp_path)
             assert done.returncode == 2 and done.stdout == ""

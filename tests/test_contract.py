@@ -75,7 +75,7 @@ def test_one_mistake_is_enough_and_none_is_too_few():
     labels[4] = (labels[4] + 1) % 3
     found = temperature.calibrate(logits, labels, seed=0)
     assert (found.fitted_on, found.mistakes) == (11, 1) and found.temperature > 1
-    assert "1 of them mistaken (too few to rely on)" in str(found)
+    assert "1 of them misclassified (too few to rely on)" in str(found)
 
 
 def test_frames_show_the_square_in_their_middle():

@@ -111,7 +111,7 @@ def test_no_errors_are_no_proof(trainings, tmp_path):
 def test_networks_that_may_be_guessing_say_nothing_about_more_photos(trainings, tmp_path):
     trainings(first(lambda n: 0.9))
     result = plan_data("digits", run_folder=tmp_path / "plan")
-    assert "that of guessing is 90.0%: these numbers say nothing" in " ".join(result.notes)
+    assert "guessing has 90.0%: this says nothing" in " ".join(result.notes)
 
 
 def test_a_measured_error_beside_the_interval_is_not_called_inside(trainings, tmp_path):
@@ -178,7 +178,7 @@ def test_too_few_images_for_a_curve_are_said(trainings, photos, tmp_path):
 
 @pytest.mark.parametrize("option", [{"test_split": 0.1}, {"split_file": "split.json"}])
 def test_splits_of_the_user_are_refused_before_the_folder_is_made(option, tmp_path):
-    said = f"data plan makes the splits; leave out --{next(iter(option)).replace('_', '-')}"
+    said = f"data plan creates the splits; leave out --{next(iter(option)).replace('_', '-')}"
     with pytest.raises(InputError, match=said):
         plan_data("digits", run_folder=tmp_path / "plan", **option)
     assert not (tmp_path / "plan").exists()

@@ -72,7 +72,7 @@ def test_published_weights_on_the_disk_are_used_for_few_photos(monkeypatch, tmp_
     path.touch()
     config = fitted(160, 480, 5)
     assert (config.weights, config.model, config.recipe) == ("imagenet", "resnet18", "finetune")
-    said = "they are on this disk, and 160 images are few (at most 200 of a class)"
+    said = "they are on this disk and there are only 160 images (at most 200 per class)"
     assert said in capsys.readouterr().err
     assert fitted(1000, 480, 5).weights == "imagenet"
     capsys.readouterr()

@@ -159,7 +159,7 @@ def test_of_a_damaged_export_nothing_is_published(untouched, tmp_path, monkeypat
     rows = caught.value.result.artefacts
     assert [row.passed for row in rows] == [False, False], rows
     assert not run.export_folder.exists()
-    assert "as exported" not in tables.verification(caught.value.result)
+    assert "verified: labels" not in tables.verification(caught.value.result)
 
 
 def test_an_intact_file_has_small_errors_and_a_slope_of_one(exported):
@@ -189,7 +189,7 @@ def test_a_crop_inside_the_file_that_is_off_by_one_pixel_is_refused(
         export(run, input_size=(24, 48), **options)
     assert len(caught.value.result.artefacts) == 2
     for row in caught.value.result.artefacts:
-        assert not row.passed and "for frames moved one pixel right" in row.why, row
+        assert not row.passed and "for frames shifted by one pixel right" in row.why, row
 
 
 def test_rounding_is_no_shift_and_a_shift_that_it_hides_is_not_claimed():
@@ -276,7 +276,11 @@ def test_files_in_another_folder_can_be_verified(copy, tmp_path, capsys):
     [
         (3, 0.99, []),
         (4, 0.99, ["top-1 is 0.4 points lower (allowed: 0.3)"]),
-        (0, 0.98, ["gives 98.00% of the images the class of the Keras model (least: 99.00%)"]),
+        (
+            0,
+            0.98,
+            ["predicts the class of the Keras model for 98.00% of the images (minimum: 99.00%)"],
+        ),
     ],
 )
 def test_what_is_exactly_allowed_passes_and_no_more(lost, agreement, said):

@@ -139,8 +139,10 @@ def test_too_few_images_are_one_line_and_a_few_serve_twice():
         rejection.fit(logits(18, 3), None, 0.05, 0)
     found = rejection.fit(logits(30, 3), None, 0.05, 0)
     assert (found.fitted_on, found.judged_on, found.known_refused) == (30, 30, 0.0)
-    assert not found.held_out and "of the same, too few, images" in str(found)
-    assert found.most_energy is None and "30 images, too few for a limit of the" in str(found)
+    assert not found.held_out and "of the same (too few) images" in str(found)
+    assert found.most_energy is None and "30 images, too few for an upper limit of the" in str(
+        found
+    )
     assert "limit" not in str(rejection.fit(logits(78, 3), None, 0.05, 0))
 
 

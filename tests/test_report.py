@@ -545,7 +545,7 @@ def test_calibration_compares_scores_with_accuracy(run):
     text = " ".join(seen(run).text.split())
     # Two at 0.95, of which one is right: 0.45 off; one at 0.75: 0.25 off.
     assert "Expected calibration error: 38.3%" in text
-    assert "is 88.3%, and 66.7% of the answers are correct" in text
+    assert "is 88.3%, and 66.7% of the predictions are correct" in text
     assert "b.jpgcat (1.0%)dog (95.0%)" in text and "1 suspect:" in text
 
 

@@ -84,7 +84,9 @@ def test_the_weights_of_a_run_have_its_network_and_width(untouched, tmp_path):
 @pytest.mark.parametrize("options", [{"width": 0.75}, {"weights": "imagenet"}])
 def test_settings_that_no_network_of_the_search_has_are_one_line(options, tries, photos, tmp_path):
     ((name, value),) = options.items()
-    line = f"no network is tried with --{name} {value}, where images have 40 pixels; give --model"
+    line = (
+        f"no network can be tried with --{name} {value}, where images have 40 pixels; give --model"
+    )
     with pytest.raises(InputError, match=line):
         search.choose(str(photos), tmp_path, Budget(max_ms=1.0), options)
     assert not tries

@@ -77,7 +77,7 @@ def test_the_gate_teaches_it_a_new_class(made):
     (row,) = result.artefacts
     assert row.passed and row.file == TRAINABLE and row.agreement == 1
     assert row.new_class_top1 == 1 and row.known_drop_points == 0
-    said = f"{TRAINABLE}: taught a new class with 20 images; recognizes 100% of 20 others"
+    said = f"{TRAINABLE}: learned a new class from 20 images; recognizes 100% of 20 others"
     assert said in tables.verification(result)
     again = verify(run, max_drop=100)
     assert again.passed and again.artefacts[0].new_class_top1 == 1
@@ -205,7 +205,7 @@ def start_with_new_classes(model):
     ("damage", "said"),
     [
         (zero_stored_features, "from those of the same training in NumPy"),
-        (learn_nothing, "recognizes 0% of the images of a class that it was taught"),
+        (learn_nothing, "recognizes 0% of the images of a class that it learned"),
         (climb, "from those of the same training in NumPy"),
         (restore_nothing, "does not restore what it saved"),
         (start_with_new_classes, "has a class that it was not trained on"),

@@ -253,7 +253,7 @@ MISFITS = {
         {**STATE, "linear.weight": np.ones((5, 64), "f"), "linear.bias": np.ones(5, "f")},
         "the file has 5 classes$",
     ),
-    "a NaN": ({**STATE, "linear.bias": np.full(3, np.nan, "f")}, "linear.bias holds NaN"),
+    "a NaN": ({**STATE, "linear.bias": np.full(3, np.nan, "f")}, "linear.bias contains NaN"),
 }
 
 
@@ -366,7 +366,7 @@ def _many(group):
 
 @pytest.mark.parametrize(
     ("write", "message"),
-    [(_packed, "is compressed"), (_elsewhere, "a link to elsewhere, 'layers/conv2d/vars/0'"),
+    [(_packed, "is compressed"), (_elsewhere, "a link to another file, 'layers/conv2d/vars/0'"),
      (_outside, "no array of numbers in this file"), (_strings, "no array of numbers"),
      (_many, "more than 100 objects")],
 )  # fmt: skip
@@ -442,7 +442,7 @@ def test_a_pickle_that_runs_a_program_is_refused(unloaded, tmp_path):
             return os.mkdir, (str(tmp_path / "ran"),)
 
     (tmp_path / "net.pth").write_bytes(pickle.dumps({"conv1.weight": Evil()}))
-    with pytest.raises(InputError, match=r"net.pth is damaged or holds no weights"):
+    with pytest.raises(InputError, match=r"net.pth is damaged or contains no weights"):
         load_weights(unloaded, tmp_path / "net.pth")
     assert not (tmp_path / "ran").exists()
 

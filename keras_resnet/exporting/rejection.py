@@ -76,7 +76,7 @@ class RejectionFit(Result):
         most = "" if self.most_energy is None else f" or energy above {self.most_energy:g}"
         has_none = self.most_energy is None and "energy" in self.compared
         few = ", too few for an upper limit of the energy," if has_none else ""
-        which = "other" if self.held_out else "the same"
+        which = "other" if self.held_out else "the same (too few)"
         return (
             f"{self.score} below {self.threshold:g}{most}, fitted on {self.fitted_on:,} "
             f"images{few} to reject at most {self.share:.1%}; of {which} images, the Keras model "
