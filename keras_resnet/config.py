@@ -164,7 +164,8 @@ class Config:
         "resnet20", "Network; `keras-resnet models` lists them.", from_data=True
     )
     recipe: str = setting(
-        "quick", "Named settings; `keras-resnet recipes` lists them; finetune with --weights."
+        "quick", "Named settings; `keras-resnet recipes` lists them. With --weights, the default "
+        "is finetune."
     )
     width: float = setting(
         1.0, "Width: channels of all layers, relative to the network's own.", least=0.25, most=4,
