@@ -567,7 +567,9 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
                     f"{path} is an export, not a run; give its run; to check the files: "
                     f"`keras-resnet verify RUN --output {shlex.quote(str(path))}`"
                 )
-            what = "is not a finished run" if run.file(filenames.CONFIG).exists() else "is no run"
+            what = (
+                "is not a finished run" if run.file(filenames.CONFIG).exists() else "is not a run"
+            )
             raise InputError(f"{path} {what}: it has no {name}; `ls {RUNS}` shows the runs")
     return run
 

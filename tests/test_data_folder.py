@@ -726,7 +726,7 @@ ERRORS = {
             _photos("cat/*3"),
             lambda root: [_make(os.path.join(root, "dog", f"{i}.jpg"), JPEG) for i in range(3)],
         ),
-        "class dog has 3 images in 1 group of equal or related ones; at least 2 are needed",
+        "class dog has 3 images in 1 group of identical or related images; at least 2 are needed",
     ),
     "one image in a class": (
         _photos("cat/*3", "dog/*1"),

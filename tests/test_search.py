@@ -203,7 +203,7 @@ def test_what_cannot_fit_is_not_trained_and_nothing_in_the_budget_is_one_line(
 def test_a_time_is_shown_with_what_took_it(budget, words):
     result = SimpleNamespace(frontier=[replace(SMALL, chosen=True)], measured_on=budget.measured_on)
     shown = [*tables._frontier(result)]
-    assert f"ms   for an image on {words}" in shown[0] and shown[1].endswith("chosen")
+    assert f"ms   per image on {words}" in shown[0] and shown[1].endswith("chosen")
 
 
 def test_a_run_has_its_network_already(untouched):

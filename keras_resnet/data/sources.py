@@ -307,7 +307,7 @@ def read_split(path: StrPath, content: bytes | None = None) -> dict[str, list[Sa
 def _leads_out(image: SavedImage) -> bool:
     """Whether the name leads out of the data folder; TypeError if it is no name."""
     if not (isinstance(image.name, str) and isinstance(image.label, str)) or "\0" in image.name:
-        raise TypeError(f"{image.name!r} is no name")
+        raise TypeError(f"{image.name!r} is not a file name")
     return os.path.isabs(image.name) or ".." in image.name.split("/")
 
 

@@ -236,7 +236,7 @@ def hold_out(
 def _too_few(name: str, images: int, groups: int, needed: int) -> str:
     what = plural(images, "image")
     if groups < images:
-        what += f" in {plural(groups, 'group')} of equal or related ones"
+        what += f" in {plural(groups, 'group')} of identical or related images"
     return (
         f"class {show(name)} has {what}; at least {needed} are needed, one to train on and "
         f"{'one' if needed == 2 else 'one each'} to hold out"
@@ -269,7 +269,7 @@ def folds(
     known, numbers = np.unique(groups, return_inverse=True)
     if len(known) < count:
         raise InputError(
-            f"--folds {count} is more than the {len(known)} groups of equal or related images; "
+            f"--folds {count} is more than the {len(known)} groups of identical or related images; "
             f"use {max(len(known), 2)} or fewer"
         )
     sizes = np.zeros((len(known), len(classes)), np.int64)  # images of each group by class

@@ -137,7 +137,7 @@ def _receive(name: str, home: _Home, folder: Path, part: IO[bytes]) -> str | Non
         log.info(
             f"downloading ImageNet weights for {name}: {_megabytes(total)} from {home.page} "
             f"(licence: {home.licence}), to {folder}"
-            + (f"; {_megabytes(have)} are there already" if have else "")
+            + (f"; {_megabytes(have)} are already downloaded" if have else "")
         )
         redirects.note(answer.headers)
         with progress.bar(total // _CHUNK, "downloading", "MiB") as advance:
