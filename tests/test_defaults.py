@@ -115,7 +115,7 @@ def test_sixteen_photos_train_without_an_option_and_the_same_call_resumes(
     """`config.json` holds what was chosen: the same command goes on, and --config repeats it."""
     done = command("train", "photos", "--run", "run", "--max-minutes", "0.0001", cwd=sixteen)
     assert done.returncode == 0, done.stderr
-    assert "from the data: --batch-size 4, because 12 training images" in done.stderr
+    assert "from the data: --batch-size 4, because there are 12 training images" in done.stderr
     run = sixteen / "run"
     config = Config(**json.loads((run / "config.json").read_text()))
     assert (config.batch_size, config.epochs, config.base_batch) == (4, 60, 32)
