@@ -120,7 +120,7 @@ def test_a_measured_error_beside_the_interval_is_not_called_inside(trainings, tm
     check, last = result.check, result.curve[-1]
     half = 0.5 / result.validation_images
     for high, word in ((last.error, "inside"), (last.error - 0.9 * half, "half an image from"),
-                       (last.error - 1.1 * half, "outside of")):  # fmt: skip
+                       (last.error - 1.1 * half, "outside")):  # fmt: skip
         shown = tables.data_plan(replace(result, check=replace(check, low=0.0, high=high)))
         assert f"measured {last.error:.1%}, {word} the interval" in shown
 

@@ -206,7 +206,7 @@ def test_pixels_in_memory_are_classified_as_their_file_by_an_opened_artefact(
         (np.zeros((4, 4), np.uint8), r"uint8 \(4, 4\)"),
         (np.zeros((2, 4, 4, 4), np.uint8), r"uint8 \(2, 4, 4, 4\)"),
         (np.zeros((0, 4, 4, 3), np.uint8), r"uint8 \(0, 4, 4, 3\)"),
-        (Image.new("RGB", (4, 4)), "Image is no path; .* or one array of uint8 pixels"),
+        (Image.new("RGB", (4, 4)), "Image is not a path; .* or one array of uint8 pixels"),
     ],
 )
 def test_other_arrays_than_pixels_are_refused(trained, pixels, said):

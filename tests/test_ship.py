@@ -125,7 +125,9 @@ def test_a_threshold_later_is_for_everything_that_was_exported(home, monkeypatch
     # Files of other outputs would lose them: they are named, and stay.
     other = shutil.copytree("run", "softmax", ignore=shutil.ignore_patterns("export"))
     exporter.export(other, tflite=[], scores="softmax")
-    with pytest.raises(InputError, match=r"holds saved_model, whose --scores differs.*delete it"):
+    with pytest.raises(
+        InputError, match=r"contains saved_model, whose --scores differs.*delete it"
+    ):
         shipping.ship(other, bundles=["python"])
 
 

@@ -526,7 +526,10 @@ def imported(command, theirs, run, *options):
 def test_the_network_of_weights_is_found_by_their_arrays(command, theirs, tmp_path):
     done = command("import", theirs / "net.safetensors", "--run", tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    assert f"identified from its arrays, {theirs / 'net.safetensors'} is of resnet8" in done.stderr
+    assert (
+        f"network identified from the arrays of {theirs / 'net.safetensors'}: resnet8"
+        in done.stderr
+    )
     assert json.loads((tmp_path / "run" / "config.json").read_text())["model"] == "resnet8"
     (tmp_path / "net.pth").write_bytes(b"no weights")
     failed = command("import", tmp_path / "net.pth", "--run", tmp_path / "other")
@@ -563,7 +566,7 @@ def test_a_network_of_another_width_is_imported_and_named_by_it(command, tmp_pat
     weights = {"model": "resnet8", "weights": str(run)}
     settings.require(resolve({**weights, "width": 0.5}))
     settings.require(resolve({**weights, "model": "resnet20"}))  # another network: said later
-    with pytest.raises(InputError, match=r"run holds a resnet8 ×0\.5; add --width 0\.5"):
+    with pytest.raises(InputError, match=r"run contains a resnet8 ×0\.5; add --width 0\.5"):
         settings.require(resolve(weights))
 
 

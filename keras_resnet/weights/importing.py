@@ -104,7 +104,7 @@ def _network_of(path: StrPath) -> str:
     from keras_resnet.weights.fitting import network_of
 
     name = network_of(path)
-    log.info(f"identified from its arrays, {path} is of {name}")
+    log.info(f"network identified from the arrays of {path}: {name}")
     return name
 
 
