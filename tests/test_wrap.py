@@ -187,7 +187,7 @@ def test_a_contract_that_the_files_do_not_keep_is_noticed(calibrated, tmp_path):
 
 def test_files_of_another_contract_do_not_lie_side_by_side(calibrated, monkeypatch):
     monkeypatch.setattr("keras_resnet.exporting.publish.staged", None)
-    with pytest.raises(InputError, match=r"holds .*, whose --scores differs from that"):
+    with pytest.raises(InputError, match=r"contains .*, whose --scores differs from that"):
         export(calibrated[0], saved_model=False, tflite=["dynamic"])
 
 
