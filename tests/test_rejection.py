@@ -329,7 +329,7 @@ def test_a_file_that_refuses_more_than_chance_explains_fails(copy, monkeypatch):
     allow(copy, change_threshold(copy, 1000.0))
     result = gate.verify(copy)
     assert not any(row.passed for row in result.artefacts)
-    said = 'answers 6 of 6 images of known classes with "none of these" (100.0%); 25.0% may be'
+    said = 'answers 6 of 6 images of known classes with "none of these" (100.0%); allowed: 25.0%'
     assert said in result.artefacts[0].why
 
 

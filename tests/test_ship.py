@@ -144,7 +144,9 @@ def test_probabilities_are_calibrated_where_it_is_asked_for(home, monkeypatch, m
         assert bundled["temperature"] == shipped.verification.probabilities.temperature != 1
         written.append(times(home / run))
     assert written[0] == written[1]
-    with pytest.raises(InputError, match="exported with --calibrate-probabilities; give that"):
+    with pytest.raises(
+        InputError, match="exported with --calibrate-probabilities; give the option"
+    ):
         shipping.ship(run, bundles=["c"])
 
 

@@ -256,7 +256,7 @@ def _warn_of_dropped(plan: ExportPlan) -> None:
         return
     if dropped := [option for name, option in fitted.items() if not getattr(plan, name)]:
         log.warning(
-            f"{plan.target} was exported with {' and '.join(dropped)}; this export is without: "
+            f"{plan.target} was exported with {' and '.join(dropped)}; this export is without it: "
             "give the option again to keep it"
         )
 
