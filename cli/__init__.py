@@ -42,7 +42,7 @@ COMMANDS = {
 OTHER_COMMANDS = {"val": "evaluate", "eval": "evaluate", "test": "evaluate", "list": "models"}
 OTHER_OPTIONS = {
     "--pretrained": "--weights imagenet",
-    "--device": "--devices (their number; CUDA_VISIBLE_DEVICES chooses which)",
+    "--device": "--devices (the number of GPUs; CUDA_VISIBLE_DEVICES selects them)",
     "--format": "--tflite (or --onnx, --saved-model)",
     "--int8": "--quantize int8",
 }
@@ -202,7 +202,7 @@ def _option_meant(error: click.NoSuchOption) -> str:
         return _did_you_mean(known[near])
     for name in COMMANDS:
         if (other := group.get_command(error.ctx, name)) and option in _option_names(other):
-            then = ", and `keras-resnet ship RUN` goes on from there"
+            then = ", and `keras-resnet ship RUN` continues from the run"
             is_before = (error.ctx.command.name, name) == ("ship", "train")
             return f"; `keras-resnet {name}` has {meant}{then * is_before}"
     return ""

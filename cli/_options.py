@@ -80,7 +80,7 @@ def stacked(*options: Callable[[Function], Function]) -> Callable[[Function], Fu
 
 trust = click.option(
     "--trust", is_flag=True,
-    help="Run a SavedModel from elsewhere: it can run any TensorFlow operation.",
+    help="Run a SavedModel that this package did not export; it can run any TensorFlow operation.",
 )  # fmt: skip
 
 
@@ -93,11 +93,11 @@ calibrate_probabilities = click.option(
 # The answer "none of these".
 rejection = stacked(
     click.option("--reject", metavar="SHARE", type=float,
-                 help="Answer images with \"none of these\" below a threshold that refuses at "
-                 "most this share, such as 0.05, of the images of known classes."),
+                 help="Answer \"none of these\" by a threshold that rejects at most this share, "
+                 "such as 0.05, of the images of known classes."),
     click.option("--unknown", metavar="DIR",
-                 help="Images of no class: the score of the threshold is the one that refuses "
-                 "most of them."),
+                 help="Folder of images of no class, to select the score that rejects most of "
+                 "them."),
 )  # fmt: skip
 
 
@@ -105,10 +105,10 @@ gate_limits = stacked(
     click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
                  help="Allowed drop in top-1, in percentage points."),
     click.option("--min-agreement", metavar="SHARE", type=float,
-                 help="Least share of images, 0 to 1, of which a file must give the same class "
-                 "as the Keras model.  [no limit]"),
+                 help="Minimum share of images, 0 to 1, for which a file must predict the same "
+                 "class as the Keras model.  [no limit]"),
     click.option("--require-evidence", is_flag=True,
-                 help="Fail where the images are too few to rule out a larger drop."),
+                 help="Fail if there are too few images to rule out a larger drop."),
 )  # fmt: skip
 
 

@@ -16,11 +16,11 @@ from keras_resnet.cli._options import command, report, reports, start, trust
 @click.option("--threads", metavar="N", type=int, default=1, show_default=True,
               help="Threads of each runtime.")  # fmt: skip
 @click.option("--batch-size", metavar="N", type=int, default=32, show_default=True,
-              help="Images of one call, for the throughput.")  # fmt: skip
+              help="Images per call, for the throughput.")  # fmt: skip
 @click.option("--runs", metavar="N", type=int, default=70, show_default=True,
-              help="Answers to one image each, for the latency.")  # fmt: skip
+              help="Number of single-image runs, for the latency.")  # fmt: skip
 @click.option("--android", is_flag=True,
-              help="Measure the .tflite files on the phone that adb finds.")  # fmt: skip
+              help="Measure the .tflite files on a phone connected over adb.")  # fmt: skip
 @trust
 @reports
 def benchmark(
@@ -35,9 +35,9 @@ def benchmark(
 ) -> None:
     """Measure latency, throughput and memory, side by side.
 
-    A run folder stands for its Keras model and for every file exported from it; nothing given, the
-    newest run. Each artefact runs in its own process, in turn. Ratios are to the first. Images are
-    random pixels.
+    For a run folder (by default the newest), its Keras model and all its exported files are
+    measured. Each artefact runs in its own process, in turn. Ratios are relative to the first.
+    Images are random pixels.
     """
     for path in artefacts or [run.open_run()]:
         run.require_trusted(path, trust)

@@ -8,7 +8,7 @@ from keras_resnet.cli._options import command, report, reports, require_file, st
 
 @command("compare", example="keras-resnet compare runs/photos runs/fine --html compare.html")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
-@click.option("--html", metavar="FILE", help="Write a page with the runs side by side, too.")
+@click.option("--html", metavar="FILE", help="Also write a page with the runs side by side.")
 @reports
 def compare(runs: tuple[str, ...], html: str | None, as_json: bool, quiet: bool) -> None:
     """Compare finished runs with the first of them.

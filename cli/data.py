@@ -33,11 +33,11 @@ def data() -> None:
 def check(
     data: str, group_by: str | None, data_dir: str | None, as_json: bool, quiet: bool
 ) -> None:
-    """Count the files and classes of DATA (by default the built-in digits); list its faults.
+    """Count the files and classes of DATA (by default the built-in digits); list problems.
 
-    That is, what `train` would refuse and what would spoil its scores: broken files, a layout or
-    classes that training cannot use, equal images in two splits or classes, and images that are
-    almost black. The exit status is 1 if there is any.
+    Problems are what `train` refuses or what makes its scores unreliable: broken files, a layout or
+    classes that training cannot use, identical images in two splits or classes, and images that are
+    almost black. The exit status is 1 if there are any.
 
     Near duplicates (images whose 8x8 difference hashes differ in at most 4 of 64 bits) are counted
     too: between splits, or in all of DATA if it has none.
@@ -103,7 +103,7 @@ def show(
 @command("plan", example="keras-resnet data plan photos/ --group-by parent")
 @click.argument("data", default="digits")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, metavar="N", show_default=True,
-              help="Trainings of each number of images.")  # fmt: skip
+              help="Trainings per number of images.")  # fmt: skip
 @setting("model", help="Network.  [resnet8; with --weights: from the data]")
 @setting("weights")
 @setting("epochs", help="Passes over all training images.  [900 updates, or 7]")
@@ -112,7 +112,7 @@ def show(
 @settings(
     "batch_size", "fit", "channels", "seed", "val_split", "group_by", "on_bad_image", "data_dir"
 )
-@click.option("--run", "run_folder", metavar="DIR", help="Folder.  [runs/plan-DATA]")
+@click.option("--run", "run_folder", metavar="DIR", help="Run folder.  [runs/plan-DATA]")
 @reports
 def plan(
     data: str,
@@ -123,17 +123,17 @@ def plan(
     quiet: bool,
     **given: Any,
 ) -> None:
-    """Predict the error for more training images of DATA.
+    """Predict the error with two and four times as many training images of DATA.
 
-    That is, for two and four times as many. A small network is trained on an eighth, a quarter,
-    half and all of the training images, with several seeds and the same number of updates, and
-    scored on one validation split. A power law of these errors is extrapolated; the prediction for
-    all images from the smaller parts is compared with what was measured.
+    A small network is trained on an eighth, a quarter, half and all of the training images, with
+    several seeds and the same number of updates, and scored on one validation split. A power law is
+    fitted to these errors and extrapolated; as a check, the error with all images is also predicted
+    from the smaller subsets.
 
-    A table shows which classes gained from the second half of the images. With --group-by, so does
-    the accuracy for groups (people, places, days) that were not seen in training.
+    A table shows which classes gained from the second half of the images; with --group-by, also the
+    accuracy on groups (people, places, days) that are not in the training set.
 
-    Interrupted or killed, it resumes with the same command.
+    If it is interrupted or killed, the same command resumes it.
     """
     recipes.resolve({"data": data, "group_by": group_by, **given})
     require(data)

@@ -22,7 +22,7 @@ from keras_resnet.specs import SPECS
 
 @command("inspect", example="keras-resnet inspect resnet50 --drawing --png resnet50.png")
 @click.argument("artefact", metavar="MODEL|ARTEFACT")
-@click.option("--drawing", is_flag=True, help="Draw the blocks, in place of the table.")
+@click.option("--drawing", is_flag=True, help="Draw the blocks instead of the table.")
 @click.option("--png", metavar="FILE.png", help="Draw the blocks as a picture.")
 @setting("width")
 @reports
@@ -34,7 +34,7 @@ def inspect(
     By layer and by stage: shapes, parameters, multiply-adds, activations, receptive field. A
     drawing shows each block with its branch and its shortcut.
 
-    MODEL is a name that `keras-resnet models` lists. Of a .tflite or an .onnx file: operators,
+    MODEL is a name that `keras-resnet models` lists. For a .tflite or an .onnx file: operators,
     types, scales, signatures, metadata; with --json, every operator.
     """
     artefact = network_or_artefact(artefact)
@@ -92,6 +92,6 @@ def _model(artefact: str) -> Any:  # a Keras model
     if exported_from is not None:  # the network it was made from
         return exported_from.model()
     raise InputError(
-        f"{artefact} is a SavedModel from elsewhere, whose layers cannot be read; give the .keras "
-        "file that it was made from"
+        f"{artefact} is a SavedModel without readable layers; give the .keras file that it was "
+        "made from"
     )

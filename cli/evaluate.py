@@ -24,10 +24,10 @@ from keras_resnet.data.names import require
 @click.argument("artefact", required=False)
 @click.argument("data", required=False)
 @click.option("--split", type=click.Choice(["train", "val", "test"]),
-              help="Split of the run or of DATA; of a plain folder, the run's own images in it.  "
-              "[val]")  # fmt: skip
+              help="Split of the run or of DATA; for a plain folder, the run's images of this "
+              "split.  [val]")  # fmt: skip
 @click.option("--csv", metavar="FILE",
-              help="Write a row for each image: file, label, prediction, score.")  # fmt: skip
+              help="Write one row per image: file, label, prediction, score.")  # fmt: skip
 @setting("on_bad_image", default="error")
 @setting("data_dir")
 @trust
@@ -46,7 +46,7 @@ def evaluate(
     """Evaluate ARTEFACT on all images of DATA.
 
     ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file; the
-    default is the newest run. Without DATA, it is evaluated on a split of its run.
+    default is the newest run. Without DATA, ARTEFACT is evaluated on a split of its run.
     """
     require_file(csv, "--csv", "csv")
     run.require_trusted(artefact or run.open_run(), trust)

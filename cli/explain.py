@@ -94,9 +94,9 @@ def gradients(
 ) -> None:
     """Split the gradient at the input of each block into its parts through shortcut and branch.
 
-    MODEL is a name that `keras-resnet models` lists, residual_mlp or plain_mlp; it gets new weights
-    and the classes of DATA (default: digits). A RUN or a .keras file is analysed on its own
-    training images. With --depths, --png plots the gradient against depth.
+    MODEL is a name that `keras-resnet models` lists, residual_mlp or plain_mlp; it is built with
+    new weights for the classes of DATA (default: digits). A RUN or a .keras file is analysed on its
+    own training images. With --depths, --png plots the gradient against depth.
     """
     subject = _checked(subject, data)
     require_png(png)
@@ -138,7 +138,9 @@ def gradients(
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option("--images", default=1000, show_default=True, help="Number of images.")
 @click.option("--sets", default=5, show_default=True, help="Number of random sets per size.")
-@click.option("--data", metavar="DATA", help="Where the images of the RUNs are now.")
+@click.option(
+    "--data", metavar="DATA", help="New folder of the images of the RUNs, if they were moved."
+)
 @_options("seed", "split", "png", "data-dir")
 @reports
 def lesion(

@@ -38,32 +38,34 @@ TRAINABLE = ("head",)
               help="Write model_trainable.tflite too, float32: its head learns new classes on the "
               "device.")  # fmt: skip
 @click.option("--quantize", type=click.Choice(QUANTIZE), multiple=True,
-              help="Variant of the TFLite file; may be repeated. auto: the smallest that keeps "
-              "--max-drop, with some layers in float if need be. int16x8: 30 times slower than "
-              "float32 on a CPU, for chips made for it.  [none]")  # fmt: skip
+              help="Variant of the TFLite file; may be repeated. auto: the first that stays "
+              "within --max-drop, with some layers in float if necessary. int16x8: for "
+              "accelerators that support it, 30 times slower than float32 on a CPU.  "
+              "[none]")  # fmt: skip
 @click.option("--io", type=click.Choice(IO), default="float", show_default=True,
               help="Input and output type of the int8 file.")  # fmt: skip
 @click.option("--explain-quantization", is_flag=True,
               help="Measure the int8 error of each layer and block.")  # fmt: skip
 @click.option("--calibration", metavar="N", type=int, default=500, show_default=True,
-              help="Training images that set the ranges of int8.")  # fmt: skip
+              help="Number of training images that determine the int8 ranges.")  # fmt: skip
 @click.option("--scores", type=click.Choice(SCORES), default="logits", show_default=True,
               help="Output of the files: logits or probabilities.")  # fmt: skip
 @click.option("--top", metavar="K", type=int,
-              help="Give the best K probabilities and their classes only; TFLite.")  # fmt: skip
+              help="Output only the K highest probabilities and their classes; "
+              "TFLite.")  # fmt: skip
 @click.option("--input-size", metavar="HxW",
-              help="Take a camera's frames of this size, crop and resize inside.")  # fmt: skip
+              help="Take camera frames of this size; crop and resize inside the file.")  # fmt: skip
 @calibrate_probabilities
 @rejection
 @click.option("--bundle", "bundles", type=click.Choice(BUNDLES), multiple=True,
-              help="A folder that is ready to run; may be repeated.")  # fmt: skip
+              help="Write a ready-to-run app folder; may be repeated.")  # fmt: skip
 @gate_limits
-@click.option("--output", metavar="DIR", help="Where to write.  [RUN/export]")
+@click.option("--output", metavar="DIR", help="Output folder.  [RUN/export]")
 @click.option(
     "--data",
     metavar="DATA",
-    help="Images for a Keras model or a run that was imported without, or their new folder if they "
-    "were moved.",
+    help="Images for a Keras model or an imported run without images, or the new folder of moved "
+    "images.",
 )
 @setting("data_dir")
 @click.option("--labels", metavar="FILE",
@@ -85,10 +87,10 @@ def export(
 ) -> None:
     """Write SavedModel, TFLite and ONNX files that pass the gate.
 
-    The files of RUN are verified on held-out images and published only if all pass. Neither
-    --saved-model nor --tflite given: both. RUN may also be FILE.keras with any Keras image
-    classifier, which becomes a run; --labels, --normalize, --image-size, --fit, --channels and
-    --center-crop are for it alone.
+    The files of RUN are verified on held-out images and published only if all pass. Without
+    --saved-model and --tflite, both are written. RUN may also be FILE.keras with any Keras image
+    classifier, from which a run is created; only then, --labels, --normalize, --image-size, --fit,
+    --channels and --center-crop apply.
     """
     if quantize and saved_model and not tflite:
         raise click.UsageError("--quantize is for TFLite files; add --tflite")

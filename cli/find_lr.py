@@ -27,11 +27,13 @@ from keras_resnet.weights import settings as weights_settings
     "model", "width", "recipe", "batch_size", "image_size", "fit", "channels", "optimizer",
     "weights", "freeze", "seed", "data_dir",
 )  # fmt: skip
-@click.option("--low", type=float, help="First rate.  [by the optimizer]")
-@click.option("--high", type=float, help="Last rate.  [by the optimizer]")
-@click.option("--steps", type=int, default=400, show_default=True, help="Number of rates to try.")
+@click.option("--low", type=float, help="Lowest learning rate.  [depends on the optimizer]")
+@click.option("--high", type=float, help="Highest learning rate.  [depends on the optimizer]")
+@click.option(
+    "--steps", type=int, default=400, show_default=True, help="Number of learning rates to try."
+)
 @click.option("--png", metavar="FILE", default="learning-rates.png", show_default=True,
-              help="File of the plot.")  # fmt: skip
+              help="Write the plot to this file.")  # fmt: skip
 @reports
 def find_lr(
     config_file: str | None,
@@ -45,8 +47,8 @@ def find_lr(
 ) -> None:
     """Find a learning rate for DATA, with a plot (range test).
 
-    Records the loss of a short training whose rate grows with each batch, until the loss diverges
-    (arXiv:1506.01186). The trained network is discarded.
+    Records the loss of a short training whose learning rate increases with each batch, until the
+    loss diverges (arXiv:1506.01186). The trained network is discarded.
     """
     config = recipes.resolve(given, config_file)
     require_png(png)

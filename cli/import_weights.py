@@ -18,7 +18,10 @@ from keras_resnet.weights import settings as weights_settings
     "--labels labels.txt --run runs/theirs",
 )
 @click.argument("file")
-@setting("model", help="Network of weights; `keras-resnet models` lists them.  [by their arrays]")
+@setting(
+    "model",
+    help="Network of the weights; `keras-resnet models` lists all.  [detected from the arrays]",
+)
 @setting("normalize")
 @click.option(
     "--labels",
@@ -35,10 +38,10 @@ from keras_resnet.weights import settings as weights_settings
 def import_weights(
     file: str, run_folder: str | None, labels: str | None, as_json: bool, quiet: bool, **given: Any
 ) -> None:
-    """Make a run folder from weights or from a Keras classifier.
+    """Create a run folder from weights or from a Keras classifier.
 
-    FILE is a .keras file with a whole image classifier. Or it is weights of a network: an .h5 file
-    of keras.applications, a .safetensors or .pth file of torchvision, timm or a PyTorch network for
+    FILE is a .keras file with a whole image classifier, or the weights of a network: an .h5 file of
+    keras.applications, a .safetensors or .pth file of torchvision, timm or a PyTorch network for
     CIFAR, a .keras file with --model, or imagenet, to download published weights.
     """
     given = {name: value for name, value in given.items() if value is not None}
@@ -49,8 +52,8 @@ def import_weights(
         raise InputError(f"no Keras model {file}; give a .keras file")
     elif given.pop("width", 1) != 1:
         raise InputError(
-            "--width is for weights, with --model; a whole Keras classifier is taken as it is: "
-            "leave it out"
+            "--width is for weights, with --model; a whole Keras classifier is imported "
+            "unchanged: leave it out"
         )
     start(quiet)
     from keras_resnet.weights import importing

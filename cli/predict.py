@@ -16,10 +16,12 @@ from keras_resnet.cli._options import command, report, reports, setting, start, 
     "--top",
     default=3,
     show_default=True,
-    help="Number of classes per image; a file of `export --top` has no more than its own.",
+    help="Number of classes per image; a file exported with --top K has at most K.",
 )
 @setting(
-    "on_bad_image", default="skip", help="Broken images: stop, or name them and go on.  [skip]"
+    "on_bad_image",
+    default="skip",
+    help="Unreadable images: stop with an error, or skip them.  [skip]",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: image,rank,label,score.")
 @trust
@@ -41,7 +43,7 @@ def predict(
     ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file.
     """
     if as_csv and as_json:
-        raise click.UsageError("--csv and --json are two forms of the same answer; give one")
+        raise click.UsageError("--csv and --json are mutually exclusive; give one")
     run.require_trusted(artefact, trust)
     start(quiet)
     from keras_resnet.evaluation import scores

@@ -28,7 +28,7 @@ from keras_resnet.weights import settings as weights_settings
 @settings("model", "width", "weights", "epochs", "batch_size", "image_size", "fit", "channels",
           "seed", "on_bad_image")  # fmt: skip
 @click.option("--bundle", "bundles", type=click.Choice(BUNDLES), multiple=True,
-              help="Kind of app; may be repeated. web opens in any browser, of a computer or a "
+              help="Kind of app; may be repeated. web opens in any browser on a computer or a "
               "phone.  [web]")  # fmt: skip
 @click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
               help="Allowed drop in top-1, in percentage points.")  # fmt: skip
@@ -36,18 +36,18 @@ from keras_resnet.weights import settings as weights_settings
     "--max-mb",
     metavar="MB",
     type=float,
-    help="Largest size of the file: finds the network for it.  [no limit]",
+    help="Maximum file size; searches for a network that fits.  [no limit]",
 )
 @click.option(
     "--max-ms",
     metavar="MS",
     type=float,
-    help="Longest time of an image: finds the network for it.  [no limit]",
+    help="Maximum time per image; searches for a network that fits.  [no limit]",
 )
 @click.option(
     "--threads", metavar="N", type=int, default=1, show_default=True, help="Threads for --max-ms."
 )
-@click.option("--android", is_flag=True, help="Measure --max-ms on the phone that adb finds.")
+@click.option("--android", is_flag=True, help="Measure --max-ms on a phone connected over adb.")
 @calibrate_probabilities
 @rejection
 @reports
@@ -67,16 +67,17 @@ def ship(
     quiet: bool,
     **given: Any,
 ) -> None:
-    """Go from photos, or a run, to an app in one command.
+    """Create an app from photos or a run in one command.
 
     Trains on DATA (or takes RUN, by default the newest), exports the smallest .tflite file that
-    keeps --max-drop (--quantize auto), verifies it and writes a bundle that is ready to run.
+    stays within --max-drop (--quantize auto), verifies it and writes a ready-to-run bundle.
 
-    --max-mb and --max-ms are a budget: networks of several sizes are trained for a third of the
-    epochs, from the smallest on, and measured as int8 files. The fastest one that is as good as the
-    best within the budget is then trained in full, with the largest as its teacher.
+    --max-mb and --max-ms set a budget: networks of several sizes, starting with the smallest, are
+    trained for a third of the epochs and measured as int8 files. Of the networks within the budget,
+    the fastest that is as good as the best is then trained in full, with the largest as its
+    teacher.
 
-    Interrupted or killed, it resumes with the same command: files that are there and unchanged are
+    If it is interrupted or killed, the same command resumes it: existing, unchanged files are
     verified, not written again.
     """
     place = shipping.place(source, run_folder, given)

@@ -48,15 +48,15 @@ def data_check(result: "DataCheck") -> str:
         first = result.skipped_examples.get(reason)
         lines.append(f"skipped: {reason}  {count:,}{f', such as {first}' if first else ''}")
     lines += _some([f"{bad.file}: {bad.reason}" for bad in (*result.bad, *result.narrow)])
-    lines += _some(["equal files: " + ", ".join(group) for group in result.duplicates])
+    lines += _some(["identical files: " + ", ".join(group) for group in result.duplicates])
     lines += [f"{name} looks like {other}" for name, other in result.near_pairs]
     if more := result.near_duplicates - len(result.near_pairs):
         lines.append(f"… and {more:,} more")
     if result.near_duplicates:
         where = "one of another split" if len(result.splits) > 1 else "another"
         lines.append(
-            f"{plural(result.near_duplicates, 'image')} almost like {where}; `train --group-by` "
-            "keeps related images in one split, where their names or folders show which are"
+            f"{plural(result.near_duplicates, 'image')} almost like {where}; if their names or "
+            "folders identify related images, `train --group-by` keeps these in one split"
         )
     lines += _some([*(f"train refuses: {line}" for line in result.obstacles), *result.warnings])
     lines.append(f"{plural(result.files, 'file')}, {result.used:,} used")
@@ -98,10 +98,10 @@ def data_plan(result: "DataPlan") -> str:
         last = result.curve[-1]
         step = 0.5 / result.validation_images  # an error is a whole number of images
         away = max(check.low - last.error, last.error - check.high)  # from the interval
-        inside = "inside" if away <= 0 else "half an image from" if away <= step else "outside of"
+        inside = "inside" if away <= 0 else "half an image from" if away <= step else "outside"
         lines.append(
-            f"check        from the smaller parts, {check.error:.1%} ({_interval(check)}) is "
-            f"predicted for {check.images:,} images; measured {last.error:.1%}, {inside} the "
+            f"check        predicted from the smaller subsets for {check.images:,} images: "
+            f"{check.error:.1%} ({_interval(check)}); measured {last.error:.1%}, {inside} the "
             "interval"
         )
     lines += [f"note         {note}" for note in result.notes]
@@ -110,7 +110,7 @@ def data_plan(result: "DataPlan") -> str:
             "",
             f"known groups   {groups.known_top1:.1%} of {groups.known_images:,} images",
             f"unseen groups  {groups.unseen_top1:.1%} of {groups.unseen_images:,} images: "
-            f"{100 * groups.drop:.1f} points less, ±{100 * groups.spread:.1f} over "
+            f"{100 * groups.drop:.1f} points lower, ±{100 * groups.spread:.1f} over "
             f"{plural(groups.folds, 'fold')} of {plural(groups.groups, 'group')}",
             *_some([f"  {row.name}: {row.top1:.1%} of {row.images:,}" for row in groups.by_group]),
         ]
@@ -154,7 +154,7 @@ def recipes(table: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-_ROLES = {"val": "which chose the best epoch", "test": "which chose nothing"}
+_ROLES = {"val": "used to choose the best epoch", "test": "not used before"}
 
 
 def trained(run: str, metrics: Mapping[str, Any], balance: str | None) -> str:
@@ -208,10 +208,10 @@ def shipped(result: "Shipped") -> str:
     ms = row.latency_ms
     lines = [
         f"run folder   {result.run}",
-        f"model        {result.model}, {_megabytes(row.bytes)}, "
-        f"{ms:{'.1f' if ms >= 1 else '.2g'}} ms for an image on one thread of this machine",
+        f"model        {result.model}, {_megabytes(row.bytes)}, {ms:{'.1f' if ms >= 1 else '.2g'}} "
+        "ms per image on one thread of this machine",
         f"top-1        {row.top1:.2%} of {row.images:,} validation images, "
-        f"{abs(row.drop_points):.2f} points {'more' if row.drop_points < 0 else 'less'} than "
+        f"{abs(row.drop_points):.2f} points {'higher' if row.drop_points < 0 else 'lower'} than "
         "the Keras model",
         *_shipped_rejection(checked, row),
         *_float_layers(checked.candidates or ()),
@@ -229,7 +229,7 @@ def _shipped_rejection(checked: "Verification", row: "ArtefactResult") -> Iterat
     """What the file answers with "none of these"."""
     if not checked.rejection or row.known_refused is None:
         return
-    line = f"refused      {row.known_refused:.1%} of the images of known classes"
+    line = f"rejected     {row.known_refused:.1%} of the images of known classes"
     if row.unknown_refused is not None:
         line += f", {row.unknown_refused:.1%} of those of no class"
     yield f'{line}: "none of these"'
@@ -241,7 +241,7 @@ def _float_layers(candidates: "Iterable[TriedFile]") -> Iterator[str]:
         if candidate.taken and candidate.float_layers:
             layers = candidate.float_layers
             yield (
-                f"in float     {plural(len(layers), 'layer')} that int8 costs too much: "
+                f"in float     {plural(len(layers), 'layer')} for which int8 loses too much: "
                 f"{some_of(layers, 3)}"
             )
 
@@ -249,14 +249,14 @@ def _float_layers(candidates: "Iterable[TriedFile]") -> Iterator[str]:
 def _frontier(result: "Shipped") -> Iterator[str]:
     """The networks that a search has tried, in the order of their multiply-adds."""
     yield (
-        f"{'network, trained briefly':28} {'top-1':>7} {'int8 MB':>8} {'ms':>7}   "
-        f"for an image on {result.measured_on}"
+        f"{'network, trained briefly':28} {'top-1':>7} {'int8 MB':>8} {'ms':>7}   per image on "
+        f"{result.measured_on}"
     )
     for point in result.frontier:
         if point.top1 is None or point.bytes is None:
             yield f"{point.name:28} {point.excess}"
             continue
-        word = "chosen" if point.chosen else "beyond the budget" if point.excess else ""
+        word = "chosen" if point.chosen else "over budget" if point.excess else ""
         yield (
             f"{point.name:28} {point.top1:7.1%} {point.bytes / 1e6:8.3f} "
             f"{point.latency_ms:7.2f}   {word}"
@@ -480,11 +480,11 @@ def _refused(result: "Verification") -> list[str]:
 def _hashes(result: "Verification") -> list[str]:
     """The hash of what the int8 file answers, the same on every machine with the same kernels."""
     words = {
-        True: "as at the export",
-        False: "not that of the export: LiteRT has other kernels here",
+        True: "same as at export",
+        False: "different from the export: LiteRT uses other kernels here",
     }
     return [
-        f"{row.file}: answers to the golden set have sha256 {row.answers_sha256[:16]}…, "
+        f"{row.file}: outputs for the golden set have sha256 {row.answers_sha256[:16]}…, "
         f"{words[bool(row.answers_repeat)]}"
         for row in result.artefacts
         if row.answers_sha256
@@ -494,8 +494,8 @@ def _hashes(result: "Verification") -> list[str]:
 def _taught(result: "Verification") -> list[str]:
     """What a trainable file learned and forgot."""
     return [
-        f"{row.file}: taught a new class with 20 images; recognizes {row.new_class_top1:.0%} of 20 "
-        f"others, the known classes lose {plural(row.known_drop_points, 'point')}"
+        f"{row.file}: learned a new class from 20 images; recognizes {row.new_class_top1:.0%} of "
+        f"20 others; the known classes lose {plural(row.known_drop_points, 'point')}"
         for row in result.artefacts
         if row.new_class_top1 is not None and row.known_drop_points is not None
     ]
@@ -508,7 +508,7 @@ def _files(rows: Sequence["FileResult"]) -> list[str]:
         return []
     failed = [f"{row.file}  FAILED: {row.why}" for row in rows if not row.passed]
     passed = plural(len(rows) - len(failed), "other file")
-    return [*failed, f"{passed} as exported: labels, preprocessing and the like"]
+    return [*failed, f"{passed} verified: labels, preprocessing etc."]
 
 
 def quantization(result: "Quantization") -> str:
@@ -527,8 +527,8 @@ def quantization(result: "Quantization") -> str:
         shares = " ".join(f"{'' if lost is None else f'{lost:.2%}':>8}" for lost in parts)
         lines.append(f"{block.block:{width}}  {shares}".rstrip())
     lines.append(
-        "lost: share of a channel's signal that int8 replaces by error, mean over channels, and of "
-        "a vector; of a block, the worst layer's"
+        "lost: int8 error relative to the signal, mean over channels, or of the whole vector; for "
+        "a block, that of its worst layer"
     )
     return "\n".join(lines)
 

@@ -25,8 +25,8 @@ from keras_resnet.weights import settings as weights_settings
 @click.option("--run", "run_folder", metavar="DIR", help="Run folder.  [runs/MODEL-DATA-NNN]")
 @click.option("--resume", metavar="RUN", help="Resume an interrupted run exactly.")
 @click.option("--folds", metavar="K", type=int,
-              help="K-fold cross-validation: train K networks, each scored on the images that the "
-              "others were trained on.  [one network]")  # fmt: skip
+              help="K-fold cross-validation: train K networks, each scored on its held-out fold.  "
+              "[one network]")  # fmt: skip
 @config_file
 @settings()
 @reports
@@ -44,15 +44,16 @@ def train(
     DATA is a folder of images (CLASS/*.jpg, or train/CLASS and val/CLASS), tfds:NAME, or digits
     (the default: 1,797 handwritten digits that need no download).
 
-    The same command with the same --run resumes a run that was interrupted or killed, and so does
-    --resume RUN; both end with the weights of an uninterrupted run. If the images were moved,
-    DATA --resume RUN says where they are now.
+    To resume an interrupted run, repeat the command with the same --run, or use --resume RUN; both
+    end with the weights of an uninterrupted run. If the images were moved, give their new folder:
+    DATA --resume RUN.
 
     The defaults below are those of --recipe quick; `keras-resnet recipes` lists the others.
 
-    With --folds K, the run folder (by default runs/folds-DATA) has K runs, fold-1 and others. Each
-    image is scored by the network that was not trained on it; predictions.csv has all answers, and
-    suspects.png shows the images whose label may be wrong. The same command resumes it.
+    With --folds K, the run folder (by default runs/folds-DATA) contains K runs, fold-1 to fold-K.
+    Each image is scored by the network that was not trained on it; predictions.csv has all
+    predictions, and suspects.png shows the images whose label may be wrong. The same command
+    resumes it.
 
     All GPUs of the machine are used. To train on several machines, start this command on each, with
     TF_CONFIG or Slurm (srun); `keras-resnet launch` starts several workers on one machine.

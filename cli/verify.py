@@ -13,21 +13,21 @@ from keras_resnet.run import open_run
 @command("verify", example="keras-resnet verify runs/resnet20-digits-001 --max-drop 0.5")
 @click.argument("run", required=False)
 @gate_limits
-@click.option("--data", metavar="DATA", help="Where the images of RUN are now.")
+@click.option("--data", metavar="DATA", help="New folder of the images of RUN, if they were moved.")
 @setting("data_dir")
 @click.option("--images", metavar="N", type=int, default=1000, show_default=True,
-              help="Judge by at most this many held-out images.")  # fmt: skip
+              help="Maximum number of held-out images.")  # fmt: skip
 @click.option("--unknown", metavar="DIR",
-              help="Count how many images of no class the files refuse.")  # fmt: skip
+              help="Folder of images of no class, to count how many the files reject.")  # fmt: skip
 @click.option("--output", metavar="DIR",
-              help="The folder that export --output wrote.  [RUN/export]")  # fmt: skip
+              help="Folder written by export --output.  [RUN/export]")  # fmt: skip
 @reports
 def verify(run: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Compare every exported file of RUN with the Keras model.
 
-    Runs the files on held-out images, and the golden set on each; compares labels, preprocessing
-    and bundles with what was exported. Exit status 1 if a file lost accuracy, gives other logits
-    than its precision explains, holds operators that phones lack, or was changed.
+    Runs each file on held-out images and on the golden set, and checks that labels, preprocessing
+    and bundles are unchanged. The exit status is 1 if a file loses accuracy, its logits differ by
+    more than its precision explains, it uses operators that phones lack, or it was changed.
     """
     opened = open_run(run)
     start(quiet)

@@ -280,7 +280,7 @@ def conv(
     """
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
-            "Keras' image data format is channels_first, and these networks take (b, h, w, c); "
+            "Keras' image data format is channels_first, but these networks take (b, h, w, c); "
             'call keras.config.set_image_data_format("channels_last")'
         )
     if strides > 1 and kernel == 1:

@@ -59,8 +59,8 @@ def require_same_files(run: Run, notes: dict[str, Any]) -> None:
     for name in changed:
         if name != filenames.CONFIG:
             raise InputError(
-                f"{run.file(name)} is missing, damaged or was changed after the run started; take "
-                "it from a copy of the run, or train again with another --run"
+                f"{run.file(name)} is missing, damaged or was changed after the run started; "
+                "restore it from a copy of the run, or train again with another --run"
             )
 
 
@@ -73,6 +73,6 @@ def require_none_lost(run: Run) -> None:
     if steps or model.exists():
         lost = f"can be read ({len(steps)} damaged)" if steps else "is left"
         raise CheckFailed(
-            f"no checkpoint in {run.file(filenames.CHECKPOINTS)} {lost}; take the folder from a "
+            f"no checkpoint in {run.file(filenames.CHECKPOINTS)} {lost}; restore the folder from a "
             "copy of the run, or train again with another --run"
         )

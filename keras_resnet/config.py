@@ -164,7 +164,8 @@ class Config:
         "resnet20", "Network; `keras-resnet models` lists them.", from_data=True
     )
     recipe: str = setting(
-        "quick", "Named settings; `keras-resnet recipes` lists them; finetune with --weights."
+        "quick", "Named settings; `keras-resnet recipes` lists them. With --weights, the default "
+        "is finetune."
     )
     width: float = setting(
         1.0, "Width: channels of all layers, relative to the network's own.", least=0.25, most=4,
@@ -193,7 +194,8 @@ class Config:
         from_data=True
     )
     fit: str = setting(
-        "crop", "Pictures of another aspect ratio: crop the middle, pad with black, or stretch.",
+        "crop", "Pictures with a different aspect ratio: crop the middle, pad with black, or "
+        "stretch.",
         choices=FITS
     )
     channels: int = setting(
@@ -209,8 +211,8 @@ class Config:
     optimizer: str = setting("sgd", "Optimizer.", choices=OPTIMIZERS)
     learning_rate: float = setting(0.1, "Peak learning rate, reached after the warm-up.", above=0)
     base_batch: int = setting(
-        0, "Batch size that --learning-rate is for; for another batch size the rate is scaled; 0 "
-        "disables scaling.", least=0,
+        0, "Batch size for which --learning-rate is given; the rate is scaled for other batch "
+        "sizes; 0 disables scaling.", least=0,
         source="arXiv:1706.02677 section 2.1; arXiv:1904.00962 section 4"
     )
     # Pre-trained weights need less than a new head.
@@ -243,7 +245,7 @@ class Config:
         choices=("cross-entropy", "bce"), source="arXiv:2110.00476 section 2"
     )
     bce_threshold: float = setting(
-        0.0, "With bce: targets above this become 1, others 0; 0 leaves targets as they are.",
+        0.0, "With bce: targets above this become 1, others 0; 0 leaves targets unchanged.",
         least=0, below=1, source="arXiv:2110.00476 section 2"
     )
     label_smoothing: float = setting(
@@ -251,12 +253,12 @@ class Config:
         source="arXiv:1512.00567 section 7"
     )
     teacher: str | None = setting(
-        None, "Knowledge distillation: a finished run of the same classes, to learn its answers.",
+        None, "Knowledge distillation: finished run with the same classes, used as the teacher.",
         unset="none", metavar="RUN", source="arXiv:1503.02531"
     )
     distill_weight: float = setting(
-        0.9, "With --teacher: share of the loss that compares with its answers; the rest compares "
-        "with the labels.", above=0, most=1, source="arXiv:1503.02531 section 2"
+        0.9, "With --teacher: weight of the teacher's outputs in the loss; the labels have the "
+        "rest.", above=0, most=1, source="arXiv:1503.02531 section 2"
     )
     distill_temperature: float = setting(
         4.0, "With --teacher: the logits of both networks are divided by this before the softmax.",
@@ -268,7 +270,7 @@ class Config:
     )
     # The momentum rises with the updates, to this.
     ema: float = setting(
-        0.0, "Momentum of an exponential moving average of the weights, saved where it scores "
+        0.0, "Momentum of an exponential moving average of the weights, saved if it scores "
         "better; 0 disables it.", least=0, below=1, source="arXiv:1512.00567 section 8"
     )
     drop_path: float = setting(
@@ -339,10 +341,11 @@ class Config:
         source="arXiv:1710.09412"
     )
     cutmix: float = setting(
-        0.0, "CutMix: alpha, as of mixup; 0 disables it.", least=0, source="arXiv:1905.04899"
+        0.0, "CutMix: alpha of Beta(alpha, alpha); 0 disables it.", least=0,
+        source="arXiv:1905.04899"
     )
     repeats: int = setting(
-        1, "Repeated augmentation: copies of an image in a batch.", least=1,
+        1, "Repeated augmentation: copies of each image in a batch.", least=1,
         source="arXiv:1902.05509"
     )
     center_crop: float = setting(
@@ -368,14 +371,15 @@ class Config:
         "0.1, or 0"
     )
     group_by: str | None = setting(
-        None, "Keep related images in one split: those in a folder of one name below the class "
-        "folders (parent), or with one match (or first group) of a regular expression in the path.",
+        None, "Keep related images in one split: those in a folder of the same name below the "
+        "class folders (parent), or with the same match (or first group) of a regular expression "
+        "in the path.",
         check=_is_pattern, expected="parent, or a regular expression such as 'person_[0-9]+'",
-        unset="equal images only", metavar="parent|REGEX"
+        unset="identical images only", metavar="parent|REGEX"
     )
     split_file: str | None = setting(
-        None, "Take the split of each image from this file, such as the split.json of a run; "
-        "images that it does not name are not used.", unset="the splits are made", metavar="FILE"
+        None, "Read the split of each image from this file, such as the split.json of a run; "
+        "images that it does not list are not used.", unset="splits are created", metavar="FILE"
     )
     best_by: str = setting(
         "top1", "Score that chooses the best epoch; macro_top1 is the mean over classes.",
@@ -391,7 +395,8 @@ class Config:
 
     # Hardware
     precision: str = setting(
-        "auto", "Number format; auto measures which one is fast on this device.", choices=PRECISIONS
+        "auto", "Number format; auto measures which one is fastest on this device.",
+        choices=PRECISIONS
     )
     # Decided when the run begins.
     deterministic: bool | None = setting(
@@ -402,7 +407,7 @@ class Config:
         None, "Compile the training step with XLA.", unset="yes on a GPU unless deterministic"
     )
     devices: int = setting(
-        0, "Number of GPUs that share each batch, or of parts of the CPU; 0: all GPUs.", least=0,
+        0, "Number of GPUs that share each batch, or of virtual CPU devices; 0: all GPUs.", least=0,
         expected="a number of devices, or 0 for all GPUs"
     )
     sync_bn: bool = setting(False, "Synchronize batch normalization over all devices.")
@@ -416,7 +421,7 @@ class Config:
         choices=("full", "headers")
     )
     data_dir: str | None = setting(
-        None, "Folder of tensorflow-datasets.", unset="~/tensorflow_datasets", metavar="DIR"
+        None, "Data folder of tensorflow-datasets.", unset="~/tensorflow_datasets", metavar="DIR"
     )
     # fmt: on
 
@@ -546,7 +551,7 @@ def require_effects(config: Config, given: Collection[str]) -> None:
     for need in NEEDS:
         row, value = SETTINGS[need.name], getattr(config, need.name)
         if need.name in given and value != row.default and not need.holds(config):
-            row.refuse(value, f"{need.expected}; otherwise it does nothing")
+            row.refuse(value, f"{need.expected}; otherwise it has no effect")
 
 
 # Minimum side of the last feature map at the smaller sizes: a run on digits at 16 pixels that began

@@ -14,7 +14,7 @@ from typing import Any
 from keras_resnet.errors import InputError
 
 StrPath = str | os.PathLike[str]
-REPLACE = "take it from a copy, or have it written again"  # what to do with a damaged file
+REPLACE = "restore it from a copy, or create it again"  # what to do with a damaged file
 # A spreadsheet executes a cell that begins with one of these; the last four are full-width forms.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -25,7 +25,7 @@ def require_path(what: StrPath) -> Path:
         return Path(what)
     except TypeError:
         raise InputError(
-            f"{what!r} is no path; give the path of a file or folder, for a Keras model after "
+            f"{what!r} is not a path; give the path of a file or folder; save a Keras model first: "
             'model.save("model.keras")'
         ) from None
 
@@ -115,7 +115,7 @@ def read_json(path: StrPath, content: bytes | None = None) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # and of numbers with thousands of digits
         raise InputError(f"{path} is damaged: it is not JSON ({error}); {REPLACE}") from None
     if not isinstance(document, dict):
-        raise InputError(f"{path} is damaged: it holds no JSON object; {REPLACE}")
+        raise InputError(f"{path} is damaged: it does not contain a JSON object; {REPLACE}")
     return document
 
 

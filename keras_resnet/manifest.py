@@ -75,5 +75,5 @@ def require_unchanged(
         if name in rows and file.exists() and not is_of(fingerprint(file, known), rows[name]):
             raise InputError(
                 f"{file} is damaged: its sha256 is not the one in "
-                f"{file.with_name(filenames.MANIFEST)}; export it again, or take it from a copy"
+                f"{file.with_name(filenames.MANIFEST)}; export it again, or restore it from a copy"
             )

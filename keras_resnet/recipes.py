@@ -310,17 +310,17 @@ def effective(config: Config) -> list[str]:
     if is_changed or len(plan) < len(config.size_steps):
         sizes = ", then ".join(f"{n} epoch{'s' * (n > 1)} at {size}" for size, n in plan)
         why = (
-            f"a run of {config.epochs} epoch{'s' * (config.epochs > 1)} has no smaller --size-steps"
+            f"a run of {config.epochs} epoch{'s' * (config.epochs > 1)} does not use --size-steps"
             if config.epochs <= FULL_EPOCHS
-            else f"of --size-steps, sizes are multiples of {stride} and at least "
-            f"{min(LEAST_CELLS * stride, config.side)}, and the last {FULL_EPOCHS} epochs have the "
-            "full size"
+            else f"--size-steps are multiples of {stride} and at least "
+            f"{min(LEAST_CELLS * stride, config.side)}, and the last {FULL_EPOCHS} epochs use "
+            "the full size"
         )
         lines.append(f"image sizes in pixels: {sizes}; {why}")
     if plan[0][0] < config.side:
         lines.append(
-            f"images are smaller at first; validation images have {config.side} pixels from the "
-            "start, so val top-1 is low until the training images have as many"
+            "training images are smaller at first, but validation images always have "
+            f"{config.side} pixels: val top-1 is low until training uses the full size"
         )
     return lines
 
@@ -438,7 +438,7 @@ def _read(path: str | os.PathLike[str], content: bytes | None = None) -> dict[st
     except (ValueError, RecursionError) as error:
         raise InputError(f"settings file {path} is not JSON ({error}); give {_A_FILE}") from None
     if not isinstance(document, dict):
-        raise InputError(f"settings file {path} holds no JSON object; give {_A_FILE}")
+        raise InputError(f"settings file {path} does not contain a JSON object; give {_A_FILE}")
     return document
 
 
@@ -464,7 +464,7 @@ def network_of_weights(weights: Any) -> dict[str, Any]:
     own = _read(config)
     if own.get("model") == specs.CUSTOM.name:
         raise InputError(
-            f"{weights} holds a network from elsewhere; train it from Python: "
+            f"{weights} contains a custom network; train it from Python: "
             f"kr.train(model=kr.open_run({os.fspath(weights)!r}).model(), data=…)"
         )
     return {name: own[name] for name in ("model", "width") if name in own}

@@ -131,14 +131,16 @@ class Run:
         if name == filenames.METRICS and not path.exists() and not self.manifest:
             raise InputError(f"{self.path} is not finished; {resume_command(self.path)}")
         if not path.exists():
-            raise InputError(f"{path} is missing; take it from a copy of the run, or train again")
+            raise InputError(
+                f"{path} is missing; restore it from a copy of the run, or train again"
+            )
         if row is None and (name != filenames.MODEL or not self.manifest):
             return path
         if row is None or not manifest.is_of(manifest.fingerprint(path, content), row):
             accept = f"; if you changed it on purpose, delete the entry of {name} in manifest.json"
             raise InputError(
                 f"{path} is damaged or was changed: its sha256 is not the one in manifest.json; "
-                "take it from a copy of the run, or train again"
+                "restore it from a copy of the run, or train again"
                 + ("" if name == filenames.MODEL else accept)
             )
         return path
@@ -185,8 +187,8 @@ class Run:
         """InputError if the run has no images of its own: it was imported."""
         if self.config.data == names.NONE:
             raise InputError(
-                f"{self.path} was imported and has no images; give it some, once, with "
-                f"`keras-resnet export {shlex.quote(str(self.path))} --data DATA`"
+                f"{self.path} was imported without images; add them once with `keras-resnet export "
+                f"{shlex.quote(str(self.path))} --data DATA`"
             )
 
     def attach(
@@ -376,7 +378,7 @@ def _require_free(path: str | os.PathLike) -> None:
     if not there_is.is_dir() or not os.access(there_is, os.W_OK):
         what = "cannot be written" if there_is.is_dir() else "is a file"
         raise InputError(
-            f"cannot make the run folder {path}: {there_is} {what}; give another --run"
+            f"cannot create the run folder {path}: {there_is} {what}; give another --run"
         )
     there = path.iterdir() if path.is_dir() else ()
     taken = [p.name for p in there if not any(map(p.match, _BEFORE_IT_BEGINS))]
@@ -400,7 +402,7 @@ def claim(path: str | os.PathLike | None, config: recipes.Config) -> Iterator[Ru
         lock = open(path / filenames.LOG, "ab")  # noqa: SIM115
     except OSError as error:
         raise InputError(
-            f"cannot make the run folder {path or RUNS}: {error.strerror}; give another --run"
+            f"cannot create the run folder {path or RUNS}: {error.strerror}; give another --run"
         ) from None
     with lock:
         try:
@@ -464,7 +466,7 @@ def _with_its_images(unfinished: Run, options: Mapping[str, Any]) -> Run:
     data = unfinished.config.data
     if options.get("data") is None and names.is_folder(data) and not os.path.isdir(data):
         raise InputError(
-            f"{names.show(data)}, the data folder of the run, is gone; if it was moved: "
+            f"{names.show(data)}, the data folder of the run, no longer exists; if it was moved: "
             f"`keras-resnet train NEWFOLDER --resume {shlex.quote(str(unfinished.path))}`"
         )
     return unfinished
@@ -485,7 +487,9 @@ def finished(run_folder: StrPath, options: Mapping[str, Any]) -> Run | None:
         return None
     run = open_run(run_folder)
     _require_settings(run_folder, None, options)
-    log.info(f"{run_folder} is trained already" + "; another --run trains anew" * bool(options))
+    log.info(
+        f"{run_folder} is already trained" + "; give another --run to train again" * bool(options)
+    )
     return run
 
 
@@ -546,24 +550,26 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
         if run.path.name == filenames.MODEL and run.path.with_name(filenames.CONFIG).exists():
             return open_run(run.path.parent)
         raise InputError(
-            f"{path} is a Keras model and no run; `keras-resnet export {shlex.quote(str(path))} "
-            "--data DATA` makes one of it"
+            f"{path} is a Keras model, not a run; `keras-resnet export {shlex.quote(str(path))} "
+            "--data DATA` creates a run from it"
         )
     if not run.path.exists():
         raise InputError(f"no run folder {path}; `ls {RUNS}` shows the runs")
     if not run.file(filenames.CONFIG).exists() and (owner := run_of(run.path)):
         raise InputError(f"{path} is a part of a run; give the run, {owner.path}")
     if run.path.is_file():
-        raise InputError(f"{path} is a file and no run folder; `ls {RUNS}` shows the runs")
+        raise InputError(f"{path} is a file, not a run folder; `ls {RUNS}` shows the runs")
     _require_one_run(run.path)
     for name in _OF_A_RUN:
         if not run.file(name).exists():
             if (run.path / filenames.VERIFY).exists():
                 raise InputError(
-                    f"{path} is an export and no run; give its run; to check the files: "
+                    f"{path} is an export, not a run; give its run; to check the files: "
                     f"`keras-resnet verify RUN --output {shlex.quote(str(path))}`"
                 )
-            what = "is no finished run" if run.file(filenames.CONFIG).exists() else "is no run"
+            what = (
+                "is not a finished run" if run.file(filenames.CONFIG).exists() else "is not a run"
+            )
             raise InputError(f"{path} {what}: it has no {name}; `ls {RUNS}` shows the runs")
     return run
 
@@ -594,14 +600,14 @@ def kind_of(path: str | os.PathLike) -> str:
             return "saved_model"
         _require_one_run(path)
         raise InputError(
-            f"{path} is neither a run folder (no config.json) nor a SavedModel (no saved_model.pb);"
-            " give one, or a model file; a folder of images comes after it"
+            f"{path} is neither a run folder (no config.json) nor a SavedModel (no "
+            "saved_model.pb); give one, or a model file, before a folder of images"
         )
     if path.suffix in (".keras", ".tflite", ".onnx"):
         return path.suffix[1:]
     raise InputError(
-        f"{path} is no artefact; give a run folder, a .keras file, a SavedModel folder, a .tflite "
-        "or an .onnx file"
+        f"{path} is not an artefact; give a run folder, a .keras file, a SavedModel folder, a "
+        ".tflite or an .onnx file"
     )
 
 
@@ -610,7 +616,7 @@ def _require_one_run(path: Path) -> None:
     if (path / filenames.STUDY).exists():
         runs = sorted(config.parent for config in path.glob(f"*/{filenames.CONFIG}"))
         such = f", such as {runs[0]}" if runs else ""
-        raise InputError(f"{path} holds several runs; give one of them{such}")
+        raise InputError(f"{path} contains several runs; give one of them{such}")
 
 
 def require_trusted(path: StrPath, trust: bool) -> None:
@@ -623,8 +629,8 @@ def require_trusted(path: StrPath, trust: bool) -> None:
         return
     if path.resolve().name not in manifest.read(path.resolve().parent):
         raise InputError(
-            f"{path} is a SavedModel from elsewhere, which can run any TensorFlow operation, such "
-            "as one that writes a file; add --trust if you trust its source"
+            f"{path} is a SavedModel that this package did not export; it can run any TensorFlow "
+            "operation, such as writing a file; add --trust if you trust its source"
         )
 
 
@@ -657,8 +663,8 @@ def load_weights(model: "keras.Model", path: str | os.PathLike) -> None:
     odd = [name for name in arrays.keys() | wanted.keys() if not _fits(name, arrays, wanted)]
     if odd:
         raise InputError(
-            f"{path} is damaged or of another model ({min(odd)} does not fit); take it from a copy "
-            "of the run, or train again"
+            f"{path} is damaged or belongs to another model ({min(odd)} does not fit); restore it "
+            "from a copy of the run, or train again"
         )
     for name, variable in wanted.items():
         variable.assign(arrays[name].read())
@@ -707,4 +713,4 @@ def next_folder(stem: str) -> Path:
         path = RUNS / f"{stem}-{number:03d}"
         if not os.path.lexists(path):  # a link to a disk that is not there is a name in use
             return path
-    raise InputError(f"{RUNS}/ holds 99,999 runs called {stem}; give --run")
+    raise InputError(f"{RUNS}/ contains 99,999 runs called {stem}; give --run")

@@ -66,7 +66,7 @@ def place(source: StrPath | None, run_folder: StrPath | None, options: Mapping[s
         also = [name.replace("_", "-") for name, value in given.items() if value is not None]
         if also:
             what = source or "the newest run (no DATA is given)"
-            raise InputError(f"{what} has its settings already; leave out --{also[0]}")
+            raise InputError(f"the settings of {what} are fixed; leave out --{also[0]}")
         return run.open_run().path if source is None else Path(source)
     if run_folder is not None:
         return Path(run_folder)
@@ -135,7 +135,8 @@ def ship(
         if budget.is_set:
             if not _is_data(source):
                 raise InputError(
-                    f"{path} is a run, whose network is trained; a budget needs DATA to train on"
+                    f"{path} is a run, whose network is already trained; a budget needs DATA to "
+                    "train on"
                 )
             # A finished run keeps its network, whatever became of the photos.
             tried = _searched(path, budget)
@@ -201,9 +202,9 @@ def _require_within(budget: search.Budget, model: Path, tried: Sequence[search.C
             return
     (chosen,) = (point for point in tried if point.chosen)
     raise CheckFailed(
-        f"{model} is beyond the budget: {excess}; the int8 file of the short training of "
-        f"{chosen.name} had {(chosen.bytes or 0) / 1e6:.3g} MB and {chosen.latency_ms:.3g} ms; "
-        "give a larger --max-mb or --max-ms, or --max-drop if int8 was refused"
+        f"{model} is over budget: {excess}; the int8 file of the short training of {chosen.name} "
+        f"had {(chosen.bytes or 0) / 1e6:.3g} MB and {chosen.latency_ms:.3g} ms; give a larger "
+        "--max-mb or --max-ms, or --max-drop if int8 was refused"
     )
 
 
@@ -279,8 +280,9 @@ def _require_same_photos(
         {name for name, _ in went} & {image.name for image in finished.splits["val"]}
     ):
         raise InputError(
-            f"{data} {' and '.join(changes)}, {len(lost):,} of them validation images, which check "
-            f"each file: {some_of([show(name) for name in lost], 3)}; restore them, or, {again}"
+            f"{data} {' and '.join(changes)}, {len(lost):,} of them validation images, which are "
+            f"needed to check each file: {some_of([show(name) for name in lost], 3)}; restore "
+            f"them, or, {again}"
         )
     log.warning(f"{data} {' and '.join(changes)}; {again}")
 
@@ -324,17 +326,19 @@ def _exported(trained: run.Run, asked: "ExportOptions") -> "Verification":
         contract = require_contract(folder)
         why = _lacks(folder, contract, asked)
         if not why:
-            log.info(f"{folder} is there already; verifying it …")
+            log.info(f"{folder} already exists; verifying it …")
             result = gate.verify(trained, max_drop=asked["max_drop"], unknown=asked["unknown"])
             has_seen_unknown = bool(result.rejection and result.rejection.unknown_judged_on)
             if not result.passed:
                 why = "it does not pass"
             elif asked["unknown"] is not None and not has_seen_unknown:
-                why = "it was made without --unknown"
+                why = "it was exported without --unknown"
             else:
                 kept = _dropped(contract, asked)
                 with_them = (
-                    f" with {' and '.join(kept)}; delete {folder} to do without" if kept else ""
+                    f" with {' and '.join(kept)}; delete {folder} to export without it"
+                    if kept
+                    else ""
                 )
                 log.info(f"unchanged since it was exported{with_them}")
                 return result
@@ -354,8 +358,8 @@ def _require_kept(folder: Path, contract: "Contract", asked: "ExportOptions", wh
     """InputError if an app of this export would silently lose its threshold or temperature."""
     if dropped := _dropped(contract, asked):
         raise InputError(
-            f"{why}, and {folder} was exported with {' and '.join(dropped)}; give that again, or "
-            "delete that folder to do without"
+            f"{why}, and {folder} was exported with {' and '.join(dropped)}; give the option "
+            "again, or delete that folder to export without it"
         )
 
 

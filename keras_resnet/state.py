@@ -49,8 +49,8 @@ def isolated(*, any_backend: bool = False) -> Iterator[None]:
         settings += _of_tensorflow()
     elif not any_backend:
         raise InputError(
-            f"Keras runs on {keras.backend.backend()} in this process, and this needs TensorFlow; "
-            "start Python again with KERAS_BACKEND=tensorflow"
+            f"Keras runs on {keras.backend.backend()} in this process, but TensorFlow is required; "
+            "restart Python with KERAS_BACKEND=tensorflow"
         )
     with _ONE_THREAD, ExitStack() as restoring:
         restoring.enter_context(root_logger_kept())

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # What a skip connection does, forwards and backwards
 #
-# About a minute on two CPU cores. Data: 1,797 handwritten digits of the UCI repository,
+# About a minute on two CPU cores. Data: 1,797 handwritten digits from the UCI repository,
 # included in the package. You need calculus and a little Keras.
 #
 # A residual block computes $H(x) = F(x) + x$: a *branch* $F$, some layers with weights, and a
@@ -9,7 +9,7 @@
 # claims about it are common, and both can be measured:
 #
 # 1. *"In the backward pass the gradient skips the layers."* Does it? Do the weights of the branch get
-#    no gradient, then?
+#    no gradient?
 # 2. *"Skips let the gradient through, so that deep networks can be trained."* Would the gradient
 #    vanish without them?
 
@@ -135,8 +135,8 @@ Image(explain_plots.first_layer([row.as_json() for row in rows], "first_layer.pn
 # with each layer: [Yang et al. 2019](https://arxiv.org/abs/1902.08129) prove that it must. A learning
 # rate that suits the last layers is far too large for the first. With shortcuts the first layer's
 # gradient hardly depends on depth, and if the branches start at 0, not at all. This is the benefit of
-# skips in the backward pass: gradients have the same size at any depth. They would arrive without
-# skips, too.
+# skips in the backward pass: gradients have the same size at any depth. They would also arrive
+# without skips.
 
 # %%
 norm = {(row.kind, row.depth): row.gradient_norms[0] for row in rows}

@@ -5,7 +5,7 @@
 # repository, included in the package. The first cell writes them as PNG files, one folder per class,
 # like a folder of your own photos.
 #
-# The same in a terminal: `keras-resnet train photos`, `keras-resnet export --tflite --quantize
+# The same steps in a terminal: `keras-resnet train photos`, `keras-resnet export --tflite --quantize
 # int8`, `keras-resnet verify`.
 
 # %%
@@ -41,7 +41,7 @@ Picture(plots.image_grid(grey, names, "photos.png", title="Twenty of the photos"
 #
 # ResNet-8 is the smallest network of the family. A fifth of the images is the validation split, the
 # same images in each run. The model takes raw pixels, 0 to 255: normalization is a layer of the
-# model, so an app need not repeat it.
+# model, so an app does not have to repeat it.
 
 # %%
 run = kr.train(

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Depth, degradation, and removable layers
 #
-# About a minute on two CPU cores. Data: 1,797 handwritten digits of the UCI repository, included in
+# About a minute on two CPU cores. Data: 1,797 handwritten digits from the UCI repository, included in
 # the package.
 #
 # If more layers are added to a network that works, it should not get worse: the new layers could
@@ -36,13 +36,13 @@ for row in result.rows:
 
 # %% [markdown]
 # The deeper plain network has the largest training error. It can represent every function of the
-# shallow one, and was trained for as long: it is harder to train.
+# shallow one, and was trained just as long: it is harder to train.
 #
 # ## Removing blocks
 #
 # If a block computes $x + F(x)$ with a small $F$, a network should work without it.
 # [Veit et al. 2016](https://arxiv.org/abs/1605.06431) tried this: one block at a time is removed from
-# the *trained* network, its shortcut stays, and nothing is trained again. A plain network has no path
+# the *trained* network, its shortcut stays, and nothing is retrained. A plain network has no path
 # around a block; there the block's input is passed on instead, where the shapes allow it.
 
 # %%

@@ -5,7 +5,7 @@
 Trains a small run, damages each kind of its files COUNT times in either way, and prints a table in
 Markdown. `KINDS` has a row for each kind: what makes the file in a folder, and how it is read.
 
-An outcome is "noticed" (an error of one line), "harmless" (the same result as before), "silent" (a
+An outcome is "detected" (an error of one line), "harmless" (the same result as before), "silent" (a
 wrong result without a word) or "crashed" (any other exception).
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from keras_resnet.messages import log
 
-OUTCOMES = ("noticed", "harmless", "silent", "crashed")
+OUTCOMES = ("detected", "harmless", "silent", "crashed")
 
 
 def flips(path, count, seed=0):
@@ -60,7 +60,7 @@ def outcomes(path, contents, read):
         try:
             outcome = "harmless" if read() == expected else "silent"
         except (InputError, CheckFailed) as error:
-            outcome = "noticed" if "\n" not in str(error) else "crashed"
+            outcome = "detected" if "\n" not in str(error) else "crashed"
         except Exception as error:
             outcome = "crashed"
             bad.append(repr(error))
@@ -259,7 +259,7 @@ KINDS = {
     "`split.json` of an unfinished run": _of_an_unfinished_run("split.json"),
     "`checkpoints/step-N.index`": _of_a_checkpoint("index"),
     "`checkpoints/step-N.data-…`": _of_a_checkpoint("data-00000-of-00001"),
-    "weights of others, `.keras`": _weights("net.keras"),
+    "third-party weights, `.keras`": _weights("net.keras"),
 }
 # The same of a run that was exported.
 EXPORTED = {
@@ -276,7 +276,7 @@ EXPORTED = {
     "`export/manifest.json`": _of_an_export("manifest.json"),
 }
 # No reader can notice every change in these: a flipped bit of a weight is another weight.
-WITHOUT_CHECKSUMS = {"weights of others, `.weights.h5`": _weights("net.weights.h5")}
+WITHOUT_CHECKSUMS = {"third-party weights, `.weights.h5`": _weights("net.weights.h5")}
 
 
 def table(run, count):

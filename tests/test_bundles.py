@@ -113,7 +113,7 @@ def test_the_python_bundle_passes_its_golden_set(classify, bundled):
     done = classify(bundled / "bundle_python", "--check")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "12 of 12 images as expected"
-    assert re.search(r"answers have sha256 [0-9a-f]{16}\S+, as at the export", done.stdout)
+    assert re.search(r"outputs have sha256 [0-9a-f]{16}\S+, same as at export", done.stdout)
 
 
 def test_the_python_bundle_says_how_to_install_what_it_needs(bundled):
@@ -134,7 +134,7 @@ def test_the_python_bundle_names_what_is_on_a_photo(classify, bundled, photos):
 
 @pytest.mark.parametrize(
     ("path", "reason"),
-    [("labels.txt", "no image that Pillow can read"), ("no.jpg", "No such file or directory")],
+    [("labels.txt", "not an image that Pillow can read"), ("no.jpg", "No such file or directory")],
 )
 def test_the_python_bundle_answers_a_bad_image_in_one_line(classify, bundled, path, reason):
     done = classify(bundled / "bundle_python", path)
@@ -351,12 +351,12 @@ def test_the_c_bundle_compiles_without_a_warning_and_passes_its_golden_set(bundl
     done = subprocess.run([tmp_path / "classify", home, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "12 of 12 images as expected"
-    assert re.search(r"answers have sha256 [0-9a-f]{16}\S+, as at the export", done.stdout)
+    assert re.search(r"outputs have sha256 [0-9a-f]{16}\S+, same as at export", done.stdout)
     photo = next((home / "golden").glob("01_photo.ppm"))
     named = subprocess.run([tmp_path / "classify", home, photo], capture_output=True, text=True)
     assert re.search(r"01_photo\.ppm  dark \d+\.\d%", named.stdout)
     bad = subprocess.run([tmp_path / "classify", home, home / "labels.txt"], capture_output=True)
-    assert bad.returncode == 2 and b"no binary PPM file" in bad.stderr
+    assert bad.returncode == 2 and b"not a binary PPM file" in bad.stderr
 
 
 def put_litert_js(folder, version):
@@ -449,7 +449,7 @@ def test_bundles_of_an_earlier_export_follow_the_model(copy, exported):
 def test_bundles_whose_model_is_gone_go_too(copy, exported):
     for name in TFLITE.values():
         (copy / name).unlink()
-    with pytest.raises(InputError, match=r"a bundle needs a .* file with float32 ends"):
+    with pytest.raises(InputError, match=r"a bundle needs a .* file with float32 inputs"):
         bundling.write(make_plan(exported[0], bundles=["c"]), copy, ORIGIN)
     bundling.write(make_plan(exported[0]), copy, ORIGIN)
     assert not list(copy.glob("bundle_*"))
@@ -475,9 +475,13 @@ def test_a_file_with_integer_ends_is_not_bundled(copy, exported, monkeypatch):
     [
         ("python", {"tflite": ["int8"]}, "expected a list of bundles"),
         (["ios"], {"tflite": ["int8"]}, "--bundle ios: use one of android, web, python, c"),
-        (["web"], {"tflite": []}, "--bundle web needs a .tflite file with float32 ends"),
-        (["c"], {"tflite": ["int8"], "io": "uint8"}, "needs a .tflite file with float32 ends"),
-        (["c"], {"scores": "softmax"}, "--bundle c does by itself what --scores"),
+        (["web"], {"tflite": []}, "--bundle web needs a .tflite file with float32 inputs"),
+        (
+            ["c"],
+            {"tflite": ["int8"], "io": "uint8"},
+            "needs a .tflite file with float32 inputs and outputs",
+        ),
+        (["c"], {"scores": "softmax"}, "--bundle c itself does what --scores"),
     ],
 )
 def test_wrong_bundles_are_refused(exported, kinds, options, said, tmp_path):

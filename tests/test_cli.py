@@ -189,7 +189,10 @@ def test_the_shell_completes_commands_options_and_choices(words, completions, tm
         ("train --imgsz 8", "no such option --imgsz; did you mean --image-size?"),
         ("train --arch x", "no such option --arch; did you mean --model?"),
         ("train --pretrained", "no such option --pretrained; did you mean --weights imagenet?"),
-        ("train --device 0", "did you mean --devices (their number; CUDA_VISIBLE_DEVICES chooses"),
+        (
+            "train --device 0",
+            "did you mean --devices (the number of GPUs; CUDA_VISIBLE_DEVICES selects",
+        ),
         ("export --format tflite", "--format; did you mean --tflite (or --onnx, --saved-model)?"),
         ("train --output x", "no such option --output; did you mean --run?"),
         ("export --out x", "no such option --out; did you mean --output?"),
@@ -197,11 +200,11 @@ def test_the_shell_completes_commands_options_and_choices(words, completions, tm
         ("export --int8", "no such option --int8; did you mean --quantize int8?"),
         ("evaluate --data x", "no such option --data; DATA is given without --data; see"),
         ("data check --data-dri x", "no such option --data-dri; did you mean --data-dir?"),
-        ("predict run x.jpg --csv --json", "--csv and --json are two forms of the same answer"),
+        ("predict run x.jpg --csv --json", "--csv and --json are mutually exclusive; give one"),
         ("predict --xyz", "no such option --xyz; see `keras-resnet predict --help`"),
         ("predict --lr 1", "no such option --lr; `keras-resnet train` has --learning-rate; see"),
         ("ship --nesterov", "no such option --nesterov; `keras-resnet train` has --nesterov, and"),
-        ("ship --nesterov", "and `keras-resnet ship RUN` goes on from there; see"),
+        ("ship --nesterov", "and `keras-resnet ship RUN` continues from the run; see"),
         ("train --int8", "no such option --int8; `keras-resnet export` has --quantize int8; see"),
     ],
 )
@@ -215,7 +218,7 @@ def test_the_error_line_suggests_what_is_close_or_what_other_tools_call_it(
 
 def test_what_is_no_folder_of_photos_is_named(tmp_path):
     (tmp_path / "model.keras").touch()
-    with pytest.raises(InputError, match=r"model\.keras is a Keras model and no folder of photos"):
+    with pytest.raises(InputError, match=r"model\.keras is a Keras model, not a folder of photos"):
         names.require(tmp_path / "model.keras")
     with pytest.raises(InputError, match="data folder '' does not exist"):
         names.require("")
@@ -260,7 +263,7 @@ def test_for_a_part_of_a_run_the_run_is_named(exported, tmp_path, part):
     with pytest.raises(InputError, match=f"/{part} is a part of a run; give the run, {run.path}$"):
         open_run(run.path / part)
     (tmp_path / "x.tflite").touch()
-    with pytest.raises(InputError, match=r"x\.tflite is a file and no run folder"):
+    with pytest.raises(InputError, match=r"x\.tflite is a file, not a run folder"):
         open_run(tmp_path / "x.tflite")
 
 
@@ -553,7 +556,10 @@ def test_inspect_draws_nothing_without_a_graph(command, exported, tmp_path):
     net = Net()
     tf.saved_model.save(net, tmp_path / "saved", signatures={"serving_default": net.__call__})
     file = exported[0].export_folder / "model_int8.tflite"
-    for artefact, said in ((file, "has operators and no blocks"), ("saved", "from elsewhere")):
+    for artefact, said in (
+        (file, "has operators and no blocks"),
+        ("saved", "without readable layers"),
+    ):
         for options in (["--drawing"], ["--png", "a.png"]):
             done = command("inspect", artefact, *options, cwd=tmp_path)
             assert done.returncode == 2 and done.stdout == ""

@@ -70,12 +70,12 @@ def test_calibration_makes_probabilities_honest_on_images_it_was_not_fitted_on()
 def test_one_mistake_is_enough_and_none_is_too_few():
     labels = RNG.integers(0, 3, 21)
     logits = 5 * np.eye(3)[labels]
-    with pytest.raises(InputError, match="none of the 21 validation images"):
+    with pytest.raises(InputError, match="all 21 validation images are classified correctly"):
         temperature.calibrate(logits, labels, seed=0)
     labels[4] = (labels[4] + 1) % 3
     found = temperature.calibrate(logits, labels, seed=0)
     assert (found.fitted_on, found.mistakes) == (11, 1) and found.temperature > 1
-    assert "1 of them mistaken (too few to rely on)" in str(found)
+    assert "1 of them misclassified (too few to rely on)" in str(found)
 
 
 def test_frames_show_the_square_in_their_middle():

@@ -20,7 +20,7 @@ def check(kind, count, run, tmp_path):
     path, read = kind(run, tmp_path)
     for damage in (flips, truncations):
         counts, bad = DAMAGE["outcomes"](path, damage(path, count), read)
-        assert not bad and set(counts) <= {"noticed", "harmless"}, (counts, bad[:3])
+        assert not bad and set(counts) <= {"detected", "harmless"}, (counts, bad[:3])
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
@@ -58,7 +58,7 @@ def test_a_file_changed_on_purpose_is_used_without_its_entry(untouched, tmp_path
 def test_a_split_names_nothing_outside_of_the_data_folder(name, tmp_path):
     path = tmp_path / "split.json"
     path.write_text(json.dumps({"val": [["cat/1.jpg", "cat"], [name, "cat"]]}))
-    with pytest.raises(InputError, match=f"names {name}, which is outside of the data folder"):
+    with pytest.raises(InputError, match=f"names {name}, which is outside the data folder"):
         sources.read_split(path)
 
 
@@ -89,7 +89,7 @@ def test_a_folder_of_images_that_was_moved_is_told_once(untouched, photos, comma
     run.file("config.json").write_text(json.dumps({**config, "data": str(tmp_path / "gone")}))
     run.save_manifest()
     run = Run(run.path)
-    with pytest.raises(InputError, match="give the folder that holds the images now: --data DIR"):
+    with pytest.raises(InputError, match="give the current folder of the images: --data DIR"):
         run.examples("val")
     run.file("manifest.json").unlink()  # as of an unfinished run
     done = command("train", "--resume", run.path)

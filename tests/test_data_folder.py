@@ -690,7 +690,7 @@ ERRORS = {
     "splits of unknown names": (
         _photos("fold1/cat/*2", "fold1/dog/*2", "fold2/cat/*2", "fold2/dog/*2"),
         "cannot tell whether fold1 and fold2 in ROOT are splits or classes: both have folders cat "
-        "and dog, and no images outside of them; name splits train, val and test",
+        "and dog, and no images outside them; name splits train, val and test",
     ),
     "train of a prefix and another folder": (
         _photos("seg_train/cat/*2", "seg_train/dog/*2", "seg_pred/*2"),
@@ -698,7 +698,7 @@ ERRORS = {
     ),
     "class folders in a folder of any name": (
         _photos("animals/cat/*2", "animals/dog/*2"),
-        "ROOT has one folder only, animals, with 2 folders in it; if they are the classes, give "
+        "ROOT has only one folder, animals, with 2 folders in it; if they are the classes, give "
         "ROOT/animals",
     ),
     "classes that differ in case": (
@@ -726,7 +726,7 @@ ERRORS = {
             _photos("cat/*3"),
             lambda root: [_make(os.path.join(root, "dog", f"{i}.jpg"), JPEG) for i in range(3)],
         ),
-        "class dog has 3 images in 1 group of equal or related ones; at least 2 are needed",
+        "class dog has 3 images in 1 group of identical or related images; at least 2 are needed",
     ),
     "one image in a class": (
         _photos("cat/*3", "dog/*1"),

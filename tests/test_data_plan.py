@@ -111,7 +111,7 @@ def test_no_errors_are_no_proof(trainings, tmp_path):
 def test_networks_that_may_be_guessing_say_nothing_about_more_photos(trainings, tmp_path):
     trainings(first(lambda n: 0.9))
     result = plan_data("digits", run_folder=tmp_path / "plan")
-    assert "that of guessing is 90.0%: these numbers say nothing" in " ".join(result.notes)
+    assert "guessing has 90.0%: this says nothing" in " ".join(result.notes)
 
 
 def test_a_measured_error_beside_the_interval_is_not_called_inside(trainings, tmp_path):
@@ -120,7 +120,7 @@ def test_a_measured_error_beside_the_interval_is_not_called_inside(trainings, tm
     check, last = result.check, result.curve[-1]
     half = 0.5 / result.validation_images
     for high, word in ((last.error, "inside"), (last.error - 0.9 * half, "half an image from"),
-                       (last.error - 1.1 * half, "outside of")):  # fmt: skip
+                       (last.error - 1.1 * half, "outside")):  # fmt: skip
         shown = tables.data_plan(replace(result, check=replace(check, low=0.0, high=high)))
         assert f"measured {last.error:.1%}, {word} the interval" in shown
 
@@ -178,7 +178,7 @@ def test_too_few_images_for_a_curve_are_said(trainings, photos, tmp_path):
 
 @pytest.mark.parametrize("option", [{"test_split": 0.1}, {"split_file": "split.json"}])
 def test_splits_of_the_user_are_refused_before_the_folder_is_made(option, tmp_path):
-    said = f"data plan makes the splits; leave out --{next(iter(option)).replace('_', '-')}"
+    said = f"data plan creates the splits; leave out --{next(iter(option)).replace('_', '-')}"
     with pytest.raises(InputError, match=said):
         plan_data("digits", run_folder=tmp_path / "plan", **option)
     assert not (tmp_path / "plan").exists()

@@ -176,7 +176,7 @@ def test_a_test_split_of_its_own_is_kept(tmp_path):
         for label in ("a", "b"):
             for i in range(4):
                 _save(str(tmp_path / split / label / f"{i}.png"), hash((split, label, i)) % 2**32)
-    with pytest.raises(InputError, match=r"--test-split is 0\.2, but the data have a test split"):
+    with pytest.raises(InputError, match=r"--test-split is 0\.2, but the data has a test split"):
         sources.load(tmp_path, test_split=0.2)
     assert set(sources.load(tmp_path).splits) == {"train", "val", "test"}
 
@@ -185,7 +185,7 @@ def test_a_test_split_of_its_own_is_kept(tmp_path):
     ("group_by", "said"),
     [
         ("zebra", r"--group-by 'zebra' matches no image, such as hi/p0/p0_0\.jpg"),
-        ("hi|yo", "cannot be divided|at least 2 are needed"),
+        ("hi|yo", "cannot be split|at least 2 are needed"),
     ],
 )
 def test_a_grouping_that_cannot_be_is_refused(people, group_by, said):
@@ -210,7 +210,7 @@ def test_of_groups_that_are_all_larger_than_the_share_the_smallest_is_held_out()
 
 
 def test_a_class_that_others_need_whole_cannot_be_divided():
-    with pytest.raises(InputError, match="class a cannot be divided: its images are in groups"):
+    with pytest.raises(InputError, match="class a cannot be split: its images are in groups"):
         _held_out((0, 0, 9), (1, 0, 1), (0, 1, 9), (2, 1, 1), (1, 2, 1), (2, 3, 1))
 
 
@@ -369,7 +369,9 @@ def test_changed_and_moved_images_are_named(flat, tmp_path, capsys):
     def read(data):
         return sources.load_split(saved, "val", data=data, classes=source.classes)
 
-    with pytest.raises(InputError, match="the data folder of the run, is gone; give the folder"):
+    with pytest.raises(
+        InputError, match="the data folder of the run, no longer exists; give the current folder"
+    ):
         read(flat)
     sources.require_moved(saved, moved, source.classes)
     os.utime(os.path.join(moved, name), (2e9, 2e9))  # touched, not changed
@@ -378,7 +380,7 @@ def test_changed_and_moved_images_are_named(flat, tmp_path, capsys):
     _save(os.path.join(moved, name), 12345)
     read(moved)
     assert f"{name} changed since the run started (1 in all)" in capsys.readouterr().err
-    with pytest.raises(InputError, match=r"is another image than in training \(1 of 40 are\)"):
+    with pytest.raises(InputError, match=r"is not the image used in training \(1 of 40 differ\)"):
         sources.require_moved(saved, moved, source.classes)
     os.remove(os.path.join(moved, name))
     with pytest.raises(InputError, match=r"has no .* \(1 of 40 images of the run are missing\)"):

@@ -72,7 +72,7 @@ def test_published_weights_on_the_disk_are_used_for_few_photos(monkeypatch, tmp_
     path.touch()
     config = fitted(160, 480, 5)
     assert (config.weights, config.model, config.recipe) == ("imagenet", "resnet18", "finetune")
-    said = "they are on this disk, and 160 images are few (at most 200 of a class)"
+    said = "they are on this disk and there are only 160 images (at most 200 per class)"
     assert said in capsys.readouterr().err
     assert fitted(1000, 480, 5).weights == "imagenet"
     capsys.readouterr()
@@ -115,7 +115,7 @@ def test_sixteen_photos_train_without_an_option_and_the_same_call_resumes(
     """`config.json` holds what was chosen: the same command goes on, and --config repeats it."""
     done = command("train", "photos", "--run", "run", "--max-minutes", "0.0001", cwd=sixteen)
     assert done.returncode == 0, done.stderr
-    assert "from the data: --batch-size 4, because 12 training images" in done.stderr
+    assert "from the data: --batch-size 4, because there are 12 training images" in done.stderr
     run = sixteen / "run"
     config = Config(**json.loads((run / "config.json").read_text()))
     assert (config.batch_size, config.epochs, config.base_batch) == (4, 60, 32)

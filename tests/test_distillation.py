@@ -146,7 +146,7 @@ def _unfinished(run):
 @pytest.mark.parametrize(
     ("spoil", "options", "message"),
     [
-        (_other_order, {}, "must be of the same classes in the same order"),
+        (_other_order, {}, "must have the same classes in the same order"),
         (_unfinished, {}, "is not finished; `keras-resnet train --resume"),
         (None, {"channels": 1}, "train with --channels 3"),
         (None, {"image_size": "16x24"}, "24x24, --fit crop; this network takes 16x24, --fit crop"),

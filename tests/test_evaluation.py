@@ -206,7 +206,7 @@ def test_pixels_in_memory_are_classified_as_their_file_by_an_opened_artefact(
         (np.zeros((4, 4), np.uint8), r"uint8 \(4, 4\)"),
         (np.zeros((2, 4, 4, 4), np.uint8), r"uint8 \(2, 4, 4, 4\)"),
         (np.zeros((0, 4, 4, 3), np.uint8), r"uint8 \(0, 4, 4, 3\)"),
-        (Image.new("RGB", (4, 4)), "Image is no path; .* or one array of uint8 pixels"),
+        (Image.new("RGB", (4, 4)), "Image is not a path; .* or one array of uint8 pixels"),
     ],
 )
 def test_other_arrays_than_pixels_are_refused(trained, pixels, said):
@@ -240,7 +240,7 @@ def test_probabilities_of_a_file_from_elsewhere_may_be_rounded_to_bytes():
 
 def test_a_file_of_features_is_no_classifier(tmp_path):
     (tmp_path / "model_features.tflite").touch()
-    with pytest.raises(InputError, match="gives features, not classes; give another file"):
+    with pytest.raises(InputError, match="outputs features, not classes; give another file"):
         open_artefact(tmp_path / "model_features.tflite")
 
 
@@ -275,7 +275,7 @@ def test_a_broken_image_among_others_is_named_and_the_others_are_classified(
     (row,) = json.loads(done.stdout)
     assert row["image"].endswith("a.jpg") and row["predictions"][0]["label"] == "dark"
     (line,) = [line for line in done.stderr.splitlines() if "b.jpg" in line]
-    assert line.startswith("warning: ") and line.endswith("it is left out")
+    assert line.startswith("warning: ") and line.endswith("; skipped")
     done = command("predict", trained.path, tmp_path, "--on-bad-image", "error")
     assert done.returncode == 2 and "b.jpg" in done.stderr and not done.stdout
 
@@ -458,15 +458,15 @@ def test_images_that_were_trained_on_are_counted_wherever_they_lie_and_one_class
     elsewhere = shutil.copyfile(trained.file("model.keras"), tmp_path / "model.keras")
     shutil.copyfile(trained.file("labels.txt"), tmp_path / "labels.txt")
     assert evaluate(elsewhere, tmp_path / "new").trained_on is None
-    assert f"no run is known of {elsewhere}: if it was trained" in capsys.readouterr().err
+    assert f"the run of {elsewhere} is unknown: if it was trained" in capsys.readouterr().err
 
 
 def test_the_end_of_a_training_says_which_images_chose_the_epoch(trained):
     assert trained.metrics["best_epoch_chosen_on"] == "val"
     scores = {"top1": 0.5, "macro_top1": 0.5, "images": 10, "per_class": {"a": {"images": 10}}}
     text = tables.trained("runs/a", {"val": scores, "test": scores}, None)
-    assert "of 10 val images, which chose the best epoch" in text
-    assert "of 10 test images, which chose nothing" in text
+    assert "of 10 val images, used to choose the best epoch" in text
+    assert "of 10 test images, not used before" in text
 
 
 def without_tensorflow(*commands, cwd):

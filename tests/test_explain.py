@@ -524,5 +524,5 @@ def test_images_and_labels_that_do_not_fit_the_network_are_refused(images, label
 
 
 def test_the_name_of_a_network_is_no_network():
-    with pytest.raises(InputError, match="'resnet8' is no Keras model; give one, such as kr"):
+    with pytest.raises(InputError, match="'resnet8' is not a Keras model; give one, such as kr"):
         kr.gradients("resnet8", *_batch(8))

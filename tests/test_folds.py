@@ -210,7 +210,7 @@ def test_other_options_or_images_in_the_same_folder_are_one_line(done, mislabell
 def test_the_folder_is_no_run_and_says_which_are(done, monkeypatch):
     _, folder = done
     for refuse in (open_run, kind_of):
-        with pytest.raises(InputError, match=r"holds several runs; .* such as .*/fold-1$"):
+        with pytest.raises(InputError, match=r"contains several runs; .* such as .*/fold-1$"):
             refuse(folder)
     assert kind_of(folder / "fold-2") == "run"
     monkeypatch.setattr("keras_resnet.run.RUNS", folder.parent)

@@ -159,7 +159,7 @@ def test_of_a_damaged_export_nothing_is_published(untouched, tmp_path, monkeypat
     rows = caught.value.result.artefacts
     assert [row.passed for row in rows] == [False, False], rows
     assert not run.export_folder.exists()
-    assert "as exported" not in tables.verification(caught.value.result)
+    assert "verified: labels" not in tables.verification(caught.value.result)
 
 
 def test_an_intact_file_has_small_errors_and_a_slope_of_one(exported):
@@ -189,7 +189,7 @@ def test_a_crop_inside_the_file_that_is_off_by_one_pixel_is_refused(
         export(run, input_size=(24, 48), **options)
     assert len(caught.value.result.artefacts) == 2
     for row in caught.value.result.artefacts:
-        assert not row.passed and "for frames moved one pixel right" in row.why, row
+        assert not row.passed and "for frames shifted by one pixel right" in row.why, row
 
 
 def test_rounding_is_no_shift_and_a_shift_that_it_hides_is_not_claimed():
@@ -264,7 +264,7 @@ def test_files_in_another_folder_can_be_verified(copy, tmp_path, capsys):
     with pytest.raises(InputError, match=re.escape(said)):
         verify(copy, output=f"{elsewhere}-2")
     with pytest.raises(
-        InputError, match=f"no run; .*`keras-resnet verify RUN --output '{elsewhere}'"
+        InputError, match=f"not a run; .*`keras-resnet verify RUN --output '{elsewhere}'"
     ):
         verify(elsewhere)
     (elsewhere / "labels.txt").write_text("x\n")
@@ -276,7 +276,11 @@ def test_files_in_another_folder_can_be_verified(copy, tmp_path, capsys):
     [
         (3, 0.99, []),
         (4, 0.99, ["top-1 is 0.4 points lower (allowed: 0.3)"]),
-        (0, 0.98, ["gives 98.00% of the images the class of the Keras model (least: 99.00%)"]),
+        (
+            0,
+            0.98,
+            ["predicts the class of the Keras model for 98.00% of the images (minimum: 99.00%)"],
+        ),
     ],
 )
 def test_what_is_exactly_allowed_passes_and_no_more(lost, agreement, said):
@@ -451,7 +455,7 @@ def test_a_run_that_cannot_be_written_is_verified_and_not_changed(
     (copy.export_folder / "verify.json").unlink()
     before = {path: path.stat().st_mtime_ns for path in copy.path.rglob("*")}
     assert verify(copy).passed
-    assert "cannot be written: the result is not kept there" in capsys.readouterr().err
+    assert "cannot be written: the result is not saved" in capsys.readouterr().err
     moved = shutil.copytree(copy.config.data, tmp_path / "moved")
     assert verify(copy, data=moved).passed
     assert {path: path.stat().st_mtime_ns for path in copy.path.rglob("*")} == before
@@ -484,7 +488,7 @@ def test_a_folder_that_is_a_link_is_written_where_it_leads(tmp_path):
     assert [p.name for p in (tmp_path / "disk").iterdir()] == ["files"]
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
-    with pytest.raises(InputError, match="is a link that leads to itself"), publish.locked(loop):
+    with pytest.raises(InputError, match="is a link to itself"), publish.locked(loop):
         pass
 
 

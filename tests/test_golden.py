@@ -146,7 +146,7 @@ def test_its_own_check_passes_without_tensorflow(folder):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == len(TFLITE) + 1
-    assert any("answers have sha256" in line and "as at the export" in line for line in lines)
+    assert any("outputs have sha256" in line and "same as at export" in line for line in lines)
 
 
 def test_its_own_check_allows_what_is_within_the_tolerance(folder):

@@ -92,6 +92,6 @@ def test_an_output_that_is_no_folder_is_refused(trained, tmp_path):
 def test_the_folder_that_a_command_runs_in_is_not_replaced(trained, tmp_path, monkeypatch, output):
     (tmp_path / "inside").mkdir()
     monkeypatch.chdir(tmp_path / "inside")
-    with pytest.raises(InputError, match="and this command runs inside of it; run it in another"):
+    with pytest.raises(InputError, match="but this command runs inside it; run it in another"):
         export(trained, output=output)
     assert make_plan(trained, output=output).target == Path(output)  # as `verify` makes it there

@@ -133,10 +133,12 @@ def test_what_is_as_usual_is_not_told():
     line, sizes = effective(resolve())
     steps = "'0.55 0.5 / 0.3 0.75 / 0.15 1'"
     assert line.startswith(f"recipe quick: --size-steps {steps}, --crop-area 0.7 1, ")
-    assert sizes.startswith("images are smaller at first; validation images have 32 pixels")
+    assert sizes.startswith(
+        "training images are smaller at first, but validation images always have 32 pixels"
+    )
     (line, sizes) = effective(resolve({"epochs": 1}))
     assert sizes == (
-        "image sizes in pixels: 1 epoch at 32; a run of 1 epoch has no smaller --size-steps"
+        "image sizes in pixels: 1 epoch at 32; a run of 1 epoch does not use --size-steps"
     )
 
 
@@ -312,7 +314,7 @@ def test_what_a_recipe_sets_gives_way_to_what_contradicts_it(options, name, valu
     ids=str,
 )
 def test_an_option_that_would_do_nothing_is_refused(options, told):
-    with pytest.raises(InputError, match=f"{told}.*otherwise it does nothing"):
+    with pytest.raises(InputError, match=f"{told}.*otherwise it has no effect"):
         resolve(options)
 
 

@@ -139,8 +139,10 @@ def test_too_few_images_are_one_line_and_a_few_serve_twice():
         rejection.fit(logits(18, 3), None, 0.05, 0)
     found = rejection.fit(logits(30, 3), None, 0.05, 0)
     assert (found.fitted_on, found.judged_on, found.known_refused) == (30, 30, 0.0)
-    assert not found.held_out and "of the same, too few, images" in str(found)
-    assert found.most_energy is None and "30 images, too few for a limit of the" in str(found)
+    assert not found.held_out and "of the same (too few) images" in str(found)
+    assert found.most_energy is None and "30 images, too few for an upper limit of the" in str(
+        found
+    )
     assert "limit" not in str(rejection.fit(logits(78, 3), None, 0.05, 0))
 
 
@@ -149,7 +151,7 @@ def test_too_few_images_are_one_line_and_a_few_serve_twice():
     [
         ({"reject": 5}, "--reject is 5; expected the share .* above 0 and at most 0.5"),
         ({"reject": 0.0}, "--reject is 0; expected"),
-        ({"unknown": "x"}, "--unknown is for a threshold; add --reject"),
+        ({"unknown": "x"}, "--unknown needs a threshold; add --reject"),
         ({"reject": 0.1, "unknown": "nowhere"}, "--unknown nowhere: no such folder"),
     ],
 )
@@ -272,7 +274,7 @@ def test_a_file_alone_refuses_the_same_by_what_is_inside_it(refusing, noise, tmp
 
 def test_images_of_no_class_without_a_threshold_are_refused(exported, noise):
     with pytest.raises(
-        InputError, match="--unknown is for a threshold, and the exported files have"
+        InputError, match="--unknown needs a threshold, but the exported files have"
     ):
         gate.verify(exported[0], unknown=noise)
 
@@ -327,7 +329,7 @@ def test_a_file_that_refuses_more_than_chance_explains_fails(copy, monkeypatch):
     allow(copy, change_threshold(copy, 1000.0))
     result = gate.verify(copy)
     assert not any(row.passed for row in result.artefacts)
-    said = 'answers 6 of 6 images of known classes with "none of these" (100.0%); 25.0% may be'
+    said = 'answers 6 of 6 images of known classes with "none of these" (100.0%); allowed: 25.0%'
     assert said in result.artefacts[0].why
 
 
@@ -335,7 +337,7 @@ def test_a_file_with_another_threshold_does_not_stay_beside_a_new_one(copy):
     with pytest.raises(InputError, match="whose --reject differs from that of this command"):
         export(copy, saved_model=False, tflite=["none"], reject=0.4)
     (copy.export_folder / "preprocess.json").write_text("{")
-    step = f"is not JSON .*; to export all again, delete {copy.export_folder}"
+    step = f"is not JSON .*; to export everything again, delete {copy.export_folder}"
     with pytest.raises(InputError, match=step):
         export(copy, saved_model=False, tflite=["none"])
 

@@ -466,7 +466,7 @@ def test_commands_break_between_words_and_stay_exact():
 def test_images_of_each_class_are_added_up_whatever_its_name(run):
     counts = {"7": 147, "St. John": 5, "0x": 2}
     with_metrics(run, data={"train": counts, "val": {"7": 37, "St. John": 1}})
-    table = seen(run).text.partition("Images of each class")[2]
+    table = seen(run).text.partition("Images per class")[2]
     assert all(row in table for row in ("\n714737184\n", "\nSt. John516\n", "\n0x202\n"))
 
 
@@ -545,7 +545,7 @@ def test_calibration_compares_scores_with_accuracy(run):
     text = " ".join(seen(run).text.split())
     # Two at 0.95, of which one is right: 0.45 off; one at 0.75: 0.25 off.
     assert "Expected calibration error: 38.3%" in text
-    assert "is 88.3%, and 66.7% of the answers are correct" in text
+    assert "is 88.3%, and 66.7% of the predictions are correct" in text
     assert "b.jpgcat (1.0%)dog (95.0%)" in text and "1 suspect:" in text
 
 
@@ -683,7 +683,7 @@ def test_a_run_without_metrics_is_told_how_to_go_on(tmp_path):
 
 def test_metrics_that_are_not_json_are_named(tmp_path):
     (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(InputError, match=r"metrics\.json.*is not JSON.*take it from a copy"):
+    with pytest.raises(InputError, match=r"metrics\.json.*is not JSON.*restore it from a copy"):
         page.write(tmp_path)
 
 

@@ -385,7 +385,7 @@ def test_a_run_without_a_checkpoint_begins_anew_with_its_labels_and_split(photos
     checkpoint.settle(run, source)
     assert run.file("split.json").read_bytes() == whole
     assert run.file("labels.txt").read_text() == "bright\ndark\nstriped\n"
-    assert "starts anew with a split of the images that are there now" in capsys.readouterr().err
+    assert "starts again with a new split of the current images" in capsys.readouterr().err
     checkpoint.settle(run, source)
     assert not capsys.readouterr().err
 
@@ -627,7 +627,8 @@ def test_a_run_that_lost_all_checkpoints_does_not_begin_anew(untouched, tmp_path
     for path in (folder / "checkpoints").iterdir():
         path.unlink() if files == "gone" else path.write_bytes(path.read_bytes()[:50])
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    with pytest.raises(CheckFailed, match=r"no checkpoint in .*; take the folder from a copy") as e:
+    refusal = r"no checkpoint in .*; restore the folder from a copy"
+    with pytest.raises(CheckFailed, match=refusal) as e:
         train(resume=folder)
     assert "\n" not in str(e.value)
     assert {path: path.read_bytes() for path in before} == before
@@ -731,5 +732,5 @@ def test_xla_keeps_nothing_where_nothing_can_be_written(tmp_path, monkeypatch):
 @pytest.mark.parametrize("place", ["notes.txt", "notes.txt/run"])
 def test_a_run_folder_that_cannot_be_made_is_refused_at_once(tmp_path, place):
     (tmp_path / "notes.txt").write_text("not a folder")
-    with pytest.raises(InputError, match=r"cannot make the run folder .*notes.txt is a file"):
+    with pytest.raises(InputError, match=r"cannot create the run folder .*notes.txt is a file"):
         runs.unfinished(None, tmp_path / place, None, {})

@@ -84,7 +84,9 @@ def test_the_weights_of_a_run_have_its_network_and_width(untouched, tmp_path):
 @pytest.mark.parametrize("options", [{"width": 0.75}, {"weights": "imagenet"}])
 def test_settings_that_no_network_of_the_search_has_are_one_line(options, tries, photos, tmp_path):
     ((name, value),) = options.items()
-    line = f"no network is tried with --{name} {value}, where images have 40 pixels; give --model"
+    line = (
+        f"no network can be tried with --{name} {value}, where images have 40 pixels; give --model"
+    )
     with pytest.raises(InputError, match=line):
         search.choose(str(photos), tmp_path, Budget(max_ms=1.0), options)
     assert not tries
@@ -185,7 +187,8 @@ def test_what_cannot_fit_is_not_trained_and_nothing_in_the_budget_is_one_line(
         search.choose(str(photos), tmp_path, Budget(max_ms=0.5), {})
     assert len(tries) == 3  # larger ones are better, and no faster
     least = min(candidate.parameters for candidate in search.candidates(40, 3, {}))
-    with pytest.raises(CheckFailed, match=f"the smallest has {least:,} weights, each a byte"):
+    refusal = f"the smallest has {least:,} weights, at least one byte each"
+    with pytest.raises(CheckFailed, match=refusal):
         search.choose(str(photos), tmp_path, Budget(max_mb=(least - 1) / 1e6), {})
 
 
@@ -200,7 +203,7 @@ def test_what_cannot_fit_is_not_trained_and_nothing_in_the_budget_is_one_line(
 def test_a_time_is_shown_with_what_took_it(budget, words):
     result = SimpleNamespace(frontier=[replace(SMALL, chosen=True)], measured_on=budget.measured_on)
     shown = [*tables._frontier(result)]
-    assert f"ms   for an image on {words}" in shown[0] and shown[1].endswith("chosen")
+    assert f"ms   per image on {words}" in shown[0] and shown[1].endswith("chosen")
 
 
 def test_a_run_has_its_network_already(untouched):

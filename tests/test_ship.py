@@ -47,7 +47,7 @@ def test_a_run_becomes_an_app_and_the_same_command_only_verifies_it(
     before = times(home / "run")
     again = command("ship", "run", cwd=home)
     assert again.returncode == 0, again.stderr
-    assert "run is trained already" in again.stderr
+    assert "run is already trained" in again.stderr
     assert "unchanged since it was exported" in again.stderr
     assert "http://localhost:8000" in again.stdout
     assert times(home / "run") == before
@@ -78,7 +78,9 @@ def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accep
     # An app that is added, or a file that changed, loses no threshold in silence.
     for bundle in ("c", "python"):
         (home / run / "export/bundle_python/labels.txt").write_text("x\n")
-        with pytest.raises(InputError, match=r"exported with --reject 0\.25; give that again"):
+        with pytest.raises(
+            InputError, match=r"exported with --reject 0\.25; give the option again"
+        ):
             shipping.ship(run, bundles=[bundle])
     accept(home / run / "export", "bundle_python/labels.txt")
     path = home / run / "export" / "preprocess.json"
@@ -87,7 +89,7 @@ def test_an_app_says_none_of_these_where_it_is_asked_to(home, monkeypatch, accep
     with pytest.raises(InputError, match=r"it does not pass, and .* was exported with --reject"):
         shipping.ship(run, bundles=["python"])
     path.write_text(whole[:50])
-    with pytest.raises(InputError, match="to export all again, delete "):
+    with pytest.raises(InputError, match="to export everything again, delete "):
         shipping.ship(run, bundles=["python"])
     path.write_text(whole)
     os.rename(home / run / "export", home / run / ".export-old")  # as of a kill
@@ -123,7 +125,9 @@ def test_a_threshold_later_is_for_everything_that_was_exported(home, monkeypatch
     # Files of other outputs would lose them: they are named, and stay.
     other = shutil.copytree("run", "softmax", ignore=shutil.ignore_patterns("export"))
     exporter.export(other, tflite=[], scores="softmax")
-    with pytest.raises(InputError, match=r"holds saved_model, whose --scores differs.*delete it"):
+    with pytest.raises(
+        InputError, match=r"contains saved_model, whose --scores differs.*delete it"
+    ):
         shipping.ship(other, bundles=["python"])
 
 
@@ -140,7 +144,9 @@ def test_probabilities_are_calibrated_where_it_is_asked_for(home, monkeypatch, m
         assert bundled["temperature"] == shipped.verification.probabilities.temperature != 1
         written.append(times(home / run))
     assert written[0] == written[1]
-    with pytest.raises(InputError, match="exported with --calibrate-probabilities; give that"):
+    with pytest.raises(
+        InputError, match="exported with --calibrate-probabilities; give the option"
+    ):
         shipping.ship(run, bundles=["c"])
 
 
@@ -149,7 +155,7 @@ def test_layers_that_stayed_in_float_are_named():
         return TriedFile("int8", "model_int8.tflite", layers, 1, 0.0, taken, "")
 
     assert [*tables._float_layers([tried(False, ["stem"]), tried(True, ["stem", "head"])])] == [
-        "in float     2 layers that int8 costs too much: stem, head"
+        "in float     2 layers for which int8 loses too much: stem, head"
     ]
     assert not [*tables._float_layers([tried(True, [])])]
 
@@ -218,7 +224,7 @@ def test_a_wrong_rejection_is_told_before_the_training(home, monkeypatch, tmp_pa
     monkeypatch.chdir(home)
     with pytest.raises(InputError, match=r"--reject is 0\.9; expected the share"):
         shipping.ship("photos", run_folder="none", reject=0.9)
-    with pytest.raises(InputError, match="--unknown is for a threshold; add --reject"):
+    with pytest.raises(InputError, match="--unknown needs a threshold; add --reject"):
         shipping.ship("photos", run_folder="none", unknown="photos")
     with pytest.raises(InputError, match="is empty; give images"):
         shipping.ship("photos", run_folder="none", reject=0.1, unknown=tmp_path)
@@ -255,7 +261,7 @@ def test_photos_become_an_app_and_an_interrupted_training_resumes(command, home)
 
 def test_a_run_has_its_settings_and_photos_have_their_place(home, monkeypatch):
     monkeypatch.chdir(home)
-    with pytest.raises(InputError, match="run has its settings already; leave out --image-size"):
+    with pytest.raises(InputError, match="the settings of run are fixed; leave out --image-size"):
         shipping.place("run", None, {"image_size": 32})
     with pytest.raises(InputError, match=r"the newest run \(no DATA is given\).*--epochs"):
         shipping.place(None, None, {"epochs": 3})

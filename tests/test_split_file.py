@@ -52,7 +52,7 @@ def test_a_split_file_of_other_data_is_one_line(photos, tmp_path):
     with pytest.raises(InputError, match=r"no longer has dark/01\.jpg"):
         sources.load(str(tmp_path / "photos"), split_file=path)
     shutil.copy(photos / "dark" / "04.jpg", tmp_path / "photos" / "dark" / "01.jpg")
-    with pytest.raises(InputError, match=r"dark/01\.jpg is another image than in --split-file"):
+    with pytest.raises(InputError, match=r"dark/01\.jpg is not the image in --split-file"):
         sources.load(str(tmp_path / "photos"), split_file=path)
 
 

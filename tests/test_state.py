@@ -193,7 +193,7 @@ def test_another_backend_that_is_there_already_is_refused(tmp_path, untouched):
     assert (
         lines
         == [
-            "Keras runs on jax in this process, and this needs TensorFlow; start Python again with "
+            "Keras runs on jax in this process, but TensorFlow is required; restart Python with "
             "KERAS_BACKEND=tensorflow"
         ]
         * 4

@@ -460,7 +460,7 @@ def test_on_a_gpu_speed_comes_first_and_is_said(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"])
     settled = precision.settle(recipes.resolve())
     assert settled.xla and not settled.deterministic
-    assert "--deterministic gives the same bits" in precision.describe(settled)
+    assert "--deterministic makes runs bit-for-bit reproducible" in precision.describe(settled)
     exact = precision.settle(recipes.resolve({"deterministic": True}))
     assert exact.deterministic and not exact.xla
     assert not precision.settle(recipes.resolve(), devices=2).xla

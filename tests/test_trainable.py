@@ -77,7 +77,7 @@ def test_the_gate_teaches_it_a_new_class(made):
     (row,) = result.artefacts
     assert row.passed and row.file == TRAINABLE and row.agreement == 1
     assert row.new_class_top1 == 1 and row.known_drop_points == 0
-    said = f"{TRAINABLE}: taught a new class with 20 images; recognizes 100% of 20 others"
+    said = f"{TRAINABLE}: learned a new class from 20 images; recognizes 100% of 20 others"
     assert said in tables.verification(result)
     again = verify(run, max_drop=100)
     assert again.passed and again.artefacts[0].new_class_top1 == 1
@@ -126,7 +126,7 @@ def test_its_metadata_describe_the_outputs_of_infer(path):
     content = metadata.read(path)
     outputs = content["subgraph_metadata"][0]["output_tensor_metadata"]
     assert [output["name"] for output in outputs] == ["logits", "features"]
-    assert f"The last {SPARE} are for classes that the file learns" in outputs[0]["description"]
+    assert f"The last {SPARE} are for new classes that the file learns" in outputs[0]["description"]
     shown = tables.census(tflite_file.census(path), content)
     assert "signature train: features, label → loss" in shown and "labels" in shown
 
@@ -205,10 +205,10 @@ def start_with_new_classes(model):
     ("damage", "said"),
     [
         (zero_stored_features, "from those of the same training in NumPy"),
-        (learn_nothing, "recognizes 0% of the images of a class that it was taught"),
+        (learn_nothing, "recognizes 0% of the images of a class that it learned"),
         (climb, "from those of the same training in NumPy"),
         (restore_nothing, "does not restore what it saved"),
-        (start_with_new_classes, "names a class that it was not taught"),
+        (start_with_new_classes, "has a class that it was not trained on"),
         (None, ""),
     ],
 )
@@ -281,7 +281,7 @@ def test_the_python_bundle_ignores_what_another_model_learned(classify, bundle):
 
 def test_the_python_bundle_does_not_learn_a_class_that_the_model_knows(classify, bundle):
     done = classify(bundle, "--teach", "dark", bundle / "new" / "00.png")
-    assert done.returncode == 2 and "the model knows dark already" in done.stderr
+    assert done.returncode == 2 and "the model already knows dark" in done.stderr
     assert not (bundle / "taught.json").exists()
 
 

@@ -290,9 +290,9 @@ def test_small_images_come_first_where_they_help(settings, plan):
 @pytest.mark.parametrize(
     ("size", "steps", "said"),
     [
-        (16, ((1.0, 0.01),), "4 epochs at 16; of --size-steps, sizes are multiples of 4"),
+        (16, ((1.0, 0.01),), "4 epochs at 16; --size-steps are multiples of 4"),
         (32, ((0.5, 0.01), (0.5, 1.0)), "1 epoch at 16, then 3 epochs at 32;"),
-        (32, ((0.5, 0.5), (0.5, 1.0)), "and the last 3 epochs have the full size"),
+        (32, ((0.5, 0.5), (0.5, 1.0)), "and the last 3 epochs use the full size"),
         (32, ((0.5, 2.0), (0.5, 1.0)), "1 epoch at 64, then 3 epochs at 32;"),
         (32, ((0.25, 0.5), (0.75, 1.0)), None),
         (32, ((1.0, 1.0),), None),

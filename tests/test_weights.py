@@ -253,7 +253,7 @@ MISFITS = {
         {**STATE, "linear.weight": np.ones((5, 64), "f"), "linear.bias": np.ones(5, "f")},
         "the file has 5 classes$",
     ),
-    "a NaN": ({**STATE, "linear.bias": np.full(3, np.nan, "f")}, "linear.bias holds NaN"),
+    "a NaN": ({**STATE, "linear.bias": np.full(3, np.nan, "f")}, "linear.bias contains NaN"),
 }
 
 
@@ -330,7 +330,8 @@ def test_a_pickle_that_fills_the_memory_is_refused_before_it_is_loaded(
             archive.writestr("net/data.pkl", pickle)
     else:
         path.write_bytes(b"\x80\x02M\xe9\x03." * 3 + pickle)
-    with pytest.raises(InputError, match=r"holds more than tensors; load it in PyTorch, and save"):
+    refusal = "contains more than tensors; load it in PyTorch, and save"
+    with pytest.raises(InputError, match=refusal):
         load_weights(unloaded, path)
 
 
@@ -365,7 +366,7 @@ def _many(group):
 
 @pytest.mark.parametrize(
     ("write", "message"),
-    [(_packed, "is compressed"), (_elsewhere, "a link to elsewhere, 'layers/conv2d/vars/0'"),
+    [(_packed, "is compressed"), (_elsewhere, "a link to another file, 'layers/conv2d/vars/0'"),
      (_outside, "no array of numbers in this file"), (_strings, "no array of numbers"),
      (_many, "more than 100 objects")],
 )  # fmt: skip
@@ -441,7 +442,7 @@ def test_a_pickle_that_runs_a_program_is_refused(unloaded, tmp_path):
             return os.mkdir, (str(tmp_path / "ran"),)
 
     (tmp_path / "net.pth").write_bytes(pickle.dumps({"conv1.weight": Evil()}))
-    with pytest.raises(InputError, match=r"net.pth is damaged or holds no weights"):
+    with pytest.raises(InputError, match=r"net.pth is damaged or contains no weights"):
         load_weights(unloaded, tmp_path / "net.pth")
     assert not (tmp_path / "ran").exists()
 
@@ -525,7 +526,10 @@ def imported(command, theirs, run, *options):
 def test_the_network_of_weights_is_found_by_their_arrays(command, theirs, tmp_path):
     done = command("import", theirs / "net.safetensors", "--run", tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    assert f"by its arrays, {theirs / 'net.safetensors'} is of resnet8" in done.stderr
+    assert (
+        f"network identified from the arrays of {theirs / 'net.safetensors'}: resnet8"
+        in done.stderr
+    )
     assert json.loads((tmp_path / "run" / "config.json").read_text())["model"] == "resnet8"
     (tmp_path / "net.pth").write_bytes(b"no weights")
     failed = command("import", tmp_path / "net.pth", "--run", tmp_path / "other")
@@ -562,7 +566,7 @@ def test_a_network_of_another_width_is_imported_and_named_by_it(command, tmp_pat
     weights = {"model": "resnet8", "weights": str(run)}
     settings.require(resolve({**weights, "width": 0.5}))
     settings.require(resolve({**weights, "model": "resnet20"}))  # another network: said later
-    with pytest.raises(InputError, match=r"run holds a resnet8 ×0\.5; add --width 0\.5"):
+    with pytest.raises(InputError, match=r"run contains a resnet8 ×0\.5; add --width 0\.5"):
         settings.require(resolve(weights))
 
 
@@ -596,7 +600,7 @@ def test_a_pytorch_cifar_net_goes_to_int8_without_a_line_of_python(
     done = command("export", run, "--tflite", "--quantize", "int8")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"keras-resnet: {run} was imported and has no images; give it some, once, with "
+        f"keras-resnet: {run} was imported without images; add them once with "
         f"`keras-resnet export {run} --data DATA`"
     ]
     done = command(

@@ -187,7 +187,7 @@ def test_a_contract_that_the_files_do_not_keep_is_noticed(calibrated, tmp_path):
 
 def test_files_of_another_contract_do_not_lie_side_by_side(calibrated, monkeypatch):
     monkeypatch.setattr("keras_resnet.exporting.publish.staged", None)
-    with pytest.raises(InputError, match=r"holds .*, whose --scores differs from that"):
+    with pytest.raises(InputError, match=r"contains .*, whose --scores differs from that"):
         export(calibrated[0], saved_model=False, tflite=["dynamic"])
 
 
@@ -271,7 +271,8 @@ def test_ends_that_no_file_can_have_are_refused(trained, options, said, monkeypa
 
 def test_a_file_that_names_the_best_needs_its_labels_beside_it(framed, tmp_path):
     alone = shutil.copy(framed[0].export_folder / "model_int8.tflite", tmp_path)
-    with pytest.raises(InputError, match=r"by number; copy labels\.txt and preprocess\.json"):
+    refusal = r"outputs class numbers; copy labels\.txt and preprocess\.json"
+    with pytest.raises(InputError, match=refusal):
         open_artefact(alone)
 
 

@@ -193,8 +193,8 @@ def obstacles(found: Scan) -> list[str]:
     trained = {photo.label for photo in found.photos["train" if "train" in found.photos else "all"]}
     if len(found.folders) < 2:
         lines.append(
-            f"only one class ({show(found.folders[0])}) in {root}; a classifier needs a folder for "
-            f"each of two or more classes; {layout.EXPECTED}"
+            f"only one class ({show(found.folders[0])}) in {root}; a classifier needs two or more "
+            f"classes, with a folder for each; {layout.EXPECTED}"
         )
     lines += [
         f"class {show(label)} of {root} has no usable images; add some or remove its folder"

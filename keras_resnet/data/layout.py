@@ -130,7 +130,7 @@ def _inside(root: str, folder: str, classes: Collection[str]) -> str:
         return _inside(root, entry.path, classes)
     if len(below) > 1 and folder == root:
         raise InputError(
-            f"{show(root)} has one folder only, {show(entry.name)}, with {len(below)} folders in "
+            f"{show(root)} has only one folder, {show(entry.name)}, with {len(below)} folders in "
             f"it; if they are the classes, give {show(entry.path)}; {EXPECTED}"
         )
     return folder
@@ -161,7 +161,7 @@ def _split_folders(root: str, inner: str) -> dict[str, str]:
         name, other = show(entry.name), show(others[0].name)
         raise InputError(
             f"cannot tell whether {name} in {show(inner)} is a split or a class: it has "
-            f"sub-folders, and {other} is beside it; move {other} elsewhere, or the images of "
+            f"sub-folders, and {other} is next to it; move {other} elsewhere, or the images of "
             f"{name} out of their sub-folders"
         )
     order = [split for split in ("train", "val", "test") if split in splits]
@@ -207,9 +207,9 @@ def _require_classes(root: str, entries: list[os.DirEntry[str]], classes: Collec
     first, second = (show(entry.name) for entry in entries[:2])
     raise InputError(
         f"cannot tell whether {first} and {second} in {show(root)} are splits or classes: both "
-        f"have folders {show(common[0])} and {show(common[1])}, and no images outside of them; "
-        "name splits train, val and test; if they are classes, give --group-by parent, which keeps "
-        "the images of a sub-folder in one split"
+        f"have folders {show(common[0])} and {show(common[1])}, and no images outside them; name "
+        "splits train, val and test; if they are classes, give --group-by parent, which keeps the "
+        "images of a sub-folder in one split"
     )
 
 

@@ -23,7 +23,7 @@ def require(data: StrPath) -> None:
         if get_close_matches(os.fspath(data).lower(), ["digits"], cutoff=0.7):
             raise InputError(f"no folder '{data}'; did you mean digits, the built-in data set?")
     if os.fspath(data).endswith(".keras") and os.path.exists(data):
-        raise InputError(f"{show(data)} is a Keras model and no folder of photos; give its run")
+        raise InputError(f"{show(data)} is a Keras model, not a folder of photos; give its run")
     name = show(data) or repr("")
     what = "is a file, not a folder" if os.path.exists(data) else "does not exist"
     raise InputError(

@@ -23,8 +23,8 @@ from keras_resnet.messages import log, plural
 
 # Next steps of a message.
 _WHERE_NOW = (
-    "give the folder that holds the images now: --data DIR (export, verify, explain lesion) or "
-    "DATA (evaluate, explain gradients, train --resume)"
+    "give the current folder of the images: --data DIR (export, verify, explain lesion) or DATA "
+    "(evaluate, explain gradients, train --resume)"
 )
 
 
@@ -130,8 +130,8 @@ def load(
     few = val_split * sum(len(splits[split]) for split in ("train", "val"))
     if known and is_divided and 2 * len(splits["val"]) < few:
         log.warning(
-            f"the val split has {plural(len(splits['val']), 'image')}, where --val-split "
-            f"{val_split:g} would be {round(few):,}: the training images of {weights}, whose "
+            f"the val split has {plural(len(splits['val']), 'image')} instead of the "
+            f"{round(few):,} of --val-split {val_split:g}: training images of {weights}, whose "
             "weights this run starts from, are not held out; add new images"
         )
     for warning in splitting.warnings(source.splits, source.classes, group_by):
@@ -283,14 +283,14 @@ def read_split(path: StrPath, content: bytes | None = None) -> dict[str, list[Sa
         rows_of = read_json(path, content)
     except OSError as error:
         raise InputError(
-            f"{show(path)} cannot be read ({error.strerror}); take it from a copy of the run"
+            f"{show(path)} cannot be read ({error.strerror}); restore it from a copy of the run"
         ) from None
     expected = 'expected {"train": [["CLASS/a.jpg", "CLASS"], …], "val": […]}, as in a run'
     if not all(
         isinstance(rows, list) and all(isinstance(row, list) and len(row) >= 2 for row in rows)
         for rows in rows_of.values()
     ):
-        raise InputError(f"{show(path)} is damaged or no split; {expected}")
+        raise InputError(f"{show(path)} is damaged or not a split; {expected}")
     try:
         saved = {split: [_saved_image(*row) for row in rows] for split, rows in rows_of.items()}
         outside = [image.name for images in saved.values() for image in images if _leads_out(image)]
@@ -298,8 +298,8 @@ def read_split(path: StrPath, content: bytes | None = None) -> dict[str, list[Sa
         raise InputError(f"{show(path)} is damaged ({error}); give a data folder") from None
     if outside:
         raise InputError(
-            f"{show(path)} names {show(outside[0])}, which is outside of the data folder; give a "
-            "data folder, or take the file from a copy of the run"
+            f"{show(path)} names {show(outside[0])}, which is outside the data folder; give a data "
+            "folder, or restore the file from a copy of the run"
         )
     return saved
 
@@ -307,7 +307,7 @@ def read_split(path: StrPath, content: bytes | None = None) -> dict[str, list[Sa
 def _leads_out(image: SavedImage) -> bool:
     """Whether the name leads out of the data folder; TypeError if it is no name."""
     if not (isinstance(image.name, str) and isinstance(image.label, str)) or "\0" in image.name:
-        raise TypeError(f"{image.name!r} is no name")
+        raise TypeError(f"{image.name!r} is not a file name")
     return os.path.isabs(image.name) or ".." in image.name.split("/")
 
 
@@ -319,7 +319,7 @@ def _require_classes(saved: Saved, classes: Sequence[str]) -> None:
             if image.label not in known:
                 raise InputError(
                     f"{show(image.name)}, of the run's {split} split, has the class "
-                    f"{show(image.label)!r}, which is not in labels.txt; take split.json and "
+                    f"{show(image.label)!r}, which is not in labels.txt; restore split.json and "
                     "labels.txt from a copy of the run"
                 )
 
@@ -352,7 +352,7 @@ def load_split(
     _require_classes(wanted, classes)
     return _load_splits(
         wanted, data, classes, data_dir, check=check, checked_until=checked_until,
-        otherwise="results are those of other images than in training",
+        otherwise="the images differ from those in training",
     )[split]  # fmt: skip
 
 
@@ -378,14 +378,14 @@ def require_moved(saved: Saved, data: StrPath, classes: Sequence[str]) -> None:
     if absent:
         raise InputError(
             f"{show(data)} has no {show(absent[0])} ({len(absent):,} of {total:,} images of the "
-            "run are missing); give the folder that holds them all, by the same names"
+            "run are missing); give the folder that contains them all, with the same names"
         )
     splits = _splits_of_folder(saved, data, classes, check="headers")
     changed = _changed(saved, splits)
     if changed:
         raise InputError(
-            f"{show(changed[0])} in {show(data)} is another image than in training "
-            f"({len(changed):,} of {total:,} are); give the folder that holds the images of the run"
+            f"{show(changed[0])} in {show(data)} is not the image used in training "
+            f"({len(changed):,} of {total:,} differ); give the folder with the images of the run"
         )
 
 
@@ -442,15 +442,15 @@ def _splits_of_file(path: StrPath, source: Source) -> dict[str, Examples]:
     others = {image.label for images in saved.values() for image in images} - known
     if odd := (known ^ trained) | others:
         raise InputError(
-            f"--split-file {show(path)} and {show(source.name)} do not have the same "
-            f"classes: {show(min(odd))} is only in one; give the data that the file is of"
+            f"--split-file {show(path)} and {show(source.name)} do not have the same classes: "
+            f"{show(min(odd))} is only in one; give the data that the file was made for"
         )
     splits = _splits_by_name(saved, source, source.classes)
     changed = _changed(saved, splits)
     if changed:
         raise InputError(
-            f"{show(changed[0])} is another image than in --split-file "
-            f"{show(path)} ({len(changed):,} in all); give the data that it is of"
+            f"{show(changed[0])} is not the image in --split-file {show(path)} ({len(changed):,} "
+            "in all); give the data that the file was made for"
         )
     return splits
 
@@ -512,7 +512,9 @@ def _splits_of_folder(
     checked_until: int = 0,
 ) -> dict[str, Examples]:
     if not os.path.isdir(data):
-        raise InputError(f"{show(data)}, the data folder of the run, is gone; {_WHERE_NOW}")
+        raise InputError(
+            f"{show(data)}, the data folder of the run, no longer exists; {_WHERE_NOW}"
+        )
     wanted = [image[:2] for images in saved.values() for image in images]
     images, found = folder.from_names(
         data, wanted, classes, check=check, in_memory=in_memory, checked_until=checked_until

@@ -44,7 +44,7 @@ def divide(
     pool = _pool(splits)
     if test_split and "test" in splits:
         raise InputError(
-            f"--test-split is {test_split:g}, but the data have a test split; leave it out"
+            f"--test-split is {test_split:g}, but the data has a test split; leave it out"
         )
     makes_val = "val" not in splits
     if test_split or makes_val:
@@ -220,7 +220,7 @@ def hold_out(
             continue  # `warnings` names the class
         if not fitting:
             raise InputError(
-                f"class {show(name)} cannot be divided: its images are in groups with others; use "
+                f"class {show(name)} cannot be split: its images are in groups with others; use "
                 "another --group-by"
             )
         take(min(fitting, key=lambda g: sum(sizes[g].values())))  # all are larger than the share
@@ -236,7 +236,7 @@ def hold_out(
 def _too_few(name: str, images: int, groups: int, needed: int) -> str:
     what = plural(images, "image")
     if groups < images:
-        what += f" in {plural(groups, 'group')} of equal or related ones"
+        what += f" in {plural(groups, 'group')} of identical or related images"
     return (
         f"class {show(name)} has {what}; at least {needed} are needed, one to train on and "
         f"{'one' if needed == 2 else 'one each'} to hold out"
@@ -269,7 +269,7 @@ def folds(
     known, numbers = np.unique(groups, return_inverse=True)
     if len(known) < count:
         raise InputError(
-            f"--folds {count} is more than the {len(known)} groups of equal or related images; "
+            f"--folds {count} is more than the {len(known)} groups of identical or related images; "
             f"use {max(len(known), 2)} or fewer"
         )
     sizes = np.zeros((len(known), len(classes)), np.int64)  # images of each group by class
@@ -317,8 +317,8 @@ def grouped(splits: Mapping[str, Examples], group_by: str) -> str:
     found = keys(pool, group_by)
     if not any(found) and group_by == PARENT:
         raise InputError(
-            "--group-by parent: all images lie directly in their class folders; put those of a "
-            "group into a folder below, CLASS/GROUP/*.jpg, or give a regular expression"
+            "--group-by parent: all images lie directly in their class folders; put the images of "
+            "each group into a sub-folder, CLASS/GROUP/*.jpg, or give a regular expression"
         )
     if not any(found):
         raise InputError(

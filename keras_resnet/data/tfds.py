@@ -71,8 +71,8 @@ def _prepare(tfds: ModuleType, name: str, data_dir: StrPath | None) -> Any:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(
-            f"tensorflow-datasets has no {name!r} ({_reason(error)}); check the name, or give "
-            "the folder that holds it with --data-dir"
+            f"tensorflow-datasets has no {name!r} ({_reason(error)}); check the name, or give its "
+            "folder with --data-dir"
         ) from None
     except Exception as error:  # a bad config or version, a missing package, rotten metadata
         folder = os.path.expanduser(data_dir or os.path.join("~", "tensorflow_datasets"))

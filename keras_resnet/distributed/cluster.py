@@ -106,9 +106,7 @@ class WorkerRun(run.Run):
     def network(self, config: Config, num_classes: int) -> keras.Model:
         """As `Run.network`; a network from elsewhere is in the chief's folder alone."""
         if config.model == CUSTOM.name:
-            raise InputError(
-                "a network of your own cannot be trained by several workers; train it with one"
-            )
+            raise InputError("a custom network cannot be trained by several workers; use one")
         return super().network(config, num_classes)
 
     def save_model(self, model: keras.Model) -> None:

@@ -80,8 +80,8 @@ def require_device() -> str:
     ready = [words[0] for words in found if words[1:2] == ["device"]]
     if len(ready) != 1:
         raise InputError(
-            f"--android needs one device, and adb finds {len(ready)} that are ready; connect one, "
-            "switch USB debugging on, and see `adb devices`"
+            f"--android needs one device, but adb finds {len(ready)} that are ready; connect one, "
+            "enable USB debugging, and check `adb devices`"
         )
     if _adb("shell", f"test -x {PROGRAM} && echo there").strip() != "there":
         raise InputError(

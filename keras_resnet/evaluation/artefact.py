@@ -95,7 +95,7 @@ def open_artefact(
     if kind == "keras":
         return _open_keras(path, run)
     if path.name == filenames.FEATURES:
-        raise InputError(f"{path} gives features, not classes; give another file of the export")
+        raise InputError(f"{path} outputs features, not classes; give another file of the export")
     manifest.require_unchanged(path.resolve(), content, beside=_DESCRIPTION)
     if kind == "saved_model":
         return _open_saved_model(path, run)
@@ -181,12 +181,12 @@ def _open_saved_model(path: Path, run: Run | None) -> Artefact:
         serve = loaded.signatures["serving_default"]
     except Exception as error:  # protobuf, tables and KeyError
         raise InputError(
-            f"{path} is no SavedModel with a serving_default signature ({first_line(error)})"
+            f"{path} is not a SavedModel with a serving_default signature ({first_line(error)})"
         ) from None
     (name, spec), *others = serve.structured_input_signature[1].items()
     (output, shape), *more = serve.structured_outputs.items()
     if others or more or spec.shape.rank != 4 or shape.shape.rank != 2:
-        raise InputError(f"{path}: serving_default is no function from images to scores")
+        raise InputError(f"{path}: serving_default is not a function from images to scores")
 
     @true_float32()
     def predict(images: np.ndarray, _keep_alive: object = loaded) -> npt.NDArray[np.float32]:
@@ -201,8 +201,8 @@ def _open_file(path: Path, run: Run | None, opened: Any) -> Artefact:
         labels = _describe(path).labels
         if labels is None:
             raise InputError(
-                f"{path} names its best classes by number; copy labels.txt and preprocess.json of "
-                "its export beside it"
+                f"{path} outputs class numbers; copy labels.txt and preprocess.json of its export "
+                "next to it"
             )
         count = len(labels)
 

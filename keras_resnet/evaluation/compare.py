@@ -151,7 +151,7 @@ def _compared(run: Run) -> ComparedRun:
 def _answers(run: Run) -> dict[Any, bool]:
     """Whether each validation and test image was classified correctly, by its content and label."""
     if "val" not in run.metrics:
-        raise InputError(f"{run.path} was imported and never scored; train on its weights")
+        raise InputError(f"{run.path} was imported and has no scores; train from its weights")
     # By content if it is known: the folder may have been moved or renamed.
     return {
         (image.digest or (run.config.data, image.name), image.label): row.is_right

@@ -228,7 +228,7 @@ def require_contract(folder: Path) -> Contract:
         reason = f"{folder} has no {filenames.PREPROCESS}"
     except InputError as error:
         reason = str(error)
-    raise InputError(f"{reason}; to export all again, delete {folder}")
+    raise InputError(f"{reason}; to export everything again, delete {folder}")
 
 
 def contract_of(content: Mapping[str, Any], file: Path) -> Contract:

@@ -82,7 +82,8 @@ class Lite:
             self.output_shape = (*self.output_shape[:-1], self.output_shape[-1] - spare)
         if len(self.input_shape) != 4 or len(self.output_shape) != 2:
             raise InputError(
-                f"{path} is no image classifier: it maps {self.input_shape} to {self.output_shape}"
+                f"{path} is not an image classifier: it maps {self.input_shape} to "
+                f"{self.output_shape}"
             )
         if self.input_shape[0] != 1:
             raise InputError(

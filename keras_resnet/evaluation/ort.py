@@ -51,8 +51,8 @@ class Ort:
         self.output_shape = tuple(map(_side, outputs[0].shape))
         if self._dtype is None or len(self.input_shape) != 4 or len(self.output_shape) != 2:
             raise InputError(
-                f"{path} is no image classifier: it maps {inputs[0].type} {self.input_shape} to "
-                f"{self.output_shape}"
+                f"{path} is not an image classifier: it maps {inputs[0].type} {self.input_shape} "
+                f"to {self.output_shape}"
             )
         if self.input_shape[0] not in (None, 1):
             raise InputError(

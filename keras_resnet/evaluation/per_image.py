@@ -178,8 +178,8 @@ def answers_of(run: Run) -> dict[str, list[ImageScore]]:
     if not path.exists():
         config = shlex.quote(str(run.file(filenames.CONFIG)))
         raise InputError(
-            f"{run.path} has no {filenames.PREDICTIONS}: an older version trained it; train it "
-            f"again with `keras-resnet train --config {config}`"
+            f"{run.path} has no {filenames.PREDICTIONS}: it was trained by an older version; train "
+            f"it again with `keras-resnet train --config {config}`"
         )
     content = path.read_bytes()
     run.intact(filenames.PREDICTIONS, content)
@@ -188,8 +188,8 @@ def answers_of(run: Run) -> dict[str, list[ImageScore]]:
     images = [image for of_split in splits.values() for image in of_split]
     if len(images) != len(rows):
         raise InputError(
-            f"{path} has {len(rows)} rows, split.json {len(images)} such images; take both from a "
-            "copy of the run, or train again"
+            f"{path} has {len(rows)} rows, split.json {len(images)} such images; restore both from "
+            "a copy of the run, or train again"
         )
     # Class names that look like a spreadsheet formula are escaped in the file.
     class_of = {next(csv.reader([csv_text([[name]])]))[0]: name for name in run.classes}

@@ -215,8 +215,8 @@ def examples_in(
     images = list(images) if isinstance(images, Iterable) else [images]
     if odd := [i for i in images if not isinstance(i, str | os.PathLike)]:
         raise InputError(
-            f"{type(odd[0]).__name__} is no path; give files, folders or patterns like '*.jpg', or "
-            "one array of uint8 pixels (n, h, w, 3), RGB"
+            f"{type(odd[0]).__name__} is not a path; give files, folders or patterns like '*.jpg', "
+            "or one array of uint8 pixels (n, h, w, 3), RGB"
         )
     if not images:
         raise InputError("no image is given; give files, folders or patterns like '*.jpg'")
@@ -224,7 +224,7 @@ def examples_in(
     for path, reason in bad:
         if on_bad_image == "error" or not len(examples):
             raise InputError(f"{show(path)}: {reason}; leave it out or repair it")
-        log.warning(f"{show(path)}: {reason}; it is left out")
+        log.warning(f"{show(path)}: {reason}; skipped")
     if not len(examples):
         raise InputError(
             f"no image among {', '.join(map(show, images))}; give JPEG, PNG, GIF, BMP or WebP files"
@@ -262,7 +262,7 @@ def examples_for(
     """
     if data is None:
         if opened.run is None:
-            raise InputError(f"{opened.path} belongs to no run; give DATA to evaluate it on")
+            raise InputError(f"{opened.path} does not belong to a run; give DATA to evaluate it on")
         return opened.run.examples(split or "val")
     source = sources.load_all(
         data, on_bad_image=on_bad_image, data_dir=data_dir, classes=opened.classes
@@ -275,8 +275,8 @@ def examples_for(
         examples = _of_split(opened, examples, split, data)
     if part == "all" and opened.run is None:
         log.info(
-            f"no run is known of {opened.path}: if it was trained on some of these images, their "
-            "scores are not those of new ones"
+            f"the run of {opened.path} is unknown: if it was trained on some of these images, the "
+            "scores are too good"
         )
     elif split != "train":
         _warn_of_training_images(opened, examples)
@@ -318,8 +318,8 @@ def _warn_of_training_images(opened: Artefact, examples: Examples) -> None:
     if count:
         assert opened.run  # it has such a split
         log.warning(
-            f"{opened.run.path} was trained on {count:,} of these {len(examples):,} images: their "
-            "scores are not those of new images"
+            f"{opened.run.path} was trained on {count:,} of these {len(examples):,} images: the "
+            "scores are too good"
         )
 
 

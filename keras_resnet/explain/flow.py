@@ -61,7 +61,9 @@ class Flow:
 
     def __init__(self, model: keras.Model):
         if not isinstance(model, keras.Model):
-            raise InputError(f"{model!r} is no Keras model; give one, such as kr.build('resnet20')")
+            raise InputError(
+                f"{model!r} is not a Keras model; give one, such as kr.build('resnet20')"
+            )
         self.model, inputs, _, self._steps = walk(model)
         self.operations = [step.operation for step in self._steps]
         maker = {id(x): turn for turn, step in enumerate(self._steps) for x in step.made}
@@ -196,7 +198,7 @@ class Flow:
             for maker, symbol in zip(self._makers[turn], given, strict=True):
                 if maker == source:
                     return symbol
-        raise AssertionError("no operation of the block takes what goes into it")
+        raise AssertionError("no operation of the block uses its input")
 
     def _shape(self, turn: int) -> tuple[int | None, ...]:
         return tuple(self._steps[turn].made[0].shape)

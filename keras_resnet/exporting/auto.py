@@ -59,7 +59,7 @@ def _with_layers_in_float(path: Path, errors: LayerErrors, judge: Judge) -> Iter
         path.write_bytes(file.read_bytes())
         kept = errors.float_layers[count]
         shares = ", ".join(f"{layer} {lost[layer]:.0%}" for layer in kept)
-        reason = f"; of their channels' signal int8 loses {shares}"
+        reason = f"; int8 error relative to the signal: {shares}"
         candidate = _tried("int8", path, judge, kept, reason)
         yield candidate
         if candidate.taken:

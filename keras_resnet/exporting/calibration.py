@@ -71,7 +71,7 @@ def choose(
     advice = (
         "raise --calibration of `keras-resnet export`"
         if len(chosen) == count
-        else "they are all training images; more photos would help, if int8 loses accuracy"
+        else "these are all training images; if int8 loses accuracy, add photos"
     )
     manifest = {
         "images": list(chosen.names),
@@ -101,7 +101,8 @@ def training_examples(run: Run, count: int, held_out: Examples | None = None) ->
         train = train.take(np.flatnonzero(~np.isin(train.digests, judged.digests)))
     if not len(train):
         raise InputError(
-            f"each training image of {run.path} is a validation image too; calibration needs others"
+            f"each training image of {run.path} is also a validation image; calibration needs "
+            "others"
         )
     return train.take(classes_in_turn(train.labels, count, run.config.seed))
 

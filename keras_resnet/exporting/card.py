@@ -151,7 +151,7 @@ def _none_of_these(run: Run, result: "Verification") -> str:
         )
     return (
         f'- "None of these": {result.rejection}. Images of no class that look like a class are '
-        "not refused."
+        "not rejected."
     )
 
 

@@ -136,8 +136,8 @@ def execute(
             return _write(plan, run)
     except Interrupted as error:
         raise Interrupted(
-            "interrupted; nothing was published. The same command exports again, and takes the "
-            "files that were converted already",
+            "interrupted; nothing was published. The same command exports again, and reuses the "
+            "files that are already converted",
             error.status,
         ) from None
 
@@ -209,7 +209,7 @@ def _write(plan: ExportPlan, run: Run) -> Verification:
     run_report.update(run, plan.target)
     log.info(f"published in {plan.target}")
     if gone := [name for name in had if not (plan.target / name).exists()]:
-        log.info(f"in the place of {', '.join(gone)}: --quantize auto publishes one .tflite file")
+        log.info(f"replaced {', '.join(gone)}: --quantize auto publishes one .tflite file")
     return result
 
 
@@ -217,13 +217,13 @@ def _require_place(target: Path) -> None:
     """InputError if the folder is not an export, or the current directory is inside of it."""
     if Path.cwd().is_relative_to(target.resolve()):
         raise InputError(
-            f"an export replaces {target} whole, and this command runs inside of it; run it in "
+            f"an export replaces {target} entirely, but this command runs inside it; run it in "
             "another folder, or give another --output"
         )
     if target.exists() and not target.is_dir():
         raise InputError(f"--output {target} is a file; give a folder")
     if target.exists() and any(target.iterdir()) and not (target / filenames.VERIFY).exists():
-        raise InputError(f"--output {target} holds something else than an export; give another")
+        raise InputError(f"--output {target} is not an export folder; give another")
 
 
 # The option that sets a field of a `Contract`
@@ -245,8 +245,8 @@ def _require_alike(plan: ExportPlan) -> None:
         if getattr(found, name) != getattr(plan.contract, name)
     )
     raise InputError(
-        f"{target} holds {others[0]}, whose {option} differs from that of this command; delete it, "
-        "export all files there in one command, or export to another folder with --output"
+        f"{target} contains {others[0]}, whose {option} differs from that of this command; delete "
+        "it, export all files there in one command, or export to another folder with --output"
     )
 
 
@@ -258,8 +258,8 @@ def _warn_of_dropped(plan: ExportPlan) -> None:
         return
     if dropped := [option for name, option in fitted.items() if not getattr(plan, name)]:
         log.warning(
-            f"{plan.target} was exported with {' and '.join(dropped)}; the files are exported "
-            "without now: give the option again to keep it"
+            f"{plan.target} was exported with {' and '.join(dropped)}; this export is without it: "
+            "give the option again to keep it"
         )
 
 
@@ -284,8 +284,8 @@ def _fit(plan: ExportPlan, reference: Artefact, val: Examples, unknown: Examples
         plan = replace(plan, temperature=probabilities.temperature)
         if probabilities.is_harmful:
             log.warning(
-                f"--calibrate-probabilities: {probabilities}: the probabilities get worse; leave "
-                "it out, or train with a larger --val-split"
+                f"--calibrate-probabilities: {probabilities}: calibration makes the probabilities "
+                "worse; leave it out, or train with a larger --val-split"
             )
     if plan.reject is not None:
         known, of_no_class = plan.contract.expected(logits), None

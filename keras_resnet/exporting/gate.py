@@ -79,7 +79,7 @@ def verify(
         others, contract = guard.check(run, folder)
         if unknown is not None and not contract.reject and all(row.passed for row in others):
             raise InputError(
-                "--unknown is for a threshold, and the exported files have none; export them with "
+                "--unknown needs a threshold, but the exported files have none; export them with "
                 "--reject 0.05"
             )
         with run.naming_broken_images():
@@ -91,7 +91,7 @@ def verify(
             write_json(folder / filenames.VERIFY, result.as_json())
             run_report.update(run, folder)
         else:
-            log.warning(f"{folder.parent} cannot be written: the result is not kept there")
+            log.warning(f"{folder.parent} cannot be written: the result is not saved")
     return result
 
 

@@ -72,8 +72,8 @@ def run_and_plan(
     if not is_model(given):
         if of_model:
             raise InputError(
-                f"--{next(iter(of_model)).replace('_', '-')} is for a Keras model that becomes "
-                "a run; a run has its own"
+                f"--{next(iter(of_model)).replace('_', '-')} is for exporting a Keras model; a run "
+                "has its own"
             )
         run = open_run(given)
         yield run, make_plan(run, **plan)
@@ -86,8 +86,8 @@ def run_and_plan(
         raise InputError(f"no Keras model {what}; give a .keras file or a run folder")
     if data is None:
         raise InputError(
-            f"{what} is a Keras model: its files are checked on images with labels; give --data "
-            "DATA, a folder with a folder for each class"
+            f"{what} is a Keras model: its files are checked on labelled images; give --data DATA, "
+            "a folder with one sub-folder per class"
         )
     run = _imported(given, data, data_dir, **of_model)
     try:

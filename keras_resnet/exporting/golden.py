@@ -150,10 +150,10 @@ def replay(file: "ExportedFile") -> Replay:
             if not difference <= allowed:
                 return Replay(
                     f"gives logits for {filenames.GOLDEN}/{entry['file']} that differ by "
-                    f"{difference:.2g} from the noted ones ({allowed:.2g} allowed)"
+                    f"{difference:.2g} from the recorded ones ({allowed:.2g} allowed)"
                 )
     except (KeyError, TypeError, ValueError, OSError, tf.errors.InvalidArgumentError):
-        return Replay(f"has no sound answers in {filenames.GOLDEN}/{filenames.GOLDEN_INDEX}")
+        return Replay(f"has no valid outputs in {filenames.GOLDEN}/{filenames.GOLDEN_INDEX}")
     if file.name not in _EXACT_FILES:
         return Replay()
     sha256 = digest(np.stack(found))

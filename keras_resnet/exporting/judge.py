@@ -62,7 +62,7 @@ _ALLOWED = {
 # Networks of other packages may have layers that quantize badly, such as swish and
 # squeeze-and-excitation.
 _QUANTIZED = tuple(filenames.TFLITE[name] for name in ("dynamic", "int8", "int16x8"))
-TOO_COARSE = "the file holds the model's own kernels: integers are too coarse for this network"
+TOO_COARSE = "the file has the kernels of the model: integers are too coarse for this network"
 _CENSUS = {".tflite": tflite_file.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
 _SHIFTS = {"down": (1, 1), "up": (-1, 1), "right": (1, 2), "left": (-1, 2)}  # by, axis
@@ -181,7 +181,7 @@ class Judge:
             return
         k = int(np.argmax(most * is_moved))
         raise InputError(
-            f"the labels are in another order than the outputs of the model: output {k} is called "
+            f"the labels are not in the order of the outputs of the model: output {k} is called "
             f"{classes[k]!r}, and {most[k]} of its {counts[k].sum()} images are of "
             f"{classes[best[k]]!r}; give --labels in the order of the outputs"
         )
@@ -204,7 +204,9 @@ class Judge:
         counts = _counts(self._expected, self.examples.labels)
         if counts.max(1).sum() / images > (1 + 1 / classes) / 2:
             return (
-                found + "it tells the classes apart under other names: --labels is in another order"
+                found
+                + "it separates the classes, but under other names: --labels is in a different "
+                "order"
             )
         return found + "check --labels and --normalize"
 
@@ -328,8 +330,8 @@ class Judge:
             yield evidence.too_few(len(self.examples), limits.max_drop)
         if limits.min_agreement is not None and found.agreement < limits.min_agreement:
             yield (
-                f"gives {found.agreement:.2%} of the images the class of the Keras model "
-                f"(least: {limits.min_agreement:.2%})"
+                f"predicts the class of the Keras model for {found.agreement:.2%} of the images "
+                f"(minimum: {limits.min_agreement:.2%})"
             )
 
     def _refused(self, opened: Artefact, logits: np.ndarray) -> dict[str, float | None]:
@@ -360,7 +362,7 @@ class Judge:
         if refused > most:
             yield (
                 f'answers {refused} of {judged} images of known classes with "none of these" '
-                f"({refused / judged:.1%}); {reject.share:.1%} may be, chance explains {most}"
+                f"({refused / judged:.1%}); allowed: {reject.share:.1%}, by chance up to {most}"
             )
 
     def _cause(self) -> str:
@@ -371,8 +373,8 @@ class Judge:
             return ""
         also = "shape of the frame and the " if form.fit == "pad" else ""
         return (
-            f"; the cause is the {also}bilinear resize inside the file, behind which the Keras "
-            f"model loses {lost:.4g} points: leave --input-size out, or give one nearer to "
+            f"; the cause is the {also}bilinear resize inside the file, with which the Keras model "
+            f"loses {lost:.4g} points: leave --input-size out, or give one closer to "
             f"{form.image_size} pixels"
         )
 
@@ -414,7 +416,10 @@ class Judge:
             outputs = self._contract.outputs(logits[chosen], self._exact[chosen], shifted)
             found, exact, moved = outputs
             if _is_moved(found - exact, moved - exact):
-                yield f"gives what the Keras model gives for frames moved one pixel {direction}"
+                yield (
+                    "has the outputs of the Keras model for frames shifted by one pixel "
+                    f"{direction}"
+                )
 
     @cached_property
     def _shifted(self) -> dict[str, np.ndarray]:

@@ -50,7 +50,7 @@ class Kept:
         kept = self._folder / digest / filenames.TFLITE[variant]
         note = kept.with_suffix(".json")  # written last
         if note.exists():
-            log.info(f"{path.name}: the file of an earlier try")
+            log.info(f"{path.name}: reusing the file of an earlier attempt")
         else:
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_json(note, make(kept))

@@ -101,7 +101,7 @@ def measure(
     """
     folder = Path(folder)
     arguments = (saved_model, calibration, folder, io, *counts)
-    child.run(__name__, *arguments, what="finding int8's error by layer")
+    child.run(__name__, *arguments, what="measuring the int8 error of each layer")
     found = read_json(folder / "layers.json")
     files = {count: folder / f"float_{count}.tflite" for count in counts}
     return LayerErrors(

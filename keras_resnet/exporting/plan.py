@@ -33,7 +33,9 @@ IMAGES = 1000  # maximum number of validation images; more are sampled
 # the C bundle, which does not train.
 _SMALLEST = tuple(filenames.TFLITE[variant] for variant in ("int8", "dynamic", "float16", "none"))
 BUNDLED = {kind: (*[filenames.TRAINABLE] * (kind != "c"), *_SMALLEST) for kind in BUNDLES}
-NO_MODEL_TO_BUNDLE = "needs a .tflite file with float32 ends; add --tflite --quantize none"
+NO_MODEL_TO_BUNDLE = (
+    "needs a .tflite file with float32 inputs and outputs; add --tflite --quantize none"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,12 +319,12 @@ def _check_variants(plan: ExportPlan) -> None:
     if plan.io != "float" and not has_int8:
         raise InputError(f"--io {plan.io} is for int8 files; add --quantize int8")
     if plan.explain_quantization and not has_int8:
-        raise InputError("--explain-quantization is about int8 files; add --quantize int8")
+        raise InputError("--explain-quantization is for int8 files; add --quantize int8")
     if plan.calibration < 1:
         raise InputError(f"--calibration is {plan.calibration}; expected at least 1 image")
     if plan.features and not plan.is_of_family:
         raise InputError(
-            "--features is for networks of this package, not for one from elsewhere; leave it out"
+            "--features is for networks of this package, not for other models; leave it out"
         )
     if not (plan.saved_model or plan.onnx or plan.features or plan.trainable or plan.tflite):
         raise InputError("nothing to export; ask for a SavedModel, variants of TFLite, or ONNX")
@@ -357,13 +359,13 @@ def require_rejection(reject: float | None, unknown: str | Path | None) -> None:
     """InputError for an impossible share, and for images of no class without a threshold."""
     if unknown is not None and reject is None:
         raise InputError(
-            "--unknown is for a threshold; add --reject and the share of the images of known "
-            "classes that may be refused, such as --reject 0.05"
+            "--unknown needs a threshold; add --reject and the share of the images of known "
+            "classes that may be rejected, such as --reject 0.05"
         )
     if reject is not None and not 0 < reject <= MOST_REJECTED:
         raise InputError(
-            f"--reject is {reject:g}; expected the share of the images of known classes that "
-            f"may be refused, above 0 and at most {MOST_REJECTED:g}, such as 0.05"
+            f"--reject is {reject:g}; expected the share of the images of known classes that may "
+            f"be rejected, above 0 and at most {MOST_REJECTED:g}, such as 0.05"
         )
     require_unknown(unknown)
 
@@ -377,7 +379,7 @@ def _check_trainable(plan: ExportPlan) -> None:
         raise InputError(f"--trainable {plan.trainable}: use {', '.join(TRAINABLE)}")
     if not plan.is_of_family:
         raise InputError(
-            "--trainable is for networks of this package, not for one from elsewhere; leave it out"
+            "--trainable is for networks of this package, not for other models; leave it out"
         )
     if not plan.contract.has_own_ends:
         raise InputError(
@@ -405,7 +407,7 @@ def _check_bundles(plan: ExportPlan) -> None:
         return
     if not plan.contract.has_own_ends:
         raise InputError(
-            f"--bundle {plan.bundles[0]} does by itself what --scores, --top and --input-size do "
+            f"--bundle {plan.bundles[0]} itself does what --scores, --top and --input-size do "
             "inside the file; leave them out"
         )
     usable = [file.name for file in plan.files if file.has_float_io]

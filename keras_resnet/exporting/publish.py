@@ -48,7 +48,7 @@ def locked(target: Path, *, or_reading: bool = False) -> Iterator[bool]:
             return
         raise InputError(
             f"cannot write in {target.parent}: {error.strerror}; make it writable, or export into "
-            "another folder by --output"
+            "another folder with --output"
         ) from None
     with lock:
         _restore(target)
@@ -87,9 +87,7 @@ def _followed(target: Path) -> Path:
     try:
         return target.resolve() if target.is_symlink() else target
     except (OSError, RuntimeError):  # Python 3.11 raises the second
-        raise InputError(
-            f"{target} is a link that leads to itself; give another --output"
-        ) from None
+        raise InputError(f"{target} is a link to itself; give another --output") from None
 
 
 def _take(path: Path) -> BinaryIO:

@@ -75,12 +75,13 @@ class RejectionFit(Result):
     def __str__(self) -> str:
         most = "" if self.most_energy is None else f" or energy above {self.most_energy:g}"
         has_none = self.most_energy is None and "energy" in self.compared
-        few = ", too few for a limit of the energy," if has_none else ""
-        which = "other" if self.held_out else "the same, too few,"
+        few = ", too few for an upper limit of the energy," if has_none else ""
+        which = "other" if self.held_out else "the same (too few)"
         return (
-            f"{self.score} below {self.threshold:g}{most}, fitted on {self.fitted_on:,} images"
-            f"{few} to refuse at most {self.share:.1%}; of {which} images, the Keras model refuses "
-            f"{self.known_refused:.1%} of {self.judged_on:,} of known classes{self._of_unknown()}"
+            f"{self.score} below {self.threshold:g}{most}, fitted on {self.fitted_on:,} "
+            f"images{few} to reject at most {self.share:.1%}; of {which} images, the Keras model "
+            f"rejects {self.known_refused:.1%} of {self.judged_on:,} of known "
+            f"classes{self._of_unknown()}"
         )
 
     def _of_unknown(self) -> str:

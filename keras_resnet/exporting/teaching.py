@@ -72,7 +72,7 @@ def teach(
 
     def reasons() -> Iterator[str]:
         if (before[:, classes:] > NEVER / 2).any():
-            yield "names a class that it was not taught"
+            yield "has a class that it was not trained on"
         if not np.array_equal(before[:, :classes], after[:, :classes]):
             yield "changes the logits of known classes when it learns a new one"
         wanted = _logits_after_training(head, *expected)
@@ -85,9 +85,9 @@ def teach(
             )
         if recognized < LEAST_RECOGNIZED:
             yield (
-                f"recognizes {recognized:.0%} of the images of a class that it was taught with "
-                f"{PHOTOS} others (least: {LEAST_RECOGNIZED:.0%}); train the network longer, or on "
-                "more photos"
+                f"recognizes {recognized:.0%} of the images of a class that it learned from "
+                f"{PHOTOS} others (minimum: {LEAST_RECOGNIZED:.0%}); train the network longer or "
+                "on more photos"
             )
         if drop > max_drop:
             yield (

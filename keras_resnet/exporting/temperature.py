@@ -37,7 +37,7 @@ class TemperatureFit(Result):
         few = " (too few to rely on)" if self.mistakes < FEW else ""
         return (
             f"logits divided by {self.temperature:g}, fitted on {self.fitted_on:,} images, "
-            f"{self.mistakes:,} of them mistaken{few}; expected calibration error "
+            f"{self.mistakes:,} of them misclassified{few}; expected calibration error "
             f"{self.ece_before:.1%} before, {self.ece_after:.1%} after, on {self.judged_on:,} "
             "others"
         )
@@ -65,9 +65,9 @@ def calibrate(
     mistakes = int((logits[fitted].argmax(-1) != labels[fitted]).sum())
     if not mistakes:
         raise InputError(
-            f"--calibrate-probabilities: none of the {len(labels)} validation images is taken for "
-            "another class, so that no certainty would be too high; leave it out, or train with "
-            "a larger --val-split"
+            f"--calibrate-probabilities: all {len(labels)} validation images are classified "
+            "correctly, so a temperature cannot be fitted; leave it out, or train with a larger "
+            "--val-split"
         )
     # Rounded, so that another export of the same run has the same contract.
     temperature = round(fit(logits[fitted], labels[fitted]), 4)

@@ -68,7 +68,7 @@ def differences(expected: Iterable[Weights], constants: Iterable[Constant]) -> I
     )
     if lost:
         more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
-        yield f"has other weights than the model in {', '.join(lost[:_MOST_NAMED])}{more}"
+        yield f"has weights that differ from the model's in {', '.join(lost[:_MOST_NAMED])}{more}"
 
 
 def _is_same(wanted: Weights, found: Constant) -> bool:

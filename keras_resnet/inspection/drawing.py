@@ -91,8 +91,8 @@ def drawing(model: keras.Model | str, input_shape: Sequence[int] | None = None) 
     model, inputs, outputs, steps = walk(model, input_shape)
     if (len(inputs), len(outputs)) != (1, 1):
         raise InputError(
-            f"{model.name} has {len(inputs)} inputs and {len(outputs)} outputs; only a network "
-            "with one of each can be drawn"
+            f"{model.name} has {len(inputs)} inputs and {len(outputs)} outputs; only networks with "
+            "one of each can be drawn"
         )
     graph = _Graph(inputs[0], steps)
     segments = graph.segments(range(len(steps)), IMAGE)

@@ -115,7 +115,7 @@ def describe(
         most = reject["most_energy"]
         too_large = "" if most is None else f" or energy above {most:g}"
         none = f" None of these: {reject['score']} below {reject['threshold']:g}{too_large}."
-    learned = f" The last {spare} are for classes that the file learns." if spare else ""
+    learned = f" The last {spare} are for new classes that the file learns." if spare else ""
     part = "" if share == 1 else f", {share:g} of its side"
     the = "" if frame or preprocess["fit"] != "crop" else "The "
     image = (
@@ -179,7 +179,7 @@ def describe(
                         "associated_files": [
                             {
                                 "name": filenames.LABELS,
-                                "description": "The class of each output, a line each.",
+                                "description": "The class of each output, one per line.",
                                 "type": _AXIS_LABELS,
                             }
                         ],

@@ -36,10 +36,10 @@ def census(path: str | os.PathLike[str], content: bytes | None = None) -> Census
         loaded = onnx.load(path) if content is None else onnx.load_from_string(content)
         model = onnx.shape_inference.infer_shapes(loaded)
     except Exception as error:  # exceptions of protobuf and onnx have no common base class
-        raise InputError(f"{path} is no ONNX model ({first_line(error)})") from None
+        raise InputError(f"{path} is not an ONNX model ({first_line(error)})") from None
     graph = model.graph
     if not graph.node:  # an empty file is a valid protobuf message
-        raise InputError(f"{path} is no ONNX model: it holds no operators")
+        raise InputError(f"{path} is not an ONNX model: it contains no operators")
     weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     shapes = {value.name: _shape(value) for value in (*graph.value_info, *graph.output)}
     parameters = sum(

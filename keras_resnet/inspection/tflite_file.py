@@ -146,8 +146,8 @@ def _skips_pixels(op: "_Operator") -> bool:
 def _input_faults(tensor: "_Tensor") -> Iterator[str]:
     if -1 in tensor.shape:
         yield (
-            f"input {tensor.name} has the open shape {list(tensor.shape)}: some runtimes refuse "
-            "it, others take 1 for each open side; fix the sizes before the conversion"
+            f"input {tensor.name} has the dynamic shape {list(tensor.shape)}: some runtimes refuse "
+            "it, others use 1 for each dynamic dimension; set fixed sizes before the conversion"
         )
     asked = RAW_PIXELS.get(tensor.dtype)
     # A uint8 tensor that is not quantized has the raw bytes.
@@ -228,7 +228,7 @@ def _read(path: str | os.PathLike[str], content: bytes | None = None) -> _Model:
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from None
     if content[4:8] != IDENTIFIER:
-        raise InputError(f"{path} is no TFLite model; `keras-resnet export --tflite` writes one")
+        raise InputError(f"{path} is not a TFLite model; `keras-resnet export --tflite` writes one")
     try:
         return _parse(content)
     # The generated reader does not validate: with a damaged file, it may raise any exception.
@@ -289,7 +289,7 @@ def _stored_bytes(buffer: Any, content: bytes) -> int:
     # Offset 0 and 1 mean "inside the flatbuffer"; otherwise the data is stored after it.
     if buffer.Offset() > 1:
         if buffer.Offset() + buffer.Size() > len(content):
-            raise ValueError("a buffer ends behind the file")
+            raise ValueError("a buffer ends beyond the file")
         return buffer.Size()
     return 0 if buffer.DataIsNone() else len(buffer.DataAsNumpy())
 

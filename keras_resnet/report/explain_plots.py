@@ -65,7 +65,7 @@ def gradient_split(result: Mapping[str, Any], path: StrPath) -> StrPath:
         angles.plot(places, cosines, **{**_THIN, **RESIDUAL})
         if not np.isfinite(cosines).any():
             angles.text(
-                0.5, 0.54, "undefined: one term is 0, or there is none", transform=angles.transAxes,
+                0.5, 0.54, "undefined: a term is 0 or missing", transform=angles.transAxes,
                 color=QUIET, ha="center",
             )  # fmt: skip
         for axes in (norms, angles):
@@ -127,7 +127,7 @@ def lesions(results: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
             look = {**_THIN, **look}
             n = len(result["blocks"])
             axis = np.linspace(0, 1, n) if n > 1 else np.array([0.0])
-            label = f"{result['model']} (whole: {result['top1']:.1%})"
+            label = f"{result['model']} (all blocks: {result['top1']:.1%})"
             alone.plot(axis, [100 * row["top1"] for row in result["blocks"]], label=label, **look)
             shares = [0, *(row["removed"] / n for row in result["last"])]
             whole = [100 * result["top1"]]

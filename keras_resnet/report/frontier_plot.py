@@ -39,7 +39,7 @@ def plot(
         _panel(left, drawn, [p["bytes"] / 1e6 for p in drawn], limits["max_mb"])
         _panel(right, drawn, [p["latency_ms"] for p in drawn], limits["max_ms"])
         left.set(xlabel="int8 file in MB (log scale)", ylabel="top-1 after a short training, %")
-        right.set(xlabel=f"ms for an image on {measured_on} (log scale)")
+        right.set(xlabel=f"ms per image on {measured_on} (log scale)")
         left.set_title(title)
         figure.legend(*left.get_legend_handles_labels(), loc="upper center", ncols=5,
                       bbox_to_anchor=(0.5, 0.0))  # fmt: skip
@@ -53,7 +53,7 @@ def _panel(
     order = sorted(range(len(points)), key=lambda i: costs[i])
     best = [i for n, i in enumerate(order) if all(top1[i] > top1[j] for j in order[:n])]
     axes.plot([costs[i] for i in best], [top1[i] for i in best], color=plots.QUIET,
-              drawstyle="steps-post", linewidth=1, label="best for its cost")  # fmt: skip
+              drawstyle="steps-post", linewidth=1, label="Pareto front")  # fmt: skip
     for fits, marker, label in ((True, "o", "within the budget"), (False, "x", "beyond it")):
         some = [i for i, p in enumerate(points) if (p["excess"] is None) == fits]
         axes.plot([costs[i] for i in some], [top1[i] for i in some], marker, linestyle="",

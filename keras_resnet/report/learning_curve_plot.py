@@ -40,7 +40,7 @@ def plot(result: Mapping[str, Any], title: str, path: StrPath) -> StrPath:
         if check := result["check"]:
             axes.errorbar([1.04 * check["images"]], _percent([check["error"]]), yerr=_bars([check]),
                           fmt="x", color=plots.QUIET, capsize=3,
-                          label="predicted from the smaller parts")  # fmt: skip
+                          label="predicted from the smaller subsets")  # fmt: skip
         axes.set_xscale("log")
         ticks = [*sizes, *(p["images"] for p in predictions)]
         axes.set_xticks(ticks)

@@ -45,8 +45,8 @@ def plot(result: Mapping[str, Any], path: StrPath) -> StrPath:
         axes.set(xlabel="learning rate (log scale)", ylabel="training loss")
         network = network_title(result["model"], result["width"])
         axes.set_title(
-            f"Which learning rates learn: {network} on {Path(result['data']).name}, "
-            f"{optimizer}, batch {result['batch_size']}"
+            f"Learning rate range test: {network} on {Path(result['data']).name}, {optimizer}, "
+            f"batch {result['batch_size']}"
         )
         axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.12))
         return plots.save(figure, path)

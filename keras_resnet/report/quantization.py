@@ -55,7 +55,7 @@ def plot(layers: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
         _name_blocks(axes, [row["block"] for row in rows])
         _name_worst(axes, rows, lost)
         axes.set_title("Quantization error of each layer in int8")
-        axes.set_ylabel("error as a share of a channel's signal")
+        axes.set_ylabel("error relative to the channel's signal")
         axes.set_xlim(-0.8, len(rows) - 0.2)
         axes.legend(
             loc="upper left",

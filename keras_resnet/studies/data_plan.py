@@ -304,8 +304,8 @@ def _result(folder: Path, source: Source, parts: _Parts, runs: Mapping[str, run.
         check = _predicted(_laws(curve[:-1], len(val)), now)
         if not laws.fits:
             notes.append(
-                "the errors do not lie on a power law: the small parts may be too small to learn "
-                "from, and the prediction is rough"
+                "the errors do not follow a power law: the small subsets may be too small to "
+                "learn from, and the prediction is rough"
             )
     some = runs[parts.curve[0, 0]]
     return DataPlan(
@@ -364,26 +364,26 @@ def _limits(
     if last.high >= guessing:
         yield (
             f"with all images the error is {last.error:.1%}, and up to {last.high:.1%} (95 %); "
-            f"that of guessing is {guessing:.1%}: these numbers say nothing about more photos; "
-            "train longer, with more --epochs"
+            f"guessing has {guessing:.1%}: this says nothing about more photos; train longer, with "
+            "more --epochs"
         )
     if len(curve) < _LEAST_SIZES:
         yield (
-            f"too few images for a curve: a class can be halved {len(curve) - 1} times only, and a "
+            f"too few images for a curve: a class can be halved {len(curve) - 1} times, but a "
             f"prediction needs {_LEAST_SIZES - 1}"
         )
     if last.error * validation < _FEW_ERRORS:
         yield (
             f"with all images {last.error * validation:.1f} of {validation:,} validation images "
             f"are wrong: the error is at most {last.high:.1%} (95 %), and fewer errors could not "
-            "be told from these; more, or harder, validation images are needed"
+            "be measured; more or harder validation images are needed"
         )
     if parts.seeds < 2:
-        yield "one seed: what is chance of the training is unknown; give --seeds 3"
+        yield "one seed: the variation between trainings is unknown; give --seeds 3"
     if parts.keys:
         yield (
-            "images of a group are alike: the intervals, which count images, are too narrow where "
-            "groups are few"
+            "images of a group are similar: the intervals, which count images, are too narrow if "
+            "there are few groups"
         )
 
 

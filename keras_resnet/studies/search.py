@@ -180,13 +180,13 @@ def _search(
             if options.get(name)
         )
         where = f", where images have {source.side} pixels" if source.side else ""
-        raise InputError(f"no network is tried with {given}{where}; give --model")
+        raise InputError(f"no network can be tried with {given}{where}; give --model")
     points = list(_tried(listed, data, source, folder, budget, options))
     if not points:
         least = min(candidate.parameters for candidate in listed)
         raise CheckFailed(
             f"no network is within --max-mb {budget.max_mb:g}: the smallest has {least:,} weights, "
-            "each a byte at least; give a larger one"
+            "at least one byte each; give a larger value"
         )
     winner = best(points)
     if winner is None:
@@ -325,7 +325,7 @@ def _tried(
         highest = max(highest, _top1(point))
         left = _PATIENCE if is_better else left - 1
         if not left:
-            log.info("larger networks are no better, or beyond the budget")
+            log.info("larger networks are no better or over budget")
             return
 
 
@@ -334,7 +334,7 @@ def _said(point: Candidate) -> str:
         return f"  no int8 file: {point.excess}"
     assert point.bytes and point.latency_ms
     return f"  top-1 {point.top1:.1%}, {point.bytes / 1e6:.3g} MB, {point.latency_ms:.3g} ms" + (
-        ", beyond the budget" if point.excess else ""
+        ", over budget" if point.excess else ""
     )
 
 

@@ -36,7 +36,7 @@ def require_no_splits(config: Config, study: str) -> None:
     for name in ("test_split", "split_file"):
         if getattr(config, name):
             option = name.replace("_", "-")
-            raise InputError(f"{study} makes the splits; leave out --{option}")
+            raise InputError(f"{study} creates the splits; leave out --{option}")
 
 
 def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -> None:
@@ -79,7 +79,7 @@ def require_unseen(examples: Examples, weights: str | None) -> None:
     if count := splitting.are(examples, learned).sum():
         raise InputError(
             f"--weights {weights} was trained on {count:,} of the "
-            f"{plural(len(examples), 'image')}, for which scores would be too good; leave it out, "
+            f"{plural(len(examples), 'image')}, so their scores would be too good; leave it out, "
             "or give other images"
         )
 

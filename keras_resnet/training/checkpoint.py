@@ -96,7 +96,7 @@ class Checkpoint:
                 return int(self._step), json.loads(self._notes.numpy())
             except Exception as error:  # TensorFlow raises a dozen kinds
                 self._damaged.add(step)
-                log.info(f"{_damage(self._folder, step, error)}; trying the one before")
+                log.info(f"{_damage(self._folder, step, error)}; trying the previous one")
         require_none_lost(self._run)
         return 0, None
 
@@ -180,8 +180,8 @@ def settle(run: Run, source: Source) -> None:
         run.save_split(source)
         if earlier not in (None, path.read_bytes()):
             log.info(
-                "the run was interrupted before its first checkpoint, and starts anew with a split "
-                "of the images that are there now, which is another"
+                "the run was interrupted before its first checkpoint; it starts again with a new "
+                "split of the current images"
             )
 
 

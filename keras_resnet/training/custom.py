@@ -43,7 +43,7 @@ def taken(options: Mapping[str, Any]) -> tuple[dict[str, Any], keras.Model | Non
         if value is not None and SETTINGS[name].parse(value) != fixed:
             raise InputError(
                 f"--{name.replace('_', '-')} {show(value)} is for networks of this package; "
-                "`model` is trained as it is: on images of its own size, with its own weights "
+                "`model` is trained unchanged: on images of its own size, with its own weights "
                 "and regularization, its layers frozen by layer.trainable"
             )
     own = next((p for p in map(_policy, layers_of(model)) if p in _MIXED), "float32")
@@ -63,8 +63,8 @@ def taken(options: Mapping[str, Any]) -> tuple[dict[str, Any], keras.Model | Non
     )
     if len(given.model.trainable_weights) != len(model.trainable_weights):
         raise InputError(
-            f"layers inside of a layer of the model {model.name!r} are frozen; freeze whole layers "
-            "of the model"
+            f"layers inside a layer of the model {model.name!r} are frozen; freeze whole layers of "
+            "the model"
         )
     for note in given.notes:
         log.info(note)
@@ -85,7 +85,7 @@ def require_head(network: keras.Model | None, config: Config, classes: int) -> N
         return
     if network is None:
         raise InputError(
-            f"--model {CUSTOM.name} is a network of your own; train it from Python: "
+            f"--model {CUSTOM.name} is a custom network; train it from Python: "
             "kr.train(model=keras_model, data=…)"
         )
     outputs = network.output_shape[-1]

@@ -97,15 +97,17 @@ class _Fit:
         is_unset = {"weights", "recipe"} <= set(self._unset)
         is_free = is_unset and self.config.width == 1 and is_alone  # workers differ in disks
         if is_free and few and (self._side or 0) > _SMALL_SIDE and name in PUBLISHED:
-            are_few = f"{self._images:,} images are few (at most {_FEW_OF_A_CLASS} of a class)"
+            are_few = (
+                f"there are only {self._images:,} images (at most {_FEW_OF_A_CLASS} per class)"
+            )
             if published.is_at_hand(name):
-                why = f"they are on this disk, and {are_few}; --recipe quick trains from scratch"
+                why = f"they are on this disk and {are_few}; --recipe quick trains from scratch"
                 self._choose("weights", IMAGENET, why)
                 self._choose("model", name, "the smallest network with published weights")
             else:
                 log.info(
-                    f"{are_few}, and no ImageNet weights are ready on this disk: --weights "
-                    "imagenet downloads some and starts from them"
+                    f"{are_few}, and no ImageNet weights on this disk: --weights imagenet "
+                    "downloads some and starts from them"
                 )
         if self.config.weights is not None:
             self._take_recipe("finetune", "there are weights to start from")
@@ -127,10 +129,10 @@ class _Fit:
         if spec.stem == "cifar":
             most, limit = _CIFAR_NETWORK, f"at most {_CIFAR_NETWORK} for {spec.name}"
         elif self.config.weights or tf.config.list_physical_devices("GPU"):
-            most, limit = _PRETRAINED, f"{spec.name} is made for {_PRETRAINED}"
+            most, limit = _PRETRAINED, f"{spec.name} is designed for {_PRETRAINED}"
         else:
             most = _FROM_SCRATCH_ON_CPU
-            limit = f"at most {most} on a CPU, for the time that it takes"
+            limit = f"at most {most} on a CPU, to limit the time"
         multiple = spec.total_stride
         side = min(self._side, most) // multiple * multiple
         side = max(side, _LEAST_SIDE, _LEAST_CELLS * multiple)
@@ -146,7 +148,9 @@ class _Fit:
         batch = max(batch // devices * devices, devices)
         if not {"learning_rate", "base_batch"} - set(self._unset):
             self.config = replace(self.config, base_batch=usual)  # the rate is for that
-        why = f"{self._images:,} training images, for {_STEPS} steps in an epoch if possible"
+        why = (
+            f"there are {self._images:,} training images, for {_STEPS} steps per epoch if possible"
+        )
         self._choose("batch_size", batch, why)
 
     def choose_epochs(self) -> None:
@@ -157,5 +161,5 @@ class _Fit:
         in_epoch = steps / self.config.accumulate
         epochs = min(math.ceil(updates / in_epoch), most)
         if epochs > self.config.epochs:
-            why = f"an epoch has {plural(round(in_epoch), 'update')}, a run {updates} or more"
-            self._choose("epochs", epochs, f"{why}, in at most {most} epochs")
+            why = f"an epoch has {plural(round(in_epoch), 'update')}, a run needs {updates} or more"
+            self._choose("epochs", epochs, f"{why}, but at most {most} epochs")

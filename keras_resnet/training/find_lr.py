@@ -160,8 +160,8 @@ def judge(rates: Sequence[float], losses: Sequence[float], *, complete: bool) ->
     noise = statistics.pstdev(losses[: max(len(losses) // 4, 2)])
     if smoothed[first] - smoothed[lowest] <= 2 * noise:
         raise CheckFailed(
-            f"the loss does not fall by more than it varies at any rate from {rates[0]:.2g} to "
-            f"{rates[-1]:.2g}; try more --steps, or another range by --low and --high"
+            f"the loss does not fall by more than its noise at any rate from {rates[0]:.2g} to "
+            f"{rates[-1]:.2g}; try more --steps, or another range with --low and --high"
         )
     steepest = max(range(first, lowest), key=lambda n: smoothed[n] - smoothed[n + 1])
     return Rates(

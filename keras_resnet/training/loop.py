@@ -233,8 +233,9 @@ class Loop:
         # A stopped run saves this step; when it is resumed, its time is up again.
         if late and not signal:
             log.info(
-                f"--max-minutes {self.config.max_minutes:g}: time limit reached before the learning"
-                " rate had decayed; fewer --epochs, which fit into the time, give better results"
+                f"--max-minutes {self.config.max_minutes:g}: time limit reached before the "
+                "learning rate had decayed; fewer --epochs, which fit the time limit, give better "
+                "results"
             )
         return signal, bool(due), bool(ends) and not signal
 

@@ -208,5 +208,5 @@ def describe(config: Config) -> str:
         return f"deterministic{xla}: the same command gives the same weights, bit for bit"
     return (
         f"not deterministic{xla}: the same command, or a resumed run, may differ in the last bits; "
-        "--deterministic gives the same bits, on a GPU at some cost of speed"
+        "--deterministic makes runs bit-for-bit reproducible, but slower on a GPU"
     )

@@ -43,7 +43,7 @@ def find_teacher(config: Config) -> run.Run | None:
         raise InputError(
             f"the teacher {teacher.path} takes images of {other.height}x{other.width}, --fit "
             f"{other.fit}; this network takes {own.height}x{own.width}, --fit {own.fit}: it needs "
-            "the same aspect ratio and --fit, or the teacher would see the images distorted"
+            "the same aspect ratio and --fit, or the teacher would see distorted images"
         )
     return teacher
 
@@ -53,7 +53,7 @@ def require_same_classes(teacher: run.Run, source: Source) -> None:
     if teacher.classes != source.classes:
         raise InputError(
             f"the teacher {teacher.path} has the classes {', '.join(teacher.classes[:5])} …, the "
-            f"data {', '.join(source.classes[:5])} …; it must be of the same classes in the same "
+            f"data {', '.join(source.classes[:5])} …; it must have the same classes in the same "
             "order"
         )
     log.info(
@@ -61,13 +61,13 @@ def require_same_classes(teacher: run.Run, source: Source) -> None:
     )
     if smoothing := teacher.config.label_smoothing:
         log.warning(
-            f"the teacher was trained with --label-smoothing {smoothing:g}, so its answers tell "
-            "less of how classes resemble each other; train it with --label-smoothing 0"
+            f"the teacher was trained with --label-smoothing {smoothing:g}, so its outputs say "
+            "less about which classes are similar; train it with --label-smoothing 0"
         )
     if seen := trained_on(teacher, source.splits["val"]):
         log.warning(
             f"the teacher was trained on {seen:,} validation images of this run, whose scores will "
-            "not be those of new images; train both with one --seed and --val-split"
+            "be too good; train both with the same --seed and --val-split"
         )
 
 

@@ -65,7 +65,7 @@ def classifier(
     shape = _shape(model, source, image_size, channels)
     if not model.built:
         raise InputError(
-            f"{source} has no weights yet; call it once on images, or let it begin with keras.Input"
+            f"{source} has no weights yet; call it once on images, or start it with keras.Input"
         )
     copy, notes = _copy(model, source, shape, keep_precision)
     if isinstance(copy, keras.Sequential) and _is_graph(copy):  # `output` may be undefined
@@ -76,8 +76,8 @@ def classifier(
         is_grey = shape[2] == 1
         colors, others = ("grey", "") if is_grey else ("RGB", "imagenet, caffe (BGR) ")
         notes.append(
-            f"{source} has no layer that normalizes pixels: assumed that it takes {colors} in "
-            f"[0, 255]; otherwise give --normalize tf ([-1, 1]), {others}or MEAN/STD"
+            f"{source} has no layer that normalizes pixels: assuming that it takes {colors} in [0, "
+            f"255]; otherwise give --normalize tf ([-1, 1]), {others}or MEAN/STD"
         )
     if normalize is not None or not _is_graph(copy):
         copy = keras.Model(image, copy(pixels), name=copy.name)
@@ -87,21 +87,21 @@ def classifier(
     scores = copy.predict_on_batch(_noise(shape))
     if scores.ndim != 2 or scores.shape[1] < 2:
         raise InputError(
-            f"{source} gives outputs of shape {copy.output_shape}; a classifier gives (b, k), a "
-            "score for each of two or more classes"
+            f"{source} has outputs of shape {copy.output_shape}; a classifier has (b, k), a score "
+            "for each of two or more classes"
         )
     if _are_probabilities(scores):
         x = copy.output
         copy = keras.Model(copy.input, ops.log(ops.maximum(x, _LEAST)), name=copy.name)
         scores = np.log(np.maximum(scores, _LEAST))
         notes.append(
-            f"{source} gives probabilities whose softmax cannot be taken out: the logarithm was "
-            "added, and int8 may lose accuracy"
+            f"{source} outputs probabilities whose softmax cannot be removed: a logarithm was "
+            "added; int8 may lose accuracy"
         )
     elif scores.min() >= 0 and scores.max() <= 1 and np.ptp(scores) > 0:
         raise InputError(
-            f"{source} gives scores in [0, 1] that do not add up to 1, as several labels of an "
-            "image have; a classifier with a softmax or logits is needed"
+            f"{source} outputs scores in [0, 1] that do not add up to 1, as multi-label "
+            "classifiers do; a classifier with a softmax or logits is needed"
         )
     given = _noise(shape) if normalize is None else _normalized(_noise(shape), normalize, source)
     _require_same(np.asarray(model(given, training=False), np.float32), scores, source)
@@ -117,8 +117,8 @@ def _require_same(expected: np.ndarray, logits: np.ndarray, source: str) -> None
     apart = np.abs(found - expected).max() / max(np.abs(expected).max(), 1)
     if not apart <= _MOST_APART:
         raise InputError(
-            f"{source} cannot be copied: a copy with its weights gives other scores ({apart:.2g} "
-            "apart); a layer of your own may compute with values that are no weights"
+            f"{source} cannot be copied: a copy with its weights gives different scores "
+            f"({apart:.2g} apart); a custom layer may use values that are not weights"
         )
 
 
@@ -135,7 +135,7 @@ def _shape(
     if isinstance(getattr(model, "output", None), dict):
         raise InputError(
             f"{source} gives a dict ({', '.join(model.output)}); an image classifier gives one "
-            "tensor: take it as keras.Model(model.input, model.output[NAME])"
+            "tensor: select it with keras.Model(model.input, model.output[NAME])"
         )
     shape = _input_shape(model) or (None,) * 4  # a subclassed model that was not called yet
     if len(shape) != 4:
@@ -204,11 +204,11 @@ def _copy(
         settings = keras.saving.serialize_keras_object(model)
         settings["compile_config"] = None
         if not keep_precision and _set_float32(settings):
-            notes.append(f"{source} is of mixed precision: the same weights are used in float32")
+            notes.append(f"{source} uses mixed precision: its weights are used in float32")
         if _is_graph(model):
             _set_shape(settings, shape)
             if _set_linear(settings["config"], source):
-                notes.append(f"the softmax at the end of {source} was taken off: it gives logits")
+                notes.append(f"the softmax at the end of {source} was removed: it outputs logits")
         copy = keras.saving.deserialize_keras_object(settings, safe_mode=True)
         if not _is_graph(model):
             copy(keras.Input(shape))
@@ -221,9 +221,10 @@ def _copy(
         raise
     except Exception as error:  # Keras and the code of the model may raise any exception
         raise InputError(
-            f"{source} cannot be copied from its settings ({first_line(error)}); a layer or model "
-            "of your own needs __init__(…, **kwargs), get_config() and "
-            "@keras.saving.register_keras_serializable(), and a Lambda layer has to become one"
+            f"{source} cannot be copied from its settings ({first_line(error)}); a custom layer or "
+            "model needs __init__(…, **kwargs), get_config() and "
+            "@keras.saving.register_keras_serializable(), and a Lambda layer must be replaced by "
+            "one"
         ) from None
     return copy, notes
 
@@ -327,8 +328,8 @@ def _set_linear(graph: dict[str, Any], source: str) -> bool:
         activation = settings.get("activation")
         if activation == "sigmoid":
             raise InputError(
-                f"{source} ends in a sigmoid: several labels of an image, or one of two; a "
-                "classifier with a softmax or logits, one for each class, is needed"
+                f"{source} ends in a sigmoid (multi-label or binary); a classifier with a softmax "
+                "or logits, one for each class, is needed"
             )
         if activation == "softmax":
             settings["activation"] = "linear"

@@ -36,11 +36,11 @@ def network_of(path: StrPath) -> str:
             return name
     is_h5 = os.fspath(path).endswith((".h5", ".hdf5"))  # may contain a whole model
     whole = (
-        "; a whole model of another kind: load it in Keras and save it as .keras" if is_h5 else ""
+        "; to import another whole model, load it in Keras and save it as .keras" if is_h5 else ""
     )
     raise InputError(
-        f"the network of {path} is not known by its arrays; give --model, one of `keras-resnet "
-        f"models`{whole}"
+        f"the network of {path} cannot be identified from its arrays; give --model, one of "
+        f"`keras-resnet models`{whole}"
     )
 
 

@@ -103,7 +103,7 @@ def _network_of(path: StrPath) -> str:
     from keras_resnet.weights.fitting import network_of
 
     name = network_of(path)
-    log.info(f"by its arrays, {path} is of {name}")
+    log.info(f"network identified from the arrays of {path}: {name}")
     return name
 
 
@@ -187,7 +187,7 @@ def import_model(
 def _log_labels(classes: Sequence[str], given: StrPath | Sequence[str] | None) -> None:
     """Logs the classes of a run if none were given."""
     if given is None:
-        log.info(f"labels: {some_of(classes, 5)}; --labels FILE gives others")
+        log.info(f"labels: {some_of(classes, 5)}; --labels FILE sets others")
 
 
 def _owner(path: StrPath) -> runs.Run | None:
@@ -225,7 +225,7 @@ def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: St
     twice = next((name for name in classes if classes.count(name) > 1), None)
     if "" in classes or twice:
         raise InputError(
-            f"{given} has {f'{twice!r} twice' if twice else 'empty lines'}; give each class a name "
-            "of its own"
+            f"{given} has {f'{twice!r} twice' if twice else 'empty lines'}; give each class a "
+            "unique name"
         )
     return classes

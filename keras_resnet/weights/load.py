@@ -68,7 +68,8 @@ def load(model: "keras.Model", weights: Weights, *, replace_head: bool = False) 
     for name, value in values.items():
         if not np.isfinite(value).all():
             raise InputError(
-                f"{weights.source}: {in_file(name, weights)} holds NaN or infinity; give others"
+                f"{weights.source}: {in_file(name, weights)} contains NaN or infinity; give other "
+                "weights"
             )
     for name, value in values.items():
         wanted[name].assign(value)
@@ -110,8 +111,8 @@ def _check_normalization(weights: Weights, model: "keras.Model") -> None:
     trained_with = normalization_of(weights)
     if trained_with and not _is_normalized(model, trained_with):
         raise InputError(
-            f"{weights.source} was trained with another normalization than that of {model.name}; "
-            f"give --normalize {trained_with}"
+            f"{weights.source} was trained with a different normalization than {model.name}; give "
+            f"--normalize {trained_with}"
         )
 
 
@@ -144,8 +145,8 @@ def _compare(
     missing = [in_file(name, weights) for name in wanted if name not in arrays]
     left_over = [in_file(name, weights) for name in arrays if name not in wanted]
     misfits = [
-        f"{in_file(name, weights)} is {arrays[name].shape} as Keras has it, "
-        f"{model.name} needs {tuple(variable.shape)}"
+        f"{in_file(name, weights)} is {arrays[name].shape} in Keras' layout, {model.name} needs "
+        f"{tuple(variable.shape)}"
         for name, variable in wanted.items()
         if name in arrays and arrays[name].shape != tuple(variable.shape)
     ]

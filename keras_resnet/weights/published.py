@@ -107,7 +107,7 @@ def _download(name: str, home: _Home, path: Path, part: IO[bytes]) -> None:
     if expected and _digest(Path(part.name), expected) != expected:
         part.truncate(0)  # not removed, because another process may wait for its lock
         raise InputError(
-            f"--weights imagenet: what came from {home.url} is damaged: its checksum is not "
+            f"--weights imagenet: the download from {home.url} is damaged: its checksum is not "
             f"{expected}; try again"
         )
     if sha256:
@@ -136,7 +136,7 @@ def _receive(name: str, home: _Home, folder: Path, part: IO[bytes]) -> str | Non
         log.info(
             f"downloading ImageNet weights for {name}: {_megabytes(total)} from {home.page} "
             f"(licence: {home.licence}), to {folder}"
-            + (f"; {_megabytes(have)} are there already" if have else "")
+            + (f"; {_megabytes(have)} are already downloaded" if have else "")
         )
         redirects.note(answer.headers)
         with progress.bar(total // _CHUNK, "downloading", "MiB") as advance:

@@ -89,8 +89,7 @@ def read(path: StrPath) -> Weights:
                 "set TMPDIR to another folder"
             ) from None
         raise InputError(
-            f"{path} is damaged or holds no weights ({first_line(error)}); copy it, or save them, "
-            "again"
+            f"{path} is damaged or contains no weights ({first_line(error)}); copy or save it again"
         ) from None
 
 
@@ -98,13 +97,13 @@ def _require_unpacked(path: StrPath) -> None:
     """InputError for an archive that Keras and PyTorch never write: compressed, or with too many
     files."""
     if _directory_bytes(path) > _LARGEST_TEXT:
-        raise InputError(f"{path} is no file of Keras or PyTorch: its list of files exceeds 8 MB")
+        raise InputError(f"{path} is not a Keras or PyTorch file: its list of files exceeds 8 MB")
     with zipfile.ZipFile(path) as archive:
         packed = [m for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
     if packed:
         raise InputError(
-            f"{path} is damaged or no file of Keras or PyTorch: {packed[0].filename!r} in it is "
-            "compressed; save it again with them"
+            f"{path} is damaged or not a Keras or PyTorch file: {packed[0].filename!r} in it is "
+            "compressed; save it again with Keras or PyTorch"
         )
 
 
@@ -131,7 +130,7 @@ def _read_h5(
     _require_own_objects(file, name or path)
     arrays = _legacy_arrays(file) or _named_arrays(file)
     if not arrays:
-        raise InputError(f"{name or path} holds no weights of Keras layers")
+        raise InputError(f"{name or path} contains no weights of Keras layers")
     return Weights(str(name or path), KERAS, arrays, normalization)
 
 
@@ -145,7 +144,9 @@ def keras_settings(path: StrPath) -> dict[str, Any]:
     _require_unpacked(path)
     with zipfile.ZipFile(path) as archive:
         if archive.getinfo("config.json").file_size > _LARGEST_TEXT:
-            raise InputError(f"{path} is no file of ours: its settings take more than 8 MB")
+            raise InputError(
+                f"{path} is not a file of this package: its settings take more than 8 MB"
+            )
         return json.loads(archive.read("config.json"))
 
 
@@ -176,10 +177,10 @@ def _require_own_objects(file: Any, name: object) -> None:
         names.append(path)
         if len(names) > _MOST_OBJECTS:
             return f"has more than {_MOST_OBJECTS:,} objects"
-        return None if isinstance(link, h5py.HardLink) else f"has a link to elsewhere, {path!r}"
+        return None if isinstance(link, h5py.HardLink) else f"has a link to another file, {path!r}"
 
     if problem := file.visititems_links(visit):
-        raise InputError(f"{name} is no file of Keras: it {problem}; save it again with Keras")
+        raise InputError(f"{name} is not a Keras file: it {problem}; save it again with Keras")
 
 
 def _attribute(group: Any, name: str, otherwise: Any = None) -> Any:
@@ -275,7 +276,7 @@ def _read_torch(path: Path) -> Weights:
     for key in ("state_dict", "model", "model_state_dict"):
         content = content.get(key, content) if isinstance(content, dict) else content
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
+        raise InputError(f"{path} contains a {type(content).__name__}, not a dict of tensors")
     tensors = {name: x for name, x in content.items() if isinstance(x, torch.Tensor)}
 
     def stored(tensor: Any) -> Stored:
@@ -306,7 +307,7 @@ def _require_plain(pickle: IO[bytes], path: Path) -> None:
     for count, (_, argument, _) in enumerate(pickletools.genops(pickle)):
         if count > _MOST_OPCODES or argument in ("builtins bytearray", "bytearray"):
             raise InputError(
-                f"{path} holds more than tensors; load it in PyTorch, and save its state_dict"
+                f"{path} contains more than tensors; load it in PyTorch, and save its state_dict"
             )
 
 
@@ -318,7 +319,7 @@ def _state_dict(path: Path, arrays: Arrays) -> Weights:
     # A counter that only training uses.
     kept = {n: a for n, a in arrays.items() if not n.endswith("num_batches_tracked")}
     if not kept:
-        raise InputError(f"{path} holds no tensors")
+        raise InputError(f"{path} contains no tensors")
     return Weights(str(path), TORCH, kept)
 
 

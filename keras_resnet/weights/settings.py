@@ -60,7 +60,7 @@ def _require_same_width(config: Config) -> None:
     theirs = open_run(config.weights).config
     if theirs.model == config.model and theirs.width != config.width:
         raise InputError(
-            f"--width is {config.width:g}, and {config.weights} holds a {theirs.network}; add "
+            f"--width is {config.width:g}, but {config.weights} contains a {theirs.network}; add "
             f"--width {theirs.width:g}"
         )
 

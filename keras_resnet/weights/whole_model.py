@@ -18,7 +18,7 @@ _LARGEST_OUTPUT = 1 << 28  # bytes of one layer for one image; ResNet-50 at 1024
 _SLACK = 1 << 20  # bytes of variables that are not in the file
 # Words in Keras' message -> next step.
 _NEXT_STEPS = {
-    "Lambda": "replace that layer, for example by Rescaling or by a class of your own",
+    "Lambda": "replace that layer, for example by Rescaling or a custom layer class",
     "Could not locate": "in Python, import that class, which needs "
     "@keras.saving.register_keras_serializable(), and call kr.import_model",
 }
@@ -49,7 +49,7 @@ def load(path: Path) -> keras.Model:
         ) from None
     shapes = (model.input_shape, model.output_shape)
     if not all(isinstance(s, tuple) for s in shapes) or len(shapes[0]) != 4 or len(shapes[1]) != 2:
-        raise InputError(f"{path} is no image classifier: it maps {shapes[0]} to {shapes[1]}")
+        raise InputError(f"{path} is not an image classifier: it maps {shapes[0]} to {shapes[1]}")
     return model
 
 
@@ -61,7 +61,7 @@ def _require_modest(path: Path) -> None:
     weights, output = _sizes(settings | {"compile_config": None})
     if weights > stored + _SLACK:
         raise InputError(
-            f"{path} is damaged: its layers have {weights:,} bytes of weights, the file holds "
+            f"{path} is damaged: its layers have {weights:,} bytes of weights, the file has "
             f"{stored:,}; copy it again"
         )
     if output > _LARGEST_OUTPUT:

@@ -133,7 +133,7 @@ CLIENTS = {
 
 def _repeated(lines):
     """The lines of a check, which must say that the int8 file answers bit for bit as exported."""
-    assert any("as at the export" in line for line in lines), lines
+    assert any("same as at export" in line for line in lines), lines
     return lines
 
 

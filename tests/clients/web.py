@@ -28,7 +28,7 @@ def prove(export, work):
         yield from page.evaluate("document.getElementById('status').innerText").splitlines()
         page.screenshot(work / "web-check.png")
         said = page.evaluate("document.getElementById('status').innerText")
-        assert outcome == "passed" and "as at the export" in said, said
+        assert outcome == "passed" and "same as at export" in said, said
 
         page.open(address)
         page.wait_for("document.getElementById('status')?.textContent === 'Ready.'")
@@ -62,13 +62,13 @@ def prove(export, work):
 
         page.evaluate("document.getElementById('camera').click()")
         page.wait_for("document.getElementById('video').videoWidth")
-        page.wait_for("document.getElementById('timing').innerText.includes('ms in the network')")
+        page.wait_for("document.getElementById('timing').innerText.includes('ms for the network')")
         page.evaluate(
             "document.getElementById('timing').textContent = '';"
             "document.getElementById('accelerator').dispatchEvent(new Event('change'))"
         )
         page.wait_for("document.getElementById('status').innerText === 'Ready.'")
-        page.wait_for("document.getElementById('timing').innerText.includes('ms in the network')")
+        page.wait_for("document.getElementById('timing').innerText.includes('ms for the network')")
         yield "the (simulated) camera is classified frame by frame, also with another model"
         page.screenshot(work / "web-camera.png")
 

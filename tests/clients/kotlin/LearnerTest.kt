@@ -41,7 +41,7 @@ class LearnerTest {
     val learner = Learner(file, SPARE, "a", model::call)
     for (label in listOf("hat", "cup", "key", "cup")) learner.learn(label, listOf(floatArrayOf(1f)))
     val failure = runCatching { learner.learn("pen", listOf(floatArrayOf(1f))) }.exceptionOrNull()
-    assertEquals("there are 3 new classes already", failure?.message)
+    assertEquals("there are already 3 new classes", failure?.message)
     assertEquals(listOf("hat", "cup", "key"), learner.labels)
   }
 }

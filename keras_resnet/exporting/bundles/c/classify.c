@@ -109,7 +109,7 @@ static int rejects(const float *logits) {
 
 static void view(const char *path, float crop, uint8_t *pixels) {
   Image image;
-  if (!read_ppm(path, &image)) fail("no such file, or no binary PPM file with 255 levels: ", path);
+  if (!read_ppm(path, &image)) fail("no such file, or not a binary PPM file with 255 levels: ", path);
   const Geometry input_size = {HEIGHT, WIDTH, CHANNELS, FIT};
   if (!center_view(&image, &input_size, crop, pixels)) fail("out of memory for ", path);
   free(image.rgb);
@@ -194,8 +194,8 @@ static int check(const char *folder) {
   fclose(file);
   printf("%d of %d images as expected\n", images - failed, images);
   printf("logits within %.2g, %.2g allowed\n", worst, tolerance);
-  if (sha256[1] && others) printf("%d answers are not those of the export: other kernels\n", others);
-  if (sha256[1] && !others) printf("answers have sha256 %.16s..., as at the export\n", sha256);
+  if (sha256[1] && others) printf("%d outputs differ from the export: other kernels\n", others);
+  if (sha256[1] && !others) printf("outputs have sha256 %.16s..., same as at export\n", sha256);
   printf("pixels of %d photos within %.2g levels on average, %g allowed\n", photos, furthest,
          photo_tolerance);
   return failed > 0 || images == 0;

@@ -51,6 +51,6 @@ for name, tolerance in golden["tolerance"].items():
     print(f"{name}: logits within {worst:.2g}, {tolerance:.2g} allowed")
     if exact := golden["answers_sha256"].get(name):
         found = hashlib.sha256(answers).hexdigest()
-        same = "as at the export" if found == exact else "not that of the export: other kernels"
-        print(f"{name}: answers have sha256 {found[:16]}…, {same}")
+        same = "same as at export" if found == exact else "different from the export: other kernels"
+        print(f"{name}: outputs have sha256 {found[:16]}…, {same}")
 sys.exit(failed)

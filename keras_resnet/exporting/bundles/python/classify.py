@@ -74,9 +74,9 @@ class Classifier:
         spare = self._signatures["train"].get_input_details()["label"]["shape"][1]
         new = self.labels[self.known :]
         if label in self.labels[: self.known]:
-            raise ValueError(f"the model knows {label} already")
+            raise ValueError(f"the model already knows {label}")
         if label not in new and len(new) == spare:
-            raise ValueError(f"the model has learned {spare} new classes, as many as it can")
+            raise ValueError(f"the model has already learned {spare} new classes, the maximum")
         pixels = [self.pixels(image) for image in images]
         if label not in new:
             self.labels.append(label)
@@ -254,8 +254,8 @@ def check(classifier: Classifier, folder: Path = HERE / "golden") -> int:
     print(f"logits within {max(distances):.2g}, {tolerance:.2g} allowed")
     if exact := golden["answers_sha256"].get("model.tflite"):
         found = hashlib.sha256(answers).hexdigest()
-        same = "as at the export" if found == exact else "not that of the export: other kernels"
-        print(f"answers have sha256 {found[:16]}…, {same}")
+        same = "same as at export" if found == exact else "different from the export: other kernels"
+        print(f"outputs have sha256 {found[:16]}…, {same}")
     if differences:
         print(
             f"pixels of {len(differences)} photos within {max(differences):.2g} levels on average, "
@@ -306,7 +306,7 @@ def main() -> int:
             with Image.open(path) as image:
                 answers = classifier.classify(image, options.top)
         except OSError as error:
-            reason = error.strerror or "no image that Pillow can read"
+            reason = error.strerror or "not an image that Pillow can read"
             if isinstance(error, IsADirectoryError):
                 reason = f"a folder; give its images, such as {path.rstrip('/')}/*"
             print(f"classify.py: {path}: {reason}", file=sys.stderr)

@@ -7,7 +7,7 @@ const TOP = 3;
 const PHOTOS = 20;  // that the camera takes of a new class
 const MILLISECONDS_BETWEEN_PHOTOS = 200;
 // For other pages, browsers switch the camera and hashes off.
-const NEEDS_HTTPS = 'needs a page from https or localhost';
+const NEEDS_HTTPS = 'needs https or localhost';
 const at = (id) => document.getElementById(id);
 const json = async (path) => (await fetch(path)).json();
 
@@ -74,7 +74,7 @@ async function classify(source) {
   if (rejects(logits, contract.reject, labels.length)) showNone();
   else showAnswers(softmax(logits));
   showPixels(pixels);
-  at('timing').textContent = `${took.toFixed(1)} ms in the network`;
+  at('timing').textContent = `${took.toFixed(1)} ms for the network`;
 }
 
 /** Tells screen readers the answer, once: the camera gives it many times a second. */
@@ -180,7 +180,7 @@ function stopCamera() {
 
 /** Learns a class from pictures: files, or the camera when it is on. */
 async function addClass(label, pictures) {
-  if (labels.includes(label)) throw new Error(`the model knows ${label} already`);
+  if (labels.includes(label)) throw new Error(`the model already knows ${label}`);
   const all = [];
   for await (const picture of pictures) {
     const image = await decode(picture).catch(() => {
@@ -275,10 +275,10 @@ async function check() {
   const count = golden.images.length;
   const exact = golden.answers_sha256['model.tflite'];
   const own = exact && await digest(new Float32Array(answers).buffer);
-  const same = own === exact ? 'as at the export' : 'not that of the export: other kernels';
+  const same = own === exact ? 'same as at export' : 'different from the export: other kernels';
   say(`${count - failed} of ${count} images as expected\n` +
       `logits within ${worst.toPrecision(2)}, ${tolerance.toPrecision(2)} allowed\n` +
-      (exact ? `answers have sha256 ${own.slice(0, 16)}…, ${same}\n` : '') +
+      (exact ? `outputs have sha256 ${own.slice(0, 16)}…, ${same}\n` : '') +
       `pixels of ${photos} photos within ${furthest.toPrecision(2)} levels on average, ` +
       `${golden.photo_tolerance} allowed`, failed > 0);
   document.body.dataset.check = failed ? 'failed' : 'passed';
@@ -375,5 +375,5 @@ try {
   listen();
   if (new URLSearchParams(location.search).has('check')) await check();
 } catch (error) {
-  say(`The page cannot start: ${error.message}. Copy its folder again, whole; README.md describes how to serve it.`, true);
+  say(`The page cannot start: ${error.message}. Copy the complete folder again; README.md describes how to serve it.`, true);
 }

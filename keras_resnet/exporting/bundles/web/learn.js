@@ -29,7 +29,7 @@ export class Learner {
   /** Learns a new class, or more of one, from the features of photos of it, and keeps it. */
   async learn(label, photos) {
     if (!this.labels.includes(label)) {
-      if (this.labels.length === this.#spare) throw new Error(`there are ${this.#spare} new classes already`);
+      if (this.labels.length === this.#spare) throw new Error(`there are already ${this.#spare} new classes`);
       this.labels.push(label);
     }
     const output = this.labels.indexOf(label);

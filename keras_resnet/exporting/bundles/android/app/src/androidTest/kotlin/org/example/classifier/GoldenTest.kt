@@ -36,8 +36,8 @@ class GoldenTest {
     if (!hashes.isNull("model.tflite")) {
       val hash = hashes.getString("model.tflite").take(16)
       println(
-        if (others == 0) "answers have sha256 $hash…, as at the export"
-        else "$others answers are not those of the export: other kernels"
+        if (others == 0) "outputs have sha256 $hash…, same as at export"
+        else "$others outputs differ from the export: other kernels"
       )
     }
   }

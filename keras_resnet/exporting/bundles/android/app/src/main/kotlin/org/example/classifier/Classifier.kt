@@ -60,7 +60,7 @@ class Classifier(
 
   /** Learns a new class, or more of one, from the features of about 20 pictures of it. */
   fun learn(label: String, photos: List<FloatArray>) {
-    require(label !in known) { "the model knows $label already" }
+    require(label !in known) { "the model already knows $label" }
     checkNotNull(learner).learn(label, photos)
   }
 

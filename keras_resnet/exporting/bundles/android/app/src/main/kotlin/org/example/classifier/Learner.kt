@@ -33,7 +33,7 @@ class Learner(
   /** Learns a new class, or more of one, from the features of photos of it, and keeps it. */
   fun learn(label: String, photos: List<FloatArray>) {
     if (label !in names) {
-      check(names.size < spare) { "there are $spare new classes already" }
+      check(names.size < spare) { "there are already $spare new classes" }
       names += label
     }
     photos.mapTo(examples) { Example(names.indexOf(label), it) }
