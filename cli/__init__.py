@@ -100,7 +100,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     arrived: list[int] = []
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         for each, handler in before.items():  # a second one has its default effect
             signal.signal(each, handler)
         if number == signal.SIGHUP:
@@ -108,7 +108,7 @@ def run(arguments: Sequence[str]) -> int:
         arrived.append(number)
         raise Interrupted("interrupted", 128 + number)
 
-    with signals.heard(hear) as before:
+    with signals.handled(handle) as before:
         try:
             return _run(arguments)
         except Exception:

@@ -102,7 +102,7 @@ def _signals_to(processes: Sequence[subprocess.Popen[str]]) -> Iterator[list[int
         for process in processes:
             process.send_signal(number)  # nothing is sent to one that has ended
 
-    with signals.heard(send):
+    with signals.handled(send):
         yield passed
 
 
