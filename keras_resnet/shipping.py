@@ -1,4 +1,4 @@
-"""From photos, or a run, to a folder for the phone, in one call, which resumes."""
+"""From photos, or a run, to a folder for the phone, in one call that can be repeated to resume."""
 
 import inspect
 import itertools
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from keras_resnet.exporting.plan import ExportOptions
     from keras_resnet.exporting.verification import Verification
 
-# What a newcomer can open at once, on a computer and on a phone.
+# A page that opens without further tools on a computer and on a phone.
 DEFAULT_BUNDLES = ("web",)
 _MAX_DROP = 1.0  # points of top-1
-_TIMINGS = 3  # of the file that was made; another program may disturb one
+_TIMINGS = 3  # attempts to time the file, because other programs may slow one down
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shipped(Result):
-    """What was made."""
+    """Result of `ship`."""
 
     run: str
-    # Kind of bundle -> its folder: those asked for first, then others of an earlier export, which
-    # are written again with it.
+    # Folder by kind of bundle: requested ones first, then others of an earlier export, which are
+    # written again.
     apps: dict[str, str]
-    model: str  # the file in them, of those in the export folder
+    model: str  # name of the bundled file in the export folder
     verification: "Verification"
-    frontier: list[search.Candidate] = field(default_factory=list)  # with a budget: what was tried
-    measured_on: str | None = None  # with a budget: what their times are of, in words
+    frontier: list[search.Candidate] = field(default_factory=list)  # with a budget: all candidates
+    measured_on: str | None = None  # with a budget: the device of their latencies, in words
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {
@@ -53,13 +53,13 @@ def place(source: StrPath | None, run_folder: StrPath | None, options: Mapping[s
     """The run folder, for checks before TensorFlow is loaded.
 
     Args:
-        source: a data set or a run; None is the newest run.
-        run_folder: where the run of a data set goes; None is `runs/ship-DATA`, always the same, so
-            that the same call finds it.
+        source: a data set or a run; None: the newest run.
+        run_folder: run folder for a data set; None: `runs/ship-DATA`, so that a repeated call finds
+            it.
         options: settings of `train`.
 
     Raises:
-        InputError: settings for a run that has its own.
+        InputError: settings were given for an existing run.
     """
     if not _is_data(source):
         given = {"run": run_folder, **options}
@@ -90,30 +90,30 @@ def ship(
 ) -> Shipped:
     """Trains, exports the smallest file that keeps its accuracy, verifies it and bundles it.
 
-    With a budget, `max_mb` or `max_ms`, it first finds the network: see `studies.search`. The
-    winner is trained with the largest network that was tried as its teacher.
+    With a budget, `max_mb` or `max_ms`, it first searches for a network: see `studies.search`. The
+    best candidate is then trained with the largest one as its teacher.
 
-    The same call resumes an interrupted one: training resumes, and an unchanged export is verified,
-    not written again.
+    The same call resumes an interrupted one: training resumes, and an unchanged export is verified
+    instead of written again.
 
     Args:
-        source: a data set, as in `train`; or a run, finished or not. None is the newest run.
-        run_folder: where the run of a data set goes; default `runs/ship-DATA`.
+        source: a data set, as in `train`; or a run, finished or not. None: the newest run.
+        run_folder: run folder for a data set; default `runs/ship-DATA`.
         bundles: "android", "web", "python", "c".
-        max_drop: how many points of top-1 the file may lose.
-        max_mb: limit of the file's size in millions of bytes.
-        max_ms: limit of the time of an image in milliseconds, on one thread or `threads`.
-        threads: of LiteRT, for that time.
-        android: measure it on the phone that adb finds instead of this machine.
+        max_drop: allowed drop in top-1, in points.
+        max_mb: maximum size of the file in millions of bytes.
+        max_ms: maximum latency per image in milliseconds.
+        threads: number of LiteRT threads for this latency.
+        android: measure it on the phone connected with adb instead of this machine.
         calibrate_probabilities, reject, unknown: as in `export`.
         **options: settings of `train`.
 
     Returns:
         `Shipped`: the run folder, the folders of the apps, their model file, the result of the
-        gate, and the networks that were tried.
+        gate, and the candidates of the search.
 
     Raises:
-        InputError: a wrong argument, or a run of other settings.
+        InputError: an invalid argument, or a run with other settings.
         CheckFailed: the training diverged, no file passed, or none is within the budget.
         Interrupted: Ctrl-C or SIGTERM; the same call resumes.
     """
@@ -125,7 +125,7 @@ def ship(
         raise InputError(f"bundles is empty; give at least one of {', '.join(plan.BUNDLES)}")
     plan.require_rejection(reject, unknown)
     if unknown is not None:
-        examples_in(unknown, "skip")  # raises before a training of hours, not after it
+        examples_in(unknown, "skip")  # raises errors before a training of hours
     path = place(source, run_folder, options)
     budget = search.Budget(max_mb, max_ms, threads, android)
     budget.require()
@@ -137,7 +137,7 @@ def ship(
                 raise InputError(
                     f"{path} is a run, whose network is trained; a budget needs DATA to train on"
                 )
-            # A finished run keeps its network, whatever became of the photos.
+            # A finished run keeps its network, even if the photos have changed.
             tried = _searched(path, budget)
             if not tried:
                 found, tried = search.choose(source, _search_folder(path), budget, options)
@@ -158,7 +158,7 @@ def ship(
     homes = {kind: folder / f"bundle_{kind}" for kind in (*bundles, *plan.BUNDLES)}
     apps = {kind: str(home) for kind, home in homes.items() if home.is_dir()}
     model = bundling.model_to_bundle(folder, bundles[0])
-    assert model  # a bundle holds it
+    assert model  # it is in the bundle
     if tried:
         _require_within(budget, model, tried)
     return Shipped(
@@ -172,7 +172,7 @@ def ship(
 
 
 def _require_known(options: Mapping[str, Any]) -> None:
-    """InputError for an argument of `ship` that is misspelt; `train` names those of its own."""
+    """Raises InputError for a misspelt argument of `ship`; `train` checks its settings."""
     from difflib import get_close_matches
 
     own = inspect.signature(ship).parameters
@@ -182,18 +182,19 @@ def _require_known(options: Mapping[str, Any]) -> None:
 
 
 def _is_data(source: StrPath | None) -> TypeGuard[StrPath]:
-    """Whether it is a data set, and not a run or None, the newest run."""
+    """Whether a source is a data set: not a run, and not None (the newest run)."""
     return source is not None and not Path(source, filenames.CONFIG).exists()
 
 
 def _search_folder(path: Path) -> Path:
-    """Beside the run's, a level too deep to be taken for the newest run."""
+    """The folder of the search, beside the run; its runs are nested too deep to be found as the
+    newest run."""
     return path.with_name(f"{path.name}-search")
 
 
 def _require_within(budget: search.Budget, model: Path, tried: Sequence[search.Candidate]) -> None:
-    """CheckFailed if the file that was made is beyond the budget: a short training and a long one
-    have the same network, but `--quantize auto` may have taken a larger format."""
+    """Raises CheckFailed if the exported file exceeds the budget: the network is that of the
+    search, but `--quantize auto` may have chosen a larger format."""
     for _ in range(_TIMINGS):
         latency = search.measure(model, budget)
         excess = budget.excess(model.stat().st_size, latency)
@@ -208,7 +209,7 @@ def _require_within(budget: search.Budget, model: Path, tried: Sequence[search.C
 
 
 def _searched(path: Path, budget: search.Budget) -> list[search.Candidate]:
-    """The networks that a finished run was chosen from, for the same budget."""
+    """The saved candidates of a finished run; [] without a search for this budget."""
     file = path / filenames.FRONTIER
     content = read_json(file) if file.exists() else {}
     if content.get("budget") != asdict(budget):
@@ -220,7 +221,7 @@ def _searched(path: Path, budget: search.Budget) -> list[search.Candidate]:
 
 
 def _save(trained: run.Run, budget: search.Budget, tried: Sequence[search.Candidate]) -> None:
-    """Writes the networks that were tried into the run, with a plot."""
+    """Writes the candidates of a search into the run, with a plot."""
     from keras_resnet.report import frontier_plot
 
     points = [candidate.as_json() for candidate in tried]
@@ -251,8 +252,8 @@ def _trained(
 def _require_same_photos(
     finished: run.Run, data: StrPath, options: Mapping[str, Any], asked: "ExportOptions"
 ) -> None:
-    """InputError if the photos of a run have a class now that it does not know, or lack validation
-    images; a warning if they are others now."""
+    """Raises InputError if the photos of a run have new classes or lack validation images; warns
+    about other changes."""
     from keras_resnet.data import sources
 
     saved = {(image.name, image.label) for split in finished.splits.values() for image in split}
@@ -288,12 +289,12 @@ def _require_same_photos(
 def _again(
     finished: run.Run, data: StrPath, options: Mapping[str, Any], asked: "ExportOptions"
 ) -> list[str]:
-    """The words of the command that trains again from the weights of a run, with what is asked for
-    now."""
+    """The arguments of the command that trains again from the weights of a run, with the current
+    options."""
     names = (f"{finished.path}-{i}" for i in itertools.count(2))
     free = next(name for name in names if not os.path.exists(name))
     command = ["ship", os.fspath(data), "--weights", str(finished.path), "--run", free]
-    for name in ("width", "image_size", "fit", "channels"):  # the weights do not say them
+    for name in ("width", "image_size", "fit", "channels"):  # --weights does not imply them
         if (value := getattr(finished.config, name)) != SETTINGS[name].default:
             command += recipes.option(name, value)
     for name in ("epochs", "batch_size", "seed", "on_bad_image"):
@@ -312,13 +313,13 @@ def _again(
 
 
 def _exported(trained: run.Run, asked: "ExportOptions") -> "Verification":
-    """The result of the gate."""
+    """Exports the run unless an unchanged export exists; returns the result of the gate."""
     from keras_resnet.evaluation.contract import require_contract
     from keras_resnet.exporting import exporter, gate, publish
 
     folder = trained.export_folder
     wanted: ExportOptions = {**asked, "saved_model": False, "tflite": ["auto"]}
-    with publish.locked(folder, or_reading=True):  # it mends what a killed export left
+    with publish.locked(folder, or_reading=True):  # also completes a killed export
         there = gate.artefacts(folder)
     if there:
         contract = require_contract(folder)
@@ -345,13 +346,13 @@ def _exported(trained: run.Run, asked: "ExportOptions") -> "Verification":
 
 
 def _dropped(contract: "Contract", asked: "ExportOptions") -> list[str]:
-    """The options of an earlier export that are not asked for now."""
+    """The options of an earlier export that are not given now."""
     given: dict[str, Any] = {**asked}
     return [option for name, option in contract.fitted.items() if not given[name]]
 
 
 def _require_kept(folder: Path, contract: "Contract", asked: "ExportOptions", why: str) -> None:
-    """InputError if an app of this export would silently lose its threshold or temperature."""
+    """Raises InputError if an app of this export would lose its threshold or temperature."""
     if dropped := _dropped(contract, asked):
         raise InputError(
             f"{why}, and {folder} was exported with {' and '.join(dropped)}; give that again, or "
@@ -360,7 +361,7 @@ def _require_kept(folder: Path, contract: "Contract", asked: "ExportOptions", wh
 
 
 def _lacks(folder: Path, contract: "Contract", asked: "ExportOptions") -> str | None:
-    """What an export lacks of what is asked for, or None."""
+    """The first requested item that an export lacks, as a message; None if it is complete."""
     for kind in asked["bundles"]:
         if not (folder / f"bundle_{kind}").is_dir():
             return f"{folder} has no bundle_{kind}"
@@ -375,8 +376,9 @@ def _lacks(folder: Path, contract: "Contract", asked: "ExportOptions") -> str | 
 
 
 def _beside(folder: Path, contract: "Contract") -> "ExportOptions":
-    """What was exported beside `.tflite` variants, to be exported again: all files of a folder have
-    one threshold and one temperature. Other outputs than logits would be lost by that."""
+    """The artefacts of an export besides `.tflite` variants, as options to export them again: all
+    files of a folder share one threshold and one temperature. {} for exports with other inputs or
+    outputs, which these options could not restore."""
     if not contract.has_own_ends:
         return {}
     return {
