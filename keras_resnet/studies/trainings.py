@@ -1,7 +1,6 @@
-"""Several trainings on parts of one data set, in one folder: what `train --folds` and `data plan`
-share.
+"""Several trainings on parts of one data set, in one folder, for `train --folds` and `data plan`.
 
-Each is an ordinary training on a split that is written into a file, so that it can be repeated with
+Each is an ordinary training with its split in a file, so that it can be repeated with
 `train --split-file`.
 """
 
@@ -32,7 +31,7 @@ class Part:
 
 
 def require_no_splits(config: Config, study: str) -> None:
-    """InputError for settings of the splits, which a study makes itself."""
+    """Raises InputError for settings of the splits, because a study makes its own."""
     for name in ("test_split", "split_file"):
         if getattr(config, name):
             option = name.replace("_", "-")
@@ -40,16 +39,16 @@ def require_no_splits(config: Config, study: str) -> None:
 
 
 def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -> None:
-    """Makes the folder of a study, or finds it.
+    """Makes the folder of a study, or checks an existing one.
 
     Args:
-        folder: for the trainings.
-        kind: what the study is, such as "cross-validation".
-        options: what was asked for.
+        folder: folder of the trainings.
+        kind: kind of study, such as "cross-validation".
+        options: requested settings.
         source: the images.
 
     Raises:
-        InputError: the folder holds something else, or a study of other images or options.
+        InputError: the folder holds other files, or a study with other images or options.
     """
     path = folder / filenames.STUDY
     asked = {
@@ -73,8 +72,8 @@ def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -
 
 
 def require_unseen(examples: Examples, weights: str | None) -> None:
-    """InputError if the first weights were trained on some of the images of a study, which counts
-    right answers for images that were held out."""
+    """Raises InputError if the initial weights were trained on images of a study, whose scores must
+    be of held-out images."""
     learned = sources.images_of(weights).get("train", ())
     if count := splitting.are(examples, learned).sum():
         raise InputError(
@@ -87,12 +86,12 @@ def require_unseen(examples: Examples, weights: str | None) -> None:
 def train_parts(
     folder: Path, source: Source, parts: Sequence[Part], config_file: StrPath | None = None
 ) -> list[Run]:
-    """Trains each part, unless it is done; the same call resumes an interrupted one.
+    """Trains each unfinished part; the same call resumes an interrupted one.
 
-    After the first training, the time that the others will take is logged.
+    After the first training, the estimated time for the others is logged.
 
     Args:
-        folder: of the study.
+        folder: folder of the study.
         source: the data set.
         parts: the trainings.
         config_file: as in `train`.
@@ -101,7 +100,7 @@ def train_parts(
         The finished runs, in the order of `parts`.
 
     Raises:
-        Interrupted: as `train`.
+        Interrupted: as in `train`.
     """
     left = [part for part in parts if not (folder / part.name / filenames.MANIFEST).exists()]
     if len(left) < len(parts):
@@ -130,7 +129,7 @@ def _train(folder: Path, source: Source, part: Part, config_file: StrPath | None
             source.name,
             config_file=config_file,
             run_folder=folder / part.name,
-            **{**part.settings, "split_file": split_file},  # which may be among them, as None
+            **{**part.settings, "split_file": split_file},  # settings may have it as None
         )
     except Interrupted as error:
         raise Interrupted("interrupted; the same command resumes it", error.status) from None
