@@ -332,7 +332,7 @@ def set_weights(layer: keras.layers.Layer, weights: Sequence[Any]) -> None:
 def freeze_as(copies: Iterable[keras.layers.Layer], layers: Iterable[keras.layers.Layer]) -> None:
     """Freezes each copy, with its nested layers, whose layer is frozen."""
     for copy, layer in zip(copies, layers, strict=True):
-        copy.trainable = True  # Keras passes only a change on to nested layers
+        copy.trainable = True  # a False that is already set would not be passed on
         copy.trainable = layer.trainable
 
 

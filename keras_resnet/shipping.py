@@ -129,8 +129,8 @@ def ship(
     path = place(source, run_folder, options)
     budget = search.Budget(max_mb, max_ms, threads, android)
     budget.require()
-    tried: list[search.Candidate] = []
-    found: dict[str, Any] = {}
+    candidates: list[search.Candidate] = []
+    chosen: dict[str, Any] = {}
     try:
         if budget.is_set:
             if not _is_data(source):
@@ -138,20 +138,20 @@ def ship(
                     f"{path} is a run, whose network is trained; a budget needs DATA to train on"
                 )
             # A finished run keeps its network, even if the photos have changed.
-            tried = _searched(path, budget)
-            if not tried:
-                found, tried = search.choose(source, _search_folder(path), budget, options)
-        asked: ExportOptions = {
+            candidates = _searched(path, budget)
+            if not candidates:
+                chosen, candidates = search.choose(source, _search_folder(path), budget, options)
+        request: ExportOptions = {
             "bundles": bundles,
             "max_drop": max_drop,
             "calibrate_probabilities": calibrate_probabilities,
             "reject": reject,
             "unknown": unknown,
         }
-        trained = _trained(path, source, {**options, **found}, asked)
-        if found:
-            _save(trained, budget, tried)
-        verification = _exported(trained, asked)
+        trained = _trained(path, source, {**options, **chosen}, request)
+        if chosen:
+            _save(trained, budget, candidates)
+        verification = _exported(trained, request)
     except Interrupted as error:
         raise Interrupted("interrupted; the same command resumes it", error.status) from None
     folder = trained.export_folder
@@ -159,15 +159,15 @@ def ship(
     apps = {kind: str(home) for kind, home in homes.items() if home.is_dir()}
     model = bundling.model_to_bundle(folder, bundles[0])
     assert model  # it is in the bundle
-    if tried:
-        _require_within(budget, model, tried)
+    if candidates:
+        _require_within(budget, model, candidates)
     return Shipped(
         run=str(path),
         apps=apps,
         model=model.name,
         verification=verification,
-        frontier=tried,
-        measured_on=budget.measured_on if tried else None,
+        frontier=candidates,
+        measured_on=budget.measured_on if candidates else None,
     )
 
 
@@ -192,7 +192,9 @@ def _search_folder(path: Path) -> Path:
     return path.with_name(f"{path.name}-search")
 
 
-def _require_within(budget: search.Budget, model: Path, tried: Sequence[search.Candidate]) -> None:
+def _require_within(
+    budget: search.Budget, model: Path, candidates: Sequence[search.Candidate]
+) -> None:
     """Raises CheckFailed if the exported file exceeds the budget: the network is that of the
     search, but `--quantize auto` may have chosen a larger format."""
     for _ in range(_TIMINGS):
@@ -200,7 +202,7 @@ def _require_within(budget: search.Budget, model: Path, tried: Sequence[search.C
         excess = budget.excess(model.stat().st_size, latency)
         if excess is None:
             return
-    (chosen,) = (point for point in tried if point.chosen)
+    (chosen,) = (point for point in candidates if point.chosen)
     raise CheckFailed(
         f"{model} is beyond the budget: {excess}; the int8 file of the short training of "
         f"{chosen.name} had {(chosen.bytes or 0) / 1e6:.3g} MB and {chosen.latency_ms:.3g} ms; "
@@ -220,11 +222,11 @@ def _searched(path: Path, budget: search.Budget) -> list[search.Candidate]:
     ]
 
 
-def _save(trained: run.Run, budget: search.Budget, tried: Sequence[search.Candidate]) -> None:
+def _save(trained: run.Run, budget: search.Budget, candidates: Sequence[search.Candidate]) -> None:
     """Writes the candidates of a search into the run, with a plot."""
     from keras_resnet.report import frontier_plot
 
-    points = [candidate.as_json() for candidate in tried]
+    points = [candidate.as_json() for candidate in candidates]
     with trained.rewriting(filenames.FRONTIER, filenames.FRONTIER_PLOT):
         content = {"budget": asdict(budget), "networks": points}
         write_json(trained.file(filenames.FRONTIER), content)
@@ -234,14 +236,14 @@ def _save(trained: run.Run, budget: search.Budget, tried: Sequence[search.Candid
 
 
 def _trained(
-    path: Path, source: StrPath | None, options: Mapping[str, Any], asked: "ExportOptions"
+    path: Path, source: StrPath | None, options: Mapping[str, Any], request: "ExportOptions"
 ) -> run.Run:
     from keras_resnet.training.train import train
 
     given = {"data": source, **options} if _is_data(source) else {}
     if finished := run.finished(path, given):
         if _is_data(source):
-            _require_same_photos(finished, source, options, asked)
+            _require_same_photos(finished, source, options, request)
         return finished
     trained = train(run_folder=path, **given) if given else train(resume=path)
     if trained is None:
@@ -250,7 +252,7 @@ def _trained(
 
 
 def _require_same_photos(
-    finished: run.Run, data: StrPath, options: Mapping[str, Any], asked: "ExportOptions"
+    finished: run.Run, data: StrPath, options: Mapping[str, Any], request: "ExportOptions"
 ) -> None:
     """Raises InputError if the photos of a run have new classes or lack validation images; warns
     about other changes."""
@@ -266,7 +268,7 @@ def _require_same_photos(
     if now == saved:
         return
     path = finished.path
-    command = shlex.join(_again(finished, data, options, asked))
+    command = shlex.join(_again(finished, data, options, request))
     again = f"to train again from its weights: `keras-resnet {command}`"
     if added := sorted({label for _, label in now} - {*finished.classes}):
         new = some_of([show(name) for name in added])
@@ -287,7 +289,7 @@ def _require_same_photos(
 
 
 def _again(
-    finished: run.Run, data: StrPath, options: Mapping[str, Any], asked: "ExportOptions"
+    finished: run.Run, data: StrPath, options: Mapping[str, Any], request: "ExportOptions"
 ) -> list[str]:
     """The arguments of the command that trains again from the weights of a run, with the current
     options."""
@@ -299,76 +301,76 @@ def _again(
             command += recipes.option(name, value)
     for name in ("epochs", "batch_size", "seed", "on_bad_image"):
         command += recipes.option(name, options.get(name))
-    for kind in asked["bundles"] if tuple(asked["bundles"]) != DEFAULT_BUNDLES else ():
+    for kind in request["bundles"] if tuple(request["bundles"]) != DEFAULT_BUNDLES else ():
         command += ["--bundle", kind]
-    if asked["max_drop"] != _MAX_DROP:
-        command += ["--max-drop", f"{asked['max_drop']:g}"]
-    if asked["calibrate_probabilities"]:
+    if request["max_drop"] != _MAX_DROP:
+        command += ["--max-drop", f"{request['max_drop']:g}"]
+    if request["calibrate_probabilities"]:
         command.append("--calibrate-probabilities")
-    if asked["reject"] is not None:
-        command += ["--reject", f"{asked['reject']:g}"]
-    if asked["unknown"] is not None:
-        command += ["--unknown", str(asked["unknown"])]
+    if request["reject"] is not None:
+        command += ["--reject", f"{request['reject']:g}"]
+    if request["unknown"] is not None:
+        command += ["--unknown", str(request["unknown"])]
     return command
 
 
-def _exported(trained: run.Run, asked: "ExportOptions") -> "Verification":
+def _exported(trained: run.Run, request: "ExportOptions") -> "Verification":
     """Exports the run unless an unchanged export exists; returns the result of the gate."""
     from keras_resnet.evaluation.contract import require_contract
     from keras_resnet.exporting import exporter, gate, publish
 
     folder = trained.export_folder
-    wanted: ExportOptions = {**asked, "saved_model": False, "tflite": ["auto"]}
+    wanted: ExportOptions = {**request, "saved_model": False, "tflite": ["auto"]}
     with publish.locked(folder, or_reading=True):  # also completes a killed export
         there = gate.artefacts(folder)
     if there:
         contract = require_contract(folder)
-        why = _lacks(folder, contract, asked)
+        why = _lacks(folder, contract, request)
         if not why:
             log.info(f"{folder} is there already; verifying it …")
-            result = gate.verify(trained, max_drop=asked["max_drop"], unknown=asked["unknown"])
+            result = gate.verify(trained, max_drop=request["max_drop"], unknown=request["unknown"])
             has_seen_unknown = bool(result.rejection and result.rejection.unknown_judged_on)
             if not result.passed:
                 why = "it does not pass"
-            elif asked["unknown"] is not None and not has_seen_unknown:
+            elif request["unknown"] is not None and not has_seen_unknown:
                 why = "it was made without --unknown"
             else:
-                kept = _dropped(contract, asked)
+                kept = _dropped(contract, request)
                 with_them = (
                     f" with {' and '.join(kept)}; delete {folder} to do without" if kept else ""
                 )
                 log.info(f"unchanged since it was exported{with_them}")
                 return result
-        _require_kept(folder, contract, asked, why)
+        _require_kept(folder, contract, request, why)
         log.info(f"{why}; exporting again")
         wanted = {**wanted, **_beside(folder, contract)}
     return exporter.export(trained, **wanted)
 
 
-def _dropped(contract: "Contract", asked: "ExportOptions") -> list[str]:
+def _dropped(contract: "Contract", request: "ExportOptions") -> list[str]:
     """The options of an earlier export that are not given now."""
-    given: dict[str, Any] = {**asked}
+    given: dict[str, Any] = {**request}
     return [option for name, option in contract.fitted.items() if not given[name]]
 
 
-def _require_kept(folder: Path, contract: "Contract", asked: "ExportOptions", why: str) -> None:
+def _require_kept(folder: Path, contract: "Contract", request: "ExportOptions", why: str) -> None:
     """Raises InputError if an app of this export would lose its threshold or temperature."""
-    if dropped := _dropped(contract, asked):
+    if dropped := _dropped(contract, request):
         raise InputError(
             f"{why}, and {folder} was exported with {' and '.join(dropped)}; give that again, or "
             "delete that folder to do without"
         )
 
 
-def _lacks(folder: Path, contract: "Contract", asked: "ExportOptions") -> str | None:
+def _lacks(folder: Path, contract: "Contract", request: "ExportOptions") -> str | None:
     """The first requested item that an export lacks, as a message; None if it is complete."""
-    for kind in asked["bundles"]:
+    for kind in request["bundles"]:
         if not (folder / f"bundle_{kind}").is_dir():
             return f"{folder} has no bundle_{kind}"
-    if asked["calibrate_probabilities"] and contract.temperature == 1:
+    if request["calibrate_probabilities"] and contract.temperature == 1:
         return f"the probabilities of {folder} are not calibrated"
-    if asked["reject"] is not None and not (
-        contract.reject and contract.reject.share == asked["reject"]
+    if request["reject"] is not None and not (
+        contract.reject and contract.reject.share == request["reject"]
     ):
         has = f"--reject {contract.reject.share:g}" if contract.reject else "no --reject"
         return f"{folder} has {has}"

@@ -129,7 +129,7 @@ def _look(path: str, name: str, label: str, known: Header | None) -> Photo | Rej
 
 
 def digest(content: bytes) -> int:
-    """A 64-bit hash of some content; different contents are equal with a probability of 2^-64."""
+    """A 64-bit hash of content; two contents have the same one with a probability of 2^-64."""
     return _number(hashlib.blake2b(content, digest_size=8))
 
 

@@ -126,7 +126,7 @@ def _equal(channel: tf.Tensor) -> tf.Tensor:
 
 
 def _solarize(image: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
-    """Inverts values from a threshold, 256 - `amount`, on."""
+    """Inverts values of at least 256 - |amount|."""
     threshold = 256 - tf.abs(amount)
     return tf.where(tf.cast(image, tf.float32) < threshold, image, 255 - image)
 

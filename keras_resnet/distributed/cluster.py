@@ -73,8 +73,9 @@ def slurm() -> tuple[list[str], int] | None:
 
 
 def own_gpus(gpus: list[Any], number: int, addresses: Sequence[str], worker: int) -> list[Any]:
-    """The GPUs for this worker: an equal part if its machine has enough for all its workers, else
-    all. If Slurm assigns GPUs to each task, all visible ones."""
+    """The GPUs for this worker, limited to `number` if it is not 0: an equal part if its machine
+    has enough for all its workers, else all. If Slurm assigns GPUs to each task, all visible
+    ones."""
     hosts = [address.rpartition(":")[0] for address in addresses]
     place, neighbours = hosts[:worker].count(hosts[worker]), hosts.count(hosts[worker])
     share = number or len(gpus) // neighbours

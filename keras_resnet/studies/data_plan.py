@@ -144,8 +144,8 @@ def plan_data(
         data: as in `train`.
         seeds: number of trainings for each number of images.
         group_by: as in `train`. The validation split and the parts then have whole groups, and the
-            accuracy for unseen groups is measured: each is left out once, alone or with up to a
-            fifth of the groups.
+            accuracy for unseen groups is measured: each group is left out of one training, with
+            others if there are more than five.
         run_folder: the folder to write; default `runs/plan-DATA`.
         **options: settings of `train`; `epochs` is for the training with all images.
 
@@ -163,8 +163,8 @@ def plan_data(
     source = sources.load_for(replace(config, weights=None))
     for examples in source.splits.values():
         trainings.require_unseen(examples, config.weights)
-    asked = {**options, "seeds": seeds, "group_by": group_by}
-    trainings.begin(folder, "plan", asked, source)
+    study_options = {**options, "seeds": seeds, "group_by": group_by}
+    trainings.begin(folder, "plan", study_options, source)
     parts = _Parts(source, seeds, group_by, options)
     trained = trainings.train_parts(folder, source, parts.all)
     runs = {part.name: one for part, one in zip(parts.all, trained, strict=True)}

@@ -106,8 +106,8 @@ def cross_validate(
     pool = pool.take(np.argsort(pool.names))
     groups = splitting.group(pool, config.group_by)
     fold_of = splitting.folds(pool, groups, source.classes, folds, config.seed)
-    asked = {**asdict(config), "data": None, "folds": folds}  # the images may be moved
-    trainings.begin(folder, "cross-validation", asked, source)
+    study_options = {**asdict(config), "data": None, "folds": folds}  # the images may be moved
+    trainings.begin(folder, "cross-validation", study_options, source)
     parts = [
         trainings.Part(
             f"fold-{k + 1}",

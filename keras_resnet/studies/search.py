@@ -163,8 +163,8 @@ def choose(
 def _key(data: StrPath, source: "Source", options: Mapping[str, Any]) -> str:
     """A short name for the images and the options of a search."""
     given = {name: str(value) for name, value in options.items() if value is not None}
-    asked = [os.path.abspath(data), source.classes, source.fingerprint(), given]
-    content = json.dumps(asked, sort_keys=True)
+    identity = [os.path.abspath(data), source.classes, source.fingerprint(), given]
+    content = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
@@ -247,12 +247,12 @@ def candidates(side: int | None, num_classes: int, options: Mapping[str, Any]) -
         num_classes: number of classes.
         options: settings of `train`.
     """
-    found: list[Candidate] = []
+    listed: list[Candidate] = []
     for model, width in _networks(options):
         sizes = [size for size in _sizes(side, options) if _suit(model, size, options)]
         if sizes:
-            found += _counted(model, width, sizes, num_classes, options)
-    return sorted(found, key=lambda c: (c.multiply_adds, c.parameters))
+            listed += _counted(model, width, sizes, num_classes, options)
+    return sorted(listed, key=lambda c: (c.multiply_adds, c.parameters))
 
 
 def _networks(options: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
@@ -299,8 +299,8 @@ def _counted(
     fit, channels = options.get("fit") or "crop", options.get("channels") or 3
     network = without_weights(model, num_classes, (None, None, channels), width=width)
     for size in sizes:
-        found = describe(network, geometry.from_size(size, fit, channels).shape)
-        yield Candidate(model, width, size, found.parameters, found.multiply_adds or 0)
+        costs = describe(network, geometry.from_size(size, fit, channels).shape)
+        yield Candidate(model, width, size, costs.parameters, costs.multiply_adds or 0)
 
 
 def _try_all(
@@ -388,8 +388,8 @@ def measure(path: Path, budget: Budget) -> float:
 
     if budget.android:
         return android.benchmark([path], threads=budget.threads, runs=_RUNS).artefacts[0].average_ms
-    found = benchmark.benchmark([path], threads=budget.threads, runs=_RUNS)
-    return found.artefacts[0].p50_ms
+    timings = benchmark.benchmark([path], threads=budget.threads, runs=_RUNS)
+    return timings.artefacts[0].p50_ms
 
 
 def _epochs(

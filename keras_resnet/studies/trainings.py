@@ -51,7 +51,7 @@ def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -
         InputError: the folder holds other files, or a study with other images or options.
     """
     path = folder / filenames.STUDY
-    asked = {
+    study = {
         "study": kind,
         **{name: str(value) for name, value in options.items() if value is not None},
         "images": source.fingerprint(),
@@ -60,11 +60,11 @@ def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"--run {folder} already holds other files; give a new folder")
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, asked)
+        write_json(path, study)
         return
     before = read_json(path)
-    for name in sorted(asked.keys() | before.keys()):
-        old, new = before.get(name), asked.get(name)
+    for name in sorted(study.keys() | before.keys()):
+        old, new = before.get(name), study.get(name)
         if old != new:
             what = "other images" if name == "images" else f"{name.replace('_', '-')} {old}"
             now = "" if name == "images" else f", not {new}"
