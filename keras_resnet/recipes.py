@@ -398,7 +398,7 @@ def reference() -> Iterator[dict[str, Any]]:
 
     Yields:
         `name`, `flag`, `type`, `range`, `default` (of the default recipe), `recipes` (the values
-        of the recipes that set it), `help` and `source`, all as text but for the dict `recipes`.
+        of the recipes that set it), `help` and `source`, all as text except the dict `recipes`.
     """
     default = resolve()
     for name, row in SETTINGS.items():

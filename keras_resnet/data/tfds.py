@@ -20,7 +20,7 @@ from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 
-# Parts of error messages of TensorFlow and tensorflow-datasets that say nothing to users.
+# Parts of error messages of TensorFlow and tensorflow-datasets that do not help users.
 _NOISE = re.compile(r"\{\{.*?\}\} | \[Op:.*|Failed to construct dataset .*?\}\": ")
 _SECONDS_TO_ANSWER = 10
 SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}

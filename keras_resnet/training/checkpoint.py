@@ -40,8 +40,8 @@ class Checkpoint:
 
     Args:
         run: the `Run`.
-        state: variables by kind, as `TrainStep.state` gives them.
-        writes: whether `save` writes; only one of several workers does.
+        state: variables by kind, from `TrainStep.state`.
+        writes: whether `save` writes; only the chief of several workers does.
     """
 
     def __init__(self, run: Run, state: dict[str, list[tf.Variable]], writes: bool = True):

@@ -67,7 +67,7 @@ def train(
     (`TF_CONFIG`, or Slurm), they train together; see `distributed.strategy`.
 
     Returns:
-        The finished `Run`; None in a worker that is not the chief.
+        The finished `Run`; None in a worker other than the chief.
 
     Raises:
         InputError: invalid settings or images, before training starts.
