@@ -120,8 +120,8 @@ def find_lr(
     try:
         _add_losses(losses, step, config, source, steps)
         rates = _rates(low, high, steps, losses)
-        found = evaluate_losses(rates, losses, complete=len(losses) == steps)
-        result = RangeTest(**about, **vars(found))
+        evaluation = evaluate_losses(rates, losses, complete=len(losses) == steps)
+        result = RangeTest(**about, **vars(evaluation))
     except (CheckFailed, KeyboardInterrupt):
         if png and len(losses) > 1:
             rows = _rows(_rates(low, high, steps, losses), losses)
