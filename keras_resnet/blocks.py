@@ -445,7 +445,7 @@ def _pad(
         return x
     before = (channels - x.shape[-1]) // 2
     after = channels - x.shape[-1] - before
-    # As channels_first, the layer pads the last two axes; unlike ops.pad, it has a name.
+    # With channels_first, the layer pads the last two axes; unlike ops.pad, it has a name.
     return layers.ZeroPadding2D(
         ((0, 0), (before, after)), data_format="channels_first", name=f"{name}_pad"
     )(x)

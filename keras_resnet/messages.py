@@ -238,7 +238,7 @@ def _is_not_of_retracing(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Within the context, the terminal shows errors only."""
+    """A context in which the terminal shows errors only."""
     before = terminal.level
     terminal.setLevel(logging.ERROR)
     try:

@@ -181,7 +181,7 @@ def make_step(
     with devices.strategy.scope():
         network = for_training(model, xla=bool(config.xla))
         head = next(layer.variables for layer in reversed(layers_of(network)) if layer.variables)
-        # Callbacks look for it here; after `compile`, a saved network would not load without it.
+        # Callbacks look for it here. Without `compile`: a saved network would need this class.
         network.optimizer = make_optimizer(config, rate, head=head)
         return TrainStep(
             network,
