@@ -190,7 +190,7 @@ def about() -> dict:
     return {
         "cpu": runtime.cpu_name(),
         "cores": os.cpu_count(),
-        "flags": runtime.telling_cpu_flags(),
+        "flags": runtime.fast_cpu_flags(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": versions,

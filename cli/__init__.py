@@ -1,6 +1,6 @@
 """The command line: one file per command; each parses, calls one library function, prints.
 
-A command's file is imported when it is needed, and imports nothing heavy at its top.
+A command's file is imported on first use, and imports nothing heavy at module level.
 """
 
 import errno
@@ -38,7 +38,7 @@ COMMANDS = {
     "doctor": "doctor",
 }
 
-# Words of other tools; those for settings are `recipes.OTHER_NAMES`.
+# Names used by other tools; those of settings are in `recipes.OTHER_NAMES`.
 OTHER_COMMANDS = {"val": "evaluate", "eval": "evaluate", "test": "evaluate", "list": "models"}
 OTHER_OPTIONS = {
     "--pretrained": "--weights imagenet",
@@ -52,7 +52,7 @@ OUTPUT_OPTIONS = ("--run", "--output", "--csv", "--html", "--png", "--json")
 
 
 class _Lazy(click.Group):
-    """Imports the file of a command when the command is used."""
+    """A group that imports the file of a command on first use."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -61,7 +61,7 @@ class _Lazy(click.Group):
         if name not in COMMANDS:
             return None
         module = import_module(f"keras_resnet.cli.{COMMANDS[name]}")
-        # By the name of the command: a function cannot be called `import`.
+        # By the command's name, because no function can be called `import`.
         commands = (c for c in vars(module).values() if isinstance(c, click.Command))
         return next(c for c in commands if c.name == name)
 
@@ -89,36 +89,36 @@ def group() -> None:
 
 
 def main() -> int:
-    """The console script."""
+    """Entry point of the console script; returns the exit status."""
     return run(sys.argv[1:])
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs a command; returns the exit status: 0 good, 1 a check failed, 2 bad input, 128 + signal.
 
-    A signal ends it as Ctrl-C does, with all temporary files removed; training saves first.
+    Signals are handled like Ctrl-C: temporary files are removed, and training saves a checkpoint.
     """
     arrived: list[int] = []
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        for each, handler in before.items():  # a second one has its default effect
+    def handle(number: int, frame: FrameType | None) -> None:
+        for each, handler in before.items():  # a second signal has its default effect
             signal.signal(each, handler)
         if number == signal.SIGHUP:
             messages.leave_terminal()
         arrived.append(number)
         raise Interrupted("interrupted", 128 + number)
 
-    with signals.heard(hear) as before:
+    with signals.handled(handle) as before:
         try:
             return _run(arguments)
         except Exception:
-            if not arrived:  # else an error on the way out, or what C++ made of it
+            if not arrived:  # after a signal, errors come from the interrupted cleanup or C++ code
                 raise
             return _fail(128 + arrived[0], "interrupted")
 
 
 def _expanded(argument: str) -> str:
-    """With the home folder for a ~ that no shell has expanded, as of `--run=~/runs/a`."""
+    """Replaces a ~ that the shell has not expanded, as in `--run=~/runs/a`."""
     option, equals, value = argument.partition("=") if argument[:2] == "--" else ("", "", argument)
     if value == "~" or value.startswith("~/"):
         value = os.path.expanduser(value)
@@ -140,16 +140,16 @@ def _run(arguments: Sequence[str]) -> int:
     except CheckFailed as error:
         return _fail(1, _text(error))
     except (KeyboardInterrupt, click.Abort) as error:
-        # Click makes its Abort of any KeyboardInterrupt.
+        # Click converts any KeyboardInterrupt to Abort.
         cause = error if isinstance(error, Interrupted) else error.__cause__
         if isinstance(cause, Interrupted):
             return _fail(cause.status, str(cause))
         return _fail(130, "interrupted")
-    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+    except BrokenPipeError:  # the reader of our output, such as `head`, has exited
         sys.stderr.close()
         return 0
     except OSError as error:
-        # The user's disk and permissions, not our logic.
+        # From the user's disk or permissions, not a bug.
         reason = error.strerror or str(error)
         what = f"{error.filename}: {reason}" if error.filename else reason
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -174,21 +174,21 @@ def _usage(error: click.UsageError, arguments: Sequence[str]) -> str:
     text = _text(error).rstrip(".")
     if isinstance(error, click.NoSuchOption):
         text = f"no such option {error.option_name}{_option_meant(error)}"
-    # Of an option without its value, click does not tell the command.
+    # For an option without its value, click does not report the command.
     command = [name for name in arguments[:1] if name in COMMANDS]
     path = error.ctx.command_path if error.ctx else " ".join(["keras-resnet", *command])
     return f"{text}{' See' if text.endswith('?') else '; see'} `{path} --help`"
 
 
 def _option_meant(error: click.NoSuchOption) -> str:
-    """The option that an unknown one stands for, of the command or of another; "" if none does."""
-    assert error.ctx  # only a command finds out that it has no such option
+    """A suggestion for an unknown option, of this or another command; "" if there is none."""
+    assert error.ctx  # only a command raises this error
     from keras_resnet.config import SETTINGS
     from keras_resnet.recipes import OTHER_NAMES
 
     settings = {f"--{word}": SETTINGS[name].flag for word, name in OTHER_NAMES.items()}
     meant = (settings | OTHER_OPTIONS).get(error.option_name, error.option_name)
-    # Without the dashes, which all options have in common.
+    # Compared without the dashes, which all options have.
     known = {name.strip("-"): name for name in _option_names(error.ctx.command)}
     if meant in OUTPUTS:
         meant = next((name for name in OUTPUT_OPTIONS if name in known.values()), meant)
@@ -209,7 +209,7 @@ def _option_meant(error: click.NoSuchOption) -> str:
 
 
 def _option_names(command: click.Command) -> list[str]:
-    """As they are typed, with those that switch off."""
+    """The names of a command's options, including those that disable a flag."""
     options = [p for p in command.params if isinstance(p, click.Option)]
     return [name for option in options for name in (*option.opts, *option.secondary_opts)]
 

@@ -15,12 +15,12 @@ from keras_resnet.config import SETTINGS
 from keras_resnet.errors import InputError
 from keras_resnet.results import Result
 
-_DEFAULTS = recipes.resolve()  # those of the default recipe
-Function = TypeVar("Function", bound=Callable[..., Any])  # that a decorator returns
+_DEFAULTS = recipes.resolve()  # of the default recipe
+Function = TypeVar("Function", bound=Callable[..., Any])  # a decorated function
 
 
 def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """`click.command` with an example to paste at the end of its help."""
+    """`click.command` with an example at the end of its help."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         return click.command(name, epilog=f"\b\nExample:\n  {example}")(function)
@@ -39,7 +39,7 @@ def reports(function: Function) -> Function:
 
 
 def setting(name: str, **changes: Any) -> Callable[[Function], Function]:
-    """The option of a setting, made from its row; None stands for "not given".
+    """The option of a setting, generated from its row; its default is None, "not given".
 
     Args:
         name: the field of `Config`.
@@ -63,12 +63,12 @@ def setting(name: str, **changes: Any) -> Callable[[Function], Function]:
 
 
 def settings(*names: str) -> Callable[[Function], Function]:
-    """The options of several settings; of all, if none is named."""
+    """The options of these settings; of all settings without arguments."""
     return stacked(*map(setting, names or [name for name in SETTINGS if name != "data"]))
 
 
 def stacked(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
-    """Several options as one decorator, in the order of the help."""
+    """Combines options, in the order of the help, into one decorator."""
 
     def decorate(function: Function) -> Function:
         for option in reversed(options):
@@ -90,7 +90,7 @@ calibrate_probabilities = click.option(
 )  # fmt: skip
 
 
-# The answer "none of these".
+# Rejection as "none of these".
 rejection = stacked(
     click.option("--reject", metavar="SHARE", type=float,
                  help="Answer \"none of these\" by a threshold that rejects at most this share, "
@@ -118,10 +118,10 @@ config_file = click.option(
 
 
 def network_or_artefact(text: str) -> str:
-    """The name of a network as the table has it, or the path of an artefact.
+    """Returns the canonical name of a network, or the path of an artefact.
 
     Raises:
-        InputError: it is neither.
+        InputError: `text` is neither.
     """
     if text in specs.SPECS or (re.fullmatch(r"[\w-]+", text) and not os.path.exists(text)):
         return specs.find(text).name
@@ -130,15 +130,16 @@ def network_or_artefact(text: str) -> str:
 
 
 def require_png(png: str | None, option: str = "--png") -> None:
-    """As `require_file`, for a picture."""
+    """`require_file` for a PNG file."""
     require_file(png, option, "png")
 
 
 def require_file(path: str | None, option: str, suffix: str) -> None:
-    """Checks the path of a file to write before the work that it shows.
+    """Checks the path of an output file before the work starts.
 
     Raises:
-        InputError: it is no path of such a file in a folder that exists and can be written.
+        InputError: the path does not end in `suffix`, or its folder does not exist or is not
+            writable.
     """
     if not path:
         return
@@ -150,9 +151,9 @@ def require_file(path: str | None, option: str, suffix: str) -> None:
 
 
 def start(quiet: bool = False) -> None:
-    """Call this before the first heavy import: it sends TensorFlow's log lines to the log.
+    """Sets up messages before the first heavy import, and sends TensorFlow's lines to the log.
 
-    Commands check their arguments before they call this, because TensorFlow takes seconds to load.
+    Commands check their arguments first, because TensorFlow takes seconds to load.
     """
     runtime.prepare()
     messages.start_command(quiet)
@@ -169,18 +170,18 @@ def report(
     """Prints `result` as JSON, or `text(result)`.
 
     Args:
-        result: a `Result`, or what JSON can hold.
+        result: a `Result`, or data for JSON.
         as_json: the value of --json.
         text: function from `result` to text for a terminal.
-        **written: path of a file that was written, to be named too, by its kind: `png="a.png"`.
+        **written: paths of written files by kind, to be printed too: `png="a.png"`.
     """
     files = {kind: path for kind, path in written.items() if path}
     if as_json:
         document = result.as_json() if isinstance(result, Result) else result
         document = {**document, **files} if files else document
         printed = json.dumps(document, indent=2, ensure_ascii=False)
-        # JSON escapes control characters but for these, which stand in strings alone.
-        click.echo(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", printed))
+        # json.dumps does not escape these control characters, which occur only in strings.
+        click.echo(re.sub("[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", printed))
     else:
         lines = [text(result), *(f"wrote {path}" for path in files.values())]
         click.echo(messages.printable("\n".join(filter(None, lines))))

@@ -1,5 +1,5 @@
-"""keras-resnet inspect. The file is not called inspect.py: it would shadow the standard library's
-for anyone standing in this folder."""
+"""keras-resnet inspect. A file inspect.py would shadow the module of the standard library in this
+folder."""
 
 from typing import Any
 
@@ -89,7 +89,7 @@ def _model(artefact: str) -> Any:  # a Keras model
     if run.kind_of(artefact) != "saved_model":
         return open_artefact(artefact).model
     exported_from = run.run_of(artefact)
-    if exported_from is not None:  # the network it was made from
+    if exported_from is not None:
         return exported_from.model()
     raise InputError(
         f"{artefact} is a SavedModel without readable layers; give the .keras file that it was "

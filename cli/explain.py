@@ -31,7 +31,7 @@ def explain() -> None:
     """Measure what the skip connections of a network do."""
 
 
-# Those that several of the commands have.
+# Options shared by several of the commands.
 _OPTIONS = {
     "images": click.option("--images", default=32, show_default=True,
                            help="Number of images, from each class in turn."),
@@ -280,7 +280,7 @@ def cam(
     subject: str, images: tuple[str, ...], label: str | None, png: str, as_json: bool, quiet: bool
 ) -> None:
     """Show which regions of each IMAGE support a class (Grad-CAM)."""
-    if not os.path.exists(subject):  # the name of a network neither: a new one has seen no class
+    if not os.path.exists(subject):  # names of networks are errors too: they would be untrained
         raise InputError(f"no run {subject}; give a run folder or a .keras file")
     run.kind_of(subject)
     require_png(png)
@@ -295,7 +295,8 @@ def cam(
 
 
 def _checked(subject: str | None, data: str | None = None) -> str:
-    """The subject, checked with the data before TensorFlow is loaded; None is the newest run."""
+    """Checks subject and data before TensorFlow is loaded; returns the subject, by default the
+    newest run."""
     if data:
         require(data)
     if subject is None:

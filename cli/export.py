@@ -19,7 +19,7 @@ from keras_resnet.cli._options import (
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
 
-# Written out, so that --help need not load the exporter; a test holds them equal.
+# Copies, so that --help does not import the exporter; a test compares them with the originals.
 QUANTIZE = ("none", "float16", "dynamic", "int8", "int16x8", "auto")
 IO = ("float", "uint8", "int8")
 BUNDLES = ("android", "web", "python", "c")
@@ -111,7 +111,7 @@ def export(
     }
     with run_and_plan(run, wanted, data=data, data_dir=data_dir) as (opened, plan):
         if is_new:
-            data = None  # the run has them
+            data = None  # the images are in the run
         elif data is None:
             opened.require_images()
         from keras_resnet.exporting import publish
@@ -123,7 +123,7 @@ def export(
             try:
                 result = exporter.execute(plan, opened, data, data_dir)
             except CheckFailed as error:
-                if error.result:  # the numbers that explain it
+                if error.result:  # the details
                     report(error.result, as_json, tables.verification)
                 raise
     report(result, as_json, tables.verification)

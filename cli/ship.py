@@ -106,7 +106,7 @@ def ship(
             **given,
         )
     except CheckFailed as error:
-        if error.result:  # the numbers that explain it
+        if error.result:  # the details
             report(error.result, as_json, tables.verification)
         raise
     report(result, as_json, tables.shipped)

@@ -1,4 +1,4 @@
-"""Results as text for a terminal. Imports nothing heavy: its types are for type checkers alone."""
+"""Results as text for a terminal. Heavy modules are imported for type checking only."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,7 +64,7 @@ def data_check(result: "DataCheck") -> str:
 
 
 def data_problems(result: "DataCheck") -> str:
-    """What was wrong with a data set, in a few words."""
+    """The problems of a data set in a few words, for an error message."""
     refusals = len(result.obstacles)
     parts = {
         plural(len(result.bad), "broken file"): result.bad,
@@ -77,7 +77,7 @@ def data_problems(result: "DataCheck") -> str:
 
 
 def data_plan(result: "DataPlan") -> str:
-    """A learning curve, what it predicts, unseen groups, and the classes that gain."""
+    """A learning curve with predictions, unseen groups, and classes that gain from more images."""
     curve = [
         [f"{point.images:,}", f"{point.error:.1%}", _interval(point),
          f"{100 * point.spread:.1f}" if len(point.errors) > 1 else "", "measured"]
@@ -97,7 +97,7 @@ def data_plan(result: "DataPlan") -> str:
     if check := result.check:
         last = result.curve[-1]
         step = 0.5 / result.validation_images  # an error is a whole number of images
-        away = max(check.low - last.error, last.error - check.high)  # from the interval
+        away = max(check.low - last.error, last.error - check.high)  # distance from the interval
         inside = "inside" if away <= 0 else "half an image from" if away <= step else "outside"
         lines.append(
             f"check        predicted from the smaller subsets for {check.images:,} images: "
@@ -136,7 +136,7 @@ def _interval(estimate: "CurvePoint | PredictedError") -> str:
 
 
 def models(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The networks, a line each."""
+    """The networks, one per line."""
     columns = "{name:16} {branch:17} {stem:8} {shortcut:10} {image_size:>4}  {source}"
     names = ("name", "branch", "stem", "shortcut", "source")
     head = columns.format(**{name: name for name in names}, image_size="size")
@@ -201,7 +201,7 @@ def cross_validation(result: "CrossValidation") -> str:
 
 
 def shipped(result: "Shipped") -> str:
-    """What `ship` made, and how to open it."""
+    """The result of `ship`, and how to open the apps."""
     checked = result.verification
     row = next(row for row in checked.artefacts if row.file == result.model)
     assert row.top1 is not None and row.drop_points is not None and row.latency_ms  # it passed
@@ -226,7 +226,7 @@ def shipped(result: "Shipped") -> str:
 
 
 def _shipped_rejection(checked: "Verification", row: "ArtefactResult") -> Iterator[str]:
-    """What the file answers with "none of these"."""
+    """The shares of images that the file rejects as "none of these"."""
     if not checked.rejection or row.known_refused is None:
         return
     line = f"rejected     {row.known_refused:.1%} of the images of known classes"
@@ -236,7 +236,7 @@ def _shipped_rejection(checked: "Verification", row: "ArtefactResult") -> Iterat
 
 
 def _float_layers(candidates: "Iterable[TriedFile]") -> Iterator[str]:
-    """The layers that --quantize auto left in float, if any."""
+    """The layers that --quantize auto kept in float, if any."""
     for candidate in candidates:
         if candidate.taken and candidate.float_layers:
             layers = candidate.float_layers
@@ -247,7 +247,7 @@ def _float_layers(candidates: "Iterable[TriedFile]") -> Iterator[str]:
 
 
 def _frontier(result: "Shipped") -> Iterator[str]:
-    """The networks that a search has tried, in the order of their multiply-adds."""
+    """The candidates of a search, sorted by multiply-adds."""
     yield (
         f"{'network, trained briefly':28} {'top-1':>7} {'int8 MB':>8} {'ms':>7}   per image on "
         f"{result.measured_on}"
@@ -343,7 +343,7 @@ def evaluation(result: "ArtefactScores") -> str:
 
 
 def comparison(result: "Comparison") -> str:
-    """Runs side by side, and whether their answers differ by more than chance."""
+    """Runs side by side, and whether their predictions differ significantly."""
     runs = result.runs
     names = [run.run for run in runs]
     rows: list[Sequence[Any]] = [("", *names)]
@@ -387,7 +387,7 @@ def _share(share: float | None) -> str:
 
 
 def _answers(pair: "Pair") -> str:
-    """The exact McNemar test in words."""
+    """The result of the exact McNemar test in words."""
     if pair.p_value is None:
         return f"{pair.first} and {pair.second} have no images that neither was trained on"
     verdict = "more than chance explains" if pair.p_value < 0.05 else "which may be chance"
@@ -399,7 +399,7 @@ def _answers(pair: "Pair") -> str:
 
 
 def predictions(rows: Sequence["Prediction"]) -> str:
-    """The classes of images, a line each."""
+    """The predictions, one image per line."""
     width = min(max(len(row.image) for row in rows), 60)
     return "\n".join(
         f"{row.image:{width}}  "
@@ -413,7 +413,7 @@ def predictions(rows: Sequence["Prediction"]) -> str:
 
 
 def predictions_csv(rows: Sequence["Prediction"]) -> str:
-    """The classes of images as CSV; of an artefact with a threshold, whether each was refused."""
+    """The predictions as CSV; for an artefact with a threshold, with a column `rejected`."""
     from keras_resnet.files import csv_text
 
     has_threshold = any(row.rejected is not None for row in rows)
@@ -428,7 +428,7 @@ def predictions_csv(rows: Sequence["Prediction"]) -> str:
 
 
 def verification(result: "Verification") -> str:
-    """The result of the gate, a line for each file."""
+    """The result of the gate, one line per file."""
     lines = [
         f"{'file':24} {'top-1':>7} {'drop':>6} {'at 95 %':>12} {'agree':>7} {'max diff':>9} "
         f"{'rms':>6} {'size':>9} {'latency':>9}  gate",
@@ -457,7 +457,7 @@ def _artefact(row: "ArtefactResult") -> str:
     if row.latency_ms is None:  # it did not run
         numbers = ""
     else:
-        scores = f"{'':36}"  # of a file that names no classes
+        scores = f"{'':36}"  # a file without classes has no scores
         if row.drop_interval:
             likely = "{:.1f} to {:.1f}".format(*row.drop_interval)
             scores = f"{row.top1:7.2%} {row.drop_points:6.2f} {likely:>12} {row.agreement:7.2%}"
@@ -469,7 +469,7 @@ def _artefact(row: "ArtefactResult") -> str:
 
 
 def _refused(result: "Verification") -> list[str]:
-    """A table of the images that each file answers with "none of these"."""
+    """A table of the images that each file rejects as "none of these"."""
     if not result.rejection:
         return []
     rows = [("none of these", "known classes", "no class"), *result.refused]
@@ -478,7 +478,7 @@ def _refused(result: "Verification") -> list[str]:
 
 
 def _hashes(result: "Verification") -> list[str]:
-    """The hash of what the int8 file answers, the same on every machine with the same kernels."""
+    """Hashes of the int8 files' outputs, equal on all machines with the same kernels."""
     words = {
         True: "same as at export",
         False: "different from the export: LiteRT uses other kernels here",
@@ -492,7 +492,7 @@ def _hashes(result: "Verification") -> list[str]:
 
 
 def _taught(result: "Verification") -> list[str]:
-    """What a trainable file learned and forgot."""
+    """The accuracy of trainable files for a new class, and its drop for the known classes."""
     return [
         f"{row.file}: learned a new class from 20 images; recognizes {row.new_class_top1:.0%} of "
         f"20 others; the known classes lose {plural(row.known_drop_points, 'point')}"
@@ -502,8 +502,8 @@ def _taught(result: "Verification") -> list[str]:
 
 
 def _files(rows: Sequence["FileResult"]) -> list[str]:
-    """The files beside the artefacts: those that did not pass, and the number of the others; none
-    of an export that failed before it wrote them."""
+    """The other files of an export: those that failed, and the number of the others; [] if the
+    export failed before writing them."""
     if not rows:
         return []
     failed = [f"{row.file}  FAILED: {row.why}" for row in rows if not row.passed]
@@ -519,7 +519,7 @@ def quantization(result: "Quantization") -> str:
         f"{row.layer:{width}}  {row.op:16} {row.lost:7.2%}  {row.steps:5.2f}"
         for row in result.layers
     ]
-    has_blocks = len(result.blocks) > 2  # others than stem and head: not of a foreign network
+    has_blocks = len(result.blocks) > 2  # more than stem and head, as in networks of this package
     if has_blocks:
         lines += ["", f"{'block':{width}}  {'branch':>8} {'shortcut':>8} {'sum':>8}"]
     for block in result.blocks if has_blocks else ():
@@ -574,7 +574,7 @@ def phone_benchmark(result: "PhoneBenchmark") -> str:
     return "\n".join(lines)
 
 
-# What networks and files consist of
+# Structure of networks and files
 
 
 def description(result: "Description") -> str:
@@ -618,7 +618,7 @@ def _cells(row: "Layer | Stage", kind: str) -> tuple[str, ...]:
 
 
 def census(result: "Census", contract: Mapping[str, Any] | None) -> str:
-    """The content of a file; `contract` are its TFLite metadata."""
+    """The content of a model file; `contract` is its TFLite metadata."""
     lines = _contract(contract) if contract else []
     lines += [f"{op:24} {count:>6}" for op, count in result.ops.items()]
     for end, tensors in (("input", result.inputs), ("output", result.outputs)):
@@ -651,7 +651,7 @@ def _contract(metadata: Mapping[str, Any]) -> list[str]:
     ]
 
 
-# What the skips do
+# Explanations
 
 
 def gradients(
@@ -659,7 +659,7 @@ def gradients(
     parameters: Sequence["ParameterGradient"] = (),
     depths: Sequence["DepthGradients"] = (),
 ) -> str:
-    """The gradient at each block, at each parameter, and of the first layer against depth."""
+    """The gradient at each block and parameter, and that of the first layer by depth."""
     rows: list[Sequence[Any]] = [
         ("block", "shortcut", "dJ/dH", "identity", "branch", "total", "ratio", "cosine", "error")
     ]
@@ -714,7 +714,7 @@ def _in_notation(path: str) -> str:
 
 
 def lesions(result: "Lesions") -> str:
-    """A network without some of its blocks."""
+    """The accuracy of a network without some of its blocks."""
     rows: list[tuple[str, ...]] = [("without", "top-1", "drop, points")]
     rows += [
         (row.name, f"{row.top1:.2%}", f"{100 * (result.top1 - row.top1):.2f}")
@@ -754,7 +754,7 @@ def paths(result: "Paths") -> str:
 
 
 def depths(result: "Depths") -> str:
-    """Networks of growing depth."""
+    """Networks of increasing depth."""
     rows = [("network", "training error", "loss", "validation error", "parameters", "seconds")]
     rows += [
         (
@@ -781,7 +781,7 @@ def cams(rows: Sequence["Cam"]) -> str:
 
 
 def _columns(rows: Sequence[Sequence[Any]], left: int = 1) -> list[str]:
-    """Lines of aligned columns, the first `left` to the left; None is blank."""
+    """Lines of aligned columns, of which the first `left` are left-aligned; None is blank."""
     rows = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
@@ -805,7 +805,7 @@ def _some(lines: Sequence[str]) -> list[str]:
 
 
 def _macro_top1(macro_top1: float, images: Iterable[int], balance: str | None) -> str:
-    """The mean of the classes' top-1, to print beside top-1 if the classes are imbalanced."""
+    """The macro top-1 as text, if the classes are imbalanced; else ""."""
     from keras_resnet.evaluation.metrics import is_imbalanced
 
     if balance in (None, "none") and not is_imbalanced(images):
@@ -818,7 +818,7 @@ def _spread(spread: "Spread") -> str:
 
 
 def _sides(shape: Iterable[int | None]) -> str:
-    """[56, 56, 64] as "56x56x64"; a side left open is a question mark."""
+    """[56, 56, 64] as "56x56x64"; None is a question mark."""
     return "x".join("?" if side is None else str(side) for side in shape)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_resnet._version import __version__
 
-if TYPE_CHECKING:  # for editors and type checkers; `_HOMES` is what Python goes by
+if TYPE_CHECKING:  # for editors and type checkers; Python uses `_HOMES`
     # isort: off
     from keras_resnet.blocks import (
         conv_block as conv_block,

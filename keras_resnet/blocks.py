@@ -6,13 +6,13 @@ He et al. 2015, arXiv:1512.03385, section 3.1: with x the input of a block and F
     conv block       H(x) = F(x) + W x     W brings x to the shape of F(x)
     plain block      H(x) = F(x)           the same layers without the shortcut, for comparison
 
-Backwards, dJ/dx = dJ/dH · (dF/dx + 1): what arrives at the sum goes back both through the branch
-and, unchanged, through the shortcut. Nothing here imports TensorFlow: the blocks build on any
+In the backward pass, dJ/dx = dJ/dH · (dF/dx + 1): the gradient at the sum flows through the branch
+and, unchanged, through the shortcut. Nothing here imports TensorFlow: the blocks work with any
 Keras backend.
 
-A layer's name is its address: `NAME_1_conv`, `NAME_1_bn`, … for the branch, `NAME_0_conv` for the
-projection, `NAME_preact_bn` for what comes before a pre-activation branch, `NAME_add` for the sum
-and `NAME_out` for the ReLU behind it, as in keras.applications.
+Layers are named as in keras.applications: `NAME_1_conv`, `NAME_1_bn`, … in the branch,
+`NAME_0_conv` for the projection, `NAME_preact_bn` before a pre-activation branch, `NAME_add` for
+the sum and `NAME_out` for the ReLU after it.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,8 @@ from typing import Literal, NamedTuple, TypedDict, Unpack
 import keras
 from keras import layers
 
-# The values of torchvision and of the paper's Caffe nets; Keras' own defaults (0.99 and 1e-3)
-# leave the moving averages far behind on a short run.
+# The values of torchvision and of the paper's Caffe nets; with Keras' defaults (0.99 and 1e-3) the
+# moving averages lag far behind in a short run.
 BN_MOMENTUM = 0.9
 BN_EPSILON = 1e-5
 
@@ -36,8 +36,8 @@ class Branch(NamedTuple):
     """The convolutions of a branch F, each with a batch norm and a ReLU."""
 
     kernels: tuple[int, ...]
-    expansion: int  # channels of F(x) for each filter
-    strided_conv: int  # which convolution has the stride, counted from 1
+    expansion: int  # channels of F(x) per filter
+    strided_conv: int  # number of the convolution with the stride, counted from 1
     preact: bool = False  # batch norm and ReLU before each convolution; arXiv:1603.05027, figure 4e
 
 
@@ -54,17 +54,17 @@ class Options:
     """Options of every block.
 
     Attributes:
-        expansion: channels of F(x) for each filter; None is 1 for a basic branch, 4 for a
-            bottleneck. Wide and ResNeXt bottlenecks have 2.
+        expansion: channels of F(x) per filter; None: 1 for a basic branch, 4 for a bottleneck.
+            Wide and ResNeXt bottlenecks have 2.
         groups: number of groups of the 3×3 convolutions (arXiv:1611.05431).
-        strided_conv: which convolution of the branch has the stride, counted from 1; None is the
-            first 3×3 ("v1.5"), 1 the paper's choice.
-        use_bias: a bias in each convolution that a batch norm follows. It has no effect, because
-            the batch norm subtracts the mean; some published weights have one.
+        strided_conv: number of the convolution with the stride, counted from 1; None: the first
+            3×3 ("v1.5"); 1: as in the paper.
+        use_bias: add a bias to each convolution before a batch norm. It has no effect, because the
+            batch norm subtracts the mean; some published weights have one.
         epsilon: added to the variance in batch norms.
-        zero_gamma: start the branch at 0, so that a fresh block is the identity on x ≥ 0: gamma of
-            its last batch norm (arXiv:1706.02677, section 5.1), or, where nothing follows it, the
-            kernel of its last convolution.
+        zero_gamma: initialize the branch with 0, so that a new block is the identity on x ≥ 0:
+            gamma of its last batch norm (arXiv:1706.02677, section 5.1), or, in a pre-activation
+            branch, the kernel of its last convolution.
         drop_path: probability, per image, of dropping the branch in training (stochastic depth,
             arXiv:1603.09382); kept branches are scaled by 1 / (1 - drop_path).
     """
@@ -98,13 +98,14 @@ def identity_block(
     name: str,
     **options: Unpack[BlockOptions],
 ) -> keras.KerasTensor:
-    """H(x) = relu(F(x) + x); of a pre-activation branch, H(x) = F(x) + x.
+    """Identity block, H(x) = relu(F(x) + x); with a pre-activation branch, H(x) = F(x) + x.
 
     Args:
         x: feature map `(b, h, w, c)`, where c is `expansion * filters`: `filters` for a basic
             branch, `4 * filters` for a bottleneck.
         branch: `"basic"` (two 3×3 convolutions), `"bottleneck"` (1×1, 3×3, 1×1), or
-            `"preact_basic"` or `"preact_bottleneck"`, where batch norm and ReLU come first.
+            `"preact_basic"` or `"preact_bottleneck"`, with batch norm and ReLU before each
+            convolution.
         filters: filters of the 3×3 convolutions.
         name: prefix of the layers' names, such as `"conv2_block2"`.
         **options: fields of `keras_resnet.blocks.Options`.
@@ -113,8 +114,8 @@ def identity_block(
         A feature map of the shape of `x`.
 
     Raises:
-        ValueError: an unknown branch; or `x` has another number of channels than F(x): that is a
-            `conv_block`. TypeError: an unknown option.
+        ValueError: an unknown branch; or `x` and F(x) differ in the number of channels (use
+            `conv_block`). TypeError: an unknown option.
     """
     block = _Block(name, _branch(branch), filters, 1, Options(**options))
     y = _residual(_entrance(x, block), block)
@@ -136,8 +137,8 @@ def conv_block(
     shortcut: ShortcutName = "projection",
     **options: Unpack[BlockOptions],
 ) -> keras.KerasTensor:
-    """H(x) = relu(F(x) + W x), where W changes the width, the height and the channels; of a
-    pre-activation branch, H(x) = F(x) + W x.
+    """Block with a projection, H(x) = relu(F(x) + W x), where W changes height, width and channels;
+    with a pre-activation branch, H(x) = F(x) + W x.
 
     Args:
         x: feature map `(b, h, w, c)`.
@@ -146,16 +147,16 @@ def conv_block(
         strides: 1 or 2; the stride of the block.
         name: prefix of the layers' names.
         shortcut: `"projection"` (1×1 convolution and batch norm, the paper's option B),
-            `"pool"` (2×2 average pooling, then that: arXiv:1812.01187, section 4.2), or
-            `"pad"` (every other pixel, new channels zero, no parameters: option A). The
-            projection of a pre-activation block starts from the activated x and has no batch norm.
+            `"pool"` (2×2 average pooling before the projection: arXiv:1812.01187, section 4.2), or
+            `"pad"` (every other pixel, zeros in new channels, no parameters: option A). The
+            projection of a pre-activation block takes the activated x and has no batch norm.
         **options: fields of `keras_resnet.blocks.Options`.
 
     Returns:
         A feature map `(b, ceil(h/strides), ceil(w/strides), expansion * filters)`.
 
     Raises:
-        ValueError: an unknown branch or shortcut, or a padded shortcut to fewer channels.
+        ValueError: an unknown branch or shortcut, or `"pad"` with fewer channels in F(x) than in x.
             TypeError: an unknown option.
     """
     if shortcut not in SHORTCUTS:
@@ -176,7 +177,7 @@ def plain_block(
     name: str,
     **options: Unpack[BlockOptions],
 ) -> keras.KerasTensor:
-    """H(x) = relu(F(x)): the layers of a residual block without its shortcut.
+    """Plain block, H(x) = relu(F(x)): the layers of a residual block without its shortcut.
 
     Args:
         x: feature map `(b, h, w, c)`.
@@ -205,12 +206,13 @@ def dense_identity_block(
 ) -> keras.KerasTensor:
     """A residual block of a fully-connected net: Z̃ = Z + A, then relu(Z̃).
 
-    Z = W2 relu(W1 A + B1) + B2: the shortcut joins before the activation, as in `identity_block`.
+    Z = W2 relu(W1 A + B1) + B2: the shortcut is added before the activation, as in
+    `identity_block`.
 
     Args:
         a: activations A `(b, n)`.
         name: prefix of the layers' names: `NAME_1_dense`, `NAME_2_dense`, `NAME_add`, `NAME_out`.
-        zero_last: start W2 at 0, so that a fresh block is the identity on A ≥ 0.
+        zero_last: initialize W2 with 0, so that a new block is the identity on A ≥ 0.
 
     Returns:
         Activations of the shape of `a`.
@@ -225,7 +227,7 @@ def dense_projection_block(
 
     Args:
         a: activations A `(b, n)`.
-        units: width of the result.
+        units: width of the output.
         name, zero_last: as in `dense_identity_block`; W0 is `NAME_0_dense`.
 
     Returns:
@@ -240,7 +242,7 @@ def dense_plain_block(a: keras.KerasTensor, *, units: int, name: str) -> keras.K
 
     Args:
         a: activations A `(b, n)`.
-        units: width of the result.
+        units: width of the output.
         name: prefix of the layers' names.
 
     Returns:
@@ -260,17 +262,17 @@ def conv(
     initial: str = "he_normal",
     name: str,
 ) -> keras.KerasTensor:
-    """Convolution.
+    """Convolution with the symmetric padding of the published weights.
 
     Args:
         x: feature map `(b, h, w, c)`.
-        filters: channels of the result.
+        filters: channels of the output.
         kernel: side in pixels; odd.
         strides: 1 or 2.
         groups: number of groups of the channels.
-        use_bias: whether it has a bias.
-        initial: initial weights; He-normal is that of arXiv:1502.01852.
-        name: completed by `_conv`.
+        use_bias: whether to add a bias.
+        initial: kernel initializer; He normal is from arXiv:1502.01852.
+        name: prefix of the layer's name, `NAME_conv`.
 
     Returns:
         A feature map `(b, ceil(h/strides), ceil(w/strides), filters)`.
@@ -284,12 +286,12 @@ def conv(
             'call keras.config.set_image_data_format("channels_last")'
         )
     if strides > 1 and kernel == 1:
-        # Every other pixel, then an unstrided convolution: the same numbers as a 1×1 convolution
-        # with stride 2, which LiteRT 2.3's GPU accelerator computes wrongly with int8 weights.
+        # Every other pixel, then a convolution with stride 1: equal to a 1×1 convolution with
+        # stride 2, which LiteRT 2.3's GPU accelerator computes wrongly with int8 weights.
         x = layers.MaxPooling2D(1, strides, name=f"{name}_pool")(x)
         strides = 1
     elif strides > 1:
-        # Symmetric padding, as in the published weights; "same" would pad right and below only.
+        # "same" would pad right and below only.
         x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
     return layers.Conv2D(
         filters,
@@ -310,7 +312,7 @@ def batch_norm(
 
     Args:
         x: feature map `(b, h, w, c)`.
-        name: completed by `_bn`.
+        name: prefix of the layer's name, `NAME_bn`.
         gamma: initial scale, `"ones"` or `"zeros"`.
         epsilon: added to the variance.
 
@@ -323,7 +325,7 @@ def batch_norm(
 
 
 def relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """max(x, 0), of any shape."""
+    """max(x, 0), for a tensor of any shape."""
     return layers.ReLU(name=name)(x)
 
 
@@ -339,10 +341,10 @@ def dense(
 
     Args:
         a: activations `(b, n)`.
-        units: width of the result.
-        name: completed by `_dense`.
-        use_bias: whether it has a bias.
-        initial: initial weights.
+        units: width of the output.
+        name: prefix of the layer's name, `NAME_dense`.
+        use_bias: whether to add a bias.
+        initial: kernel initializer.
 
     Returns:
         Activations `(b, units)`.
@@ -399,7 +401,7 @@ def _residual(x: keras.KerasTensor, block: _Block) -> keras.KerasTensor:
         if i < last:
             x = relu(x, f"{name}_{i}_relu")
     if options.drop_path:
-        # One random number per image, not per value: that is stochastic depth.
+        # One random number per image instead of per value makes dropout stochastic depth.
         x = layers.Dropout(options.drop_path, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
     return x
 
@@ -415,14 +417,14 @@ def _pool(
 ) -> keras.KerasTensor:
     strides = block.strides
     if strides > 1:
-        # "same": the last window of an odd side averages the pixels it has.
+        # "same": the last window of an odd side averages only the pixels inside.
         name = f"{block.name}_0_avg_pool"
         entrance = layers.AveragePooling2D(strides, padding="same", name=name)(entrance)
     return _project(entrance, channels, 1, block)
 
 
 def _project(x: keras.KerasTensor, channels: int, strides: int, block: _Block) -> keras.KerasTensor:
-    """W x; without batch norm in a pre-activation block, whose sum the next block normalizes."""
+    """W x; without batch norm in a pre-activation block: the next block normalizes the sum."""
     name, options, preact = f"{block.name}_0", block.options, block.kind.preact
     use_bias = options.use_bias and not preact
     x = conv(x, channels, 1, strides=strides, use_bias=use_bias, name=name)
@@ -443,7 +445,7 @@ def _pad(
         return x
     before = (channels - x.shape[-1]) // 2
     after = channels - x.shape[-1] - before
-    # Called channels-first, the layer pads the last two axes; unlike ops.pad, it takes a name.
+    # With channels_first, the layer pads the last two axes; unlike ops.pad, it has a name.
     return layers.ZeroPadding2D(
         ((0, 0), (before, after)), data_format="channels_first", name=f"{name}_pad"
     )(x)

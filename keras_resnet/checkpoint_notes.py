@@ -1,6 +1,5 @@
-"""The notes in the latest checkpoint of an unfinished run: among them, on which files it depends.
-
-A finished run has a manifest for that.
+"""The notes in the latest checkpoint of an unfinished run, with checksums of the files that the run
+depends on. A finished run has these in its manifest.
 """
 
 import json
@@ -15,14 +14,14 @@ from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log
 from keras_resnet.run import Run
 
-_SETTLED = (filenames.CONFIG, filenames.LABELS, filenames.SPLIT)  # when a run begins
+_INITIAL = (filenames.CONFIG, filenames.LABELS, filenames.SPLIT)  # written when a run begins
 
 
 def peek(run: Run) -> dict[str, Any] | None:
-    """The notes of the latest checkpoint of a run whose notes can be read; None if it has none.
+    """The notes of the latest readable checkpoint; None for a run without checkpoints.
 
     Raises:
-        CheckFailed: it has some, or had, and none can be read.
+        CheckFailed: no checkpoint of the run can be read, or all were lost.
     """
     folder = run.file(filenames.CHECKPOINTS)
     for step in reversed(run.checkpoint_steps()):
@@ -30,25 +29,26 @@ def peek(run: Run) -> dict[str, Any] | None:
             with plainly_named(folder) as place:
                 reader = tf.train.load_checkpoint(str(place / f"step-{step}"))
                 return json.loads(reader.get_tensor("notes/.ATTRIBUTES/VARIABLE_VALUE"))
-        except Exception:  # damaged: `Checkpoint.restore` says so
+        except Exception:  # damaged; `Checkpoint.restore` logs it
             continue
     require_none_lost(run)
     return None
 
 
 def files_of(run: Run, teacher: str | None) -> dict[str, Any]:
-    """Size and sha256 of the files on which an unfinished run depends, for its notes.
+    """Size and sha256 of the files on which an unfinished run depends, by name, for its notes.
 
     Args:
-        run: the run; that of a worker that is not the chief has no such files of its own.
-        teacher: folder of the run that it learns from.
+        run: the run; in a worker other than the chief it has none of these files.
+        teacher: folder of the teacher's run, if any.
     """
-    names = [*_SETTLED, *([f"{teacher}/{filenames.MODEL}"] if teacher else [])]
+    names = [*_INITIAL, *([f"{teacher}/{filenames.MODEL}"] if teacher else [])]
     return {name: fingerprint(run.file(name)) for name in names if run.file(name).exists()}
 
 
 def require_same_files(run: Run, notes: dict[str, Any]) -> None:
-    """Says that the settings changed since a run began; InputError for its labels or its split."""
+    """Logs a change of the settings since the run began; raises InputError for another changed
+    file."""
     written, found = notes.get("files", {}), files_of(run, run.config.teacher)
     changed = [name for name in written if written[name] != found.get(name)]
     if filenames.CONFIG in changed:
@@ -65,9 +65,9 @@ def require_same_files(run: Run, notes: dict[str, Any]) -> None:
 
 
 def require_none_lost(run: Run) -> None:
-    """CheckFailed if a run in which no checkpoint can be read has had one.
+    """Raises CheckFailed if a run without a readable checkpoint has had one.
 
-    The best model is written after a checkpoint, and a run that began anew would overwrite it.
+    The best model is written after a checkpoint, and a restarted run would overwrite it.
     """
     steps, model = run.checkpoint_steps(), run.file(filenames.MODEL)
     if steps or model.exists():

@@ -1,8 +1,8 @@
 """The settings of a training run, one row each: `Config`. Pure data and its validation.
 
-A row holds everything about a setting: type, default, range, help and source. The command's
-options, the checks, the error messages and the reference (`recipes.reference`) are made from it, so
-a new setting is one new row and gets its option.
+A row defines a setting: type, default, range, help and source. The command's options, the checks,
+the error messages and the reference (`recipes.reference`) are generated from the rows, so a new
+setting needs only a new row.
 """
 
 import math
@@ -39,16 +39,16 @@ class Setting:
     most: float | None = None
     choices: tuple[str, ...] = ()
     check: Callable[[Any], bool] | None = None  # a condition beyond type and range
-    read: Callable[[Any], Any] | None = None  # from what is typed to what `Config` holds
+    read: Callable[[Any], Any] | None = None  # parser: value on the command line to `Config` value
     expected: str = ""  # description of valid values for the error message
     unset: str = ""  # meaning of the default None or ()
     metavar: str | None = None
-    flag_value: str | None = None  # value of the option when it is given alone
-    from_data: bool = False  # `training.defaults` chooses it where nobody does
+    flag_value: str | None = None  # value of an option that is given without one
+    from_data: bool = False  # `training.defaults` sets its default
 
     @property
     def flag(self) -> str:
-        """The option as it is typed, such as `--flip/--no-flip`."""
+        """The option on the command line, such as `--flip/--no-flip`."""
         if self.name == "data":
             return "DATA"
         option = self.name.replace("_", "-")
@@ -56,7 +56,7 @@ class Setting:
 
     @property
     def range(self) -> str:
-        """The values that the setting may have, in words."""
+        """A description of the valid values."""
         if self.expected:
             return self.expected
         if self.choices:
@@ -68,18 +68,18 @@ class Setting:
         return " and ".join(words) or _WORDS[self.type]
 
     def shown(self, value: Any) -> str:
-        """A value as it would be typed, or what leaving it unset means."""
+        """A value as on the command line, or the meaning of an unset one."""
         return self.unset if value in (None, ()) else show(value)
 
     def default_of(self, config: "Config") -> str:
-        """The default for help and reference; `config` has those of the default recipe."""
+        """The default for help and reference; `config` is that of the default recipe."""
         return "from the data" if self.from_data else self.shown(getattr(config, self.name))
 
     def require(self, value: Any) -> None:
         """Checks a value.
 
         Raises:
-            InputError: it is not of the row's type or range.
+            InputError: the value has another type or is out of range.
         """
         if not _is_type(value, self.type):
             self.refuse(value, self.expected or _WORDS.get(self.type, self.range))
@@ -107,8 +107,8 @@ class Setting:
         )
 
     def parse(self, value: Any) -> Any:
-        """A value as `Config` holds it: a tuple for a list of JSON, or for text as it is typed,
-        "0.5 0.75" or "0.6 0.5 / 0.4 1". What cannot be parsed is left to `require`."""
+        """Converts a value for `Config`: a JSON list, or text such as "0.5 0.75" or
+        "0.6 0.5 / 0.4 1", to a tuple. Other values are returned unchanged, for `require`."""
         if self.read:
             return self.read(value)
         if not isinstance(value, str) or get_origin(self.type) is not tuple:
@@ -121,7 +121,7 @@ class Setting:
             return value
 
 
-# Of a type, for the error text.
+# Descriptions of types for error messages.
 _WORDS = {
     int: "an integer",
     float: "a number",
@@ -146,7 +146,7 @@ def _is_pattern(text: str) -> bool:
 
 
 def setting(default: Any, help: str, **row: Any) -> Any:
-    """The dataclass field of a row; keywords as in `Setting`."""
+    """A dataclass field with the metadata of a row; keywords as in `Setting`."""
     return field(default=default, metadata={"help": help, **row})
 
 
@@ -215,7 +215,7 @@ class Config:
         "sizes; 0 disables scaling.", least=0,
         source="arXiv:1706.02677 section 2.1; arXiv:1904.00962 section 4"
     )
-    # Pre-trained weights need less than a new head.
+    # Pre-trained weights need a lower rate than a new head.
     body_rate: float = setting(
         1.0, "Learning rate of all layers but the last, relative to --learning-rate.", above=0,
         most=1, expected="a share in (0, 1], or --freeze body"
@@ -234,8 +234,8 @@ class Config:
         "10.", above=0, below=1, expected="shares of the run between 0 and 1, such as 0.5 0.75",
         unset="cosine decay", metavar="'SHARE …'"
     )
-    # Keras' form, w -= rate * decay * w, without the momentum's factor of 1 / (1 - 0.9): 1e-3 here
-    # shrinks weights as the papers' 1e-4 does.
+    # Keras' form, w -= rate * decay * w, without the momentum's factor of 1 / (1 - 0.9): 1e-3 is
+    # equivalent to the papers' 1e-4.
     weight_decay: float = setting(
         1e-3, "Decoupled weight decay, not applied to batch normalization and biases.", least=0,
         below=1, source="arXiv:1711.05101"
@@ -268,7 +268,7 @@ class Config:
         "none", "Imbalanced classes: sample all equally often (sample) or weight the loss (loss).",
         choices=("none", "sample", "loss")
     )
-    # The momentum rises with the updates, to this.
+    # The momentum increases with the updates up to this value.
     ema: float = setting(
         0.0, "Momentum of an exponential moving average of the weights, saved if it scores "
         "better; 0 disables it.", least=0, below=1, source="arXiv:1512.00567 section 8"
@@ -364,7 +364,7 @@ class Config:
         0.2, "Validation split: share of the training images, for data without a val split.",
         above=0, below=1, expected="a share between 0 and 1, such as 0.2"
     )
-    # No choice sees it: epoch, temperature, calibration, gate.
+    # Not used by any choice: epoch, temperature, calibration, gate.
     test_split: float = setting(
         0.0, "Test split: share of the images that is set aside before the val split, and scored "
         "once, at the end; 0: none.", least=0, below=1, expected="a share between 0 and 1, such as "
@@ -398,7 +398,7 @@ class Config:
         "auto", "Number format; auto measures which one is fastest on this device.",
         choices=PRECISIONS
     )
-    # Decided when the run begins.
+    # Resolved when the run begins.
     deterministic: bool | None = setting(
         None, "Make runs bit-for-bit reproducible; slower on a GPU.",
         unset="yes on a CPU, no on a GPU"
@@ -432,22 +432,22 @@ class Config:
 
     @property
     def network(self) -> str:
-        """`model` as people read it, with its width."""
+        """Name of the network for messages, with its width."""
         return specs.network_title(self.model, self.width)
 
     @property
     def geometry(self) -> Geometry:
-        """Of the images in evaluation: `image_size`, or the model's own."""
+        """Geometry of the images in evaluation: `image_size`, or the model's own."""
         size = self.image_size or specs.of(self.model).image_size
         return geometry.from_size(size, self.fit, self.channels)
 
     @property
     def peak_rate(self) -> float:
-        """The highest learning rate: `learning_rate`, scaled from `base_batch` to the images of
-        an update.
+        """The highest learning rate: `learning_rate`, scaled from `base_batch` to the images per
+        update.
 
-        In proportion for SGD (arXiv:1706.02677, section 2.1), by the square root for AdamW and
-        LAMB (arXiv:1904.00962, section 4).
+        Scaling is linear for SGD (arXiv:1706.02677, section 2.1), and by the square root for AdamW
+        and LAMB (arXiv:1904.00962, section 4).
         """
         if not self.base_batch:
             return self.learning_rate
@@ -463,11 +463,11 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Relation:
-    """A setting whose value must fit the others'; its default always does."""
+    """A condition on a setting and others; the default of the setting always fulfils it."""
 
     name: str
     holds: Callable[[Config], bool]
-    expected: str  # if it does not hold
+    expected: str  # for the error message
 
 
 def _one_augmentation(config: Config) -> bool:
@@ -517,7 +517,7 @@ def require_values(config: Config) -> None:
 
 
 def require_relations(config: Config) -> None:
-    """Checks the settings against each other; `InputError` as in `require_values`."""
+    """Checks the settings against each other; raises `InputError` as `require_values`."""
     spec = specs.of(config.model)
     if config.side < spec.total_stride:
         raise InputError(specs.too_small(spec, config.side))
@@ -527,7 +527,7 @@ def require_relations(config: Config) -> None:
             row.refuse(getattr(config, row.name), relation.expected)
 
 
-# Settings that do nothing without these.
+# Settings that have no effect unless the condition holds.
 NEEDS = (
     Relation("distill_weight", lambda c: c.teacher is not None, "--teacher RUN with it"),
     Relation("distill_temperature", lambda c: c.teacher is not None, "--teacher RUN with it"),
@@ -542,11 +542,12 @@ NEEDS = (
 
 
 def require_effects(config: Config, given: Collection[str]) -> None:
-    """Checks that settings which somebody chose do something; `InputError` as in `require_values`.
+    """Checks that explicitly given settings have an effect; raises `InputError` as
+    `require_values`.
 
     Args:
         config: the settings.
-        given: the names of those that somebody chose.
+        given: names of the explicitly given settings.
     """
     for need in NEEDS:
         row, value = SETTINGS[need.name], getattr(config, need.name)
@@ -555,7 +556,7 @@ def require_effects(config: Config, given: Collection[str]) -> None:
 
 
 # Minimum side of the last feature map at the smaller sizes: a run on digits at 16 pixels that began
-# with 2 cells ended with lower accuracy than the same run at 16 pixels throughout.
+# with 2 cells had a lower final accuracy than the same run at 16 pixels throughout.
 LEAST_CELLS = 4
 FULL_EPOCHS = 3  # minimum number of epochs at the full size
 
@@ -563,9 +564,9 @@ FULL_EPOCHS = 3  # minimum number of epochs at the full size
 def size_plan(config: Config, multiple: int) -> list[tuple[int, int]]:
     """The image sizes of a run as (pixels of the shorter side, epochs): `size_steps` in pixels.
 
-    Each size is rounded to a `multiple` of pixels, the network's total stride, and leaves the last
-    feature map four cells on a side; a step that would be smaller, or shorter than half an epoch,
-    joins the next. The full size has at least the last three epochs.
+    Each size is rounded to a `multiple` of pixels, the network's total stride, and increased if the
+    side of the last feature map would have fewer than `LEAST_CELLS` cells. A step shorter than half
+    an epoch is merged with the next. The last `FULL_EPOCHS` epochs or more have the full size.
 
     >>> size_plan(Config(epochs=8, image_size=64, size_steps=((0.5, 0.5), (0.5, 1.0))), 4)
     [(32, 4), (64, 4)]
@@ -586,7 +587,7 @@ def size_plan(config: Config, multiple: int) -> list[tuple[int, int]]:
 
 
 def show(value: Any, floats: str = ".4g") -> str:
-    """A setting as it would be typed: `(0.7, 1.0)` is `0.7 1`."""
+    """A setting as on the command line: `(0.7, 1.0)` is `0.7 1`."""
     if isinstance(value, tuple):
         nested = any(isinstance(part, tuple) for part in value)
         return (" / " if nested else " ").join(show(part, floats) for part in value)
@@ -598,7 +599,7 @@ def show(value: Any, floats: str = ".4g") -> str:
 
 
 def _is_type(value: Any, kind: Any) -> bool:
-    """Whether a value is of an annotated type; an int is a float too, a bool is neither."""
+    """Whether a value has an annotated type; an int is accepted as a float, a bool as neither."""
     parts = get_args(kind)
     if get_origin(kind) is UnionType:
         return any(_is_type(value, part) for part in parts)
@@ -621,8 +622,7 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON has lists only, and NumPy numbers of its own; a frozen, hashable Config holds tuples and
-    Python's numbers."""
+    """Converts lists (from JSON) to tuples, which are hashable, and NumPy numbers to Python's."""
     if isinstance(value, list | tuple):
         return tuple(map(_tuples, value))
     if isinstance(value, Real) and not isinstance(value, bool | int | float):

@@ -13,7 +13,7 @@ class InputError(ValueError):
 class CheckFailed(RuntimeError):
     """A check failed (a damaged artefact, a drop in accuracy); exit status 1.
 
-    `result` is what the check found, if there is more to show than the line.
+    `result` has the details, if there are more than the message.
     """
 
     def __init__(self, line: str, result: Result | None = None):
@@ -24,7 +24,7 @@ class CheckFailed(RuntimeError):
 class Interrupted(KeyboardInterrupt):
     """A signal ended the work cleanly: one line with the next step; exit status 128 + signal.
 
-    From Python it is a `KeyboardInterrupt` like any other.
+    In Python it is caught as a `KeyboardInterrupt`.
     """
 
     def __init__(self, line: str, status: int):
@@ -38,6 +38,6 @@ def needs_extra(what: str, extra: str) -> InputError:
 
 
 def first_line(error: object) -> str:
-    """The first line of another package's error, shortened to be part of a message."""
+    """The first line of another package's error, at most about 160 characters, for a message."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line if len(line) <= 160 else line[:160].rsplit(" ", 1)[0] + " …"

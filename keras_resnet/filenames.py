@@ -2,17 +2,17 @@
 
 # A run folder
 CONFIG = "config.json"  # every setting
-LABELS = "labels.txt"  # the class of each output, a line each; in the export too
-SPLIT = "split.json"  # which image is in which split
+LABELS = "labels.txt"  # the class of each output, one per line; in the export too
+SPLIT = "split.json"  # the split of each image
 HISTORY = "history.csv"
 METRICS = "metrics.json"
-PREDICTIONS = "predictions.csv"  # the answer for each validation and test image
-EXAMPLES = "examples.json"  # the images in the report: the worst mistakes, and some correct ones
+PREDICTIONS = "predictions.csv"  # for each validation and test image
+EXAMPLES = "examples.json"  # images in the report: the worst mistakes, some correct predictions
 MODEL = "model.keras"
-NETWORK = "network.keras"  # a network from elsewhere, as its training began
+NETWORK = "network.keras"  # the user's own network, before training
 REPORT = "report.html"
-FRONTIER, FRONTIER_PLOT = "frontier.json", "frontier.png"  # the networks that a search has tried
-STUDY = "study.json"  # of several trainings on parts of the images: what was asked for
+FRONTIER, FRONTIER_PLOT = "frontier.json", "frontier.png"  # the candidates of a search
+STUDY = "study.json"  # settings of several trainings on parts of the images
 SUSPECTS = "suspects.png"  # of a cross-validation: images whose label may be wrong
 PLAN, CURVE = "plan.json", "learning-curve.png"  # of `data plan`
 MANIFEST = "manifest.json"  # size and sha256 of the other files; in the export too
@@ -30,17 +30,17 @@ TFLITE = {
     "int16x8": "model_int16x8.tflite",
 }
 ONNX = "model.onnx"
-FEATURES = "model_features.tflite"  # no classifier
-TRAINABLE = "model_trainable.tflite"  # its head learns new classes
+FEATURES = "model_features.tflite"  # without the classifier
+TRAINABLE = "model_trainable.tflite"  # with a head that can be trained on the device
 ARTEFACTS = (SAVED_MODEL, *TFLITE.values(), ONNX, FEATURES, TRAINABLE)
 
-# The export folder: what belongs to them
-PREPROCESS = "preprocess.json"  # from a photo to the input
+# The export folder: other files
+PREPROCESS = "preprocess.json"  # how a photo becomes the input
 VERIFY = "verify.json"  # results of the gate
-CALIBRATION = "calibration.json"  # the images that set the ranges of int8
+CALIBRATION = "calibration.json"  # the images that determined the ranges of int8
 EXPLANATION = "quantization.png"
 GOLDEN = "golden"
 GOLDEN_INDEX = "golden.json"
 CARD = "card.md"
-BUNDLE = "bundle_"  # the start of the name of such a folder
+BUNDLE = "bundle_"  # prefix of a bundle's folder
 BUNDLED_MODEL = "model.tflite"

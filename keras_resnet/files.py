@@ -14,13 +14,13 @@ from typing import Any
 from keras_resnet.errors import InputError
 
 StrPath = str | os.PathLike[str]
-REPLACE = "restore it from a copy, or create it again"  # what to do with a damaged file
+REPLACE = "restore it from a copy, or create it again"  # advice for a damaged file
 # A spreadsheet executes a cell that begins with one of these; the last four are full-width forms.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def require_path(what: StrPath) -> Path:
-    """`what` as a path; InputError if it is none, such as a Keras model."""
+    """Returns `what` as a path; raises InputError for another object, such as a Keras model."""
     try:
         return Path(what)
     except TypeError:
@@ -32,16 +32,16 @@ def require_path(what: StrPath) -> Path:
 
 @contextmanager
 def atomic(path: StrPath) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; what is written there becomes `path` upon success.
+    """Yields a temporary path beside `path`; the file written there replaces `path` on success.
 
-    Upon an error `path` is left as it was, and the temporary file is removed.
+    On an error `path` stays unchanged, and the temporary file is removed.
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".part")  # same folder: a rename cannot cross disks
     try:
         yield temporary
         with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # or a power cut could leave the new name on no content
+            os.fsync(file.fileno())  # otherwise a power cut could leave an empty file
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -49,10 +49,10 @@ def atomic(path: StrPath) -> Iterator[Path]:
 
 @contextmanager
 def plainly_named(folder: StrPath) -> Iterator[Path]:
-    """Gives a path to `folder` that TensorFlow reads as it is written, within the context.
+    """Yields a path to `folder` that TensorFlow does not interpret as a pattern.
 
-    TensorFlow's readers of checkpoints and SavedModels take a path for a pattern, in which `[` and
-    others stand for something else, and for UTF-8. A path with such characters is replaced by a
+    TensorFlow's readers of checkpoints and SavedModels take a path as a UTF-8 glob pattern, in
+    which `[` and others have a special meaning. A path with such characters is replaced by a
     temporary link.
     """
     if _is_plain(os.fspath(folder)):
@@ -70,18 +70,18 @@ def _is_plain(path: str) -> bool:
 
 
 def full_disk(error: Exception) -> str | None:
-    """Why nothing more can be written, where that is the error: "No space left on device".
+    """The reason, such as "No space left on device", if the error is a full disk; else None.
 
-    TensorFlow and others have errors of their own for it, with the words of the system.
+    TensorFlow and others raise their own errors for it, with the system's message.
     """
     reasons = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
     return next((reason for reason in reasons if reason in str(error)), None)
 
 
 def write_text(path: StrPath, text: str) -> None:
-    """Writes `text` as UTF-8 with "\\n" line ends, whole or not at all."""
-    # A file name that is not UTF-8 reaches Python as lone surrogates, which UTF-8 cannot write.
-    # "\udcff", what backslashreplace makes of one, is also its escape in JSON.
+    """Atomically writes `text` as UTF-8 with "\\n" line ends."""
+    # Python reads a file name that is not UTF-8 as lone surrogates, which UTF-8 cannot encode.
+    # backslashreplace writes them as "\udcff", which is also their escape in JSON.
     content = text.encode("utf-8", errors="backslashreplace")
     with atomic(path) as temporary:
         temporary.write_bytes(content)
@@ -91,8 +91,8 @@ def read_text(path: StrPath, content: bytes | None = None) -> str:
     """The UTF-8 text in a file; InputError if it is damaged.
 
     Args:
-        path: of the file.
-        content: its bytes, where they were read already.
+        path: path of the file.
+        content: the bytes of the file, if already read.
     """
     content = Path(path).read_bytes() if content is None else content
     try:
@@ -103,7 +103,7 @@ def read_text(path: StrPath, content: bytes | None = None) -> str:
 
 
 def read_lines(path: StrPath, content: bytes | None = None) -> list[str]:
-    """The lines of a text file; only a line feed ends one, whatever else a label may hold."""
+    """The lines of a text file. Only a line feed ends a line: labels may hold other separators."""
     text = read_text(path, content)
     return text.removesuffix("\n").split("\n") if text else []
 
@@ -112,7 +112,7 @@ def read_json(path: StrPath, content: bytes | None = None) -> dict[str, Any]:
     """The object in a JSON file; InputError if it is damaged."""
     try:
         document = json.loads(read_text(path, content))
-    except (ValueError, RecursionError) as error:  # and of numbers with thousands of digits
+    except (ValueError, RecursionError) as error:  # ValueError: also for too many digits
         raise InputError(f"{path} is damaged: it is not JSON ({error}); {REPLACE}") from None
     if not isinstance(document, dict):
         raise InputError(f"{path} is damaged: it does not contain a JSON object; {REPLACE}")
@@ -120,21 +120,20 @@ def read_json(path: StrPath, content: bytes | None = None) -> dict[str, Any]:
 
 
 def write_json(path: StrPath, content: Mapping[str, Any]) -> None:
-    """Writes `content` as indented JSON, whole or not at all. NumPy's numbers are numbers."""
+    """Atomically writes `content`, which may hold NumPy numbers and arrays, as indented JSON."""
     text = json.dumps(content, indent=2, ensure_ascii=False, default=_plain)
     write_text(path, text + "\n")
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays as Python's, without an import of NumPy."""
+    """NumPy numbers and arrays as Python objects, without importing NumPy."""
     if not hasattr(value, "tolist"):
         raise TypeError(f"JSON has no {type(value).__name__}")
     return value.tolist()
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV. No text in it is a formula to a spreadsheet: what begins like one gets an
-    apostrophe in front."""
+    """Rows as CSV. Text that a spreadsheet would execute as a formula gets a leading apostrophe."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([[_harmless(cell) for cell in row] for row in rows])

@@ -1,7 +1,7 @@
-"""manifest.json: size and sha256 of the files beside it, so that damage is noticed.
+"""manifest.json: size and sha256 of the files beside it, to detect damage.
 
-A run folder and an export folder have one each. A row is `{"bytes": …, "sha256": …}`, by the name
-of a file or of a folder that counts as one.
+A run folder and an export folder have one each. It has a row `{"bytes": …, "sha256": …}` for the
+name of each file, or of a folder that is treated as one file.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from keras_resnet.files import REPLACE, StrPath, read_json
 
 
 def fingerprint(path: StrPath, content: bytes | None = None) -> dict[str, Any]:
-    """{"bytes": …, "sha256": …} of a file; of a folder, of all its files by name.
+    """{"bytes": …, "sha256": …} of a file, or of all files in a folder with their names.
 
     Args:
-        path: of it.
-        content: of the file, where it was read already.
+        path: path of the file or folder.
+        content: the bytes of the file, if already read.
     """
     path = Path(path)
     if content is not None:
@@ -51,21 +51,21 @@ def read(folder: StrPath) -> dict[str, dict[str, Any]]:
 
 
 def is_of(found: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    """Whether a fingerprint is that of the file or folder that a row describes."""
+    """Whether a fingerprint matches a row of the manifest."""
     return all(row.get(key) == value for key, value in found.items())
 
 
 def require_unchanged(
     path: StrPath, content: bytes | None = None, *, beside: Iterable[str] = ()
 ) -> None:
-    """InputError if a file or folder differs from its row in the manifest beside it.
+    """Raises InputError if a file or folder differs from its row in the manifest beside it.
 
-    What has no row is let through: files from elsewhere have none.
+    Files without a row, such as those of other tools, are accepted.
 
     Args:
-        path: of it.
-        content: of the file, where it was read already.
-        beside: names of files in the same folder that must be unchanged too, where they exist.
+        path: path of the file or folder.
+        content: the bytes of the file, if already read.
+        beside: names of files in the same folder that must be unchanged too, if they exist.
     """
     path = Path(path)
     rows = read(path.parent)

@@ -1,8 +1,8 @@
 """Output of messages: to the terminal (stderr, because stdout holds results) and the log of a run.
 
-The library logs to the logger `keras_resnet`. A program that configures `logging` gets the messages
-as any others; for one that does not, they are shown on stderr. The command shows its own there, and
-keeps those of other packages, and what C++ libraries print, in a log.
+The library logs to the logger `keras_resnet`. A program that configures `logging` handles the
+messages as any others; otherwise they are shown on stderr. The command shows its own messages
+there, and writes those of other packages, and the output of C++ libraries, into a log.
 """
 
 import faulthandler
@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import TextIO
 
 log = logging.getLogger("keras_resnet")
-_LAST_LINES = 10  # of the log, shown when native code has ended the process
+_LAST_LINES = 10  # lines of the log that are shown after a crash of native code
 
 
-# Control characters but for tab and line feed, and characters that turn the direction of text:
-# from a class or a file name they could rewrite what a terminal shows.
+# Control characters except tab and line feed, and characters that change the direction of text: in
+# the name of a class or file they could manipulate the terminal.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
     """The text with control characters as escapes, such as `\\x1b`."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def plural(number: float, noun: str) -> str:
@@ -45,14 +45,15 @@ def some_of(names: Sequence[str], most: int = 10) -> str:
 
 
 def percent(share: float | None) -> str:
-    """0.9995 to 1 is "99.9%": 1 of 2,000 wrong is not "100.0%"; no number is "–"."""
+    """A share as a percentage; from 0.9995 to below 1 "99.9%", as only 1 is "100.0%"; None or not
+    finite "–"."""
     if share is None or not math.isfinite(share):
         return "–"
     return "99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
 
 
 class _Formatter(logging.Formatter):
-    """The message alone; warnings and messages of other packages get a prefix."""
+    """Formats the message only; warnings and messages of other packages get a prefix."""
 
     def format(self, record: logging.LogRecord) -> str:
         level = "warning: " if record.levelno == logging.WARNING else ""
@@ -61,7 +62,7 @@ class _Formatter(logging.Formatter):
 
 
 class _Log(logging.StreamHandler):
-    """A handler that writes a file. If it cannot, as on a full disk, the caller gets the error."""
+    """A handler that writes a file, and raises its errors, such as that of a full disk."""
 
     def __init__(self, file: TextIO) -> None:
         super().__init__(file)
@@ -73,7 +74,7 @@ class _Log(logging.StreamHandler):
 
 
 class _Others(logging.Handler):
-    """Shows warnings of other packages, as `logging` does for a program without handlers."""
+    """Shows warnings of other packages, as `logging` does in a program without handlers."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if not _has_handler(record.name) and logging.lastResort:
@@ -81,8 +82,7 @@ class _Others(logging.Handler):
 
 
 def _has_handler(name: str) -> bool:
-    """Whether a logger shows its messages itself, as TensorFlow's does, or one above it, but for
-    the root."""
+    """Whether a logger, such as TensorFlow's, or a parent other than the root has a handler."""
     logger: logging.Logger | None = logging.getLogger(name)
     while logger and logger.parent:
         if logger.handlers:
@@ -97,16 +97,16 @@ class Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         handlers = [*logging.getLogger().handlers, *log.handlers]
         if all(isinstance(handler, (Terminal, _Log, _Others)) for handler in handlers):
-            # The stream of now: notebooks, tests and progress bars exchange it.
+            # Looked up each time: notebooks, tests and progress bars replace `sys.stderr`.
             print(self.format(record), file=sys.stderr, flush=True)
 
 
 class CommandLog(_Log):
-    """The log of a command: what C++ libraries print to stderr, and all messages.
+    """The log of a command: the output of C++ libraries to stderr, and all messages.
 
-    TensorFlow prints lines even at its highest log level. Only file descriptor 2 is diverted:
-    Python's `sys.stderr` keeps writing to where it wrote before. The log is a temporary file until
-    `move_to` names a lasting one.
+    TensorFlow prints lines even at its highest log level. Only file descriptor 2 is redirected:
+    Python's `sys.stderr` keeps its destination. The log is a temporary file until `move_to` sets a
+    permanent one.
     """
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class CommandLog(_Log):
         self._watcher = _watch(terminal)
 
     def move_to(self, path: str | os.PathLike[str]) -> None:
-        """Writes to the file `path` from now on, which gets what was logged so far."""
+        """Moves the log to the end of the file `path`, with all lines so far."""
         with open(path, "ab") as file:
             if self._is_temporary:
                 os.lseek(2, 0, os.SEEK_SET)
@@ -145,20 +145,20 @@ if log.level == logging.NOTSET:  # else the program has set it
 
 
 def start_command(quiet: bool = False) -> None:
-    """The messages of a command: its own on the terminal, all of them in a log.
+    """Sets up the messages of a command: its own on the terminal, all of them in a log.
 
     Args:
         quiet: whether the terminal shows errors only.
     """
     terminal.setLevel(logging.ERROR if quiet else logging.INFO)
     if _command_log() is None:
-        log.setLevel(logging.DEBUG)  # messages for the log only
+        log.setLevel(logging.DEBUG)  # debug messages go only into the log
         logging.getLogger().addHandler(CommandLog())
 
 
 @contextmanager
 def logged_to(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Within the context, the log is the file `path`, with earlier messages of the command."""
+    """Writes all messages in the context, and earlier ones of the command, into the file `path`."""
     if command_log := _command_log():
         command_log.move_to(path)
         yield
@@ -175,8 +175,8 @@ def logged_to(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextmanager
 def _silenced_elsewhere() -> Iterator[None]:
-    """Within, a program that silences the logger silences its present handlers instead, so that a
-    new one gets all messages."""
+    """If the program has silenced the logger, silences its current handlers instead, so that a new
+    handler gets all messages."""
     level, shown = log.level, terminal.level
     if level <= logging.INFO:
         yield
@@ -189,7 +189,7 @@ def _silenced_elsewhere() -> Iterator[None]:
     for handler in others:
         handler.addFilter(is_shown)
     log.setLevel(logging.INFO)
-    terminal.setLevel(max(level, shown))  # no progress bars either
+    terminal.setLevel(max(level, shown))  # also disables progress bars
     try:
         yield
     finally:
@@ -201,9 +201,10 @@ def _silenced_elsewhere() -> Iterator[None]:
 
 @contextmanager
 def root_logger_kept() -> Iterator[None]:
-    """Within, absl does not configure the root logger of a program that has not done so.
+    """Prevents absl from configuring the root logger.
 
-    It does at its first warning, and every message of ours would begin with `INFO:keras_resnet:`.
+    absl configures an unconfigured root logger at its first warning; afterwards each of our
+    messages would begin with `INFO:keras_resnet:`.
     """
     root = logging.getLogger()
     if root.handlers:
@@ -219,7 +220,7 @@ def root_logger_kept() -> Iterator[None]:
 
 @contextmanager
 def no_retracing_warnings() -> Iterator[None]:
-    """Within, TensorFlow does not warn that the networks of several runs are traced one by one."""
+    """Hides TensorFlow's warnings about retracing, which networks of several runs would cause."""
     logger = logging.getLogger("tensorflow")
     if _is_not_of_retracing in logger.filters:
         yield
@@ -237,7 +238,7 @@ def _is_not_of_retracing(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Within the context, the terminal shows errors only."""
+    """A context in which the terminal shows errors only."""
     before = terminal.level
     terminal.setLevel(logging.ERROR)
     try:
@@ -247,49 +248,49 @@ def quietly() -> Iterator[None]:
 
 
 def shows_progress() -> bool:
-    """Whether the terminal shows more than errors."""
+    """Whether the terminal shows progress bars: not if it shows errors only."""
     return terminal.level <= logging.INFO and log.isEnabledFor(logging.INFO)
 
 
 def leave_terminal() -> None:
-    """To be called when the terminal has closed: messages go only into the log."""
+    """Stops output to a terminal that has closed; messages then go only into the log."""
     with open(os.devnull, "w") as nowhere:
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):  # a notebook's are no files
-                # One that is closed does not say that it was a terminal.
+            with suppress(OSError):  # a notebook's streams have no file descriptor
+                # `isatty` is false after the terminal has closed.
                 if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
                     os.dup2(nowhere.fileno(), stream.fileno())
 
 
-# What TensorFlow and LiteRT print in any process: lines of their logs but for fatal ones.
+# Lines that TensorFlow and LiteRT print in any process: their logs except fatal messages.
 _NOISE = re.compile(
     r"[IWE]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IWE] |INFO: |WARNING: All log messages|"
     r"To enable the following"
 )
 
 
-# What C++ prints as it ends a process.
+# Lines that C++ prints when it aborts a process.
 _CAUSE = re.compile(rb"F\d{4} |\d{4}-\d\d-\d\d [\d:.]+: F |terminate called|libc\+\+abi:")
 
 
 def reason(status: int, errors: str) -> str:
-    """Why a child process failed, as part of a line: its signal, and the first line that says why.
+    """Why a child process failed, as part of a line: its signal, and the first line of its error.
 
     Args:
         status: its exit status, or -signal.
-        errors: what it has printed on stderr.
+        errors: its output on stderr.
     """
     lines = [line for line in errors.splitlines() if line.strip() and not _NOISE.match(line)]
     traces = [n for n, line in enumerate(lines) if line.startswith("Traceback (most recent call")]
-    # Of Python's trace, the first line of the error; of what C++ prints, all but the stack.
-    told = [line for line in lines[traces[-1] + 1 if traces else 0 :] if not line.startswith(" ")]
-    told = [line for line in told if not _is_frame(line.encode())]
+    # Without the stacks of Python and C++, the error message remains.
+    rest = [line for line in lines[traces[-1] + 1 if traces else 0 :] if not line.startswith(" ")]
+    rest = [line for line in rest if not _is_frame(line.encode())]
     what = ""
     if status < 0:
         with suppress(ValueError):
             what = f"killed by {signal.Signals(-status).name}"
         what += ", probably out of memory" * (status == -signal.SIGKILL)
-    first = told[0][:300] if told and status != -signal.SIGKILL else ""
+    first = rest[0][:300] if rest and status != -signal.SIGKILL else ""
     return ": ".join(filter(None, (what, first))) or f"status {status}"
 
 
@@ -303,14 +304,14 @@ _LOG_IS = b"the log is "
 
 
 def _watch(terminal: int) -> int | None:
-    """Starts a process that reports on `terminal` if native code ends this one.
+    """Starts a process that reports on `terminal` if native code crashes this one.
 
-    abort() and a segmentation fault leave no time for Python, and what they print is in the log.
+    After abort() and a segmentation fault no Python code runs, and their output is in the log.
     `faulthandler` still writes a stack, here into a pipe; a process that ends in any other way
     closes the pipe without one.
 
     Returns:
-        The writing end of the pipe, for the path of the log; None if no process can be started.
+        The write end of the pipe, for the path of the log; None if no process can be started.
     """
     reader, writer = os.pipe()
     try:
@@ -322,7 +323,7 @@ def _watch(terminal: int) -> int | None:
         return None
     if child == 0:
         with suppress(BaseException):
-            os.setsid()  # Ctrl-C is not for it
+            os.setsid()  # not interrupted by Ctrl-C
             os.close(writer)
             _report_crash(reader, terminal)
         os._exit(0)
@@ -333,7 +334,7 @@ def _watch(terminal: int) -> int | None:
 
 def _report_crash(reader: int, terminal: int) -> None:
     for number in {0, 1} - {reader, terminal}:
-        with suppress(OSError):  # who reads our results need not wait for this process
+        with suppress(OSError):  # so that a reader of our output need not wait for this process
             os.close(number)
     path: Path | None = None
     stack = b""
@@ -364,5 +365,5 @@ def _report_crash(reader: int, terminal: int) -> None:
 
 
 def _is_frame(line: bytes) -> bool:
-    """Whether it is of a stack that C++ prints, as TensorFlow does after what went wrong."""
+    """Whether a line belongs to a C++ stack, which TensorFlow prints after its error."""
     return line.lstrip().startswith((b"@ ", b"*** Check failure stack trace"))

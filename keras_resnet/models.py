@@ -17,10 +17,10 @@ from keras_resnet import blocks, specs
 from keras_resnet.errors import InputError
 from keras_resnet.specs import Normalize, Spec, too_small
 
-# Keras walks a graph backwards with a recursion that descends through each block's shortcut, some
-# 1,000 steps at the most, and some of its bookkeeping is quadratic in the number of layers.
-# A network of more than a hundred blocks is therefore made of parts, each a `keras.Model`.
-PART = 50  # blocks
+# Keras traverses a graph backwards by recursion through each block's shortcut, with a limit of
+# about 1,000 levels, and some of its bookkeeping is quadratic in the number of layers. A network of
+# more than a hundred blocks therefore consists of parts of this many blocks, each a `keras.Model`.
+PART = 50
 
 _Layer = Callable[[keras.KerasTensor], keras.KerasTensor]
 
@@ -41,14 +41,14 @@ def build(
     Args:
         name: a row of `keras_resnet.specs.SPECS`, such as `"resnet50"`.
         num_classes, input_shape, normalize, zero_gamma, drop_path, features: as in `resnet`.
-        width: channels of all layers, relative to the row's; rounded to multiples of 8
+        width: factor of the channels of all layers; channels are rounded to multiples of 8
             (arXiv:1704.04861, section 3.3).
 
     Returns:
-        As `resnet`.
+        The model, as in `resnet`.
 
     Raises:
-        InputError: an unknown name, or what `resnet` raises.
+        InputError: an unknown name, or an error of `resnet`.
     """
     return resnet(
         replace(specs.find(name), width=width),
@@ -74,24 +74,25 @@ def resnet(
     """Builds the network that a `Spec` describes: a plain `keras.Model` with random weights.
 
     Args:
-        spec: a row of `keras_resnet.specs.SPECS`, or one of your own.
+        spec: a row of `keras_resnet.specs.SPECS`, or your own.
         num_classes: number of logits.
-        input_shape: `(height, width, 3)`, or 1 for luma; None leaves a side open. Default: the
-            paper's size.
-        normalize: `"imagenet"`, `"cifar10"`, `"caffe"`, `"tf"`, or what else
-            `keras_resnet.specs.statistics` takes; None is what the published weights of the
-            network were trained with. It is a layer of the model, so that every artefact made
-            from it takes raw pixels.
-        zero_gamma: residual branches start at 0 (arXiv:1706.02677, section 5.1).
+        input_shape: `(height, width, 3)`, or `(height, width, 1)` for luma; a side may be None
+            (any size). Default: the paper's size.
+        normalize: `"imagenet"`, `"cifar10"`, `"caffe"`, `"tf"`, or another argument of
+            `keras_resnet.specs.statistics`; None: the normalization of the network's published
+            weights. It is a layer of the model, so that every artefact made from it takes raw
+            pixels.
+        zero_gamma: initialize residual branches with 0 (arXiv:1706.02677, section 5.1).
         drop_path: stochastic depth: probability, per image, of dropping the branch of the last
-            block in training; block i of n has i / n of it (arXiv:1603.09382, section 3).
+            block in training; for block i of n it is multiplied by i / n (arXiv:1603.09382,
+            section 3).
         features: return the last feature map of each stage instead of logits.
 
     Returns:
         Model from raw RGB pixels `(b, h, w, 3)`, or luma `(b, h, w, 1)`, in [0, 255] to float32
         logits `(b, num_classes)`, under any dtype policy; with `features`, to a dict
-        `{"conv2": (b, h', w', c), …}`. A net of more than a hundred blocks consists of parts, such
-        as `conv2_part1`, each a model.
+        `{"conv2": (b, h', w', c), …}`. A net of more than a hundred blocks consists of nested
+        models, such as `conv2_part1`.
 
     Raises:
         InputError: fewer than two classes, an image too small for the stages, or stochastic depth
@@ -127,23 +128,22 @@ def residual_mlp(
     shortcut: bool = True,
     zero_last: bool = True,
 ) -> keras.Model:
-    """A fully-connected residual net: the shortcut in the notation of Z̃ = Z + A, without
-    convolutions and batch norms.
+    """Builds a fully-connected residual net, Z̃ = Z + A, without convolutions and batch norms.
 
     Args:
-        input_shape: of the image, any rank; its values are flattened.
+        input_shape: shape of the image, of any rank; its values are flattened.
         num_classes: number of logits.
-        units: the width of each block. One of the width before it is a `dense_identity_block`,
-            any other a `dense_projection_block`.
-        shortcut: False gives its plain counterpart, of `dense_plain_block`.
-        zero_last: branches start at 0; of no effect in the plain counterpart.
+        units: the width of each block: a `dense_identity_block` if it equals the previous width,
+            else a `dense_projection_block`.
+        shortcut: False builds the plain counterpart from `dense_plain_block`.
+        zero_last: initialize branches with 0; no effect in the plain counterpart.
 
     Returns:
         Model from raw pixels in [0, 255] to float32 logits `(b, num_classes)`. Its layers are
         `stem_dense`, then `blockN_…`, then `logits`.
 
     Raises:
-        InputError: fewer than two classes, or a block without units.
+        InputError: fewer than two classes, no block, or a width below 1.
     """
     _check_classes(num_classes)
     if not units or min(units) < 1:
@@ -169,19 +169,20 @@ def _normalize(image: keras.KerasTensor, normalize: Normalize) -> keras.KerasTen
     return layers.Rescaling(
         scale=[1 / d for d in deviation],
         offset=[-m / d for m, d in zip(mean, deviation, strict=True)],
-        dtype="float32",  # bfloat16 holds 8 bits: it would round the constants
+        dtype="float32",  # bfloat16, with 8 significant bits, would round the constants
         name="normalize",
     )(image)
 
 
 def _logits(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
-    """(b, k), float32 whatever the policy: a softmax in half precision loses digits.
+    """The classifier, `(b, k)`, in float32 under any policy: half precision is too coarse for a
+    softmax.
 
-    Small weights make the first loss ln k, that of a uniform guess (arXiv:1706.02677, section 5.1).
-    With zeros, the body would get no gradient in the first step.
+    With small initial weights the first loss is ln k, that of a uniform guess (arXiv:1706.02677,
+    section 5.1). With zeros, the body would get no gradient in the first step.
     """
     small = keras.initializers.RandomNormal(stddev=0.01)
-    num_classes = int(num_classes)  # Keras takes none of NumPy
+    num_classes = int(num_classes)  # Keras rejects NumPy integers
     return layers.Dense(num_classes, kernel_initializer=small, dtype="float32", name="logits")(x)
 
 
@@ -192,7 +193,8 @@ def _blocks(spec: Spec, zero_gamma: bool, drop_path: float) -> dict[str, list[_L
     for stage, (count, filters) in enumerate(
         zip(spec.blocks, map(spec.scaled, spec.filters), strict=True), 2
     ):
-        # The stages end with the strided block, or begin with it; one of them has none.
+        # The strided block is the last of a stage, except the last stage, or the first of a stage,
+        # except the first stage.
         if spec.strided_block == "last":
             strided = count if stage <= len(spec.blocks) else None
         else:
@@ -216,7 +218,7 @@ def _blocks(spec: Spec, zero_gamma: bool, drop_path: float) -> dict[str, list[_L
 def _block(
     x: keras.KerasTensor, spec: Spec, filters: int, strides: int, name: str, **options: Any
 ) -> keras.KerasTensor:
-    """An identity block where it can be one."""
+    """An identity block if shapes allow it, else a conv block; a plain block in a plain net."""
     channels = spec.expansion * filters
     options |= {
         "expansion": spec.expansion,
@@ -231,7 +233,7 @@ def _block(
         )
     if strides == 1 and x.shape[-1] == channels:
         return blocks.identity_block(x, spec.branch, filters=filters, name=name, **options)
-    # Where only the size changes, every other pixel will do.
+    # If only the size changes, no projection is needed.
     shortcut: blocks.ShortcutName = "pad" if x.shape[-1] == channels else spec.shortcut
     return blocks.conv_block(
         x, spec.branch, filters=filters, strides=strides, name=name, shortcut=shortcut, **options
@@ -256,9 +258,10 @@ def _chain(
 def _stem_conv(
     x: keras.KerasTensor, spec: Spec, filters: int, kernel: int, strides: int, name: str
 ) -> keras.KerasTensor:
-    """Convolution, batch norm, ReLU; the first block of a pre-activation net does the last two."""
+    """Convolution, batch norm, ReLU; without the last two in a pre-activation net, whose first
+    block has them."""
     preact = blocks.BRANCHES[spec.branch].preact
-    # Its bias cannot be folded into a later batch norm: there is a zero-padded max-pool between.
+    # This bias is not redundant: a zero-padded max-pool separates it from the next batch norm.
     use_bias = spec.conv_bias or (preact and spec.stem != "cifar")
     filters = spec.scaled(filters)
     x = blocks.conv(x, filters, kernel, strides=strides, use_bias=use_bias, name=name)
@@ -268,7 +271,7 @@ def _stem_conv(
 
 
 def _max_pool(x: keras.KerasTensor) -> keras.KerasTensor:
-    # Zeros lose against every activation after a ReLU; -inf fails on XNNPACK with int8.
+    # After a ReLU, padding with 0 does not change the maximum; -inf fails on XNNPACK with int8.
     x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
     return layers.MaxPooling2D(3, 2, name="pool1_pool")(x)  # (b, h/4, w/4, 64)
 
@@ -318,8 +321,8 @@ def _check_classes(num_classes: int) -> None:
 
 
 def set_weights(layer: keras.layers.Layer, weights: Sequence[Any]) -> None:
-    """`layer.set_weights`, after which an adapted `Normalization` also computes with them, as after
-    a load from a file."""
+    """`layer.set_weights`, and an update of adapted `Normalization` layers, which otherwise keep
+    using their old statistics."""
     layer.set_weights(weights)
     for part in layers_of(layer) if isinstance(layer, keras.Model) else [layer]:
         if hasattr(part, "finalize_state"):
@@ -327,15 +330,15 @@ def set_weights(layer: keras.layers.Layer, weights: Sequence[Any]) -> None:
 
 
 def freeze_as(copies: Iterable[keras.layers.Layer], layers: Iterable[keras.layers.Layer]) -> None:
-    """Freezes each of the copies whose layer is frozen, with the layers inside of it."""
+    """Freezes each copy, with its nested layers, whose layer is frozen."""
     for copy, layer in zip(copies, layers, strict=True):
-        copy.trainable = True  # a False that it has already would not be passed on
+        copy.trainable = True  # a False that is already set would not be passed on
         copy.trainable = layer.trainable
 
 
 def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of a model and of the models that it consists of, in order."""
-    found: list[keras.layers.Layer] = []
+    """The layers of a model in order, with those of nested models in their place."""
+    flat: list[keras.layers.Layer] = []
     for layer in model.layers:
-        found += layers_of(layer) if isinstance(layer, keras.Model) else [layer]
-    return found
+        flat += layers_of(layer) if isinstance(layer, keras.Model) else [layer]
+    return flat

@@ -1,4 +1,4 @@
-"""Progress of long work: a temporary bar on a terminal, elsewhere a line from time to time."""
+"""Progress of long work: a transient bar on a terminal, elsewhere a line every ten seconds."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ _Advance = Callable[..., None]  # (count=1, note="")
 
 @contextmanager
 def bar(total: int, label: str, unit: str) -> Iterator[_Advance]:
-    """A progress bar; gives a function to call as `advance(count=1, note="")`."""
+    """Shows a progress bar; yields a function to call as `advance(count=1, note="")`."""
     if not messages.shows_progress():
         yield lambda count=1, note="": None
     elif sys.stderr.isatty():
@@ -25,7 +25,7 @@ def bar(total: int, label: str, unit: str) -> Iterator[_Advance]:
 
 
 def track(items: Iterable[_T], total: int, label: str, unit: str) -> Iterator[_T]:
-    """Yields from `items`, showing a bar."""
+    """Yields from `items` and shows a progress bar."""
     with bar(total, label, unit) as advance:
         for item in items:
             yield item

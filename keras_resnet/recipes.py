@@ -25,12 +25,12 @@ from keras_resnet.config import (
 )
 from keras_resnet.errors import InputError
 
-# ResNet strikes back, arXiv:2110.00476, table 2; what A1, A2 and A3 have in common. RandAugment is
-# timm's rand-m7-mstd0.5-inc1 (A3: m6): two operations, each with p = 0.5 and a magnitude from a
-# normal distribution, cut to [0, 10]; a larger magnitude is a stronger operation ("inc"). What
-# differs: ours are the fourteen operations of arXiv:1909.13719, timm has Invert and SolarizeAdd
+# ResNet strikes back, arXiv:2110.00476, table 2: the common settings of A1, A2 and A3. RandAugment
+# is timm's rand-m7-mstd0.5-inc1 (A3: m6): two operations, each with p = 0.5 and a magnitude from a
+# normal distribution, clipped to [0, 10]; a larger magnitude is a stronger operation ("inc").
+# Differences: ours are the fourteen operations of arXiv:1909.13719, timm has Invert and SolarizeAdd
 # instead of the identity; its posterize keeps 4 to 0 bits, ours 8 to 4 (arXiv:1805.09501); it fills
-# with ImageNet's mean, not grey, and interpolates bicubically every other time.
+# with ImageNet's mean, not grey, and uses bicubic interpolation with probability 0.5.
 _RSB = {
     "batch_size": 2048,
     "base_batch": 2048,
@@ -38,7 +38,7 @@ _RSB = {
     "clip_norm": 1.0,  # as in timm's LAMB
     "warmup_epochs": 5.0,
     "loss": "bce",
-    "bce_threshold": 0.2,  # timm's; in the paper any class that was mixed in counts whole
+    "bce_threshold": 0.2,  # timm's; in the paper the target of any mixed class is 1
     "randaugment_prob": 0.5,
     "randaugment_std": 0.5,
     "label_smoothing": 0.0,
@@ -54,14 +54,14 @@ RECIPES: dict[str, dict[str, Any]] = {
         "size_steps": ((0.55, 0.5), (0.3, 0.75), (0.15, 1.0)),
         "crop_area": (0.7, 1.0),  # few epochs: stronger crops need longer training
         "brightness": 0.2,
-        # In CIFAR networks, whose shortcuts are padded with zeros, branches that start at 0 learn
-        # slowly: 6 epochs on photos of hands gave 97 % without zero_gamma and 46 % with it.
+        # In CIFAR networks, with zero-padded shortcuts, branches initialized with 0 learn slowly:
+        # 6 epochs on photos of hands gave 97 % without zero_gamma and 46 % with it.
         "zero_gamma": False,
     },
     "finetune": {
         "about": "fine-tuning of --weights: a tenth of the learning rate, mild augmentation",
-        # The middle of the rates that arXiv:1805.08974, section 3.3, searched for finetuning. One
-        # rate for all layers: with a lower one for the body, 200 photos of hands were learnt worse
+        # The middle of the rates searched by arXiv:1805.08974, section 3.3, for fine-tuning. One
+        # rate for all layers: a lower one for the body gave lower accuracy on 200 photos of hands
         # from CIFAR-10's weights (12 epochs at 32 pixels, rate 0.03; two seeds: 71 % and 73 %, with
         # body_rate 0.1 36 % and 30 %; one seed: body_rate 0.3 53 %, conv1 and conv2 frozen 70 %).
         "learning_rate": 0.01,
@@ -74,13 +74,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "paper-cifar": {
         "about": "CIFAR networks as published: arXiv:1512.03385, section 4.2",
-        "epochs": 182,  # 64,000 steps of the 45,000 images that `val_split` leaves of 50,000
+        "epochs": 182,  # 64,000 steps; 45,000 training images, 50,000 without `val_split`
         "val_split": 0.1,
         "batch_size": 128,
         "base_batch": 128,
         "learning_rate": 0.1,
         "rate_drops": (0.5, 0.75),  # at 32,000 and 48,000 steps
-        # The paper does so for 110 layers alone, at a constant 0.01; the others do not need it.
+        # The paper has a warm-up only for 110 layers, at a constant rate of 0.01.
         "warmup_epochs": 1.0,
         "nesterov": False,
         "weight_decay": 1e-3,  # the paper's 1e-4, see `Config`
@@ -95,7 +95,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "batch_size": 256,
         "base_batch": 256,
         "learning_rate": 0.1,
-        "rate_drops": (30 / 90, 60 / 90, 80 / 90),  # the paper: where the error stops falling
+        "rate_drops": (30 / 90, 60 / 90, 80 / 90),  # the paper: when the error plateaus
         "warmup_epochs": 5.0,
         "weight_decay": 1e-3,  # the paper's 1e-4, see `Config`
         "label_smoothing": 0.0,
@@ -149,8 +149,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "zero_gamma": False,
         "mixup": 0.2,
         "cutmix": 1.0,
-        # Theirs averages the weights too, by 0.99997 a step (`ema`): over fewer steps than the
-        # 750,000 on ImageNet, that would mostly keep the first weights.
+        # Without their `ema` of 0.99997 per step: in a run with fewer steps than the 750,000 on
+        # ImageNet, the average would be dominated by early weights.
         "trivialaugment": True,
         "erasing": 0.1,
         "repeats": 4,
@@ -161,13 +161,13 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-# Recipes that `training.defaults` fits to the data; the others are followed to the letter.
+# Recipes that `training.defaults` fits to the data; the others are used unchanged.
 _FOR_ANY_DATA = ("quick", "finetune")
-# The smallest network with published weights: it is for a phone.
+# The smallest network with published weights, for phones.
 PUBLISHED_NETWORK = "resnet18"
 
 
-# What other tools call some settings.
+# Names of some settings in other tools.
 OTHER_NAMES = {
     "lr": "learning_rate",
     "batch": "batch_size",
@@ -189,10 +189,10 @@ def resolve(
     with `--loss cross-entropy`.
 
     Args:
-        options: mapping of field name to value; a value of None means "not given". A value that is
-            a tuple may be text as it is typed, such as "0.5 0.75".
+        options: mapping of field name to value; None means "not given". A tuple may be given as
+            text, as on the command line: "0.5 0.75".
         config_file: path of a `config.json` to start from.
-        content: its bytes, where they were read already.
+        content: the bytes of this file, if already read.
 
     Raises:
         InputError: an unknown name or an invalid value, with the next step.
@@ -202,8 +202,7 @@ def resolve(
         if name not in SETTINGS:
             raise InputError(f"unknown setting '{name}'; {_hint(name)}")
     recipe = _values_of({**from_file, **given}.get("recipe", Config.recipe))
-    # A saved config lists every field, so it already holds its recipe's numbers. A recipe named
-    # on top of it replaces them.
+    # A saved config has every field, and so the values of its recipe. Another recipe replaces them.
     if "recipe" in given and "recipe" in from_file and given["recipe"] != from_file["recipe"]:
         from_file = {k: v for k, v in from_file.items() if k not in _recipe_fields()}
     merged = {**recipe, **_unscaled(from_file), **_unscaled(given)}
@@ -214,7 +213,7 @@ def resolve(
     config = _without_contradictions(config, of_recipe - given.keys())
     require_relations(config)
     require_effects(config, given)
-    usual = recipe.get("warmup_epochs", Config.warmup_epochs)  # it is shortened in a short run
+    usual = recipe.get("warmup_epochs", Config.warmup_epochs)  # shortened in a short run
     if given.get("warmup_epochs", usual) != usual and config.warmup_epochs > config.epochs:
         raise InputError(
             f"--warmup-epochs is {config.warmup_epochs:g}, longer than the run, --epochs "
@@ -226,7 +225,8 @@ def resolve(
 def unset(
     options: Mapping[str, Any] | None = None, config_file: str | os.PathLike[str] | None = None
 ) -> frozenset[str]:
-    """The settings that nobody chose; none where a published recipe is asked for.
+    """Names of the settings left at their default, which may be fitted to the data; none with a
+    published recipe.
 
     Args:
         options, config_file: as in `resolve`.
@@ -238,7 +238,7 @@ def unset(
 
 
 def with_recipe(config: Config, recipe: str, unset: Collection[str]) -> Config:
-    """The config with the values of another recipe for those settings that nobody chose."""
+    """The config with the values of another recipe for its `unset` settings."""
     before, after = _values_of(config.recipe), _values_of(recipe)
     changed = {
         name: after.get(name, SETTINGS[name].default)
@@ -253,7 +253,8 @@ def _requested(
     config_file: str | os.PathLike[str] | None,
     content: bytes | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of the options and of the file; the network of known weights is an option."""
+    """The settings given as options and in the file; an option also implies the network that its
+    `weights` belong to."""
     given = {
         k: os.fspath(v) if isinstance(v, os.PathLike) else v
         for k, v in (options or {}).items()
@@ -272,7 +273,7 @@ def _values_of(recipe: Any) -> dict[str, Any]:
 
 
 def _without_contradictions(config: Config, of_recipe: set[str]) -> Config:
-    """The config with the default for each of these settings that does not fit the others."""
+    """The config with the default for each of these settings that contradicts others."""
     for relation in RELATIONS:
         if relation.name in of_recipe and not relation.holds(config):
             config = replace(config, **{relation.name: SETTINGS[relation.name].default})
@@ -280,7 +281,8 @@ def _without_contradictions(config: Config, of_recipe: set[str]) -> Config:
 
 
 def effective(config: Config) -> list[str]:
-    """Lines with the settings that differ from the defaults: those of the recipe, then others."""
+    """Lines for the log: settings that differ from the defaults, of the recipe and others, and
+    their consequences."""
     recipe = {k: v for k, v in _values_of(config.recipe).items() if k not in _ALWAYS_SHOWN}
     kept = [name for name in recipe if getattr(config, name) == recipe[name]]
     ignored = _ignored(config, recipe)
@@ -305,7 +307,7 @@ def effective(config: Config) -> list[str]:
         )
     stride = specs.of(config.model).total_stride
     plan = size_plan(config, stride)
-    # Rounding is said of sizes that somebody has chosen, not of those of the recipe.
+    # Rounding is reported for explicitly given sizes, not for those of the recipe.
     is_changed = "size_steps" in others and _differs(plan, config)
     if is_changed or len(plan) < len(config.size_steps):
         sizes = ", then ".join(f"{n} epoch{'s' * (n > 1)} at {size}" for size, n in plan)
@@ -326,27 +328,26 @@ def effective(config: Config) -> list[str]:
 
 
 def _differs(plan: list[tuple[int, int]], config: Config) -> bool:
-    """Whether the sizes of a run, as `size_plan` gives them, are not exactly `size_steps`."""
-    asked: list[float] = []  # the size of every epoch
+    """Whether the sizes of a `size_plan` differ from `size_steps` by rounding or limits."""
+    exact: list[float] = []  # the size of every epoch
     passed = 0.0
     for share, scale in config.size_steps:
         passed += share
-        asked += [scale * config.side] * (round(passed * config.epochs) - len(asked))
-    asked += [config.side] * (config.epochs - len(asked))
-    return asked != [size for size, epochs in plan for _ in range(epochs)]
+        exact += [scale * config.side] * (round(passed * config.epochs) - len(exact))
+    exact += [config.side] * (config.epochs - len(exact))
+    return exact != [size for size, epochs in plan for _ in range(epochs)]
 
 
 def command(config: Config) -> str:
-    """The `train` command that asks for these settings; what the start of a run decides is left
-    out."""
+    """The `train` command for these settings, without those that are resolved at its start."""
     always = {name: getattr(config, name) for name in _OF_DATA}
     usual = resolve({"recipe": config.recipe, "model": config.model, "data": config.data})
     others = {
         name: value
         for name, value in asdict(config).items()
-        if name not in (*SETTLED, *_OF_DATA, "data") and value != getattr(usual, name)
+        if name not in (*RESOLVED, *_OF_DATA, "data") and value != getattr(usual, name)
     }
-    if "learning_rate" in others:  # alone, it is taken as it is
+    if "learning_rate" in others:  # without --base-batch it would not be scaled
         others["base_batch"] = config.base_batch
     words = ["keras-resnet", "train", config.data]
     for name, value in (always | others).items():
@@ -355,7 +356,7 @@ def command(config: Config) -> str:
 
 
 def option(name: str, value: Any) -> list[str]:
-    """The words of the `train` command that ask for a value; none for None."""
+    """The arguments of the `train` command for a value of a setting; [] for None."""
     on, _, off = SETTINGS[name].flag.partition("/")
     if isinstance(value, bool):
         return [on if value else off]
@@ -367,10 +368,10 @@ def option(name: str, value: Any) -> list[str]:
     return [on, *(typed.split(" ") if has_fixed_length else [typed])]
 
 
-# Without them, a training takes what fits its images.
+# Settings that training fits to the images if they are left out.
 _OF_DATA = ("model", "recipe", "epochs", "batch_size", "image_size")
-SETTLED = ("normalize", "deterministic", "xla")  # decided at the start of a run
-# Settings that the first lines of a run always show.
+RESOLVED = ("normalize", "deterministic", "xla")  # None is resolved when a run begins
+# Settings that other lines of the log always show.
 _ALWAYS_SHOWN = (
     "data", "data_dir", "model", "recipe", "epochs", "batch_size", "image_size", "precision",
     "normalize", "weights", "deterministic", "xla", "base_batch",
@@ -382,7 +383,7 @@ def _list(config: Config, names: list[str]) -> str:
 
 
 def _ignored(config: Config, recipe: Mapping[str, Any]) -> dict[str, str]:
-    """Settings of the recipe that were left out, with what was expected instead."""
+    """Settings of the recipe that were ignored, with the expected value."""
     return {
         relation.name: relation.expected
         for relation in RELATIONS
@@ -397,7 +398,7 @@ def reference() -> Iterator[dict[str, Any]]:
 
     Yields:
         `name`, `flag`, `type`, `range`, `default` (of the default recipe), `recipes` (the values
-        of the recipes that set it), `help` and `source`, all as text but for the dict `recipes`.
+        of the recipes that set it), `help` and `source`, all as text except the dict `recipes`.
     """
     default = resolve()
     for name, row in SETTINGS.items():
@@ -443,7 +444,7 @@ def _read(path: str | os.PathLike[str], content: bytes | None = None) -> dict[st
 
 
 def _hint(name: str) -> str:
-    """The setting that an unknown one stands for; all of them if none is near."""
+    """A suggestion for an unknown setting, or a list of all settings."""
     from difflib import get_close_matches
 
     if name == "run":
@@ -453,8 +454,8 @@ def _hint(name: str) -> str:
 
 
 def network_of_weights(weights: Any) -> dict[str, Any]:
-    """The network, as settings, of a run whose weights are taken, or of the published weights; none
-    of what else `train --weights` takes."""
+    """The settings `model` and `width` implied by `train --weights`: those of the run or of the
+    published weights; {} for other weights."""
     if weights == "imagenet":
         return {"model": PUBLISHED_NETWORK}
     is_path = isinstance(weights, str | os.PathLike)
@@ -471,7 +472,7 @@ def network_of_weights(weights: Any) -> dict[str, Any]:
 
 
 def _unscaled(settings: dict[str, Any]) -> dict[str, Any]:
-    """A rate given as an option is for the run's own batch size, not for the recipe's."""
+    """Disables scaling for an explicit learning rate, unless `base_batch` is given too."""
     return {"base_batch": 0, **settings} if "learning_rate" in settings else settings
 
 

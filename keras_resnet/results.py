@@ -1,4 +1,4 @@
-"""What the public functions return: attributes in Python, JSON from the commands."""
+"""Return values of the public functions: attributes in Python, JSON from the commands."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Result:
-    """The base of the results."""
+    """Base class of the results."""
 
     def as_json(self) -> dict[str, Any]:
-        """What the command prints with `--json`: dicts, lists, numbers and text."""
+        """The output of the command with `--json`, as dicts, lists, numbers and text."""
         return asdict(self)

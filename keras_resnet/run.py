@@ -1,4 +1,4 @@
-"""A run folder: the output of a training. `filenames` has the names in it."""
+"""A run folder: the output of a training. `filenames` has the names of its files."""
 
 import csv
 import fcntl
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 _OF_A_RUN = (filenames.CONFIG, filenames.LABELS, filenames.MODEL)
-_LOGS = "log*.txt"  # log.txt, and of another worker log-worker-1.txt
-# A run that was killed at its start has at most these files, and starts again.
-_BEFORE_IT_BEGINS = (
+_LOGS = "log*.txt"  # log.txt, and log-worker-1.txt of another worker
+# A run that was killed at its start has only these files, and can start again.
+_BEFORE_CONFIG = (
     f"{filenames.NETWORK}*",
     _LOGS,
     filenames.LABELS,
@@ -49,10 +49,10 @@ _CHECKPOINT = re.compile(r"step-(\d+)\.index")
 
 
 class Run:
-    """A folder `runs/NAME/`; see docs/reference/run-folder.md for what is in it.
+    """A run folder `runs/NAME/`; docs/reference/run-folder.md lists its files.
 
     Each small file is read and checked once, on first access; later writes through this object are
-    visible at once. Open the run again to see the writes of another process.
+    visible at once. Open the run again to see changes by another process.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -72,7 +72,7 @@ class Run:
         return self.path / filenames.EXPORT
 
     def exported(self) -> list[Path]:
-        """The paths of the exported artefacts: SavedModel, then files by name."""
+        """The paths of the exported artefacts: the SavedModel, then files sorted by name."""
         folder = self.export_folder
         files = sorted(p for p in folder.glob("*") if p.suffix in (".tflite", ".onnx"))
         files = [path for path in files if path.name != filenames.FEATURES]
@@ -80,8 +80,9 @@ class Run:
 
     def checkpoint_steps(self) -> list[int]:
         """The steps of the checkpoints in the run's folder, ascending."""
-        found = (_CHECKPOINT.fullmatch(p.name) for p in self.file(filenames.CHECKPOINTS).glob("*"))
-        return sorted(int(match[1]) for match in found if match)
+        files = self.file(filenames.CHECKPOINTS).glob("*")
+        matches = (_CHECKPOINT.fullmatch(path.name) for path in files)
+        return sorted(int(match[1]) for match in matches if match)
 
     @cached_property
     def config(self) -> recipes.Config:
@@ -99,33 +100,33 @@ class Run:
 
     @cached_property
     def splits(self) -> "dict[str, list[SavedImage]]":
-        """Split -> its images."""
+        """The images of each split, by its name."""
         from keras_resnet.data import sources
 
         return sources.read_split(self.file(filenames.SPLIT), self._read(filenames.SPLIT))
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """Name -> size and sha256 of each file; {} of a run that is not finished."""
+        """Size and sha256 of each file, by its name; {} for an unfinished run."""
         return manifest.read(self.path)
 
     def _read(self, name: str) -> bytes:
-        """The content of a file of the run; InputError if it is not the one that was written."""
+        """The content of a file of the run; InputError if it is missing or was changed."""
         path = self.file(name)
         if not path.exists():
-            return self.intact(name).read_bytes()  # says that it is missing
+            return self.intact(name).read_bytes()  # raises the error
         content = path.read_bytes()
         self.intact(name, content)
         return content
 
     def intact(self, name: str, content: bytes | None = None) -> Path:
-        """The path of a file of the run; InputError if it is not the one that was written.
+        """The path of a file of the run; InputError if it is missing or was changed.
 
-        Without its entry in the manifest, a file may be changed by hand; the model never is.
+        A file whose entry was deleted from the manifest may have been changed, except the model.
 
         Args:
-            name: of the file.
-            content: its bytes, where they were read already.
+            name: name of the file.
+            content: the bytes of the file, if already read.
         """
         path, row = self.file(name), self.manifest.get(name)
         if name == filenames.METRICS and not path.exists() and not self.manifest:
@@ -146,12 +147,12 @@ class Run:
         return path
 
     def examples(self, split: str) -> "Examples":
-        """The run's own images of a split ("train", "val" or "test").
+        """The run's images of a split ("train", "val" or "test").
 
-        Training has checked them: only images that changed since are decoded for a check.
+        Training has checked them: only images that changed since then are checked again.
 
         Raises:
-            InputError: no such split, no images, or images that are gone or damaged.
+            InputError: no such split, no images, or missing or damaged images.
         """
         from keras_resnet.data import sources
 
@@ -168,11 +169,7 @@ class Run:
         )
 
     def naming_broken_images(self) -> AbstractContextManager[None]:
-        """Within it, an unreadable image of the run is one line.
-
-        Raises:
-            InputError: the line.
-        """
+        """A context that turns errors of an unreadable image of the run into an InputError."""
         from keras_resnet.data import folder
 
         return folder.naming_broken(
@@ -184,7 +181,7 @@ class Run:
         )
 
     def require_images(self) -> None:
-        """InputError if the run has no images of its own: it was imported."""
+        """Raises InputError for an imported run, which has no images."""
         if self.config.data == names.NONE:
             raise InputError(
                 f"{self.path} was imported without images; add them once with `keras-resnet export "
@@ -194,16 +191,16 @@ class Run:
     def attach(
         self, data: str | os.PathLike, data_dir: str | None = None, *, keep: bool = True
     ) -> None:
-        """Adds images to an imported run, for the calibration and the gate; of any other run, says
-        where its own images are now.
+        """Adds images to an imported run, for the calibration and the gate; for any other run, sets
+        the new folder of its images.
 
         Args:
-            data: as in `train`; a val split is made where there is none.
-            data_dir: where tensorflow-datasets keeps its files.
-            keep: whether to save where own images are now.
+            data: as in `train`; a val split is made if there is none.
+            data_dir: folder of tensorflow-datasets.
+            keep: whether to save the new folder in the run.
 
         Raises:
-            InputError: the data have classes unknown to the run, or are not its own images.
+            InputError: the data have classes unknown to the run, or are not the run's images.
         """
         from keras_resnet.data import sources
 
@@ -227,7 +224,7 @@ class Run:
         self.save_data(data, data_dir)
 
     def require_own(self, data: str | os.PathLike) -> None:
-        """InputError if a folder does not hold the run's own images."""
+        """Raises InputError if a folder does not hold the run's images."""
         from keras_resnet.data import sources
 
         if not (names.is_folder(self.config.data) and names.is_folder(data)):
@@ -237,7 +234,7 @@ class Run:
         sources.require_moved(self.splits, data, self.classes)
 
     def save_data(self, data: StrPath, data_dir: str | None) -> None:
-        """Saves where the run's images are."""
+        """Saves the location of the run's images in its settings."""
         config = absolute(replace(self.config, data=os.fspath(data), data_dir=data_dir))
         if not self.manifest:  # of an unfinished run
             self._save_config(config)
@@ -251,14 +248,14 @@ class Run:
         classes: Sequence[str],
         network: "keras.Model | None" = None,
     ) -> None:
-        """Writes settings, labels and a network from elsewhere into a new folder; InputError if
-        there is something in it."""
+        """Writes settings, labels and the user's own network into a new folder; InputError if it is
+        not empty."""
         _require_free(self.path)
         if config.model == specs.CUSTOM.name and network is not None:
             with atomic(self.file(filenames.NETWORK)) as path:
                 save_keras(network, path)
         self.save_labels(classes)
-        self._save_config(config)  # last: its existence marks a complete run
+        self._save_config(config)  # last: this file marks the folder as a run
 
     def save_labels(self, classes: Sequence[str]) -> None:
         write_text(self.file(filenames.LABELS), "".join(f"{name}\n" for name in classes))
@@ -271,10 +268,10 @@ class Run:
 
     @isolated(any_backend=True)
     def model(self) -> "keras.Model":
-        """The best model: float32, fixed image size, built from the settings, then given weights.
+        """The best model: float32, fixed image size; built from the settings, with saved weights.
 
-        Nothing in the saved file is executed, and a file that changed since training is refused. A
-        network from elsewhere is built from its own settings in the file.
+        Nothing in the saved file is executed, and a file that changed since training is rejected.
+        The user's own network is built from its configuration in the file.
         """
         path = self.intact(filenames.MODEL)
         if self.config.model == specs.CUSTOM.name:
@@ -286,7 +283,7 @@ class Run:
         return model
 
     def network(self, config: recipes.Config, num_classes: int) -> "keras.Model":
-        """A network as `config` has it, in float32, for weights of the run's training."""
+        """A float32 network of this `config`, to receive weights from the run's training."""
         if config.model != specs.CUSTOM.name:
             return build(config, num_classes)
         from keras_resnet.weights import whole_model
@@ -318,16 +315,16 @@ class Run:
             save_keras(model, path)
 
     def save_manifest(self) -> None:
-        """Size and sha256 of every file of the run but logs, checkpoints and exports."""
+        """Writes size and sha256 of every file of the run except logs, checkpoints and exports."""
         files = [p for p in sorted(self.path.iterdir()) if p.is_file()]
         kept = [p for p in files if p.name != filenames.MANIFEST and not p.match(_LOGS)]
         self._write_manifest({p.name: manifest.fingerprint(p) for p in kept})
 
     @contextmanager
     def rewriting(self, *names: str) -> Iterator[None]:
-        """Updates the rows of the manifest for files that are replaced, or added, in the context.
+        """Updates the rows of the manifest for files that are replaced or added in the context.
 
-        The manifest has no rows of them in between: it is never wrong, whenever this is killed.
+        Within the context the manifest has no rows for them, so it is correct even after a kill.
         """
         others = {name: row for name, row in self.manifest.items() if name not in names}
         self._write_manifest(others)
@@ -344,7 +341,7 @@ class Run:
 
 
 def absolute(config: recipes.Config) -> recipes.Config:
-    """The settings with whole paths, so that the run finds its images from anywhere."""
+    """The settings with absolute paths, independent of the working directory."""
     teacher = config.teacher and config.teacher.removesuffix(f"/{filenames.MODEL}")
     paths = {
         "data_dir": config.data_dir,
@@ -355,15 +352,15 @@ def absolute(config: recipes.Config) -> recipes.Config:
         paths["weights"] = config.weights
     if names.is_folder(config.data) and config.data != names.NONE:
         paths["data"] = config.data
-    whole: dict[str, Any] = {k: os.path.abspath(v) for k, v in paths.items() if v is not None}
-    return replace(config, **whole)
+    full: dict[str, Any] = {k: os.path.abspath(v) for k, v in paths.items() if v is not None}
+    return replace(config, **full)
 
 
 def create(path: str | os.PathLike | None, config: recipes.Config, classes: Sequence[str]) -> Run:
-    """A new run folder with its settings and labels.
+    """Creates a run folder with its settings and labels; returns the `Run`.
 
     Raises:
-        InputError: the folder already holds something, or cannot be made.
+        InputError: the folder is not empty, or cannot be made.
     """
     if path:
         _require_free(path)
@@ -381,7 +378,7 @@ def _require_free(path: str | os.PathLike) -> None:
             f"cannot create the run folder {path}: {there_is} {what}; give another --run"
         )
     there = path.iterdir() if path.is_dir() else ()
-    taken = [p.name for p in there if not any(map(p.match, _BEFORE_IT_BEGINS))]
+    taken = [p.name for p in there if not any(map(p.match, _BEFORE_CONFIG))]
     if taken:
         raise InputError(
             f"--run {path} already holds {taken[0]}; give a new folder, or leave --run out"
@@ -390,15 +387,15 @@ def _require_free(path: str | os.PathLike) -> None:
 
 @contextmanager
 def claim(path: str | os.PathLike | None, config: recipes.Config) -> Iterator[Run]:
-    """The `Run` in the folder `path`, by default one with a new name, for one writer at a time.
+    """Makes and locks the folder `path`, by default one with a new name; yields its `Run`.
 
     Raises:
-        InputError: it cannot be made, or another process writes there.
+        InputError: the folder cannot be made, or another process has locked it.
     """
     try:
         path = Path(path) if path else _new_folder(config)
         path.mkdir(parents=True, exist_ok=True)
-        # Open for writing: NFS locks nothing else. The lock ends with its process.
+        # Opened for writing, as NFS requires for a lock. The lock ends with the process.
         lock = open(path / filenames.LOG, "ab")  # noqa: SIM115
     except OSError as error:
         raise InputError(
@@ -423,16 +420,16 @@ def unfinished(
     """The unfinished `Run` that a training resumes; None if a new one begins.
 
     Args:
-        resume: the folder of such a run; it determines all settings but the number of devices, and
-            the place of its images.
-        run_folder: a folder that may hold one of the same settings.
-        config_file, options: the settings, as `recipes.resolve` takes them.
+        resume: the folder of an unfinished run, which has all settings; only the number of devices
+            and the folder of its images may be given.
+        run_folder: a folder that may hold an unfinished run of the same settings.
+        config_file, options: the settings, as in `recipes.resolve`.
 
     Raises:
         InputError: nothing to resume, or settings that differ from the run's.
     """
     if resume is not None:
-        own = {"data": None, "devices": None}  # where its images are now, and this machine's
+        own = {"data": None, "devices": None}  # these may differ on resume
         given = {"run": run_folder, "config": config_file, **options, **own}
         also = [f"--{n.replace('_', '-')}" for n, value in given.items() if value is not None]
         if also:
@@ -462,7 +459,7 @@ def unfinished(
 
 
 def _with_its_images(unfinished: Run, options: Mapping[str, Any]) -> Run:
-    """The run; InputError if its folder of images is gone and no other is given."""
+    """Returns the run; InputError if its folder of images is gone and no other is given."""
     data = unfinished.config.data
     if options.get("data") is None and names.is_folder(data) and not os.path.isdir(data):
         raise InputError(
@@ -473,12 +470,11 @@ def _with_its_images(unfinished: Run, options: Mapping[str, Any]) -> Run:
 
 
 def finished(run_folder: StrPath, options: Mapping[str, Any]) -> Run | None:
-    """The finished `Run` in a folder, to be taken as it is; None if there is none, so that one has
-    to be trained.
+    """The finished `Run` in a folder; None if there is none and it has to be trained.
 
     Args:
         run_folder: the folder.
-        options: the settings of such a training, as `recipes.resolve` takes them; {} for any.
+        options: the required settings, as in `recipes.resolve`; {} accepts any.
 
     Raises:
         InputError: settings that differ from the run's.
@@ -496,20 +492,20 @@ def finished(run_folder: StrPath, options: Mapping[str, Any]) -> Run | None:
 def _require_settings(
     run_folder: StrPath, config_file: StrPath | None, options: Mapping[str, Any]
 ) -> None:
-    """InputError if a run was started with other settings; those that nobody chose are its own.
+    """Raises InputError if a run was started with other settings than those given explicitly.
 
     Args:
-        run_folder: of the run.
-        config_file, options: the settings, as `recipes.resolve` takes them.
+        run_folder: folder of the run.
+        config_file, options: the settings, as in `recipes.resolve`.
     """
     found, wanted = Run(run_folder).config, absolute(recipes.resolve(options, config_file))
-    kept = {"devices", *recipes.unset(options, config_file)}  # this machine's, and the run's
+    ignored = {"devices", *recipes.unset(options, config_file)}
     for field in fields(found):
         old, new = getattr(found, field.name), getattr(wanted, field.name)
-        if field.name in kept:
+        if field.name in ignored:
             continue
-        # None keeps what the run decided at its start.
-        if old != new and not (field.name in recipes.SETTLED and new is None):
+        # None accepts the value that was resolved when the run began.
+        if old != new and not (field.name in recipes.RESOLVED and new is None):
             option = SETTINGS[field.name].flag
             command = f"keras-resnet train --resume {shlex.quote(os.fspath(run_folder))}"
             resume = f", or `{command}`, which takes its settings"
@@ -521,7 +517,7 @@ def _require_settings(
 
 
 def resume_command(folder: StrPath) -> str:
-    """The next step, for messages."""
+    """The command that resumes a run, as a clause for messages."""
     return f"`keras-resnet train --resume {shlex.quote(str(folder))}` resumes it"
 
 
@@ -529,10 +525,10 @@ def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
     """Opens a finished run.
 
     Args:
-        path: a run folder; None is the newest finished one under `runs/`.
+        path: a run folder; None: the newest finished one under `runs/`.
 
     Returns:
-        The `Run`; one that is given is returned as it is, with what it has read.
+        The `Run`; a `Run` is returned unchanged.
 
     Raises:
         InputError: there is no finished run.
@@ -612,7 +608,7 @@ def kind_of(path: str | os.PathLike) -> str:
 
 
 def _require_one_run(path: Path) -> None:
-    """InputError for a folder of several trainings."""
+    """Raises InputError for a folder of several runs."""
     if (path / filenames.STUDY).exists():
         runs = sorted(config.parent for config in path.glob(f"*/{filenames.CONFIG}"))
         such = f", such as {runs[0]}" if runs else ""
@@ -620,9 +616,9 @@ def _require_one_run(path: Path) -> None:
 
 
 def require_trusted(path: StrPath, trust: bool) -> None:
-    """InputError for a SavedModel that was not exported here, unless its source is trusted.
+    """Raises InputError for a SavedModel from elsewhere, unless its source is trusted.
 
-    It may hold any TensorFlow operation, and loading it already runs some.
+    It may hold any TensorFlow operation, and loading it already executes some.
     """
     path = Path(path)
     if trust or kind_of(path) != "saved_model":
@@ -651,11 +647,11 @@ def build(config: recipes.Config, num_classes: int, *, open_size: bool = False) 
 
 
 def load_weights(model: "keras.Model", path: str | os.PathLike) -> None:
-    """Weights of a `.keras` file into a model built by us: its settings are not read, and nothing
-    else is, unless it holds the names and shapes of the model.
+    """Loads the weights of a `.keras` file into a model of this package, without reading the
+    configuration in the file.
 
     Raises:
-        InputError: it does not hold them.
+        InputError: names or shapes in the file differ from the model's.
     """
     from keras_resnet.weights import readers
 
@@ -690,20 +686,20 @@ def _next_folder_of(config: recipes.Config) -> Path:
 
 
 def short_name(data: StrPath) -> str:
-    """The name of a data set in that of a folder: the end of its path, or tfds-NAME-CONFIG."""
-    # Of "." too, the absolute path has a name.
+    """A short name of a data set for folder names: the end of its path, or tfds-NAME-CONFIG."""
+    # The absolute path, because "." has no name.
     name = os.path.basename(os.path.abspath(data)) if names.is_folder(data) else os.fspath(data)
     return re.sub(r"[^\w.-]+", "-", name).strip("-") or "data"
 
 
 def _new_folder(config: recipes.Config) -> Path:
-    """Makes the folder of a run that was given none."""
+    """Makes a run folder with a new name."""
     while True:
         path = _next_folder_of(config)
         try:
             path.mkdir(parents=True)
             return path
-        except FileExistsError:  # another training began in this moment
+        except FileExistsError:  # another training made it at the same time
             continue
 
 
@@ -711,6 +707,6 @@ def next_folder(stem: str) -> Path:
     """The first folder `runs/STEM-NNN` that does not exist yet; InputError if all do."""
     for number in range(1, 100_000):
         path = RUNS / f"{stem}-{number:03d}"
-        if not os.path.lexists(path):  # a link to a disk that is not there is a name in use
+        if not os.path.lexists(path):  # a broken link, as to an unmounted disk, also counts
             return path
     raise InputError(f"{RUNS}/ contains 99,999 runs called {stem}; give --run")

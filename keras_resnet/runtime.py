@@ -8,46 +8,45 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-# Those that decide which kernels a runtime takes.
-_TELLING_FLAGS = (
+# CPU flags by which a runtime chooses its kernels.
+_FAST_FLAGS = (
     "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd",
 )  # fmt: skip
 _CPUS = Path("/proc/cpuinfo")
-_ROOM = 2**28  # bytes that must be free for XLA's cache: some MB for each network
-# For processes that convert, or time on the CPU: the GPU's memory is in use by their parent.
+_FREE_BYTES = 2**28  # minimum free space for XLA's cache, which takes a few MB per network
+# For child processes that convert, or time on the CPU: their parent uses the GPU's memory.
 ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 
 
 def prepare() -> None:
-    """Sets environment variables for TensorFlow; those that the user has set stay, except Keras'
-    backend.
+    """Sets environment variables for TensorFlow; the user's values are kept, except Keras' backend.
 
-    Networks are trained and exported with TensorFlow, whatever KERAS_BACKEND or `keras.json` say.
-    Keras reads them when it is imported: `state.isolated` refuses another backend after that.
+    Networks are trained and exported with TensorFlow, regardless of KERAS_BACKEND and `keras.json`.
+    Keras reads these when it is imported; `state.isolated` rejects another backend afterwards.
 
-    oneDNN's kernels are on by default only where the processor has AVX-512 VNNI or AMX. On one
-    with AVX2 alone a ResNet-20 training step took 0.6 to 0.7 of the time with them.
+    By default, oneDNN's kernels are used only on processors with AVX-512 VNNI or AMX. With them, a
+    ResNet-20 training step on a processor with AVX2 only took 0.6 to 0.7 of the time.
     """
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # What XLA has compiled is used again by the next start: a minute for a ResNet-50 on a GPU.
-    if "TF_XLA_FLAGS" not in os.environ and (folder := _folder_of_compiled()):
+    # A cache of XLA's output saves the next process a minute for a ResNet-50 on a GPU.
+    if "TF_XLA_FLAGS" not in os.environ and (folder := _xla_cache_folder()):
         os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory='{folder}'"
 
 
 def tensorflow_version() -> str:
-    """The version of TensorFlow; "" of a build of one's own that has none."""
+    """The version of TensorFlow; "" for a custom build without package metadata."""
     try:
         return metadata.version("tensorflow")
     except metadata.PackageNotFoundError:
         return ""
 
 
-def _folder_of_compiled() -> Path | None:
-    """The folder for what XLA compiles on this machine; None where nothing can be written: there,
-    TensorFlow would end the training."""
+def _xla_cache_folder() -> Path | None:
+    """The folder for XLA's cache on this machine; None if it cannot be written, which would end
+    the training."""
     if not (version := tensorflow_version()):
         return None
     gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
@@ -60,7 +59,7 @@ def _folder_of_compiled() -> Path | None:
     except OSError:
         return None
     quotable = "'" not in str(folder)
-    return folder if quotable and os.access(folder, os.W_OK) and free > _ROOM else None
+    return folder if quotable and os.access(folder, os.W_OK) and free > _FREE_BYTES else None
 
 
 def cache_folder() -> Path:
@@ -70,14 +69,14 @@ def cache_folder() -> Path:
 
 
 def cpu_flags() -> frozenset[str]:
-    """The processor's feature flags, as Linux names them; empty where they cannot be read."""
+    """The processor's feature flags, as named by Linux; empty if they cannot be read."""
     return frozenset(_info(_CPUS, "flags", "Features").split())
 
 
-def telling_cpu_flags() -> list[str]:
-    """The flags that determine the speed of number formats, in a fixed order."""
+def fast_cpu_flags() -> list[str]:
+    """This processor's flags that determine the speed of number formats, in a fixed order."""
     flags = cpu_flags()
-    return [flag for flag in _TELLING_FLAGS if flag in flags]
+    return [flag for flag in _FAST_FLAGS if flag in flags]
 
 
 def cpu_name() -> str:
@@ -86,7 +85,8 @@ def cpu_name() -> str:
 
 
 def _info(path: Path, *names: str) -> str:
-    """The first value of a name in a file of Linux about the hardware; "" without it."""
+    """The value of the first of these names in a hardware file of Linux, such as /proc/cpuinfo; ""
+    if there is none."""
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:

@@ -1,6 +1,6 @@
 """The settings of `train` as keyword arguments, for editors and type checkers.
 
-`tests/test_types.py` keeps it equal to `Config`, which has the defaults and what each one means.
+`tests/test_types.py` checks it against `Config`, which documents each setting and its default.
 """
 
 from typing import Any, Literal, TypedDict
@@ -14,7 +14,7 @@ Recipe = Literal[
 
 
 class Settings(TypedDict, total=False):
-    """Each one as in `Config`; None, as a missing one, leaves it to the recipe."""
+    """Settings as in `Config`; None, like a missing key, means the value of the recipe."""
 
     data_dir: StrPath | None
     val_split: float | None
@@ -23,7 +23,7 @@ class Settings(TypedDict, total=False):
     split_file: StrPath | None
     on_bad_image: Literal["error", "skip"] | None
     check: Literal["full", "headers"] | None
-    model: str | Any | None  # or a keras.Model, which is loaded with Keras alone
+    model: str | Any | None  # Any: a keras.Model; this module does not import Keras
     width: float | None
     weights: StrPath | None
     freeze: str | None

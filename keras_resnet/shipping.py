@@ -1,4 +1,4 @@
-"""From photos, or a run, to a folder for the phone, in one call, which resumes."""
+"""From photos, or a run, to a folder for the phone, in one call that can be repeated to resume."""
 
 import inspect
 import itertools
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from keras_resnet.exporting.plan import ExportOptions
     from keras_resnet.exporting.verification import Verification
 
-# What a newcomer can open at once, on a computer and on a phone.
+# A page that opens without further tools on a computer and on a phone.
 DEFAULT_BUNDLES = ("web",)
 _MAX_DROP = 1.0  # points of top-1
-_TIMINGS = 3  # of the file that was made; another program may disturb one
+_TIMINGS = 3  # attempts to time the file, because other programs may slow one down
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shipped(Result):
-    """What was made."""
+    """Result of `ship`."""
 
     run: str
-    # Kind of bundle -> its folder: those asked for first, then others of an earlier export, which
-    # are written again with it.
+    # Folder by kind of bundle: requested ones first, then others of an earlier export, which are
+    # written again.
     apps: dict[str, str]
-    model: str  # the file in them, of those in the export folder
+    model: str  # name of the bundled file in the export folder
     verification: "Verification"
-    frontier: list[search.Candidate] = field(default_factory=list)  # with a budget: what was tried
-    measured_on: str | None = None  # with a budget: what their times are of, in words
+    frontier: list[search.Candidate] = field(default_factory=list)  # with a budget: all candidates
+    measured_on: str | None = None  # with a budget: the device of their latencies, in words
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {
@@ -53,13 +53,13 @@ def place(source: StrPath | None, run_folder: StrPath | None, options: Mapping[s
     """The run folder, for checks before TensorFlow is loaded.
 
     Args:
-        source: a data set or a run; None is the newest run.
-        run_folder: where the run of a data set goes; None is `runs/ship-DATA`, always the same, so
-            that the same call finds it.
+        source: a data set or a run; None: the newest run.
+        run_folder: run folder for a data set; None: `runs/ship-DATA`, so that a repeated call finds
+            it.
         options: settings of `train`.
 
     Raises:
-        InputError: settings for a run that has its own.
+        InputError: settings were given for an existing run.
     """
     if not _is_data(source):
         given = {"run": run_folder, **options}
@@ -90,30 +90,30 @@ def ship(
 ) -> Shipped:
     """Trains, exports the smallest file that keeps its accuracy, verifies it and bundles it.
 
-    With a budget, `max_mb` or `max_ms`, it first finds the network: see `studies.search`. The
-    winner is trained with the largest network that was tried as its teacher.
+    With a budget, `max_mb` or `max_ms`, it first searches for a network: see `studies.search`. The
+    best candidate is then trained with the largest one as its teacher.
 
-    The same call resumes an interrupted one: training resumes, and an unchanged export is verified,
-    not written again.
+    The same call resumes an interrupted one: training resumes, and an unchanged export is verified
+    instead of written again.
 
     Args:
-        source: a data set, as in `train`; or a run, finished or not. None is the newest run.
-        run_folder: where the run of a data set goes; default `runs/ship-DATA`.
+        source: a data set, as in `train`; or a run, finished or not. None: the newest run.
+        run_folder: run folder for a data set; default `runs/ship-DATA`.
         bundles: "android", "web", "python", "c".
-        max_drop: how many points of top-1 the file may lose.
-        max_mb: limit of the file's size in millions of bytes.
-        max_ms: limit of the time of an image in milliseconds, on one thread or `threads`.
-        threads: of LiteRT, for that time.
-        android: measure it on the phone that adb finds instead of this machine.
+        max_drop: allowed drop in top-1, in points.
+        max_mb: maximum size of the file in millions of bytes.
+        max_ms: maximum latency per image in milliseconds.
+        threads: number of LiteRT threads for this latency.
+        android: measure it on the phone connected with adb instead of this machine.
         calibrate_probabilities, reject, unknown: as in `export`.
         **options: settings of `train`.
 
     Returns:
         `Shipped`: the run folder, the folders of the apps, their model file, the result of the
-        gate, and the networks that were tried.
+        gate, and the candidates of the search.
 
     Raises:
-        InputError: a wrong argument, or a run of other settings.
+        InputError: an invalid argument, or a run with other settings.
         CheckFailed: the training diverged, no file passed, or none is within the budget.
         Interrupted: Ctrl-C or SIGTERM; the same call resumes.
     """
@@ -125,12 +125,12 @@ def ship(
         raise InputError(f"bundles is empty; give at least one of {', '.join(plan.BUNDLES)}")
     plan.require_rejection(reject, unknown)
     if unknown is not None:
-        examples_in(unknown, "skip")  # raises before a training of hours, not after it
+        examples_in(unknown, "skip")  # raises errors before a training of hours
     path = place(source, run_folder, options)
     budget = search.Budget(max_mb, max_ms, threads, android)
     budget.require()
-    tried: list[search.Candidate] = []
-    found: dict[str, Any] = {}
+    candidates: list[search.Candidate] = []
+    chosen: dict[str, Any] = {}
     try:
         if budget.is_set:
             if not _is_data(source):
@@ -138,42 +138,42 @@ def ship(
                     f"{path} is a run, whose network is already trained; a budget needs DATA to "
                     "train on"
                 )
-            # A finished run keeps its network, whatever became of the photos.
-            tried = _searched(path, budget)
-            if not tried:
-                found, tried = search.choose(source, _search_folder(path), budget, options)
-        asked: ExportOptions = {
+            # A finished run keeps its network, even if the photos have changed.
+            candidates = _searched(path, budget)
+            if not candidates:
+                chosen, candidates = search.choose(source, _search_folder(path), budget, options)
+        request: ExportOptions = {
             "bundles": bundles,
             "max_drop": max_drop,
             "calibrate_probabilities": calibrate_probabilities,
             "reject": reject,
             "unknown": unknown,
         }
-        trained = _trained(path, source, {**options, **found}, asked)
-        if found:
-            _save(trained, budget, tried)
-        verification = _exported(trained, asked)
+        trained = _trained(path, source, {**options, **chosen}, request)
+        if chosen:
+            _save(trained, budget, candidates)
+        verification = _exported(trained, request)
     except Interrupted as error:
         raise Interrupted("interrupted; the same command resumes it", error.status) from None
     folder = trained.export_folder
     homes = {kind: folder / f"bundle_{kind}" for kind in (*bundles, *plan.BUNDLES)}
     apps = {kind: str(home) for kind, home in homes.items() if home.is_dir()}
     model = bundling.model_to_bundle(folder, bundles[0])
-    assert model  # a bundle holds it
-    if tried:
-        _require_within(budget, model, tried)
+    assert model  # it is in the bundle
+    if candidates:
+        _require_within(budget, model, candidates)
     return Shipped(
         run=str(path),
         apps=apps,
         model=model.name,
         verification=verification,
-        frontier=tried,
-        measured_on=budget.measured_on if tried else None,
+        frontier=candidates,
+        measured_on=budget.measured_on if candidates else None,
     )
 
 
 def _require_known(options: Mapping[str, Any]) -> None:
-    """InputError for an argument of `ship` that is misspelt; `train` names those of its own."""
+    """Raises InputError for a misspelt argument of `ship`; `train` checks its settings."""
     from difflib import get_close_matches
 
     own = inspect.signature(ship).parameters
@@ -183,24 +183,27 @@ def _require_known(options: Mapping[str, Any]) -> None:
 
 
 def _is_data(source: StrPath | None) -> TypeGuard[StrPath]:
-    """Whether it is a data set, and not a run or None, the newest run."""
+    """Whether a source is a data set: not a run, and not None (the newest run)."""
     return source is not None and not Path(source, filenames.CONFIG).exists()
 
 
 def _search_folder(path: Path) -> Path:
-    """Beside the run's, a level too deep to be taken for the newest run."""
+    """The folder of the search, beside the run; its runs are nested too deep to be found as the
+    newest run."""
     return path.with_name(f"{path.name}-search")
 
 
-def _require_within(budget: search.Budget, model: Path, tried: Sequence[search.Candidate]) -> None:
-    """CheckFailed if the file that was made is beyond the budget: a short training and a long one
-    have the same network, but `--quantize auto` may have taken a larger format."""
+def _require_within(
+    budget: search.Budget, model: Path, candidates: Sequence[search.Candidate]
+) -> None:
+    """Raises CheckFailed if the exported file exceeds the budget: the network is that of the
+    search, but `--quantize auto` may have chosen a larger format."""
     for _ in range(_TIMINGS):
         latency = search.measure(model, budget)
         excess = budget.excess(model.stat().st_size, latency)
         if excess is None:
             return
-    (chosen,) = (point for point in tried if point.chosen)
+    (chosen,) = (point for point in candidates if point.chosen)
     raise CheckFailed(
         f"{model} is over budget: {excess}; the int8 file of the short training of {chosen.name} "
         f"had {(chosen.bytes or 0) / 1e6:.3g} MB and {chosen.latency_ms:.3g} ms; give a larger "
@@ -209,7 +212,7 @@ def _require_within(budget: search.Budget, model: Path, tried: Sequence[search.C
 
 
 def _searched(path: Path, budget: search.Budget) -> list[search.Candidate]:
-    """The networks that a finished run was chosen from, for the same budget."""
+    """The saved candidates of a finished run; [] without a search for this budget."""
     file = path / filenames.FRONTIER
     content = read_json(file) if file.exists() else {}
     if content.get("budget") != asdict(budget):
@@ -220,11 +223,11 @@ def _searched(path: Path, budget: search.Budget) -> list[search.Candidate]:
     ]
 
 
-def _save(trained: run.Run, budget: search.Budget, tried: Sequence[search.Candidate]) -> None:
-    """Writes the networks that were tried into the run, with a plot."""
+def _save(trained: run.Run, budget: search.Budget, candidates: Sequence[search.Candidate]) -> None:
+    """Writes the candidates of a search into the run, with a plot."""
     from keras_resnet.report import frontier_plot
 
-    points = [candidate.as_json() for candidate in tried]
+    points = [candidate.as_json() for candidate in candidates]
     with trained.rewriting(filenames.FRONTIER, filenames.FRONTIER_PLOT):
         content = {"budget": asdict(budget), "networks": points}
         write_json(trained.file(filenames.FRONTIER), content)
@@ -234,14 +237,14 @@ def _save(trained: run.Run, budget: search.Budget, tried: Sequence[search.Candid
 
 
 def _trained(
-    path: Path, source: StrPath | None, options: Mapping[str, Any], asked: "ExportOptions"
+    path: Path, source: StrPath | None, options: Mapping[str, Any], request: "ExportOptions"
 ) -> run.Run:
     from keras_resnet.training.train import train
 
     given = {"data": source, **options} if _is_data(source) else {}
     if finished := run.finished(path, given):
         if _is_data(source):
-            _require_same_photos(finished, source, options, asked)
+            _require_same_photos(finished, source, options, request)
         return finished
     trained = train(run_folder=path, **given) if given else train(resume=path)
     if trained is None:
@@ -250,10 +253,10 @@ def _trained(
 
 
 def _require_same_photos(
-    finished: run.Run, data: StrPath, options: Mapping[str, Any], asked: "ExportOptions"
+    finished: run.Run, data: StrPath, options: Mapping[str, Any], request: "ExportOptions"
 ) -> None:
-    """InputError if the photos of a run have a class now that it does not know, or lack validation
-    images; a warning if they are others now."""
+    """Raises InputError if the photos of a run have new classes or lack validation images; warns
+    about other changes."""
     from keras_resnet.data import sources
 
     saved = {(image.name, image.label) for split in finished.splits.values() for image in split}
@@ -266,7 +269,7 @@ def _require_same_photos(
     if now == saved:
         return
     path = finished.path
-    command = shlex.join(_again(finished, data, options, asked))
+    command = shlex.join(_again(finished, data, options, request))
     again = f"to train again from its weights: `keras-resnet {command}`"
     if added := sorted({label for _, label in now} - {*finished.classes}):
         new = some_of([show(name) for name in added])
@@ -288,53 +291,53 @@ def _require_same_photos(
 
 
 def _again(
-    finished: run.Run, data: StrPath, options: Mapping[str, Any], asked: "ExportOptions"
+    finished: run.Run, data: StrPath, options: Mapping[str, Any], request: "ExportOptions"
 ) -> list[str]:
-    """The words of the command that trains again from the weights of a run, with what is asked for
-    now."""
+    """The arguments of the command that trains again from the weights of a run, with the current
+    options."""
     names = (f"{finished.path}-{i}" for i in itertools.count(2))
     free = next(name for name in names if not os.path.exists(name))
     command = ["ship", os.fspath(data), "--weights", str(finished.path), "--run", free]
-    for name in ("width", "image_size", "fit", "channels"):  # the weights do not say them
+    for name in ("width", "image_size", "fit", "channels"):  # --weights does not imply them
         if (value := getattr(finished.config, name)) != SETTINGS[name].default:
             command += recipes.option(name, value)
     for name in ("epochs", "batch_size", "seed", "on_bad_image"):
         command += recipes.option(name, options.get(name))
-    for kind in asked["bundles"] if tuple(asked["bundles"]) != DEFAULT_BUNDLES else ():
+    for kind in request["bundles"] if tuple(request["bundles"]) != DEFAULT_BUNDLES else ():
         command += ["--bundle", kind]
-    if asked["max_drop"] != _MAX_DROP:
-        command += ["--max-drop", f"{asked['max_drop']:g}"]
-    if asked["calibrate_probabilities"]:
+    if request["max_drop"] != _MAX_DROP:
+        command += ["--max-drop", f"{request['max_drop']:g}"]
+    if request["calibrate_probabilities"]:
         command.append("--calibrate-probabilities")
-    if asked["reject"] is not None:
-        command += ["--reject", f"{asked['reject']:g}"]
-    if asked["unknown"] is not None:
-        command += ["--unknown", str(asked["unknown"])]
+    if request["reject"] is not None:
+        command += ["--reject", f"{request['reject']:g}"]
+    if request["unknown"] is not None:
+        command += ["--unknown", str(request["unknown"])]
     return command
 
 
-def _exported(trained: run.Run, asked: "ExportOptions") -> "Verification":
-    """The result of the gate."""
+def _exported(trained: run.Run, request: "ExportOptions") -> "Verification":
+    """Exports the run unless an unchanged export exists; returns the result of the gate."""
     from keras_resnet.evaluation.contract import require_contract
     from keras_resnet.exporting import exporter, gate, publish
 
     folder = trained.export_folder
-    wanted: ExportOptions = {**asked, "saved_model": False, "tflite": ["auto"]}
-    with publish.locked(folder, or_reading=True):  # it mends what a killed export left
+    wanted: ExportOptions = {**request, "saved_model": False, "tflite": ["auto"]}
+    with publish.locked(folder, or_reading=True):  # also completes a killed export
         there = gate.artefacts(folder)
     if there:
         contract = require_contract(folder)
-        why = _lacks(folder, contract, asked)
+        why = _lacks(folder, contract, request)
         if not why:
             log.info(f"{folder} already exists; verifying it …")
-            result = gate.verify(trained, max_drop=asked["max_drop"], unknown=asked["unknown"])
+            result = gate.verify(trained, max_drop=request["max_drop"], unknown=request["unknown"])
             has_seen_unknown = bool(result.rejection and result.rejection.unknown_judged_on)
             if not result.passed:
                 why = "it does not pass"
-            elif asked["unknown"] is not None and not has_seen_unknown:
+            elif request["unknown"] is not None and not has_seen_unknown:
                 why = "it was exported without --unknown"
             else:
-                kept = _dropped(contract, asked)
+                kept = _dropped(contract, request)
                 with_them = (
                     f" with {' and '.join(kept)}; delete {folder} to export without it"
                     if kept
@@ -342,36 +345,36 @@ def _exported(trained: run.Run, asked: "ExportOptions") -> "Verification":
                 )
                 log.info(f"unchanged since it was exported{with_them}")
                 return result
-        _require_kept(folder, contract, asked, why)
+        _require_kept(folder, contract, request, why)
         log.info(f"{why}; exporting again")
         wanted = {**wanted, **_beside(folder, contract)}
     return exporter.export(trained, **wanted)
 
 
-def _dropped(contract: "Contract", asked: "ExportOptions") -> list[str]:
-    """The options of an earlier export that are not asked for now."""
-    given: dict[str, Any] = {**asked}
+def _dropped(contract: "Contract", request: "ExportOptions") -> list[str]:
+    """The options of an earlier export that are not given now."""
+    given: dict[str, Any] = {**request}
     return [option for name, option in contract.fitted.items() if not given[name]]
 
 
-def _require_kept(folder: Path, contract: "Contract", asked: "ExportOptions", why: str) -> None:
-    """InputError if an app of this export would silently lose its threshold or temperature."""
-    if dropped := _dropped(contract, asked):
+def _require_kept(folder: Path, contract: "Contract", request: "ExportOptions", why: str) -> None:
+    """Raises InputError if an app of this export would lose its threshold or temperature."""
+    if dropped := _dropped(contract, request):
         raise InputError(
             f"{why}, and {folder} was exported with {' and '.join(dropped)}; give the option "
             "again, or delete that folder to export without it"
         )
 
 
-def _lacks(folder: Path, contract: "Contract", asked: "ExportOptions") -> str | None:
-    """What an export lacks of what is asked for, or None."""
-    for kind in asked["bundles"]:
+def _lacks(folder: Path, contract: "Contract", request: "ExportOptions") -> str | None:
+    """The first requested item that an export lacks, as a message; None if it is complete."""
+    for kind in request["bundles"]:
         if not (folder / f"bundle_{kind}").is_dir():
             return f"{folder} has no bundle_{kind}"
-    if asked["calibrate_probabilities"] and contract.temperature == 1:
+    if request["calibrate_probabilities"] and contract.temperature == 1:
         return f"the probabilities of {folder} are not calibrated"
-    if asked["reject"] is not None and not (
-        contract.reject and contract.reject.share == asked["reject"]
+    if request["reject"] is not None and not (
+        contract.reject and contract.reject.share == request["reject"]
     ):
         has = f"--reject {contract.reject.share:g}" if contract.reject else "no --reject"
         return f"{folder} has {has}"
@@ -379,8 +382,9 @@ def _lacks(folder: Path, contract: "Contract", asked: "ExportOptions") -> str | 
 
 
 def _beside(folder: Path, contract: "Contract") -> "ExportOptions":
-    """What was exported beside `.tflite` variants, to be exported again: all files of a folder have
-    one threshold and one temperature. Other outputs than logits would be lost by that."""
+    """The artefacts of an export besides `.tflite` variants, as options to export them again: all
+    files of a folder share one threshold and one temperature. {} for exports with other inputs or
+    outputs, which these options could not restore."""
     if not contract.has_own_ends:
         return {}
     return {

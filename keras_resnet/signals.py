@@ -1,4 +1,4 @@
-"""Signals that ask a program to end: Ctrl-C, SIGTERM, and SIGHUP, that its terminal was closed."""
+"""Handling of the signals that end a program: Ctrl-C, SIGTERM, and SIGHUP (terminal closed)."""
 
 import os
 import signal
@@ -11,20 +11,19 @@ from typing import Any
 
 from keras_resnet.errors import Interrupted
 
-_AGAIN = 0.05  # seconds, by which the deletion is over
+_AGAIN = 0.05  # seconds until a lost signal is sent again
 Handler = Callable[[int, FrameType | None], None]
 
 
 @contextmanager
-def heard(handler: Handler) -> Iterator[dict[signal.Signals, Any]]:
-    """Calls `handler(number, frame)` for them, within the context; yields {number: previous
-    handler}.
+def handled(handler: Handler) -> Iterator[dict[signal.Signals, Any]]:
+    """Calls `handler(number, frame)` for these signals; yields {number: previous handler}.
 
     Ignored signals stay ignored, as a shell requires for Ctrl-C and `command &`, and nohup for
     SIGHUP. Only the main thread receives signals: in any other thread this does nothing.
 
-    An `Interrupted` that the handler raises while Python deletes an object would be lost. The
-    handler is then called again.
+    Python drops an `Interrupted` that the handler raises while an object is deleted; the signal is
+    then sent again.
     """
     before: dict[signal.Signals, Any] = {}
     again: list[threading.Timer] = []

@@ -3,12 +3,12 @@
 Sources
     resnet18 … resnet152: He et al. 2015, "Deep Residual Learning for Image Recognition",
     arXiv:1512.03385, table 1; with the stride of a bottleneck in its 3×3 convolution ("v1.5"), as
-    in torchvision. `_v1`: the stride in the first 1×1 convolution, as the paper says, and biases in
+    in torchvision. `_v1`: the stride in the first 1×1 convolution, as in the paper, and biases in
     the convolutions, as in keras.applications.
     CIFAR nets resnet8 … resnet1202: the same paper, section 4.2: 6n+2 layers, option A shortcuts;
     `_b` has option B. plainN: the same layers without shortcuts.
     `_v2`: He et al. 2016, "Identity Mappings in Deep Residual Networks", arXiv:1603.05027.
-    Those of keras.applications, 50, 101 and 152, stride in the last block of a stage.
+    As in keras.applications, 50, 101 and 152 have the stride in the last block of a stage.
     resnet50d, resnet101d: He et al. 2018, "Bag of Tricks", arXiv:1812.01187, section 4.2.
     wide_resnet, wrn: Zagoruyko and Komodakis 2016, arXiv:1605.07146.
     resnext: Xie et al. 2017, arXiv:1611.05431, table 1.
@@ -37,21 +37,21 @@ class Spec:
     branch: Literal["basic", "bottleneck", "preact_basic", "preact_bottleneck"]
     blocks: tuple[int, ...]  # residual blocks in each stage
     filters: tuple[int, ...]  # filters of each stage's 3×3 convolutions
-    # "imagenet" is 7×7/2 and a max-pool, "deep" three 3×3 and it, "cifar" one 3×3.
+    # "imagenet": 7×7/2 and a max-pool; "deep": three 3×3 and a max-pool; "cifar": one 3×3.
     stem: Literal["imagenet", "deep", "cifar"]
-    # Where the channels change: "projection" is option B, "pool" averages first, "pad" is
-    # option A. "none": no shortcut anywhere.
+    # Where the channels change: "projection" is option B; "pool" averages first; "pad" is option A.
+    # "none": no shortcut in any block.
     shortcut: Literal["projection", "pool", "pad", "none"]
-    image_size: int  # pixels on a side that the paper trains at
+    image_size: int  # side of the paper's training images in pixels
     source: str
-    expansion: int = 1  # channels of a block's output for each of its filters
+    expansion: int = 1  # channels of a block's output per filter
     groups: int = 1  # of the 3×3 convolutions; ResNeXt's cardinality
-    strided_conv: int = 1  # which convolution of a branch has the stride, counted from 1
-    strided_block: Literal["first", "last"] = "first"  # which block of a stage has the stride
-    conv_bias: bool = False  # in convolutions that a batch norm follows: it changes nothing there
+    strided_conv: int = 1  # number of the convolution with the stride, counted from 1
+    strided_block: Literal["first", "last"] = "first"  # the block of a stage with the stride
+    conv_bias: bool = False  # in convolutions before a batch norm, where it has no effect
     bn_epsilon: float = 1e-5
     normalize: str = "imagenet"  # normalization of its published weights
-    width: float = 1.0  # of all layers, times their own; MobileNet's, arXiv:1704.04861 section 3.3
+    width: float = 1.0  # factor of all channels; MobileNet's, arXiv:1704.04861 section 3.3
 
     def scaled(self, filters: int) -> int:
         """The filters of a layer at this width, a multiple of 8 and of the groups.
@@ -66,7 +66,7 @@ class Spec:
     def weight_layers(self) -> int:
         """Convolutions and dense layers on the longest path: the number in the name.
 
-        Wide nets for CIFAR ("wrn") are named after all convolutions, projections too.
+        The names of wide nets for CIFAR ("wrn") count projections too.
         """
         per_block = {"basic": 2, "bottleneck": 3}[self.branch.removeprefix("preact_")]
         return 1 + per_block * sum(self.blocks) + 1
@@ -78,7 +78,7 @@ class Spec:
 
     @property
     def stages(self) -> list[str]:
-        """The first part of the layers' names, in order: conv1 is the stem."""
+        """Names of the stages, the first part of layer names: "conv1" is the stem."""
         return [f"conv{i + 1}" for i in range(len(self.blocks) + 1)]
 
 
@@ -190,8 +190,8 @@ SPECS: dict[str, Spec] = {
 
 MLPS = ("residual_mlp", "plain_mlp")  # the fully-connected networks of `explain`
 
-# What stands in `Config.model` for a network from elsewhere, which a run keeps as a whole Keras
-# model: it takes images of the size that the run says, and normalizes pixels by itself.
+# The value of `Config.model` for the user's own network, which a run saves as a whole Keras model.
+# Its image size is that of the run, and it normalizes pixels itself.
 CUSTOM = Spec(
     "custom", "basic", (1,), (1,), "cifar", "none", image_size=0, source="elsewhere", normalize=""
 )
@@ -202,9 +202,9 @@ NORMALIZATIONS: dict[str, Statistics] = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     # of CIFAR-10's 50,000 training images: 0.4914, 0.4822, 0.4465 and 0.2470, 0.2435, 0.2616
     "cifar10": ((125.307, 122.961, 113.8575), (62.985, 62.0925, 66.708)),
-    # the mean alone; keras.applications' nets that take BGR, turned around
+    # only the mean; of keras.applications' BGR nets, in RGB order
     "caffe": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
-    # [-1, 1]; what "tf" means in keras.applications
+    # [-1, 1], as "tf" in keras.applications
     "tf": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
 }
 
@@ -215,7 +215,7 @@ def of(name: str) -> Spec:
 
 
 def network_title(name: str, width: float = 1.0) -> str:
-    """A network as people read it, with its width where it has another than its own.
+    """The name of a network for messages, with its width unless it is 1.
 
     >>> network_title("resnet32", 0.5)
     'resnet32 ×0.5'
@@ -224,7 +224,7 @@ def network_title(name: str, width: float = 1.0) -> str:
 
 
 def find(name: str) -> Spec:
-    """The row called `name`, whatever its case and with or without `-` and `_`: "ResNet-50".
+    """The row of a name such as "ResNet-50", ignoring case, `-` and `_`.
 
     Raises:
         InputError: an unknown name; the message lists up to five similar names.
@@ -254,15 +254,16 @@ def _key(name: str) -> str:
 
 
 def statistics(normalize: Normalize, channels: int = 3) -> Statistics:
-    """(mean, standard deviation) of RGB pixels in [0, 255], or of luma: their weighted means.
+    """(mean, standard deviation) of RGB pixels in [0, 255], or of luma: the luma-weighted means of
+    the RGB values.
 
     Args:
         normalize: a name in `NORMALIZATIONS`; a pair of triples; or text, "MEAN/STD", each one
-            number or three with commas between them.
+            number or three comma-separated numbers.
         channels: 3, or 1 for luma.
 
     Raises:
-        InputError: none of these, or a standard deviation that is not above 0.
+        InputError: another value, or a standard deviation that is not above 0.
     """
     found = _of_rgb(normalize)
     if channels == 3:
@@ -317,10 +318,10 @@ def too_small(spec: Spec, side: int) -> str:
 
 
 def with_plain_counterparts(depths: Iterable[int]) -> set[int]:
-    """The set of `depths`, numbers of weight layers.
+    """`depths`, numbers of weight layers, as a set.
 
     Raises:
-        InputError: there is no plain network of such a depth.
+        InputError: there is no plain network of one of these depths.
     """
     depths = set(depths)
     have = {int(name.removeprefix("plain")) for name in SPECS if name.startswith("plain")}

@@ -1,7 +1,7 @@
-"""The global state of a process: fixed while the library works, and restored afterwards.
+"""The global state of a process: fixed during a call of the library, and restored afterwards.
 
 Results of this package depend only on its own settings, not on a notebook's dtype policy or
-`~/.keras/keras.json`; and what a program computes after a call does not depend on the call.
+`~/.keras/keras.json`; a call does not affect the later results of a program.
 """
 
 import random
@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from keras_resnet.errors import InputError
 from keras_resnet.messages import no_retracing_warnings, root_logger_kept
 
-# A way to read a setting, to write it, and the value that the library works with.
+# Getter and setter of a setting, and the value during a call of the library.
 _Setting = tuple[Callable[[], Any], Callable[[Any], None], Any]
 
-_Made = TypeVar("_Made")
+_T = TypeVar("_T")
 
 _ONE_THREAD = RLock()
 
@@ -27,19 +27,19 @@ def isolated(*, any_backend: bool = False) -> Iterator[None]:
     """Sets global settings to those of this library; a context manager and decorator,
     `@isolated()`.
 
-    Pinned: Keras' dtype policy, floatx, epsilon and image data format; of TensorFlow op
-    determinism, TF32 and eager functions. The random states of Python and NumPy are restored.
-    TensorFlow's and Keras' own cannot be read, so nothing within may draw from them or seed them:
-    `random.seed` decides the weights of Keras layers.
+    Fixed are Keras' dtype policy, floatx, epsilon and image data format, and TensorFlow's op
+    determinism, TF32 and eager functions. The random states of Python and NumPy are restored. Those
+    of TensorFlow and Keras cannot be read, so code inside must not use or seed them: the initial
+    weights of Keras layers are seeded by `random.seed`.
 
-    The settings belong to the whole process: calls from several threads take turns.
+    The settings are global to the process, so calls from several threads run one after the other.
 
     Args:
-        any_backend: whether what is done within works on each of Keras' backends.
+        any_backend: whether the code inside works on every Keras backend.
 
     Raises:
         InputError: Keras runs on another backend than TensorFlow, or the caller is inside of a
-            graph or a distribution scope, which cannot be left from here.
+            graph or a distribution scope.
     """
     import keras
     import numpy as np
@@ -64,7 +64,7 @@ def isolated(*, any_backend: bool = False) -> Iterator[None]:
 
 
 def _of_keras(config: Any) -> list[_Setting]:
-    # The policy first: Keras derives it from floatx when it is read for the first time.
+    # The policy comes first: Keras derives it from floatx at the first read.
     return [
         (config.dtype_policy, config.set_dtype_policy, "float32"),
         (config.floatx, config.set_floatx, "float32"),
@@ -76,8 +76,8 @@ def _of_keras(config: Any) -> list[_Setting]:
 def _of_tensorflow() -> list[_Setting]:
     import tensorflow as tf
 
-    # TensorFlow exports how to enable op determinism, and not how to disable it. These are public
-    # names of a module that is not exported: a test notices when they go.
+    # TensorFlow's public API can enable op determinism, but not disable it. This internal module
+    # can; a test fails if its functions are removed.
     from tensorflow.python.framework import config as tf_config
 
     if not tf.executing_eagerly():
@@ -105,20 +105,20 @@ def _of_tensorflow() -> list[_Setting]:
     ]
 
 
-def without_values(make: Callable[[], _Made]) -> _Made:
-    """What `make()` returns; Keras variables that it makes have shapes and no values, which takes
-    a tenth of the time and none of the memory.
+def without_values(make: Callable[[], _T]) -> _T:
+    """Returns `make()`, called so that new Keras variables have shapes but no values, which takes
+    a tenth of the time and no memory.
     """
     import keras
 
     policy = keras.config.dtype_policy()
 
-    def made() -> _Made:
+    def call() -> _T:
         keras.config.set_dtype_policy(policy)
         with keras.StatelessScope(initialize_variables=False):
             return make()
 
-    # In a thread of its own: Keras keeps a list of variables without values for each thread, and
-    # would give them values at the end of the next StatelessScope.
+    # In a separate thread: Keras keeps a list of variables without values per thread, and would
+    # initialize them at the end of the next StatelessScope.
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(made).result()
+        return thread.submit(call).result()

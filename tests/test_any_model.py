@@ -494,17 +494,21 @@ def test_a_network_with_layers_frozen_inside_of_a_layer_is_refused(photos, tmp_p
     with pytest.raises(InputError, match=r"inside a layer of the model .* freeze whole layers"):
         kr.train(str(photos), model=model, run_folder=tmp_path / "run", **OPTIONS)
     model.layers[0].trainable = False
-    _, network = custom.taken({"model": model})
+    _, network = custom.settings_and_network({"model": model})
     assert len(for_training(network).trainable_weights) == 2  # of the last layer
 
 
 def test_a_trained_network_of_ones_own_is_fine_tuned_by_its_recipe():
-    settings, _ = custom.taken({"model": small(), "recipe": "finetune", "freeze_bn": True})
+    settings, _ = custom.settings_and_network(
+        {"model": small(), "recipe": "finetune", "freeze_bn": True}
+    )
     weights_settings.require(resolve(settings))
 
 
 def test_the_head_of_a_network_behind_a_normalization_has_its_own_rate():
-    _, network = custom.taken({"model": foreign(inside=False), "normalize": "imagenet"})
+    _, network = custom.settings_and_network(
+        {"model": foreign(inside=False), "normalize": "imagenet"}
+    )
     config = replace(Config(), model="custom", image_size=SIDE, body_rate=0.1)
     source = SimpleNamespace(splits={"train": SimpleNamespace(labels=[0])}, classes=CLASSES)
     step = make_step(network, config, source, 0.1, Precision("float32", ""))
@@ -514,7 +518,7 @@ def test_the_head_of_a_network_behind_a_normalization_has_its_own_rate():
 
 def test_settings_that_are_what_a_network_of_ones_own_has_are_taken():
     own = {"channels": 3, "size_steps": "1 1", "train_size": 1, "zero_gamma": False, "drop_path": 0}
-    settings, network = custom.taken({"model": small(), **own})
+    settings, network = custom.settings_and_network({"model": small(), **own})
     assert network is not None
     assert resolve(settings).channels == 3 and resolve(settings).size_steps == ((1.0, 1.0),)
 
@@ -540,7 +544,7 @@ def test_a_frozen_layer_of_a_subclassed_model_stays_frozen():
     model = Own()
     model(noise())
     model.conv.trainable = False
-    _, network = custom.taken({"model": model, "image_size": SIDE})
+    _, network = custom.settings_and_network({"model": model, "image_size": SIDE})
     assert len(for_training(network).trainable_weights) == 2  # of the head
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.report import lr_range_plot
-from keras_resnet.training.find_lr import find_lr, judge, smooth
+from keras_resnet.training.find_lr import evaluate_losses, find_lr, smooth
 
 RATES = np.geomspace(1e-3, 10, 200).tolist()
 
@@ -24,7 +24,7 @@ def _losses(best, noise=0.02):
 
 @pytest.mark.parametrize("best", [0.1, 0.5, 2.0])
 def test_it_suggests_a_tenth_of_where_the_loss_is_lowest(best):
-    found = judge(RATES, _losses(best), complete=True)
+    found = evaluate_losses(RATES, _losses(best), complete=True)
     # the average comes a few steps late
     assert best <= found.lowest <= 1.8 * best
     assert found.suggestion == pytest.approx(found.lowest / 10, rel=0.1)
@@ -34,7 +34,7 @@ def test_it_suggests_a_tenth_of_where_the_loss_is_lowest(best):
 
 def test_a_test_that_ended_early_says_at_which_rate():
     losses = _losses(0.5)[:160]
-    assert judge(RATES[:160], losses, complete=False).diverged == RATES[159]
+    assert evaluate_losses(RATES[:160], losses, complete=False).diverged == RATES[159]
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.3], ids=["noise alone", "a loss that only rises"])
@@ -42,7 +42,7 @@ def test_a_loss_that_does_not_fall_gives_no_suggestion(slope):
     noise = np.random.default_rng(1).normal(0, 0.05, 200)
     losses = (2.3 + noise + slope * np.linspace(0, 1, 200)).tolist()
     with pytest.raises(CheckFailed, match=r"does not fall .* from 0.001 to 10; try more --steps"):
-        judge(RATES, losses, complete=True)
+        evaluate_losses(RATES, losses, complete=True)
 
 
 def test_the_plot_of_a_loss_that_does_not_fall_shows_its_steps():

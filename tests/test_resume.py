@@ -382,11 +382,11 @@ def test_a_run_without_a_checkpoint_begins_anew_with_its_labels_and_split(photos
     whole = run.file("split.json").read_bytes()
     run.file("split.json").write_bytes(whole[:100])
     run.file("labels.txt").write_text("bright\ndark\nstripes\n")
-    checkpoint.settle(run, source)
+    checkpoint.save_data_files(run, source)
     assert run.file("split.json").read_bytes() == whole
     assert run.file("labels.txt").read_text() == "bright\ndark\nstriped\n"
     assert "starts again with a new split of the current images" in capsys.readouterr().err
-    checkpoint.settle(run, source)
+    checkpoint.save_data_files(run, source)
     assert not capsys.readouterr().err
 
 
@@ -424,8 +424,8 @@ def test_the_number_of_devices_is_the_machines_not_the_runs(stopped, photos):
     folder, same = stopped[0], {**SMALL, "data": str(photos), "batch_size": 4, "epochs": 400}
     assert runs.unfinished(folder, None, None, {"devices": 2}).path == folder
     assert runs.unfinished(None, folder, None, {**same, "devices": 2}).path == folder
-    assert training._as_it_is_now(runs.Run(folder), None, {"devices": 2}).devices == 2
-    assert training._as_it_is_now(runs.Run(folder), None, {"devices": None}).devices == 0
+    assert training._updated_config(runs.Run(folder), None, {"devices": 2}).devices == 2
+    assert training._updated_config(runs.Run(folder), None, {"devices": None}).devices == 0
 
 
 def test_the_command_to_resume_can_be_pasted():

@@ -451,23 +451,23 @@ def test_evaluation_counts_every_image_and_every_class_once():
 
 
 def test_a_run_is_deterministic_and_without_xla_on_a_cpu():
-    settled = precision.settle(recipes.resolve())
+    settled = precision.resolve_xla(recipes.resolve())
     assert settled.deterministic and not settled.xla
     assert "bit for bit" in precision.describe(settled)
 
 
 def test_on_a_gpu_speed_comes_first_and_is_said(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"])
-    settled = precision.settle(recipes.resolve())
+    settled = precision.resolve_xla(recipes.resolve())
     assert settled.xla and not settled.deterministic
     assert "--deterministic makes runs bit-for-bit reproducible" in precision.describe(settled)
-    exact = precision.settle(recipes.resolve({"deterministic": True}))
+    exact = precision.resolve_xla(recipes.resolve({"deterministic": True}))
     assert exact.deterministic and not exact.xla
-    assert not precision.settle(recipes.resolve(), devices=2).xla
+    assert not precision.resolve_xla(recipes.resolve(), devices=2).xla
     with pytest.raises(InputError, match="--xla is not deterministic on a GPU"):
-        precision.settle(recipes.resolve({"deterministic": True, "xla": True}))
+        precision.resolve_xla(recipes.resolve({"deterministic": True, "xla": True}))
     with pytest.raises(InputError, match="--xla works on one device, not on 2"):
-        precision.settle(recipes.resolve({"xla": True}), devices=2)
+        precision.resolve_xla(recipes.resolve({"xla": True}), devices=2)
 
 
 def test_a_layer_that_xla_cannot_compile_goes_without_it(monkeypatch):
@@ -476,12 +476,12 @@ def test_a_layer_that_xla_cannot_compile_goes_without_it(monkeypatch):
     inner = keras.Sequential(layers)
     plain, turning = keras.Sequential(layers[::2]), keras.Sequential([layers[0], inner])
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"])
-    assert precision.settle(recipes.resolve(), network=plain).xla
-    assert not precision.settle(recipes.resolve(), network=turning).xla
+    assert precision.resolve_xla(recipes.resolve(), network=plain).xla
+    assert not precision.resolve_xla(recipes.resolve(), network=turning).xla
     with pytest.raises(
         InputError, match=r"layer 'random_rotation\w*' \(RandomRotation\); use --no"
     ):
-        precision.settle(recipes.resolve({"xla": True}), network=turning)
+        precision.resolve_xla(recipes.resolve({"xla": True}), network=turning)
 
 
 def test_no_state_of_a_step_is_int32():

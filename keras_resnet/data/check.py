@@ -22,16 +22,16 @@ from keras_resnet.geometry import Geometry
 from keras_resnet.progress import track
 from keras_resnet.results import Result
 
-_NEAR = 4  # bits of 64
-_ALIKE = 0.98  # correlation of thumbnails; of other photos before the same wall up to 0.977
-_CONTRAST = 6  # bits
+_NEAR = 4  # maximum number of different bits of 64
+_ALIKE = 0.98  # minimum correlation of thumbnails; different photos of one scene have up to 0.977
+_CONTRAST = 6  # minimum number of set, and of unset, bits
 _MOST_COMPARED = 20_000  # images that are compared with all others
 _MOST_PAIRS = 20
 
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file that was meant as an image."""
+    """A file that is probably meant as an image, with its problem."""
 
     file: str
     reason: str
@@ -42,7 +42,7 @@ class DataCheck(Result):
     """Result of the check of a data set. For a folder, used + skipped = files."""
 
     data: str
-    passed: bool  # whether training uses all images, and its scores will hold
+    passed: bool  # whether there are no bad or narrow files, leaks, obstacles or warnings
     files: int
     used: int
     skipped: dict[str, int]  # files by reason
@@ -50,13 +50,13 @@ class DataCheck(Result):
     classes: dict[str, int]  # images by class
     splits: dict[str, int]  # images by split
     bad: list[BadFile]
-    narrow: list[BadFile]  # images that are used, but have only the lowest values
-    duplicates: list[list[str]]  # groups of files of equal content
-    leaks: int  # groups in more than one split: training images would be used for evaluation
-    near_duplicates: int  # images that look like another one, of another split if there are any
-    near_pairs: list[list[str]]  # at most 20 of these, with the other one
-    obstacles: list[str]  # why `train` refuses the data
-    warnings: list[str]  # why scores would be better or worse than they should be
+    narrow: list[BadFile]  # almost black images, which are used
+    duplicates: list[list[str]]  # groups of files with equal content
+    leaks: int  # of these, groups in more than one split
+    near_duplicates: int  # images that look like another one, in another split if there are any
+    near_pairs: list[list[str]]  # up to 20 of these, with the other image
+    obstacles: list[str]  # why `train` rejects the data
+    warnings: list[str]  # why scores would be biased
 
 
 def check(
@@ -64,18 +64,18 @@ def check(
 ) -> DataCheck:
     """Counts the images of a data set and lists its problems; broken files raise no error here.
 
-    Every file is checked, also if an earlier check found it good.
+    Every file is checked, regardless of earlier checks.
 
     Args:
         data: `"digits"`, a folder of images, or `"tfds:NAME[/CONFIG]"`.
-        data_dir: where tensorflow-datasets keeps its files.
+        data_dir: folder of tensorflow-datasets.
         group_by: as in `sources.load`.
 
     Returns:
         `DataCheck`.
 
     Raises:
-        InputError: as `keras_resnet.data.folder.scan`.
+        InputError: as in `keras_resnet.data.folder.scan`.
     """
     data = os.fspath(data)
     if not is_folder(data):
@@ -120,7 +120,7 @@ def _result(
 
 
 def _counts(source: sources.Source) -> dict[str, Any]:
-    """The findings of a data set that is not a folder: its numbers."""
+    """The counts of a data set that is not a folder, as findings of `DataCheck`."""
     labels = np.concatenate([examples.labels for examples in source.splits.values()])
     counts = np.bincount(labels, minlength=len(source.classes))
     return {
@@ -147,13 +147,13 @@ def sample(
     seed: int = 0,
     data_dir: StrPath | None = None,
 ) -> tuple[npt.NDArray[np.uint8], list[str]]:
-    """`count` images of a data set, classes in turn, preprocessed as in evaluation.
+    """`count` images of a data set, alternating between classes, preprocessed as in evaluation.
 
     Args:
         data, data_dir: as in `check`.
-        count: how many.
+        count: number of images.
         size: `Geometry` of the images, or the side of a square, in pixels.
-        seed: of the random choice.
+        seed: seed of the random choice.
 
     Returns:
         uint8 `(n, h, w, c)` and n class names.
@@ -179,19 +179,19 @@ def _duplicates(photos: Mapping[str, Sequence[Photo]]) -> list[list[tuple[str, P
 
 
 def _narrow(photos: Iterable[Photo]) -> list[BadFile]:
-    """The photos that are almost black because they use a sliver of the range of their values."""
+    """The photos that use only a small part of their value range, and so are almost black."""
     peaks = ((photo, photo.look[0]) for photo in photos if photo.look)
     reasons = ((p, folder.narrow_range(peak, p.header.bits)) for p, peak in peaks)
     return [BadFile(show(photo.path), reason) for photo, reason in reasons if reason]
 
 
 def _near(photos: Mapping[str, Sequence[Photo]]) -> list[tuple[Photo, Photo]]:
-    """Pairs of photos that look alike but are not equal: each photo that looks like one of an
-    earlier split, or, if there are no splits, like an earlier one; and that one.
+    """Pairs of photos that look alike but are not equal: each photo with a similar one in an
+    earlier split or, without splits, a similar earlier one.
 
-    Alike are images whose 64-bit hashes (see `photo.Look`) differ in at most 4 bits, and whose
-    thumbnails are the same but for brightness and contrast. Images without contrast, whose hash is
-    nearly all 0 or 1, are left out.
+    Similar images have 64-bit hashes (see `photo.Look`) that differ in at most 4 bits, and
+    thumbnails that differ only in brightness and contrast. Images without contrast, whose hash is
+    nearly all 0 or 1, are ignored.
     """
     everything = [(split, p) for split, group in photos.items() for p in group if p.look]
     if not everything:
@@ -216,7 +216,8 @@ def _near(photos: Mapping[str, Sequence[Photo]]) -> list[tuple[Photo, Photo]]:
 
 
 def _standardized(thumbnails: Sequence[bytes]) -> npt.NDArray[np.float32]:
-    """Rows `(n, pixels)` of mean 0 and length 1: the product of two is their correlation."""
+    """Thumbnails as rows `(n, pixels)` of mean 0 and length 1, so that the product of two is their
+    correlation."""
     pixels = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(len(thumbnails), -1)
     rows = pixels - pixels.mean(-1, keepdims=True, dtype=np.float32)
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-6)

@@ -1,7 +1,7 @@
-"""Cache of the files of a folder that decoded without an error, to not check them again.
+"""Cache of the files of a folder that decoded without an error, so that they are checked once.
 
-One cache file for each data folder, in the user's cache folder, never among the photos. A file
-counts as unchanged while its size and modification time are the same. Only good files are cached.
+There is one cache file per data folder, in the user's cache folder. A photo counts as unchanged
+while its size and modification time are the same. Only good files are cached.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ from keras_resnet import runtime
 from keras_resnet.data.photo import Header
 from keras_resnet.messages import log
 
-# Another decoder may fail where this one does not.
+# Version of the check: another decoder may fail for other files.
 _CHECKER = f"4, TensorFlow {runtime.tensorflow_version()}, Pillow {PIL.__version__}"
 
 
 def load(root: str) -> dict[str, Header]:
-    """The `Header` of each good file of a data folder, by name; {} if none, or not readable."""
+    """The `Header` of each good file of a data folder, by name; {} without a readable cache."""
     try:
         with np.load(_path(root)) as saved:  # each array has a checksum
             if str(saved["checker"]) != _CHECKER:
@@ -40,7 +40,7 @@ def load(root: str) -> dict[str, Header]:
 
 
 def save(root: str, headers: Mapping[str, Header]) -> None:
-    """Saves them for `load`; safe if several processes do so at the same time."""
+    """Saves headers for `load`; several processes may do so at the same time."""
     path = _path(root)
     columns: dict[str, Any] = {
         field: np.array([header[i] for header in headers.values()], np.int64)

@@ -1,6 +1,6 @@
-"""Checks files: images for training, and the reason for each file that is not used.
+"""Checks files: finds the images for training, and the reason for each unused file.
 
-Files in the cache are not decoded again. The rest is decoded once, in the same pass that keeps
+Files in the cache are not decoded again. The others are decoded once, in the pass that also keeps
 small images in memory.
 """
 
@@ -16,8 +16,8 @@ from keras_resnet.data.examples import Examples
 from keras_resnet.data.photo import File, Header, Look, Photo, Reject, read_headers
 
 _UNDECODABLE = "cannot be decoded: damaged, or an unsupported format"
-_FEW = 2000  # images that are decoded in less time than TensorFlow takes to start
-_THUMBNAIL = (8, 9)  # height and width, of which an image's hash is made
+_FEW = 2000  # up to this number, images are decoded faster than TensorFlow starts
+_THUMBNAIL = (8, 9)  # height and width of the thumbnail for an image's hash
 
 
 def check_files(
@@ -34,16 +34,16 @@ def check_files(
     """Checks files: `(results, images)`.
 
     Args:
-        root: the data folder whose cache is used; empty: none.
+        root: the data folder whose cache is used; empty: no cache.
         files: triples of path, name and label.
-        check: `"full"`: each image is decoded, unless it was before; `"headers"`: only the headers
-            are read.
+        check: `"full"`: decode each image that is not in the cache; `"headers"`: only read the
+            headers.
         in_memory: whether to keep small images decoded in memory.
         fresh: whether to ignore the cache and check every file.
         is_whole: whether these are all files of the folder.
-        checked_until: a time in nanoseconds since 1970: files that were not written since are
-            known to decode.
-        look: whether to decode every image and give each photo its `Look`.
+        checked_until: a time in nanoseconds since 1970: files not modified since then are known to
+            decode.
+        look: whether to decode every image and set the `Look` of each photo.
 
     Returns:
         results: a `Photo` or a `Reject` for each file, in order.
@@ -54,7 +54,7 @@ def check_files(
     results = list(progress.track(looks, len(files), "reading headers", "files"))
     try:
         images = _decode(results, check, in_memory, checked_until, look)
-    finally:  # whatever was found good before an interruption need not be decoded again
+    finally:  # even after an interruption, good files need not be decoded again
         if root:
             _remember(root, cache, files, results, is_whole)
     return results, images
@@ -63,7 +63,7 @@ def check_files(
 def _decode(
     results: list[Photo | Reject], check: str, in_memory: bool, checked_until: int, look: bool
 ) -> Examples:
-    """`Examples` of the photos; what cannot be decoded becomes a `Reject` in `results`."""
+    """`Examples` of the photos; a photo that cannot be decoded becomes a `Reject` in `results`."""
     placed = [(i, result) for i, result in enumerate(results) if isinstance(result, Photo)]
     photos = [photo for _, photo in placed]
     images = _as_examples(photos)
@@ -95,7 +95,7 @@ def _decode(
 
 
 def decodable(images: Examples) -> Iterator[list[int]]:
-    """Decodes all images; yields the numbers of the good ones, a few at a time."""
+    """Decodes all images; yields lists of the numbers of the good ones."""
     if len(images) <= _FEW:
         found: Iterable[list[int]] = ([number] for number, _ in pixels.decoded(images, np.shape))
     else:
@@ -110,11 +110,11 @@ def decodable(images: Examples) -> Iterator[list[int]]:
 
 def look_at(decoded: pixels.Pixels) -> Look:
     """The `Look` of an image."""
-    step = max(min(decoded.shape[:2]) // 64, 1)  # a thumbnail needs no more
+    step = max(min(decoded.shape[:2]) // 64, 1)  # about 64 pixels suffice for the thumbnail
     grey = decoded[::step, ::step].sum(-1, dtype=np.float64)
     rows, columns = (_areas(*sides) for sides in zip(grey.shape, _THUMBNAIL, strict=True))
     thumbnail = rows @ grey @ columns.T
-    brighter = thumbnail[:, 1:] > thumbnail[:, :-1] + 1e-3  # more than what is rounded
+    brighter = thumbnail[:, 1:] > thumbnail[:, :-1] + 1e-3  # above the rounding error
     (number,) = np.packbits(brighter, bitorder="little").view("<i8")
     thumbnail -= thumbnail.min()
     grey = np.rint(thumbnail * (255 / max(thumbnail.max(), 1e-3)))
@@ -122,7 +122,7 @@ def look_at(decoded: pixels.Pixels) -> Look:
 
 
 def _areas(length: int, count: int) -> npt.NDArray[np.float64]:
-    """How much of each pixel lies in each of `count` equal parts of a line: `(count, length)`."""
+    """The share of each pixel in each of `count` equal parts of a line: `(count, length)`."""
     edges, pixel = np.arange(count + 1)[:, None] * length / count, np.arange(length)
     return np.maximum(np.minimum(edges[1:], pixel + 1) - np.maximum(edges[:-1], pixel), 0)
 

@@ -1,9 +1,9 @@
-"""Decodes images to uint8 pixels, whole or only the crop that is used. TensorFlow ops only.
+"""Decodes images to uint8 pixels, whole or only the used crop. TensorFlow ops only.
 
 `pixels` does the same without TensorFlow.
 
-Cropping while decoding: libjpeg skips what lies outside the window and, for a large photo, decodes
-at 1/2, 1/4 or 1/8 of the size, so that the work follows the size of the result.
+While cropping, libjpeg skips pixels outside the window and decodes a large photo at 1/2, 1/4 or 1/8
+of its size, so that the cost depends on the size of the result.
 """
 
 from collections.abc import Callable
@@ -13,27 +13,26 @@ import tensorflow as tf
 
 from keras_resnet.data.pixels import CHECK_RATIO, FLIPPED, LARGE, SMALL, Flips
 
-# For functions of tf.data: all conditions are TensorFlow's already; to look for Python's takes
-# seconds.
+# For functions of tf.data without Python conditions: autograph's conversion would take seconds.
 as_written = tf.autograph.experimental.do_not_convert
 
-# What Pillow and phones use, for the same pixels to the bit. TensorFlow's default, "fast", costs as
-# much time and is a level off.
+# The method of Pillow and phones, for bit-identical pixels. TensorFlow's default, "fast", takes as
+# long and differs by one level.
 _DCT = "INTEGER_ACCURATE"
 
 _JPEG_END = b"\xff\xd9"
 
-# y, x, height and width of a part of an image, in pixels; and what chooses it, from the image's
-# height and width.
+# y, x, height and width of a part of an image, in pixels; and a function that chooses it from the
+# image's height and width.
 Window = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
 Choose = Callable[[tf.Tensor, tf.Tensor], Window]
 
 
 def decode(data: tf.Tensor, orientation: tf.Tensor | int = 1) -> tf.Tensor:
-    """The whole image, as displayed: string to uint8 `(h, w, 3)`.
+    """The whole image, upright: string to uint8 `(h, w, 3)`.
 
     Alpha is composited on white; of an animation, the first frame is used. Transparent pixels of
-    a GIF come out black.
+    a GIF become black.
 
     Args:
         data: an encoded image, a string scalar: JPEG, PNG, GIF, BMP or WebP.
@@ -43,7 +42,7 @@ def decode(data: tf.Tensor, orientation: tf.Tensor | int = 1) -> tf.Tensor:
 
 
 def turn(pixels: tf.Tensor, orientation: tf.Tensor | int) -> tf.Tensor:
-    """Stored pixels `(h, w, 3)` as they are displayed, by their EXIF orientation, 1 to 8."""
+    """Stored pixels `(h, w, 3)`, turned upright by their EXIF orientation, 1 to 8."""
 
     def turned() -> tf.Tensor:
         flips = _flips(orientation, tf.bool)
@@ -56,7 +55,7 @@ def turn(pixels: tf.Tensor, orientation: tf.Tensor | int) -> tf.Tensor:
 
 
 def decode_stored(data: tf.Tensor) -> tf.Tensor:
-    """The whole image as it is stored, before EXIF turns it: string to uint8 `(h, w, 3)`."""
+    """The whole image as stored, ignoring EXIF orientation: string to uint8 `(h, w, 3)`."""
     magic = tf.strings.substr(data, 0, 4)
     may_have_alpha = tf.logical_or(tf.equal(magic, b"\x89PNG"), tf.equal(magic, b"RIFF"))
     pixels = tf.cond(may_have_alpha, lambda: _on_white(_with_alpha(data)), lambda: _opaque(data))
@@ -65,7 +64,7 @@ def decode_stored(data: tf.Tensor) -> tf.Tensor:
 
 
 def decode_jpeg(data: tf.Tensor) -> tf.Tensor:
-    """The whole of a JPEG, as it is stored: string to uint8 `(h, w, 3)`; a PNG's colours, too."""
+    """A whole JPEG as stored, or a PNG without its alpha: string to uint8 `(h, w, 3)`."""
     return tf.io.decode_jpeg(data, channels=3, dct_method=_DCT)
 
 
@@ -79,17 +78,17 @@ def decode_to_check(data: tf.Tensor) -> tf.Tensor:
 
 
 def is_complete(data: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-    """Whether an image holds all pixels that its header says, a bool scalar.
+    """Whether an image has all pixels that its header declares, a bool scalar.
 
-    Of a JPEG whose header says more, libjpeg makes the rest up, in one colour, without an error.
+    If pixels of a JPEG are missing, libjpeg fills them with one colour and reports no error.
 
     Args:
         data: an encoded image.
-        pixels: of `decode_to_check`.
+        pixels: its pixels from `decode_to_check`.
     """
 
     def without_end_is_equal() -> tf.Tensor:
-        # Where pixels are missing, bytes before the end are taken for them.
+        # If pixels are missing, bytes inserted before the end are decoded in their place.
         begin = tf.strings.substr(data, 0, tf.strings.length(data) - 2)
         longer = tf.strings.join([begin, b"\xa5\x5a" * 64, _JPEG_END])
         return tf.reduce_all(tf.equal(decode_to_check(longer), pixels))
@@ -101,7 +100,7 @@ def is_complete(data: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
 
 
 def has_plain_corner(pixels: tf.Tensor) -> tf.Tensor:
-    """Whether the last pixels are of one colour, a bool scalar."""
+    """Whether the pixels of the last corner have one colour, a bool scalar."""
     return tf.reduce_all(tf.equal(pixels[-4:, -4:], pixels[-1, -1]))
 
 
@@ -113,17 +112,17 @@ def as_pixels(pixels: tf.Tensor) -> tf.Tensor:
 def decode_window(
     data: tf.Tensor, orientation: tf.Tensor | int, choose: Choose, size: int | tuple[int, int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Only the window that `choose` picks, with at least `size` pixels if it has them.
+    """Only the window that `choose` picks, at a resolution of at least `size` if the image has it.
 
     Args:
-        data, orientation: as in `decode`, or what `as_pixels` made, with orientation 1.
-        choose: function from height, width (int32, as displayed) to a window y, x, h, w (int32).
+        data, orientation: as in `decode`, or a result of `as_pixels` with orientation 1.
+        choose: function from height, width (int32, upright) to a window y, x, h, w (int32).
         size: (height, width) that the window will be resized to, or the side of a square.
 
     Returns:
-        uint8 `(h', w', 3)`, the window, of a photo that is not `SMALL` perhaps shrunk by 2, 4 or 8;
-        and where in it the window is: y, x, h, w in its pixels, float32 `(4,)`, for a shrunken
-        window need not fall on whole ones.
+        uint8 `(h', w', 3)`: the pixels around the window, of a photo that is not `SMALL` possibly
+        shrunk by 2, 4 or 8; and float32 `(4,)`: y, x, h, w of the window in these pixels, which
+        may be fractional after shrinking.
     """
 
     def parse() -> tf.Tensor:
@@ -149,8 +148,8 @@ def decode_window(
         # libjpeg counts the window in the pixels of the shrunken image.
         top, left = y // ratio, x // ratio
         bottom, right = -(-(y + h) // ratio), -(-(x + w) // ratio)
-        # Colour is stored coarser, and smoothed between neighbours: a column more on either side
-        # gives the window's outermost ones the colour that the whole image has there.
+        # Colour is stored at a lower resolution and interpolated: one more column on either side
+        # gives the outermost columns of the window the same colour as in the whole image.
         begin, end = tf.maximum(left - 1, 0), tf.minimum(right + 1, -(-shape[1] // ratio))
         window = tf.stack([top, begin, bottom - top, end - begin])
 
@@ -173,21 +172,21 @@ def decode_window(
 
 
 def _has_pixels(data: tf.Tensor) -> tf.Tensor:
-    """Whether `as_pixels` made it: the first field of a serialized tensor is its type, here uint8,
-    the second its shape. No kind of image begins so."""
+    """Whether `data` is from `as_pixels`: the first field of a serialized tensor is its type, here
+    uint8, the second its shape. No image format begins with these bytes."""
     return tf.equal(tf.strings.substr(data, 0, 3), b"\x08\x04\x12")
 
 
 def _is_photo(data: tf.Tensor, orientation: tf.Tensor | int) -> tf.Tensor:
-    """Whether it is a JPEG that is not small; one that is turned, a large one."""
+    """Whether `data` is a JPEG above `SMALL`, or above `LARGE` if it has to be turned."""
     return _is_jpeg_above(data, tf.where(tf.less_equal(orientation, 1), SMALL, LARGE))
 
 
 def _is_jpeg_above(data: tf.Tensor, count: tf.Tensor | int) -> tf.Tensor:
-    """Whether it is a JPEG of more than `count` pixels."""
+    """Whether `data` is a JPEG of more than `count` pixels."""
 
     def is_large() -> tf.Tensor:
-        shape = tf.io.extract_jpeg_shape(data, tf.int64)  # a header may say 65535 × 65535
+        shape = tf.io.extract_jpeg_shape(data, tf.int64)  # up to 65535 × 65535
         return tf.reduce_prod(shape[:2]) > tf.cast(count, tf.int64)
 
     return tf.cond(tf.io.is_jpeg(data), is_large, lambda: False)
@@ -198,7 +197,7 @@ def _flips(orientation: tf.Tensor | int, dtype: tf.DType) -> Flips:
 
 
 def whole_box(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """The whole of an image of this size as a box y, x, h, w: float32 `(4,)`."""
+    """The box y, x, h, w of a whole image of this size: float32 `(4,)`."""
     return tf.cast(tf.stack([0, 0, height, width]), tf.float32)
 
 
@@ -212,8 +211,8 @@ def _opaque(data: tf.Tensor) -> tf.Tensor:
 
 def _with_alpha(data: tf.Tensor) -> tf.Tensor:
     """uint8 `(h, w, c)`, with the image's own 1 to 4 channels."""
-    # Asked for four channels, TensorFlow makes a palette transparent; asked for the image's own,
-    # it aborts the process on an animated WebP that has no alpha, so that one gets an error.
+    # With channels=4 TensorFlow makes a palette transparent; with channels=0 it aborts the process
+    # on an animated WebP without alpha, for which channels=4 raises an error.
     head = tf.strings.substr(data, 0, 21) + b"\0" * 21  # a short file has no flags
     flags = tf.io.decode_raw(tf.strings.substr(head, 20, 1), tf.uint8)[0]
     has_flags = tf.equal(tf.strings.substr(head, 8, 8), b"WEBPVP8X")
@@ -231,7 +230,7 @@ def _on_white(pixels: tf.Tensor) -> tf.Tensor:
     has_alpha = tf.equal(channels % 2, 0)
 
     def blend() -> tf.Tensor:
-        # uint16 is exact and small: 255 * 255 + 127 fits.
+        # uint16 is sufficient: the maximum is 255 * 255 + 127.
         colour, alpha = tf.cast(pixels[..., :-1], tf.uint16), tf.cast(pixels[..., -1:], tf.uint16)
         return tf.cast((colour * alpha + (255 - alpha) * 255 + 127) // 255, tf.uint8)
 

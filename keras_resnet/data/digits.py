@@ -8,7 +8,7 @@ import numpy as np
 def load_digits() -> tuple[np.ndarray, np.ndarray]:
     """The test set of UCI's "Optical Recognition of Handwritten Digits" (Alpaydin, Kaynak 1998).
 
-    The images have the order of scikit-learn's copy, `sklearn.datasets.load_digits`.
+    The images are in the order of `sklearn.datasets.load_digits`.
 
     Returns:
         The images, uint8 `(1797, 8, 8)`, from 0 (no ink) to 16; and the labels, uint8 `(1797,)`.

@@ -1,6 +1,6 @@
 """Labelled images, addressed by number: in files, memory or records.
 
-TensorFlow is imported when a stream needs it, not before.
+TensorFlow is imported only when a stream needs it.
 """
 
 import os
@@ -18,18 +18,18 @@ from keras_resnet.data.photo import digest
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Examples are looked up in blocks of so many bytes: each is handed `items`, which takes time
-# in proportion to the number of all strings in it, 25 µs for a thousand.
+# Examples are looked up in blocks of this many bytes: passing `items` to each look-up takes time
+# proportional to the number of its strings, 25 µs per thousand.
 _BLOCK_BYTES, _LEAST, _MOST = 1 << 22, 32, 1024
 
 
-# One item -> encoded string, or uint8 pixels.
+# A function of an item to an encoded string or uint8 pixels.
 Read = Callable[["tf.Tensor"], "tf.Tensor"]
 Numbers = Sequence[int] | npt.NDArray[np.integer]
 
 
 class Items:
-    """Paths (bytes) or pixels that become a tensor when TensorFlow needs them."""
+    """Paths (bytes) or pixels, converted to a tensor on first use."""
 
     def __init__(self, values: npt.NDArray[Any]) -> None:
         self.values = values
@@ -46,18 +46,18 @@ class Items:
 class Examples:
     """n labelled images.
 
-    `items` holds what `read` turns into an image: paths, encoded images, numbers of records, or
-    uint8 pixels `(m, h, w, 3)`. Subsets of the same images share it.
+    `items` are converted to images by `read`: paths, encoded images, numbers of records, or uint8
+    pixels `(m, h, w, 3)`. Subsets of the same images share them.
     """
 
-    items: "Items | tf.Tensor"  # m ≥ n of them
-    rows: npt.NDArray[np.int64]  # where in `items` each example is, (n,)
+    items: "Items | tf.Tensor"  # m ≥ n items
+    rows: npt.NDArray[np.int64]  # index in `items` of each example, (n,)
     labels: npt.NDArray[np.int32]  # (n,)
     names: list[str]  # name of each image in reports; unique
     read: Read
     orientations: npt.NDArray[np.int32]  # EXIF, (n,)
     digests: npt.NDArray[np.int64] | None = None  # of the content, (n,); see `photo.digest`
-    folders: list[str] | None = None  # of each file, relative to its class folder; of a data folder
+    folders: list[str] | None = None  # of each file, relative to its class folder
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -77,7 +77,7 @@ class Examples:
 
     @property
     def item_tensor(self) -> "tf.Tensor":
-        """The items as a tensor."""
+        """`items` as a tensor."""
         return self.items.tensor if isinstance(self.items, Items) else self.items
 
     @cached_property
@@ -104,16 +104,16 @@ class Examples:
         """The example for each number in a tf.data.Dataset of pairs (anything, number).
 
         Returns:
-            tf.data.Dataset of (anything, item, orientation, label); `read` makes an item an image.
+            tf.data.Dataset of (anything, item, orientation, label), with items for `read`.
         """
         return self.look_up_blocks(numbers.batch(self.block)).unbatch()
 
     def look_up_blocks(self, numbers: "tf.data.Dataset") -> "tf.data.Dataset":
-        """`look_up` for batches of such pairs, as batches."""
+        """`look_up` for batches of pairs; returns a dataset of batches."""
         import tensorflow as tf
 
-        # The tensors are handed over by reference: what a function of tf.data captures is copied
-        # into the graph of each stream. For blocks, since that costs 0.1 ms each time.
+        # The tensors are elements of a dataset, passed by reference: tensors captured by a tf.data
+        # function are copied into the graph of each stream. Passing takes 0.1 ms, hence blocks.
         tensors = tf.data.Dataset.from_tensors(self.tensors).repeat()
 
         @tf.autograph.experimental.do_not_convert
@@ -132,7 +132,7 @@ class Examples:
         return tf.data.Dataset.zip(numbers, tensors).map(look_up)
 
     def all(self) -> "tf.data.Dataset":
-        """`look_up` of all examples in order, each with its number."""
+        """`look_up` of all examples, in order, with their numbers."""
         import tensorflow as tf
 
         numbers = tf.data.Dataset.range(len(self))
@@ -144,7 +144,7 @@ class Examples:
 
     @property
     def needs_tensorflow(self) -> bool:
-        """Whether only TensorFlow can read the images; `content` reads those of others."""
+        """Whether only TensorFlow can read the images; otherwise `content` can."""
         return not isinstance(self.items, Items)
 
     def content(self, index: int) -> bytes | npt.NDArray[np.uint8]:
@@ -165,7 +165,7 @@ def from_files(
     orientations: npt.ArrayLike,
     digests: Sequence[int],
 ) -> Examples:
-    """Images in files; `paths` are bytes, so that a name need not be UTF-8."""
+    """Images in files; `paths` are bytes, because a name may not be UTF-8."""
     items = Items(np.array(paths, object))
     made = _examples(items, labels, names, read_file, orientations)
     return replace(made, digests=np.array(digests, np.int64))
@@ -191,7 +191,7 @@ def from_pixels(images: npt.NDArray[np.uint8], labels: Numbers, names: list[str]
 def from_records(
     count: int, labels: Numbers, names: list[str], read: Read, digests: Sequence[int]
 ) -> Examples:
-    """Images that `read` finds by their number."""
+    """Images that `read` looks up by number."""
     import tensorflow as tf
 
     with tf.device("CPU:0"):
@@ -201,7 +201,7 @@ def from_records(
 
 
 def classes_in_turn(labels: Numbers, count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Numbers of `count` examples in a seeded order, one of each class after the other."""
+    """Numbers of `count` examples in a seeded order, alternating between classes."""
     labels = np.asarray(labels)
     order = np.random.default_rng(seed).permutation(len(labels))
     rank = np.empty(len(labels), int)
@@ -210,7 +210,7 @@ def classes_in_turn(labels: Numbers, count: int, seed: int) -> npt.NDArray[np.in
 
 
 def rank_in_class(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """For each label, the number of equal ones before it."""
+    """For each label, the number of equal labels before it."""
     rank = np.empty(len(labels), int)
     for k in np.unique(labels):
         members = np.flatnonzero(labels == k)
@@ -219,14 +219,14 @@ def rank_in_class(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
 
 
 def read_file(path: "tf.Tensor") -> "tf.Tensor":
-    """`Examples.read` of items that are paths: a string to the content of the file."""
+    """`Examples.read` for paths: returns the content of the file."""
     import tensorflow as tf
 
     return tf.io.read_file(path)
 
 
 def as_it_is(item: "tf.Tensor") -> "tf.Tensor":
-    """`Examples.read` of items that need no reading."""
+    """`Examples.read` for encoded images or pixels: returns them unchanged."""
     return item
 
 

@@ -1,8 +1,8 @@
 """A folder of images, checked before training; `layout` finds its splits and classes.
 
-No file is ignored silently: files on disk = used + skipped, each with its reason. The content, read
-by the decoder of the training, decides whether a file is an image, not its name. A class folder may
-be a link to a folder elsewhere; links to folders inside it are not followed.
+No file is ignored silently: files on disk = used + skipped, each with a reason. A file is an image
+by its content, as decoded in training, not by its name. A class folder may be a link to a folder
+elsewhere; links to folders inside a class folder are not followed.
 """
 
 import os
@@ -27,10 +27,10 @@ from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 
-# The highest value of an image, of 255, below which it is almost black, by the bits of its file:
-# 12-bit values in 16-bit files give 15, those of a camera's 14 bits 63.
+# Minimum of the highest value (of 255) of an image that is not almost black, by bits of its file:
+# 12-bit values in a 16-bit file give 15, a camera's 14-bit values 63.
 _LEAST_PEAK = {8: 16, 16: 64}
-_MOST_16_BIT = 16  # images of which training looks at the range
+_MOST_16_BIT = 16  # maximum number of 16-bit images whose range is checked before training
 
 
 @dataclass
@@ -40,13 +40,13 @@ class Scan:
     root: str
     photos: dict[str, list[Photo]] = field(default_factory=dict)  # split -> photos
     above: dict[str, str] = field(default_factory=dict)  # split -> folder of its class folders
-    images: Examples = field(init=False)  # all of the photos, in order, once they are checked
+    images: Examples = field(init=False)  # all photos, in order, after the check
     folders: list[str] = field(default_factory=list)  # class folders, of the train split if any
     classes: list[str] = field(default_factory=list)  # these, then others with images
     files: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)  # reason -> files that are no images
-    examples: dict[str, str] = field(default_factory=dict)  # reason -> the path of one of them
-    bad: list[tuple[str, str]] = field(default_factory=list)  # (path, reason): meant as images
+    skipped: Counter[str] = field(default_factory=Counter)  # reason -> number of other files
+    examples: dict[str, str] = field(default_factory=dict)  # reason -> path of one such file
+    bad: list[tuple[str, str]] = field(default_factory=list)  # (path, reason) of broken images
 
     @property
     def used(self) -> int:
@@ -61,7 +61,7 @@ class Scan:
         return int(np.median(sides)) if sides else None
 
     def skip(self, path: str, reason: str) -> None:
-        """Counts a file that is no image."""
+        """Counts a file that is not an image."""
         self.skipped[reason] += 1
         self.examples.setdefault(reason, path)
 
@@ -93,15 +93,15 @@ def scan(
 
     Args:
         root: the data folder.
-        check: `"full"`: each image is decoded, unless it was found good before; `"headers"`: only
-            the headers are read.
+        check: `"full"`: decode each image, unless an earlier check found it good; `"headers"`: only
+            read the headers.
         in_memory: whether to keep small images decoded in memory.
-        look: whether to decode every file, whatever an earlier check found, and give each photo its
-            `Look`.
+        look: whether to decode every file, regardless of earlier checks, and set the `Look` of each
+            photo.
         nested, classes: as in `layout.find`.
 
     Raises:
-        InputError: no such folder, as `layout.find`, or a folder that cannot be read.
+        InputError: no such folder, an unreadable folder, or as in `layout.find`.
     """
     require(root)
     found = Scan(os.path.normpath(root))
@@ -148,14 +148,14 @@ def load(
     nested: bool = False,
     classes: Collection[str] = (),
 ) -> Scan:
-    """`scan`, of a folder to train on or to evaluate.
+    """`scan` of a folder for training or evaluation, with errors for unusable data.
 
     Args:
         root, check, in_memory, nested, classes: as in `scan`.
         on_bad_image: `"error"` or `"skip"`.
 
     Raises:
-        InputError: as `scan`; no usable images; and, with `on_bad_image="error"`, a broken file.
+        InputError: as in `scan`; no usable images; or, with `on_bad_image="error"`, a broken file.
     """
     found = scan(root, check=check, in_memory=in_memory, nested=nested, classes=classes)
     if found.bad and on_bad_image == "error":
@@ -170,7 +170,7 @@ def load(
 
 
 def by_split(found: Scan) -> dict[str, Examples]:
-    """The photos as examples."""
+    """The photos of each split, as `Examples`."""
     images, splits, first = _labelled(found, found.classes), {}, 0
     for split, photos in found.photos.items():
         taken = images.take(range(first, first + len(photos)))
@@ -180,15 +180,15 @@ def by_split(found: Scan) -> dict[str, Examples]:
 
 
 def _below(photos: Iterable[Photo], above: str) -> Iterator[str]:
-    """The folder of each photo, relative to its class folder, which is in `above`."""
+    """The folder of each photo, relative to its class folder in `above`."""
     for photo in photos:
         class_folder = os.path.join(above, photo.label, "")
         yield os.path.dirname(photo.path.removeprefix(class_folder))
 
 
 def obstacles(found: Scan) -> list[str]:
-    """Why training cannot use what was found, a line each: it needs two or more classes, with
-    training images, and no others in the other splits."""
+    """Messages why training cannot use the folder: it needs two or more classes with training
+    images, and no further classes in other splits."""
     root, lines = show(found.root), []
     trained = {photo.label for photo in found.photos["train" if "train" in found.photos else "all"]}
     if len(found.folders) < 2:
@@ -232,7 +232,7 @@ def from_names(
     fresh: bool = False,
     checked_until: int = 0,
 ) -> tuple[Examples, Scan]:
-    """The files of a saved split, checked as `load` does: `(examples, scan)`.
+    """The files of a saved split, checked as in `load`: `(examples, scan)`.
 
     Args:
         root: the data folder.
@@ -256,12 +256,12 @@ def from_names(
 
 
 def from_paths(paths: Mapping[str, str]) -> tuple[Examples, list[tuple[str, str]]]:
-    """Files to predict on, as unlabelled examples and the broken ones: `(examples, bad)`.
+    """Files for prediction: `(examples, bad)`, unlabelled images and (path, reason) of broken ones.
 
-    Hidden files, and those that are not images, such as a README, are skipped with a message.
+    Hidden files, and files that are not images, such as a README, are skipped with a message.
 
     Args:
-        paths: path -> name, relative to the folder that was given, if it was one.
+        paths: path -> name, relative to the given folder, if any.
     """
     found, files = Scan(root="", photos={"all": []}), []
     for path, name in paths.items():
@@ -278,7 +278,7 @@ def from_paths(paths: Mapping[str, str]) -> tuple[Examples, list[tuple[str, str]
 
 
 def read_errors() -> tuple[type[Exception], ...]:
-    """Errors for a file that cannot be read or decoded; they do not name the file."""
+    """Exception types for a file that cannot be read or decoded; they do not name the file."""
     if "tensorflow" not in sys.modules:
         return (Undecodable,)
     from tensorflow import errors
@@ -293,9 +293,9 @@ def read_errors() -> tuple[type[Exception], ...]:
 
 
 def find_broken(root: StrPath, names: Iterable[str]) -> tuple[str, str] | None:
-    """(path, reason) of a file of a data folder that cannot be read or decoded; None if all can."""
+    """(path, reason) of the first unreadable file of a data folder; None if all can be decoded."""
     labelled = [(name, "") for name in names]
-    for fresh in (False, True):  # first those that changed since they were checked
+    for fresh in (False, True):  # files that changed since their check come first
         _, found = from_names(root, labelled, [""], fresh=fresh)
         if found.bad:
             return found.bad[0]
@@ -306,14 +306,14 @@ def find_broken(root: StrPath, names: Iterable[str]) -> tuple[str, str] | None:
 def naming_broken(
     data: StrPath, images: Callable[[], Iterable[str]], error: Callable[[str, str], Exception]
 ) -> Iterator[None]:
-    """Turns the error of an unreadable image into one line that names it, within the context.
+    """Replaces the error of an unreadable image by one that names the file.
 
-    A file may have changed since it was checked, or have been checked by its header alone.
+    A file may have changed since its check, or only its header may have been checked.
 
     Args:
-        data: a folder; images from elsewhere keep their error.
-        images: gives their names, in case of an error.
-        error: what is raised then, from the path and the reason.
+        data: a folder; errors for other sources are not replaced.
+        images: returns the names of the images.
+        error: makes the exception from path and reason.
     """
     try:
         yield
@@ -326,7 +326,7 @@ def naming_broken(
 
 
 def _note(found: Scan, split: str, result: Photo | Reject) -> None:
-    """Counts a file as a photo, as skipped or as bad."""
+    """Records the result of a check as a photo, a skipped or a bad file."""
     if isinstance(result, Photo):
         found.photos[split].append(result)
     elif result.bad:
@@ -336,7 +336,7 @@ def _note(found: Scan, split: str, result: Photo | Reject) -> None:
 
 
 def _warn_of_narrow_images(found: Scan) -> None:
-    """Logs a warning if some of the 16-bit images use a sliver of the range."""
+    """Logs a warning if one of the first 16-bit images uses only a small part of its range."""
     photos = [p for group in found.photos.values() for p in group if p.header.bits == 16]
     for photo in photos[:_MOST_16_BIT]:
         peak = int(decode_stored(Path(photo.path).read_bytes()).max())
@@ -346,11 +346,11 @@ def _warn_of_narrow_images(found: Scan) -> None:
 
 
 def narrow_range(peak: int, bits: int) -> str:
-    """What is wrong with an image of which `peak` is the highest value of 255; "" if nothing.
+    """The reason, for a message, why an image is almost black; "" if it is not.
 
     Args:
-        peak: of the decoded pixels.
-        bits: of the file, 8 or 16.
+        peak: highest value of the decoded pixels, of 255.
+        bits: bits per value in the file, 8 or 16.
     """
     if peak >= _LEAST_PEAK[bits]:
         return ""
@@ -377,7 +377,7 @@ def _files_of(root: str, entries: Iterable[os.DirEntry[str]]) -> list[File]:
 
 
 def describe_bad(bad: list[tuple[str, str]]) -> str:
-    """The line about broken files, (path, reason) each."""
+    """The error message for broken files, given (path, reason) of each."""
     path, reason = bad[0]
     more = f" (and {len(bad) - 1} more; `keras-resnet data check` lists them)" if bad[1:] else ""
     return f"{show(path)}: {reason}{more}; repair or remove it, or use --on-bad-image skip"

@@ -1,9 +1,8 @@
-"""Which folders are splits and which are classes.
+"""Finds the folders that are splits and those that are classes.
 
     CLASS/*.jpg      or      train/CLASS/*.jpg, val/CLASS/*.jpg, test/CLASS/*.jpg
 
-What could be read in two ways is refused: a split learnt as a class is a mistake that no score
-shows.
+An ambiguous layout is an error: a split that is learned as a class does not show in any score.
 """
 
 import os
@@ -29,9 +28,9 @@ _SPLIT_WORDS = {
 _SPLIT_NAME = re.compile(
     rf"(?:[^\W_]+[ _-])?({'|'.join(_SPLIT_WORDS)})(?:[ _-]?(?:set|data|dataset|images|split))?"
 )
-# Folders between the data folder and the class folders, as an archive leaves them.
+# Common names of a folder between the data folder and the class folders, as in many archives.
 _WRAPPERS = ("images", "image", "imgs", "img", "data", "dataset", "photos", "pictures")
-# Folders that an operating system, an archive or a network drive puts among the photos.
+# Folders that operating systems, archives and network drives add.
 _SYSTEM = (
     "__macosx", "lost+found", "@eadir", "#recycle", "@recycle", "$recycle.bin", "__pycache__",
     "system volume information",
@@ -47,23 +46,22 @@ class Layout:
 
     # "train", "val", "test", or "all" -> class folders
     classes: dict[str, list[os.DirEntry[str]]]
-    # (path, reason) of the files in no class folder
+    # (path, reason) of the files outside of class folders
     strays: list[tuple[str, str]] = field(default_factory=list)
 
 
 def find(root: str, *, nested: bool = False, classes: Collection[str] = ()) -> Layout:
-    """The layout of a data folder.
+    """Returns the layout of a data folder.
 
     Args:
         root: the data folder.
-        nested: whether class folders may hold nothing but folders of the same names, such as one
-            for each person.
-        classes: class names that are known already.
+        nested: whether class folders may consist of folders with the same names in each class, such
+            as one per person.
+        classes: known class names, if any.
 
     Raises:
-        InputError: no class folders, a layout that could be read in two ways, names of classes
-            that differ only in case, spaces or Unicode form, a run folder, or a folder that cannot
-            be read.
+        InputError: no class folders, an ambiguous layout, names of classes that differ only in
+            case, spaces or Unicode form, a run folder, or a folder that cannot be read.
     """
     if _is_run(root):
         raise InputError(f"{show(root)} is a run folder; give the folder of the photos")
@@ -79,7 +77,7 @@ def find(root: str, *, nested: bool = False, classes: Collection[str] = ()) -> L
 
 
 def reason_to_skip(name: str) -> str | None:
-    """Why a file of this relative name is skipped without a look at it; None if it is not."""
+    """Why a file of this relative name is skipped without opening it; None if it is not skipped."""
     parts = name.split(os.sep)
     if any(part.startswith(".") for part in parts):
         return HIDDEN
@@ -87,12 +85,12 @@ def reason_to_skip(name: str) -> str | None:
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two class names differ at most in case, outer spaces or Unicode form."""
+    """Whether two class names are equal except for case, outer spaces or Unicode form."""
     return _key(one) == _key(other)
 
 
 def walk(folder: str, on_error: Callable[[OSError], object] | None = None) -> Iterator[str]:
-    """Every path below `folder` that is not a folder, in order; a link to a folder is one path."""
+    """Yields every file below `folder`, in order; a link to a folder counts as a file."""
     for parent, folders, files in os.walk(folder, onerror=on_error):
         folders.sort()
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
@@ -114,8 +112,8 @@ def _split_of(name: str) -> str | None:
 
 
 def _inside(root: str, folder: str, classes: Collection[str]) -> str:
-    """The folder that holds the splits or classes: `folder`, or the only one in it if that is a
-    wrapper, as of an archive unpacked into a folder of its own name."""
+    """The folder with the splits or classes: `folder`, or its only sub-folder if that is a wrapper,
+    such as an archive's unpacked into a folder of the same name."""
     entries = _folders(root, folder)
     if len(entries) != 1 or entries[0].name in classes or _has_images(entries[0].path):
         return folder
@@ -137,12 +135,12 @@ def _inside(root: str, folder: str, classes: Collection[str]) -> str:
 
 
 def _split_folders(root: str, inner: str) -> dict[str, str]:
-    """{"train": folder, …} where `inner` has splits, else {"all": inner}."""
+    """{"train": folder, …} if `inner` has splits, else {"all": inner}."""
     folders = _folders(root, inner)
     splits: dict[str, os.DirEntry[str]] = {}
     for entry in folders:
         split = _split_of(entry.name)
-        if split and _folders(root, entry.path):  # a class may well be called "train"
+        if split and _folders(root, entry.path):  # otherwise a class called "train"
             if split in splits:
                 raise InputError(
                     f"{show(inner)} has two folders for the {split} split: "
@@ -194,8 +192,8 @@ def _class_folders(root: str, folder: str) -> list[os.DirEntry[str]]:
 
 
 def _require_classes(root: str, entries: list[os.DirEntry[str]], classes: Collection[str]) -> None:
-    """InputError if these folders may be splits of unknown names: each holds the same folders,
-    and no images of its own."""
+    """Raises InputError if these folders may be splits with unknown names: they contain the same
+    folders, and no images."""
     if len(entries) < 2 or all(entry.name in classes for entry in entries):
         return
     if any(_has_images(entry.path) for entry in entries):
@@ -225,8 +223,7 @@ def _has_images(folder: str) -> bool:
 
 
 def _folders(root: str, folder: str) -> list[os.DirEntry[str]]:
-    """The folders in `folder`, without those of the system, hidden ones, runs and links that lead
-    back into the data."""
+    """The folders in `folder`, except system and hidden ones, runs, and links into the data."""
     return [
         entry
         for entry in _list(folder)
@@ -243,7 +240,7 @@ def _is_run(folder: str) -> bool:
 
 
 def _holds_runs(folder: str) -> bool:
-    """Whether a folder is a run or, as `runs/` is, of runs: `train` was called among the photos."""
+    """Whether a folder is a run or, like `runs/`, contains runs: `train` was called there."""
     if _is_run(folder):
         return True
     return not _has_images(folder) and any(
@@ -256,7 +253,7 @@ def _is_link_to_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _leads_back(root: str, entry: os.DirEntry[str]) -> bool:
-    # Such a link would show the same images once more, under another class.
+    # Such a link would add the same images to another class.
     if not entry.is_symlink():
         return False
     root, target = os.path.realpath(root), os.path.realpath(entry.path)
@@ -264,7 +261,7 @@ def _leads_back(root: str, entry: os.DirEntry[str]) -> bool:
 
 
 def _strays(folder: str, classes: Collection[str]) -> Iterator[tuple[str, str]]:
-    """(path, reason) of the files below `folder` that lie in none of the class folders."""
+    """(path, reason) of the files below `folder` that are outside of the class folders."""
     for entry in _list(folder):
         if entry.path in classes:
             continue

@@ -1,4 +1,4 @@
-"""Memory that is available to this process."""
+"""The memory available to this process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,25 +9,25 @@ from keras_resnet.files import StrPath
 def available(root: StrPath = "/") -> int:
     """Bytes that can be allocated before the system swaps or a container's limit kills the process.
 
-    The minimum of the machine's free memory and of what each control group of this process (version
-    1 or 2) has left.
+    The minimum of the machine's available memory and of the rest of the limit of each control group
+    of this process (version 1 or 2).
 
     Args:
-        root: where `proc` and `sys` are; for tests.
+        root: parent folder of `proc` and `sys`; for tests.
     """
     root = Path(root)
-    rooms = [1024 * _fields(root / "proc/meminfo").get("MemAvailable:", 1 << 40)]
+    free = [1024 * _fields(root / "proc/meminfo").get("MemAvailable:", 1 << 40)]
     for group, limit, usage, cache in _groups(root):
         most, used = _number(group / limit), _number(group / usage)
         if most is not None and used is not None:
-            # Pages of files that were read count as used, but are given up before anything else.
+            # The page cache counts as used, but is reclaimed first.
             reclaimable = _fields(group / "memory.stat").get(cache, 0)
-            rooms.append(most - max(used - reclaimable, 0))
-    return max(min(rooms), 0)
+            free.append(most - max(used - reclaimable, 0))
+    return max(min(free), 0)
 
 
 def _groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
-    """(folder, files of limit and usage, field of reclaimable pages) of the groups around us."""
+    """(folder, files of limit and usage, field of reclaimable pages) of this process' groups."""
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
@@ -39,14 +39,14 @@ def _groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
         else:
             continue
         group = mount / path.strip("/")
-        # In a container the path may be that on the host; the mount itself is then the group.
+        # In a container the path may be that of the host; then the mount itself is the group.
         for folder in (group, *group.parents):
             if folder.is_relative_to(mount):
                 yield folder, *names
 
 
 def _fields(path: Path) -> dict[str, int]:
-    """{name: number} of a file of lines "NAME NUMBER …"."""
+    """{name: number} from a file with lines "NAME NUMBER …"."""
     rows = [line.split() for line in _lines(path)]
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
 

@@ -1,7 +1,7 @@
 """MixUp and CutMix, over whole batches.
 
-Keras' layers of these names draw from a generator whose state moves with every call; a resumed run
-would draw other numbers. Here they are a function of the seed that is given.
+Keras' layers of these names use a stateful generator, so a resumed run would draw other random
+numbers. Here the result depends only on the given seed.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,14 @@ Mixer = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def make_mixer(mixup: float, cutmix: float) -> Mixer | None:
-    """A function of images, targets and a seed to images and targets; None without MixUp and
-    CutMix.
+    """A function of images, targets and a seed that returns mixed images and targets; None without
+    MixUp and CutMix.
 
-    Each batch is mixed with its own reverse, by one share for all: as in timm, whose recipes we
-    follow. If both are enabled, each batch uses one of them at random.
+    Each batch is mixed with its own reverse, with one share for all images, as in timm's recipes.
+    If both are enabled, each batch uses one of them at random.
 
     Args:
-        mixup, cutmix: the alpha of the share's distribution Beta(alpha, alpha); 0 leaves it out.
+        mixup, cutmix: alpha of the share's distribution, Beta(alpha, alpha); 0 disables it.
     """
     if not (mixup or cutmix):
         return None
@@ -50,7 +50,8 @@ def _mixup(
 def _cutmix(
     images: tf.Tensor, targets: tf.Tensor, alpha: float, seeds: list[tf.Tensor]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """A box of the partner is put on the image (arXiv:1905.04899); targets go by its true area."""
+    """Pastes a box of the partner into the image (arXiv:1905.04899); the targets are mixed by the
+    box's actual area."""
     height, width = tf.shape(images)[1], tf.shape(images)[2]
     box = _box(height, width, 1 - _beta(alpha, seeds[0]), seeds[1])
     inside = _inside(height, width, box)
@@ -63,10 +64,10 @@ def _blend(values: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
 
 
 def _beta(alpha: float, seed: tf.Tensor) -> tf.Tensor:
-    """A number from Beta(alpha, alpha).
+    """A random number from Beta(alpha, alpha).
 
-    Of two gamma variates G, by log G(alpha) = log G(alpha + 1) + log(U) / alpha: a small alpha
-    makes both underflow, and their quotient undefined.
+    Computed from two gamma variates G in log space, log G(alpha) = log G(alpha + 1) +
+    log(U) / alpha: with a small alpha both underflow, and their quotient is undefined.
     """
     seeds = tf.random.experimental.stateless_split(seed, 2)
     gamma = tf.random.stateless_gamma([2], seeds[0], alpha + 1.0)
@@ -76,8 +77,8 @@ def _beta(alpha: float, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _box(height: tf.Tensor, width: tf.Tensor, area: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
-    """y, x and the ends of a box of a share of the image, around a random point, cut off at the
-    borders: int32."""
+    """y, x, y end and x end (int32) of a box around a random point, with this share of the image's
+    area before it is clipped at the borders."""
     centre = tf.random.stateless_uniform([2], seed)
     sides = tf.cast(tf.stack([height, width]), tf.float32)
     half = sides * tf.sqrt(area) / 2
@@ -87,7 +88,7 @@ def _box(height: tf.Tensor, width: tf.Tensor, area: tf.Tensor, seed: tf.Tensor) 
 
 
 def _inside(height: tf.Tensor, width: tf.Tensor, box: list[tf.Tensor]) -> tf.Tensor:
-    """Boolean `(h, w)`: which pixels are in the box y, x, y end, x end."""
+    """Mask of the pixels in the box y, x, y end, x end: bool `(h, w)`."""
     top, left, bottom, right = box
     y, x = tf.range(height)[:, None], tf.range(width)[None, :]
     return (y >= top) & (y < bottom) & (x >= left) & (x < right)

@@ -5,7 +5,7 @@ import os
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 
-NONE = ""  # of an imported run, which has no images
+NONE = ""  # DATA of an imported run, which has no images
 
 
 def is_folder(data: StrPath) -> bool:
@@ -14,7 +14,7 @@ def is_folder(data: StrPath) -> bool:
 
 
 def require(data: StrPath) -> None:
-    """InputError if DATA names a folder that is not there."""
+    """Raises InputError if DATA names a folder that does not exist."""
     if not is_folder(data) or os.path.isdir(data):
         return
     if not os.path.exists(data) and os.sep not in os.fspath(data):
@@ -33,7 +33,7 @@ def require(data: StrPath) -> None:
 
 
 def show(path: StrPath) -> str:
-    """A path as one line of text that any terminal and JSON can hold, whatever its bytes."""
+    """A path as one line of printable text, with escapes for other characters and bytes."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     # U+200D, which is not "printable", joins emoji.
     return "".join(

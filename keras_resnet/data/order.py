@@ -1,4 +1,4 @@
-"""The order of the samples: the image of sample i is a function of the seed and i alone."""
+"""The order of the samples: the image of sample i depends only on the seed and i."""
 
 from collections.abc import Callable
 
@@ -9,33 +9,33 @@ import tensorflow as tf
 def make_order(
     labels: np.ndarray, seed: int, *, repeats: int = 1, balanced: bool = False
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A function of global sample numbers to the numbers of images; int64, of any shape.
+    """A function from global sample numbers to image numbers; int64 of any shape.
 
     It consists of about a thousand small operations: call it with many numbers at once.
 
     Args:
         labels: int `(n,)`, the class of each image.
-        seed: the run's.
-        repeats: an image is shown this many times in a row (repeated augmentation,
-            arXiv:1902.05509), so that a pass takes as many times the steps.
-        balanced: whether to sample all classes equally often, however many images they have.
+        seed: seed of the run.
+        repeats: number of consecutive samples of one image (repeated augmentation,
+            arXiv:1902.05509); a pass then takes this many times the steps.
+        balanced: whether to sample all classes equally often, regardless of their sizes.
     """
     draw = _balanced(labels, seed) if balanced else _passes(len(labels), seed)
     return lambda i: draw(i // repeats)
 
 
 def _passes(count: int, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Each pass over the images has its own order and shows every image once."""
+    """Each pass over the images has its own order and includes every image once."""
     return lambda i: _shuffled(i, count, seed)
 
 
 def _balanced(labels: np.ndarray, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Rounds of one image of each class, the classes in an order of the round's own; each class
-    goes through its images in passes of its own."""
+    """Rounds with one image of each class, in an order that differs by round; each class has its
+    own passes over its images."""
     labels = np.asarray(labels)
     classes, counts = np.unique(labels, return_counts=True)
-    streams = len(classes) + 1  # the classes', and one for the order that they come in
-    members = tf.constant(np.argsort(labels, kind="stable"))  # class by class
+    streams = len(classes) + 1  # one per class, and one for the order of the classes
+    members = tf.constant(np.argsort(labels, kind="stable"))  # sorted by class
     starts = tf.constant(np.cumsum(counts) - counts)
     counts = tf.constant(counts)
 
@@ -51,25 +51,25 @@ def _balanced(labels: np.ndarray, seed: int) -> Callable[[tf.Tensor], tf.Tensor]
 def _shuffled(
     i: tf.Tensor, count: int | tf.Tensor, seed: int, stream: int | tf.Tensor = 0, streams: int = 1
 ) -> tf.Tensor:
-    """The place, below `count`, of the i-th of endless draws that take all before any again.
+    """The i-th number of an endless sequence of shuffled passes over 0 to `count` - 1.
 
-    Each of the `streams` has an order of its own in each of its passes.
+    Each of the `streams` has a different order in each of its passes.
     """
     turn = i // count * streams + stream
     return _permuted(i % count, count, _hash(_hash(tf.convert_to_tensor(seed, tf.int64)) + turn))
 
 
-# An item's place among 1.28 million is then uniform to 1e-7: half of sqrt(n / 2^rounds).
+# The place of an item among 1.28 million is then uniform to 1e-7: half of sqrt(n / 2^rounds).
 _ROUNDS = 64
 
 
 def _permuted(x: tf.Tensor, count: int | tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """`x`, below `count`, under a permutation that the 64 bits of `key` choose.
+    """The image of `x`, below `count`, under a permutation selected by the 64-bit `key`.
 
     The swap-or-not shuffle (Hoang, Morris and Rogaway 2012, arXiv:1208.1176): each round pairs x
-    with s - x modulo `count`, and a hash of the pair decides whether the two change places. It
-    needs no table, and `count` can be any number. (tf.random.experimental.index_shuffle reduces its
-    seed to 8 bits.)
+    with s - x modulo `count`, and a hash of the pair decides whether the two are swapped. It needs
+    no table and works for any `count`. (tf.random.experimental.index_shuffle reduces its seed to 8
+    bits.)
     """
     count = tf.cast(count, tf.int64)
     rounds = tf.reshape(tf.range(_ROUNDS, dtype=tf.int64), [-1] + [1] * x.shape.rank)

@@ -1,4 +1,4 @@
-"""Reads headers: whether a file is an image for training."""
+"""Reads the headers of files to find the images for training."""
 
 import hashlib
 import os
@@ -12,20 +12,20 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
-DECODED = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # formats that TensorFlow reads, in Pillow's names
-NAMED = ("TIFF", "JPEG2000", "ICO", "PPM", "PSD")  # formats that a report can name
+DECODED = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # formats that TensorFlow reads (Pillow's names)
+NAMED = ("TIFF", "JPEG2000", "ICO", "PPM", "PSD")  # unsupported formats that a report names
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 # A 12000×12000 PNG of 420 kB takes 434 MB to decode; no photo needs this many.
 MOST_PIXELS = 100_000_000
-MOST_JPEG_PIXELS = 150_000_000  # it is decoded at a fraction of its size; phones take 108 million
+MOST_JPEG_PIXELS = 150_000_000  # decoded at a fraction of its size; phones have up to 108 million
 IMAGE_ENDINGS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp"),
     *(".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl"),
 )
 EXIF_ORIENTATION = 0x0112
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"  # how such files begin
-_DIGESTED = 1 << 16  # bytes at the begin and at the end of a file
-_THREADS = 16  # they wait for a disk or a network more than they compute
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"  # first bytes of such files
+_DIGESTED = 1 << 16  # bytes at the beginning and at the end of a file
+_THREADS = 16  # more than cores: threads mostly wait for a disk or a network
 
 
 File = tuple[str, str, str]  # path, name, label
@@ -39,17 +39,17 @@ class Header(NamedTuple):
     orientation: int  # EXIF, 1 to 8
     width: int
     height: int
-    bits: int  # of a pixel's colour, 8 or 16
+    bits: int  # per colour value, 8 or 16
     digest: int  # of the content, see `digest`
-    is_decoded: bool  # whether all of it has been decoded without an error
+    is_decoded: bool  # whether the whole image has been decoded without an error
 
 
 class Look(NamedTuple):
-    """What a check of the pixels of an image found."""
+    """Properties of the pixels of an image."""
 
     peak: int  # the highest value, in 0…255
-    hash: int  # of 64 bits: where an 8x9 thumbnail becomes brighter from left to right
-    thumbnail: bytes  # that, in grey from 0 to 255
+    hash: int  # 64 bits: whether an 8×9 thumbnail gets brighter from each pixel to the next right
+    thumbnail: bytes  # this thumbnail, in grey from 0 to 255
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class Photo:
     name: str  # relative to the folder, for reports and split.json
     label: str
     header: Header
-    look: Look | None = None  # if it was asked for
+    look: Look | None = None  # if requested
 
 
 @dataclass(slots=True)
@@ -77,15 +77,15 @@ def read_headers(files: Sequence[File], known: Mapping[str, Header]) -> Iterator
 
     Args:
         files: triples of path, name and label.
-        known: the `Header` by name of files that were read before; those whose size and time of
-            modification are the same are not opened.
+        known: the earlier `Header` of files by name; files with the same size and modification time
+            are not opened.
     """
 
     def read(part: Sequence[File]) -> list[Photo | Reject]:
         return [_look(*file, known.get(file[1])) for file in part]
 
     parts = [files[i : i + 256] for i in range(0, len(files), 256)]
-    # Warnings are of malformed headers; their filters belong to all threads.
+    # Pillow warns about malformed headers; warning filters are global to all threads.
     with warnings.catch_warnings(action="ignore"), _threads() as pool:
         for part in pool.map(read, parts):
             yield from part
@@ -97,7 +97,7 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
     try:
         yield pool
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for what has not begun
+        pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for pending files
 
 
 def _look(path: str, name: str, label: str, known: Header | None) -> Photo | Reject:
@@ -129,14 +129,13 @@ def _look(path: str, name: str, label: str, known: Header | None) -> Photo | Rej
 
 
 def digest(content: bytes) -> int:
-    """64 bits of a hash of some content: two that differ give the same one with a probability of
-    2^-64."""
+    """A 64-bit hash of content; two contents have the same one with a probability of 2^-64."""
     return _number(hashlib.blake2b(content, digest_size=8))
 
 
 def _digest_of_file(file: BinaryIO, size: int, *, is_compressed: bool) -> int:
-    """The digest of size and content; of a compressed image, of its begin and end only: a large
-    photo need not be read whole, for compressed images that are equal in these are equal."""
+    """The digest of size and content; for a compressed image, of its beginning and end only, which
+    identify it without reading a large photo completely."""
     file.seek(0)
     whole = hashlib.blake2b(str(size).encode() + file.read(_DIGESTED), digest_size=8)
     if is_compressed:
@@ -160,7 +159,7 @@ class _NoImage(Exception):
 
 
 def _open_image(file: BinaryIO) -> Image.Image:
-    """Pillow's view of an image's header, if TensorFlow can decode the kind."""
+    """Opens an image with Pillow, if TensorFlow can decode its format; reads only the header."""
     begin = file.read(12)
     most = MOST_JPEG_PIXELS if begin.startswith(_JPEG) else MOST_PIXELS
     try:
@@ -175,13 +174,13 @@ def _open_image(file: BinaryIO) -> Image.Image:
         if begin[4:8] == b"ftyp" and begin[8:] in HEIF_BRANDS:
             raise ValueError(_WRONG_KIND.format("HEIC and AVIF")) from None
         raise _NoImage from None
-    except Exception:  # a damaged header fails in many ways inside Pillow
+    except Exception:  # Pillow raises many types for a damaged header
         raise ValueError("damaged header") from None
     if image.width * image.height > most:
         raise ValueError(_TOO_LARGE.format(most // 10**6))
     if image.format in NAMED:
         raise ValueError(_WRONG_KIND.format(image.format))
-    if image.format == "BMP" and image.mode in ("1", "P"):  # TensorFlow takes indices for colours
+    if image.format == "BMP" and image.mode in ("1", "P"):  # TensorFlow reads indices as colours
         raise ValueError(_WRONG_KIND.format("palette BMP"))
     return image
 
@@ -193,8 +192,8 @@ _WRONG_KIND = "{} images cannot be decoded; convert to JPEG or PNG"
 def orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
     try:
-        # Not image.getexif(): for a PNG that decodes all of it, to look behind the pixels.
-        found = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
-    except Exception:  # the pixels may be good all the same
+        # Not image.getexif(): it decodes a whole PNG to look for EXIF after the pixels.
+        value = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
+    except Exception:  # the pixels may still be good
         return 1
-    return found if found in range(1, 9) else 1
+    return value if value in range(1, 9) else 1

@@ -1,7 +1,7 @@
 """Decodes and resizes images without TensorFlow, with the same pixels as `decode` and `views`.
 
-To import TensorFlow takes seconds. An image that Pillow might read differently, or not at all, is
-left to TensorFlow, which is then imported for it.
+Importing TensorFlow takes seconds. Only for an image that Pillow may read differently, or not at
+all, it is imported and used.
 """
 
 import io
@@ -26,11 +26,11 @@ from keras_resnet.data.photo import DECODED
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.geometry import LUMA, Geometry
 
-# Pixels of an image that is decoded whole whatever the window: there is little to save, and it may
-# as well be kept decoded.
+# An image of up to this many pixels is always decoded as a whole: cropping would save little, and
+# it can be kept decoded in memory.
 SMALL = 256 * 256
 
-# Pixels of a JPEG that is decoded at a fraction of its size to be checked, and when it is turned.
+# A JPEG of more pixels is decoded at a fraction of its size for a check, or if it has to be turned.
 LARGE = 24_000_000
 CHECK_RATIO = 8
 
@@ -40,7 +40,7 @@ Pixels = npt.NDArray[np.uint8]  # (h, w, 3), or (h, w, 1)
 _T = TypeVar("_T")
 
 _JPEG_BEGIN, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # but for those within a scan
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # except markers within a scan
 _GIF_END = b";"
 
 
@@ -49,18 +49,19 @@ class Undecodable(InputError):
 
 
 class _Unsure(Exception):
-    """Pillow cannot decode an image, or TensorFlow may read it differently."""
+    """Pillow cannot decode an image, or TensorFlow may decode it differently."""
 
 
 def batches(examples: Examples, *, size: int | Geometry, crop: float) -> Iterator[Pixels]:
-    """Every image once, in order: the images of `stream.evaluation_stream`, without TensorFlow.
+    """Yields batches of every image once, in order, as `stream.evaluation_stream` but without
+    TensorFlow.
 
     Args:
         examples: the images.
         size, crop: as in `center_view`.
 
-    Returns:
-        uint8 `(b, h, w, c)`, b = `BATCH`, fewer in the last.
+    Yields:
+        uint8 `(b, h, w, c)`, b = `BATCH`, fewer in the last batch.
 
     Raises:
         Undecodable: an image changed since it was checked.
@@ -84,7 +85,7 @@ def batches(examples: Examples, *, size: int | Geometry, crop: float) -> Iterato
 
 
 def decoded(examples: Examples, look: Callable[[Pixels], _T]) -> Iterator[tuple[int, _T]]:
-    """Number of each image that can be decoded, and what `look` finds in it, as displayed."""
+    """Yields the number of each image that can be decoded, and `look` of its upright pixels."""
 
     def one(i: int) -> tuple[int, _T] | None:
         try:
@@ -98,7 +99,7 @@ def decoded(examples: Examples, look: Callable[[Pixels], _T]) -> Iterator[tuple[
 
 
 def _in_threads(function: Callable[[int], _T], count: int) -> Iterator[Iterator[_T]]:
-    """The results for 0 to `count` - 1 in batches, of which the next is under way."""
+    """Yields batches of the results for 0 to `count` - 1; the next batch is computed meanwhile."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = (
             pool.map(function, range(first, min(first + BATCH, count)))
@@ -119,19 +120,19 @@ def _content(examples: Examples, index: int) -> bytes | Pixels:
 
 
 def decode(data: bytes, orientation: int = 1) -> Pixels:
-    """`decode.decode`: the whole image as displayed.
+    """The whole image, upright, as `decode.decode`.
 
     Raises:
-        Undecodable: it is damaged, or of an unsupported format.
+        Undecodable: the image is damaged or has an unsupported format.
     """
     return _turn(decode_stored(data), orientation)
 
 
 def decode_stored(data: bytes) -> Pixels:
-    """`decode.decode_stored`: the whole image, before EXIF turns it.
+    """The whole image, ignoring EXIF orientation, as `decode.decode_stored`.
 
     Raises:
-        Undecodable: as `decode`.
+        Undecodable: as in `decode`.
     """
     try:
         return _by_pillow(data)
@@ -140,11 +141,11 @@ def decode_stored(data: bytes) -> Pixels:
 
 
 def decode_complete(data: bytes | Pixels) -> Pixels:
-    """`decode_stored` of an image that holds all pixels that its header says; a JPEG of more than
-    `LARGE` pixels at 1/`CHECK_RATIO` of its size.
+    """`decode_stored` with a check that no pixels are missing; a JPEG of more than `LARGE` pixels
+    is decoded at 1/`CHECK_RATIO` of its size.
 
     Raises:
-        Undecodable: as `decode`, or pixels are missing.
+        Undecodable: as in `decode`, or pixels are missing.
     """
     if not isinstance(data, bytes):
         return data
@@ -155,7 +156,7 @@ def decode_complete(data: bytes | Pixels) -> Pixels:
 
 
 def _decode_to_check(data: bytes) -> Pixels:
-    """`decode.decode_to_check`."""
+    """As `decode.decode_to_check`."""
     if _is_whole_jpeg(data):
         with suppress(_Unsure):
             image = _open(data)
@@ -168,7 +169,7 @@ def _decode_to_check(data: bytes) -> Pixels:
 def center_view(
     data: bytes | Pixels, orientation: int, *, size: int | Geometry, crop: float
 ) -> Pixels:
-    """`views.center_view`: what evaluation shows of an image.
+    """An image as the network sees it in evaluation, as `views.center_view`.
 
     Args:
         data: an encoded image, or pixels.
@@ -180,14 +181,14 @@ def center_view(
         uint8 `(h, w, c)`.
 
     Raises:
-        Undecodable: as `decode`.
+        Undecodable: as in `decode`.
     """
     form = geometry.of(size)
     return with_channels(_view(data, orientation, form, crop), form.channels)
 
 
 def with_channels(pixels: Pixels, channels: int) -> Pixels:
-    """`views.with_channels`: RGB as it is, or its luma."""
+    """RGB unchanged, or converted to luma, as `views.with_channels`."""
     if channels == 3:
         return pixels
     luma = (pixels.astype(np.int32) @ np.array(LUMA, np.int32) + (1 << 15)) >> 16
@@ -207,7 +208,7 @@ def _view(data: bytes | Pixels, orientation: int, form: Geometry, crop: float) -
 
 
 def _view_of_jpeg(data: bytes, orientation: int, form: Geometry, crop: float) -> Pixels:
-    """Decoded at 1/2, 1/4 or 1/8 of the size, if the image is large."""
+    """`_view` of a JPEG, decoded at 1/2, 1/4 or 1/8 of its size if it is large."""
     image = _open(data)
     flips = Flips(*(int(orientation in some) for some in FLIPPED))
     *_, height, width = flips.swapped((0, 0, image.height, image.width))
@@ -226,29 +227,30 @@ def _view_of_jpeg(data: bytes, orientation: int, form: Geometry, crop: float) ->
     return _resize(_turn(pixels[top:bottom, left:right], orientation), box, form)
 
 
-# EXIF orientations, 1 to 8, by which stored pixels are displayed: transposed, then reversed from
-# top to bottom, and from left to right.
+# EXIF orientations, 1 to 8, for which stored pixels have to be transposed, then reversed from top
+# to bottom, and reversed from left to right.
 FLIPPED = ((5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7))
 
 
 class Flips(NamedTuple):
-    """How an orientation moves a box (y, x, height, width); each is 0 or 1. Numbers, or tensors."""
+    """Converts boxes (y, x, height, width) between stored and upright pixels. The fields are 0 or
+    1: numbers or tensors."""
 
     swap: Any
     rows: Any
     columns: Any
 
     def stored(self, box: tuple[Any, ...], height: Any, width: Any) -> tuple[Any, ...]:
-        """A box of the displayed image, which has this size, in the stored one."""
+        """The box in the stored image, given one in the upright image of this size."""
         return self.swapped(self._reversed(box, height, width))
 
     def displayed(self, box: tuple[Any, ...], height: Any, width: Any) -> tuple[Any, ...]:
-        """A box of stored pixels, of which there are this many, in the turned ones."""
+        """The box in the upright image, given one in stored pixels of this size."""
         *_, height, width = self.swapped((0, 0, height, width))
         return self._reversed(self.swapped(box), height, width)
 
     def swapped(self, box: tuple[Any, ...]) -> tuple[Any, ...]:
-        """A box, transposed where the orientation does so."""
+        """The box, transposed if the orientation swaps the axes."""
         y, x, h, w = box
         across, longer = self.swap * (x - y), self.swap * (w - h)
         return y + across, x - across, h + longer, w - longer
@@ -264,7 +266,7 @@ class Flips(NamedTuple):
 
 
 def _turn(pixels: Pixels, orientation: int) -> Pixels:
-    """Stored pixels as they are displayed, by their EXIF orientation, 1 to 8."""
+    """Stored pixels, turned upright by their EXIF orientation, 1 to 8."""
     swap, rows, columns = (orientation in some for some in FLIPPED)
     if swap:
         pixels = pixels.transpose(1, 0, 2)
@@ -283,7 +285,7 @@ def _by_tensorflow(data: bytes) -> Pixels:
     try:
         with tf.device("CPU:0"):
             return graph.decode_stored(tf.constant(data)).numpy()
-    except (tf.errors.OpError, UnicodeDecodeError) as error:  # of text that is part of the error
+    except (tf.errors.OpError, UnicodeDecodeError) as error:  # the latter in the error's message
         raise Undecodable(first_line(error)) from None
 
 
@@ -306,23 +308,23 @@ def _by_pillow(data: bytes) -> Pixels:
 def _is_still(image: Image.Image) -> bool:
     try:
         return not getattr(image, "is_animated", False)
-    except Exception:  # of a GIF, that reads all frames
+    except Exception:  # for a GIF, is_animated reads all frames
         raise _Unsure from None
 
 
 def _open(data: bytes) -> Image.Image:
     try:
         if data.startswith(_JPEG_BEGIN):
-            return JpegImageFile(io.BytesIO(data))  # `open` warns of more than 89 million pixels
+            return JpegImageFile(io.BytesIO(data))  # `open` warns above 89 million pixels
         return Image.open(io.BytesIO(data), formats=DECODED)
-    except Exception:  # a damaged header fails in many ways inside Pillow
+    except Exception:  # Pillow raises many types for a damaged header
         raise _Unsure from None
 
 
 def _load(image: Image.Image) -> Image.Image:
     try:
         image.load()
-    except Exception:  # as do damaged pixels
+    except Exception:  # and for damaged pixels
         raise _Unsure from None
     return image
 
@@ -341,14 +343,14 @@ def _of_png(image: Image.Image) -> Pixels:
     if _load(image).mode.startswith("I;16"):
         return _repeated((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode != "P":
-        image.info.pop("transparency", None)  # one colour is transparent: not for TensorFlow
+        image.info.pop("transparency", None)  # TensorFlow ignores a single transparent colour
     return _on_white(image)
 
 
 def _of_gif(image: Image.Image) -> Pixels:
-    """Transparent pixels are black."""
+    """The pixels of a GIF; transparent ones are black."""
     tiles = getattr(image, "tile", ())
-    if [tile.extents for tile in tiles] != [(0, 0, *image.size)]:  # a part of the canvas
+    if [tile.extents for tile in tiles] != [(0, 0, *image.size)]:  # only a part of the canvas
         raise _Unsure
     _load(image)
     if image.mode == "P" and np.asarray(image).max() >= len(image.getpalette() or ()) // 3:
@@ -366,7 +368,7 @@ def _repeated(grey: npt.NDArray[np.uint8]) -> Pixels:
 
 
 def _on_white(image: Image.Image) -> Pixels:
-    """Composited on white, with the rounding of `decode`."""
+    """The pixels, composited on white with the rounding of `decode`."""
     if not image.has_transparency_data:
         return _rgb(image)
     rgba = np.asarray(image.convert("RGBA")).astype(np.uint16)
@@ -379,13 +381,13 @@ def _is_whole_jpeg(data: bytes) -> bool:
 
 
 def _has_end(data: bytes) -> bool:
-    """Whether nothing but an end follows the last scan of a JPEG."""
+    """Whether the end marker directly follows the last scan of a JPEG."""
     marker = _JPEG_MARKER.search(data, data.rfind(_JPEG_SCAN) + 2)
     return marker is not None and marker[0] == _JPEG_END and marker.start() == data.rfind(_JPEG_END)
 
 
 def _is_whole_png(data: bytes) -> bool:
-    """Whether all chunks have the checksum that they say, up to the last."""
+    """Whether the checksums of all chunks up to the last are correct."""
     at = 8
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -399,7 +401,7 @@ def _is_whole_png(data: bytes) -> bool:
 
 
 def _is_plain_bmp(data: bytes) -> bool:
-    """Whether it has all pixels, of 24 or 32 bits or 8 bits of grey, and not compressed."""
+    """Whether a BMP is complete and uncompressed, with 8, 24 or 32 bits per pixel."""
     begin, width, height, _, bits, compression = struct.unpack_from(
         "<I4xiiHHI", data.ljust(34, b"\0"), 10
     )
@@ -408,7 +410,7 @@ def _is_plain_bmp(data: bytes) -> bool:
 
 
 def _is_complete(data: bytes, pixels: Pixels) -> bool:
-    """`decode.is_complete`: whether libjpeg has made up the last pixels."""
+    """Whether no pixels are missing, as `decode.is_complete`."""
     if not (data.startswith(_JPEG_BEGIN) and data.endswith(_JPEG_END)):
         return True
     if (pixels[-4:, -4:] != pixels[-1, -1]).any():
@@ -418,9 +420,9 @@ def _is_complete(data: bytes, pixels: Pixels) -> bool:
 
 
 def _resize(pixels: Pixels, box: tuple[float, float, float, float], form: Geometry) -> Pixels:
-    """The part `box` (y, x, h, w, in pixels) fitted into `(h, w, 3)`: bilinear, antialiased.
+    """Fits the part `box` (y, x, h, w, in pixels) into `(h, w, 3)`: bilinear, antialiased.
 
-    In the order of TensorFlow's ScaleAndTranslate, in float32: with the same rounding.
+    Computes in float32 in the order of TensorFlow's ScaleAndTranslate, for the same rounding.
     """
     y, x, h, w = (np.float32(n) for n in box)
     height, width = form.resized(box[2], box[3])
@@ -446,9 +448,9 @@ def _along_rows(
 def _spans(
     length: int, size: int, scale: np.float32, begin: np.float32
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """The pixels that each pixel of a resized row is made of, and their weights: `(size, n)`.
+    """Indices and weights, `(size, n)`, of the source pixels for each pixel of a resized row.
 
-    The row begins at `begin`, in pixels.
+    The row begins at `begin`, in source pixels.
     """
     shift = -begin * scale
     half, one = np.float32(0.5), np.float32(1)

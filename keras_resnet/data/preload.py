@@ -1,7 +1,7 @@
 """Decodes images once: to check them and, if they are small, to keep them in memory.
 
-One parallel pass does both, without Python in the loop. Images kept decoded give the same pixels,
-bit for bit, at a lower cost.
+One parallel pass does both, without Python in the loop. Decoded images in memory have the same
+pixels, bit for bit, and are faster to read.
 """
 
 import io
@@ -29,16 +29,16 @@ from keras_resnet.data.decode import (
 from keras_resnet.data.examples import Examples
 from keras_resnet.messages import log
 
-MOST_BYTES = 1 << 30  # and at most a quarter of the memory that this process may still take
-_HEADER = 20  # bytes of a kept image beyond its pixels, about
+MOST_BYTES = 1 << 30  # and at most a quarter of the available memory
+_HEADER = 20  # approximate number of bytes of a decoded image in addition to its pixels
 
 
-Shape = tuple[int, int, int]  # width, height and bytes, as encoded, of an image
-BLOCK = 32  # images that are decoded by one unrolled graph
+Shape = tuple[int, int, int]  # width, height and encoded size in bytes of an image
+BLOCK = 32  # images decoded by one unrolled graph
 
 
 def decodable(examples: Examples) -> Iterator[list[int]]:
-    """Decodes all images; yields the numbers of the good ones, a few at a time."""
+    """Decodes all images; yields lists of the numbers of the good ones."""
 
     @as_written
     def one(number: tf.Tensor, item: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
@@ -50,7 +50,7 @@ def decodable(examples: Examples) -> Iterator[list[int]]:
 
 
 def budget() -> int:
-    """Bytes that decoded images may take in memory."""
+    """Maximum number of bytes for decoded images in memory."""
     return min(MOST_BYTES, memory.available() // 4)
 
 
@@ -58,10 +58,10 @@ def fits(shapes: Iterable[Shape]) -> bool:
     """Whether to keep images decoded: they fit into memory, and most of them are small.
 
     `decode.SMALL` defines small. Of a larger image only a window is decoded, which may be faster
-    and whose last bits differ: larger images are kept encoded, if they are few.
+    and differs in the last bits, so a few larger images stay encoded.
 
     Args:
-        shapes: width, height and size in bytes, as encoded, of each image.
+        shapes: width, height and encoded size in bytes of each image.
     """
     left, large = budget(), 0
     for i, (width, height, size) in enumerate(shapes):
@@ -76,20 +76,20 @@ def fits(shapes: Iterable[Shape]) -> bool:
 def preload(examples: Examples, shapes: Sequence[Shape]) -> tuple[Examples, npt.NDArray[np.int64]]:
     """Decodes all images and keeps them: `(examples, good)`.
 
-    Plain small images are decoded a block at a time: for one of 32×32 pixels, its own stream
-    element and the check of its format cost three times as much as the decoding. A block with
-    anything else in it, or anything broken, is left to the general decoder, one by one, with what
-    does not fill one.
+    Plain small images are decoded in blocks: for an image of 32×32 pixels, a separate stream
+    element and the check of its format take three times as long as the decoding. Blocks that
+    contain other or broken images, and the last incomplete block, are decoded image by image with
+    the general decoder.
 
     Args:
         examples: encoded images.
         shapes: as in `fits`.
 
     Returns:
-        examples: those that could be decoded, in order, in one tensor in memory.
-        good: the numbers, in `examples`, of those that could be.
+        examples: the good images, in order, in one tensor in memory.
+        good: their numbers in the given `examples`.
     """
-    done, small = [], []  # numbers, and which of them are small, as they come
+    done, small = [], []  # numbers, and whether they are small, in the order of decoding
 
     def advance(numbers: npt.NDArray[np.int64], is_small: npt.NDArray[np.bool_]) -> np.int64:
         done.extend(numbers.tolist())
@@ -128,12 +128,12 @@ def preload(examples: Examples, shapes: Sequence[Shape]) -> tuple[Examples, npt.
             is_small = tf.reduce_prod(tf.shape(pixels)[:2]) <= SMALL
             return number, is_small, tf.cond(is_small, lambda: as_pixels(pixels), lambda: data)
 
-    are_upright = bool((examples.orientations == 1).all())  # most are; to turn costs time
+    are_upright = bool((examples.orientations == 1).all())  # usual; turning takes time
     how = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
     plain = [width * height <= SMALL for width, height, _ in shapes] & (examples.orientations == 1)
     numbers = np.flatnonzero(plain)
     plain = tf.data.Dataset.from_tensor_slices((numbers, numbers)).batch(BLOCK, True)
-    # Many are looked up at once: tf.data adds up the size of all items each time.
+    # Many are looked up at once, because tf.data sums the sizes of all items each time.
     blocks = examples.look_up_blocks(plain.batch(BLOCK)).unbatch()
     quick = blocks.map(block, **how).ignore_errors()
     rest = tf.data.Dataset.from_tensors(0).flat_map(others)
@@ -141,7 +141,7 @@ def preload(examples: Examples, shapes: Sequence[Shape]) -> tuple[Examples, npt.
     slow = singles.map(one, **how).ignore_errors().batch(BLOCK)
     stream = quick.concatenate(slow).map(note).unbatch()
     with progress.bar(len(examples), "decoding images", "images") as show:
-        # A single batch, for images are moved into it, not copied; none, if no image is good.
+        # A single batch, because images are moved into it, not copied; no batch if none is good.
         for items in stream.batch(len(examples)):
             rows = np.argsort(done)
             good = np.array(done)[rows]
@@ -152,10 +152,10 @@ def preload(examples: Examples, shapes: Sequence[Shape]) -> tuple[Examples, npt.
 
 
 def _plain_pixels(encoded: list[tf.Tensor]) -> tf.Tensor:
-    """`as_pixels` of images that are stored plainly, `(n,)`; an error if one of them is not.
+    """`as_pixels` of plain images, `(n,)`; an error if one of them is not plain, small or complete.
 
-    Plain are a JPEG, and a PNG in grey or RGB, which has no alpha and no palette: these are what
-    `decode` handles without a check of each image.
+    Plain images are JPEGs, and PNGs in grey or RGB without alpha and palette: for these, `decode`
+    needs no check of each image.
     """
     joined = tf.stack(encoded)
     is_png = tf.equal(tf.strings.substr(joined, 0, 4), b"\x89PNG")
@@ -177,7 +177,7 @@ def _decoded(item: tf.Tensor) -> tf.Tensor:
 
 
 def preload_splits(splits: dict[str, Examples]) -> dict[str, Examples]:
-    """Splits of encoded images in memory or in records, kept decoded if they all `fit`."""
+    """The splits, with encoded images (in memory or records) decoded into memory if all fit."""
     encoded = {k: v for k, v in splits.items() if v.item_tensor.dtype != tf.uint8}
     shapes = {name: list(_shapes(examples)) for name, examples in encoded.items()}
     if not encoded or not fits(chain.from_iterable(shapes.values())):
@@ -189,7 +189,7 @@ def preload_splits(splits: dict[str, Examples]) -> dict[str, Examples]:
 
 
 def log_preloaded(splits: dict[str, Examples]) -> None:
-    """Logs the memory used by images kept decoded."""
+    """Logs the memory used by decoded images."""
     kept = [examples for examples in splits.values() if examples.read is _decoded]
     tensors = {id(examples.items): examples.item_tensor for examples in kept}.values()
     if tensors:
@@ -199,7 +199,7 @@ def log_preloaded(splits: dict[str, Examples]) -> None:
 
 
 def _shapes(examples: Examples) -> Iterator[Shape]:
-    """Width, height and size of each encoded image; a broken one counts as empty."""
+    """Width, height and size in bytes of each encoded image; zeros for a broken one."""
     for i in range(len(examples)):
         data = examples.image(i).numpy()
         try:
@@ -209,14 +209,14 @@ def _shapes(examples: Examples) -> Iterator[Shape]:
 
 
 def _checks(data: tf.Tensor, pixels: tf.Tensor) -> list[tf.Operation]:
-    """Errors for what the decoder lets pass."""
+    """Assertions for errors that the decoder does not report."""
     return [
         tf.debugging.assert_positive(tf.shape(pixels)),
         tf.debugging.Assert(is_complete(data, pixels), ["pixels are missing"]),
     ]
 
 
-@tf.function(autograph=False)  # traced once, however many folders are checked
+@tf.function(autograph=False)  # traced once for all folders
 def _after_decoding(number: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
     pixels = decode_to_check(data)
     with tf.control_dependencies(_checks(data, pixels)):

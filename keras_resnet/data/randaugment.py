@@ -1,9 +1,9 @@
 """RandAugment (arXiv:1909.13719): several random operations of one magnitude. TrivialAugment
 (arXiv:2103.10158): one random operation of random magnitude.
 
-Keras' layers for them draw from a stateful generator, so a resumed run would draw other numbers.
-Here everything is a function of the given seed. The operations are Pillow's, and go from no change
-at a strength of 0 to the largest at 1.
+Keras' layers for them use a stateful generator, so a resumed run would draw other random numbers.
+Here the result depends only on the given seed. The operations are Pillow's, from no change at a
+strength of 0 to the largest change at 1.
 """
 
 import math
@@ -19,11 +19,12 @@ _BINS = 31  # strengths of TrivialAugment, from 0 to 1
 
 
 class Operation(NamedTuple):
-    """An operation on an image: a function of uint8 `(h, w, 3)` and an amount to the same."""
+    """An operation on an image: a function of uint8 `(h, w, 3)` and an amount that returns uint8
+    `(h, w, 3)`."""
 
     apply: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-    most: float = 0.0  # amount of the largest change: arXiv:1805.09501, table 6
-    wide: float = 0.0  # the same of TrivialAugment: the Wide space of arXiv:2103.10158
+    most: float = 0.0  # largest amount: arXiv:1805.09501, table 6
+    wide: float = 0.0  # largest amount in TrivialAugment: the Wide space of arXiv:2103.10158
 
 
 def randaugment(
@@ -35,15 +36,15 @@ def randaugment(
     prob: float = 1.0,
     std: float = 0.0,
 ) -> tf.Tensor:
-    """`ops` operations, each any of `OPERATIONS`, at about `magnitude`.
+    """Applies `ops` random operations from `OPERATIONS`, one after the other.
 
     Args:
         image: uint8 `(h, w, 3)`.
         seed: int64 `(2,)`.
-        ops: how many, one after the other.
-        magnitude: 0 to 10; autocontrast and equalize have none.
+        ops: number of operations.
+        magnitude: 0 to 10; autocontrast and equalize ignore it.
         prob: probability of applying each operation.
-        std: standard deviation of the magnitude, drawn for each operation and cut to 0 to 10.
+        std: standard deviation of the magnitude, drawn for each operation and clipped to [0, 10].
 
     Returns:
         uint8 `(h, w, 3)`.
@@ -62,7 +63,7 @@ def randaugment(
 
 
 def trivialaugment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """One of `OPERATIONS` at any strength, in wide ranges.
+    """Applies one random operation from `OPERATIONS` at a random strength, in wide ranges.
 
     Args:
         image: uint8 `(h, w, 3)`.
@@ -88,8 +89,8 @@ def _any(
     strength: tf.Tensor | float,
     most: list[float],
 ) -> tf.Tensor:
-    """The operation that the random numbers `which` and `sign` in [0, 1) say, at this share of its
-    largest amount."""
+    """Applies the operation and the sign selected by the random numbers `which` and `sign` in
+    [0, 1), at this share of the operation's largest amount."""
     number = tf.cast(which * len(OPERATIONS), tf.int32)
     amount = tf.where(sign < 0.5, -1.0, 1.0) * strength * tf.gather(tf.constant(most), number)
     return tf.switch_case(
@@ -102,7 +103,7 @@ def _identity(image: tf.Tensor, amount: tf.Tensor | float = 0.0) -> tf.Tensor:
 
 
 def _autocontrast(image: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
-    """Each channel stretched to [0, 255]."""
+    """Stretches each channel to [0, 255]."""
     values = tf.cast(image, tf.float32)
     low = tf.reduce_min(values, [0, 1])
     reach = tf.reduce_max(values, [0, 1]) - low
@@ -111,7 +112,7 @@ def _autocontrast(image: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
 
 
 def _equalize(image: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
-    """Each channel's histogram made flat."""
+    """Equalizes the histogram of each channel."""
     return tf.stack([_equal(image[..., c]) for c in range(3)], -1)
 
 
@@ -125,7 +126,7 @@ def _equal(channel: tf.Tensor) -> tf.Tensor:
 
 
 def _solarize(image: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
-    """Inverts what is brighter than a threshold, so much below white."""
+    """Inverts values of at least 256 - |amount|."""
     threshold = 256 - tf.abs(amount)
     return tf.where(tf.cast(image, tf.float32) < threshold, image, 255 - image)
 
@@ -149,7 +150,7 @@ def _brightness(image: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
 
 
 def _sharpness(image: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
-    """Away from, or towards, a smoothed image, whose border is the image's own."""
+    """Blends with a smoothed image, or extrapolates from it; border pixels are not smoothed."""
     values = tf.cast(image, tf.float32)
     kernel = tf.constant(_SMOOTH, tf.float32)[:, :, None, None] / 13
     smooth = tf.nn.depthwise_conv2d(
@@ -161,7 +162,7 @@ def _sharpness(image: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
 
 
 def _rotate(image: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
-    """About the middle."""
+    """Rotates about the centre."""
     angle = degrees * (math.pi / 180)
     return _affine(image, [tf.cos(angle), -tf.sin(angle), tf.sin(angle), tf.cos(angle)])
 
@@ -201,13 +202,14 @@ OPERATIONS = {
 
 
 def _grey(image: tf.Tensor) -> tf.Tensor:
-    """Luma as Pillow has it (ITU-R 601-2): float32 `(h, w, 1)`."""
+    """Luma as in Pillow (ITU-R 601-2): float32 `(h, w, 1)`."""
     weights = tf.constant([[0.299], [0.587], [0.114]])
     return tf.floor(tf.tensordot(tf.cast(image, tf.float32), weights, 1) + 0.5)
 
 
 def _enhance(plain: tf.Tensor | float, image: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
-    """Between `plain` and the image, or beyond it."""
+    """Interpolates from `plain` to the image, or extrapolates: `change` = -1 gives `plain`, 0 the
+    image."""
     values = plain + (1 + change) * (tf.cast(image, tf.float32) - plain)
     return tf.cast(tf.clip_by_value(values, 0, 255), tf.uint8)
 
@@ -217,8 +219,8 @@ def _affine(
     matrix: Sequence[tf.Tensor | float],
     shift: tuple[tf.Tensor | float, tf.Tensor | float] = (0.0, 0.0),
 ) -> tf.Tensor:
-    """The pixel at p comes from `matrix` (row by row, x before y) times p, about the middle, less
-    `shift` (y, x; shares of the sides)."""
+    """Affine transform: output pixel p is taken from `matrix` (row-major, x before y) times p,
+    relative to the centre, minus `shift` (y, x; shares of the sides)."""
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
     y, x = (shape[0] - 1) / 2, (shape[1] - 1) / 2
     a, b, c, d = (tf.convert_to_tensor(value, tf.float32) for value in matrix)

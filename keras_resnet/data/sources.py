@@ -33,7 +33,7 @@ class SavedImage(NamedTuple):
 
     name: str
     label: str
-    digest: int | None = None  # of its content, see `photo.digest`; None of an old run
+    digest: int | None = None  # of its content, see `photo.digest`; None in an old run
 
 
 Saved = Mapping[str, Sequence[SavedImage]]  # by split
@@ -41,14 +41,14 @@ Saved = Mapping[str, Sequence[SavedImage]]  # by split
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: examples by split ("train", "val" and, where there is one, "test")."""
+    """A data set: examples by split ("train", "val" and, if it exists, "test")."""
 
     name: str
     classes: list[str]
     splits: dict[str, Examples]
-    skipped: int = 0  # files of a folder that are not used
-    obstacles: list[str] = field(default_factory=list)  # why training cannot use it
-    side: int | None = None  # median of the shorter sides of the images in pixels, of a folder
+    skipped: int = 0  # unused files of a folder
+    obstacles: list[str] = field(default_factory=list)  # why training cannot use the data
+    side: int | None = None  # of a folder: median of the shorter sides of its images, in pixels
 
     @property
     def mirrors(self) -> bool:
@@ -56,7 +56,7 @@ class Source:
         return self.name != "digits"
 
     def fingerprint(self) -> str:
-        """A sha256 of which images, of which content and class, are in which split."""
+        """A sha256 of names, classes and contents of the images in each split."""
         content = hashlib.sha256()
         for split, examples in self.splits.items():
             content.update(f"{split}\0".encode())
@@ -84,24 +84,24 @@ def load(
     """A data set with a train and a val split, for training.
 
     For data without a validation split, one is made: stratified, seeded, with at least one image of
-    each class in either split. Equal images are never in two of the splits that are made.
+    each class in either split. Equal images never get into different new splits.
 
     Args:
         data: `"digits"`, a folder of images, or `"tfds:NAME[/CONFIG]"`.
-        val_split: share of each class in the validation split, if one is made.
-        test_split: share of each class in a test split, which is set aside first; 0 makes none.
-        group_by: what keeps related images in one split, see `splitting.group`; for a folder.
-        split_file: a file of `save_split`, whose splits are taken instead.
-        seed: of the splits that are made.
+        val_split: share of each class in a new validation split.
+        test_split: share of each class in a new test split, which is set aside first; 0: none.
+        group_by: keep related images in one split, see `splitting.group`; for a folder.
+        split_file: a file of `save_split`, whose splits are used instead.
+        seed: seed of the new splits.
         on_bad_image: `"error"` or `"skip"`; for a folder.
-        data_dir: where tensorflow-datasets keeps its files.
+        data_dir: folder of tensorflow-datasets.
         check: `"full"` or `"headers"`; for a folder, see `folder.scan`.
         in_memory: whether to keep small images decoded in memory, if they fit.
-        weights: as `--weights`. Where a validation split is made, images of such a run stay in
-            their split: on those that it was trained on, scores would be too good.
+        weights: as `--weights`. In a new split, images of this run stay in the split that they had
+            there: scores on its training images would be too good.
 
     Raises:
-        InputError: no usable data; the line names it and the next step.
+        InputError: no usable data; the message names the data and the next step.
     """
     if group_by and not is_folder(data):
         raise InputError(
@@ -160,7 +160,7 @@ def load_for(config: Config, *, in_memory: bool = False) -> Source:
 def _log_known(
     splits: Mapping[str, Examples], learned: Collection[int], weights: str | None
 ) -> None:
-    """Says of each split how many images the first weights were trained on."""
+    """Logs the number of images in each split that the initial weights were trained on."""
     for split, examples in splits.items():
         if count := np.count_nonzero(splitting.are(examples, learned)):
             line = (
@@ -174,10 +174,10 @@ def _log_known(
 
 
 def images_of(weights: str | None) -> dict[str, list[int]]:
-    """The digests of the images of a run whose weights are taken, by split; {} of no run.
+    """The digests of the images of the run of these weights, by split; {} for other weights.
 
     Args:
-        weights: as `--weights`: also the path of a file in the run folder.
+        weights: as `--weights`: a run folder, or the path of a file in it.
     """
     folder = weights if weights and os.path.isdir(weights) else os.path.dirname(weights or "")
     saved = os.path.join(folder, filenames.SPLIT)
@@ -196,14 +196,14 @@ def load_all(
     data_dir: StrPath | None = None,
     classes: Sequence[str] = (),
 ) -> Source:
-    """A data set as it is stored, under "all" or by the splits that it has; one class will do.
+    """A data set as stored, without new splits: with its own splits or "all"; one class suffices.
 
     Args:
         data, on_bad_image, data_dir: as in `load`.
-        classes: class names that are known already, such as an artefact's.
+        classes: known class names, such as an artefact's.
 
     Raises:
-        InputError: as `load`.
+        InputError: as in `load`.
     """
     return _open(data, on_bad_image, data_dir, nested=True, classes=classes)
 
@@ -213,15 +213,15 @@ def save_split(source: Source, path: StrPath) -> None:
 
     Args:
         source: the data set.
-        path: of the JSON file.
+        path: path of the JSON file.
     """
     content = {split: _rows(examples, source.classes) for split, examples in source.splits.items()}
-    # ASCII: a name may hold any bytes
+    # ASCII, because a name may contain any bytes.
     write_text(path, json.dumps(content, ensure_ascii=True, indent=0))
 
 
 def _rows(examples: Examples, classes: Sequence[str]) -> list[list[str]]:
-    """Name, class and, if it is known, the digest of each."""
+    """Rows of name, class and, if known, digest of each image."""
     rows = [
         [name, classes[label]] for name, label in zip(examples.names, examples.labels, strict=True)
     ]
@@ -247,9 +247,9 @@ def load_saved(
     check: str = "full",
     in_memory: bool = False,
 ) -> Source:
-    """A data set in the splits that `save_split` saved, to resume a run.
+    """A data set in the splits saved by `save_split`, to resume a run.
 
-    Files that changed since are named: results will differ from an uninterrupted run.
+    Logs a warning about changed files: results will differ from an uninterrupted run.
 
     Args:
         path: the file of `save_split`.
@@ -257,7 +257,7 @@ def load_saved(
         classes: the run's class names, in order.
 
     Raises:
-        InputError: images that are gone.
+        InputError: images are missing.
     """
     saved = read_split(path)
     _require_classes(saved, classes)
@@ -270,14 +270,14 @@ def load_saved(
 
 
 def read_split(path: StrPath, content: bytes | None = None) -> dict[str, list[SavedImage]]:
-    """The content of a saved split file: split -> its images.
+    """The content of a saved split file: the images of each split.
 
     Args:
         path: the file of `save_split`.
-        content: its bytes, where they were read already.
+        content: the bytes of the file, if already read.
 
     Raises:
-        InputError: the file is gone or damaged.
+        InputError: the file is missing or damaged.
     """
     try:
         rows_of = read_json(path, content)
@@ -305,14 +305,14 @@ def read_split(path: StrPath, content: bytes | None = None) -> dict[str, list[Sa
 
 
 def _leads_out(image: SavedImage) -> bool:
-    """Whether the name leads out of the data folder; TypeError if it is no name."""
+    """Whether the name points outside of the data folder; TypeError if it is not a name."""
     if not (isinstance(image.name, str) and isinstance(image.label, str)) or "\0" in image.name:
         raise TypeError(f"{image.name!r} is not a file name")
     return os.path.isabs(image.name) or ".." in image.name.split("/")
 
 
 def _require_classes(saved: Saved, classes: Sequence[str]) -> None:
-    """InputError if a saved split names a class that the run does not have."""
+    """Raises InputError if a saved split has a class that the run does not have."""
     known = set(classes)
     for split, images in saved.items():
         for image in images:
@@ -334,17 +334,17 @@ def load_split(
     check: str = "full",
     checked_until: int = 0,
 ) -> Examples:
-    """The examples of one split.
+    """The examples of one saved split.
 
     Args:
-        saved: as `read_split` gives it.
+        saved: the result of `read_split`.
         split: "train", "val" or "test".
         data, data_dir, check: as in `load`.
         classes: the run's class names, in order.
-        checked_until: a time in nanoseconds; images not changed since are known to decode.
+        checked_until: as in `check_files`.
 
     Raises:
-        InputError: no such split, or images that are gone.
+        InputError: no such split, or images are missing.
     """
     if split not in saved:
         raise InputError(f"the run has no {split} split; it has {', '.join(saved)}")
@@ -357,15 +357,15 @@ def load_split(
 
 
 def require_moved(saved: Saved, data: StrPath, classes: Sequence[str]) -> None:
-    """Requires that a folder holds all images of a saved split.
+    """Requires that a folder contains all images of saved splits.
 
     Args:
-        saved: as `read_split` gives it.
+        saved: the result of `read_split`.
         data: the folder.
         classes: the run's class names, in order.
 
     Raises:
-        InputError: images are missing, or other ones.
+        InputError: images are missing or have changed.
     """
     require(data)
     total = sum(map(len, saved.values()))
@@ -400,7 +400,7 @@ def _load_splits(
     in_memory: bool = False,
     checked_until: int = 0,
 ) -> dict[str, Examples]:
-    """Examples by split; a warning names those that changed, and ends with `otherwise`."""
+    """Examples by split; a warning about changed images ends with `otherwise`."""
     if is_folder(data):
         splits = _splits_of_folder(
             saved, data, classes, check=check, in_memory=in_memory, checked_until=checked_until
@@ -418,7 +418,7 @@ def _load_splits(
 
 
 def _changed(saved: Saved, splits: Mapping[str, Examples]) -> list[str]:
-    """Names of the images that are not those of the saved splits, in order."""
+    """Names of the images whose content differs from the saved splits, in order."""
     return [
         image.name
         for split, examples in splits.items()
@@ -429,7 +429,7 @@ def _changed(saved: Saved, splits: Mapping[str, Examples]) -> list[str]:
 
 
 def _splits_of_file(path: StrPath, source: Source) -> dict[str, Examples]:
-    """The splits that `save_split` saved, of these images; InputError if they do not fit."""
+    """The images in the splits of a file of `save_split`; InputError if file and images differ."""
     if not os.path.isfile(path):
         raise InputError(f"--split-file {show(path)}: no such file; give a split.json")
     saved = {split: images for split, images in read_split(path).items() if images}
@@ -456,10 +456,10 @@ def _splits_of_file(path: StrPath, source: Source) -> dict[str, Examples]:
 
 
 def pool(source: Source) -> Examples:
-    """All images of a data set but those of a test split, as one.
+    """All images of a data set except a test split, as one `Examples`.
 
     Raises:
-        InputError: its splits are stored apart, as those of a `tfds:` data set.
+        InputError: the splits are stored separately, as in a `tfds:` data set.
     """
     parts = [examples for split, examples in source.splits.items() if split != "test"]
     return _joined(parts, source.name)
@@ -496,7 +496,7 @@ def _splits_by_name(saved: Saved, source: Source, classes: Sequence[str]) -> dic
         whole = _joined(list(parts.values()), source.name)
         number = {name: i for i, name in enumerate(whole.names)}
         taken = whole.take([number[image.name] for image in wanted])
-        # A run that was imported may number the classes otherwise than the data set.
+        # An imported run may have another order of the classes than the data set.
         labels = np.array([classes.index(image.label) for image in wanted], np.int32)
         splits[split] = replace(taken, labels=labels)
     return splits
@@ -535,11 +535,8 @@ def _splits_of_folder(
 
 
 def naming_broken_images(source: Source, next_step: str) -> AbstractContextManager[None]:
-    """Within it, an unreadable image is one line that ends with `next_step`.
-
-    Raises:
-        CheckFailed: the line.
-    """
+    """A context that turns errors of an unreadable image into a CheckFailed that ends with
+    `next_step`."""
     return folder.naming_broken(
         source.name,
         lambda: [name for examples in source.splits.values() for name in examples.names],

@@ -1,4 +1,4 @@
-"""Divides images into splits: stratified, seeded, and never equal or related ones on both sides."""
+"""Divides images into splits: stratified, seeded, with equal and related images in one split."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.messages import plural
 
 PARENT = "parent"
-_STAYS = 3  # the rank of an example that is never held out
+_STAYS = 3  # rank of an example that is never held out
 
 
 def divide(
@@ -28,17 +28,17 @@ def divide(
     seed: int,
     known: Mapping[str, Collection[int]] = MappingProxyType({}),
 ) -> dict[str, Examples]:
-    """The splits of a data set with a val split, and a test split if asked for.
+    """The splits of a data set, with a val split and, if requested, a test split.
 
     Args:
-        splits: as they are stored: "all", or "train" and others.
-        classes: their names.
+        splits: the stored splits: "all", or "train" and others.
+        classes: names of the classes.
         val_split, test_split, group_by, seed: as in `sources.load`.
-        known: digests of images by the split that they had when the first weights were trained:
-            those of "train" stay there, and the others are the first of their split.
+        known: digests of images by their split in the training of the initial weights: training
+            images stay in "train", others are preferred for the same split.
 
     Raises:
-        InputError: a class with too few images, or a test split that is there already.
+        InputError: a class has too few images, or a test split already exists.
     """
     result = {split: examples for split, examples in splits.items() if split != "all"}
     pool = _pool(splits)
@@ -66,9 +66,8 @@ def divide(
 def _ranks(
     examples: Examples, known: Mapping[str, Collection[int]], split: str
 ) -> npt.NDArray[np.int64]:
-    """In which order to hold out examples for a split, as `hold_out` takes it: those that were in
-    it before, new ones, those of another split that was held out; never those of the train split.
-    """
+    """The `ranks` of `hold_out` for a split: 0 for images that were in it before, 1 for new ones, 2
+    for those of another held-out split; `_STAYS` for earlier training images."""
     ranks = np.ones(len(examples), np.int64)
     for before, digests in known.items():
         rank = {"train": _STAYS, split: 0}.get(before, 2)
@@ -77,14 +76,14 @@ def _ranks(
 
 
 def _pool(splits: Mapping[str, Examples]) -> Examples:
-    """The examples that are divided."""
+    """The examples to divide."""
     return splits["all"] if "all" in splits else splits["train"]
 
 
 def warnings(
     splits: Mapping[str, Examples], classes: Sequence[str], group_by: str | None = None
 ) -> list[str]:
-    """What makes the scores of a data set better or worse than they should be, a line each."""
+    """Warnings about problems of a data set that would bias scores."""
     lines = []
     for one, other in combinations(splits, 2):
         known = splits[one].digests
@@ -124,14 +123,14 @@ def warnings(
 
 
 def are(examples: Examples, digests: Collection[int]) -> npt.NDArray[np.bool_]:
-    """Which examples are one of the images with these digests, bool `(n,)`."""
+    """Whether each example has one of these digests, bool `(n,)`."""
     if examples.digests is None:
         return np.zeros(len(examples), bool)
     return np.isin(examples.digests, np.fromiter(digests, np.int64))
 
 
 def _mislabelled(pools: Sequence[Examples]) -> list[str]:
-    """A name of each image of which equal ones are in more than one class."""
+    """One name of each image that is in more than one class."""
     known = [examples for examples in pools if examples.digests is not None]
     if not known:
         return []
@@ -161,22 +160,23 @@ def hold_out(
     keep: int = 1,
     ranks: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.bool_]:
-    """Which examples are held out, a `share` of each class: bool `(n,)`.
+    """Chooses examples to hold out, a `share` of each class: bool `(n,)`.
 
-    Groups are taken whole, in a seeded order, as long as each brings the numbers of images closer
-    to the share; every class has an image on either side.
+    Whole groups are taken, in a seeded order, as long as each brings the class sizes closer to the
+    share; every class has an image on either side.
 
     Args:
-        examples: to divide.
-        groups: the group of each, as `group` gives it.
+        examples: the examples to divide.
+        groups: the group of each example, from `group`.
         classes: names of the classes.
-        share: of the images of each class, in 0…1.
-        seed: of the order.
-        keep: groups of each class that stay, for this split and others to come.
-        ranks: int `(n,)`: the lower, the earlier an example is held out; of `_STAYS`, never.
+        share: share of the images of each class, in 0…1.
+        seed: seed of the order.
+        keep: minimum number of groups of each class that are not held out, for this and later
+            splits.
+        ranks: int `(n,)`: examples of lower rank are held out first, those of `_STAYS` never.
 
     Raises:
-        InputError: a class with too few groups, or nothing may be held out.
+        InputError: a class has too few groups, or nothing can be held out.
     """
     labels, count = examples.labels, len(classes)
     totals = np.bincount(labels, minlength=count)
@@ -217,13 +217,13 @@ def hold_out(
             continue
         fitting = [g for g in groups[orders[k]].tolist() if may_go(g)]
         if staying.issuperset(groups[orders[k]].tolist()):
-            continue  # `warnings` names the class
+            continue  # `warnings` reports the class
         if not fitting:
             raise InputError(
                 f"class {show(name)} cannot be split: its images are in groups with others; use "
                 "another --group-by"
             )
-        take(min(fitting, key=lambda g: sum(sizes[g].values())))  # all are larger than the share
+        take(min(fitting, key=lambda g: sum(sizes[g].values())))  # all groups exceed the share
     if not held:
         raise InputError(
             f"none of the {plural(len(examples), 'image')} can be held out: each is a training "
@@ -252,17 +252,17 @@ def folds(
 ) -> npt.NDArray[np.int64]:
     """The fold of each example, in 0…count-1: int `(n,)`.
 
-    Groups are whole, and each class is spread over the folds as evenly as they allow.
+    Groups stay whole, and each class is distributed over the folds as evenly as they allow.
 
     Args:
-        examples: to divide.
-        groups: the group of each, as `group` gives it.
+        examples: the examples to divide.
+        groups: the group of each example, from `group`.
         classes: names of the classes.
-        count: of the folds.
-        seed: of the order.
+        count: number of folds.
+        seed: seed of the order.
 
     Raises:
-        InputError: fewer groups than folds, or a class of which all images are in one fold.
+        InputError: fewer groups than folds, or all images of a class are in one fold.
     """
     labels = examples.labels
     totals = np.bincount(labels, minlength=len(classes))
@@ -275,12 +275,12 @@ def folds(
     sizes = np.zeros((len(known), len(classes)), np.int64)  # images of each group by class
     np.add.at(sizes, (numbers, labels), 1)
     shuffled = np.random.default_rng(seed).permutation(len(known)).tolist()
-    # The largest first, and one class after the other.
+    # Largest groups first, then by class.
     order = sorted(shuffled, key=lambda g: (-sizes[g].sum(), sizes[g].argmax()))
     filled = np.zeros((count, len(classes)))
     chosen = np.zeros(len(known), np.int64)
     for g in order:
-        # The squared share of each class in the fold grows least; then the smallest fold.
+        # The fold where the squared shares of the classes grow least; of these, the smallest.
         cost = (filled * (sizes[g] / np.maximum(totals, 1) ** 2)).sum(1)
         chosen[g] = np.lexsort((filled.sum(1), cost))[0]
         filled[chosen[g]] += sizes[g]
@@ -291,13 +291,13 @@ def folds(
 
 
 def group(examples: Examples, group_by: str | None = None) -> npt.NDArray[np.int64]:
-    """The group of each example, `(n,)`: equal ones share a group, and related ones.
+    """The group of each example, int `(n,)`: equal and related images share a group.
 
     Args:
-        examples: of one split or folder.
-        group_by: None; `"parent"`: images in a folder of the same name below their class folders
-            are related; or a regular expression: images whose names, relative to the data folder,
-            have an equal first group, or match, are.
+        examples: the examples of one split or folder.
+        group_by: images are related if, with `"parent"`, they are in folders of the same name below
+            their class folders; with a regular expression, if its first group (or its match) in
+            their names, relative to the data folder, is equal. None: only equal images.
     """
     groups = np.arange(len(examples))
     if examples.digests is not None:
@@ -308,10 +308,10 @@ def group(examples: Examples, group_by: str | None = None) -> npt.NDArray[np.int
 
 
 def grouped(splits: Mapping[str, Examples], group_by: str) -> str:
-    """How many groups `group_by` finds among the images that are divided, in words.
+    """A message with the number of groups among the images to divide.
 
     Raises:
-        InputError: it finds none.
+        InputError: `group_by` finds no group.
     """
     pool = _pool(splits)
     found = keys(pool, group_by)
@@ -331,9 +331,9 @@ def grouped(splits: Mapping[str, Examples], group_by: str) -> str:
 
 
 def keys(examples: Examples, group_by: str) -> list[str | None]:
-    """What `group_by` groups each image by; None of an image on its own."""
+    """The group name of each image; None for an image without a group."""
     if group_by == PARENT:
-        assert examples.folders is not None  # they are of a data folder
+        assert examples.folders is not None  # examples of a data folder have them
         return [folder or None for folder in examples.folders]
     pattern = re.compile(group_by)
     matches = [pattern.search(name.replace(os.sep, "/")) for name in examples.names]
@@ -345,7 +345,7 @@ def _matched(match: re.Match[str]) -> str | None:
 
 
 def _join(groups: npt.NDArray[np.int64], found: Sequence[str | None]) -> npt.NDArray[np.int64]:
-    """Groups that share a key become one."""
+    """Merges groups that share a key."""
     parents = list(range(len(groups)))
 
     def root(g: int) -> int:

@@ -1,10 +1,10 @@
 """Batches for training and evaluation.
 
-The training stream is addressed by the global sample number i: which image it is, how it is
-cropped, flipped, brightened, disturbed are functions of the seed and i alone, and how a batch is
-mixed is one of the number of its first sample. A stream from step s on is therefore the tail of the
-stream from step 0 on, bit for bit: that is what an exact resume needs. Each of several devices
-finds its part of a batch by index arithmetic: no image is decoded on two devices.
+The training stream is addressed by the global sample number i: the image and its random crop, flip,
+brightness and augmentation depend only on the seed and i, and the mixing of a batch on the seed and
+the number of its first sample. A stream from step s is therefore, bit for bit, the tail of the
+stream from step 0, as an exact resume requires. Each of several devices finds its part of a batch
+by index arithmetic: no image is decoded on two devices.
 """
 
 import functools
@@ -28,15 +28,15 @@ from keras_resnet.geometry import Geometry
 
 
 class Share(NamedTuple):
-    """The part of each batch for one machine: of `parts` equal parts, one for each device of all
-    machines, the `count` parts from number `first` on."""
+    """One machine's part of each batch, which is divided into `parts` equal parts, one per device
+    of all machines: `count` parts starting with number `first`."""
 
     parts: int = 1
     first: int = 0
     count: int = 1  # type: ignore[assignment]  # the name of a method of tuples
 
     def sample(self, n: tf.Tensor, batch: int) -> tf.Tensor:
-        """The global number of the `n`-th sample of this share; `batch` is the whole batch."""
+        """The global number of the `n`-th sample of this share; `batch` is the full batch size."""
         rows = batch // self.parts
         own = rows * self.count
         return n // own * batch + self.first * rows + n % own
@@ -56,7 +56,7 @@ def training_stream(
 ) -> tf.data.Dataset:
     """Batches `first_step` to `last_step` - 1 of a run.
 
-    Each pass over the training images has its own order and shows every image once; see
+    Each pass over the training images has its own order and includes every image once; see
     `data.order` for balanced classes and repeated images.
 
     Args:
@@ -64,12 +64,12 @@ def training_stream(
         config: a `Config`.
         size: shorter side of the images in pixels.
         first_step, last_step: global step numbers.
-        share: of each batch, in parts of b = `config.batch_size` / `share.parts` images. What
-            mixes images (MixUp, CutMix) mixes those of a part.
+        share: this machine's parts of each batch, of b = `config.batch_size` / `share.parts` images
+            each. MixUp and CutMix mix images within a part.
 
     Returns:
-        tf.data.Dataset of (uint8 `(b, h, w, c)`, float32 one-hot `(b, k)`), `share.count` of them
-        for each step.
+        tf.data.Dataset of (uint8 `(b, h, w, c)`, float32 targets `(b, k)`), with `share.count`
+        elements per step.
     """
     train = source.splits["train"]
     classes = len(source.classes)
@@ -148,13 +148,13 @@ def training_stream(
 def evaluation_stream(
     examples: Examples, *, size: int | Geometry, crop: float, batch_size: int
 ) -> tf.data.Dataset:
-    """Every image once, in order, including the last partial batch.
+    """Batches of every image once, in order, including the last partial batch.
 
     Args:
         examples: the images.
         size: `Geometry` of the images, or the side of a square, in pixels.
         crop: as in `Geometry.window`.
-        batch_size: b.
+        batch_size: images per batch, b.
 
     Returns:
         tf.data.Dataset of (uint8 `(b, h, w, c)`, int32 `(b,)`).
@@ -172,7 +172,7 @@ def evaluation_stream(
         examples.all()
         .map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch_size)
-        # TensorFlow cannot count what a generator gives; progress bars ask.
+        # For progress bars; TensorFlow cannot infer the number of batches.
         .apply(tf.data.experimental.assert_cardinality(math.ceil(len(examples) / batch_size)))
         .prefetch(2)
     )
@@ -186,15 +186,15 @@ def images_of(examples: Examples, *, size: int | Geometry, crop: float) -> npt.N
 
 @functools.cache
 def _graph(function: Callable[..., tf.Tensor], **settings: Any) -> Callable[..., tf.Tensor]:
-    """A function of tensors, with its settings, as a graph that all streams share.
+    """A graph of a function with these settings, shared by all streams.
 
-    To trace the decoder and a view takes about a second, and each epoch has a new stream.
+    Tracing the decoder and a view takes about a second, and each epoch has a new stream.
     """
     return tf.function(functools.partial(function, **settings), autograph=False)
 
 
-# Samples whose places in the order are computed at once: a tenth of the time of one by one.
+# Places in the order are computed for this many samples at once, in a tenth of the time.
 _PLACES = 1024
-# Each sample owns this many consecutive seeds, one for each kind of random number.
+# Each sample has this many consecutive seeds, one for each kind of random number.
 _SEEDS_PER_SAMPLE = 16
-_VIEW, _RANDAUGMENT, _ERASING, _MIXING = 0, 8, 9, 10  # a view takes several
+_VIEW, _RANDAUGMENT, _ERASING, _MIXING = 0, 8, 9, 10  # a view uses several

@@ -1,4 +1,4 @@
-"""tensorflow-datasets -> labelled examples."""
+"""Loads data sets of tensorflow-datasets as labelled examples."""
 
 import os
 import re
@@ -20,31 +20,31 @@ from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 
-# What TensorFlow and tensorflow-datasets put around the fact.
+# Parts of error messages of TensorFlow and tensorflow-datasets that do not help users.
 _NOISE = re.compile(r"\{\{.*?\}\} | \[Op:.*|Failed to construct dataset .*?\}\": ")
 _SECONDS_TO_ANSWER = 10
 SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 
 
 def load(name: str, data_dir: StrPath | None = None) -> tuple[list[str], dict[str, Examples]]:
-    """A prepared or downloadable data set: `(classes, splits)`.
+    """Loads a prepared or downloadable data set: `(classes, splits)`.
 
-    A data set kept as array_record files is read record by record; any other is held in memory,
-    still encoded as JPEG or PNG. A split whose labels are hidden (-1), as in the test split of
-    ImageNet, is left out.
+    A data set in array_record files is read record by record; any other is kept in memory, still
+    encoded as JPEG or PNG. A split with hidden labels (-1), such as the test split of ImageNet, is
+    left out.
 
     Args:
         name: `NAME[/CONFIG]`.
-        data_dir: where the files are kept; default `~/tensorflow_datasets`.
+        data_dir: folder of the files; default `~/tensorflow_datasets`.
 
     Raises:
         InputError: unknown name, not image classification, no network connection, damaged files;
-            the line names the data set and the next step.
+            the message names the data set and the next step.
     """
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
-    with redirect_stdout(sys.stderr):  # it prints what it does; stdout is for results
+    with redirect_stdout(sys.stderr):  # it prints messages, but stdout is for results
         builder = _prepare(tfds, name, data_dir)
     image, label = _features(tfds, builder, name)
     splits = {}
@@ -74,7 +74,7 @@ def _prepare(tfds: ModuleType, name: str, data_dir: StrPath | None) -> Any:
             f"tensorflow-datasets has no {name!r} ({_reason(error)}); check the name, or give its "
             "folder with --data-dir"
         ) from None
-    except Exception as error:  # a bad config or version, a missing package, rotten metadata
+    except Exception as error:  # a bad config or version, a missing package, damaged metadata
         folder = os.path.expanduser(data_dir or os.path.join("~", "tensorflow_datasets"))
         raise InputError(
             f"tfds:{name} cannot be opened ({_reason(error)}); check its name, config and "
@@ -83,7 +83,7 @@ def _prepare(tfds: ModuleType, name: str, data_dir: StrPath | None) -> Any:
     try:
         _require_connection(builder)
         builder.download_and_prepare()
-    except Exception as error:  # many kinds: network, checksum, disk, a manual download
+    except Exception as error:  # many types: network, checksum, disk, a manual download
         raise InputError(
             f"tfds:{name} could not be prepared in {builder.data_path} ({_reason(error)}); "
             "prepare it on a machine with a network connection and copy that folder here"
@@ -92,17 +92,17 @@ def _prepare(tfds: ModuleType, name: str, data_dir: StrPath | None) -> Any:
 
 
 def _require_connection(builder: Any) -> None:
-    """OSError if there is nowhere to download from: tensorflow-datasets would try for minutes."""
+    """Raises OSError without a connection, where tensorflow-datasets would retry for minutes."""
     folder = Path(builder.data_path).parents[builder.info.full_name.count("/")] / "downloads"
     if builder.is_prepared() or (folder.is_dir() and any(folder.iterdir())):
-        return  # maybe all of it was downloaded
+        return  # all files may be downloaded already
     url = next(iter(builder.url_infos or ()), None)
     if url is None:  # made from local files
         return
     try:
         request = urllib.request.Request(url, method="HEAD")
         urllib.request.urlopen(request, timeout=_SECONDS_TO_ANSWER).close()
-    except urllib.error.HTTPError:  # an answer
+    except urllib.error.HTTPError:  # the server has answered
         return
     except OSError as error:
         host = urllib.parse.urlsplit(url).hostname
@@ -138,7 +138,7 @@ def _read(tfds: ModuleType, builder: Any, split: str, image: str, label: str) ->
             .map(lambda record: (record[image], record[label]))
             .as_numpy_iterator()
         )
-    except Exception as error:  # each reader has its own kinds
+    except Exception as error:  # types differ by reader
         raise _damaged(builder, split, error) from None
     expected = builder.info.splits[split].num_examples
     if len(records) != expected:

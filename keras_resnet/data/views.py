@@ -1,7 +1,7 @@
 """The input of the network: a random view of an image in training, its center in evaluation.
 
-Each view is a function of the image and of numbers that depend on the seed and the sample's global
-number alone (stateless random ops), so that a run can be repeated, and resumed, exactly.
+Each view depends only on the image, the seed and the sample's global number (stateless random ops),
+so that a run can be repeated and resumed exactly.
 """
 
 import math
@@ -25,24 +25,24 @@ def random_view(
     flip: bool,
     brightness: float,
 ) -> tf.Tensor:
-    """A random crop of random aspect, resized, or a random window of the padded middle; with
-    random flip and brightness.
+    """A resized random crop of random aspect ratio, or a random window of the padded central view;
+    with random flip and brightness.
 
     Args:
         data: an encoded image (string) or uint8 pixels `(h, w, 3)`.
         orientation: EXIF orientation of an encoded image, 1 to 8.
         seed: int64 `(2,)`.
         size: `Geometry` of the result, or the side of a square, in pixels.
-        pad: black pixels around what evaluation shows, of which a random window of `size` is shown
-            (arXiv:1512.03385, section 4.2); 0 takes a crop of `area` and `aspect`.
-        area, aspect: (least, most) share of the image's area, and width / height, of the crop
-            (arXiv:1409.4842, section 6). The aspect is relative to that of the result, and for
-            images that are padded or stretched to that of the image.
+        pad: add this many black pixels around the view of evaluation, and take a random window of
+            `size` from it (arXiv:1512.03385, section 4.2); 0: a crop by `area` and `aspect`.
+        area, aspect: (least, most) of the crop's share of the image's area, and of its width /
+            height (arXiv:1409.4842, section 6). The latter is relative to that of the result or,
+            for images that are padded or stretched, of the image.
         flip: whether to flip images left-right with probability 0.5.
         brightness: largest change, as a share of 255.
 
     Returns:
-        uint8 `(h, w, 3)`, in colour whatever the channels: see `with_channels`.
+        uint8 `(h, w, 3)`, RGB for any number of channels: see `with_channels`.
     """
     form = geometry.of(size)
     if pad:
@@ -59,29 +59,29 @@ def random_view(
     if flip:
         pixels = tf.image.stateless_random_flip_left_right(pixels, seed=_nth(seed, 1))
     if brightness:
-        # Scaling, as with more or less light, rather than adding a constant.
+        # Scaling, as with more or less light, instead of adding a constant.
         low, high = math.log(1 - brightness), math.log(1 + brightness)
         scale = tf.exp(tf.random.stateless_uniform([], _nth(seed, 2), low, high))
         pixels = tf.minimum(pixels * scale, 255.0)
-    # Rounded; nothing before leaves [0, 255], and to clip it would cost a twentieth of the time.
+    # Rounds. Values are within [0, 255]: clipping would take a twentieth of the time.
     return tf.cast(pixels + 0.5, tf.uint8)
 
 
 def erase(image: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
-    """Random erasing (arXiv:1708.04896): of a `share` of the images, a box becomes noise.
+    """Random erasing (arXiv:1708.04896): replaces a box by noise, in a `share` of the images.
 
     Args:
         image: uint8 `(h, w, 3)`.
         seed: int64 `(2,)`.
-        share: of the images, 0 to 1.
+        share: share of the images, 0 to 1.
 
     Returns:
         uint8 `(h, w, 3)`.
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3), num=3)
     height, width = tf.shape(image)[0], tf.shape(image)[1]
-    # The paper's ranges: 2 to 40 % of the area, 0.3 to 1/0.3 as wide as high. Drawn as in timm and
-    # torchvision, which leave an image alone if no box fits; the paper's aspect is uniform.
+    # The paper's ranges: 2 to 40 % of the area, aspect 0.3 to 1/0.3. Drawn as in timm and
+    # torchvision, which do not erase if no box fits; in the paper the aspect is uniform.
     y, x, h, w, fits = _drawn_window(height, width, seeds[0], (0.02, 0.4), (0.3, 1 / 0.3))
     noise = tf.random.stateless_uniform(tf.shape(image), seeds[1], 0, 256, tf.int32)
     row, column = tf.range(height)[:, None, None], tf.range(width)[None, :, None]
@@ -93,7 +93,7 @@ def erase(image: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
 def center_view(
     data: tf.Tensor, orientation: tf.Tensor, *, size: int | Geometry, crop: float
 ) -> tf.Tensor:
-    """What evaluation shows of an image: uint8 `(h, w, c)`.
+    """An image as the network sees it in evaluation: uint8 `(h, w, c)`.
 
     Args:
         data, orientation: as in `random_view`.
@@ -105,7 +105,7 @@ def center_view(
 
 
 def with_channels(pixels: tf.Tensor, channels: int) -> tf.Tensor:
-    """uint8 RGB `(h, w, 3)` as it is, or its luma `(h, w, 1)`, which Pillow calls "L"."""
+    """uint8 RGB `(h, w, 3)` unchanged, or converted to luma `(h, w, 1)`, as Pillow's "L"."""
     if channels == 3:
         return pixels
     weighted = tf.cast(pixels, tf.int32) * tf.constant(LUMA)
@@ -152,7 +152,7 @@ def _fitted(form: Geometry, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
 
 
 def _in_the_middle(pixels: tf.Tensor, form: Geometry) -> tf.Tensor:
-    """Resized pixels with black around them: `(h, w, 3)` of the input."""
+    """Resized pixels, centred on black if padded: `(h, w, 3)` of the input."""
     if form.fit == "pad":
         left = tf.constant([form.height, form.width]) - tf.shape(pixels)[:2]
         before = left // 2
@@ -162,7 +162,7 @@ def _in_the_middle(pixels: tf.Tensor, form: Geometry) -> tf.Tensor:
 
 
 def _nth(seed: tf.Tensor, n: int) -> tf.Tensor:
-    """Another of a sample's seeds, for another kind of random number."""
+    """The `n`-th of a sample's seeds, for another kind of random number."""
     return seed + tf.constant([0, n], seed.dtype)
 
 
@@ -177,7 +177,7 @@ def _window(
 
 
 def _aspect(form: Geometry, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor | float | None:
-    """The width / height that a random crop has at an aspect of 1; None for 1."""
+    """The width / height of a random crop with an aspect of 1; None for 1."""
     if form.fit != "crop":
         return tf.cast(width, tf.float32) / tf.cast(height, tf.float32)
     return None if form.width == form.height else form.width / form.height
@@ -194,9 +194,9 @@ def _random_window(
     aspect: tuple[float, float],
     unit: tf.Tensor | float | None = None,
 ) -> Window:
-    """y, x, height and width of a random crop: torchvision's RandomResizedCrop.
+    """y, x, height and width of a random crop, as in torchvision's RandomResizedCrop.
 
-    Ten attempts; then the largest window in the middle whose aspect is allowed.
+    If none of ten attempts fits, it is the largest central window with an allowed aspect.
     """
     *window, fits = _drawn_window(height, width, seed, area, aspect, unit)
     least, most = aspect if unit is None else (aspect[0] * unit, aspect[1] * unit)
@@ -215,10 +215,10 @@ def _drawn_window(
     aspect: tuple[float, float],
     unit: tf.Tensor | float | None = None,
 ) -> tuple[tf.Tensor, ...]:
-    """The first of ten random windows that fits: y, x, height, width, and whether any does.
+    """The first of ten random windows that fits: y, x, height, width, and whether any fits.
 
-    The area is uniform in `area`, a share of the image's, the logarithm of width / height in that
-    of `aspect`, times `unit`, and the place uniform (arXiv:1409.4842, section 6).
+    The share of the image's area is uniform in `area`, width / height log-uniform in `aspect` times
+    `unit`, and the position uniform (arXiv:1409.4842, section 6).
     """
     draws = tf.random.stateless_uniform([_ATTEMPTS, 4], seed)
     low = [area[0], math.log(aspect[0])]
@@ -228,7 +228,7 @@ def _drawn_window(
     share, log_aspect = tf.unstack(draws[:, :2] * span + low, axis=1)
     if unit is not None:
         log_aspect += tf.math.log(unit)
-    # sqrt(area / aspect) high and sqrt(area * aspect) wide
+    # Height sqrt(area / aspect) and width sqrt(area * aspect).
     tilt = tf.stack([-log_aspect, log_aspect], 1)
     extents = tf.round(tf.sqrt(share[:, None] * tf.reduce_prod(sizes) * tf.exp(tilt)))
     fit = tf.reduce_all((extents >= 1) & (extents <= sizes), 1)
@@ -239,9 +239,9 @@ def _drawn_window(
 
 
 def _resize(pixels: tf.Tensor, box: tf.Tensor, form: Geometry) -> tf.Tensor:
-    """The part `box` (y, x, h, w, in pixels) fitted into float32 `(h, w, 3)`; bilinear."""
-    # What tf.image.resize does, for a box that need not begin at a whole pixel. Antialiased: a
-    # photo shrunk without it shimmers, and a phone's resize does not shimmer.
+    """Fits the part `box` (y, x, h, w, in pixels) into float32 `(h, w, 3)`; bilinear."""
+    # As tf.image.resize, but for a box that may begin at a fraction of a pixel. Antialiased, as in
+    # the resize of phones.
     size = _fitted(form, box[2], box[3])
     scale = tf.cast(size, tf.float32) / box[2:]
     pixels = tf.raw_ops.ScaleAndTranslate(
@@ -256,10 +256,10 @@ def _resize(pixels: tf.Tensor, box: tf.Tensor, form: Geometry) -> tf.Tensor:
 
 
 def _resize_quickly(pixels: tf.Tensor, form: Geometry) -> tf.Tensor:
-    """uint8 `(h, w, 3)` fitted into float32 pixels: means of the pixels that each one covers.
+    """Fits uint8 `(h, w, 3)` into float32 pixels by averaging areas, or by bilinear interpolation
+    if the image is enlarged.
 
-    For random views, where a fifth of the time counts more than the exact kernel. What is to be
-    enlarged has no means to take, and is interpolated.
+    For random views: a fifth of the time is more important than the exact kernel.
     """
     shape = tf.shape(pixels)[:2]
     size = _fitted(form, *tf.unstack(tf.cast(shape, tf.float32), num=2))

@@ -1,4 +1,4 @@
-"""Training on several devices and with several workers, on one machine or on many."""
+"""Training on several devices and with several workers, on one or more machines."""
 
 from keras_resnet import runtime
 

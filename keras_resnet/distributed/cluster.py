@@ -1,4 +1,4 @@
-"""The workers of a run: their addresses, from `TF_CONFIG` or Slurm, their GPUs, and the run folder
+"""The workers of a run: their addresses (from `TF_CONFIG` or Slurm), their GPUs, and the run folder
 of workers other than the chief."""
 
 import json
@@ -20,11 +20,11 @@ from keras_resnet.specs import CUSTOM
 
 
 def tf_config() -> tuple[list[str], int] | None:
-    """The addresses of the workers that the environment variable TF_CONFIG describes, the chief's
-    first, and the number of this one; None if there are none.
+    """The addresses of the workers in the environment variable TF_CONFIG, the chief's first, and
+    the number of this worker; None without several workers.
 
     Raises:
-        InputError: it is not what TensorFlow documents.
+        InputError: the variable does not have TensorFlow's documented form.
     """
     text = os.environ.get("TF_CONFIG")
     if not text:
@@ -50,22 +50,22 @@ def tf_config() -> tuple[list[str], int] | None:
 
 
 def slurm() -> tuple[list[str], int] | None:
-    """The same of a Slurm step of several tasks (`srun`); None outside of one.
+    """As `tf_config`, for a Slurm step of several tasks (`srun`); None outside of one.
 
     Raises:
-        InputError: this task is not among those of the step.
+        InputError: this task is not one of the step.
     """
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
     if tasks < 2:
         return None
     # Two jobs may share a machine, and their tasks must not share a port.
     port = 15_000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 10_000
-    # TensorFlow's resolver hands out GPUs too, and fails where there are none: of it, the names.
+    # TensorFlow's resolver also assigns GPUs, and fails without any, so only its names are used.
     spec = tf.distribute.cluster_resolver.SlurmClusterResolver(
         port_base=port, gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
     ).cluster_spec()
     addresses = spec.as_dict()["worker"]
-    # It sorts the machines by name, whatever the numbers of their tasks: ours is where we are.
+    # It sorts machines by name, not by task number, so this task is found by its address.
     own = f"{os.environ.get('SLURMD_NODENAME')}:{port + int(os.environ.get('SLURM_LOCALID', 0))}"
     if own not in addresses:
         raise InputError(f"Slurm runs this task at {own}, which is not one of {addresses}")
@@ -73,8 +73,9 @@ def slurm() -> tuple[list[str], int] | None:
 
 
 def own_gpus(gpus: list[Any], number: int, addresses: Sequence[str], worker: int) -> list[Any]:
-    """The GPUs of one worker of a machine: all, or an equal part if there are enough for its
-    workers; Slurm may give each task its own."""
+    """The GPUs for this worker, limited to `number` if it is not 0: an equal part if its machine
+    has enough for all its workers, else all. If Slurm assigns GPUs to each task, all visible
+    ones."""
     hosts = [address.rpartition(":")[0] for address in addresses]
     place, neighbours = hosts[:worker].count(hosts[worker]), hosts.count(hosts[worker])
     share = number or len(gpus) // neighbours
@@ -84,7 +85,7 @@ def own_gpus(gpus: list[Any], number: int, addresses: Sequence[str], worker: int
 
 
 class WorkerRun(run.Run):
-    """The run folder of a worker that is not the chief: it reads the chief's checkpoints, has its
+    """The run folder of a worker other than the chief: it reads the chief's checkpoints, writes its
     own log, and discards all other output."""
 
     def __init__(self, path: StrPath, worker: int, scratch: StrPath):
@@ -101,21 +102,21 @@ class WorkerRun(run.Run):
     def begin(
         self, config: Config, classes: Sequence[str], network: keras.Model | None = None
     ) -> None:
-        """Left to the chief."""
+        """Does nothing: the chief writes these files."""
 
     def network(self, config: Config, num_classes: int) -> keras.Model:
-        """As `Run.network`; a network from elsewhere is in the chief's folder alone."""
+        """As `Run.network`; InputError for the user's own network, which only the chief has."""
         if config.model == CUSTOM.name:
             raise InputError("a custom network cannot be trained by several workers; use one")
         return super().network(config, num_classes)
 
     def save_model(self, model: keras.Model) -> None:
-        """Left to the chief."""
+        """Does nothing: the chief saves the model."""
 
 
 @contextmanager
 def worker_run(path: StrPath, worker: int) -> Iterator[WorkerRun]:
-    """The run as a worker that is not the chief sees it, which writes into a temporary folder."""
-    Path(path).mkdir(parents=True, exist_ok=True)  # for the log: the chief may come later
+    """The run of a worker other than the chief, which writes into a temporary folder."""
+    Path(path).mkdir(parents=True, exist_ok=True)  # for the log: the chief may start later
     with tempfile.TemporaryDirectory(prefix="keras-resnet-worker-") as scratch:
         yield WorkerRun(path, worker, scratch)

@@ -1,4 +1,4 @@
-"""Starts several workers of one run on this machine, which connect by `TF_CONFIG`."""
+"""Starts several workers of one run on this machine, connected by `TF_CONFIG`."""
 
 import json
 import os
@@ -15,17 +15,17 @@ from keras_resnet import signals
 from keras_resnet.errors import InputError
 from keras_resnet.messages import log
 
-_NOTICE = 60  # seconds that workers have to find out by themselves that one of them has failed
+_NOTICE = 60  # seconds from the failure of a worker to SIGTERM for the others
 _LEAVE = 20  # seconds from SIGTERM to SIGKILL
 _POLL = 0.1
 _MAIN = "import sys; from keras_resnet.cli import main; sys.exit(main())"
 
 
 def launch(arguments: Sequence[str], workers: int) -> int:
-    """Runs `keras-resnet ARGUMENTS` as so many workers of one run, until all have ended.
+    """Runs `keras-resnet ARGUMENTS` as several workers of one run, until all have ended.
 
-    The chief's stdout is passed on; stderr lines get the worker's number as a prefix. If one fails,
-    the others are ended; Ctrl-C, SIGTERM and SIGHUP go to all of them.
+    The chief's stdout is passed on; stderr lines get the worker's number as a prefix. If a worker
+    fails, the others are stopped; Ctrl-C, SIGTERM and SIGHUP are sent to all workers.
 
     Returns:
         The exit status of the chief, worker 0; 128 + n if signal n ended it.
@@ -49,7 +49,7 @@ def launch(arguments: Sequence[str], workers: int) -> int:
             reader = threading.Thread(target=_pass_on, args=(number, process.stderr), daemon=True)
             readers.append(reader)
             reader.start()
-            if passed:  # perhaps before this one was there to hear it
+            if passed:  # the signal may have arrived before this process started
                 process.send_signal(passed[-1])
                 break
         _wait(processes, passed)
@@ -60,7 +60,7 @@ def launch(arguments: Sequence[str], workers: int) -> int:
 
 def free_addresses(count: int) -> list[str]:
     """Free HOST:PORT addresses of this machine."""
-    with ExitStack() as stack:  # all open at once: else one could come twice
+    with ExitStack() as stack:  # all open at the same time, so that ports differ
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
@@ -72,7 +72,7 @@ def _start(
 ) -> subprocess.Popen[str]:
     task = {"type": "worker", "index": number}
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", _MAIN, *arguments],  # -P: no code of the current folder
+        [sys.executable, "-P", "-c", _MAIN, *arguments],  # -P: no imports from the current folder
         env={
             **os.environ,
             "TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task}),
@@ -82,7 +82,7 @@ def _start(
         stderr=subprocess.PIPE,
         text=True,
         errors="backslashreplace",
-        start_new_session=True,  # else a terminal's Ctrl-C would come twice
+        start_new_session=True,  # otherwise the terminal's Ctrl-C would arrive twice
     )
 
 
@@ -94,22 +94,22 @@ def _pass_on(number: int, lines: Iterable[str]) -> None:
 
 @contextmanager
 def _signals_to(processes: Sequence[subprocess.Popen[str]]) -> Iterator[list[int]]:
-    """Gives the list of those that were passed on."""
+    """Passes signals on to the processes; yields the list of these signals."""
     passed = []
 
     def send(number: int, frame: FrameType | None) -> None:
         passed.append(number)
         for process in processes:
-            process.send_signal(number)  # nothing is sent to one that has ended
+            process.send_signal(number)  # does nothing for a process that has ended
 
-    with signals.heard(send):
+    with signals.handled(send):
         yield passed
 
 
 def _wait(processes: Sequence[subprocess.Popen[str]], passed: Sequence[int]) -> None:
-    """Waits until all have ended; if one fails, ends the others after a grace period."""
+    """Waits until all have ended; if one fails, stops the others after a grace period."""
     limits = [(_NOTICE, subprocess.Popen.terminate), (_LEAVE, subprocess.Popen.kill)]
-    since = None  # one failed, or the others were told to end
+    since = None  # time of the failure, or of the last signal to the others
     while any(process.poll() is None for process in processes):
         time.sleep(_POLL)
         failed = [n for n, process in enumerate(processes) if process.poll()]
@@ -126,5 +126,5 @@ def _wait(processes: Sequence[subprocess.Popen[str]], passed: Sequence[int]) -> 
 
 
 def _status(process: subprocess.Popen[str]) -> int:
-    """As a shell gives it."""
+    """The exit status as in a shell: 128 + n after signal n."""
     return process.returncode if process.returncode >= 0 else 128 - process.returncode

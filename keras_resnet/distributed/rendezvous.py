@@ -1,9 +1,9 @@
 """Checks before training that all workers are connected and have the same settings.
 
-TensorFlow's own start-up waits up to an hour in C, where it handles neither Ctrl-C nor SIGTERM, and
-does not detect different settings: training would hang, or add gradients of different networks. So
-all workers first send their settings to worker 0, at the address of its future TensorFlow server,
-and receive its verdict.
+TensorFlow's own start-up waits up to an hour in C++, where it handles neither Ctrl-C nor SIGTERM,
+and does not detect different settings: training would hang, or sum gradients of different networks.
+So all workers first send their settings to worker 0, at the address of its future TensorFlow
+server, and receive the result of its comparison.
 """
 
 import json
@@ -27,15 +27,15 @@ def meet(addresses: Sequence[str], worker: int, settings: Mapping[str, Any]) -> 
 
     Args:
         addresses: HOST:PORT of each worker.
-        worker: the number of this one.
-        settings: settings that must be the same for all, {name: value}, ready for JSON.
+        worker: the number of this worker.
+        settings: settings that must be equal for all workers, {name: value}, ready for JSON.
 
     Raises:
-        InputError: different settings, or a worker did not connect; all connected workers raise it.
-            Or this worker's port is in use.
+        InputError: different settings, or a missing worker (raised by all connected workers); or
+            this worker's port is in use.
     """
     deadline = time.monotonic() + LIMIT
-    settings = json.loads(json.dumps(settings))  # tuples become lists, as those of the others do
+    settings = json.loads(json.dumps(settings))  # tuples become lists, as in received settings
     port = addresses[worker].rpartition(":")[2]
     try:
         own = _listen(int(port))
@@ -54,7 +54,7 @@ def meet(addresses: Sequence[str], worker: int, settings: Mapping[str, Any]) -> 
 
 
 def _listen(port: int) -> socket.socket:
-    """At all addresses of this machine, those of IPv6 too where it has them."""
+    """Listens at all addresses of this machine, including IPv6 if available."""
     try:
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     except (OSError, ValueError):
@@ -64,8 +64,8 @@ def _listen(port: int) -> socket.socket:
 def _collect(
     own: socket.socket, addresses: Sequence[str], settings: Mapping[str, Any], deadline: float
 ) -> str | None:
-    """The part of worker 0; returns the problem, or None."""
-    # The connection and the settings of each.
+    """Worker 0: receives and compares all settings; returns the problem, or None."""
+    # Connection and settings by worker.
     others: dict[int, tuple[socket.socket, dict[str, Any]]] = {}
     with own:
         while True:
@@ -80,7 +80,7 @@ def _collect(
                 message = _read(connection)
                 number, its = message["worker"], message["settings"].items()
                 if 1 <= number < len(addresses):
-                    # The latest: one that was started again may have left a dead connection.
+                    # Replaces a dead connection if the worker was restarted.
                     others[number] = (connection, dict(its))
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue  # timeout, or not a worker
@@ -94,20 +94,20 @@ def _collect(
     for number, (_, its) in sorted(others.items()):
         objection = objection or _difference(number, its, settings)
     for connection, _ in others.values():
-        with connection, suppress(OSError):  # it has just gone, which TensorFlow will find
+        with connection, suppress(OSError):  # TensorFlow will detect a lost worker
             connection.sendall(_line({"objection": objection}))
     return objection
 
 
 def _send(address: str, worker: int, settings: Mapping[str, Any], deadline: float) -> str | None:
-    """The part of the other workers; returns the problem, or None."""
+    """Other workers: send their settings to worker 0; returns the problem, or None."""
     host, _, port = address.rpartition(":")
     problem = "no answer"
     while (left := deadline - time.monotonic()) > 0:
         try:
             with socket.create_connection((host.strip("[]"), int(port)), _READ) as connection:
                 connection.sendall(_line({"worker": worker, "settings": settings}))
-                # Its own time may be up a moment later; then it says who did not come.
+                # Waits a little longer than worker 0, which then reports the missing worker.
                 return _read(connection, left + _READ)["objection"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = getattr(error, "strerror", None) or problem
@@ -139,7 +139,7 @@ def _read(connection: socket.socket, seconds: float = _READ) -> Any:
 
 
 def _is_open(connection: socket.socket) -> bool:
-    """Whether the other end is still connected; it sends nothing more."""
+    """Whether the other end, which sends nothing more, is still connected."""
     connection.setblocking(False)
     try:
         return connection.recv(1) != b""

@@ -1,8 +1,8 @@
 """The devices of a run, and the communication between its workers.
 
-A batch is cut into equal parts, one for each device (a replica of the network), whose gradients are
-added up. A worker is a process that trains with others, on the same machine or on several. All
-workers do the same steps and make the same decisions; the first one, the chief, writes.
+A batch is divided into equal parts, one per device (a replica of the network), whose gradients are
+summed. A worker is a process that trains with others, on one or several machines. All workers run
+the same steps and make the same decisions; the first, the chief, writes the run folder.
 """
 
 import faulthandler
@@ -34,10 +34,10 @@ from keras_resnet.messages import log, plural
 from keras_resnet.run import resume_command
 
 _CONNECT = 120  # seconds
-# Settings that say where things are on this machine, and how many devices it has.
+# Settings that may differ between machines: paths, and the number of devices.
 _OF_THE_MACHINE = ("data", "data_dir", "weights", "devices")
-# TensorFlow's error for a lost worker depends on what it waited for. Two kinds of error mean only
-# this; others do if they mention another worker.
+# TensorFlow's error for a lost worker depends on the operation. Two types always mean a lost
+# worker; others do if their message refers to another worker.
 _GONE = (tf.errors.UnavailableError, tf.errors.AbortedError)
 _OF_ANOTHER = re.compile(
     "heartbeat|coordination service|collective ops is aborted|remote target|socket closed"
@@ -50,8 +50,8 @@ _OF_ANOTHER = re.compile(
 class Devices:
     """The devices of this process.
 
-    `strategy` is TensorFlow's; `worker` is the number of this process among `workers`, the chief's
-    0; `reason` is for the person who reads the log, empty for one device.
+    `strategy` is TensorFlow's; `worker` is the number of this process among `workers`, 0 for the
+    chief; `reason` is for the log, empty for one device.
     """
 
     strategy: tf.distribute.Strategy
@@ -61,7 +61,7 @@ class Devices:
 
     @property
     def count(self) -> int:
-        """All devices of all workers."""
+        """The number of devices of all workers."""
         return self.strategy.num_replicas_in_sync
 
     @property
@@ -76,9 +76,9 @@ class Devices:
         return Share(parts=self.count, first=self.worker * own, count=own)
 
     def distribute(self, batches: Callable[..., tf.data.Dataset]) -> Any:
-        """The batches that `batches(share=…)` gives, each part on its device.
+        """The batches from `batches(share=…)`, each part on its device.
 
-        Endless, so that workers need not synchronize on the end of the data.
+        On several devices they are endless, so that workers need not synchronize at the end.
         """
         if self.count == 1:
             return batches(share=self.share)
@@ -87,24 +87,24 @@ class Devices:
         )
 
     def agree(self, *values: float) -> list[float]:
-        """The maximum over all workers of each of the numbers; all workers must call it."""
+        """The maximum of each number over all workers; all workers must call this."""
         return [float(number) for number in self._of_all(values).max(axis=0)]
 
     def of_chief(self, *values: float) -> list[float]:
-        """The numbers of the chief; all workers must call it."""
+        """The numbers of the chief; all workers must call this."""
         return [float(number) for number in self._of_all(values)[0]]
 
     def _of_all(self, values: Sequence[float]) -> np.ndarray:
-        """float64 `(workers, n)`, a row from each worker."""
+        """The numbers of all workers, float64 `(workers, n)`."""
         rows = np.zeros((self.workers, len(values)))
         rows[self.worker] = values
         if self.workers == 1:
             return rows
 
-        return self._added_up(tf.constant(rows)).numpy()
+        return self._sum(tf.constant(rows)).numpy()
 
     @cached_property
-    def _added_up(self) -> Callable[[tf.Tensor], tf.Tensor]:
+    def _sum(self) -> Callable[[tf.Tensor], tf.Tensor]:
         def each(rows: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
             is_first = context.replica_id_in_sync_group % self.share.count == 0
@@ -120,7 +120,7 @@ class Devices:
 
     @contextmanager
     def preparing(self) -> Iterator[None]:
-        """Passes an error of this worker on to the others at their next comparison, which all must
+        """Reports an InputError of this worker to the others at the next comparison, which all must
         call afterwards."""
         try:
             yield
@@ -130,7 +130,7 @@ class Devices:
             raise
 
     def require_same_images(self, source: Source) -> None:
-        """InputError, in all workers, if one of them has other training images than the chief."""
+        """Raises InputError, in all workers, if one has other training images than the chief."""
         if self.workers > 1:
             train = source.splits["train"]
             order = repr((source.classes, list(train.names), train.labels.tolist()))
@@ -138,7 +138,7 @@ class Devices:
             self._require_same(checksum, "training images", "DATA")
 
     def require_same_weights(self, model: keras.Model) -> None:
-        """InputError, in all workers, if one of them has other initial weights than the chief."""
+        """Raises InputError, in all workers, if one has other initial weights than the chief."""
         if self.workers > 1:
             checksum = 0
             for weight in model.get_weights():
@@ -158,15 +158,15 @@ class Devices:
             )
 
     def folder(self, path: StrPath | None, config: Config) -> AbstractContextManager[run.Run]:
-        """The run folder of this worker, to be used in a `with` statement."""
+        """A context that yields the run folder of this worker."""
         if self.is_chief or path is None:
             return run.claim(path, config)
         return cluster.worker_run(path, self.worker)
 
     @contextmanager
     def watching(self, path: StrPath | None) -> Iterator[None]:
-        """Within the context, only the chief logs, and the error of a lost worker becomes one line.
-        `path` is the run folder."""
+        """Silences workers other than the chief, and replaces the error of a lost worker by a
+        CheckFailed. `path` is the run folder."""
         with nullcontext() if self.is_chief else messages.quietly():
             try:
                 yield
@@ -181,7 +181,7 @@ class Devices:
                 raise CheckFailed(f"{who} stopped responding; {next_step}") from None
 
     def _lost_worker(self, error: Exception) -> str | None:
-        """The lost worker if the error names one, else None."""
+        """The lost worker, as text, if the error is about one; else None."""
         if self.workers == 1:
             return None
         others = {int(n) for n in re.findall(r"task:(\d+)", str(error))} - {self.worker}
@@ -197,15 +197,15 @@ with tf.Graph().as_default():  # outside of any scope in which this module may b
 
 
 def choose(config: Config, path: StrPath | None) -> Devices:
-    """The `Devices` of this process. To be called before TensorFlow computes anything.
+    """The `Devices` of this process; must be called before TensorFlow computes anything.
 
     Args:
         config: a `Config`.
-        path: the run folder, if it was named.
+        path: the run folder, if given.
 
     Raises:
-        InputError: too few devices, or they cannot share a batch equally; an invalid worker in the
-            environment; workers that did not connect or have different settings.
+        InputError: too few devices, or they cannot share a batch equally; an invalid environment;
+            workers that did not connect or have different settings.
     """
     gpus = tf.config.list_physical_devices("GPU")
     number = config.devices
@@ -230,7 +230,7 @@ def choose(config: Config, path: StrPath | None) -> Devices:
 
 
 def require_shareable(config: Config, count: int) -> None:
-    """InputError if the batch cannot be divided equally among so many devices."""
+    """Raises InputError if the batch cannot be divided equally among `count` devices."""
     batch = config.batch_size
     less = batch // count * count
     if less != batch:
@@ -243,7 +243,7 @@ def require_shareable(config: Config, count: int) -> None:
 
 
 def _divide_cpu(number: int) -> None:
-    """Divides the CPU into several devices; no faster than one, for trials."""
+    """Divides the CPU into several devices, for tests; no faster than one."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     parts = [tf.config.LogicalDeviceConfiguration()] * number
     try:
@@ -280,8 +280,8 @@ def _worker(
     )
     if own:
         tf.config.set_visible_devices(own, "GPU")
-    # It connects in C, holding Python's lock, deaf to signals, and for an hour if one that was
-    # there has just gone: nothing but a clock in C ends that, with a trace in the log.
+    # The strategy connects in C++, holding the GIL and ignoring signals, for up to an hour if a
+    # worker has just exited. Only a timer in C can end that, with a trace in the log.
     faulthandler.dump_traceback_later(_CONNECT, exit=True, file=2)
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
@@ -293,7 +293,7 @@ def _worker(
     finally:
         faulthandler.cancel_dump_traceback_later()
     if threading.current_thread() is threading.main_thread():
-        # TensorFlow has put a handler in its place that does nothing.
+        # Restores Python's handler, which TensorFlow has replaced by one that does nothing.
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return Devices(strategy, worker, workers, f"worker {worker} of {workers}")
 

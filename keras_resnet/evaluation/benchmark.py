@@ -248,5 +248,5 @@ def _machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "cpu": runtime.cpu_name(),
         "cores": os.cpu_count(),
-        "flags": runtime.telling_cpu_flags(),
+        "flags": runtime.fast_cpu_flags(),
     }

@@ -1,1 +1,1 @@
-"""Effect of the shortcuts of a network."""
+"""Analyses of the effect of a network's shortcuts."""

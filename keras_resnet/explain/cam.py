@@ -30,7 +30,7 @@ class Cam(Result):
     label: str  # the class explained
     score: float  # its probability, in 0…1
     pixels: npt.NDArray[np.uint8]  # (h, w, c), the image as the network sees it
-    map: npt.NDArray[np.float32]  # (h, w) in 0…1, 1 at the strongest place; 0 where nothing is
+    map: npt.NDArray[np.float32]  # (h, w) in 0…1, 1 at the maximum; all 0 if nothing supports it
 
     def as_json(self) -> dict[str, Any]:
         return {"image": self.image, "label": self.label, "score": self.score}
@@ -54,7 +54,7 @@ def cam(
     Args:
         run: a run folder or a `.keras` file.
         images: as in `predict`: paths of files, folders, or glob patterns, or an array.
-        label: the class to explain; None is the predicted class of each image.
+        label: the class to explain; None: the predicted class of each image.
 
     Returns:
         A `Cam` for each image, in order.

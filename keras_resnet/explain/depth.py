@@ -19,8 +19,8 @@ KINDS = ("plain", "resnet")
 
 @dataclass(frozen=True)
 class DepthRow:
-    """One network. Errors (0…1) and loss are those of the last epoch; training values are measured
-    on augmented images while the weights change."""
+    """One network. Errors (0…1) and loss are of the last epoch; training values are measured on
+    augmented images, during the updates."""
 
     depth: int
     kind: str  # "plain" or "resnet"
@@ -60,8 +60,8 @@ def depth(
         data: as in `train`.
         depths: numbers of weight layers, of networks with a plain counterpart: 8, 18, 20, 32, 34,
             44, 56, 110.
-        folder: where the runs go, as `plain20`, `resnet20`, ….
-        **options: settings of all runs, fields of `keras_resnet.config.Config`, but `model`.
+        folder: folder of the runs, `plain20`, `resnet20`, ….
+        **options: settings of all runs, fields of `keras_resnet.config.Config` except `model`.
 
     Returns:
         `Depths`.
@@ -92,7 +92,7 @@ def _run(data: StrPath | None, model: str, folder: Path, options: Settings) -> R
     if run := finished(path, {"data": data, **settings}):
         return run
     log.info(f"training {model}")
-    # A worker that is not the chief has no run of its own.
+    # A worker other than the chief returns None.
     return train(data, run_folder=path, **settings) or open_run(path)
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_resnet import specs
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.explain.flow import Block, Flow, add, cross_entropy, kept, norm
+from keras_resnet.explain.flow import Block, Flow, add, cross_entropy, norm, restoring_statistics
 from keras_resnet.explain.subject import open_subject
 from keras_resnet.files import StrPath
 from keras_resnet.progress import track
@@ -22,7 +22,7 @@ from keras_resnet.results import Result
 from keras_resnet.state import isolated
 
 _TINY = 1e-30
-# x and H of each block by its name, the loss, and the tape that saw them
+# x and H of each block by its name, the loss, and the tape that recorded them
 _Forward = tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], tf.Tensor, tf.GradientTape]
 
 
@@ -33,7 +33,7 @@ class BlockGradient:
     name: str
     kind: str  # "identity", "projection" or "plain"
     sum_norm: float  # of dJ/dH, at the sum
-    identity_norm: float | None  # of the identity term; a plain block has none
+    identity_norm: float | None  # of the identity term; None for a plain block
     branch_norm: float  # of the branch term
     total_norm: float  # of dJ/dx, the gradient at x
     ratio: float | None  # branch to identity; None where the identity term is 0
@@ -66,7 +66,7 @@ class ParameterGradient(Result):
     """The gradient of a parameter, split at the next block's sum."""
 
     parameter: str
-    through: str | None  # the next block behind it; None: there is none, and no terms
+    through: str | None  # the next residual block; None without one, and then without terms
     total_norm: float
     identity_norm: float | None = None
     branch_norm: float | None = None
@@ -79,27 +79,27 @@ class ParameterGradient(Result):
 
 @dataclass(frozen=True)
 class DepthGradients(Result):
-    """The first layer's gradient in fresh networks of one kind and depth."""
+    """The first layer's gradient in new networks of one kind and depth."""
 
     depth: int
     kind: str  # "plain", "residual", or "residual, branches from 0"
-    gradient_norms: list[float]  # one for each seed
+    gradient_norms: list[float]  # one per seed
 
 
 @isolated()
 @true_float32()
 def gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Gradients:
-    """Splits the gradient that reaches the input of each block into its two terms.
+    """Splits the gradient at the input of each block into its two terms.
 
-    J is the mean cross-entropy of the batch, in the network as a training step sees it: batch
-    norms use the batch's statistics; dropout and stochastic depth are off. At each sum
-    H = F(x) + W x (W = 1 in an identity block):
+    J is the mean cross-entropy of the batch, computed as in a training step: batch norms use the
+    batch's statistics, but dropout and stochastic depth are off. At each sum H = F(x) + W x (W = 1
+    in an identity block):
 
         identity term   dJ/dH · W        branch term   dJ/dH · dF/dx
 
     Each term is computed from the block alone, given x and dJ/dH. Their sum must equal the gradient
-    at x of one backward pass through the whole network. Of a pre-activation block with a
-    projection, x is the activated input, where the two paths part.
+    at x of one backward pass through the whole network. In a pre-activation block with a
+    projection, x is the activated input, where the two paths split.
 
     Args:
         model: a functional `keras.Model` from raw pixels to logits, with residual blocks; for a
@@ -115,7 +115,7 @@ def gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Gra
     """
     flow = Flow(model)
     first = flow.first_kernel
-    with kept(flow.model):
+    with restoring_statistics(flow.model):
         inputs, sums, loss, tape = _forward(flow, images, labels)
         # One pass through the whole network, for all blocks.
         reached, arrived, at_first = tape.gradient(loss, [inputs, sums, first.value])
@@ -139,25 +139,25 @@ def gradients(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Gra
 def parameters(
     model: keras.Model, images: np.ndarray, labels: np.ndarray
 ) -> list[ParameterGradient]:
-    """Which path trains which parameters: each gradient, split at the next block's sum.
+    """Splits the gradient of each parameter at the next block's sum.
 
-    A gradient dJ/dW of the weights before a block arrives through that block's x, hence as the sum
-    of what came back through its shortcut and what came back through its branch. The weights of the
-    block's own branch get their gradient through the branch; the shortcut has no weights.
+    The gradient dJ/dW of weights before a block flows through the block's x, so it is the sum of a
+    term through the shortcut and a term through the branch. The weights of the block's own branch
+    get their gradient through the branch; an identity shortcut has no weights.
 
     Args:
         model, images, labels: as in `gradients`; a network of few blocks.
 
     Returns:
-        A `ParameterGradient` for each, in forward order.
+        A `ParameterGradient` for each parameter, in forward order.
     """
     flow = Flow(model)
     rows = []
-    with kept(flow.model):
+    with restoring_statistics(flow.model):
         inputs, sums, loss, tape = _forward(flow, images, labels, persistent=True)
         arrived = tape.gradient(loss, sums)
-        for turn, operation in enumerate(flow.operations):
-            block = next((block for block in flow.blocks if block.source >= turn), None)
+        for index, operation in enumerate(flow.operations):
+            block = next((block for block in flow.blocks if block.source >= index), None)
             for variable in getattr(operation, "trainable_variables", []):
                 total = tape.gradient(loss, variable.value)
                 if block is None or block.kind == "plain":
@@ -197,14 +197,14 @@ def by_depth(
     Args:
         depths: numbers of weight layers of nets with a plain counterpart, such as 20, 56, 110.
         data, images, image_size, data_dir: as in `keras_resnet.explain.subject.open_subject`.
-        seeds: how many networks of each kind are drawn, from seeds 0, 1, ….
+        seeds: number of networks of each kind, with seeds 0, 1, ….
 
     Returns:
-        `DepthGradients` by depth: "plain", "residual" (branches start as the paper's do) and
+        `DepthGradients` by depth: "plain", "residual" (initialized as in the paper) and
         "residual, branches from 0" (arXiv:1706.02677, section 5.1).
 
     Raises:
-        InputError: a depth without a plain counterpart, or unfitting images.
+        InputError: a depth without a plain counterpart, or unsuitable images.
     """
     rows = []
     for depth in sorted(specs.with_plain_counterparts(depths)):
@@ -229,7 +229,7 @@ def by_depth(
 def _forward(
     flow: Flow, images: np.ndarray, labels: np.ndarray, persistent: bool = False
 ) -> _Forward:
-    """x and H of each block by its name, the loss, and the tape that recorded them."""
+    """Runs a forward pass; returns x and H of each block by its name, the loss and the tape."""
     images, labels = flow.batch(images, labels)
     inputs, sums = {}, {}
 
@@ -248,7 +248,7 @@ def _forward(
 def _terms(
     flow: Flow, block: Block, x: tf.Tensor, arrived: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """(identity term, branch term) at x, from the block alone and the gradient at its sum."""
+    """(identity term, branch term) at x, from the gradient at the sum and the block alone."""
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         shortcut, branch = flow.paths(block, x, batch_statistics=True)

@@ -31,7 +31,7 @@ class BlockLesion:
 
 @dataclass(frozen=True)
 class LastLesion:
-    """A network without its last blocks."""
+    """A network without its last `removed` blocks."""
 
     removed: int
     top1: float
@@ -42,7 +42,7 @@ class RandomLesions:
     """Networks without random sets of blocks."""
 
     removed: int
-    top1: list[float]  # one for each set
+    top1: list[float]  # one per set
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Lesions(Result):
     top1: float  # of the whole network
     chance: float
     blocks: list[BlockLesion]  # each removed alone, in forward order
-    last: list[LastLesion]  # 1, 2, 4, … of them
+    last: list[LastLesion]  # without the last 1, 2, 4, … blocks
     random: list[RandomLesions]
 
 
@@ -73,15 +73,14 @@ def lesion(
 ) -> Lesions:
     """Removes blocks of a trained network and measures its accuracy.
 
-    Without its branch a block passes on x, or W x where it has a projection. A plain block is
-    replaced by x, where that has the shape of its result; the others stay. Nothing is trained
-    again.
+    A residual block is removed by dropping its branch: its output is x, or W x with a projection. A
+    plain block is replaced by x if the shapes are equal, else it is kept. Nothing is retrained.
 
     Args:
         run: a run folder or a `.keras` file.
         data, split, images, seed, data_dir: the evaluation images, as in
             `keras_resnet.explain.subject.open_subject`.
-        sets: how many random sets of each size are tried.
+        sets: number of random sets of each size.
 
     Returns:
         `Lesions`.
@@ -136,7 +135,8 @@ def _can_go(block: Block) -> bool:
 
 
 def _scorer(flow: Flow, subject: Subject) -> Callable[[npt.NDArray[np.float32]], float]:
-    """A function of `keep`, float `(blocks,)`, 1 or 0 each: top-1 of what is left."""
+    """A function of `keep`, float `(blocks,)`, 1 or 0 each, that returns the top-1 of the network
+    with the blocks to keep."""
     number = {block.name: i for i, block in enumerate(flow.blocks)}
 
     @tf.function

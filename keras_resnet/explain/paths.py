@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.explain.flow import Block, Flow, cross_entropy, kept, norm
+from keras_resnet.explain.flow import Block, Flow, cross_entropy, norm, restoring_statistics
 from keras_resnet.progress import track
 from keras_resnet.results import Result
 from keras_resnet.state import isolated
@@ -22,17 +22,17 @@ from keras_resnet.state import isolated
 
 @dataclass(frozen=True)
 class PathLength:
-    """The paths that pass a given number of branches."""
+    """The paths through a given number of branches."""
 
     length: int
     share_of_paths: float
     gradient_norm: float  # mean over the sampled paths of |dJ/dx| at the first block's input
-    share_of_gradient: float  # the norm times the number of paths, of the sum over all lengths
+    share_of_gradient: float  # norm times number of paths, relative to the sum over all lengths
 
 
 @dataclass(frozen=True)
 class Effective:
-    """The lengths that hold the middle 95 % of the gradient."""
+    """The range of lengths that carries the middle 95 % of the gradient."""
 
     shortest: int
     longest: int
@@ -42,7 +42,7 @@ class Effective:
 class Paths(Result):
     """The paths through a network, and the gradient they carry.
 
-    The norms of the paths add up to more than the norm of their sum.
+    The sum of the paths' norms is larger than the norm of their sum.
     """
 
     name: str
@@ -65,19 +65,19 @@ def paths(
     seed: int = 0,
     batch_statistics: bool = False,
 ) -> Paths:
-    """The gradient that reaches the first block, by the number of branches it passed.
+    """Measures the gradient at the first block by the number of branches that its paths pass.
 
-    A network of n blocks has 2^n paths from its first block to its logits: at each sum a path
-    comes from the branch or from the shortcut. binom(n, k) of them pass k branches. For each k,
-    `samples` paths are drawn. In the backward pass, the gradient follows only the path's side of
-    every sum; the forward pass is unchanged.
+    A network of n blocks has 2^n paths from its first block to its logits: at each sum a path comes
+    from the branch or the shortcut. binom(n, k) of them pass k branches. For each k, `samples`
+    random paths are drawn. In the backward pass, the gradient follows only the path's side of each
+    sum; the forward pass is unchanged.
 
     Args:
         model: a functional `keras.Model` with residual blocks.
         images: `(b, h, w, c)` in [0, 255].
         labels: int `(b,)`.
-        samples: paths for each length.
-        seed: of this choice.
+        samples: number of paths per length.
+        seed: seed of the random paths.
         batch_statistics: normalize by the batch's own statistics; for an untrained network.
 
     Returns:
@@ -96,7 +96,7 @@ def paths(
         )
     gradient = along(flow, images, labels, batch_statistics=batch_statistics)
     rng = np.random.default_rng(seed)
-    with kept(model):
+    with restoring_statistics(model):
         norms = [
             np.mean([norm(gradient(_draw(rng, n, k))) for _ in range(samples)])
             for k in track(range(n + 1), n + 1, f"paths of {model.name}", "lengths")
@@ -123,10 +123,10 @@ def paths(
 def along(
     flow: Flow, images: np.ndarray, labels: np.ndarray, *, batch_statistics: bool = False
 ) -> Callable[[npt.NDArray[np.float32] | None], tf.Tensor]:
-    """A function that gives the gradient at the first block's input along one path.
+    """A function that returns the gradient at the first block's input along one path.
 
-    Its argument is float `(blocks,)`: 1 where the path takes the branch, 0 where it takes the
-    shortcut; None is all paths together, the gradient as it is.
+    Its argument is float `(blocks,)`: 1 if the path takes the branch, 0 if it takes the shortcut;
+    None: the whole gradient, along all paths.
     """
     images, labels = flow.batch(images, labels)
     number = {block.name: i for i, block in enumerate(flow.blocks)}
@@ -140,7 +140,7 @@ def along(
             if takes is None:
                 return shortcut + branch
             through = takes[number[block.name]]
-            # The value is the sum, whatever the path; the gradient has one way back.
+            # The value is the sum for any path; the gradient flows back through one side only.
             value = tf.stop_gradient(shortcut + branch)
             by_branch = through * (branch - tf.stop_gradient(branch))
             return value + by_branch + (1 - through) * (shortcut - tf.stop_gradient(shortcut))

@@ -1,4 +1,4 @@
-"""The subject of an analysis: a network, fresh or trained, and a batch of images for it."""
+"""The subject of an analysis: a new or trained network, and images for it."""
 
 import random
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Subject:
     images: np.ndarray
     labels: np.ndarray
     classes: list[str]
-    is_fresh: bool  # moving averages have seen nothing yet
+    is_fresh: bool  # untrained, with initial moving averages
 
 
 @isolated()
@@ -47,21 +47,21 @@ def open_subject(
     """Opens or builds the network to analyse.
 
     Args:
-        what: the name of a network, which is built with fresh weights for the classes of `data`;
-            `"residual_mlp"` or `"plain_mlp"`; or a run folder or `.keras` file.
-        data: as in `train`; None is the run's own `split`, for a name `digits`.
-        images: how many, classes in turn, in a seeded order.
-        seed: decides which images, and the weights of a fresh network.
-        split: which split of the run, or of data that has splits.
-        image_size: pixels on a side, for a name; 0 is the network's own.
-        zero_gamma: whether the branches of a fresh network start at 0.
-        data_dir: where tensorflow-datasets keeps its files.
+        what: the name of a network, `"residual_mlp"` or `"plain_mlp"`, built with new weights for
+            the classes of `data`; or a run folder or `.keras` file.
+        data: as in `train`; None: the run's own `split`, or `digits` for a name.
+        images: number of images, alternating between classes, in a seeded order.
+        seed: seed of the choice of images, and of the weights of a new network.
+        split: split of the run, or of data with splits.
+        image_size: side in pixels, for a name; 0: the network's own.
+        zero_gamma: initialize the branches of a new network with 0.
+        data_dir: folder of tensorflow-datasets.
 
     Returns:
         A `Subject`.
 
     Raises:
-        InputError: an unknown name, no such artefact or data, or an artefact without layers.
+        InputError: an unknown name, no such artefact or data, or an artefact without Keras layers.
     """
     if images < 1:
         raise InputError(f"--images is {images}; expected at least 1")
@@ -86,14 +86,14 @@ def open_subject(
 
 
 def _open(path: str) -> Artefact:
-    if kind_of(path) == "saved_model":  # not even opened: it can run any operation
+    if kind_of(path) == "saved_model":  # not opened, because it can run any operation
         raise InputError(f"{path} is a SavedModel; give its run folder or its .keras file")
     return open_artefact(path)
 
 
 @isolated()
 def fresh(name: str, num_classes: int, side: int, zero_gamma: bool, seed: int) -> keras.Model:
-    """A network with the first weights that `seed` gives, for images `(side, side, 3)`."""
+    """A new network for images `(side, side, 3)`, with initial weights from `seed`."""
     random.seed(seed)
     shape = (side, side, 3)
     if name in specs.MLPS:
@@ -103,7 +103,7 @@ def fresh(name: str, num_classes: int, side: int, zero_gamma: bool, seed: int) -
 
 
 def layers_of(opened: Artefact) -> keras.Model:
-    """The Keras model of an opened artefact, from pixels to logits; InputError if it is none."""
+    """The Keras model of an opened artefact, from pixels to logits; InputError if it has none."""
     if opened.model is None:
         raise InputError(
             f"{opened.path} has no Keras layers; give its run folder or its .keras file"

@@ -1,2 +1,2 @@
-"""What several trainings on one data set tell: cross-validation, learning curves, a network for a
-budget."""
+"""Studies with several trainings on one data set: cross-validation, learning curves, and the search
+for a network within a budget."""

@@ -1,8 +1,8 @@
-"""How many photos more: a learning curve, unseen groups, and the classes that gain.
+"""Predicts the gain from more photos: a learning curve, unseen groups, and the classes that gain.
 
-The curve is measured with a small network at few pixels, on parts of the training images: nested,
-stratified, with several seeds. Each training makes as many updates, with one batch size and one
-schedule, so that a small part is not trained too briefly and only the images differ.
+The curve is measured with a small network at low resolution, on parts of the training images:
+nested, stratified, with several seeds. All trainings have the same number of updates, batch size
+and schedule, so that small parts are trained long enough and only the images differ.
 """
 
 import math
@@ -30,15 +30,15 @@ from keras_resnet.specs import network_title
 from keras_resnet.studies import trainings
 from keras_resnet.training import defaults, schedule
 
-_MODEL, _SIZE = "resnet8", 32  # of a training, if nobody chose: seconds on a CPU
+_MODEL, _SIZE = "resnet8", 32  # defaults; a training takes seconds on a CPU
 _HALVINGS = 3
-_LEAST_SIZES = 3  # points of a curve
-_TIMES = (2, 4)  # predictions: times the images
+_LEAST_SIZES = 3  # minimum number of points of a curve
+_TIMES = (2, 4)  # predictions for these multiples of the images
 _MOST_FOLDS = 5  # of the groups
-_EPOCHS = 7  # at the least
-_WARMUP = 0.1  # of the epochs
+_EPOCHS = 7  # minimum
+_WARMUP = 0.1  # share of the epochs
 _FEW_ERRORS = 5
-_RISK = 0.05  # that one class is said to gain by chance
+_RISK = 0.05  # significance level over all classes
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class CurvePoint:
 
     images: int  # mean over the seeds
     error: float  # mean over the seeds
-    low: float  # 95 % interval for so many validation images (Clopper and Pearson)
+    low: float  # 95 % interval for the number of validation images (Clopper and Pearson)
     high: float
     spread: float  # standard deviation over the seeds
     errors: list[float]  # of each seed
@@ -74,12 +74,12 @@ class ClassGain:
     gain: float  # the difference
     spread: float  # its standard deviation over the seeds
     p_value: float  # of the exact sign test over the images
-    is_gain: bool  # whether it is more than chance, among so many classes
+    is_gain: bool  # whether the gain is significant, given the number of classes
 
 
 @dataclass(frozen=True)
 class GroupScore:
-    """Images of a group, scored by a network that has seen no image of it."""
+    """The score on images of a group, by a network that was not trained on the group."""
 
     name: str
     images: int
@@ -88,7 +88,7 @@ class GroupScore:
 
 @dataclass(frozen=True)
 class Groups:
-    """Accuracy for groups that were not seen. Accuracies are in 0…1."""
+    """Accuracy for groups that were not seen in training. Accuracies are in 0…1."""
 
     groups: int
     folds: int
@@ -103,7 +103,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class DataPlan(Result):
-    """What more photos would bring."""
+    """Result of `plan_data`."""
 
     run: str  # the folder of the trainings
     model: str
@@ -115,14 +115,14 @@ class DataPlan(Result):
     curve: list[CurvePoint]  # the smallest number of images first
     exponent: list[float] | None  # of the power laws: median, and the ends of the 95 % interval
     predictions: list[PredictedError]
-    check: PredictedError | None  # of the error with all images, from the smaller parts
+    check: PredictedError | None  # the error with all images, predicted from the smaller parts
     classes: list[ClassGain]  # the largest gain first
     groups: Groups | None
-    notes: list[str]  # what cannot be said
+    notes: list[str]  # limitations of the result
 
 
 def default_folder(data: StrPath) -> Path:
-    """Where the trainings for a data set go: always the same, so that the same call finds them."""
+    """The default folder for a data set; a repeated call finds its trainings there."""
     return run.RUNS / f"plan-{run.short_name(data)}"
 
 
@@ -142,18 +142,18 @@ def plan_data(
 
     Args:
         data: as in `train`.
-        seeds: trainings of each number of images.
+        seeds: number of trainings for each number of images.
         group_by: as in `train`. The validation split and the parts then have whole groups, and the
-            accuracy for groups that were not seen is measured: each is left out once, or a fifth of
-            them at a time.
+            accuracy for unseen groups is measured: each group is left out of one training, with
+            others if there are more than five.
         run_folder: the folder to write; default `runs/plan-DATA`.
-        **options: settings of `train`; `epochs` are those with all images.
+        **options: settings of `train`; `epochs` is for the training with all images.
 
     Returns:
-        `DataPlan`, which is `plan.json` in the folder; `learning-curve.png` shows it.
+        `DataPlan`, also written to `plan.json` in the folder and plotted in `learning-curve.png`.
 
     Raises:
-        InputError, CheckFailed, Interrupted: as `train`.
+        InputError, CheckFailed, Interrupted: as in `train`.
     """
     if not 1 <= seeds <= 100:
         raise InputError(f"--seeds is {seeds}; expected 1 to 100")
@@ -163,8 +163,8 @@ def plan_data(
     source = sources.load_for(replace(config, weights=None))
     for examples in source.splits.values():
         trainings.require_unseen(examples, config.weights)
-    asked = {**options, "seeds": seeds, "group_by": group_by}
-    trainings.begin(folder, "plan", asked, source)
+    study_options = {**options, "seeds": seeds, "group_by": group_by}
+    trainings.begin(folder, "plan", study_options, source)
     parts = _Parts(source, seeds, group_by, options)
     trained = trainings.train_parts(folder, source, parts.all)
     runs = {part.name: one for part, one in zip(parts.all, trained, strict=True)}
@@ -194,7 +194,7 @@ class _Parts:
         steps = self._steps(train)
         least, _ = defaults.LENGTHS["finetune" if options.get("weights") else "quick"]
         self.updates = steps * (options.get("epochs") or max(_EPOCHS, math.ceil(least / steps)))
-        # Number of halvings and seed -> its name.
+        # (number of halvings, seed) -> name of the training.
         self.curve = {
             (halving, seed): f"{_WORDS[halving]}-seed-{seed}"
             for halving in reversed(range(self.sizes))
@@ -204,7 +204,7 @@ class _Parts:
             self._part(name, {"train": nested[seed][halving], "val": val}, seed)
             for (halving, seed), name in self.curve.items()
         ]
-        self.keys: list[list[str | None]] = []  # of the unseen images of each fold
+        self.keys: list[list[str | None]] = []  # groups of the unseen images, by fold
         if group_by:
             self._leave_groups_out(source, group_by)
 
@@ -226,7 +226,7 @@ class _Parts:
         )
 
     def _leave_groups_out(self, source: Source, group_by: str) -> None:
-        """Adds a training for each fold: the groups of the fold are its test split."""
+        """Adds a training for each fold, with the groups of the fold as its test split."""
         pool = sources.pool(source)
         pool = pool.take(np.argsort(pool.names))
         found = splitting.keys(pool, group_by)
@@ -254,7 +254,7 @@ _WORDS = ("all", "half", "quarter", "eighth")
 
 
 def _with_defaults(options: Mapping[str, Any], smallest: int) -> dict[str, Any]:
-    """The settings of all trainings; the batch is what `train` chooses for the smallest part."""
+    """The settings of all trainings; the batch size is that of `train` for the smallest part."""
     chosen = {name: value for name, value in options.items() if value is not None}
     chosen.pop("epochs", None)
     if "weights" not in chosen:
@@ -268,8 +268,7 @@ def _with_defaults(options: Mapping[str, Any], smallest: int) -> dict[str, Any]:
 def _halves(
     train: Examples, groups: npt.NDArray[np.int64], classes: Sequence[str], seed: int
 ) -> list[Examples]:
-    """All training images, half of them, half of these, and so on: as long as each class has some
-    in either half."""
+    """All training images, half of them, half of these, …, while each class can be halved."""
     parts = [train]
     for _ in range(_HALVINGS):
         try:
@@ -338,8 +337,8 @@ def _point(wrong: Sequence[npt.NDArray[np.bool_]], images: Sequence[int]) -> Cur
 def _laws(curve: Sequence[CurvePoint], validation: int) -> PowerLaws:
     """The power laws of these points.
 
-    Trainings of one size are scored on the same images: what differs between their seeds comes on
-    top of the chance of these images.
+    Trainings of one size are scored on the same images, so the variance between their seeds adds to
+    the sampling variance of these images.
     """
     by_seeds = np.mean([point.spread**2 / len(point.errors) for point in curve])
     by_images = np.mean([max(p.error * (1 - p.error), 1 / validation) / validation for p in curve])
@@ -359,7 +358,7 @@ def _predicted(laws: PowerLaws, images: int) -> PredictedError:
 def _limits(
     curve: Sequence[CurvePoint], validation: int, classes: int, parts: _Parts
 ) -> Iterator[str]:
-    """What cannot be said, a line each."""
+    """The notes on limitations of the result."""
     last, guessing = curve[-1], 1 - 1 / classes
     if last.high >= guessing:
         yield (
@@ -390,10 +389,10 @@ def _limits(
 def _gains(
     source: Source, parts: _Parts, wrong: Mapping[tuple[int, int], npt.NDArray[np.bool_]]
 ) -> list[ClassGain]:
-    """Each class with half of the images and with all, in the order of the gain.
+    """The gain of each class from half of the images to all, the largest first.
 
-    An image counts as better if fewer of the seeds have it wrong with all images. The sign test is
-    that of McNemar over these, and the risk is shared by all classes (Bonferroni).
+    An image is better if it is wrong for fewer seeds with all images than with half. The sign test
+    over images is that of McNemar, with a Bonferroni correction for the number of classes.
     """
     labels = source.splits["val"].labels
     half, full = (np.array([wrong[h, s] for s in range(parts.seeds)]) for h in (1, 0))

@@ -30,7 +30,7 @@ _SHOWN = 48  # images on the contact sheet
 
 @dataclass(frozen=True)
 class Fold:
-    """A training and its score on the images that were held out. Accuracies are in 0…1."""
+    """A training and its score on the held-out images. Accuracies are in 0…1."""
 
     run: str
     images: int  # held out
@@ -55,12 +55,12 @@ class CrossValidation(Result):
 
     @property
     def can_suspect(self) -> bool:
-        """Whether the networks were good enough to look for such images."""
+        """Whether the networks were good enough to find suspects."""
         return can_suspect(round(self.top1 * self.images), self.images, len(self.per_class))
 
 
 def default_folder(data: StrPath) -> Path:
-    """Where the folds of a data set go: always the same, so that the same call finds them."""
+    """The default folder for a data set; a repeated call finds its folds there."""
     return run.RUNS / f"folds-{run.short_name(data)}"
 
 
@@ -74,26 +74,26 @@ def cross_validate(
 ) -> CrossValidation:
     """Trains a network for each fold of the images, and scores it on that fold.
 
-    The folds are stratified and seeded; equal images, and those that `group_by` relates, are in
-    one. A test split of the data is left out. The best epoch of a fold is chosen on its own images,
-    as in `train`, which makes the scores slightly too good.
+    The folds are stratified and seeded; equal images, and images related by `group_by`, are in one
+    fold. A test split of the data is left out. The best epoch of a fold is chosen on the images of
+    the fold, as in `train`, so the scores are slightly too good.
 
     The same call resumes an interrupted one.
 
     Args:
         data: as in `train`.
-        folds: their number k; each network is trained on (k - 1) / k of the images.
+        folds: number of folds, k; each network is trained on (k - 1) / k of the images.
         config_file: as in `train`.
-        run_folder: the folder to write; default `runs/folds-DATA`, with a run `fold-1` and others.
+        run_folder: the folder to write, with runs `fold-1`, …; default `runs/folds-DATA`.
         **options: settings of `train`.
 
     Returns:
-        `CrossValidation`, which is `metrics.json` in the folder; `predictions.csv` has the answer
-        for each image, `suspects.png` those whose label may be wrong.
+        `CrossValidation`, also written to `metrics.json` in the folder; `predictions.csv` has the
+        prediction for each image, `suspects.png` shows images whose label may be wrong.
 
     Raises:
-        InputError, CheckFailed, Interrupted: as `train`; InputError also for fewer groups of images
-            than folds.
+        InputError, CheckFailed, Interrupted: as in `train`; InputError also for fewer groups of
+            images than folds.
     """
     if folds < 2:
         raise InputError(f"--folds is {folds}; expected at least 2")
@@ -106,8 +106,8 @@ def cross_validate(
     pool = pool.take(np.argsort(pool.names))
     groups = splitting.group(pool, config.group_by)
     fold_of = splitting.folds(pool, groups, source.classes, folds, config.seed)
-    asked = {**asdict(config), "data": None, "folds": folds}  # the images may be moved
-    trainings.begin(folder, "cross-validation", asked, source)
+    study_options = {**asdict(config), "data": None, "folds": folds}  # the images may be moved
+    trainings.begin(folder, "cross-validation", study_options, source)
     parts = [
         trainings.Part(
             f"fold-{k + 1}",

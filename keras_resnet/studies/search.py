@@ -1,7 +1,7 @@
-"""A budget in, a network out.
+"""Searches for a network within a budget of size and latency.
 
-Networks from small to large are trained for a short time, exported as int8 files and measured; the
-fastest of those within the budget that are as good as the best wins.
+Networks from small to large are trained for a short time, exported as int8 files and measured. Of
+those within the budget and as good as the best of them, the fastest is chosen.
 """
 
 import hashlib
@@ -24,31 +24,31 @@ from keras_resnet.weights.settings import IMAGENET
 if TYPE_CHECKING:
     from keras_resnet.data.sources import Source
 
-# (network, width), each with the sizes below. Those for CIFAR are the small ones.
+# (network, width), each tried at the sizes below. Small networks are those for CIFAR.
 _NETWORKS = (
     ("resnet8", 0.5), ("resnet8", 1.0), ("resnet20", 0.5), ("resnet20", 1.0), ("resnet32", 0.5),
     ("resnet32", 1.0), ("resnet56", 1.0), ("resnet18", 0.25), ("resnet18", 0.5), ("resnet18", 1.0),
     ("resnet34", 1.0), ("resnet50", 1.0),
 )  # fmt: skip
 _PRETRAINED = ("resnet18", "resnet34", "resnet50")  # with published weights
-_WIDTHS = (0.25, 0.5, 1.0)  # of a network that the user names
+_WIDTHS = (0.25, 0.5, 1.0)  # for a network named by the user
 _SIZES = (32, 48, 64, 96, 128, 160, 224)
 _CIFAR_STEM_MOST, _IMAGENET_STEM_LEAST = 64, 64
-_SHARE = 3  # of the epochs: a short training has a third
+_SHARE = 3  # a short training has a third of the epochs
 _LEAST_EPOCHS = 3
-# After so many larger networks in a row that were no better, or too slow, no larger one is tried.
+# The search stops after this many consecutive networks that are no better or exceed the budget.
 _PATIENCE = 3
-_RUNS = 35  # inferences of a measurement
+_RUNS = 35  # inferences per latency measurement
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the app can spare; None is no limit."""
+    """Limits for a model file; None: no limit."""
 
-    max_mb: float | None = None  # of the model file, in millions of bytes
-    max_ms: float | None = None  # median time of an image
+    max_mb: float | None = None  # size of the file, in millions of bytes
+    max_ms: float | None = None  # median latency of one image
     threads: int = 1
-    android: bool = False  # measured on the phone that adb finds, not on this machine
+    android: bool = False  # measure latency on the phone connected with adb
 
     @property
     def is_set(self) -> bool:
@@ -56,13 +56,13 @@ class Budget:
 
     @property
     def measured_on(self) -> str:
-        """What takes the time that is limited, in words."""
+        """The device of the latency measurement, in words."""
         if self.android:
             return "the phone" if self.threads == 1 else f"{self.threads} threads of the phone"
         return f"{plural(self.threads, 'thread')} of this machine"
 
     def require(self) -> None:
-        """InputError for a limit that no file can meet."""
+        """Raises InputError for invalid limits, or without a phone for `android`."""
         for option, limit in (("max-mb", self.max_mb), ("max-ms", self.max_ms)):
             if limit is not None and not (isinstance(limit, Real) and 0 < limit < math.inf):
                 raise InputError(f"--{option} is {limit!r}; expected a number above 0")
@@ -78,7 +78,7 @@ class Budget:
             require_device()
 
     def excess(self, size: int, latency_ms: float) -> str | None:
-        """What of a file is too much, in words; None if it fits."""
+        """The size or latency that exceeds the budget, as text; None if the file is within it."""
         if self.max_mb is not None and size > self.max_mb * 1e6:
             return f"{size / 1e6:.3g} MB"
         if self.max_ms is not None and latency_ms > self.max_ms:
@@ -88,7 +88,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network at an image size; once it was tried, its short training and its int8 file."""
+    """A network at an image size; after its trial, with its short training and its int8 file."""
 
     model: str
     width: float
@@ -97,11 +97,11 @@ class Candidate:
     multiply_adds: int
     run: str = ""
     epochs: int = 0
-    images: int | None = None  # validation images; None, as the next three: it has no file
-    top1: float | None = None  # of the file, on these
+    images: int | None = None  # validation images; None, like the next three, without a file
+    top1: float | None = None  # of the file, on these images
     bytes: int | None = None
     latency_ms: float | None = None
-    excess: str | None = None  # what is beyond the budget, or why there is no file
+    excess: str | None = None  # the value that exceeds the budget, or why there is no file
     chosen: bool = False
 
     @property
@@ -121,17 +121,17 @@ def choose(
 
     Args:
         data: as in `train`.
-        folder: for the short trainings, which lie in a folder of their own for each state of
-            the images and of the options.
+        folder: folder of the short trainings, with a sub-folder for each state of the images and
+            the options.
         budget: the limits.
-        options: settings of `train`; a model, a width or an image size among them is fixed.
+        options: settings of `train`; a given model, width or image size is not varied.
 
     Returns:
-        Settings of `train` for the winner, with its teacher, which is trained here; and all
-        networks that were tried, in the order of their multiply-adds.
+        Settings of `train` for the chosen network, with its teacher, which is trained here; and all
+        candidates that were tried, sorted by multiply-adds.
 
     Raises:
-        CheckFailed: none is within the budget. Interrupted: as `train`.
+        CheckFailed: no network is within the budget. Interrupted: as in `train`.
     """
     from keras_resnet.data import sources
 
@@ -139,7 +139,7 @@ def choose(
     folder = folder / _key(data, source, options)
     result = folder / filenames.FRONTIER
     found = read_json(result) if result.exists() else {}
-    if found.get("budget") != asdict(budget):  # timings vary: a later call chooses the same
+    if found.get("budget") != asdict(budget):  # saved, because timings vary between calls
         points, teacher = _search(data, source, folder, budget, options)
         found = {
             "budget": asdict(budget),
@@ -154,7 +154,7 @@ def choose(
     if found["teacher"]:
         log.info("training the teacher …")
         place = folder / "teacher"
-        # Smoothed labels would make its answers alike (arXiv:1906.02629, section 4).
+        # A teacher trained with label smoothing teaches less (arXiv:1906.02629, section 4).
         _trained(place, data, {**options, **found["teacher"], "label_smoothing": 0.0})
         settings["teacher"] = str(place)
     return settings, points
@@ -163,15 +163,15 @@ def choose(
 def _key(data: StrPath, source: "Source", options: Mapping[str, Any]) -> str:
     """A short name for the images and the options of a search."""
     given = {name: str(value) for name, value in options.items() if value is not None}
-    asked = [os.path.abspath(data), source.classes, source.fingerprint(), given]
-    content = json.dumps(asked, sort_keys=True)
+    identity = [os.path.abspath(data), source.classes, source.fingerprint(), given]
+    content = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
 def _search(
     data: StrPath, source: "Source", folder: Path, budget: Budget, options: Mapping[str, Any]
 ) -> tuple[list[Candidate], Candidate | None]:
-    """All networks that were tried, and the teacher for the one that was chosen."""
+    """Returns all candidates that were tried, and the teacher for the chosen one."""
     listed = candidates(source.side, len(source.classes), options)
     if not listed:
         given = ", ".join(
@@ -181,7 +181,7 @@ def _search(
         )
         where = f", where images have {source.side} pixels" if source.side else ""
         raise InputError(f"no network can be tried with {given}{where}; give --model")
-    points = list(_tried(listed, data, source, folder, budget, options))
+    points = list(_try_all(listed, data, source, folder, budget, options))
     if not points:
         least = min(candidate.parameters for candidate in listed)
         raise CheckFailed(
@@ -203,11 +203,11 @@ def _none_fits(points: Sequence[Candidate]) -> str:
 
 
 def best(points: Iterable[Candidate]) -> Candidate | None:
-    """The fastest of those within the budget whose top-1 is within a standard error of the best;
-    None if there is none within it.
+    """The fastest candidate within the budget whose top-1 is at most one standard error below the
+    best; None if none is within the budget.
 
-    The rule of one standard error is that of Breiman et al. 1984, "Classification and Regression
-    Trees", section 3.4.3: what is nearer than the noise of the validation images is no difference.
+    The one-standard-error rule is from Breiman et al. 1984, "Classification and Regression Trees",
+    section 3.4.3: smaller differences are noise of the validation images.
     """
     fitting = [p for p in points if p.excess is None and p.top1 is not None]
     if not fitting:
@@ -219,7 +219,7 @@ def best(points: Iterable[Candidate]) -> Candidate | None:
 
 
 def teacher_of(winner: Candidate, points: Iterable[Candidate]) -> Candidate | None:
-    """The largest network that was trained, if it is larger than the winner and no worse."""
+    """The largest candidate that is larger than the winner and no worse; None if there is none."""
     larger = (
         p for p in points if p.multiply_adds > winner.multiply_adds and _top1(p) >= _top1(winner)
     )
@@ -231,8 +231,8 @@ def _top1(point: Candidate) -> float:
 
 
 def _standard_error(point: Candidate) -> float:
-    """Of a top-1; of an accuracy of 1 too, where the binomial's own would be 0 (Agresti and Coull
-    1998: two successes and two failures more)."""
+    """The standard error of a top-1 accuracy, with two additional successes and failures (Agresti
+    and Coull 1998), so that it is not 0 for an accuracy of 1."""
     assert point.images and point.top1 is not None
     n = point.images + 4
     p = (point.top1 * point.images + 2) / n
@@ -240,19 +240,19 @@ def _standard_error(point: Candidate) -> float:
 
 
 def candidates(side: int | None, num_classes: int, options: Mapping[str, Any]) -> list[Candidate]:
-    """The networks to try, by their multiply-adds.
+    """The networks to try, sorted by multiply-adds.
 
     Args:
-        side: the shorter side of the images in pixels, their median; None if it is unknown.
-        num_classes: of the data.
+        side: median of the images' shorter sides in pixels; None if unknown.
+        num_classes: number of classes.
         options: settings of `train`.
     """
-    found: list[Candidate] = []
+    listed: list[Candidate] = []
     for model, width in _networks(options):
         sizes = [size for size in _sizes(side, options) if _suit(model, size, options)]
         if sizes:
-            found += _counted(model, width, sizes, num_classes, options)
-    return sorted(found, key=lambda c: (c.multiply_adds, c.parameters))
+            listed += _counted(model, width, sizes, num_classes, options)
+    return sorted(listed, key=lambda c: (c.multiply_adds, c.parameters))
 
 
 def _networks(options: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
@@ -277,7 +277,7 @@ def _sizes(side: int | None, options: Mapping[str, Any]) -> Sequence[int | str]:
 
 
 def _suit(model: str, size: int | str, options: Mapping[str, Any]) -> bool:
-    """Whether a network is made for images of such a size; always, if it was asked for."""
+    """Whether a network suits images of this size; a requested network always does."""
     if options.get("model") or options.get("weights") not in (None, IMAGENET):
         return True
     side = geometry.from_size(size, "crop", 3).side
@@ -293,17 +293,17 @@ def _counted(
     num_classes: int,
     options: Mapping[str, Any],
 ) -> Iterator[Candidate]:
-    """A network at several image sizes; it is built once."""
+    """Yields a network at several image sizes, with its costs; it is built once."""
     from keras_resnet.inspection.network import describe, without_weights
 
     fit, channels = options.get("fit") or "crop", options.get("channels") or 3
     network = without_weights(model, num_classes, (None, None, channels), width=width)
     for size in sizes:
-        found = describe(network, geometry.from_size(size, fit, channels).shape)
-        yield Candidate(model, width, size, found.parameters, found.multiply_adds or 0)
+        costs = describe(network, geometry.from_size(size, fit, channels).shape)
+        yield Candidate(model, width, size, costs.parameters, costs.multiply_adds or 0)
 
 
-def _tried(
+def _try_all(
     listed: Iterable[Candidate],
     data: StrPath,
     source: "Source",
@@ -311,15 +311,15 @@ def _tried(
     budget: Budget,
     options: Mapping[str, Any],
 ) -> Iterator[Candidate]:
-    """Trains and measures candidates, in their order, until larger ones are of no use."""
+    """Trains and measures candidates in order, until `_PATIENCE` stops the search."""
     left, highest = _PATIENCE, -1.0
     for candidate in listed:
         if budget.max_mb is not None and candidate.parameters > budget.max_mb * 1e6:
-            continue  # an int8 file has a byte for each at the least
+            continue  # an int8 file has at least one byte per parameter
         log.info(f"trying {candidate.name}: {candidate.multiply_adds / 1e6:.3g} M multiply-adds …")
         short = max(_LEAST_EPOCHS, round(_epochs(candidate, data, source, options) / _SHARE))
         point = _try(candidate, data, folder, budget, {**options, "epochs": short})
-        log.info(_said(point))
+        log.info(_summary(point))
         yield point
         is_better = point.excess is None and _top1(point) > highest
         highest = max(highest, _top1(point))
@@ -329,7 +329,7 @@ def _tried(
             return
 
 
-def _said(point: Candidate) -> str:
+def _summary(point: Candidate) -> str:
     if point.top1 is None:
         return f"  no int8 file: {point.excess}"
     assert point.bytes and point.latency_ms
@@ -341,7 +341,8 @@ def _said(point: Candidate) -> str:
 def _try(
     candidate: Candidate, data: StrPath, folder: Path, budget: Budget, options: Mapping[str, Any]
 ) -> Candidate:
-    """A short training, unless it is done already; an int8 file, unless it is there; a timing."""
+    """Trains for a short time, exports an int8 file and measures it; finished steps are not
+    repeated. Returns the candidate with the results."""
     from keras_resnet.exporting import exporter
 
     place = folder / f"{candidate.model}-{candidate.width:g}-{candidate.image_size}"
@@ -381,20 +382,20 @@ def _trained(place: Path, data: StrPath, settings: Mapping[str, Any]) -> Run:
 
 
 def measure(path: Path, budget: Budget) -> float:
-    """Milliseconds of an image through a `.tflite` file, with LiteRT: the median, in a process of
-    its own on this machine; or the mean on a phone."""
+    """Latency of one image in milliseconds, with LiteRT: the median, in a separate process on this
+    machine; or the mean, on a phone."""
     from keras_resnet.evaluation import android, benchmark
 
     if budget.android:
         return android.benchmark([path], threads=budget.threads, runs=_RUNS).artefacts[0].average_ms
-    found = benchmark.benchmark([path], threads=budget.threads, runs=_RUNS)
-    return found.artefacts[0].p50_ms
+    timings = benchmark.benchmark([path], threads=budget.threads, runs=_RUNS)
+    return timings.artefacts[0].p50_ms
 
 
 def _epochs(
     candidate: Candidate, data: StrPath, source: "Source", options: Mapping[str, Any]
 ) -> int:
-    """The epochs of a full training."""
+    """The number of epochs of a full training."""
     from keras_resnet.training import defaults
 
     given = {"data": data, **options, **_settings(candidate)}

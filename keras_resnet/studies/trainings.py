@@ -1,7 +1,6 @@
-"""Several trainings on parts of one data set, in one folder: what `train --folds` and `data plan`
-share.
+"""Several trainings on parts of one data set, in one folder, for `train --folds` and `data plan`.
 
-Each is an ordinary training on a split that is written into a file, so that it can be repeated with
+Each is an ordinary training with its split in a file, so that it can be repeated with
 `train --split-file`.
 """
 
@@ -32,7 +31,7 @@ class Part:
 
 
 def require_no_splits(config: Config, study: str) -> None:
-    """InputError for settings of the splits, which a study makes itself."""
+    """Raises InputError for settings of the splits, because a study makes its own."""
     for name in ("test_split", "split_file"):
         if getattr(config, name):
             option = name.replace("_", "-")
@@ -40,19 +39,19 @@ def require_no_splits(config: Config, study: str) -> None:
 
 
 def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -> None:
-    """Makes the folder of a study, or finds it.
+    """Makes the folder of a study, or checks an existing one.
 
     Args:
-        folder: for the trainings.
-        kind: what the study is, such as "cross-validation".
-        options: what was asked for.
+        folder: folder of the trainings.
+        kind: kind of study, such as "cross-validation".
+        options: requested settings.
         source: the images.
 
     Raises:
-        InputError: the folder holds something else, or a study of other images or options.
+        InputError: the folder holds other files, or a study with other images or options.
     """
     path = folder / filenames.STUDY
-    asked = {
+    study = {
         "study": kind,
         **{name: str(value) for name, value in options.items() if value is not None},
         "images": source.fingerprint(),
@@ -61,11 +60,11 @@ def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"--run {folder} already holds other files; give a new folder")
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, asked)
+        write_json(path, study)
         return
     before = read_json(path)
-    for name in sorted(asked.keys() | before.keys()):
-        old, new = before.get(name), asked.get(name)
+    for name in sorted(study.keys() | before.keys()):
+        old, new = before.get(name), study.get(name)
         if old != new:
             what = "other images" if name == "images" else f"{name.replace('_', '-')} {old}"
             now = "" if name == "images" else f", not {new}"
@@ -73,8 +72,8 @@ def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -
 
 
 def require_unseen(examples: Examples, weights: str | None) -> None:
-    """InputError if the first weights were trained on some of the images of a study, which counts
-    right answers for images that were held out."""
+    """Raises InputError if the initial weights were trained on images of a study, whose scores must
+    be of held-out images."""
     learned = sources.images_of(weights).get("train", ())
     if count := splitting.are(examples, learned).sum():
         raise InputError(
@@ -87,12 +86,12 @@ def require_unseen(examples: Examples, weights: str | None) -> None:
 def train_parts(
     folder: Path, source: Source, parts: Sequence[Part], config_file: StrPath | None = None
 ) -> list[Run]:
-    """Trains each part, unless it is done; the same call resumes an interrupted one.
+    """Trains each unfinished part; the same call resumes an interrupted one.
 
-    After the first training, the time that the others will take is logged.
+    After the first training, the estimated time for the others is logged.
 
     Args:
-        folder: of the study.
+        folder: folder of the study.
         source: the data set.
         parts: the trainings.
         config_file: as in `train`.
@@ -101,7 +100,7 @@ def train_parts(
         The finished runs, in the order of `parts`.
 
     Raises:
-        Interrupted: as `train`.
+        Interrupted: as in `train`.
     """
     left = [part for part in parts if not (folder / part.name / filenames.MANIFEST).exists()]
     if len(left) < len(parts):
@@ -130,7 +129,7 @@ def _train(folder: Path, source: Source, part: Part, config_file: StrPath | None
             source.name,
             config_file=config_file,
             run_folder=folder / part.name,
-            **{**part.settings, "split_file": split_file},  # which may be among them, as None
+            **{**part.settings, "split_file": split_file},  # settings may have it as None
         )
     except Interrupted as error:
         raise Interrupted("interrupted; the same command resumes it", error.status) from None

@@ -1,4 +1,4 @@
-"""Settings and images -> a run folder."""
+"""Training: from settings and images to a run folder."""
 
 from keras_resnet import runtime
 

@@ -3,12 +3,12 @@
 Keras' own callbacks do not save enough: neither `.keras` files nor BackupAndRestore hold the random
 state, the running metrics or the state of callbacks, and a kill during a write leaves a partial
 file. Here `tf.train.Checkpoint` holds the values of all variables, and the rest as one JSON string.
-Together with a stream that is addressed by the number of the sample, a run that is killed and
-resumed ends with the same weights as one that was not.
+The input stream is addressed by sample number, so a killed and resumed run ends with the same
+weights as an uninterrupted one.
 
-A checkpoint is two files, `step-N.index` and `step-N.data-…`, which the first names: it is written
-last, and each value has a checksum. So the files alone tell which checkpoint is the latest that is
-whole; `CheckpointManager` would trust a list of them, which can be damaged or missing by itself.
+A checkpoint is two files: `step-N.data-…`, and `step-N.index`, which names it, is written last and
+has a checksum of each value. The files alone therefore show which checkpoint is the latest intact
+one; `CheckpointManager` relies on a separate list, which can be damaged or missing.
 """
 
 import json
@@ -31,7 +31,7 @@ from keras_resnet.files import StrPath, full_disk, plainly_named
 from keras_resnet.messages import log
 from keras_resnet.run import Run, resume_command
 
-_KEPT = 2  # checkpoints: if the latest is damaged on the disk, there is another
+_KEPT = 2  # checkpoints: the earlier one is a backup if the latest is damaged on disk
 _FILE = re.compile(r"step-(\d+)\.(?:index|data-.*)")
 
 
@@ -40,8 +40,8 @@ class Checkpoint:
 
     Args:
         run: the `Run`.
-        state: variables by kind, as `TrainStep.state` gives them.
-        writes: whether `save` writes; only one of several workers does.
+        state: variables by kind, from `TrainStep.state`.
+        writes: whether `save` writes; only the chief of several workers does.
     """
 
     def __init__(self, run: Run, state: dict[str, list[tf.Variable]], writes: bool = True):
@@ -50,19 +50,19 @@ class Checkpoint:
         self._damaged: set[int] = set()  # steps whose checkpoint cannot be read
         self._step = tf.Variable(0, dtype=tf.int64)
         self._notes = tf.Variable("", dtype=tf.string, shape=())
-        # Plain variables: of the Keras objects themselves tf.train.Checkpoint would leave out the
-        # seed generators, and restore nothing for some containers without a word.
+        # Plain variables: given the Keras objects, tf.train.Checkpoint omits the seed generators
+        # and silently skips the variables of some containers.
         self._all = tf.train.Checkpoint(step=self._step, notes=self._notes, **state)
-        self._all.save_counter  # noqa: B018  made by the first look: each file has one
+        self._all.save_counter  # noqa: B018  the first access creates it; every file has one
         if writes:
             self._folder.mkdir(exist_ok=True)
             self._sweep()
 
     def save(self, step: int, notes: dict[str, Any]) -> None:
-        """Writes all of it, or leaves the earlier checkpoints as they are.
+        """Writes a checkpoint; if that fails, the earlier checkpoints stay unchanged.
 
         Raises:
-            CheckFailed: it cannot be written, or a value is not finite.
+            CheckFailed: the checkpoint cannot be written, or a value is not finite.
         """
         self.require_finite(step)
         if not self._writes:
@@ -83,10 +83,13 @@ class Checkpoint:
         self._remove_others(step)
 
     def restore(self) -> tuple[int, dict[str, Any] | None]:
-        """(step, notes) of the latest checkpoint that is whole; (0, None) if there is none.
+        """Restores the latest intact checkpoint.
+
+        Returns:
+            (step, notes) of that checkpoint; (0, None) for a run without checkpoints.
 
         Raises:
-            CheckFailed: there are some, or have been, and none can be read.
+            CheckFailed: no checkpoint of the run can be read, or all were lost.
         """
         steps = self._run.checkpoint_steps()
         for step in reversed(steps):
@@ -94,20 +97,20 @@ class Checkpoint:
                 with plainly_named(self._folder) as folder:
                     self._all.read(str(folder / f"step-{step}")).assert_consumed()
                 return int(self._step), json.loads(self._notes.numpy())
-            except Exception as error:  # TensorFlow raises a dozen kinds
+            except Exception as error:  # TensorFlow raises a dozen types
                 self._damaged.add(step)
                 log.info(f"{_damage(self._folder, step, error)}; trying the previous one")
         require_none_lost(self._run)
         return 0, None
 
     def require_finite(self, step: int) -> None:
-        """CheckFailed if a weight, an optimizer variable or a statistic is not finite."""
+        """Raises CheckFailed if a weight, optimizer variable or statistic is not finite."""
         floats = [value for value in self._values() if value.dtype.is_floating]
         if not tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in floats]):
             raise self.diverged(step, "weights are no longer finite")
 
     def diverged(self, step: int, what: str) -> CheckFailed:
-        """The error for a training that diverged."""
+        """Returns the error for a training that diverged; `what` says which value did."""
         steps = self._run.checkpoint_steps()
         last = self._folder / f"step-{steps[-1]}" if steps else None
         saved = f"the last finite state is {last}" if last else "nothing was saved yet"
@@ -120,9 +123,9 @@ class Checkpoint:
         return [value for part in self._state.values() for value in part]
 
     def _remove_others(self, step: int) -> None:
-        """Removes all but the checkpoint just written and the whole one before it.
+        """Removes all but the checkpoint just written and the intact one before it.
 
-        Later ones are of a future that will be computed again, from before they were damaged.
+        Later checkpoints are left from before a resume; their steps will be computed again.
         """
         whole = [s for s in self._run.checkpoint_steps() if s <= step and s not in self._damaged]
         for path in self._folder.iterdir():
@@ -139,20 +142,20 @@ class Checkpoint:
 class Stop:
     """Handles SIGTERM, SIGHUP and Ctrl-C: finishes the step, saves a checkpoint, and stops.
 
-    Outside a step it stops at once, and resumes from the last checkpoint. A second signal has its
-    default effect.
+    Outside a step it stops at once; the run then resumes from the last checkpoint. A second signal
+    has its default effect.
     """
 
     def __init__(self, folder: StrPath):
-        self.signal: int | None = None  # the one that arrived
-        self.is_patient = False  # whether a step is about to end, and be saved
+        self.signal: int | None = None  # the signal that arrived
+        self.is_patient = False  # whether to wait for the end of the step and its checkpoint
         self._folder = folder
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
         """Handles the signals within the context; yields the `Stop` itself."""
 
-        def hear(number: int, frame: FrameType | None) -> None:
+        def handle(number: int, frame: FrameType | None) -> None:
             for each, handler in before.items():
                 signal.signal(each, handler)
             if number == signal.SIGHUP:
@@ -161,7 +164,7 @@ class Stop:
             if not self.is_patient:
                 self.exit_if_signalled()
 
-        with signals.heard(hear) as before:
+        with signals.handled(handle) as before:
             yield self
 
     def exit_if_signalled(self) -> None:
@@ -170,9 +173,9 @@ class Stop:
             raise Interrupted(f"interrupted; {resume_command(self._folder)}", 128 + self.signal)
 
 
-def settle(run: Run, source: Source) -> None:
-    """Saves the labels and the split of a run that has no checkpoint yet: what an earlier start has
-    written may be damaged."""
+def save_data_files(run: Run, source: Source) -> None:
+    """Saves the labels and the split of a run that has no checkpoint yet: those of an earlier start
+    may be damaged."""
     if peek(run) is None:
         path = run.file(filenames.SPLIT)
         earlier = path.read_bytes() if path.exists() else None

@@ -1,4 +1,4 @@
-"""A network of the user's own in the training: `train(model=keras_model)`."""
+"""Training of the user's own network: `train(model=keras_model)`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +16,7 @@ from keras_resnet.weights import whole_model
 from keras_resnet.weights.classifier import classifier
 
 _MIXED = PRECISIONS[2:]
-# The settings that only a network of this package, or one for images of any size, can have
-# otherwise.
+# Settings that only networks of this package, or networks for images of any size, can change.
 _FIXED: dict[str, Any] = {
     "weights": None,
     "freeze": None,
@@ -29,11 +28,11 @@ _FIXED: dict[str, Any] = {
 }
 
 
-def taken(options: Mapping[str, Any]) -> tuple[dict[str, Any], keras.Model | None]:
-    """The settings of a training, and the network if they hold one as `model`.
+def settings_and_network(options: Mapping[str, Any]) -> tuple[dict[str, Any], keras.Model | None]:
+    """Returns the settings of a training, and the network if `model` is a Keras model.
 
     Raises:
-        InputError: it cannot be trained, or there are settings that are not for it.
+        InputError: the network cannot be trained, or a setting does not apply to it.
     """
     model = options.get("model")
     if not isinstance(model, keras.Model):
@@ -72,15 +71,16 @@ def taken(options: Mapping[str, Any]) -> tuple[dict[str, Any], keras.Model | Non
     return {**options, **_FIXED, **of_model}, given.model
 
 
-def saved(run: Run | None) -> keras.Model | None:
-    """The network that an unfinished run was started with; None if it is one of this package."""
+def load_network(run: Run | None) -> keras.Model | None:
+    """Loads the user's network that an unfinished run was started with; None for a network of this
+    package."""
     if run is None or run.config.model != CUSTOM.name:
         return None
     return whole_model.load(run.file(filenames.NETWORK))
 
 
 def require_head(network: keras.Model | None, config: Config, classes: int) -> None:
-    """InputError if there is no network where one is needed, or it has not one logit a class."""
+    """Raises InputError if a custom network is missing or does not have one output per class."""
     if config.model != CUSTOM.name:
         return
     if network is None:

@@ -1,4 +1,4 @@
-"""Defaults from the data: settings that nobody chose, by the number and the size of the images."""
+"""Defaults from the data: values of unset settings, by the number and size of the images."""
 
 import math
 import shlex
@@ -19,36 +19,38 @@ from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.fitting import network_of
 from keras_resnet.weights.settings import IMAGENET, PUBLISHED
 
-# From scratch, large photos get a ResNet-18 where there are many: it has as many multiply-adds at
-# 128 pixels as a ResNet-20, and 40 times as many parameters.
+# From scratch, data sets of many large photos get a ResNet-18: at 128 pixels it has as many
+# multiply-adds as a ResNet-20, and 40 times as many parameters.
 _LARGE_SIDE, _MANY_IMAGES = 128, 2000
-# Published weights that are on the disk, and can be read, are used for so few images of each class,
-# if these are larger than CIFAR's.
+# Published weights, if they are on the disk and readable, are used for at most this many images per
+# class, larger than this many pixels (CIFAR's have 32).
 _FEW_OF_A_CLASS, _SMALL_SIDE = 200, 48
 # Image sizes. ImageNet networks are published for 224 pixels; on a CPU, 128 take a third of the
-# time. A ResNet-20 learnt 1,650 photos of hands at 64 pixels, to 100 % of the validation images.
+# time. A ResNet-20 reached 100 % validation top-1 on 1,650 photos of hands at 64 pixels.
 _PRETRAINED, _FROM_SCRATCH_ON_CPU, _CIFAR_NETWORK = 224, 128, 64
 _LEAST_SIDE, _LEAST_CELLS = 32, 2
 # Steps in an epoch, and images that a batch norm needs for its statistics: arXiv:1803.08494,
-# figure 1, has the errors of smaller batches.
+# figure 1, shows the errors for smaller batches.
 _STEPS, _LEAST_BATCH = 8, 4
-# By recipe: at least so many updates, but at most so many epochs. From scratch, those of 20 epochs
-# of the built-in digits.
+# By recipe: (minimum number of updates, maximum number of epochs). From scratch, the updates of 20
+# epochs of the built-in digits.
 LENGTHS = {"quick": (900, 60), "finetune": (300, 40)}
 
 
 def fit(config: Config, source: Source, unset: Collection[str], devices: int = 1) -> Config:
-    """Fits the settings that nobody chose to the images, and logs the reason for each that is not
-    the usual one.
+    """Fits unset settings to the images, and logs the reason for each value other than the default.
 
     Args:
         config: as requested.
         source: the images.
         unset: names of these settings, see `recipes.unset`.
-        devices: that share each batch.
+        devices: number of devices that share each batch.
+
+    Returns:
+        The effective `Config`.
 
     Raises:
-        InputError: settings that were chosen contradict the others.
+        InputError: the requested settings contradict the fitted ones.
     """
     fitted = _Fit(config, source, unset)
     if unset:
@@ -63,12 +65,12 @@ def fit(config: Config, source: Source, unset: Collection[str], devices: int = 1
 
 
 def batch_size_for(images: int, usual: int) -> int:
-    """The batch size for so many training images, at most the usual one."""
+    """The batch size for this number of training images, at most `usual`."""
     return min(2 ** int(math.log2(max(images / _STEPS, _LEAST_BATCH))), usual, images)
 
 
 class _Fit:
-    """The settings so far."""
+    """The settings, fitted step by step."""
 
     def __init__(self, config: Config, source: Source, unset: Collection[str]) -> None:
         self.config, self._unset = config, unset
@@ -76,7 +78,7 @@ class _Fit:
         self._images, self._classes = len(source.splits["train"]), len(source.classes)
 
     def _choose(self, name: str, value: Any, reason: str) -> None:
-        """Takes a value for a setting, unless it was chosen or has it already."""
+        """Changes a setting if it is unset and has another value."""
         if name in self._unset and getattr(self.config, name) != value:
             self.config = replace(self.config, **{name: value})
             self._log(name, reason)
@@ -91,11 +93,11 @@ class _Fit:
         log.info(f"from the data: {chosen}, because {reason}")
 
     def choose_weights(self, *, is_alone: bool) -> None:
-        """Published weights that are on the disk, for few photos; a recipe for any weights."""
+        """Uses published weights on the disk for few photos, and a recipe that fits the weights."""
         name = recipes.PUBLISHED_NETWORK if "model" in self._unset else self.config.model
         few = self._images <= _FEW_OF_A_CLASS * self._classes
         is_unset = {"weights", "recipe"} <= set(self._unset)
-        is_free = is_unset and self.config.width == 1 and is_alone  # workers differ in disks
+        is_free = is_unset and self.config.width == 1 and is_alone  # workers have different disks
         if is_free and few and (self._side or 0) > _SMALL_SIDE and name in PUBLISHED:
             are_few = (
                 f"there are only {self._images:,} images (at most {_FEW_OF_A_CLASS} per class)"
@@ -122,7 +124,7 @@ class _Fit:
             self._choose("model", "resnet18", why)
 
     def choose_image_size(self) -> None:
-        """As the images, within what the network is for and what a CPU can compute."""
+        """The size of the images, limited by the network's usual size and the speed of a CPU."""
         if self._side is None:
             return
         spec = of(self.config.model)
@@ -147,7 +149,7 @@ class _Fit:
         batch = batch_size_for(self._images, usual)
         batch = max(batch // devices * devices, devices)
         if not {"learning_rate", "base_batch"} - set(self._unset):
-            self.config = replace(self.config, base_batch=usual)  # the rate is for that
+            self.config = replace(self.config, base_batch=usual)  # the rate is for this batch size
         why = (
             f"there are {self._images:,} training images, for {_STEPS} steps per epoch if possible"
         )
@@ -155,7 +157,7 @@ class _Fit:
 
     def choose_epochs(self) -> None:
         if self.config.batch_size > self._images:
-            return  # `schedule.require_steps` refuses it
+            return  # `schedule.require_steps` raises the error
         updates, most = LENGTHS[self.config.recipe]
         steps = schedule.steps_per_epoch(self.config.batch_size, self._images)
         in_epoch = steps / self.config.accumulate

@@ -29,7 +29,7 @@ from keras_resnet.training.precision import Precision
 from keras_resnet.training.schedule import training_size
 from keras_resnet.training.step import evaluation_batches
 
-_SHOWN = 32  # images in a picture
+_SHOWN = 32  # images in batch.png
 
 
 def evaluate_best_model(
@@ -137,7 +137,7 @@ def _draw(
 
 
 def _caption(shares: np.ndarray, classes: Sequence[str]) -> str:
-    """The class of a training image, or what was mixed in it, such as "cat 70 %, dog 30 %"."""
+    """The class of a training image, or the mixed classes, such as "cat 70 %, dog 30 %"."""
     order = [k for k in np.argsort(-shares, kind="stable") if shares[k] >= 0.005]
     if len(order) == 1:
         return classes[order[0]]

@@ -24,11 +24,12 @@ from keras_resnet.training import schedule
 from keras_resnet.training.step import TrainStep, training_batches
 from keras_resnet.training.train import make_step, prepare
 
-# SGD's steps have the gradient's length; Adam's and LAMB's have one of their own.
+# The steps of SGD scale with the gradient; those of Adam and LAMB are normalized.
 RANGES = {"sgd": (1e-3, 10.0), "adamw": (1e-5, 0.1), "lamb": (1e-4, 1.0)}
 STEPS = 400
-_MEMORY = 0.9  # of the smoothed loss
-_DIVERGED = 1.5  # times what the smoothed loss has fallen, risen again: no higher rate will do
+_MEMORY = 0.9  # momentum of the smoothed loss
+# Rise of the smoothed loss from its minimum, as a multiple of its fall, that ends the test.
+_DIVERGED = 1.5
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class RangeStep:
 
 @dataclass(frozen=True, kw_only=True)
 class Rates(Result):
-    """What the losses say about the learning rates."""
+    """Learning rates derived from the losses."""
 
     suggestion: float
     steepest: float  # where the smoothed loss falls fastest
@@ -83,9 +84,9 @@ def find_lr(
     Args:
         data, config_file, options: as in `train`; augmentation, loss and optimizer are the
             recipe's.
-        low, high: the first rate and the last; by default those of the optimizer in `RANGES`.
-        steps: of the optimizer, from `low` to `high`.
-        png: path of a plot, also of a test that finds nothing or is interrupted; None draws none.
+        low, high: the first and the last rate; default: those of the optimizer in `RANGES`.
+        steps: number of optimizer steps from `low` to `high`, at least 10.
+        png: path of a plot, also drawn if the test finds nothing or is interrupted; None: no plot.
 
     Returns:
         `RangeTest`, such as `find_lr(data).suggestion`.
@@ -99,7 +100,7 @@ def find_lr(
     low, high = _range(low, high, config)
     if not (isinstance(steps, Integral) and steps >= 10):
         raise InputError(f"--steps is {steps!r}; expected at least 10")
-    unset = set(recipes.unset(requested, config_file)) - {"epochs"}  # of which it trains none
+    unset = set(recipes.unset(requested, config_file)) - {"epochs"}  # the test has no epochs
     config, source, chosen, model = prepare(config, unset=unset)
     log.info(
         f"{config.network} on {source.name}, batch {config.batch_size}, {config.optimizer}, recipe "
@@ -118,11 +119,12 @@ def find_lr(
     }
     try:
         _add_losses(losses, step, config, source, steps)
-        rates = _tried(low, high, steps, losses)
-        result = RangeTest(**about, **vars(judge(rates, losses, complete=len(losses) == steps)))
+        rates = _rates(low, high, steps, losses)
+        evaluation = evaluate_losses(rates, losses, complete=len(losses) == steps)
+        result = RangeTest(**about, **vars(evaluation))
     except (CheckFailed, KeyboardInterrupt):
-        if png and len(losses) > 1:  # what there is
-            rows = _rows(_tried(low, high, steps, losses), losses)
+        if png and len(losses) > 1:
+            rows = _rows(_rates(low, high, steps, losses), losses)
             lr_range_plot.plot(about | {"steps": [vars(row) for row in rows]}, png)
             log.info(f"{png} shows the losses of {len(losses)} of {steps} rates")
         raise
@@ -131,8 +133,8 @@ def find_lr(
     return result
 
 
-def _tried(low: float, high: float, steps: int, losses: Sequence[float]) -> list[float]:
-    """The rates of the losses, the first of `steps`."""
+def _rates(low: float, high: float, steps: int, losses: Sequence[float]) -> list[float]:
+    """The learning rate of each loss; a test that ended early has fewer than `steps`."""
     return [low * (high / low) ** (n / (steps - 1)) for n in range(len(losses))]
 
 
@@ -144,18 +146,18 @@ def _range(low: float | None, high: float | None, config: Config) -> tuple[float
     return low, high
 
 
-def judge(rates: Sequence[float], losses: Sequence[float], *, complete: bool) -> Rates:
-    """Evaluates the losses of the rates: the part of `find_lr` that needs no network.
+def evaluate_losses(rates: Sequence[float], losses: Sequence[float], *, complete: bool) -> Rates:
+    """Derives learning rates from the losses: the part of `find_lr` that needs no network.
 
     Args:
-        rates, losses: of each step.
+        rates, losses: one value per step.
         complete: whether all rates were tried; if not, the last one ended the test.
 
     Raises:
         CheckFailed: the loss does not fall.
     """
     smoothed = smooth(losses)
-    first = len(losses) // 10  # before, the average is of too few
+    first = len(losses) // 10  # earlier averages are over too few losses
     lowest = min(range(first, len(losses)), key=smoothed.__getitem__)
     noise = statistics.pstdev(losses[: max(len(losses) // 4, 2)])
     if smoothed[first] - smoothed[lowest] <= 2 * noise:
@@ -165,7 +167,7 @@ def judge(rates: Sequence[float], losses: Sequence[float], *, complete: bool) ->
         )
     steepest = max(range(first, lowest), key=lambda n: smoothed[n] - smoothed[n + 1])
     return Rates(
-        # A tenth of the rate that no longer helps: the steps of a whole run must not diverge.
+        # A tenth of the rate at the minimum: a whole run must not diverge.
         suggestion=_two_digits(rates[lowest] / 10),
         steepest=rates[steepest],
         lowest=rates[lowest],
@@ -180,17 +182,17 @@ def _rows(rates: Sequence[float], losses: Sequence[float]) -> list[RangeStep]:
 
 def smooth(losses: Sequence[float]) -> list[float]:
     """A bias-corrected exponential moving average (arXiv:1412.6980, section 3)."""
-    average, even = 0.0, []
+    average, smoothed = 0.0, []
     for n, loss in enumerate(losses, 1):
         average = _MEMORY * average + (1 - _MEMORY) * loss
-        even.append(average / (1 - _MEMORY**n))
-    return even
+        smoothed.append(average / (1 - _MEMORY**n))
+    return smoothed
 
 
 def _add_losses(
     losses: list[float], step: TrainStep, config: Config, source: Source, steps: int
 ) -> None:
-    """Adds the finite losses of the steps until they diverge."""
+    """Runs the steps and appends their losses; stops when they diverge or are not finite."""
     size, batches_in_all = schedule.training_size(config, config.side), steps * config.accumulate
     batches = iter(
         training_batches(source, config, size=size, first_step=0, last_step=batches_in_all)
@@ -207,9 +209,9 @@ def _add_losses(
 
 
 def _has_diverged(losses: Sequence[float]) -> bool:
-    even = smooth(losses)
-    fall = max(losses[0] - min(even), 0.1 * losses[0])  # a little up and down is noise
-    return even[-1] - min(even) > _DIVERGED * fall
+    smoothed = smooth(losses)
+    fall = max(losses[0] - min(smoothed), 0.1 * losses[0])  # a smaller fall is noise
+    return smoothed[-1] - min(smoothed) > _DIVERGED * fall
 
 
 def _two_digits(number: float) -> float:

@@ -1,6 +1,6 @@
-"""The validation images that the report shows: the worst mistakes, and some correct ones.
+"""The validation images in the report: the worst mistakes, and some correct predictions.
 
-They are taken from the files at their own resolution, not as the network sees them.
+They are read from the files at full resolution, not as the network sees them.
 """
 
 import io
@@ -23,9 +23,9 @@ from keras_resnet.report import plots
 from keras_resnet.run import Run
 
 _MISTAKES, _CORRECT = 24, 8
-_SIDE = 400  # the longer side of an image in the report, at most, in pixels
+_SIDE = 400  # maximum of the longer side of an image in the report, in pixels
 _TILE = 240  # the side of a tile in mistakes.png, in pixels
-_PNG = 96  # an image whose longer side is at most this is stored without loss
+_PNG = 96  # images up to this longer side are stored without loss
 
 
 def write(folder: Run, examples: Examples, rows: Sequence[ImageScore]) -> None:
@@ -34,9 +34,9 @@ def write(folder: Run, examples: Examples, rows: Sequence[ImageScore]) -> None:
     Args:
         folder: the run.
         examples: its validation images.
-        rows: of each of them.
+        rows: the prediction for each image.
     """
-    # Sorted by the number that the captions show.
+    # Sorted by the score in the captions.
     worst = sorted((i for i, row in enumerate(rows) if not row.is_right), key=_score(rows))[::-1]
     unsure = sorted((i for i, row in enumerate(rows) if row.is_right), key=_score(rows))
     shown = {"mistakes": worst[:_MISTAKES], "correct": unsure[:_CORRECT]}
@@ -54,14 +54,14 @@ def write(folder: Run, examples: Examples, rows: Sequence[ImageScore]) -> None:
 def contact_sheet(
     examples: Examples, numbers: Sequence[int], captions: Sequence[str], path: StrPath, title: str
 ) -> None:
-    """A picture of whole images with captions.
+    """Writes a picture of whole images with captions.
 
     Args:
-        examples: the images.
-        numbers: which of them.
-        captions: of each of these.
+        examples: the images to choose from.
+        numbers: indices of the images to show.
+        captions: one per shown image.
         path: the PNG to write.
-        title: stands above.
+        title: heading of the picture.
     """
     _sheet([_whole(examples, i) for i in numbers], captions, path, title)
 
@@ -98,7 +98,7 @@ def _whole(examples: Examples, index: int) -> Image.Image:
 
 
 def _shrunk(image: Image.Image) -> Image.Image:
-    """At most `_SIDE` pixels; a smaller image stays as it is."""
+    """Shrinks the longer side to at most `_SIDE` pixels."""
     if max(image.size) > _SIDE:
         image.thumbnail((_SIDE, _SIDE), reducing_gap=3.0)
     return image

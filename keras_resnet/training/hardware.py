@@ -44,8 +44,8 @@ class PrecisionSurvey:
 
     auto: str  # the choice of `--precision auto`
     reason: str
-    # The time of a small training step as a multiple of float32's, or why it failed: for each
-    # policy, for the other choice of XLA than training takes, and for several steps per call.
+    # The time of a small training step relative to float32, or why it failed: for each policy, for
+    # float32 with the opposite XLA setting of training, and for several steps per call.
     step_time_over_float32: dict[str, float | str]
 
 
@@ -59,7 +59,7 @@ class MissingPackage:
 
 @dataclass(frozen=True, kw_only=True)
 class Survey(Result):
-    """Versions, devices, and what training takes on this machine."""
+    """Versions, devices, and the defaults of training on this machine."""
 
     python: str
     system: str
@@ -73,7 +73,7 @@ class Survey(Result):
 
 
 def survey() -> Survey:
-    """Measures this machine, which takes seconds.
+    """Measures this machine in a few seconds.
 
     Returns:
         `Survey`.
@@ -85,7 +85,7 @@ def survey() -> Survey:
         versions={name: _version(name) for name in PACKAGES},
         cpu=Cpu(
             cores=os.cpu_count(),
-            flags=runtime.telling_cpu_flags(),
+            flags=runtime.fast_cpu_flags(),
             onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
         ),
         gpus=[

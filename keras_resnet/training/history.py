@@ -17,7 +17,7 @@ from keras_resnet.run import Run
 from keras_resnet.training.step import Evaluation, Steps
 
 _SPENT = ("input", "compute", "evaluation", "saving")
-_INPUT_BOUND = 0.3  # share of a training's time, without evaluation, that it waits for images
+_INPUT_BOUND = 0.3  # share of the time without evaluation and saving, spent waiting for images
 COLUMNS = (
     "epoch", "loss", "top1", "val_loss", "val_top1", "learning_rate", "seconds",
     "images_per_second", "image_size", "weights",
@@ -25,9 +25,9 @@ COLUMNS = (
 
 
 class History:
-    """One row per epoch. All are validated at the full image size, so they are comparable.
+    """One row per epoch, validated at the full image size, so that rows are comparable.
 
-    The best epoch has the highest validation top-1 (or what `Config.best_by` names), then the
+    The best epoch has the highest validation top-1 (or the metric `Config.best_by`), then the
     lowest validation loss.
     """
 
@@ -42,10 +42,10 @@ class History:
         return {"rows": self.rows, "best_epoch": self.best_epoch, "best": self._best}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Restores the result of `state`, and rewrites history.csv."""
+        """Restores a result of `state`, and rewrites history.csv."""
         self.rows, self.best_epoch = state["rows"], state["best_epoch"]
         self._best = state["best"] and tuple(state["best"])
-        if self.rows:  # the file may have a row of which the checkpoint knows nothing
+        if self.rows:  # the file may have a row that is later than the checkpoint
             self._run.save_history(self.rows)
 
     @property
@@ -54,11 +54,11 @@ class History:
         return self.best_epoch == len(self.rows)
 
     def score(self, evaluation: Evaluation) -> tuple[float, float]:
-        """The higher the better."""
+        """Sort key of an epoch: the metric `Config.best_by`, then the negative loss."""
         return getattr(evaluation, self._config.best_by), -evaluation.loss
 
     def record(self, row: dict[str, Any], evaluation: Evaluation) -> None:
-        """Adds the row of an epoch, and prints it."""
+        """Adds the row of an epoch, and logs it; raises CheckFailed if a loss is not finite."""
         if not (math.isfinite(row["loss"]) and math.isfinite(row["val_loss"])):
             raise CheckFailed(
                 f"training diverged in epoch {row['epoch']}: the loss is {row['loss']}, "
@@ -87,7 +87,7 @@ class History:
     def is_out_of_patience(self) -> bool:
         """Whether `Config.patience` epochs at the full size have passed without a new best.
 
-        It depends on the rows alone, so a resumed run ends where an uninterrupted one would.
+        It depends on the rows only, so a resumed run ends where an uninterrupted one would.
         """
         since = self.rows[self.best_epoch :]
         waited = sum(row["image_size"] == self._config.side for row in since)
@@ -101,7 +101,7 @@ class History:
 
 
 class TensorBoard:
-    """Event files with a point per call of the training step, one per epoch, and the settings."""
+    """Event files: one point per call of the training step, one per epoch, and the settings."""
 
     def __init__(self, run: Run, config: Config):
         self._writer = tf.summary.create_file_writer(str(run.file("tensorboard")))
@@ -113,7 +113,7 @@ class TensorBoard:
             tf.summary.write("configuration", tf.constant([settings]), metadata=metadata)
 
     def write_steps(self, step: int, steps: Steps, images_per_second: float) -> None:
-        """Loss, gradient norm, learning rate and images per second, by step."""
+        """Writes loss, gradient norm, learning rate and images per second, by step."""
         values = {
             "loss": steps.loss.mean(),
             "gradient_norm": steps.gradient_norm[-1],
@@ -123,12 +123,12 @@ class TensorBoard:
         self._write("step", step, values)
 
     def write_epoch(self, row: dict[str, Any]) -> None:
-        """The numbers of a row, by epoch."""
+        """Writes the numbers of a history row, by epoch."""
         self._write("epoch", row["epoch"], {k: row[k] for k in COLUMNS[1:-1]})
         self._writer.flush()
 
     def _write(self, group: str, step: int, values: Mapping[str, float]) -> None:
-        # tf.summary.scalar needs the tensorboard package; the op below it does not.
+        # tf.summary.scalar needs the tensorboard package; tf.summary.write does not.
         metadata = tf.compat.v1.SummaryMetadata(
             plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
         )
@@ -140,8 +140,8 @@ class TensorBoard:
 
 
 def time_shares(seconds: Mapping[str, float], config: Config, left: float) -> str:
-    """One line: the `left` seconds of a training, how those before were spent, and what would make
-    it faster."""
+    """One line for the log: the `left` seconds of a training, how `seconds` were spent, and advice
+    if training is input-bound."""
     total = sum(seconds.values())
     shares = ", ".join(f"{what} {seconds[what] / total:.0%}" for what in _SPENT)
     remaining = f"about {timedelta(seconds=round(left))} remaining; " if left else ""

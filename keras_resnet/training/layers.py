@@ -1,4 +1,4 @@
-"""Layers for training: same results as Keras' layers, computed by faster TensorFlow ops.
+"""Layers for training: the results of Keras' layers, computed by faster TensorFlow ops.
 
 `for_training` inserts them; a saved network has Keras' layers only.
 """
@@ -28,13 +28,13 @@ def build_under(policy: str, config: Config, num_classes: int) -> keras.Model:
 
 
 def for_training(model: keras.Model, *, xla: bool = False) -> keras.Model:
-    """A copy of `model` with the layers of this module, of equal weights in equal order.
+    """A copy of `model` with the layers of this module and the same weights in the same order.
 
-    Biases that a batch norm subtracts again are not trainable in it: their gradient is 0.
+    Biases that a batch norm cancels are not trainable in the copy: their gradient is 0.
 
     Args:
-        model: a functional model; its parts, if they are models, are copied too.
-        xla: whether XLA will compile it.
+        model: a functional model; nested models are copied too.
+        xla: whether XLA will compile the copy.
     """
     calls: list[_Call] = []
 
@@ -61,7 +61,7 @@ class _Call(NamedTuple):
     layer: keras.layers.Layer
     inputs: set[int]  # ids of tensors
     output: int
-    training: bool | None  # as the network fixes it
+    training: bool | None  # if the network sets it in the call
 
     @property
     def subtracts_the_mean(self) -> bool:
@@ -70,13 +70,13 @@ class _Call(NamedTuple):
 
 
 def _biases_without_effect(model: keras.Model, calls: list[_Call]) -> Iterator[keras.Variable]:
-    """Of the convolutions that nothing but batch norms with the statistics of the batch follow."""
+    """The biases of convolutions that are followed only by batch norms with batch statistics."""
     results = set(map(id, model.outputs))
     for conv in model.layers:
         if type(conv) not in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, PointwiseConv2D):
             continue
         outputs = {call.output for call in calls if call.layer is conv}
-        followers = [call for call in calls if call.inputs & outputs]  # of a Sequential not known
+        followers = [call for call in calls if call.inputs & outputs]  # none in a Sequential
         if (
             conv.use_bias
             and conv.activation is keras.activations.linear
@@ -90,14 +90,14 @@ def _biases_without_effect(model: keras.Model, calls: list[_Call]) -> Iterator[k
 
 @keras.saving.register_keras_serializable("keras_resnet")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` by TensorFlow's fused op: forward, backward and statistics
-    in one pass each, where Keras composes some ten ops (arXiv:1502.03167, algorithm 1)."""
+    """`keras.layers.BatchNormalization` with TensorFlow's fused op: forward, backward and
+    statistics in one pass each; Keras composes about ten ops (arXiv:1502.03167, algorithm 1)."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Feature map `(b, h, w, c)` to the same shape; other ranks and options as in Keras."""
         learns = training and self.trainable
         fits = inputs.shape.rank == 4 and self.axis in (3, -1) and self.scale and self.center
-        # On several devices a synchronized layer needs Keras' own sums. And the gradient of the
+        # On several devices a synchronized layer needs Keras' implementation. The gradient of the
         # fused op with frozen statistics has no deterministic kernel on a GPU.
         frozen = training and not self.trainable
         if not fits or mask is not None or frozen or self.renorm or (learns and self.synchronized):
@@ -112,7 +112,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             is_training=bool(learns),
         )
         if learns:
-            # The op gives the unbiased variance; Keras averages the biased one.
+            # The op returns the unbiased variance; Keras averages the biased one.
             n = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), variance.dtype)
             self._average(self.moving_mean, mean)
             self._average(self.moving_variance, variance * (n - 1) / n)
@@ -124,7 +124,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable("keras_resnet")
 class ReplicaDropout(keras.layers.Dropout):
-    """`keras.layers.Dropout` with other random numbers on each device, which has other images."""
+    """`keras.layers.Dropout` with different random numbers on each device."""
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Any tensor to one of the same shape."""
@@ -142,8 +142,8 @@ class ReplicaDropout(keras.layers.Dropout):
 
 @keras.saving.register_keras_serializable("keras_resnet")
 class SlicedMaxPooling2D(keras.layers.MaxPooling2D):
-    """`keras.layers.MaxPooling2D` as the maximum of strided slices, for XLA, which has no
-    deterministic gradient of TensorFlow's op."""
+    """`keras.layers.MaxPooling2D` as the maximum of strided slices: XLA has no deterministic
+    gradient of TensorFlow's op."""
 
     def call(self, inputs: Any) -> Any:
         """Feature map `(b, h, w, c)` to `(b, h', w', c)`."""
@@ -164,8 +164,8 @@ class SlicedMaxPooling2D(keras.layers.MaxPooling2D):
 
 @keras.saving.register_keras_serializable("keras_resnet")
 class PointwiseConv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D` of 1×1 kernels, whose gradient is a product of matrices: on a CPU, that
-    of a bfloat16 kernel takes half the time of oneDNN's convolution."""
+    """`keras.layers.Conv2D` of 1×1 kernels, whose gradient is computed as a matrix product: for
+    bfloat16 on a CPU, it takes half the time of oneDNN's convolution."""
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Feature map `(b, h, w, c)` to `(b, h, w, filters)`."""
@@ -180,7 +180,8 @@ def _pointwise(
 
     def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), strides=1, padding="VALID")
-        rows, dy_rows = tf.reshape(x, (-1, channels)), tf.reshape(dy, (-1, filters))  # a pixel each
+        # One row per pixel.
+        rows, dy_rows = tf.reshape(x, (-1, channels)), tf.reshape(dy, (-1, filters))
         return dx, tf.reshape(tf.matmul(rows, dy_rows, transpose_a=True), kernel.shape)
 
     return tf.nn.conv2d(x, kernel, strides=1, padding="VALID"), gradient
@@ -195,13 +196,13 @@ def _swap(layer: keras.layers.Layer, xla: bool) -> keras.layers.Layer:
     elif kind is keras.layers.MaxPooling2D and xla:
         kind = SlicedMaxPooling2D
     elif kind is keras.layers.MaxPooling2D and layer.pool_size == (1, 1):
-        kind = keras.layers.AveragePooling2D  # the same of one pixel, and its gradient is faster
-    elif kind is keras.layers.Conv2D and not xla and _is_product(layer):
+        kind = keras.layers.AveragePooling2D  # equal for one pixel, with a faster gradient
+    elif kind is keras.layers.Conv2D and not xla and _is_pointwise(layer):
         kind = PointwiseConv2D
     return kind.from_config(layer.get_config())
 
 
-def _is_product(conv: keras.layers.Conv2D) -> bool:
+def _is_pointwise(conv: keras.layers.Conv2D) -> bool:
     return (
         conv.compute_dtype == "bfloat16"
         and (conv.kernel_size, conv.strides, conv.groups) == ((1, 1), (1, 1), 1)
@@ -210,11 +211,11 @@ def _is_product(conv: keras.layers.Conv2D) -> bool:
 
 
 def freeze(model: keras.Model, stage: str) -> None:
-    """Everything up to and including `stage` keeps its weights and its batch statistics.
+    """Freezes the weights and batch statistics of all layers up to and including `stage`.
 
     Args:
         model: a network of this package.
-        stage: such as "conv3"; "body" is all but the last layer.
+        stage: such as "conv3"; "body": all but the last layer.
     """
     names = [layer.name for layer in model.layers]
     if stage == "body":

@@ -1,5 +1,5 @@
-"""The training loop: batches, compiled steps, a log; at the end of an epoch evaluation, a row of
-the history, a checkpoint, and the best model."""
+"""The training loop: compiled steps on batches, with a log; after each epoch an evaluation, a
+history row, a checkpoint, and the best model."""
 
 import time
 from collections import Counter
@@ -25,27 +25,28 @@ from keras_resnet.training.step import Evaluation, Evaluator, Steps, TrainStep, 
 
 CHECKPOINT_SECONDS = 300  # between two checkpoints, unless a number of steps is set
 CHECK_EVERY = 100  # steps between two checks of all weights; 0.02 s for a ResNet-50 on a CPU
-# One call runs steps for about so many seconds: long enough to make the overhead of Python
+# Target duration of one call, which runs several steps: long enough to make Python's overhead
 # negligible, short enough to handle signals and show progress quickly.
 CALL_SECONDS, MOST_STEPS = 0.2, 64
-_TIMED = 3  # calls of one step each from which that number follows; the first one compiles
-# Evaluation may take minutes and can be interrupted: before it, a state older than this is saved.
+_TIMED = 3  # calls of one step each that are timed to choose this number; the first one compiles
+# Evaluation may take minutes and can be interrupted, so a checkpoint is saved before it if the last
+# one is older than this, in seconds.
 _WORTH_SAVING = 10
 _METRICS = ("loss", "cross_entropy", "top1")  # of a step
 
 
 class Loop:
-    """Trains a run, from its first step or its latest checkpoint to its end.
+    """Trains a run from its first step or its latest checkpoint.
 
     Args:
         config, source: the effective `Config` and the images.
         folder: the `Run`.
         train_step: the compiled steps.
-        evaluator: of the same network, on the validation images.
-        devices: for the training.
+        evaluator: evaluates the same network on the validation images.
+        devices: the devices to train on.
         stop: handles the signals that end the run.
-        notes: saved with each checkpoint: {name: what JSON can hold}.
-        callbacks: of a user, called as `keras.Model.fit` calls them.
+        notes: JSON data to save with each checkpoint, by name.
+        callbacks: the user's, called as in `keras.Model.fit`.
     """
 
     def __init__(
@@ -70,21 +71,21 @@ class Loop:
         self.checkpoint = Checkpoint(folder, train_step.state, writes=devices.is_chief)
         self.history = History(folder, config)
         self.board = TensorBoard(folder, config)
-        self.step = 0  # steps done, of the whole run
-        self.has_ended = False  # before its last epoch
-        self.epoch_sums: Any = Counter()  # of floats, over the steps of the epoch
-        self.seconds: Any = Counter()  # of the run, by what they were spent on
+        self.step = 0  # completed steps of the whole run
+        self.has_ended = False  # whether training stops before the last epoch
+        self.epoch_sums: Any = Counter()  # sums over the steps of the epoch, floats
+        self.seconds: Any = Counter()  # duration of the run, by kind of work
         self.callbacks = keras.callbacks.CallbackList(
             list(callbacks), model=train_step.model, epochs=config.epochs, steps=self.epoch_steps
         )
         self._work = np.cumsum(np.repeat(np.square(self.sizes, dtype=float), self.epoch_steps))
         self._lap = self._saved = time.monotonic()
         self._batches: Iterator[Any] = iter(())
-        self._size = 0  # of the images of `_batches`
-        self._call_seconds: list[float] = []  # of the first calls at this size
+        self._size = 0  # image size of `_batches`
+        self._call_seconds: list[float] = []  # durations of the first calls at this size
 
     def run(self) -> History:
-        """Trains to the end."""
+        """Trains until the last epoch or an early stop; returns the history."""
         self._restore()
         self.train_step.model.stop_training = False  # callbacks may set it
         self.callbacks.on_train_begin()
@@ -95,7 +96,7 @@ class Loop:
         return self.history
 
     def train_epoch(self, epoch: int) -> None:
-        """The steps of an epoch that are left."""
+        """Runs the remaining steps of an epoch."""
         first, last = epoch * self.epoch_steps, (epoch + 1) * self.epoch_steps
         label = f"epoch {epoch + 1}/{self.config.epochs}"
         self.callbacks.on_epoch_begin(epoch)
@@ -123,7 +124,7 @@ class Loop:
         if time.monotonic() - self._saved > _WORTH_SAVING and not self.has_ended:
             self._save()
         weights, evaluation = self._evaluate()
-        self.stop.is_patient = True  # the epoch is evaluated, and about to be saved
+        self.stop.is_patient = True  # a checkpoint follows soon
         row = self._row(epoch, weights, evaluation)
         self.history.record(row, evaluation)
         self.board.write_epoch(row)
@@ -147,13 +148,13 @@ class Loop:
         self.history.restore(notes["history"])
         self.has_ended = notes["has_ended"]
         self.epoch_sums, self.seconds = Counter(notes["epoch_sums"]), Counter(notes["seconds"])
-        if self.history.rows and not self.epoch_sums:  # a kill may have come before it was written
+        if self.history.rows and not self.epoch_sums:  # perhaps killed before `_save_best`
             self._save_best(self.history.rows[-1]["weights"])
         total = self.config.epochs * self.epoch_steps
         log.info(f"resumed after step {self.step:,} of {total:,}")
 
     def _batches_of(self, size: int) -> Iterator[Any]:
-        """The stream of images of this size, from the next step on."""
+        """The training stream at this image size, from the next step."""
         if size != self._size:
             epoch = self.step // self.epoch_steps
             others = (e for e in range(epoch, len(self.sizes)) if self.sizes[e] != size)
@@ -168,7 +169,7 @@ class Loop:
         return self._batches
 
     def _steps_of_a_call(self, last: int) -> int:
-        """The steps that fit into `CALL_SECONDS`, up to the next checkpoint."""
+        """The number of steps that fit into `CALL_SECONDS`, up to the next checkpoint."""
         if len(self._call_seconds) < _TIMED:
             return 1
         left = last - self.step
@@ -178,7 +179,7 @@ class Loop:
         return min(left, int(self.devices.of_chief(fitting)[0]))
 
     def _log(self, steps: Steps) -> dict[str, float]:
-        """Adds the steps of a call; returns the means of the epoch so far."""
+        """Adds the results of a call to the sums; returns the means of the epoch so far."""
         count = len(steps.loss)
         bad = np.flatnonzero(~np.isfinite(steps.loss))
         if len(bad):
@@ -194,7 +195,7 @@ class Loop:
             self._call_seconds.append(seconds)
         sums = {name: float(getattr(steps, name).sum(dtype=np.float64)) for name in _METRICS}
         self.epoch_sums.update(steps=count, seconds=seconds, **sums)
-        self.epoch_sums["learning_rate"] = float(steps.learning_rate[-1])  # no sum: the latest
+        self.epoch_sums["learning_rate"] = float(steps.learning_rate[-1])  # the latest, not a sum
         self.board.write_steps(self.step, steps, count * self.config.batch_size / seconds)
         return self._means()
 
@@ -207,14 +208,14 @@ class Loop:
         return self.epoch_sums["steps"] * self.config.batch_size / self.epoch_sums["seconds"]
 
     def _note(self, means: Mapping[str, float]) -> str:
-        said = f"loss {means['cross_entropy']:.3f}  top-1 {means['top1']:.1%}"
+        note = f"loss {means['cross_entropy']:.3f}  top-1 {means['top1']:.1%}"
         if len(self._call_seconds) < 2:  # the first call compiles
-            return said
+            return note
         left = timedelta(seconds=round(self._seconds_left()))
-        return f"{said}  {self._speed():.0f} images/s  {left} remaining"
+        return f"{note}  {self._speed():.0f} images/s  {left} remaining"
 
     def _seconds_left(self) -> float:
-        """Estimate for the rest of the run: steps by their pixels, evaluations by epochs."""
+        """Estimates the remaining time: training by pixels, evaluation and saving by epochs."""
         spent, limit = sum(self.seconds.values()), 60 * self.config.max_minutes
         others = self.seconds["evaluation"] + self.seconds["saving"]
         steps = spent - others - sum(self._call_seconds[:1])  # without the call that compiles
@@ -223,14 +224,14 @@ class Loop:
         return min(left, max(limit - spent, 0)) if limit else left
 
     def _agree(self) -> tuple[float, bool, bool]:
-        """(signal, whether a checkpoint is due, whether the training ends): the same for all
-        workers, which have to do the same at the same step."""
+        """Returns (signal, whether a checkpoint is due, whether training ends), equal in all
+        workers, which must act alike at the same step."""
         every, age = self.config.checkpoint_every, time.monotonic() - self._saved
         is_due = self.step % every == 0 if every else age > CHECKPOINT_SECONDS
         is_late = 0 < 60 * self.config.max_minutes <= sum(self.seconds.values())
         stops = is_late or self.train_step.model.stop_training
         signal, due, late, ends = self.devices.agree(self.stop.signal or 0, is_due, is_late, stops)
-        # A stopped run saves this step; when it is resumed, its time is up again.
+        # A signal saves this step first; a resumed run reaches its time limit again.
         if late and not signal:
             log.info(
                 f"--max-minutes {self.config.max_minutes:g}: time limit reached before the "
@@ -240,12 +241,12 @@ class Loop:
         return signal, bool(due), bool(ends) and not signal
 
     def _weights(self) -> dict[str, list[tf.Tensor]]:
-        """The weights that can be evaluated and saved, by name."""
+        """The candidates for evaluation: raw and, with `Config.ema`, averaged weights."""
         weights = {"raw": [v.value for v in self.train_step.model.weights]}
         return weights | ({"averaged": self.train_step.average} if self.config.ema else {})
 
     def _evaluate(self) -> tuple[str, Evaluation]:
-        """The better of the weights, with their scores; the chief decides for all workers."""
+        """Returns name and scores of the better weights; the chief decides for all workers."""
         scores = {}
         for name, weights in self._weights().items():
             own = self.evaluator(weights) if self.devices.is_chief else (0.0, 0.0, 0.0)
@@ -275,8 +276,9 @@ class Loop:
         self._spend("saving")
 
     def _save_best(self, weights: str) -> None:
-        """After the checkpoint, from which it is written again if a kill comes between the two. In
-        the other order it could be of an epoch that a resumed run, out of time, does not reach."""
+        """Saves the best model. To be called after the checkpoint, so that a resumed run can write
+        it again after a kill between the two; in the other order, the model could be of an epoch
+        that a resumed run does not reach before its time limit."""
         if self.history.is_best:
             self.deployable.set_weights([w.numpy() for w in self._weights()[weights]])
             self.folder.save_model(self.deployable)
@@ -289,7 +291,7 @@ class Loop:
             self.stop.exit_if_signalled()
 
     def _spend(self, what: str) -> float:
-        """Adds the seconds since the last call to this kind of work."""
+        """Adds the time since the last call to this kind of work; returns it in seconds."""
         now = time.monotonic()
         seconds, self._lap = now - self._lap, now
         self.seconds[what] += seconds

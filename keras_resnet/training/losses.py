@@ -11,8 +11,8 @@ from keras_resnet.config import Config
 
 
 class Loss(Protocol):
-    """A function of targets `(b, k)` that sum to 1, logits `(b, k)` and, with a teacher, its logits
-    `(b, k)`, to losses `(b,)`."""
+    """Losses `(b,)` from targets `(b, k)` that sum to 1, logits `(b, k)` and, with a teacher, its
+    logits `(b, k)`."""
 
     def __call__(
         self,
@@ -26,18 +26,18 @@ def make_loss(config: Config, labels: npt.NDArray[np.int32], classes: int) -> Lo
     """The loss of a run.
 
     Args:
-        config: a `Config`; its `loss`, `bce_threshold`, `label_smoothing`, `balance` and those of
-            distillation count.
+        config: a `Config`; `loss`, `bce_threshold`, `label_smoothing`, `balance` and the settings
+            of distillation are used.
         labels: int `(n,)`, the classes of the training images.
-        classes: how many classes there are, k.
+        classes: number of classes, k.
     """
     kind = _binary if config.loss == "bce" else keras.losses.categorical_crossentropy
     weights = class_weights(labels, classes) if config.balance == "loss" else None
 
     def of_labels(targets: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
-        # In this one place, and alike for both losses: arXiv:1512.00567, section 7.
+        # Label smoothing, the same for both losses: arXiv:1512.00567, section 7.
         goal = targets * (1 - config.label_smoothing) + config.label_smoothing / classes
-        # After the smoothing, as in timm: smoothed targets are compared, and become 0 or 1.
+        # As in timm, the threshold is applied to the smoothed targets, which become 0 or 1.
         if config.loss == "bce" and config.bce_threshold:
             goal = ops.cast(goal > config.bce_threshold, targets.dtype)
         value = kind(goal, logits, from_logits=True)
@@ -60,23 +60,23 @@ def make_loss(config: Config, labels: npt.NDArray[np.int32], classes: int) -> Lo
 def distillation(
     logits: keras.KerasTensor, of_teacher: keras.KerasTensor, temperature: float
 ) -> keras.KerasTensor:
-    """Kullback-Leibler divergence `(b,)` from the teacher's answers to the network's own, both from
-    logits `(b, k)` that are divided by the temperature. Times its square, so that the gradients
-    keep their size: arXiv:1503.02531, section 2."""
-    goal, found = (ops.log_softmax(x / temperature) for x in (of_teacher, logits))
-    return temperature**2 * ops.sum(ops.exp(goal) * (goal - found), -1)
+    """Kullback-Leibler divergence `(b,)` between the teacher's and the network's predictions, from
+    logits `(b, k)` divided by the temperature. Multiplied by its square to keep the scale of the
+    gradients: arXiv:1503.02531, section 2."""
+    goal, own = (ops.log_softmax(x / temperature) for x in (of_teacher, logits))
+    return temperature**2 * ops.sum(ops.exp(goal) * (goal - own), -1)
 
 
 def _binary(
     targets: keras.KerasTensor, logits: keras.KerasTensor, from_logits: bool
 ) -> keras.KerasTensor:
-    """Each class against the others, the mean over the classes: arXiv:2110.00476, section 3."""
+    """Binary cross-entropy per class, averaged over the classes: arXiv:2110.00476, section 3."""
     return keras.losses.binary_crossentropy(targets, logits, from_logits=from_logits)
 
 
 def class_weights(labels: npt.NDArray[np.int32], classes: int) -> npt.NDArray[np.float32]:
-    """float32 `(k,)`, inversely proportional to how often a class is there; their mean over the
-    images is 1, so that the learning rate keeps its meaning."""
+    """Class weights, float32 `(k,)`, inversely proportional to the number of images of a class;
+    their mean over the images is 1, so that the scale of the loss does not change."""
     counts = np.bincount(labels, minlength=classes)
     present = np.count_nonzero(counts)
     weights = len(labels) / (present * np.maximum(counts, 1))

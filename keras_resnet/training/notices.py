@@ -45,13 +45,13 @@ def log_plan(
 
 
 def ema_warning(config: Config, images: int) -> str | None:
-    """A warning if the moving average is over more updates than the run has."""
+    """A warning if the moving average covers more updates than the run has, else None."""
     steps = config.epochs * schedule.steps_per_epoch(config.batch_size, images)
     updates = steps // config.accumulate
     window = 1 / (1 - config.ema)
     if not config.ema or window <= updates:
         return None
-    # The average is over a tenth of the run; an average over one or two updates is none.
+    # Suggests a tenth of the run; in a shorter run, that would be only one or two updates.
     advice = f"try {1 - 10 / updates:.2g}" if updates >= 20 else "train longer, or without --ema"
     return (
         f"--ema {config.ema:g} averages over {window:,.0f} updates, but the run has only "
@@ -60,11 +60,11 @@ def ema_warning(config: Config, images: int) -> str | None:
 
 
 def log_changes(then: Mapping[str, Any], now: Mapping[str, Any], config: Config) -> None:
-    """Logs what has changed since the run was saved, because results may round differently."""
+    """Logs the changes of the environment since the run was saved: results may differ."""
     others = [name for name in now if then.get(name) != now[name]]
     if others:
         listed = "; ".join(f"{name} was {then.get(name)}, is {now[name]}" for name in others)
-        # Each device's batch norms see their own part of a batch alone, if they are not synced.
+        # Without synchronization, each device normalizes its own part of a batch.
         more = "devices" in others and not config.sync_bn
         what = "results will differ" if more else "the last bits of results may differ"
         log.info(f"{what} from an uninterrupted run: {listed}")

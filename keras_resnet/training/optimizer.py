@@ -1,8 +1,8 @@
 """The optimizer of a run: which weights decay, how gradients are clipped and accumulated.
 
 Keras' optimizers have one rate and one decay for all variables, and apply the rate inside the
-momentum; on several devices they clip before they sum. These are Keras optimizers with their own
-update rules, so that callbacks find `learning_rate` and `iterations` where they expect them.
+momentum; on several devices they clip before they sum. These subclasses have their own update
+rules, and keep `learning_rate` and `iterations` where callbacks expect them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ def make_optimizer(config: Config, rate: Any, head: Iterable[Any] = ()) -> "Opti
     Args:
         config: a `Config`.
         rate: the learning rate, a number or a Keras schedule over the updates.
-        head: the variables that have this rate; all others have `config.body_rate` of it.
+        head: the variables with this rate; for all others it is multiplied by `config.body_rate`.
     """
     shared: dict[str, Any] = {
         "decay": config.weight_decay,
@@ -41,14 +41,14 @@ class Optimizer(keras.optimizers.Optimizer):
 
     Args:
         learning_rate: a number or a Keras schedule.
-        decay: weight decay, apart from the gradient (arXiv:1711.05101); see `NOT_DECAYED`.
-        body_rate: the rate of all other variables, as a share of the head's.
-        head: variables.
+        decay: decoupled weight decay (arXiv:1711.05101); see `NOT_DECAYED`.
+        body_rate: factor of the learning rate for all variables outside of the head.
+        head: variables of the head.
         clip_norm: clip the global gradient norm to this value; 0 disables clipping.
         accumulate: gradient accumulation: batches per update.
     """
 
-    slots: tuple[str, ...] = ()  # names of the variables that are kept for each weight
+    slots: tuple[str, ...] = ()  # names of the optimizer's variables for each weight
 
     def __init__(
         self,
@@ -63,13 +63,13 @@ class Optimizer(keras.optimizers.Optimizer):
         super().__init__(learning_rate)
         self.decay, self.body_rate = decay, body_rate
         self.clip_norm, self.accumulate = clip_norm, accumulate
-        self.head = frozenset(map(id, head))  # paths need not differ
+        self.head = frozenset(map(id, head))  # paths are not always unique
         self.strategy = tf.distribute.get_strategy()
 
     def build(self, variables: Sequence[Any]) -> None:
         super().build(variables)
         self.weights = list(variables)
-        self.kept = [
+        self.slot_variables = [
             [self.add_variable_from_reference(v, name=slot) for slot in self.slots]
             for v in variables
         ]
@@ -79,13 +79,13 @@ class Optimizer(keras.optimizers.Optimizer):
             self.batches = self.add_variable((), dtype="int64", name="batches")
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> Any:
-        """Takes the gradients of a batch, already added up over all devices.
+        """Applies, or with `accumulate` adds up, the gradients of a batch.
 
-        On several devices to be called in the cross-replica context, where the sums are.
+        On several devices, call it in the cross-replica context with gradients summed over devices.
 
         Returns:
-            The global norm of the gradient that was, or with `accumulate` will be, applied; before
-            it is clipped. A float32 scalar.
+            float32 scalar: the global norm, before clipping, of the gradient that was applied or,
+            with `accumulate`, of the sum so far.
         """
         if not self.built:
             self.build(trainable_variables or ())
@@ -109,7 +109,7 @@ class Optimizer(keras.optimizers.Optimizer):
     def move(
         self, weight: Any, gradient: Any, *slots: Any, rate: Any, decay: float, step: Any
     ) -> None:
-        """Moves a weight, and updates its slots; `step` counts from 1."""
+        """Updates a weight and its slots; `step` counts from 1."""
         raise NotImplementedError
 
     def _update_and_reset(self, sums: Sequence[tf.Tensor], norm: tf.Tensor) -> None:
@@ -121,7 +121,9 @@ class Optimizer(keras.optimizers.Optimizer):
     def _update(self, gradients: Sequence[tf.Tensor], norm: tf.Tensor) -> None:
         rate = tf.cast(self.learning_rate, tf.float32)
         step = tf.cast(self.iterations.value + 1, tf.float32)
-        for weight, gradient, slots in zip(self.weights, gradients, self.kept, strict=True):
+        for weight, gradient, slots in zip(
+            self.weights, gradients, self.slot_variables, strict=True
+        ):
             decay = 0.0 if weight.name in NOT_DECAYED else self.decay
             share = 1.0 if id(weight) in self.head else self.body_rate
 
@@ -155,8 +157,9 @@ class Optimizer(keras.optimizers.Optimizer):
 
 
 class Sgd(Optimizer):
-    """Stochastic gradient descent with momentum as in PyTorch: the rate is outside of the velocity,
-    so that a drop of the rate counts at once (arXiv:1706.02677, section 2.1, remark 2)."""
+    """Stochastic gradient descent with momentum as in PyTorch: the velocity does not contain the
+    rate, so a drop of the rate has its full effect at once (arXiv:1706.02677, section 2.1, remark
+    2)."""
 
     slots = ("velocity",)
 
@@ -170,7 +173,7 @@ class Sgd(Optimizer):
         (velocity,) = slots
         if decay:
             weight.assign(weight * (1 - rate * decay))
-        # One pass over the memory, where the same in single operations takes several.
+        # One pass over the memory; separate operations would take several.
         tf.raw_ops.ResourceApplyMomentum(
             var=weight.handle, accum=velocity.handle, grad=gradient, lr=rate,
             momentum=self.momentum, use_nesterov=self.nesterov,
@@ -192,22 +195,23 @@ class AdamW(Optimizer):
         spread = tf.sqrt(square / (1 - self.beta_2**step)) + self.epsilon
         along = mean / (1 - self.beta_1**step) / spread
         factor = rate * self.scale(weight, along, decay)
-        if decay:  # apart: TensorFlow makes copies for a sum of three
+        if decay:  # a separate step: TensorFlow makes copies for a sum of three terms
             weight.assign(weight * (1 - factor * decay))
         weight.assign_sub(factor * along)
 
     def scale(self, weight: Any, along: Any, decay: float) -> Any:
-        """A factor of the move, which is the direction `along` with `decay` times the weight."""
+        """The factor of the update `along + decay * weight`."""
         return 1.0
 
 
 class Lamb(AdamW):
-    """LAMB with the paper's weight decay inside of the trust ratio (arXiv:1904.00962, algorithm 2).
+    """LAMB with weight decay inside of the trust ratio, as in the paper (arXiv:1904.00962,
+    algorithm 2).
 
-    Keras' own takes it outside, as AdamW does: with the decay of a published recipe that shrinks a
-    kernel tens of times as fast. What does not decay takes Adam's step without a trust ratio, as in
-    the code that trained "ResNet strikes back" (timm's `Lamb`): a gamma that begins at 0 has no
-    length to compare with.
+    Keras' own applies the decay outside, as AdamW does: with the decay of a published recipe that
+    shrinks a kernel tens of times as fast. Variables without decay take Adam's step without a trust
+    ratio, as in the code that trained "ResNet strikes back" (timm's `Lamb`): the ratio is undefined
+    for a gamma that starts at 0.
     """
 
     def scale(self, weight: Any, along: Any, decay: float) -> Any:

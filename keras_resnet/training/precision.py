@@ -1,4 +1,4 @@
-"""Chooses number format and XLA for this hardware, with the reason."""
+"""Chooses the number format and XLA for this hardware, with a reason."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -15,33 +15,34 @@ from keras_resnet.errors import InputError
 from keras_resnet.messages import log
 from keras_resnet.models import layers_of
 
-_PAYS = 0.8  # maximum share of float32's time to give up its precision
-_SLOWER = 1.2  # a measurement of the same thing twice differs by less
-_EMULATED = 3.0  # no unit of any hardware is that much slower than its own float32
-# (batch, height, width, channels) of the convolution that is timed. One image first: in a format
-# that is emulated, a batch would take seconds. On a GPU, so many that a call's start counts little.
+# Times relative to float32.
+_PAYS = 0.8  # at most this is worth the lower precision
+_SLOWER = 1.2  # above the noise of a repeated measurement
+_EMULATED = 3.0  # no hardware unit is that much slower than float32 on the same device
+# (batch, height, width, channels) of the timed convolution. One image first: in an emulated format,
+# a batch would take seconds. On a GPU, enough images to make the overhead of a call negligible.
 _ONE_IMAGE, _ON_CPU, _ON_GPU = (1, 28, 28, 64), (8, 28, 28, 64), (128, 56, 56, 64)
-_ROUNDS, _SECONDS = 12, 0.5  # of timing, whichever is over first; one round at least
-_CALLS_ON_GPU = 10  # between two looks at the clock: a call returns before its work is done
+_ROUNDS, _SECONDS = 12, 0.5  # limits of a measurement, whichever comes first; at least one round
+_CALLS_ON_GPU = 10  # calls per time measurement: a call returns before its work is done
 
 
 class Precision(NamedTuple):
     policy: str  # a Keras dtype policy
-    reason: str  # one clause for the person who reads the log
+    reason: str  # for the log
 
 
 def choose(requested: str = "auto", *, xla: bool | None = None) -> Precision:
-    """The dtype policy for training: `requested`, or for `"auto"` the fast one on this hardware.
+    """The dtype policy for training: `requested`, or for `"auto"` the fastest on this hardware.
 
     Args:
         requested: "auto" or a Keras dtype policy.
-        xla: whether XLA compiles the training, which is measured so; None is the default.
+        xla: whether XLA compiles the training, and so the measurement; None: see `uses_xla`.
 
     Instructions for bfloat16 do not guarantee that it is faster: with AVX-512 BF16, mixed_bfloat16
     took 0.41 of the time of a ResNet step in float32 on one processor (AMD), 1.1 to 1.6 times as
     long on another (Intel, without AMX). So it is measured, on GPUs too. Without such instructions,
-    bfloat16 took 6 times as long, and mixed_float16 2 to 127 times: a warning says so if one is
-    requested.
+    bfloat16 took 6 times as long, and mixed_float16 2 to 127 times: if one is requested, a warning
+    is logged.
     """
     xla = uses_xla() if xla is None else xla
     if requested == "auto":
@@ -90,21 +91,22 @@ def _measured(policy: str, unit: str, xla: bool) -> Precision:
     return Precision(policy if share <= _PAYS else "float32", takes)
 
 
-@cache  # so that one process says the same thing twice
+@cache  # so that a process does not contradict itself
 def time_ratio(
     *, policy: str = "float32", xla: bool, jit: bool | None = None, steps: int = 1
 ) -> float:
-    """The time of a small training step, relative to that of the training's step in float32.
+    """The time of a small training step, relative to that of the same step in float32.
 
-    The step is a 3×3 convolution of a ResNet, batch norm and ReLU, forwards and backwards, on the
-    device that will train. Both are timed in turn; well below a second on a CPU, below ten on a
-    GPU, where XLA compiles first.
+    The step is a 3×3 convolution of a ResNet, batch norm and ReLU, forward and backward, on the
+    device that will train. Both are timed in turn; this takes well below a second on a CPU, and
+    below ten on a GPU, where XLA compiles first.
 
     Args:
         policy: a Keras dtype policy.
-        xla: whether XLA compiles the training.
-        jit: whether XLA compiles this step; None is as in the training.
-        steps: steps per call; with more than one, each batch is one image: there, calls cost most.
+        xla: whether XLA compiles the training, and the float32 step.
+        jit: whether XLA compiles this step; None: as `xla`.
+        steps: steps per call; above 1, a batch is one image, for which the overhead of a call is
+            largest.
     """
     jit = xla if jit is None else jit
 
@@ -124,7 +126,7 @@ def _step(
     """A function that runs the step `steps` times; its result depends on all of them."""
     form = tf.dtypes.as_dtype(policy.removeprefix("mixed_"))
     channels = shape[-1]
-    # Random: zeros may go faster.
+    # Random values: zeros may be faster.
     images = tf.Variable(tf.cast(tf.random.stateless_normal(shape, (0, 0)), form))
     kernel = tf.Variable(tf.random.stateless_normal((3, 3, channels, channels), (0, 1)) / 24)
     scale, offset = tf.Variable(tf.ones(channels)), tf.Variable(tf.zeros(channels))
@@ -139,17 +141,17 @@ def _step(
                 features = tf.nn.relu(features)
             gradients = tape.gradient(features, watched, tf.identity(images))
             for variable, gradient in zip(watched, gradients, strict=True):
-                variable.assign_sub(1e-4 * gradient)  # otherwise the gradient would not be computed
+                variable.assign_sub(1e-4 * gradient)  # unused gradients would not be computed
         return kernel[0, 0, 0, 0]
 
     return run
 
 
 def _share(ours: Callable[[], tf.Tensor], theirs: Callable[[], tf.Tensor], calls: int) -> float:
-    """The time of `ours` as a share of that of `theirs`, timed in turn: of the best of each."""
+    """The shortest time of `ours` relative to the shortest of `theirs`, timed in turn."""
     best, began = [float("inf"), float("inf")], 0.0
     for done in range(1 + _ROUNDS):
-        if done == 1:  # the first traced, and compiled
+        if done == 1:  # the first round traced and compiled
             best, began = [float("inf"), float("inf")], time.perf_counter()
         if done > 1 and time.perf_counter() - began > _SECONDS:
             break
@@ -167,21 +169,21 @@ def uses_xla() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def settle(config: Config, devices: int = 1, network: keras.Model | None = None) -> Config:
-    """The settings with values for `deterministic` and `xla` where they were None.
+def resolve_xla(config: Config, devices: int = 1, network: keras.Model | None = None) -> Config:
+    """The settings with values for `deterministic` and `xla` in place of None.
 
     On a CPU determinism costs nothing, and XLA made a step of ResNet-20 and ResNet-50 1.1 to 1.7
-    times as long. On a GPU XLA is worth a factor of 5.6 (ResNet-50 in bfloat16 on an H100, with
-    Keras' batch norm), and its kernels are not deterministic: the deterministic ones are
-    available only without XLA.
+    times as long. On a GPU XLA is 5.6 times as fast (ResNet-50 in bfloat16 on an H100, with Keras'
+    batch norm), but not deterministic: deterministic kernels are available only without XLA.
 
     Args:
         config: as requested.
-        devices: their number; XLA needs one.
-        network: of the user; some layers of Keras cannot be compiled with XLA.
+        devices: number of devices; XLA needs one.
+        network: the user's network, if any; XLA cannot compile some layers of Keras.
 
     Raises:
-        InputError: both were requested on a GPU, or XLA on several devices or for such a layer.
+        InputError: both were requested on a GPU, or XLA on several devices or for a layer that it
+            cannot compile.
     """
     unfit = next((x for x in layers_of(network) if not x.supports_jit), None) if network else None
     if config.xla and unfit:
@@ -202,7 +204,7 @@ def settle(config: Config, devices: int = 1, network: keras.Model | None = None)
 
 
 def describe(config: Config) -> str:
-    """One line: whether the same command gives the same weights, and what that costs."""
+    """One line for the log: whether the same command gives the same weights."""
     xla = ", compiled with XLA" if config.xla else ""
     if config.deterministic:
         return f"deterministic{xla}: the same command gives the same weights, bit for bit"

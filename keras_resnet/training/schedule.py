@@ -1,4 +1,4 @@
-"""Image size and learning rate over a run."""
+"""Schedules of the image size and the learning rate over a run."""
 
 import math
 from collections.abc import Iterable
@@ -14,12 +14,13 @@ from keras_resnet.messages import plural
 
 
 def steps_per_epoch(batch_size: int, images: int) -> int:
-    """The steps of an epoch of so many training images."""
+    """The number of steps in an epoch of this number of training images, at least 1."""
     return max(round(images / batch_size), 1)
 
 
 def require_steps(config: Config, images: int) -> None:
-    """InputError if so many training images are too few for a batch, or the run for an update."""
+    """Raises InputError if there are fewer training images than a batch needs, or fewer batches in
+    the run than an update accumulates."""
     if config.batch_size > images:
         raise InputError(
             f"--batch-size {config.batch_size} is larger than the training set "
@@ -45,7 +46,7 @@ def epoch_sizes(config: Config) -> list[int]:
 
 
 def training_size(config: Config, size: int) -> int:
-    """The side of the training images for evaluation at `size` pixels: `config.train_size` of it.
+    """The side of the training images for evaluation at `size` pixels: `config.train_size * size`.
 
     Objects appear larger in random crops than in the central crop of the evaluation, so evaluation
     on larger images than those of the training improves accuracy (arXiv:1906.06423).
@@ -56,8 +57,8 @@ def training_size(config: Config, size: int) -> int:
 def learning_rate(config: Config, steps_per_epoch: int) -> "Schedule":
     """Linear warm-up, then a cosine (arXiv:1608.03983) or `config.rate_drops`; a Keras schedule.
 
-    Over the optimizer's updates, one for `config.accumulate` steps. The warm-up takes at most a
-    quarter of a short run.
+    A step of the schedule is an update of the optimizer, which takes `config.accumulate` batches.
+    The warm-up takes at most a quarter of the run.
     """
     total = max(config.epochs * steps_per_epoch // config.accumulate, 1)
     warmup = round(config.warmup_epochs * steps_per_epoch / config.accumulate)
@@ -66,17 +67,17 @@ def learning_rate(config: Config, steps_per_epoch: int) -> "Schedule":
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A linear warm-up to `peak`, then a cosine to 0, or a tenth from each of the `drops` on.
+    """A linear warm-up to `peak`, then a cosine to 0, or division by 10 at each of the `drops`.
 
-    The first step has a `warmup_steps`-th of the peak and the last step of the warm-up all of it:
-    Keras' CosineDecay spends the first step on a rate of 0, and its PiecewiseConstantDecay has no
-    warm-up. The cosine's 0 belongs to the step after the last.
+    The warm-up rises from `peak / warmup_steps` in the first step to `peak` in its last: Keras'
+    CosineDecay spends the first step on a rate of 0, and its PiecewiseConstantDecay has no warm-up.
+    The cosine reaches 0 one step after the last.
 
     Args:
         peak: the highest rate.
-        total_steps: of the run.
-        warmup_steps: of these, before the cosine begins; 0 for none.
-        drops: steps; without any, a cosine.
+        total_steps: number of steps in the run.
+        warmup_steps: number of these in the warm-up; 0: no warm-up.
+        drops: steps at which the rate drops; empty: a cosine.
     """
 
     def __init__(

@@ -18,27 +18,27 @@ from keras_resnet.specs import CUSTOM
 from keras_resnet.training.losses import Loss
 from keras_resnet.training.teacher import views_for_both
 
-# Of mixed_float16: what the loss is multiplied by, so that small gradients are not rounded to 0.
-# Doubled after so many steps without an overflow, halved by each (arXiv:1710.03740, section 3.2).
+# Loss scale of mixed_float16, which keeps small gradients from being rounded to 0: doubled after
+# `_GROWTH_STEPS` without an overflow, halved by each overflow (arXiv:1710.03740, section 3.2).
 _FIRST_LOSS_SCALE, _GROWTH_STEPS = 2.0**15, 2000
 _LEAST_LOSS_SCALE = 1.0
 
 
 class Steps(NamedTuple):
-    """Results of consecutive steps."""
+    """Results of consecutive steps: arrays are float32 `(steps,)`."""
 
-    loss: np.ndarray  # float32 (steps,), as the recipe defines it
+    loss: np.ndarray  # as the recipe defines it
     cross_entropy: np.ndarray
-    top1: np.ndarray  # share of the batch
+    top1: np.ndarray  # accuracy on the batch
     gradient_norm: np.ndarray  # over all weights, before clipping
     learning_rate: np.ndarray
     seconds_of_input: float  # seconds spent waiting for batches
 
 
 def training_batches(source: Source, config: Config, **span: Any) -> tf.data.Dataset:
-    """The training stream with open height and width, so that one trace of the step serves all
-    image sizes: seconds for each size saved. A network from elsewhere may need to know the size.
-    With a teacher, a batch has a third part: the images as the teacher sees them."""
+    """The training stream with undefined height and width, so that the step is traced once for all
+    image sizes, which saves seconds per size. The user's own network may need a fixed size. With a
+    teacher, a batch has a third part: the images as the teacher sees them."""
     height, width, channels = config.geometry.scaled(span["size"]).shape
     sides = (height, width) if config.model == CUSTOM.name else (None, None)
     shape = (None, *sides, channels)
@@ -52,7 +52,7 @@ def training_batches(source: Source, config: Config, **span: Any) -> tf.data.Dat
 
 
 def evaluation_batches(examples: Examples, config: Config) -> tf.data.Dataset:
-    """Images as the network is evaluated on them, whatever the size of the training images."""
+    """Batches of the images as the network is evaluated on them, at the full image size."""
     return stream.evaluation_stream(
         examples,
         size=config.geometry,
@@ -65,14 +65,14 @@ class TrainStep:
     """The compiled steps of a network on one device or several.
 
     Args:
-        model: logits from images, with an `optimizer` of `training.optimizer`; made in the scope of
+        model: images to logits, with an `optimizer` of `training.optimizer`; built in the scope of
             its strategy.
-        loss: of targets and logits, see `losses.Loss`.
-        xla: compile with XLA; on one device.
+        loss: loss of targets and logits, see `losses.Loss`.
+        xla: compile with XLA; on one device only.
         loss_scale: scale the loss, as float16 needs.
-        ema: momentum of a running average of the weights and of the batch norms' statistics, per
-            batch; 0 keeps none.
-        teacher: images to logits that the loss compares with.
+        ema: momentum of the moving average of the weights and batch statistics, per update; 0: no
+            average.
+        teacher: images to the logits for distillation.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class TrainStep:
 
     @property
     def state(self) -> dict[str, list[tf.Variable]]:
-        """All variables that a step changes, by kind."""
+        """All variables that a step changes: of model, optimizer and average."""
         scale = [self.scale, self.steps_of_scale]
         return {
             "model": [v.value for v in self.model.variables],
@@ -118,14 +118,14 @@ class TrainStep:
         return Steps(loss, cross_entropy, top1, norm, rate, float(waited))
 
     def loss_scale_problem(self) -> str | None:
-        """The error message if every step overflows."""
+        """Returns an error message if every step overflows, else None."""
         scale = float(self.scale.numpy())
         if self.scales_loss and scale < _LEAST_LOSS_SCALE:
             return f"the loss scale has collapsed to {scale:g}, every step overflows"
         return None
 
     def _step(self, batch: Any) -> tf.Tensor:
-        """float32 `(5,)`: the fields of `Steps`. In the cross-replica context."""
+        """Runs a step, in the cross-replica context; float32 `(5,)`: the fields of `Steps`."""
         measured, gradients = self.strategy.run(self._gradients, args=(batch,))
         if self.replicas > 1:
             measured = self.strategy.reduce("SUM", measured, axis=None)
@@ -140,14 +140,14 @@ class TrainStep:
         return tf.concat([measured, tf.stack([norm, rate])], 0)
 
     def _gradients(self, batch: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """float32 `(3,)` and the gradients, this device's part of both."""
+        """This device's part of the metrics, float32 `(3,)`, and of the gradients."""
         images, targets, *seen = batch
         weights = [v.value for v in self.model.trainable_variables]
         known = [self.teacher(*seen)] if self.teacher else []
         with tf.GradientTape() as tape:
             logits = self.model(images, training=True)
             losses = [tf.reduce_mean(self.loss(targets, logits, *known))]
-            losses += [tf.cast(x, tf.float32) for x in self.model.losses]  # of its regularizers
+            losses += [tf.cast(x, tf.float32) for x in self.model.losses]  # from regularizers
             loss = tf.add_n(losses) / self.replicas
             scaled = loss * self.scale if self.scales_loss else loss
         gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
@@ -178,13 +178,13 @@ class TrainStep:
         return norm
 
     def _update_average(self) -> None:
-        """The momentum increases with the updates, as in TensorFlow's `ExponentialMovingAverage`,
-        so that the initial weights are soon forgotten."""
+        """Updates the moving average. Its momentum increases with the updates, as in TensorFlow's
+        `ExponentialMovingAverage`, so that the initial weights soon lose their influence."""
         done = tf.cast(self.optimizer.iterations.value, tf.float32)
         momentum = tf.minimum(self.ema, (1 + done) / (10 + done))
-        momentum **= 1 / self.optimizer.accumulate  # of an update; this is once a batch
+        momentum **= 1 / self.optimizer.accumulate  # per update; this runs once per batch
         for average, weight in zip(self.average, self.model.weights, strict=True):
-            if average.dtype.is_floating:  # others count, such as those of a `Normalization`
+            if average.dtype.is_floating:  # integers are counters, such as that of `Normalization`
                 self.strategy.extended.update(
                     average,
                     lambda average, weight, m: average.assign(m * average + (1 - m) * weight),
@@ -196,14 +196,14 @@ class TrainStep:
 def _repeat(
     step: Callable[[Any], tf.Tensor],
 ) -> Callable[[Any, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """A function of batches and a number of steps to the rows of the steps, `(steps, 5)`, and the
-    seconds that they waited for input."""
+    """A function of batches and a number of steps that returns the results of the steps,
+    `(steps, 5)`, and the seconds spent waiting for input."""
 
     def run(batches: Any, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         rows = tf.TensorArray(tf.float32, size=count, element_shape=(5,))
         waited = tf.constant(0.0, tf.float64)
         for i in tf.range(count):
-            # One after the other, so that the clock tells what a step waits for.
+            # Without overlapping steps, so that the clock measures the wait for input.
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             began = _clock()
             with tf.control_dependencies([began]):
@@ -222,33 +222,32 @@ def _clock() -> tf.Tensor:
 
 
 class Evaluation(NamedTuple):
-    """A network on labelled images."""
+    """Scores of a network on labelled images."""
 
     loss: float  # mean cross-entropy
     top1: float
-    macro_top1: float  # mean over the classes
+    macro_top1: float  # mean of the classes' top-1
 
 
 class Evaluator:
     """The compiled evaluation of a network, on one device.
 
     Args:
-        model: logits from images.
+        model: images to logits.
         batches: images `(b, h, w, c)` and int labels `(b,)`.
     """
 
     def __init__(self, model: keras.Model, batches: tf.data.Dataset):
         self.model = model
-        # One stream for all evaluations: to begin one takes up to half a second.
+        # One stream for all evaluations: starting one takes up to half a second.
         self._batches, self._count = iter(batches.repeat()), int(batches.cardinality())
         self._run = tf.function(self._batch, autograph=False, reduce_retracing=True)
 
     def __call__(self, weights: list[tf.Tensor]) -> Evaluation:
-        """Evaluates every image once, with these weights, in the order of the model's, instead of
-        its own."""
+        """Evaluates every image once, with these weights, in the order of `model.weights`."""
         for own, weight in zip(self.model.weights, weights, strict=True):
             own.assign(tf.convert_to_tensor(weight))
-        # Read at the end: on a GPU the next batch need not wait for it.
+        # Results are read at the end, so that a GPU can start the next batch at once.
         batches = islice(self._batches, self._count)
         results = [(labels, *self._run(images, labels)) for images, labels in batches]
         labels, losses, correct = (
@@ -262,5 +261,5 @@ class Evaluator:
     def _batch(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = self.model(images, training=False)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        # In int64: a comparison of int32 waits for the GPU, as it runs on the CPU.
+        # int64: TensorFlow compares int32 on the CPU, which waits for the GPU.
         return losses, tf.equal(tf.argmax(logits, -1), tf.cast(labels, tf.int64))

@@ -1,4 +1,4 @@
-"""Knowledge distillation (arXiv:1503.02531): a network learns the answers of a finished run."""
+"""Knowledge distillation (arXiv:1503.02531): a network learns the outputs of a finished run."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,10 +20,10 @@ from keras_resnet.training.layers import build_under, for_training
 
 
 def find_teacher(config: Config) -> run.Run | None:
-    """The run of the teacher; None without one.
+    """The run of the teacher; None without a teacher.
 
     Raises:
-        InputError: it is no finished run, or is for other channels, another aspect ratio or fit.
+        InputError: the run is not finished, or its channels, aspect ratio or fit differ.
     """
     if not config.teacher:
         return None
@@ -49,7 +49,8 @@ def find_teacher(config: Config) -> run.Run | None:
 
 
 def require_same_classes(teacher: run.Run, source: Source) -> None:
-    """InputError if the images have other classes than the teacher; tells what it is."""
+    """Raises InputError if images and teacher have different classes; logs a description of the
+    teacher, and warnings about its training."""
     if teacher.classes != source.classes:
         raise InputError(
             f"the teacher {teacher.path} has the classes {', '.join(teacher.classes[:5])} …, the "
@@ -73,18 +74,18 @@ def require_same_classes(teacher: run.Run, source: Source) -> None:
 
 def views_for_both(source: Source, config: Config, *, size: int, **span: Any) -> tf.data.Dataset:
     """The training stream of a network with a teacher: both see the same crop and the same mixed
-    images, each in its own size; only then are the answers of the teacher those that the network
-    should give (arXiv:2106.05237, section 3.1).
+    images, each at its own size, so that the teacher's outputs are valid targets
+    (arXiv:2106.05237, section 3.1).
 
     Args:
         source, config, size, span: as in `stream.training_stream`.
 
     Returns:
-        tf.data.Dataset of (uint8 `(b, h, w, c)`, one-hot `(b, k)`, uint8 `(b, h', w', c)`), the
+        tf.data.Dataset of (uint8 `(b, h, w, c)`, targets `(b, k)`, uint8 `(b, h', w', c)`), the
         last for the teacher.
     """
     own, others = config.geometry.scaled(size), run.open_run(config.teacher).config.geometry
-    # The larger of the two sizes is decoded: what is shrunk first has lost what the teacher needs.
+    # Decoded at the larger of the two sizes: a smaller image would lack detail.
     side = max(size, others.side)
     config = replace(config, pad=round(config.pad * side / size))
     batches = stream.training_stream(source, config, size=side, **span)
@@ -97,7 +98,7 @@ def views_for_both(source: Source, config: Config, *, size: int, **span: Any) ->
 
 
 def _resized(images: tf.Tensor, form: Geometry) -> tf.Tensor:
-    """uint8 `(b, h, w, c)` of this size."""
+    """Resizes to uint8 `(b, h, w, c)` of this geometry."""
     if images.shape[1:3] == (form.height, form.width):
         return images
     resized = tf.image.resize(images, (form.height, form.width), antialias=True)
@@ -107,13 +108,13 @@ def _resized(images: tf.Tensor, form: Geometry) -> tf.Tensor:
 def open_teacher(
     config: Config, policy: str, strategy: tf.distribute.Strategy
 ) -> Callable[[tf.Tensor], tf.Tensor] | None:
-    """A function of images `(b, h, w, c)` in [0, 255], of the teacher's size, to its logits
+    """A function of images `(b, h, w, c)` in [0, 255], at the teacher's size, to its logits
     `(b, k)` in float32; None without a teacher.
 
     Args:
-        config: of the network that learns.
-        policy: dtype policy of the training; the teacher computes in it, too.
-        strategy: of the training: each device has the teacher's weights.
+        config: settings of the student.
+        policy: dtype policy of the training and of the teacher.
+        strategy: strategy of the training: each device has the teacher's weights.
     """
     if not config.teacher:
         return None

@@ -1,4 +1,4 @@
-"""Training: settings and images in, a run folder out."""
+"""The public `train`: from settings and images to a run folder."""
 
 import random
 from collections.abc import Collection, Mapping, Sequence
@@ -52,22 +52,22 @@ def train(
     with `resume`, or with the same `run_folder` and settings.
 
     Args:
-        data: a folder of images, `tfds:NAME[/CONFIG]` or `digits`; with `resume`, the folder that
-            holds the run's images now.
+        data: a folder of images, `tfds:NAME[/CONFIG]` or `digits`; with `resume`, the new folder of
+            the run's images, if they were moved.
         config_file: a `config.json` to start from.
         run_folder: the folder to write; default `runs/MODEL-DATA-NNN`.
         resume: the folder of an unfinished run, whose settings are used.
-        callbacks: one of Keras, or several, called as by `keras.Model.fit`; one batch for them is
-            one call of the compiled step, which may run several steps. `self.model` is the network
-            in training, whose batch norms are a class of this package.
+        callbacks: a Keras callback or several, called as by `keras.Model.fit`; a batch, for them,
+            is one call of the compiled step, which may run several steps. `self.model` is the
+            network in training, whose batch norms are a class of this package.
         **options: any field of `keras_resnet.config.Config`, such as `model="resnet18"`. `model`
             may also be a Keras model of your own, fresh or trained: images to logits or a softmax.
 
-    Several GPUs share each batch. Where the environment makes this process one of several workers
-    (`TF_CONFIG`, or Slurm), it trains with the others; see `distributed.strategy`.
+    Several GPUs share each batch. If the environment defines this process as one of several workers
+    (`TF_CONFIG`, or Slurm), they train together; see `distributed.strategy`.
 
     Returns:
-        The finished `Run`; None in a worker that is not the chief.
+        The finished `Run`; None in a worker other than the chief.
 
     Raises:
         InputError: invalid settings or images, before training starts.
@@ -79,16 +79,17 @@ def train(
     for callback in callbacks:
         if not isinstance(callback, keras.callbacks.Callback):
             raise InputError(f"callbacks has {callback!r}; expected objects of keras.callbacks")
-    requested, network = custom.taken({"data": data, **options})
+    requested, network = custom.settings_and_network({"data": data, **options})
     unfinished = run.unfinished(resume, run_folder, config_file, requested)
     if not unfinished:
         config, path = recipes.resolve(requested, config_file), run_folder
     else:
-        config, path = _as_it_is_now(unfinished, data if resume else None, options), unfinished.path
+        config = _updated_config(unfinished, data if resume else None, options)
+        path = unfinished.path
     devices = strategy.choose(config, path)
     with devices.watching(path):
         prepared = (
-            _prepare_again(unfinished, config, devices)
+            _prepare_resume(unfinished, config, devices)
             if unfinished
             else prepare(config, devices, recipes.unset(requested, config_file), network)
         )
@@ -111,19 +112,19 @@ def _train_in(
             folder.begin(config, source.classes, model)
         elif devices.is_chief and config.data != folder.config.data:
             folder.save_data(config.data, config.data_dir)
-        checkpoint.settle(folder, source)
+        checkpoint.save_data_files(folder, source)
         notices.log_plan(config, source, chosen, devices, folder)
         broken = sources.naming_broken_images(source, run.resume_command(folder.path))
         with stop.listening(), broken:
             history, seconds = _fit(prepared, folder, devices, stop, callbacks)
             if devices.is_chief:
                 evaluate_best_model(folder, config, source, history, chosen, seconds)
-    except (tf.errors.OpError, RuntimeError):  # the second of pybind, when the signal came within
+    except (tf.errors.OpError, RuntimeError):  # RuntimeError: a signal arrived inside of pybind
         stop.exit_if_signalled()  # all workers got the signal, and another exited first
         raise
-    except OSError as error:  # not of an image: TensorFlow, which reads images, raises others
+    except OSError as error:  # never from reading an image: TensorFlow raises its own errors
         if not full_disk(error) and not str(error.filename or "").startswith(str(folder.path)):
-            raise  # of a callback
+            raise  # from a callback
         raise CheckFailed(
             f"cannot write into {folder.path} ({error.strerror or error}); free some space, then "
             + run.resume_command(folder.path)
@@ -137,7 +138,7 @@ def _fit(
     stop: Stop,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[History, Mapping[str, float]]:
-    """The `History` of the training, and the seconds that it took by what they were spent on."""
+    """Trains; returns the `History`, and the duration in seconds by kind of work."""
     config, source, chosen, model = prepared
     steps = schedule.steps_per_epoch(config.batch_size, len(source.splits["train"]))
     rate = schedule.learning_rate(config, steps)
@@ -170,16 +171,17 @@ def make_step(
     """The compiled training step of a run.
 
     Args:
-        model: a network with its first weights, of Keras' own layers; it is copied.
+        model: a network of Keras' own layers with its initial weights; it is copied.
         config, source: the effective settings and the images.
         rate: the learning rate, a number or a Keras schedule.
         chosen: the precision that `model` was built with.
+        devices: the devices to train on.
     """
     teacher = open_teacher(config, chosen.policy, devices.strategy)
     with devices.strategy.scope():
         network = for_training(model, xla=bool(config.xla))
         head = next(layer.variables for layer in reversed(layers_of(network)) if layer.variables)
-        # Where callbacks look for it; compiled, the network would not load without it.
+        # Callbacks look for it here. Without `compile`: a saved network would need this class.
         network.optimizer = make_optimizer(config, rate, head=head)
         return TrainStep(
             network,
@@ -192,12 +194,12 @@ def make_step(
 
 
 class Prepared(NamedTuple):
-    """A training that can start: nothing about it is left to choose."""
+    """A training that is ready to start: all settings have values."""
 
     config: Config
     source: Source
     precision: Precision
-    model: keras.Model  # with its first weights
+    model: keras.Model  # with its initial weights
 
 
 def prepare(
@@ -206,12 +208,16 @@ def prepare(
     unset: Collection[str] = (),
     network: keras.Model | None = None,
 ) -> Prepared:
-    """Reports all errors in settings and images, before training starts.
+    """Checks settings and images, and fills in the settings left at their default.
 
     Args:
         config: as requested.
-        unset: the settings that are fitted to the images, see `defaults.fit`.
-        network: of the user, prepared by `custom.taken`.
+        devices: the devices to train on.
+        unset: the settings to fit to the images, see `defaults.fit`.
+        network: the user's network, from `custom.settings_and_network`.
+
+    Raises:
+        InputError: invalid settings or images.
     """
     config = run.absolute(config)
     with devices.preparing():
@@ -226,11 +232,11 @@ def prepare(
         schedule.require_steps(config, len(source.splits["train"]))
         pretrained = open_weights(config.weights, config.model) if config.weights else None
     devices.require_same_images(source)
-    # Decided here and saved, so that a resumed run has the same settings.
+    # Saved with the settings, so that a resumed run has the same normalization.
     of_weights = normalization_of(pretrained) if pretrained else None
     of_network = specs.of(config.model).normalize or None
     config = replace(config, normalize=config.normalize or of_weights or of_network)
-    config = precision.settle(config, devices.count, network)
+    config = precision.resolve_xla(config, devices.count, network)
     chosen = precision.choose(config.precision, xla=config.xla)
     (of_chief,) = devices.of_chief(PRECISIONS.index(chosen.policy))
     chosen = chosen._replace(policy=PRECISIONS[int(of_chief)])
@@ -238,11 +244,11 @@ def prepare(
     return Prepared(config, source, chosen, model)
 
 
-def _prepare_again(unfinished: run.Run, config: Config, devices: Devices) -> Prepared:
-    """As `prepare`, for an unfinished run: its own images, and weights from its checkpoint."""
+def _prepare_resume(unfinished: run.Run, config: Config, devices: Devices) -> Prepared:
+    """As `prepare`, for an unfinished run: with its images, and weights from its checkpoint."""
     notes = checkpoint_notes.peek(unfinished)
     if notes is None:
-        return prepare(config, devices, network=custom.saved(unfinished))
+        return prepare(config, devices, network=custom.load_network(unfinished))
     checkpoint_notes.require_same_files(unfinished, notes)
     with devices.preparing():
         source = sources.load_saved(
@@ -255,13 +261,13 @@ def _prepare_again(unfinished: run.Run, config: Config, devices: Devices) -> Pre
         )
     devices.require_same_images(source)
     chosen = precision.Precision(*notes["precision"])  # the earlier choice of `auto`
-    network = custom.saved(unfinished)
+    network = custom.load_network(unfinished)
     model = _network(config, source, chosen, None, devices, network)
     return Prepared(config, source, chosen, model)
 
 
-def _as_it_is_now(unfinished: run.Run, data: StrPath | None, options: Settings) -> Config:
-    """The settings of an unfinished run, with the place of its images and the number of devices as
+def _updated_config(unfinished: run.Run, data: StrPath | None, options: Settings) -> Config:
+    """The settings of an unfinished run, with the folder of its images and the number of devices
     requested now."""
     config, devices = unfinished.config, options.get("devices")
     if data is not None:
@@ -278,8 +284,9 @@ def _network(
     devices: Devices,
     network: keras.Model | None,
 ) -> keras.Model:
-    """The network with initial weights from the seed, or with pre-trained ones; or the user's."""
-    random.seed(config.seed)  # Keras' layers draw their seeds from it, see `state`
+    """Builds the network, with initial weights from the seed or pre-trained ones; or prepares the
+    user's `network`."""
+    random.seed(config.seed)  # Keras' layers draw their seeds from `random`, see `state`
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     model = network or build_under(chosen.policy, config, len(source.classes))
