@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from keras_resnet import filenames
 from keras_resnet.config import show
 from keras_resnet.messages import plural, some_of
 from keras_resnet.report.bundles import how_to_open
@@ -528,7 +529,7 @@ def quantization(result: "Quantization") -> str:
         lines.append(f"{block.block:{width}}  {shares}".rstrip())
     lines.append(
         "lost: int8 error relative to the signal, mean over channels, or of the whole vector; for "
-        "a block, that of its worst layer"
+        f"a block, that of its worst layer; {filenames.EXPLANATION} in the export folder plots it"
     )
     return "\n".join(lines)
 
