@@ -125,7 +125,7 @@ TABLE = {
         f"{DATA} {TOOLS} run studies.search shipping weights.settings data.names _version",
         "click",
     ),
-    "cli.tables": ("specs config messages report.bundles", ""),
+    "cli.tables": ("filenames specs config messages report.bundles", ""),
     # keras_resnet/__init__.py; what it imports for type checkers is all that is public.
     "": ("_version", ""),
 }
