@@ -4,7 +4,7 @@ buildscript {
     mavenCentral()
   }
   dependencies {
-    // The Android plugin has Kotlin built in; this gives it the version of the catalog.
+    // The Android plugin includes Kotlin; this sets the version from the catalog.
     classpath(libs.kotlin.gradle.plugin)
   }
 }

@@ -1,6 +1,6 @@
 /* Classifies images:  classify FOLDER IMAGE.ppm ...   prints the best class of each
  *                     classify FOLDER --check         runs the golden set
- * FOLDER holds model.tflite, labels.txt and golden/. */
+ * FOLDER contains model.tflite, labels.txt and golden/. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,7 +89,7 @@ static int best_of(const float *values) {
   return best;
 }
 
-/* Whether an image is of none of the classes. */
+/* Whether an image with these logits is rejected as "none of these". */
 static int rejects(const float *logits) {
   int best = best_of(logits), second = best == 0;
   double sum = 0;
@@ -138,7 +138,7 @@ static void read_labels(const char *folder, char labels[CLASSES][LABEL]) {
   fclose(file);
 }
 
-/* Whether logits that are off by the tolerance have the same best class. */
+/* Whether errors of the logits up to the tolerance cannot change the best class. */
 static int is_clear(const float *values, float tolerance) {
   int best = best_of(values);
   for (int k = 0; k < CLASSES; k++)
@@ -146,9 +146,9 @@ static int is_clear(const float *values, float tolerance) {
   return 1;
 }
 
-/* golden.txt: the two tolerances and the sha256 of the answers, or "-" for a model that is not
- * computed in integers; then a line for each image: its file, its photo or "-", whether it
- * is of none of the classes (1, 0, or -1 if that is in doubt), logits. */
+/* golden.txt: the two tolerances and the sha256 of the logits, or "-" for a model that is not
+ * computed in integers; then one line per image: its file, its photo or "-", whether it is
+ * rejected (1, 0, or -1 if uncertain), logits. */
 static int check(const char *folder) {
   static char line[LINE];
   static uint8_t pixels[PIXELS], own[PIXELS];

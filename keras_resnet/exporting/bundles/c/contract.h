@@ -3,9 +3,9 @@
 #define WIDTH {{width}}
 #define CHANNELS {{channels}} /* 3: RGB, 1: luma */
 #define FIT {{fit_c}} /* CROP, PAD or STRETCH: see image.h */
-#define CENTER_CROP {{center_crop}}f /* with CROP: share of the photo in its middle */
+#define CENTER_CROP {{center_crop}}f /* with CROP: centre share of the photo */
 #define CLASSES {{classes}}
-/* Below the threshold of this score, or with more energy, an image is of none of the classes. */
+/* An image is rejected if this score is below the threshold, or its energy is above the limit. */
 enum { NO_SCORE, PROBABILITY, ENERGY, MARGIN };
 #define REJECT_SCORE {{reject_score_c}}
 #define REJECT_THRESHOLD {{reject_threshold}}

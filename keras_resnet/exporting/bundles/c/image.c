@@ -38,8 +38,8 @@ int read_ppm(const char *path, Image *image) {
   return image->rgb != NULL;
 }
 
-/* A triangle as wide as the step from one output pixel to the next, so that every input pixel
- * counts: adds up `input` pixels, `stride` values apart, around output pixel `at`. */
+/* Weighted sum of input pixels, `stride` values apart, around output pixel `at`. The weights are a
+ * triangle, two output steps wide, so that every input pixel counts. */
 static float sample(const float *input, int pixels, int stride, int at, float scale) {
   float reach = scale > 1 ? scale : 1, middle = (at + 0.5f) * scale, sum = 0, weights = 0;
   int first = (int)fmaxf(ceilf(middle - reach - 0.5f), 0);
@@ -58,7 +58,7 @@ static int clamp(long long value, int most) {
 
 static int share(int side, float crop) { return (int)fmaxf(rintf(side * crop), 1); }
 
-/* The part of the photo that is shown. */
+/* The part of the photo that is classified. */
 static void part(const Image *image, const Geometry *input, float crop, int *height, int *width) {
   long long w = image->width, h = image->height;
   *height = image->height;
@@ -75,7 +75,7 @@ static void part(const Image *image, const Geometry *input, float crop, int *hei
   }
 }
 
-/* The size that such a part is resized to. */
+/* The size of that part after the resize. */
 static void resized(const Geometry *input, int height, int width, int *rows, int *columns) {
   float across = (float)width * input->height, down = (float)height * input->width;
   *rows = input->height;

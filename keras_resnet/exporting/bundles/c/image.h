@@ -6,15 +6,15 @@
 
 typedef struct {
   int width, height;
-  uint8_t *rgb; /* rows from the top, no padding; to be freed */
+  uint8_t *rgb; /* rows from the top, no padding; the caller frees it */
 } Image;
 
-/* Reads a binary PPM (P6) of 255 levels; returns 0 if it cannot. */
+/* Reads a binary PPM (P6) with 255 levels; returns 0 on failure. */
 int read_ppm(const char *path, Image *image);
 
-/* How a photo becomes the input of the network. CROP resizes the part in the middle that has the
- * aspect ratio of the input; PAD resizes all of it to fit, in the middle of black; STRETCH resizes
- * both sides independently. */
+/* How a photo is fitted to the input of the network. CROP resizes the centre part with the aspect
+ * ratio of the input; PAD resizes the whole photo to fit, and pads with black; STRETCH resizes both
+ * sides independently. */
 typedef enum { CROP, PAD, STRETCH } Fit;
 
 typedef struct {
@@ -23,8 +23,7 @@ typedef struct {
 } Geometry;
 
 /* Fits a photo to the input, bilinear and antialiased; writes height * width * channels values in 0
- * to 255. With CROP, it takes `crop` of the side that limits the part. Returns 0 if it runs out of
- * memory. */
+ * to 255. With CROP, `crop` is the share of the limiting side. Returns 0 if it runs out of memory. */
 int center_view(const Image *image, const Geometry *input, float crop, uint8_t *pixels);
 
 #endif

@@ -1,5 +1,5 @@
-/* The part of the C API of LiteRT 2.3.0 that is used here. The ai-edge-litert wheel holds the library
- * without headers. The API changed between 2.1 and 2.2: check these lines for another version.
+/* The part of LiteRT 2.3.0's C API that is used here. The ai-edge-litert wheel has the library without
+ * headers. The API changed between 2.1 and 2.2: check these lines before using another version.
  *
  * Every function returns 0 on success. */
 #ifndef LITERT_H

@@ -1,4 +1,4 @@
-// An instrumented test for an app's src/androidTest: the golden set on the device itself.
+// An instrumented test for an app's src/androidTest: the golden set on the device.
 // Copy this folder to src/androidTest/assets/golden, and the model into src/main/assets.
 
 import android.graphics.BitmapFactory
@@ -32,7 +32,7 @@ class GoldenTest {
         inputs[0].writeFloat(FloatArray(bytes.size) { (bytes[it].toInt() and 255).toFloat() })
         model.run(inputs, outputs)
         val expected = image.getJSONObject("logits").getJSONArray(name)
-        val logits = outputs[0].readFloat() // of a trainable file, those of new classes too
+        val logits = outputs[0].readFloat() // for a trainable file, including new classes
         for (k in 0 until expected.length()) {
           val distance = abs(logits[k] - expected.getDouble(k))
           assertTrue("$name, image $i", distance <= tolerances.getDouble(name))

@@ -16,8 +16,8 @@ HERE = Path(__file__).resolve().parent
 
 
 def run(interpreter: Interpreter, pixels: np.ndarray) -> np.ndarray:
-    """float32 logits `(k,)` for uint8 pixels, RGB or grey; of a trainable file, those of new
-    classes too."""
+    """float32 logits `(k,)` for uint8 pixels, RGB or grey; for a trainable file, including new
+    classes."""
     (entry,) = interpreter.get_input_details()
     name = "infer" if "infer" in interpreter.get_signature_list() else "serving_default"
     end = interpreter.get_signature_runner(name).get_output_details()["logits"]

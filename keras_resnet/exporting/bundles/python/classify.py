@@ -1,4 +1,4 @@
-"""Classifies images with the model beside this file. Needs ai-edge-litert, numpy and Pillow only.
+"""Classifies images with the model in this folder. Needs only ai-edge-litert, numpy and Pillow.
 
 python classify.py photo.jpg …                prints the best classes of each photo
 python classify.py --check                    runs the golden set on this machine
@@ -22,13 +22,13 @@ except ModuleNotFoundError as error:
     sys.exit(f"{error}; run `pip install -r requirements.txt` in the folder of this file")
 
 HERE = Path(__file__).resolve().parent
-_ORIENTATION = 0x0112  # the tag of EXIF; from 5 to 8, height and width change places
-TAUGHT = "taught.json"  # the new classes: their names, the features of their photos, the weights
-PASSES = 10  # over the photos of all new classes, to learn them
+_ORIENTATION = 0x0112  # EXIF tag; for values 5 to 8, height and width are swapped
+TAUGHT = "taught.json"  # the new classes: names, features of their photos, weights
+PASSES = 10  # epochs on the photos of all new classes
 
 
 class Classifier:
-    """The model with its labels and its preprocessing, and with the new classes in `TAUGHT`."""
+    """The model with its labels, its preprocessing, and the new classes in `TAUGHT`."""
 
     def __init__(self, folder: Path = HERE, threads: int | None = None) -> None:
         self.labels = (folder / "labels.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
@@ -37,7 +37,7 @@ class Classifier:
         self.fit, self.crop = contract["fit"], np.float32(contract["center_crop"])
         self.channels = contract["channels"]
         self.reject = contract.get("reject")
-        self.known = len(self.labels)  # new classes come behind them
+        self.known = len(self.labels)  # new classes are appended
         model = (folder / "model.tflite").read_bytes()
         self._lite = Interpreter(model_content=model, num_threads=threads)
         names = self._lite.get_signature_list()
@@ -57,14 +57,14 @@ class Classifier:
         return found[: len(self.labels)]
 
     def teach(self, label: str, images: list[Image.Image]) -> int:
-        """Teaches a new class, or more of one, and saves it.
+        """Teaches a new class, or adds images to one, and saves it.
 
         Args:
-            label: its name.
-            images: about 20 Pillow images of it.
+            label: name of the class.
+            images: about 20 Pillow images of the class.
 
         Returns:
-            How many of them are recognized then.
+            The number of these images that are recognized afterwards.
 
         Raises:
             ValueError: the model is not trainable, knows the class, or has no output left.
@@ -104,10 +104,10 @@ class Classifier:
         }
         part = self._taught.with_suffix(".part")
         part.write_text(json.dumps(content), encoding="utf-8")
-        part.replace(self._taught)  # at once: a crash leaves the earlier file
+        part.replace(self._taught)  # atomic: a crash leaves the earlier file
 
     def _restore(self, content: dict[str, Any]) -> None:
-        """Takes what was taught to this model; what was taught to another is ignored."""
+        """Loads the new classes of this model; those of another model are ignored."""
         if content["model"] != self._model:
             return
         self.labels += content["labels"]
@@ -121,7 +121,7 @@ class Classifier:
         """An opened Pillow image, upright, on white, fitted: uint8 `(height, width, channels)`."""
         stored = image.size
         is_on_its_side = image.getexif().get(_ORIENTATION) in range(5, 9)
-        # libjpeg decodes a large photo at 1/2, 1/4 or 1/8; this leaves 8 pixels for each of ours.
+        # libjpeg decodes a large photo at 1/2, 1/4 or 1/8, with at least 8 pixels per input pixel.
         image.draft(None, (8 * max(self.height, self.width),) * 2)
         ratio = round(stored[0] / image.width)
         upright = _opaque(ImageOps.exif_transpose(image), image.format)
@@ -142,11 +142,11 @@ class Classifier:
         return self.shaped(np.array(whole.convert(mode)))
 
     def shaped(self, pixels: np.ndarray) -> np.ndarray:
-        """Grey pixels with an axis of one channel, as the model takes them."""
+        """Pixels with a channel axis, which grey ones lack, as the model takes them."""
         return pixels.reshape(self.height, self.width, self.channels)
 
     def _part(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) of the part in the middle that is shown, of the input's aspect ratio."""
+        """(width, height) of the centre part that is classified, with the input's aspect ratio."""
         if height * self.width <= width * self.height:
             h = self._share(height)
             return min(max((h * self.width + self.height // 2) // self.height, 1), width), h
@@ -157,7 +157,7 @@ class Classifier:
         return max(round(float(np.float32(side) * self.crop)), 1)
 
     def _size(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) that such a part is resized to."""
+        """(width, height) of that part after the resize."""
         if self.fit != "pad":
             return self.width, self.height
         half = np.float32(0.5)
@@ -167,8 +167,8 @@ class Classifier:
         return self.width, min(max(int(down / np.float32(width) + half), 1), self.height)
 
     def rejects(self, logits: np.ndarray) -> bool:
-        """Whether an image is of none of the classes, by the logits of the known ones and the
-        threshold in preprocess.json."""
+        """Whether an image is rejected as "none of these", from the logits of the known classes and
+        the threshold in preprocess.json."""
         if not self.reject:
             return False
         most = self.reject["most_energy"]
@@ -176,8 +176,8 @@ class Classifier:
         return too_large or certainty(self.reject["score"], logits) < self.reject["threshold"]
 
     def classify(self, image: Image.Image, top: int = 3) -> list[tuple[str, float]]:
-        """The `top` best classes of a Pillow image: [(label, score), …], scores in 0…1; [] where
-        it is of none of the classes."""
+        """The `top` best classes of a Pillow image: [(label, score), …], scores in 0…1; [] if it is
+        rejected."""
         logits = self.logits(self.pixels(image))
         if logits.argmax() < self.known and self.rejects(logits[: self.known]):
             return []
@@ -192,8 +192,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def certainty(score: str, logits: np.ndarray) -> float:
-    """What preprocess.json has a threshold on: the maximum probability, the energy (log of the sum
-    of the exponentials), or the margin between the two largest logits."""
+    """The score for the threshold in preprocess.json: the maximum probability, the energy (log of
+    the sum of the exponentials), or the margin between the two largest logits."""
     second, best = np.sort(logits.astype(np.float64))[-2:]
     if score == "margin":
         return best - second
@@ -202,21 +202,21 @@ def certainty(score: str, logits: np.ndarray) -> float:
 
 
 def _opaque(image: Image.Image, file_format: str | None) -> Image.Image:
-    """As TensorFlow decodes it in the training: alpha on white, but of a GIF on black; the one
-    colour of a grey or RGB PNG that is transparent stays."""
+    """The image as TensorFlow decodes it in the training: alpha on white, in a GIF on black; the
+    transparent colour of a grey or RGB PNG is kept."""
     if file_format == "PNG" and image.mode != "P":
         image.info.pop("transparency", None)
     if image.mode == "RGB":
         return image
     ground = "black" if file_format == "GIF" else "white"
-    if image.mode.startswith("I"):  # 16 bits of grey: Pillow would clip them at 255
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, ground), image).convert("RGB")
 
 
 def is_clear(logits: np.ndarray, tolerance: float) -> bool:
-    """Whether logits that are off by the tolerance have the same best class."""
+    """Whether errors of the logits up to the tolerance cannot change the best class."""
     second, best = np.sort(logits)[-2:]
     return best - second > 2 * tolerance
 
@@ -244,7 +244,7 @@ def check(classifier: Classifier, folder: Path = HERE / "golden") -> int:
                 logits = classifier.logits(own)[: classifier.known]
                 good &= logits.argmax() == expected.argmax()
         rejected = entry["rejected"]["model.tflite"]
-        if rejected is not None:  # None: in doubt
+        if rejected is not None:  # None: uncertain
             known = [classifier.logits(view)[: classifier.known] for view in views]
             good &= all(classifier.rejects(logits) == rejected for logits in known)
         if not good:
@@ -320,7 +320,7 @@ if __name__ == "__main__":
     try:
         status = main()
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     sys.exit(status)

@@ -4,15 +4,15 @@ import {Learner} from './learn.js';
 import {rejects} from './reject.js';
 
 const TOP = 3;
-const PHOTOS = 20;  // that the camera takes of a new class
+const PHOTOS = 20;  // camera pictures of a new class
 const MILLISECONDS_BETWEEN_PHOTOS = 200;
-// For other pages, browsers switch the camera and hashes off.
+// Browsers disable the camera and hashes on insecure pages.
 const NEEDS_HTTPS = 'needs https or localhost';
 const at = (id) => document.getElementById(id);
 const json = async (path) => (await fetch(path)).json();
 
 let model, labels, contract, stream, shown, accelerator;
-let learner;  // of a trainable model
+let learner;  // for a trainable model
 let lastUse = Promise.resolve();
 
 function say(text, bad = false) {
@@ -20,7 +20,7 @@ function say(text, bad = false) {
   at('status').classList.toggle('bad', bad);
 }
 
-/** Calls `use` when the uses of the model before it have ended: none may lose its model. */
+/** Calls `use` after the earlier uses of the model, so that none loses its model. */
 function inTurn(use) {
   const result = lastUse.then(use);
   lastUse = result.catch(() => {});
@@ -56,7 +56,7 @@ async function callNow(signature, inputs) {
   return found;
 }
 
-/** The classes of the logits: the known ones, then those that were learned. */
+/** The classes of the logits: the known ones, then the learned ones. */
 const allLabels = () => labels.concat(learner?.labels ?? []);
 
 function softmax(logits) {
@@ -77,7 +77,7 @@ async function classify(source) {
   at('timing').textContent = `${took.toFixed(1)} ms for the network`;
 }
 
-/** Tells screen readers the answer, once: the camera gives it many times a second. */
+/** Announces the answer to screen readers once, since the camera repeats it many times a second. */
 function announce(answer) {
   if (at('said').textContent !== answer) at('said').textContent = answer;
 }
@@ -114,7 +114,7 @@ function showPixels(pixels) {
   at('view').hidden = false;
 }
 
-/** Takes the last picture and its answer away. */
+/** Removes the last picture and its answer. */
 function clear() {
   shown = null;
   at('answers').replaceChildren();
@@ -178,7 +178,7 @@ function stopCamera() {
   at('camera').textContent = 'Camera';
 }
 
-/** Learns a class from pictures: files, or the camera when it is on. */
+/** Learns a class from files, or from the camera if it is on. */
 async function addClass(label, pictures) {
   if (labels.includes(label)) throw new Error(`the model already knows ${label}`);
   const all = [];
@@ -207,7 +207,7 @@ async function* cameraPictures() {
   }
 }
 
-/** Adds a class with one click at a time; errors are shown. */
+/** Handles a click on "Add a class", one at a time; shows errors. */
 async function add(pictures) {
   const label = at('name').value.trim();
   if (!label) return say('Give the new class a name first.', true);
@@ -289,7 +289,7 @@ const runKnown = async (pixels) => Array.from(await run(pixels)).slice(0, labels
 
 const best = (values) => values.indexOf(Math.max(...values));
 
-/** Whether logits that are off by the tolerance have the same best class. */
+/** Whether errors of the logits up to the tolerance cannot change the best class. */
 function isClear(logits, tolerance) {
   const [first, second] = [...logits].sort((a, b) => b - a);
   return first - second > 2 * tolerance;
@@ -309,7 +309,7 @@ async function digest(bytes) {
   return Array.from(hash, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-/** Loads the model for the chosen accelerator; after an error, the model before it remains. */
+/** Loads the model for the chosen accelerator; after an error, the previous model stays. */
 async function load() {
   const choice = at('accelerator');
   try {
@@ -337,7 +337,7 @@ async function startLearner() {
   await learner.start();
 }
 
-/** Adds the GPU to the list where the browser has an adapter for it. LiteRT.js cannot train there. */
+/** Adds the GPU to the list if the browser has an adapter. LiteRT.js cannot train on it. */
 async function offerGpu() {
   if (learner) return;
   const adapter = await navigator.gpu?.requestAdapter().catch(() => null);

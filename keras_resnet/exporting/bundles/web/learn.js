@@ -1,23 +1,23 @@
-// New classes, which a trainable model learns in this browser, and keeps in its storage.
+// New classes that a trainable model learns in this browser and keeps in its storage.
 
-const PASSES = {{passes}};  // over the photos of all new classes
-const KEY = 'new classes of {{sha256}}';  // of this model alone
+const PASSES = {{passes}};  // epochs on the photos of all new classes
+const KEY = 'new classes of {{sha256}}';  // for this model only
 
 export class Learner {
   labels = [];  // of the new classes
-  #examples = [];  // [{output, features}]: which spare output, and what "infer" gave for a photo
+  #examples = [];  // [{output, features}]: index of the spare output, and features from "infer"
   #call;
   #spare;
-  #blank;  // the head before it learns anything
+  #blank;  // the untrained head
 
-  /** `call(signature, {name: {data, shape}})` gives `{name: Float32Array}`; `spare` outputs are left
-   *  for new classes. */
+  /** `call(signature, {name: {data, shape}})` returns `{name: Float32Array}`; `spare` is the number
+   *  of outputs for new classes. */
   constructor(call, spare) {
     this.#call = call;
     this.#spare = spare;
   }
 
-  /** Takes what this browser has kept; to be called when the model was loaded. */
+  /** Loads the classes in this browser's storage; call it after the model was loaded. */
   async start() {
     this.#blank = await this.#call('save', {});
     const kept = JSON.parse(localStorage.getItem(KEY) ?? 'null');
@@ -26,7 +26,7 @@ export class Learner {
     if (kept) await this.#restore(kept);
   }
 
-  /** Learns a new class, or more of one, from the features of photos of it, and keeps it. */
+  /** Learns a new class, or adds to one, from the features of photos, and stores it. */
   async learn(label, photos) {
     if (!this.labels.includes(label)) {
       if (this.labels.length === this.#spare) throw new Error(`there are already ${this.#spare} new classes`);

@@ -1,12 +1,12 @@
-// Preprocessing of a picture, as preprocess.json describes. The resize is written in JavaScript,
+// Preprocessing of a picture, as described in preprocess.json. The resize is written in JavaScript,
 // because a canvas resizes differently in each browser.
 
-// A canvas, which phones limit to less than a photo may have, holds a strip of at most so many.
+// Pixels of a strip. Phones limit the size of a canvas to less than that of a photo.
 const STRIP_PIXELS = 2 ** 23;
 
 /**
  * A picture (file, ImageBitmap or video) -> its upright pixels on white, of a GIF on black:
- * {width, height, read}, where read(left, top, width, height) gives the RGBA of a strip.
+ * {width, height, read}, where read(left, top, width, height) returns the RGBA of a strip.
  */
 export async function decode(source) {
   const bitmap = source instanceof Blob
@@ -27,9 +27,9 @@ export async function decode(source) {
 /**
  * A photo -> the input of the network, Uint8Array of height * width * channels: RGB, or luma.
  *
- * preprocess.json has what `input` needs: height, width, channels and fit. "crop" resizes the part in
- * the middle that has the aspect ratio of the input, `crop` of the side that limits it; "pad" resizes
- * all of the photo to fit, in the middle of black; "stretch" resizes both sides independently.
+ * `input` has height, width, channels and fit, as in preprocess.json. "crop" resizes the centre part
+ * with the aspect ratio of the input, a share `crop` of the limiting side; "pad" resizes the whole
+ * photo to fit, and pads with black; "stretch" resizes both sides independently.
  */
 export function centerView({width, height, read}, input, crop) {
   const [h, w] = part(height, width, input, crop);
@@ -62,7 +62,7 @@ export function centerView({width, height, read}, input, crop) {
   return pixels;
 }
 
-// The weighted sum of pixels that lie `step` apart. Every pixel of a photo comes here: a plain loop.
+// The weighted sum of pixels, `step` apart. A plain loop, for speed: it runs for every pixel.
 function weighed(values, first, step, weights) {
   let red = 0, green = 0, blue = 0;
   for (let i = 0, at = first; i < weights.length; i++, at += step) {
@@ -73,7 +73,7 @@ function weighed(values, first, step, weights) {
   return [red, green, blue];
 }
 
-// Height and width of the part of a photo that is shown.
+// Height and width of the part of a photo that is classified.
 function part(height, width, input, crop) {
   if (input.fit !== 'crop') return [height, width];
   const share = (side) => Math.max(roundToEven(Math.fround(side * Math.fround(crop))), 1);
@@ -87,7 +87,7 @@ function part(height, width, input, crop) {
   return [other(w, input.height, input.width, height), w];
 }
 
-// Height and width that such a part is resized to; in float32, as in the other clients.
+// Height and width of that part after the resize; in float32, as in the other clients.
 function resized(height, width, input) {
   if (input.fit !== 'pad') return [input.height, input.width];
   const across = Math.fround(width * input.height), down = Math.fround(height * input.width);
@@ -101,8 +101,8 @@ function luma([red, green, blue]) {
   return (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16;
 }
 
-// For each output pixel the input pixels under a triangle as wide as the step from one output
-// pixel to the next: bilinear and antialiased.
+// For each output pixel, the weights of input pixels, a triangle two output steps wide: bilinear
+// and antialiased.
 function triangles(side, size) {
   const scale = side / size, reach = Math.max(scale, 1);
   return Array.from({length: size}, (_, at) => {

@@ -1,7 +1,7 @@
-// "None of these": whether an image is of none of the classes, as preprocess.json says.
+// "None of these": rejects images by the threshold in preprocess.json.
 
-/** By logits, and the rule `{score, threshold, most_energy}`; without one, no image is. The rule is for
- *  the first `known` classes: what a learned one, behind them, is best for is not refused. */
+/** Whether logits are rejected by the rule `{score, threshold, most_energy}`; without one, none are.
+ *  The rule is for the first `known` classes: an image whose best class was learned is accepted. */
 export function rejects(all, reject, known = all.length) {
   if (!reject || all.indexOf(Math.max(...all)) >= known) return false;
   const logits = all.slice(0, known);

@@ -20,12 +20,12 @@ android {
       isMinifyEnabled = true
       isShrinkResources = true
       proguardFiles(getDefaultProguardFile("proguard-android-optimize.txt"), "proguard-rules.pro")
-      // Signed with the debug key, to try it out: a store wants a key of your own.
+      // Signed with the debug key, for tests only: stores require your own key.
       signingConfig = signingConfigs.getByName("debug")
     }
   }
 
-  // The model is mapped into memory where it lies in the package.
+  // Uncompressed, because the model is memory-mapped from the package.
   androidResources { noCompress += "tflite" }
 
   compileOptions {

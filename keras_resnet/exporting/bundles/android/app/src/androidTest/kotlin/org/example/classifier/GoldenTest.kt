@@ -70,14 +70,14 @@ class GoldenTest {
     return List(logits.length()) { logits.getDouble(it).toFloat() }
   }
 
-  /** Whether the answer is none of the classes; null in the golden set: that is in doubt. */
+  /** Whether the image is rejected; null in the golden set: uncertain, not compared. */
   private fun checkRejected(image: JSONObject, logits: List<Float>) {
     val wanted = image.getJSONObject("rejected")
     if (wanted.isNull("model.tflite")) return
     assertEquals(wanted.getBoolean("model.tflite"), rejects(logits))
   }
 
-  /** Whether logits that are off by the tolerance have the same best class. */
+  /** Whether errors of the logits up to the tolerance cannot change the best class. */
   private fun isClear(logits: List<Float>, tolerance: Double): Boolean {
     val (first, second) = logits.sortedDescending()
     return first - second > 2 * tolerance

@@ -5,7 +5,7 @@ import kotlin.math.min
 /** A rectangle in pixels. */
 data class Area(val left: Float, val top: Float, val right: Float, val bottom: Float)
 
-/** The part of a picture that is classified, where the picture fits into the middle of a view. */
+/** The part of a picture that is classified, in a view that shows the picture centred and whole. */
 fun classifiedArea(
   viewWidth: Int,
   viewHeight: Int,

@@ -12,10 +12,10 @@ data class Answer(val label: String, val score: Float)
 /**
  * The model and its labels, from the app's assets. Use it from one thread only.
  *
- * LiteRT gets one [accelerator], and fails if that cannot run the model. With GPU and CPU it would run
- * on the CPU then, and not tell.
+ * LiteRT gets one [accelerator], and fails if that cannot run the model. With GPU and CPU, it would
+ * silently run on the CPU.
  *
- * What a trainable model learned is kept in [folder]; without one, it learns nothing.
+ * The new classes of a trainable model are stored in [folder]; without one, it cannot learn any.
  */
 class Classifier(
   assets: AssetManager,
@@ -38,27 +38,27 @@ class Classifier(
   private val outputs = model.createOutputBuffers()
   private val learner = folder?.let { Learner(File(it, "new_classes"), call = ::call) }
 
-  /** The known classes, then those that were learned. */
+  /** The known classes, then the learned ones. */
   val labels: List<String>
     get() = known + learned
 
   val learned: List<String>
     get() = learner?.labels.orEmpty()
 
-  /** The best classes of an upright picture, best first; none if it is of none of the classes. */
+  /** The best classes of an upright picture, best first; empty if it is rejected. */
   fun classify(bitmap: Bitmap, top: Int = 3): List<Answer> {
     val logits = logits(view(bitmap)).copyOf(labels.size)
     val isKnown = logits.indices.maxBy { logits[it] } < known.size
-    if (isKnown && rejects(logits.take(known.size))) return emptyList() // its rule is for known classes
+    if (isKnown && rejects(logits.take(known.size))) return emptyList() // for known classes only
     val scores = softmax(logits)
     return scores.indices.sortedByDescending { scores[it] }.take(top).map { Answer(labels[it], scores[it]) }
   }
 
-  /** What a trainable model learns of an upright picture. */
+  /** The features of an upright picture, from which a trainable model learns. */
   fun features(bitmap: Bitmap): FloatArray =
     call("infer", mapOf("image" to view(bitmap)), listOf("logits", "features")).getValue("features")
 
-  /** Learns a new class, or more of one, from the features of about 20 pictures of it. */
+  /** Learns a new class, or adds to one, from the features of about 20 pictures. */
   fun learn(label: String, photos: List<FloatArray>) {
     require(label !in known) { "the model already knows $label" }
     checkNotNull(learner).learn(label, photos)

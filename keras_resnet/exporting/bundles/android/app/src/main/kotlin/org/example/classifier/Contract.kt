@@ -2,16 +2,16 @@ package org.example.classifier
 
 // From preprocess.json of the export.
 val INPUT = Input({{height}}, {{width}}, channels = {{channels}}, Fit.{{fit_c}})
-const val CENTER_CROP = {{center_crop}}f // with CROP: share of the photo in its middle
+const val CENTER_CROP = {{center_crop}}f // with CROP: centre share of the photo
 
-// Of a trainable model: outputs for new classes, 0 of any other; how often all photos of new classes are
-// learned; and the model, which alone knows what it learned.
+// For a trainable model: the number of outputs for new classes (otherwise 0), the number of epochs on
+// their photos, and the model that stored classes belong to.
 const val SPARE = {{spare}}
 const val PASSES = {{passes}}
 const val MODEL_SHA256 = "{{sha256}}"
 
-// Below the threshold of this score, or with more energy, an image is of none of the classes; without
-// a score, no image is.
+// An image is rejected if this score is below the threshold, or its energy is above the limit; without
+// a score, no image is rejected.
 const val REJECT_SCORE = "{{reject_score}}"
 const val REJECT_THRESHOLD = {{reject_threshold}}
 const val REJECT_MOST_ENERGY = {{reject_most_energy}}

@@ -4,12 +4,12 @@ import android.content.Context
 import android.graphics.Bitmap
 import com.google.ai.edge.litert.Accelerator
 
-/** The accelerator in use, and the reason if the GPU was chosen and cannot be used. */
+/** The accelerator in use, and the reason if the chosen GPU cannot be used. */
 data class Placement(val accelerator: Accelerator, val problem: String?)
 
 /**
- * The model, on the GPU if the settings say so and the GPU can run it, otherwise on the CPU. Use it
- * from one thread only.
+ * The model, on the GPU if it is chosen in the settings and can run the model, otherwise on the CPU.
+ * Use it from one thread only.
  */
 class Engine(private val context: Context, private val settings: Settings) : AutoCloseable {
   private var classifier: Classifier? = null
@@ -19,7 +19,7 @@ class Engine(private val context: Context, private val settings: Settings) : Aut
   val learned: List<String>
     get() = classifier?.learned.orEmpty()
 
-  /** Loads the model as the settings say. Throws only if the CPU cannot run it either. */
+  /** Loads the model for the accelerator in the settings. Throws only if the CPU cannot run it. */
   fun load(): Placement {
     close()
     // LiteRT trains on the CPU only.
@@ -41,7 +41,7 @@ class Engine(private val context: Context, private val settings: Settings) : Aut
       classifier = onGpu
       onGpu.classify(Bitmap.createBitmap(64, 64, Bitmap.Config.ARGB_8888))
       null
-    } catch (error: Throwable) { // also a native library that is missing
+    } catch (error: Throwable) { // includes UnsatisfiedLinkError
       close()
       context.getString(R.string.gpu_failed, error.message ?: error.toString())
     } finally {
@@ -49,13 +49,13 @@ class Engine(private val context: Context, private val settings: Settings) : Aut
     }
   }
 
-  /** The best classes of an upright picture, best first; none if it is of none of the classes. */
+  /** The best classes of an upright picture, best first; empty if it is rejected. */
   fun classify(bitmap: Bitmap): List<Answer> = checkNotNull(classifier).classify(bitmap)
 
-  /** What a trainable model learns of an upright picture. */
+  /** The features of an upright picture, from which a trainable model learns. */
   fun features(bitmap: Bitmap): FloatArray = checkNotNull(classifier).features(bitmap)
 
-  /** Learns a new class, or more of one, from the features of about 20 pictures of it. */
+  /** Learns a new class, or adds to one, from the features of about 20 pictures. */
   fun learn(label: String, photos: List<FloatArray>) = checkNotNull(classifier).learn(label, photos)
 
   fun forget() = checkNotNull(classifier).forget()

@@ -8,8 +8,8 @@ import java.io.File
 typealias Call = (String, Map<String, FloatArray>, List<String>) -> Map<String, FloatArray>
 
 /**
- * The new classes of a trainable model, which are learned on this phone and kept in [file]. Use it from
- * one thread only.
+ * The new classes of a trainable model, which are learned on this phone and stored in [file]. Use it
+ * from one thread only.
  */
 class Learner(
   private val file: File,
@@ -21,7 +21,7 @@ class Learner(
 
   private val names = mutableListOf<String>()
   private val examples = mutableListOf<Example>()
-  private val blank = save() // before anything is learned
+  private val blank = save() // the untrained weights
 
   val labels: List<String>
     get() = names
@@ -30,7 +30,7 @@ class Learner(
     if (file.exists()) DataInputStream(file.inputStream().buffered()).use { read(it) }
   }
 
-  /** Learns a new class, or more of one, from the features of photos of it, and keeps it. */
+  /** Learns a new class, or adds to one, from the features of photos, and stores it. */
   fun learn(label: String, photos: List<FloatArray>) {
     if (label !in names) {
       check(names.size < spare) { "there are already $spare new classes" }
@@ -43,7 +43,7 @@ class Learner(
         call("train", mapOf("features" to example.features, "label" to oneHot), listOf("loss"))
       }
     }
-    // Renamed when it is whole: the app may end at any time.
+    // Renamed when complete, because the app may end at any time.
     val whole = File("${file.path}-new")
     DataOutputStream(whole.outputStream().buffered()).use { write(it) }
     check(whole.renameTo(file)) { "cannot write $file" }

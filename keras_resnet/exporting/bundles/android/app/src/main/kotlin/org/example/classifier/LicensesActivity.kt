@@ -4,7 +4,7 @@ import android.os.Bundle
 import android.widget.TextView
 import androidx.activity.ComponentActivity
 
-/** Shows NOTICE and LICENSE, which lie beside the model. */
+/** Shows NOTICE and LICENSE from the assets. */
 class LicensesActivity : ComponentActivity() {
   override fun onCreate(savedInstanceState: Bundle?) {
     super.onCreate(savedInstanceState)

@@ -32,18 +32,18 @@ import com.google.ai.edge.litert.Accelerator
 import java.util.concurrent.Executors
 
 /**
- * Creates, uses and closes the model. There is one for the app: when Android replaces the activity, as
- * after a rotation, the new one waits until the old one has finished its attempt with the GPU.
+ * The thread that creates, uses and closes the model. The app has only one: after a rotation, Android
+ * replaces the activity, and the new one waits until the old one has finished its attempt with the GPU.
  */
 private val worker = Executors.newSingleThreadExecutor()
 
-private const val PHOTOS = 20 // that the camera takes of a new class
+private const val PHOTOS = 20 // camera pictures of a new class
 private const val MILLISECONDS_BETWEEN_PHOTOS = 200
 
 /** A class that is being learned, and the features of its pictures so far. */
 private class Lesson(val label: String) {
   val photos = mutableListOf<FloatArray>()
-  var lastPhoto = 0L // milliseconds of the clock
+  var lastPhoto = 0L // time in milliseconds
 }
 
 /** Shows the camera image or a chosen picture, and its best classes. */
@@ -52,7 +52,7 @@ class MainActivity : ComponentActivity() {
   private lateinit var engine: Engine
   private lateinit var answers: TextView
   @Volatile private var isLoaded = false
-  @Volatile private var photo: Bitmap? = null // instead of the camera image
+  @Volatile private var photo: Bitmap? = null // shown instead of the camera image
   @Volatile private var lesson: Lesson? = null
 
   private val askForCamera =
@@ -157,7 +157,7 @@ class MainActivity : ComponentActivity() {
       isLoaded = true
       runOnUiThread { show(placement) }
       photo?.let { classify(it) }
-    } catch (error: Throwable) { // also a native library that is missing
+    } catch (error: Throwable) { // includes UnsatisfiedLinkError
       showModelFailed(error)
     }
   }
@@ -182,12 +182,12 @@ class MainActivity : ComponentActivity() {
       val cameras = listOf(CameraSelector.DEFAULT_BACK_CAMERA, CameraSelector.DEFAULT_FRONT_CAMERA)
       val camera = cameras.first { provider.hasCamera(it) }
       provider.bindToLifecycle(this, camera, preview(), frames())
-    } catch (error: Throwable) { // the ways in which a camera can fail have no common type
+    } catch (error: Throwable) { // camera errors have no common type
       showProblem(getString(R.string.no_camera))
     }
   }
 
-  // The same shape for preview and frames: the drawn area is what is classified.
+  // The same aspect ratio for preview and frames, so that the drawn area is the classified one.
   private fun shape() =
     ResolutionSelector.Builder()
       .setAspectRatioStrategy(AspectRatioStrategy.RATIO_4_3_FALLBACK_AUTO_STRATEGY)
@@ -220,7 +220,7 @@ class MainActivity : ComponentActivity() {
     }
   }
 
-  /** Takes another picture of a new class, if it is time; after the last one, learns the class. */
+  /** Takes another picture of a new class when it is due; after the last one, learns the class. */
   private fun teach(current: Lesson, upright: Bitmap) {
     val now = SystemClock.elapsedRealtimeNanos() / 1_000_000
     if (now - current.lastPhoto < MILLISECONDS_BETWEEN_PHOTOS) return
@@ -246,7 +246,7 @@ class MainActivity : ComponentActivity() {
     val chosen =
       try {
         contentResolver.openInputStream(picture)?.use { it.readBytes() }?.let { decodePhoto(it) }
-      } catch (error: Throwable) { // also a picture for which the memory is too small
+      } catch (error: Throwable) { // also a picture that does not fit into memory
         null
       }
     if (chosen == null) return runOnUiThread { showProblem(getString(R.string.no_picture)) }
@@ -260,7 +260,7 @@ class MainActivity : ComponentActivity() {
     if (isLoaded) classify(chosen)
   }
 
-  /** Classifies an upright picture, and shows the answer unless the user chose another by then. */
+  /** Classifies an upright picture, and shows the result unless the user has chosen another one. */
   private fun classify(upright: Bitmap, isPhoto: Boolean = true) {
     val began = SystemClock.elapsedRealtimeNanos()
     val best =
@@ -279,7 +279,7 @@ class MainActivity : ComponentActivity() {
     }
   }
 
-  /** After an error in the model: from the GPU to the CPU; from the CPU, to no answers. */
+  /** After an error of the model: on the GPU, switches to the CPU; on the CPU, stops classifying. */
   private fun giveUp(error: Throwable) {
     if (settings.useGpu) {
       settings.useGpu = false

@@ -6,9 +6,9 @@ import android.graphics.Matrix
 import androidx.exifinterface.media.ExifInterface
 import java.io.ByteArrayInputStream
 
-private const val LEAST_SIDE = 1080 // in pixels, for the screen
-private const val PER_PIXEL = 8 // pixels of a photo for one of the model, in each direction
-private const val MOST_PIXELS = 12_000_000 // four bytes each, and a few copies
+private const val LEAST_SIDE = 1080 // in pixels, for the display
+private const val PER_PIXEL = 8 // decoded pixels per pixel of the model's input, in each direction
+private const val MOST_PIXELS = 12_000_000 // limits the memory: four bytes each, and a few copies
 
 /**
  * Decodes a photo and applies its EXIF orientation; null if it is not a picture. A large photo is
@@ -24,7 +24,7 @@ fun decodePhoto(encoded: ByteArray): Bitmap? {
   return turned(stored, exif.rotationDegrees, exif.isFlipped)
 }
 
-/** 1, 2, 4 …: by how much a photo is shrunk while it is decoded. */
+/** The factor, 1, 2, 4 …, by which a photo is reduced while it is decoded. */
 fun sampleSize(width: Int, height: Int, input: Input = INPUT): Int {
   val least = maxOf(LEAST_SIDE, PER_PIXEL * maxOf(input.width, input.height))
   val pixels = width.toLong() * height

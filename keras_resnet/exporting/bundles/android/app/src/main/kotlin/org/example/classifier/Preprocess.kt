@@ -7,14 +7,14 @@ import kotlin.math.max
 import kotlin.math.min
 import kotlin.math.round
 
-// Preprocessing of a photo. It does not use Bitmap.createScaledBitmap, which does not antialias: the
+// Preprocessing of a photo. Bitmap.createScaledBitmap cannot be used: it does not antialias, but the
 // network was trained on antialiased images.
 
 /** How a photo is fitted to the input of the network. */
 enum class Fit {
-  /** The part in the middle that has the aspect ratio of the input is resized. */
+  /** The centre part with the aspect ratio of the input is resized. */
   CROP,
-  /** All of it is resized to fit, in the middle of black. */
+  /** The whole photo is resized to fit, and padded with black. */
   PAD,
   /** Both sides are resized independently. */
   STRETCH,
@@ -24,10 +24,10 @@ enum class Fit {
 class Input(val height: Int, val width: Int, val channels: Int, val fit: Fit)
 
 /**
- * A photo fitted to the input, on white: `height * width * channels` whole numbers in 0..255.
+ * A photo fitted to the input, on white: `height * width * channels` integers in 0..255.
  *
- * [argb] holds the upright photo, row by row, as Bitmap.getPixels gives it. With [Fit.CROP], [crop]
- * is the share of the side that limits the part.
+ * [argb] has the upright photo, row by row, as from Bitmap.getPixels. With [Fit.CROP], [crop] is the
+ * share of the limiting side.
  */
 fun centerView(
   argb: IntArray,
@@ -61,7 +61,7 @@ fun centerView(
   return pixels
 }
 
-/** Height and width of the part of a photo that is classified, in its middle. */
+/** Height and width of the centre part of a photo that is classified. */
 internal fun part(height: Int, width: Int, input: Input, crop: Float): Pair<Int, Int> {
   if (input.fit != Fit.CROP) return height to width
   fun share(side: Int) = max(round(side * crop).toInt(), 1)
@@ -75,7 +75,7 @@ internal fun part(height: Int, width: Int, input: Input, crop: Float): Pair<Int,
   return other(w, input.height, input.width, height) to w
 }
 
-/** Height and width that such a part is resized to. */
+/** Height and width of that part after the resize. */
 private fun resized(height: Int, width: Int, input: Input): Pair<Int, Int> {
   if (input.fit != Fit.PAD) return input.height to input.width
   val across = width.toFloat() * input.height
@@ -89,7 +89,7 @@ private fun luma(rgb: FloatArray): Float {
   return ((19595 * red + 38470 * green + 7471 * blue + 32768) shr 16).toFloat()
 }
 
-/** The input pixels under a triangle as wide as the step from one output pixel to the next. */
+/** Weights of the input pixels of an output pixel: a triangle, two output steps wide. */
 private class Taps(at: Int, side: Int, size: Int) {
   private val first: Int
   private val weights: FloatArray

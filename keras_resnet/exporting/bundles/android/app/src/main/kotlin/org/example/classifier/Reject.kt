@@ -3,7 +3,7 @@ package org.example.classifier
 import kotlin.math.exp
 import kotlin.math.ln
 
-/** Whether an image is of none of the classes, by its logits. */
+/** Whether an image with these logits is rejected as "none of these". */
 fun rejects(
   logits: List<Float>,
   score: String = REJECT_SCORE,
