@@ -25,8 +25,9 @@ from keras_resnet.weights import settings as weights_settings
 @setting("normalize")
 @click.option(
     "--labels",
-    metavar="FILE",
-    help="Class names, one per line, in output order.  [those of the run of FILE, or 0, 1, 2, …]",
+    metavar="FILE|imagenet",
+    help="Class names, one per line, in output order; imagenet: the names of ImageNet's "
+    "classes.  [those of the run of FILE; for imagenet, ImageNet's; else 0, 1, 2, …]",
 )
 @setting("width")
 @setting(

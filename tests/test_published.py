@@ -69,7 +69,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def content(tmp_path_factory):
     """A ResNet-18 of the size that is published, as .safetensors."""
     path = tmp_path_factory.mktemp("published") / "model.safetensors"
-    save_file(as_torch(build("resnet18", 5, (32, 32, 3))), path)
+    save_file(as_torch(build("resnet18", 1000, (32, 32, 3))), path)
     return path.read_bytes()
 
 
@@ -91,7 +91,7 @@ def test_a_download_says_what_it_is_and_is_made_once(server, capsys, tmp_path):
     weights = published.fetch("resnet18")
     assert "fc.weight" in weights.arrays
     assert (
-        "downloading ImageNet weights for resnet18: 44.8 MB from "
+        "downloading ImageNet weights for resnet18: 46.8 MB from "
         f"http://127.0.0.1:{server.server_port}/timm/resnet18.tv_in1k (licence: BSD-3-Clause), to "
         f"{tmp_path}/keras/models"
     ) in capsys.readouterr().err
@@ -103,7 +103,33 @@ def test_a_folder_called_imagenet_is_in_nobodys_way(server, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "imagenet").mkdir()
     run = import_weights("imagenet", model="resnet18", image_size=32, run_folder="run")
-    assert run.config.model == "resnet18" and len(run.classes) == 5
+    assert run.config.model == "resnet18" and len(run.classes) == 1000
+
+
+def test_published_weights_have_the_names_of_imagenets_classes(server, tmp_path):
+    run = import_weights("imagenet", image_size=32, run_folder=tmp_path / "run")
+    # Outputs as published: 207 and 281 are in the papers' and keras.applications' examples.
+    known = {0: "tench", 134: "crane bird", 207: "golden retriever", 281: "tabby", 517: "crane"}
+    known |= {282: "tiger cat", 386: "African elephant", 388: "giant panda", 999: "toilet tissue"}
+    assert {k: run.classes[k] for k in known} == known
+    assert len(set(run.classes)) == 1000
+
+
+def test_other_weights_take_the_names_of_imagenets_classes_if_asked(tmp_path, content, capsys):
+    path = tmp_path / "theirs.safetensors"
+    path.write_bytes(content)
+    run = import_weights(path, image_size=32, run_folder=tmp_path / "numbered")
+    assert run.classes[281] == "281"
+    assert "labels: 0, 1, 2, 3, 4, …; --labels FILE or imagenet sets others" in (
+        capsys.readouterr().err
+    )
+    run = import_weights(path, image_size=32, labels="imagenet", run_folder=tmp_path / "named")
+    assert run.classes[281] == "tabby"
+    save_file(as_torch(build("resnet8", 3)), path)
+    with pytest.raises(
+        InputError, match=r"--labels imagenet has 1,000 names, but .* has 3 classes"
+    ):
+        import_weights(path, labels="imagenet", run_folder=tmp_path / "other")
 
 
 def test_an_interrupted_download_is_resumed(server):

@@ -23,6 +23,10 @@ from keras_resnet.weights.settings import IMAGENET, require
 if TYPE_CHECKING:
     import keras
 
+# The first lemma of each class in WordNet 3.0, in the order of the WordNet identifiers. "crane" and
+# "maillot" occur twice; one of each has a second word.
+_IMAGENET_CLASSES = Path(__file__).with_name("imagenet_classes.txt")
+
 
 def import_weights(
     path: StrPath,
@@ -48,8 +52,9 @@ def import_weights(
         model: name of the network; None: the one whose arrays are in the file.
         width: number of channels of all layers, relative to the original network.
         normalize: as in `build`; None: the file's, else the usual one of the network.
-        labels: a text file with one class per line, in the order of the logits; None: those of the
-            run that the file belongs to, else numbers.
+        labels: a text file with one class per line, in the order of the logits, or "imagenet" for
+            the names of ImageNet's 1,000 classes; None: those of the run that the file belongs to,
+            ImageNet's for its published weights, else numbers.
         image_size: side of the images in pixels, or "HxW"; 0 or None: that of the network's paper.
         fit: how images of another aspect ratio are fitted: "crop" (default), "pad" or "stretch".
         channels: 3 for RGB (default), or 1 for luma; a first kernel for RGB is summed for it.
@@ -136,8 +141,9 @@ def import_model(
     Args:
         model: a Keras model from images `(b, h, w, c)`, c 3 (RGB) or 1 (grey), to scores `(b, k)`,
             probabilities or logits; or the path of a `.keras` file with one.
-        labels: the class of each output, in order: a list, or a text file with one class per line;
-            None: those of the run that the file belongs to, else numbers.
+        labels: the class of each output, in order: a list, a text file with one class per line, or
+            "imagenet" for the names of ImageNet's 1,000 classes; None: those of the run that the
+            file belongs to, else numbers.
         normalize: preprocessing of the pixels that the model expects: "imagenet", "tf", "caffe"
             (BGR), "cifar10", or another value of `specs.statistics`. It becomes the first layers of
             the run's network. None: the model takes pixels in [0, 255].
@@ -187,7 +193,14 @@ def import_model(
 def _log_labels(classes: Sequence[str], given: StrPath | Sequence[str] | None) -> None:
     """Logs the classes of a run if none were given."""
     if given is None:
-        log.info(f"labels: {some_of(classes, 5)}; --labels FILE sets others")
+        or_names = " or imagenet" if len(classes) == len(imagenet_classes()) else ""
+        log.info(f"labels: {some_of(classes, 5)}; --labels FILE{or_names} sets others")
+
+
+def imagenet_classes() -> list[str]:
+    """The names of the 1,000 classes of ImageNet (ILSVRC 2012), in the order of the outputs of
+    published networks."""
+    return read_lines(_IMAGENET_CLASSES)
 
 
 def _owner(path: StrPath) -> runs.Run | None:
@@ -202,12 +215,17 @@ def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: St
             f"{path} has no classifier; train one on its features: keras-resnet train DATA "
             f"--weights {path}"
         )
+    if labels is None and path == IMAGENET:
+        labels = IMAGENET
     if labels is None:
         owner = _owner(path)
         if owner and len(owner.classes) == count:
             return owner.classes
         return [str(k) for k in range(count)]
-    if isinstance(labels, str | os.PathLike):
+    if labels == IMAGENET:
+        given, classes = f"--labels {IMAGENET}", imagenet_classes()
+        has, place = plural(len(classes), "name"), "for each output"
+    elif isinstance(labels, str | os.PathLike):
         given = f"--labels {labels}"
         try:
             classes = read_lines(labels)
