@@ -70,7 +70,8 @@ TRAINABLE = ("head",)
 @setting("data_dir")
 @click.option("--labels", metavar="FILE|imagenet",
               help="With FILE.keras: class names, one per line, in output order; imagenet: the "
-              "names of ImageNet's classes.  [the classes of DATA in alphabetical order]")  # fmt: skip
+              "names of ImageNet's classes.  [the classes of DATA in alphabetical "
+              "order]")  # fmt: skip
 @settings("normalize", "image_size", "fit", "channels", "center_crop")
 @reports
 def export(
