@@ -1,7 +1,7 @@
 # %% [markdown]
 # # ResNet-50, layer by layer
 #
-# Takes seconds, no data: only shapes pass through the network. You need to know what a convolution is.
+# Takes seconds, with no data: only shapes pass through the network. You need to know what a convolution is.
 #
 # The table of architectures in [He et al. 2015](https://arxiv.org/abs/1512.03385) (table 1) is
 # often copied, and sometimes wrongly: two widths that are common in articles are 65 (instead of 64)

@@ -62,7 +62,7 @@ def test_training_images_that_are_also_held_out_are_left_out(trained):
 
 
 def test_where_all_of_them_are_held_out_one_line_says_so(trained):
-    with pytest.raises(InputError, match=r"each training image of .* is a validation image too"):
+    with pytest.raises(InputError, match=r"each training image of .* is also a validation image"):
         training_examples(trained, 20, trained.examples("train"))
 
 

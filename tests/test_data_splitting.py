@@ -218,7 +218,7 @@ def test_a_class_of_one_image_or_of_one_group_is_too_small():
     others = [(k, 10 * k + i, 1) for k in (1, 2) for i in range(10)]
     with pytest.raises(InputError, match="class a has 1 image; at least 2 are needed, one to"):
         _held_out((0, 0, 1), *others)
-    with pytest.raises(InputError, match="class a has 5 images in 1 group of equal"):
+    with pytest.raises(InputError, match="class a has 5 images in 1 group of identical"):
         _held_out((0, 0, 5), *others)
 
 

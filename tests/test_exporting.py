@@ -590,7 +590,7 @@ def test_wrong_arguments_are_refused_before_any_work(exported, arguments, said, 
 
 def test_a_folder_of_other_things_is_not_replaced(exported, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="something else than an export"):
+    with pytest.raises(InputError, match="is not an export folder"):
         export(exported[0], output=tmp_path)
     assert (tmp_path / "thesis.txt").exists()
 

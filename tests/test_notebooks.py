@@ -24,7 +24,7 @@ def test_there_are_the_four_of_them():
 def test_a_notebook_states_its_data_and_time_and_ends_in_an_assertion(script):
     notebook = jupytext.read(script)
     assert "Data:" in notebook.cells[0].source or "no data" in notebook.cells[0].source
-    assert any(word in notebook.cells[0].source for word in ("minute", "Seconds"))
+    assert any(word in notebook.cells[0].source for word in ("minute", "seconds"))
     assert isinstance(ast.parse(notebook.cells[-1].source).body[-1], ast.Assert)
 
 

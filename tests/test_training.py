@@ -151,7 +151,7 @@ def test_a_file_of_a_run_has_seen_its_images_too(trained, tmp_path, capsys, monk
 def test_a_validation_split_that_is_smaller_than_asked_for_is_told(trained, capsys):
     sources.load(trained.config.data, val_split=0.5, weights=str(trained.path))
     said = capsys.readouterr().err
-    assert "the val split has 12 images, where --val-split 0.5 would be 30: the training" in said
+    assert "the val split has 12 images instead of the 30 of --val-split 0.5: training" in said
 
 
 def test_validation_images_that_the_weights_have_seen_are_told(trained, tmp_path, capsys):
@@ -304,7 +304,7 @@ def test_other_sizes_than_those_asked_for_are_said(size, steps, said):
     lines = recipes.effective(recipes.resolve(settings))
     found = [line for line in lines if line.startswith("image sizes in pixels")]
     assert (said in found[0]) if said else not found
-    smaller = any(line.startswith("images are smaller at first") for line in lines)
+    smaller = any(line.startswith("training images are smaller at first") for line in lines)
     assert smaller == (size == 32 and steps[0][1] < 1)
 
 

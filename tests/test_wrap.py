@@ -260,7 +260,7 @@ def test_raw_bytes_of_a_frame_go_in_as_they_are(framed):
         ({"calibration": 50.0}, "--calibration is 50.0; expected a whole number"),
         ({"images": 10.5}, "--images is 10.5; expected a whole number"),
         ({"max_drop": "1"}, "--max-drop is '1'; expected a number"),
-        ({"calibrate_probabilities": True}, "none of the 12 validation images"),
+        ({"calibrate_probabilities": True}, "all 12 validation images"),
     ],
 )
 def test_ends_that_no_file_can_have_are_refused(trained, options, said, monkeypatch):
