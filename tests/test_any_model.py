@@ -336,6 +336,11 @@ def test_a_failed_import_leaves_nothing_behind(command, photos, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_labels_may_be_an_array(tmp_path):
+    run = kr.import_model(foreign(), labels=np.array(CLASSES), run_folder=tmp_path / "run")
+    assert run.classes == CLASSES
+
+
 def test_names_that_are_too_few_are_listed(tmp_path):
     line = (
         r"labels has 2 names \(bright, dark\), but the model 'foreign' has 3 classes; give one name"

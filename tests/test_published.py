@@ -106,13 +106,14 @@ def test_a_folder_called_imagenet_is_in_nobodys_way(server, tmp_path, monkeypatc
     assert run.config.model == "resnet18" and len(run.classes) == 1000
 
 
-def test_published_weights_have_the_names_of_imagenets_classes(server, tmp_path):
+def test_published_weights_have_the_names_of_imagenets_classes(server, tmp_path, capsys):
     run = import_weights("imagenet", image_size=32, run_folder=tmp_path / "run")
     # Outputs as published: 207 and 281 are in the papers' and keras.applications' examples.
     known = {0: "tench", 134: "crane bird", 207: "golden retriever", 281: "tabby", 517: "crane"}
     known |= {282: "tiger cat", 386: "African elephant", 388: "giant panda", 999: "toilet tissue"}
     assert {k: run.classes[k] for k in known} == known
     assert len(set(run.classes)) == 1000
+    assert "hammerhead, …; --labels FILE sets others" in capsys.readouterr().err
 
 
 def test_other_weights_take_the_names_of_imagenets_classes_if_asked(tmp_path, content, capsys):

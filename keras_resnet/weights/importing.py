@@ -193,7 +193,9 @@ def import_model(
 def _log_labels(classes: Sequence[str], given: StrPath | Sequence[str] | None) -> None:
     """Logs the classes of a run if none were given."""
     if given is None:
-        or_names = " or imagenet" if len(classes) == len(imagenet_classes()) else ""
+        of_imagenet = imagenet_classes()
+        may_be_imagenet = len(classes) == len(of_imagenet) and classes != of_imagenet
+        or_names = " or imagenet" if may_be_imagenet else ""
         log.info(f"labels: {some_of(classes, 5)}; --labels FILE{or_names} sets others")
 
 
@@ -222,7 +224,7 @@ def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: St
         if owner and len(owner.classes) == count:
             return owner.classes
         return [str(k) for k in range(count)]
-    if labels == IMAGENET:
+    if isinstance(labels, str) and labels == IMAGENET:  # an array has no single truth value
         given, classes = f"--labels {IMAGENET}", imagenet_classes()
         has, place = plural(len(classes), "name"), "for each output"
     elif isinstance(labels, str | os.PathLike):
