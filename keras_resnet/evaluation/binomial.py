@@ -9,7 +9,7 @@ _RISK = 0.025  # on either side of an interval
 
 
 def interval(count: int, total: int) -> tuple[float, float]:
-    """The 95 % confidence interval, in 0…1, of a proportion of which `count` of `total` is seen."""
+    """The 95 % confidence interval, in 0…1, of a proportion, given `count` of `total`."""
     return lower(count, total, _RISK), upper(count, total, _RISK)
 
 
