@@ -138,7 +138,7 @@ def _interval(estimate: "CurvePoint | PredictedError") -> str:
 
 def models(rows: Sequence[Mapping[str, Any]]) -> str:
     """The networks, one per line."""
-    columns = "{name:16} {branch:17} {stem:8} {shortcut:10} {image_size:>4}  {source}"
+    columns = "{name:18} {branch:17} {stem:9} {shortcut:10} {image_size:>4}  {source}"
     names = ("name", "branch", "stem", "shortcut", "source")
     head = columns.format(**{name: name for name in names}, image_size="size")
     tail = "`keras-resnet inspect NAME` counts a network's parameters and multiply-adds"

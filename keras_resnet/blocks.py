@@ -11,8 +11,8 @@ and, unchanged, through the shortcut. Nothing here imports TensorFlow: the block
 Keras backend.
 
 Layers are named as in keras.applications: `NAME_1_conv`, `NAME_1_bn`, … in the branch,
-`NAME_0_conv` for the projection, `NAME_preact_bn` before a pre-activation branch, `NAME_add` for
-the sum and `NAME_out` for the ReLU after it.
+`NAME_0_conv` for the projection, `NAME_preact_bn` before a pre-activation branch, `NAME_se_…` for
+squeeze-and-excitation, `NAME_add` for the sum and `NAME_out` for the ReLU after it.
 """
 
 from collections.abc import Callable
@@ -67,6 +67,8 @@ class Options:
             branch, the kernel of its last convolution.
         drop_path: probability, per image, of dropping the branch in training (stochastic depth,
             arXiv:1603.09382); kept branches are scaled by 1 / (1 - drop_path).
+        se_ratio: squeeze-and-excitation at the end of the branch, with this share of its channels
+            in between, as in `squeeze_excite`; 0: none.
     """
 
     expansion: int | None = None
@@ -76,6 +78,7 @@ class Options:
     epsilon: float = BN_EPSILON
     zero_gamma: bool = True
     drop_path: float = 0.0
+    se_ratio: float = 0.0
 
 
 class BlockOptions(TypedDict, total=False):
@@ -88,6 +91,7 @@ class BlockOptions(TypedDict, total=False):
     epsilon: float
     zero_gamma: bool
     drop_path: float
+    se_ratio: float
 
 
 def identity_block(
@@ -329,6 +333,27 @@ def relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     return layers.ReLU(name=name)(x)
 
 
+def squeeze_excite(x: keras.KerasTensor, ratio: float, *, name: str) -> keras.KerasTensor:
+    """Squeeze-and-excitation: multiplies each channel by a number in (0, 1) that depends on the
+    means of all channels (arXiv:1709.01507, section 3).
+
+    Args:
+        x: feature map `(b, h, w, c)`.
+        ratio: channels between the two 1×1 convolutions, as a share of c, rounded to a multiple of
+            8; the inverse of the paper's reduction ratio.
+        name: prefix of the layers' names: `NAME_se_1_conv`, `NAME_se_2_conv`, …
+
+    Returns:
+        A feature map of the shape of `x`.
+    """
+    channels, name = x.shape[-1], f"{name}_se"
+    s = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)  # (b, 1, 1, c)
+    s = conv(s, max(round(ratio * channels / 8), 1) * 8, 1, use_bias=True, name=f"{name}_1")
+    s = conv(relu(s, f"{name}_1_relu"), channels, 1, use_bias=True, name=f"{name}_2")
+    s = layers.Activation("sigmoid", name=f"{name}_sigmoid")(s)
+    return layers.Multiply(name=f"{name}_scale")([x, s])
+
+
 def dense(
     a: keras.KerasTensor,
     units: int,
@@ -400,6 +425,8 @@ def _residual(x: keras.KerasTensor, block: _Block) -> keras.KerasTensor:
             x = batch_norm(x, name=f"{name}_{i}", gamma=gamma, epsilon=options.epsilon)
         if i < last:
             x = relu(x, f"{name}_{i}_relu")
+    if options.se_ratio:
+        x = squeeze_excite(x, options.se_ratio, name=name)
     if options.drop_path:
         # One random number per image instead of per value makes dropout stochastic depth.
         x = layers.Dropout(options.drop_path, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)

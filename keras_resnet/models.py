@@ -226,6 +226,7 @@ def _block(
         "strided_conv": spec.strided_conv,
         "use_bias": spec.conv_bias,
         "epsilon": spec.bn_epsilon,
+        "se_ratio": spec.se_ratio,
     }
     if spec.shortcut == "none":
         return blocks.plain_block(
@@ -280,17 +281,30 @@ def _imagenet_stem(x: keras.KerasTensor, spec: Spec) -> keras.KerasTensor:
     return _max_pool(_stem_conv(x, spec, 64, 7, 2, "conv1"))  # (b, h/2, w/2, 64) in between
 
 
-def _deep_stem(x: keras.KerasTensor, spec: Spec) -> keras.KerasTensor:
+def _three_convs(x: keras.KerasTensor, spec: Spec) -> keras.KerasTensor:
     x = _stem_conv(x, spec, 32, 3, 2, "conv1_1")  # (b, h/2, w/2, 32)
     x = _stem_conv(x, spec, 32, 3, 1, "conv1_2")
-    return _max_pool(_stem_conv(x, spec, 64, 3, 1, "conv1_3"))
+    return _stem_conv(x, spec, 64, 3, 1, "conv1_3")
+
+
+def _deep_stem(x: keras.KerasTensor, spec: Spec) -> keras.KerasTensor:
+    return _max_pool(_three_convs(x, spec))
+
+
+def _deep_conv_stem(x: keras.KerasTensor, spec: Spec) -> keras.KerasTensor:
+    return _stem_conv(_three_convs(x, spec), spec, 64, 3, 2, "conv1_4")  # (b, h/4, w/4, 64)
 
 
 def _cifar_stem(x: keras.KerasTensor, spec: Spec) -> keras.KerasTensor:
     return _stem_conv(x, spec, 16, 3, 1, "conv1")  # (b, h, w, 16)
 
 
-STEMS = {"imagenet": _imagenet_stem, "deep": _deep_stem, "cifar": _cifar_stem}
+STEMS = {
+    "imagenet": _imagenet_stem,
+    "deep": _deep_stem,
+    "deep_conv": _deep_conv_stem,
+    "cifar": _cifar_stem,
+}
 
 
 def _check(

@@ -9,14 +9,19 @@ Sources
     `_b` has option B. plainN: the same layers without shortcuts.
     `_v2`: He et al. 2016, "Identity Mappings in Deep Residual Networks", arXiv:1603.05027.
     As in keras.applications, 50, 101 and 152 have the stride in the last block of a stage.
-    resnet50d, resnet101d: He et al. 2018, "Bag of Tricks", arXiv:1812.01187, section 4.2.
+    resnet18d … resnet200d: He et al. 2018, "Bag of Tricks", arXiv:1812.01187, section 4.2; the
+    blocks of resnet200d are those of arXiv:1603.05027, table 5.
     wide_resnet, wrn: Zagoruyko and Komodakis 2016, arXiv:1605.07146.
     resnext: Xie et al. 2017, arXiv:1611.05431, table 1.
+    seresnet, seresnext: Hu et al. 2018, "Squeeze-and-Excitation Networks", arXiv:1709.01507, table
+    1; as in timm, with the stride of v1.5.
+    resnetrs: Bello et al. 2021, "Revisiting ResNets", arXiv:2103.07579, as in TF Model Garden:
+    ResNet-D with squeeze-and-excitation and, in place of the max-pool, a convolution.
 """
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import mul
 from typing import Any, Literal
@@ -37,8 +42,9 @@ class Spec:
     branch: Literal["basic", "bottleneck", "preact_basic", "preact_bottleneck"]
     blocks: tuple[int, ...]  # residual blocks in each stage
     filters: tuple[int, ...]  # filters of each stage's 3×3 convolutions
-    # "imagenet": 7×7/2 and a max-pool; "deep": three 3×3 and a max-pool; "cifar": one 3×3.
-    stem: Literal["imagenet", "deep", "cifar"]
+    # "imagenet": 7×7/2 and a max-pool; "deep": three 3×3 and a max-pool; "deep_conv": three 3×3 and
+    # a 3×3/2; "cifar": one 3×3.
+    stem: Literal["imagenet", "deep", "deep_conv", "cifar"]
     # Where the channels change: "projection" is option B; "pool" averages first; "pad" is option A.
     # "none": no shortcut in any block.
     shortcut: Literal["projection", "pool", "pad", "none"]
@@ -48,6 +54,7 @@ class Spec:
     groups: int = 1  # of the 3×3 convolutions; ResNeXt's cardinality
     strided_conv: int = 1  # number of the convolution with the stride, counted from 1
     strided_block: Literal["first", "last"] = "first"  # the block of a stage with the stride
+    se_ratio: float = 0.0  # of `keras_resnet.blocks.squeeze_excite` in each branch; 0: none
     conv_bias: bool = False  # in convolutions before a batch norm, where it has no effect
     bn_epsilon: float = 1e-5
     normalize: str = "imagenet"  # normalization of its published weights
@@ -74,7 +81,7 @@ class Spec:
     @property
     def total_stride(self) -> int:
         """Pixels of the image per pixel of the last feature map, on a side."""
-        return {"imagenet": 4, "deep": 4, "cifar": 1}[self.stem] * 2 ** (len(self.blocks) - 1)
+        return (1 if self.stem == "cifar" else 4) * 2 ** (len(self.blocks) - 1)
 
     @property
     def stages(self) -> list[str]:
@@ -83,6 +90,7 @@ class Spec:
 
 
 _18, _34, _50, _101, _152 = (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)
+_200 = (3, 24, 36, 3)
 _CIFAR_DEPTHS = (8, 20, 32, 44, 56, 110, 1202)
 _PAPER = "arXiv:1512.03385 table 1"
 _IDENTITY_MAPPINGS = "arXiv:1603.05027"
@@ -116,9 +124,21 @@ def _v2(name: str, blocks: tuple[int, ...]) -> Spec:
                        strided_block="last", bn_epsilon=1.001e-5, normalize="tf")  # fmt: skip
 
 
-def _deep(name: str, blocks: tuple[int, ...]) -> Spec:
-    return _bottleneck(name, blocks, "arXiv:1812.01187 section 4.2, D",
-                       stem="deep", shortcut="pool")  # fmt: skip
+def _deep(name: str, blocks: tuple[int, ...], make: Callable[..., Spec] = _bottleneck) -> Spec:
+    return make(name, blocks, "arXiv:1812.01187 section 4.2, D", stem="deep", shortcut="pool")
+
+
+def _resnext(name: str, blocks: tuple[int, ...], source: str, **fields: Any) -> Spec:
+    return _bottleneck(name, blocks, source, width=2, expansion=2, groups=32, **fields)
+
+
+def _se(name: str, blocks: tuple[int, ...], make: Callable[..., Spec] = _bottleneck) -> Spec:
+    return make(name, blocks, "arXiv:1709.01507 table 1", se_ratio=1 / 16)
+
+
+def _rs(name: str, blocks: tuple[int, ...]) -> Spec:
+    return _bottleneck(name, blocks, "arXiv:2103.07579", stem="deep_conv",
+                       shortcut="pool", se_ratio=1 / 4)  # fmt: skip
 
 
 def _cifar(
@@ -175,16 +195,29 @@ SPECS: dict[str, Spec] = {
         _v2("resnet152_v2", _152),
         _cifar_v2("resnet164_v2", 18),
         _cifar_v2("resnet1001_v2", 111),
+        _deep("resnet18d", _18, _imagenet),
+        _deep("resnet34d", _34, _imagenet),
         _deep("resnet50d", _50),
         _deep("resnet101d", _101),
+        _deep("resnet152d", _152),
+        _deep("resnet200d", _200),
         _bottleneck("wide_resnet50_2", _50, "arXiv:1605.07146 table 8", width=2, expansion=2),
         _bottleneck("wide_resnet101_2", _101, "arXiv:1605.07146 table 8", width=2, expansion=2),
         _wrn("wrn16_4", 2, 4),
         _wrn("wrn28_10", 4, 10),
-        _bottleneck("resnext50_32x4d", _50, "arXiv:1611.05431 table 1", width=2, expansion=2,
-                    groups=32),
-        _bottleneck("resnext101_32x4d", _101, "arXiv:1611.05431 table 1", width=2, expansion=2,
-                    groups=32),
+        _resnext("resnext50_32x4d", _50, "arXiv:1611.05431 table 1"),
+        _resnext("resnext101_32x4d", _101, "arXiv:1611.05431 table 1"),
+        _se("seresnet18", _18, _imagenet),
+        _se("seresnet34", _34, _imagenet),
+        _se("seresnet50", _50),
+        _se("seresnet101", _101),
+        _se("seresnet152", _152),
+        _se("seresnext50_32x4d", _50, _resnext),
+        _se("seresnext101_32x4d", _101, _resnext),
+        _rs("resnetrs50", _50),
+        _rs("resnetrs101", _101),
+        _rs("resnetrs152", _152),
+        _rs("resnetrs200", _200),
     )
 }  # fmt: skip
 

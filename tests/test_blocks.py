@@ -13,6 +13,7 @@ from keras_resnet.blocks import (
     dense_projection_block,
     identity_block,
     plain_block,
+    squeeze_excite,
 )
 
 # Filters with which F(x) has 16 channels.
@@ -168,6 +169,30 @@ def test_the_pool_shortcut_averages_the_pixels_of_each_window(side):
     expected = np.moveaxis(np.array(mean), 2, 0)
     averaged = named(block, "b_0_avg_pool")(x)
     np.testing.assert_allclose(averaged, expected, rtol=1e-6)
+
+
+def test_squeeze_and_excitation_scales_each_channel_by_a_sigmoid_of_the_means_of_all():
+    keras.utils.set_random_seed(0)
+    model = model_of(squeeze_excite, (5, 6, 64), 1 / 4, name="b")
+    model.set_weights([w + 0.1 for w in model.get_weights()])  # biases too
+    first, b1, second, b2 = model.get_weights()
+    assert first.shape == (1, 1, 64, 16)
+    x = ramp(2, 5, 6, 64)
+    hidden = np.maximum(x.mean((1, 2)) @ first[0, 0] + b1, 0)
+    scale = 1 / (1 + np.exp(-(hidden @ second[0, 0] + b2)))
+    np.testing.assert_allclose(model(x), x * scale[:, None, None], rtol=1e-5)
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_squeeze_and_excitation_is_the_end_of_the_branch(branch):
+    options = {"filters": BRANCHES[branch], "name": "b", "se_ratio": 1 / 16}
+    x = ramp(2, 5, 6, 16) - 0.5
+    block = model_of(identity_block, (5, 6, 16), branch, zero_gamma=False, **options)
+    scaled, h = named(block, "b_se_scale", "b_add")(x)
+    assert np.abs(scaled).max() > 0.01
+    np.testing.assert_allclose(h, x + scaled, rtol=1e-6)
+    fresh = model_of(identity_block, (5, 6, 16), branch, **options)
+    np.testing.assert_array_equal(fresh(x + 0.5), x + 0.5)
 
 
 def test_groups_see_their_own_channels_alone():

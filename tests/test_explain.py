@@ -45,13 +45,14 @@ def _network(name, side, **options):
 
 NETWORKS = {
     # basic blocks with padded and with projected shortcuts, bottlenecks, pre-activation of both
-    # kinds, pooled shortcuts, dense blocks, and a network that is not ours
+    # kinds, pooled shortcuts, squeeze-and-excitation, dense blocks, and a network that is not ours
     "resnet8": (16, 3),
     "resnet20_b": (8, 9),
     "resnet50": (32, 4),
     "resnet18_v2": (32, 8),
     "wrn16_4": (8, 6),
     "resnet50d": (32, 4),
+    "resnetrs50": (32, 4),
     "mlp": (4, 3),
     "keras.applications": (32, 16),
 }

@@ -30,10 +30,10 @@ from keras_resnet.state import without_values
 
 # Trainable parameters, and multiply-adds in G, with 1,000 classes at 224 pixels for ImageNet nets
 # and 10 at 32 for CIFAR nets. Published: torchvision's for 18 to 152, wide and ResNeXt-50, timm's
-# for D and ResNeXt-101 (parameters) and for v2 (25,549,352, without the bias of the stem's 64
-# filters); keras.applications' for v1; option A nets and their plain counterparts arXiv:1512.03385
-# table 6, as counted by its reproductions; wrn: arXiv:1605.07146 table 5, 2.7 M and 36.5 M; 1001:
-# 10.2 M, 164: 1.7 M, arXiv:1603.05027 table 4. The others are counted here.
+# for D, SE, RS and ResNeXt-101 (parameters) and for v2 (25,549,352, without the bias of the stem's
+# 64 filters); keras.applications' for v1; option A nets and their plain counterparts
+# arXiv:1512.03385 table 6, as counted by its reproductions; wrn: arXiv:1605.07146 table 5, 2.7 M
+# and 36.5 M; 1001: 10.2 M, 164: 1.7 M, arXiv:1603.05027 table 4. The others are counted here.
 GOLDEN = {
     "resnet18": (11_689_512, 1.814),
     "resnet34": (21_797_672, 3.664),
@@ -73,14 +73,29 @@ GOLDEN = {
     "resnet152_v2": (60_185_192, 10.907),
     "resnet164_v2": (1_703_258, 0.245),
     "resnet1001_v2": (10_327_706, 1.488),
+    "resnet18d": (11_708_744, 2.054),
+    "resnet34d": (21_816_904, 3.903),
     "resnet50d": (25_576_264, 4.329),
     "resnet101d": (44_568_392, 8.041),
+    "resnet152d": (60_212_040, 11.753),
+    "resnet200d": (64_693_064, 15.247),
     "wide_resnet50_2": (68_883_240, 11.398),
     "wide_resnet101_2": (126_886_696, 22.753),
     "wrn16_4": (2_748_890, 0.393),
     "wrn28_10": (36_479_194, 5.243),
     "resnext50_32x4d": (25_028_904, 4.230),
     "resnext101_32x4d": (44_177_704, 7.970),
+    "seresnet18": (11_779_624, 1.814),
+    "seresnet34": (21_960_416, 3.664),
+    "seresnet50": (28_088_024, 4.092),
+    "seresnet101": (49_326_872, 7.806),
+    "seresnet152": (66_821_848, 11.520),
+    "seresnext50_32x4d": (27_559_896, 4.233),
+    "seresnext101_32x4d": (48_955_416, 7.975),
+    "resnetrs50": (35_691_912, 4.454),
+    "resnetrs101": (63_618_696, 8.176),
+    "resnetrs152": (86_621_576, 11.895),
+    "resnetrs200": (93_209_992, 15.391),
 }
 FIRST_OF_STAGES_2_TO_4 = ["conv3_block1", "conv4_block1", "conv5_block1"]
 FIRST_OF_EACH_STAGE = ["conv2_block1", *FIRST_OF_STAGES_2_TO_4]
@@ -113,11 +128,13 @@ KINDS = [
     "resnet50d",
     "wrn16_4",
     "resnext50_32x4d",
+    "seresnet18",
+    "resnetrs50",
 ]
 # The other kinds as two blocks and, in a second stage, one: all of their blocks are among these.
 WHOLE = ("resnet8",)
 # Their stems, branches and shortcuts are those of others.
-COMBINED = ("resnet18", "resnet20_b", "resnet18_v2", "resnet50_v1")
+COMBINED = ("resnet18", "resnet20_b", "resnet18_v2", "resnet50_v1", "seresnet18")
 EVERY = [
     *(
         pytest.param(
@@ -242,9 +259,10 @@ def test_the_name_counts_the_layers_that_were_built(name):
     if name.startswith("wrn"):  # named after all convolutions
         layers = len(convolutions)
     else:
-        layers = sum(not layer.endswith("_0_conv") for layer in convolutions) + 1
-        # ResNet-D keeps the name of the net whose 7×7 convolution it replaces by three.
-        layers -= 2 if specs.SPECS[name].stem == "deep" else 0
+        layers = sum(not re.search(r"_(0|se_\d)_conv$", name) for name in convolutions) + 1
+        # ResNet-D keeps the name of the net whose 7×7 convolution it replaces by three, ResNet-RS
+        # by four.
+        layers -= {"deep": 2, "deep_conv": 3}.get(specs.SPECS[name].stem, 0)
     assert layers == int(re.search(r"\d+", name).group())
 
 
@@ -382,10 +400,12 @@ def expected_ops(model):
     return {
         "CONV_2D": kinds["Conv2D"],
         "ADD": kinds["Add"] + apart + 1,
-        "MUL": apart,  # that of the normalization is in the first kernel
+        # That of the normalization is in the first kernel.
+        "MUL": apart + kinds["Multiply"],
+        "LOGISTIC": kinds["Multiply"],
         "MAX_POOL_2D": kinds["MaxPooling2D"] - len(shortcut_pools(model)),
         "AVERAGE_POOL_2D": kinds["AveragePooling2D"],
-        "MEAN": 1,
+        "MEAN": kinds["GlobalAveragePooling2D"],
         "FULLY_CONNECTED": 1,
     }
 

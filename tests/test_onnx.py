@@ -183,11 +183,13 @@ def test_behind_an_operator_that_onnx_does_not_define_the_shapes_are_open(tmp_pa
     "name",
     [
         "resnext50_32x4d",
+        "resnetrs50",
         *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet50_v2", "resnet50d")),
     ],
 )
 def test_other_kinds_of_networks_convert_too(name, tmp_path):
-    """Grouped convolutions, which Keras compiles by itself; pre-activation; pooling shortcuts."""
+    """Grouped convolutions, which Keras compiles by itself; squeeze-and-excitation; pre-activation;
+    pooling shortcuts."""
     spec = replace(SPECS[name], blocks=(1, 1), filters=SPECS[name].filters[:2])
     model = resnet(spec, 10, (32, 32, 3), zero_gamma=False)
     plan = ExportPlan(geometry=Geometry(32, 32), classes=[str(k) for k in range(10)])

@@ -224,7 +224,10 @@ def test_the_checksums_are_those_of_the_installed_keras():
     [
         "resnet8",
         "resnet18",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet20_b", "resnet50d")),
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("resnet20_b", "resnet50d", "resnetrs50")
+        ),
     ],
 )
 def test_the_network_of_a_file_is_known_by_its_arrays(name, tmp_path):

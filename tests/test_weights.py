@@ -133,14 +133,21 @@ torch.save({"epoch": 3, "state_dict": wrapped}, f"{folder}/wrapped.th")
 """
 
 
+IN_TIMM = [
+    "resnet18d", "resnet34d", "resnet50d", "resnet101d", "resnet152d", "resnet200d",
+    "resnext101_32x4d", "seresnet18", "seresnet34", "seresnet50", "seresnet101", "seresnet152",
+    "seresnext50_32x4d", "seresnext101_32x4d", "resnetrs50", "resnetrs101", "resnetrs152",
+    "resnetrs200",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "name",
     ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2",
-     "resnext50_32x4d", "resnet50d", "resnet101d", "resnext101_32x4d"],
+     "resnext50_32x4d", *IN_TIMM],
 )  # fmt: skip
 def test_torchvision_and_timm_nets_say_the_same(name, tmp_path):
-    in_timm = name in ("resnet50d", "resnet101d", "resnext101_32x4d")
-    needs("torch", "torchvision", *(["timm"] if in_timm else []))
+    needs("torch", "torchvision", *(["timm"] if name in IN_TIMM else []))
     x = pixels(2, 64)
     mean, deviation = (np.float32(v) for v in NORMALIZATIONS["imagenet"])
     np.save(tmp_path / "x.npy", (x - mean) / deviation)

@@ -131,13 +131,14 @@ def _recipe(name: str, row: Mapping[str, Any]) -> str:
 def networks() -> str:
     """A row of a table for every network."""
     lines = [
-        "| name | branch | blocks by stage | filters by stage | groups | stem | shortcut | side |",
-        "|---|---|---|---|---|---|---|---|",
+        "| name | branch | blocks by stage | filters by stage | groups | SE ratio | stem "
+        "| shortcut | side |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for spec in SPECS.values():
         cells = (
             f"`{spec.name}`", plain(spec.branch), show(spec.blocks), show(spec.filters),
-            spec.groups, spec.stem, spec.shortcut, spec.image_size,
+            spec.groups, show(spec.se_ratio), plain(spec.stem), spec.shortcut, spec.image_size,
         )  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)

@@ -31,7 +31,10 @@ _TORCH_LAYERS = [
     (r"conv1_2_bn", ["conv1.4"]),
     (r"conv1_3_conv", ["conv1.6"]),
     (r"conv1_3_bn", ["bn1"]),
+    (r"conv1_4_conv", ["maxpool.0"]),
+    (r"conv1_4_bn", ["maxpool.1"]),
     (r"conv(\d+)_block(\d+)_([1-3])_(conv|bn)", ["layer{stage}.{block}.{kind}{i}"]),
+    (r"conv(\d+)_block(\d+)_se_([12])_conv", ["layer{stage}.{block}.se.fc{i}"]),
     # timm has a layer before it: a pooling, or an identity if the size does not change.
     (
         r"conv(\d+)_block(\d+)_0_conv",

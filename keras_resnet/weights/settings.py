@@ -25,8 +25,19 @@ PUBLISHED = {
     "wide_resnet101_2": "timm/wide_resnet101_2.tv_in1k",
     "resnext50_32x4d": "timm/resnext50_32x4d.tv_in1k",
     "resnext101_32x4d": "timm/resnext101_32x4d.gluon_in1k",
+    "resnet18d": "timm/resnet18d.ra2_in1k",
+    "resnet34d": "timm/resnet34d.ra2_in1k",
     "resnet50d": "timm/resnet50d.ra2_in1k",
     "resnet101d": "timm/resnet101d.ra2_in1k",
+    "resnet152d": "timm/resnet152d.ra2_in1k",
+    "resnet200d": "timm/resnet200d.ra2_in1k",
+    "seresnet50": "timm/seresnet50.ra2_in1k",
+    "seresnext50_32x4d": "timm/seresnext50_32x4d.racm_in1k",
+    "seresnext101_32x4d": "timm/seresnext101_32x4d.gluon_in1k",
+    "resnetrs50": "timm/resnetrs50.tf_in1k",
+    "resnetrs101": "timm/resnetrs101.tf_in1k",
+    "resnetrs152": "timm/resnetrs152.tf_in1k",
+    "resnetrs200": "timm/resnetrs200.tf_in1k",
 }
 
 
