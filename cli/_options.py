@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import click
 
-from keras_resnet import messages, recipes, run, runtime, specs
+from keras_resnet import choices, messages, recipes, run, runtime, specs
 from keras_resnet.config import SETTINGS
 from keras_resnet.errors import InputError
 from keras_resnet.results import Result
@@ -101,9 +101,14 @@ rejection = stacked(
 )  # fmt: skip
 
 
+max_drop = click.option(
+    "--max-drop", metavar="POINTS", type=float, default=choices.MAX_DROP, show_default=True,
+    help="Allowed drop in top-1, in percentage points.",
+)  # fmt: skip
+
+
 gate_limits = stacked(
-    click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
-                 help="Allowed drop in top-1, in percentage points."),
+    max_drop,
     click.option("--min-agreement", metavar="SHARE", type=float,
                  help="Minimum share of images, 0 to 1, for which a file must predict the same "
                  "class as the Keras model.  [no limit]"),

@@ -2,7 +2,7 @@
 
 import click
 
-from keras_resnet import run
+from keras_resnet import choices, run
 from keras_resnet.cli import tables
 from keras_resnet.cli._options import command, report, reports, start, trust
 
@@ -13,11 +13,11 @@ from keras_resnet.cli._options import command, report, reports, start, trust
     "runs/photos/export/model_int8.tflite --threads 2",
 )
 @click.argument("artefacts", metavar="[ARTEFACT]...", nargs=-1)
-@click.option("--threads", metavar="N", type=int, default=1, show_default=True,
+@click.option("--threads", metavar="N", type=int, default=choices.THREADS, show_default=True,
               help="Threads of each runtime.")  # fmt: skip
-@click.option("--batch-size", metavar="N", type=int, default=32, show_default=True,
+@click.option("--batch-size", metavar="N", type=int, default=choices.BATCH, show_default=True,
               help="Images per call, for the throughput.")  # fmt: skip
-@click.option("--runs", metavar="N", type=int, default=70, show_default=True,
+@click.option("--runs", metavar="N", type=int, default=choices.RUNS, show_default=True,
               help="Number of single-image runs, for the latency.")  # fmt: skip
 @click.option("--android", is_flag=True,
               help="Measure the .tflite files on a phone connected over adb.")  # fmt: skip

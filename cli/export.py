@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from keras_resnet import choices
 from keras_resnet.cli import tables
 from keras_resnet.cli._options import (
     calibrate_probabilities,
@@ -19,13 +20,6 @@ from keras_resnet.cli._options import (
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
 
-# Copies, so that --help does not import the exporter; a test compares them with the originals.
-QUANTIZE = ("none", "float16", "dynamic", "int8", "int16x8", "auto")
-IO = ("float", "uint8", "int8")
-BUNDLES = ("android", "web", "python", "c")
-SCORES = ("logits", "softmax")
-TRAINABLE = ("head",)
-
 
 @command("export", example="keras-resnet export --tflite --quantize none --quantize int8")
 @click.argument("run", required=False)
@@ -34,21 +28,22 @@ TRAINABLE = ("head",)
 @click.option("--onnx", is_flag=True, help="Write an ONNX file too; needs the extra [onnx].")
 @click.option("--features", is_flag=True,
               help="Write model_features.tflite too: the pooled features.")  # fmt: skip
-@click.option("--trainable", type=click.Choice(TRAINABLE),
+@click.option("--trainable", type=click.Choice(choices.TRAINABLE),
               help="Write model_trainable.tflite too, float32: its head learns new classes on the "
               "device.")  # fmt: skip
-@click.option("--quantize", type=click.Choice(QUANTIZE), multiple=True,
+@click.option("--quantize", type=click.Choice((*choices.VARIANTS, choices.AUTO)), multiple=True,
               help="Variant of the TFLite file; may be repeated. auto: the first that stays "
               "within --max-drop, with some layers in float if necessary. int16x8: for "
               "accelerators that support it, 30 times slower than float32 on a CPU.  "
               "[none]")  # fmt: skip
-@click.option("--io", type=click.Choice(IO), default="float", show_default=True,
+@click.option("--io", type=click.Choice(choices.IO_TYPES), default="float", show_default=True,
               help="Input and output type of the int8 file.")  # fmt: skip
 @click.option("--explain-quantization", is_flag=True,
               help="Measure the int8 error of each layer and block.")  # fmt: skip
-@click.option("--calibration", metavar="N", type=int, default=500, show_default=True,
+@click.option("--calibration", metavar="N", type=int, default=choices.CALIBRATION,
+              show_default=True,
               help="Number of training images that determine the int8 ranges.")  # fmt: skip
-@click.option("--scores", type=click.Choice(SCORES), default="logits", show_default=True,
+@click.option("--scores", type=click.Choice(choices.SCORES), default="logits", show_default=True,
               help="Output of the files: logits or probabilities.")  # fmt: skip
 @click.option("--top", metavar="K", type=int,
               help="Output only the K highest probabilities and their classes; "
@@ -57,7 +52,7 @@ TRAINABLE = ("head",)
               help="Take camera frames of this size; crop and resize inside the file.")  # fmt: skip
 @calibrate_probabilities
 @rejection
-@click.option("--bundle", "bundles", type=click.Choice(BUNDLES), multiple=True,
+@click.option("--bundle", "bundles", type=click.Choice(choices.BUNDLES), multiple=True,
               help="Write a ready-to-run app folder; may be repeated.")  # fmt: skip
 @gate_limits
 @click.option("--output", metavar="DIR", help="Output folder.  [RUN/export]")

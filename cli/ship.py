@@ -4,18 +4,18 @@ from typing import Any
 
 import click
 
-from keras_resnet import recipes, shipping
+from keras_resnet import choices, recipes, shipping
 from keras_resnet.cli import tables
 from keras_resnet.cli._options import (
     calibrate_probabilities,
     command,
+    max_drop,
     rejection,
     report,
     reports,
     settings,
     start,
 )
-from keras_resnet.cli.export import BUNDLES
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.studies import search
@@ -27,11 +27,10 @@ from keras_resnet.weights import settings as weights_settings
 @click.option("--run", "run_folder", metavar="DIR", help="Run folder of DATA.  [runs/ship-DATA]")
 @settings("model", "width", "weights", "epochs", "batch_size", "image_size", "fit", "channels",
           "seed", "on_bad_image")  # fmt: skip
-@click.option("--bundle", "bundles", type=click.Choice(BUNDLES), multiple=True,
+@click.option("--bundle", "bundles", type=click.Choice(choices.BUNDLES), multiple=True,
               help="Kind of app; may be repeated. web opens in any browser on a computer or a "
               "phone.  [web]")  # fmt: skip
-@click.option("--max-drop", metavar="POINTS", type=float, default=1.0, show_default=True,
-              help="Allowed drop in top-1, in percentage points.")  # fmt: skip
+@max_drop
 @click.option(
     "--max-mb",
     metavar="MB",

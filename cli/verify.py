@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from keras_resnet import choices
 from keras_resnet.cli import tables
 from keras_resnet.cli._options import command, gate_limits, report, reports, setting, start
 from keras_resnet.messages import log
@@ -15,7 +16,7 @@ from keras_resnet.run import open_run
 @gate_limits
 @click.option("--data", metavar="DATA", help="New folder of the images of RUN, if they were moved.")
 @setting("data_dir")
-@click.option("--images", metavar="N", type=int, default=1000, show_default=True,
+@click.option("--images", metavar="N", type=int, default=choices.IMAGES, show_default=True,
               help="Maximum number of held-out images.")  # fmt: skip
 @click.option("--unknown", metavar="DIR",
               help="Folder of images of no class, to count how many the files reject.")  # fmt: skip

@@ -24,6 +24,7 @@ from keras_resnet.config import (
     size_plan,
 )
 from keras_resnet.errors import InputError
+from keras_resnet.files import StrPath
 
 # ResNet strikes back, arXiv:2110.00476, table 2: the common settings of A1, A2 and A3. RandAugment
 # is timm's rand-m7-mstd0.5-inc1 (A3: m6): two operations, each with p = 0.5 and a magnitude from a
@@ -180,7 +181,7 @@ OTHER_NAMES = {
 
 def resolve(
     options: Mapping[str, Any] | None = None,
-    config_file: str | os.PathLike[str] | None = None,
+    config_file: StrPath | None = None,
     content: bytes | None = None,
 ) -> Config:
     """The effective `Config` of a run.
@@ -223,7 +224,7 @@ def resolve(
 
 
 def unset(
-    options: Mapping[str, Any] | None = None, config_file: str | os.PathLike[str] | None = None
+    options: Mapping[str, Any] | None = None, config_file: StrPath | None = None
 ) -> frozenset[str]:
     """Names of the settings left at their default, which may be fitted to the data; none with a
     published recipe.
@@ -250,7 +251,7 @@ def with_recipe(config: Config, recipe: str, unset: Collection[str]) -> Config:
 
 def _requested(
     options: Mapping[str, Any] | None,
-    config_file: str | os.PathLike[str] | None,
+    config_file: StrPath | None,
     content: bytes | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings given as options and in the file; an option also implies the network that its
@@ -416,7 +417,7 @@ def reference() -> Iterator[dict[str, Any]]:
         }
 
 
-def save(config: Config, path: str | os.PathLike[str]) -> None:
+def save(config: Config, path: StrPath) -> None:
     """Writes `config` as JSON; `resolve(config_file=path)` reads it back."""
     with open(path, "w", encoding="utf-8") as file:
         json.dump(asdict(config), file, indent=2)
@@ -426,7 +427,7 @@ def save(config: Config, path: str | os.PathLike[str]) -> None:
 _A_FILE = "the config.json of a run"
 
 
-def _read(path: str | os.PathLike[str], content: bytes | None = None) -> dict[str, Any]:
+def _read(path: StrPath, content: bytes | None = None) -> dict[str, Any]:
     try:
         if content is None:
             with open(path, "rb") as file:

@@ -55,7 +55,7 @@ class Run:
     visible at once. Open the run again to see changes by another process.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
 
     def __fspath__(self) -> str:
@@ -188,9 +188,7 @@ class Run:
                 f"{shlex.quote(str(self.path))} --data DATA`"
             )
 
-    def attach(
-        self, data: str | os.PathLike, data_dir: str | None = None, *, keep: bool = True
-    ) -> None:
+    def attach(self, data: StrPath, data_dir: str | None = None, *, keep: bool = True) -> None:
         """Adds images to an imported run, for the calibration and the gate; for any other run, sets
         the new folder of its images.
 
@@ -223,7 +221,7 @@ class Run:
             self.save_split(source)
         self.save_data(data, data_dir)
 
-    def require_own(self, data: str | os.PathLike) -> None:
+    def require_own(self, data: StrPath) -> None:
         """Raises InputError if a folder does not hold the run's images."""
         from keras_resnet.data import sources
 
@@ -356,7 +354,7 @@ def absolute(config: recipes.Config) -> recipes.Config:
     return replace(config, **full)
 
 
-def create(path: str | os.PathLike | None, config: recipes.Config, classes: Sequence[str]) -> Run:
+def create(path: StrPath | None, config: recipes.Config, classes: Sequence[str]) -> Run:
     """Creates a run folder with its settings and labels; returns the `Run`.
 
     Raises:
@@ -369,7 +367,7 @@ def create(path: str | os.PathLike | None, config: recipes.Config, classes: Sequ
     return run
 
 
-def _require_free(path: str | os.PathLike) -> None:
+def _require_free(path: StrPath) -> None:
     path = Path(path)
     there_is = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
     if not there_is.is_dir() or not os.access(there_is, os.W_OK):
@@ -386,7 +384,7 @@ def _require_free(path: str | os.PathLike) -> None:
 
 
 @contextmanager
-def claim(path: str | os.PathLike | None, config: recipes.Config) -> Iterator[Run]:
+def claim(path: StrPath | None, config: recipes.Config) -> Iterator[Run]:
     """Makes and locks the folder `path`, by default one with a new name; yields its `Run`.
 
     Raises:
@@ -412,9 +410,9 @@ def claim(path: str | os.PathLike | None, config: recipes.Config) -> Iterator[Ru
 
 
 def unfinished(
-    resume: str | os.PathLike | None,
-    run_folder: str | os.PathLike | None,
-    config_file: str | os.PathLike | None,
+    resume: StrPath | None,
+    run_folder: StrPath | None,
+    config_file: StrPath | None,
     options: Mapping[str, Any],
 ) -> Run | None:
     """The unfinished `Run` that a training resumes; None if a new one begins.
@@ -521,7 +519,7 @@ def resume_command(folder: StrPath) -> str:
     return f"`keras-resnet train --resume {shlex.quote(str(folder))}` resumes it"
 
 
-def open_run(path: "str | os.PathLike | Run | None" = None) -> Run:
+def open_run(path: "StrPath | Run | None" = None) -> Run:
     """Opens a finished run.
 
     Args:
@@ -578,7 +576,7 @@ def run_of(path: StrPath) -> Run | None:
     return None
 
 
-def kind_of(path: str | os.PathLike) -> str:
+def kind_of(path: StrPath) -> str:
     """The kind of an artefact: "run", "saved_model", "keras", "tflite" or "onnx".
 
     Raises:
@@ -646,7 +644,7 @@ def build(config: recipes.Config, num_classes: int, *, open_size: bool = False) 
     )
 
 
-def load_weights(model: "keras.Model", path: str | os.PathLike) -> None:
+def load_weights(model: "keras.Model", path: StrPath) -> None:
     """Loads the weights of a `.keras` file into a model of this package, without reading the
     configuration in the file.
 
@@ -671,7 +669,7 @@ def _fits(name: str, arrays: Mapping[str, Any], wanted: Mapping[str, Any]) -> bo
     return both and arrays[name].shape == tuple(wanted[name].shape)
 
 
-def save_keras(model: "keras.Model", path: str | os.PathLike) -> None:
+def save_keras(model: "keras.Model", path: StrPath) -> None:
     """`model.save` to a path that need not end in .keras."""
     named = Path(f"{path}.keras")
     try:

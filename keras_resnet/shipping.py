@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from keras_resnet import filenames, recipes, run
+from keras_resnet import choices, filenames, recipes, run
 from keras_resnet.config import SETTINGS
 from keras_resnet.data.names import show
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 # A page that opens without further tools on a computer and on a phone.
 DEFAULT_BUNDLES = ("web",)
-_MAX_DROP = 1.0  # points of top-1
 _TIMINGS = 3  # attempts to time the file, because other programs may slow one down
 
 
@@ -78,14 +77,14 @@ def ship(
     *,
     run_folder: StrPath | None = None,
     bundles: Sequence[str] = DEFAULT_BUNDLES,
-    max_drop: float = _MAX_DROP,
+    max_drop: float = choices.MAX_DROP,
     max_mb: float | None = None,
     max_ms: float | None = None,
     threads: int = 1,
     android: bool = False,
     calibrate_probabilities: bool = False,
     reject: float | None = None,
-    unknown: str | Path | None = None,
+    unknown: StrPath | None = None,
     **options: Any,
 ) -> Shipped:
     """Trains, exports the smallest file that keeps its accuracy, verifies it and bundles it.
@@ -122,7 +121,7 @@ def ship(
 
     _require_known(options)
     if not bundles:
-        raise InputError(f"bundles is empty; give at least one of {', '.join(plan.BUNDLES)}")
+        raise InputError(f"bundles is empty; give at least one of {', '.join(choices.BUNDLES)}")
     plan.require_rejection(reject, unknown)
     if unknown is not None:
         examples_in(unknown, "skip")  # raises errors before a training of hours
@@ -156,7 +155,7 @@ def ship(
     except Interrupted as error:
         raise Interrupted("interrupted; the same command resumes it", error.status) from None
     folder = trained.export_folder
-    homes = {kind: folder / f"bundle_{kind}" for kind in (*bundles, *plan.BUNDLES)}
+    homes = {kind: folder / f"bundle_{kind}" for kind in (*bundles, *choices.BUNDLES)}
     apps = {kind: str(home) for kind, home in homes.items() if home.is_dir()}
     model = bundling.model_to_bundle(folder, bundles[0])
     assert model  # it is in the bundle
@@ -305,7 +304,7 @@ def _again(
         command += recipes.option(name, options.get(name))
     for kind in request["bundles"] if tuple(request["bundles"]) != DEFAULT_BUNDLES else ():
         command += ["--bundle", kind]
-    if request["max_drop"] != _MAX_DROP:
+    if request["max_drop"] != choices.MAX_DROP:
         command += ["--max-drop", f"{request['max_drop']:g}"]
     if request["calibrate_probabilities"]:
         command.append("--calibrate-probabilities")

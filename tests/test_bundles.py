@@ -19,11 +19,12 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from keras_resnet.choices import BUNDLES
 from keras_resnet.data import folder as photo_folder
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
 from keras_resnet.exporting import bundling, golden
-from keras_resnet.exporting.plan import BUNDLES, make_plan
+from keras_resnet.exporting.plan import make_plan
 from keras_resnet.filenames import TFLITE
 from keras_resnet.files import read_json
 from keras_resnet.inspection import metadata

@@ -470,25 +470,6 @@ def test_a_ctrl_c_that_becomes_another_error_is_one_line_too(
         cli.run(["doctor"])
 
 
-def test_the_choices_in_the_help_are_the_rooms():
-    from keras_resnet.cli import benchmark as benchmark_command
-    from keras_resnet.cli import export as export_command
-    from keras_resnet.evaluation import benchmark, contract
-    from keras_resnet.exporting import plan
-
-    assert (*plan.VARIANTS, plan.AUTO) == export_command.QUANTIZE
-    assert export_command.IO == plan.IO_TYPES
-    assert export_command.BUNDLES == plan.BUNDLES
-    assert export_command.SCORES == contract.SCORES
-    assert export_command.TRAINABLE == plan.TRAINABLE
-    numbers = {p.name: p.default for p in benchmark_command.benchmark.params}
-    assert numbers["threads"] == benchmark.THREADS and numbers["runs"] == benchmark.RUNS
-    assert numbers["batch_size"] == benchmark.BATCH
-    defaults = {p.name: p.default for p in export_command.export.params}
-    assert defaults["calibration"] == plan.CALIBRATION
-    assert defaults["max_drop"] == plan.MAX_DROP
-
-
 def test_a_failed_gate_exits_with_1_and_still_prints_its_json(command, exported, tmp_path):
     import shutil
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 # Standard library only.
 TOOLS = "errors filenames files manifest messages progress results runtime signals"
-DATA = "specs config recipes settings geometry"  # pure data
+DATA = "specs config recipes settings geometry choices"  # pure data
 HEAVY = "keras numpy tensorflow"
 
 # module: (own modules, other packages) that its files may import, anywhere in them. The row of a
@@ -29,8 +29,9 @@ TABLE = {
     "state": ("errors messages", HEAVY),
     "specs": ("errors geometry", ""),
     "geometry": ("", ""),
+    "choices": ("filenames", ""),
     "config": ("specs errors geometry", ""),
-    "recipes": ("config specs errors", ""),
+    "recipes": ("config specs errors files", ""),
     "settings": ("files", ""),
     "shipping": (
         f"{DATA} {TOOLS} run data studies.search training.train exporting "
@@ -90,7 +91,7 @@ TABLE = {
         "filenames files messages run data evaluation report",
         "numpy tensorflow PIL",
     ),
-    "inspection": ("errors filenames results", "ai_edge_litert flatbuffers onnx"),
+    "inspection": ("errors filenames files results", "ai_edge_litert flatbuffers onnx"),
     "inspection.network": ("specs errors results state models inspection.multiply_adds", "keras"),
     "inspection.drawing": ("errors results state inspection.network", "keras"),
     "exporting": (f"{DATA} {TOOLS} state run data evaluation inspection report", HEAVY),
@@ -104,14 +105,15 @@ TABLE = {
     "exporting.headroom": ("", "ai_edge_litert numpy"),
     "exporting.card": ("specs messages data.names exporting.verification run", ""),
     "exporting.bundling": (
-        f"{TOOLS} data.photo data.pixels evaluation.trainable exporting inspection run",
+        f"choices {TOOLS} data.photo data.pixels evaluation.trainable exporting inspection run",
         "PIL",
     ),
     "exporting.publish": ("errors", ""),  # loaded before TensorFlow
     "exporting.kept": ("_version filenames files manifest messages exporting.plan", ""),
     # Loaded before TensorFlow.
     "exporting.plan": (
-        "errors filenames geometry run specs evaluation.contract evaluation.trainable "
+        "choices errors filenames files geometry run specs evaluation.contract "
+        "evaluation.trainable "
         "exporting.onnx_file",
         "",
     ),

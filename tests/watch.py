@@ -16,11 +16,11 @@ from collections import Counter
 from pathlib import Path
 
 from keras_resnet import models
+from keras_resnet.choices import VARIANTS
 from keras_resnet.data import check_files
 from keras_resnet.evaluation import artefact
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.exporting.exporter import export
-from keras_resnet.exporting.plan import VARIANTS
 
 
 def watch_opens(reads):

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet import filenames, progress, runtime
+from keras_resnet.choices import BATCH, RUNS, THREADS
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.files import StrPath, require_path
 from keras_resnet.manifest import fingerprint
@@ -26,7 +27,6 @@ from keras_resnet.messages import log, reason
 from keras_resnet.results import Result
 from keras_resnet.run import kind_of, open_run, require_trusted
 
-THREADS, BATCH, RUNS = 1, 32, 70
 ROUNDS = 7
 _MOST_THREADS = 64
 STEADY = (0.95, 1.05)  # ratio of the reference to itself; outside, the machine was busy

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from keras_resnet import filenames
+from keras_resnet.choices import SCORES
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.metrics import log_softmax
 from keras_resnet.files import read_json
 from keras_resnet.geometry import Geometry
 
-SCORES = ("logits", "softmax")
 # Scores for the threshold of "none of these"; the larger, the more certain the model.
 REJECTION_SCORES = ("probability", "energy", "margin")
 _LEAST = 1e-12  # a probability of 0 has no logarithm

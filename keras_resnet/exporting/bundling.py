@@ -10,12 +10,13 @@ from typing import Any
 from PIL import Image
 
 from keras_resnet import filenames
+from keras_resnet.choices import BUNDLES
 from keras_resnet.data import pixels
 from keras_resnet.data.photo import orientation
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.trainable import PASSES, SIGNATURES, SPARE
 from keras_resnet.exporting import golden, templates
-from keras_resnet.exporting.plan import BUNDLED, BUNDLES, NO_MODEL_TO_BUNDLE, ExportPlan
+from keras_resnet.exporting.plan import BUNDLED, NO_MODEL_TO_BUNDLE, ExportPlan
 from keras_resnet.files import read_json, read_lines, write_json, write_text
 from keras_resnet.inspection.tflite_file import census
 from keras_resnet.manifest import fingerprint

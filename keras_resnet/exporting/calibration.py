@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.choices import CALIBRATION
 from keras_resnet.data.examples import Examples, classes_in_turn, rank_in_class
 from keras_resnet.data.stream import images_of
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.contract import PLAIN, Contract
-from keras_resnet.exporting.plan import CALIBRATION
 from keras_resnet.inspection.network import through, walk
 from keras_resnet.messages import log
 from keras_resnet.run import Run

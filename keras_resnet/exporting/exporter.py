@@ -44,6 +44,7 @@ from keras_resnet.exporting.kept import Kept
 from keras_resnet.exporting.plan import ExportPlan
 from keras_resnet.exporting.verification import Verification
 from keras_resnet.files import (
+    StrPath,
     full_disk,
     plainly_named,
     read_json,
@@ -59,9 +60,9 @@ from keras_resnet.state import isolated
 
 
 def export(
-    run: Run | str | Path | keras.Model | None = None,
+    run: Run | StrPath | keras.Model | None = None,
     *,
-    data: str | Path | None = None,
+    data: StrPath | None = None,
     data_dir: str | None = None,
     **options: Unpack[Options],
 ) -> Verification:
@@ -118,7 +119,7 @@ def export(
 @isolated()
 @true_float32()
 def execute(
-    plan: ExportPlan, run: Run, data: str | Path | None = None, data_dir: str | None = None
+    plan: ExportPlan, run: Run, data: StrPath | None = None, data_dir: str | None = None
 ) -> Verification:
     """`export` with an existing plan; the caller holds `publish.locked(plan.target)`.
 

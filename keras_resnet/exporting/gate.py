@@ -18,7 +18,7 @@ from keras_resnet.exporting.plan import LimitOptions, Limits, require_unknown
 from keras_resnet.exporting.rejection import RejectionFit
 from keras_resnet.exporting.temperature import TemperatureFit
 from keras_resnet.exporting.verification import ArtefactResult, KerasResult, Verification
-from keras_resnet.files import read_json, write_json
+from keras_resnet.files import StrPath, read_json, write_json
 from keras_resnet.messages import log
 from keras_resnet.run import Run, open_run
 from keras_resnet.state import isolated
@@ -33,11 +33,11 @@ _MUCH = 0.1  # share of the images of no class: warn if a file rejects so many f
 @isolated()
 @true_float32()
 def verify(
-    run: Run | str | Path | None = None,
+    run: Run | StrPath | None = None,
     *,
-    unknown: str | Path | None = None,
-    output: str | Path | None = None,
-    data: str | Path | None = None,
+    unknown: StrPath | None = None,
+    output: StrPath | None = None,
+    data: StrPath | None = None,
     data_dir: str | None = None,
     **options: Unpack[LimitOptions],
 ) -> Verification:
@@ -142,7 +142,7 @@ def _lost_refusals(row: ArtefactResult, model: KerasResult) -> str | None:
     )
 
 
-def unknown_examples(folder: str | Path | None) -> Examples | None:
+def unknown_examples(folder: StrPath | None) -> Examples | None:
     """The images of no class in a folder."""
     return None if folder is None else examples_in([folder], "skip")
 

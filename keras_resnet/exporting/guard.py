@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet import filenames, manifest
+from keras_resnet.choices import BUNDLES
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.contract import PLAIN, Contract, read_contract
-from keras_resnet.exporting.plan import BUNDLES, ExportPlan, make_plan
+from keras_resnet.exporting.plan import ExportPlan, make_plan
 from keras_resnet.exporting.rejection import RejectionFit
 from keras_resnet.exporting.temperature import TemperatureFit
 from keras_resnet.files import read_json, read_lines, write_json

@@ -8,26 +8,29 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 from keras_resnet import filenames
+from keras_resnet.choices import (
+    AUTO,
+    BUNDLES,
+    CALIBRATION,
+    IMAGES,
+    IO_TYPES,
+    MAX_DROP,
+    SCORES,
+    TRAINABLE,
+    VARIANTS,
+)
 from keras_resnet.errors import InputError
-from keras_resnet.evaluation.contract import SCORES, Contract, Rejection
+from keras_resnet.evaluation.contract import Contract, Rejection
 from keras_resnet.evaluation.trainable import SPARE
 from keras_resnet.exporting import onnx_file
+from keras_resnet.files import StrPath
 from keras_resnet.geometry import LARGEST_SIDE, Geometry
 from keras_resnet.run import Run
 from keras_resnet.specs import CUSTOM
 
-VARIANTS = tuple(filenames.TFLITE)
 CALIBRATED = ("int8", "int16x8")  # variants that need calibration images
 FLOAT = ("none", "float16")  # variants with float arithmetic
-AUTO = "auto"
-IO_TYPES = ("float", "uint8", "int8")
-TRAINABLE = ("head",)
-BUNDLES = ("android", "web", "python", "c")
-# Calibration images; largest int8 logit error 2.6 with 200 samples, 0.43 with 1,297.
-CALIBRATION = 500
-MAX_DROP = 1.0  # points of top-1
 MOST_REJECTED = 0.5  # largest share of the images of known classes
-IMAGES = 1000  # maximum number of validation images; more are sampled
 # Files for bundles, the smallest first. Inputs and outputs must be float: Android's CompiledModel
 # has no uint8 buffers, and LiteRT.js takes no int8 ones. A trainable file is preferred, except for
 # the C bundle, which does not train.
@@ -100,12 +103,12 @@ class ExportOptions(LimitOptions, total=False):
     input_size: tuple[int, int] | None
     calibrate_probabilities: bool
     reject: float | None
-    unknown: str | Path | None
+    unknown: StrPath | None
     io: str
     explain_quantization: bool
     calibration: int
     bundles: Sequence[str]
-    output: str | Path | None
+    output: StrPath | None
 
 
 class PlannedTensor(NamedTuple):
@@ -154,7 +157,7 @@ class ExportPlan:
     input_size: tuple[int, int] | None = None
     calibrate_probabilities: bool = False
     reject: float | None = None
-    unknown: str | Path | None = None
+    unknown: StrPath | None = None
     io: str = "float"
     explain_quantization: bool = False
     calibration: int = CALIBRATION
@@ -355,7 +358,7 @@ def _check_contract(plan: ExportPlan) -> None:
         )
 
 
-def require_rejection(reject: float | None, unknown: str | Path | None) -> None:
+def require_rejection(reject: float | None, unknown: StrPath | None) -> None:
     """InputError for an impossible share, and for images of no class without a threshold."""
     if unknown is not None and reject is None:
         raise InputError(
@@ -388,7 +391,7 @@ def _check_trainable(plan: ExportPlan) -> None:
         )
 
 
-def require_unknown(folder: str | Path | None) -> None:
+def require_unknown(folder: StrPath | None) -> None:
     """InputError if the folder of images of no class does not exist."""
     if folder is not None and not Path(folder).is_dir():
         raise InputError(f"--unknown {folder}: no such folder; give one with images of no class")

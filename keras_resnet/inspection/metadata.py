@@ -6,7 +6,6 @@ the model runs.
 """
 
 import io
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_resnet import filenames
 from keras_resnet.errors import InputError
+from keras_resnet.files import StrPath
 
 if TYPE_CHECKING:
     import flatbuffers
@@ -195,9 +195,7 @@ def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def embed(
-    path: str | os.PathLike[str], metadata: Mapping[str, Any], files: Mapping[str, str]
-) -> None:
+def embed(path: StrPath, metadata: Mapping[str, Any], files: Mapping[str, str]) -> None:
     """Writes metadata and files into a `.tflite` file; its computation does not change.
 
     Args:
@@ -214,7 +212,7 @@ def embed(
     path.write_bytes(content.getvalue())
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+def read(path: StrPath) -> dict[str, Any] | None:
     """Reads what `embed` has written.
 
     Returns:

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from keras_resnet.errors import InputError, first_line, needs_extra
+from keras_resnet.files import StrPath
 from keras_resnet.inspection import multiply_adds
 from keras_resnet.inspection.census import Census, FileMemory, Operator, TensorInfo
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
 
-def census(path: str | os.PathLike[str], content: bytes | None = None) -> Census:
+def census(path: StrPath, content: bytes | None = None) -> Census:
     """Counts the content of an `.onnx` file.
 
     Args:

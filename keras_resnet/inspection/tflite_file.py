@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from keras_resnet.errors import InputError
+from keras_resnet.files import StrPath
 from keras_resnet.inspection import multiply_adds
 from keras_resnet.inspection.census import Census, FileMemory, Operator, Signature, TensorInfo
 
@@ -29,7 +30,7 @@ LAYER = re.compile(r"[^/]*?(_\d+)/(?:[^;]*/)?([^/;]+)\1/(?:batchnorm/)?[^/;]+(?:
 RAW_PIXELS = {"uint8": (1.0, 0), "int8": (1.0, -128)}
 
 
-def census(path: str | os.PathLike[str], content: bytes | None = None) -> Census:
+def census(path: StrPath, content: bytes | None = None) -> Census:
     """Counts the content of a .tflite file.
 
     Args:
@@ -66,7 +67,7 @@ def census(path: str | os.PathLike[str], content: bytes | None = None) -> Census
     )
 
 
-def faults(path: str | os.PathLike[str], content: bytes | None = None) -> list[str]:
+def faults(path: StrPath, content: bytes | None = None) -> list[str]:
     """The reasons why a .tflite file must not be published, one line each; empty for a good file.
 
     Each is a fault that the converter does not report, and that causes failures or wrong results on
@@ -89,7 +90,7 @@ def faults(path: str | os.PathLike[str], content: bytes | None = None) -> list[s
     ]
 
 
-def operators(path: str | os.PathLike[str]) -> list[tuple[str, str, list[str], list[str]]]:
+def operators(path: StrPath) -> list[tuple[str, str, list[str], list[str]]]:
     """The operators of a .tflite file's main graph, in execution order.
 
     Args:
@@ -220,7 +221,7 @@ class _Model:
 _Items = Callable[[Callable[[int], Any], Callable[[], int]], list[Any]]  # see `_items_up_to`
 
 
-def _read(path: str | os.PathLike[str], content: bytes | None = None) -> _Model:
+def _read(path: StrPath, content: bytes | None = None) -> _Model:
     if content is None:
         try:
             with open(path, "rb") as file:

@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from keras_resnet import filenames
+from keras_resnet.files import StrPath
 
 # The command, and the step after it.
 _WEB = "cd {folder} && python3 -m http.server 8000", "then open http://localhost:8000"
@@ -16,7 +17,7 @@ _OPEN = {
 }
 
 
-def how_to_open(bundle: str | Path) -> tuple[str, str]:
+def how_to_open(bundle: StrPath) -> tuple[str, str]:
     """The command that opens a bundle, and the step after it; one of them may be empty.
 
     >>> how_to_open("runs/photos/export/bundle_python")

@@ -23,7 +23,7 @@ from keras_resnet import filenames, recipes
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.metrics import calibration_error, score_bins
-from keras_resnet.files import read_json, read_lines, write_text
+from keras_resnet.files import StrPath, read_json, read_lines, write_text
 from keras_resnet.messages import percent, plural
 from keras_resnet.report import svg
 from keras_resnet.report.bundles import bundles_in, how_to_open
@@ -135,7 +135,7 @@ class ReportData:
 
 
 def write(
-    folder: str | Path,
+    folder: StrPath,
     *,
     metrics: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,

@@ -6,7 +6,7 @@ from sklearn.datasets import load_sample_images
 
 import keras_resnet as kr
 from keras_resnet import runtime
-from keras_resnet.exporting.plan import BUNDLES
+from keras_resnet.choices import BUNDLES
 from keras_resnet.exporting.teaching import mosaics
 
 FLOAT_ENDED = ("none", "float16", "dynamic", "int8")
