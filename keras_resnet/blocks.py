@@ -118,8 +118,8 @@ def identity_block(
         A feature map of the shape of `x`.
 
     Raises:
-        ValueError: an unknown branch; or `x` and F(x) differ in the number of channels (use
-            `conv_block`). TypeError: an unknown option.
+        ValueError: an unknown branch; an `se_ratio` that is not a share; or `x` and F(x) differ in
+            the number of channels (use `conv_block`). TypeError: an unknown option.
     """
     block = _Block(name, _branch(branch), filters, 1, Options(**options))
     y = _residual(_entrance(x, block), block)
@@ -160,8 +160,8 @@ def conv_block(
         A feature map `(b, ceil(h/strides), ceil(w/strides), expansion * filters)`.
 
     Raises:
-        ValueError: an unknown branch or shortcut, or `"pad"` with fewer channels in F(x) than in x.
-            TypeError: an unknown option.
+        ValueError: an unknown branch or shortcut; an `se_ratio` that is not a share; or `"pad"`
+            with fewer channels in F(x) than in x. TypeError: an unknown option.
     """
     if shortcut not in SHORTCUTS:
         raise ValueError(f"unknown shortcut {shortcut!r}; use one of {', '.join(SHORTCUTS)}")
@@ -196,7 +196,8 @@ def plain_block(
         A feature map `(b, ceil(h/strides), ceil(w/strides), expansion * filters)`.
 
     Raises:
-        ValueError: an unknown branch. TypeError: an unknown option.
+        ValueError: an unknown branch, or an `se_ratio` that is not a share. TypeError: an unknown
+            option.
     """
     block = _Block(
         name, _branch(branch), filters, strides, replace(Options(**options), zero_gamma=False)
@@ -345,7 +346,12 @@ def squeeze_excite(x: keras.KerasTensor, ratio: float, *, name: str) -> keras.Ke
 
     Returns:
         A feature map of the shape of `x`.
+
+    Raises:
+        ValueError: the ratio is not a share.
     """
+    if not 0 < ratio <= 1:
+        raise ValueError(f"se_ratio is {ratio}; expected a share of the channels, such as 1/16")
     channels, name = x.shape[-1], f"{name}_se"
     s = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)  # (b, 1, 1, c)
     s = conv(s, max(round(ratio * channels / 8), 1) * 8, 1, use_bias=True, name=f"{name}_1")

@@ -195,6 +195,12 @@ def test_squeeze_and_excitation_is_the_end_of_the_branch(branch):
     np.testing.assert_array_equal(fresh(x + 0.5), x + 0.5)
 
 
+@pytest.mark.parametrize("ratio", [16, -0.25])
+def test_a_reduction_ratio_for_a_share_is_refused(ratio):
+    with pytest.raises(ValueError, match=rf"se_ratio is {ratio};.*such as 1/16"):
+        identity_block(keras.Input((8, 8, 8)), "basic", filters=8, name="b", se_ratio=ratio)
+
+
 def test_groups_see_their_own_channels_alone():
     block = model_of(
         identity_block, (5, 5, 16), filters=8, expansion=2, groups=4, name="b", zero_gamma=False
