@@ -138,11 +138,13 @@ def _interval(estimate: "CurvePoint | PredictedError") -> str:
 
 def models(rows: Sequence[Mapping[str, Any]]) -> str:
     """The networks, one per line."""
-    columns = "{name:18} {branch:17} {stem:9} {shortcut:10} {image_size:>4}  {source}"
-    names = ("name", "branch", "stem", "shortcut", "source")
-    head = columns.format(**{name: name for name in names}, image_size="size")
+    columns = "{name:18} {branch:17} {stem:9} {shortcut:10} {image_size:>4}  {weights:8}  {source}"
+    names = ("name", "branch", "stem", "shortcut", "weights", "source")
+    lines = [columns.format(**{name: name for name in names}, image_size="size")]
+    for row in rows:
+        lines.append(columns.format(**{**row, "weights": "imagenet" if row["weights"] else ""}))
     tail = "`keras-resnet inspect NAME` counts a network's parameters and multiply-adds"
-    return "\n".join([head, *(columns.format(**row) for row in rows), "", tail])
+    return "\n".join([*lines, "", tail])
 
 
 def recipes(table: Mapping[str, Mapping[str, Any]]) -> str:

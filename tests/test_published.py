@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import json
 import threading
 
 import keras
@@ -209,13 +210,22 @@ def test_they_are_for_networks_of_their_own_width():
         settings.require(resolve({"model": "resnet50", "weights": "imagenet", "width": 0.5}))
 
 
+def test_the_list_of_networks_marks_those_that_have_them(command):
+    rows = json.loads(command("models", "--json").stdout)
+    assert {r["name"]: r["weights"] for r in rows if r["weights"]} == settings.PUBLISHED
+    lines = [line.split() for line in command("models").stdout.splitlines()]
+    marked = {line[0] for line in lines if line and line[5:6] == ["imagenet"]}
+    assert marked == settings.PUBLISHED.keys()
+
+
 def test_the_checksums_are_those_of_the_installed_keras():
     from keras.src.applications import resnet
 
     for name, digest in published._KERAS_MD5.items():
         assert resnet.WEIGHTS_HASHES[name.lower()][0] == digest
     assert published._KERAS == resnet.BASE_WEIGHTS_PATH
-    assert published._KERAS_MD5.keys() == {h for h in settings.PUBLISHED.values() if "/" not in h}
+    keras_own = {home for home in settings.PUBLISHED.values() if "/" not in home}
+    assert {f"keras.applications.{name}" for name in published._KERAS_MD5} == keras_own
     assert settings.PUBLISHED.keys() <= SPECS.keys()
 
 

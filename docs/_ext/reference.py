@@ -18,6 +18,7 @@ from keras_resnet import recipes as recipe_table
 from keras_resnet.cli import group
 from keras_resnet.config import show
 from keras_resnet.specs import SPECS
+from keras_resnet.weights.settings import PUBLISHED
 
 # The public names by subject, in the order of a first session.
 PYTHON = {
@@ -132,13 +133,14 @@ def networks() -> str:
     """A row of a table for every network."""
     lines = [
         "| name | branch | blocks by stage | filters by stage | groups | SE ratio | stem "
-        "| shortcut | side |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| shortcut | side | ImageNet weights |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for spec in SPECS.values():
         cells = (
             f"`{spec.name}`", plain(spec.branch), show(spec.blocks), show(spec.filters),
             spec.groups, show(spec.se_ratio), plain(spec.stem), spec.shortcut, spec.image_size,
+            plain(PUBLISHED.get(spec.name, "")),
         )  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)

@@ -82,9 +82,9 @@ def is_at_hand(name: str) -> bool:
 def _home(name: str) -> _Home:
     home = PUBLISHED[name]
     if "/" not in home:
-        file = f"{home.lower()}{_KERAS_SUFFIX}"
-        page = f"keras.applications.{home}"
-        return _Home(_KERAS + file, page, file, "see keras.io/api/applications", _KERAS_MD5[home])
+        name = home.removeprefix("keras.applications.")
+        file = f"{name.lower()}{_KERAS_SUFFIX}"
+        return _Home(_KERAS + file, home, file, "see keras.io/api/applications", _KERAS_MD5[name])
     # torchvision's weights ("tv") have torchvision's licence, the others timm's.
     licence = "BSD-3-Clause" if ".tv_" in home else "Apache-2.0"
     url = f"{_HUB}{home}/resolve/main/model.safetensors"

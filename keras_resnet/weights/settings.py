@@ -10,12 +10,12 @@ from keras_resnet.specs import CUSTOM, SPECS
 IMAGENET = "imagenet"  # value of --weights for published weights
 # Source of the weights: a class of keras.applications, or a repository of timm's authors.
 PUBLISHED = {
-    "resnet50_v1": "ResNet50",
-    "resnet101_v1": "ResNet101",
-    "resnet152_v1": "ResNet152",
-    "resnet50_v2": "ResNet50V2",
-    "resnet101_v2": "ResNet101V2",
-    "resnet152_v2": "ResNet152V2",
+    "resnet50_v1": "keras.applications.ResNet50",
+    "resnet101_v1": "keras.applications.ResNet101",
+    "resnet152_v1": "keras.applications.ResNet152",
+    "resnet50_v2": "keras.applications.ResNet50V2",
+    "resnet101_v2": "keras.applications.ResNet101V2",
+    "resnet152_v2": "keras.applications.ResNet152V2",
     "resnet18": "timm/resnet18.tv_in1k",
     "resnet34": "timm/resnet34.tv_in1k",
     "resnet50": "timm/resnet50.tv_in1k",
@@ -83,5 +83,5 @@ def require_published(model: str) -> None:
         raise InputError(
             f"no ImageNet weights are published for {model}"
             + (", a CIFAR network" if small else "")
-            + f"; there are weights for {', '.join(PUBLISHED)}"
+            + "; `keras-resnet models` marks the networks with weights"
         )
