@@ -132,18 +132,27 @@ def _recipe(name: str, row: Mapping[str, Any]) -> str:
 def networks() -> str:
     """A row of a table for every network."""
     lines = [
-        "| name | branch | blocks by stage | filters by stage | groups | SE ratio | stem "
-        "| shortcut | side | ImageNet weights |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| name | branch | blocks | filters | groups | SE | stem |",
+        "|---|---|---|---|---|---|---|",
     ]
     for spec in SPECS.values():
         cells = (
-            f"`{spec.name}`", plain(spec.branch), show(spec.blocks), show(spec.filters),
-            spec.groups, show(spec.se_ratio), plain(spec.stem), spec.shortcut, spec.image_size,
-            plain(PUBLISHED.get(spec.name, "")),
+            f"`{spec.name}`", plain(spec.branch), "\N{NO-BREAK SPACE}".join(map(str, spec.blocks)),
+            spec.filters[0], spec.groups if spec.groups > 1 else "", spec.se_ratio or "",
+            plain(spec.stem),
         )  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
+
+
+def weights() -> str:
+    """A row of a table for every network with published weights."""
+    rows = [f"| `{name}` | {_source(home)} |" for name, home in PUBLISHED.items()]
+    return "\n".join(["| network | source |", "|---|---|", *rows])
+
+
+def _source(home: str) -> str:
+    return f"[{plain(home)}](https://huggingface.co/{home})" if "/" in home else f"`{home}`"
 
 
 # Python
@@ -233,7 +242,7 @@ def _classes_in(kind: type) -> Iterator[type]:
 
 GENERATED = {
     maker.__name__: maker
-    for maker in (commands, settings, recipes, networks, python, preprocess, verify)
+    for maker in (commands, settings, recipes, networks, weights, python, preprocess, verify)
 }
 
 
