@@ -334,14 +334,14 @@ def relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     return layers.ReLU(name=name)(x)
 
 
-def squeeze_excite(x: keras.KerasTensor, ratio: float, *, name: str) -> keras.KerasTensor:
+def squeeze_excite(x: keras.KerasTensor, se_ratio: float, *, name: str) -> keras.KerasTensor:
     """Squeeze-and-excitation: multiplies each channel by a number in (0, 1) that depends on the
     means of all channels (arXiv:1709.01507, section 3).
 
     Args:
         x: feature map `(b, h, w, c)`.
-        ratio: channels between the two 1×1 convolutions, as a share of c, rounded to a multiple of
-            8; the inverse of the paper's reduction ratio.
+        se_ratio: channels between the two 1×1 convolutions, as a share of c, rounded to a multiple
+            of 8, at least 8, as in timm; the inverse of the paper's reduction ratio.
         name: prefix of the layers' names: `NAME_se_1_conv`, `NAME_se_2_conv`, …
 
     Returns:
@@ -350,12 +350,13 @@ def squeeze_excite(x: keras.KerasTensor, ratio: float, *, name: str) -> keras.Ke
     Raises:
         ValueError: the ratio is not a share.
     """
-    if not 0 < ratio <= 1:
-        raise ValueError(f"se_ratio is {ratio}; expected a share of the channels, such as 1/16")
+    if not 0 < se_ratio <= 1:
+        raise ValueError(f"se_ratio is {se_ratio}; expected a share of the channels, such as 1/16")
     channels, name = x.shape[-1], f"{name}_se"
+    squeezed = max(int(se_ratio * channels / 8 + 0.5), 1) * 8
     s = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)  # (b, 1, 1, c)
-    s = conv(s, max(round(ratio * channels / 8), 1) * 8, 1, use_bias=True, name=f"{name}_1")
-    s = conv(relu(s, f"{name}_1_relu"), channels, 1, use_bias=True, name=f"{name}_2")
+    s = relu(conv(s, squeezed, 1, use_bias=True, name=f"{name}_1"), f"{name}_1_relu")
+    s = conv(s, channels, 1, use_bias=True, name=f"{name}_2")
     s = layers.Activation("sigmoid", name=f"{name}_sigmoid")(s)
     return layers.Multiply(name=f"{name}_scale")([x, s])
 

@@ -1,5 +1,5 @@
-"""Choices and defaults of the options of `export` and `benchmark`: pure data, for the help of the
-commands, which imports nothing heavy, and for the functions that they call."""
+"""Choices and defaults of the options of `export` and `benchmark`: pure data, because the help of
+the commands imports nothing heavy."""
 
 from keras_resnet import filenames
 

@@ -95,8 +95,9 @@ def resnet(
         models, such as `conv2_part1`.
 
     Raises:
-        InputError: fewer than two classes, an image too small for the stages, or stochastic depth
-            for a net without shortcuts.
+        InputError: fewer than two classes, an image too small for the stages, a width or an
+            `se_ratio` of the `Spec` that is out of range, or stochastic depth for a net without
+            shortcuts.
     """
     if not isinstance(spec, Spec):
         raise InputError(f"spec is {spec!r}; expected a row of SPECS; build takes names")
@@ -323,6 +324,10 @@ def _check(
             raise InputError(too_small(spec, side))
     if not (isinstance(spec.width, Real) and spec.width > 0):
         raise InputError(f"width is {spec.width!r}; expected a factor above 0, such as 0.5")
+    if not (isinstance(spec.se_ratio, Real) and 0 <= spec.se_ratio <= 1):
+        raise InputError(
+            f"se_ratio is {spec.se_ratio!r}; expected a share of the channels, such as 1/16, or 0"
+        )
     if not (isinstance(drop_path, Real) and 0 <= drop_path < 1):
         raise InputError(f"drop_path is {drop_path!r}; expected a share in [0, 1)")
     if drop_path and spec.shortcut == "none":

@@ -13,10 +13,10 @@ Sources
     blocks of resnet200d are those of arXiv:1603.05027, table 5.
     wide_resnet, wrn: Zagoruyko and Komodakis 2016, arXiv:1605.07146.
     resnext: Xie et al. 2017, arXiv:1611.05431, table 1.
-    seresnet, seresnext: Hu et al. 2018, "Squeeze-and-Excitation Networks", arXiv:1709.01507, table
-    1; as in timm, with the stride of v1.5.
-    resnetrs: Bello et al. 2021, "Revisiting ResNets", arXiv:2103.07579, as in TF Model Garden:
-    ResNet-D with squeeze-and-excitation and, in place of the max-pool, a convolution.
+    seresnet, seresnext: Hu et al. 2018, "Squeeze-and-Excitation Networks", arXiv:1709.01507; as in
+    timm, with the stride of v1.5.
+    resnetrs: Bello et al. 2021, "Revisiting ResNets", arXiv:2103.07579, as in timm: ResNet-D with
+    squeeze-and-excitation and, in place of the max-pool, a convolution.
 """
 
 import math
@@ -48,7 +48,9 @@ class Spec:
     # Where the channels change: "projection" is option B; "pool" averages first; "pad" is option A.
     # "none": no shortcut in any block.
     shortcut: Literal["projection", "pool", "pad", "none"]
-    image_size: int  # side of the paper's training images in pixels
+    # Side of the images in pixels, by default: that of the paper's training images. ResNet-RS has
+    # several; those of its published weights are 160 to 256.
+    image_size: int
     source: str
     expansion: int = 1  # channels of a block's output per filter
     groups: int = 1  # of the 3×3 convolutions; ResNeXt's cardinality
@@ -133,7 +135,7 @@ def _resnext(name: str, blocks: tuple[int, ...], source: str, **fields: Any) -> 
 
 
 def _se(name: str, blocks: tuple[int, ...], make: Callable[..., Spec] = _bottleneck) -> Spec:
-    return make(name, blocks, "arXiv:1709.01507 table 1", se_ratio=1 / 16)
+    return make(name, blocks, "arXiv:1709.01507", se_ratio=1 / 16)
 
 
 def _rs(name: str, blocks: tuple[int, ...]) -> Spec:
@@ -268,8 +270,10 @@ def find(name: str) -> Spec:
         return SPECS[names[_key(name)]]
     from difflib import SequenceMatcher, get_close_matches
 
-    def distance(key: str) -> tuple[float, int]:  # of equally similar ones, the nearest depth
-        return -SequenceMatcher(None, key, _key(name)).ratio(), abs(_depth(key) - _depth(name))
+    def distance(key: str) -> tuple[bool, float, int]:
+        # Names that begin so; of equally similar ones, the nearest depth.
+        ratio = SequenceMatcher(None, key, _key(name)).ratio()
+        return not key.startswith(_key(name)), -ratio, abs(_depth(key) - _depth(name))
 
     close = sorted(get_close_matches(_key(name), names, n=len(names)), key=distance)
     near = [names[key] for key in close[:5]]

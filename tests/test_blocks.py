@@ -195,6 +195,14 @@ def test_squeeze_and_excitation_is_the_end_of_the_branch(branch):
     np.testing.assert_array_equal(fresh(x + 0.5), x + 0.5)
 
 
+@pytest.mark.parametrize(
+    ("channels", "squeezed"), [(64, 8), (192, 16), (256, 16), (320, 24), (2048, 128)]
+)
+def test_the_squeezed_channels_are_the_nearest_multiple_of_8_as_in_timm(channels, squeezed):
+    model = model_of(squeeze_excite, (2, 2, channels), 1 / 16, name="b")
+    assert model.get_layer("b_se_1_conv").filters == squeezed
+
+
 @pytest.mark.parametrize("ratio", [16, -0.25])
 def test_a_reduction_ratio_for_a_share_is_refused(ratio):
     with pytest.raises(ValueError, match=rf"se_ratio is {ratio};.*such as 1/16"):

@@ -534,6 +534,8 @@ def test_the_number_of_classes_may_be_numpys_and_a_spec_is_no_name():
     assert build("resnet8", np.int64(3), (8, 8, 3)).output_shape == (None, 3)
     with pytest.raises(InputError, match="spec is 'resnet8'; expected a row of SPECS"):
         resnet("resnet8", 3)
+    with pytest.raises(InputError, match="se_ratio is 16; expected a share"):
+        resnet(replace(specs.SPECS["resnet8"], se_ratio=16), 3)
 
 
 @pytest.mark.parametrize("normalize", ["imagnet", (1.0, 2.0), 5], ids=repr)

@@ -63,7 +63,12 @@ def test_find_gives_the_row_of_that_name(name):
 
 
 @pytest.mark.parametrize(
-    ("misspelt", "meant"), [("resnet5O", "resnet50"), ("resent18", "resnet18")]
+    ("misspelt", "meant"),
+    [
+        ("resnet5O", "resnet50"),
+        ("resent18", "resnet18"),
+        ("seresnext50", "did you mean seresnext50_32x4d,"),
+    ],
 )
 def test_a_misspelt_name_lists_the_near_misses(misspelt, meant):
     with pytest.raises(InputError, match=f"'{misspelt}'.*{meant}"):

@@ -497,7 +497,7 @@ def test_weights_go_into_the_parts_of_a_deep_net(tmp_path, monkeypatch):
 
 def test_every_name_of_the_family_has_its_place_in_a_state_dict():
     """No two of our arrays may look for the same one of theirs."""
-    for name in ("resnet50", "resnet50d", "resnet20_b"):
+    for name in ("resnet50", "resnet50d", "resnet20_b", "resnetrs50"):
         model = build(name, 3)
         wanted = [f"{layer.name}/{v.name}" for layer in model.layers for v in layer.weights]
         first = [layouts.in_file(n, readers.Weights("", readers.TORCH, {})) for n in wanted]

@@ -3,11 +3,13 @@
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 
 from keras_resnet import models
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 from keras_resnet.specs import SPECS
+from keras_resnet.state import without_values
 from keras_resnet.weights import readers
 from keras_resnet.weights.layouts import HEAD_NAMES, to_ours
 from keras_resnet.weights.readers import Stored, Weights
@@ -30,9 +32,11 @@ def network_of(path: StrPath) -> str:
     """
     weights = readers.read(path)
     stages, depth = _census(weights)
+    has_se = any(re.search(r"_se_1_conv|\.se\.fc1", name) for name in weights.arrays)
     for name, spec in SPECS.items():
         convolutions = 3 if spec.branch.endswith("bottleneck") else 2
-        if (spec.blocks, convolutions) == (stages, depth) and _fits(weights, name):
+        facts = spec.blocks, convolutions, spec.se_ratio > 0
+        if facts == (stages, depth, has_se) and _fits(weights, name):
             return name
     is_h5 = os.fspath(path).endswith((".h5", ".hdf5"))  # may contain a whole model
     whole = (
@@ -58,7 +62,7 @@ def _census(weights: Weights) -> tuple[tuple[int, ...], int]:
 
 def _fits(weights: Weights, name: str) -> bool:
     """Whether all arrays except the classifier's match a network in name and shape."""
-    model = models.build(name, num_classes=2)
+    model = without_values(partial(models.build, name, num_classes=2))
     wanted = {n: tuple(v.shape) for n, v in readers.variables(model).items()}
     arrays = to_ours(weights, list(wanted), takes_bgr=False)
     return _shapes(arrays) == {n: shape for n, shape in wanted.items() if n not in HEAD_NAMES}
