@@ -25,7 +25,7 @@ PYTHON = {
     "Networks": ("build", "resnet", "residual_mlp", "load_weights"),
     "Blocks": (
         "identity_block", "conv_block", "plain_block", "dense_identity_block",
-        "dense_projection_block",
+        "dense_projection_block", "blocks.Options",
     ),
     "Training": ("train", "cross_validate", "plan_data", "find_lr", "open_run"),
     "Evaluation": ("evaluate", "predict", "compare", "benchmark", "open_artefact"),
@@ -164,9 +164,14 @@ def python() -> str:
 
 
 def _autodoc(names: tuple[str, ...]) -> str:
-    kinds = ("autoexception" if isinstance(getattr(kr, n), type) else "autofunction" for n in names)
-    lines = [f".. {kind}:: keras_resnet.{name}" for kind, name in zip(kinds, names, strict=True)]
+    lines = [f".. {_directive(name)}:: keras_resnet.{name}" for name in names]
     return "```{eval-rst}\n" + "\n\n".join(lines) + "\n```"
+
+
+def _directive(name: str) -> str:
+    if "." in name:
+        return "autoclass"
+    return "autoexception" if isinstance(getattr(kr, name), type) else "autofunction"
 
 
 # Files of an export
