@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import fields
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -268,7 +269,16 @@ def test_every_key_of_the_files_of_an_export_has_a_description(reference):
     content = json.loads(reference.preprocess().split("```json\n")[1].split("```")[0])
     assert set(keys) == {*content, "probabilities", "reject"}
     for text in (reference.preprocess(), reference.verify()):
-        assert re.findall(r"^`(\w+)` .*\n: *$", text, flags=re.MULTILINE) == []
+        rows = [line for line in text.splitlines() if line.startswith("- `")]
+        assert len(rows) > 10 and [row for row in rows if "): " not in row] == []
+
+
+def test_every_result_is_on_its_page_with_its_fields(reference):
+    page, found = reference.results(), reference.returned()
+    assert {"evaluate", "predict", "compare", "describe", "gradients", "ship"} <= found.keys()
+    for name, kind in found.items():
+        part = page.split(f"## `{name}`: `{kind.__name__}`\n")[1].split("\n## ")[0]
+        assert [f.name for f in fields(kind) if f"- `{f.name}` (" not in part] == []
 
 
 def test_every_mark_on_a_page_is_made_from_the_code(reference):

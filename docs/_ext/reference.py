@@ -12,14 +12,24 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
 import click
+import keras
 
 import keras_resnet as kr
 from keras_resnet import recipes as recipe_table
 from keras_resnet.cli import group
 from keras_resnet.config import show
+from keras_resnet.exporting.verification import (
+    ArtefactResult,
+    FileComparison,
+    KerasResult,
+    Verification,
+)
+from keras_resnet.results import Result
 from keras_resnet.specs import SPECS
 from keras_resnet.weights.settings import PUBLISHED
 
+# Names in annotations that their modules import for type checkers only.
+_NAMES = {"keras": keras, "Verification": Verification}
 # The public names by subject, in the order of a first session.
 PYTHON = {
     "Networks": ("build", "resnet", "residual_mlp", "load_weights"),
@@ -194,13 +204,6 @@ def preprocess() -> str:
 
 def verify() -> str:
     """verify.json, from the classes that it is written from."""
-    from keras_resnet.exporting.verification import (
-        ArtefactResult,
-        FileComparison,
-        KerasResult,
-        Verification,
-    )
-
     shared = {ArtefactResult: FileComparison, KerasResult: FileComparison}  # described there
     parts, waiting = [], [Verification]
     for each in waiting:
@@ -208,6 +211,32 @@ def verify() -> str:
         table = _fields(each, shared.get(each))
         parts += [f"## {heading}", plain(inspect.getdoc(each) or ""), table]
         waiting += [found for found in _classes_in(each) if found not in waiting]
+    return "\n\n".join(parts)
+
+
+def results() -> str:
+    """The classes that the public functions return, except that of verify.json."""
+    return "\n\n".join(_result(name, kind) for name, kind in returned().items())
+
+
+def returned() -> dict[str, type]:
+    """The `Result` that each public function returns, alone or in a list."""
+    found = {}
+    for name in (name for names in PYTHON.values() for name in names if name in kr.__all__):
+        hint = get_type_hints(getattr(kr, name), localns=_NAMES).get("return")
+        for kind in (hint, *get_args(hint)):
+            if isinstance(kind, type) and issubclass(kind, Result) and kind is not Verification:
+                found[name] = kind
+    return found
+
+
+def _result(name: str, kind: type) -> str:
+    parts = [f"## `{name}`: `{kind.__name__}`", plain(inspect.getdoc(kind) or ""), _fields(kind)]
+    inner = list(dict.fromkeys(_classes_in(kind)))
+    for each in inner:
+        if each is not Verification:
+            parts += [f"### `{each.__name__}`", plain(inspect.getdoc(each) or ""), _fields(each)]
+            inner += dict.fromkeys(found for found in _classes_in(each) if found not in inner)
     return "\n\n".join(parts)
 
 
@@ -220,7 +249,8 @@ def described(kind: type, shared: type | None = None) -> dict[str, tuple[str, st
     """
     rows: dict[str, tuple[str, str]] = {}
     before: list[str] = []
-    for line in inspect.getsource(kind).splitlines():
+    sources = (inspect.getsource(base) for base in reversed(kind.__mro__) if is_dataclass(base))
+    for line in "\n".join(sources).splitlines():
         if comment := re.fullmatch(r"    # (.*)", line):
             before.append(comment[1])
         elif row := re.match(r"    (\w+): ([^=#]+?)(?: = [^#]+?)?(?:  # (.*))?$", line):
@@ -231,15 +261,19 @@ def described(kind: type, shared: type | None = None) -> dict[str, tuple[str, st
 
 
 def _fields(kind: type, shared: type | None = None) -> str:
-    return "\n\n".join(
-        f"`{name}` ({plain(type_)})\n: {plain(text[:1].upper() + text[1:])}"
+    return "\n".join(
+        f"- `{name}` ({plain(type_)})" + (f": {plain(_after_colon(text))}" if text else "")
         for name, (type_, text) in described(kind, shared).items()
     )
 
 
+def _after_colon(text: str) -> str:
+    return text[0].lower() + text[1:] if text[1:2].islower() else text
+
+
 def _classes_in(kind: type) -> Iterator[type]:
     """The dataclasses of the fields of a dataclass."""
-    for annotation in get_type_hints(kind).values():
+    for annotation in get_type_hints(kind, localns=_NAMES).values():
         for part in (annotation, *get_args(annotation), *map(get_args, get_args(annotation))):
             if is_dataclass(part):
                 yield part
@@ -247,7 +281,17 @@ def _classes_in(kind: type) -> Iterator[type]:
 
 GENERATED = {
     maker.__name__: maker
-    for maker in (commands, settings, recipes, networks, weights, python, preprocess, verify)
+    for maker in (
+        commands,
+        settings,
+        recipes,
+        networks,
+        weights,
+        python,
+        results,
+        preprocess,
+        verify,
+    )
 }
 
 
