@@ -40,7 +40,7 @@ _FEW = 500  # up to so many images, decoding takes less time than building a Ten
 
 @dataclass(frozen=True)
 class ArtefactScores(Scores):
-    """`Scores` of an artefact."""
+    """The scores of an artefact. Its JSON has `suspects` too: the rows whose label may be wrong."""
 
     artefact: str  # its path
     balance: str | None  # how the training balanced the classes; None without a run

@@ -54,7 +54,7 @@ class Rates(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class RangeTest(Rates):
-    """`Rates` of a network on a data set."""
+    """The result of a range test of a network on a data set."""
 
     model: str
     width: float
