@@ -17,7 +17,7 @@ from keras_resnet.cli._options import (
     start,
 )
 from keras_resnet.data.names import require
-from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.errors import CheckFailed
 from keras_resnet.studies import search
 from keras_resnet.weights import settings as weights_settings
 
@@ -80,8 +80,6 @@ def ship(
     verified, not written again.
     """
     place = shipping.place(source, run_folder, given)
-    if not 0 <= max_drop <= 100:
-        raise InputError(f"--max-drop is {max_drop}; expected points of top-1, 0 to 100")
     if source is not None and str(place) != source:
         config = recipes.resolve({"data": source, **given})
         require(config.data)

@@ -122,9 +122,10 @@ def ship(
     _require_known(options)
     if not bundles:
         raise InputError(f"bundles is empty; give at least one of {', '.join(choices.BUNDLES)}")
+    plan.Limits(max_drop=max_drop)  # raises errors before a training of hours
     plan.require_rejection(reject, unknown)
     if unknown is not None:
-        examples_in(unknown, "skip")  # raises errors before a training of hours
+        examples_in(unknown, "skip")  # the same
     path = place(source, run_folder, options)
     budget = search.Budget(max_mb, max_ms, threads, android)
     budget.require()

@@ -470,6 +470,22 @@ def test_a_ctrl_c_that_becomes_another_error_is_one_line_too(
         cli.run(["doctor"])
 
 
+@pytest.mark.parametrize("name", ["benchmark", "export", "verify", "ship"])
+def test_the_defaults_in_the_help_are_those_of_the_function(name):
+    import inspect
+
+    import keras_resnet
+    from keras_resnet.exporting.plan import ExportPlan, Limits
+
+    function = {"export": ExportPlan, "verify": Limits}.get(name, getattr(keras_resnet, name))
+    theirs = {p.name: p.default for p in inspect.signature(function).parameters.values()}
+    command = cli.group.get_command(None, name)
+    shown = (p for p in command.params if getattr(p, "show_default", None))
+    ours = {p.name: p.default for p in shown if p.name in theirs}
+    assert ours == {key: theirs[key] for key in ours}
+    assert len(ours) >= 2
+
+
 def test_a_failed_gate_exits_with_1_and_still_prints_its_json(command, exported, tmp_path):
     import shutil
 

@@ -113,8 +113,7 @@ TABLE = {
     # Loaded before TensorFlow.
     "exporting.plan": (
         "choices errors filenames files geometry run specs evaluation.contract "
-        "evaluation.trainable "
-        "exporting.onnx_file",
+        "evaluation.trainable exporting.onnx_file",
         "",
     ),
     # Copied to clients: without this package and TensorFlow.

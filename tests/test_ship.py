@@ -228,6 +228,8 @@ def test_a_wrong_rejection_is_told_before_the_training(home, monkeypatch, tmp_pa
         shipping.ship("photos", run_folder="none", unknown="photos")
     with pytest.raises(InputError, match="is empty; give images"):
         shipping.ship("photos", run_folder="none", reject=0.1, unknown=tmp_path)
+    with pytest.raises(InputError, match=r"--max-drop is -1; expected points of top-1, 0 to 100"):
+        shipping.ship("photos", run_folder="none", max_drop=-1)
     assert not (home / "none").exists()
 
 

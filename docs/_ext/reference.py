@@ -205,12 +205,11 @@ def preprocess() -> str:
 def verify() -> str:
     """verify.json, from the classes that it is written from."""
     shared = {ArtefactResult: FileComparison, KerasResult: FileComparison}  # described there
-    parts, waiting = [], [Verification]
-    for each in waiting:
+    parts = []
+    for each in _with_inner(Verification):
         heading = "The document" if each is Verification else f"`{each.__name__}`"
         table = _fields(each, shared.get(each))
         parts += [f"## {heading}", plain(inspect.getdoc(each) or ""), table]
-        waiting += [found for found in _classes_in(each) if found not in waiting]
     return "\n\n".join(parts)
 
 
@@ -231,12 +230,10 @@ def returned() -> dict[str, type]:
 
 
 def _result(name: str, kind: type) -> str:
-    parts = [f"## `{name}`: `{kind.__name__}`", plain(inspect.getdoc(kind) or ""), _fields(kind)]
-    inner = list(dict.fromkeys(_classes_in(kind)))
-    for each in inner:
-        if each is not Verification:
-            parts += [f"### `{each.__name__}`", plain(inspect.getdoc(each) or ""), _fields(each)]
-            inner += dict.fromkeys(found for found in _classes_in(each) if found not in inner)
+    parts = []
+    for each in _with_inner(kind, but=Verification):
+        heading = f"## `{name}`: `{kind.__name__}`" if each is kind else f"### `{each.__name__}`"
+        parts += [heading, plain(inspect.getdoc(each) or ""), _fields(each)]
     return "\n\n".join(parts)
 
 
@@ -269,6 +266,14 @@ def _fields(kind: type, shared: type | None = None) -> str:
 
 def _after_colon(text: str) -> str:
     return text[0].lower() + text[1:] if text[1:2].islower() else text
+
+
+def _with_inner(kind: type, but: type | None = None) -> list[type]:
+    """A dataclass and those in its fields, each once, outer ones first; without `but`."""
+    found = [kind]
+    for each in found:
+        found += dict.fromkeys(k for k in _classes_in(each) if k not in found and k is not but)
+    return found
 
 
 def _classes_in(kind: type) -> Iterator[type]:

@@ -31,12 +31,10 @@ def network_of(path: StrPath) -> str:
         InputError: a damaged file, or arrays of no network of this package.
     """
     weights = readers.read(path)
-    stages, depth = _census(weights)
-    has_se = any(re.search(r"_se_1_conv|\.se\.fc1", name) for name in weights.arrays)
+    found = _census(weights)
     for name, spec in SPECS.items():
         convolutions = 3 if spec.branch.endswith("bottleneck") else 2
-        facts = spec.blocks, convolutions, spec.se_ratio > 0
-        if facts == (stages, depth, has_se) and _fits(weights, name):
+        if (spec.blocks, convolutions, spec.se_ratio > 0) == found and _fits(weights, name):
             return name
     is_h5 = os.fspath(path).endswith((".h5", ".hdf5"))  # may contain a whole model
     whole = (
@@ -48,8 +46,9 @@ def network_of(path: StrPath) -> str:
     )
 
 
-def _census(weights: Weights) -> tuple[tuple[int, ...], int]:
-    """Number of blocks in each stage, and of convolutions in a branch."""
+def _census(weights: Weights) -> tuple[tuple[int, ...], int, bool]:
+    """Number of blocks in each stage, and of convolutions in a branch; whether there is
+    squeeze-and-excitation."""
     blocks: dict[int, set[str]] = {}
     depth = 0
     for name in weights.arrays:
@@ -57,7 +56,8 @@ def _census(weights: Weights) -> tuple[tuple[int, ...], int]:
             if match := re.fullmatch(pattern, name):
                 blocks.setdefault(int(match["stage"]), set()).add(match["block"])
                 depth = max(depth, int(match["conv"]))
-    return tuple(len(blocks[stage]) for stage in sorted(blocks)), depth
+    has_se = any(re.search(r"_se_1_conv|\.se\.fc1", name) for name in weights.arrays)
+    return tuple(len(blocks[stage]) for stage in sorted(blocks)), depth, has_se
 
 
 def _fits(weights: Weights, name: str) -> bool:
