@@ -104,6 +104,7 @@ lint: $(VENV)/.test-dependencies install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin
 
 clean:
 	rm -rf $(VENV) $(OLDEST) .clients docs/_build build *.egg-info .pytest_cache .ruff_cache .mypy_cache

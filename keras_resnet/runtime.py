@@ -68,6 +68,13 @@ def cache_folder() -> Path:
     return Path(home, "keras-resnet")
 
 
+def cores() -> int:
+    """The number of processor cores that this process may use."""
+    if sys.platform == "linux":  # a container may be limited to some of the machine's
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def cpu_flags() -> frozenset[str]:
     """The processor's feature flags, as named by Linux; empty if they cannot be read."""
     return frozenset(_info(_CPUS, "flags", "Features").split())

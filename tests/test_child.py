@@ -65,6 +65,16 @@ def test_the_last_line_of_a_child_that_fails_is_the_reason():
         run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
 
 
+def test_where_processes_do_not_fork_a_child_is_a_new_process(tmp_path, monkeypatch):
+    """As on macOS."""
+    monkeypatch.setattr(child, "FORKS", False)
+    code = "import os, sys; print(os.getppid(), os.getcwd(), os.environ['WORD'])"
+    done = child._in_a_child("timeit", ["-n1", "-r1", code], {"WORD": "a"}, str(tmp_path))
+    assert done["output"].startswith(f"{os.getpid()} {tmp_path} a\n") and done["status"] == 0
+    done = child._in_a_child("timeit", ["-n1", "-r1", "raise ValueError(3)"], {}, str(tmp_path))
+    assert done["status"] == 1 and done["errors"].endswith("ValueError: 3\n")
+
+
 def test_a_server_that_has_ended_is_started_again(tmp_path):
     server = server_of_the_child(tmp_path / "pid")
     os.kill(server, signal.SIGTERM)

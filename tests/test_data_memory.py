@@ -1,5 +1,7 @@
 """Available memory: the minimum over the machine and the control groups of the process."""
 
+import os
+
 import pytest
 
 from keras_resnet.data.memory import available
@@ -48,6 +50,11 @@ V2 = {
 )  # fmt: skip
 def test_the_least_of_machine_and_groups(files, expected, tmp_path):
     assert available(_system(tmp_path, files)) == expected
+
+
+def test_of_a_system_that_does_not_tell_it_is_half_of_the_memory(tmp_path):
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert available(tmp_path) == whole // 2
 
 
 def test_this_machine_has_some():

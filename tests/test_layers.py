@@ -103,7 +103,7 @@ TABLE = {
     ),
     "exporting.folding": ("models", "keras numpy"),
     "exporting.headroom": ("", "ai_edge_litert numpy"),
-    "exporting.card": ("specs messages data.names exporting.verification run", ""),
+    "exporting.card": ("specs messages runtime data.names exporting.verification run", ""),
     "exporting.bundling": (
         f"choices {TOOLS} data.photo data.pixels evaluation.trainable exporting inspection run",
         "PIL",

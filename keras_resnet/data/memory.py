@@ -1,5 +1,6 @@
 """The memory available to this process."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,14 +10,16 @@ from keras_resnet.files import StrPath
 def available(root: StrPath = "/") -> int:
     """Bytes that can be allocated before the system swaps or a container's limit kills the process.
 
-    The minimum of the machine's available memory and of the rest of the limit of each control group
-    of this process (version 1 or 2).
+    The minimum of the machine's available memory (half of its memory where the system is not Linux)
+    and of the rest of the limit of each control group of this process (version 1 or 2).
 
     Args:
         root: parent folder of `proc` and `sys`; for tests.
     """
     root = Path(root)
-    free = [1024 * _fields(root / "proc/meminfo").get("MemAvailable:", 1 << 40)]
+    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    of_machine = _fields(root / "proc/meminfo").get("MemAvailable:")
+    free = [half if of_machine is None else 1024 * of_machine]
     for group, limit, usage, cache in _groups(root):
         most, used = _number(group / limit), _number(group / usage)
         if most is not None and used is not None:

@@ -5,7 +5,6 @@ all, it is imported and used.
 """
 
 import io
-import os
 import re
 import struct
 import zlib
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from keras_resnet import geometry
+from keras_resnet import geometry, runtime
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import show
 from keras_resnet.data.photo import DECODED
@@ -100,7 +99,7 @@ def decoded(examples: Examples, look: Callable[[Pixels], _T]) -> Iterator[tuple[
 
 def _in_threads(function: Callable[[int], _T], count: int) -> Iterator[Iterator[_T]]:
     """Yields batches of the results for 0 to `count` - 1; the next batch is computed meanwhile."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(runtime.cores()) as pool:
         parts = (
             pool.map(function, range(first, min(first + BATCH, count)))
             for first in range(0, count, BATCH)

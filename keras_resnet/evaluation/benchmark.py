@@ -142,7 +142,7 @@ def require(threads: int, batch_size: int, runs: int) -> None:
     for option, value in (("threads", threads), ("batch-size", batch_size), ("runs", runs)):
         if value < 1:
             raise InputError(f"--{option} is {value}; expected at least 1")
-    cores = os.cpu_count() or 1
+    cores = runtime.cores()
     if threads > max(_MOST_THREADS, cores):
         raise InputError(
             f"--threads is {threads}; expected at most {max(_MOST_THREADS, cores)}: this machine "
@@ -247,6 +247,6 @@ def _machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "cpu": runtime.cpu_name(),
-        "cores": os.cpu_count(),
+        "cores": runtime.cores(),
         "flags": runtime.fast_cpu_flags(),
     }

@@ -1,15 +1,16 @@
 """Runs a `.tflite` file by ai-edge-litert, the runtime of phones and boards."""
 
-import faulthandler
-import os
-import tempfile
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from keras_resnet import runtime
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.evaluation.trainable import spare_outputs
 from keras_resnet.files import StrPath
@@ -52,7 +53,7 @@ class Lite:
                 content = Path(path).read_bytes()
             # From bytes: LiteRT crashes on some truncated files that it memory-maps.
             self._interpreter = Interpreter(
-                model_content=content, num_threads=threads or os.cpu_count()
+                model_content=content, num_threads=threads or runtime.cores()
             )
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -147,23 +148,12 @@ def require_no_crash(path: StrPath, content: bytes) -> None:
     Raises:
         InputError: LiteRT crashed.
     """
-    from ai_edge_litert import interpreter  # noqa: F401  imported before the fork, for both
-
-    with tempfile.TemporaryFile() as errors:
-        child = os.fork()
-        if child == 0:
-            try:
-                faulthandler.disable()  # its report would look like a crash of this command
-                os.dup2(errors.fileno(), 2)
-                lite = Lite(path, 1, content)
-                lite.one(np.zeros(lite.input_shape[1:], np.float32))
-            finally:
-                os._exit(0)  # a Python exception is raised again in the parent
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        errors.seek(0)
-        if status < 0:
-            why = reason(status, errors.read().decode(errors="replace"))
-            raise InputError(f"{path} is damaged: LiteRT crashes when it runs it ({why})")
+    # -P: a file in the user's folder must not shadow a module.
+    command = [sys.executable, "-P", "-m", __name__]
+    child = subprocess.run(command, input=content, capture_output=True)
+    if child.returncode < 0:
+        why = reason(child.returncode, child.stderr.decode(errors="replace"))
+        raise InputError(f"{path} is damaged: LiteRT crashes when it runs it ({why})")
 
 
 def _constant(values: np.ndarray, tensor: dict[str, Any]) -> Constant:
@@ -198,3 +188,9 @@ def _dequantize(values: np.ndarray, tensor: dict[str, Any]) -> npt.NDArray[np.fl
         return values.copy()
     scale, zero = tensor["quantization"]
     return (values.astype(np.float32) - zero) * np.float32(scale)
+
+
+if __name__ == "__main__":  # for `require_no_crash`
+    with suppress(InputError):  # raised again by the caller, which opens the file too
+        trial = Lite("", 1, sys.stdin.buffer.read())
+        trial.one(np.zeros(trial.input_shape[1:], np.float32))

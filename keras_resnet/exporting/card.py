@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from keras_resnet import runtime
 from keras_resnet.data.names import show
 from keras_resnet.messages import plural, some_of
 from keras_resnet.run import Run
@@ -168,7 +169,7 @@ def _method(metrics: Mapping[str, Any] | None, result: "Verification") -> list[s
         "- A file was published only if its top-1 dropped by at most "
         f"{plural(result.max_drop, 'point')}.",
         "- Latency: median for one image; a `.tflite` file in LiteRT on one thread; on the machine "
-        f"of the export ({platform.machine()}, {os.cpu_count()} cores). It compares the files and "
+        f"of the export ({platform.machine()}, {runtime.cores()} cores). It compares the files and "
         "does not predict the latency on a phone.",
         f"- Exported with keras-resnet-edge {version('keras-resnet-edge')}, TensorFlow "
         f"{version('tensorflow')}, Keras {version('keras')}, LiteRT {version('ai-edge-litert')}.",

@@ -1,8 +1,10 @@
 """Runs modules in child processes: TensorFlow's converter leaks memory and prints much.
 
 The children are forks of a server, a process that has loaded TensorFlow, which takes seconds, and
-computed nothing. `python -m keras_resnet.exporting.child IDLE_SECONDS` reads requests and prints
-responses, one line of JSON each: {module, arguments, environ, cwd} and {status, output, errors}.
+computed nothing. On macOS, whose libraries do not work in a fork, they are new processes.
+
+`python -m keras_resnet.exporting.child IDLE_SECONDS` reads requests and prints responses, one line
+of JSON each: {module, arguments, environ, cwd} and {status, output, errors}.
 """
 
 import atexit
@@ -27,6 +29,7 @@ from keras_resnet.messages import log, reason
 
 _PEAK = "peak memory in bytes: "
 _SECONDS_BETWEEN_LINES = 15
+FORKS = sys.platform != "darwin"
 IDLE_SECONDS = 60  # the server, which takes 0.7 GB, ends after this time without a request
 
 _server: subprocess.Popen[str] | None = None
@@ -90,7 +93,7 @@ def stop() -> None:
     """Ends the server and its running child."""
     global _server
     if _server:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # it has ended; the second on macOS
             os.killpg(_server.pid, signal.SIGKILL)
         _server.communicate()
         _server = None
@@ -136,28 +139,35 @@ def _peak(output: str) -> int | None:
 def _serve(idle_seconds: int) -> None:
     """Serves requests until none arrives for `idle_seconds`, or stdin is closed."""
     runtime.prepare()
-    import tensorflow  # noqa: F401  for the children
+    if FORKS:
+        import tensorflow  # noqa: F401  for the children
 
     while select.select([sys.stdin], [], [], idle_seconds)[0] and (line := sys.stdin.readline()):
-        print(json.dumps(_in_a_fork(**json.loads(line))), flush=True)
+        print(json.dumps(_in_a_child(**json.loads(line))), flush=True)
 
 
-def _in_a_fork(
+def _in_a_child(
     module: str, arguments: list[str], environ: dict[str, str], cwd: str
 ) -> dict[str, Any]:
     """Runs `python -m module arguments`; returns {status, output, errors}."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        child = os.fork()
-        if child == 0:
-            os.dup2(output.fileno(), 1)
-            os.dup2(errors.fileno(), 2)
-            os.environ.clear()
-            os.environ.update(environ)
-            os.chdir(cwd)
-            sys.argv = [module, *arguments]
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-            sys.exit()
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if FORKS:
+            child = os.fork()
+            if child == 0:
+                os.dup2(output.fileno(), 1)
+                os.dup2(errors.fileno(), 2)
+                os.environ.clear()
+                os.environ.update(environ)
+                os.chdir(cwd)
+                sys.argv = [module, *arguments]
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
+                sys.exit()
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        else:
+            status = subprocess.call(
+                [sys.executable, "-P", "-m", module, *arguments],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environ, cwd=cwd,
+            )  # fmt: skip
         return {"status": status, "output": _text(output), "errors": _text(errors)}
 
 

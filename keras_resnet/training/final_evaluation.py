@@ -1,6 +1,5 @@
 """Scores, plots and report of a finished run, from the saved best model."""
 
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -108,7 +107,7 @@ def environment() -> dict[str, Any]:
     threads = tf.config.threading.get_intra_op_parallelism_threads()  # 0: one for each core
     return {
         **versions(),
-        "threads": threads or len(os.sched_getaffinity(0)),
+        "threads": threads or runtime.cores(),
         "device": details.get("device_name") or runtime.cpu_name(),
     }
 

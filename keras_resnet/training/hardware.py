@@ -84,7 +84,7 @@ def survey() -> Survey:
         system=platform.platform(),
         versions={name: _version(name) for name in PACKAGES},
         cpu=Cpu(
-            cores=os.cpu_count(),
+            cores=runtime.cores(),
             flags=runtime.fast_cpu_flags(),
             onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
         ),
