@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import keras
 import numpy as np
@@ -21,6 +22,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.training import loop, schedule
 from keras_resnet.training.history import time_shares
 from keras_resnet.training.loop import Loop
+from keras_resnet.training.step import Steps
 from keras_resnet.training.train import train
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -283,6 +285,19 @@ def test_the_time_that_remains_is_not_guessed_from_the_call_that_compiles():
     part._call_seconds, part.step = [30.0, 2.0], 2
     part.seconds["compute"] += 2
     assert Loop._note(part, means) == "loss 1.000  top-1 50.0%  8 images/s  0:00:02 remaining"
+
+
+def test_the_speed_of_an_epoch_is_that_without_the_call_that_compiles():
+    part = object.__new__(Loop)
+    part.config, part.step = Config(batch_size=4), 50
+    part.epoch_sums, part.seconds, part._call_seconds = Counter(), Counter(), []
+    part.checkpoint = part.board = part.train_step = MagicMock()
+    speeds = []
+    for count, seconds in ((1, 30.0), (1, 2.0), (3, 6.0)):
+        part._spend = lambda what, seconds=seconds: seconds
+        part._log(Steps(*np.ones((5, count)), seconds_of_input=0.0))
+        speeds.append(part._speed())
+    assert speeds == [4 / 30, 2.0, 2.0]
 
 
 def test_the_time_that_remains_is_that_of_steps_by_pixels_and_of_evaluations_by_epochs():

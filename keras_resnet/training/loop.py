@@ -191,6 +191,8 @@ class Loop:
                 raise self.checkpoint.diverged(self.step, problem)
         seconds = self._spend("compute")
         self.seconds.update(input=steps.seconds_of_input, compute=-steps.seconds_of_input)
+        if self._call_seconds:  # the first call compiles
+            self.epoch_sums.update(timed_steps=count, timed_seconds=seconds)
         if len(self._call_seconds) < _TIMED:
             self._call_seconds.append(seconds)
         sums = {name: float(getattr(steps, name).sum(dtype=np.float64)) for name in _METRICS}
@@ -204,8 +206,10 @@ class Loop:
         return {name: self.epoch_sums[name] / done for name in _METRICS}
 
     def _speed(self) -> float:
-        """Images per second of the epoch so far."""
-        return self.epoch_sums["steps"] * self.config.batch_size / self.epoch_sums["seconds"]
+        """Images per second of the epoch so far, if possible without calls that compile."""
+        of = "timed_" if self.epoch_sums["timed_steps"] else ""
+        steps, seconds = self.epoch_sums[f"{of}steps"], self.epoch_sums[f"{of}seconds"]
+        return steps * self.config.batch_size / seconds
 
     def _note(self, means: Mapping[str, float]) -> str:
         note = f"loss {means['cross_entropy']:.3f}  top-1 {means['top1']:.1%}"
