@@ -323,7 +323,8 @@ def effective(config: Config) -> list[str]:
     if plan[0][0] < config.side:
         lines.append(
             "training images are smaller at first, but validation images always have "
-            f"{config.side} pixels: val top-1 is low until training uses the full size"
+            f"{config.geometry.image_size} pixels: val top-1 is low until training uses the full "
+            "size"
         )
     return lines
 

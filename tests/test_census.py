@@ -171,6 +171,28 @@ def test_the_rows_are_in_the_order_of_execution_under_the_names_of_the_layers(tm
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("net_1/stem_1/Relu;net_1/bn_1/batchnorm/add_1", "stem"),
+        ("net_1/part_1/conv1_bn_1/batchnorm/add_1;net_1/x_1/Add", "conv1_bn"),
+        ("net_2/conv_1_2/convolution1", "conv_1"),
+        # of Keras 3.16
+        ("net/stem/Relu;net/bn/batchnorm/add_1", "stem"),
+        ("net/part_1/conv1_bn/batchnorm/add_1;net/x/Add", "conv1_bn"),
+        ("net_50/conv_1/convolution1", "conv_1"),
+        ("net/normalize/add", "normalize"),
+    ],
+)
+def test_keras_names_a_tensor_by_its_layer(name, layer, float_file, tmp_path):
+    def rename(model):
+        for tensor in model.subgraphs[0].tensors:
+            tensor.name = name.encode()
+
+    rows = census(changed(float_file, tmp_path / "m.tflite", rename)).layers
+    assert {row.name for row in rows} == {layer}
+
+
 def test_a_name_that_is_none_of_keras_stays_as_it_is(float_file, tmp_path):
     def rename(model):
         for tensor in model.subgraphs[0].tensors:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -61,6 +62,29 @@ def test_weights_bring_the_recipe_for_finetuning_and_their_own_network():
     assert (config.learning_rate, config.epochs, config.crop_area) == (0.01, 30, (0.5, 1.0))
     assert fitted(160, 480, 5, weights="imagenet", recipe="quick").recipe == "quick"
     assert fitted(160, 480, 5, weights="imagenet", crop_area=(0.9, 1.0)).crop_area == (0.9, 1.0)
+
+
+def test_the_weights_of_a_run_bring_its_network_and_the_size_of_its_images(
+    untouched, tmp_path, capsys
+):
+    for weights in (untouched, untouched / "model.keras"):
+        config = fitted(160, 480, 3, weights=str(weights))
+        assert (config.model, config.side, config.fit) == ("resnet8", 24, "crop")
+        assert f"from the weights {weights}: --image-size 24" in capsys.readouterr().err
+    assert fitted(160, 480, 3, weights=str(untouched), image_size=48).side == 48
+    # Copied from its run, a file does not say it.
+    shutil.copy(untouched / "model.keras", tmp_path)
+    assert fitted(160, 480, 3, weights=str(tmp_path / "model.keras")).side == 64
+
+
+def test_the_weights_of_a_run_bring_the_shape_and_the_colours_of_its_images(monkeypatch):
+    theirs = Config(model="resnet20", image_size="48x64", fit="pad", channels=1)
+    run = SimpleNamespace(config=theirs)
+    monkeypatch.setattr(defaults.weights_settings, "run_of", lambda weights: run)
+    monkeypatch.setattr(defaults, "network_of", lambda weights: "resnet20")
+    monkeypatch.setattr(defaults.weights_settings, "require", lambda config: None)
+    assert fitted(160, 480, weights="runs/a").geometry == theirs.geometry
+    assert fitted(160, 480, weights="runs/a", fit="stretch").fit == "stretch"
 
 
 def test_published_weights_on_the_disk_are_used_for_few_photos(monkeypatch, tmp_path, capsys):

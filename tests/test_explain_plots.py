@@ -89,6 +89,15 @@ def test_a_picture_is_drawn(draw, result, tmp_path):
     assert (picture < 128).mean() > 0.002  # there is ink on it
 
 
+def test_a_picture_of_many_images_has_the_first_60(tmp_path):
+    row = {"image": "a.jpg", "label": "a", "score": 0.5}
+    row |= {"pixels": np.zeros((8, 8, 3), np.uint8), "map": np.zeros((8, 8), np.float32)}
+    few, many = (
+        Image.open(explain_plots.grad_cam([row] * n, tmp_path / f"{n}.png")) for n in (60, 200)
+    )
+    assert few.size == many.size
+
+
 def test_an_overlay_is_bright_where_the_map_is_and_dim_elsewhere():
     pixels = np.full((4, 4, 3), 200, np.uint8)
     strength = np.zeros((4, 4))

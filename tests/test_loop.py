@@ -4,6 +4,8 @@ import contextlib
 import csv
 import io
 import json
+import subprocess
+import sys
 import time
 from collections import Counter
 from types import SimpleNamespace
@@ -116,8 +118,10 @@ def test_scores_that_differ_in_float32_are_told(photos, tmp_path, monkeypatch, c
 
 
 def test_keras_own_callbacks_work(photos, tmp_path):
-    """Those people use: a log, a schedule, a saved model, an end before the end."""
+    """Those people use: a log, a saved model, an end before the end."""
+    seen = []
     callbacks = [
+        keras.callbacks.LambdaCallback(on_train_end=lambda logs: seen.append(callbacks[0].model)),
         keras.callbacks.CSVLogger(tmp_path / "log.csv"),
         keras.callbacks.ModelCheckpoint(tmp_path / "model.keras"),
         keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=1000),
@@ -130,8 +134,18 @@ def test_keras_own_callbacks_work(photos, tmp_path):
     with open(tmp_path / "log.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1"] and float(rows[1]["val_top1"]) >= 0
-    saved = keras.models.load_model(tmp_path / "model.keras")
-    assert saved.output_shape == (None, 3)
+    # Keras opens the saved model where this package is not imported: the last epoch's, which is
+    # the run's if it was the best.
+    code = (
+        "import sys, keras, numpy as np\n"
+        f"model = keras.saving.load_model({str(tmp_path / 'model.keras')!r})\n"
+        "assert 'keras_resnet' not in sys.modules\n"
+        "print(model(np.full((1, 16, 16, 3), 99.0), training=False).numpy().tolist())"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = seen[0](np.full((1, 16, 16, 3), 99.0), training=False).numpy().tolist()
+    assert np.allclose(json.loads(done.stdout), expected, atol=1e-5)
 
 
 def test_an_error_of_a_callback_is_not_called_a_full_disk(photos, tmp_path):
@@ -141,6 +155,20 @@ def test_an_error_of_a_callback_is_not_called_a_full_disk(photos, tmp_path):
 
     with pytest.raises(ConnectionError, match="no route"):
         train(str(photos), run_folder=tmp_path / "run", callbacks=Offline(), **SMALL)
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        keras.callbacks.LearningRateScheduler(lambda epoch: 0.1),
+        keras.callbacks.ReduceLROnPlateau("val_loss"),
+    ],
+)
+def test_a_callback_that_sets_the_learning_rate_is_refused(callback, photos, tmp_path):
+    kind = type(callback).__name__
+    with pytest.raises(InputError, match=f"callbacks has a {kind}, but .* set learning_rate"):
+        train(str(photos), run_folder=tmp_path / "run", callbacks=callback, **SMALL)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_callback_is_refused_before_a_folder_is_made(photos, tmp_path):

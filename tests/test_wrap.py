@@ -117,6 +117,11 @@ def test_probabilities_that_get_worse_are_warned_of(calibrated, tmp_path, monkey
         capsys.readouterr()
         export(run, calibrate_probabilities=True, **options)
         assert ("100.0% after" in capsys.readouterr().err) == (after == 1)
+    # So is a temperature at the end of the searched range, as for a model that only guesses.
+    fit = replace(result.probabilities, temperature=100.0)
+    monkeypatch.setattr(exporter.temperature, "calibrate", lambda *_: fit)
+    export(run, calibrate_probabilities=True, **options)
+    assert "100 is the end of the searched range" in capsys.readouterr().err
     # And so is an export that drops the temperature of the one before it.
     export(run, **options)
     err = capsys.readouterr().err

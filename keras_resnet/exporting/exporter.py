@@ -288,6 +288,12 @@ def _fit(plan: ExportPlan, reference: Artefact, val: Examples, unknown: Examples
                 f"--calibrate-probabilities: {probabilities}: calibration makes the probabilities "
                 "worse; leave it out, or train with a larger --val-split"
             )
+        if probabilities.is_at_a_bound:
+            log.warning(
+                f"--calibrate-probabilities: {probabilities.temperature:g} is the end of the "
+                "searched range; the logits say little or nothing about the class; leave it out, "
+                "or train longer"
+            )
     if plan.reject is not None:
         known, of_no_class = plan.contract.expected(logits), None
         if unknown is not None:

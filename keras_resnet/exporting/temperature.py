@@ -33,6 +33,11 @@ class TemperatureFit(Result):
         """Whether the temperature increases the calibration error of the second half."""
         return self.ece_after > self.ece_before
 
+    @property
+    def is_at_a_bound(self) -> bool:
+        """Whether the temperature is the end of the searched range: none fits these logits."""
+        return self.temperature in _BOUNDS
+
     def __str__(self) -> str:
         few = " (too few to rely on)" if self.mistakes < FEW else ""
         return (

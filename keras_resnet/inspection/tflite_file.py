@@ -24,8 +24,15 @@ VARIABLE_OPS = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
 INITIALIZER = "CALL_ONCE"  # runs the subgraph that initializes variables
 # Operators whose second input is a kernel, and its number of axes.
 KERNEL_RANKS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4, "FULLY_CONNECTED": 2}
-# `MODEL_1/LAYER_1/op`: Keras increments the number with each call of a network.
-LAYER = re.compile(r"[^/]*?(_\d+)/(?:[^;]*/)?([^/;]+)\1/(?:batchnorm/)?[^/;]+(?:;|$)")
+# Names of tensors by Keras. Up to 3.15 it is `MODEL_1/LAYER_1/op`: the number increases with each
+# call of a network. From 3.16 it is `MODEL/LAYER/op`, which only its ops tell from other names.
+_KERAS_NAMES = (
+    re.compile(r"[^/]*?(_\d+)/(?:[^;]*/)?(?P<layer>[^/;]+)\1/(?:batchnorm/)?[^/;]+(?:;|$)"),
+    re.compile(
+        r"[^/;]+/(?:[^;]*/)?(?!batchnorm/)(?P<layer>[^/;]+)/"
+        r"(?:batchnorm/\w+|convolution\w*|depthwise\w*|add\w*|mul\w*|[A-Z]\w*)(?:;|$)"
+    ),
+)
 # (scale, zero point) of an input of raw pixels: real = scale * (stored - zero point).
 RAW_PIXELS = {"uint8": (1.0, 0), "int8": (1.0, -128)}
 
@@ -417,8 +424,9 @@ def _layer(op: _Operator) -> str:
     """The Keras layer of an operator, preferably from the name of its kernel, else its output."""
     named = [op.inputs[1]] if op.name in KERNEL_RANKS else []
     for tensor in (*named, *op.outputs):
-        if match := LAYER.match(tensor.name):
-            return match[2]
+        for pattern in _KERAS_NAMES:
+            if match := pattern.match(tensor.name):
+                return match["layer"]
     return op.outputs[0].name if op.outputs else op.name
 
 

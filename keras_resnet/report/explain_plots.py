@@ -24,6 +24,7 @@ PLAIN: dict[str, Any] = {
 RESIDUAL: dict[str, Any] = {"color": VALIDATION, "linestyle": "-", "marker": "o"}
 _THIN: dict[str, Any] = {"markersize": 4.5, "linewidth": 1.5}
 _MOST_NAMES = 20
+_MOST_IMAGES = 60
 
 
 def gradient_split(result: Mapping[str, Any], path: StrPath) -> StrPath:
@@ -211,18 +212,21 @@ def degradation(result: Mapping[str, Any], path: StrPath) -> StrPath:
 
 
 def grad_cam(rows: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
-    """Draws each image and, beside it, the regions that support the class (Grad-CAM).
+    """Draws each of the first 60 images and, beside it, the regions that support the class
+    (Grad-CAM).
 
     Args:
         rows: the list from `keras_resnet.explain.cam.cam`.
         path: the PNG to write.
     """
     images, captions = [], []
-    for row in rows:
+    for row in rows[:_MOST_IMAGES]:
         colour = overlay(row["pixels"], row["map"])
         images += [np.broadcast_to(row["pixels"], colour.shape), colour]  # pixels may be luma
         captions += [row["image"].rpartition("/")[2], f"{row['label']} {row['score']:.1%}"]
     title = "Regions that support the class (Grad-CAM)"
+    if len(rows) > _MOST_IMAGES:
+        title += f": {_MOST_IMAGES} of {len(rows):,} images"
     return image_grid(np.stack(images), captions, path, title=title, columns=6)
 
 

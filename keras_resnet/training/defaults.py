@@ -88,6 +88,13 @@ class _Fit:
             self.config = recipes.with_recipe(self.config, recipe, self._unset)
             self._log("recipe", reason)
 
+    def _take(self, name: str, value: Any) -> None:
+        """Changes a setting to that of the weights if it is unset and has another value."""
+        if name in self._unset and getattr(self.config, name) != value:
+            self.config = replace(self.config, **{name: value})
+            chosen = shlex.join(recipes.option(name, value))
+            log.info(f"from the weights {self.config.weights}: {chosen}")
+
     def _log(self, name: str, reason: str) -> None:
         chosen = shlex.join(recipes.option(name, getattr(self.config, name)))
         log.info(f"from the data: {chosen}, because {reason}")
@@ -118,13 +125,21 @@ class _Fit:
         weights = self.config.weights
         if weights is not None:
             if weights != IMAGENET and "model" in self._unset:
-                self._choose("model", network_of(weights), f"that of {weights}")
+                self._take("model", network_of(weights))
         elif (self._side or 0) >= _LARGE_SIDE and self._images >= _MANY_IMAGES:
             why = f"{self._images:,} images of {self._side} pixels, the median of the shorter side"
             self._choose("model", "resnet18", why)
 
     def choose_image_size(self) -> None:
-        """The size of the images, limited by the network's usual size and the speed of a CPU."""
+        """The size of the images, limited by the network's usual size and the speed of a CPU; for
+        the weights of a run, the size and shape of its images."""
+        if run := weights_settings.run_of(self.config.weights):
+            theirs = run.config
+            self._take("fit", theirs.fit)
+            self._take("channels", theirs.channels)
+            if theirs.geometry != self.config.geometry:
+                self._take("image_size", theirs.image_size or theirs.side)
+            return
         if self._side is None:
             return
         spec = of(self.config.model)

@@ -88,7 +88,14 @@ def _biases_without_effect(model: keras.Model, calls: list[_Call]) -> Iterator[k
             yield conv.bias
 
 
-@keras.saving.register_keras_serializable("keras_resnet")
+def _saved_as_its_base(layer: type[keras.layers.Layer]) -> type[Any]:
+    """Gives a class the name under which Keras saves its base class, which has the same settings
+    and weights: the files of a user's `ModelCheckpoint` have Keras' layers only."""
+    layer.__module__, layer.__name__ = "keras.layers", layer.__bases__[0].__name__
+    return layer
+
+
+@_saved_as_its_base
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` with TensorFlow's fused op: forward, backward and
     statistics in one pass each; Keras composes about ten ops (arXiv:1502.03167, algorithm 1)."""
@@ -122,7 +129,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         moving.assign(moving * self.momentum + value * (1 - self.momentum))
 
 
-@keras.saving.register_keras_serializable("keras_resnet")
+@_saved_as_its_base
 class ReplicaDropout(keras.layers.Dropout):
     """`keras.layers.Dropout` with different random numbers on each device."""
 
@@ -140,7 +147,7 @@ class ReplicaDropout(keras.layers.Dropout):
         return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed, noise_shape=shape)
 
 
-@keras.saving.register_keras_serializable("keras_resnet")
+@_saved_as_its_base
 class SlicedMaxPooling2D(keras.layers.MaxPooling2D):
     """`keras.layers.MaxPooling2D` as the maximum of strided slices: XLA has no deterministic
     gradient of TensorFlow's op."""
@@ -162,7 +169,7 @@ class SlicedMaxPooling2D(keras.layers.MaxPooling2D):
         )
 
 
-@keras.saving.register_keras_serializable("keras_resnet")
+@_saved_as_its_base
 class PointwiseConv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` of 1×1 kernels, whose gradient is computed as a matrix product: for
     bfloat16 on a CPU, it takes half the time of oneDNN's convolution."""

@@ -35,6 +35,8 @@ from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.load import load, normalization_of, open_weights
 from keras_resnet.weights.readers import Weights
 
+_SET_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
+
 
 @isolated()
 def train(
@@ -59,7 +61,8 @@ def train(
         resume: the folder of an unfinished run, whose settings are used.
         callbacks: a Keras callback or several, called as by `keras.Model.fit`; a batch, for them,
             is one call of the compiled step, which may run several steps. `self.model` is the
-            network in training, whose batch norms are a class of this package.
+            network in training, with some layers of this package; a file to which it is saved has
+            Keras' layers only.
         **options: any field of `keras_resnet.config.Config`, such as `model="resnet18"`. `model`
             may also be a Keras model of your own, fresh or trained: images to logits or a softmax.
 
@@ -79,6 +82,11 @@ def train(
     for callback in callbacks:
         if not isinstance(callback, keras.callbacks.Callback):
             raise InputError(f"callbacks has {callback!r}; expected objects of keras.callbacks")
+        if isinstance(callback, _SET_THE_RATE):
+            raise InputError(
+                f"callbacks has a {type(callback).__name__}, but the learning rate follows the "
+                "settings; leave it out, and set learning_rate, warmup_epochs or rate_drops"
+            )
     requested, network = custom.settings_and_network({"data": data, **options})
     unfinished = run.unfinished(resume, run_folder, config_file, requested)
     if not unfinished:

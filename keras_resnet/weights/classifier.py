@@ -62,11 +62,11 @@ def classifier(
     Raises:
         InputError: no image classifier of a fixed size, or one that cannot be copied.
     """
-    shape = _shape(model, source, image_size, channels)
     if not model.built:
         raise InputError(
             f"{source} has no weights yet; call it once on images, or start it with keras.Input"
         )
+    shape = _shape(model, source, image_size, channels)
     copy, notes = _copy(model, source, shape, keep_precision)
     if isinstance(copy, keras.Sequential) and _is_graph(copy):  # `output` may be undefined
         copy = keras.Model(copy.inputs[0], copy.outputs[0], name=copy.name)

@@ -2,9 +2,10 @@
 
 import os
 
+from keras_resnet import run
 from keras_resnet.config import Config
 from keras_resnet.errors import InputError
-from keras_resnet.run import open_run
+from keras_resnet.run import Run, open_run
 from keras_resnet.specs import CUSTOM, SPECS
 
 IMAGENET = "imagenet"  # value of --weights for published weights
@@ -65,6 +66,13 @@ def require(config: Config) -> None:
     what = next((option for option, value in needs.items() if value), None)
     if config.weights is None and what and config.model != CUSTOM.name:  # it may have weights
         raise InputError(f"{what} needs pre-trained weights; give --weights")
+
+
+def run_of(weights: str | None) -> Run | None:
+    """The run whose folder, or a file in it, is --weights; None for other weights."""
+    if weights is None or weights == IMAGENET:
+        return None
+    return open_run(weights) if os.path.isdir(weights) else run.run_of(weights)
 
 
 def _require_same_width(config: Config) -> None:
