@@ -175,11 +175,11 @@ def test_the_rows_are_in_the_order_of_execution_under_the_names_of_the_layers(tm
     ("name", "layer"),
     [
         ("net_1/stem_1/Relu;net_1/bn_1/batchnorm/add_1", "stem"),
-        ("net_1/part_1/conv1_bn_1/batchnorm/add_1;net_1/x_1/Add", "conv1_bn"),
+        ("net_1/part_1/conv1_bn_1/batchnorm/add_1", "conv1_bn"),
         ("net_2/conv_1_2/convolution1", "conv_1"),
         # of Keras 3.16
         ("net/stem/Relu;net/bn/batchnorm/add_1", "stem"),
-        ("net/part_1/conv1_bn/batchnorm/add_1;net/x/Add", "conv1_bn"),
+        ("net/part_1/conv1_bn/batchnorm/add_1", "conv1_bn"),
         ("net_50/conv_1/convolution1", "conv_1"),
         ("net/normalize/add", "normalize"),
     ],
@@ -191,6 +191,20 @@ def test_keras_names_a_tensor_by_its_layer(name, layer, float_file, tmp_path):
 
     rows = census(changed(float_file, tmp_path / "m.tflite", rename)).layers
     assert {row.name for row in rows} == {layer}
+
+
+@pytest.mark.parametrize(
+    "folded", ["net/bn/batchnorm/mul_1", "net/then/Relu;net/bn/batchnorm/add_1"]
+)
+def test_a_kernel_has_the_name_of_its_own_layer(folded, float_file, tmp_path):
+    """Not that of a layer that is folded into it, which Keras 3.16 names first."""
+
+    def rename(model):
+        for tensor in model.subgraphs[0].tensors:
+            tensor.name = f"{folded};net/conv/convolution;net/bn/batchnorm/mul".encode()
+
+    rows = census(changed(float_file, tmp_path / "m.tflite", rename)).layers
+    assert {row.name for row in rows if row.kind == "CONV_2D"} == {"conv"}
 
 
 def test_a_name_that_is_none_of_keras_stays_as_it_is(float_file, tmp_path):

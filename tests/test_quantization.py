@@ -75,6 +75,14 @@ def test_every_layer_is_explained_by_its_keras_name_in_forward_order(exported):
     assert moves == {"MAX_POOL_2D", "PAD"}
 
 
+def test_the_debugger_may_shorten_the_names_of_tensors():
+    """As that of TensorFlow 2.22."""
+    measured = ["a/Relu;a/mul;a/conv", "b/Add", "b/Add;c"]
+    outputs = ["a/Relu;a/mul_1;a/mul;a/conv", "b/Add", "b/Add;c", "d"]
+    found = layer_error._names_by_output(measured, outputs)
+    assert found == dict(zip(outputs[:3], measured, strict=True))
+
+
 def test_blocks_are_explained_by_branch_shortcut_and_sum(exported):
     blocks = exported[1].quantization.blocks
     assert [row.block for row in blocks] == [

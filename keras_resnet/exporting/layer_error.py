@@ -9,7 +9,7 @@ float. It runs in a child process and calibrates once for all results:
 import csv
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,7 +156,9 @@ def _debug(
     folder = Path(folder)
     (folder / "calibrated.tflite").write_bytes(whole.calibrated_model)
     graph = tflite_file.operators(folder / "calibrated.tflite")
-    statistics = _statistics(compared, folder / "layers.csv")
+    measured = _statistics(compared, folder / "layers.csv")
+    names = _names_by_output(measured, [outputs[0] for *_, outputs in graph])
+    statistics = {output: measured[name] for output, name in names.items()}
     rows = [
         LayerError(layer, *place(layer), op, *statistics[outputs[0]])
         for op, layer, _, outputs in graph
@@ -168,7 +170,8 @@ def _debug(
         nodes = [node for layer in worst[:count] for node in _around(layer, graph)]
         if count > len(worst) or computed <= set(nodes):
             break
-        whole.options = options(denylisted_nodes=nodes)
+        also = [names[node] for node in nodes if node in names]
+        whole.options = options(denylisted_nodes=[*nodes, *also])
         content = _with_ends(whole.get_nondebug_quantized_model(), io)
         (folder / f"float_{count}.tflite").write_bytes(content)
     write_json(folder / "layers.json", {"layers": [asdict(row) for row in rows], "worst": worst})
@@ -208,6 +211,17 @@ def _statistics(
             row["tensor_name"]: (float(row["lost"]), float(row["steps"]))
             for row in csv.DictReader(file)
         }
+
+
+def _names_by_output(measured: Collection[str], outputs: Iterable[str]) -> dict[str, str]:
+    """The debugger's names of these tensors, without those that it has not measured. From
+    TensorFlow 2.22, it may leave out later parts of a name, "OP;FOLDED_OP;…"."""
+    by_first = {name.partition(";")[0]: name for name in measured}
+    found = {
+        output: output if output in measured else by_first.get(output.partition(";")[0])
+        for output in outputs
+    }
+    return {output: name for output, name in found.items() if name}
 
 
 def _worst(rows: Sequence[LayerError], graph: _Graph, io: str) -> list[str]:

@@ -33,6 +33,7 @@ _KERAS_NAMES = (
         r"(?:batchnorm/\w+|convolution\w*|depthwise\w*|add\w*|mul\w*|[A-Z]\w*)(?:;|$)"
     ),
 )
+_OF_A_KERNEL = re.compile(r"/(convolution|depthwise|MatMul)[^/]*$")
 # (scale, zero point) of an input of raw pixels: real = scale * (stored - zero point).
 RAW_PIXELS = {"uint8": (1.0, 0), "int8": (1.0, -128)}
 
@@ -422,10 +423,14 @@ def _layers(graph: _Graph) -> list[Operator]:
 
 def _layer(op: _Operator) -> str:
     """The Keras layer of an operator, preferably from the name of its kernel, else its output."""
-    named = [op.inputs[1]] if op.name in KERNEL_RANKS else []
-    for tensor in (*named, *op.outputs):
+    names = [tensor.name for tensor in op.outputs]
+    if op.name in KERNEL_RANKS:
+        # With Keras 3.16, the layers that are folded into a kernel come before its own.
+        parts = op.inputs[1].name.split(";")
+        names = [*filter(_OF_A_KERNEL.search, parts), *parts, *names]
+    for name in names:
         for pattern in _KERAS_NAMES:
-            if match := pattern.match(tensor.name):
+            if match := pattern.match(name):
                 return match["layer"]
     return op.outputs[0].name if op.outputs else op.name
 
