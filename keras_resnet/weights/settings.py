@@ -5,7 +5,6 @@ import os
 from keras_resnet import run
 from keras_resnet.config import Config
 from keras_resnet.errors import InputError
-from keras_resnet.run import Run, open_run
 from keras_resnet.specs import CUSTOM, SPECS
 
 IMAGENET = "imagenet"  # value of --weights for published weights
@@ -68,15 +67,15 @@ def require(config: Config) -> None:
         raise InputError(f"{what} needs pre-trained weights; give --weights")
 
 
-def run_of(weights: str | None) -> Run | None:
+def run_of(weights: str | None) -> run.Run | None:
     """The run whose folder, or a file in it, is --weights; None for other weights."""
     if weights is None or weights == IMAGENET:
         return None
-    return open_run(weights) if os.path.isdir(weights) else run.run_of(weights)
+    return run.open_run(weights) if os.path.isdir(weights) else run.run_of(weights)
 
 
 def _require_same_width(config: Config) -> None:
-    theirs = open_run(config.weights).config
+    theirs = run.open_run(config.weights).config
     if theirs.model == config.model and theirs.width != config.width:
         raise InputError(
             f"--width is {config.width:g}, but {config.weights} contains a {theirs.network}; add "
