@@ -42,7 +42,7 @@ def network_of(path: StrPath) -> str:
     )
     raise InputError(
         f"the network of {path} cannot be identified from its arrays; give --model, one of "
-        f"`keras-resnet models`{whole}"
+        f"`keras-resnet models`, and --width if it is not 1{whole}"
     )
 
 

@@ -55,8 +55,7 @@ def require(config: Config) -> None:
             f"there are no weights at {config.weights!r}; give imagenet, a run folder, or a file: "
             ".keras, .h5, .safetensors or .pth"
         )
-    elif config.weights is not None and os.path.isdir(config.weights):
-        _require_same_width(config)
+    run_of(config.weights)  # InputError for a folder without a run
     needs = {
         "--freeze": config.freeze,
         "--freeze-bn": config.freeze_bn,
@@ -74,8 +73,10 @@ def run_of(weights: str | None) -> run.Run | None:
     return run.open_run(weights) if os.path.isdir(weights) else run.run_of(weights)
 
 
-def _require_same_width(config: Config) -> None:
-    theirs = run.open_run(config.weights).config
+def require_same_width(config: Config) -> None:
+    """InputError if the weights are those of a run with the same network of another width."""
+    found = run_of(config.weights)
+    theirs = found.config if found else config
     if theirs.model == config.model and theirs.width != config.width:
         raise InputError(
             f"--width is {config.width:g}, but {config.weights} contains a {theirs.network}; add "

@@ -19,8 +19,8 @@ _SLACK = 1 << 20  # bytes of variables that are not in the file
 # Words in Keras' message -> next step.
 _NEXT_STEPS = {
     "Lambda": "replace that layer, for example by Rescaling or a custom layer class",
-    "Could not locate": "the commands do not know it; in Python, import that class, which needs "
-    "@keras.saving.register_keras_serializable(), then call the function, such as kr.evaluate",
+    "Could not locate": "in Python, import that class, which needs "
+    "@keras.saving.register_keras_serializable(), and call the function, such as kr.evaluate",
 }
 
 
