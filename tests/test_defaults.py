@@ -11,7 +11,6 @@ from PIL import Image
 from keras_resnet.config import Config
 from keras_resnet.data.examples import from_pixels
 from keras_resnet.data.sources import Source
-from keras_resnet.errors import InputError
 from keras_resnet.recipes import resolve, unset
 from keras_resnet.training import defaults
 from keras_resnet.training.train import train
@@ -78,15 +77,13 @@ def test_the_weights_of_a_run_bring_its_network_and_the_size_of_its_images(
     assert fitted(160, 480, 3, weights=str(tmp_path / "model.keras")).side == 64
 
 
-def test_the_weights_of_a_run_bring_its_width_and_the_shape_and_colours_of_its_images(monkeypatch):
-    theirs = Config(model="resnet8", width=0.5, image_size="48x64", fit="pad", channels=1)
+def test_the_weights_of_a_run_bring_the_shape_and_the_colours_of_its_images(monkeypatch):
+    theirs = Config(model="resnet20", image_size="48x64", fit="pad", channels=1)
     run = SimpleNamespace(config=theirs)
     monkeypatch.setattr(defaults.weights_settings, "run_of", lambda weights: run)
+    monkeypatch.setattr(defaults, "network_of", lambda weights: "resnet20")
     monkeypatch.setattr(defaults.weights_settings, "require", lambda config: None)
-    config = fitted(160, 480, weights="runs/a")
-    assert (config.network, config.geometry) == ("resnet8 ×0.5", theirs.geometry)
-    with pytest.raises(InputError, match=r"--width is 0\.75, but runs/a contains a resnet8 ×0\.5"):
-        fitted(160, 480, weights="runs/a", width=0.75)
+    assert fitted(160, 480, weights="runs/a").geometry == theirs.geometry
     assert fitted(160, 480, weights="runs/a", fit="stretch").fit == "stretch"
 
 

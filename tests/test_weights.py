@@ -558,7 +558,7 @@ def test_the_file_of_a_run_brings_the_form_of_its_images_and_its_labels(trained,
 
 
 def test_a_network_of_another_width_is_imported_and_named_by_it(command, tmp_path):
-    """And `--weights` of it takes the width, and refuses another."""
+    """And `--weights` of it asks for the width."""
     from keras_resnet import build, open_run
     from keras_resnet.exporting.plan import make_plan
     from keras_resnet.recipes import resolve
@@ -571,10 +571,10 @@ def test_a_network_of_another_width_is_imported_and_named_by_it(command, tmp_pat
     assert "network      resnet8 ×0.5, 19," in done.stdout
     assert make_plan(open_run(run)).network == "resnet8 ×0.5"
     weights = {"model": "resnet8", "weights": str(run)}
-    settings.require_same_width(resolve({**weights, "width": 0.5}))
-    settings.require_same_width(resolve({**weights, "model": "resnet20"}))  # said later
+    settings.require(resolve({**weights, "width": 0.5}))
+    settings.require(resolve({**weights, "model": "resnet20"}))  # another network: said later
     with pytest.raises(InputError, match=r"run contains a resnet8 ×0\.5; add --width 0\.5"):
-        settings.require_same_width(resolve(weights))
+        settings.require(resolve(weights))
 
 
 def test_a_pytorch_cifar_net_goes_to_int8_without_a_line_of_python(

@@ -12,7 +12,7 @@ from keras_resnet import recipes
 from keras_resnet.config import Config, require_relations
 from keras_resnet.data.sources import Source
 from keras_resnet.messages import log, plural
-from keras_resnet.specs import CUSTOM, of
+from keras_resnet.specs import of
 from keras_resnet.training import schedule
 from keras_resnet.weights import published
 from keras_resnet.weights import settings as weights_settings
@@ -56,7 +56,6 @@ def fit(config: Config, source: Source, unset: Collection[str], devices: int = 1
     if unset:
         fitted.choose_weights(is_alone=devices == 1)
         fitted.choose_network()
-        weights_settings.require_same_width(fitted.config)
         fitted.choose_image_size()
         fitted.choose_batch_size(devices)
         fitted.choose_epochs()
@@ -123,12 +122,8 @@ class _Fit:
             self._take_recipe("finetune", "there are weights to start from")
 
     def choose_network(self) -> None:
-        weights, run = self.config.weights, weights_settings.run_of(self.config.weights)
-        if run and run.config.model != CUSTOM.name:
-            self._take("model", run.config.model)
-            if run.config.model == self.config.model:
-                self._take("width", run.config.width)
-        elif weights is not None:
+        weights = self.config.weights
+        if weights is not None:
             if weights != IMAGENET and "model" in self._unset:
                 self._take("model", network_of(weights))
         elif (self._side or 0) >= _LARGE_SIDE and self._images >= _MANY_IMAGES:

@@ -55,7 +55,8 @@ def require(config: Config) -> None:
             f"there are no weights at {config.weights!r}; give imagenet, a run folder, or a file: "
             ".keras, .h5, .safetensors or .pth"
         )
-    run_of(config.weights)  # InputError for a folder without a run
+    elif config.weights is not None and os.path.isdir(config.weights):
+        _require_same_width(config)
     needs = {
         "--freeze": config.freeze,
         "--freeze-bn": config.freeze_bn,
@@ -73,10 +74,8 @@ def run_of(weights: str | None) -> run.Run | None:
     return run.open_run(weights) if os.path.isdir(weights) else run.run_of(weights)
 
 
-def require_same_width(config: Config) -> None:
-    """InputError if the weights are those of a run with the same network of another width."""
-    found = run_of(config.weights)
-    theirs = found.config if found else config
+def _require_same_width(config: Config) -> None:
+    theirs = run.open_run(config.weights).config
     if theirs.model == config.model and theirs.width != config.width:
         raise InputError(
             f"--width is {config.width:g}, but {config.weights} contains a {theirs.network}; add "
