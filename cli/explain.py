@@ -274,7 +274,7 @@ def depth(
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("--label", help="Class to explain.  [the predicted class]")
 @click.option("--png", default="cam.png", show_default=True, metavar="FILE.png",
-              help="Picture to write.")  # fmt: skip
+              help="Picture to write, of the first 60 images.")  # fmt: skip
 @reports
 def cam(
     subject: str, images: tuple[str, ...], label: str | None, png: str, as_json: bool, quiet: bool

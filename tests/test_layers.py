@@ -176,6 +176,12 @@ def forbidden(source, module):
 FILES = sorted(path for folder in ("keras_resnet", "cli") for path in (ROOT / folder).rglob("*.py"))
 
 
+def test_the_files_of_the_training_are_short():
+    files = [path for path in FILES if path.parent == ROOT / "keras_resnet" / "training"]
+    lengths = {path.name: len(path.read_text().splitlines()) for path in files}
+    assert max(lengths.values()) <= 300, lengths
+
+
 def test_files_import_only_what_their_rows_allow():
     wrong = {}
     for path in FILES:

@@ -170,8 +170,7 @@ def _debug(
         nodes = [node for layer in worst[:count] for node in _around(layer, graph)]
         if count > len(worst) or computed <= set(nodes):
             break
-        also = [names[node] for node in nodes if node in names]
-        whole.options = options(denylisted_nodes=[*nodes, *also])
+        whole.options = options(denylisted_nodes=[names.get(node, node) for node in nodes])
         content = _with_ends(whole.get_nondebug_quantized_model(), io)
         (folder / f"float_{count}.tflite").write_bytes(content)
     write_json(folder / "layers.json", {"layers": [asdict(row) for row in rows], "worst": worst})

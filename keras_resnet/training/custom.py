@@ -1,4 +1,4 @@
-"""Training of the user's own network: `train(model=keras_model)`."""
+"""The user's own network and callbacks: `train(model=keras_model, callbacks=[…])`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +16,7 @@ from keras_resnet.weights import whole_model
 from keras_resnet.weights.classifier import classifier
 
 _MIXED = PRECISIONS[2:]
+_SET_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 # Settings that only networks of this package, or networks for images of any size, can change.
 _FIXED: dict[str, Any] = {
     "weights": None,
@@ -69,6 +70,24 @@ def settings_and_network(options: Mapping[str, Any]) -> tuple[dict[str, Any], ke
         log.info(note)
     of_model = {**given.settings, "precision": own if precision == "auto" else precision}
     return {**options, **_FIXED, **of_model}, given.model
+
+
+def callbacks_in(given: Any) -> list[keras.callbacks.Callback]:
+    """The callbacks in the argument of `train`: one, several or None.
+
+    Raises:
+        InputError: no callback, or one that cannot work.
+    """
+    callbacks = keras.tree.flatten(given or ())
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise InputError(f"callbacks has {callback!r}; expected objects of keras.callbacks")
+        if isinstance(callback, _SET_THE_RATE):
+            raise InputError(
+                f"callbacks has a {type(callback).__name__}, but the learning rate follows the "
+                "settings; leave it out, and set learning_rate, warmup_epochs or rate_drops"
+            )
+    return callbacks
 
 
 def load_network(run: Run | None) -> keras.Model | None:

@@ -77,8 +77,9 @@ class _Fit:
         self._side = source.side
         self._images, self._classes = len(source.splits["train"]), len(source.classes)
 
-    def _choose(self, name: str, value: Any, reason: str) -> None:
-        """Changes a setting if it is unset and has another value."""
+    def _choose(self, name: str, value: Any, reason: str | None) -> None:
+        """Changes a setting if it is unset and has another value; without a reason, the value is
+        that of the weights."""
         if name in self._unset and getattr(self.config, name) != value:
             self.config = replace(self.config, **{name: value})
             self._log(name, reason)
@@ -88,16 +89,12 @@ class _Fit:
             self.config = recipes.with_recipe(self.config, recipe, self._unset)
             self._log("recipe", reason)
 
-    def _take(self, name: str, value: Any) -> None:
-        """Changes a setting to that of the weights if it is unset and has another value."""
-        if name in self._unset and getattr(self.config, name) != value:
-            self.config = replace(self.config, **{name: value})
-            chosen = shlex.join(recipes.option(name, value))
-            log.info(f"from the weights {self.config.weights}: {chosen}")
-
-    def _log(self, name: str, reason: str) -> None:
+    def _log(self, name: str, reason: str | None) -> None:
         chosen = shlex.join(recipes.option(name, getattr(self.config, name)))
-        log.info(f"from the data: {chosen}, because {reason}")
+        if reason:
+            log.info(f"from the data: {chosen}, because {reason}")
+        else:
+            log.info(f"from the weights {self.config.weights}: {chosen}")
 
     def choose_weights(self, *, is_alone: bool) -> None:
         """Uses published weights on the disk for few photos, and a recipe that fits the weights."""
@@ -125,7 +122,7 @@ class _Fit:
         weights = self.config.weights
         if weights is not None:
             if weights != IMAGENET and "model" in self._unset:
-                self._take("model", network_of(weights))
+                self._choose("model", network_of(weights), None)
         elif (self._side or 0) >= _LARGE_SIDE and self._images >= _MANY_IMAGES:
             why = f"{self._images:,} images of {self._side} pixels, the median of the shorter side"
             self._choose("model", "resnet18", why)
@@ -135,10 +132,10 @@ class _Fit:
         the weights of a run, the size and shape of its images."""
         if run := weights_settings.run_of(self.config.weights):
             theirs = run.config
-            self._take("fit", theirs.fit)
-            self._take("channels", theirs.channels)
+            self._choose("fit", theirs.fit, None)
+            self._choose("channels", theirs.channels, None)
             if theirs.geometry != self.config.geometry:
-                self._take("image_size", theirs.image_size or theirs.side)
+                self._choose("image_size", theirs.image_size or theirs.side, None)
             return
         if self._side is None:
             return

@@ -181,8 +181,7 @@ class Loop:
     def _log(self, steps: Steps) -> dict[str, float]:
         """Adds the results of a call to the sums; returns the means of the epoch so far."""
         count = len(steps.loss)
-        bad = np.flatnonzero(~np.isfinite(steps.loss))
-        if len(bad):
+        if len(bad := np.flatnonzero(~np.isfinite(steps.loss))):
             first = self.step - count + int(bad[0]) + 1
             raise self.checkpoint.diverged(first, f"the loss is {steps.loss[bad[0]]}")
         if self.step % CHECK_EVERY < count:
@@ -202,8 +201,7 @@ class Loop:
         return self._means()
 
     def _means(self) -> dict[str, float]:
-        done = self.epoch_sums["steps"]
-        return {name: self.epoch_sums[name] / done for name in _METRICS}
+        return {name: self.epoch_sums[name] / self.epoch_sums["steps"] for name in _METRICS}
 
     def _speed(self) -> float:
         """Images per second of the epoch so far, if possible without calls that compile."""

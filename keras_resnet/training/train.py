@@ -14,14 +14,13 @@ from keras_resnet.data import sources
 from keras_resnet.data.sources import Source
 from keras_resnet.distributed import strategy
 from keras_resnet.distributed.strategy import Devices
-from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.errors import CheckFailed
 from keras_resnet.files import StrPath, full_disk
 from keras_resnet.messages import log, logged_to
 from keras_resnet.models import layers_of
 from keras_resnet.settings import Settings
 from keras_resnet.state import isolated
 from keras_resnet.training import checkpoint, custom, defaults, notices, precision, schedule
-from keras_resnet.training.checkpoint import Stop
 from keras_resnet.training.final_evaluation import environment, evaluate_best_model
 from keras_resnet.training.history import History
 from keras_resnet.training.layers import build_under, for_training, freeze
@@ -34,8 +33,6 @@ from keras_resnet.training.teacher import find_teacher, open_teacher, require_sa
 from keras_resnet.weights import settings as weights_settings
 from keras_resnet.weights.load import load, normalization_of, open_weights
 from keras_resnet.weights.readers import Weights
-
-_SET_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 
 
 @isolated()
@@ -60,9 +57,8 @@ def train(
         run_folder: the folder to write; default `runs/MODEL-DATA-NNN`.
         resume: the folder of an unfinished run, whose settings are used.
         callbacks: a Keras callback or several, called as by `keras.Model.fit`; a batch, for them,
-            is one call of the compiled step, which may run several steps. `self.model` is the
-            network in training, with some layers of this package; a file to which it is saved has
-            Keras' layers only.
+            is one call of the compiled step, which may run several steps. `self.model` has some
+            layers of this package; a file to which it is saved has Keras' layers only.
         **options: any field of `keras_resnet.config.Config`, such as `model="resnet18"`. `model`
             may also be a Keras model of your own, fresh or trained: images to logits or a softmax.
 
@@ -78,15 +74,7 @@ def train(
             checkpoints are kept.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved; a `KeyboardInterrupt`.
     """
-    callbacks = keras.tree.flatten(callbacks or ())
-    for callback in callbacks:
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise InputError(f"callbacks has {callback!r}; expected objects of keras.callbacks")
-        if isinstance(callback, _SET_THE_RATE):
-            raise InputError(
-                f"callbacks has a {type(callback).__name__}, but the learning rate follows the "
-                "settings; leave it out, and set learning_rate, warmup_epochs or rate_drops"
-            )
+    callbacks = custom.callbacks_in(callbacks)
     requested, network = custom.settings_and_network({"data": data, **options})
     unfinished = run.unfinished(resume, run_folder, config_file, requested)
     if not unfinished:
@@ -143,7 +131,7 @@ def _fit(
     prepared: "Prepared",
     folder: run.Run,
     devices: Devices,
-    stop: Stop,
+    stop: checkpoint.Stop,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[History, Mapping[str, float]]:
     """Trains; returns the `History`, and the duration in seconds by kind of work."""
