@@ -199,17 +199,65 @@ def test_pixels_in_memory_are_classified_as_their_file_by_an_opened_artefact(
     assert predict(opened, pixels[0])[0].predictions[0].label == rows[0].predictions[0].label
 
 
+def test_predict_takes_images_of_pillow_and_arrays_of_any_sizes(exported, tmp_path):
+    random = np.random.default_rng(0)
+    rgb = Image.fromarray(random.integers(0, 256, (40, 30, 3), np.uint8))
+    grey = Image.fromarray(random.integers(0, 256, (50, 60), np.uint8))
+    clear = Image.fromarray(random.integers(0, 256, (33, 44, 4), np.uint8))
+    palette = rgb.quantize(16)
+    images = [
+        rgb,
+        grey,
+        clear,
+        palette,
+        np.asarray(rgb),
+        np.asarray(grey),
+        np.asarray(grey)[..., None],
+    ]
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for i, image in enumerate((rgb, grey, clear, palette, rgb, grey, grey)):
+        image.save(tmp_path / f"{i}.png")
+    rgb.save(tmp_path / "7.png", exif=turned)
+    images.append(Image.open(tmp_path / "7.png"))
+    path = exported[0].path / "export" / "model_int8.tflite"
+    opened = open_artefact(path)
+    rows = predict(opened, images)
+    assert [row.image for row in rows] == [f"images[{i}]" for i in range(8)]
+    assert [r.predictions for r in rows] == [r.predictions for r in predict(path, tmp_path)]
+    assert rows[7].predictions != rows[0].predictions
+    assert predict(opened, grey)[0].predictions == rows[1].predictions
+
+
+def test_a_damaged_image_of_pillow_is_refused(trained, photos, tmp_path):
+    file = tmp_path / "half.jpg"
+    content = (photos / "dark" / "01.jpg").read_bytes()
+    file.write_bytes(content[: len(content) - 20])
+    with Image.open(file) as image, pytest.raises(InputError, match=r"images\[1\]: .*truncated"):
+        predict(trained.path, [np.zeros((4, 4, 3), np.uint8), image])
+
+
+def test_many_images_in_memory_of_different_sizes(trained):
+    many = [np.full((4 + i % 3, 5, 3), i % 256, np.uint8) for i in range(600)]
+    rows = predict(trained.path, many, top=1)
+    assert rows[256:258] == [replace(rows[i], image=f"images[{256 + i}]") for i in (0, 1)]
+
+
 @pytest.mark.parametrize(
     ("pixels", "said"),
     [
         (np.zeros((4, 4, 3), np.float32), r"float32 \(4, 4, 3\); expected uint8 pixels"),
-        (np.zeros((4, 4), np.uint8), r"uint8 \(4, 4\)"),
-        (np.zeros((2, 4, 4, 4), np.uint8), r"uint8 \(2, 4, 4, 4\)"),
-        (np.zeros((0, 4, 4, 3), np.uint8), r"uint8 \(0, 4, 4, 3\)"),
-        (Image.new("RGB", (4, 4)), "Image is not a path; .* or one array of uint8 pixels"),
+        (np.zeros(4, np.uint8), r"uint8 \(4,\)"),
+        (np.zeros((2, 4, 4, 4), np.uint8), r"images\[0\] is an array of uint8 \(4, 4, 4\)"),
+        (np.zeros((0, 4, 4, 3), np.uint8), "no image is given"),
+        ([np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4, 3), np.uint8)], r"images\[1\] .* \(0, 4"),
+        ([np.zeros((4, 4, 3), np.uint8), "a.jpg"], "paths and images in memory; give either"),
+        ([5], "int is not an image; give files, .* Pillow's images, or arrays of uint8 pixels"),
+        (5, "int is not an image"),
+        (Image.new("I", (4, 4)), r"images\[0\]: Pillow's mode 'I' .*; convert it to RGB"),
     ],
 )
-def test_other_arrays_than_pixels_are_refused(trained, pixels, said):
+def test_other_images_in_memory_are_refused(trained, pixels, said):
     with pytest.raises(InputError, match=said):
         predict(trained.path, pixels)
 

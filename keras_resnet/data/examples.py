@@ -29,9 +29,9 @@ Numbers = Sequence[int] | npt.NDArray[np.integer]
 
 
 class Items:
-    """Paths (bytes) or pixels, converted to a tensor on first use."""
+    """Paths (bytes) or pixels, converted to a tensor on first use (pixels of one size only)."""
 
-    def __init__(self, values: npt.NDArray[Any]) -> None:
+    def __init__(self, values: npt.NDArray[Any] | Sequence[npt.NDArray[np.uint8]]) -> None:
         self.values = values
 
     @cached_property
@@ -147,6 +147,11 @@ class Examples:
         """Whether only TensorFlow can read the images; otherwise `content` can."""
         return not isinstance(self.items, Items)
 
+    @property
+    def are_decoded(self) -> bool:
+        """Whether the images are pixels in memory."""
+        return isinstance(self.items, Items) and self.read is as_it_is
+
     def content(self, index: int) -> bytes | npt.NDArray[np.uint8]:
         """The content of the file, or the pixels, of one example; without TensorFlow.
 
@@ -182,8 +187,12 @@ def from_bytes(
     return replace(made, digests=_digests(encoded))
 
 
-def from_pixels(images: npt.NDArray[np.uint8], labels: Numbers, names: list[str]) -> Examples:
-    """Decoded images in memory: uint8 `(n, h, w, 3)`."""
+def from_pixels(
+    images: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8],
+    labels: Numbers,
+    names: list[str],
+) -> Examples:
+    """Decoded images in memory: uint8 `(h, w, 3)` each. A TensorFlow stream needs one size."""
     made = _examples(Items(images), labels, names, as_it_is, np.ones(len(labels)))
     return replace(made, digests=_digests(image.tobytes() for image in images))
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
 from keras_resnet import geometry, runtime
@@ -137,6 +137,20 @@ def decode_stored(data: bytes) -> Pixels:
         return _by_pillow(data)
     except _Unsure:
         return _by_tensorflow(data)
+
+
+def of_image(image: Image.Image) -> Pixels:
+    """The pixels of an image of Pillow, upright, as those of a PNG file of it.
+
+    Raises:
+        Undecodable: its file is damaged, or its numbers have no known range.
+    """
+    if image.mode in ("I", "F"):
+        raise Undecodable(f"Pillow's mode {image.mode!r} has no range of values; convert it to RGB")
+    try:
+        return _of_png(ImageOps.exif_transpose(image))
+    except Exception as error:  # Pillow reads the file now, and raises many types
+        raise Undecodable(first_line(error)) from None
 
 
 def decode_complete(data: bytes | Pixels) -> Pixels:

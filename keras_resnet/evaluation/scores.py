@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,11 @@ from keras_resnet.run import Run, kind_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
+    from PIL import Image
+
+Pixels = npt.NDArray[np.uint8]
+# What can be classified: files, folders and patterns, or images in memory. See `predict`.
+Images: TypeAlias = "Iterable[StrPath] | StrPath | Iterable[Pixels | Image.Image] | Image.Image"
 
 BATCH = pixels.BATCH
 _FEW = 500  # up to so many images, decoding takes less time than building a TensorFlow graph
@@ -144,7 +149,7 @@ def evaluate(
 
 def predict(
     artefact: StrPath | Artefact | None,
-    images: Iterable[StrPath] | StrPath | npt.NDArray[np.uint8],
+    images: Images,
     *,
     top: int = 3,
     on_bad_image: Literal["error", "skip"] = "skip",
@@ -154,9 +159,10 @@ def predict(
 
     Args:
         artefact: as in `evaluate`.
-        images: path of a file or folder, glob pattern, or several of these. Or pixels: uint8
-            `(h, w, 3)` or `(n, h, w, 3)`, RGB in [0, 255], of any size, cropped and resized as
-            those of a file.
+        images: path of a file or folder, glob pattern, or several of these. Or one or several
+            images in memory, of any sizes, cropped and resized as those of a file: a
+            `PIL.Image.Image`, or an array of uint8 `(h, w, 3)`, RGB, or `(h, w)`, grey, in
+            [0, 255]; `(n, h, w, 3)` is n images.
         top: number of classes, best first; fewer if the artefact outputs fewer.
         on_bad_image: "skip" names broken files in a warning and classifies the others.
         trust: as in `evaluate`.
@@ -197,10 +203,8 @@ def _open(artefact: StrPath | Artefact | None, trust: bool) -> Artefact:
     return open_artefact(path, content=content)
 
 
-def examples_in(
-    images: Iterable[StrPath] | StrPath | npt.NDArray[np.uint8], on_bad_image: str = "error"
-) -> Examples:
-    """Examples without labels from files, folders and patterns, or from an array.
+def examples_in(images: Images, on_bad_image: str = "error") -> Examples:
+    """Examples without labels from files, folders and patterns, or from images in memory.
 
     Args:
         images: as in `predict`.
@@ -209,39 +213,57 @@ def examples_in(
     Raises:
         InputError: no such file, a broken one, no image, or an array of another type or shape.
     """
-    if isinstance(images, np.ndarray):
-        return _in_memory(images)
-    images = [images] if isinstance(images, str | os.PathLike) else images
-    images = list(images) if isinstance(images, Iterable) else [images]
-    if odd := [i for i in images if not isinstance(i, str | os.PathLike)]:
-        raise InputError(
-            f"{type(odd[0]).__name__} is not a path; give files, folders or patterns like '*.jpg', "
-            "or one array of uint8 pixels (n, h, w, 3), RGB"
-        )
-    if not images:
+    items = _items(images)
+    if not items:
         raise InputError("no image is given; give files, folders or patterns like '*.jpg'")
-    examples, bad = folder.from_paths(_expand(images))
+    paths = [item for item in items if isinstance(item, str | os.PathLike)]
+    if not paths:
+        decoded = [_pixels(item, f"images[{i}]") for i, item in enumerate(items)]
+        return from_pixels(decoded, [0] * len(items), [f"images[{i}]" for i in range(len(items))])
+    if len(paths) < len(items):
+        raise InputError("images has paths and images in memory; give either")
+    examples, bad = folder.from_paths(_expand(paths))
     for path, reason in bad:
         if on_bad_image == "error" or not len(examples):
             raise InputError(f"{show(path)}: {reason}; leave it out or repair it")
         log.warning(f"{show(path)}: {reason}; skipped")
     if not len(examples):
         raise InputError(
-            f"no image among {', '.join(map(show, images))}; give JPEG, PNG, GIF, BMP or WebP files"
+            f"no image among {', '.join(map(show, paths))}; give JPEG, PNG, GIF, BMP or WebP files"
         )
     return examples
 
 
-def _in_memory(images: npt.NDArray[Any]) -> Examples:
-    """Decoded images `(h, w, 3)` or `(n, h, w, 3)` as examples without labels."""
-    batch = images[None] if images.ndim == 3 else images
-    if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[-1] != 3 or not batch.size:
+def _items(images: object) -> list[Any]:
+    """The images one by one: paths, and what `_pixels` takes or refuses."""
+    if hasattr(images, "__array__") and np.ndim(images) == 4:
+        return list(np.asarray(images))
+    is_one = isinstance(images, str | os.PathLike) or hasattr(images, "__array__")
+    return [images] if is_one or not isinstance(images, Iterable) else list(images)
+
+
+def _pixels(image: Any, name: str) -> Pixels:
+    """The RGB pixels of an image in memory: of Pillow, or an array."""
+    from PIL import Image
+
+    if isinstance(image, Image.Image):
+        try:
+            return pixels.of_image(image)
+        except pixels.Undecodable as error:
+            raise InputError(f"{name}: {error}") from None
+    if not hasattr(image, "__array__"):
         raise InputError(
-            f"images is an array of {images.dtype} {images.shape}; expected uint8 pixels (h, w, 3) "
-            "or (n, h, w, 3), RGB in 0 to 255"
+            f"{type(image).__name__} is not an image; give files, folders, patterns like '*.jpg', "
+            "Pillow's images, or arrays of uint8 pixels (h, w, 3), RGB"
         )
-    names = [f"images[{i}]" for i in range(len(batch))]
-    return from_pixels(batch, [0] * len(batch), names)
+    array = np.asarray(image)
+    is_image = array.ndim in (2, 3) and array.shape[2:] in ((), (1,), (3,)) and array.size
+    if array.dtype != np.uint8 or not is_image:
+        raise InputError(
+            f"{name} is an array of {array.dtype} {array.shape}; expected uint8 pixels (h, w, 3), "
+            "RGB in 0 to 255, or (h, w), grey"
+        )
+    return array if array.shape[2:] == (3,) else np.repeat(array.reshape(*array.shape[:2], 1), 3, 2)
 
 
 def examples_for(
@@ -333,8 +355,9 @@ def stream_for(opened: Artefact, examples: Examples) -> "tf.data.Dataset":
 
 
 def batches_for(opened: Artefact, examples: Examples) -> Iterator[npt.NDArray[np.uint8]]:
-    """`stream_for` without labels and, for few images, without TensorFlow."""
-    if opened.needs_tensorflow and len(examples) > _FEW:  # tf.data decodes on all cores
+    """`stream_for` without labels and, for few images or decoded ones, without TensorFlow."""
+    is_long = len(examples) > _FEW and not examples.are_decoded
+    if opened.needs_tensorflow and is_long:  # tf.data decodes on all cores
         return (images for images, _ in stream_for(opened, examples).as_numpy_iterator())
     return pixels.batches(examples, size=opened.geometry, crop=opened.center_crop)
 

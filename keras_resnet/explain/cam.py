@@ -1,6 +1,5 @@
 """Grad-CAM: Selvaraju et al. 2017, arXiv:1610.02391, section 3."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +39,7 @@ class Cam(Result):
 @true_float32()
 def cam(
     run: StrPath,
-    images: Iterable[StrPath] | StrPath | npt.NDArray[np.uint8],
+    images: scores.Images,
     *,
     label: str | None = None,
 ) -> list[Cam]:
@@ -53,7 +52,7 @@ def cam(
 
     Args:
         run: a run folder or a `.keras` file.
-        images: as in `predict`: paths of files, folders, or glob patterns, or an array.
+        images: as in `predict`: paths of files, folders, or glob patterns, or images in memory.
         label: the class to explain; None: the predicted class of each image.
 
     Returns:
