@@ -8,10 +8,10 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import show
 from keras_resnet.data.photo import DECODED
 from keras_resnet.errors import InputError, first_line
+from keras_resnet.files import StrPath
 from keras_resnet.geometry import LUMA, Geometry
 
 # An image of up to this many pixels is always decoded as a whole: cropping would save little, and
@@ -36,6 +37,8 @@ CHECK_RATIO = 8
 BATCH = 64
 
 Pixels = npt.NDArray[np.uint8]  # (h, w, 3), or (h, w, 1)
+# Images to classify: files, folders and patterns, or images in memory.
+Images: TypeAlias = Iterable[StrPath] | StrPath | Iterable[Pixels | Image.Image] | Image.Image
 _T = TypeVar("_T")
 
 _JPEG_BEGIN, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
@@ -139,18 +142,43 @@ def decode_stored(data: bytes) -> Pixels:
         return _by_tensorflow(data)
 
 
-def of_image(image: Image.Image) -> Pixels:
-    """The pixels of an image of Pillow, upright, as those of a PNG file of it.
+def of_image(image: Any, name: str) -> Pixels:
+    """The RGB pixels of an image in memory.
+
+    Args:
+        image: uint8 `(h, w, 3)`, RGB, or `(h, w)` or `(h, w, 1)`, grey; or an image of Pillow,
+            which is turned upright and composited on white like a PNG file of it.
+        name: for messages.
 
     Raises:
-        Undecodable: its file is damaged, or its numbers have no known range.
+        InputError: another object, array or mode, or Pillow cannot read its file.
     """
+    if isinstance(image, Image.Image):
+        return _of_pillow(image, name)
+    if not hasattr(image, "__array__"):
+        raise InputError(
+            f"{type(image).__name__} is not an image; give files, folders, patterns like '*.jpg', "
+            "Pillow's images, or arrays of uint8 pixels (h, w, 3), RGB"
+        )
+    array = np.asarray(image)
+    is_image = array.ndim in (2, 3) and array.shape[2:] in ((), (1,), (3,)) and array.size
+    if array.dtype != np.uint8 or not is_image:
+        raise InputError(
+            f"{name} is an array of {array.dtype} {array.shape}; expected uint8 pixels (h, w, 3), "
+            "RGB in 0 to 255, or (h, w), grey"
+        )
+    return array if array.shape[2:] == (3,) else _repeated(array.reshape(array.shape[:2]))
+
+
+def _of_pillow(image: Image.Image, name: str) -> Pixels:
     if image.mode in ("I", "F"):
-        raise Undecodable(f"Pillow's mode {image.mode!r} has no range of values; convert it to RGB")
+        raise InputError(
+            f"{name} has Pillow's mode {image.mode!r}, of unknown range; convert it to RGB"
+        )
     try:
         return _of_png(ImageOps.exif_transpose(image))
     except Exception as error:  # Pillow reads the file now, and raises many types
-        raise Undecodable(first_line(error)) from None
+        raise InputError(f"{name}: {first_line(error)}") from None
 
 
 def decode_complete(data: bytes | Pixels) -> Pixels:

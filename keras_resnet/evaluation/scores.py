@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,11 +33,6 @@ from keras_resnet.run import Run, kind_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
-    from PIL import Image
-
-Pixels = npt.NDArray[np.uint8]
-# What can be classified: files, folders and patterns, or images in memory. See `predict`.
-Images: TypeAlias = "Iterable[StrPath] | StrPath | Iterable[Pixels | Image.Image] | Image.Image"
 
 BATCH = pixels.BATCH
 _FEW = 500  # up to so many images, decoding takes less time than building a TensorFlow graph
@@ -149,7 +144,7 @@ def evaluate(
 
 def predict(
     artefact: StrPath | Artefact | None,
-    images: Images,
+    images: pixels.Images,
     *,
     top: int = 3,
     on_bad_image: Literal["error", "skip"] = "skip",
@@ -203,7 +198,7 @@ def _open(artefact: StrPath | Artefact | None, trust: bool) -> Artefact:
     return open_artefact(path, content=content)
 
 
-def examples_in(images: Images, on_bad_image: str = "error") -> Examples:
+def examples_in(images: pixels.Images, on_bad_image: str = "error") -> Examples:
     """Examples without labels from files, folders and patterns, or from images in memory.
 
     Args:
@@ -218,7 +213,7 @@ def examples_in(images: Images, on_bad_image: str = "error") -> Examples:
         raise InputError("no image is given; give files, folders or patterns like '*.jpg'")
     paths = [item for item in items if isinstance(item, str | os.PathLike)]
     if not paths:
-        decoded = [_pixels(item, f"images[{i}]") for i, item in enumerate(items)]
+        decoded = [pixels.of_image(item, f"images[{i}]") for i, item in enumerate(items)]
         return from_pixels(decoded, [0] * len(items), [f"images[{i}]" for i in range(len(items))])
     if len(paths) < len(items):
         raise InputError("images has paths and images in memory; give either")
@@ -235,35 +230,11 @@ def examples_in(images: Images, on_bad_image: str = "error") -> Examples:
 
 
 def _items(images: object) -> list[Any]:
-    """The images one by one: paths, and what `_pixels` takes or refuses."""
+    """The images one by one: paths, and what `pixels.of_image` takes or refuses."""
     if hasattr(images, "__array__") and np.ndim(images) == 4:
         return list(np.asarray(images))
     is_one = isinstance(images, str | os.PathLike) or hasattr(images, "__array__")
     return [images] if is_one or not isinstance(images, Iterable) else list(images)
-
-
-def _pixels(image: Any, name: str) -> Pixels:
-    """The RGB pixels of an image in memory: of Pillow, or an array."""
-    from PIL import Image
-
-    if isinstance(image, Image.Image):
-        try:
-            return pixels.of_image(image)
-        except pixels.Undecodable as error:
-            raise InputError(f"{name}: {error}") from None
-    if not hasattr(image, "__array__"):
-        raise InputError(
-            f"{type(image).__name__} is not an image; give files, folders, patterns like '*.jpg', "
-            "Pillow's images, or arrays of uint8 pixels (h, w, 3), RGB"
-        )
-    array = np.asarray(image)
-    is_image = array.ndim in (2, 3) and array.shape[2:] in ((), (1,), (3,)) and array.size
-    if array.dtype != np.uint8 or not is_image:
-        raise InputError(
-            f"{name} is an array of {array.dtype} {array.shape}; expected uint8 pixels (h, w, 3), "
-            "RGB in 0 to 255, or (h, w), grey"
-        )
-    return array if array.shape[2:] == (3,) else np.repeat(array.reshape(*array.shape[:2], 1), 3, 2)
 
 
 def examples_for(

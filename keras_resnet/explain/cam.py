@@ -9,6 +9,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from keras_resnet.data.names import show
+from keras_resnet.data.pixels import Images
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import scores
 from keras_resnet.evaluation.artefact import open_artefact
@@ -39,7 +40,7 @@ class Cam(Result):
 @true_float32()
 def cam(
     run: StrPath,
-    images: scores.Images,
+    images: Images,
     *,
     label: str | None = None,
 ) -> list[Cam]:
