@@ -564,9 +564,10 @@ FULL_EPOCHS = 3  # minimum number of epochs at the full size
 def size_plan(config: Config, multiple: int) -> list[tuple[int, int]]:
     """The image sizes of a run as (pixels of the shorter side, epochs): `size_steps` in pixels.
 
-    Each size is rounded to a `multiple` of pixels, the network's total stride, and increased if the
-    side of the last feature map would have fewer than `LEAST_CELLS` cells. A step shorter than half
-    an epoch is merged with the next. The last `FULL_EPOCHS` epochs or more have the full size.
+    A scale of 1 is the exact size. Another size is rounded to a `multiple` of pixels, the network's
+    total stride, and increased if the side of the last feature map would have fewer than
+    `LEAST_CELLS` cells. A step shorter than half an epoch is merged with the next. The last
+    `FULL_EPOCHS` epochs or more have the full size.
 
     >>> size_plan(Config(epochs=8, image_size=64, size_steps=((0.5, 0.5), (0.5, 1.0))), 4)
     [(32, 4), (64, 4)]
@@ -577,8 +578,8 @@ def size_plan(config: Config, multiple: int) -> list[tuple[int, int]]:
     for share, scale in config.size_steps:
         passed += share
         end = min(round(passed * config.epochs), most)
-        size = max(round(config.side * scale / multiple) * multiple, least)
-        plan.append((size, max(end - done, 0)))
+        rounded = max(round(config.side * scale / multiple) * multiple, least)
+        plan.append((config.side if scale == 1 else rounded, max(end - done, 0)))
         done = max(end, done)
     plan.append((config.side, config.epochs - done))
     used = [step for step in plan if step[1]]

@@ -78,6 +78,13 @@ def full_disk(error: Exception) -> str | None:
     return next((reason for reason in reasons if reason in str(error)), None)
 
 
+def cannot_write(error: Exception, folder: Path) -> str | None:
+    """The reason if the disk is full, or Python cannot write a file in the folder; else None."""
+    if isinstance(error, OSError) and str(error.filename or "").startswith(str(folder)):
+        return error.strerror
+    return full_disk(error)
+
+
 def write_text(path: StrPath, text: str) -> None:
     """Atomically writes `text` as UTF-8 with "\\n" line ends."""
     # Python reads a file name that is not UTF-8 as lone surrogates, which UTF-8 cannot encode.

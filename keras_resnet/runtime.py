@@ -12,7 +12,7 @@ from pathlib import Path
 _FAST_FLAGS = (
     "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd",
 )  # fmt: skip
-_CPUS = Path("/proc/cpuinfo")
+_CPUS, _STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 _FREE_BYTES = 2**28  # minimum free space for XLA's cache, which takes a few MB per network
 # For child processes that convert, or time on the CPU: their parent uses the GPU's memory.
 ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1"}
@@ -86,14 +86,22 @@ def fast_cpu_flags() -> list[str]:
     return [flag for flag in _FAST_FLAGS if flag in flags]
 
 
+def peak_bytes() -> int | None:
+    """Peak resident set size of this process so far; None if the system does not report it.
+
+    Not by getrusage: for a forked or started child, its peak includes the memory of the parent.
+    """
+    peak = _info(_STATUS, "VmHWM").split()
+    return 1024 * int(peak[0]) if peak else None
+
+
 def cpu_name() -> str:
     """The name of the processor."""
     return _info(_CPUS, "model name") or platform.processor() or platform.machine()
 
 
 def _info(path: Path, *names: str) -> str:
-    """The value of the first of these names in a hardware file of Linux, such as /proc/cpuinfo; ""
-    if there is none."""
+    """The value of the first of these names in a file like /proc/cpuinfo; "" if there is none."""
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:

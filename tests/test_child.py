@@ -1,6 +1,7 @@
 """Child processes of an export: forks of one process that has loaded TensorFlow."""
 
 import os
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from keras_resnet import runtime
 from keras_resnet.errors import CheckFailed
 from keras_resnet.exporting import child
 
@@ -49,6 +51,17 @@ def test_a_child_leaves_the_gpu_to_its_parent(monkeypatch):
     """Whose TensorFlow has taken nearly all of its memory."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     run("import os; assert os.environ['CUDA_VISIBLE_DEVICES'] == '-1'")
+
+
+def test_the_peak_is_measured_where_the_system_reports_it(tmp_path, monkeypatch, capsys):
+    child.report_peak()
+    status = Path("/proc/self/status").read_text()
+    (now,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    assert child._peak(capsys.readouterr().out) == pytest.approx(1024 * int(now), rel=0.1)
+    (tmp_path / "status").write_text(re.sub(r"VmHWM:.*\n", "", status))
+    monkeypatch.setattr(runtime, "_STATUS", tmp_path / "status")  # as in gVisor
+    child.report_peak()
+    assert capsys.readouterr().out == ""
 
 
 def test_children_leave_nothing_in_each_other_and_have_one_server(tmp_path):

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from keras_resnet import recipes
 from keras_resnet.cli import tables
 from keras_resnet.data import sources
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, Interrupted
 from keras_resnet.evaluation.per_image import ImageScore
 from keras_resnet.studies.data_plan import GroupScore, plan_data
 
@@ -182,6 +183,19 @@ def test_splits_of_the_user_are_refused_before_the_folder_is_made(option, tmp_pa
     with pytest.raises(InputError, match=said):
         plan_data("digits", run_folder=tmp_path / "plan", **option)
     assert not (tmp_path / "plan").exists()
+
+
+def test_the_val_split_is_that_of_the_study(monkeypatch, tmp_path):
+    def train(data, *, config_file, run_folder, **options):
+        assert recipes.resolve({"data": data, **options}, config_file).split_file
+        raise Interrupted("enough", 130)
+
+    monkeypatch.setattr("keras_resnet.training.train.train", train)
+    with pytest.raises(Interrupted):
+        plan_data("digits", run_folder=tmp_path / "plan", val_split=0.3)
+    (split,) = (tmp_path / "plan").glob("*-seed-0.json")
+    images = json.loads(split.read_text())
+    assert len(images["val"]) == pytest.approx(0.3 * 1797, abs=15)
 
 
 def test_a_study_keeps_the_images_of_its_split_files(photos):

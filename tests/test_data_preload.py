@@ -179,6 +179,18 @@ def test_of_a_data_set_with_a_broken_image_none_is_left_out():
         assert len(kept) == 3 and (kept is not examples) == is_kept
 
 
+def test_records_are_not_read_further_than_to_see_that_they_do_not_fit(monkeypatch):
+    large = tf.io.encode_png(np.zeros((300, 300, 3), np.uint8)).numpy()
+    examples = from_bytes([large] * 100, [0] * 100, [str(i) for i in range(100)], [1] * 100)
+    seen = []
+    monkeypatch.setattr(
+        preload, "_shapes", lambda examples: (seen.append(i) or (300, 300, 9) for i in range(100))
+    )
+    splits = {"train": examples, "val": examples}
+    assert preload.preload_splits(splits) is splits
+    assert len(seen) < 20
+
+
 def test_an_image_that_cannot_be_kept_is_named(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     sources.load(copy)

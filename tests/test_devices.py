@@ -484,13 +484,7 @@ def _require_same(expected, run):
 def test_two_devices_go_on_exactly(command, bn, tmp_path):
     options = ("--devices", 2, bn, "--epochs", 8, "--checkpoint-every", 7, "--ema", 0.9)
     whole = _train(command, tmp_path / "whole", *options)
-    process = subprocess.Popen(_command(tmp_path / "broken", *options), stderr=subprocess.PIPE)
-    while not (tmp_path / "broken" / "history.csv").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
-    assert process.returncode == 143
+    _interrupted(tmp_path / "broken", *options)
     broken = _again(tmp_path / "broken")
     np.testing.assert_array_equal(_numbers(broken), _numbers(whole))
     for weights, expected in zip(
@@ -499,9 +493,31 @@ def test_two_devices_go_on_exactly(command, bn, tmp_path):
         np.testing.assert_array_equal(weights, expected)
 
 
-def _again(folder):
+@pytest.mark.slow
+def test_a_run_that_xla_compiled_goes_on_on_two_devices(tmp_path):
+    """As it is by default on one GPU."""
+    _interrupted(tmp_path / "run", "--devices", 1, "--xla", "--epochs", 8)
+    assert runs.Run(tmp_path / "run").config.xla
+    done = _again(tmp_path / "run", "--devices", "2")
+    assert done.metrics["val"]["top1"] > 0.5
+    assert "without XLA from here on" in done.file("log.txt").read_text()
+
+
+def _interrupted(folder, *options):
+    """Starts a run, and interrupts it after its first epoch."""
+    process = subprocess.Popen(_command(folder, *options), stderr=subprocess.PIPE)
+    while not (folder / "history.csv").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 143
+
+
+def _again(folder, *options):
     script = Path(sys.executable).parent / "keras-resnet"
-    done = subprocess.run([script, "train", "--resume", folder], capture_output=True, text=True)
+    line = [script, "train", "--resume", folder, *options]
+    done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "resumed after step" in done.stderr
     return runs.Run(folder)

@@ -45,6 +45,14 @@ def test_a_loss_that_does_not_fall_gives_no_suggestion(slope):
         evaluate_losses(RATES, losses, complete=True)
 
 
+def test_no_finite_loss_is_one_line():
+    """As with float16 and given weights."""
+    with pytest.raises(
+        CheckFailed, match=r"first step is not a finite .*; try --precision float32"
+    ):
+        evaluate_losses([], [], complete=False)
+
+
 def test_the_plot_of_a_loss_that_does_not_fall_shows_its_steps():
     losses = 1.6 + np.random.default_rng(1).normal(0, 0.05, 200)
     smoothed = 1.6 + np.linspace(0, -1e-3, 200)

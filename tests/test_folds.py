@@ -68,6 +68,8 @@ def test_folds_that_cannot_be_made_are_one_line():
         folds.cross_validate("digits", test_split=0.1)
     with pytest.raises(InputError, match="leave out --split-file"):
         folds.cross_validate("digits", split_file="split.json")
+    with pytest.raises(InputError, match="--folds creates the splits; leave out --val-split"):
+        folds.cross_validate("digits", val_split=0.3)
 
 
 def test_answers_have_the_names_of_files_and_classes_that_look_like_formulas(tmp_path):

@@ -55,6 +55,18 @@ def test_the_next_try_converts_only_what_is_missing(copy, converted):
         export(copy, **OPTIONS)  # nothing of a published export is used again
 
 
+def test_a_kept_file_that_is_gone_is_made_again(copy, converted):
+    """As after a kill while kept files were removed."""
+    variants, fails = converted
+    fails.append("float16")
+    with pytest.raises(CheckFailed, match="killed"):
+        export(copy, **OPTIONS)
+    (kept,) = copy.path.glob(".export-kept/*/model_float32.tflite")
+    kept.unlink()
+    fails.clear()
+    assert export(copy, **OPTIONS).passed and variants == ["none", "none", "float16"]
+
+
 def test_other_options_and_a_file_that_failed_the_gate_are_converted_again(
     copy, converted, monkeypatch
 ):

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from keras_resnet import open_run
+from keras_resnet import open_run, runtime
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.ort import Ort
@@ -89,6 +89,14 @@ def test_it_passes_the_gate_as_a_float32_file(onnx_run):
     assert row.max_logit_diff < 1e-4 * 100 and row.latency_ms > 0
     assert row.ops["Conv"] == 7
     assert verify(run).passed
+
+
+@extra
+def test_it_runs_on_the_cores_that_the_process_may_use(onnx_run, monkeypatch):
+    path = onnx_run[0].export_folder / "model.onnx"
+    monkeypatch.setattr(runtime, "cores", lambda: 3)
+    assert Ort(path)._session.get_session_options().intra_op_num_threads == 3
+    assert Ort(path, threads=1)._session.get_session_options().intra_op_num_threads == 1
 
 
 @extra

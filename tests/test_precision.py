@@ -2,9 +2,11 @@
 
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from keras_resnet import recipes
 from keras_resnet.cli import tables
 from keras_resnet.training import hardware, precision
 
@@ -62,20 +64,42 @@ def test_auto_precision_follows_the_gpu(capability, share, policy, monkeypatch):
 def test_a_slow_precision_is_warned_of_and_taken(share, words, monkeypatch, capsys):
     monkeypatch.setattr(precision, "time_ratio", lambda *, policy, xla: share)
     monkeypatch.setattr(precision.tf.config, "list_physical_devices", lambda kind: [])
-    assert precision.choose("mixed_float16") == ("mixed_float16", "as requested")
+    assert precision.choose("mixed_float16", xla=False) == ("mixed_float16", "as requested")
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"warning: mixed_float16: {words}; use --precision float32"
 
 
+@pytest.mark.parametrize(("gpus", "xla"), [(0, False), (1, True), (2, False)])
+def test_doctor_measures_what_train_uses(gpus, xla, monkeypatch):
+    seen, gpu = [], SimpleNamespace(name="GPU:0")
+    monkeypatch.setattr(precision.tf.config, "list_physical_devices", lambda kind: [gpu] * gpus)
+    monkeypatch.setattr(
+        hardware.tf.config.experimental, "get_device_details", lambda gpu: {"device_name": "GPU"}
+    )
+    monkeypatch.setattr(
+        precision, "choose", lambda *, xla: seen.append(xla) or precision.Precision("float32", "")
+    )
+    monkeypatch.setattr(precision, "time_ratio", lambda *, xla, **way: seen.append(xla) or 1.0)
+    assert hardware.survey().xla == xla
+    assert set(seen) == {xla}
+
+
+def test_a_run_goes_on_without_xla_on_several_devices(capsys):
+    config = recipes.resolve({"xla": True})
+    assert precision.without_xla_on_several(config, 1) is config
+    assert precision.without_xla_on_several(config, 2).xla is False
+    assert "without XLA from here on: it works on one device, not on 2" in capsys.readouterr().err
+
+
 def test_a_precision_that_pays_goes_without_a_word(monkeypatch, capsys):
     monkeypatch.setattr(precision, "time_ratio", lambda *, policy, xla: 0.5)
-    assert precision.choose("mixed_bfloat16") == ("mixed_bfloat16", "as requested")
+    assert precision.choose("mixed_bfloat16", xla=False) == ("mixed_bfloat16", "as requested")
     assert capsys.readouterr().err == ""
 
 
 def test_float32_is_taken_unmeasured(monkeypatch):
     monkeypatch.setattr(precision, "time_ratio", None)
-    assert precision.choose("float32") == ("float32", "as requested")
+    assert precision.choose("float32", xla=False) == ("float32", "as requested")
 
 
 def test_an_emulated_format_is_timed_on_one_image_alone(monkeypatch):
@@ -93,7 +117,7 @@ def test_an_emulated_format_is_timed_on_one_image_alone(monkeypatch):
 
 
 @pytest.mark.parametrize("requested", ["auto", "mixed_bfloat16"])
-@pytest.mark.parametrize("xla", [True, False, None])
+@pytest.mark.parametrize("xla", [True, False])
 def test_a_format_is_measured_as_the_training_will_run(requested, xla, monkeypatch):
     seen = []
 
@@ -101,13 +125,12 @@ def test_a_format_is_measured_as_the_training_will_run(requested, xla, monkeypat
         seen.append(jit)
 
     monkeypatch.setattr(precision.runtime, "cpu_flags", lambda: {"amx_bf16"})
-    monkeypatch.setattr(precision, "uses_xla", lambda: True)
     monkeypatch.setattr(precision, "_step", step)
     monkeypatch.setattr(precision, "_share", lambda ours, theirs, calls: 0.5)
     precision.time_ratio.cache_clear()
     precision.choose(requested, xla=xla)
     precision.time_ratio.cache_clear()
-    assert set(seen) == {xla is not False}
+    assert set(seen) == {xla}
 
 
 def test_doctor_measures_nothing_twice(monkeypatch):
@@ -152,7 +175,6 @@ def test_doctor_reports_what_failed_beside_what_it_measured(monkeypatch):
         return 1.234
 
     monkeypatch.setattr(precision, "time_ratio", time_ratio)
-    monkeypatch.setattr(precision, "uses_xla", lambda: False)
     found = hardware.survey()
     assert list(json.loads(json.dumps(found.as_json()))) == [
         "python", "system", "versions", "cpu", "gpus", "precision", "xla", "steps_per_execution",

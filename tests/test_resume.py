@@ -650,6 +650,37 @@ def test_of_a_write_that_fails_nothing_is_left(tmp_path, monkeypatch):
     assert keeper.restore() == (1, {})
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (tf.errors.ResourceExhaustedError(None, None, "x.v2; No space left on device"), "No space"),
+        (OSError(errno.EACCES, "Permission denied", "of the run"), "Permission denied"),
+    ],
+    ids=["TensorFlow", "Python"],
+)
+def test_a_file_that_cannot_be_written_is_one_line(error, said, photos, tmp_path, monkeypatch):
+    def run(self):
+        if isinstance(error, OSError):
+            error.filename = str(tmp_path / "run" / "history.csv")
+        raise error
+
+    monkeypatch.setattr(Loop, "run", run)
+    line = rf"^cannot write into .*run \({said}.*\); free some space, then `keras-resnet train "
+    with pytest.raises(CheckFailed, match=line):
+        train(str(photos), run_folder=tmp_path / "run", **SMALL)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOENT, "no", "/x/y"), RuntimeError("no")])
+def test_an_error_of_a_callback_is_raised_as_it_is(error, photos, tmp_path, monkeypatch):
+    def run(self):
+        raise error
+
+    monkeypatch.setattr(Loop, "run", run)
+    with pytest.raises(type(error)) as caught:
+        train(str(photos), run_folder=tmp_path / "run", **SMALL)
+    assert caught.value is error
+
+
 @pytest.mark.slow  # test_ship.py does the same with 40 kB
 @pytest.mark.parametrize("kilobytes", [60, 500])
 def test_a_full_disk_is_one_line_and_nothing_is_lost(command, photos, tmp_path, kilobytes):

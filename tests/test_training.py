@@ -272,6 +272,14 @@ def test_image_sizes_only_grow_and_end_at_the_full_size(epochs):
         ({"epochs": 3}, [(32, 3)]),
         ({"model": "resnet50"}, [(128, 11), (160, 6), (224, 3)]),
         ({"model": "resnet18", "image_size": 64}, [(64, 20)]),
+        *(
+            (
+                {"model": "resnet50", "recipe": "finetune", "epochs": 90, "image_size": side},
+                [(side, 90)],
+            )
+            for side in (112, 176, 240, 300)
+        ),
+        ({"model": "resnet50", "image_size": 300}, [(160, 11), (224, 6), (300, 3)]),
         ({"size_steps": ((0.5, 1.0), (0.5, 0.5))}, [(32, 10), (16, 7), (32, 3)]),
     ],
     ids=str,

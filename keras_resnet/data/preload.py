@@ -7,7 +7,6 @@ pixels, bit for bit, and are faster to read.
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -179,8 +178,15 @@ def _decoded(item: tf.Tensor) -> tf.Tensor:
 def preload_splits(splits: dict[str, Examples]) -> dict[str, Examples]:
     """The splits, with encoded images (in memory or records) decoded into memory if all fit."""
     encoded = {k: v for k, v in splits.items() if v.item_tensor.dtype != tf.uint8}
-    shapes = {name: list(_shapes(examples)) for name, examples in encoded.items()}
-    if not encoded or not fits(chain.from_iterable(shapes.values())):
+    shapes: dict[str, list[Shape]] = {name: [] for name in encoded}
+
+    def read() -> Iterator[Shape]:  # no more images than `fits` looks at
+        for name, examples in encoded.items():
+            for shape in _shapes(examples):
+                shapes[name].append(shape)
+                yield shape
+
+    if not encoded or not fits(read()):
         return splits
     kept = {name: preload(examples, shapes[name]) for name, examples in encoded.items()}
     if any(len(good) < len(encoded[name]) for name, (_, good) in kept.items()):

@@ -485,6 +485,7 @@ def _joined(parts: Sequence[Examples], data: str) -> Examples:
 def _splits_by_name(saved: Saved, source: Source, classes: Sequence[str]) -> dict[str, Examples]:
     place = {name: part for part in source.splits.values() for name in part.names}
     splits = {}
+    label_of = {name: label for label, name in enumerate(classes)}
     for split, wanted in saved.items():
         lost = [image.name for image in wanted if image.name not in place]
         if lost:
@@ -497,7 +498,7 @@ def _splits_by_name(saved: Saved, source: Source, classes: Sequence[str]) -> dic
         number = {name: i for i, name in enumerate(whole.names)}
         taken = whole.take([number[image.name] for image in wanted])
         # An imported run may have another order of the classes than the data set.
-        labels = np.array([classes.index(image.label) for image in wanted], np.int32)
+        labels = np.array([label_of[image.label] for image in wanted], np.int32)
         splits[split] = replace(taken, labels=labels)
     return splits
 

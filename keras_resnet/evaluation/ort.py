@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from keras_resnet import runtime
 from keras_resnet.errors import InputError, first_line, needs_extra
 from keras_resnet.files import StrPath
 
@@ -29,7 +30,7 @@ class Ort:
         except ImportError:
             raise needs_extra(f"{path} needs ONNX Runtime", "onnx") from None
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0  # 0 is one per core
+        options.intra_op_num_threads = threads or runtime.cores()
         options.log_severity_level = 4  # errors are raised as exceptions too
         try:
             self._session = onnxruntime.InferenceSession(

@@ -81,17 +81,11 @@ def _times(predict: Callable[[np.ndarray], object], pixels: np.ndarray, runs: in
 
 
 def _peak_bytes() -> int:
-    """Peak resident set size of this process so far."""
-    try:
-        with open("/proc/self/status", encoding="utf-8") as file:
-            line = next(line for line in file if line.startswith("VmHWM:"))
-        return 1024 * int(line.split()[1])
-    except (OSError, StopIteration):  # not Linux
-        import resource
+    """Peak resident set size of this process so far; not on Linux, maybe that of its parent."""
+    import resource
 
-        # Less exact: ru_maxrss survives exec, so the parent process counts too.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return runtime.peak_bytes() or (peak if sys.platform == "darwin" else 1024 * peak)
 
 
 def main(path: str, threads: str, batch: str) -> None:

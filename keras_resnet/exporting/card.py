@@ -172,7 +172,8 @@ def _method(metrics: Mapping[str, Any] | None, result: "Verification") -> list[s
         f"of the export ({platform.machine()}, {runtime.cores()} cores). It compares the files and "
         "does not predict the latency on a phone.",
         f"- Exported with keras-resnet-edge {version('keras-resnet-edge')}, TensorFlow "
-        f"{version('tensorflow')}, Keras {version('keras')}, LiteRT {version('ai-edge-litert')}.",
+        f"{runtime.tensorflow_version() or 'of a custom build'}, Keras {version('keras')}, LiteRT "
+        f"{version('ai-edge-litert')}.",
     ]
     if metrics:
         by = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())

@@ -101,13 +101,8 @@ def stop() -> None:
 
 def report_peak() -> None:
     """Reports the peak memory of this process to the parent."""
-    # Not getrusage: its peak of a forked child includes the memory of the parent.
-    try:
-        with open("/proc/self/status") as status:
-            (kilobytes,) = [line.split()[1] for line in status if line.startswith("VmHWM:")]
-    except OSError:
-        return
-    print(f"{_PEAK}{1024 * int(kilobytes)}", flush=True)
+    if peak := runtime.peak_bytes():
+        print(f"{_PEAK}{peak}", flush=True)
 
 
 def cost(found: Mapping[str, Any]) -> str:

@@ -8,11 +8,10 @@ import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from keras_resnet import filenames
+from keras_resnet import filenames, runtime
 from keras_resnet._version import __version__
 from keras_resnet.exporting.plan import CALIBRATED, ExportPlan
 from keras_resnet.files import read_json, write_json
@@ -27,8 +26,8 @@ class Kept:
         self._folder = plan.target.parent / f".{plan.target.name}-kept"
         # Everything that a converted file depends on, except the calibration images.
         self._made_from = repr(
-            (fingerprint(model), plan.contract, plan.geometry, plan.io, version("tensorflow"),
-             __version__)
+            (fingerprint(model), plan.contract, plan.geometry, plan.center_crop, plan.io,
+             runtime.tensorflow_version(), __version__)
         )  # fmt: skip
 
     def or_made(
@@ -49,7 +48,7 @@ class Kept:
         digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
         kept = self._folder / digest / filenames.TFLITE[variant]
         note = kept.with_suffix(".json")  # written last
-        if note.exists():
+        if note.exists() and kept.exists():
             log.info(f"{path.name}: reusing the file of an earlier attempt")
         else:
             kept.parent.mkdir(parents=True, exist_ok=True)

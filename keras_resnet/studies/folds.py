@@ -99,6 +99,8 @@ def cross_validate(
         raise InputError(f"--folds is {folds}; expected at least 2")
     config = recipes.resolve({"data": data, **options}, config_file)
     trainings.require_no_splits(config, "--folds")
+    if options.get("val_split") is not None:
+        raise InputError("--folds creates the splits; leave out --val-split")
     folder = Path(run_folder) if run_folder else default_folder(config.data)
     source = sources.load_for(replace(config, weights=None))
     pool = sources.pool(source)

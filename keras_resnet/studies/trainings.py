@@ -129,7 +129,7 @@ def _train(folder: Path, source: Source, part: Part, config_file: StrPath | None
             source.name,
             config_file=config_file,
             run_folder=folder / part.name,
-            **{**part.settings, "split_file": split_file},  # settings may have it as None
+            **{**part.settings, "split_file": split_file, "val_split": None},
         )
     except Interrupted as error:
         raise Interrupted("interrupted; the same command resumes it", error.status) from None

@@ -24,7 +24,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_resnet import filenames, messages, signals
-from keras_resnet.checkpoint_notes import peek, require_none_lost
+from keras_resnet.checkpoint_notes import require_none_lost
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, Interrupted, first_line
 from keras_resnet.files import StrPath, full_disk, plainly_named
@@ -176,16 +176,15 @@ class Stop:
 def save_data_files(run: Run, source: Source) -> None:
     """Saves the labels and the split of a run that has no checkpoint yet: those of an earlier start
     may be damaged."""
-    if peek(run) is None:
-        path = run.file(filenames.SPLIT)
-        earlier = path.read_bytes() if path.exists() else None
-        run.save_labels(source.classes)
-        run.save_split(source)
-        if earlier not in (None, path.read_bytes()):
-            log.info(
-                "the run was interrupted before its first checkpoint; it starts again with a new "
-                "split of the current images"
-            )
+    path = run.file(filenames.SPLIT)
+    earlier = path.read_bytes() if path.exists() else None
+    run.save_labels(source.classes)
+    run.save_split(source)
+    if earlier not in (None, path.read_bytes()):
+        log.info(
+            "the run was interrupted before its first checkpoint; it starts again with a new split "
+            "of the current images"
+        )
 
 
 def _damage(folder: Path, step: int, error: Exception) -> str:

@@ -101,7 +101,7 @@ def find_lr(
     if not (isinstance(steps, Integral) and steps >= 10):
         raise InputError(f"--steps is {steps!r}; expected at least 10")
     unset = set(recipes.unset(requested, config_file)) - {"epochs"}  # the test has no epochs
-    config, source, chosen, model = prepare(config, unset=unset)
+    config, source, chosen, model, _ = prepare(config, unset=unset)
     log.info(
         f"{config.network} on {source.name}, batch {config.batch_size}, {config.optimizer}, recipe "
         f"{config.recipe}; rates {low:g} to {high:g} in {steps} steps; {chosen.policy}"
@@ -154,8 +154,13 @@ def evaluate_losses(rates: Sequence[float], losses: Sequence[float], *, complete
         complete: whether all rates were tried; if not, the last one ended the test.
 
     Raises:
-        CheckFailed: the loss does not fall.
+        CheckFailed: the loss does not fall, or is not finite at first.
     """
+    if not losses:
+        raise CheckFailed(
+            "the loss of the first step is not a finite number; try --precision float32, or other "
+            "--weights"
+        )
     smoothed = smooth(losses)
     first = len(losses) // 10  # earlier averages are over too few losses
     lowest = min(range(first, len(losses)), key=smoothed.__getitem__)

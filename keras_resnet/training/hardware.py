@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_resnet import runtime
+from keras_resnet.config import Config
 from keras_resnet.errors import first_line
 from keras_resnet.results import Result
 from keras_resnet.training import precision
@@ -78,7 +79,9 @@ def survey() -> Survey:
     Returns:
         `Survey`.
     """
-    chosen = precision.choose()
+    gpus = tf.config.list_physical_devices("GPU")
+    xla = bool(precision.resolve_xla(Config(), max(len(gpus), 1)).xla)
+    chosen = precision.choose(xla=xla)
     return Survey(
         python=platform.python_version(),
         system=platform.platform(),
@@ -90,10 +93,10 @@ def survey() -> Survey:
         ),
         gpus=[
             tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-            for gpu in tf.config.list_physical_devices("GPU")
+            for gpu in gpus
         ],
-        precision=PrecisionSurvey(chosen.policy, chosen.reason, _step_times()),
-        xla=precision.uses_xla(),
+        precision=PrecisionSurvey(chosen.policy, chosen.reason, _step_times(xla)),
+        xla=xla,
         steps_per_execution=f"as many as fit into {CALL_SECONDS} s",
         missing={
             name: MissingPackage(adds, f"pip install {name}")
@@ -103,8 +106,7 @@ def survey() -> Survey:
     )
 
 
-def _step_times() -> dict[str, float | str]:
-    xla = precision.uses_xla()
+def _step_times(xla: bool) -> dict[str, float | str]:
     ways: dict[str, dict[str, Any]] = {
         "mixed_bfloat16": {"policy": "mixed_bfloat16"},
         "mixed_float16": {"policy": "mixed_float16"},

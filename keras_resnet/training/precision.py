@@ -31,12 +31,12 @@ class Precision(NamedTuple):
     reason: str  # for the log
 
 
-def choose(requested: str = "auto", *, xla: bool | None = None) -> Precision:
+def choose(requested: str = "auto", *, xla: bool) -> Precision:
     """The dtype policy for training: `requested`, or for `"auto"` the fastest on this hardware.
 
     Args:
         requested: "auto" or a Keras dtype policy.
-        xla: whether XLA compiles the training, and so the measurement; None: see `uses_xla`.
+        xla: whether XLA compiles the training, and so the measurement.
 
     Instructions for bfloat16 do not guarantee that it is faster: with AVX-512 BF16, mixed_bfloat16
     took 0.41 of the time of a ResNet step in float32 on one processor (AMD), 1.1 to 1.6 times as
@@ -44,7 +44,6 @@ def choose(requested: str = "auto", *, xla: bool | None = None) -> Precision:
     bfloat16 took 6 times as long, and mixed_float16 2 to 127 times: if one is requested, a warning
     is logged.
     """
-    xla = uses_xla() if xla is None else xla
     if requested == "auto":
         gpus = tf.config.list_physical_devices("GPU")
         if gpus:
@@ -164,11 +163,6 @@ def _share(ours: Callable[[], tf.Tensor], theirs: Callable[[], tf.Tensor], calls
     return best[0] / best[1]
 
 
-def uses_xla() -> bool:
-    """Whether training is compiled with XLA by default: on a GPU."""
-    return bool(tf.config.list_physical_devices("GPU"))
-
-
 def resolve_xla(config: Config, devices: int = 1, network: keras.Model | None = None) -> Config:
     """The settings with values for `deterministic` and `xla` in place of None.
 
@@ -201,6 +195,14 @@ def resolve_xla(config: Config, devices: int = 1, network: keras.Model | None = 
     xla = fits and not config.deterministic if config.xla is None else config.xla
     deterministic = not gpu if config.deterministic is None else config.deterministic
     return replace(config, xla=xla, deterministic=deterministic)
+
+
+def without_xla_on_several(config: Config, devices: int) -> Config:
+    """The settings of a run that began on one device, for that many: XLA needs one."""
+    if not config.xla or devices == 1:
+        return config
+    log.info(f"without XLA from here on: it works on one device, not on {devices}")
+    return replace(config, xla=False)
 
 
 def describe(config: Config) -> str:

@@ -13,6 +13,7 @@ from keras_resnet.config import Config
 from keras_resnet.data import stream
 from keras_resnet.data.decode import as_written
 from keras_resnet.data.examples import Examples
+from keras_resnet.data.pixels import BATCH
 from keras_resnet.data.sources import Source
 from keras_resnet.specs import CUSTOM
 from keras_resnet.training.losses import Loss
@@ -52,12 +53,16 @@ def training_batches(source: Source, config: Config, **span: Any) -> tf.data.Dat
 
 
 def evaluation_batches(examples: Examples, config: Config) -> tf.data.Dataset:
-    """Batches of the images as the network is evaluated on them, at the full image size."""
+    """Batches of the images as the network is evaluated on them, at the full image size.
+
+    One device evaluates them. So they are no larger than those of `evaluate`: a training batch may
+    be shared by several devices, and have smaller images.
+    """
     return stream.evaluation_stream(
         examples,
         size=config.geometry,
         crop=config.center_crop,
-        batch_size=config.batch_size,
+        batch_size=min(config.batch_size, BATCH),
     )
 
 

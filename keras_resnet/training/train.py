@@ -15,7 +15,7 @@ from keras_resnet.data.sources import Source
 from keras_resnet.distributed import strategy
 from keras_resnet.distributed.strategy import Devices
 from keras_resnet.errors import CheckFailed
-from keras_resnet.files import StrPath, full_disk
+from keras_resnet.files import StrPath, cannot_write
 from keras_resnet.messages import log, logged_to
 from keras_resnet.models import layers_of
 from keras_resnet.settings import Settings
@@ -101,29 +101,27 @@ def _train_in(
     devices: Devices,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    config, source, chosen, model = prepared
-    stop = checkpoint.Stop(folder.path)
+    config, source, chosen, model, notes = prepared
+    stop, resume = checkpoint.Stop(folder.path), run.resume_command(folder.path)
     try:
         if not is_resumed:
             folder.begin(config, source.classes, model)
         elif devices.is_chief and config.data != folder.config.data:
             folder.save_data(config.data, config.data_dir)
-        checkpoint.save_data_files(folder, source)
+        if notes is None:
+            checkpoint.save_data_files(folder, source)
         notices.log_plan(config, source, chosen, devices, folder)
-        broken = sources.naming_broken_images(source, run.resume_command(folder.path))
-        with stop.listening(), broken:
+        with stop.listening(), sources.naming_broken_images(source, resume):
             history, seconds = _fit(prepared, folder, devices, stop, callbacks)
             if devices.is_chief:
                 evaluate_best_model(folder, config, source, history, chosen, seconds)
-    except (tf.errors.OpError, RuntimeError):  # RuntimeError: a signal arrived inside of pybind
-        stop.exit_if_signalled()  # all workers got the signal, and another exited first
-        raise
-    except OSError as error:  # never from reading an image: TensorFlow raises its own errors
-        if not full_disk(error) and not str(error.filename or "").startswith(str(folder.path)):
-            raise  # from a callback
+    except (OSError, tf.errors.OpError, RuntimeError) as error:
+        reason = cannot_write(error, folder.path)
+        if not reason:  # maybe a signal: inside of pybind, or another worker exited first
+            stop.exit_if_signalled()
+            raise
         raise CheckFailed(
-            f"cannot write into {folder.path} ({error.strerror or error}); free some space, then "
-            + run.resume_command(folder.path)
+            f"cannot write into {folder.path} ({reason}); free some space, then {resume}"
         ) from None
 
 
@@ -135,12 +133,12 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[History, Mapping[str, float]]:
     """Trains; returns the `History`, and the duration in seconds by kind of work."""
-    config, source, chosen, model = prepared
+    config, source, chosen, model, notes = prepared
     steps = schedule.steps_per_epoch(config.batch_size, len(source.splits["train"]))
     rate = schedule.learning_rate(config, steps)
     current = {**environment(), "devices": devices.count}
-    if saved := checkpoint_notes.peek(folder):
-        notices.log_changes(saved["environment"], current, config)
+    if notes:
+        notices.log_changes(notes["environment"], current, config)
     files = checkpoint_notes.files_of(folder, config.teacher)
     loop = Loop(
         config,
@@ -196,6 +194,7 @@ class Prepared(NamedTuple):
     source: Source
     precision: Precision
     model: keras.Model  # with its initial weights
+    notes: Mapping[str, Any] | None = None  # of the checkpoint to resume from
 
 
 def prepare(
@@ -233,7 +232,7 @@ def prepare(
     of_network = specs.of(config.model).normalize or None
     config = replace(config, normalize=config.normalize or of_weights or of_network)
     config = precision.resolve_xla(config, devices.count, network)
-    chosen = precision.choose(config.precision, xla=config.xla)
+    chosen = precision.choose(config.precision, xla=bool(config.xla))
     (of_chief,) = devices.of_chief(PRECISIONS.index(chosen.policy))
     chosen = chosen._replace(policy=PRECISIONS[int(of_chief)])
     model = _network(config, source, chosen, pretrained, devices, network)
@@ -242,6 +241,7 @@ def prepare(
 
 def _prepare_resume(unfinished: run.Run, config: Config, devices: Devices) -> Prepared:
     """As `prepare`, for an unfinished run: with its images, and weights from its checkpoint."""
+    config = precision.without_xla_on_several(config, devices.count)
     notes = checkpoint_notes.peek(unfinished)
     if notes is None:
         return prepare(config, devices, network=custom.load_network(unfinished))
@@ -259,7 +259,7 @@ def _prepare_resume(unfinished: run.Run, config: Config, devices: Devices) -> Pr
     chosen = precision.Precision(*notes["precision"])  # the earlier choice of `auto`
     network = custom.load_network(unfinished)
     model = _network(config, source, chosen, None, devices, network)
-    return Prepared(config, source, chosen, model)
+    return Prepared(config, source, chosen, model, notes)
 
 
 def _updated_config(unfinished: run.Run, data: StrPath | None, options: Settings) -> Config:
