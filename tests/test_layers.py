@@ -109,7 +109,7 @@ TABLE = {
         "PIL",
     ),
     "exporting.publish": ("errors", ""),  # loaded before TensorFlow
-    "exporting.kept": ("_version filenames files manifest messages exporting.plan", ""),
+    "exporting.kept": ("_version filenames files manifest messages runtime exporting.plan", ""),
     # Loaded before TensorFlow.
     "exporting.plan": (
         "choices errors filenames files geometry run specs evaluation.contract "
