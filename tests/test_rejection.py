@@ -99,9 +99,9 @@ def test_the_most_that_chance_explains_is_that_of_the_beta_binomial():
     rule = Rejection("margin", 0.0, None, 0.05, 99)
     assert rejection.most_refused(80, rule) == stats.betabinom(80, 5, 95).ppf(0.999)
     rule = replace(rule, fitted_on=25_000)  # more ways than a float can count
-    assert rejection.most_refused(1000, rule) == pytest.approx(
-        stats.betabinom(1000, 1250, 23_751).ppf(0.999), abs=1
-    )
+    for judged in (1000, 25_000):
+        expected = stats.betabinom(judged, 1250, 23_751).ppf(0.999)
+        assert rejection.most_refused(judged, rule) == pytest.approx(expected, abs=1)
 
 
 def test_the_score_is_chosen_by_other_images_of_no_class_than_it_is_judged_by():

@@ -177,14 +177,19 @@ def most_refused(judged: int, rejection: Rejection) -> int:
     whatever the distribution of the scores.
     """
     fitted, order = rejection.fitted_on, _order(rejection.fitted_on, rejection.share)
-    ways, total = 0, math.comb(judged + fitted, judged)
+    total, chance = _log_comb(judged + fitted, judged), 0.0
     for count in range(judged + 1):
-        ways += math.comb(count + order - 1, count) * math.comb(
-            judged - count + fitted - order, judged - count
-        )
-        if _ONCE_IN * (total - ways) <= total:  # integers, because these overflow floats
+        left = judged - count
+        ways = _log_comb(count + order - 1, count) + _log_comb(left + fitted - order, left)
+        chance += math.exp(ways - total)
+        if 1 - chance <= 1 / _ONCE_IN:
             return count
     return judged
+
+
+def _log_comb(n: int, k: int) -> float:
+    """The logarithm of the number of ways to choose k of n."""
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def _split(
