@@ -298,9 +298,6 @@ def _again(
     names = (f"{finished.path}-{i}" for i in itertools.count(2))
     free = next(name for name in names if not os.path.exists(name))
     command = ["ship", os.fspath(data), "--weights", str(finished.path), "--run", free]
-    for name in ("width", "image_size", "fit", "channels"):  # --weights does not imply them
-        if (value := getattr(finished.config, name)) != SETTINGS[name].default:
-            command += recipes.option(name, value)
     for name in ("epochs", "batch_size", "seed", "on_bad_image"):
         command += recipes.option(name, options.get(name))
     for kind in request["bundles"] if tuple(request["bundles"]) != DEFAULT_BUNDLES else ():

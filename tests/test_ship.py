@@ -182,7 +182,7 @@ def test_photos_that_came_or_went_since_are_told(home, tmp_path, capsys):
     (tmp_path / "run-2").mkdir()
     said = check()
     again = f"keras-resnet ship '{photos}' --weights {tmp_path}/run --run {tmp_path}/run-3 "
-    again += "--image-size 24 --epochs 3 --bundle c --max-drop 2 --reject 0.05 --unknown 'no class'"
+    again += "--epochs 3 --bundle c --max-drop 2 --reject 0.05 --unknown 'no class'"
     assert f"{photos} has 1 image that {run.path} does not have and lacks 1 image of" in said
     assert f"to train again from its weights: `{again}`" in said
     kept.with_name("new.jpg").unlink()
