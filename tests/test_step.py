@@ -18,7 +18,7 @@ from keras_resnet.training.layers import (
     SlicedMaxPooling2D,
     for_training,
 )
-from keras_resnet.training.notices import ema_warning
+from keras_resnet.training.notices import ema_warning, few_images_warning
 from keras_resnet.training.optimizer import make_optimizer
 from keras_resnet.training.precision import Precision
 from keras_resnet.training.step import Evaluator, TrainStep
@@ -424,6 +424,13 @@ def test_an_average_longer_than_the_run_is_warned_of():
     assert ema_warning(few, 160).endswith("the run has only 5; train longer, or without --ema")
     assert ema_warning(recipes.resolve({"ema": 0.9}), 1438) is None
     assert ema_warning(recipes.resolve(), 1438) is None
+
+
+def test_few_validation_images_are_warned_of():
+    said = few_images_warning(6, recipes.resolve())
+    assert said.startswith("few validation images: one of 6 is 16.7 points of top-1")
+    assert few_images_warning(50, recipes.resolve()) is None
+    assert few_images_warning(6, recipes.resolve({"split_file": "fold-1.json"})) is None
 
 
 # Evaluation

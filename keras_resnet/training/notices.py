@@ -26,6 +26,8 @@ def log_plan(
             else ""
         )
     )
+    if warning := few_images_warning(len(source.splits["val"]), config):
+        log.info(warning)
     log.info(
         f"{plural(config.epochs, 'epoch')} at {config.geometry.image_size} pixels, "
         f"batch {config.batch_size}, "
@@ -42,6 +44,16 @@ def log_plan(
     if warning := ema_warning(config, len(source.splits["train"])):
         log.info(warning)
     log.info(f"run folder {folder.path}")
+
+
+def few_images_warning(images: int, config: Config) -> str | None:
+    """A warning if one of the validation images is worth more than two points, else None."""
+    if images >= 50 or config.split_file:  # the user's split, or that of a fold
+        return None
+    return (
+        f"few validation images: one of {images} is {100 / images:.3g} points of top-1, and chance "
+        "selects the best epoch too; --folds 5 validates on every image"
+    )
 
 
 def ema_warning(config: Config, images: int) -> str | None:
