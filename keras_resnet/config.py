@@ -88,7 +88,7 @@ class Setting:
 
     def refuse(self, value: Any, expected: str) -> NoReturn:
         """Raises the `InputError` for a value of this setting."""
-        text = show(value, "") if isinstance(value, tuple) else first_line(repr(value))
+        text = first_line(show(value, "") if isinstance(value, tuple) else repr(value))
         raise InputError(f"{self.flag} is {text}; expected {expected}")
 
     def _is_in_range(self, value: Any) -> bool:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, first_line
 
 StrPath = str | os.PathLike[str]
 REPLACE = "restore it from a copy, or create it again"  # advice for a damaged file
@@ -25,8 +25,8 @@ def require_path(what: StrPath) -> Path:
         return Path(what)
     except TypeError:
         raise InputError(
-            f"{what!r} is not a path; give the path of a file or folder; save a Keras model first: "
-            'model.save("model.keras")'
+            f"{first_line(repr(what))} is not a path; give the path of a file or folder; save a "
+            'Keras model first: model.save("model.keras")'
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import io
 import os
 import re
 import shlex
@@ -61,6 +62,8 @@ class Run:
     def __fspath__(self) -> str:
         return str(self.path)
 
+    __str__ = __fspath__
+
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
@@ -97,6 +100,12 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         return read_json(self.file(filenames.METRICS), self._read(filenames.METRICS))
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of history.csv, one per epoch: loss, top1, val_loss, val_top1 and others."""
+        rows = csv.DictReader(io.StringIO(self._read(filenames.HISTORY).decode()))
+        return [{k: v if k == "weights" else float(v) for k, v in row.items()} for row in rows]
 
     @cached_property
     def splits(self) -> "dict[str, list[SavedImage]]":

@@ -12,6 +12,9 @@ from pathlib import Path
 _FAST_FLAGS = (
     "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd",
 )  # fmt: skip
+# TensorFlow uses oneDNN's kernels by default on processors with one of these.
+_ONEDNN_FLAGS = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
+_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 _CPUS, _STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 _FREE_BYTES = 2**28  # minimum free space for XLA's cache, which takes a few MB per network
 # For child processes that convert, or time on the CPU: their parent uses the GPU's memory.
@@ -29,7 +32,8 @@ def prepare() -> None:
     """
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    if "tensorflow" not in sys.modules:  # which reads it at its import
+        os.environ.setdefault(_ONEDNN, "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # A cache of XLA's output saves the next process a minute for a ResNet-50 on a GPU.
     if "TF_XLA_FLAGS" not in os.environ and (folder := _xla_cache_folder()):
@@ -84,6 +88,13 @@ def fast_cpu_flags() -> list[str]:
     """This processor's flags that determine the speed of number formats, in a fixed order."""
     flags = cpu_flags()
     return [flag for flag in _FAST_FLAGS if flag in flags]
+
+
+def uses_onednn() -> bool:
+    """Whether TensorFlow computes with oneDNN's kernels on the CPU: see `prepare`."""
+    if chosen := os.environ.get(_ONEDNN):
+        return chosen.lower() in ("1", "true")
+    return not _ONEDNN_FLAGS.isdisjoint(cpu_flags())
 
 
 def peak_bytes() -> int | None:

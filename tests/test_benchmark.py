@@ -73,6 +73,7 @@ def test_a_busy_machine_is_called_one(measured):
 def test_a_run_stands_for_its_keras_model_and_its_files(exported):
     run, _ = exported
     found = [os.path.relpath(path, run.path) for path in expand([run.path, run.path])]
+    assert expand([run]) == expand(run) == expand(run.path) == expand(str(run))
     assert found[0] == "model.keras" and "export/saved_model" in found
     assert {"export/model_float32.tflite", "export/model_int8.tflite"} <= set(found)
     assert len(found) == len(set(found))

@@ -183,6 +183,15 @@ def test_predict_names_labels_with_probabilities(trained, photos):
         assert scores == sorted(scores, reverse=True) and 0 <= sum(scores) <= 1 + 1e-6
 
 
+def test_what_a_notebook_shows_of_scores_and_runs_is_short(trained):
+    scores = evaluate(trained)
+    assert "top1=" in repr(scores) and "ImageScore" not in repr(scores)
+    assert str(trained) == str(trained.path) and repr(trained) == f"Run({str(trained)!r})"
+    assert [row["epoch"] for row in trained.history] == [1 + i for i in range(len(trained.history))]
+    best = trained.history[trained.metrics["best_epoch"] - 1]
+    assert best["val_top1"] == pytest.approx(scores.top1) and best["weights"] == "raw"
+
+
 @pytest.mark.parametrize("name", ["", "export/model_int8.tflite"])
 def test_pixels_in_memory_are_classified_as_their_file_by_an_opened_artefact(
     exported, tmp_path, name

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from keras_resnet import runtime
+
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are not bound to cores")
 def test_cores_are_those_that_the_process_may_use():
@@ -14,3 +16,29 @@ def test_cores_are_those_that_the_process_may_use():
     code = code.replace("CPU", str(min(os.sched_getaffinity(0))))
     found = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert found.stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("is_loaded", "given", "flags", "variable", "uses"),
+    [
+        (False, None, {"avx2"}, "1", True),
+        (False, "0", {"amx_int8"}, "0", False),
+        (True, None, {"avx2"}, None, False),  # too late: TensorFlow has read it
+        (True, None, {"avx512_vnni"}, None, True),
+        (True, "1", {"avx2"}, "1", True),
+    ],
+)
+def test_the_kernels_of_a_training_are_known_whatever_was_imported_first(
+    is_loaded, given, flags, variable, uses, monkeypatch
+):
+    monkeypatch.setattr(runtime, "cpu_flags", lambda: flags)
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    if given:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    if is_loaded:
+        monkeypatch.setitem(sys.modules, "tensorflow", sys)
+    else:
+        monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    runtime.prepare()
+    assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == variable
+    assert runtime.uses_onednn() == uses

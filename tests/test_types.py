@@ -7,6 +7,7 @@ import types
 import typing
 from importlib import resources
 
+import numpy as np
 import pytest
 
 import keras_resnet as kr
@@ -78,7 +79,7 @@ def test_blocks_have_each_option_as_a_keyword_of_its_type():
         kr.evaluate,
         kr.verify,
         kr.export,
-        lambda what: kr.benchmark([what]),
+        kr.benchmark,
         kr.describe,
         kr.compare,
         kr.lesion,
@@ -94,3 +95,11 @@ def test_blocks_have_each_option_as_a_keyword_of_its_type():
 def test_what_is_no_path_is_an_input_error_that_shows_it(call, what):
     with pytest.raises(InputError, match="5"):
         call(what)
+
+
+def test_an_array_in_place_of_a_path_is_not_printed_whole():
+    pixels = np.zeros((200, 32, 32, 3), np.uint8)
+    for call in (kr.train, kr.evaluate, lambda data: kr.train((data, np.zeros(200)))):
+        with pytest.raises(InputError, match=r"0 0 0|array") as caught:
+            call(pixels)
+        assert len(str(caught.value)) < 400

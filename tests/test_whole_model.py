@@ -31,6 +31,15 @@ def test_an_honest_file_is_loaded(honest):
     np.testing.assert_array_equal(loaded(pixels), model(pixels))
 
 
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
+def test_a_compiled_model_inside_another_is_loaded(tmp_path):
+    inner = keras.Sequential([layers.GlobalAveragePooling2D(), layers.Dense(4)])
+    inner.build((None, 8, 8, 3))
+    inner.compile("adam", "mse")
+    keras.Sequential([keras.Input((8, 8, 3)), inner, layers.Softmax()]).save(tmp_path / "net.keras")
+    assert whole_model.load(tmp_path / "net.keras").output_shape == (None, 4)
+
+
 def changed(path, target, layer, **settings):
     """A copy of a `.keras` file in which a layer has other settings."""
 

@@ -165,7 +165,7 @@ def of_image(image: Any, name: str) -> Pixels:
     if array.dtype != np.uint8 or not is_image:
         raise InputError(
             f"{name} is an array of {array.dtype} {array.shape}; expected uint8 pixels (h, w, 3), "
-            "RGB in 0 to 255, or (h, w), grey"
+            "RGB in 0 to 255, or (h, w), grey; convert floats in 0 to 255 by .astype('uint8')"
         )
     return array if array.shape[2:] == (3,) else _repeated(array.reshape(array.shape[:2]))
 

@@ -75,7 +75,7 @@ class Benchmark(Result):
 
 
 def benchmark(
-    artefacts: Iterable[StrPath] = (),
+    artefacts: Iterable[StrPath] | StrPath = (),
     *,
     threads: int = THREADS,
     batch_size: int = BATCH,
@@ -85,8 +85,8 @@ def benchmark(
     """Measures artefacts against the first of them, on the CPU.
 
     Args:
-        artefacts: paths; a run folder stands for its Keras model and all files exported from it.
-            Empty: the newest run.
+        artefacts: a path or several; a run folder stands for its Keras model and all files
+            exported from it. Empty: the newest run.
         threads: threads of each runtime.
         batch_size: images per call for the throughput; a `.tflite` takes them one by one.
         runs: single-image inferences per artefact, over all rounds.
@@ -150,14 +150,16 @@ def require(threads: int, batch_size: int, runs: int) -> None:
         )
 
 
-def expand(artefacts: Iterable[StrPath]) -> list[str]:
+def expand(artefacts: Iterable[StrPath] | StrPath) -> list[str]:
     """The paths to measure, each once: a run's model and exported files in place of its folder.
 
     Raises:
         InputError: no such path, or not an artefact.
     """
     paths: list[str] = []
-    for path in [str(require_path(artefact)) for artefact in artefacts or [open_run()]]:
+    is_one = isinstance(artefacts, str | os.PathLike) or not isinstance(artefacts, Iterable)
+    given: Any = [artefacts] if is_one else artefacts or [open_run()]
+    for path in [str(require_path(artefact)) for artefact in given]:
         if kind_of(path) == "run":
             run = open_run(path)
             paths += map(str, [run.file(filenames.MODEL), *run.exported()])

@@ -4,7 +4,7 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,7 +45,7 @@ class ArtefactScores(Scores):
     artefact: str  # its path
     balance: str | None  # how the training balanced the classes; None without a run
     trained_on: int | None  # number of these images that its run was trained on; None: unknown
-    rows: list[ImageScore]  # one per image; not in the JSON
+    rows: list[ImageScore] = field(repr=False)  # one per image; not in the JSON
     # Images rejected as "none of these"; they count in the scores like the others. None if the
     # artefact has no threshold.
     rejected: int | None = None

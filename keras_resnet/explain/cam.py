@@ -1,6 +1,6 @@
 """Grad-CAM: Selvaraju et al. 2017, arXiv:1610.02391, section 3."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -29,8 +29,9 @@ class Cam(Result):
     image: str
     label: str  # the class explained
     score: float  # its probability, in 0…1
-    pixels: npt.NDArray[np.uint8]  # (h, w, c), the image as the network sees it
-    map: npt.NDArray[np.float32]  # (h, w) in 0…1, 1 at the maximum; all 0 if nothing supports it
+    pixels: npt.NDArray[np.uint8] = field(repr=False)  # (h, w, c), the image as the network sees it
+    # (h, w) in 0…1, 1 at the maximum; all 0 if nothing supports it
+    map: npt.NDArray[np.float32] = field(repr=False)
 
     def as_json(self) -> dict[str, Any]:
         return {"image": self.image, "label": self.label, "score": self.score}

@@ -1,12 +1,11 @@
 """The degradation experiment: He et al. 2015, arXiv:1512.03385, figures 1 and 6."""
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from keras_resnet import filenames, specs
+from keras_resnet import specs
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 from keras_resnet.results import Result
@@ -97,15 +96,14 @@ def _run(data: StrPath | None, model: str, folder: Path, options: Settings) -> R
 
 
 def _row(layers: int, kind: str, run: Run) -> DepthRow:
-    with open(run.intact(filenames.HISTORY), encoding="utf-8") as file:
-        *_, last = csv.DictReader(file)
+    last = run.history[-1]
     return DepthRow(
         depth=layers,
         kind=kind,
         run=str(run.path),
         parameters=run.metrics["parameters"],
-        training_error=1 - float(last["top1"]),
-        training_loss=float(last["loss"]),
-        validation_error=1 - float(last["val_top1"]),
+        training_error=1 - last["top1"],
+        training_loss=last["loss"],
+        validation_error=1 - last["val_top1"],
         seconds=run.metrics["seconds"],
     )

@@ -109,6 +109,7 @@ def environment() -> dict[str, Any]:
         **versions(),
         "threads": threads or runtime.cores(),
         "device": details.get("device_name") or runtime.cpu_name(),
+        "onednn": runtime.uses_onednn(),
     }
 
 

@@ -1,9 +1,10 @@
 """Messages at the start of a run."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
-from keras_resnet import recipes
+from keras_resnet import recipes, runtime
 from keras_resnet.config import Config
 from keras_resnet.data.sources import Source
 from keras_resnet.distributed.strategy import Devices
@@ -34,6 +35,12 @@ def log_plan(
         f"recipe {config.recipe}; {chosen.policy}: {chosen.reason}"
     )
     log.info(precision.describe(config))
+    if not runtime.uses_onednn() and "TF_ENABLE_ONEDNN_OPTS" not in os.environ:
+        log.info(
+            "TensorFlow was imported before keras_resnet and computes without oneDNN: with "
+            "TF_ENABLE_ONEDNN_OPTS=1 in the environment, training may be faster, and equals that "
+            "of the command"
+        )
     if devices.reason:
         log.info(
             f"{devices.reason}: each of {devices.count} devices trains on "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from keras_resnet import recipes
 from keras_resnet import run as runs
 from keras_resnet.data import names
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, first_line
 from keras_resnet.files import StrPath, read_lines
 from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log, plural, some_of
@@ -119,7 +119,7 @@ def require_model(what: Any) -> None:
     import keras
 
     if not isinstance(what, keras.Model):
-        raise InputError(f"{what!r} is neither a path nor a Keras model")
+        raise InputError(f"{first_line(repr(what))} is neither a path nor a Keras model")
 
 
 def import_model(

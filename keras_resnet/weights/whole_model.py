@@ -58,7 +58,7 @@ def _require_modest(path: Path) -> None:
     settings = readers.keras_settings(path)
     with zipfile.ZipFile(path) as archive:
         stored = archive.getinfo("model.weights.h5").file_size
-    weights, output = _sizes(settings | {"compile_config": None})
+    weights, output = _sizes(_uncompiled(settings))
     if weights > stored + _SLACK:
         raise InputError(
             f"{path} is damaged: its layers have {weights:,} bytes of weights, the file has "
@@ -69,6 +69,14 @@ def _require_modest(path: Path) -> None:
             f"{path} takes too much memory: a layer gives {output:,} bytes for one image; expected "
             f"at most {_LARGEST_OUTPUT:,}"
         )
+
+
+def _uncompiled(settings: Any) -> Any:
+    """The settings without those of `compile`, of models inside too: an optimizer has variables."""
+    if isinstance(settings, dict):
+        rest = {name: part for name, part in settings.items() if name != "compile_config"}
+        return {name: _uncompiled(part) for name, part in rest.items()}
+    return [*map(_uncompiled, settings)] if isinstance(settings, list) else settings
 
 
 def _sizes(settings: dict[str, Any]) -> tuple[int, int]:
