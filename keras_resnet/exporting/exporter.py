@@ -173,7 +173,7 @@ def _write(plan: ExportPlan, run: Run) -> Verification:
         write_text(folder / filenames.LABELS, "".join(f"{name}\n" for name in plan.classes))
         described = guard.preprocessing(plan, fitted.probabilities, fitted.rejected)
         write_json(folder / filenames.PREPROCESS, described)
-        judge = Judge(reference, val, plan.contract, plan.limits, fitted.logits, unknown)
+        judge = Judge(reference, val, plan.contract, plan, fitted.logits, unknown)
         if is_imported := "imported" in run.metrics:
             judge.require_order()
         if doubt := judge.doubt(is_imported):

@@ -132,7 +132,7 @@ class PlannedFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportPlan:
+class ExportPlan(Limits):
     """A valid export: properties of the run, and the options of `export` with the same names.
 
     Raises:
@@ -161,10 +161,6 @@ class ExportPlan:
     io: str = "float"
     explain_quantization: bool = False
     calibration: int = CALIBRATION
-    max_drop: float = MAX_DROP
-    images: int = IMAGES
-    min_agreement: float | None = None
-    require_evidence: bool = False
     bundles: Sequence[str] = ()
     # Fitted during the export if `calibrate_probabilities`
     temperature: float = 1.0
@@ -179,17 +175,8 @@ class ExportPlan:
         _check_trainable(self)
         if self.onnx:
             onnx_file.require()
-        self.limits  # noqa: B018 - raises if a value is out of range
+        super().__post_init__()
         _check_bundles(self)
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(
-            max_drop=self.max_drop,
-            images=self.images,
-            min_agreement=self.min_agreement,
-            require_evidence=self.require_evidence,
-        )
 
     @property
     def contract(self) -> Contract:
