@@ -67,10 +67,10 @@ class Geometry:
             return 0, 0, height, width
         if height * self.width <= width * self.height:
             h = _share(height, crop)
-            w = min(max(_ratio(h, self.width, self.height), 1), width)
+            w = min(max(ratio(h, self.width, self.height), 1), width)
         else:
             w = _share(width, crop)
-            h = min(max(_ratio(w, self.height, self.width), 1), height)
+            h = min(max(ratio(w, self.height, self.width), 1), height)
         return (height - h) // 2, (width - w) // 2, h, w
 
     def resized(self, height: float, width: float) -> tuple[int, int]:
@@ -133,6 +133,6 @@ def _rounded(value: float) -> int:
     return int(_float32(_float32(value) + 0.5))
 
 
-def _ratio(side: int, part: int, whole: int) -> int:
-    """`side * part / whole`, rounded half up."""
+def ratio(side: Any, part: int, whole: int) -> Any:
+    """`side * part / whole`, rounded half up, for an integer or a tensor of integers."""
     return (side * part + whole // 2) // whole

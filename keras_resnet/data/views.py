@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_resnet import geometry
 from keras_resnet.data.decode import Choose, Window, decode_window, whole_box
-from keras_resnet.geometry import LUMA, Geometry
+from keras_resnet.geometry import LUMA, Geometry, ratio
 
 
 def random_view(
@@ -130,14 +130,10 @@ def _central_window(height: tf.Tensor, width: tf.Tensor, form: Geometry, crop: f
 
     is_wide = height * form.width <= width * form.height
     h, w = share(height), share(width)
-    wide = tf.clip_by_value(_ratio(h, form.width, form.height), 1, width)
-    high = tf.clip_by_value(_ratio(w, form.height, form.width), 1, height)
+    wide = tf.clip_by_value(ratio(h, form.width, form.height), 1, width)
+    high = tf.clip_by_value(ratio(w, form.height, form.width), 1, height)
     h, w = tf.where(is_wide, h, high), tf.where(is_wide, wide, w)
     return (height - h) // 2, (width - w) // 2, h, w
-
-
-def _ratio(side: tf.Tensor, part: int, whole: int) -> tf.Tensor:
-    return (side * part + whole // 2) // whole
 
 
 def _fitted(form: Geometry, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
