@@ -35,8 +35,8 @@ def explain() -> None:
 _OPTIONS = {
     "images": click.option("--images", default=32, show_default=True,
                            help="Number of images, from each class in turn."),
-    "seed": click.option("--seed", default=0, show_default=True,
-                         help="Random seed."),
+    "seed": click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+                         metavar="N", help="Random seed."),
     "split": click.option("--split", type=click.Choice(["train", "val", "test"]),
                           default="val", show_default=True, help="Split of the images."),
     "image-size": click.option("--image-size", default=0,
@@ -75,7 +75,8 @@ class _Depths(click.ParamType):
 @click.option("--depths", type=_Depths(), metavar="20,56,110",
               help="Also compare the first layer's gradient in new networks of these depths, with "
               "and without skips.")  # fmt: skip
-@click.option("--seeds", default=3, show_default=True, help="Number of networks per depth.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, metavar="N",
+              help="Number of networks per depth.")  # fmt: skip
 @_options("png", "data-dir")
 @reports
 def gradients(

@@ -103,7 +103,7 @@ def read_text(path: StrPath, content: bytes | None = None) -> str:
     """
     content = Path(path).read_bytes() if content is None else content
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")  # Windows' editors write a byte order mark
     except UnicodeDecodeError:
         raise InputError(f"{path} is damaged: it is not UTF-8 text; {REPLACE}") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")

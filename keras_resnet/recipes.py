@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any, get_args
 
-from keras_resnet import specs
+from keras_resnet import filenames, specs
 from keras_resnet.config import (
     FULL_EPOCHS,
     LEAST_CELLS,
@@ -460,8 +460,11 @@ def network_of_weights(weights: Any) -> dict[str, Any]:
     published weights; {} for other weights."""
     if weights == "imagenet":
         return {"model": PUBLISHED_NETWORK}
-    is_path = isinstance(weights, str | os.PathLike)
-    config = os.path.join(weights, "config.json") if is_path else ""
+    if not isinstance(weights, str | os.PathLike):
+        return {}
+    folder, name = os.path.split(weights)
+    # A network and its plain counterpart may have the same arrays.
+    config = os.path.join(folder if name == filenames.MODEL else weights, filenames.CONFIG)
     if not os.path.isfile(config):
         return {}
     own = _read(config)

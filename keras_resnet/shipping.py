@@ -141,7 +141,8 @@ def ship(
             # A finished run keeps its network, even if the photos have changed.
             candidates = _searched(path, budget)
             if not candidates:
-                chosen, candidates = search.choose(source, _search_folder(path), budget, options)
+                beside = _search_folder(path)
+                chosen, candidates = search.choose(source, beside, budget, options, path)
         request: ExportOptions = {
             "bundles": bundles,
             "max_drop": max_drop,

@@ -453,14 +453,22 @@ def test_no_cell_of_a_csv_is_a_formula_to_a_spreadsheet():
 
 def test_a_label_is_suspect_if_another_class_is_as_certain_as_usual_and_it_is_unlikely():
     certain, weak, unsure = [0.02, 0.98], [0.04, 0.85], [0.3, 0.7]
-    right = [[0.9, 0.1]] * 20
-    p = np.array([*right, [0.05, 0.95], certain, [0.08, 0.92], unsure])
+    right, other = [[0.9, 0.1]] * 20, [[0.05, 0.95]] * 20
+    p = np.array([*right, *other, certain, [0.08, 0.92], unsure])
     # Class 1 usually gets 0.95: what the last two give it is no more than that, or not certain.
-    labels = np.array([*[0] * 20, 1, 0, 0, 0])
-    assert np.flatnonzero(doubtful(p, labels)).tolist() == [21]
-    assert not doubtful(np.array([*right, weak, [0.05, 0.95]]), labels[[*range(20), 21, 20]]).any()
+    labels = np.array([*[0] * 20, *[1] * 20, 0, 0, 0])
+    assert np.flatnonzero(doubtful(p, labels)).tolist() == [40]
+    assert not doubtful(np.array([*right, *other, weak]), labels[:41]).any()
     # One that is mostly wrong speaks for no label.
-    assert not doubtful(p[20:], labels[20:]).any()
+    assert not doubtful(p[39:], labels[39:]).any()
+
+
+def test_one_that_always_gives_the_largest_class_suspects_no_label():
+    p = np.tile([0.98, 0.02], (200, 1))
+    labels = np.array([0] * 190 + [1] * 10)
+    assert not doubtful(p, labels).any()
+    p[190:196] = [0.02, 0.98]  # one that recognizes six of the ten does
+    assert np.flatnonzero(doubtful(p, labels)).tolist() == [196, 197, 198, 199]
 
 
 def doubtful(p, labels):
@@ -470,7 +478,7 @@ def doubtful(p, labels):
 
 def test_networks_that_may_be_guessing_suspect_no_label():
     wrong = [ImageScore(f"{i}.jpg", "a", "b", 0.9, 0.1, suspect=False) for i in range(4)]
-    right = [ImageScore(f"{i}.jpg", "b", "b", 0.9, 0.9, suspect=False) for i in range(20)]
+    right = [ImageScore(f"{i}.jpg", c, c, 0.9, 0.9, suspect=False) for i in range(10) for c in "ab"]
     assert ranked_suspects([*wrong, *right], ["a", "b"]) == [0, 1, 2, 3]
     assert ranked_suspects([*wrong, *right[:7]], ["a", "b"]) == []
     # Better than guessing of ten, and still more often wrong than right
@@ -490,7 +498,7 @@ def test_a_network_speaks_for_another_label_where_it_is_as_certain_as_usual(
     usual, scores, expected
 ):
     wrong = [ImageScore("x.jpg", "a", "b", *score, suspect=False) for score in scores]
-    right = [ImageScore("y.jpg", "b", "b", usual, usual, suspect=False)] * 20
+    right = [ImageScore("y.jpg", c, c, usual, usual, suspect=False) for c in "ab" * 20]
     assert ranked_suspects([*wrong, *right], ["a", "b"]) == expected
 
 

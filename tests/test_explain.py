@@ -422,6 +422,18 @@ def test_depth_trains_both_kinds_and_takes_finished_runs_as_they_are(photos, tmp
         depth(str(photos), depths=[8], folder=tmp_path, **{**settings, "epochs": 2})
     with pytest.raises(InputError, match=r"was started with DATA .*, not digits; give the same"):
         depth("digits", depths=[8], folder=tmp_path, **settings)
+    shutil.rmtree(tmp_path / "resnet8")  # one that is added takes the data and settings of the rest
+    again = depth(depths=[8], folder=tmp_path)
+    assert [row.training_loss for row in again.rows] == [row.training_loss for row in found.rows]
+    change = json.loads((tmp_path / "resnet8" / "config.json").read_text()) | {
+        "label_smoothing": 0.2
+    }
+    (tmp_path / "resnet8" / "config.json").write_text(json.dumps(change))
+    (tmp_path / "resnet8" / "manifest.json").write_text("{}")
+    with pytest.raises(
+        InputError, match=r"resnet8 has --label-smoothing 0.2, .*plain8 0.1; give an"
+    ):
+        depth(depths=[8], folder=tmp_path)
 
 
 def test_the_errors_of_a_depth_are_those_of_the_last_epoch(trained):

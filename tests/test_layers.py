@@ -31,7 +31,7 @@ TABLE = {
     "geometry": ("", ""),
     "choices": ("filenames", ""),
     "config": ("specs errors geometry", ""),
-    "recipes": ("config specs errors files", ""),
+    "recipes": ("config specs errors filenames files", ""),
     "settings": ("files", ""),
     "shipping": (
         f"{DATA} {TOOLS} run data studies.search training.train exporting "

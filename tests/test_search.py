@@ -88,7 +88,7 @@ def test_settings_that_no_network_of_the_search_has_are_one_line(options, tries,
         f"no network can be tried with --{name} {value}, where images have 40 pixels; give --model"
     )
     with pytest.raises(InputError, match=line):
-        search.choose(str(photos), tmp_path, Budget(max_ms=1.0), options)
+        search.choose(str(photos), tmp_path, Budget(max_ms=1.0), options, tmp_path / "run")
     assert not tries
 
 
@@ -154,7 +154,9 @@ def tries(monkeypatch):
 
 
 def test_larger_networks_are_tried_until_they_are_no_better(tries, photos, tmp_path):
-    settings, points = search.choose(str(photos), tmp_path, Budget(max_ms=9), {"epochs": 9})
+    settings, points = search.choose(
+        str(photos), tmp_path, Budget(max_ms=9), {"epochs": 9}, tmp_path / "run"
+    )
     assert len(tries) == 4 + 3
     assert [p.chosen for p in points].index(True) == 3
     assert {**settings, "teacher": ""} == {
@@ -162,34 +164,41 @@ def test_larger_networks_are_tried_until_they_are_no_better(tries, photos, tmp_p
         "teacher": "",
     }  # fmt: skip
     # The largest of those that are no worse, trained in full.
-    assert Path(settings["teacher"]).name == "teacher"
+    assert Path(settings["teacher"]).name.startswith(f"teacher-{points[6].model}-")
     assert tries.taught[0]["epochs"] == 9 and tries.taught[0]["label_smoothing"] == 0
     assert tries.taught[0]["image_size"] == points[6].image_size
     assert tries.taught[0]["model"] == points[6].model
     # Other options, or other images, have runs of their own.
-    other, _ = search.choose(str(photos), tmp_path, Budget(max_ms=9), {"epochs": 12})
+    other, _ = search.choose(
+        str(photos), tmp_path, Budget(max_ms=9), {"epochs": 12}, tmp_path / "run"
+    )
     assert other["teacher"] != settings["teacher"] and len(tries) > 7
     del tries[7:]
+    # A run of another search, or of none, is not searched for again: that takes hours.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="was not searched for this budget; give another --run"):
+        search.choose(str(photos), tmp_path, Budget(max_ms=8), {"epochs": 9}, tmp_path / "run")
+    assert len(tries) == 7
     # The same call chooses the same, whatever the clock says then.
-    assert search.choose(str(photos), tmp_path, Budget(max_ms=9), {"epochs": 9}) == (
-        settings, points,
-    )  # fmt: skip
+    again = search.choose(str(photos), tmp_path, Budget(max_ms=9), {"epochs": 9}, tmp_path / "run")
+    assert again == (settings, points)
     assert len(tries) == 7
 
 
 def test_what_cannot_fit_is_not_trained_and_nothing_in_the_budget_is_one_line(
     tries, photos, tmp_path
 ):
-    search.choose(str(photos), tmp_path, Budget(max_mb=0.1), {})
+    search.choose(str(photos), tmp_path, Budget(max_mb=0.1), {}, tmp_path / "run")
     assert all(not name.startswith(("resnet20 at", "resnet32 at")) for name in tries)
     del tries[:]
     with pytest.raises(CheckFailed, match=r"of resnet8 ×0.5 at 32 \(0.0\d+ MB, 1 ms\) it is 1 ms"):
-        search.choose(str(photos), tmp_path, Budget(max_ms=0.5), {})
+        search.choose(str(photos), tmp_path, Budget(max_ms=0.5), {}, tmp_path / "run")
     assert len(tries) == 3  # larger ones are better, and no faster
     least = min(candidate.parameters for candidate in search.candidates(40, 3, {}))
     refusal = f"the smallest has {least:,} weights, at least one byte each"
     with pytest.raises(CheckFailed, match=refusal):
-        search.choose(str(photos), tmp_path, Budget(max_mb=(least - 1) / 1e6), {})
+        search.choose(str(photos), tmp_path, Budget(max_mb=(least - 1) / 1e6), {}, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

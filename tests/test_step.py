@@ -422,6 +422,8 @@ def test_an_average_longer_than_the_run_is_warned_of():
     assert "averages over 1,000 updates, but the run has only 450" in ema_warning(config, 1438)
     few = recipes.resolve({"ema": 0.9, "epochs": 1, "batch_size": 32})
     assert ema_warning(few, 160).endswith("the run has only 5; train longer, or without --ema")
+    long = recipes.resolve({"ema": 0.99999, "epochs": 100, "batch_size": 32})
+    assert ema_warning(long, 1600).endswith("5,000; try 0.998")
     assert ema_warning(recipes.resolve({"ema": 0.9}), 1438) is None
     assert ema_warning(recipes.resolve(), 1438) is None
 

@@ -17,8 +17,10 @@ from safetensors.numpy import save_file
 
 from keras_resnet import build
 from keras_resnet.errors import InputError
+from keras_resnet.recipes import network_of_weights
 from keras_resnet.specs import NORMALIZATIONS
 from keras_resnet.weights import layouts, readers
+from keras_resnet.weights.importing import import_weights
 from keras_resnet.weights.load import load_weights, normalization_of, open_weights
 
 RNG = np.random.default_rng(0)
@@ -479,6 +481,22 @@ def test_our_own_files_come_back_and_remember_their_normalization(normalize, fil
             load_weights(build("resnet8", 3, (12, 12, 3)), tmp_path / file)
 
 
+def test_our_network_without_a_head_is_ours(tmp_path):
+    """It was taken for one of keras.applications, whose first kernel is for BGR."""
+    ours = build("resnet20", features=True)
+    randomize(ours)
+    for file in ("net.keras", "net.weights.h5"):
+        save = ours.save if file == "net.keras" else ours.save_weights
+        save(tmp_path / file)
+        assert normalization_of(open_weights(tmp_path / file, "resnet20")) in ("imagenet", None)
+        target = build("resnet20")
+        load_weights(target, tmp_path / file, replace_head=True)
+        kernel = "conv1_conv"
+        np.testing.assert_array_equal(
+            target.get_layer(kernel).get_weights()[0], ours.get_layer(kernel).get_weights()[0]
+        )
+
+
 def test_weights_go_into_the_parts_of_a_deep_net(tmp_path, monkeypatch):
     from keras_resnet import models
 
@@ -693,6 +711,31 @@ def test_channels_of_a_whole_classifier_are_refused(command, tmp_path):
     done = command("import", tmp_path / "net.keras", "--fit", "pad", "--run", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["fit"] == "pad"
+
+
+@pytest.mark.parametrize("labels", [["a\n", "b\n"], [0, 1]])
+def test_labels_are_names_of_one_line(labels, tmp_path):
+    build("resnet8", 2).save(tmp_path / "net.keras")
+    with pytest.raises(InputError, match="expected names without line breaks"):
+        import_weights(tmp_path / "net.keras", labels=labels, run_folder=tmp_path / "run")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_label(tmp_path):
+    build("resnet8", 2).save(tmp_path / "net.keras")
+    (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfcat\r\ndog\r\n")
+    run = import_weights(
+        tmp_path / "net.keras", labels=tmp_path / "labels.txt", run_folder=tmp_path / "run"
+    )
+    assert run.classes == ["cat", "dog"]
+
+
+def test_weights_in_a_run_are_of_its_network(tmp_path):
+    """A plain network has the arrays of a residual one with shortcuts without weights."""
+    build("plain8", 2).save(tmp_path / "net.keras")
+    run = import_weights(tmp_path / "net.keras", model="plain8", run_folder=tmp_path / "run")
+    again = import_weights(run.path / "model.keras", run_folder=tmp_path / "again")
+    assert again.config.model == "plain8"
+    assert network_of_weights(run.path / "model.keras") == {"model": "plain8", "width": 1.0}
 
 
 def test_weights_without_a_classifier_are_not_imported(command, tmp_path):

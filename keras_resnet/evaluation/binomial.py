@@ -13,8 +13,9 @@ def interval(count: int, total: int) -> tuple[float, float]:
     return lower(count, total, _RISK), upper(count, total, _RISK)
 
 
-def may_be_guesses(right: int, total: int, classes: int) -> bool:
-    """Whether random guessing can explain `right` of `total` right answers, at 2.5 %."""
+def may_be_guesses(right: int, total: int, classes: float) -> bool:
+    """Whether chance can explain `right` of `total` right answers, at 2.5 %: random guessing of one
+    of so many classes."""
     return lower(right, total, _RISK) <= 1 / classes
 
 

@@ -40,6 +40,15 @@ class Scores(Result):
     confusion: list[list[int]]  # images by true class (rows) and predicted class (columns)
 
 
+def confusion_of(
+    labels: npt.ArrayLike, guesses: npt.ArrayLike, classes: int
+) -> npt.NDArray[np.int_]:
+    """Number of images by true class (rows) and predicted class (columns), int `(k, k)`."""
+    confusion = np.zeros((classes, classes), int)
+    np.add.at(confusion, (np.asarray(labels, int), np.asarray(guesses, int)), 1)
+    return confusion
+
+
 def summarize(logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[str]) -> Scores:
     """The scores of a model.
 
@@ -54,8 +63,7 @@ def summarize(logits: npt.ArrayLike, labels: npt.ArrayLike, classes: Sequence[st
     logits, labels = np.asarray(logits), np.asarray(labels)
     count, k = logits.shape
     guesses, _, of_labels = answers(logits, labels)
-    confusion = np.zeros((k, k), int)
-    np.add.at(confusion, (labels, guesses), 1)
+    confusion = confusion_of(labels, guesses, k)
     rows = class_scores(confusion, classes)
     scored = [row for row in rows.values() if row.images]
     recall = float(np.mean([row.recall for row in scored]))

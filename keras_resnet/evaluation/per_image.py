@@ -14,7 +14,7 @@ from keras_resnet import filenames
 from keras_resnet.data.names import show
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
-from keras_resnet.evaluation.metrics import answers
+from keras_resnet.evaluation.metrics import answers, confusion_of
 from keras_resnet.files import csv_text, read_text
 from keras_resnet.run import Run
 
@@ -96,16 +96,25 @@ def suspects(
         scores, given: the probabilities of the guesses and of the given labels, `(n,)`.
         k: number of classes.
     """
-    if not can_suspect(int((guesses == labels).sum()), len(labels), k):
+    if not can_suspect(confusion_of(labels, guesses, k)):
         return np.zeros(len(labels), bool)
     threshold = np.maximum(_usual(labels, given, k), _CERTAIN)[guesses]
     return (guesses != labels) & (scores >= threshold) & (given <= _UNLIKELY)
 
 
-def can_suspect(right: int, total: int, classes: int) -> bool:
-    """Whether a network with this accuracy is good enough to find label errors: at least half of
-    its predictions are right, and random guessing cannot explain that."""
-    return 2 * right > total and not binomial.may_be_guesses(right, total, classes)
+def can_suspect(confusion: npt.NDArray[np.integer]) -> bool:
+    """Whether a network is good enough to find label errors: at least half of its predictions are
+    right, and predictions of these classes in any order cannot explain that (the expected agreement
+    of Cohen 1960, "A coefficient of agreement for nominal scales").
+
+    Args:
+        confusion: number of images by true and predicted class, `(k, k)`.
+    """
+    right, total = int(confusion.trace()), int(confusion.sum())
+    if 2 * right <= total:
+        return False
+    by_chance = float(confusion.sum(1) @ confusion.sum(0)) / total**2
+    return not binomial.may_be_guesses(right, total, 1 / by_chance)
 
 
 def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[int]:
@@ -120,11 +129,11 @@ def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[
         rows: predictions for images that the networks were not trained on.
         classes: the class names.
     """
-    right = sum(row.is_right for row in rows)
-    if not can_suspect(right, len(rows), len(classes)):
-        return []
     number = {name: k for k, name in enumerate(classes)}
-    labels = np.array([number[row.label] for row in rows])
+    labels = np.array([number[row.label] for row in rows], int)
+    guesses = np.array([number[row.prediction] for row in rows], int)
+    if not can_suspect(confusion_of(labels, guesses, len(classes))):
+        return []
     given = np.array([row.label_score for row in rows])
     # A well trained network is near certain of all images, so its mean is no useful limit.
     least = np.minimum(_usual(labels, given, len(classes)), _CERTAIN)

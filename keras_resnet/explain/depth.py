@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from keras_resnet import specs
+from keras_resnet import filenames, specs
+from keras_resnet.config import SETTINGS
+from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
 from keras_resnet.results import Result
@@ -53,7 +55,8 @@ def depth(
     """Trains plain and residual networks of increasing depth with one recipe, and compares their
     errors.
 
-    Networks with a finished run in `folder` are not trained again, so depths can be added later.
+    Networks with a finished run in `folder` are not trained again, so depths can be added later:
+    all take the data and the settings of the first run, except options given now.
 
     Args:
         data: as in `train`.
@@ -69,11 +72,26 @@ def depth(
         InputError: a depth without a plain counterpart, a run with other settings, or an error of
             `train`.
     """
-    runs = [
-        (layers, kind, _run(data, f"{kind}{layers}", Path(folder), options))
-        for layers in sorted(specs.with_plain_counterparts(depths))
-        for kind in KINDS
-    ]
+    networks = [(n, kind) for n in sorted(specs.with_plain_counterparts(depths)) for kind in KINDS]
+    places = {f"{kind}{layers}": Path(folder, f"{kind}{layers}") for layers, kind in networks}
+    done = {
+        model: run
+        for model, place in places.items()
+        if (run := finished(place, {"data": data, **options, "model": model}))
+    }
+    first: Run | None = None
+    for run in done.values():
+        first = first or run
+        _require_alike(run, first)
+    for model, place in places.items():
+        if model not in done:
+            log.info(f"training {model}")
+            settings: Settings = {**options, "model": model}
+            like = first and first.file(filenames.CONFIG)
+            trained = train(data, config_file=like, run_folder=place, **settings)
+            done[model] = trained or open_run(place)  # None in a worker other than the chief
+            first = first or done[model]
+    runs = [(layers, kind, done[f"{kind}{layers}"]) for layers, kind in networks]
     config = runs[0][2].config
     return Depths(
         data=config.data,
@@ -85,14 +103,14 @@ def depth(
     )
 
 
-def _run(data: StrPath | None, model: str, folder: Path, options: Settings) -> Run:
-    path = folder / model
-    settings: Settings = {**options, "model": model}
-    if run := finished(path, {"data": data, **settings}):
-        return run
-    log.info(f"training {model}")
-    # A worker other than the chief returns None.
-    return train(data, run_folder=path, **settings) or open_run(path)
+def _require_alike(run: Run, first: Run) -> None:
+    """Raises InputError if two runs have other settings than the network."""
+    for name, old in vars(first.config).items():
+        if name not in ("model", "devices") and getattr(run.config, name) != old:
+            raise InputError(
+                f"{run.path} has {SETTINGS[name].flag} {getattr(run.config, name)}, {first.path} "
+                f"{old}; give another --run"
+            )
 
 
 def _row(layers: int, kind: str, run: Run) -> DepthRow:

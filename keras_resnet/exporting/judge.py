@@ -22,6 +22,7 @@ from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.artefact import Artefact, open_artefact, predict_stream
 from keras_resnet.evaluation.contract import Contract, Deviation, deviation
 from keras_resnet.evaluation.lite import Lite
+from keras_resnet.evaluation.metrics import confusion_of
 from keras_resnet.evaluation.scores import BATCH
 from keras_resnet.evaluation.trainable import Trainable
 from keras_resnet.exporting import (
@@ -546,6 +547,4 @@ def _top1(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def _counts(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Number of images by predicted class (rows) and true class, int `(k, k)`."""
-    counts = np.zeros((logits.shape[-1],) * 2, int)
-    np.add.at(counts, (logits.argmax(-1), labels), 1)
-    return counts
+    return confusion_of(labels, logits.argmax(-1), logits.shape[-1]).T

@@ -303,7 +303,8 @@ def _command(config: Mapping[str, Any]) -> str | None:
     if not config:
         return None
     try:
-        return recipes.command(recipes.resolve(config))
+        # As from a file: a recipe's settings without effect are not given.
+        return recipes.command(recipes.resolve(None, filenames.CONFIG, json.dumps(config).encode()))
     except InputError:  # settings that this version does not have
         return None
 

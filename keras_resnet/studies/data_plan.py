@@ -260,8 +260,10 @@ def _with_defaults(options: Mapping[str, Any], smallest: int) -> dict[str, Any]:
     if "weights" not in chosen:
         chosen = {"model": _MODEL, "image_size": _SIZE, **chosen}
     if "batch_size" not in chosen:
-        usual = recipes.resolve().batch_size
-        chosen |= {"batch_size": defaults.batch_size_for(smallest, usual), "base_batch": usual}
+        usual = recipes.resolve(chosen).batch_size
+        if {"learning_rate", "base_batch"} <= recipes.unset(chosen):
+            chosen["base_batch"] = usual
+        chosen["batch_size"] = defaults.batch_size_for(smallest, usual)
     return chosen
 
 

@@ -12,7 +12,7 @@ from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import Examples
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
-from keras_resnet.evaluation.metrics import ClassScores, class_scores
+from keras_resnet.evaluation.metrics import ClassScores, class_scores, confusion_of
 from keras_resnet.evaluation.per_image import (
     ImageScore,
     answers_of,
@@ -56,7 +56,7 @@ class CrossValidation(Result):
     @property
     def can_suspect(self) -> bool:
         """Whether the networks were good enough to find suspects."""
-        return can_suspect(round(self.top1 * self.images), self.images, len(self.per_class))
+        return can_suspect(np.array(self.confusion))
 
 
 def default_folder(data: StrPath) -> Path:
@@ -141,9 +141,9 @@ def _result(
     classes: Sequence[str],
 ) -> CrossValidation:
     number = {name: k for k, name in enumerate(classes)}
-    confusion = np.zeros((len(classes), len(classes)), int)
-    for row in rows:
-        confusion[number[row.label], number[row.prediction]] += 1
+    labels = [number[row.label] for row in rows]
+    guesses = [number[row.prediction] for row in rows]
+    confusion = confusion_of(labels, guesses, len(classes))
     right = int(confusion.trace())
     scores = [one.metrics["val"] for one in runs]
     top1 = [score["top1"] for score in scores]

@@ -113,7 +113,7 @@ class Candidate:
 
 
 def choose(
-    data: StrPath, folder: Path, budget: Budget, options: Mapping[str, Any]
+    data: StrPath, folder: Path, budget: Budget, options: Mapping[str, Any], run_folder: Path
 ) -> tuple[dict[str, Any], list[Candidate]]:
     """Finds the network for a budget.
 
@@ -125,12 +125,14 @@ def choose(
             the options.
         budget: the limits.
         options: settings of `train`; a given model, width or image size is not varied.
+        run_folder: the folder in which the chosen network will be trained.
 
     Returns:
         Settings of `train` for the chosen network, with its teacher, which is trained here; and all
         candidates that were tried, sorted by multiply-adds.
 
     Raises:
+        InputError: `run_folder` already has a run, of another search or none.
         CheckFailed: no network is within the budget. Interrupted: as in `train`.
     """
     from keras_resnet.data import sources
@@ -140,6 +142,11 @@ def choose(
     result = folder / filenames.FRONTIER
     found = read_json(result) if result.exists() else {}
     if found.get("budget") != asdict(budget):  # saved, because timings vary between calls
+        if (run_folder / filenames.CONFIG).exists():
+            raise InputError(
+                f"--run {run_folder} has a network that was not searched for this budget; give "
+                "another --run"
+            )
         points, teacher = _search(data, source, folder, budget, options)
         found = {
             "budget": asdict(budget),
@@ -151,11 +158,11 @@ def choose(
     points = [Candidate(**point) for point in found["points"]]
     (winner,) = (point for point in points if point.chosen)
     settings = _settings(winner)
-    if found["teacher"]:
+    if teacher := found["teacher"]:
         log.info("training the teacher …")
-        place = folder / "teacher"
+        place = folder / f"teacher-{'-'.join(map(str, teacher.values()))}"
         # A teacher trained with label smoothing teaches less (arXiv:1906.02629, section 4).
-        _trained(place, data, {**options, **found["teacher"], "label_smoothing": 0.0})
+        _trained(place, data, {**options, **teacher, "label_smoothing": 0.0})
         settings["teacher"] = str(place)
     return settings, points
 

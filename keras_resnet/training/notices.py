@@ -71,7 +71,11 @@ def ema_warning(config: Config, images: int) -> str | None:
     if not config.ema or window <= updates:
         return None
     # Suggests a tenth of the run; in a shorter run, that would be only one or two updates.
-    advice = f"try {1 - 10 / updates:.2g}" if updates >= 20 else "train longer, or without --ema"
+    advice = (
+        f"try {1 - float(f'{10 / updates:.1g}'):g}"
+        if updates >= 20
+        else "train longer, or without --ema"
+    )
     return (
         f"--ema {config.ema:g} averages over {window:,.0f} updates, but the run has only "
         f"{updates:,}; {advice}"

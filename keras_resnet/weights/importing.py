@@ -75,7 +75,9 @@ def import_weights(
             f"{shlex.quote(os.fspath(path))}"
         )
     owner = _owner(path)
-    if model is None and os.path.isfile(path):
+    if model is None and owner and owner.config.model in SPECS:
+        model = owner.config.model  # a network and its plain counterpart may have the same arrays
+    elif model is None and os.path.isfile(path):
         model = _network_of(path)
     form = {"width": width, "image_size": image_size, "fit": fit, "channels": channels}
     form["center_crop"] = center_crop
@@ -236,6 +238,8 @@ def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: St
         has, place = plural(len(classes), "line"), "on each line"
     else:
         given, classes = "labels", list(labels)
+        if odd := [name for name in classes if not isinstance(name, str) or "\n" in name]:
+            raise InputError(f"labels has {odd[0]!r}; expected names without line breaks")
         has, place = f"{plural(len(classes), 'name')} ({some_of(classes, 3)})", "for each output"
     if len(classes) != count:
         raise InputError(

@@ -59,8 +59,10 @@ _TORCH_VARIABLES = {
 
 
 def is_foreign(weights: Weights) -> bool:
-    """Whether the weights are of another package's network, by the name of the head."""
-    return weights.layout != KERAS or HEAD_NAMES[0] not in weights.arrays
+    """Whether the weights are of another package's network: PyTorch's, or keras.applications', by
+    the name of the head and the bias of the first convolution."""
+    theirs = {f"{_KERAS_HEAD}/kernel", "conv1_conv/bias"}
+    return weights.layout != KERAS or not theirs.isdisjoint(weights.arrays)
 
 
 def head_of(weights: Weights) -> Stored | None:

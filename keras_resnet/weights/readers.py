@@ -280,7 +280,7 @@ def _read_torch(path: Path) -> Weights:
     tensors = {name: x for name, x in content.items() if isinstance(x, torch.Tensor)}
 
     def stored(tensor: Any) -> Stored:
-        return Stored(tuple(tensor.shape), lambda: tensor.float().numpy())
+        return Stored(tuple(tensor.shape), lambda: tensor.detach().float().numpy())
 
     return _state_dict(path, {name: stored(tensor) for name, tensor in tensors.items()})
 
