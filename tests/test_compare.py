@@ -64,6 +64,11 @@ def test_the_p_value_is_that_of_the_exact_binomial_test(first, second):
     assert mcnemar(first, second) == pytest.approx(expected)
 
 
+def test_mcnemar_of_many_images_is_the_binomial_test():
+    expected = binomtest(10_000, 20_300, 0.5).pvalue
+    assert mcnemar(10_000, 10_300) == pytest.approx(expected)
+
+
 def test_runs_that_cannot_be_compared_are_one_line(two):
     first, second = two
     with pytest.raises(InputError, match="compare takes two or more runs"):

@@ -60,6 +60,54 @@ def test_other_users_can_read_what_is_published(tmp_path):
     assert (tmp_path / "export").stat().st_mode & 0o777 == 0o700  # as its owner made it
 
 
+def test_what_cannot_be_published_is_refused_before_the_work(tmp_path, monkeypatch):
+    target = tmp_path / "export"
+    target.mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(publish.os, "access", lambda path, mode: path != target)
+        refusal = rf"cannot write in {target}: Permission denied; make it writable, or export"
+        with pytest.raises(InputError, match=refusal), publish.locked(target):
+            pass
+        with publish.locked(target, or_reading=True) as is_writable:
+            assert not is_writable
+    (tmp_path / ".export-old").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(publish.shutil, "rmtree", lambda *_, **__: None)  # files of another user
+        refusal = r"\.export-old is left of an earlier export and cannot be deleted; delete it"
+        with pytest.raises(InputError, match=refusal), publish.locked(target):
+            pass
+    with publish.locked(target):
+        assert not (tmp_path / ".export-old").exists()
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == target)
+    with pytest.raises(InputError, match="export is a mount point; give a folder inside it"):
+        exporter._require_place(target)
+
+
+def test_leftovers_are_those_of_the_folder_alone(tmp_path):
+    other = tmp_path / "out-new-phone"
+    with publish.locked(other), publish.staged(other) as staging:
+        beside = tmp_path / f"{staging.name}-abc_1234"
+        for folder in (beside, tmp_path / ".out-new-phone-kept", tmp_path / ".out-new-abc_1234"):
+            folder.mkdir()
+        with publish.locked(tmp_path / "out"):
+            assert staging.exists() and beside.exists()
+            assert (tmp_path / ".out-new-phone-kept").exists()
+            assert not (tmp_path / ".out-new-abc_1234").exists()
+    (tmp_path / f".{other.name}-new-abc_1234-abc_1234").mkdir()
+    with publish.locked(other):
+        assert not list(tmp_path.glob(".out-new-phone-new-*"))
+
+
+def test_links_in_a_folder_are_kept_as_links(tmp_path):
+    target = tmp_path / "export"
+    target.mkdir()
+    (target / "loop").symlink_to("..")
+    (target / "python").symlink_to(sys.executable)
+    with publish.staged(target) as staging:
+        (staging / "model.tflite").touch()
+    assert (target / "loop").is_symlink() and (target / "python").is_symlink()
+
+
 def test_the_gate_reports_the_contract(exported):
     run, result = exported
     for row in result.artefacts:

@@ -95,3 +95,7 @@ def test_the_folder_that_a_command_runs_in_is_not_replaced(trained, tmp_path, mo
     with pytest.raises(InputError, match="but this command runs inside it; run it in another"):
         export(trained, output=output)
     assert make_plan(trained, output=output).target == Path(output)  # as `verify` makes it there
+
+
+def test_variants_may_come_from_a_generator(trained):
+    assert list(make_plan(trained, tflite=(v for v in ["none", "int8"])).tflite) == ["none", "int8"]

@@ -1,6 +1,5 @@
 """Compares finished runs: settings, scores, sizes, and predictions for the same images."""
 
-import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -119,7 +118,10 @@ def mcnemar(first_only: int, second_only: int) -> float:
     """The two-sided p-value of McNemar's exact test (1947) that two classifiers are equally good:
     an image that only one of them classifies correctly is equally likely to be either's."""
     n = first_only + second_only
-    tail = sum(math.comb(n, i) for i in range(min(first_only, second_only) + 1))
+    tail = ways = 1  # of choosing none of n
+    for i in range(min(first_only, second_only)):
+        ways = ways * (n - i) // (i + 1)
+        tail += ways
     return min(float(Fraction(2 * tail, 2**n)), 1.0)
 
 

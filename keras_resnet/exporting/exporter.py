@@ -1,5 +1,6 @@
 """Exports a run to files for phones and servers, which are verified before they are published."""
 
+import os
 import shutil
 import tempfile
 import time
@@ -221,6 +222,8 @@ def _require_place(target: Path) -> None:
             f"an export replaces {target} entirely, but this command runs inside it; run it in "
             "another folder, or give another --output"
         )
+    if os.path.ismount(target.resolve()):
+        raise InputError(f"--output {target} is a mount point; give a folder inside it")
     if target.exists() and not target.is_dir():
         raise InputError(f"--output {target} is a file; give a folder")
     if target.exists() and any(target.iterdir()) and not (target / filenames.VERIFY).exists():

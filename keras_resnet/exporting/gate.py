@@ -91,7 +91,7 @@ def verify(
             write_json(folder / filenames.VERIFY, result.as_json())
             run_report.update(run, folder)
         else:
-            log.warning(f"{folder.parent} cannot be written: the result is not saved")
+            log.warning(f"{folder} cannot be written: the result is not saved")
     return result
 
 

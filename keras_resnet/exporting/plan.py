@@ -1,7 +1,7 @@
 """The plan of an export: its options, validated once, before TensorFlow is loaded."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -278,7 +278,10 @@ def make_plan(run: Run, **options: Unpack[ExportOptions]) -> ExportPlan:
     if unknown:
         raise TypeError(f"export() got an unexpected keyword argument {min(unknown)!r}")
     run.metrics  # noqa: B018 - raises for an unfinished run
-    fields: dict[str, Any] = dict(options)
+    fields: dict[str, Any] = {  # an iterator would be used up by the first check
+        name: list(value) if isinstance(value, Iterator) else value
+        for name, value in options.items()
+    }
     output = fields.pop("output", None)
     if output is not None and not os.fspath(output):
         raise InputError("--output is empty; give a folder, or leave it out for RUN/export")

@@ -4,8 +4,10 @@ New content is written to a folder beside the published one, which it then repla
 failure before them changes nothing; `locked` repairs the state after a kill between them.
 """
 
+import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -30,11 +32,14 @@ def locked(target: Path, *, or_reading: bool = False) -> Iterator[bool]:
         Whether the lock is held, so that the folder may be written.
 
     Raises:
-        InputError: another process holds it, or the folder's parent cannot be written.
+        InputError: another process holds it, or the folder or its parent cannot be written.
     """
     target = _followed(target)
     path = target.parent / f".{target.name}-lock"
+    is_writable = os.access(target, os.W_OK) if target.exists() else True
     try:
+        if not (is_writable or or_reading):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = _take(path)
     except BlockingIOError:
@@ -46,15 +51,20 @@ def locked(target: Path, *, or_reading: bool = False) -> Iterator[bool]:
         if or_reading:
             yield False
             return
+        place = target.parent if is_writable else target
         raise InputError(
-            f"cannot write in {target.parent}: {error.strerror}; make it writable, or export into "
-            "another folder with --output"
+            f"cannot write in {place}: {error.strerror}; make it writable, or export into another "
+            "folder with --output"
         ) from None
     with lock:
         _restore(target)
         _sweep(target)
+        if _old(target).exists() and not or_reading:
+            raise InputError(
+                f"{_old(target)} is left of an earlier export and cannot be deleted; delete it"
+            )
         try:
-            yield True
+            yield is_writable
         finally:
             path.unlink(missing_ok=True)
 
@@ -69,7 +79,7 @@ def staged(target: Path) -> Iterator[Path]:
     staging = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
     try:
         if target.exists():
-            shutil.copytree(target, staging, copy_function=_link, dirs_exist_ok=True)
+            shutil.copytree(target, staging, True, copy_function=_link, dirs_exist_ok=True)
         yield staging
         staging.chmod(target.stat().st_mode if target.exists() else 0o755)  # mkdtemp gives 0o700
         _flush(staging)
@@ -113,8 +123,9 @@ def _restore(target: Path) -> None:
 
 def _sweep(target: Path) -> None:
     """Removes the files that a killed process left."""
-    prefix = _prefix(target)
-    leftovers = [path for path in target.parent.iterdir() if path.name.startswith(prefix)]
+    # Of `staged`, and of a folder beside it with its prefix.
+    name = re.compile(re.escape(_prefix(target)) + "[a-z0-9_]{8}(-[a-z0-9_]{8})?")
+    leftovers = [path for path in target.parent.iterdir() if name.fullmatch(path.name)]
     for leftover in (_old(target), *leftovers):
         shutil.rmtree(leftover, ignore_errors=True)
 
@@ -122,7 +133,7 @@ def _sweep(target: Path) -> None:
 def _flush(folder: Path) -> None:
     """Syncs new files to the disk, so that a power cut leaves no empty files."""
     for path in folder.rglob("*"):
-        if path.is_file() and path.stat().st_nlink == 1:
+        if not path.is_symlink() and path.is_file() and path.stat().st_nlink == 1:
             with open(path, "rb+") as file:
                 os.fsync(file.fileno())
 

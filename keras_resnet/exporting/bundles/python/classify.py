@@ -305,8 +305,8 @@ def main() -> int:
         try:
             with Image.open(path) as image:
                 answers = classifier.classify(image, options.top)
-        except OSError as error:
-            reason = error.strerror or "not an image that Pillow can read"
+        except (OSError, Image.DecompressionBombError) as error:
+            reason = getattr(error, "strerror", None) or "not an image that Pillow can read"
             if isinstance(error, IsADirectoryError):
                 reason = f"a folder; give its images, such as {path.rstrip('/')}/*"
             print(f"classify.py: {path}: {reason}", file=sys.stderr)

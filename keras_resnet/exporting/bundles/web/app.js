@@ -187,6 +187,7 @@ async function addClass(label, pictures) {
       throw new Error(`${picture.name ?? 'the camera image'} cannot be read as a picture`);
     });
     all.push(centerView(image, contract, contract.center_crop));
+    image.close();
     say(`Picture ${all.length} of ${label} …`);
   }
   const photos = [];
@@ -211,14 +212,14 @@ async function* cameraPictures() {
 async function add(pictures) {
   const label = at('name').value.trim();
   if (!label) return say('Give the new class a name first.', true);
-  at('add').disabled = true;
+  for (const id of ['add', 'forget']) at(id).disabled = true;
   try {
     await addClass(label, pictures);
     at('name').value = '';
   } catch (error) {
     say(`The class was not added: ${error.message}.`, true);
   }
-  at('add').disabled = false;
+  for (const id of ['add', 'forget']) at(id).disabled = false;
 }
 
 async function forget() {
@@ -312,22 +313,29 @@ async function digest(bytes) {
 /** Loads the model for the chosen accelerator; after an error, the previous model stays. */
 async function load() {
   const choice = at('accelerator');
+  const {value: wanted, text: name} = choice.selectedOptions[0];
+  choice.disabled = true;  // two choices at once would show the one and run the other
   try {
-    const loaded = await loadAndCompile('model.tflite', {accelerator: choice.value});
+    const loaded = await loadAndCompile('model.tflite', {accelerator: wanted});
+    // For some layers of a model LiteRT.js needs another build, or it runs all on the CPU.
+    if (wanted === 'webgpu' && !(loaded.options.accelerator === wanted && loaded.isFullyAccelerated)) {
+      loaded.delete();
+      throw new Error('some layers do not run on it');
+    }
     await inTurn(() => {
       model?.delete();
       model = loaded;
     });
   } catch (error) {
     if (!model) throw error;
-    const failed = choice.selectedOptions[0].text;
     choice.value = accelerator;
-    return say(`${failed} cannot run the model (${error.message}).`, true);
+    return say(`${name} cannot run the model (${error.message}).`, true);
+  } finally {
+    choice.disabled = false;
   }
   if ('train' in model.signatures) await startLearner();
-  accelerator = choice.value;
-  const isInPart = accelerator === 'webgpu' && !model.isFullyAccelerated;
-  say(isInPart ? 'Ready; some layers run on the CPU.' : 'Ready.');
+  accelerator = wanted;
+  say('Ready.');
   if (shown) await classify(shown);
 }
 

@@ -3,6 +3,15 @@
 const PASSES = {{passes}};  // epochs on the photos of all new classes
 const KEY = 'new classes of {{sha256}}';  // for this model only
 
+// Null if the browser blocks it: new classes are then lost when the page is closed.
+const storage = (() => {
+  try {
+    return localStorage;
+  } catch {
+    return null;
+  }
+})();
+
 export class Learner {
   labels = [];  // of the new classes
   #examples = [];  // [{output, features}]: index of the spare output, and features from "infer"
@@ -20,14 +29,27 @@ export class Learner {
   /** Loads the classes in this browser's storage; call it after the model was loaded. */
   async start() {
     this.#blank = await this.#call('save', {});
-    const kept = JSON.parse(localStorage.getItem(KEY) ?? 'null');
+    const kept = JSON.parse(storage?.getItem(KEY) ?? 'null');
     this.labels = kept?.labels ?? [];
     this.#examples = kept?.examples ?? [];
     if (kept) await this.#restore(kept);
   }
 
-  /** Learns a new class, or adds to one, from the features of photos, and stores it. */
+  /** Learns a new class, or adds to one, from the features of photos, and stores it; after an
+   *  error, the classes are as before. */
   async learn(label, photos) {
+    const before = {labels: [...this.labels], examples: [...this.#examples], head: await this.#call('save', {})};
+    try {
+      await this.#add(label, photos);
+    } catch (error) {
+      this.labels = before.labels;
+      this.#examples = before.examples;
+      await this.#restore(before.head);
+      throw error;
+    }
+  }
+
+  async #add(label, photos) {
     if (!this.labels.includes(label)) {
       if (this.labels.length === this.#spare) throw new Error(`there are already ${this.#spare} new classes`);
       this.labels.push(label);
@@ -44,13 +66,13 @@ export class Learner {
       }
     }
     const {weights, bias} = await this.#call('save', {});
-    localStorage.setItem(KEY, JSON.stringify({
+    storage?.setItem(KEY, JSON.stringify({
       labels: this.labels, examples: this.#examples, weights: Array.from(weights), bias: Array.from(bias),
     }));
   }
 
   async forget() {
-    localStorage.removeItem(KEY);
+    storage?.removeItem(KEY);
     this.labels = [];
     this.#examples = [];
     await this.#restore(this.#blank);
