@@ -37,6 +37,28 @@ class LearnerTest {
     assertEquals(emptyList<String>(), Learner(file, SPARE, "b", Model()::call).labels)
   }
 
+  fun aFileThatIsCutOffIsForgotten() {
+    Learner(file, SPARE, "a", model::call).learn("hat", listOf(floatArrayOf(1f)))
+    file.writeBytes(file.readBytes().dropLast(3).toByteArray())
+    val next = Model()
+    assertEquals(emptyList<String>(), Learner(file, SPARE, "a", next::call).labels)
+    assertTrue("the file is left", !file.exists())
+    assertEquals(Model().weights, next.weights)
+  }
+
+  fun afterAnErrorTheClassesAreAsBefore() {
+    val learner = Learner(file, SPARE, "a", model::call)
+    learner.learn("hat", listOf(floatArrayOf(1f)))
+    val before = model.weights
+    file.delete()
+    file.mkdir() // the file cannot be replaced
+    File(file, "x").createNewFile()
+    val failure = runCatching { learner.learn("cup", listOf(floatArrayOf(2f))) }.exceptionOrNull()
+    assertEquals("cannot write $file", failure?.message)
+    assertEquals(listOf("hat"), learner.labels)
+    assertEquals(before, model.weights)
+  }
+
   fun thereIsNoClassMoreThanTheModelHasOutputsFor() {
     val learner = Learner(file, SPARE, "a", model::call)
     for (label in listOf("hat", "cup", "key", "cup")) learner.learn(label, listOf(floatArrayOf(1f)))

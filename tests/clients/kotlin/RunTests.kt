@@ -18,6 +18,8 @@ fun main() {
   LearnerTest().everyPhotoIsLearnedWithItsOwnOutput()
   LearnerTest().whatWasLearnedIsRestoredAndForgotten()
   LearnerTest().whatAnotherModelLearnedIsIgnored()
+  LearnerTest().aFileThatIsCutOffIsForgotten()
+  LearnerTest().afterAnErrorTheClassesAreAsBefore()
   LearnerTest().thereIsNoClassMoreThanTheModelHasOutputsFor()
   val engine = EngineTest()
   engine.theModelRunsOnTheCpuUnlessTheUserChoosesTheGpu()

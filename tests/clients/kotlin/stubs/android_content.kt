@@ -20,6 +20,8 @@ open class Context {
 
   fun getColor(id: Int): Int = TODO()
 
+  fun <T> getSystemService(kind: Class<T>): T = TODO()
+
   open fun getSharedPreferences(name: String, mode: Int): SharedPreferences = TODO()
 
   fun startActivity(intent: Intent): Unit = TODO()

@@ -6,3 +6,5 @@ class Bundle
 object SystemClock {
   fun elapsedRealtimeNanos(): Long = TODO()
 }
+
+class Handler

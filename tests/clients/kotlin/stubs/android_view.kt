@@ -6,6 +6,10 @@ import android.content.res.Resources
 import android.graphics.Canvas
 import android.util.AttributeSet
 
+class Display {
+  val rotation: Int get() = TODO()
+}
+
 open class View(context: Context, attributes: AttributeSet?) {
   fun interface OnClickListener {
     fun onClick(view: View)
@@ -14,6 +18,7 @@ open class View(context: Context, attributes: AttributeSet?) {
   val resources: Resources get() = TODO()
   val width: Int get() = TODO()
   val height: Int get() = TODO()
+  val display: Display? get() = TODO()
   var visibility: Int
     get() = TODO()
     set(value) = TODO()

@@ -12,6 +12,10 @@ import androidx.lifecycle.LifecycleOwner
 open class ComponentActivity : Context(), LifecycleOwner {
   protected open fun onCreate(savedInstanceState: Bundle?): Unit = TODO()
 
+  protected open fun onResume(): Unit = TODO()
+
+  protected open fun onPause(): Unit = TODO()
+
   protected open fun onDestroy(): Unit = TODO()
 
   fun setContentView(layout: Int): Unit = TODO()

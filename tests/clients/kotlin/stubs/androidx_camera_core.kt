@@ -39,6 +39,10 @@ class Preview : UseCase() {
 }
 
 class ImageAnalysis : UseCase() {
+  var targetRotation: Int
+    get() = TODO()
+    set(value) = TODO()
+
   fun interface Analyzer {
     fun analyze(image: ImageProxy)
   }

@@ -3,6 +3,8 @@ package org.example.classifier
 import java.io.DataInputStream
 import java.io.DataOutputStream
 import java.io.File
+import java.io.FileOutputStream
+import java.io.IOException
 
 /** Runs a signature of the model: its name, inputs by name, names of all outputs; outputs by name. */
 typealias Call = (String, Map<String, FloatArray>, List<String>) -> Map<String, FloatArray>
@@ -27,11 +29,32 @@ class Learner(
     get() = names
 
   init {
-    if (file.exists()) DataInputStream(file.inputStream().buffered()).use { read(it) }
+    try {
+      if (file.exists()) DataInputStream(file.inputStream().buffered()).use { read(it) }
+    } catch (error: IOException) { // a file that is cut off
+      forget()
+    }
   }
 
-  /** Learns a new class, or adds to one, from the features of photos, and stores it. */
+  /**
+   * Learns a new class, or adds to one, from the features of photos, and stores it. After an error,
+   * the classes are as before.
+   */
   fun learn(label: String, photos: List<FloatArray>) {
+    val before = Triple(names.toList(), examples.toList(), save())
+    try {
+      add(label, photos)
+    } catch (error: Throwable) {
+      names.clear()
+      names += before.first
+      examples.clear()
+      examples += before.second
+      call("restore", before.third, listOf("trained"))
+      throw error
+    }
+  }
+
+  private fun add(label: String, photos: List<FloatArray>) {
     if (label !in names) {
       check(names.size < spare) { "there are already $spare new classes" }
       names += label
@@ -45,7 +68,12 @@ class Learner(
     }
     // Renamed when complete, because the app may end at any time.
     val whole = File("${file.path}-new")
-    DataOutputStream(whole.outputStream().buffered()).use { write(it) }
+    FileOutputStream(whole).use { stream ->
+      val buffered = DataOutputStream(stream.buffered())
+      write(buffered)
+      buffered.flush()
+      stream.fd.sync()
+    }
     check(whole.renameTo(file)) { "cannot write $file" }
   }
 

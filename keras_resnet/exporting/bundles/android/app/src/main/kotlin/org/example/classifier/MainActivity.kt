@@ -2,7 +2,9 @@ package org.example.classifier
 
 import android.Manifest
 import android.content.Intent
+import android.content.pm.PackageManager
 import android.graphics.Bitmap
+import android.hardware.display.DisplayManager
 import android.net.Uri
 import android.os.Bundle
 import android.os.SystemClock
@@ -54,10 +56,23 @@ class MainActivity : ComponentActivity() {
   @Volatile private var isLoaded = false
   @Volatile private var photo: Bitmap? = null // shown instead of the camera image
   @Volatile private var lesson: Lesson? = null
+  private var frames: ImageAnalysis? = null // of the running camera
+  private var isRefused = false // whether the text says that the camera is not allowed
 
   private val askForCamera =
     registerForActivityResult(ActivityResultContracts.RequestPermission()) { granted ->
+      isRefused = !granted
       if (granted) startCamera() else showProblem(getString(R.string.no_permission))
+    }
+
+  // A turn by 180 degrees does not replace the activity, and the preview turns by itself.
+  private val turns =
+    object : DisplayManager.DisplayListener {
+      override fun onDisplayAdded(displayId: Int) = Unit
+
+      override fun onDisplayRemoved(displayId: Int) = Unit
+
+      override fun onDisplayChanged(displayId: Int) = turnFrames()
     }
 
   private val choosePicture =
@@ -76,7 +91,27 @@ class MainActivity : ComponentActivity() {
     setUpThreads()
     if (engine.isTrainable) setUpLearning()
     worker.execute { load() }
-    askForCamera.launch(Manifest.permission.CAMERA)
+    if (!isCameraAllowed()) askForCamera.launch(Manifest.permission.CAMERA)
+  }
+
+  override fun onResume() {
+    super.onResume()
+    getSystemService(DisplayManager::class.java).registerDisplayListener(turns, null)
+    turnFrames()
+    if (isCameraAllowed()) startCamera() // also if it was allowed in the phone's settings just now
+  }
+
+  override fun onPause() {
+    getSystemService(DisplayManager::class.java).unregisterDisplayListener(turns)
+    super.onPause()
+  }
+
+  private fun isCameraAllowed() =
+    ContextCompat.checkSelfPermission(this, Manifest.permission.CAMERA) ==
+      PackageManager.PERMISSION_GRANTED
+
+  private fun turnFrames() {
+    findViewById<PreviewView>(R.id.preview).display?.let { frames?.targetRotation = it.rotation }
   }
 
   private fun setUpButtons() {
@@ -92,6 +127,7 @@ class MainActivity : ComponentActivity() {
   private fun showCamera() {
     photo = null
     findViewById<ImageView>(R.id.photo).visibility = View.GONE
+    if (frames == null) askForCamera.launch(Manifest.permission.CAMERA)
   }
 
   private fun setUpLearning() {
@@ -177,11 +213,16 @@ class MainActivity : ComponentActivity() {
   }
 
   private fun bindCamera(getProvider: () -> ProcessCameraProvider) {
+    if (frames != null) return
     try {
       val provider = getProvider()
       val cameras = listOf(CameraSelector.DEFAULT_BACK_CAMERA, CameraSelector.DEFAULT_FRONT_CAMERA)
       val camera = cameras.first { provider.hasCamera(it) }
-      provider.bindToLifecycle(this, camera, preview(), frames())
+      val analysis = analysis()
+      provider.bindToLifecycle(this, camera, preview(), analysis)
+      frames = analysis
+      if (isRefused) showProblem(null)
+      isRefused = false
     } catch (error: Throwable) { // camera errors have no common type
       showProblem(getString(R.string.no_camera))
     }
@@ -199,15 +240,15 @@ class MainActivity : ComponentActivity() {
     return preview
   }
 
-  private fun frames(): ImageAnalysis {
-    val frames =
+  private fun analysis(): ImageAnalysis {
+    val analysis =
       ImageAnalysis.Builder()
         .setResolutionSelector(shape())
         .setBackpressureStrategy(ImageAnalysis.STRATEGY_KEEP_ONLY_LATEST)
         .setOutputImageFormat(ImageAnalysis.OUTPUT_IMAGE_FORMAT_RGBA_8888)
         .build()
-    frames.setAnalyzer(worker) { frame -> classify(frame) }
-    return frames
+    analysis.setAnalyzer(worker) { frame -> classify(frame) }
+    return analysis
   }
 
   private fun classify(frame: ImageProxy) {
