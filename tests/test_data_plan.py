@@ -14,7 +14,7 @@ from keras_resnet.cli import tables
 from keras_resnet.data import sources
 from keras_resnet.errors import InputError, Interrupted
 from keras_resnet.evaluation.per_image import ImageScore
-from keras_resnet.studies.data_plan import GroupScore, plan_data
+from keras_resnet.studies.data_plan import GroupScore, _with_defaults, plan_data
 
 GROUP = r"(\d)\.jpg"  # the last digit of a photo's number: ten groups
 
@@ -196,6 +196,19 @@ def test_the_val_split_is_that_of_the_study(monkeypatch, tmp_path):
     (split,) = (tmp_path / "plan").glob("*-seed-0.json")
     images = json.loads(split.read_text())
     assert len(images["val"]) == pytest.approx(0.3 * 1797, abs=15)
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"),
+    [
+        ({}, 0.1 * 8 / 32),  # 0.1 is for 32 images
+        ({"learning_rate": 0.05}, 0.05),
+        ({"learning_rate": 0.05, "base_batch": 256}, 0.05 * 8 / 256),
+        ({"recipe": "paper-cifar"}, 0.1 * 8 / 128),
+    ],
+)
+def test_the_rate_is_that_of_a_training_with_so_many_images(given, rate):
+    assert recipes.resolve(_with_defaults(given, 64)).peak_rate == pytest.approx(rate)
 
 
 def test_a_study_keeps_the_images_of_its_split_files(photos):

@@ -491,6 +491,8 @@ BAD = {
     "a map of no run": (["cam", "TYPO", "a.jpg"], "no run TYPO; give a run folder or a .keras"),
     "a map of a new network": (["cam", "resnet20", "a.jpg"], "no run resnet20; give a run folder"),
     "no epochs": (["depth", "--epochs", "0"], "--epochs is 0"),
+    "a seed below 0": (["gradients", "resnet8", "--seed", "-1"], "--seed"),
+    "no network per depth": (["gradients", "--depths", "8", "--seeds", "0"], "--seeds"),
 }
 
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_resnet import recipes
 from keras_resnet.data.names import show
 from keras_resnet.errors import InputError
 from keras_resnet.messages import percent
@@ -454,6 +456,17 @@ def test_the_page_is_made_from_values_alone_and_each_is_escaped():
     assert "script" not in found.tags and "run" not in found.tags
     assert f"{NASTY} predicted as not UTF-8: ?: 1 of 2 images" in found.text
     assert "keras-resnet evaluate 'no/such <run>'" in found.text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"pad": 4}, {"recipe": "paper-cifar", "optimizer": "adamw"}, {"split_file": "a.json"}],
+    ids=str,
+)
+def test_the_command_of_a_run_has_its_settings(options):
+    command = page._command(asdict(recipes.resolve({"data": "photos", **options})))
+    for name, value in options.items():
+        assert f"--{name.replace('_', '-')} {value}" in command
 
 
 def test_commands_break_between_words_and_stay_exact():
