@@ -108,7 +108,7 @@ TABLE = {
         f"choices {TOOLS} data.photo data.pixels evaluation.trainable exporting inspection run",
         "PIL",
     ),
-    "exporting.publish": ("errors", ""),  # loaded before TensorFlow
+    "exporting.publish": ("errors files", ""),  # loaded before TensorFlow
     "exporting.kept": ("_version filenames files manifest messages runtime exporting.plan", ""),
     # Loaded before TensorFlow.
     "exporting.plan": (

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +46,6 @@ from keras_resnet.exporting.verification import Verification
 from keras_resnet.files import (
     StrPath,
     full_disk,
-    plainly_named,
     read_json,
     read_text,
     write_json,
@@ -318,33 +316,29 @@ def _write_others(plan: ExportPlan, model: keras.Model, folder: Path, judge: Jud
             saved_model.write_for_serving(plan, model, folder / names[-1])
     if plan.onnx:
         names.append(filenames.ONNX)
-        with _converted(plan, model, batch=None) as source, _step(names[-1]):
+        with _converted(plan, model, folder, batch=None) as source, _step(names[-1]):
             onnx_file.convert(source, folder / names[-1])
     if plan.features:
         names.append(filenames.FEATURES)
-        with _converted(plan, model, features=True) as source, _step(names[-1]):
+        with _converted(plan, model, folder, features=True) as source, _step(names[-1]):
             convert(source, folder / names[-1], "none")
     if plan.trainable:
         names.append(filenames.TRAINABLE)
-        with _step(names[-1]), _scratch() as source:
+        with _step(names[-1]), publish.scratch(folder) as place:
+            source = place / filenames.SAVED_MODEL
             trainable.write_for_conversion(plan, model, judge.head, source)
             convert(source, folder / names[-1], "none")
     return names
 
 
 @contextmanager
-def _converted(plan: ExportPlan, model: keras.Model, **options: Any) -> Iterator[Path]:
+def _converted(
+    plan: ExportPlan, model: keras.Model, folder: Path, **options: Any
+) -> Iterator[Path]:
     """A temporary SavedModel for a converter."""
-    with _scratch() as source:
-        saved_model.write_for_conversion(plan, model, source, **options)
-        yield source
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A temporary folder for a SavedModel."""
-    with tempfile.TemporaryDirectory() as made, plainly_named(made) as scratch:
-        yield scratch / filenames.SAVED_MODEL
+    with publish.scratch(folder) as place:
+        saved_model.write_for_conversion(plan, model, place / filenames.SAVED_MODEL, **options)
+        yield place / filenames.SAVED_MODEL
 
 
 def _embed(plan: ExportPlan, run: Run, folder: Path, names: list[str], spare: int = 0) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from keras_resnet.errors import InputError
+from keras_resnet.files import plainly_named
 
 
 @contextmanager
@@ -90,6 +91,15 @@ def staged(target: Path) -> Iterator[Path]:
     finally:
         _restore(target)
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside a `staged` one: on its disk, and with its prefix, so that
+    `locked` also removes what a kill leaves."""
+    place = tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent)
+    with place as made, plainly_named(made) as plain:
+        yield plain
 
 
 def _followed(target: Path) -> Path:

@@ -1,6 +1,5 @@
 """Writes the `.tflite` files of an export: calibration, conversion, selection of a variant."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -11,14 +10,22 @@ import numpy as np
 
 from keras_resnet import filenames
 from keras_resnet.evaluation.artefact import Artefact
-from keras_resnet.exporting import auto, calibration, child, headroom, layer_error, saved_model
+from keras_resnet.exporting import (
+    auto,
+    calibration,
+    child,
+    headroom,
+    layer_error,
+    publish,
+    saved_model,
+)
 from keras_resnet.exporting.convert import INT16X8_WARNING, convert
 from keras_resnet.exporting.folding import shortcut_pools
 from keras_resnet.exporting.judge import Judge
 from keras_resnet.exporting.kept import Kept
 from keras_resnet.exporting.plan import CALIBRATED, FLOAT, ExportPlan
 from keras_resnet.exporting.verification import TriedFile
-from keras_resnet.files import plainly_named, write_json
+from keras_resnet.files import write_json
 from keras_resnet.messages import log
 from keras_resnet.report import quantization
 
@@ -49,11 +56,7 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge, kep
     written = Written()
     if not plan.variants:
         return written
-    # Beside the folder, with its prefix, so that `publish` also removes what a kill leaves.
-    with (
-        tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as made,
-        plainly_named(made) as scratch,
-    ):
+    with publish.scratch(folder) as scratch:
         images = scratch / "calibration.npy"
         has_pools = plan.is_of_family and bool(shortcut_pools(reference.model))
 

@@ -91,14 +91,14 @@ class MainActivity : ComponentActivity() {
     setUpThreads()
     if (engine.isTrainable) setUpLearning()
     worker.execute { load() }
-    if (!isCameraAllowed()) askForCamera.launch(Manifest.permission.CAMERA)
+    askForCamera.launch(Manifest.permission.CAMERA)
   }
 
   override fun onResume() {
     super.onResume()
     getSystemService(DisplayManager::class.java).registerDisplayListener(turns, null)
     turnFrames()
-    if (isCameraAllowed()) startCamera() // also if it was allowed in the phone's settings just now
+    if (isRefused && isCameraAllowed()) startCamera() // allowed in the phone's settings meanwhile
   }
 
   override fun onPause() {
@@ -214,6 +214,8 @@ class MainActivity : ComponentActivity() {
 
   private fun bindCamera(getProvider: () -> ProcessCameraProvider) {
     if (frames != null) return
+    if (isRefused) showProblem(null)
+    isRefused = false
     try {
       val provider = getProvider()
       val cameras = listOf(CameraSelector.DEFAULT_BACK_CAMERA, CameraSelector.DEFAULT_FRONT_CAMERA)
@@ -221,8 +223,6 @@ class MainActivity : ComponentActivity() {
       val analysis = analysis()
       provider.bindToLifecycle(this, camera, preview(), analysis)
       frames = analysis
-      if (isRefused) showProblem(null)
-      isRefused = false
     } catch (error: Throwable) { // camera errors have no common type
       showProblem(getString(R.string.no_camera))
     }
