@@ -66,7 +66,7 @@ def _compare(setting, ours, theirs):
 
 def _reduced_precision():
     """The precision that the command selects, unless that is float32."""
-    precision = choose()
+    precision = choose(xla=False)
     if precision.policy == "float32":
         raise NotMeasured(f"needs a CPU on which bfloat16 is faster: {precision.reason}")
     return precision.policy

@@ -642,16 +642,18 @@ def census(result: "Census", contract: Mapping[str, Any] | None) -> str:
 
 
 def _contract(metadata: Mapping[str, Any]) -> list[str]:
-    (graph,) = metadata["subgraph_metadata"]
-    image, scores = graph["input_tensor_metadata"][0], graph["output_tensor_metadata"][0]
-    return [
-        metadata["description"],
-        f"version {metadata['version']}",
-        metadata["license"],
-        f"{image['name']}: {image['description']}",
-        f"{scores['name']}: {scores['description']}",
-        f"inside the file: {', '.join(metadata['files'])}",
+    """The metadata of a `.tflite` file; another tool may have left any of them out."""
+    graph, *_ = metadata.get("subgraph_metadata") or [{}]
+    version, files = metadata.get("version"), ", ".join(metadata["files"])
+    lines = [
+        metadata.get("description"),
+        version and f"version {version}",
+        metadata.get("license"),
     ]
+    for end in ("input_tensor_metadata", "output_tensor_metadata"):
+        for tensor in graph.get(end, [])[:1]:
+            lines.append(": ".join(filter(None, map(tensor.get, ("name", "description")))))
+    return [*filter(None, lines), *([f"inside the file: {files}"] if files else [])]
 
 
 # Explanations

@@ -433,7 +433,7 @@ def _read(path: StrPath, content: bytes | None = None) -> dict[str, Any]:
         if content is None:
             with open(path, "rb") as file:
                 content = file.read()
-        document = json.loads(content.decode("utf-8"))
+        document = json.loads(content.decode("utf-8-sig"))
     except OSError as error:
         raise InputError(
             f"cannot read settings file {path}: {error.strerror}; give {_A_FILE}"

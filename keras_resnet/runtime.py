@@ -97,6 +97,12 @@ def uses_onednn() -> bool:
     return not _ONEDNN_FLAGS.isdisjoint(cpu_flags())
 
 
+def lacks_onednn() -> bool:
+    """Whether oneDNN's kernels are not used, because `prepare` came too late to choose them."""
+    is_x86 = sys.platform == "linux" and platform.machine() == "x86_64"
+    return is_x86 and _ONEDNN not in os.environ and not uses_onednn()
+
+
 def peak_bytes() -> int | None:
     """Peak resident set size of this process so far; None if the system does not report it.
 

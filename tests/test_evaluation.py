@@ -246,6 +246,23 @@ def test_a_damaged_image_of_pillow_is_refused(trained, photos, tmp_path):
         predict(trained.path, [np.zeros((4, 4, 3), np.uint8), image])
 
 
+def test_paths_may_be_a_series_or_an_array(trained, photos):
+    class Series:  # as of pandas
+        def __init__(self, values):
+            self._values = values
+
+        def __iter__(self):
+            return iter(self._values)
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array(self._values, object)
+
+    files = [str(path) for path in sorted(photos.glob("dark/*.jpg"))[:2]]
+    expected = predict(trained.path, files)
+    assert predict(trained.path, Series(files)) == expected
+    assert predict(trained.path, np.array(files)) == expected
+
+
 def test_many_images_in_memory_of_different_sizes(trained):
     many = [np.full((4 + i % 3, 5, 3), i % 256, np.uint8) for i in range(600)]
     rows = predict(trained.path, many, top=1)
@@ -256,7 +273,7 @@ def test_many_images_in_memory_of_different_sizes(trained):
     ("pixels", "said"),
     [
         (np.zeros((4, 4, 3), np.float32), r"float32 \(4, 4, 3\); expected uint8 pixels"),
-        (np.zeros(4, np.uint8), r"uint8 \(4,\)"),
+        (np.zeros(4, np.uint8), r"images\[0\] is an array of uint8 \(\)"),
         (np.zeros((2, 4, 4, 4), np.uint8), r"images\[0\] is an array of uint8 \(4, 4, 4\)"),
         (np.zeros((0, 4, 4, 3), np.uint8), "no image is given"),
         ([np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4, 3), np.uint8)], r"images\[1\] .* \(0, 4"),

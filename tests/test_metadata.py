@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.exporting.guard import preprocessing
@@ -168,6 +169,18 @@ def test_nothing_in_the_file_tells_where_the_photos_lie(exported, photos):
     run, _ = exported
     found = str(metadata.read(run.export_folder / TFLITE["int8"]))
     assert photos.name in found and str(photos.parent) not in found
+
+
+def test_metadata_of_another_tool_may_lack_anything(plain, tmp_path):
+    path = tmp_path / "other.tflite"
+    path.write_bytes(plain.read_bytes())
+    metadata.embed(path, {"name": "net", "subgraph_metadata": [{}]}, {})
+    found = metadata.read(path)
+    assert found == {"name": "net", "subgraph_metadata": [{}], "files": {}}
+    assert tables._contract(found) == []
+    graph = {"input_tensor_metadata": [{"name": "x"}]}
+    some = {"description": "a net", "subgraph_metadata": [graph], "files": {"labels.txt": ""}}
+    assert tables._contract(some) == ["a net", "x", "inside the file: labels.txt"]
 
 
 def test_inspect_shows_it(command, exported):

@@ -10,10 +10,12 @@ from PIL import Image
 
 from keras_resnet import open_run
 from keras_resnet.cli import tables
+from keras_resnet.errors import CheckFailed
 from keras_resnet.evaluation.lite import Lite
-from keras_resnet.exporting import calibration, layer_error, saved_model
+from keras_resnet.exporting import auto, calibration, layer_error, saved_model
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.plan import make_plan
+from keras_resnet.exporting.verification import TriedFile
 from keras_resnet.inspection import tflite_file
 
 SPOILED = {"conv3_block1_1_conv", "conv4_block1_2_conv", "conv4_block1_out"}
@@ -188,6 +190,24 @@ def test_auto_takes_full_int8_where_that_is_good_and_publishes_it_alone(exported
     assert [row.file for row in result.artefacts] == ["saved_model", "model_int8.tflite"]
     assert not (tmp_path / "out" / "quantization.png").exists()  # it told of another file
     assert "replaced model_float32.tflite, model_float16.tflite" in capsys.readouterr().err
+
+
+def test_auto_goes_on_when_the_layers_cannot_be_measured(tmp_path, monkeypatch, capsys):
+    def tried(variant, path, judge):
+        return TriedFile(variant, path.name, [], 1, 0.0, variant == "dynamic", "")
+
+    def layer_errors():
+        raise CheckFailed("the debugger does not know FOO")
+
+    monkeypatch.setattr(auto, "_tried", tried)
+    found, cost = auto.choose(
+        tmp_path,
+        convert=lambda variant, path: path.touch() or {"variant": variant},
+        layer_errors=layer_errors,
+        judge=None,
+    )
+    assert [row.variant for row in found] == ["int8", "dynamic"] and cost["variant"] == "dynamic"
+    assert "cannot be tried: the debugger does not know FOO" in capsys.readouterr().err
 
 
 def test_auto_names_the_layers_that_int8_cannot_hold_and_keeps_them_in_float(spoiled, tmp_path):

@@ -411,6 +411,10 @@ def test_changes_of_the_environment_are_reported(capsys):
     notices.log_changes(then, {**then, "threads": 2}, config)
     assert "the last bits of results may differ" in (err := capsys.readouterr().err)
     assert "threads was 8, is 2" in err and "tensorflow" not in err
+    notices.log_changes(
+        then, {**then, "onednn": True}, config
+    )  # which an older version did not note
+    assert capsys.readouterr().err == ""
 
 
 def test_on_other_devices_more_than_the_last_bits_differ_unless_batch_norms_are_synced(capsys):

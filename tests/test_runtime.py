@@ -42,3 +42,8 @@ def test_the_kernels_of_a_training_are_known_whatever_was_imported_first(
     runtime.prepare()
     assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == variable
     assert runtime.uses_onednn() == uses
+    monkeypatch.setattr(runtime.sys, "platform", "linux")
+    monkeypatch.setattr(runtime.platform, "machine", lambda: "x86_64")
+    assert runtime.lacks_onednn() == (not uses and not variable)
+    monkeypatch.setattr(runtime.platform, "machine", lambda: "arm64")
+    assert not runtime.lacks_onednn()

@@ -481,20 +481,30 @@ def test_our_own_files_come_back_and_remember_their_normalization(normalize, fil
             load_weights(build("resnet8", 3, (12, 12, 3)), tmp_path / file)
 
 
-def test_our_network_without_a_head_is_ours(tmp_path):
-    """It was taken for one of keras.applications, whose first kernel is for BGR."""
-    ours = build("resnet20", features=True)
-    randomize(ours)
-    for file in ("net.keras", "net.weights.h5"):
-        save = ours.save if file == "net.keras" else ours.save_weights
-        save(tmp_path / file)
-        assert normalization_of(open_weights(tmp_path / file, "resnet20")) in ("imagenet", None)
-        target = build("resnet20")
-        load_weights(target, tmp_path / file, replace_head=True)
-        kernel = "conv1_conv"
-        np.testing.assert_array_equal(
-            target.get_layer(kernel).get_weights()[0], ours.get_layer(kernel).get_weights()[0]
-        )
+@pytest.mark.parametrize(
+    ("name", "normalize"),
+    [("resnet20", "cifar10"), ("resnet50_v1", "imagenet"), ("resnet50_v1", "caffe"),
+     ("resnet50_v2", "imagenet")],
+)  # fmt: skip
+@pytest.mark.parametrize("features", [True, False])
+@pytest.mark.parametrize("file", ["net.keras", "net.weights.h5"])
+def test_our_networks_are_ours_with_and_without_a_head(name, normalize, features, file, tmp_path):
+    """They were taken for those of keras.applications, whose first kernel is for BGR."""
+    if features and file == "net.weights.h5" and name != "resnet20":
+        pytest.skip("such a file cannot be told from one of keras.applications")
+    ours = build(name, 5, (64, 64, 3), normalize=normalize, features=features)
+    ours.get_layer("conv1_conv").set_weights(
+        [RNG.normal(size=w.shape) for w in ours.get_layer("conv1_conv").get_weights()]
+    )
+    save = ours.save if file == "net.keras" else ours.save_weights
+    save(tmp_path / file)
+    assert normalization_of(open_weights(tmp_path / file, name)) in (normalize, None)
+    target = build(name, 5, (64, 64, 3), normalize=normalize)
+    load_weights(target, tmp_path / file, replace_head=True)
+    np.testing.assert_array_equal(
+        target.get_layer("conv1_conv").get_weights()[0],
+        ours.get_layer("conv1_conv").get_weights()[0],
+    )
 
 
 def test_weights_go_into_the_parts_of_a_deep_net(tmp_path, monkeypatch):

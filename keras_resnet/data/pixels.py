@@ -391,7 +391,7 @@ def _of_png(image: Image.Image) -> Pixels:
 def _of_gif(image: Image.Image) -> Pixels:
     """The pixels of a GIF; transparent ones are black."""
     tiles = getattr(image, "tile", ())
-    if [tile.extents for tile in tiles] != [(0, 0, *image.size)]:  # only a part of the canvas
+    if [tile[1] for tile in tiles] != [(0, 0, *image.size)]:  # only a part of the canvas
         raise _Unsure
     _load(image)
     if image.mode == "P" and np.asarray(image).max() >= len(image.getpalette() or ()) // 3:

@@ -231,9 +231,10 @@ def examples_in(images: pixels.Images, on_bad_image: str = "error") -> Examples:
 
 def _items(images: object) -> list[Any]:
     """The images one by one: paths, and what `pixels.of_image` takes or refuses."""
-    if hasattr(images, "__array__") and np.ndim(images) == 4:
+    sides = np.ndim(images) if hasattr(images, "__array__") else 0
+    if sides == 4:
         return list(np.asarray(images))
-    is_one = isinstance(images, str | os.PathLike) or hasattr(images, "__array__")
+    is_one = isinstance(images, str | os.PathLike) or sides in (2, 3)  # 1: a Series of paths
     return [images] if is_one or not isinstance(images, Iterable) else list(images)
 
 

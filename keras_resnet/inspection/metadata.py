@@ -8,6 +8,7 @@ the model runs.
 import io
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -231,7 +232,7 @@ def read(path: StrPath) -> dict[str, Any] | None:
         return None
     try:
         metadata = _unpack(_bytes_of(root.Buffers(entry.Buffer()), content))
-        return metadata | {"files": _files(content)}
+        return metadata | {"files": _files(content) if _names_files(metadata) else {}}
     # The generated reader does not validate: offsets of a damaged file may be anything.
     except Exception as error:
         raise InputError(f"the metadata of {path} are damaged ({error}); export it again") from None
@@ -257,8 +258,20 @@ def _bytes_of(buffer: Any, content: bytes) -> bytes:
 
 
 def _files(content: bytes) -> dict[str, str]:
+    """The texts in the archive behind the model; other tools may add binary files."""
+    texts: dict[str, str] = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
+        for name in archive.namelist():
+            with suppress(UnicodeDecodeError):
+                texts[name] = archive.read(name).decode("utf-8")
+    return texts
+
+
+def _names_files(part: Any) -> bool:
+    """Whether the metadata name files in the archive."""
+    if isinstance(part, dict):
+        return "associated_files" in part or any(map(_names_files, part.values()))
+    return isinstance(part, list) and any(map(_names_files, part))
 
 
 def _pack(metadata: Mapping[str, Any]) -> bytes:

@@ -144,8 +144,8 @@ def choose(
     if found.get("budget") != asdict(budget):  # saved, because timings vary between calls
         if (run_folder / filenames.CONFIG).exists():
             raise InputError(
-                f"--run {run_folder} has a network that was not searched for this budget; give "
-                "another --run"
+                f"--run {run_folder} has a network that was not searched for this budget, these "
+                "images and options; give another --run"
             )
         points, teacher = _search(data, source, folder, budget, options)
         found = {

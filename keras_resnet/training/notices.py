@@ -1,8 +1,9 @@
 """Messages at the start of a run."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
+
+import tensorflow as tf
 
 from keras_resnet import recipes, runtime
 from keras_resnet.config import Config
@@ -35,7 +36,7 @@ def log_plan(
         f"recipe {config.recipe}; {chosen.policy}: {chosen.reason}"
     )
     log.info(precision.describe(config))
-    if not runtime.uses_onednn() and "TF_ENABLE_ONEDNN_OPTS" not in os.environ:
+    if runtime.lacks_onednn() and not tf.config.list_physical_devices("GPU"):
         log.info(
             "TensorFlow was imported before keras_resnet and computes without oneDNN: with "
             "TF_ENABLE_ONEDNN_OPTS=1 in the environment, training may be faster, and equals that "
@@ -59,7 +60,9 @@ def few_images_warning(images: int, config: Config) -> str | None:
         return None
     return (
         f"few validation images: one of {images} is {100 / images:.3g} points of top-1, and chance "
-        "selects the best epoch too; --folds 5 validates on every image"
+        "selects the best epoch too"
+        # The splits of a prepared data set cannot be joined.
+        + ("" if config.data.startswith("tfds:") else "; --folds 5 validates on every image")
     )
 
 
@@ -84,7 +87,7 @@ def ema_warning(config: Config, images: int) -> str | None:
 
 def log_changes(then: Mapping[str, Any], now: Mapping[str, Any], config: Config) -> None:
     """Logs the changes of the environment since the run was saved: results may differ."""
-    others = [name for name in now if then.get(name) != now[name]]
+    others = [name for name in now if then.get(name, now[name]) != now[name]]
     if others:
         listed = "; ".join(f"{name} was {then.get(name)}, is {now[name]}" for name in others)
         # Without synchronization, each device normalizes its own part of a batch.

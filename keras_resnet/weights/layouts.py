@@ -59,10 +59,16 @@ _TORCH_VARIABLES = {
 
 
 def is_foreign(weights: Weights) -> bool:
-    """Whether the weights are of another package's network: PyTorch's, or keras.applications', by
-    the name of the head and the bias of the first convolution."""
-    theirs = {f"{_KERAS_HEAD}/kernel", "conv1_conv/bias"}
-    return weights.layout != KERAS or not theirs.isdisjoint(weights.arrays)
+    """Whether the weights are of another package's network: PyTorch's, or keras.applications',
+    known by its head, or without one by the bias of its first convolution.
+
+    Our v1 and v2 networks have that bias too; their files have our head or a normalization.
+    """
+    if weights.layout != KERAS:
+        return True
+    if HEAD_NAMES[0] in weights.arrays or weights.normalization is not None:
+        return False
+    return not {f"{_KERAS_HEAD}/kernel", "conv1_conv/bias"}.isdisjoint(weights.arrays)
 
 
 def head_of(weights: Weights) -> Stored | None:
