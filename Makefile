@@ -74,7 +74,7 @@ test-slow: $(VENV)/.test-dependencies install
 
 # In its own environment, .venv-oldest, created each time. uv can choose the oldest versions.
 OLDEST := .venv-oldest
-OLDEST_TESTS := test_data_tfds test_data_sources test_report
+OLDEST_TESTS := test_data_tfds test_data_sources test_data_pixels test_report
 test-oldest:
 	$(PYTHON) -m venv --clear $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
