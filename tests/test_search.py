@@ -177,7 +177,7 @@ def test_larger_networks_are_tried_until_they_are_no_better(tries, photos, tmp_p
     # A run of another search, or of none, is not searched for again: that takes hours.
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="was not searched for this budget; give another --run"):
+    with pytest.raises(InputError, match="was not searched for this budget, these images"):
         search.choose(str(photos), tmp_path, Budget(max_ms=8), {"epochs": 9}, tmp_path / "run")
     assert len(tries) == 7
     # The same call chooses the same, whatever the clock says then.
