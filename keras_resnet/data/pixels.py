@@ -381,7 +381,7 @@ def _of_jpeg(image: Image.Image) -> Pixels:
 
 
 def _of_png(image: Image.Image) -> Pixels:
-    if _load(image).mode.startswith("I;16"):
+    if _load(image).mode.startswith("I"):  # 16 bits: "I;16"; "I" in Pillow 10.1
         return _repeated((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode != "P":
         image.info.pop("transparency", None)  # TensorFlow ignores a single transparent colour
