@@ -138,9 +138,7 @@ def ranked_suspects(rows: Sequence[ImageScore], classes: Sequence[str]) -> list[
     # A well trained network is near certain of all images, so its mean is no useful limit.
     least = np.minimum(_usual(labels, given, len(classes)), _CERTAIN)
     candidates = (
-        i
-        for i, row in enumerate(rows)
-        if not row.is_right and row.score >= least[number[row.prediction]]
+        i for i, row in enumerate(rows) if not row.is_right and row.score >= least[guesses[i]]
     )
     return sorted(candidates, key=lambda i: (rows[i].label_score, -rows[i].score))
 

@@ -213,8 +213,8 @@ def examples_in(images: pixels.Images, on_bad_image: str = "error") -> Examples:
         raise InputError("no image is given; give files, folders or patterns like '*.jpg'")
     paths = [item for item in items if isinstance(item, str | os.PathLike)]
     if not paths:
-        decoded = [pixels.of_image(item, f"images[{i}]") for i, item in enumerate(items)]
-        return from_pixels(decoded, [0] * len(items), [f"images[{i}]" for i in range(len(items))])
+        names = [f"images[{i}]" for i in range(len(items))]
+        return from_pixels(list(map(pixels.of_image, items, names)), [0] * len(items), names)
     if len(paths) < len(items):
         raise InputError("images has paths and images in memory; give either")
     examples, bad = folder.from_paths(_expand(paths))

@@ -56,7 +56,7 @@ def depth(
     errors.
 
     Networks with a finished run in `folder` are not trained again, so depths can be added later:
-    all take the data and the settings of the first run, except options given now.
+    all take the data and the settings of the first run, and other ones are refused.
 
     Args:
         data: as in `train`.

@@ -313,12 +313,11 @@ async function digest(bytes) {
 /** Loads the model for the chosen accelerator; after an error, the previous model stays. */
 async function load() {
   const choice = at('accelerator');
-  const {value: wanted, text: name} = choice.selectedOptions[0];
-  choice.disabled = true;  // two choices at once would show the one and run the other
   try {
-    const loaded = await loadAndCompile('model.tflite', {accelerator: wanted});
+    const loaded = await loadAndCompile('model.tflite', {accelerator: choice.value});
     // For some layers of a model LiteRT.js needs another build, or it runs all on the CPU.
-    if (wanted === 'webgpu' && !(loaded.options.accelerator === wanted && loaded.isFullyAccelerated)) {
+    const isAsChosen = loaded.options.accelerator === choice.value;
+    if (choice.value === 'webgpu' && !(isAsChosen && loaded.isFullyAccelerated)) {
       loaded.delete();
       throw new Error('some layers do not run on it');
     }
@@ -328,13 +327,12 @@ async function load() {
     });
   } catch (error) {
     if (!model) throw error;
+    const failed = choice.selectedOptions[0].text;
     choice.value = accelerator;
-    return say(`${name} cannot run the model (${error.message}).`, true);
-  } finally {
-    choice.disabled = false;
+    return say(`${failed} cannot run the model (${error.message}).`, true);
   }
   if ('train' in model.signatures) await startLearner();
-  accelerator = wanted;
+  accelerator = choice.value;
   say('Ready.');
   if (shown) await classify(shown);
 }
@@ -364,7 +362,11 @@ function listen() {
     check().catch((error) => say(`The self-test failed (${error.message}).`, true));
   });
   if (learner) listenToLearner();
-  at('accelerator').addEventListener('change', () => load().catch((error) => say(error.message, true)));
+  at('accelerator').addEventListener('change', async ({target}) => {
+    target.disabled = true;  // two choices at once would show the one and run the other
+    await load().catch((error) => say(error.message, true));
+    target.disabled = false;
+  });
   drop.addEventListener('dragover', (event) => { event.preventDefault(); drop.classList.add('over'); });
   drop.addEventListener('dragleave', () => drop.classList.remove('over'));
   drop.addEventListener('drop', (event) => {
