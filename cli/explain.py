@@ -192,7 +192,7 @@ def lesion(
 @click.argument("subject", metavar="[MODEL|RUN]", required=False)
 @click.argument("data", required=False)
 @_options("images", "seed", "image-size")
-@click.option("--samples", default=10, show_default=True, help="Number of paths per length.")
+@click.option("--samples", default=10, show_default=True, help="Most paths per length.")
 @_options("png", "data-dir")
 @reports
 def paths(

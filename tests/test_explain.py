@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from itertools import product
 
 import keras
 import numpy as np
@@ -252,6 +253,16 @@ def test_all_paths_together_are_the_gradient():
     each = [gradient([a, b, c]) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
     total = gradient(None).numpy()
     np.testing.assert_allclose(sum(g.numpy() for g in each), total, atol=1e-5 * abs(total).max())
+
+
+def test_each_path_is_measured_once_if_there_are_few():
+    model = _network("resnet8", 16)
+    found = paths.paths(model, *_batch(16), samples=3, batch_statistics=True)
+    gradient = paths.along(Flow(model), *_batch(16), batch_statistics=True)
+    for row in found.lengths:
+        takes = {tuple(t) for t in product((0, 1), repeat=3) if sum(t) == row.length}
+        norms = [np.linalg.norm(gradient([*map(float, t)]).numpy()) for t in takes]
+        assert row.gradient_norm == pytest.approx(np.mean(norms), rel=1e-4)
 
 
 def test_the_shares_of_the_lengths_are_those_of_the_binomial():

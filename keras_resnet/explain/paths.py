@@ -4,8 +4,9 @@ Veit et al. 2016, arXiv:1605.06431, sections 3 and 5.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 import keras
 import numpy as np
@@ -26,7 +27,7 @@ class PathLength:
 
     length: int
     share_of_paths: float
-    gradient_norm: float  # mean over the sampled paths of |dJ/dx| at the first block's input
+    gradient_norm: float  # mean over the measured paths of |dJ/dx| at the first block's input
     share_of_gradient: float  # norm times number of paths, relative to the sum over all lengths
 
 
@@ -48,7 +49,7 @@ class Paths(Result):
     name: str
     blocks: int
     images: int
-    samples: int  # paths drawn for each length
+    samples: int  # paths measured for each length; fewer if there are not so many
     total_norm: float  # of the whole gradient
     effective: Effective
     lengths: list[PathLength]
@@ -69,14 +70,14 @@ def paths(
 
     A network of n blocks has 2^n paths from its first block to its logits: at each sum a path comes
     from the branch or the shortcut. binom(n, k) of them pass k branches. For each k, `samples`
-    random paths are drawn. In the backward pass, the gradient follows only the path's side of each
-    sum; the forward pass is unchanged.
+    random paths are measured, or all if there are no more. In the backward pass, the gradient
+    follows only the path's side of each sum; the forward pass is unchanged.
 
     Args:
         model: a functional `keras.Model` with residual blocks.
         images: `(b, h, w, c)` in [0, 255].
         labels: int `(b,)`.
-        samples: number of paths per length.
+        samples: most paths per length.
         seed: seed of the random paths.
         batch_statistics: normalize by the batch's own statistics; for an untrained network.
 
@@ -98,7 +99,7 @@ def paths(
     rng = np.random.default_rng(seed)
     with restoring_statistics(model):
         norms = [
-            np.mean([norm(gradient(_draw(rng, n, k))) for _ in range(samples)])
+            np.mean([norm(gradient(takes)) for takes in _choose(rng, n, k, samples)])
             for k in track(range(n + 1), n + 1, f"paths of {model.name}", "lengths")
         ]
         total = norm(gradient(None))
@@ -154,7 +155,15 @@ def along(
     return lambda takes: gradient(None if takes is None else tf.constant(takes, tf.float32))
 
 
-def _draw(rng: np.random.Generator, n: int, k: int) -> npt.NDArray[np.float32]:
-    takes = np.zeros(n, np.float32)
-    takes[rng.choice(n, k, replace=False)] = 1
-    return takes
+def _choose(
+    rng: np.random.Generator, n: int, k: int, samples: int
+) -> Iterator[npt.NDArray[np.float32]]:
+    """All paths through k of n branches, or `samples` random ones if there are more."""
+    if math.comb(n, k) <= samples:
+        chosen = [list(branches) for branches in combinations(range(n), k)]
+    else:
+        chosen = [rng.choice(n, k, replace=False) for _ in range(samples)]
+    for branches in chosen:
+        takes = np.zeros(n, np.float32)
+        takes[branches] = 1
+        yield takes
