@@ -1,7 +1,8 @@
-"""Atomic writes: a killed process leaves the old file, never a partial one."""
+"""Atomic writes, in which a killed process leaves the old file, never a partial one; file locks."""
 
 import csv
 import errno
+import fcntl
 import io
 import json
 import os
@@ -9,12 +10,15 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from keras_resnet.errors import InputError, first_line
+from keras_resnet.messages import log
 
 StrPath = str | os.PathLike[str]
 REPLACE = "restore it from a copy, or create it again"  # advice for a damaged file
+# A file system has no locks: Lustre may be mounted without them, and a folder of a container.
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 # A spreadsheet executes a cell that begins with one of these; the last four are full-width forms.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -45,6 +49,29 @@ def atomic(path: StrPath) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def lock(file: IO[bytes], *, wait: bool = False) -> None:
+    """Locks a file, opened for writing, until it is closed or its process ends.
+
+    Where the file system has no locks, it only warns.
+
+    Args:
+        file: the file; NFS requires one that is opened for writing.
+        wait: wait until no other process holds the lock.
+
+    Raises:
+        BlockingIOError: another process holds the lock.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        folder = Path(file.name).parent
+        log.warning(
+            f"the file system of {folder} has no locks; let no other process write in this folder"
+        )
 
 
 @contextmanager

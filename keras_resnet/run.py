@@ -1,7 +1,6 @@
 """A run folder: the output of a training. `filenames` has the names of its files."""
 
 import csv
-import fcntl
 import io
 import os
 import re
@@ -20,6 +19,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.files import (
     StrPath,
     atomic,
+    lock,
     read_json,
     read_lines,
     require_path,
@@ -402,15 +402,14 @@ def claim(path: StrPath | None, config: recipes.Config) -> Iterator[Run]:
     try:
         path = Path(path) if path else _new_folder(config)
         path.mkdir(parents=True, exist_ok=True)
-        # Opened for writing, as NFS requires for a lock. The lock ends with the process.
-        lock = open(path / filenames.LOG, "ab")  # noqa: SIM115
+        log_file = open(path / filenames.LOG, "ab")  # noqa: SIM115
     except OSError as error:
         raise InputError(
             f"cannot create the run folder {path or RUNS}: {error.strerror}; give another --run"
         ) from None
-    with lock:
+    with log_file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(log_file)
         except BlockingIOError:
             raise InputError(
                 f"another process is training in {path}; wait for it, or give another --run"

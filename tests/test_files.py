@@ -1,5 +1,7 @@
 """Atomic writes: a file is complete or missing."""
 
+import errno
+import fcntl
 import json
 import os
 
@@ -7,7 +9,8 @@ import numpy as np
 import pytest
 
 from keras_resnet import files, recipes
-from keras_resnet.run import Run, open_run, short_name
+from keras_resnet.exporting import publish
+from keras_resnet.run import Run, claim, open_run, short_name
 
 
 def test_a_written_file_holds_the_content_and_leaves_nothing_beside(tmp_path):
@@ -101,6 +104,21 @@ def test_a_folder_named_like_a_pattern_gets_a_plain_name_for_a_while(tmp_path, m
         assert not set(str(plain)) & set("[]*?")
     assert (odd / "x").read_text() == "y"
     assert not plain.exists() and [path.name for path in odd.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys, reason):
+    """As Lustre, on many clusters."""
+
+    def flock(*_):
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with claim(tmp_path / "run", None) as run, publish.locked(tmp_path / "export") as is_locked:
+        assert run.path == tmp_path / "run" and is_locked
+    told = capsys.readouterr().err
+    for folder in (tmp_path / "run", tmp_path):
+        assert f"the file system of {folder} has no locks" in told
 
 
 def test_numbers_of_numpy_are_numbers_in_json(tmp_path):

@@ -19,7 +19,7 @@ TABLE = {
     "_version": ("", ""),
     "errors": ("results", ""),
     "filenames": ("", ""),
-    "files": ("errors", ""),
+    "files": ("errors messages", ""),
     "manifest": ("errors filenames files", ""),
     "results": ("", ""),
     "messages": ("", ""),

@@ -162,7 +162,7 @@ def _choose(
     if math.comb(n, k) <= samples:
         chosen = [list(branches) for branches in combinations(range(n), k)]
     else:
-        chosen = [rng.choice(n, k, replace=False) for _ in range(samples)]
+        chosen = [rng.choice(n, k, replace=False).tolist() for _ in range(samples)]
     for branches in chosen:
         takes = np.zeros(n, np.float32)
         takes[branches] = 1

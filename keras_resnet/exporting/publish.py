@@ -5,7 +5,6 @@ failure before them changes nothing; `locked` repairs the state after a kill bet
 """
 
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -15,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from keras_resnet import files
 from keras_resnet.errors import InputError
-from keras_resnet.files import plainly_named
 
 
 @contextmanager
@@ -98,7 +97,7 @@ def scratch(folder: Path) -> Iterator[Path]:
     """Yields a temporary folder beside a `staged` one: on its disk, and with its prefix, so that
     `locked` also removes what a kill leaves."""
     place = tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent)
-    with place as made, plainly_named(made) as plain:
+    with place as made, files.plainly_named(made) as plain:
         yield plain
 
 
@@ -113,9 +112,9 @@ def _followed(target: Path) -> Path:
 def _take(path: Path) -> BinaryIO:
     """The opened and locked file. BlockingIOError: another process holds the lock."""
     while True:
-        lock = open(path, "ab")  # noqa: SIM115 - for writing, as NFS locks require
+        lock = open(path, "ab")  # noqa: SIM115
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.lock(lock)
             # The previous holder removes the file; a lock on a removed file excludes nobody.
             if path.exists() and os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
                 return lock

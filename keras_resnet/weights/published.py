@@ -1,6 +1,5 @@
 """Published ImageNet weights: downloaded once, verified, and kept in Keras' cache folder."""
 
-import fcntl
 import hashlib
 import os
 import re
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.error import HTTPError
 
-from keras_resnet import progress
+from keras_resnet import files, progress
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.messages import log
 from keras_resnet.weights import readers
@@ -54,7 +53,7 @@ def fetch(name: str) -> readers.Weights:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(f"{path}.part", "ab") as part:
-            fcntl.flock(part, fcntl.LOCK_EX)  # another process may be downloading
+            files.lock(part, wait=True)  # another process may be downloading
             if not path.exists():
                 _download(name, home, path, part)
     expected = home.md5 or _read(_digest_file(path))
