@@ -19,11 +19,16 @@ _DEFAULTS = recipes.resolve()  # of the default recipe
 Function = TypeVar("Function", bound=Callable[..., Any])  # a decorated function
 
 
+def epilog(example: str) -> str:
+    """An example at the end of a command's help."""
+    return f"\b\nExample:\n  {example}"
+
+
 def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.Command]:
     """`click.command` with an example at the end of its help."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
-        return click.command(name, epilog=f"\b\nExample:\n  {example}")(function)
+        return click.command(name, epilog=epilog(example))(function)
 
     return decorate
 

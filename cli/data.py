@@ -8,6 +8,7 @@ from keras_resnet import geometry, recipes
 from keras_resnet.cli import tables
 from keras_resnet.cli._options import (
     command,
+    epilog,
     report,
     reports,
     require_png,
@@ -20,7 +21,7 @@ from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
 
 
-@click.group("data")
+@click.group("data", epilog=epilog("keras-resnet data check photos/"))
 def data() -> None:
     """Check or show a data set; plan how many images it needs."""
 

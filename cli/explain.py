@@ -11,6 +11,7 @@ from keras_resnet.cli import tables
 from keras_resnet.cli._options import (
     Function,
     command,
+    epilog,
     network_or_artefact,
     report,
     reports,
@@ -26,7 +27,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 
 
-@click.group("explain")
+@click.group("explain", epilog=epilog("keras-resnet explain gradients resnet20"))
 def explain() -> None:
     """Measure what the skip connections of a network do."""
 
@@ -96,8 +97,9 @@ def gradients(
     """Split the gradient at the input of each block into its parts through shortcut and branch.
 
     MODEL is a name that `keras-resnet models` lists, residual_mlp or plain_mlp; it is built with
-    new weights for the classes of DATA (default: digits). A RUN or a .keras file is analysed on its
-    own training images. With --depths, --png plots the gradient against depth.
+    new weights for the classes of DATA (default: digits). A RUN or its .keras file is analysed on
+    its own training images; another .keras file needs DATA. With --depths, --png plots the gradient
+    against depth.
     """
     subject = _checked(subject, data)
     require_png(png)

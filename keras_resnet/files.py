@@ -17,6 +17,7 @@ from keras_resnet.messages import log
 
 StrPath = str | os.PathLike[str]
 REPLACE = "restore it from a copy, or create it again"  # advice for a damaged file
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A file system has no locks: Lustre may be mounted without them, and a folder of a container.
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 # A spreadsheet executes a cell that begins with one of these; the last four are full-width forms.
@@ -38,7 +39,8 @@ def require_path(what: StrPath) -> Path:
 def atomic(path: StrPath) -> Iterator[Path]:
     """Yields a temporary path beside `path`; the file written there replaces `path` on success.
 
-    On an error `path` stays unchanged, and the temporary file is removed.
+    On an error `path` stays unchanged, and the temporary file is removed. The error of a full disk
+    has its name.
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".part")  # same folder: a rename cannot cross disks
@@ -47,6 +49,10 @@ def atomic(path: StrPath) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())  # otherwise a power cut could leave an empty file
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:  # as of write()
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -101,7 +107,7 @@ def full_disk(error: Exception) -> str | None:
 
     TensorFlow and others raise their own errors for it, with the system's message.
     """
-    reasons = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+    reasons = map(os.strerror, _FULL)
     return next((reason for reason in reasons if reason in str(error)), None)
 
 

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, replace
@@ -223,8 +224,8 @@ class Run:
         unknown = [name for name in source.classes if name not in classes]
         if unknown:
             raise InputError(
-                f"{data} has a class {unknown[0]!r} that {self.path} does not have; its labels.txt "
-                f"begins with {', '.join(classes[:5])}"
+                f"{data} has a class {unknown[0]!r} that {self.path} does not have; remove or "
+                f"rename it: the classes are {some_of(classes)}"
             )
         with self.rewriting(filenames.SPLIT):
             self.save_split(source)
@@ -363,8 +364,12 @@ def absolute(config: recipes.Config) -> recipes.Config:
     return replace(config, **full)
 
 
-def create(path: StrPath | None, config: recipes.Config, classes: Sequence[str]) -> Run:
-    """Creates a run folder with its settings and labels; returns the `Run`.
+@contextmanager
+def importing(
+    path: StrPath | None, config: recipes.Config, classes: Sequence[str]
+) -> Iterator[Run]:
+    """Creates a run folder with its settings and labels, and yields its `Run`; after an exception
+    the folder is removed.
 
     Raises:
         InputError: the folder is not empty, or cannot be made.
@@ -372,8 +377,13 @@ def create(path: StrPath | None, config: recipes.Config, classes: Sequence[str])
     if path:
         _require_free(path)
     with claim(path, config) as run:
-        run.begin(config, classes)
-    return run
+        try:
+            run.begin(config, classes)
+            yield run
+            run.save_manifest()
+        except BaseException:
+            shutil.rmtree(run.path, ignore_errors=True)
+            raise
 
 
 def _require_free(path: StrPath) -> None:
@@ -467,6 +477,8 @@ def unfinished(
 def _with_its_images(unfinished: Run, options: Mapping[str, Any]) -> Run:
     """Returns the run; InputError if its folder of images is gone and no other is given."""
     data = unfinished.config.data
+    if data == names.NONE:
+        raise InputError(f"{unfinished.path} is an unfinished import; delete it, and import again")
     if options.get("data") is None and names.is_folder(data) and not os.path.isdir(data):
         raise InputError(
             f"{names.show(data)}, the data folder of the run, no longer exists; if it was moved: "

@@ -152,3 +152,8 @@ def test_a_misspelt_digits_is_understood(typo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=f"no folder '{typo}'; did you mean digits"):
         load(typo)
+
+
+def test_tfds_without_a_name_is_answered():
+    with pytest.raises(InputError, match="tfds: has no name; give tfds:NAME"):
+        load("tfds:")

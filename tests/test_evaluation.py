@@ -155,13 +155,20 @@ def test_a_split_is_that_of_the_runs_own_images_wherever_they_lie(trained, photo
         evaluate(trained.path, new.parent, split="val")
 
 
+def test_an_empty_folder_is_no_class_of_the_images(trained, tmp_path):
+    for name in ("bright", "dark", "striped", "zebra"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (40, 40), "white").save(tmp_path / "bright" / "a.png")
+    assert evaluate(trained.path, tmp_path, on_bad_image="skip").images == 1
+
+
 def test_a_split_that_the_run_lacks_is_named(trained):
     with pytest.raises(InputError, match="no test split; it has"):
         evaluate(trained.path, split="test")
 
 
 def test_data_with_an_unknown_class_is_refused(trained):
-    with pytest.raises(InputError, match=r"class '0' that .* does not have"):
+    with pytest.raises(InputError, match=r"images of a class '0' that .* does not have; remove or"):
         evaluate(trained.path, "digits")
 
 

@@ -281,6 +281,33 @@ def test_branches_at_0_leave_one_path():
     assert found.lengths[0].gradient_norm == pytest.approx(found.total_norm)
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_network_in_a_mixed_format_has_paths_and_lesions(photos, tmp_path, policy):
+    """From a file that belongs to no run, on a folder without splits."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = kr.build("resnet8", 3, (24, 24, 3), zero_gamma=False)
+        model.save(tmp_path / "mixed.keras")
+    finally:
+        keras.config.set_dtype_policy(before)
+    found = paths.paths(model, *_batch(24, classes=3), batch_statistics=True)
+    assert found.total_norm > 0
+    for k, name in enumerate(("bright", "dark", "striped")):
+        shutil.copytree(photos / name, tmp_path / "data" / str(k))
+    found = lesion.lesion(tmp_path / "mixed.keras", tmp_path / "data", images=30)
+    assert found.images == 30 and len(found.blocks) == 3
+
+
+def test_a_gradient_of_0_has_no_shares():
+    """As of a network that is certain of each label."""
+    model = kr.build("resnet8", 2, (16, 16, 3))
+    classifier = model.layers[-1]
+    classifier.set_weights([0 * classifier.kernel.numpy(), np.array([1e4, -1e4])])
+    with pytest.raises(InputError, match="gradient of 0 for the 2 images"):
+        paths.paths(model, np.zeros((2, 16, 16, 3)), np.array([0, 0]))
+
+
 def test_a_plain_net_has_no_paths_to_choose_from():
     with pytest.raises(InputError, match="plain8 has no shortcuts: it is one path of 3 blocks"):
         paths.paths(kr.build("plain8", 10, (16, 16, 3)), *_batch(16))

@@ -632,6 +632,8 @@ def test_a_pytorch_cifar_net_goes_to_int8_without_a_line_of_python(
     assert scores["images"] == 60
     assert scores["top1"] == np.mean(logits.argmax(-1) == labels)
 
+    done = command("verify", run)
+    assert done.returncode == 2 and f"`keras-resnet export {run} --data DATA`" in done.stderr
     done = command("export", run, "--tflite", "--quantize", "int8")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
@@ -694,6 +696,25 @@ def test_a_bad_import_is_answered_in_one_line(command, theirs, tmp_path, options
     assert done.returncode == 2 and done.stdout == ""
     assert said in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_import_that_fails_while_it_writes_leaves_nothing(command, theirs, tmp_path):
+    line = ["import", theirs / "net.safetensors", "--model", "resnet8", "--run", tmp_path / "run"]
+    done = command(*line, most_bytes=20_000)
+    assert done.returncode == 1, done.stderr
+    said = f"keras-resnet: cannot write ({tmp_path}/run/model.keras: File too large); free some"
+    assert done.stderr.splitlines()[-1].startswith(said), done.stderr
+    assert not (tmp_path / "run").exists()
+    assert command(*line).returncode == 0
+
+
+def test_a_killed_import_is_no_training_to_resume(command, theirs, tmp_path):
+    run = tmp_path / "run"
+    command("import", theirs / "net.safetensors", "--model", "resnet8", "--run", run)
+    for name in ("manifest.json", "model.keras", "metrics.json"):
+        (run / name).unlink()
+    done = command("train", "--resume", run)
+    assert done.returncode == 2 and f"{run} is an unfinished import; delete" in done.stderr
 
 
 def test_grey_weights_are_imported_with_their_fit(command, theirs, tmp_path):

@@ -15,6 +15,8 @@ def is_folder(data: StrPath) -> bool:
 
 def require(data: StrPath) -> None:
     """Raises InputError if DATA names a folder that does not exist."""
+    if data == "tfds:":
+        raise InputError("tfds: has no name; give tfds:NAME, such as tfds:cifar10")
     if not is_folder(data) or os.path.isdir(data):
         return
     if not os.path.exists(data) and os.sep not in os.fspath(data):

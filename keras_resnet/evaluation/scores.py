@@ -244,12 +244,16 @@ def examples_for(
     split: str | None = None,
     on_bad_image: str = "error",
     data_dir: StrPath | None = None,
+    *,
+    all_without_splits: bool = False,
 ) -> Examples:
     """The examples to evaluate an artefact on; labels are its class indices.
 
     Args:
         opened: the artefact.
         data, split, on_bad_image, data_dir: as in `evaluate`.
+        all_without_splits: if neither `data` has splits nor the artefact has a run with them, take
+            all images.
 
     Raises:
         InputError: no such data or split, or classes that the artefact does not have.
@@ -265,7 +269,7 @@ def examples_for(
     if part not in source.splits:
         raise InputError(f"{data} has no {part} split; it has {', '.join(source.splits)}")
     examples = _relabel(source.splits[part], source.classes, opened, data)
-    if part == "all" and split:
+    if part == "all" and split and (opened.run or not all_without_splits):
         examples = _of_split(opened, examples, split, data)
     if part == "all" and opened.run is None:
         log.info(
@@ -343,14 +347,15 @@ def _relabel(
     examples: Examples, classes: Sequence[str], opened: Artefact, data: StrPath
 ) -> Examples:
     """The examples with the artefact's class indices as labels."""
-    unknown = [name for name in classes if name not in opened.classes]
+    number = {name: k for k, name in enumerate(opened.classes)}
+    unknown = [classes[k] for k in np.unique(examples.labels) if classes[k] not in number]
     if unknown:
         raise InputError(
-            f"{data} has a class {show(unknown[0])!r} that {opened.path} does not have; its "
-            f"classes are {some_of(opened.classes)}"
+            f"{data} has images of a class {show(unknown[0])!r} that {opened.path} does not have; "
+            f"remove or rename it: the classes are {some_of(opened.classes)}"
         )
-    number = np.array([opened.classes.index(name) for name in classes], np.int32)
-    return replace(examples, labels=number[examples.labels])
+    numbers = np.array([number.get(name, -1) for name in classes], np.int32)
+    return replace(examples, labels=numbers[examples.labels])
 
 
 def _matches(pattern: str) -> list[str]:

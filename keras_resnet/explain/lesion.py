@@ -144,7 +144,7 @@ def _scorer(flow: Flow, subject: Subject) -> Callable[[npt.NDArray[np.float32]],
         def join(
             block: Block, x: tf.Tensor, shortcut: tf.Tensor | None, branch: tf.Tensor
         ) -> tf.Tensor:
-            kept = keep[number[block.name]]
+            kept = tf.cast(keep[number[block.name]], branch.dtype)
             if shortcut is None:
                 return kept * branch + (1 - kept) * x if block.removable else branch
             return add(block, x, shortcut, kept * branch)

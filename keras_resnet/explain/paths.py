@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.explain.flow import Block, Flow, cross_entropy, norm, restoring_statistics
+from keras_resnet.messages import plural
 from keras_resnet.progress import track
 from keras_resnet.results import Result
 from keras_resnet.state import isolated
@@ -85,7 +86,8 @@ def paths(
         `Paths`.
 
     Raises:
-        InputError: a network without shortcuts; images or labels that do not fit it.
+        InputError: a network without shortcuts; images or labels that do not fit it, or whose
+            gradient is 0.
     """
     if samples < 1:
         raise InputError(f"--samples is {samples}; expected at least 1")
@@ -105,7 +107,11 @@ def paths(
         total = norm(gradient(None))
     counts = [math.comb(n, k) for k in range(n + 1)]
     carried = np.array([count / 2**n * mean for count, mean in zip(counts, norms, strict=True)])
-    shares = carried / max(carried.sum(), 1e-300)
+    if not carried.any():
+        raise InputError(
+            f"{model.name} has a gradient of 0 for the {plural(len(labels), 'image')}; give others"
+        )
+    shares = carried / carried.sum()
     within = np.cumsum(shares)
     ends = (int(np.searchsorted(within, share)) for share in (0.025, 0.975))
     return Paths(
@@ -140,7 +146,7 @@ def along(
             entrance.append(x)
             if takes is None:
                 return shortcut + branch
-            through = takes[number[block.name]]
+            through = tf.cast(takes[number[block.name]], branch.dtype)
             # The value is the sum for any path; the gradient flows back through one side only.
             value = tf.stop_gradient(shortcut + branch)
             by_branch = through * (branch - tf.stop_gradient(branch))

@@ -78,7 +78,7 @@ def open_subject(
             raise InputError(f"--image-size is for the name of a network; leave it out for {what}")
         opened = _open(what)
         model = layers_of(opened)
-        examples = examples_for(opened, data, split, data_dir=data_dir)
+        examples = examples_for(opened, data, split, data_dir=data_dir, all_without_splits=True)
         classes, size, crop = opened.classes, opened.geometry, opened.center_crop
     chosen = examples.take(classes_in_turn(examples.labels, images, seed))
     pixels = images_of(chosen, size=size, crop=crop)

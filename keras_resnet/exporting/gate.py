@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from keras_resnet import filenames, manifest
+from keras_resnet.data import names
 from keras_resnet.data.examples import Examples
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import open_artefact
@@ -70,6 +71,8 @@ def verify(
     with publish.locked(folder, or_reading=True) as is_writable:
         if not artefacts(folder):
             command = ["keras-resnet", "export", str(run.path)]
+            if run.config.data == names.NONE:
+                command += ["--data", "DATA"]
             if output is not None:
                 command += ["--output", str(output)]
             raise InputError(f"{folder} has no exported files; `{shlex.join(command)}` writes some")

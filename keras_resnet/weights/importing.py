@@ -94,14 +94,13 @@ def import_weights(
     with isolated(any_backend=True):  # loads Keras, after all checks that do not need it
         network = runs.build(config, len(classes))
         loaded = load(network, weights)
-    run = runs.create(run_folder, config, classes)
-    log.info(loaded)
-    _log_labels(classes, labels)
-    run.save_model(network)
-    imported = str(path) if path == IMAGENET else {"file": config.weights, **fingerprint(path)}
-    parameters = network.count_params()
-    run.save_metrics({"model": model, "parameters": parameters, "imported": imported})
-    run.save_manifest()
+    with runs.importing(run_folder, config, classes) as run:
+        log.info(loaded)
+        _log_labels(classes, labels)
+        run.save_model(network)
+        imported = str(path) if path == IMAGENET else {"file": config.weights, **fingerprint(path)}
+        parameters = network.count_params()
+        run.save_metrics({"model": model, "parameters": parameters, "imported": imported})
     return run
 
 
@@ -180,15 +179,15 @@ def import_model(
     own = {**given.settings, **form, "normalize": normalize, "data": names.NONE}
     config = recipes.resolve(own)
     name = Path(model).stem if is_file else opened.name
-    run = runs.create(run_folder or runs.next_folder(f"{name}-data"), config, classes)
-    for note in given.notes:
-        log.info(note)
-    _log_labels(classes, labels)
-    run.save_model(network)
-    imported = {"file": os.path.abspath(model), **fingerprint(model)} if is_file else {"file": name}
-    parameters = network.count_params()
-    run.save_metrics({"model": name, "parameters": parameters, "imported": imported})
-    run.save_manifest()
+    folder = run_folder or runs.next_folder(f"{name}-data")
+    with runs.importing(folder, config, classes) as run:
+        for note in given.notes:
+            log.info(note)
+        _log_labels(classes, labels)
+        run.save_model(network)
+        file = {"file": os.path.abspath(model), **fingerprint(model)} if is_file else {"file": name}
+        parameters = network.count_params()
+        run.save_metrics({"model": name, "parameters": parameters, "imported": file})
     return run
 
 
