@@ -558,6 +558,7 @@ def _open(
     classes: Sequence[str] = (),
 ) -> Source:
     data = os.fspath(data)
+    require(data)
     if data == "digits":
         return _digits()
     if data.startswith("tfds:"):
@@ -569,7 +570,6 @@ def _open(
 
             splits = preload.preload_splits(splits)
         return Source(data, names, splits)
-    require(data)
     found = folder.load(
         data,
         on_bad_image=on_bad_image,
