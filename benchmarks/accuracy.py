@@ -204,7 +204,10 @@ def write(folder: Path, machine: dict, results: dict) -> str:
         tops = [[seed["top1"][name] for seed in seeds] for name in ("keras", *FILES)]
         cells = [spread(values) for values in tops]
         cells.append(spread([found["test_top1"] for found in result["peers"]]))
-        lines.append(f"| {result['what']} | {seeds[0]['test_images']:,} | {' | '.join(cells)} |")
+        counts = [seed["test_images"] for seed in seeds]
+        least, most = min(counts), max(counts)
+        images = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        lines.append(f"| {result['what']} | {images} | {' | '.join(cells)} |")
     lines += ["", "| data | file | kB | ms, 1 thread |", "|---|---|---|---|"]
     for result in results.values():
         for name, kind in FILES.items():

@@ -136,7 +136,7 @@ def c22(setting):
 
     data = photos(setting, KEPT, (250, 250), "kept_photos")
     run = setting.folder / "memory"
-    peak, text = peak_memory(COMMAND, "train", data, *TRAIN, "--epochs", "3", "--run", run)
+    peak, text = peak_memory(COMMAND, "train", data, *TRAIN, "--epochs", "8", "--run", run)
     tensorflow, _ = peak_memory(sys.executable, "-c", "import tensorflow")
     network = json.loads(_checked(COMMAND, "inspect", "resnet8", "--json").stdout)
     kept = re.search(r"kept decoded in memory: ([\d,]+) MB", text)

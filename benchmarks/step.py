@@ -1,7 +1,7 @@
 """Rows of run.py: the start and the steps of a training, compared with plain Keras.
 
-ResNet-50 v1 is compared with keras.applications.ResNet50; ResNet-20 with the same network in plain
-Keras layers, which have biases by default.
+ResNet-50 v1 is compared with keras.applications.ResNet50; ResNet-20 with one in plain Keras
+layers, which has biases and 1×1 convolutions as shortcuts: 0.6 % more multiply-adds.
 """
 
 from dataclasses import replace

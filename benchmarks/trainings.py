@@ -184,7 +184,8 @@ def _repeated(job):
 
 
 def _resnet20(classes):
-    """ResNet-20 of arXiv:1512.03385, section 4.2, in plain Keras layers."""
+    """ResNet-20 of arXiv:1512.03385, section 4.2, in plain Keras layers, with 1×1 convolutions as
+    shortcuts."""
     import keras
 
     layers = keras.layers

@@ -34,7 +34,7 @@ from keras_resnet.errors import CheckFailed
 @click.option("--quantize", type=click.Choice((*choices.VARIANTS, choices.AUTO)), multiple=True,
               help="Variant of the TFLite file; may be repeated. auto: the first that stays "
               "within --max-drop, with some layers in float if necessary. int16x8: for "
-              "accelerators that support it, 30 times slower than float32 on a CPU.  "
+              "accelerators that support it, 20 to 40 times as slow as float32 on a CPU.  "
               "[none]")  # fmt: skip
 @click.option("--io", type=click.Choice(choices.IO_TYPES), default="float", show_default=True,
               help="Input and output type of the int8 file.")  # fmt: skip

@@ -68,13 +68,13 @@ def ship(
 ) -> None:
     """Create an app from photos or a run in one command.
 
-    Trains on DATA (or takes RUN, by default the newest), exports the smallest .tflite file that
-    stays within --max-drop (--quantize auto), verifies it and writes a ready-to-run bundle.
+    Trains on DATA (or takes RUN, by default the newest), exports a .tflite file that stays within
+    --max-drop, int8 if possible (--quantize auto), verifies it and writes a ready-to-run bundle.
 
     --max-mb and --max-ms set a budget: networks of several sizes, starting with the smallest, are
     trained for a third of the epochs and measured as int8 files. Of the networks within the budget,
-    the fastest that is as good as the best is then trained in full, with the largest as its
-    teacher.
+    the fastest that is as good as the best is then trained in full; a larger one that is no worse
+    is its teacher.
 
     If it is interrupted or killed, the same command resumes it: existing, unchanged files are
     verified, not written again.

@@ -6,6 +6,7 @@ He et al. 2015, arXiv:1512.03385, section 3.1: with x the input of a block and F
     conv block       H(x) = F(x) + W x     W brings x to the shape of F(x)
     plain block      H(x) = F(x)           the same layers without the shortcut, for comparison
 
+A ReLU follows H, except with a pre-activation branch.
 In the backward pass, dJ/dx = dJ/dH · (dF/dx + 1): the gradient at the sum flows through the branch
 and, unchanged, through the shortcut. Nothing here imports TensorFlow: the blocks work with any
 Keras backend.
@@ -102,7 +103,7 @@ def identity_block(
     name: str,
     **options: Unpack[BlockOptions],
 ) -> keras.KerasTensor:
-    """Identity block, H(x) = relu(F(x) + x); with a pre-activation branch, H(x) = F(x) + x.
+    """Identity block, relu(H(x)) with H(x) = F(x) + x; H(x) with a pre-activation branch.
 
     Args:
         x: feature map `(b, h, w, c)`, where c is `expansion * filters`: `filters` for a basic
@@ -141,8 +142,8 @@ def conv_block(
     shortcut: ShortcutName = "projection",
     **options: Unpack[BlockOptions],
 ) -> keras.KerasTensor:
-    """Block with a projection, H(x) = relu(F(x) + W x), where W changes height, width and channels;
-    with a pre-activation branch, H(x) = F(x) + W x.
+    """Block with a projection, relu(H(x)) with H(x) = F(x) + W x, where W changes height, width and
+    channels; H(x) with a pre-activation branch.
 
     Args:
         x: feature map `(b, h, w, c)`.

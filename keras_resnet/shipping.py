@@ -87,10 +87,10 @@ def ship(
     unknown: StrPath | None = None,
     **options: Any,
 ) -> Shipped:
-    """Trains, exports the smallest file that keeps its accuracy, verifies it and bundles it.
+    """Trains, exports a file that keeps its accuracy, int8 if possible, verifies and bundles it.
 
     With a budget, `max_mb` or `max_ms`, it first searches for a network: see `studies.search`. The
-    best candidate is then trained with the largest one as its teacher.
+    best candidate is then trained, with a larger one that is no worse as its teacher.
 
     The same call resumes an interrupted one: training resumes, and an unchanged export is verified
     instead of written again.

@@ -80,11 +80,11 @@ print(
 for row in rows:
     if row.through:
         print(
-            f"{row.parameter:24}{row.through:10}{row.identity_norm:12.3f}"
-            f"{row.branch_norm:12.3f}{row.total_norm:10.3f}{row.relative_error:10.1e}"
+            f"{row.parameter:24}{row.through:10}{row.identity_norm:12.4f}"
+            f"{row.branch_norm:12.4f}{row.total_norm:10.4f}{row.relative_error:10.1e}"
         )
     else:
-        print(f"{row.parameter:24}{'':10}{'':12}{'':12}{row.total_norm:10.3f}")
+        print(f"{row.parameter:24}{'':10}{'':12}{'':12}{row.total_norm:10.4f}")
 
 # %% [markdown]
 # The answer to the first question: **nothing is skipped.** Every weight of every branch gets its
@@ -105,7 +105,8 @@ result = gradients(subject.model, subject.images, subject.labels)
 Image(explain_plots.gradient_split(result.as_json(), "split.png"))
 
 # %% [markdown]
-# Neither path dominates: the branch carries as much of the gradient as the shortcut. Usually the
+# Neither path dominates: the branch carries from 0.8 times as much of the gradient as the shortcut
+# (last block) to three times as much (first block). Usually the
 # branches are initialized to 0 instead (the last batch normalization's gamma,
 # [Goyal et al. 2017](https://arxiv.org/abs/1706.02677)). Then $F = 0$, each new block is the
 # identity, $dF/dx = 0$, and the whole gradient returns through the shortcuts, unchanged from the last
@@ -134,9 +135,9 @@ Image(explain_plots.first_layer([row.as_json() for row in rows], "first_layer.pn
 # The gradient of the plain network does not vanish. With batch normalization it *grows*, by a factor
 # with each layer: [Yang et al. 2019](https://arxiv.org/abs/1902.08129) prove that it must. A learning
 # rate that suits the last layers is far too large for the first. With shortcuts the first layer's
-# gradient hardly depends on depth, and if the branches start at 0, not at all. This is the benefit of
-# skips in the backward pass: gradients have the same size at any depth. They would also arrive
-# without skips.
+# gradient grows slowly: about threefold from 20 to 56 layers, and if the branches start at 0, not at
+# all. This is the benefit of skips in the backward pass: gradients have a similar size at any depth.
+# They would also arrive without skips.
 
 # %%
 norm = {(row.kind, row.depth): row.gradient_norms[0] for row in rows}

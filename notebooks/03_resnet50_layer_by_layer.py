@@ -23,7 +23,8 @@ Image(structure(drawing, "resnet50.png"))
 # ## Five stages
 #
 # A *stem* halves the image twice. Four stages of blocks follow; the first block of each but the first
-# stage halves the image and doubles the width.
+# stage halves the image and doubles the width. The parameters include the moving averages of the batch
+# normalizations, which are not trained.
 
 # %%
 for stage in table.stages:

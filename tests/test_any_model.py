@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -117,6 +118,27 @@ def test_a_strided_1x1_convolution_becomes_a_pooling_and_one_without(padding, si
     np.testing.assert_array_equal(found(images), model(images))
 
 
+def test_a_pooling_gets_a_name_that_is_free():
+    image = keras.Input(SQUARE)
+    x = layers.Conv2D(4, 1, strides=2, name="c")(image)
+    x = layers.MaxPooling2D(2, name="c_pool")(x)
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    found = classifier(model, "it").model
+    np.testing.assert_array_equal(found(noise()), model(noise()))
+
+
+@pytest.mark.parametrize("end", ["linear", "softmax"])
+def test_small_logits_are_not_taken_for_those_of_several_labels(end):
+    """As of a network that is hardly trained."""
+    model = foreign(end)
+    kernel, _ = model.layers[-1].weights
+    model.layers[-1].set_weights([kernel / 100, np.full(3, 0.5)])
+    found = classifier(model, "FILE").model(noise())
+    assert np.min(found) > 0 and np.max(found) < 1
+    expected = model(noise())
+    np.testing.assert_allclose(ops.softmax(found) if end == "softmax" else found, expected, 1e-5)
+
+
 def test_logits_stay_as_they_are():
     model = foreign("linear")
     found = classifier(model, "FILE")
@@ -221,6 +243,14 @@ def ending(end, named=False):
     return keras.Model(image, {"end": output} if named else output)
 
 
+def quantized():
+    model = foreign()
+    with warnings.catch_warnings():  # for each layer that it cannot quantize
+        warnings.simplefilter("ignore")
+        model.quantize("int8")
+    return model
+
+
 REFUSED = {
     "a dict": (lambda: ending(layers.Flatten(), named=True), {}, r"gives a dict \(end\)"),
     "a map": (lambda: ending(layers.ReLU()), {}, r"outputs of shape \(None, 22, 22, 3\)"),
@@ -229,6 +259,11 @@ REFUSED = {
         {}, r"outputs of shape \(None, 1\)",
     ),
     "a sigmoid": (lambda: foreign("sigmoid"), {}, "ends in a sigmoid"),
+    "a sigmoid that is no layer": (
+        lambda: ending(lambda x: ops.sigmoid(layers.Dense(3)(layers.Flatten()(x)))), {},
+        "that do not add up to 1, as multi-label",
+    ),
+    "a network quantized by Keras": (quantized, {}, r"give the model before model\.quantize"),
     "two channels": (
         lambda: foreign(shape=(24, 24, 2), inside=False), {}, "takes images of 2 channels; 3 .RGB.",
     ),
@@ -340,6 +375,12 @@ def test_a_failed_import_leaves_nothing_behind(command, photos, tmp_path):
 def test_labels_may_be_an_array(tmp_path):
     run = kr.import_model(foreign(), labels=np.array(CLASSES), run_folder=tmp_path / "run")
     assert run.classes == CLASSES
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", 7])
+def test_names_are_lines_of_text(name):
+    with pytest.raises(InputError, match="expected names without line breaks"):
+        kr.import_model(foreign(), labels=[name, "dark", "striped"])
 
 
 def test_names_that_are_too_few_are_listed(tmp_path):

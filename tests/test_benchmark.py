@@ -194,10 +194,40 @@ def test_the_name_of_a_file_is_one_word_to_the_phone(files, tmp_path, monkeypatc
     assert f"--graph={android.FOLDER}/keras_resnet_a b;c.tflite" in words, words
 
 
+SEVERAL = """#!{python}
+import os, sys
+words = " ".join(sys.argv[1:])
+if words == "devices":
+    print("List of devices attached\\na\\tdevice\\nb\\tunauthorized\\nc\\t{state}")
+elif "ANDROID_SERIAL" not in os.environ:
+    sys.exit("error: more than one device/emulator")
+else:
+    print("there" if "test -x" in words else "phone " + os.environ["ANDROID_SERIAL"])
+"""
+
+
+def test_of_several_devices_the_ready_or_the_chosen_one_is_asked(tmp_path, monkeypatch):
+    def plug(state):
+        adb = SEVERAL.format(python=sys.executable, state=state)
+        monkeypatch.setenv("PATH", fake_adb(tmp_path / state, adb))
+
+    monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+    plug("offline")
+    assert android.require_device() == "a"
+    plug("device")
+    with pytest.raises(InputError, match="adb finds a, c; set ANDROID_SERIAL to one"):
+        android.require_device()
+    monkeypatch.setenv("ANDROID_SERIAL", "c")
+    assert android.require_device() == "c"
+    monkeypatch.setenv("ANDROID_SERIAL", "d")
+    with pytest.raises(InputError, match="adb finds no d that is ready"):
+        android.require_device()
+
+
 def test_without_adb_or_a_device_one_line_says_what_to_do(command, files, tmp_path):
     done = command("benchmark", files[0], "--android", env={"PATH": str(tmp_path)})
     assert done.returncode == 2 and "--android needs adb" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     none = fake_adb(tmp_path / "bin", "#!/bin/sh\necho List of devices attached\n")
     done = command("benchmark", files[0], "--android", env={"PATH": none})
-    assert done.returncode == 2 and "adb finds 0 that are ready" in done.stderr
+    assert done.returncode == 2 and "adb finds no device that is ready" in done.stderr

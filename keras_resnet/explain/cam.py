@@ -49,8 +49,8 @@ def cam(
 
     The channels of the last feature map are weighted by the gradient of the class' logit, averaged
     over the map, and summed; negative values are set to 0. For a network that ends in global
-    average pooling and one dense layer this is, up to a factor, the class activation map of
-    arXiv:1512.04150.
+    average pooling and one dense layer this is, up to a factor, the positive part of the class
+    activation map of arXiv:1512.04150.
 
     Args:
         run: a run folder or a `.keras` file.

@@ -61,7 +61,7 @@ def depth(
     Args:
         data: as in `train`.
         depths: numbers of weight layers, of networks with a plain counterpart: 8, 18, 20, 32, 34,
-            44, 56, 110.
+            44, 56, 110, 1202.
         folder: folder of the runs, `plain20`, `resnet20`, ….
         **options: settings of all runs, fields of `keras_resnet.config.Config` except `model`.
 

@@ -1,7 +1,7 @@
-"""`--quantize auto`: the smallest file that passes the gate.
+"""`--quantize auto`: the first file, from int8 to float32, that passes the gate.
 
 Full int8 first. If it loses too much accuracy, int8 with the one, two, four or eight layers with
-the largest error in float; then the next larger variant.
+the largest error in float; then dynamic, float16 and float32.
 """
 
 from collections.abc import Callable, Iterator, Sequence

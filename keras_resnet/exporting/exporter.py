@@ -78,7 +78,7 @@ def export(
         saved_model: whether to write a SavedModel (see `write_for_serving` for its signatures);
             True by default.
         tflite: variants to write: "none" (float32, the default), "float16", "dynamic", "int8",
-            "int16x8"; or only "auto": the smallest that passes, see `keras_resnet.exporting.auto`.
+            "int16x8"; or only "auto": the first that passes, see `keras_resnet.exporting.auto`.
         onnx: whether to write `model.onnx`, float32, for any number of images; needs the extra
             `[onnx]`.
         features: whether to write `model_features.tflite`, float32: the pooled features `(1, c)`.

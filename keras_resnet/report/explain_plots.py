@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from keras_resnet.files import StrPath
-from keras_resnet.messages import plural
 from keras_resnet.report.plots import DPI, QUIET, TRAINING, VALIDATION, image_grid, save, styled
 
 # Styles of the two kinds of network in all plots: colour, line, marker, face.
@@ -122,8 +121,8 @@ def lesions(results: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
             xlabel="position of the block (0: first, 1: last)",
             ylabel="top-1 (%)",
         )
-        last.set(title="the last blocks removed", xlabel="share of the blocks")
-        several.set(title="random blocks removed", xlabel="share of the blocks")
+        last.set(title="the last blocks removed", xlabel="share of the removable blocks")
+        several.set(title="random blocks removed", xlabel="share of the removable blocks")
         for result, look in zip(results, looks, strict=False):
             look = {**_THIN, **look}
             n = len(result["blocks"])
@@ -191,7 +190,7 @@ def degradation(result: Mapping[str, Any], path: StrPath) -> StrPath:
         panels = zip(figure.subplots(1, 2, sharey=True), ("training", "validation"), strict=True)
         for axes, which in panels:
             axes.set(
-                title=f"{which} error after {plural(result['epochs'], 'epoch')}",
+                title=f"{which} error in epoch {result['epochs']}",
                 xlabel="weight layers",
                 ylabel="top-1 error (%)" if which == "training" else None,
             )

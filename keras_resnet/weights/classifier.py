@@ -18,6 +18,7 @@ from keras_resnet.specs import CUSTOM, Normalize, statistics
 # Layers that may follow the softmax without changing its values.
 _NEUTRAL = ("Dropout", "Flatten", "Reshape", "Identity")
 _PROBES = 4  # random images that show whether the last layer outputs probabilities
+_LARGE = 100  # the logits of pixels times this leave [0, 1], unlike sigmoids
 _LEAST = 1e-7  # a probability of 0 has no logarithm
 _MOST_APART = 0.1  # largest difference of scores; bfloat16 rounding is below it
 
@@ -66,6 +67,12 @@ def classifier(
         raise InputError(
             f"{source} has no weights yet; call it once on images, or start it with keras.Input"
         )
+    quantized = keras.dtype_policies.QuantizedDTypePolicy
+    if any(isinstance(layer.dtype_policy, quantized) for layer in layers_of(model)):
+        raise InputError(
+            f"{source} was quantized by Keras, which LiteRT cannot convert; give the model before "
+            "model.quantize(…): --quantize int8 quantizes it"
+        )
     shape = _shape(model, source, image_size, channels)
     copy, notes = _copy(model, source, shape, keep_precision)
     if isinstance(copy, keras.Sequential) and _is_graph(copy):  # `output` may be undefined
@@ -84,7 +91,8 @@ def classifier(
     if copy.output.dtype != "float32":
         x = layers.Activation("linear", dtype="float32", name="float32_logits")(copy.output)
         copy = keras.Model(copy.input, x, name=copy.name)
-    scores = copy.predict_on_batch(_noise(shape))
+    noise = _noise(shape)
+    scores = copy.predict_on_batch(noise)
     if scores.ndim != 2 or scores.shape[1] < 2:
         raise InputError(
             f"{source} has outputs of shape {copy.output_shape}; a classifier has (b, k), a score "
@@ -98,21 +106,26 @@ def classifier(
             f"{source} outputs probabilities whose softmax cannot be removed: a logarithm was "
             "added; int8 may lose accuracy"
         )
-    elif scores.min() >= 0 and scores.max() <= 1 and np.ptp(scores) > 0:
+    given = noise if normalize is None else _normalized(noise, normalize, source)
+    expected = np.asarray(model(given, training=False), np.float32)
+    has_softmax = _are_probabilities(expected, within=_MOST_APART)  # rounded, in bfloat16
+    if (
+        not has_softmax
+        and _are_in_0_1(scores)
+        and _are_in_0_1(copy.predict_on_batch(_LARGE * noise))
+    ):
         raise InputError(
             f"{source} outputs scores in [0, 1] that do not add up to 1, as multi-label "
             "classifiers do; a classifier with a softmax or logits is needed"
         )
-    given = _noise(shape) if normalize is None else _normalized(_noise(shape), normalize, source)
-    _require_same(np.asarray(model(given, training=False), np.float32), scores, source)
+    _require_same(expected, has_softmax, scores, source)
     return Classifier(copy, notes)
 
 
-def _require_same(expected: np.ndarray, logits: np.ndarray, source: str) -> None:
+def _require_same(expected: np.ndarray, has_softmax: bool, logits: np.ndarray, source: str) -> None:
     """InputError if the logits of a copy do not match the scores `(b, k)` of its model."""
     if not np.isfinite(expected).all():  # float16 overflows on random pixels
         return
-    has_softmax = _are_probabilities(expected, within=_MOST_APART)  # rounded, in bfloat16
     found = np.asarray(ops.softmax(logits)) if has_softmax else logits
     apart = np.abs(found - expected).max() / max(np.abs(expected).max(), 1)
     if not apart <= _MOST_APART:
@@ -247,10 +260,14 @@ def _pooled_first(model: keras.Model) -> keras.Model:
 def _pool_first(graph: dict[str, Any]) -> int:
     """Adds a pooling before each strided 1×1 convolution of a graph; returns their number."""
     rows: list[dict[str, Any]] = []
+    names = {row["config"].get("name") for row in graph["layers"]}
     for row in graph["layers"]:
         settings = row["config"]
         if row["class_name"] == "Conv2D" and _skips_pixels(settings):
             name = f"{settings['name']}_pool"
+            while name in names:
+                name += "_"
+            names.add(name)
             kept = {key: settings[key] for key in ("dtype", "data_format")}
             pool = layers.MaxPooling2D(1, settings["strides"], name=name, **kept)
             rows.append(keras.saving.serialize_keras_object(pool) | {"name": name})
@@ -397,6 +414,10 @@ def _normalizes(model: keras.Model) -> bool:
 
 def _noise(shape: tuple[int, int, int]) -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 255, (_PROBES, *shape)).astype(np.float32)
+
+
+def _are_in_0_1(scores: np.ndarray) -> bool:
+    return bool(scores.min() >= 0 and scores.max() <= 1 and np.ptp(scores) > 0)
 
 
 def _are_probabilities(scores: np.ndarray, within: float = 1e-3) -> bool:

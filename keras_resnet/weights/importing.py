@@ -237,7 +237,9 @@ def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: St
         has, place = plural(len(classes), "line"), "on each line"
     else:
         given, classes = "labels", list(labels)
-        if odd := [name for name in classes if not isinstance(name, str) or "\n" in name]:
+        if odd := [
+            name for name in classes if not isinstance(name, str) or set("\r\n") & set(name)
+        ]:
             raise InputError(f"labels has {odd[0]!r}; expected names without line breaks")
         has, place = f"{plural(len(classes), 'name')} ({some_of(classes, 3)})", "for each output"
     if len(classes) != count:

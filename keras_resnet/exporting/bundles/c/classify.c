@@ -50,6 +50,7 @@ static void load_model(const char *folder) {
   LiteRtTensorBufferRequirements requirements;
   char path[4096];
   snprintf(path, sizeof path, "%s/model.tflite", folder);
+  fclose(open_in(folder, "model.tflite"));
   NEED(LiteRtCreateEnvironment(0, NULL, &environment));
   NEED(LiteRtCreateModelFromFile(environment, path, &model));
   NEED(LiteRtCreateOptions(&options));

@@ -66,8 +66,18 @@ function softmax(logits) {
   return powers.map((x) => x / sum);
 }
 
+/** The input of the network for a picture, whose memory is freed. */
+async function viewOf(source, crop) {
+  const image = await decode(source);
+  try {
+    return centerView(image, contract, crop);
+  } finally {
+    image.close();
+  }
+}
+
 async function classify(source) {
-  const pixels = centerView(await decode(source), contract, contract.center_crop);
+  const pixels = await viewOf(source, contract.center_crop);
   const began = performance.now();
   const logits = await run(pixels);
   const took = performance.now() - began;
@@ -183,11 +193,10 @@ async function addClass(label, pictures) {
   if (labels.includes(label)) throw new Error(`the model already knows ${label}`);
   const all = [];
   for await (const picture of pictures) {
-    const image = await decode(picture).catch(() => {
+    const pixels = await viewOf(picture, contract.center_crop).catch(() => {
       throw new Error(`${picture.name ?? 'the camera image'} cannot be read as a picture`);
     });
-    all.push(centerView(image, contract, contract.center_crop));
-    image.close();
+    all.push(pixels);
     say(`Picture ${all.length} of ${label} …`);
   }
   const photos = [];
@@ -302,7 +311,7 @@ function largestDifference(values, expected) {
 
 async function goldenPixels(file, crop) {
   const blob = await (await fetch(`golden/${file}`)).blob();
-  return centerView(await decode(blob), contract, crop);
+  return viewOf(blob, crop);
 }
 
 async function digest(bytes) {

@@ -5,6 +5,10 @@ package android.graphics
 class Bitmap(val width: Int, val height: Int) {
   enum class Config { ARGB_8888 }
 
+  val config: Config? = Config.ARGB_8888
+
+  fun setColorSpace(colorSpace: ColorSpace): Unit = TODO()
+
   fun getPixels(pixels: IntArray, offset: Int, stride: Int, x: Int, y: Int, width: Int, height: Int): Unit =
     pixels.fill(0xFF000000.toInt())
 
@@ -23,6 +27,7 @@ object BitmapFactory {
     var inSampleSize = 1
     var outWidth = 0
     var outHeight = 0
+    var outMimeType: String? = null
   }
 
   fun decodeByteArray(data: ByteArray, offset: Int, length: Int): Bitmap? = TODO()
@@ -36,7 +41,25 @@ class Matrix {
   fun postRotate(degrees: Float): Boolean = TODO()
 }
 
-class Canvas {
+object Color {
+  const val BLACK = -0x1000000
+}
+
+abstract class ColorSpace {
+  enum class Named { SRGB }
+
+  companion object {
+    fun get(name: Named): ColorSpace = TODO()
+  }
+}
+
+class Canvas() {
+  constructor(bitmap: Bitmap) : this()
+
+  fun drawColor(color: Int): Unit = TODO()
+
+  fun drawBitmap(bitmap: Bitmap, left: Float, top: Float, paint: Paint?): Unit = TODO()
+
   fun drawRect(left: Float, top: Float, right: Float, bottom: Float, paint: Paint): Unit = TODO()
 }
 

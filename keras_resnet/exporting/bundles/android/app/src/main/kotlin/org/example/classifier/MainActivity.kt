@@ -203,7 +203,7 @@ class MainActivity : ComponentActivity() {
     findViewById<TextView>(R.id.accelerator).text =
       if (isOnGpu) getString(R.string.on_gpu)
       else getString(R.string.on_cpu, countThreads(settings.threads))
-    findViewById<Switch>(R.id.use_gpu).isChecked = isOnGpu
+    findViewById<Switch>(R.id.use_gpu).isChecked = settings.useGpu // may be newer than [placement]
     if (placement.problem != null) showProblem(placement.problem)
   }
 

@@ -2,7 +2,11 @@ package org.example.classifier
 
 import android.graphics.Bitmap
 import android.graphics.BitmapFactory
+import android.graphics.Canvas
+import android.graphics.Color
+import android.graphics.ColorSpace
 import android.graphics.Matrix
+import android.os.Build
 import androidx.exifinterface.media.ExifInterface
 import java.io.ByteArrayInputStream
 
@@ -19,9 +23,27 @@ fun decodePhoto(encoded: ByteArray): Bitmap? {
   BitmapFactory.decodeByteArray(encoded, 0, encoded.size, options)
   options.inSampleSize = sampleSize(options.outWidth, options.outHeight)
   options.inJustDecodeBounds = false
-  val stored = BitmapFactory.decodeByteArray(encoded, 0, encoded.size, options) ?: return null
+  val decoded = BitmapFactory.decodeByteArray(encoded, 0, encoded.size, options) ?: return null
+  val stored = if (options.outMimeType == "image/gif") onBlack(decoded) else decoded
+  ignoreProfile(stored)
   val exif = ExifInterface(ByteArrayInputStream(encoded))
   return turned(stored, exif.rotationDegrees, exif.isFlipped)
+}
+
+/** Transparent pixels of a GIF become black, as in the training; those of others become white. */
+private fun onBlack(bitmap: Bitmap): Bitmap {
+  val opaque = Bitmap.createBitmap(bitmap.width, bitmap.height, Bitmap.Config.ARGB_8888)
+  val canvas = Canvas(opaque)
+  canvas.drawColor(Color.BLACK)
+  canvas.drawBitmap(bitmap, 0f, 0f, null)
+  return opaque
+}
+
+/** Takes the numbers in the file as sRGB, as the training does: getPixels would convert them. */
+private fun ignoreProfile(bitmap: Bitmap) {
+  if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q && bitmap.config == Bitmap.Config.ARGB_8888) {
+    bitmap.setColorSpace(ColorSpace.get(ColorSpace.Named.SRGB))
+  }
 }
 
 /** The factor, 1, 2, 4 …, by which a photo is reduced while it is decoded. */
