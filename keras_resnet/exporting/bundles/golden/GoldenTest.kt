@@ -1,5 +1,6 @@
 // An instrumented test for an app's src/androidTest: the golden set on the device.
-// Copy this folder to src/androidTest/assets/golden, and the model into src/main/assets.
+// Copy this folder to src/androidTest/assets/golden, and the model, with float inputs and outputs, into
+// src/main/assets.
 
 import android.graphics.BitmapFactory
 import androidx.test.platform.app.InstrumentationRegistry
