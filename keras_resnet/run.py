@@ -377,8 +377,8 @@ def importing(
     if path:
         _require_free(path)
     with claim(path, config) as run:
+        run.begin(config, classes)
         try:
-            run.begin(config, classes)
             yield run
             run.save_manifest()
         except BaseException:
