@@ -31,7 +31,8 @@ from keras_resnet.files import StrPath
 # normal distribution, clipped to [0, 10]; a larger magnitude is a stronger operation ("inc").
 # Differences: ours are the fourteen operations of arXiv:1909.13719, timm has Invert and SolarizeAdd
 # instead of the identity; its posterize keeps 4 to 0 bits, ours 8 to 4 (arXiv:1805.09501); it fills
-# with ImageNet's mean, not grey, and uses bicubic interpolation with probability 0.5.
+# with ImageNet's mean, not grey, and uses bicubic interpolation with probability 0.5. Block n of N
+# is dropped with n / N of the last one's probability (arXiv:1603.09382), in timm (n - 1) / (N - 1).
 _RSB = {
     "batch_size": 2048,
     "base_batch": 2048,
@@ -152,6 +153,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "cutmix": 1.0,
         # Without their `ema` of 0.99997 per step: in a run with fewer steps than the 750,000 on
         # ImageNet, the average would be dominated by early weights.
+        # Differences from torchvision: TrivialAugment shifts by up to 1/7 of the side, not by 32
+        # pixels, and fills with grey, not black; random erasing fills boxes of up to 40 % of the
+        # image with noise (arXiv:1708.04896), not of up to 33 % with ImageNet's mean.
         "trivialaugment": True,
         "erasing": 0.1,
         "repeats": 4,

@@ -552,10 +552,12 @@ def test_a_trained_network_of_ones_own_is_fine_tuned_by_its_recipe():
     weights_settings.require(resolve(settings))
 
 
-def test_the_head_of_a_network_behind_a_normalization_has_its_own_rate():
-    _, network = custom.settings_and_network(
-        {"model": foreign(inside=False), "normalize": "imagenet"}
-    )
+@pytest.mark.parametrize("end", ["softmax", "dropout"])
+def test_the_head_of_a_network_behind_a_normalization_has_its_own_rate(end):
+    model = foreign(inside=False)
+    if end == "dropout":  # which has a random state
+        model = keras.Model(model.input, layers.Dropout(0.1)(model.output))
+    _, network = custom.settings_and_network({"model": model, "normalize": "imagenet"})
     config = replace(Config(), model="custom", image_size=SIDE, body_rate=0.1)
     source = SimpleNamespace(splits={"train": SimpleNamespace(labels=[0])}, classes=CLASSES)
     step = make_step(network, config, source, 0.1, Precision("float32", ""))

@@ -92,17 +92,18 @@ def test_sgd_and_adamw_are_torchs():
 
 
 def test_lamb_takes_the_papers_step():
-    """arXiv:1904.00962, algorithm 2, three steps of it."""
+    """arXiv:1904.00962, algorithm 2, three steps of it; with timm's epsilon, which small gradients
+    show."""
     kernel, gamma = _variables("kernel", "gamma")
     config = replace(Config(), optimizer="lamb", weight_decay=0.02)
     optimizer = make_optimizer(config, 0.01)
     w, g = kernel.numpy().astype(float), gamma.numpy().astype(float)
     m, v = np.zeros((2, 1, 1, 3, 4)), np.zeros((2, 1, 1, 3, 4))
     for t in range(1, 4):
-        gradients = RNG.normal(size=(2, 1, 1, 3, 4)).astype("float32")
+        gradients = RNG.normal(size=(2, 1, 1, 3, 4), scale=1e-6).astype("float32")
         optimizer.apply(list(gradients), [kernel, gamma])
         m, v = 0.9 * m + 0.1 * gradients, 0.999 * v + 0.001 * gradients**2
-        adam = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + optimizer.epsilon)
+        adam = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-6)
         update = adam[0] + 0.02 * w
         w -= 0.01 * np.linalg.norm(w) / np.linalg.norm(update) * update
         g -= 0.01 * adam[1]

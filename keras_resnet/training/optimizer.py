@@ -214,6 +214,8 @@ class Lamb(AdamW):
     for a gamma that starts at 0.
     """
 
+    epsilon = 1e-6  # timm's; gradients of the binary cross-entropy are that small
+
     def scale(self, weight: Any, along: Any, decay: float) -> Any:
         if not decay:
             return 1.0

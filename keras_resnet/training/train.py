@@ -174,7 +174,7 @@ def make_step(
     teacher = open_teacher(config, chosen.policy, devices.strategy)
     with devices.strategy.scope():
         network = for_training(model, xla=bool(config.xla))
-        head = next(layer.variables for layer in reversed(layers_of(network)) if layer.variables)
+        head = next(layer.weights for layer in reversed(layers_of(network)) if layer.weights)
         # Callbacks look for it here. Without `compile`: a saved network would need this class.
         network.optimizer = make_optimizer(config, rate, head=head)
         return TrainStep(
