@@ -157,19 +157,17 @@ def recipes(table: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-_ROLES = {"val": "used to choose the best epoch", "test": "not used before"}
-
-
 def trained(run: str, metrics: Mapping[str, Any], balance: str | None) -> str:
     """A finished run and the next step; `metrics` as in its metrics.json."""
     lines = [f"run folder   {run}"]
+    chose = metrics.get("best_epoch_chosen_on")
     for split in ("val", "test"):
         if scores := metrics.get(split):
             images = [row["images"] for row in scores["per_class"].values()]
             macro = _macro_top1(scores["macro_top1"], images, balance)
             lines.append(
                 f"top-1        {scores['top1']:.2%}{macro} of {scores['images']:,} {split} images, "
-                + _ROLES[split]
+                + ("used to choose the best epoch" if split == chose else "not used before")
             )
     lines.append(f"report       {run}/report.html")
     lines.append(f"next         keras-resnet export {shlex.quote(run)} --tflite --quantize int8")
@@ -198,7 +196,10 @@ def cross_validation(result: "CrossValidation") -> str:
     elif result.can_suspect:
         lines.append("suspects     no label that may be wrong was found")
     else:
-        lines.append("suspects     not looked for: the networks are mostly wrong; train longer")
+        lines.append(
+            "suspects     not looked for: they are mostly wrong, or no better than guessing: "
+            "train longer"
+        )
     lines.append(f"files        {result.run}/predictions.csv, metrics.json, suspects.png")
     return "\n".join(lines)
 

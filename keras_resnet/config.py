@@ -382,8 +382,8 @@ class Config:
         "images that it does not list are not used.", unset="splits are created", metavar="FILE"
     )
     best_by: str = setting(
-        "top1", "Score that chooses the best epoch; macro_top1 is the mean over classes.",
-        choices=("top1", "macro_top1")
+        "top1", "Score that chooses the best epoch; macro_top1: the mean over classes; last: none, "
+        "the last epoch is taken.", choices=("top1", "macro_top1", "last")
     )
     patience: int = setting(
         0, "Early stopping: epochs at full size without a new best; 0 disables it.", least=0
@@ -496,6 +496,11 @@ RELATIONS = (
         "test_split",
         lambda c: not (c.split_file and c.test_split),
         "0 with --split-file, which has all splits",
+    ),
+    Relation(
+        "patience",
+        lambda c: not (c.patience and c.best_by == "last"),
+        "0 with --best-by last, which knows no best epoch",
     ),
     Relation("repeats", lambda c: c.repeats <= c.batch_size, "at most the batch size"),
 )

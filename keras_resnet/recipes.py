@@ -227,6 +227,17 @@ def resolve(
     return config
 
 
+def given(
+    options: Mapping[str, Any] | None = None, config_file: StrPath | None = None
+) -> frozenset[str]:
+    """Names of the settings that the user gave.
+
+    Args:
+        options, config_file: as in `resolve`.
+    """
+    return frozenset().union(*_requested(options, config_file))
+
+
 def unset(
     options: Mapping[str, Any] | None = None, config_file: StrPath | None = None
 ) -> frozenset[str]:
@@ -236,10 +247,10 @@ def unset(
     Args:
         options, config_file: as in `resolve`.
     """
-    given, from_file = _requested(options, config_file)
-    if {**from_file, **given}.get("recipe", Config.recipe) not in _FOR_ANY_DATA:
+    by_user, from_file = _requested(options, config_file)
+    if {**from_file, **by_user}.get("recipe", Config.recipe) not in _FOR_ANY_DATA:
         return frozenset()
-    return frozenset(SETTINGS.keys() - given.keys() - from_file.keys())
+    return frozenset(SETTINGS.keys() - given(options, config_file))
 
 
 def with_recipe(config: Config, recipe: str, unset: Collection[str]) -> Config:

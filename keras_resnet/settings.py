@@ -57,7 +57,7 @@ class Settings(TypedDict, total=False):
     distill_temperature: float | None
     balance: Literal["none", "sample", "loss"] | None
     ema: float | None
-    best_by: Literal["top1", "macro_top1"] | None
+    best_by: Literal["top1", "macro_top1", "last"] | None
     checkpoint_every: int | None
     patience: int | None
     max_minutes: float | None

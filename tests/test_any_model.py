@@ -664,7 +664,16 @@ def test_a_model_that_is_hardly_better_than_guessing_is_told_the_likely_cause(gu
         assert imported is trained is None
     else:
         assert said in imported and "200 images in 4 classes" in imported
-        assert trained.endswith("where guessing gives 25%; train longer, or on more images")
+        chance = np.bincount(labels).max() / 200
+        assert trained.endswith(f"guessing gives {chance:.0%}; train longer, or on more images")
+
+
+def test_always_the_largest_class_is_guessing():
+    labels = np.repeat([0, 1], [90, 10])
+    judge = SimpleNamespace(
+        examples=SimpleNamespace(labels=labels), top1=0.9, _expected=np.eye(2)[0 * labels]
+    )
+    assert "where guessing gives 90%" in Judge.doubt(judge, False)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The learning-rate range test: the rates it tries, and the suggestion from a loss curve."""
 
+import contextlib
 import json
 import math
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.report import lr_range_plot
-from keras_resnet.training.find_lr import evaluate_losses, find_lr, smooth
+from keras_resnet.training.find_lr import evaluate_losses, find_lr, has_diverged, smooth
 
 RATES = np.geomspace(1e-3, 10, 200).tolist()
 
@@ -43,6 +44,32 @@ def test_a_loss_that_does_not_fall_gives_no_suggestion(slope):
     losses = (2.3 + noise + slope * np.linspace(0, 1, 200)).tolist()
     with pytest.raises(CheckFailed, match=r"does not fall .* from 0.001 to 10; try more --steps"):
         evaluate_losses(RATES, losses, complete=True)
+
+
+@pytest.mark.parametrize(
+    ("mean", "noise"), [(2.35, 0.08), (0.71, 0.12), (0.75, 0.25), (0.15, 0.08)]
+)
+def test_noise_is_not_taken_for_divergence(mean, noise):
+    """As of small batches, two classes, or a network that already knows the images."""
+    stopped = accepted = 0
+    for seed in range(20):
+        losses = np.abs(np.random.default_rng(seed).normal(mean, noise, 200)).tolist()
+        stopped += any(has_diverged(losses[:n], 200) for n in range(1, 201))
+        with contextlib.suppress(CheckFailed):
+            accepted += evaluate_losses(RATES, losses, complete=True) is not None
+    assert stopped <= 1 and accepted <= 2
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.25])
+@pytest.mark.parametrize("pace", [15, 60])
+def test_a_loss_that_falls_early_and_rises_late_is_read(pace, noise):
+    steps = np.arange(200)
+    curve = 0.4 + 1.9 * np.exp(-steps / pace) + np.clip(steps - 150, 0, None) ** 2 * 2e-3
+    losses = (curve + np.random.default_rng(0).normal(0, noise, 200)).tolist()
+    end = next(n for n in range(1, 201) if has_diverged(losses[:n], 200))
+    assert end > 150
+    found = evaluate_losses(RATES[:end], losses[:end], complete=False)
+    assert RATES[40] < found.lowest < RATES[170]
 
 
 def test_no_finite_loss_is_one_line():

@@ -142,6 +142,10 @@ def done(mislabelled, undrawn, shown, tmp_path_factory):
 
 def test_each_image_is_held_out_once_and_the_summary_is_that_of_the_rows(done):
     result, folder = done
+    for fold in result.folds:  # the epoch was not chosen on the images that it is scored on
+        run = open_run(fold.run)
+        assert run.config.best_by == "last" and run.metrics["best_epoch_chosen_on"] is None
+        assert run.metrics["best_epoch"] == run.config.epochs
     rows = list(csv.DictReader((folder / "predictions.csv").read_text().splitlines()))
     assert Counter(row["file"] for row in rows) == Counter(
         name for e in sources.load(result_data(folder)).splits.values() for name in e.names

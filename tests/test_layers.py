@@ -39,7 +39,7 @@ TABLE = {
         "",
     ),
     "studies": ("", ""),
-    "studies.trainings": (f"{TOOLS} config run data training.train", ""),
+    "studies.trainings": (f"{TOOLS} config recipes run data training.train", ""),
     "studies.folds": (
         f"{TOOLS} recipes run studies.trainings data evaluation training.gallery",
         "numpy",

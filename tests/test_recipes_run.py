@@ -128,9 +128,9 @@ def test_a_resumed_run_knows_how_good_its_best_epoch_was(tmp_path):
 
 def test_macro_top1_chooses_the_best_epoch_on_request(tmp_path):
     """Of ninety cats and ten dogs, a network that knows cats alone is not the better one."""
-    for best_by, best in (("top1", 1), ("macro_top1", 2)):
+    for best_by, best in (("top1", 1), ("macro_top1", 2), ("last", 3)):
         history = History(Run(tmp_path), resolve({"best_by": best_by}))
-        for epoch, (top1, macro) in enumerate([(0.9, 0.5), (0.8, 0.8)], 1):
+        for epoch, (top1, macro) in enumerate([(0.9, 0.5), (0.8, 0.8), (0.7, 0.7)], 1):
             row = {name: 0.0 for name in COLUMNS} | {"epoch": epoch, "image_size": 32}
             history.record(row, Evaluation(loss=1.0, top1=top1, macro_top1=macro))
         assert history.best_epoch == best

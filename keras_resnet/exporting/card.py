@@ -87,8 +87,8 @@ def _recipe(run: Run, metrics: Mapping[str, Any] | None) -> list[str]:
         f"- recipe {config.recipe}, {config.epochs} epochs, batch {config.batch_size}, learning "
         f"rate {config.peak_rate:.3g}, seed {config.seed}, weights from "
         f"{os.path.basename(config.weights) if config.weights else 'scratch'}",
-        f"- trained in {metrics['seconds']:,.0f} s in {metrics['precision']}; the best epoch, "
-        f"{metrics['best_epoch']}, was exported",
+        f"- trained in {metrics['seconds']:,.0f} s in {metrics['precision']}; epoch "
+        f"{metrics['best_epoch']} was exported",
         "- the run's `config.json` holds all settings",
     ]
 
@@ -125,12 +125,19 @@ def _refused(result: "Verification") -> list[str]:
 
 
 def _limits(run: Run, metrics: Mapping[str, Any] | None, result: "Verification") -> list[str]:
+    chosen = metrics and metrics.get("best_epoch_chosen_on")
+    chose = ", and chose the epoch" if chosen else ""
     lines = [
         _none_of_these(run, result),
-        f"- The {result.images:,} evaluation images were held out from the same data: the model "
-        "was not tested on other cameras, places or people.",
+        f"- The {result.images:,} evaluation images were held out from the same data{chose}: the "
+        "model was not tested on other cameras, places or people.",
         _calibrated(result),
     ]
+    if metrics and (test := metrics.get("test")):
+        lines.append(
+            f"- Top-1 of the Keras model on {test['images']:,} test images, which were not used "
+            f"before: {test['top1']:.2%}."
+        )
     if metrics:
         scored = {
             name: row["top1"] for name, row in metrics["val"]["per_class"].items() if row["images"]

@@ -67,6 +67,7 @@ TOO_COARSE = "the file has the kernels of the model: integers are too coarse for
 _CENSUS = {".tflite": tflite_file.census, ".onnx": onnx_file.census}
 _TIMED_RUNS = 30
 _SHIFTS = {"down": (1, 1), "up": (-1, 1), "right": (1, 2), "left": (-1, 2)}  # by, axis
+_FEW_SHIFTED = 4  # too few images for a standard error
 _SHIFTED = 250  # maximum number of images whose frames are shifted
 _KNOWN_IMAGES = 200  # maximum number of images to test that a trainable file does not forget
 _UNLIKELY = 3  # standard deviations of counts
@@ -194,11 +195,13 @@ class Judge:
             is_imported: whether the model was imported with user-defined labels and preprocessing.
         """
         images, classes = self._expected.shape
-        if not binomial.may_be_guesses(round(self.top1 * images), images, classes):
+        # The best guess is the largest class.
+        chance = np.bincount(self.examples.labels).max() / images
+        if not binomial.may_be_guesses(round(self.top1 * images), images, 1 / chance):
             return None
         found = (
             f"the model's own top-1 is {self.top1:.0%} of {images:,} images in {classes} classes, "
-            f"where guessing gives {1 / classes:.0%}; "
+            f"where guessing gives {chance:.0%}; "
         )
         if not is_imported:
             return found + "train longer, or on more images"
@@ -507,7 +510,7 @@ def _is_moved(difference: np.ndarray, shift: np.ndarray) -> bool:
     regression coefficient on the shift, 0 for a correct file, is closer to 1 by three standard
     errors (of a ratio over images)."""
     power = float(np.square(shift, dtype=np.float64).sum())
-    if not power:
+    if not power or len(shift) < _FEW_SHIFTED:
         return False
     along = np.multiply(difference, shift, dtype=np.float64).sum(-1)
     share = along.sum() / power

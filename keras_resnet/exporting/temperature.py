@@ -27,11 +27,14 @@ class TemperatureFit(Result):
     bins: int  # of confidence, for the calibration error
     ece_before: float  # expected calibration error of the second half, in 0…1
     ece_after: float  # the same, with the temperature
+    loss_before: float  # mean cross-entropy of the second half, in nats
+    loss_after: float  # the same, with the temperature
 
     @property
     def is_harmful(self) -> bool:
-        """Whether the temperature increases the calibration error of the second half."""
-        return self.ece_after > self.ece_before
+        """Whether the temperature increases the cross-entropy of the second half, which varies less
+        from sample to sample than the calibration error."""
+        return self.loss_after > self.loss_before
 
     @property
     def is_at_a_bound(self) -> bool:
@@ -68,11 +71,11 @@ def calibrate(
     """
     fitted, judged = _halves(logits.argmax(-1) == labels, seed)
     mistakes = int((logits[fitted].argmax(-1) != labels[fitted]).sum())
-    if not mistakes:
+    if not mistakes or not len(judged):
+        why = "one validation image is" if mistakes else "validation images without a mistake are"
         raise InputError(
-            f"--calibrate-probabilities: all {len(labels)} validation images are classified "
-            "correctly, so a temperature cannot be fitted; leave it out, or train with a larger "
-            "--val-split"
+            f"--calibrate-probabilities: {why} too few to fit a temperature; leave it out, or train "
+            "with a larger --val-split"
         )
     # Rounded, so that another export of the same run has the same contract.
     temperature = round(fit(logits[fitted], labels[fitted]), 4)
@@ -85,6 +88,8 @@ def calibrate(
         bins=BINS,
         ece_before=before,
         ece_after=after,
+        loss_before=_loss(logits[judged], labels[judged]),
+        loss_after=_loss(logits[judged] / temperature, labels[judged]),
     )
 
 
@@ -105,6 +110,11 @@ def fit(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> fl
         middle = (low + high) / 2
         low, high = (low, middle) if slope(np.exp(middle)) > 0 else (middle, high)
     return float(np.exp(-(low + high) / 2))
+
+
+def _loss(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
+    logs = log_softmax(np.asarray(logits, np.float64))
+    return float(-logs[np.arange(len(labels)), labels].mean())
 
 
 def _error(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:

@@ -116,6 +116,7 @@ class ReportData:
     val: dict[str, Any] | None  # the scores of the two splits, from metrics.json
     test: dict[str, Any] | None
     interval: tuple[float, float]  # 95% confidence interval of the validation top-1
+    test_interval: tuple[float, float]  # of the test top-1
     class_count: int
     classes: list[ClassScore]  # worst first
     confusions: list[Confusion]  # most frequent first
@@ -241,6 +242,7 @@ def report_data(folder: Path, files: RunFiles) -> ReportData:
         val=val,
         test=metrics.get("test") or None,
         interval=_interval(val or {}),
+        test_interval=_interval(metrics.get("test") or {}),
         class_count=len(names),
         classes=_class_scores(val or {}),
         confusions=_confusions(val or {}, names),

@@ -157,6 +157,7 @@ def plan_data(
     """
     if not 1 <= seeds <= 100:
         raise InputError(f"--seeds is {seeds}; expected 1 to 100")
+    options = trainings.by_last_epoch(options)
     config = recipes.resolve({"data": data, "group_by": group_by, **options})
     trainings.require_no_splits(config, "data plan")
     folder = Path(run_folder) if run_folder else default_folder(config.data)
@@ -295,7 +296,7 @@ def _result(folder: Path, source: Source, parts: _Parts, runs: Mapping[str, run.
         )
         for h in reversed(range(parts.sizes))
     ]
-    notes = list(_limits(curve, len(val), len(source.classes), parts))
+    notes = list(_limits(curve, val, parts))
     predictions, check, exponent = [], None, None
     if len(curve) >= _LEAST_SIZES:
         laws = _laws(curve, len(val))
@@ -357,11 +358,11 @@ def _predicted(laws: PowerLaws, images: int) -> PredictedError:
     return PredictedError(images, found.error, found.low, found.high)
 
 
-def _limits(
-    curve: Sequence[CurvePoint], validation: int, classes: int, parts: _Parts
-) -> Iterator[str]:
+def _limits(curve: Sequence[CurvePoint], val: Examples, parts: _Parts) -> Iterator[str]:
     """The notes on limitations of the result."""
-    last, guessing = curve[-1], 1 - 1 / classes
+    validation = len(val)
+    # The best guess is the largest class.
+    last, guessing = curve[-1], 1 - float(np.bincount(val.labels).max()) / validation
     if last.high >= guessing:
         yield (
             f"with all images the error is {last.error:.1%}, and up to {last.high:.1%} (95 %); "
@@ -394,7 +395,8 @@ def _gains(
     """The gain of each class from half of the images to all, the largest first.
 
     An image is better if it is wrong for fewer seeds with all images than with half. The sign test
-    over images is that of McNemar, with a Bonferroni correction for the number of classes.
+    over images is that of McNemar, with a Bonferroni correction for the number of classes. It does
+    not see the variation between trainings, so the class must gain with each seed too.
     """
     labels = source.splits["val"].labels
     half, full = (np.array([wrong[h, s] for s in range(parts.seeds)]) for h in (1, 0))
@@ -416,7 +418,7 @@ def _gains(
                 gain=float(gains.mean()),
                 spread=float(np.std(gains, ddof=1)) if len(gains) > 1 else 0.0,
                 p_value=p_value,
-                is_gain=bool(gains.mean() > 0 and p_value < _RISK / len(source.classes)),
+                is_gain=bool(gains.min() > 0 and p_value < _RISK / len(source.classes)),
             )
         )
     return sorted(rows, key=lambda row: -row.gain)
@@ -430,11 +432,14 @@ def _groups(parts: _Parts, runs: Mapping[str, run.Run]) -> Groups:
         one = runs[f"groups-{k + 1}"]
         answers = answers_of(one)
         known.append(np.array([row.is_right for row in answers["val"]]))
-        unseen.append(np.array([row.is_right for row in answers["test"]]))
-        for name, right in zip(names, unseen[-1].tolist(), strict=True):
-            if name is not None:
-                by_group.setdefault(name, []).append(right)
-    drops = [a.mean() - b.mean() for a, b in zip(known, unseen, strict=True)]
+        images = zip(names, answers["test"], strict=True)
+        grouped = [(name, row.is_right) for name, row in images if name is not None]
+        unseen.append(np.array([right for _, right in grouped]))
+        for name, right in grouped:
+            by_group.setdefault(name, []).append(right)
+    pairs = zip(known, unseen, strict=True)
+    # The images of a fold may all be of no group.
+    drops = [a.mean() - b.mean() for a, b in pairs if len(b)]
     rows = [
         GroupScore(show(name), len(right), float(np.mean(right)))
         for name, right in by_group.items()
@@ -447,6 +452,6 @@ def _groups(parts: _Parts, runs: Mapping[str, run.Run]) -> Groups:
         unseen_top1=float(np.concatenate(unseen).mean()),
         unseen_images=sum(map(len, unseen)),
         drop=float(np.mean(drops)),
-        spread=float(np.std(drops, ddof=1)),
+        spread=float(np.std(drops, ddof=1)) if len(drops) > 1 else 0.0,
         by_group=sorted(rows, key=lambda row: (row.top1, row.name)),
     )

@@ -75,8 +75,8 @@ def cross_validate(
     """Trains a network for each fold of the images, and scores it on that fold.
 
     The folds are stratified and seeded; equal images, and images related by `group_by`, are in one
-    fold. A test split of the data is left out. The best epoch of a fold is chosen on the images of
-    the fold, as in `train`, so the scores are slightly too good.
+    fold. A test split of the data is left out. Each network is that of its last epoch: choosing the
+    epoch on the images of the fold, as `train` does, would make the scores too good.
 
     The same call resumes an interrupted one.
 
@@ -97,6 +97,7 @@ def cross_validate(
     """
     if folds < 2:
         raise InputError(f"--folds is {folds}; expected at least 2")
+    options = trainings.by_last_epoch(options, config_file)
     config = recipes.resolve({"data": data, **options}, config_file)
     trainings.require_no_splits(config, "--folds")
     if options.get("val_split") is not None:

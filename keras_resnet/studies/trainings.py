@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from keras_resnet import filenames
+from keras_resnet import filenames, recipes
 from keras_resnet.config import Config
 from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import Examples
@@ -28,6 +28,17 @@ class Part:
     name: str  # of its run folder
     splits: Mapping[str, Examples]
     settings: Mapping[str, Any]  # of `train`
+
+
+def by_last_epoch(options: Mapping[str, Any], config_file: StrPath | None = None) -> dict[str, Any]:
+    """The settings with `best_by="last"`, unless the user chose otherwise.
+
+    The scores of a study are those of its validation images. Choosing the best epoch on them would
+    make them too good, by points for few images.
+    """
+    if recipes.given(options, config_file) & {"best_by", "patience"}:
+        return dict(options)
+    return {**options, "best_by": "last"}
 
 
 def require_no_splits(config: Config, study: str) -> None:

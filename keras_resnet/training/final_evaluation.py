@@ -46,7 +46,7 @@ def evaluate_best_model(
         "model": config.model,
         "parameters": model.count_params(),
         "best_epoch": history.best_epoch,
-        "best_epoch_chosen_on": "val",
+        "best_epoch_chosen_on": None if config.best_by == "last" else "val",
         "seconds": round(sum(seconds.values()), 1),
         "seconds_by": {what: round(spent, 1) for what, spent in seconds.items()},
         "precision": chosen.policy,
@@ -80,7 +80,8 @@ def evaluate_best_model(
     page.write(folder.path)
     folder.save_manifest()
     log.info(
-        f"best epoch {history.best_epoch}: top-1 {val['top1']:.1%} of {val['images']:,} validation "
+        f"{'last' if config.best_by == 'last' else 'best'} epoch "
+        f"{history.best_epoch}: top-1 {val['top1']:.1%} of {val['images']:,} validation "
         f"images, {metrics['seconds']:.0f} s of training"
     )
 

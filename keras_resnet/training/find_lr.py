@@ -1,8 +1,8 @@
 """The learning-rate range test (arXiv:1506.01186, section 3.3): a short training whose learning
 rate grows exponentially, to see at which rates the loss decreases and where it diverges."""
 
+import itertools
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -30,6 +30,8 @@ STEPS = 400
 _MEMORY = 0.9  # momentum of the smoothed loss
 # Rise of the smoothed loss from its minimum, as a multiple of its fall, that ends the test.
 _DIVERGED = 1.5
+# The standard deviation of the smoothed loss, relative to that of single losses.
+_SMOOTHED_NOISE = math.sqrt((1 - _MEMORY) / (1 + _MEMORY))
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,8 @@ def evaluate_losses(rates: Sequence[float], losses: Sequence[float], *, complete
     smoothed = smooth(losses)
     first = len(losses) // 10  # earlier averages are over too few losses
     lowest = min(range(first, len(losses)), key=smoothed.__getitem__)
-    noise = statistics.pstdev(losses[: max(len(losses) // 4, 2)])
-    if smoothed[first] - smoothed[lowest] <= 2 * noise:
+    # Of constant losses, the minimum of the average is as low in one test of a hundred.
+    if smoothed[first] - smoothed[lowest] <= 5 * _SMOOTHED_NOISE * _noise(losses[: lowest + 1]):
         raise CheckFailed(
             f"the loss does not fall by more than its noise at any rate from {rates[0]:.2g} to "
             f"{rates[-1]:.2g}; try more --steps, or another range with --low and --high"
@@ -209,14 +211,25 @@ def _add_losses(
                 break
             losses.append(loss)
             advance(1, f"loss {loss:.3f}")
-            if _has_diverged(losses):
+            if has_diverged(losses, steps):
                 break
 
 
-def _has_diverged(losses: Sequence[float]) -> bool:
-    smoothed = smooth(losses)
-    fall = max(losses[0] - min(smoothed), 0.1 * losses[0])  # a smaller fall is noise
-    return smoothed[-1] - min(smoothed) > _DIVERGED * fall
+def has_diverged(losses: Sequence[float], steps: int) -> bool:
+    """Whether the losses of a test of so many steps rise by more than they fell, and than noise."""
+    smoothed = smooth(losses)[steps // 10 :]  # earlier averages are over too few losses
+    if not smoothed:
+        return False
+    lowest = min(range(len(smoothed)), key=smoothed.__getitem__)
+    fall = max(smoothed[0] - smoothed[lowest], 0.1 * smoothed[0])
+    noise = _SMOOTHED_NOISE * _noise(losses[: steps // 10 + lowest + 1])
+    return smoothed[-1] - smoothed[lowest] > max(_DIVERGED * fall, 8 * noise)
+
+
+def _noise(losses: Sequence[float]) -> float:
+    """The standard deviation of single losses around a slow change, from neighbouring ones."""
+    differences = [after - before for before, after in itertools.pairwise(losses)]
+    return math.sqrt(sum(d * d for d in differences) / 2 / max(len(differences), 1))
 
 
 def _two_digits(number: float) -> float:

@@ -28,7 +28,7 @@ class History:
     """One row per epoch, validated at the full image size, so that rows are comparable.
 
     The best epoch has the highest validation top-1 (or the metric `Config.best_by`), then the
-    lowest validation loss.
+    lowest validation loss; with "last" it is the last one.
     """
 
     def __init__(self, run: Run, config: Config):
@@ -54,8 +54,9 @@ class History:
         return self.best_epoch == len(self.rows)
 
     def score(self, evaluation: Evaluation) -> tuple[float, float]:
-        """Sort key of an epoch: the metric `Config.best_by`, then the negative loss."""
-        return getattr(evaluation, self._config.best_by), -evaluation.loss
+        """Sort key of weights: the metric `Config.best_by`, then the negative loss."""
+        by_macro = self._config.best_by == "macro_top1"
+        return evaluation.macro_top1 if by_macro else evaluation.top1, -evaluation.loss
 
     def record(self, row: dict[str, Any], evaluation: Evaluation) -> None:
         """Adds the row of an epoch, and logs it; raises CheckFailed if a loss is not finite."""
@@ -67,15 +68,15 @@ class History:
             )
         self.rows.append(row)
         self._run.save_history(self.rows)
-        score = self.score(evaluation)
-        if self._best is None or score > self._best:
+        score, by_last = self.score(evaluation), self._config.best_by == "last"
+        if self._best is None or score > self._best or by_last:
             self._best, self.best_epoch = score, row["epoch"]
         small = row["image_size"] != self._config.side
         notes = [
             f"trained at {row['image_size']} pixels" * small,
             f"{row['weights']} weights" * bool(self._config.ema),
-            f"macro top-1 {evaluation.macro_top1:.1%}" * (self._config.best_by != "top1"),
-            "best" * self.is_best,
+            f"macro top-1 {evaluation.macro_top1:.1%}" * (self._config.best_by == "macro_top1"),
+            "best" * (self.is_best and not by_last),
         ]
         log.info(
             f"epoch {row['epoch']:>3}/{self._config.epochs}  loss {row['loss']:.3f}"
