@@ -7,6 +7,7 @@ setting needs only a new row.
 
 import math
 import re
+import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields
 from itertools import groupby
@@ -99,7 +100,7 @@ class Setting:
 
     def _is_within(self, number: float) -> bool:
         return (
-            math.isfinite(number)
+            abs(number) <= sys.float_info.max  # an integer may have any number of digits
             and (self.least is None or number >= self.least)
             and (self.above is None or number > self.above)
             and (self.below is None or number < self.below)

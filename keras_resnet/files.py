@@ -16,6 +16,7 @@ from keras_resnet.errors import InputError, first_line
 from keras_resnet.messages import log
 
 StrPath = str | os.PathLike[str]
+LARGEST_TEXT = 8 << 20  # bytes of JSON; parsing takes 20 times as much memory
 REPLACE = "restore it from a copy, or create it again"  # advice for a damaged file
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A file system has no locks: Lustre may be mounted without them, and a folder of a container.
@@ -44,6 +45,7 @@ def atomic(path: StrPath) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".part")  # same folder: a rename cannot cross disks
+    temporary.unlink(missing_ok=True)  # as a link, it would lead to a file elsewhere
     try:
         yield temporary
         with open(temporary, "rb+") as file:

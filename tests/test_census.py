@@ -13,6 +13,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 from keras import layers
 
 from keras_resnet.errors import InputError
+from keras_resnet.inspection import tflite_file
 from keras_resnet.inspection.network import describe
 from keras_resnet.inspection.tflite_file import census, faults
 
@@ -234,6 +235,13 @@ def test_a_depthwise_convolution_is_counted_too(tmp_path):
     path = convert(model, tmp_path)
     assert census(path).ops["DEPTHWISE_CONV_2D"] == 1
     assert census(path).multiply_adds == describe(model).multiply_adds
+
+
+def test_one_vector_that_many_offsets_lead_to_is_not_read_without_end():
+    items = tflite_file._items_up_to(100)
+    assert items(int, lambda: 60) == list(range(60))
+    with pytest.raises(ValueError, match="vectors of 120 elements in 100 bytes"):
+        items(int, lambda: 60)
 
 
 @pytest.mark.parametrize("file", ["float_file", "uint8_file"])

@@ -89,7 +89,7 @@ def test_a_link_to_the_folder_shares_its_cache(data, decoded, tmp_path):
     assert decoded == []
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "text", "other version"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "method", "text", "other version"])
 def test_a_damaged_cache_is_made_anew(damage, data, decoded, monkeypatch):
     sources.load(data)
     decoded.clear()
@@ -99,6 +99,9 @@ def test_a_damaged_cache_is_made_anew(damage, data, decoded, monkeypatch):
         path.write_bytes(content[: len(content) // 2])
     elif damage == "flipped":
         content[content.index(b"bright/00.jpg")] ^= 1
+        path.write_bytes(content)
+    elif damage == "method":  # of the compression, in the list of files
+        content[content.rindex(b"PK\x01\x02") + 10] = 99
         path.write_bytes(content)
     elif damage == "text":
         path.write_text("nothing")

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from base64 import b64decode
 from dataclasses import replace
 
@@ -35,6 +36,7 @@ from keras_resnet.evaluation.scores import (
     examples_in,
     predict,
 )
+from keras_resnet.inspection import metadata
 from keras_resnet.training import gallery
 
 
@@ -556,8 +558,11 @@ def test_images_that_were_trained_on_are_counted_wherever_they_lie_and_one_class
 def test_the_end_of_a_training_says_which_images_chose_the_epoch(trained):
     assert trained.metrics["best_epoch_chosen_on"] == "val"
     scores = {"top1": 0.5, "macro_top1": 0.5, "images": 10, "per_class": {"a": {"images": 10}}}
-    text = tables.trained("runs/a", {"val": scores, "test": scores}, None)
+    metrics = {"val": scores, "test": scores, "best_epoch_chosen_on": "val"}
+    text = tables.trained("runs/a", metrics, None)
     assert "of 10 val images, used to choose the best epoch" in text
+    by_last = tables.trained("runs/a", metrics | {"best_epoch_chosen_on": None}, None)
+    assert "of 10 val images, not used before" in by_last
     assert "of 10 test images, not used before" in text
 
 
@@ -688,6 +693,32 @@ def test_a_file_for_eight_images_at_a_time_is_refused(photos, tmp_path):
     (tmp_path / "model.tflite").write_bytes(converter.convert())
     with pytest.raises(InputError, match="takes 8 images at a time; export it for one"):
         predict(tmp_path / "model.tflite", [photos / "dark"])
+
+
+def _with_description(source, target, labels):
+    """A copy of a `.tflite` file with another archive behind the model, compressed."""
+    with zipfile.ZipFile(source) as archive:
+        preprocess = archive.read("preprocess.json")
+        size = min(entry.header_offset for entry in archive.infolist())
+    target.write_bytes(source.read_bytes()[:size])
+    with zipfile.ZipFile(target, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("labels.txt", labels)
+        archive.writestr("preprocess.json", preprocess)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [("a\nb\nb\n", "has 'b' twice"), (b"\n" * (9 << 20), "labels.txt has 9,437,184 bytes")],
+    ids=["twice", "a bomb"],
+)
+def test_labels_inside_of_a_file_are_not_believed(exported, tmp_path, labels, said):
+    run, _ = exported
+    source = run.export_folder / "model_float32.tflite"
+    path = _with_description(source, tmp_path / "model.tflite", labels)
+    with pytest.raises(InputError, match=said):
+        open_artefact(path)
+    assert (metadata.read(path)["files"].keys() >= {"labels.txt"}) == ("twice" in said)
 
 
 def test_the_logits_of_an_exported_file_are_never_taken_for_probabilities(

@@ -41,6 +41,15 @@ def test_a_failing_write_leaves_the_old_content_and_no_leftovers(tmp_path, error
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path):
+    """As in a run folder of someone else."""
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "a.txt.part").symlink_to("mine.txt")
+    files.write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "a.txt").read_text() == "new" and not (tmp_path / "a.txt").is_symlink()
+
+
 def test_a_writer_that_writes_nothing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), files.atomic(tmp_path / "a.txt"):
         pass

@@ -126,6 +126,13 @@ def test_verify_says_whether_the_answers_are_those_of_the_export(folder, shift):
     assert found.sha256 == index["answers_sha256"][TFLITE["int8"]]
 
 
+def test_a_golden_set_without_images_is_named(folder):
+    path = folder / "golden" / "golden.json"
+    path.write_text(json.dumps(read_json(path) | {"images": []}))
+    file = SimpleNamespace(name=TFLITE["int8"], path=folder / TFLITE["int8"])
+    assert golden.replay(file).reason == "has no images in golden/golden.json"
+
+
 def test_the_saved_model_is_in_it_too(index):
     assert {*index["tolerance"]} == {*TFLITE.values(), "saved_model"}
 

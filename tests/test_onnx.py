@@ -220,6 +220,28 @@ def test_a_random_file_is_no_onnx_model(tmp_path, content):
         assert "\n" not in str(error.value)
 
 
+@extra
+@pytest.mark.parametrize("kind", ["sequence", "type", "outputs", "size"])
+def test_an_unusual_onnx_model_is_one_line(tmp_path, kind):
+    import onnx
+    from onnx import helper
+
+    image = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3])
+    if kind == "sequence":
+        image = helper.make_tensor_sequence_value_info("x", onnx.TensorProto.FLOAT, [1, 3])
+    elif kind == "type":
+        image.type.tensor_type.elem_type = 99
+    node = helper.make_node("Mine", ["x"], [] if kind == "outputs" else ["y"], domain="mine")
+    weights = [onnx.TensorProto(name="w", data_type=1, dims=[-5])] if kind == "size" else []
+    graph = helper.make_graph([node], "g", [image], [], weights)
+    (tmp_path / "model.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    with pytest.raises(
+        InputError, match=r"model\.onnx (cannot be read|is not an ONNX model)"
+    ) as error:
+        census(tmp_path / "model.onnx")
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("package", ["onnxruntime", "tf2onnx", "onnx"])
 def test_without_the_extra_one_line_names_it_before_any_work(trained, monkeypatch, package):
     for name in onnx_file.PACKAGES:

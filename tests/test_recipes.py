@@ -458,3 +458,8 @@ def test_an_unknown_setting_names_the_one_that_is_meant(name, meant):
         resolve({"qqq": 1})
     with pytest.raises(InputError, match="unknown setting 'run'; the folder of the run is run_fo"):
         resolve({"run": "there"})
+
+
+def test_a_number_of_any_length_is_refused():
+    with pytest.raises(InputError, match="--learning-rate is 1000"):
+        resolve({"learning_rate": 10**400})

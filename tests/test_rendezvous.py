@@ -51,7 +51,8 @@ def test_they_wait_until_all_are_there(late, addresses):
 def test_the_port_is_free_again_for_who_listens_next(addresses):
     _meet(addresses, dict.fromkeys(range(3), SETTINGS))
     for address in addresses:
-        rendezvous._listen(int(address.partition(":")[2])).close()
+        host, _, port = address.partition(":")
+        rendezvous._listen(host, int(port)).close()
 
 
 def test_all_report_a_worker_with_different_settings(addresses):
@@ -77,7 +78,8 @@ def test_without_worker_0_there_is_no_meeting(addresses, monkeypatch):
 
 
 def test_a_port_that_is_taken_is_named(addresses):
-    with rendezvous._listen(int(addresses[1].partition(":")[2])):
+    host, _, port = addresses[1].partition(":")
+    with rendezvous._listen(host, int(port)):
         (line,) = _meet(addresses, {1: SETTINGS})
     assert line == (
         f"worker 1 cannot listen at {addresses[1]} (Address already in use); use a free port"
@@ -93,7 +95,33 @@ STRANGERS = [
     b'{"worker": 7, "settings": {}}\n',
     b'{"worker": 1, "settings": 5}\n',
     b"\xff" * 100_000,
+    b"[" * 60_000 + b"\n",
 ]
+
+
+def test_a_stranger_who_is_slow_does_not_hold_the_meeting():
+    ours, its = socket.socketpair()
+
+    def dribble():
+        try:
+            while True:
+                its.sendall(b" ")
+                time.sleep(0.05)
+        except OSError:
+            return
+
+    stranger = threading.Thread(target=dribble)
+    stranger.start()
+    with ours, pytest.raises(TimeoutError):
+        rendezvous._read(ours, 0.3)
+    stranger.join()
+    its.close()
+
+
+def test_workers_of_one_machine_listen_to_it_alone(addresses):
+    host, _, port = addresses[0].partition(":")
+    with rendezvous._listen(host, int(port)) as own:
+        assert own.getsockname()[0] == host == "127.0.0.1"
 
 
 def test_strangers_are_not_counted(addresses, monkeypatch):

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 import zipfile
 from importlib.util import find_spec
 
@@ -311,14 +312,24 @@ def test_what_is_no_file_of_weights_is_refused(name, message, unloaded, tmp_path
         load_weights(unloaded, tmp_path / name)
 
 
-def test_shapes_are_compared_before_anything_is_read(unloaded, tmp_path):
+@pytest.mark.parametrize("chunks", [None, (1 << 10, 1 << 10)])
+def test_an_array_that_is_not_in_the_file_is_not_read(unloaded, tmp_path, chunks):
     """A file of a few bytes may claim an array of terabytes."""
     with h5py.File(tmp_path / "bomb.weights.h5", "w") as file:
         group = file.create_group("layers/conv2d/vars")
         group.attrs["name"] = "conv1_conv"
-        group.create_dataset("0", (1 << 20, 1 << 20), "f4", chunks=(1 << 10, 1 << 10))
-    with pytest.raises(InputError, match=r"1 of another shape \(conv1_conv/kernel"):
+        group.create_dataset("0", (1 << 20, 1 << 20), "f4", chunks=chunks)
+    with pytest.raises(InputError, match="vars/0 is not in the file"):
         load_weights(unloaded, tmp_path / "bomb.weights.h5")
+
+
+def test_another_shape_is_named(unloaded, tmp_path):
+    with h5py.File(tmp_path / "net.weights.h5", "w") as file:
+        group = file.create_group("layers/conv2d/vars")
+        group.attrs["name"] = "conv1_conv"
+        group["0"] = np.ones((7, 5), "f4")
+    with pytest.raises(InputError, match=r"1 of another shape \(conv1_conv/kernel"):
+        load_weights(unloaded, tmp_path / "net.weights.h5")
 
 
 PICKLES = {
@@ -417,6 +428,57 @@ def test_a_header_of_gigabytes_is_not_parsed(unloaded, tmp_path):
     (tmp_path / "net.safetensors").write_bytes((1 << 31).to_bytes(8, "little") + b"{}")
     with pytest.raises(InputError, match="its header has 2,147,483,648 bytes"):
         load_weights(unloaded, tmp_path / "net.safetensors")
+
+
+def test_empty_arrays_are_left_out(tmp_path):
+    """A head for a billion classes would take no space in the file."""
+    save_file({"fc.weight": np.ones((0, 4), "f4")}, tmp_path / "net.safetensors")
+    assert readers.read(tmp_path / "net.safetensors").arrays == {}
+
+
+def test_a_name_that_is_repeated_is_read_once(unloaded, tmp_path):
+    with h5py.File(tmp_path / "net.h5", "w") as file:
+        file.attrs["layer_names"] = [b"a"] * 3
+        file.create_group("a").attrs["weight_names"] = [b"a/kernel:0"] * 3
+        file["a/a/kernel:0"] = np.ones(2, "f4")
+    with pytest.raises(InputError, match="two arrays are called a/kernel"):
+        load_weights(unloaded, tmp_path / "net.h5")
+
+
+def test_numbers_of_eight_bits_are_named(tmp_path):
+    header = {"fc.weight": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}
+    text = json.dumps(header).encode()
+    (tmp_path / "net.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+    stored = readers.read(tmp_path / "net.safetensors").arrays["fc.weight"]
+    with pytest.raises(InputError, match=r"fc.weight is F8_E4M3, which NumPy does not support"):
+        stored.read()
+
+
+@pytest.mark.parametrize("kind", ["sparse", "complex", "meta", "expanded"])
+def test_tensors_that_are_no_arrays_of_numbers_are_named(tmp_path, kind):
+    needs("torch")
+    code = (
+        "import sys, torch\n"
+        "x = {'sparse': lambda: torch.eye(3).to_sparse(), 'complex': lambda: torch.ones(3) * 1j,\n"
+        "     'meta': lambda: torch.ones(3, device='meta'),\n"
+        "     'expanded': lambda: torch.ones(1).expand(10**6, 10**6)}[sys.argv[1]]()\n"
+        "torch.save({'fc.weight': x}, sys.argv[2])"
+    )
+    subprocess.run([sys.executable, "-c", code, kind, tmp_path / "net.pth"], check=True)
+    with pytest.raises(InputError, match=r"fc.weight (is no dense|repeats its)"):
+        readers.read(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("names", [["a/DATA.PKL"], ["a/data.pkl", "a/data.pkl"]])
+def test_a_pickle_is_checked_whatever_it_is_called(tmp_path, names):
+    """PyTorch's archives ignore case, and take the first of equal names."""
+    allocates = b"\x80\x02c__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R."
+    with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in names:
+            archive.writestr(name, allocates)
+    with pytest.raises(InputError, match=r"contains more than tensors|two files of one name"):
+        readers.read(tmp_path / "net.pth")
 
 
 def test_a_pipe_is_no_file_of_weights(unloaded, tmp_path):

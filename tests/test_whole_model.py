@@ -24,6 +24,14 @@ def honest(tmp_path_factory):
     return model, path
 
 
+def test_weights_that_are_no_numbers_are_named(honest, tmp_path):
+    model = keras.models.clone_model(honest[0])
+    model.layers[-1].layers[-1].bias.assign([1, 2, np.nan, 4])
+    model.save(tmp_path / "net.keras")
+    with pytest.raises(InputError, match="dense/bias contains NaN or infinity; give other weights"):
+        whole_model.load(tmp_path / "net.keras")
+
+
 def test_an_honest_file_is_loaded(honest):
     model, path = honest
     loaded = whole_model.load(path)

@@ -20,6 +20,7 @@ LIMIT = 600  # seconds that workers wait for each other
 _POLL = 0.2
 _READ = 5  # seconds that a message may take
 _LONGEST = 1 << 16  # bytes of a message
+_LOOPBACK = {"127.0.0.1": socket.AF_INET, "localhost": socket.AF_INET, "::1": socket.AF_INET6}
 
 
 def meet(addresses: Sequence[str], worker: int, settings: Mapping[str, Any]) -> None:
@@ -36,9 +37,9 @@ def meet(addresses: Sequence[str], worker: int, settings: Mapping[str, Any]) -> 
     """
     deadline = time.monotonic() + LIMIT
     settings = json.loads(json.dumps(settings))  # tuples become lists, as in received settings
-    port = addresses[worker].rpartition(":")[2]
+    host, _, port = addresses[worker].rpartition(":")
     try:
-        own = _listen(int(port))
+        own = _listen(host.strip("[]"), int(port))
     except (OSError, ValueError, OverflowError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise InputError(
@@ -53,8 +54,11 @@ def meet(addresses: Sequence[str], worker: int, settings: Mapping[str, Any]) -> 
         raise InputError(objection)
 
 
-def _listen(port: int) -> socket.socket:
-    """Listens at all addresses of this machine, including IPv6 if available."""
+def _listen(host: str, port: int) -> socket.socket:
+    """Listens at all addresses of this machine, including IPv6 if available; for a worker that is
+    only for this machine, at its loopback address."""
+    if host in _LOOPBACK:
+        return socket.create_server((host, port), family=_LOOPBACK[host])
     try:
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
     except (OSError, ValueError):
@@ -82,7 +86,7 @@ def _collect(
                 if 1 <= number < len(addresses):
                     # Replaces a dead connection if the worker was restarted.
                     others[number] = (connection, dict(its))
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue  # timeout, or not a worker
     objection = None
     if missing:
@@ -109,7 +113,7 @@ def _send(address: str, worker: int, settings: Mapping[str, Any], deadline: floa
                 connection.sendall(_line({"worker": worker, "settings": settings}))
                 # Waits a little longer than worker 0, which then reports the missing worker.
                 return _read(connection, left + _READ)["objection"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             problem = getattr(error, "strerror", None) or problem
             time.sleep(_POLL)
     return (
@@ -133,9 +137,17 @@ def _line(message: Mapping[str, Any]) -> bytes:
 
 
 def _read(connection: socket.socket, seconds: float = _READ) -> Any:
-    connection.settimeout(seconds)
-    with connection.makefile("rb") as lines:
-        return json.loads(lines.readline(_LONGEST))
+    """The message of a peer, who has so many seconds for all of it."""
+    end, received = time.monotonic() + seconds, b""
+    while not received.endswith(b"\n") and len(received) < _LONGEST:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"a message took longer than {seconds:g} s")
+        connection.settimeout(left)
+        if not (part := connection.recv(4096)):
+            break
+        received += part
+    return json.loads(received)
 
 
 def _is_open(connection: socket.socket) -> bool:

@@ -19,7 +19,14 @@ from keras_resnet import filenames, manifest
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.evaluation.contract import PLAIN, Contract, contract_of, spread
 from keras_resnet.evaluation.reference import true_float32
-from keras_resnet.files import REPLACE, StrPath, plainly_named, read_json, read_lines
+from keras_resnet.files import (
+    LARGEST_TEXT,
+    REPLACE,
+    StrPath,
+    plainly_named,
+    read_json,
+    read_lines,
+)
 from keras_resnet.geometry import FITS, LARGEST_SIDE, Geometry, from_size, is_size
 from keras_resnet.messages import log
 from keras_resnet.run import Run, kind_of, open_run, require_trusted, resume_command, run_of
@@ -262,6 +269,8 @@ def _artefact(
     elif run is None and "scores" not in description.preprocess:
         predict = _to_logits(predict)
     classes = run.classes if run else description.labels or _numbers(count)
+    if twice := next((name for name in classes if classes.count(name) > 1), None):
+        raise InputError(f"labels.txt of {path} has {twice!r} twice; give each class its own name")
     if len(classes) != count:
         raise InputError(
             f"{path} has {count} outputs, its labels.txt {len(classes)} names; give it one "
@@ -310,6 +319,9 @@ def _embedded(path: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(path) as archive:
             if not set(_DESCRIPTION) <= set(archive.namelist()):
                 return {}
+            for name in _DESCRIPTION:
+                if (size := archive.getinfo(name).file_size) > LARGEST_TEXT:
+                    raise zipfile.BadZipFile(f"{name} has {size:,} bytes")
             return {name: archive.read(name) for name in _DESCRIPTION}
     # RuntimeError: encrypted; NotImplementedError: an unknown compression method.
     except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:

@@ -6,6 +6,7 @@ rejected as "none of these". All files of a folder have the same contract.
 """
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -246,7 +247,7 @@ def contract_of(content: Mapping[str, Any], file: Path) -> Contract:
     reject = content.get("reject")
     sound = {
         "scores": scores in SCORES,
-        "temperature": isinstance(temperature, int | float) and 0 < temperature < math.inf,
+        "temperature": _is_finite(temperature) and temperature > 0,
         "top": top is None or _is_count(top),
         "input_size": size is None
         or (isinstance(size, list) and len(size) == 2 and all(map(_is_count, size))),
@@ -274,7 +275,8 @@ def _is_rejection(value: object) -> bool:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    # An integer may have any number of digits.
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def _is_count(value: object) -> bool:

@@ -154,6 +154,8 @@ def replay(file: "ExportedFile") -> Replay:
                 )
     except (KeyError, TypeError, ValueError, OSError, tf.errors.InvalidArgumentError):
         return Replay(f"has no valid outputs in {filenames.GOLDEN}/{filenames.GOLDEN_INDEX}")
+    if not found:
+        return Replay(f"has no images in {filenames.GOLDEN}/{filenames.GOLDEN_INDEX}")
     if file.name not in _EXACT_FILES:
         return Replay()
     sha256 = digest(np.stack(found))

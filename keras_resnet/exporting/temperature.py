@@ -74,8 +74,8 @@ def calibrate(
     if not mistakes or not len(judged):
         why = "one validation image is" if mistakes else "validation images without a mistake are"
         raise InputError(
-            f"--calibrate-probabilities: {why} too few to fit a temperature; leave it out, or train "
-            "with a larger --val-split"
+            f"--calibrate-probabilities: {why} too few to fit a temperature; leave it out, or "
+            "train with a larger --val-split"
         )
     # Rounded, so that another export of the same run has the same contract.
     temperature = round(fit(logits[fitted], labels[fitted]), 4)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_resnet import filenames
 from keras_resnet.errors import InputError
-from keras_resnet.files import StrPath
+from keras_resnet.files import LARGEST_TEXT, StrPath
 
 if TYPE_CHECKING:
     import flatbuffers
@@ -261,9 +261,11 @@ def _files(content: bytes) -> dict[str, str]:
     """The texts in the archive behind the model; other tools may add binary files."""
     texts: dict[str, str] = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        for name in archive.namelist():
+        for entry in archive.infolist():
+            if entry.file_size > LARGEST_TEXT:
+                continue
             with suppress(UnicodeDecodeError):
-                texts[name] = archive.read(name).decode("utf-8")
+                texts[entry.filename] = archive.read(entry).decode("utf-8")
     return texts
 
 

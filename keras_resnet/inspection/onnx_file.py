@@ -38,9 +38,22 @@ def census(path: StrPath, content: bytes | None = None) -> Census:
         model = onnx.shape_inference.infer_shapes(loaded)
     except Exception as error:  # exceptions of protobuf and onnx have no common base class
         raise InputError(f"{path} is not an ONNX model ({first_line(error)})") from None
-    graph = model.graph
-    if not graph.node:  # an empty file is a valid protobuf message
+    if not model.graph.node:  # an empty file is a valid protobuf message
         raise InputError(f"{path} is not an ONNX model: it contains no operators")
+    try:
+        return _census(model, path, os.path.getsize(path) if content is None else len(content))
+    except (LookupError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read: only operators on tensors are known ({first_line(error)})"
+        ) from None
+
+
+def _census(model: "onnx.ModelProto", path: StrPath, size: int) -> Census:
+    import onnx
+
+    graph = model.graph
+    if any(side < 0 for tensor in graph.initializer for side in tensor.dims):
+        raise ValueError("weights of a negative size")
     weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     shapes = {value.name: _shape(value) for value in (*graph.value_info, *graph.output)}
     parameters = sum(
@@ -61,7 +74,7 @@ def census(path: StrPath, content: bytes | None = None) -> Census:
     ops = Counter(row.kind for row in layers)
     return Census(
         file=os.fspath(path),
-        bytes=os.path.getsize(path) if content is None else len(content),
+        bytes=size,
         ops=dict(sorted(ops.items())),
         operators=sum(ops.values()),
         inputs=[_end(value, onnx) for value in graph.input],

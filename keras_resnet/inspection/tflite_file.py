@@ -284,10 +284,16 @@ def _parse(content: bytes) -> _Model:
 
 
 def _items_up_to(limit: int) -> _Items:
+    """A reader of vectors that refuses more elements than a file of `limit` bytes can have, all
+    vectors together: offsets of a damaged file may all lead to the same one."""
+    read = 0
+
     def items(element: Callable[[int], Any], length: Callable[[], int]) -> list[Any]:
+        nonlocal read
         count = length()
-        if count > limit:
-            raise ValueError(f"a vector of {count} elements in {limit} bytes")
+        read += count
+        if read > limit:
+            raise ValueError(f"vectors of {read} elements in {limit} bytes")
         return [element(index) for index in range(count)]
 
     return items

@@ -12,21 +12,20 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_resnet.errors import CheckFailed, InputError, first_line, needs_extra
-from keras_resnet.files import StrPath, full_disk, require_path
+from keras_resnet.files import LARGEST_TEXT, StrPath, full_disk, require_path
 
 if TYPE_CHECKING:
     import keras
 
 KERAS, TORCH = "keras", "torch"
 Normalization = tuple[Any, Any]  # (scale, offset) of a Rescaling layer
-_LARGEST_TEXT = 8 << 20  # bytes of JSON; parsing takes 20 times as much memory
 _LARGEST_ATTRIBUTE = 1 << 20
 _MOST_OPCODES = 1_000_000  # in a pickle; a ResNet-1202 has 216,000
 _LEGACY_PICKLES = 5  # at the start of a file of PyTorch before 1.6, which is not an archive
@@ -79,7 +78,10 @@ def read(path: StrPath) -> Weights:
             f"no weights file {path}; give a run folder, or one of {', '.join(_READERS)}"
         )
     try:
-        return _READERS[path.suffix](path)
+        weights = _READERS[path.suffix](path)
+        # Empty arrays take no space in the file, and could claim any number of classes.
+        kept = {name: array for name, array in weights.arrays.items() if 0 not in array.shape}
+        return replace(weights, arrays=kept)
     except InputError:
         raise
     except Exception as error:  # exceptions of zip, h5, json, safetensors and PyTorch
@@ -96,7 +98,7 @@ def read(path: StrPath) -> Weights:
 def _require_unpacked(path: StrPath) -> None:
     """InputError for an archive that Keras and PyTorch never write: compressed, or with too many
     files."""
-    if _directory_bytes(path) > _LARGEST_TEXT:
+    if _directory_bytes(path) > LARGEST_TEXT:
         raise InputError(f"{path} is not a Keras or PyTorch file: its list of files exceeds 8 MB")
     with zipfile.ZipFile(path) as archive:
         packed = [m for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
@@ -143,7 +145,7 @@ def keras_settings(path: StrPath) -> dict[str, Any]:
     """
     _require_unpacked(path)
     with zipfile.ZipFile(path) as archive:
-        if archive.getinfo("config.json").file_size > _LARGEST_TEXT:
+        if archive.getinfo("config.json").file_size > LARGEST_TEXT:
             raise InputError(
                 f"{path} is not a file of this package: its settings take more than 8 MB"
             )
@@ -214,10 +216,12 @@ def _named_arrays(file: Any) -> Arrays:
 def _legacy_arrays(file: Any) -> Arrays:
     """Keras 2, and the files of keras.applications: groups named after layers."""
     root = file.get("model_weights", file)
-    arrays = {}
+    arrays: Arrays = {}
     for layer in map(_text, _attribute(root, "layer_names", [])):
         for path in map(_text, _attribute(root[layer], "weight_names")):
             variable = path.split("/")[-1].split(":")[0]
+            if f"{layer}/{variable}" in arrays:
+                raise ValueError(f"two arrays are called {layer}/{variable}")
             arrays[f"{layer}/{variable}"] = _stored(root[layer][path])
     return arrays
 
@@ -232,6 +236,8 @@ def _stored(dataset: Any) -> Stored:
     if packed or dataset.external or dataset.is_virtual or dataset.dtype.kind not in "fiu":
         kind = "compressed" if packed else "no array of numbers in this file"
         raise ValueError(f"{dataset.name} is {kind}")
+    if dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize:
+        raise ValueError(f"{dataset.name} is not in the file")
     return Stored(tuple(dataset.shape), lambda: dataset[()])
 
 
@@ -242,7 +248,7 @@ def _read_safetensors(path: Path) -> Weights:
         raise _needs("safetensors", path) from None
     with open(path, "rb") as content:
         header = int.from_bytes(content.read(8), "little")
-    if header > _LARGEST_TEXT:
+    if header > LARGEST_TEXT:
         raise InputError(f"{path} is damaged: its header has {header:,} bytes; copy it again")
     file = safetensors.safe_open(path, framework="numpy")
 
@@ -255,7 +261,7 @@ def _read_safetensors(path: Path) -> Weights:
 def _float32(file: Any, name: str, path: Path) -> np.ndarray:
     try:
         return file.get_tensor(name)
-    except TypeError:  # NumPy has no bfloat16
+    except (TypeError, AttributeError):  # NumPy has no bfloat16 or float8
         dtype = file.get_slice(name).get_dtype()
         raise InputError(
             f"{path}: {name} is {dtype}, which NumPy does not support; save it as float32"
@@ -279,10 +285,15 @@ def _read_torch(path: Path) -> Weights:
         raise InputError(f"{path} contains a {type(content).__name__}, not a dict of tensors")
     tensors = {name: x for name, x in content.items() if isinstance(x, torch.Tensor)}
 
-    def stored(tensor: Any) -> Stored:
+    def stored(name: str, tensor: Any) -> Stored:
+        plain = tensor.layout is torch.strided and not (tensor.is_meta or tensor.is_quantized)
+        if not plain or tensor.is_complex():
+            raise InputError(f"{path}: {name} is no dense tensor of numbers; save it as float32")
+        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            raise InputError(f"{path}: {name} repeats its numbers; save a contiguous copy of it")
         return Stored(tuple(tensor.shape), lambda: tensor.detach().float().numpy())
 
-    return _state_dict(path, {name: stored(tensor) for name, tensor in tensors.items()})
+    return _state_dict(path, {name: stored(name, x) for name, x in tensors.items()})
 
 
 def _require_plain_pickles(path: Path, is_archive: bool) -> None:
@@ -297,15 +308,20 @@ def _require_plain_pickles(path: Path, is_archive: bool) -> None:
                 _require_plain(file, path)
         return
     with zipfile.ZipFile(path) as archive:
+        names = [name.lower() for name in archive.namelist()]  # as PyTorch compares them
+        if len(set(names)) < len(names):
+            raise InputError(f"{path} has two files of one name; save it again")
         for name in archive.namelist():
-            if name.endswith("data.pkl"):
+            if name.lower().endswith("data.pkl"):
                 with archive.open(name) as file:
                     _require_plain(file, path)
 
 
 def _require_plain(pickle: IO[bytes], path: Path) -> None:
     for count, (_, argument, _) in enumerate(pickletools.genops(pickle)):
-        if count > _MOST_OPCODES or argument in ("builtins bytearray", "bytearray"):
+        # Of protocol 2 and older, PyTorch takes Python 2's names of modules too.
+        is_bytearray = isinstance(argument, str) and argument.split(" ")[-1] == "bytearray"
+        if count > _MOST_OPCODES or is_bytearray:
             raise InputError(
                 f"{path} contains more than tensors; load it in PyTorch, and save its state_dict"
             )

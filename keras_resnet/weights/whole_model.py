@@ -50,6 +50,9 @@ def load(path: Path) -> keras.Model:
     shapes = (model.input_shape, model.output_shape)
     if not all(isinstance(s, tuple) for s in shapes) or len(shapes[0]) != 4 or len(shapes[1]) != 2:
         raise InputError(f"{path} is not an image classifier: it maps {shapes[0]} to {shapes[1]}")
+    for weight in model.weights:
+        if not np.isfinite(np.asarray(weight.numpy(), np.float64)).all():
+            raise InputError(f"{path}: {weight.path} contains NaN or infinity; give other weights")
     return model
 
 
