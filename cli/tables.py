@@ -197,8 +197,7 @@ def cross_validation(result: "CrossValidation") -> str:
         lines.append("suspects     no label that may be wrong was found")
     else:
         lines.append(
-            "suspects     not looked for: they are mostly wrong, or no better than guessing: "
-            "train longer"
+            "suspects     not looked for: the networks guess, or are mostly wrong; train longer"
         )
     lines.append(f"files        {result.run}/predictions.csv, metrics.json, suspects.png")
     return "\n".join(lines)

@@ -59,8 +59,8 @@ def few_images_warning(images: int, config: Config) -> str | None:
     if images >= 50 or config.split_file:  # the user's split, or that of a fold
         return None
     return (
-        f"few validation images: one of {images} is {100 / images:.3g} points of top-1, and chance "
-        "selects the best epoch too"
+        f"few validation images: one of {images} is {100 / images:.3g} points of top-1"
+        + ("" if config.best_by == "last" else ", and chance selects the best epoch too")
         # The splits of a prepared data set cannot be joined.
         + ("" if config.data.startswith("tfds:") else "; --folds 5 validates on every image")
     )
