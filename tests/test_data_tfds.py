@@ -195,7 +195,7 @@ def test_a_flipped_byte_is_found_or_harmless(file_format, copy, prepared):
 
 
 @pytest.mark.parametrize(
-    "name", ["no_such_set", "", "a b", "../up", "mnist/no_such_config", "mnist:99.0.0", "other:set"]
+    "name", ["no_such_set", "a b", "../up", "mnist/no_such_config", "mnist:99.0.0", "other:set"]
 )
 def test_an_unknown_name_is_one_line_at_once(name, tmp_path, capsys):
     start = time.monotonic()

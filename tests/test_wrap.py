@@ -112,11 +112,11 @@ def test_probabilities_that_get_worse_are_warned_of(calibrated, tmp_path, monkey
     run, result = calibrated
     options = {"saved_model": False, "output": tmp_path / "out"}
     for after in (0.0, 1.0):
-        fit = replace(result.probabilities, ece_before=0.5, ece_after=after)
+        fit = replace(result.probabilities, loss_before=0.5, loss_after=after)
         monkeypatch.setattr(exporter.temperature, "calibrate", lambda *_, fit=fit: fit)
         capsys.readouterr()
         export(run, calibrate_probabilities=True, **options)
-        assert ("100.0% after" in capsys.readouterr().err) == (after == 1)
+        assert ("grows from 0.5 to 1: calibration makes" in capsys.readouterr().err) == (after == 1)
     # So is a temperature at the end of the searched range, as for a model that only guesses.
     fit = replace(result.probabilities, temperature=100.0)
     monkeypatch.setattr(exporter.temperature, "calibrate", lambda *_: fit)

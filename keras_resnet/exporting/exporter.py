@@ -286,8 +286,9 @@ def _fit(plan: ExportPlan, reference: Artefact, val: Examples, unknown: Examples
         plan = replace(plan, temperature=probabilities.temperature)
         if probabilities.is_harmful:
             log.warning(
-                f"--calibrate-probabilities: {probabilities}: calibration makes the probabilities "
-                "worse; leave it out, or train with a larger --val-split"
+                f"--calibrate-probabilities: {probabilities}; their cross-entropy grows from "
+                f"{probabilities.loss_before:.3g} to {probabilities.loss_after:.3g}: calibration "
+                "makes the probabilities worse; leave it out, or train with a larger --val-split"
             )
         if probabilities.is_at_a_bound:
             log.warning(

@@ -72,10 +72,14 @@ def calibrate(
     fitted, judged = _halves(logits.argmax(-1) == labels, seed)
     mistakes = int((logits[fitted].argmax(-1) != labels[fitted]).sum())
     if not mistakes or not len(judged):
-        why = "one validation image is" if mistakes else "validation images without a mistake are"
+        why = (
+            "one validation image is too few to fit a temperature"
+            if mistakes
+            else f"all {len(labels)} validation images are classified correctly, so a temperature "
+            "cannot be fitted"
+        )
         raise InputError(
-            f"--calibrate-probabilities: {why} too few to fit a temperature; leave it out, or "
-            "train with a larger --val-split"
+            f"--calibrate-probabilities: {why}; leave it out, or train with a larger --val-split"
         )
     # Rounded, so that another export of the same run has the same contract.
     temperature = round(fit(logits[fitted], labels[fitted]), 4)
