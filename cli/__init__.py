@@ -149,10 +149,12 @@ def _run(arguments: Sequence[str]) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
+        from keras_resnet.files import DISK_FULL
+
         # From the user's disk or permissions, not a bug.
         reason = error.strerror or str(error)
         what = f"{error.filename}: {reason}" if error.filename else reason
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in DISK_FULL:
             return _fail(1, f"cannot write ({what}); free some space, then run the command again")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             what += "; give another path, or change its permissions"

@@ -18,7 +18,7 @@ from keras_resnet.messages import log
 StrPath = str | os.PathLike[str]
 LARGEST_TEXT = 8 << 20  # bytes of JSON; parsing takes 20 times as much memory
 REPLACE = "restore it from a copy, or create it again"  # advice for a damaged file
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A file system has no locks: Lustre may be mounted without them, and a folder of a container.
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 # A spreadsheet executes a cell that begins with one of these; the last four are full-width forms.
@@ -52,7 +52,7 @@ def atomic(path: StrPath) -> Iterator[Path]:
             os.fsync(file.fileno())  # otherwise a power cut could leave an empty file
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in _FULL and error.filename is None:  # as of write()
+        if error.errno in DISK_FULL and error.filename is None:  # as of write()
             raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         raise
     finally:
@@ -109,7 +109,7 @@ def full_disk(error: Exception) -> str | None:
 
     TensorFlow and others raise their own errors for it, with the system's message.
     """
-    reasons = map(os.strerror, _FULL)
+    reasons = map(os.strerror, DISK_FULL)
     return next((reason for reason in reasons if reason in str(error)), None)
 
 

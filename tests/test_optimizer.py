@@ -91,7 +91,8 @@ def test_sgd_and_adamw_are_torchs():
         np.testing.assert_allclose(ours.numpy(), theirs.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_lamb_takes_the_papers_step():
+@pytest.mark.parametrize("size", [1.0, 1e-6])
+def test_lamb_takes_the_papers_step(size):
     """arXiv:1904.00962, algorithm 2, three steps of it; with timm's epsilon, which small gradients
     show."""
     kernel, gamma = _variables("kernel", "gamma")
@@ -100,7 +101,7 @@ def test_lamb_takes_the_papers_step():
     w, g = kernel.numpy().astype(float), gamma.numpy().astype(float)
     m, v = np.zeros((2, 1, 1, 3, 4)), np.zeros((2, 1, 1, 3, 4))
     for t in range(1, 4):
-        gradients = RNG.normal(size=(2, 1, 1, 3, 4), scale=1e-6).astype("float32")
+        gradients = RNG.normal(size=(2, 1, 1, 3, 4), scale=size).astype("float32")
         optimizer.apply(list(gradients), [kernel, gamma])
         m, v = 0.9 * m + 0.1 * gradients, 0.999 * v + 0.001 * gradients**2
         adam = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-6)

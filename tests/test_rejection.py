@@ -166,8 +166,8 @@ def test_a_contract_with_a_wrong_threshold_is_damaged(tmp_path):
     path = tmp_path / "preprocess.json"
     path.write_text(json.dumps({"reject": good | {"known_refused": 0.04}}))
     assert read_contract(tmp_path).reject == Rejection(**good)
-    wrong = {"score": "odds", "threshold": 10**400, "most_energy": [], "share": 2.0, "fitted_on": 0}
-    for bad in ({name: value} for name, value in wrong.items()):
+    wrong = {"score": "odds", "threshold": "1", "most_energy": [], "share": 2.0, "fitted_on": 0}
+    for bad in (*({name: value} for name, value in wrong.items()), {"threshold": 10**400}):
         path.write_text(json.dumps({"reject": good | bad}))
         with pytest.raises(InputError, match="is damaged: reject is"):
             read_contract(tmp_path)

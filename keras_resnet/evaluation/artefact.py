@@ -6,6 +6,7 @@ interface: image size, class names and, if the file belongs to one, its run.
 
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -269,7 +270,7 @@ def _artefact(
     elif run is None and "scores" not in description.preprocess:
         predict = _to_logits(predict)
     classes = run.classes if run else description.labels or _numbers(count)
-    if twice := next((name for name in classes if classes.count(name) > 1), None):
+    if twice := next((name for name, count in Counter(classes).items() if count > 1), None):
         raise InputError(f"labels.txt of {path} has {twice!r} twice; give each class its own name")
     if len(classes) != count:
         raise InputError(

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -247,7 +248,7 @@ def _classes(labels: StrPath | Sequence[str] | None, count: int | None, path: St
             f"{given} has {has}, but {path} has {count} classes; give one name {place}, in the "
             "order of the outputs"
         )
-    twice = next((name for name in classes if classes.count(name) > 1), None)
+    twice = next((name for name, count in Counter(classes).items() if count > 1), None)
     if "" in classes or twice:
         raise InputError(
             f"{given} has {f'{twice!r} twice' if twice else 'empty lines'}; give each class a "

@@ -51,7 +51,7 @@ def load(path: Path) -> keras.Model:
     if not all(isinstance(s, tuple) for s in shapes) or len(shapes[0]) != 4 or len(shapes[1]) != 2:
         raise InputError(f"{path} is not an image classifier: it maps {shapes[0]} to {shapes[1]}")
     for weight in model.weights:
-        if not np.isfinite(np.asarray(weight.numpy(), np.float64)).all():
+        if not np.isfinite(weight.numpy()).all():
             raise InputError(f"{path}: {weight.path} contains NaN or infinity; give other weights")
     return model
 
