@@ -40,7 +40,7 @@ _OPTIONS = {
                          metavar="N", help="Random seed."),
     "split": click.option("--split", type=click.Choice(["train", "val", "test"]),
                           default="val", show_default=True, help="Split of the images."),
-    "image-size": click.option("--image-size", default=0,
+    "image-size": click.option("--image-size", type=click.IntRange(0), default=0,
                                help="Image side in pixels, for MODEL.  [the network's own]"),
     "png": click.option("--png", metavar="FILE.png", help="Write a plot to this file."),
     "data-dir": setting("data_dir"),

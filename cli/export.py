@@ -1,5 +1,6 @@
 """keras-resnet export"""
 
+import re
 from typing import Any
 
 import click
@@ -127,7 +128,7 @@ def export(
 
 def _size(text: str) -> tuple[int, int]:
     """(height, width) of "480x640"."""
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
+    sides = re.fullmatch(r"(\d{1,6})[xX×](\d{1,6})", text)
+    if not sides:
         raise click.UsageError(f"--input-size is {text!r}; expected HEIGHTxWIDTH, such as 480x640")
-    return int(height), int(width)
+    return int(sides[1]), int(sides[2])

@@ -272,7 +272,8 @@ class Config:
     # The momentum increases with the updates up to this value.
     ema: float = setting(
         0.0, "Momentum of an exponential moving average of the weights, saved if it scores "
-        "better; 0 disables it.", least=0, below=1, source="arXiv:1512.00567 section 8"
+        "better, and always with --best-by last; 0 disables it.", least=0, below=1,
+        source="arXiv:1512.00567 section 8"
     )
     drop_path: float = setting(
         0.0, "Stochastic depth: drop rate of the last block.", least=0, below=1,

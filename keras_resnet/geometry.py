@@ -113,8 +113,8 @@ def parse_size(value: Any) -> Any:
 def is_size(value: object) -> bool:
     """Whether a value is a number of pixels or HxW, as `parse_size` returns it."""
     if isinstance(value, str):
-        sides = [int(n) for n in value.split("x")] if re.fullmatch(r"\d+x\d+", value) else [0]
-        return all(1 <= n <= LARGEST_SIDE for n in sides)
+        sides = re.fullmatch(r"(\d{1,6})x(\d{1,6})", value)
+        return sides is not None and all(1 <= int(n) <= LARGEST_SIDE for n in sides.groups())
     return isinstance(value, int) and 0 <= value <= LARGEST_SIDE
 
 

@@ -302,7 +302,7 @@ def effective(config: Config) -> list[str]:
     recipe = {k: v for k, v in _values_of(config.recipe).items() if k not in _ALWAYS_SHOWN}
     kept = [name for name in recipe if getattr(config, name) == recipe[name]]
     ignored = _ignored(config, recipe)
-    usual = {**asdict(Config()), **recipe}
+    usual = {**asdict(Config()), **recipe, **_of_network(config)}
     others = [
         name
         for name in usual
@@ -358,11 +358,12 @@ def _differs(plan: list[tuple[int, int]], config: Config) -> bool:
 def command(config: Config) -> str:
     """The `train` command for these settings, without those that are resolved at its start."""
     always = {name: getattr(config, name) for name in _OF_DATA}
-    usual = resolve({"recipe": config.recipe, "model": config.model, "data": config.data})
+    expected = resolve({"recipe": config.recipe, "model": config.model, "data": config.data})
+    usual = {**asdict(expected), **_of_network(config)}
     others = {
         name: value
         for name, value in asdict(config).items()
-        if name not in (*RESOLVED, *_OF_DATA, "data") and value != getattr(usual, name)
+        if name not in (*_OF_MACHINE, *_OF_DATA, "data") and value != usual[name]
     }
     if "learning_rate" in others:  # without --base-batch it would not be scaled
         others["base_batch"] = config.base_batch
@@ -387,12 +388,18 @@ def option(name: str, value: Any) -> list[str]:
 
 # Settings that training fits to the images if they are left out.
 _OF_DATA = ("model", "recipe", "epochs", "batch_size", "image_size")
-RESOLVED = ("normalize", "deterministic", "xla")  # None is resolved when a run begins
+_OF_MACHINE = ("deterministic", "xla")
+RESOLVED = ("normalize", *_OF_MACHINE)  # None is resolved when a run begins
 # Settings that other lines of the log always show.
 _ALWAYS_SHOWN = (
     "data", "data_dir", "model", "recipe", "epochs", "batch_size", "image_size", "precision",
-    "normalize", "weights", "deterministic", "xla", "base_batch",
+    "weights", "deterministic", "xla", "base_batch",
 )  # fmt: skip
+
+
+def _of_network(config: Config) -> dict[str, Any]:
+    """The settings that a network determines if they are left out."""
+    return {"normalize": specs.of(config.model).normalize or None}
 
 
 def _list(config: Config, names: list[str]) -> str:

@@ -194,6 +194,12 @@ def test_a_grouping_that_cannot_be_is_refused(people, group_by, said):
     assert any(group_by in line or "group" in line for line in _obstacles(people, group_by))
 
 
+def test_images_without_folders_have_no_groups():
+    for each in (check, sources.load):
+        with pytest.raises(InputError, match="--group-by parent is for a folder of images, not di"):
+            each("digits", group_by="parent")
+
+
 def _held_out(*parts):
     """The groups that are held out, a tenth of each class, of `(class, group, images)`."""
     labels, groups, images = map(np.array, zip(*parts, strict=True))

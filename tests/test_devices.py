@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_resnet import manifest
 from keras_resnet import run as runs
 from keras_resnet.data import sources, stream
 from keras_resnet.distributed import cluster, local_workers, strategy
@@ -150,6 +151,16 @@ def test_workers_need_equal_settings_but_for_paths(tmp_path):
     assert here != shared(devices=2, folder="empty")
     assert here != shared(devices=1)
     assert here != shared(devices=2, epochs=3)
+
+    teachers = [tmp_path / name for name in ("teacher", "its copy", "another")]
+    for folder, model in zip(teachers, ("the same", "the same", "other"), strict=True):
+        folder.mkdir()
+        (folder / "model.keras").write_text(model)
+        rows = {"model.keras": manifest.fingerprint(folder / "model.keras")}
+        (folder / "manifest.json").write_text(json.dumps(rows))
+    of_each = [shared(teacher=str(folder)) for folder in teachers]
+    assert of_each[0] == of_each[1] != of_each[2]
+    assert shared(split_file="/here/split.json") == shared(split_file="/there/split.json")
 
 
 @pytest.mark.parametrize(

@@ -548,6 +548,13 @@ def test_a_file_without_layers_is_refused(exported):
         open_subject(path)
 
 
+def test_a_size_below_zero_is_refused(command):
+    done = command("explain", "gradients", "residual_mlp", "--image-size", -5)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    with pytest.raises(InputError, match="--image-size is -5; expected at least 0"):
+        open_subject("residual_mlp", image_size=-5)
+
+
 @pytest.mark.parametrize("option", ["--image-size=48", "--no-zero-gamma"])
 def test_what_a_run_has_already_is_refused(command, trained, option):
     done = command("explain", "gradients", trained.path, option)

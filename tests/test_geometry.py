@@ -71,6 +71,7 @@ def wide(pictures, undrawn, tmp_path_factory):
         ("--image-size", "64x", "--image-size is '64x'; expected a number of pixels"),
         ("--image-size", "64x128x3", "--image-size is '64x128x3'; expected a number of pixels"),
         ("--image-size", "0x64", "--image-size is '0x64'; expected a number of pixels"),
+        ("--image-size", "9" * 5000 + "x1", "expected a number of pixels"),
         ("--image-size", "9000x64", "--image-size is '9000x64'; expected a number of pixels"),
         ("--channels", "2", "--channels is 2; expected 3 (RGB) or 1 (grey)"),
         ("--fit", "squeeze", "'squeeze' is not one of 'crop', 'pad', 'stretch'"),

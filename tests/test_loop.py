@@ -314,6 +314,23 @@ def test_the_time_that_remains_is_not_guessed_from_the_call_that_compiles():
     assert Loop._note(part, means) == "loss 1.000  top-1 50.0%  8 images/s  0:00:02 remaining"
 
 
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({}, ["raw"]),
+        ({"ema": 0.9}, ["raw", "averaged"]),
+        ({"best_by": "last"}, ["raw"]),
+        ({"best_by": "last", "ema": 0.9}, ["averaged"]),  # scores would choose
+    ],
+)
+def test_only_scores_that_may_choose_choose_the_weights(settings, names):
+    model = SimpleNamespace(weights=[tf.Variable(1.0)])
+    part = object.__new__(Loop)
+    part.config = Config(**settings)
+    part.train_step = SimpleNamespace(model=model, average=[tf.constant(2.0)])
+    assert list(part._weights()) == names
+
+
 def test_the_speed_of_an_epoch_is_that_without_the_call_that_compiles():
     part = object.__new__(Loop)
     part.config, part.step = Config(batch_size=4), 50

@@ -11,10 +11,13 @@ from keras_resnet.data import sources
 from keras_resnet.recipes import RECIPES, resolve
 from keras_resnet.run import Run
 from keras_resnet.training import schedule
-from keras_resnet.training.history import COLUMNS, History
+from keras_resnet.training.history import History
 from keras_resnet.training.precision import Precision
 from keras_resnet.training.step import Evaluation, training_batches
 from keras_resnet.training.train import make_step, train
+
+
+_ROW = dict.fromkeys(("loss", "top1", "val_loss", "val_top1", "images_per_second"), 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ def _recorded(folder, config, scores, sizes):
     """A history of epochs with these (top-1, loss), trained at these sizes."""
     history = History(Run(folder), config)
     for epoch, (score, size) in enumerate(zip(scores, sizes, strict=True), 1):
-        row = {name: 0.0 for name in COLUMNS} | {"epoch": epoch, "image_size": size}
+        row = _ROW | {"epoch": epoch, "image_size": size}
         history.record(row, Evaluation(loss=score[1], top1=score[0], macro_top1=score[0]))
     return history
 
@@ -121,7 +124,7 @@ def test_a_resumed_run_knows_how_good_its_best_epoch_was(tmp_path):
     resumed = History(Run(tmp_path), config)
     resumed.restore(json.loads(json.dumps(_recorded(tmp_path, config, [(0.6, 1)], [64]).state())))
     for epoch, top1, best in ((2, 0.5, 1), (3, 0.7, 3)):
-        row = {name: 0.0 for name in COLUMNS} | {"epoch": epoch, "image_size": 64}
+        row = _ROW | {"epoch": epoch, "image_size": 64}
         resumed.record(row, Evaluation(loss=1.0, top1=top1, macro_top1=top1))
         assert (resumed.best_epoch, resumed.is_best) == (best, best == epoch)
 
@@ -131,6 +134,6 @@ def test_macro_top1_chooses_the_best_epoch_on_request(tmp_path):
     for best_by, best in (("top1", 1), ("macro_top1", 2), ("last", 3)):
         history = History(Run(tmp_path), resolve({"best_by": best_by}))
         for epoch, (top1, macro) in enumerate([(0.9, 0.5), (0.8, 0.8), (0.7, 0.7)], 1):
-            row = {name: 0.0 for name in COLUMNS} | {"epoch": epoch, "image_size": 32}
+            row = _ROW | {"epoch": epoch, "image_size": 32}
             history.record(row, Evaluation(loss=1.0, top1=top1, macro_top1=macro))
         assert history.best_epoch == best

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnet import recipes
+from keras_resnet import recipes, specs
 from keras_resnet.data.names import show
 from keras_resnet.errors import InputError
 from keras_resnet.messages import percent
@@ -460,13 +460,36 @@ def test_the_page_is_made_from_values_alone_and_each_is_escaped():
 
 @pytest.mark.parametrize(
     "options",
-    [{"pad": 4}, {"recipe": "paper-cifar", "optimizer": "adamw"}, {"split_file": "a.json"}],
+    [
+        {"pad": 4},
+        {"recipe": "paper-cifar", "optimizer": "adamw"},
+        {"split_file": "a.json"},
+        {"model": "resnet8", "normalize": "tf"},
+    ],
     ids=str,
 )
 def test_the_command_of_a_run_has_its_settings(options):
     command = page._command(asdict(recipes.resolve({"data": "photos", **options})))
     for name, value in options.items():
         assert f"--{name.replace('_', '-')} {value}" in command
+
+
+def test_no_command_repeats_the_training_of_a_network_of_ones_own(run):
+    config = json.loads((run / "config.json").read_text())
+    for model, has_command in (("resnet8", True), ("custom", False)):
+        (run / "config.json").write_text(json.dumps({**config, "model": model}))
+        seen = Seen(page.write(run).read_text())
+        assert ("keras-resnet train" in seen.text) is has_command
+
+
+@pytest.mark.parametrize("model", ["resnet8", "resnet50v2"])  # resnet50v2: normalize "tf"
+def test_the_command_of_a_run_leaves_out_what_its_network_determines(model):
+    normalize = specs.find(model).normalize
+    settings = recipes.resolve({"data": "photos", "model": model, "normalize": normalize})
+    assert "--normalize" not in page._command(asdict(settings))
+    assert not any("--normalize" in line for line in recipes.effective(settings))
+    others = replace(settings, normalize="120,115,105/60,58,57")
+    assert any("--normalize 120,115,105/60,58,57" in line for line in recipes.effective(others))
 
 
 def test_commands_break_between_words_and_stay_exact():

@@ -286,3 +286,9 @@ def test_a_size_that_is_none_is_answered_in_one_line(command, size):
     done = command("export", "--input-size", size)
     assert done.returncode == 2 and f"'{size}'; expected HEIGHTxWIDTH" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("size", ["24x24", "24X24", "24×24"])
+def test_a_size_is_typed_as_an_image_size_is(command, trained, size):
+    done = command("export", trained.path, "--input-size", size)
+    assert done.returncode == 2 and "the model's own size, 24x24" in done.stderr

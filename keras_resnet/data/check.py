@@ -78,6 +78,7 @@ def check(
         InputError: as in `keras_resnet.data.folder.scan`.
     """
     data = os.fspath(data)
+    sources.require_groupable(data, group_by)
     if not is_folder(data):
         source = sources.load_all(data, data_dir=data_dir)
         return _result(data, source.splits, source.classes, [], None, _counts(source))

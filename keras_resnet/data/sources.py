@@ -103,10 +103,7 @@ def load(
     Raises:
         InputError: no usable data; the message names the data and the next step.
     """
-    if group_by and not is_folder(data):
-        raise InputError(
-            f"--group-by {group_by} is for a folder of images, not {data}; leave it out"
-        )
+    require_groupable(data, group_by)
     source = _open(
         data, on_bad_image, data_dir, check, in_memory, nested=bool(group_by or split_file)
     )
@@ -138,6 +135,14 @@ def load(
         log.warning(f"{show(source.name)}: {warning}")
     _log_preloaded(source.splits, in_memory)
     return source
+
+
+def require_groupable(data: StrPath, group_by: str | None) -> None:
+    """Raises InputError for `group_by` with data whose images have no folders."""
+    if group_by and not is_folder(data):
+        raise InputError(
+            f"--group-by {group_by} is for a folder of images, not {data}; leave it out"
+        )
 
 
 def load_for(config: Config, *, in_memory: bool = False) -> Source:

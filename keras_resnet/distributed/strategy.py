@@ -35,7 +35,7 @@ from keras_resnet.run import resume_command
 
 _CONNECT = 120  # seconds
 # Settings that may differ between machines: paths, and the number of devices.
-_OF_THE_MACHINE = ("data", "data_dir", "weights", "devices")
+_OF_THE_MACHINE = ("data", "data_dir", "weights", "teacher", "split_file", "devices")
 # TensorFlow's error for a lost worker depends on the operation. Two types always mean a lost
 # worker; others do if their message refers to another worker.
 _GONE = (tf.errors.UnavailableError, tf.errors.AbortedError)
@@ -302,11 +302,13 @@ def _shared_settings(config: Config, path: StrPath, devices: int) -> dict[str, A
     """Settings and versions that must be equal on all workers."""
     settings = {k: v for k, v in asdict(config).items() if k not in _OF_THE_MACHINE}
     steps = run.Run(path).checkpoint_steps()
+    teacher = run.Run(config.teacher).manifest.get(filenames.MODEL) if config.teacher else None
     return {
         "TensorFlow": tf.__version__,
         "Keras": keras.__version__,
         "keras-resnet": __version__,
         "the latest checkpoint": f"step-{steps[-1]}" if steps else None,
+        "the model of --teacher": teacher,
         **{f"--{name.replace('_', '-')}": value for name, value in settings.items()},
         "--devices": devices,
     }

@@ -65,6 +65,8 @@ def open_subject(
     """
     if images < 1:
         raise InputError(f"--images is {images}; expected at least 1")
+    if image_size < 0:
+        raise InputError(f"--image-size is {image_size}; expected at least 0")
     what = str(require_path(what))
     is_fresh = what in specs.SPECS or what in specs.MLPS
     if is_fresh:

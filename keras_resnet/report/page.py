@@ -19,7 +19,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from keras_resnet import filenames, recipes
+from keras_resnet import filenames, recipes, specs
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.metrics import calibration_error, score_bins
@@ -302,7 +302,7 @@ def _images(metrics: Mapping[str, Any]) -> dict[str, dict[str, int]]:
 
 
 def _command(config: Mapping[str, Any]) -> str | None:
-    if not config:
+    if not config or config.get("model") == specs.CUSTOM.name:  # no command has its layers
         return None
     try:
         # As from a file: a recipe's settings without effect are not given.

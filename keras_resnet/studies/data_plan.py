@@ -166,7 +166,7 @@ def plan_data(
         trainings.require_unseen(examples, config.weights)
     study_options = {**options, "seeds": seeds, "group_by": group_by}
     trainings.begin(folder, "plan", study_options, source)
-    parts = _Parts(source, seeds, group_by, options)
+    parts = _Parts(source, seeds, group_by, config.val_split, options)
     trained = trainings.train_parts(folder, source, parts.all)
     runs = {part.name: one for part, one in zip(parts.all, trained, strict=True)}
     result = _result(folder, source, parts, runs)
@@ -183,7 +183,12 @@ class _Parts:
     """The trainings of a plan."""
 
     def __init__(
-        self, source: Source, seeds: int, group_by: str | None, options: Mapping[str, Any]
+        self,
+        source: Source,
+        seeds: int,
+        group_by: str | None,
+        val_split: float,
+        options: Mapping[str, Any],
     ) -> None:
         self.seeds = seeds
         train, val = source.splits["train"], source.splits["val"]
@@ -207,7 +212,7 @@ class _Parts:
         ]
         self.keys: list[list[str | None]] = []  # groups of the unseen images, by fold
         if group_by:
-            self._leave_groups_out(source, group_by)
+            self._leave_groups_out(source, group_by, val_split)
 
     def _steps(self, train: Examples) -> int:
         return schedule.steps_per_epoch(self._options["batch_size"], len(train))
@@ -226,7 +231,7 @@ class _Parts:
             },
         )
 
-    def _leave_groups_out(self, source: Source, group_by: str) -> None:
+    def _leave_groups_out(self, source: Source, group_by: str, val_split: float) -> None:
         """Adds a training for each fold, with the groups of the fold as its test split."""
         pool = sources.pool(source)
         pool = pool.take(np.argsort(pool.names))
@@ -240,8 +245,7 @@ class _Parts:
         for k in range(count):
             unseen, rest = pool.take(np.flatnonzero(fold_of == k)), np.flatnonzero(fold_of != k)
             seen = pool.take(rest)
-            share = self._options.get("val_split") or recipes.resolve().val_split
-            held = splitting.hold_out(seen, splitting.group(seen), source.classes, share, k)
+            held = splitting.hold_out(seen, splitting.group(seen), source.classes, val_split, k)
             splits = {
                 "train": seen.take(np.flatnonzero(~held)),
                 "val": seen.take(np.flatnonzero(held)),

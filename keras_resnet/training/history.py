@@ -18,10 +18,6 @@ from keras_resnet.training.step import Evaluation, Steps
 
 _SPENT = ("input", "compute", "evaluation", "saving")
 _INPUT_BOUND = 0.3  # share of the time without evaluation and saving, spent waiting for images
-COLUMNS = (
-    "epoch", "loss", "top1", "val_loss", "val_top1", "learning_rate", "seconds",
-    "images_per_second", "image_size", "weights",
-)  # fmt: skip
 
 
 class History:
@@ -123,9 +119,9 @@ class TensorBoard:
         }
         self._write("step", step, values)
 
-    def write_epoch(self, row: dict[str, Any]) -> None:
+    def write_epoch(self, epoch: int, numbers: Mapping[str, float]) -> None:
         """Writes the numbers of a history row, by epoch."""
-        self._write("epoch", row["epoch"], {k: row[k] for k in COLUMNS[1:-1]})
+        self._write("epoch", epoch, numbers)
         self._writer.flush()
 
     def _write(self, group: str, step: int, values: Mapping[str, float]) -> None:

@@ -127,8 +127,8 @@ class Loop:
         self.stop.is_patient = True  # a checkpoint follows soon
         row = self._row(epoch, weights, evaluation)
         self.history.record(row, evaluation)
-        self.board.write_epoch(row)
         logs = {k: v for k, v in row.items() if k not in ("epoch", "weights")}
+        self.board.write_epoch(row["epoch"], logs)
         self.callbacks.on_epoch_end(epoch, logs)
         self.epoch_sums.clear()
         stopped = self.train_step.model.stop_training or self.history.is_out_of_patience()
@@ -237,15 +237,15 @@ class Loop:
         if late and not signal:
             log.info(
                 f"--max-minutes {self.config.max_minutes:g}: time limit reached before the "
-                "learning rate had decayed; fewer --epochs, which fit the time limit, give better "
-                "results"
+                "learning rate had decayed; fewer --epochs, within the limit, give better results"
             )
         return signal, bool(due), bool(ends) and not signal
 
     def _weights(self) -> dict[str, list[tf.Tensor]]:
-        """The candidates for evaluation: raw and, with `Config.ema`, averaged weights."""
+        """The candidates for evaluation; only one with `best_by` "last": scores choose nothing."""
         weights = {"raw": [v.value for v in self.train_step.model.weights]}
-        return weights | ({"averaged": self.train_step.average} if self.config.ema else {})
+        averaged = {"averaged": self.train_step.average} if self.config.ema else {}
+        return averaged or weights if self.config.best_by == "last" else weights | averaged
 
     def _evaluate(self) -> tuple[str, Evaluation]:
         """Returns name and scores of the better weights; the chief decides for all workers."""
