@@ -16,8 +16,8 @@ from keras_resnet.training.precision import Precision
 from keras_resnet.training.step import Evaluation, training_batches
 from keras_resnet.training.train import make_step, train
 
-
-_ROW = dict.fromkeys(("loss", "top1", "val_loss", "val_top1", "images_per_second"), 0.0)
+_NUMBERS = ("loss", "top1", "val_loss", "val_top1", "images_per_second")
+_ROW = {**dict.fromkeys(_NUMBERS, 0.0), "weights": "raw"}
 
 
 @pytest.fixture(scope="module")
