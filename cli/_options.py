@@ -5,14 +5,12 @@ import os
 import re
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 import click
 
 from keras_resnet import choices, messages, recipes, run, runtime, specs
 from keras_resnet.config import SETTINGS
-from keras_resnet.errors import InputError
 from keras_resnet.results import Result
 
 _DEFAULTS = recipes.resolve()  # of the default recipe
@@ -137,27 +135,6 @@ def network_or_artefact(text: str) -> str:
         return specs.find(text).name
     run.kind_of(text)
     return text
-
-
-def require_png(png: str | None, option: str = "--png") -> None:
-    """`require_file` for a PNG file."""
-    require_file(png, option, "png")
-
-
-def require_file(path: str | None, option: str, suffix: str) -> None:
-    """Checks the path of an output file before the work starts.
-
-    Raises:
-        InputError: the path does not end in `suffix`, or its folder does not exist or is not
-            writable.
-    """
-    if not path:
-        return
-    folder = Path(path).parent
-    if not (path.endswith(f".{suffix}") and folder.is_dir() and not os.path.isdir(path)):
-        raise InputError(f"{option} is {path!r}; expected FILE.{suffix} in a folder that exists")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"{option} is {path!r}; its folder cannot be written")
 
 
 def start(quiet: bool = False) -> None:

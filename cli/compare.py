@@ -3,7 +3,8 @@
 import click
 
 from keras_resnet.cli import tables
-from keras_resnet.cli._options import command, report, reports, require_file, start
+from keras_resnet.cli._options import command, report, reports, start
+from keras_resnet.files import require_file
 
 
 @command("compare", example="keras-resnet compare runs/photos runs/fine --html compare.html")

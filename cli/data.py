@@ -11,7 +11,6 @@ from keras_resnet.cli._options import (
     epilog,
     report,
     reports,
-    require_png,
     setting,
     settings,
     start,
@@ -19,6 +18,7 @@ from keras_resnet.cli._options import (
 from keras_resnet.config import SETTINGS
 from keras_resnet.data.names import require
 from keras_resnet.errors import CheckFailed
+from keras_resnet.files import require_png
 
 
 @click.group("data", epilog=epilog("keras-resnet data check photos/"))

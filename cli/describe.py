@@ -12,11 +12,11 @@ from keras_resnet.cli._options import (
     network_or_artefact,
     report,
     reports,
-    require_png,
     setting,
     start,
 )
 from keras_resnet.errors import InputError
+from keras_resnet.files import require_png
 from keras_resnet.specs import SPECS
 
 

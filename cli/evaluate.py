@@ -10,12 +10,12 @@ from keras_resnet.cli._options import (
     command,
     report,
     reports,
-    require_file,
     setting,
     start,
     trust,
 )
 from keras_resnet.data.names import require
+from keras_resnet.files import require_file, write_text
 
 
 @command(
@@ -54,7 +54,6 @@ def evaluate(
         require(data)
     start(quiet)
     from keras_resnet.evaluation import per_image, scores
-    from keras_resnet.files import write_text
 
     result = scores.evaluate(
         artefact, data, split=split, on_bad_image=on_bad_image, data_dir=data_dir, trust=trust

@@ -15,7 +15,6 @@ from keras_resnet.cli._options import (
     network_or_artefact,
     report,
     reports,
-    require_png,
     setting,
     settings,
     stacked,
@@ -24,7 +23,7 @@ from keras_resnet.cli._options import (
 from keras_resnet.config import Config
 from keras_resnet.data.names import require
 from keras_resnet.errors import InputError
-from keras_resnet.files import StrPath
+from keras_resnet.files import StrPath, require_png
 
 
 @click.group("explain", epilog=epilog("keras-resnet explain gradients resnet20"))

@@ -12,11 +12,11 @@ from keras_resnet.cli._options import (
     config_file,
     report,
     reports,
-    require_png,
     settings,
     start,
 )
 from keras_resnet.data.names import require
+from keras_resnet.files import require_png
 from keras_resnet.weights import settings as weights_settings
 
 

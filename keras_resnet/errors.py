@@ -1,5 +1,7 @@
 """Errors that a command reports. Any other exception is a bug."""
 
+from numbers import Integral
+
 from keras_resnet.results import Result
 
 
@@ -30,6 +32,12 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, line: str, status: int):
         super().__init__(line)
         self.status = status
+
+
+def require_whole(option: str, value: object, least: int) -> None:
+    """Raises InputError unless the value of an option is a whole number of at least `least`."""
+    if not (isinstance(value, Integral) and int(value) >= least):
+        raise InputError(f"{option} is {value!r}; expected a whole number of at least {least}")
 
 
 def needs_extra(what: str, extra: str) -> InputError:

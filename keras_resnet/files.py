@@ -36,6 +36,30 @@ def require_path(what: StrPath) -> Path:
         ) from None
 
 
+def require_png(png: StrPath | None, option: str = "--png") -> None:
+    """`require_file` for a PNG file."""
+    require_file(png, option, "png")
+
+
+def require_file(path: StrPath | None, option: str, suffix: str) -> None:
+    """Checks the path of an output file before the work starts.
+
+    Raises:
+        InputError: the path does not end in `suffix`, or its folder does not exist or is not
+            writable.
+    """
+    if not path:
+        return
+    place = Path(path)
+    is_named = str(path).endswith(f".{suffix}") and not place.is_dir()
+    if not (is_named and place.parent.is_dir()):
+        raise InputError(
+            f"{option} is {str(path)!r}; expected FILE.{suffix} in a folder that exists"
+        )
+    if not os.access(place.parent, os.W_OK):
+        raise InputError(f"{option} is {str(path)!r}; its folder cannot be written")
+
+
 @contextmanager
 def atomic(path: StrPath) -> Iterator[Path]:
     """Yields a temporary path beside `path`; the file written there replaces `path` on success.

@@ -3,6 +3,7 @@
 Keras only: builds on any backend.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,8 +15,8 @@ import keras
 from keras import layers
 
 from keras_resnet import blocks, specs
-from keras_resnet.errors import InputError
-from keras_resnet.specs import Normalize, Spec, too_small
+from keras_resnet.errors import InputError, require_whole
+from keras_resnet.specs import Normalize, Spec, Statistics, too_small
 
 # Keras traverses a graph backwards by recursion through each block's shortcut, with a limit of
 # about 1,000 levels, and some of its bookkeeping is quadratic in the number of layers. A network of
@@ -106,7 +107,8 @@ def resnet(
     _check(spec, num_classes, input_shape, drop_path)
 
     image = keras.Input(input_shape, name="image")  # (b, h, w, c)
-    x = _normalize(image, spec.normalize if normalize is None else normalize)
+    chosen = spec.normalize if normalize is None else normalize
+    x = normalization(specs.statistics(chosen, image.shape[-1]))(image)
     x = STEMS[spec.stem](x, spec)  # (b, h/4, w/4, 64) or (b, h, w, 16)
     maps = {}
     for stage, stage_blocks in _blocks(spec, zero_gamma, drop_path).items():
@@ -147,8 +149,9 @@ def residual_mlp(
         InputError: fewer than two classes, no block, or a width below 1.
     """
     _check_classes(num_classes)
-    if not units or min(units) < 1:
-        raise InputError(f"units is {units}; expected the width of each block, at least 1")
+    are_widths = isinstance(units, Sequence) and all(isinstance(n, Integral) for n in units)
+    if not are_widths or not units or min(units) < 1:
+        raise InputError(f"units is {units!r}; expected the width of each block, at least 1")
     image = keras.Input(input_shape, name="image")
     x = layers.Rescaling(1 / 127.5, -1, dtype="float32", name="normalize")(image)
     x = layers.Flatten(name="flatten")(x)
@@ -165,14 +168,15 @@ def residual_mlp(
     return keras.Model(image, _logits(x, num_classes), name=name)
 
 
-def _normalize(image: keras.KerasTensor, normalize: Normalize) -> keras.KerasTensor:
-    mean, deviation = specs.statistics(normalize, image.shape[-1])
+def normalization(statistics: Statistics) -> layers.Rescaling:
+    """The layer that subtracts the mean of each channel and divides by its standard deviation."""
+    mean, deviation = statistics
     return layers.Rescaling(
         scale=[1 / d for d in deviation],
         offset=[-m / d for m, d in zip(mean, deviation, strict=True)],
         dtype="float32",  # bfloat16, with 8 significant bits, would round the constants
         name="normalize",
-    )(image)
+    )
 
 
 def _logits(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
@@ -322,7 +326,7 @@ def _check(
             raise InputError(f"input_shape is {input_shape}; expected whole numbers")
         if side is not None and side < spec.total_stride:
             raise InputError(too_small(spec, side))
-    if not (isinstance(spec.width, Real) and spec.width > 0):
+    if not (isinstance(spec.width, Real) and 0 < spec.width < math.inf):
         raise InputError(f"width is {spec.width!r}; expected a factor above 0, such as 0.5")
     if not (isinstance(spec.se_ratio, Real) and 0 <= spec.se_ratio <= 1):
         raise InputError(
@@ -335,8 +339,7 @@ def _check(
 
 
 def _check_classes(num_classes: int) -> None:
-    if not (isinstance(num_classes, Integral) and num_classes >= 2):
-        raise InputError(f"num_classes is {num_classes!r}; expected a whole number of at least 2")
+    require_whole("num_classes", num_classes, 2)
 
 
 def set_weights(layer: keras.layers.Layer, weights: Sequence[Any]) -> None:

@@ -72,15 +72,6 @@ class Spec:
         return filters if self.width == 1 else max(round(self.width * filters / step), 1) * step
 
     @property
-    def weight_layers(self) -> int:
-        """Convolutions and dense layers on the longest path: the number in the name.
-
-        The names of wide nets for CIFAR ("wrn") count projections too.
-        """
-        per_block = {"basic": 2, "bottleneck": 3}[self.branch.removeprefix("preact_")]
-        return 1 + per_block * sum(self.blocks) + 1
-
-    @property
     def total_stride(self) -> int:
         """Pixels of the image per pixel of the last feature map, on a side."""
         return (1 if self.stem == "cifar" else 4) * 2 ** (len(self.blocks) - 1)

@@ -76,7 +76,7 @@ def test_runs_that_cannot_be_compared_are_one_line(two):
     with pytest.raises(InputError, match="given twice"):
         compare(first, second, first.path)
     second.file("predictions.csv").unlink()
-    with pytest.raises(InputError, match=r"no predictions\.csv.*train --config"):
+    with pytest.raises(InputError, match=r"predictions\.csv is missing; restore it"):
         compare(first, second)
 
 

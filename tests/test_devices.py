@@ -369,7 +369,7 @@ def test_what_is_wrong_with_the_files_of_one_ends_all(monkeypatch):
 def test_launch_starts_trainings_alone():
     with pytest.raises(InputError, match="launch runs only `train`"):
         local_workers.launch(("evaluate", "run"), 2)
-    with pytest.raises(InputError, match="--workers is 1; expected at least 2"):
+    with pytest.raises(InputError, match="--workers is 1; expected a whole number of at least 2"):
         local_workers.launch(("train", "digits"), 1)
 
 

@@ -551,7 +551,9 @@ def test_a_file_without_layers_is_refused(exported):
 def test_a_size_below_zero_is_refused(command):
     done = command("explain", "gradients", "residual_mlp", "--image-size", -5)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    with pytest.raises(InputError, match="--image-size is -5; expected at least 0"):
+    with pytest.raises(
+        InputError, match="--image-size is -5; expected a whole number of at least 0"
+    ):
         open_subject("residual_mlp", image_size=-5)
 
 

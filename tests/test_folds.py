@@ -62,7 +62,7 @@ def test_folds_that_cannot_be_made_are_one_line():
         splitting.folds(examples(labels), np.arange(8) // 2, "ab", 5, 0)
     with pytest.raises(InputError, match="class a has 4 images in 1 group"):
         splitting.folds(examples(labels), np.array([0, 0, 0, 0, 1, 2, 3, 4]), "ab", 2, 0)
-    with pytest.raises(InputError, match="--folds is 1; expected at least 2"):
+    with pytest.raises(InputError, match="--folds is 1; expected a whole number of at least 2"):
         folds.cross_validate("digits", 1)
     with pytest.raises(InputError, match="leave out --test-split"):
         folds.cross_validate("digits", test_split=0.1)

@@ -11,12 +11,14 @@ from keras_resnet.errors import InputError
 
 
 @pytest.mark.parametrize("spec", specs.SPECS.values(), ids=lambda spec: spec.name)
-def test_the_weight_layers_are_the_number_in_the_name(spec):
+def test_the_layers_on_the_longest_path_are_the_number_in_the_name(spec):
+    """Convolutions and dense layers."""
     number = int(re.search(r"\d+", spec.name).group())
-    projections = len(spec.blocks)
+    per_block = {"basic": 2, "bottleneck": 3}[spec.branch.removeprefix("preact_")]
+    layers = 1 + per_block * sum(spec.blocks) + 1
     # Wide nets for CIFAR are named after all convolutions and not the dense layer.
-    wide = spec.name.startswith("wrn")
-    assert spec.weight_layers + (projections - 1 if wide else 0) == number
+    others = len(spec.blocks) - 1 if spec.name.startswith("wrn") else 0
+    assert layers + others == number
 
 
 def test_every_basic_net_of_the_paper_has_a_plain_twin():

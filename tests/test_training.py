@@ -145,7 +145,7 @@ def test_a_file_of_a_run_has_seen_its_images_too(trained, tmp_path, capsys, monk
     assert "val images are" not in capsys.readouterr().err
     # "imagenet" is no file, whatever lies in the working directory.
     monkeypatch.chdir(trained.path)
-    assert sources.images_of("imagenet") == {} != sources.images_of("model.keras")
+    assert sources.digests_of_weights("imagenet") == {} != sources.digests_of_weights("model.keras")
 
 
 def test_a_validation_split_that_is_smaller_than_asked_for_is_told(trained, capsys):

@@ -13,6 +13,7 @@ import pytest
 import keras_resnet as kr
 from keras_resnet import blocks, recipes
 from keras_resnet.config import Config
+from keras_resnet.data.pixels import of_image
 from keras_resnet.errors import InputError
 from keras_resnet.settings import Settings
 
@@ -103,3 +104,33 @@ def test_an_array_in_place_of_a_path_is_not_printed_whole():
         with pytest.raises(InputError, match=r"0 0 0|array") as caught:
             call(pixels)
         assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: kr.predict("no", "no", top=2.0), "--top is 2.0; expected a whole number"),
+        (lambda: kr.lesion("no", images="10"), "--images is '10'; expected a whole number"),
+        (lambda: kr.lesion("no", seed=-1), "--seed is -1; expected a whole number of at least 0"),
+        (lambda: kr.lesion("no", sets=0.5), "--sets is 0.5; expected a whole number"),
+        (lambda: kr.paths(None, (), (), samples=2.5), "--samples is 2.5; expected a whole number"),
+        (lambda: kr.cross_validate("no", 2.5), "--folds is 2.5; expected a whole number"),
+        (lambda: kr.plan_data("no", seeds="a"), "--seeds is 'a'; expected a whole number"),
+        (lambda: kr.find_lr("digits", steps=9), "--steps is 9; expected a whole number of at lea"),
+        (lambda: kr.find_lr("digits", png="/no/x.png"), "--png is '/no/x.png'; expected FILE.png"),
+        (lambda: kr.benchmark((), threads="2"), "--threads is '2'; expected a whole number"),
+        (lambda: kr.residual_mlp(units=64), "units is 64; expected the width of each block"),
+        (lambda: kr.residual_mlp(units=np.array([4, 4])), "units is array.*; expected the width"),
+        (lambda: kr.build("resnet20", 10, width=float("inf")), "width is inf; expected a factor"),
+    ],
+)
+def test_a_number_of_the_wrong_kind_is_refused_before_any_work(call, said):
+    with pytest.raises(InputError, match=said):
+        call()
+
+
+def test_an_array_of_floats_is_converted_as_its_range_needs():
+    with pytest.raises(InputError, match=r"\[0, 1\] by \(255 \* x\)\.round\(\)\.astype"):
+        of_image(np.zeros((8, 8, 3)), "photo")
+    with pytest.raises(InputError, match=r"of uint8 \(8, 8, 4\); .*, grey$"):
+        of_image(np.zeros((8, 8, 4), np.uint8), "photo")

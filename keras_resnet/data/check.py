@@ -1,7 +1,6 @@
 """Implementation of `data check` and `data show`."""
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ def check(
     Raises:
         InputError: as in `keras_resnet.data.folder.scan`.
     """
-    data = os.fspath(data)
+    data = sources.as_data(data)
     sources.require_groupable(data, group_by)
     if not is_folder(data):
         source = sources.load_all(data, data_dir=data_dir)
@@ -181,7 +180,7 @@ def _duplicates(photos: Mapping[str, Sequence[Photo]]) -> list[list[tuple[str, P
 
 def _narrow(photos: Iterable[Photo]) -> list[BadFile]:
     """The photos that use only a small part of their value range, and so are almost black."""
-    peaks = ((photo, photo.look[0]) for photo in photos if photo.look)
+    peaks = ((photo, photo.look.peak) for photo in photos if photo.look)
     reasons = ((p, folder.narrow_range(peak, p.header.bits)) for p, peak in peaks)
     return [BadFile(show(photo.path), reason) for photo, reason in reasons if reason]
 
@@ -197,7 +196,7 @@ def _near(photos: Mapping[str, Sequence[Photo]]) -> list[tuple[Photo, Photo]]:
     everything = [(split, p) for split, group in photos.items() for p in group if p.look]
     if not everything:
         return []
-    hashes = np.array([p.look[1] for _, p in everything if p.look], np.int64).astype(np.uint64)
+    hashes = np.array([p.look.hash for _, p in everything if p.look], np.int64).astype(np.uint64)
     thumbnails = _standardized([p.look.thumbnail for _, p in everything if p.look])
     digests = np.array([p.header.digest for _, p in everything], np.int64)
     split_of = np.array([list(photos).index(split) for split, _ in everything], np.int64)

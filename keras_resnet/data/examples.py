@@ -4,7 +4,7 @@ TensorFlow is imported only when a stream needs it.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +56,7 @@ class Examples:
     names: list[str]  # name of each image in reports; unique
     read: Read
     orientations: npt.NDArray[np.int32]  # EXIF, (n,)
-    digests: npt.NDArray[np.int64] | None = None  # of the content, (n,); see `photo.digest`
+    digests: npt.NDArray[np.int64]  # of the content, (n,); see `photo.digest`
     folders: list[str] | None = None  # of each file, relative to its class folder
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class Examples:
             labels=self.labels[indices],
             names=[self.names[i] for i in indices],
             orientations=self.orientations[indices],
-            digests=None if self.digests is None else self.digests[indices],
+            digests=self.digests[indices],
             folders=None if self.folders is None else [self.folders[i] for i in indices],
         )
 
@@ -172,8 +172,7 @@ def from_files(
 ) -> Examples:
     """Images in files; `paths` are bytes, because a name may not be UTF-8."""
     items = Items(np.array(paths, object))
-    made = _examples(items, labels, names, read_file, orientations)
-    return replace(made, digests=np.array(digests, np.int64))
+    return _examples(items, labels, names, read_file, orientations, digests)
 
 
 def from_bytes(
@@ -183,8 +182,8 @@ def from_bytes(
     import tensorflow as tf
 
     items = tf.convert_to_tensor(encoded, tf.string)  # always in the memory of the CPU
-    made = _examples(items, labels, names, as_it_is, orientations)
-    return replace(made, digests=_digests(encoded))
+    digests = [digest(content) for content in encoded]
+    return _examples(items, labels, names, as_it_is, orientations, digests)
 
 
 def from_pixels(
@@ -193,20 +192,17 @@ def from_pixels(
     names: list[str],
 ) -> Examples:
     """Decoded images in memory: uint8 `(h, w, 3)` each. A TensorFlow stream needs one size."""
-    made = _examples(Items(images), labels, names, as_it_is, np.ones(len(labels)))
-    return replace(made, digests=_digests(image.tobytes() for image in images))
+    digests = [digest(image.tobytes()) for image in images]
+    return _examples(Items(images), labels, names, as_it_is, np.ones(len(labels)), digests)
 
 
-def from_records(
-    count: int, labels: Numbers, names: list[str], read: Read, digests: Sequence[int]
-) -> Examples:
+def from_records(labels: Numbers, names: list[str], read: Read, digests: Sequence[int]) -> Examples:
     """Images that `read` looks up by number."""
     import tensorflow as tf
 
     with tf.device("CPU:0"):
-        items = tf.range(count, dtype=tf.int64)
-    made = _examples(items, labels, names, read, np.ones(count))
-    return replace(made, digests=np.array(digests, np.int64))
+        items = tf.range(len(labels), dtype=tf.int64)
+    return _examples(items, labels, names, read, np.ones(len(labels)), digests)
 
 
 def classes_in_turn(labels: Numbers, count: int, seed: int) -> npt.NDArray[np.int64]:
@@ -245,13 +241,10 @@ def _examples(
     names: list[str],
     read: Read,
     orientations: npt.ArrayLike,
+    digests: Sequence[int],
 ) -> Examples:
-    rows = np.arange(len(labels))
-    return Examples(items, rows, _int32(labels), names, read, _int32(orientations))
-
-
-def _digests(contents: Iterable[bytes]) -> npt.NDArray[np.int64]:
-    return np.array([digest(content) for content in contents], np.int64)
+    rows, known = np.arange(len(labels)), np.array(digests, np.int64)
+    return Examples(items, rows, _int32(labels), names, read, _int32(orientations), known)
 
 
 def _int32(values: npt.ArrayLike) -> npt.NDArray[np.int32]:

@@ -163,9 +163,10 @@ def of_image(image: Any, name: str) -> Pixels:
     array = np.asarray(image)
     is_image = array.ndim in (2, 3) and array.shape[2:] in ((), (1,), (3,)) and array.size
     if array.dtype != np.uint8 or not is_image:
+        floats = "; convert floats in [0, 1] by (255 * x).round().astype('uint8')"
         raise InputError(
             f"{name} is an array of {array.dtype} {array.shape}; expected uint8 pixels (h, w, 3), "
-            "RGB in 0 to 255, or (h, w), grey; convert floats in 0 to 255 by .astype('uint8')"
+            f"RGB in 0 to 255, or (h, w), grey{floats if array.dtype.kind == 'f' else ''}"
         )
     return array if array.shape[2:] == (3,) else _repeated(array.reshape(array.shape[:2]))
 

@@ -17,7 +17,7 @@ from keras_resnet.data import folder, splitting
 from keras_resnet.data.digits import load_digits
 from keras_resnet.data.examples import Examples, from_pixels
 from keras_resnet.data.names import is_folder, require, show
-from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.errors import CheckFailed, InputError, first_line
 from keras_resnet.files import StrPath, read_json, write_text
 from keras_resnet.messages import log, plural
 
@@ -62,8 +62,7 @@ class Source:
             content.update(f"{split}\0".encode())
             content.update("\0".join(examples.names).encode(errors="surrogateescape"))
             content.update(examples.labels.tobytes())
-            if examples.digests is not None:
-                content.update(examples.digests.tobytes())
+            content.update(examples.digests.tobytes())
         return content.hexdigest()
 
 
@@ -113,7 +112,7 @@ def load(
         raise InputError(source.obstacles[0] + listed)
     if group_by:
         log.info(splitting.grouped(source.splits, group_by))
-    known = images_of(weights)
+    known = digests_of_weights(weights)
     splits = (
         _splits_of_file(split_file, source)
         if split_file
@@ -135,6 +134,16 @@ def load(
         log.warning(f"{show(source.name)}: {warning}")
     _log_preloaded(source.splits, in_memory)
     return source
+
+
+def as_data(data: object) -> str:
+    """The name of a data set as text; raises InputError for another object, such as an array."""
+    if isinstance(data, str | os.PathLike):
+        return os.fspath(data)
+    raise InputError(
+        f"DATA is {first_line(repr(data))}; expected a folder of images, tfds:NAME[/CONFIG] or "
+        "digits (`kr.predict` takes images in memory)"
+    )
 
 
 def require_groupable(data: StrPath, group_by: str | None) -> None:
@@ -178,7 +187,7 @@ def _log_known(
                 log.warning(f"{line}: scores on {split} will be too good")
 
 
-def images_of(weights: str | None) -> dict[str, list[int]]:
+def digests_of_weights(weights: str | None) -> dict[str, list[int]]:
     """The digests of the images of the run of these weights, by split; {} for other weights.
 
     Args:
@@ -226,14 +235,10 @@ def save_split(source: Source, path: StrPath) -> None:
 
 
 def _rows(examples: Examples, classes: Sequence[str]) -> list[list[str]]:
-    """Rows of name, class and, if known, digest of each image."""
-    rows = [
-        [name, classes[label]] for name, label in zip(examples.names, examples.labels, strict=True)
-    ]
-    if examples.digests is not None:
-        for row, number in zip(rows, examples.digests.view(np.uint64).tolist(), strict=True):
-            row.append(f"{number:016x}")
-    return rows
+    """Rows of name, class and digest of each image."""
+    digests = examples.digests.view(np.uint64).tolist()
+    images = zip(examples.names, examples.labels, digests, strict=True)
+    return [[name, classes[label], f"{digest:016x}"] for name, label, digest in images]
 
 
 def _saved_image(name: str, label: str, digest: str | None = None) -> SavedImage:
@@ -427,7 +432,6 @@ def _changed(saved: Saved, splits: Mapping[str, Examples]) -> list[str]:
     return [
         image.name
         for split, examples in splits.items()
-        if examples.digests is not None
         for image, digest in zip(saved[split], examples.digests.tolist(), strict=True)
         if image.digest not in (None, digest)
     ]
@@ -474,7 +478,6 @@ def _joined(parts: Sequence[Examples], data: str) -> Examples:
     first = parts[0]
     if any(part.items is not first.items for part in parts):
         raise InputError(f"the splits of {data} cannot be joined; give a folder of images")
-    digests = [part.digests for part in parts if part.digests is not None]
     folders = [part.folders for part in parts if part.folders is not None]
     return replace(
         first,
@@ -482,7 +485,7 @@ def _joined(parts: Sequence[Examples], data: str) -> Examples:
         labels=np.concatenate([part.labels for part in parts]),
         names=[name for part in parts for name in part.names],
         orientations=np.concatenate([part.orientations for part in parts]),
-        digests=np.concatenate(digests) if len(digests) == len(parts) else None,
+        digests=np.concatenate([part.digests for part in parts]),
         folders=list(chain(*folders)) if len(folders) == len(parts) else None,
     )
 
@@ -562,7 +565,7 @@ def _open(
     nested: bool = False,
     classes: Sequence[str] = (),
 ) -> Source:
-    data = os.fspath(data)
+    data = as_data(data)
     require(data)
     if data == "digits":
         return _digits()

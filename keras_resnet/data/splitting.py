@@ -86,8 +86,7 @@ def warnings(
     """Warnings about problems of a data set that would bias scores."""
     lines = []
     for one, other in combinations(splits, 2):
-        known = splits[one].digests
-        shared = np.flatnonzero(are(splits[other], () if known is None else known))
+        shared = np.flatnonzero(are(splits[other], splits[one].digests))
         if len(shared):
             first = show(splits[other].names[shared[0]])
             lines.append(
@@ -124,19 +123,14 @@ def warnings(
 
 def are(examples: Examples, digests: Collection[int]) -> npt.NDArray[np.bool_]:
     """Whether each example has one of these digests, bool `(n,)`."""
-    if examples.digests is None:
-        return np.zeros(len(examples), bool)
     return np.isin(examples.digests, np.fromiter(digests, np.int64))
 
 
 def _mislabelled(pools: Sequence[Examples]) -> list[str]:
     """One name of each image that is in more than one class."""
-    known = [examples for examples in pools if examples.digests is not None]
-    if not known:
-        return []
-    digests = np.concatenate([e.digests for e in known])
-    labels = np.concatenate([e.labels for e in known])
-    names = [name for e in known for name in e.names]
+    digests = np.concatenate([e.digests for e in pools])
+    labels = np.concatenate([e.labels for e in pools])
+    names = [name for e in pools for name in e.names]
     order = np.lexsort((labels, digests))
     by_digest, by_label = digests[order], labels[order]
     differ = (by_digest[1:] == by_digest[:-1]) & (by_label[1:] != by_label[:-1])
@@ -299,9 +293,7 @@ def group(examples: Examples, group_by: str | None = None) -> npt.NDArray[np.int
             their class folders; with a regular expression, if its first group (or its match) in
             their names, relative to the data folder, is equal. None: only equal images.
     """
-    groups = np.arange(len(examples))
-    if examples.digests is not None:
-        _, groups = np.unique(examples.digests, return_inverse=True)
+    _, groups = np.unique(examples.digests, return_inverse=True)
     if group_by is None:
         return groups
     return _join(groups, keys(examples, group_by))

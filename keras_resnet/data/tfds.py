@@ -162,7 +162,7 @@ def _by_record(
         data = tf.numpy_function(lambda i: records[int(i)][image], [i], tf.string)
         return tf.ensure_shape(data, [])
 
-    return from_records(len(labels), labels, _names(split, len(labels)), read, digests)
+    return from_records(labels, _names(split, len(labels)), read, digests)
 
 
 def _names(split: str, count: int) -> list[str]:

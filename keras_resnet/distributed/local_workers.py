@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from keras_resnet import signals
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, require_whole
 from keras_resnet.messages import log
 
 _NOTICE = 60  # seconds from the failure of a worker to SIGTERM for the others
@@ -37,8 +37,7 @@ def launch(arguments: Sequence[str], workers: int) -> int:
         raise InputError(
             "launch runs only `train`: keras-resnet launch --workers 2 -- train DATA …"
         )
-    if workers < 2:
-        raise InputError(f"--workers is {workers}; expected at least 2")
+    require_whole("--workers", workers, 2)
     addresses = free_addresses(workers)
     processes: list[subprocess.Popen[str]] = []
     readers = []

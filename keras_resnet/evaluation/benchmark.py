@@ -20,7 +20,7 @@ import numpy as np
 
 from keras_resnet import filenames, progress, runtime
 from keras_resnet.choices import BATCH, RUNS, THREADS
-from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.errors import CheckFailed, InputError, require_whole
 from keras_resnet.files import StrPath, require_path
 from keras_resnet.manifest import fingerprint
 from keras_resnet.messages import log, reason
@@ -140,8 +140,7 @@ def benchmark(
 def require(threads: int, batch_size: int, runs: int) -> None:
     """InputError for values out of range."""
     for option, value in (("threads", threads), ("batch-size", batch_size), ("runs", runs)):
-        if value < 1:
-            raise InputError(f"--{option} is {value}; expected at least 1")
+        require_whole(f"--{option}", value, 1)
     cores = runtime.cores()
     if threads > max(_MOST_THREADS, cores):
         raise InputError(

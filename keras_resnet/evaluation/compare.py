@@ -37,7 +37,7 @@ class ComparedRun:
     seconds: float  # of training
     images: int
     top1: float
-    macro_f1: float | None  # None for a run of an older version
+    macro_f1: float
     loss: float
     test_top1: float | None  # None without test images
     files: dict[str, ComparedFile]  # the exported ones, by name
@@ -140,7 +140,7 @@ def _compared(run: Run) -> ComparedRun:
         seconds=metrics["seconds"],
         images=val["images"],
         top1=val["top1"],
-        macro_f1=val.get("macro_f1"),
+        macro_f1=val["macro_f1"],
         loss=val["loss"],
         test_top1=test["top1"] if test else None,
         files={

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
@@ -181,16 +180,8 @@ def answers_of(run: Run) -> dict[str, list[ImageScore]]:
     Raises:
         InputError: predictions.csv is missing, damaged, or of other images.
     """
-    path = run.file(filenames.PREDICTIONS)
-    if not path.exists():
-        config = shlex.quote(str(run.file(filenames.CONFIG)))
-        raise InputError(
-            f"{run.path} has no {filenames.PREDICTIONS}: it was trained by an older version; train "
-            f"it again with `keras-resnet train --config {config}`"
-        )
-    content = path.read_bytes()
-    run.intact(filenames.PREDICTIONS, content)
-    rows = list(csv.DictReader(io.StringIO(read_text(path, content))))
+    path = run.intact(filenames.PREDICTIONS)
+    rows = list(csv.DictReader(io.StringIO(read_text(path))))
     splits = {name: run.splits[name] for name in ("val", "test") if name in run.splits}
     images = [image for of_split in splits.values() for image in of_split]
     if len(images) != len(rows):

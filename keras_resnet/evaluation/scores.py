@@ -16,7 +16,7 @@ from keras_resnet.config import SETTINGS
 from keras_resnet.data import folder, layout, pixels, sources
 from keras_resnet.data.examples import Examples, from_pixels
 from keras_resnet.data.names import show
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, require_whole
 from keras_resnet.evaluation import lite
 from keras_resnet.evaluation.artefact import (
     Artefact,
@@ -168,8 +168,7 @@ def predict(
     Raises:
         InputError: no such file, no image, or an array of another type or shape.
     """
-    if top < 1:
-        raise InputError(f"--top is {top}; expected at least 1")
+    require_whole("--top", top, 1)
     SETTINGS["on_bad_image"].require(on_bad_image)
     with isolated_for(artefact):
         opened = _open(artefact, trust)
@@ -283,8 +282,7 @@ def examples_for(
 
 def _of_split(opened: Artefact, examples: Examples, split: str, data: StrPath) -> Examples:
     """The examples of a data set without splits that are in this split of the artefact's run."""
-    digests = examples.digests if examples.digests is not None else np.array([], np.int64)
-    found = np.isin(digests, _digests_of_split(opened.run, split))
+    found = np.isin(examples.digests, _digests_of_split(opened.run, split))
     if not found.any():
         raise InputError(
             f"{data} has no splits, and none of its images is in the {split} split of a run; leave "
@@ -302,7 +300,7 @@ def _digests_of_split(run: Run | None, split: str) -> npt.NDArray[np.int64]:
 
 def trained_on(run: Run | None, examples: Examples) -> int | None:
     """Number of the images that a run was trained on, by their content; None: unknown."""
-    if run is None or examples.digests is None or not run.file(filenames.METRICS).exists():
+    if run is None or not run.file(filenames.METRICS).exists():
         return None
     if "imported" in run.metrics:  # its train split is not what the weights were trained on
         return None

@@ -12,7 +12,7 @@ from keras_resnet.data.names import show
 from keras_resnet.data.pixels import Images
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import scores
-from keras_resnet.evaluation.artefact import open_artefact
+from keras_resnet.evaluation.artefact import Artefact, open_artefact
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.explain.subject import layers_of
 from keras_resnet.files import StrPath
@@ -40,7 +40,7 @@ class Cam(Result):
 @isolated()
 @true_float32()
 def cam(
-    run: StrPath,
+    run: StrPath | Artefact,
     images: Images,
     *,
     label: str | None = None,
@@ -53,7 +53,7 @@ def cam(
     activation map of arXiv:1512.04150.
 
     Args:
-        run: a run folder or a `.keras` file.
+        run: a run folder or a `.keras` file, or one opened by `open_artefact`.
         images: as in `predict`: paths of files, folders, or glob patterns, or images in memory.
         label: the class to explain; None: the predicted class of each image.
 
@@ -63,7 +63,7 @@ def cam(
     Raises:
         InputError: no such run or image, an unknown class, or a network without global pooling.
     """
-    opened = open_artefact(run)
+    opened = run if isinstance(run, Artefact) else open_artefact(run)
     model = layers_of(opened)
     if label is not None and label not in opened.classes:
         raise InputError(

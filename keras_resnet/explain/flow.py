@@ -62,7 +62,7 @@ class Flow:
     def __init__(self, model: keras.Model):
         if not isinstance(model, keras.Model):
             raise InputError(
-                f"{model!r} is not a Keras model; give one, such as kr.build('resnet20')"
+                f"{model!r} is not a Keras model; give one, such as kr.open_run(…).model()"
             )
         self.model, inputs, _, self._steps = walk(model)
         self.operations = [step.operation for step in self._steps]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, require_whole
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.explain.flow import Block, Flow, add
 from keras_resnet.explain.subject import Subject, open_subject
@@ -88,8 +88,7 @@ def lesion(
     Raises:
         InputError: no such run, or a network without blocks that can be removed.
     """
-    if sets < 1:
-        raise InputError(f"--sets is {sets}; expected at least 1")
+    require_whole("--sets", sets, 1)
     subject = open_subject(run, data, images=images, seed=seed, split=split, data_dir=data_dir)
     flow = Flow(subject.model)
     removable = [i for i, block in enumerate(flow.blocks) if _can_go(block)]

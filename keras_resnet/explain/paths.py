@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, require_whole
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.explain.flow import Block, Flow, cross_entropy, norm, restoring_statistics
 from keras_resnet.messages import plural
@@ -89,8 +89,8 @@ def paths(
         InputError: a network without shortcuts; images or labels that do not fit it, or whose
             gradient is 0.
     """
-    if samples < 1:
-        raise InputError(f"--samples is {samples}; expected at least 1")
+    require_whole("--samples", samples, 1)
+    require_whole("--seed", seed, 0)
     flow = Flow(model)
     n = len(flow.blocks)
     if flow.blocks[0].kind == "plain":

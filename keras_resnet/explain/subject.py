@@ -10,7 +10,7 @@ from keras_resnet import models, specs
 from keras_resnet.data import sources
 from keras_resnet.data.examples import classes_in_turn
 from keras_resnet.data.stream import images_of
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, require_whole
 from keras_resnet.evaluation.artefact import Artefact, open_artefact
 from keras_resnet.evaluation.scores import examples_for
 from keras_resnet.files import StrPath, require_path
@@ -63,10 +63,9 @@ def open_subject(
     Raises:
         InputError: an unknown name, no such artefact or data, or an artefact without Keras layers.
     """
-    if images < 1:
-        raise InputError(f"--images is {images}; expected at least 1")
-    if image_size < 0:
-        raise InputError(f"--image-size is {image_size}; expected at least 0")
+    require_whole("--images", images, 1)
+    require_whole("--image-size", image_size, 0)
+    require_whole("--seed", seed, 0)
     what = str(require_path(what))
     is_fresh = what in specs.SPECS or what in specs.MLPS
     if is_fresh:

@@ -86,7 +86,7 @@ def _tried(
 
 
 def _cost(row: ArtefactResult, judge: Judge) -> str:
-    """Size, drop and latency of a file that passed, as text."""
+    """Size and drop of a file that passed, as text."""
     return (
         f"{row.bytes / 1e6:.2f} MB, {row.drop_points:.2f} points lost (allowed: "
         f"{judge.limits.max_drop:g})"

@@ -96,9 +96,8 @@ def training_examples(run: Run, count: int, held_out: Examples | None = None) ->
         InputError: every training image is a validation image too.
     """
     train, judged = run.examples("train"), held_out or run.examples("val")
-    if train.digests is not None and judged.digests is not None:
-        # Splits of the user may share images.
-        train = train.take(np.flatnonzero(~np.isin(train.digests, judged.digests)))
+    # Splits of the user may share images.
+    train = train.take(np.flatnonzero(~np.isin(train.digests, judged.digests)))
     if not len(train):
         raise InputError(
             f"each training image of {run.path} is also a validation image; calibration needs "
@@ -123,7 +122,7 @@ def compare_halves(
     Returns:
         {layer, disagreement, limit, agree}: the layer with the largest ratio of ranges, the ratio,
         its limit, and whether it is within. None if there is only one image per class, and so no
-        second half. Warns on stderr unless the halves agree.
+        second half. Logs a warning unless the halves agree.
     """
     half = rank_in_class(labels) % 2
     if not half.any():

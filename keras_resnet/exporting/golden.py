@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_resnet import filenames
 from keras_resnet.data.examples import Examples, classes_in_turn
-from keras_resnet.data.stream import evaluation_stream
+from keras_resnet.data.stream import images_of
 from keras_resnet.evaluation.artefact import Artefact
 from keras_resnet.evaluation.contract import Rejection
 from keras_resnet.exporting import templates
@@ -170,7 +170,7 @@ def only(index: Path, name: str, new_name: str) -> dict[str, Any]:
     """
     content = read_json(index)
     content["tolerance"] = {new_name: content["tolerance"][name]}
-    hashes = content.get("answers_sha256", {})  # missing in older exports
+    hashes = content["answers_sha256"]
     content["answers_sha256"] = {new_name: hashes[name]} if name in hashes else {}
     for entry in content["images"]:
         for of_files in ("logits", "rejected"):
@@ -191,10 +191,7 @@ def _choose(
     candidates, is_clear = judge.examples.take(turn), judge.is_clear()[turn]
     is_refused = judge.is_refused()[turn]
     is_clear &= ~is_refused
-    stream = evaluation_stream(
-        candidates, size=reference.geometry, crop=reference.center_crop, batch_size=IMAGES
-    )
-    pixels = np.concatenate([batch for batch, _ in stream.as_numpy_iterator()])
+    pixels = images_of(candidates, size=reference.geometry, crop=reference.center_crop)
     guesses = reference.predict(pixels).argmax(-1)
     order = np.lexsort((guesses != candidates.labels, ~is_clear))  # stable
     refused = np.flatnonzero(is_refused)[:_REFUSED]

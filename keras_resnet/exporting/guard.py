@@ -187,16 +187,9 @@ def _other_labels(labels: Sequence[str], run: Run) -> Iterator[str]:
             yield f"line {number} is {found!r}, {expected!r} in labels.txt of the run"
 
 
-def _read_preprocessing(folder: Path) -> dict[str, Any]:
-    """preprocess.json, also of an earlier version, which had only square RGB images."""
-    content = read_json(folder / filenames.PREPROCESS)
-    side = content.get("image_size")
-    return {"height": side, "width": side, "fit": "crop", "channels": 3, **content}
-
-
 def _other_preprocessing(folder: Path, run: Run) -> Iterator[str]:
     try:
-        found, contract = _read_preprocessing(folder), read_contract(folder)
+        found, contract = read_json(folder / filenames.PREPROCESS), read_contract(folder)
         if contract.reject:
             RejectionFit.from_json(found["reject"])
         plan = make_plan(

@@ -22,6 +22,7 @@ from keras_resnet.exporting import child
 from keras_resnet.exporting.convert import calibrated, ends
 from keras_resnet.files import StrPath, read_json, write_json
 from keras_resnet.inspection import tflite_file
+from keras_resnet.inspection.tflite_file import Op
 from keras_resnet.results import Result
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _IMAGES = 50  # number of calibration images to use; the debugger's kernels are 
 # Operators that move values without computing: they have no int8 error, and quantize values of
 # float operators before them.
 _MOVES = ("PAD", "MAX_POOL_2D", "RESHAPE")
-_Graph = Sequence[tuple[str, str, list[str], list[str]]]  # the result of `tflite_file.operators`
 
 
 @dataclass(frozen=True)
@@ -157,15 +157,15 @@ def _debug(
     (folder / "calibrated.tflite").write_bytes(whole.calibrated_model)
     graph = tflite_file.operators(folder / "calibrated.tflite")
     measured = _statistics(compared, folder / "layers.csv")
-    names = _names_by_output(measured, [outputs[0] for *_, outputs in graph])
+    names = _names_by_output(measured, [op.outputs[0] for op in graph])
     statistics = {output: measured[name] for output, name in names.items()}
     rows = [
-        LayerError(layer, *place(layer), op, *statistics[outputs[0]])
-        for op, layer, _, outputs in graph
-        if outputs[0] in statistics
+        LayerError(op.layer, *place(op.layer), op.name, *statistics[op.outputs[0]])
+        for op in graph
+        if op.outputs[0] in statistics
     ]
     worst = _worst(rows, graph, io)
-    computed = {outputs[0] for op, _, _, outputs in graph if op not in _MOVES} & statistics.keys()
+    computed = {op.outputs[0] for op in graph if op.name not in _MOVES} & statistics.keys()
     for count in map(int, counts):
         nodes = [node for layer in worst[:count] for node in _around(layer, graph)]
         if count > len(worst) or computed <= set(nodes):
@@ -223,12 +223,12 @@ def _names_by_output(measured: Collection[str], outputs: Iterable[str]) -> dict[
     return {output: name for output, name in found.items() if name}
 
 
-def _worst(rows: Sequence[LayerError], graph: _Graph, io: str) -> list[str]:
+def _worst(rows: Sequence[LayerError], graph: Sequence[Op], io: str) -> list[str]:
     """The layers that can be kept in float, largest error first."""
     # Byte inputs and outputs need int8 operators.
-    entrance = graph[0][2][0]
-    readers = {outputs[0] for _, _, inputs, outputs in graph if entrance in inputs}
-    outer = set() if io == "float" else {*readers, graph[-1][-1][0]}
+    entrance = graph[0].inputs[0]
+    readers = {op.outputs[0] for op in graph if entrance in op.inputs}
+    outer = set() if io == "float" else {*readers, graph[-1].outputs[0]}
     names = [row.layer for row in sorted(rows, key=lambda row: -row.lost)]
     moves = {row.layer for row in rows if row.op in _MOVES}
     return [
@@ -238,21 +238,21 @@ def _worst(rows: Sequence[LayerError], graph: _Graph, io: str) -> list[str]:
     ]
 
 
-def _around(layer: str, graph: _Graph) -> Iterator[str]:
+def _around(layer: str, graph: Sequence[Op]) -> Iterator[str]:
     """Output names of the operators that must be in float for a layer's output to be in float: its
     producers and consumers."""
-    for _, name, _, outputs in graph:
-        if name == layer:
-            yield outputs[0]
-            yield from _readers(outputs[0], graph)
+    for op in graph:
+        if op.layer == layer:
+            yield op.outputs[0]
+            yield from _readers(op.outputs[0], graph)
 
 
-def _readers(tensor: str, graph: _Graph) -> Iterator[str]:
-    for op, _, inputs, outputs in graph:
-        if tensor in inputs:
-            yield outputs[0]
-            if op in _MOVES:
-                yield from _readers(outputs[0], graph)
+def _readers(tensor: str, graph: Sequence[Op]) -> Iterator[str]:
+    for op in graph:
+        if tensor in op.inputs:
+            yield op.outputs[0]
+            if op.name in _MOVES:
+                yield from _readers(op.outputs[0], graph)
 
 
 def _with_ends(model: bytes, io: str) -> bytes:

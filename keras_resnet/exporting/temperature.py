@@ -8,7 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_resnet.errors import InputError
-from keras_resnet.evaluation.metrics import BINS, calibration_error, log_softmax, score_bins
+from keras_resnet.evaluation.metrics import (
+    BINS,
+    answers,
+    calibration_error,
+    log_softmax,
+    score_bins,
+)
 from keras_resnet.results import Result
 
 FEW = 10  # with fewer mistakes, a single one changes the temperature much
@@ -83,17 +89,17 @@ def calibrate(
         )
     # Rounded, so that another export of the same run has the same contract.
     temperature = round(fit(logits[fitted], labels[fitted]), 4)
-    before, after = (_error(logits[judged] / t, labels[judged]) for t in (1.0, temperature))
+    before, after = (_scores(logits[judged] / t, labels[judged]) for t in (1.0, temperature))
     return TemperatureFit(
         temperature=temperature,
         fitted_on=len(fitted),
         mistakes=mistakes,
         judged_on=len(judged),
         bins=BINS,
-        ece_before=before,
-        ece_after=after,
-        loss_before=_loss(logits[judged], labels[judged]),
-        loss_after=_loss(logits[judged] / temperature, labels[judged]),
+        ece_before=before[0],
+        ece_after=after[0],
+        loss_before=before[1],
+        loss_after=after[1],
     )
 
 
@@ -116,14 +122,13 @@ def fit(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> fl
     return float(np.exp(-(low + high) / 2))
 
 
-def _loss(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
-    logs = log_softmax(np.asarray(logits, np.float64))
-    return float(-logs[np.arange(len(labels)), labels].mean())
-
-
-def _error(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
-    certainty = np.exp(log_softmax(np.asarray(logits, np.float64))).max(-1)
-    return calibration_error(score_bins(certainty, logits.argmax(-1) == labels))
+def _scores(
+    logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]
+) -> tuple[float, float]:
+    """(expected calibration error, mean cross-entropy)."""
+    best, log_of_best, log_of_label = answers(logits, labels)
+    bins = score_bins(np.exp(log_of_best), best == labels)
+    return calibration_error(bins), float(-log_of_label.mean())
 
 
 def _halves(

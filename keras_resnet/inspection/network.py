@@ -152,7 +152,10 @@ def walk(
     if isinstance(model, str):
         model = without_weights(model)
     if not isinstance(model, keras.Model):
-        raise InputError(f"{model!r} is neither a Keras model nor the name of a network")
+        raise InputError(
+            f"{model!r} is neither a Keras model, such as kr.open_run(…).model(), nor the name of "
+            "a network"
+        )
     inputs, steps = _inputs(model, input_shape), []
 
     def note(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
@@ -98,21 +98,26 @@ def faults(path: StrPath, content: bytes | None = None) -> list[str]:
     ]
 
 
-def operators(path: StrPath) -> list[tuple[str, str, list[str], list[str]]]:
+class Op(NamedTuple):
+    """An operator of a graph, with the names of its tensors."""
+
+    name: str
+    layer: str  # Keras layer, as in `census`
+    inputs: list[str]  # without weights and constants
+    outputs: list[str]
+
+
+def operators(path: StrPath) -> list[Op]:
     """The operators of a .tflite file's main graph, in execution order.
 
     Args:
         path: path of the file.
 
-    Returns:
-        A list of (op, Keras layer as in `census`, names of the computed inputs, names of the
-        outputs).
-
     Raises:
         InputError: the file cannot be read, or is no TFLite model.
     """
     return [
-        (
+        Op(
             op.name,
             _layer(op),
             [tensor.name for tensor in op.inputs if tensor and not tensor.stored],

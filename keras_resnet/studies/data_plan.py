@@ -19,7 +19,7 @@ from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.names import show
 from keras_resnet.data.sources import Source
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, require_whole
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.compare import mcnemar
 from keras_resnet.evaluation.per_image import answers_of
@@ -155,7 +155,8 @@ def plan_data(
     Raises:
         InputError, CheckFailed, Interrupted: as in `train`.
     """
-    if not 1 <= seeds <= 100:
+    require_whole("--seeds", seeds, 1)
+    if seeds > 100:
         raise InputError(f"--seeds is {seeds}; expected 1 to 100")
     options = trainings.by_last_epoch(options)
     config = recipes.resolve({"data": data, "group_by": group_by, **options})

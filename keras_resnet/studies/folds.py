@@ -10,7 +10,7 @@ import numpy as np
 from keras_resnet import filenames, recipes, run
 from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import Examples
-from keras_resnet.errors import InputError
+from keras_resnet.errors import InputError, require_whole
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.metrics import ClassScores, class_scores, confusion_of
 from keras_resnet.evaluation.per_image import (
@@ -95,8 +95,7 @@ def cross_validate(
         InputError, CheckFailed, Interrupted: as in `train`; InputError also for fewer groups of
             images than folds.
     """
-    if folds < 2:
-        raise InputError(f"--folds is {folds}; expected at least 2")
+    require_whole("--folds", folds, 2)
     options = trainings.by_last_epoch(options, config_file)
     config = recipes.resolve({"data": data, **options}, config_file)
     trainings.require_no_splits(config, "--folds")

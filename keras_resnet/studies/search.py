@@ -10,12 +10,12 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet import filenames, geometry, recipes, specs
-from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.errors import CheckFailed, InputError, require_whole
 from keras_resnet.files import StrPath, read_json, write_json
 from keras_resnet.messages import log, plural, quietly
 from keras_resnet.run import Run, finished
@@ -66,8 +66,7 @@ class Budget:
         for option, limit in (("max-mb", self.max_mb), ("max-ms", self.max_ms)):
             if limit is not None and not (isinstance(limit, Real) and 0 < limit < math.inf):
                 raise InputError(f"--{option} is {limit!r}; expected a number above 0")
-        if not (isinstance(self.threads, Integral) and self.threads > 0):
-            raise InputError(f"--threads is {self.threads!r}; expected at least 1")
+        require_whole("--threads", self.threads, 1)
         if self.max_ms is None and (self.threads != 1 or self.android):
             raise InputError(
                 f"{'--android' if self.android else '--threads'} is for --max-ms; give that too"

@@ -85,7 +85,7 @@ def begin(folder: Path, kind: str, options: Mapping[str, Any], source: Source) -
 def require_unseen(examples: Examples, weights: str | None) -> None:
     """Raises InputError if the initial weights were trained on images of a study, whose scores must
     be of held-out images."""
-    learned = sources.images_of(weights).get("train", ())
+    learned = sources.digests_of_weights(weights).get("train", ())
     if count := splitting.are(examples, learned).sum():
         raise InputError(
             f"--weights {weights} was trained on {count:,} of the "

@@ -5,7 +5,6 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, Unpack
 
 import keras
@@ -13,8 +12,8 @@ import keras
 from keras_resnet import progress, recipes
 from keras_resnet.config import Config
 from keras_resnet.data.sources import Source
-from keras_resnet.errors import CheckFailed, InputError
-from keras_resnet.files import StrPath
+from keras_resnet.errors import CheckFailed, InputError, require_whole
+from keras_resnet.files import StrPath, require_png
 from keras_resnet.messages import log
 from keras_resnet.report import lr_range_plot
 from keras_resnet.results import Result
@@ -100,8 +99,8 @@ def find_lr(
     requested = {"data": data, **options}
     config = recipes.resolve(requested, config_file)
     low, high = _range(low, high, config)
-    if not (isinstance(steps, Integral) and steps >= 10):
-        raise InputError(f"--steps is {steps!r}; expected at least 10")
+    require_whole("--steps", steps, 10)
+    require_png(png)
     unset = set(recipes.unset(requested, config_file)) - {"epochs"}  # the test has no epochs
     config, source, chosen, model, _ = prepare(config, unset=unset)
     log.info(

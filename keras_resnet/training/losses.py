@@ -31,7 +31,8 @@ def make_loss(config: Config, labels: npt.NDArray[np.int32], classes: int) -> Lo
         labels: int `(n,)`, the classes of the training images.
         classes: number of classes, k.
     """
-    kind = _binary if config.loss == "bce" else keras.losses.categorical_crossentropy
+    losses = keras.losses
+    kind = losses.binary_crossentropy if config.loss == "bce" else losses.categorical_crossentropy
     weights = class_weights(labels, classes) if config.balance == "loss" else None
 
     def of_labels(targets: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
@@ -65,13 +66,6 @@ def distillation(
     gradients: arXiv:1503.02531, section 2."""
     goal, own = (ops.log_softmax(x / temperature) for x in (of_teacher, logits))
     return temperature**2 * ops.sum(ops.exp(goal) * (goal - own), -1)
-
-
-def _binary(
-    targets: keras.KerasTensor, logits: keras.KerasTensor, from_logits: bool
-) -> keras.KerasTensor:
-    """Binary cross-entropy per class, averaged over the classes: arXiv:2110.00476, section 3."""
-    return keras.losses.binary_crossentropy(targets, logits, from_logits=from_logits)
 
 
 def class_weights(labels: npt.NDArray[np.int32], classes: int) -> npt.NDArray[np.float32]:

@@ -12,7 +12,7 @@ from keras import layers, ops
 from keras_resnet import geometry
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.geometry import Geometry
-from keras_resnet.models import freeze_as, layers_of, set_weights
+from keras_resnet.models import freeze_as, layers_of, normalization, set_weights
 from keras_resnet.specs import CUSTOM, Normalize, statistics
 
 # Layers that may follow the softmax without changing its values.
@@ -399,12 +399,7 @@ def _normalized(image: Any, normalize: Normalize, source: str) -> Any:
         flip.set_weights([np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3)])
         image = flip(image)
         mean, deviation = mean[::-1], deviation[::-1]
-    return layers.Rescaling(
-        [1 / d for d in deviation],
-        [-m / d for m, d in zip(mean, deviation, strict=True)],
-        dtype="float32",
-        name="normalize",
-    )(image)
+    return normalization((mean, deviation))(image)
 
 
 def _normalizes(model: keras.Model) -> bool:

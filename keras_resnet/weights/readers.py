@@ -354,15 +354,6 @@ _READERS: dict[str, Callable[[Path], Weights]] = {
 }
 
 
-def of_model(model: "keras.Model", source: str) -> Weights:
-    """The `Weights` of a Keras model in memory."""
-    arrays = {
-        name: Stored(tuple(variable.shape), variable.numpy)
-        for name, variable in variables(model).items()
-    }
-    return Weights(source, KERAS, arrays)
-
-
 def variables(model: "keras.Model") -> dict[str, "keras.Variable"]:
     """Name -> variable, in forward order, including the parts of a deep network."""
     found: dict[str, keras.Variable] = {}
