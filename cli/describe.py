@@ -60,14 +60,14 @@ def inspect(
     if not (drawing or png):
         report(result, as_json, tables.description)
         return
-    from keras_resnet.inspection import drawing as drawings
+    from keras_resnet.inspection.drawing import drawing as draw
     from keras_resnet.report.structure import structure
 
-    drawn = drawings.drawing(network)
+    drawn = draw(network)
     if png:
         structure(drawn, png)
     document = result.as_json() | ({"drawing": drawn.as_json()} if drawing else {})
-    report(document, as_json, lambda _: drawings.text(drawn) if drawing else "", png=png)
+    report(document, as_json, lambda _: str(drawn) if drawing else "", png=png)
 
 
 def _inspect_file(path: str, as_json: bool) -> None:

@@ -157,7 +157,7 @@ def ship(
     except Interrupted as error:
         raise Interrupted("interrupted; the same command resumes it", error.status) from None
     folder = trained.export_folder
-    homes = {kind: folder / f"bundle_{kind}" for kind in (*bundles, *choices.BUNDLES)}
+    homes = {kind: folder / f"{filenames.BUNDLE}{kind}" for kind in (*bundles, *choices.BUNDLES)}
     apps = {kind: str(home) for kind, home in homes.items() if home.is_dir()}
     model = bundling.model_to_bundle(folder, bundles[0])
     assert model  # it is in the bundle
@@ -367,8 +367,9 @@ def _require_kept(folder: Path, contract: "Contract", request: "ExportOptions", 
 def _lacks(folder: Path, contract: "Contract", request: "ExportOptions") -> str | None:
     """The first requested item that an export lacks, as a message; None if it is complete."""
     for kind in request["bundles"]:
-        if not (folder / f"bundle_{kind}").is_dir():
-            return f"{folder} has no bundle_{kind}"
+        name = f"{filenames.BUNDLE}{kind}"
+        if not (folder / name).is_dir():
+            return f"{folder} has no {name}"
     if request["calibrate_probabilities"] and contract.temperature == 1:
         return f"the probabilities of {folder} are not calibrated"
     if request["reject"] is not None and not (

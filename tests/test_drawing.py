@@ -11,7 +11,7 @@ from keras import layers
 
 from keras_resnet.blocks import conv_block, identity_block
 from keras_resnet.errors import InputError
-from keras_resnet.inspection.drawing import Fork, drawing, text
+from keras_resnet.inspection.drawing import Fork, drawing
 from keras_resnet.models import build
 from keras_resnet.specs import SPECS
 from keras_resnet.state import without_values
@@ -24,7 +24,7 @@ def model_of(function, shape=(8, 8, 64)):
 
 def drawn(function, shape=(8, 8, 64)):
     """The text of the first stage that `function` builds, without its head."""
-    lines = text(drawing(model_of(function, shape))).splitlines()
+    lines = str(drawing(model_of(function, shape))).splitlines()
     return dedent("\n".join(lines[3:]))
 
 
@@ -301,7 +301,7 @@ def test_a_drawing_is_json_and_begins_with_the_image():
     assert list(content["stages"][2]) == ["name", "output_shape", "blocks"]
     (block,) = content["stages"][2]["blocks"]
     assert list(block) == ["names", "body"] and list(block["body"][0]) == ["paths", "join"]
-    assert text(found).splitlines()[:6] == [
+    assert str(found).splitlines()[:6] == [
         "resnet20: 32x32x3",
         "",
         "input: 32x32x3",

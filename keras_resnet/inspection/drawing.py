@@ -65,7 +65,7 @@ class DrawnStage:
 
 @dataclass(frozen=True)
 class Drawing(Result):
-    """The structure of a network.
+    """The structure of a network; `print` draws it.
 
     Not shown: zero padding, rates of dropout.
     """
@@ -73,6 +73,18 @@ class Drawing(Result):
     name: str
     input_shape: list[int | None]
     stages: list[DrawnStage]  # in forward order; one, "all", if the layers have other names
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {sides(self.input_shape)}"]
+        for stage in self.stages:
+            lines += ["", f"{stage.name}: {sides(stage.output_shape)}"]
+            for block in stage.blocks:
+                if block.names:
+                    lines.append(f"  {_title(block.names)}")
+                elif block is not stage.blocks[0]:
+                    lines.append("")
+                lines += [f"    {line}" for line in _body_text(block.body, "x")]
+        return "\n".join(lines)
 
 
 @isolated(any_backend=True)
@@ -298,20 +310,6 @@ def _by(sizes: Iterable[int]) -> str:
 def _activation(layer: keras.Layer) -> list[str]:
     name = getattr(layer.activation, "__name__", "activation")
     return [] if name == "linear" else [{"relu": "ReLU"}.get(name, name)]
-
-
-def text(drawn: Drawing) -> str:
-    """A drawing as text."""
-    lines = [f"{drawn.name}: {sides(drawn.input_shape)}"]
-    for stage in drawn.stages:
-        lines += ["", f"{stage.name}: {sides(stage.output_shape)}"]
-        for block in stage.blocks:
-            if block.names:
-                lines.append(f"  {_title(block.names)}")
-            elif block is not stage.blocks[0]:
-                lines.append("")
-            lines += [f"    {line}" for line in _body_text(block.body, "x")]
-    return "\n".join(lines)
 
 
 def _title(names: Sequence[str]) -> str:

@@ -51,8 +51,8 @@ def train(
     with `resume`, or with the same `run_folder` and settings.
 
     Args:
-        data: a folder of images, `tfds:NAME[/CONFIG]` or `digits`; with `resume`, the new folder of
-            the run's images, if they were moved.
+        data: a folder of images, `tfds:NAME[/CONFIG]` or `digits`, the default; with `resume`, the
+            new folder of the run's images, if they were moved.
         config_file: a `config.json` to start from.
         run_folder: the folder to write; default `runs/MODEL-DATA-NNN`.
         resume: the folder of an unfinished run, whose settings are used.
