@@ -108,17 +108,6 @@ def test_the_remaining_time_has_no_60_seconds(monkeypatch):
     assert said == "loss 1.000  top-1 50.0%  100 images/s  1:00:00 remaining"
 
 
-def test_scores_that_differ_in_float32_are_told(photos, tmp_path, monkeypatch, capsys):
-    """As those of a training in bfloat16 may."""
-    evaluation = loop.Evaluator.__call__
-    monkeypatch.setattr(
-        loop.Evaluator, "__call__", lambda *args: evaluation(*args)._replace(top1=0.0)
-    )
-    run = train(str(photos), run_folder=tmp_path / "run", **{**SMALL, "epochs": 1})
-    found = f"top-1 0.0% in {run.metrics['precision']}, {run.metrics['val']['top1']:.1%} in float32"
-    assert found in capsys.readouterr().err
-
-
 def test_keras_own_callbacks_work(photos, tmp_path):
     """Those people use: a log, a saved model, an end before the end."""
     callbacks = [
@@ -147,15 +136,6 @@ def test_keras_own_callbacks_work(photos, tmp_path):
     assert done.returncode == 0, done.stderr
     expected = callbacks[0].model(np.full((1, 16, 16, 3), 99.0), training=False).numpy().tolist()
     assert np.allclose(json.loads(done.stdout), expected, atol=1e-5)
-
-
-def test_an_error_of_a_callback_is_not_called_a_full_disk(photos, tmp_path):
-    class Offline(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            raise ConnectionError("no route to the server")
-
-    with pytest.raises(ConnectionError, match="no route"):
-        train(str(photos), run_folder=tmp_path / "run", callbacks=Offline(), **SMALL)
 
 
 @pytest.mark.parametrize(
