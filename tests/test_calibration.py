@@ -11,6 +11,8 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.scores import stream_for
 from keras_resnet.exporting.calibration import (
+    _range_meter,
+    _ranges,
     _with_levels,
     choose,
     compare_halves,
@@ -82,6 +84,21 @@ def doubled():
     image = keras.Input((4, 4, 3))
     contrast = keras.layers.Rescaling(2.0, -255.0, name="twice")(image)
     return keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(contrast))
+
+
+def test_a_batch_norm_and_a_relu_are_folded_and_each_range_includes_0():
+    """The layers on their own, for pixels of 100 and 200: one above and one below 0."""
+    image = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(1, 1, kernel_initializer="ones", name="conv")(image)
+    x = keras.layers.BatchNormalization(name="bn")(x)
+    x = keras.layers.ReLU(name="relu")(x)
+    x = keras.layers.Rescaling(-1.0, -10.0, name="below")(x)
+    names, measure = _range_meter(keras.Model(image, x))
+    assert names == ["relu", "below"]
+    images = np.full((2, 4, 4, 3), 100, np.uint8)
+    images[1] = 200
+    above = 3 * 200 / np.sqrt(1.001)  # of a new batch norm: its epsilon is 0.001
+    assert _ranges(measure, images) == pytest.approx([above, above + 10], rel=1e-5)
 
 
 def test_halves_of_one_kind_agree_and_halves_that_differ_are_named_and_warned_about(capsys):

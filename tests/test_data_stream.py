@@ -1,12 +1,14 @@
 """The training stream depends on the sample's number only; the evaluation stream has all images."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_resnet.config import Config
+from keras_resnet.data import stream as streams
 from keras_resnet.data import views
 from keras_resnet.data.decode import decode_window
 from keras_resnet.data.examples import from_bytes, from_pixels
@@ -149,17 +151,75 @@ def test_with_every_augmentation_a_stream_from_a_step_is_the_tail_too():
         np.testing.assert_allclose(targets.sum(-1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [{"randaugment": (2, 9.0)}, {"trivialaugment": True}, {"erasing": 1.0}, {"mixup": 0.2}],
-)
-def test_an_augmentation_leaves_the_random_views_as_they_were(setting):
-    """Each has seeds of its own: switching one on changes nothing but what it does itself."""
+AUGMENTATIONS = [
+    ("randaugment", {"randaugment": (2, 9.0)}),
+    ("trivialaugment", {"trivialaugment": True}),
+    ("erase", {"erasing": 1.0}),
+    ("make_mixer", {"mixup": 0.2}),
+]
+
+
+def _recorded(monkeypatch, seeds, module, name):
+    """Has every seed that this function receives, its last argument, appended to `seeds`."""
+    function = getattr(module, name)
+
+    def record(*arguments, **settings):
+        tf.numpy_function(lambda seed: seeds.append(tuple(seed.tolist())), [arguments[-1]], [])
+        return function(*arguments, **settings)
+
+    monkeypatch.setattr(module, name, record)
+
+
+@pytest.mark.parametrize(("name", "setting"), AUGMENTATIONS[:2])
+def test_each_kind_of_random_number_of_each_sample_has_its_own_seed(name, setting, monkeypatch):
+    seeds, make_mixer, nth = [], streams.make_mixer, views._nth
+    for function in ("random_view", name, "erase"):
+        _recorded(monkeypatch, seeds, streams, function)
+
+    def recording_mixer(*alphas):
+        mixer = SimpleNamespace(mix=make_mixer(*alphas))
+        _recorded(monkeypatch, seeds, mixer, "mix")
+        return mixer.mix
+
+    def recording_nth(seed, n):
+        tf.numpy_function(lambda seed: seeds.append(tuple(seed.tolist())), [nth(seed, n)], [])
+        return nth(seed, n)
+
+    monkeypatch.setattr(streams, "make_mixer", recording_mixer)
+    monkeypatch.setattr(views, "_nth", recording_nth)
+    config = replace(LIVELY, batch_size=4, erasing=0.5, mixup=0.2, **setting)
+    options = {"size": 8, "first_step": 0, "last_step": 3}
+    list(training_stream(_source(), config, **options))
+    samples = 3 * 4
+    # Of a sample: crop, flip, brightness, augmentation and erasing; of a batch: MixUp.
+    assert len(seeds) == 5 * samples + 3
+    assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize(("name", "setting"), AUGMENTATIONS)
+def test_an_augmentation_leaves_the_random_views_as_they_were(name, setting, monkeypatch):
+    """An augmentation that does nothing: the images and targets are those without it."""
     source, config = _noise_source(False), replace(LIVELY, batch_size=11)
-    ((plain, labels),) = _batches(source, config, 0, 1)
+    ((plain, targets),) = _batches(source, config, 0, 1)
     ((changed, _),) = _batches(source, replace(config, **setting), 0, 1)
     assert plain.shape == changed.shape and not np.array_equal(plain, changed)
-    assert labels.argmax(-1).size == 11
+    nothing = (
+        (lambda *_: lambda *batch: batch[:2]) if name == "make_mixer" else lambda x, *_, **__: x
+    )
+    monkeypatch.setattr(streams, name, nothing)
+    ((same, same_targets),) = _batches(source, replace(config, **setting), 0, 1)
+    np.testing.assert_array_equal(same, plain)
+    np.testing.assert_array_equal(same_targets, targets)
+
+
+def test_erasing_changes_a_box_of_the_view_and_no_other_pixel():
+    source, config = _noise_source(False), replace(LIVELY, batch_size=11)
+    ((plain, _),) = _batches(source, config, 0, 1, size=32)
+    ((changed, _),) = _batches(source, replace(config, erasing=1.0), 0, 1, size=32)
+    for mask in (plain != changed).any(-1):
+        rows, columns = np.nonzero(mask)
+        # Noise has the color of the pixel with a probability of 1 / 256 ** 3.
+        assert 0 < mask.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1) < 0.45 * mask.size
 
 
 def test_repeated_augmentation_shows_an_image_several_times_differently():

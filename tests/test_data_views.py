@@ -126,6 +126,30 @@ def test_brightness_scales_and_stays_a_picture():
         assert view[0, 0, 0] >= 125  # never wrapped around from 255 to 0
 
 
+def test_brightness_is_log_uniform():
+    """Darker by a factor is as likely as brighter by it."""
+    gray = tf.constant(np.full((4, 4, 3), 100, np.uint8))
+    levels = np.log(_views(range(1000), gray, size=4, brightness=0.5)[:, 0, 0, 0] / 100)
+    low, high = np.log(0.5), np.log(1.5)
+    shares = [np.mean(levels < low + share * (high - low)) for share in (0.25, 0.5, 0.75)]
+    assert shares == pytest.approx([0.25, 0.5, 0.75], abs=0.05)  # 3 standard deviations
+
+
+def test_crop_flip_and_brightness_are_independent():
+    """Coordinates as colors; the third channel tells the brightness."""
+    y, x = np.mgrid[0:100, 0:120]
+    ramp = tf.constant(np.stack([y, x, x * 0 + 120], -1).astype(np.uint8))
+    views = _views(range(400), ramp, size=32, brightness=0.5).astype(float)
+    scale = views[:, 0, 0, 2] / 120
+    y = views[:, [0, -1], 0, 0] / scale[:, None]
+    x = views[:, 0, [0, -1], 1] / scale[:, None]
+    width, height = np.abs(np.diff(x)[:, 0]), np.diff(y)[:, 0]
+    crop = [width * height, np.log(width / height), y.mean(1), x.mean(1)]
+    all_ = np.corrcoef([*crop, x[:, 0] > x[:, 1], np.log(scale)])
+    between = [*all_[4, :4], *all_[5, :5]]
+    assert np.abs(between).max() < 4.5 / np.sqrt(400)
+
+
 def test_crops_come_from_everywhere_and_in_all_sizes():
     y, x = np.mgrid[0:200, 0:250]
     ramp = tf.constant(np.stack([y, x, x * 0], -1).astype(np.uint8))

@@ -6,13 +6,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
+from keras_resnet import cli
+from keras_resnet.checkpoint_notes import files_of
 from keras_resnet.config import Config
 from keras_resnet.data.examples import from_pixels
 from keras_resnet.data.sources import Source
+from keras_resnet.errors import Interrupted
 from keras_resnet.recipes import resolve, unset
 from keras_resnet.training import defaults
+from keras_resnet.training.checkpoint import Checkpoint
 from keras_resnet.training.train import train
 from keras_resnet.weights import published
 
@@ -122,7 +127,7 @@ def test_devices_share_each_batch_and_take_no_weights_that_others_may_lack(monke
 
 @pytest.fixture(scope="module")
 def sixteen(tmp_path_factory):
-    """16 photos in two folders, and the run that a command without options makes of them."""
+    """A folder with 16 photos in two classes."""
     folder = tmp_path_factory.mktemp("sixteen")
     rng = np.random.default_rng(0)
     for i in range(16):
@@ -134,22 +139,35 @@ def sixteen(tmp_path_factory):
 
 
 def test_sixteen_photos_train_without_an_option_and_the_same_call_resumes(
-    command, sixteen, monkeypatch, no_pictures, capsys
+    sixteen, monkeypatch, capsys
 ):
-    """`config.json` holds what was chosen: the same command goes on, and --config repeats it."""
-    done = command("train", "photos", "--run", "run", "--max-minutes", "0.0001", cwd=sixteen)
-    assert done.returncode == 0, done.stderr
-    assert "from the data: --batch-size 4, because there are 12 training images" in done.stderr
+    """`config.json` holds what was chosen: the same command goes on, and --config repeats it.
+
+    The training itself is replaced by an interruption after its first step.
+    """
+    trainings = []
+
+    def fit(prepared, folder, *_):
+        trainings.append(prepared)
+        notes = {"precision": prepared.precision, "files": files_of(folder, None)}
+        Checkpoint(folder, {"model": [tf.Variable(0.0)]}).save(1, notes)
+        raise Interrupted("interrupted", 143)
+
+    monkeypatch.setattr("keras_resnet.training.train._fit", fit)
+    monkeypatch.setattr("keras_resnet.cli.train.start", lambda quiet: None)
+    monkeypatch.chdir(sixteen)
+    assert cli.run(["train", "photos", "--run", "run"]) == 143
+    said = capsys.readouterr().err
+    assert "from the data: --batch-size 4, because there are 12 training images" in said
     run = sixteen / "run"
     config = Config(**json.loads((run / "config.json").read_text()))
     assert (config.batch_size, config.epochs, config.base_batch) == (4, 60, 32)
     assert resolve(config_file=run / "config.json").epochs == 60
     assert unset({}, run / "config.json") == frozenset()
-    report = (run / "report.html").read_text()
-    assert "interval" in report
-    for name in ("manifest.json", "metrics.json"):  # as if it had been killed
-        (run / name).unlink()
-    monkeypatch.chdir(sixteen)
-    train("photos", run_folder="run", max_minutes=0.0001)
-    assert "resumed after step 1" in capsys.readouterr().err
-    shutil.rmtree(run)
+    with pytest.raises(Interrupted):
+        train("photos", run_folder="run")
+    first, resumed = trainings
+    assert first.notes is None and resumed.notes["precision"] == [*first.precision]
+    assert resumed.config == first.config
+    for split, examples in first.source.splits.items():
+        assert resumed.source.splits[split].names == examples.names

@@ -83,6 +83,24 @@ def test_network_and_teacher_see_the_same_crops_each_in_its_own_size(trained, ph
         np.testing.assert_allclose(small, again, atol=0.51)
 
 
+@pytest.mark.parametrize(("size", "pad"), [(12, 8), (24, 4), (40, 4)])
+def test_the_padding_is_as_wide_relative_to_the_images_at_each_size(
+    trained, monkeypatch, size, pad
+):
+    """It is added to the larger of the two images, here the teacher's of 24 pixels or the own."""
+    seen = []
+
+    def stream_of(source, config, *, size):
+        seen.append((size, config.pad))
+        images = tf.zeros((1, size, size, 3), tf.uint8)
+        return tf.data.Dataset.from_tensors((images, tf.zeros((1, 3))))
+
+    monkeypatch.setattr(stream, "training_stream", stream_of)
+    config = Config(teacher=str(trained.path), image_size=size, pad=4)
+    views_for_both(None, config, size=size)
+    assert seen == [(max(size, 24), pad)]
+
+
 def test_what_the_teacher_sees_at_a_small_size_of_the_network_is_what_it_knows(trained, photos):
     """Enlarged from 12 pixels, as the network sees it, a photo would mean little to it."""
     config = replace(trained.config, teacher=str(trained.path), image_size=24, batch_size=12)

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import math
 import shutil
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import product
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -157,6 +159,34 @@ def test_a_fresh_network_with_branches_at_0_sends_all_through_the_shortcut():
     assert "every branch is 0" not in tables.gradients(other)
 
 
+def test_the_networks_of_a_depth_have_their_own_kinds_and_seeds(monkeypatch):
+    """The gradient is replaced by the options of its network."""
+
+    def subject(name, data, *, seed, zero_gamma, **_):
+        return SimpleNamespace(model=(name, zero_gamma, seed), images=None, labels=None)
+
+    def forward(flow, *_):
+        return None, None, None, SimpleNamespace(gradient=lambda loss, kernel: kernel)
+
+    def flow(model):
+        return SimpleNamespace(first_kernel=SimpleNamespace(value=model))
+
+    monkeypatch.setattr(gradients, "open_subject", subject)
+    monkeypatch.setattr(gradients, "Flow", flow)
+    monkeypatch.setattr(gradients, "_forward", forward)
+    monkeypatch.setattr(gradients, "norm", lambda gradient: gradient)
+    rows = [astuple(row) for row in gradients.by_depth([20, 8], seeds=2)]
+    assert rows == [
+        (depth, kind, [(f"{name}{depth}", zero_gamma, seed) for seed in (0, 1)])
+        for depth in (8, 20)
+        for kind, name, zero_gamma in (
+            ("plain", "plain", False),
+            ("residual", "resnet", False),
+            ("residual, branches from 0", "resnet", True),
+        )
+    ]
+
+
 def test_a_plain_twin_has_no_identity_term():
     found = gradients.gradients(kr.build("plain8", 10, (16, 16, 3)), *_batch(16))
     assert found.relative_error is None
@@ -263,14 +293,27 @@ def test_each_path_is_measured_once_if_there_are_few():
         takes = {tuple(t) for t in product((0, 1), repeat=3) if sum(t) == row.length}
         norms = [np.linalg.norm(gradient([*map(float, t)]).numpy()) for t in takes]
         assert row.gradient_norm == pytest.approx(np.mean(norms), rel=1e-4)
+    carried = [math.comb(3, row.length) * row.gradient_norm for row in found.lengths]
+    shares = [row.share_of_gradient for row in found.lengths]
+    assert shares == pytest.approx([part / sum(carried) for part in carried])
 
 
-def test_the_shares_of_the_lengths_are_those_of_the_binomial():
-    found = paths.paths(_network("resnet20", 8), *_batch(8), samples=2, batch_statistics=True)
-    shares = [row.share_of_paths for row in found.lengths]
-    assert shares == [n / 512 for n in (1, 9, 36, 84, 126, 126, 84, 36, 9, 1)]
-    assert sum(row.share_of_gradient for row in found.lengths) == pytest.approx(1)
-    assert 0 <= found.effective.shortest <= found.effective.longest <= 9
+def test_the_shares_of_the_lengths_are_those_of_the_binomial(monkeypatch):
+    """With paths that all carry the same gradient."""
+    monkeypatch.setattr(paths, "along", lambda *_, **__: lambda takes: tf.constant([3.0, 4.0]))
+    found = paths.paths(_network("resnet20", 8), *_batch(8), samples=2)
+    shares = [n / 512 for n in (1, 9, 36, 84, 126, 126, 84, 36, 9, 1)]
+    assert [row.share_of_paths for row in found.lengths] == shares
+    assert [row.share_of_gradient for row in found.lengths] == pytest.approx(shares)
+    assert {row.gradient_norm for row in found.lengths} == {found.total_norm} == {5.0}
+    # 2.5 % of the 512 paths are 12.8: 10 are shorter than 2, and 10 longer than 7.
+    assert found.effective == paths.Effective(2, 7)
+
+
+def test_each_random_path_passes_as_many_branches_as_its_length():
+    chosen = np.stack([*paths._choose(np.random.default_rng(0), 9, 4, 50)])
+    assert chosen.shape == (50, 9) and set(chosen.ravel()) == {0, 1}
+    assert (chosen.sum(1) == 4).all() and (chosen.sum(0) > 0).all()
 
 
 def test_branches_at_0_leave_one_path():
@@ -355,6 +398,7 @@ def test_lesions_of_a_trained_run(trained):
     found = lesion.lesion(trained, images=12, sets=2)
     whole = kr.evaluate(trained).top1
     assert found.images == 12 and found.top1 == pytest.approx(whole)
+    assert found.chance == 1 / 3
     assert [row.name for row in found.blocks][:2] == ["conv2_block1", "conv3_block1"]
     assert [row.removed for row in found.last] == [1, 2, 3]
     assert [len(row.top1) for row in found.random] == [2] * 3

@@ -290,6 +290,24 @@ def test_what_is_exactly_allowed_passes_and_no_more(lost, agreement, said):
     assert [*Judge._class_reasons(judge, row, Fraction(100 * lost, 1000))] == said
 
 
+def test_lost_and_gained_images_are_counted_each_on_its_side(monkeypatch):
+    """Of ten images the file loses three and gains one; of the other six, both mistake three."""
+    monkeypatch.setattr("keras_resnet.exporting.judge._latency", lambda file: 1.0)
+    labels = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
+    of_model = np.array([0, 0, 0, 1, 1, 1, 0, 0, 1, 1])
+    of_file = np.array([1, 1, 2, 1, 1, 1, 2, 0, 1, 1])
+    part = object.__new__(Judge)
+    part.limits, part.examples = Limits(max_drop=20), SimpleNamespace(labels=labels)
+    part._contract, part._is_clear = Contract(), {}
+    part._expected = part._exact = np.eye(3, dtype=np.float32)[of_model]
+    part._logits = lambda opened: np.eye(3, dtype=np.float32)[of_file]
+    part._refused = lambda *_: {}
+    file = SimpleNamespace(name="model.onnx", opened=SimpleNamespace(lite=None))
+    found, _ = part._compare(file)
+    assert (found.top1, found.agreement, found.drop_points) == (0.4, 0.6, 20.0)
+    assert found.drop_interval == [*evidence.drop_interval(3, 1, 10)]
+
+
 def test_some_images_are_any_of_all_and_have_their_own_logits(exported):
     """Validation images are in the order of their classes: the first ones are of one class."""
     run, _ = exported

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -20,11 +21,12 @@ from keras_resnet import recipes
 from keras_resnet import run as runs
 from keras_resnet.checkpoint_notes import peek
 from keras_resnet.config import Config
-from keras_resnet.errors import InputError
+from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.training import loop, schedule
-from keras_resnet.training.history import time_shares
+from keras_resnet.training.checkpoint import Checkpoint
+from keras_resnet.training.history import History, time_shares
 from keras_resnet.training.loop import Loop
-from keras_resnet.training.step import Steps
+from keras_resnet.training.step import Evaluation, Steps
 from keras_resnet.training.train import train
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -106,17 +108,6 @@ def test_the_remaining_time_has_no_60_seconds(monkeypatch):
     assert said == "loss 1.000  top-1 50.0%  100 images/s  1:00:00 remaining"
 
 
-def test_scores_that_differ_in_float32_are_told(photos, tmp_path, monkeypatch, capsys):
-    """As those of a training in bfloat16 may."""
-    evaluation = loop.Evaluator.__call__
-    monkeypatch.setattr(
-        loop.Evaluator, "__call__", lambda *args: evaluation(*args)._replace(top1=0.0)
-    )
-    run = train(str(photos), run_folder=tmp_path / "run", **{**SMALL, "epochs": 1})
-    found = f"top-1 0.0% in {run.metrics['precision']}, {run.metrics['val']['top1']:.1%} in float32"
-    assert found in capsys.readouterr().err
-
-
 def test_keras_own_callbacks_work(photos, tmp_path):
     """Those people use: a log, a saved model, an end before the end."""
     callbacks = [
@@ -145,15 +136,6 @@ def test_keras_own_callbacks_work(photos, tmp_path):
     assert done.returncode == 0, done.stderr
     expected = callbacks[0].model(np.full((1, 16, 16, 3), 99.0), training=False).numpy().tolist()
     assert np.allclose(json.loads(done.stdout), expected, atol=1e-5)
-
-
-def test_an_error_of_a_callback_is_not_called_a_full_disk(photos, tmp_path):
-    class Offline(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            raise ConnectionError("no route to the server")
-
-    with pytest.raises(ConnectionError, match="no route"):
-        train(str(photos), run_folder=tmp_path / "run", callbacks=Offline(), **SMALL)
 
 
 @pytest.mark.parametrize(
@@ -342,6 +324,83 @@ def test_the_speed_of_an_epoch_is_that_without_the_call_that_compiles():
         part._log(Steps(*np.ones((5, count)), seconds_of_input=0.0))
         speeds.append(part._speed())
     assert speeds == [4 / 30, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(("best_by", "name"), [("top1", "averaged"), ("macro_top1", "raw")])
+def test_the_weights_with_the_better_score_are_those_of_the_epoch(best_by, name):
+    part = object.__new__(Loop)
+    part.config = Config(ema=0.9, best_by=best_by)
+    part.history = History(None, part.config)
+    part.devices = SimpleNamespace(is_chief=True, of_chief=lambda *own: own)
+    raw, averaged = Evaluation(1.0, 0.4, 0.5), Evaluation(2.0, 0.6, 0.3)
+    part._weights = lambda: {"raw": raw, "averaged": averaged}
+    part.evaluator = lambda weights: weights
+    assert part._evaluate() == (name, part._weights()[name])
+
+
+def test_the_loss_of_a_row_is_the_cross_entropy_which_all_losses_share():
+    part = object.__new__(Loop)
+    part.config, part.sizes, part.seconds, part._lap = Config(batch_size=4), [32], Counter(), 0.0
+    part.epoch_sums = Counter(
+        steps=2, seconds=1.0, loss=18.0, cross_entropy=3.0, top1=1.0, learning_rate=0.1
+    )
+    row = part._row(0, "raw", Evaluation(7.0, 0.25, 0.5))
+    assert (row["loss"], row["top1"]) == (1.5, 0.5)
+    assert (row["val_loss"], row["val_top1"]) == (7.0, 0.25)
+
+
+def test_the_training_images_have_the_training_size(monkeypatch):
+    """`train_size` of the size of each epoch; a new size is a new stream from the next step."""
+    monkeypatch.setattr(loop, "training_batches", lambda source, config, **span: span)
+    part = object.__new__(Loop)
+    part.config, part.source = Config(model="resnet8", train_size=0.75), None
+    part.sizes, part.epoch_steps, part.step, part._size = [32, 64, 64], 10, 10, 32
+    part.devices = SimpleNamespace(distribute=lambda batches: [batches()])
+    assert next(part._batches_of(64)) == {"first_step": 10, "last_step": 30, "size": 48}
+
+
+def test_a_checkpoint_is_due_when_the_last_one_is_old():
+    part = object.__new__(Loop)
+    part.config, part.step, part.has_ended, part.notes = Config(), 5, False, {}
+    part.epoch_sums, part.seconds = Counter(), Counter()
+    part.stop, part.devices = SimpleNamespace(signal=None), SimpleNamespace(agree=lambda *own: own)
+    part.checkpoint = part.history = MagicMock()
+    part.train_step = SimpleNamespace(model=SimpleNamespace(stop_training=False))
+    part._lap = time.monotonic()
+    due = []
+    for age in (loop.CHECKPOINT_SECONDS - 9, loop.CHECKPOINT_SECONDS + 9):
+        part._saved = time.monotonic() - age
+        due.append(part._agree()[1])
+    part._save()
+    assert [*due, part._agree()[1]] == [False, True, False]
+
+
+def _after_steps(last, losses):
+    """Calls `Loop._log` after a call with these losses whose last step was `last`; returns the
+    steps at which all weights were checked."""
+    part = object.__new__(Loop)
+    part.config, part.step = Config(batch_size=4), last
+    part.epoch_sums, part.seconds, part._call_seconds = Counter(), Counter(), [1.0] * 3
+    part._spend = lambda what: 1.0
+    part.board, part.train_step = MagicMock(), MagicMock()
+    part.train_step.loss_scale_problem.return_value = None
+    part.checkpoint, checked = object.__new__(Checkpoint), []
+    part.checkpoint._run = SimpleNamespace(checkpoint_steps=lambda: [])
+    part.checkpoint._folder = Path("checkpoints")
+    part.checkpoint.require_finite = checked.append
+    part._log(Steps(np.array(losses), *np.ones((4, len(losses))), seconds_of_input=0.0))
+    return checked
+
+
+def test_a_training_that_diverges_within_a_call_names_the_step():
+    with pytest.raises(CheckFailed, match="diverged at step 52: the loss is nan; nothing was"):
+        _after_steps(53, [1.0, np.nan, np.inf])
+
+
+def test_all_weights_are_checked_when_a_call_passes_a_multiple_of_100_steps():
+    checks = {last: _after_steps(last, [1.0] * 3) for last in range(198, 205)}
+    assert [last for last, checked in checks.items() if checked] == [200, 201, 202]
+    assert checks[201] == [201]
 
 
 def test_the_time_that_remains_is_that_of_steps_by_pixels_and_of_evaluations_by_epochs():

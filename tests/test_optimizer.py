@@ -146,6 +146,18 @@ def test_clipping_shortens_the_gradient_of_all_weights_together():
     np.testing.assert_allclose(steps[0], 2 * steps[1], rtol=1e-5)
 
 
+def test_with_accumulation_the_mean_gradient_is_clipped():
+    """Not by the norm of the last batch."""
+    (kernel,) = _variables("kernel")
+    before = kernel.numpy()
+    config = Config(clip_norm=0.5, accumulate=2, weight_decay=0.0, momentum=0.0, nesterov=False)
+    optimizer, gradient = make_optimizer(config, 1.0), np.full((1, 1, 3, 4), 1.0, "float32")
+    for share in (3, 1):
+        optimizer.apply([share * gradient], [kernel])
+    step = 0.5 * gradient / np.linalg.norm(gradient)
+    np.testing.assert_allclose(before - kernel.numpy(), step, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("kind", "batch", "accumulate", "factor"),
     [("sgd", 64, 1, 0.25), ("sgd", 64, 8, 2), ("lamb", 64, 1, 0.5), ("adamw", 1024, 1, 2)],
@@ -165,6 +177,14 @@ def test_accumulation_stretches_the_schedule_over_fewer_updates():
     assert [float(slow(u)) for u in range(16)] == pytest.approx(
         [float(plain(3 * u)) for u in range(16)]
     )
+
+
+def test_with_accumulation_the_warm_up_is_as_long_in_epochs():
+    """One of ten epochs: 12 batches, and so 4 of the 40 updates."""
+    config = Config(epochs=10, warmup_epochs=1.0, accumulate=3)
+    rate = schedule.learning_rate(config, 12)
+    rise = [config.peak_rate * n / 4 for n in (1, 2, 3, 4, 4)]
+    assert [float(rate(u)) for u in range(5)] == pytest.approx(rise)
 
 
 def _targets(rows=6, classes=5):

@@ -1,5 +1,6 @@
 """The reference of exported files is computed in float32, not in a GPU's TF32."""
 
+import shutil
 from functools import partial
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.reference import true_float32
@@ -19,7 +21,10 @@ from keras_resnet.explain.paths import paths
 from keras_resnet.explain.subject import open_subject
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import verify
-from keras_resnet.training.train import train
+from keras_resnet.run import open_run
+from keras_resnet.training.final_evaluation import evaluate_best_model
+from keras_resnet.training.history import History
+from keras_resnet.training.precision import Precision
 
 
 def is_tf32_on():
@@ -88,8 +93,6 @@ COMMANDS = {
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_run_is_asked_in_float32(name, seen, untouched, photos):
-    from keras_resnet.run import open_run
-
     run = open_run(untouched)
     COMMANDS[name](run, next(photos.rglob("*.jpg")))
     assert seen and not any(seen)
@@ -121,8 +124,19 @@ def test_a_temperature_is_fitted_to_float32_and_a_refusal_restores(seen, trained
     assert seen and not any(seen)
 
 
+def _evaluated(finished, folder, **scores):
+    """Evaluates a copy of a run as its training did, after a best epoch with these scores."""
+    run = open_run(shutil.copytree(finished.path, folder / "run"))
+    history = History(run, run.config)
+    history.rows, history.best_epoch = run.history, run.metrics["best_epoch"]
+    history.rows[history.best_epoch - 1].update(scores)
+    source = Source("photos", run.classes, {"val": run.examples("val")})
+    evaluate_best_model(run, run.config, source, history, Precision("float16", ""), {"compute": 1})
+    return open_run(run.path)
+
+
 def test_a_training_judges_itself_as_evaluate_does(
-    tf32, photos, tmp_path, monkeypatch, no_pictures
+    tf32, trained, tmp_path, monkeypatch, no_pictures
 ):
     flags, plain = [], keras.Model.predict
 
@@ -131,9 +145,18 @@ def test_a_training_judges_itself_as_evaluate_does(
         return plain(self, *args, **kwargs)
 
     monkeypatch.setattr(keras.Model, "predict", noted)
-    options = {"model": "resnet8", "image_size": 16, "batch_size": 8, "epochs": 1}
-    train(str(photos), run_folder=tmp_path / "run", precision="float32", **options)
+    run = _evaluated(trained, tmp_path)
     assert flags == [False]
+    assert run.metrics["val"] == trained.metrics["val"]
+
+
+def test_scores_that_differ_in_float32_are_told(trained, tmp_path, no_pictures, capsys):
+    """As those of a training in another precision may."""
+    top1 = trained.metrics["val"]["top1"]
+    _evaluated(trained, tmp_path / "same")
+    assert "in float32" not in capsys.readouterr().err
+    _evaluated(trained, tmp_path / "other", val_top1=0.0)
+    assert f"top-1 0.0% in float16, {top1:.1%} in float32" in capsys.readouterr().err
 
 
 def test_a_saved_model_is_run_in_float32(tf32, tmp_path, monkeypatch):

@@ -674,7 +674,10 @@ def test_a_file_that_cannot_be_written_is_one_line(error, said, photos, tmp_path
         train(str(photos), run_folder=tmp_path / "run", **SMALL)
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOENT, "no", "/x/y"), RuntimeError("no")])
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOENT, "no", "/x/y"), ConnectionError("no route"), RuntimeError("no")],
+)
 def test_an_error_of_a_callback_is_raised_as_it_is(error, photos, tmp_path, monkeypatch):
     def run(self):
         raise error

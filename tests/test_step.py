@@ -1,6 +1,8 @@
 """The training step, compared with Keras' layers and with a step written by hand."""
 
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -8,15 +10,18 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet import build, models, recipes, specs
+from keras_resnet.config import Config
 from keras_resnet.data import sources
+from keras_resnet.distributed.strategy import ONE
 from keras_resnet.errors import InputError
 from keras_resnet.models import layers_of
-from keras_resnet.training import precision, step
+from keras_resnet.training import precision, step, train
 from keras_resnet.training.layers import (
     FusedBatchNormalization,
     PointwiseConv2D,
     SlicedMaxPooling2D,
     for_training,
+    freeze,
 )
 from keras_resnet.training.notices import ema_warning, few_images_warning
 from keras_resnet.training.optimizer import make_optimizer
@@ -102,6 +107,24 @@ def test_a_frozen_batch_norm_keeps_its_statistics_and_passes_gradients():
         results.append([y, tape.gradient(y, x), layer.moving_mean, layer.moving_variance])
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("freezes", [False, True])
+def test_freeze_bn_freezes_the_batch_norms_and_nothing_else(freezes):
+    config, source = Config(freeze_bn=freezes), SimpleNamespace(classes=["a", "b"])
+    network = train._network(config, source, Precision("float32", ""), None, ONE, _network())
+    kinds = {(type(x).__name__, x.trainable) for x in network.layers if x.weights}
+    assert kinds == {("Conv2D", True), ("Dense", True), ("BatchNormalization", not freezes)}
+
+
+def test_freezing_a_stage_freezes_all_layers_up_to_its_last():
+    network = build("resnet8", 3, (16, 16, 3))
+    freeze(network, "conv3")
+    stages = {True: set(), False: set()}
+    for layer in network.layers:
+        if layer.weights:
+            stages[layer.trainable].add(layer.name.split("_")[0])
+    assert stages == {False: {"conv1", "conv2", "conv3"}, True: {"conv4", "logits"}}
 
 
 def test_other_shapes_and_options_are_left_to_keras():
@@ -252,6 +275,28 @@ def test_the_network_in_training_is_the_same_network_of_other_layers(monkeypatch
 
 
 # Steps
+
+
+def test_the_seconds_of_input_are_those_of_the_wait_for_all_batches():
+    """Not those of the step."""
+
+    def batches():
+        for i in range(3):
+            time.sleep(0.1)
+            yield float(i)
+
+    def one(batch):
+        row = tf.numpy_function(lambda x: time.sleep(0.4) or np.full(5, x), [batch], tf.float32)
+        return tf.ensure_shape(row, (5,))
+
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False  # else it reads during the steps
+    stream = tf.data.Dataset.from_generator(batches, output_signature=tf.TensorSpec(()))
+    rows, waited = tf.function(step._repeat(one))(
+        iter(stream.with_options(options)), tf.constant(3)
+    )
+    assert rows.numpy()[:, 0].tolist() == [0, 1, 2]
+    assert 0.3 <= waited < 1.2  # the steps take 1.2 s
 
 
 def test_regularizers_and_constraints_of_a_network_act_as_in_keras():
