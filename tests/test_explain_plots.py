@@ -98,6 +98,17 @@ def test_a_picture_of_many_images_has_the_first_60(tmp_path):
     assert few.size == many.size
 
 
+def test_the_label_and_the_score_of_an_image_are_separate_lines(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(
+        explain_plots, "image_grid", lambda _, captions, *a, **k: drawn.extend(captions)
+    )
+    row = {"image": "a/b.jpg", "label": "a" * 90, "score": 0.9999}
+    row |= {"pixels": np.zeros((8, 8, 3), np.uint8), "map": np.zeros((8, 8), np.float32)}
+    explain_plots.grad_cam([row], tmp_path / "a.png")
+    assert drawn[0] == "b.jpg" and [line.name for line in drawn[1]] == ["a" * 90, "99.9%"]
+
+
 def test_an_overlay_is_bright_where_the_map_is_and_dim_elsewhere():
     pixels = np.full((4, 4, 3), 200, np.uint8)
     strength = np.zeros((4, 4))

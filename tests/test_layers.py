@@ -41,7 +41,7 @@ TABLE = {
     "studies": ("", ""),
     "studies.trainings": (f"{TOOLS} config recipes run data training.train", ""),
     "studies.folds": (
-        f"{TOOLS} recipes run studies.trainings data evaluation training.gallery",
+        f"{TOOLS} recipes run studies.trainings data evaluation training.gallery report.plots",
         "numpy",
     ),
     "studies.data_plan": (

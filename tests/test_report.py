@@ -231,8 +231,8 @@ def test_a_confusion_matrix_must_fit_its_classes(tmp_path):
 def test_images_in_a_grid_are_enlarged_pixel_by_pixel(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     grid = pixels(plots.image_grid(images, list("abcde"), tmp_path / "a.png", title="t", columns=3))
-    y, x = plots._TITLE, plots._MARGIN + 160 + plots._GAP  # the second image, five times as large
-    assert same(grid[y : y + 160, x : x + 160], images[1].repeat(5, 0).repeat(5, 1).astype(int))
+    y, x = plots._TITLE, plots._MARGIN + 192 + plots._GAP  # the second image, six times as large
+    assert same(grid[y : y + 192, x : x + 192], images[1].repeat(6, 0).repeat(6, 1).astype(int))
 
 
 def test_large_images_are_shrunk(tmp_path):
@@ -245,9 +245,9 @@ def test_large_images_are_shrunk(tmp_path):
 @pytest.mark.parametrize(
     "caption",
     [
-        "true 3, predicted 8 (97.0%)",
+        [plots.Line("3", "true"), plots.Line("8", "predicted", "(97.0%)")],
         "W" * 300,
-        "true " + "W" * 90 + ", predicted " + "M" * 90,
+        [plots.Line("W" * 90, "true"), plots.Line("M" * 90, "predicted", "(97.0%)")],
         "狗" * 50,
         "",
     ],
@@ -255,19 +255,28 @@ def test_large_images_are_shrunk(tmp_path):
 def test_captions_stay_below_their_own_image(tmp_path, caption):
     images = np.zeros((2, 32, 32, 3), np.uint8)
     grid = pixels(plots.image_grid(images, [caption] * 2, tmp_path / "a.png", title="t"))
-    between = plots._MARGIN + 160 + plots._GAP // 2
+    between = plots._MARGIN + 192 + plots._GAP // 2
     assert (grid[:, between - 2 : between + 2] == 255).all()
     assert (grid[-plots._GAP :] == 255).all()
 
 
-def test_a_caption_keeps_the_score_at_its_end():
+def test_captions_shorten_names_only():
     font = plots.FontProperties(size=8)
-    lines = plots._wrap(f"true {'a' * 60}, predicted {'b' * 60} (97.0%)", 240, font)
-    assert lines[0] == "true" and lines[-1].endswith("(97.0%)")
-    assert plots._wrap("true 3, predicted 8 (97.0%)", 200, font) == [
-        "true 3,",
-        "predicted 8 (97.0%)",
-    ]
+    true = plots.Line("American_goldfinch_juvenile", "true")
+    predicted = plots.Line("American_tree_sparrow_juvenile", "predicted", "(97.0%)")
+    lines = plots._wrap([true, predicted], 240, font)
+    assert [line for line in lines if "%" in line] == lines[-1:]
+    assert lines[0] == "true" and "predicted" in lines
+    assert lines[-1].startswith("American…") and lines[-1].endswith("enile (97.0%)")
+    assert all(plots.text_width(line, font) <= 240 for line in lines)
+    short = [plots.Line("3", "true"), plots.Line("8", "predicted", "(97.0%)")]
+    assert plots._wrap(short, 200, font) == ["true 3", "predicted 8 (97.0%)"]
+
+
+@pytest.mark.parametrize("side", [8, 28, 32, 64, 96, 128, 150, 224, 256, 320, 384, 512, 1000])
+def test_images_are_wide_enough_for_their_captions(side):
+    tile = plots._magnified(np.zeros((1, side, side, 3), np.uint8))
+    assert 180 <= tile.shape[2] < 360
 
 
 def test_a_picture_of_one_image_is_as_wide_as_its_title(tmp_path):

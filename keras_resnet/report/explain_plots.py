@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from keras_resnet.files import StrPath
-from keras_resnet.report.plots import DPI, QUIET, TRAINING, VALIDATION, image_grid, save, styled
+from keras_resnet.messages import percent
+from keras_resnet.report.plots import (
+    DPI,
+    QUIET,
+    TRAINING,
+    VALIDATION,
+    Line,
+    image_grid,
+    save,
+    styled,
+)
 
 # Styles of the two kinds of network in all plots: colour, line, marker, face.
 PLAIN: dict[str, Any] = {
@@ -218,11 +228,13 @@ def grad_cam(rows: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
         rows: the list from `keras_resnet.explain.cam.cam`.
         path: the PNG to write.
     """
-    images, captions = [], []
+    images: list[npt.NDArray[np.uint8]] = []
+    captions: list[str | list[Line]] = []
     for row in rows[:_MOST_IMAGES]:
         colour = overlay(row["pixels"], row["map"])
         images += [np.broadcast_to(row["pixels"], colour.shape), colour]  # pixels may be luma
-        captions += [row["image"].rpartition("/")[2], f"{row['label']} {row['score']:.1%}"]
+        label = [Line(row["label"]), Line(percent(row["score"]))]
+        captions += [row["image"].rpartition("/")[2], label]
     title = "Regions that support the class (Grad-CAM)"
     if len(rows) > _MOST_IMAGES:
         title += f": {_MOST_IMAGES} of {len(rows):,} images"
