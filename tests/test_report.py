@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from PIL import Image
 
 from keras_resnet import recipes, specs
 from keras_resnet.data.names import show
 from keras_resnet.errors import InputError
-from keras_resnet.messages import percent
+from keras_resnet.messages import percent, points
 from keras_resnet.report import page, plots, svg
 from keras_resnet.report.text import short_labels, shorten, width_of
 
@@ -375,6 +376,12 @@ def test_a_miss_in_ten_thousand_is_not_a_hundred_percent():
     assert percent(0.9995) == percent(0.9999) == "99.9%"
     assert percent(1.0) == "100.0%"
     assert percent(float("nan")) == "–"
+    assert percent(0.99999, 2) == "99.99%" and percent(1.0, 2) == "100.00%"
+
+
+def test_a_difference_of_almost_nothing_has_no_sign():
+    assert points(-0.002) == "0.00" and points(-0.04, 1) == "0.0" and points(-0.5) == "-0.50"
+    assert points(None) == points(float("nan")) == "–"
 
 
 def test_test_images_are_shown_where_there_are_some(run):
@@ -662,6 +669,77 @@ def test_curves_have_a_few_round_ticks_whatever_the_loss(most):
     drawn = str(svg.curves(history(3, loss=most, val_loss=most), "loss", 3))
     assert all(len(label) <= 6 for label in re.findall('text-anchor="end">([^<]*)<', drawn)[:-1])
     assert "nan" not in drawn
+
+
+@pytest.mark.parametrize("worst", [1.0, 0.9999, 0.999, 0.995, 0.99, 0.9, 0.12])
+def test_the_axis_of_the_accuracy_ends_at_100_and_its_labels_fit(worst):
+    rows = [{**row, "top1": worst, "val_top1": 1.0} for row in history()]
+    drawn = str(svg.curves(rows, "top1", 3, percent=True))
+    labels = re.findall(r'x="([\d.]+)" y="[\d.]+" text-anchor="end">([\d.]+%)<', drawn)
+    ticks = [float(label[:-1]) for _, label in labels]
+    assert len(set(ticks)) == len(ticks) >= 2 and ticks[-1] == 100 and ticks[0] <= 100 * worst
+    assert ticks[-1] - ticks[0] >= 1 and ticks == sorted(ticks)
+    font = plots.FontProperties(size=11 * 72 / plots.DPI)
+    assert all(plots.text_width(label, font) <= float(x) for x, label in labels)
+
+
+def test_the_ticks_of_small_losses_differ():
+    drawn = str(
+        svg.curves([{**row, "loss": 0.02, "val_loss": 0.01} for row in history()], "loss", 3)
+    )
+    labels = re.findall(r'text-anchor="end">([\d.]+)<', drawn)
+    assert labels == ["0.000", "0.005", "0.010", "0.015", "0.020"]
+    assert svg._labels([0.0, 0.0999999999, 0.2], "") == ["0.0", "0.1", "0.2"]
+
+
+def test_the_axis_of_the_accuracy_in_the_picture_ends_at_100(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda figure, _: drawn.append(figure))
+    for worst in (1.0, 0.999, 0.5):
+        plots.curves([{**row, "top1": worst, "val_top1": 1.0} for row in history()], "unused.png")
+        axes = drawn[-1].axes[1]
+        low, high = axes.get_ylim()
+        shown = [tick for tick in axes.get_yticks() if low <= tick <= high]
+        assert len(shown) > 1 and max(shown) <= 100 < high and low < 99
+
+
+def test_the_results_are_in_the_names_of_the_plots(run):
+    labels = [value for key, value in seen(run).attributes if key == "aria-label"]
+    assert labels == [
+        "Top-1 accuracy, validation from 60.0% to 86.7%, best epoch 3",
+        "Cross-entropy, validation from 1.500 to 0.500, best epoch 3",
+        "Confusion matrix: 25 of 30 images on the diagonal",
+    ]
+
+
+def test_counts_are_legible_in_every_shade():
+    def rgb(code):
+        code = code if len(code) == 6 else "".join(2 * digit for digit in code)
+        return [part / 255 for part in bytes.fromhex(code)]
+
+    def luminance(color):
+        shares = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
+        return 0.2126 * shares[0] + 0.7152 * shares[1] + 0.0722 * shares[2]
+
+    def contrast(*colors):
+        low, high = sorted(map(luminance, colors))
+        return (high + 0.05) / (low + 0.05)
+
+    style = (Path(page.__file__).parent / "style.css.jinja").read_text()
+    colors = re.findall(r"--(ink|paper|accent|bad): #(\w+)", style)
+    cells = "".join(svg._cells([100], 0, 0, 0, 30, counts=True))  # the darkest
+    (opacity,) = map(float, re.findall('fill-opacity="([^"]*)"', cells))
+    for first in (0, 4, 8):  # light, dark, print
+        scheme = dict(colors[first : first + 4])
+        for fill in ("accent", "bad"):
+            pairs = zip(rgb(scheme["paper"]), rgb(scheme[fill]), strict=True)
+            cell = [(1 - opacity) * paper + opacity * color for paper, color in pairs]
+            assert contrast(cell, rgb(scheme["ink"])) >= 4.5
+    drawn = plots.Figure().subplots()
+    for shade in np.linspace(0, 1, 101):
+        plots._write_counts(drawn, np.array([[1]]), np.array([[shade]]), 1.0)
+        color = {"white": (1, 1, 1), "black": (0, 0, 0)}[drawn.texts[-1].get_color()]
+        assert contrast(colormaps["Blues"](shade)[:3], color) >= 4.5
 
 
 def test_a_few_epochs_of_a_huge_loss_do_not_press_the_others_flat(monkeypatch):

@@ -25,6 +25,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from keras_resnet.files import StrPath, atomic
+from keras_resnet.messages import percent
 from keras_resnet.report.svg import end_of_losses
 from keras_resnet.report.text import clean, short_labels, shorten, width_of
 
@@ -111,7 +112,9 @@ def curves(
         # From zero, so that a decrease does not look larger than it is.
         loss.set_ylim(max(min(low, 0), -0.05 * high), high)
         low, high = top1.get_ylim()
-        top1.set_ylim(max(low, -2), min(high, 102))
+        low, high = max(min(low, 98.95), -2), min(high, 102)
+        top1.set_yticks([tick for tick in top1.get_yticks() if tick <= 100])
+        top1.set_ylim(low, high)
         for axes in (loss, top1):
             _mark_sizes(axes, epochs, _column(history, "image_size"))
         figure.subplots_adjust(wspace=0.16)
@@ -280,7 +283,7 @@ def _curve(
     )
     if best is not None and np.isfinite(validation[best]):
         value = validation[best]
-        text = f"{value:.1f}{unit}" if unit else f"{value:.3f}"
+        text = percent(value / 100) if unit else f"{value:.3f}"
         axes.axvline(epochs[best], color="black", linewidth=0.8, linestyle=":")
         axes.plot(
             epochs[best],
@@ -359,7 +362,7 @@ def _write_counts(
     digits = len(str(int(counts.max(initial=0))))
     size = min(10.0, 72 * cell / (0.65 * digits + 0.7))
     for (row, column), count in np.ndenumerate(counts):
-        dark = shades[row, column] > 0.6
+        dark = shades[row, column] > 0.72  # the contrast is above 4.5:1 on both sides
         color = "white" if dark else "black" if count else "#b0b0b0"
         text = axes.text(column, row, f"{count:d}", color=color, fontsize=size)
         text.set(ha="center", va="center", in_layout=False)  # inside the axes anyway
