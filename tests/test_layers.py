@@ -126,7 +126,7 @@ TABLE = {
         f"{DATA} {TOOLS} run studies.search shipping weights.settings data.names _version",
         "click",
     ),
-    "cli.tables": ("filenames specs config messages report.bundles", ""),
+    "cli.tables": ("filenames specs config messages report.bundles report.text", ""),
     # keras_resnet/__init__.py; what it imports for type checkers is all that is public.
     "": ("_version", ""),
 }

@@ -112,7 +112,8 @@ def curves(
         # From zero, so that a decrease does not look larger than it is.
         loss.set_ylim(max(min(low, 0), -0.05 * high), high)
         low, high = top1.get_ylim()
-        low, high = max(min(low, 98.95), -2), min(high, 102)
+        low = max(min(low, 98.95), -2)
+        high = min(high, 102, 100 + 0.1 * (100 - low))
         top1.set_yticks([tick for tick in top1.get_yticks() if tick <= 100])
         top1.set_ylim(low, high)
         for axes in (loss, top1):
