@@ -119,6 +119,23 @@ def test_an_overlay_is_bright_where_the_map_is_and_dim_elsewhere():
     assert len(set(shown[3, 3])) == 1  # grey
 
 
+def test_no_marker_is_cut_off(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(explain_plots, "save", lambda figure, _: drawn.append(figure))
+    rows = _depths([8, 20])["rows"]
+    rows = [{**row, "training_error": 0.0, "validation_error": row["depth"] / 20} for row in rows]
+    explain_plots.degradation({"epochs": 3, "rows": rows}, "unused.png")
+    extreme = _lesion(2)
+    extreme["blocks"] = [{"name": "b", "kind": "identity", "top1": top1} for top1 in (0.0, 1.0)]
+    explain_plots.lesions([extreme], "unused.png")
+    explain_plots.gradient_split({"name": "a", "blocks": [_block(branch_norm=0.1)]}, "unused.png")
+    for axes in (axes for figure in drawn for axes in figure.axes):
+        for line in (line for line in axes.lines if line.get_marker() not in ("None", "|")):
+            shares = (axes.transData - axes.transAxes).transform(line.get_xydata())
+            space = 0.015 if line.get_clip_on() else 0.0
+            assert all(space <= y <= 1 - space for _, y in shares)
+
+
 def test_the_labels_of_a_logarithm_are_of_one_kind():
     assert explain_plots._plain_numbers([0.001, 1, 50000]) == ["0.001", "1", "50000"]
     assert explain_plots._plain_numbers([5e-4, 1e-3]) == ["5·10⁻⁴", "10⁻³"]
