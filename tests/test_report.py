@@ -421,6 +421,28 @@ def test_many_classes_are_folded_away_but_all_there(run):
     assert [dict(found.details[i]).get("class") for i in range(2)] == [None, "long"]
 
 
+def test_a_printed_page_has_whole_matrices_and_no_long_lists():
+    style = (
+        (Path(page.__file__).parent / "style.css.jinja").read_text().partition("@media print")[2]
+    )
+    for rule in (
+        ".scroll { overflow: visible; }",
+        "svg { min-width: 0 !important; max-width: 100% !important; }",
+        "details:not(.long)::details-content",
+    ):
+        assert rule in style
+
+
+def test_the_rows_of_a_matrix_are_named_and_the_name_is_inside():
+    for k in (1, 2, 30):
+        drawn = str(svg.confusion(np.eye(k, dtype=int).tolist(), [str(i) for i in range(k)]))
+        (height,) = re.findall(r'viewBox="0 0 \d+ (\d+)"', drawn)
+        ((x, top),) = re.findall(r'rotate\(-90 (\d+) ([\d.]+)\)">true class<', drawn)
+        font = plots.FontProperties(size=11 * 72 / plots.DPI)
+        assert float(top) + plots.text_width("true class", font) <= float(height)
+        assert int(x) >= 11
+
+
 def test_a_name_from_the_data_cannot_become_part_of_the_page(run):
     config = {"data": f'x"{NASTY}', NASTY: NASTY}
     (run / "config.json").write_text(json.dumps(config))
@@ -716,6 +738,13 @@ def test_the_results_are_in_the_names_of_the_plots(run):
         "Cross-entropy, validation from 1.500 to 0.500, best epoch 3",
         "Confusion matrix: 25 of 30 images on the diagonal",
     ]
+
+
+def test_a_screen_reader_gets_the_matrix_as_a_table():
+    drawn = Seen(str(svg.confusion([[3, 1], [0, 2]], ["a", NASTY])))
+    assert drawn.tags.count("td") == 5 and "script" not in drawn.tags
+    assert f"a31{NASTY}02" in drawn.text
+    assert drawn.attributes.count(("scope", "row")) == drawn.attributes.count(("scope", "col")) == 2
 
 
 def test_counts_are_legible_in_every_shade():

@@ -136,7 +136,22 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
     height = head + max(side, 70) + 4  # space for "true class"
     right, images = sum(row[i] for i, row in enumerate(matrix)), sum(map(sum, matrix))
     title = f"Confusion matrix: {right:,} of {images:,} images on the diagonal"
-    return _svg(width, height, title, parts, is_fixed=True)
+    return _svg(width, height, title, parts, is_fixed=True) + _table(matrix, names)
+
+
+def _table(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
+    """The confusion matrix as a table for screen readers, which is not visible."""
+    head = Markup("").join(Markup('<th scope="col"><bdi>{}</bdi></th>').format(n) for n in names)
+    rows = Markup("").join(
+        Markup('<tr><th scope="row"><bdi>{}</bdi></th>{}</tr>').format(
+            name, Markup("").join(Markup("<td>{}</td>").format(count) for count in row)
+        )
+        for name, row in zip(names, matrix, strict=True)
+    )
+    return Markup(
+        '<table class="unseen"><caption>Images by true class (rows) and predicted class</caption>'
+        "<thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table>"
+    ).format(head, rows)
 
 
 def _length(label: str) -> float:
