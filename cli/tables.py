@@ -1,13 +1,15 @@
 """Results as text for a terminal. Heavy modules are imported for type checking only."""
 
+import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet import filenames
 from keras_resnet.config import show
-from keras_resnet.messages import plural, some_of
+from keras_resnet.messages import one_line, percent, plural, points, some_of
 from keras_resnet.report.bundles import how_to_open
+from keras_resnet.report.text import short_labels, width_of
 from keras_resnet.specs import network_title
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from keras_resnet.training.hardware import Survey
 
 _MOST_LINES = 20
+_NAME, _RUN = 32, 24  # columns of a class name and of a run
 
 
 # Data
@@ -41,10 +44,12 @@ _MOST_LINES = 20
 
 def data_check(result: "DataCheck") -> str:
     """Classes, splits and problems of a data set."""
-    lines = [f"{'class':24} {'images':>8}"]
-    lines += _some([f"{name[:24]:24} {count:>8,}" for name, count in result.classes.items()])
-    if result.splits.keys() != {"all"}:
-        lines += [f"split {split:18} {count:>8,}" for split, count in result.splits.items()]
+    names = _names(result.classes)
+    rows = [[name, f"{n:,}"] for name, n in zip(names, result.classes.values(), strict=True)]
+    splits = [] if result.splits.keys() == {"all"} else list(result.splits.items())
+    by_split = [[f"split {split}", f"{count:,}"] for split, count in splits]
+    head, *table = _columns([["class", "images"], *rows, *by_split])
+    lines = [head, *_some(table[: len(rows)]), *table[len(rows) :]]
     for reason, count in result.skipped.items():
         first = result.skipped_examples.get(reason)
         lines.append(f"skipped: {reason}  {count:,}{f', such as {first}' if first else ''}")
@@ -109,11 +114,13 @@ def data_plan(result: "DataPlan") -> str:
     if groups := result.groups:
         lines += [
             "",
-            f"known groups   {groups.known_top1:.1%} of {groups.known_images:,} images",
-            f"unseen groups  {groups.unseen_top1:.1%} of {groups.unseen_images:,} images: "
-            f"{100 * groups.drop:.1f} points lower, ±{100 * groups.spread:.1f} over "
+            f"known groups   {percent(groups.known_top1)} of {groups.known_images:,} images",
+            f"unseen groups  {percent(groups.unseen_top1)} of {groups.unseen_images:,} images: "
+            f"{points(100 * groups.drop, 1)} points lower, ±{100 * groups.spread:.1f} over "
             f"{plural(groups.folds, 'fold')} of {plural(groups.groups, 'group')}",
-            *_some([f"  {row.name}: {row.top1:.1%} of {row.images:,}" for row in groups.by_group]),
+            *_some(
+                [f"  {row.name}: {percent(row.top1)} of {row.images:,}" for row in groups.by_group]
+            ),
         ]
     if result.classes:
         rows = [
@@ -130,7 +137,7 @@ def data_plan(result: "DataPlan") -> str:
 
 
 def _interval(estimate: "CurvePoint | PredictedError") -> str:
-    return f"{estimate.low:.1%} to {estimate.high:.1%}"
+    return f"{percent(estimate.low)} to {percent(estimate.high)}"
 
 
 # Networks and runs
@@ -166,7 +173,8 @@ def trained(run: str, metrics: Mapping[str, Any], balance: str | None) -> str:
             images = [row["images"] for row in scores["per_class"].values()]
             macro = _macro_top1(scores["macro_top1"], images, balance)
             lines.append(
-                f"top-1        {scores['top1']:.2%}{macro} of {scores['images']:,} {split} images, "
+                f"top-1        {percent(scores['top1'], 2)}{macro} of {scores['images']:,} {split} "
+                "images, "
                 + ("used to choose the best epoch" if split == chose else "not used before")
             )
     lines.append(f"report       {run}/report.html")
@@ -176,20 +184,21 @@ def trained(run: str, metrics: Mapping[str, Any], balance: str | None) -> str:
 
 def cross_validation(result: "CrossValidation") -> str:
     """The scores of the folds, and the labels that may be wrong."""
-    rows = [[fold.run, f"{fold.images:,}", f"{fold.top1:.2%}"] for fold in result.folds]
+    rows = [[fold.run, f"{fold.images:,}", percent(fold.top1, 2)] for fold in result.folds]
     lines = _columns([["fold", "images", "top-1"], *rows])
     lines += [
-        f"mean         {result.mean:.2%}, standard deviation {100 * result.spread:.2f} points",
-        f"all          {result.top1:.2%} of {result.images:,} images, each held out once; 95 % "
-        f"confidence interval: {result.low:.2%} to {result.high:.2%}",
+        f"mean         {percent(result.mean, 2)}, standard deviation {100 * result.spread:.2f} "
+        "points",
+        f"all          {percent(result.top1, 2)} of {result.images:,} images, each held out once; "
+        f"95 % confidence interval: {percent(result.low, 2)} to {percent(result.high, 2)}",
     ]
     if result.suspects:
         found = plural(len(result.suspects), "label")
         lines.append(f"suspects     {found} that may be wrong, the least likely first:")
         lines += _some(
             [
-                f"  {row.file}: {row.label} ({row.label_score:.1%}), predicted {row.prediction} "
-                f"({row.score:.1%})"
+                f"  {row.file}: {row.label} ({percent(row.label_score)}), predicted "
+                f"{row.prediction} ({percent(row.score)})"
                 for row in result.suspects
             ]
         )
@@ -208,13 +217,13 @@ def shipped(result: "Shipped") -> str:
     checked = result.verification
     row = next(row for row in checked.artefacts if row.file == result.model)
     assert row.top1 is not None and row.drop_points is not None and row.latency_ms  # it passed
-    ms = row.latency_ms
+    ms, drop = row.latency_ms, round(row.drop_points, 2)
     lines = [
         f"run folder   {result.run}",
         f"model        {result.model}, {_megabytes(row.bytes)}, {ms:{'.1f' if ms >= 1 else '.2g'}} "
         "ms per image on one thread of this machine",
-        f"top-1        {row.top1:.2%} of {row.images:,} validation images, "
-        f"{abs(row.drop_points):.2f} points {'higher' if row.drop_points < 0 else 'lower'} than "
+        f"top-1        {percent(row.top1, 2)} of {row.images:,} validation images, "
+        f"{abs(drop):.2f} points {'higher' if drop < 0 else 'lower'} than "
         "the Keras model",
         *_shipped_rejection(checked, row),
         *_float_layers(checked.candidates or ()),
@@ -232,9 +241,9 @@ def _shipped_rejection(checked: "Verification", row: "ArtefactResult") -> Iterat
     """The shares of images that the file rejects as "none of these"."""
     if not checked.rejection or row.known_refused is None:
         return
-    line = f"rejected     {row.known_refused:.1%} of the images of known classes"
+    line = f"rejected     {percent(row.known_refused)} of the images of known classes"
     if row.unknown_refused is not None:
-        line += f", {row.unknown_refused:.1%} of those of no class"
+        line += f", {percent(row.unknown_refused)} of those of no class"
     yield f'{line}: "none of these"'
 
 
@@ -261,7 +270,7 @@ def _frontier(result: "Shipped") -> Iterator[str]:
             continue
         word = "chosen" if point.chosen else "over budget" if point.excess else ""
         yield (
-            f"{point.name:28} {point.top1:7.1%} {point.bytes / 1e6:8.3f} "
+            f"{point.name:28} {percent(point.top1):>7} {point.bytes / 1e6:8.3f} "
             f"{point.latency_ms:7.2f}   {word}"
         ).rstrip()
 
@@ -320,25 +329,32 @@ def survey(result: "Survey") -> str:
 
 
 def evaluation(result: "ArtefactScores") -> str:
-    """Scores by class and of all images."""
-    lines = [f"{'class':20} {'images':>7} {'top-1':>8} {'precision':>10} {'F1':>8}"]
-    for name, row in result.per_class.items():
-        shares = (row.top1, row.precision, row.f1)
-        top1, precision, f1 = ("—" if share is None else f"{share:.1%}" for share in shares)
-        lines.append(f"{name[:20]:20} {row.images:>7,} {top1:>8} {precision:>10} {f1:>8}")
+    """Scores by class, of many classes the weakest, and of all images."""
+    scores = list(zip(_names(result.per_class), result.per_class.values(), strict=True))
+    more = len(scores) - _MOST_LINES
+    if more > 0:
+        scores.sort(key=lambda pair: math.inf if pair[1].top1 is None else pair[1].top1)
+    rows = [
+        (name, f"{row.images:,}", percent(row.top1), percent(row.precision), percent(row.f1))
+        for name, row in scores[:_MOST_LINES]
+    ]
+    lines = _columns([("class", "images", "top-1", "precision", "F1"), *rows])
+    if more > 0:
+        lines.append(f"… and {more:,} more; these are the weakest (--json lists all)")
     lines += _some(
         [
-            f"suspect label: {row.file} is labelled {row.label} ({row.label_score:.1%}), predicted "
-            f"{row.prediction} ({row.score:.1%})"
+            f"suspect label: {row.file} is labelled {row.label} ({percent(row.label_score)}), "
+            f"predicted {row.prediction} ({percent(row.score)})"
             for row in result.suspects
         ]
     )
     images = [row.images for row in result.per_class.values()]
     macro = _macro_top1(result.macro_top1, images, result.balance)
-    top5 = "" if result.top5 is None else f"  top-5 {result.top5:.2%}"
+    top5 = "" if result.top5 is None else f"  top-5 {percent(result.top5, 2)}"
     lines.append(
-        f"{result.artefact}: top-1 {result.top1:.2%}{macro}{top5}  macro F1 {result.macro_f1:.2%}  "
-        f"loss {result.loss:.4f}  on {plural(result.images, 'image')}"
+        f"{result.artefact}: top-1 {percent(result.top1, 2)}{macro}{top5}  "
+        f"macro F1 {percent(result.macro_f1, 2)}  loss {result.loss:.4f}  "
+        f"on {plural(result.images, 'image')}"
     )
     if result.rejected is not None:
         lines.append(f"none of these: {plural(result.rejected, 'image')} of {result.images:,}")
@@ -348,16 +364,16 @@ def evaluation(result: "ArtefactScores") -> str:
 def comparison(result: "Comparison") -> str:
     """Runs side by side, and whether their predictions differ significantly."""
     runs = result.runs
-    names = [run.run for run in runs]
+    names = short_labels([one_line(run.run) for run in runs], _RUN)
     rows: list[Sequence[Any]] = [("", *names)]
     rows += [
         ("network", *(network_title(run.model, run.width) for run in runs)),
-        ("top-1, val", *(f"{run.top1:.2%} of {run.images:,}" for run in runs)),
-        ("macro F1, val", *(_share(run.macro_f1) for run in runs)),
+        ("top-1, val", *(f"{percent(run.top1, 2)} of {run.images:,}" for run in runs)),
+        ("macro F1, val", *(percent(run.macro_f1, 2) for run in runs)),
         ("loss, val", *(f"{run.loss:.4f}" for run in runs)),
     ]
     if any(run.test_top1 is not None for run in runs):
-        rows.append(("top-1, test", *(_share(run.test_top1) for run in runs)))
+        rows.append(("top-1, test", *(percent(run.test_top1, 2) for run in runs)))
     rows += [
         ("parameters", *(f"{run.parameters:,}" for run in runs)),
         ("model.keras", *(_megabytes(run.bytes) for run in runs)),
@@ -367,9 +383,14 @@ def comparison(result: "Comparison") -> str:
     for name in dict.fromkeys(name for run in runs for name in run.files):
         rows.append((name, *(_exported(run.files.get(name)) for run in runs)))
     settings = [(name, *map(_setting, values)) for name, values in result.settings.items()]
-    lines = _columns([*rows, [""] * (1 + len(runs)), ("settings that differ", *names), *settings])
-    recalls = ((name, *map(_share, row)) for name, row in result.per_class.items())
-    table = [("recall, val", *names), *recalls]
+    if settings:
+        rows += [[""] * (1 + len(runs)), ("settings that differ", *names), *settings]
+    lines = _columns(rows)
+    if not settings:
+        lines += ["", "no settings differ"]
+    recalls = [[percent(share, 2) for share in row] for row in result.per_class.values()]
+    classes = zip(_names(result.per_class), recalls, strict=True)
+    table = [("recall, val", *names), *((name, *row) for name, row in classes)]
     head, *shown = _columns(table)
     return "\n".join([*lines, "", head, *_some(shown), "", *map(_answers, result.pairs)])
 
@@ -383,10 +404,6 @@ def _exported(file: "ComparedFile | None") -> str:
 
 def _setting(value: Any) -> str:
     return "—" if value in (None, ()) else show(value)
-
-
-def _share(share: float | None) -> str:
-    return "—" if share is None else f"{share:.2%}"
 
 
 def _answers(pair: "Pair") -> str:
@@ -403,13 +420,13 @@ def _answers(pair: "Pair") -> str:
 
 def predictions(rows: Sequence["Prediction"]) -> str:
     """The predictions, one image per line."""
-    width = min(max(len(row.image) for row in rows), 60)
+    width = min(max(width_of(one_line(row.image)) for row in rows), 60)
     return "\n".join(
-        f"{row.image:{width}}  "
+        f"{_padded(one_line(row.image), width)}  "
         + (
             "none of these"
             if row.rejected
-            else "  ".join(f"{guess.label} {guess.score:.1%}" for guess in row.predictions)
+            else "  ".join(f"{guess.label} {percent(guess.score)}" for guess in row.predictions)
         )
         for row in rows
     )
@@ -432,11 +449,13 @@ def predictions_csv(rows: Sequence["Prediction"]) -> str:
 
 def verification(result: "Verification") -> str:
     """The result of the gate, one line per file."""
+    head = ("file", "top-1", "drop", "at 95 %", "agree", "max diff", "rms", "size", "latency")
+    reference = ("model.keras (reference)", percent(result.keras.top1, 2), *[""] * 7)
+    table = _columns([head, reference, *map(_artefact, result.artefacts)])
+    gates = ["gate", "", *map(_gate, result.artefacts)]
+    width = max(map(len, table))
     lines = [
-        f"{'file':24} {'top-1':>7} {'drop':>6} {'at 95 %':>12} {'agree':>7} {'max diff':>9} "
-        f"{'rms':>6} {'size':>9} {'latency':>9}  gate",
-        f"{'model.keras (reference)':24} {result.keras.top1:7.2%}",
-        *map(_artefact, result.artefacts),
+        *(f"{row:{width}}  {gate}".rstrip() for row, gate in zip(table, gates, strict=True)),
         *_refused(result),
         *_taught(result),
         *_hashes(result),
@@ -456,19 +475,21 @@ def verification(result: "Verification") -> str:
     return "\n".join(lines)
 
 
-def _artefact(row: "ArtefactResult") -> str:
+def _artefact(row: "ArtefactResult") -> tuple[str, ...]:
     if row.latency_ms is None:  # it did not run
-        numbers = ""
-    else:
-        scores = f"{'':36}"  # a file without classes has no scores
-        if row.drop_interval:
-            likely = "{:.1f} to {:.1f}".format(*row.drop_interval)
-            scores = f"{row.top1:7.2%} {row.drop_points:6.2f} {likely:>12} {row.agreement:7.2%}"
-        numbers = (
-            f"{scores} {row.max_logit_diff:9.2g} {row.rms_error:6.1%} {row.bytes / 1e6:6.2f} MB "
-            f"{row.latency_ms:6.2f} ms  "
-        )
-    return f"{row.file:24} {numbers}{'passed' if row.passed else f'FAILED: {row.why}'}"
+        return (row.file, *[""] * 8)
+    scores = [""] * 4  # a file without classes has no scores
+    if row.drop_interval:
+        likely = " to ".join(points(end, 1) for end in row.drop_interval)
+        scores = [percent(row.top1, 2), points(row.drop_points), likely, percent(row.agreement, 2)]
+    return (
+        row.file, *scores, f"{row.max_logit_diff:.2g}", f"{row.rms_error:.1%}",
+        _megabytes(row.bytes), f"{row.latency_ms:.2f} ms",
+    )  # fmt: skip
+
+
+def _gate(row: "ArtefactResult") -> str:
+    return "passed" if row.passed else f"FAILED: {row.why}"
 
 
 def _refused(result: "Verification") -> list[str]:
@@ -722,18 +743,18 @@ def lesions(result: "Lesions") -> str:
     """The accuracy of a network without some of its blocks."""
     rows: list[tuple[str, ...]] = [("without", "top-1", "drop, points")]
     rows += [
-        (row.name, f"{row.top1:.2%}", f"{100 * (result.top1 - row.top1):.2f}")
+        (row.name, percent(row.top1, 2), points(100 * (result.top1 - row.top1)))
         for row in result.blocks
     ]
     lines = _columns(rows)
     rows = [("removed", "last blocks", "random: mean", "min…max")]
     for last, several in zip(result.last, result.random, strict=True):
         tries = several.top1
-        mean, spread = sum(tries) / len(tries), f"{min(tries):.1%}…{max(tries):.1%}"
-        rows.append((str(last.removed), f"{last.top1:.1%}", f"{mean:.1%}", spread))
+        mean, spread = sum(tries) / len(tries), f"{percent(min(tries))}…{percent(max(tries))}"
+        rows.append((str(last.removed), percent(last.top1), percent(mean), spread))
     end = (
-        f"{result.run}: {result.model}, top-1 {result.top1:.2%} of "
-        f"{plural(result.images, 'image')} with all blocks; chance {result.chance:.1%}"
+        f"{result.run}: {result.model}, top-1 {percent(result.top1, 2)} of "
+        f"{plural(result.images, 'image')} with all blocks; chance {percent(result.chance)}"
     )
     return "\n".join([*lines, "", *_columns(rows), end])
 
@@ -779,7 +800,7 @@ def depths(result: "Depths") -> str:
 
 def cams(rows: Sequence["Cam"]) -> str:
     """The explained class of each image."""
-    return "\n".join(f"{row.image}  {row.label} {row.score:.1%}" for row in rows)
+    return "\n".join(f"{row.image}  {row.label} {percent(row.score)}" for row in rows)
 
 
 # Parts of tables
@@ -788,10 +809,10 @@ def cams(rows: Sequence["Cam"]) -> str:
 def _columns(rows: Sequence[Sequence[Any]], left: int = 1) -> list[str]:
     """Lines of aligned columns, of which the first `left` are left-aligned; None is blank."""
     rows = [[_cell(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(width_of, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
+            _padded(cell, width) if place < left else " " * (width - width_of(cell)) + cell
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
@@ -801,7 +822,16 @@ def _columns(rows: Sequence[Sequence[Any]], left: int = 1) -> list[str]:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else f"{value:.3g}"
+    return one_line(value) if isinstance(value, str) else f"{value:.3g}"
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - width_of(text))
+
+
+def _names(classes: Iterable[str]) -> list[str]:
+    """Class names as distinct cells of a table."""
+    return short_labels([one_line(name) for name in classes], _NAME)
 
 
 def _some(lines: Sequence[str]) -> list[str]:
@@ -815,7 +845,7 @@ def _macro_top1(macro_top1: float, images: Iterable[int], balance: str | None) -
 
     if balance in (None, "none") and not is_imbalanced(images):
         return ""
-    return f"  macro top-1 {macro_top1:.2%}"
+    return f"  macro top-1 {percent(macro_top1, 2)}"
 
 
 def _spread(spread: "Spread") -> str:

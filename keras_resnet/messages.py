@@ -44,12 +44,26 @@ def some_of(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
-def percent(share: float | None) -> str:
+def one_line(text: str) -> str:
+    """`printable` text in one line: tabs and line feeds are escapes too."""
+    return printable(text).replace("\t", "\\t").replace("\n", "\\n")
+
+
+def percent(share: float | None, digits: int = 1) -> str:
     """A share as a percentage; from 0.9995 to below 1 "99.9%", as only 1 is "100.0%"; None or not
     finite "–"."""
     if share is None or not math.isfinite(share):
         return "–"
-    return "99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
+    if share < 1:
+        share = min(share, 1 - 10.0 ** -(digits + 2))
+    return f"{share:.{digits}%}"
+
+
+def points(difference: float | None, digits: int = 2) -> str:
+    """A difference in percentage points; -0.002 is "0.00"; None or not finite "–"."""
+    if difference is None or not math.isfinite(difference):
+        return "–"
+    return f"{round(difference, digits) + 0.0:.{digits}f}"
 
 
 class _Formatter(logging.Formatter):

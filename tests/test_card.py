@@ -40,9 +40,41 @@ def test_every_number_of_the_recipe_is_the_runs(exported, shown):
         f"batch {config.batch_size}", f"learning rate {config.peak_rate:.3g}",
         f"seed {config.seed}", f"epoch {metrics['best_epoch']} was exported",
         "12 evaluation images were held out from the same data, and chose the epoch",
-        "48 train, 12 val images", "3 classes: bright, dark, striped", "24 × 24 pixels",
+        "48 train, 12 val images", "3 classes: `bright`, `dark`, `striped`", "24 × 24 pixels",
     ):  # fmt: skip
         assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("<script>", "`<script>`"),
+        ("*a|b*", "`*a|b*`"),
+        ("`a``", "``` `a`` ```"),
+        ("a\nb", r"`a\nb`"),
+    ],
+)
+def test_a_name_is_not_markup(name, code):
+    assert card._code(name) == code
+
+
+@pytest.mark.parametrize(
+    ("weakest", "shown"), [(0.99999, "`a*`: 99.9%."), (1.0, "all classes 100.0%.")]
+)
+def test_the_weakest_classes_are_those_below_100_percent(exported, weakest, shown):
+    run, result = exported
+    rows = {"a*": weakest, "b": 1.0, "c": None}
+    per_class = {name: {"images": top1 is not None, "top1": top1} for name, top1 in rows.items()}
+    metrics = {**run.metrics, "val": {"per_class": per_class}}
+    (line,) = [line for line in card._limits(run, metrics, result) if "Lowest" in line]
+    assert line == f"- Lowest top-1 by class (Keras, all validation images): {shown}"
+
+
+def test_it_has_no_rounded_100_percent_and_no_negative_zero(exported):
+    _, result = exported
+    row = replace(result.artefacts[0], top1=0.99999, agreement=0.99999, drop_points=-0.002)
+    line = next(line for line in card._files(replace(result, artefacts=[row])) if row.file in line)
+    assert "| 99.99% | 0.00 | 99.99% |" in line
 
 
 def test_it_does_not_tell_where_the_photos_lie(photos, shown):

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+from dataclasses import replace
 
 import pytest
 from scipy.stats import binomtest
@@ -95,6 +97,31 @@ def test_a_page_shows_runs_side_by_side(two, tmp_path, command):
     html = (tmp_path / "a.html").read_text()
     assert html.count("<svg") == 4  # accuracy and confusion matrix of each
     assert "seed" in html and "p = 0.25" in html and "://" not in html
+
+
+def test_parts_without_content_are_left_out(two, tmp_path, monkeypatch):
+    content = compare(*two).as_json()
+    compare_page.write(tmp_path / "a.html", content)
+    html = (tmp_path / "a.html").read_text()
+    assert "<h2>Confusion matrices</h2>" in html and "<p>None.</p>" not in html
+    monkeypatch.setattr(compare_page.page, "plots_of", lambda _: {})
+    compare_page.write(tmp_path / "a.html", {**content, "settings": {}})
+    html = (tmp_path / "a.html").read_text()
+    assert "<h2>Confusion matrices</h2>" not in html and "<h2>Learning</h2>" not in html
+    assert re.search(r"<h2>Settings that differ</h2>\s*<p>None\.</p>\s*</section>", html)
+
+
+def test_the_table_has_short_names_of_runs_and_no_empty_parts(two):
+    result = compare(*two)
+    runs = [
+        replace(run, run=f"/a/very/long/path/of/folders/to/{run.run[-6:]}") for run in result.runs
+    ]
+    equal = replace(result, runs=runs, settings={})
+    lines = tables.comparison(equal).splitlines()
+    assert "no settings differ" in lines and not any("settings that" in line for line in lines)
+    head, network, *_ = lines
+    assert len(head) == len(network) <= 80 and head.count("…") == 2
+    assert len(set(head.split())) == 2
 
 
 def test_names_in_the_page_are_escaped(two, tmp_path):

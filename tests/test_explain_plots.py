@@ -98,6 +98,17 @@ def test_a_picture_of_many_images_has_the_first_60(tmp_path):
     assert few.size == many.size
 
 
+def test_the_label_and_the_score_of_an_image_are_separate_lines(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(
+        explain_plots, "image_grid", lambda _, captions, *a, **k: drawn.extend(captions)
+    )
+    row = {"image": "a/b.jpg", "label": "a" * 90, "score": 0.9999}
+    row |= {"pixels": np.zeros((8, 8, 3), np.uint8), "map": np.zeros((8, 8), np.float32)}
+    explain_plots.grad_cam([row], tmp_path / "a.png")
+    assert drawn[0] == "b.jpg" and [line.name for line in drawn[1]] == ["a" * 90, "99.9%"]
+
+
 def test_an_overlay_is_bright_where_the_map_is_and_dim_elsewhere():
     pixels = np.full((4, 4, 3), 200, np.uint8)
     strength = np.zeros((4, 4))
@@ -106,6 +117,23 @@ def test_an_overlay_is_bright_where_the_map_is_and_dim_elsewhere():
     assert shown[0, 0].astype(int).sum() > 1.5 * shown[3, 3].astype(int).sum()
     assert shown[0, 0, 0] > shown[0, 0, 2]  # orange
     assert len(set(shown[3, 3])) == 1  # grey
+
+
+def test_no_marker_is_cut_off(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(explain_plots, "save", lambda figure, _: drawn.append(figure))
+    rows = _depths([8, 20])["rows"]
+    rows = [{**row, "training_error": 0.0, "validation_error": row["depth"] / 20} for row in rows]
+    explain_plots.degradation({"epochs": 3, "rows": rows}, "unused.png")
+    extreme = _lesion(2)
+    extreme["blocks"] = [{"name": "b", "kind": "identity", "top1": top1} for top1 in (0.0, 1.0)]
+    explain_plots.lesions([extreme], "unused.png")
+    explain_plots.gradient_split({"name": "a", "blocks": [_block(branch_norm=0.1)]}, "unused.png")
+    for axes in (axes for figure in drawn for axes in figure.axes):
+        for line in (line for line in axes.lines if line.get_marker() not in ("None", "|")):
+            shares = (axes.transData - axes.transAxes).transform(line.get_xydata())
+            space = 0.015 if line.get_clip_on() else 0.0
+            assert all(space <= y <= 1 - space for _, y in shares)
 
 
 def test_the_labels_of_a_logarithm_are_of_one_kind():

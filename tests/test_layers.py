@@ -41,7 +41,7 @@ TABLE = {
     "studies": ("", ""),
     "studies.trainings": (f"{TOOLS} config recipes run data training.train", ""),
     "studies.folds": (
-        f"{TOOLS} recipes run studies.trainings data evaluation training.gallery",
+        f"{TOOLS} recipes run studies.trainings data evaluation training.gallery report.plots",
         "numpy",
     ),
     "studies.data_plan": (
@@ -126,7 +126,7 @@ TABLE = {
         f"{DATA} {TOOLS} run studies.search shipping weights.settings data.names _version",
         "click",
     ),
-    "cli.tables": ("filenames specs config messages report.bundles", ""),
+    "cli.tables": ("filenames specs config messages report.bundles report.text", ""),
     # keras_resnet/__init__.py; what it imports for type checkers is all that is public.
     "": ("_version", ""),
 }

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from PIL import Image
 
 from keras_resnet import recipes, specs
 from keras_resnet.data.names import show
 from keras_resnet.errors import InputError
-from keras_resnet.messages import percent
+from keras_resnet.messages import percent, points
 from keras_resnet.report import page, plots, svg
 from keras_resnet.report.text import short_labels, shorten, width_of
 
@@ -127,12 +128,14 @@ class Seen(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.attributes, self.text = [], [], ""
+        self.tags, self.attributes, self.details, self.text = [], [], [], ""
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.attributes += attributes
+        if tag == "details":
+            self.details.append(attributes)
 
     def handle_data(self, data):
         self.text += data
@@ -231,8 +234,8 @@ def test_a_confusion_matrix_must_fit_its_classes(tmp_path):
 def test_images_in_a_grid_are_enlarged_pixel_by_pixel(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     grid = pixels(plots.image_grid(images, list("abcde"), tmp_path / "a.png", title="t", columns=3))
-    y, x = plots._TITLE, plots._MARGIN + 160 + plots._GAP  # the second image, five times as large
-    assert same(grid[y : y + 160, x : x + 160], images[1].repeat(5, 0).repeat(5, 1).astype(int))
+    y, x = plots._TITLE, plots._MARGIN + 192 + plots._GAP  # the second image, six times as large
+    assert same(grid[y : y + 192, x : x + 192], images[1].repeat(6, 0).repeat(6, 1).astype(int))
 
 
 def test_large_images_are_shrunk(tmp_path):
@@ -245,9 +248,9 @@ def test_large_images_are_shrunk(tmp_path):
 @pytest.mark.parametrize(
     "caption",
     [
-        "true 3, predicted 8 (97.0%)",
+        [plots.Line("3", "true"), plots.Line("8", "predicted", "(97.0%)")],
         "W" * 300,
-        "true " + "W" * 90 + ", predicted " + "M" * 90,
+        [plots.Line("W" * 90, "true"), plots.Line("M" * 90, "predicted", "(97.0%)")],
         "狗" * 50,
         "",
     ],
@@ -255,19 +258,28 @@ def test_large_images_are_shrunk(tmp_path):
 def test_captions_stay_below_their_own_image(tmp_path, caption):
     images = np.zeros((2, 32, 32, 3), np.uint8)
     grid = pixels(plots.image_grid(images, [caption] * 2, tmp_path / "a.png", title="t"))
-    between = plots._MARGIN + 160 + plots._GAP // 2
+    between = plots._MARGIN + 192 + plots._GAP // 2
     assert (grid[:, between - 2 : between + 2] == 255).all()
     assert (grid[-plots._GAP :] == 255).all()
 
 
-def test_a_caption_keeps_the_score_at_its_end():
+def test_captions_shorten_names_only():
     font = plots.FontProperties(size=8)
-    lines = plots._wrap(f"true {'a' * 60}, predicted {'b' * 60} (97.0%)", 240, font)
-    assert lines[0] == "true" and lines[-1].endswith("(97.0%)")
-    assert plots._wrap("true 3, predicted 8 (97.0%)", 200, font) == [
-        "true 3,",
-        "predicted 8 (97.0%)",
-    ]
+    true = plots.Line("American_goldfinch_juvenile", "true")
+    predicted = plots.Line("American_tree_sparrow_juvenile", "predicted", "(97.0%)")
+    lines = plots._wrap([true, predicted], 240, font)
+    assert [line for line in lines if "%" in line] == lines[-1:]
+    assert lines[0] == "true" and "predicted" in lines
+    assert lines[-1].startswith("American…") and lines[-1].endswith("enile (97.0%)")
+    assert all(plots.text_width(line, font) <= 240 for line in lines)
+    short = [plots.Line("3", "true"), plots.Line("8", "predicted", "(97.0%)")]
+    assert plots._wrap(short, 200, font) == ["true 3", "predicted 8 (97.0%)"]
+
+
+@pytest.mark.parametrize("side", [8, 28, 32, 64, 96, 128, 150, 224, 256, 320, 384, 512, 1000])
+def test_images_are_wide_enough_for_their_captions(side):
+    tile = plots._magnified(np.zeros((1, side, side, 3), np.uint8))
+    assert 180 <= tile.shape[2] < 360
 
 
 def test_a_picture_of_one_image_is_as_wide_as_its_title(tmp_path):
@@ -366,6 +378,12 @@ def test_a_miss_in_ten_thousand_is_not_a_hundred_percent():
     assert percent(0.9995) == percent(0.9999) == "99.9%"
     assert percent(1.0) == "100.0%"
     assert percent(float("nan")) == "–"
+    assert percent(0.99999, 2) == "99.99%" and percent(1.0, 2) == "100.00%"
+
+
+def test_a_difference_of_almost_nothing_has_no_sign():
+    assert points(-0.002) == "0.00" and points(-0.04, 1) == "0.0" and points(-0.5) == "-0.50"
+    assert points(None) == points(float("nan")) == "–"
 
 
 def test_test_images_are_shown_where_there_are_some(run):
@@ -396,8 +414,33 @@ def test_the_most_frequent_confusion_leads(run):
 def test_many_classes_are_folded_away_but_all_there(run):
     names = [f"class-{i:03}." for i in range(120)]
     (run / "labels.txt").write_text("\n".join(names) + "\n")
-    found = seen(with_metrics(run, val=score(np.eye(120, dtype=int), names)))
+    data = {"train": dict.fromkeys(names, 1)}
+    found = seen(with_metrics(run, val=score(np.eye(120, dtype=int), names), data=data))
     assert "100 more" in found.text and all(name in found.text for name in names)
+    # The images per class of 120 classes would fill pages of a printed report; 100 rows do not.
+    assert [dict(found.details[i]).get("class") for i in range(2)] == [None, "long"]
+
+
+def test_a_printed_page_has_whole_matrices_and_no_long_lists():
+    style = (
+        (Path(page.__file__).parent / "style.css.jinja").read_text().partition("@media print")[2]
+    )
+    for rule in (
+        ".scroll { overflow: visible; }",
+        "svg { min-width: 0 !important; max-width: 100% !important; }",
+        "details:not(.long)::details-content",
+    ):
+        assert rule in style
+
+
+def test_the_rows_of_a_matrix_are_named_and_the_name_is_inside():
+    for k in (1, 2, 30):
+        drawn = str(svg.confusion(np.eye(k, dtype=int).tolist(), [str(i) for i in range(k)]))
+        (height,) = re.findall(r'viewBox="0 0 \d+ (\d+)"', drawn)
+        ((x, top),) = re.findall(r'rotate\(-90 (\d+) ([\d.]+)\)">true class<', drawn)
+        font = plots.FontProperties(size=11 * 72 / plots.DPI)
+        assert float(top) + plots.text_width("true class", font) <= float(height)
+        assert int(x) >= 11
 
 
 def test_a_name_from_the_data_cannot_become_part_of_the_page(run):
@@ -592,6 +635,7 @@ def test_mistakes_and_correct_images_are_shown_with_their_files(run):
     (run / "examples.json").write_text(json.dumps(content))
     found = seen(run)
     assert sources(found) == 2
+    assert ("alt", "photo of true cat, predicted dog") in found.attributes
     text = " ".join(found.text.split())
     assert "cat/1.jpg true cat, predicted dog (90.0%)" in text and "dog/2.jpg dog (90.0%)" in text
 
@@ -599,7 +643,7 @@ def test_mistakes_and_correct_images_are_shown_with_their_files(run):
 def test_the_page_shows_the_exported_files_and_what_an_app_needs(run):
     (run / "export" / "bundle_web").mkdir(parents=True)
     row = {"file": "model_int8.tflite", "passed": False, "why": "lost 3 points", "top1": 0.8,
-           "drop_points": 3.0, "bytes": 308379, "latency_ms": 4.25}  # fmt: skip
+           "drop_points": -0.002, "bytes": 308379, "latency_ms": 4.25}  # fmt: skip
     verified = {"passed": False, "images": 30, "max_drop": 1.0, "keras": {"top1": 0.83},
                 "artefacts": [row], "files": [],
                 "rejection": {"score": "margin", "threshold": 1.25, "most_energy": None,
@@ -608,7 +652,7 @@ def test_the_page_shows_the_exported_files_and_what_an_app_needs(run):
     preprocess = {"image_size": 24, "range": [0, 255], "top": None, "color_order": "RGB"}
     (run / "export" / "preprocess.json").write_text(json.dumps(preprocess))
     text = " ".join(seen(run).text.split())
-    assert "model_int8.tfliteFAILED80.0%3.000.31 MB4.25 ms" in text
+    assert "model_int8.tfliteFAILED80.0%0.000.31 MB4.25 ms" in text
     assert "model_int8.tflite: lost 3 points" in text
     assert "the margin is below 1.25: 5.0% of the images of known classes, 90.0% of others" in text
     assert "image_size24" in text and "range0 to 255" in text
@@ -653,6 +697,84 @@ def test_curves_have_a_few_round_ticks_whatever_the_loss(most):
     drawn = str(svg.curves(history(3, loss=most, val_loss=most), "loss", 3))
     assert all(len(label) <= 6 for label in re.findall('text-anchor="end">([^<]*)<', drawn)[:-1])
     assert "nan" not in drawn
+
+
+@pytest.mark.parametrize("worst", [1.0, 0.9999, 0.999, 0.995, 0.99, 0.9, 0.12])
+def test_the_axis_of_the_accuracy_ends_at_100_and_its_labels_fit(worst):
+    rows = [{**row, "top1": worst, "val_top1": 1.0} for row in history()]
+    drawn = str(svg.curves(rows, "top1", 3, percent=True))
+    labels = re.findall(r'x="([\d.]+)" y="[\d.]+" text-anchor="end">([\d.]+%)<', drawn)
+    ticks = [float(label[:-1]) for _, label in labels]
+    assert len(set(ticks)) == len(ticks) >= 2 and ticks[-1] == 100 and ticks[0] <= 100 * worst
+    assert ticks[-1] - ticks[0] >= 1 and ticks == sorted(ticks)
+    font = plots.FontProperties(size=11 * 72 / plots.DPI)
+    assert all(plots.text_width(label, font) <= float(x) for x, label in labels)
+
+
+def test_the_ticks_of_small_losses_differ():
+    drawn = str(
+        svg.curves([{**row, "loss": 0.02, "val_loss": 0.01} for row in history()], "loss", 3)
+    )
+    labels = re.findall(r'text-anchor="end">([\d.]+)<', drawn)
+    assert labels == ["0.000", "0.005", "0.010", "0.015", "0.020"]
+    assert svg._labels([0.0, 0.0999999999, 0.2], "") == ["0.0", "0.1", "0.2"]
+
+
+def test_the_axis_of_the_accuracy_in_the_picture_ends_at_100(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda figure, _: drawn.append(figure))
+    for worst in (1.0, 0.999, 0.5):
+        plots.curves([{**row, "top1": worst, "val_top1": 1.0} for row in history()], "unused.png")
+        axes = drawn[-1].axes[1]
+        low, high = axes.get_ylim()
+        shown = [tick for tick in axes.get_yticks() if low <= tick <= high]
+        assert len(shown) > 1 and max(shown) <= 100 < high and low < 99
+
+
+def test_the_results_are_in_the_names_of_the_plots(run):
+    labels = [value for key, value in seen(run).attributes if key == "aria-label"]
+    assert labels == [
+        "Top-1 accuracy, validation from 60.0% to 86.7%, best epoch 3",
+        "Cross-entropy, validation from 1.500 to 0.500, best epoch 3",
+        "Confusion matrix: 25 of 30 images on the diagonal",
+    ]
+
+
+def test_a_screen_reader_gets_the_matrix_as_a_table():
+    drawn = Seen(str(svg.confusion([[3, 1], [0, 2]], ["a", NASTY])))
+    assert drawn.tags.count("td") == 5 and "script" not in drawn.tags
+    assert f"a31{NASTY}02" in drawn.text
+    assert drawn.attributes.count(("scope", "row")) == drawn.attributes.count(("scope", "col")) == 2
+
+
+def test_counts_are_legible_in_every_shade():
+    def rgb(code):
+        code = code if len(code) == 6 else "".join(2 * digit for digit in code)
+        return [part / 255 for part in bytes.fromhex(code)]
+
+    def luminance(color):
+        shares = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
+        return 0.2126 * shares[0] + 0.7152 * shares[1] + 0.0722 * shares[2]
+
+    def contrast(*colors):
+        low, high = sorted(map(luminance, colors))
+        return (high + 0.05) / (low + 0.05)
+
+    style = (Path(page.__file__).parent / "style.css.jinja").read_text()
+    colors = re.findall(r"--(ink|paper|accent|bad): #(\w+)", style)
+    cells = "".join(svg._cells([100], 0, 0, 0, 30, counts=True))  # the darkest
+    (opacity,) = map(float, re.findall('fill-opacity="([^"]*)"', cells))
+    for first in (0, 4, 8):  # light, dark, print
+        scheme = dict(colors[first : first + 4])
+        for fill in ("accent", "bad"):
+            pairs = zip(rgb(scheme["paper"]), rgb(scheme[fill]), strict=True)
+            cell = [(1 - opacity) * paper + opacity * color for paper, color in pairs]
+            assert contrast(cell, rgb(scheme["ink"])) >= 4.5
+    drawn = plots.Figure().subplots()
+    for shade in np.linspace(0, 1, 101):
+        plots._write_counts(drawn, np.array([[1]]), np.array([[shade]]), 1.0)
+        color = {"white": (1, 1, 1), "black": (0, 0, 0)}[drawn.texts[-1].get_color()]
+        assert contrast(colormaps["Blues"](shade)[:3], color) >= 4.5
 
 
 def test_a_few_epochs_of_a_huge_loss_do_not_press_the_others_flat(monkeypatch):

@@ -1,5 +1,6 @@
 """`ship --max-mb --max-ms`: a budget in, a network out."""
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -229,6 +230,30 @@ def test_the_plot_shows_each_network_that_has_a_file(tmp_path):
     frontier_plot.plot(points[1:], limits, "2 threads", "networks", tmp_path / "b.png")
     assert drawn.shape[0] > 300 and drawn.std() > 10
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+
+
+def test_the_names_of_neighbours_in_the_plot_do_not_overlap_and_are_on_white(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(frontier_plot.plots, "save", lambda figure, _: drawn.append(figure))
+    point = {"excess": None, "chosen": False}
+    costs = [(0.60, 0.3), (0.70, 0.5), (0.80, 1.1), (0.82, 1.2), (0.90, 3.9)]
+    points = [
+        {
+            **point,
+            "name": f"resnet20, {i} pixels",
+            "top1": top1,
+            "bytes": 1e6 * ms,
+            "latency_ms": ms,
+        }
+        for i, (top1, ms) in enumerate(costs)
+    ]
+    limits = {"max_mb": None, "max_ms": None}
+    frontier_plot.plot(points, limits, "2 threads", "networks", tmp_path / "a.png")
+    drawn[0].draw_without_rendering()
+    names = drawn[0].axes[1].texts
+    boxes = [name.get_window_extent() for name in names]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert all(name.get_bbox_patch().get_facecolor()[:3] == (1, 1, 1) for name in names)
 
 
 @pytest.mark.slow

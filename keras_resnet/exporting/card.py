@@ -5,13 +5,14 @@ All numbers come from the files of the run or from the gate.
 
 import os
 import platform
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet import runtime
 from keras_resnet.data.names import show
-from keras_resnet.messages import plural, some_of
+from keras_resnet.messages import one_line, percent, plural, points, some_of
 from keras_resnet.run import Run
 from keras_resnet.specs import network_title
 
@@ -63,15 +64,22 @@ def _name(path: str) -> str:
     return show(os.path.basename(os.path.normpath(path)))
 
 
+def _code(name: str) -> str:
+    """A name as a code span, in which Markdown and HTML have no effect."""
+    longest = max(map(len, re.findall("`+", name)), default=0)
+    fence, space = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{space}{one_line(name)}{space}{fence}"
+
+
 def _data(run: Run) -> list[str]:
     classes = run.classes
-    names = some_of(classes, _MOST_NAMES)
+    names = some_of([_code(name) for name in classes[: _MOST_NAMES + 1]], _MOST_NAMES)
     counts = {split: len(files) for split, files in run.splits.items()}
     images = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     imported = "imported" in run.metrics
     use = ", for calibration and evaluation; the model was trained on other data" * imported
     return [
-        f"- {_name(run.config.data)}: {images} images{use}",
+        f"- {_code(_name(run.config.data))}: {images} images{use}",
         f"- {len(classes)} classes: {names}",
         "- the run's `split.json` lists the split of each image",
     ]
@@ -98,12 +106,12 @@ def _files(result: "Verification") -> list[str]:
         "| file | top-1 | drop, points | same class as Keras | largest logit difference "
         "| size | latency |",
         "|---|---|---|---|---|---|---|",
-        f"| `model.keras` (reference) | {result.keras.top1:.2%} | | | | | |",
+        f"| `model.keras` (reference) | {percent(result.keras.top1, 2)} | | | | | |",
     ]
     for row in result.artefacts:
         names_classes = row.top1 is not None  # features do not
         scores = (
-            f"{row.top1:.2%} | {row.drop_points:.2f} | {row.agreement:.2%}"
+            f"{percent(row.top1, 2)} | {points(row.drop_points)} | {percent(row.agreement, 2)}"
             if names_classes
             else "| |"
         )
@@ -136,17 +144,19 @@ def _limits(run: Run, metrics: Mapping[str, Any] | None, result: "Verification")
     if metrics and (test := metrics.get("test")):
         lines.append(
             f"- Top-1 of the Keras model on {test['images']:,} test images, which were not used "
-            f"before: {test['top1']:.2%}."
+            f"before: {percent(test['top1'], 2)}."
         )
     if metrics:
         scored = {
-            name: row["top1"] for name, row in metrics["val"]["per_class"].items() if row["images"]
+            name: row["top1"]
+            for name, row in metrics["val"]["per_class"].items()
+            if row["images"] and row["top1"] < 1
         }
         weakest = sorted(scored, key=scored.__getitem__)[:_WEAKEST]
+        shown = ", ".join(f"{_code(name)}: {percent(scored[name])}" for name in weakest)
         lines.append(
             "- Lowest top-1 by class (Keras, all validation images): "
-            + ", ".join(f"{name} {scored[name]:.1%}" for name in weakest)
-            + "."
+            f"{shown or 'all classes 100.0%'}."
         )
     return lines
 

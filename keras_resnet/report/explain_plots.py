@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from keras_resnet.files import StrPath
-from keras_resnet.report.plots import DPI, QUIET, TRAINING, VALIDATION, image_grid, save, styled
+from keras_resnet.messages import percent
+from keras_resnet.report.plots import (
+    DPI,
+    QUIET,
+    TRAINING,
+    VALIDATION,
+    Line,
+    image_grid,
+    save,
+    styled,
+)
 
 # Styles of the two kinds of network in all plots: colour, line, marker, face.
 PLAIN: dict[str, Any] = {
@@ -137,7 +147,7 @@ def lesions(results: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
         for axes in (alone, last, several):
             chance = 100 * results[0]["chance"]
             axes.axhline(chance, color=QUIET, linewidth=1, linestyle="-.", label="chance")
-            axes.set_ylim(0, 102)
+            axes.set_ylim(-2, 102)  # space for markers at the ends
         figure.subplots_adjust(wspace=0.08)
         handles, labels = alone.get_legend_handles_labels()
         figure.legend(handles, labels, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0))
@@ -200,10 +210,10 @@ def degradation(result: Mapping[str, Any], path: StrPath) -> StrPath:
             ):
                 rows = [row for row in result["rows"] if row["kind"] == kind]
                 errors = [100 * row[f"{which}_error"] for row in rows]
-                axes.plot([row["depth"] for row in rows], errors, label=label, **_THIN, **look)
+                places = [row["depth"] for row in rows]
+                axes.plot(places, errors, label=label, clip_on=False, **_THIN, **look)
             axes.set_xticks(sorted({row["depth"] for row in result["rows"]}))
-            axes.margins(y=0.08)  # so that the highest marker is not cut off
-            axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=0)  # of both, which share the axis
         figure.subplots_adjust(wspace=0.08)
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0.0))
@@ -218,11 +228,13 @@ def grad_cam(rows: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
         rows: the list from `keras_resnet.explain.cam.cam`.
         path: the PNG to write.
     """
-    images, captions = [], []
+    images: list[npt.NDArray[np.uint8]] = []
+    captions: list[str | list[Line]] = []
     for row in rows[:_MOST_IMAGES]:
         colour = overlay(row["pixels"], row["map"])
         images += [np.broadcast_to(row["pixels"], colour.shape), colour]  # pixels may be luma
-        captions += [row["image"].rpartition("/")[2], f"{row['label']} {row['score']:.1%}"]
+        label = [Line(row["label"]), Line(percent(row["score"]))]
+        captions += [row["image"].rpartition("/")[2], label]
     title = "Regions that support the class (Grad-CAM)"
     if len(rows) > _MOST_IMAGES:
         title += f": {_MOST_IMAGES} of {len(rows):,} images"
@@ -263,7 +275,8 @@ def _log(axes: Axes) -> None:
     if not 0 < low <= high < math.inf:  # nothing to plot
         low, high = 0.1, 1.0
     ticks = _log_ticks(low, high)
-    axes.set_ylim(0.93 * ticks[0], 1.07 * ticks[-1])  # space for markers at the ends
+    space = (ticks[-1] / ticks[0]) ** 0.04  # for markers at the ends
+    axes.set_ylim(ticks[0] / space, ticks[-1] * space)
     axes.set_yticks(ticks, _plain_numbers(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
 

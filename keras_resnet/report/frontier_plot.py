@@ -53,7 +53,7 @@ def _panel(
     order = sorted(range(len(points)), key=lambda i: costs[i])
     best = [i for n, i in enumerate(order) if all(top1[i] > top1[j] for j in order[:n])]
     axes.plot([costs[i] for i in best], [top1[i] for i in best], color=plots.QUIET,
-              drawstyle="steps-post", linewidth=1, label="Pareto front")  # fmt: skip
+              drawstyle="steps-post", linewidth=1, zorder=1, label="Pareto front")  # fmt: skip
     for fits, marker, label in ((True, "o", "within the budget"), (False, "x", "beyond it")):
         some = [i for i, p in enumerate(points) if (p["excess"] is None) == fits]
         axes.plot([costs[i] for i in some], [top1[i] for i in some], marker, linestyle="",
@@ -62,13 +62,16 @@ def _panel(
         axes.plot(costs[i], top1[i], "o", color=plots.TRAINING, markersize=13, fillstyle="none",
                   markeredgewidth=2, label="chosen")  # fmt: skip
     middle = math.sqrt(min(costs) * max(costs))
-    for n, i in enumerate(best):
+    for i in best:  # names are on the sides that the front, which rises to the right, leaves free
         is_left = costs[i] <= middle
         axes.annotate(points[i]["name"], (costs[i], top1[i]), fontsize=7,
-                      xytext=(7 if is_left else -7, -9 if n % 2 else 5),
-                      textcoords="offset points", ha="left" if is_left else "right")  # fmt: skip
+                      xytext=(7, -9) if is_left else (-7, 5),
+                      textcoords="offset points", ha="left" if is_left else "right",
+                      bbox={"facecolor": "white", "linewidth": 0, "pad": 1},
+                      zorder=1.5)  # fmt: skip
     if limit is not None:
-        axes.axvline(limit, color=plots.TRAINING, linestyle="--", linewidth=1.4, label="limit")
+        axes.axvline(limit, color=plots.TRAINING, linestyle="--", linewidth=1.4, zorder=1,
+                     label="limit")  # fmt: skip
     axes.set_xscale("log")
     axes.margins(x=0.1, y=0.1)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -24,7 +24,7 @@ from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.metrics import calibration_error, score_bins
 from keras_resnet.files import StrPath, read_json, read_lines, write_text
-from keras_resnet.messages import percent, plural
+from keras_resnet.messages import percent, plural, points
 from keras_resnet.report import svg
 from keras_resnet.report.bundles import bundles_in, how_to_open
 from keras_resnet.specs import network_title
@@ -413,8 +413,8 @@ def fill_in(template: str, values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, count=plural, short=short, duration=duration, megabytes=megabytes,
-        words=words,
+        percent=percent, points=points, count=plural, short=short, duration=duration,
+        megabytes=megabytes, words=words,
     )  # fmt: skip
     environment.tests["finite"] = finite
     page = environment.get_template(template).render(values)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from keras_resnet.files import StrPath, atomic
+from keras_resnet.messages import percent
 from keras_resnet.report.svg import end_of_losses
 from keras_resnet.report.text import clean, short_labels, shorten, width_of
 
@@ -111,7 +112,10 @@ def curves(
         # From zero, so that a decrease does not look larger than it is.
         loss.set_ylim(max(min(low, 0), -0.05 * high), high)
         low, high = top1.get_ylim()
-        top1.set_ylim(max(low, -2), min(high, 102))
+        low = max(min(low, 98.95), -2)
+        high = min(high, 102, 100 + 0.1 * (100 - low))
+        top1.set_yticks([tick for tick in top1.get_yticks() if tick <= 100])
+        top1.set_ylim(low, high)
         for axes in (loss, top1):
             _mark_sizes(axes, epochs, _column(history, "image_size"))
         figure.subplots_adjust(wspace=0.16)
@@ -157,9 +161,17 @@ def confusion(matrix: npt.ArrayLike, classes: Sequence[str], path: StrPath) -> S
         return save(figure, path)
 
 
+class Line(NamedTuple):
+    """A line of a caption, such as "predicted cat (97.0%)"; only its name may be shortened."""
+
+    name: str
+    before: str = ""
+    after: str = ""
+
+
 def image_grid(
     images: npt.NDArray[np.uint8],
-    captions: Sequence[str],
+    captions: Sequence[str | Sequence[Line]],
     path: StrPath,
     *,
     title: str,
@@ -169,8 +181,8 @@ def image_grid(
 
     Args:
         images: uint8 `(n, h, w, 3)`; small ones are enlarged by an integer factor.
-        captions: `n` strings. One that is wider than its image is wrapped after commas and at
-            spaces, and then shortened.
+        captions: `n` captions: a name, or several lines. A line that is wider than its image is
+            wrapped at a space; then its name is shortened.
         path: the PNG to write.
         title: title above the images.
         columns: images per row.
@@ -187,7 +199,7 @@ def image_grid(
         if not len(images):
             return _save_empty(title, path)
         tiles = _magnified(np.asarray(images))  # (n, th, tw, 3)
-        texts = [_wrap(clean(c), tiles.shape[2], FontProperties(size=8)) for c in captions]
+        texts = [_wrap(caption, tiles.shape[2], FontProperties(size=8)) for caption in captions]
         return _save_grid(tiles, texts, title, min(columns, len(tiles)), path)
 
 
@@ -272,7 +284,7 @@ def _curve(
     )
     if best is not None and np.isfinite(validation[best]):
         value = validation[best]
-        text = f"{value:.1f}{unit}" if unit else f"{value:.3f}"
+        text = percent(value / 100) if unit else f"{value:.3f}"
         axes.axvline(epochs[best], color="black", linewidth=0.8, linestyle=":")
         axes.plot(
             epochs[best],
@@ -351,7 +363,7 @@ def _write_counts(
     digits = len(str(int(counts.max(initial=0))))
     size = min(10.0, 72 * cell / (0.65 * digits + 0.7))
     for (row, column), count in np.ndenumerate(counts):
-        dark = shades[row, column] > 0.6
+        dark = shades[row, column] > 0.72  # the contrast is above 4.5:1 on both sides
         color = "white" if dark else "black" if count else "#b0b0b0"
         text = axes.text(column, row, f"{count:d}", color=color, fontsize=size)
         text.set(ha="center", va="center", in_layout=False)  # inside the axes anyway
@@ -370,17 +382,17 @@ def _shade_scale(figure: Figure, image: AxesImage, side: float) -> None:
 # Grids of images
 
 _GAP, _MARGIN, _LINE, _TITLE = 14, 20, 19, 44  # pixels
-_SMALLEST, _LARGEST = 150, 250  # side of a tile in pixels
+_SMALLEST, _LARGEST = 180, 360  # side of a tile in pixels
 _LONGEST_TITLE = 900  # pixels
 
 
 def _magnified(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Images enlarged or reduced by an integer factor to a readable size: `(n, th, tw, 3)`."""
     side = max(images.shape[1:3])
-    if side <= _LARGEST:
-        factor = max(1, round(_SMALLEST / side))
+    if side < _LARGEST:
+        factor = math.ceil(_SMALLEST / side)
         return images.repeat(factor, axis=1).repeat(factor, axis=2)
-    factor = math.ceil(side / _LARGEST)
+    factor = side // _SMALLEST
     n, height, width, channels = images.shape
     height, width = max(height // factor, 1), max(width // factor, 1)
     whole = images[:, : height * factor, : width * factor]
@@ -438,23 +450,25 @@ def _title(figure: Figure, title: str, width: int, height: int) -> None:
 # Text
 
 
-def _wrap(text: str, width: int, font: FontProperties) -> list[str]:
-    """`text` as at most four lines, each no wider than `width` pixels."""
-    if text_width(text, font) <= width:
-        return [text]
-    first, comma, rest = text.partition(", ")  # "true 3, predicted 8 (97.0%)"
-    parts = [first + comma.strip(), rest] if comma else [text]
-    return [line for part in parts for line in _two_lines(part, width, font)]
+def _wrap(caption: str | Sequence[Line], width: int, font: FontProperties) -> list[str]:
+    """A caption as lines no wider than `width` pixels, at most two per line of the caption."""
+    lines = [Line(caption)] if isinstance(caption, str) else caption
+    return [text for line in lines for text in _two_lines(line, width, font)]
 
 
-def _two_lines(text: str, width: int, font: FontProperties) -> list[str]:
-    head, words = "", text.split(" ")
+def _two_lines(line: Line, width: int, font: FontProperties) -> list[str]:
+    whole = " ".join(filter(None, (line.before, clean(line.name), line.after)))
+    if text_width(whole, font) <= width:
+        return [whole]
+    head, words = "", f"{line.before} {clean(line.name)}".strip().split(" ")
     while words and text_width(f"{head} {words[0]}".strip(), font) <= width:
         head = f"{head} {words.pop(0)}".strip()
-    return [line for line in (head, _fit(" ".join(words), width, font)) if line]
+    end = f" {line.after}" if line.after else ""
+    tail = _fit(" ".join(words), width - text_width(end, font), font) + end
+    return [text for text in (head, tail.strip()) if text]
 
 
-def _fit(text: str, width: int, font: FontProperties) -> str:
+def _fit(text: str, width: float, font: FontProperties) -> str:
     length = width_of(text)
     # A first estimate from the measured width, then one column at a time.
     if (wide := text_width(text, font)) > width:

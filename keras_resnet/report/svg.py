@@ -5,17 +5,18 @@ CSS pixels of a phone; a plot scales with the page.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
 
+from keras_resnet.messages import percent as percentage
 from keras_resnet.report.text import short_labels, width_of
 
 MOST_DRAWN = 50  # classes up to which a confusion matrix is drawn; a larger one is a PNG
 MOST_COUNTS = 25  # classes up to which its cells show their counts
 _WIDTH, _HEIGHT = 360, 230  # of curves
-_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 28, 32  # their margins
+_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 28, 32  # their margins; the left is wider for long labels
 _LETTER, _CAPITAL, _WIDE = 6.7, 8.4, 11.0  # widths of letters in labels, for wide fonts
 
 
@@ -37,29 +38,31 @@ def curves(
     }
     values = [v for line in lines.values() for v in line if math.isfinite(v)]
     beyond = ""
-    if percent:
-        ticks = _ticks(min(values, default=0.0), 100)
+    if percent:  # at least one point
+        ticks = _ticks(min([99.0, *values]) if values else 0.0, 100)
     else:  # from zero, so that a decrease does not look larger than it is
         top, beyond = end_of_losses(lines["training"], lines["validation"])
         ticks = _ticks(0, min(max(values, default=1.0), top))
     low, high = ticks[0], ticks[-1]
+    labels = _labels(ticks, "%" if percent else "")
+    left = max(_LEFT, 8 + max(map(_length, labels)))
     first, last = epochs[0]["epoch"] - 0.5, epochs[-1]["epoch"] + 0.5
 
     def x(epoch: float) -> float:
-        return _LEFT + (epoch - first) / (last - first) * (_WIDTH - _LEFT - _RIGHT)
+        return left + (epoch - first) / (last - first) * (_WIDTH - left - _RIGHT)
 
     def y(value: float) -> float:
         value = min(value, high) if math.isfinite(value) else value
         return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
-    parts = [_rows(ticks, y, "%" if percent else "")]
+    parts = [_rows(labels, map(y, ticks), left)]
     parts += [
         f'<text class="axis" x="{x(epoch):.1f}" y="{_HEIGHT - 16}" text-anchor="middle">'
         f"{epoch}</text>"
         for epoch in _epoch_ticks(int(epochs[0]["epoch"]), int(epochs[-1]["epoch"]))
     ]
     parts.append(
-        f'<text class="axis" x="{(_WIDTH + _LEFT) / 2}" y="{_HEIGHT - 3}" text-anchor="middle">'
+        f'<text class="axis" x="{(_WIDTH + left) / 2:.1f}" y="{_HEIGHT - 3}" text-anchor="middle">'
         "epoch</text>"
     )
     parts += _sizes(epochs, x)
@@ -68,11 +71,16 @@ def curves(
         end = _TOP if beyond else -math.inf  # values beyond the axis get no marker
         parts += _line(points, kind, dots=len(epochs) <= 30, end=end)
     if best is not None:
-        parts += _marked(epochs, lines["validation"], best, x, y, "%" if percent else "")
+        parts += _marked(epochs, lines["validation"], best, x, y, percent)
     if beyond:
-        parts.append(f'<text class="axis" font-size="9" x="{_LEFT}" y="10">{beyond}</text>')
+        parts.append(f'<text class="axis" font-size="9" x="{left:.1f}" y="10">{beyond}</text>')
     label = "Top-1 accuracy" if percent else "Cross-entropy"
-    return _svg(_WIDTH, _HEIGHT, f"{label} over the epochs", parts)
+    ends = [_shown(v, percent) for v in lines["validation"] if math.isfinite(v)]
+    if ends:
+        label += f", validation from {ends[0]} to {ends[-1]}"
+    if best is not None:
+        label += f", best epoch {best}"
+    return _svg(_WIDTH, _HEIGHT, label, parts)
 
 
 def end_of_losses(training: Sequence[float], validation: Sequence[float]) -> tuple[float, str]:
@@ -93,13 +101,17 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
     k = len(names)
     labels = short_labels(names, 18)
     longest = max(map(_length, labels))
-    gutter = 12 + longest
+    gutter = 26 + longest
     cell = 30.0 if k <= 12 else 24.0 if k <= MOST_COUNTS else 13.0
     # Long names are rotated.
     is_turned = longest > cell
     angle = 0 if not is_turned else 45 if k <= MOST_COUNTS else 90
     head = 24 + {0: 14.0, 45: gutter * 0.75, 90: gutter}[angle]
-    parts = [f'<text class="axis" x="{gutter:.1f}" y="12">predicted class</text>']
+    parts = [
+        f'<text class="axis" x="{gutter:.1f}" y="12">predicted class</text>',
+        f'<text class="axis" x="11" y="{head:.1f}" text-anchor="end" '
+        f'transform="rotate(-90 11 {head:.1f})">true class</text>',
+    ]
     for i, label in enumerate(labels):
         middle = gutter + (i + 0.5) * cell
         middle += 4 if angle == 90 else 0
@@ -121,7 +133,25 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
     )
     tail = gutter * 0.6 if angle == 45 else 4  # space for the last slanted name
     width = max(gutter + side + tail, gutter + 90)
-    return _svg(width, head + side + 4, "Confusion matrix", parts, is_fixed=True)
+    height = head + max(side, 70) + 4  # space for "true class"
+    right, images = sum(row[i] for i, row in enumerate(matrix)), sum(map(sum, matrix))
+    title = f"Confusion matrix: {right:,} of {images:,} images on the diagonal"
+    return _svg(width, height, title, parts, is_fixed=True) + _table(matrix, names)
+
+
+def _table(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
+    """The confusion matrix as a table for screen readers, which is not visible."""
+    head = Markup("").join(Markup('<th scope="col"><bdi>{}</bdi></th>').format(n) for n in names)
+    rows = Markup("").join(
+        Markup('<tr><th scope="row"><bdi>{}</bdi></th>{}</tr>').format(
+            name, Markup("").join(Markup("<td>{}</td>").format(count) for count in row)
+        )
+        for name, row in zip(names, matrix, strict=True)
+    )
+    return Markup(
+        '<table class="unseen"><caption>Images by true class (rows) and predicted class</caption>'
+        "<thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table>"
+    ).format(head, rows)
 
 
 def _length(label: str) -> float:
@@ -140,6 +170,8 @@ def _cells(
         x, y = left + j * cell, top + i * cell
         # Square root of the share, to make rare confusions visible.
         shade = math.sqrt(count / total)
+        if counts:  # light enough for the contrast of the counts, 4.5:1 in both colour schemes
+            shade /= 2
         kind = "right" if i == j else "wrong"
         if count:
             parts.append(
@@ -147,7 +179,7 @@ def _cells(
                 f'fill-opacity="{max(shade, 0.08):.2f}"/>'
             )
         if counts:
-            shown = "none" if not count else "over" if shade > 0.6 else "count"
+            shown = "count" if count else "none"
             size = 10 if count < 1000 else 8
             parts.append(
                 f'<text class="{shown}" font-size="{size}" x="{x + cell / 2:.1f}" '
@@ -169,7 +201,8 @@ def reliability(bins: Sequence[tuple[int, float, float]]) -> Markup:
     def y(share: float) -> float:
         return height - bottom - share * up
 
-    parts = [_rows([0, 20, 40, 60, 80, 100], lambda percent: y(percent / 100), "%")]
+    ticks = [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]
+    parts = [_rows(_labels(ticks, "%"), [y(tick / 100) for tick in ticks], left)]
     step = across / len(bins)
     for i, (images, score, accuracy) in enumerate(bins):
         x = left + i * step
@@ -177,7 +210,7 @@ def reliability(bins: Sequence[tuple[int, float, float]]) -> Markup:
             parts.append(
                 f'<rect class="bin" x="{x + 1:.1f}" y="{y(accuracy):.1f}" '
                 f'width="{step - 2:.1f}" height="{accuracy * up:.1f}"><title>{images:,} images: '
-                f"mean score {score:.1%}, {accuracy:.1%} correct</title></rect>"
+                f"mean score {percentage(score)}, {percentage(accuracy)} correct</title></rect>"
             )
         parts.append(
             f'<text class="axis" font-size="9" x="{x + step / 2:.1f}" y="{height - bottom + 13}" '
@@ -195,19 +228,24 @@ def reliability(bins: Sequence[tuple[int, float, float]]) -> Markup:
     parts.append(
         f'<text class="axis" x="{left}" y="{height - 18}">images, by score from 0 to 100%</text>'
     )
-    return _svg(width, height - 12, "Accuracy by score", parts)
+    shown = [f"{percentage(score)}: {percentage(right)} correct" for n, score, right in bins if n]
+    return _svg(width, height - 12, f"Accuracy by mean score: {', '.join(shown)}", parts)
 
 
 # Parts of curves
 
 
-def _rows(ticks: Sequence[float], y: Any, unit: str) -> str:
-    digits = 0 if ticks[1] - ticks[0] >= 1 else 1 if ticks[1] - ticks[0] >= 0.1 else 2
+def _labels(ticks: Sequence[float], unit: str) -> list[str]:
+    """The ticks as text, with the digits of their step."""
+    digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+    return [f"{_fitting(tick, digits, ticks[-1])}{unit}" for tick in ticks]
+
+
+def _rows(labels: Sequence[str], heights: Iterable[float], left: float) -> str:
     return "".join(
-        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
-        f'<text class="axis" x="{_LEFT - 5}" y="{y(t) + 3.5:.1f}" text-anchor="end">'
-        f"{_fitting(t, digits, ticks[-1])}{unit}</text>"
-        for t in ticks
+        f'<line class="grid" x1="{left:.1f}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        f'<text class="axis" x="{left - 5:.1f}" y="{y + 3.5:.1f}" text-anchor="end">{label}</text>'
+        for label, y in zip(labels, heights, strict=True)
     )
 
 
@@ -234,14 +272,14 @@ def _marked(
     best: int,
     x: Any,
     y: Any,
-    unit: str,
+    percent: bool,
 ) -> list[str]:
     """The chosen epoch."""
     found = [v for row, v in zip(epochs, values, strict=True) if row.get("epoch") == best]
     if not found or not math.isfinite(found[0]):
         return []
     at = x(best)
-    number = f"{_fitting(found[0], 1 if unit else 3, found[0])}{unit}"
+    number = _shown(found[0], percent)
     return [
         f'<line class="chosen" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>'
         f'<text class="star" x="{at:.1f}" y="{y(found[0]) + 5:.1f}" text-anchor="middle">★</text>'
@@ -297,6 +335,10 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next((base for base in (1, 2, 5) if base * power >= spread / 5), 10) * power
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 6) for i in range(first, max(last, first + 1) + 1)]
+
+
+def _shown(value: float, percent: bool) -> str:
+    return percentage(value / 100) if percent else _fitting(value, 3, value)
 
 
 def _fitting(value: float, digits: int, largest: float) -> str:

@@ -176,12 +176,16 @@ def _write(folder: Path, result: CrossValidation, rows: Sequence[ImageScore]) ->
 
 
 def _draw(folder: Path, result: CrossValidation, numbers: Sequence[int], pool: Examples) -> None:
+    from keras_resnet.report.plots import Line
     from keras_resnet.training import gallery
 
     shown = result.suspects[:_SHOWN]
     captions = [
-        f"{row.file}, label {row.label} ({percent(row.label_score)}), "
-        f"predicted {row.prediction} ({percent(row.score)})"
+        [
+            Line(row.file),
+            Line(row.label, "label", f"({percent(row.label_score)})"),
+            Line(row.prediction, "predicted", f"({percent(row.score)})"),
+        ]
         for row in shown
     ]
     path = folder / filenames.SUSPECTS

@@ -137,9 +137,9 @@ def _draw(
     gallery.write(folder, source.splits["val"], rows)
 
 
-def _caption(shares: np.ndarray, classes: Sequence[str]) -> str:
-    """The class of a training image, or the mixed classes, such as "cat 70 %, dog 30 %"."""
+def _caption(shares: np.ndarray, classes: Sequence[str]) -> list[plots.Line]:
+    """The class of a training image, or the mixed classes, such as "cat 70%" and "dog 30%"."""
     order = [k for k in np.argsort(-shares, kind="stable") if shares[k] >= 0.005]
     if len(order) == 1:
-        return classes[order[0]]
-    return ", ".join(f"{classes[k]} {shares[k]:.0%}" for k in order)
+        return [plots.Line(classes[order[0]])]
+    return [plots.Line(classes[k], after=f"{shares[k]:.0%}") for k in order]

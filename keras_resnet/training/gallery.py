@@ -52,7 +52,11 @@ def write(folder: Run, examples: Examples, rows: Sequence[ImageScore]) -> None:
 
 
 def contact_sheet(
-    examples: Examples, numbers: Sequence[int], captions: Sequence[str], path: StrPath, title: str
+    examples: Examples,
+    numbers: Sequence[int],
+    captions: Sequence[Sequence[plots.Line]],
+    path: StrPath,
+    title: str,
 ) -> None:
     """Writes a picture of whole images with captions.
 
@@ -67,7 +71,10 @@ def contact_sheet(
 
 
 def _sheet(
-    images: Sequence[Image.Image], captions: Sequence[str], path: StrPath, title: str
+    images: Sequence[Image.Image],
+    captions: Sequence[Sequence[plots.Line]],
+    path: StrPath,
+    title: str,
 ) -> None:
     tiles = [_tile(image) for image in images]
     plots.image_grid(
@@ -83,8 +90,12 @@ def _score(rows: Sequence[ImageScore]) -> Callable[[int], float]:
     return lambda i: rows[i].score
 
 
-def _caption(row: ImageScore) -> str:
-    return f"{row.file}, true {row.label}, predicted {row.prediction} ({percent(row.score)})"
+def _caption(row: ImageScore) -> list[plots.Line]:
+    return [
+        plots.Line(row.file),
+        plots.Line(row.label, "true"),
+        plots.Line(row.prediction, "predicted", f"({percent(row.score)})"),
+    ]
 
 
 def _whole(examples: Examples, index: int) -> Image.Image:
