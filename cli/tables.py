@@ -397,13 +397,13 @@ def comparison(result: "Comparison") -> str:
 
 def _exported(file: "ComparedFile | None") -> str:
     if file is None:
-        return "—"
+        return "–"
     latency = "" if file.latency_ms is None else f", {file.latency_ms:.2f} ms"
     return f"{_megabytes(file.bytes)}{latency}" + ("" if file.passed else ", FAILED")
 
 
 def _setting(value: Any) -> str:
-    return "—" if value in (None, ()) else show(value)
+    return "–" if value in (None, ()) else show(value)
 
 
 def _answers(pair: "Pair") -> str:

@@ -399,7 +399,8 @@ _ALWAYS_SHOWN = (
 
 def _of_network(config: Config) -> dict[str, Any]:
     """The settings that a network determines if they are left out."""
-    return {"normalize": specs.of(config.model).normalize or None}
+    is_resolved = config.normalize is not None
+    return {"normalize": specs.of(config.model).normalize or None} if is_resolved else {}
 
 
 def _list(config: Config, names: list[str]) -> str:

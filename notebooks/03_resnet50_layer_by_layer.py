@@ -13,7 +13,6 @@ from dataclasses import replace
 from IPython.display import Image
 
 import keras_resnet as kr
-from keras_resnet.inspection.drawing import text
 from keras_resnet.report.structure import structure
 
 table, drawing = kr.describe("resnet50"), kr.drawing("resnet50")
@@ -45,7 +44,7 @@ for stage in table.stages:
 
 # %%
 some = [stage for stage in drawing.stages if stage.name in ("input", "conv1", "conv3")]
-print(text(replace(drawing, stages=some)))
+print(replace(drawing, stages=some))
 
 # %% [markdown]
 # ## The widths

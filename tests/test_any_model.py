@@ -310,6 +310,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("make", "options", "said"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_exported_is_one_line(make, options, said):
+    keras.utils.set_random_seed(1)  # of three sigmoids, one alone may be near 1 for all images
     with pytest.raises(InputError, match=said) as error:
         classifier(make(), "FILE", **options)
     assert "\n" not in str(error.value)

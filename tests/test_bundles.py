@@ -192,7 +192,8 @@ def test_the_plain_golden_set_holds_photos_as_evaluation_decodes_them(transparen
             shutil.copy(path, source)
             values = {"logits": {"m": [0.0, 1.0]}, "rejected": {"m": False}}
             entries.append({"file": "00.png", "photo": path.name, **values})
-    index = {"tolerance": {"m": 1.0}, "photo_tolerance": 3.0, "images": entries}
+    limits = {"tolerance": {"m": 1.0}, "photo_tolerance": 3.0}
+    index = {**limits, "answers_sha256": {}, "images": entries}
     (source / "golden.json").write_text(json.dumps(index))
     bundling._put_plain_golden(tmp_path, tmp_path / "plain", Path("m"))
     files = [path for path in transparent if path.name in names]
