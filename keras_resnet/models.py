@@ -148,7 +148,7 @@ def residual_mlp(
     Raises:
         InputError: fewer than two classes, no block, or a width below 1.
     """
-    _check_classes(num_classes)
+    require_whole("num_classes", num_classes, 2)
     are_widths = isinstance(units, Sequence) and all(isinstance(n, Integral) for n in units)
     if not are_widths or not units or min(units) < 1:
         raise InputError(f"units is {units!r}; expected the width of each block, at least 1")
@@ -315,7 +315,7 @@ STEMS = {
 def _check(
     spec: Spec, num_classes: int, input_shape: Sequence[int | None], drop_path: float
 ) -> None:
-    _check_classes(num_classes)
+    require_whole("num_classes", num_classes, 2)
     is_shape = isinstance(input_shape, Sequence) and len(input_shape) == 3
     if not is_shape or input_shape[-1] not in (1, 3):
         raise InputError(
@@ -336,10 +336,6 @@ def _check(
         raise InputError(f"drop_path is {drop_path!r}; expected a share in [0, 1)")
     if drop_path and spec.shortcut == "none":
         raise InputError(f"drop_path is {drop_path}; {spec.name} has no shortcut to fall back on")
-
-
-def _check_classes(num_classes: int) -> None:
-    require_whole("num_classes", num_classes, 2)
 
 
 def set_weights(layer: keras.layers.Layer, weights: Sequence[Any]) -> None:

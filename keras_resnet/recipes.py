@@ -399,8 +399,9 @@ _ALWAYS_SHOWN = (
 
 def _of_network(config: Config) -> dict[str, Any]:
     """The settings that a network determines if they are left out."""
-    is_resolved = config.normalize is not None
-    return {"normalize": specs.of(config.model).normalize or None} if is_resolved else {}
+    if config.normalize is None:  # not resolved yet
+        return {}
+    return {"normalize": specs.of(config.model).normalize or None}
 
 
 def _list(config: Config, names: list[str]) -> str:

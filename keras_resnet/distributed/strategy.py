@@ -302,13 +302,13 @@ def _shared_settings(config: Config, path: StrPath, devices: int) -> dict[str, A
     """Settings and versions that must be equal on all workers."""
     settings = {k: v for k, v in asdict(config).items() if k not in _OF_THE_MACHINE}
     steps = run.Run(path).checkpoint_steps()
-    teacher = run.Run(config.teacher).manifest.get(filenames.MODEL) if config.teacher else None
+    rows = run.Run(config.teacher).manifest if config.teacher else {}
     return {
         "TensorFlow": tf.__version__,
         "Keras": keras.__version__,
         "keras-resnet": __version__,
         "the latest checkpoint": f"step-{steps[-1]}" if steps else None,
-        "the model of --teacher": teacher,
+        "the sha256 of --teacher": rows.get(filenames.MODEL, {}).get("sha256"),
         **{f"--{name.replace('_', '-')}": value for name, value in settings.items()},
         "--devices": devices,
     }

@@ -21,8 +21,7 @@ from keras_resnet import runtime
 from keras_resnet.exporting import child
 from keras_resnet.exporting.convert import calibrated, ends
 from keras_resnet.files import StrPath, read_json, write_json
-from keras_resnet.inspection import tflite_file
-from keras_resnet.inspection.tflite_file import Op
+from keras_resnet.inspection.tflite_file import Op, operators
 from keras_resnet.results import Result
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ def _debug(
     compared.run()
     folder = Path(folder)
     (folder / "calibrated.tflite").write_bytes(whole.calibrated_model)
-    graph = tflite_file.operators(folder / "calibrated.tflite")
+    graph = operators(folder / "calibrated.tflite")
     measured = _statistics(compared, folder / "layers.csv")
     names = _names_by_output(measured, [op.outputs[0] for op in graph])
     statistics = {output: measured[name] for output, name in names.items()}

@@ -40,7 +40,7 @@ def gradient_split(result: Mapping[str, Any], path: StrPath) -> StrPath:
     """Plots the two terms at each block: their norms, and the angle between them.
 
     Args:
-        result: the dict from `keras_resnet.explain.gradients.gradients`.
+        result: `as_json()` of the result of `keras_resnet.explain.gradients.gradients`.
         path: the PNG to write.
 
     Returns:
@@ -88,7 +88,7 @@ def first_layer(rows: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
     """Plots the norm of the first layer's gradient against depth.
 
     Args:
-        rows: the dicts from `keras_resnet.explain.gradients.by_depth`.
+        rows: `as_json()` of each result of `keras_resnet.explain.gradients.by_depth`.
         path: the PNG to write.
     """
     looks = {
@@ -119,7 +119,7 @@ def lesions(results: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
     """Plots accuracy after removing blocks, for one or several networks.
 
     Args:
-        results: dicts from `keras_resnet.explain.lesion.lesion`.
+        results: `as_json()` of results of `keras_resnet.explain.lesion.lesion`.
         path: the PNG to write.
     """
     looks = [RESIDUAL, PLAIN, {"color": "black", "linestyle": ":", "marker": "^"}]
@@ -158,7 +158,7 @@ def path_lengths(result: Mapping[str, Any], path: StrPath) -> StrPath:
     """Plots by length: number of paths, gradient of one path, and gradient of all paths.
 
     Args:
-        result: the dict from `keras_resnet.explain.paths.paths`.
+        result: `as_json()` of the result of `keras_resnet.explain.paths.paths`.
         path: the PNG to write.
     """
     rows = result["lengths"]
@@ -192,7 +192,7 @@ def degradation(result: Mapping[str, Any], path: StrPath) -> StrPath:
     """Plots error against depth, for plain and residual networks.
 
     Args:
-        result: the dict from `keras_resnet.explain.depth.depth`.
+        result: `as_json()` of the result of `keras_resnet.explain.depth.depth`.
         path: the PNG to write.
     """
     with styled():
@@ -225,7 +225,7 @@ def grad_cam(rows: Sequence[Mapping[str, Any]], path: StrPath) -> StrPath:
     (Grad-CAM).
 
     Args:
-        rows: the list from `keras_resnet.explain.cam.cam`.
+        rows: `vars` of each `Cam` of `keras_resnet.explain.cam.cam`.
         path: the PNG to write.
     """
     images: list[npt.NDArray[np.uint8]] = []

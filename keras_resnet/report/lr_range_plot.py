@@ -19,7 +19,8 @@ def plot(result: Mapping[str, Any], path: StrPath) -> StrPath:
     """Plots the loss against the learning rate, on a logarithmic axis, and the suggested rate.
 
     Args:
-        result: the dict from `training.find_lr`; without a suggestion, only losses are plotted.
+        result: `as_json()` of the result of `training.find_lr`; without a suggestion, only losses
+            are plotted.
         path: the PNG to write.
 
     Returns:

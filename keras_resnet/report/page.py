@@ -19,7 +19,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from keras_resnet import filenames, recipes, specs
+from keras_resnet import filenames, recipes
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.metrics import calibration_error, score_bins
@@ -27,7 +27,7 @@ from keras_resnet.files import StrPath, read_json, read_lines, write_text
 from keras_resnet.messages import percent, plural, points
 from keras_resnet.report import svg
 from keras_resnet.report.bundles import bundles_in, how_to_open
-from keras_resnet.specs import network_title
+from keras_resnet.specs import CUSTOM, network_title
 
 MOST_ROWS = 20  # visible rows of the table of classes; the others are folded
 MOST_CONFUSIONS = 5
@@ -302,7 +302,7 @@ def _images(metrics: Mapping[str, Any]) -> dict[str, dict[str, int]]:
 
 
 def _command(config: Mapping[str, Any]) -> str | None:
-    if not config or config.get("model") == specs.CUSTOM.name:  # no command has its layers
+    if not config or config.get("model") == CUSTOM.name:  # no command has its layers
         return None
     try:
         # As from a file: a recipe's settings without effect are not given.
