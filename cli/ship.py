@@ -79,8 +79,8 @@ def ship(
     If it is interrupted or killed, the same command resumes it: existing, unchanged files are
     verified, not written again.
     """
-    place = shipping.place(source, run_folder, given)
-    if source is not None and str(place) != source:
+    shipping.place(source, run_folder, given)  # raises errors of its options
+    if shipping.is_data(source):
         config = recipes.resolve({"data": source, **given})
         require(config.data)
         weights_settings.require(config)

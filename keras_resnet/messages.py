@@ -303,7 +303,8 @@ def reason(status: int, errors: str) -> str:
     if status < 0:
         with suppress(ValueError):
             what = f"killed by {signal.Signals(-status).name}"
-        what += ", probably out of memory" * (status == -signal.SIGKILL)
+        if status == -signal.SIGKILL:
+            what += ", probably out of memory"
     first = rest[0][:300] if rest and status != -signal.SIGKILL else ""
     return ": ".join(filter(None, (what, first))) or f"status {status}"
 

@@ -501,9 +501,8 @@ def finished(run_folder: StrPath, options: Mapping[str, Any]) -> Run | None:
         return None
     run = open_run(run_folder)
     _require_settings(run_folder, None, options)
-    log.info(
-        f"{run_folder} is already trained" + "; give another --run to train again" * bool(options)
-    )
+    again = "; give another --run to train again" if options else ""
+    log.info(f"{run_folder} is already trained{again}")
     return run
 
 

@@ -60,7 +60,7 @@ def place(source: StrPath | None, run_folder: StrPath | None, options: Mapping[s
     Raises:
         InputError: settings were given for an existing run.
     """
-    if not _is_data(source):
+    if not is_data(source):
         given = {"run": run_folder, **options}
         also = [name.replace("_", "-") for name, value in given.items() if value is not None]
         if also:
@@ -133,7 +133,7 @@ def ship(
     chosen: dict[str, Any] = {}
     try:
         if budget.is_set:
-            if not _is_data(source):
+            if not is_data(source):
                 raise InputError(
                     f"{path} is a run, whose network is already trained; a budget needs DATA to "
                     "train on"
@@ -183,7 +183,7 @@ def _require_known(options: Mapping[str, Any]) -> None:
             raise InputError(f"unknown argument '{name}'; did you mean {near[0]}?")
 
 
-def _is_data(source: StrPath | None) -> TypeGuard[StrPath]:
+def is_data(source: StrPath | None) -> TypeGuard[StrPath]:
     """Whether a source is a data set: not a run, and not None (the newest run)."""
     return source is not None and not Path(source, filenames.CONFIG).exists()
 
@@ -242,9 +242,9 @@ def _trained(
 ) -> run.Run:
     from keras_resnet.training.train import train
 
-    given = {"data": source, **options} if _is_data(source) else {}
+    given = {"data": source, **options} if is_data(source) else {}
     if finished := run.finished(path, given):
-        if _is_data(source):
+        if is_data(source):
             _require_same_photos(finished, source, options, request)
         return finished
     trained = train(run_folder=path, **given) if given else train(resume=path)

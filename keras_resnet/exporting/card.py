@@ -76,8 +76,9 @@ def _data(run: Run) -> list[str]:
     names = some_of([_code(name) for name in classes[: _MOST_NAMES + 1]], _MOST_NAMES)
     counts = {split: len(files) for split, files in run.splits.items()}
     images = ", ".join(f"{count:,} {split}" for split, count in counts.items())
-    imported = "imported" in run.metrics
-    use = ", for calibration and evaluation; the model was trained on other data" * imported
+    use = ""
+    if "imported" in run.metrics:
+        use = ", for calibration and evaluation; the model was trained on other data"
     return [
         f"- {_code(_name(run.config.data))}: {images} images{use}",
         f"- {len(classes)} classes: {names}",

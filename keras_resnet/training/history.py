@@ -67,18 +67,20 @@ class History:
         score, by_last = self.score(evaluation), self._config.best_by == "last"
         if self._best is None or score > self._best or by_last:
             self._best, self.best_epoch = score, row["epoch"]
-        small = row["image_size"] != self._config.side
-        notes = [
-            f"trained at {row['image_size']} pixels" * small,
-            f"{row['weights']} weights" * bool(self._config.ema),
-            f"macro top-1 {evaluation.macro_top1:.1%}" * (self._config.best_by == "macro_top1"),
-            "best" * (self.is_best and not by_last),
-        ]
+        notes = []
+        if row["image_size"] != self._config.side:
+            notes.append(f"trained at {row['image_size']} pixels")
+        if self._config.ema:
+            notes.append(f"{row['weights']} weights")
+        if self._config.best_by == "macro_top1":
+            notes.append(f"macro top-1 {evaluation.macro_top1:.1%}")
+        if self.is_best and not by_last:
+            notes.append("best")
         log.info(
             f"epoch {row['epoch']:>3}/{self._config.epochs}  loss {row['loss']:.3f}"
             f"  top-1 {row['top1']:6.1%}  val loss {row['val_loss']:.3f}"
             f"  val top-1 {row['val_top1']:6.1%}"
-            f"  {row['images_per_second']:.0f} images/s  {', '.join(filter(None, notes))}".rstrip()
+            f"  {row['images_per_second']:.0f} images/s  {', '.join(notes)}".rstrip()
         )
 
     def is_out_of_patience(self) -> bool:
