@@ -23,6 +23,10 @@ class CheckFailed(RuntimeError):
         self.result = result
 
 
+class Diverged(CheckFailed):
+    """The loss or a weight of a training is no longer finite."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal ended the work cleanly: one line with the next step; exit status 128 + signal.
 

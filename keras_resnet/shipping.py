@@ -191,7 +191,13 @@ def is_data(source: StrPath | None) -> TypeGuard[StrPath]:
 def _search_folder(path: Path) -> Path:
     """The folder of the search, beside the run; its runs are nested too deep to be found as the
     newest run."""
+    path = _named(path)
     return path.with_name(f"{path.name}-search")
+
+
+def _named(path: Path) -> Path:
+    """The path with the name of its folder, which "." and ".." lack."""
+    return path if path.name not in ("", "..") else path.resolve()
 
 
 def _require_within(
@@ -208,7 +214,7 @@ def _require_within(
     raise CheckFailed(
         f"{model} is over budget: {excess}; the int8 file of the short training of {chosen.name} "
         f"had {(chosen.bytes or 0) / 1e6:.3g} MB and {chosen.latency_ms:.3g} ms; give a larger "
-        "--max-mb or --max-ms, or --max-drop if int8 was refused"
+        "--max-drop if int8 was refused, or a larger --max-mb or --max-ms with another --run"
     )
 
 
@@ -247,6 +253,10 @@ def _trained(
         if is_data(source):
             _require_same_photos(finished, source, options, request)
         return finished
+    if is_data(source):
+        unfinished = run.unfinished(None, path, None, given)
+        if unfinished and unfinished.checkpoint_steps():  # else it starts with the current photos
+            _require_same_photos(unfinished, source, options, request)
     trained = train(run_folder=path, **given) if given else train(resume=path)
     if trained is None:
         raise InputError("ship is for one process; train with several workers, then ship the run")
@@ -254,14 +264,14 @@ def _trained(
 
 
 def _require_same_photos(
-    finished: run.Run, data: StrPath, options: Mapping[str, Any], request: "ExportOptions"
+    trained: run.Run, data: StrPath, options: Mapping[str, Any], request: "ExportOptions"
 ) -> None:
     """Raises InputError if the photos of a run have new classes or lack validation images; warns
     about other changes."""
     from keras_resnet.data import sources
 
-    saved = {(image.name, image.label) for split in finished.splits.values() for image in split}
-    source = sources.load_for(replace(finished.config, weights=None))
+    saved = {(image.name, image.label) for split in trained.splits.values() for image in split}
+    source = sources.load_for(replace(trained.config, weights=None))
     now = {
         (name, source.classes[label])
         for examples in source.splits.values()
@@ -269,10 +279,13 @@ def _require_same_photos(
     }
     if now == saved:
         return
-    path = finished.path
-    command = shlex.join(_again(finished, data, options, request))
-    again = f"to train again from its weights: `keras-resnet {command}`"
-    if added := sorted({label for _, label in now} - {*finished.classes}):
+    path = trained.path
+    if trained.manifest:
+        command = shlex.join(_again(trained, data, options, request))
+        again = f"to train again from its weights: `keras-resnet {command}`"
+    else:
+        again = f"to start again, delete {path}"
+    if added := sorted({label for _, label in now} - {*trained.classes}):
         new = some_of([show(name) for name in added])
         raise InputError(f"{path} was not trained on the classes {new} of {data}; {again}")
     changes = []
@@ -280,9 +293,7 @@ def _require_same_photos(
         changes.append(f"has {plural(came, 'image')} that {path} does not have")
     if went := saved - now:
         changes.append(f"lacks {plural(len(went), 'image')} of {path}")
-    if lost := sorted(
-        {name for name, _ in went} & {image.name for image in finished.splits["val"]}
-    ):
+    if lost := sorted({name for name, _ in went} & {image.name for image in trained.splits["val"]}):
         raise InputError(
             f"{data} {' and '.join(changes)}, {len(lost):,} of them validation images, which are "
             f"needed to check each file: {some_of([show(name) for name in lost], 3)}; restore "
@@ -292,13 +303,13 @@ def _require_same_photos(
 
 
 def _again(
-    finished: run.Run, data: StrPath, options: Mapping[str, Any], request: "ExportOptions"
+    trained: run.Run, data: StrPath, options: Mapping[str, Any], request: "ExportOptions"
 ) -> list[str]:
     """The arguments of the command that trains again from the weights of a run, with the current
     options."""
-    names = (f"{finished.path}-{i}" for i in itertools.count(2))
+    names = (f"{_named(trained.path)}-{i}" for i in itertools.count(2))
     free = next(name for name in names if not os.path.exists(name))
-    command = ["ship", os.fspath(data), "--weights", str(finished.path), "--run", free]
+    command = ["ship", os.fspath(data), "--weights", str(trained.path), "--run", free]
     for name in ("epochs", "batch_size", "seed", "on_bad_image"):
         command += recipes.option(name, options.get(name))
     for kind in request["bundles"] if tuple(request["bundles"]) != DEFAULT_BUNDLES else ():
@@ -377,6 +388,10 @@ def _lacks(folder: Path, contract: "Contract", request: "ExportOptions") -> str 
     ):
         has = f"--reject {contract.reject.share:g}" if contract.reject else "no --reject"
         return f"{folder} has {has}"
+    verified = read_json(folder / filenames.VERIFY)
+    tried = verified.get("candidates") or [{"taken": True}]
+    if not tried[0]["taken"] and request["max_drop"] > verified["max_drop"]:
+        return f"{folder} was exported with --max-drop {verified['max_drop']:g}"
     return None
 
 

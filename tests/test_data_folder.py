@@ -389,6 +389,10 @@ def test_what_becomes_of(what, label, kinds):
         line = folder.describe_bad([(path, bad[path])])
         assert show(path) in line and "--on-bad-image skip" in line
         assert line.isprintable() and 20 < len(line) < 600
+        # `export --data` and `explain` have no such option.
+        with pytest.raises(InputError) as refused:
+            load_all(root)
+        assert str(refused.value).endswith("; repair or remove it")
 
 
 def test_all_kinds_of_file_are_counted(kinds):
@@ -488,6 +492,10 @@ def _run(name):
             _make(os.path.join(root, name, file), JPEG)
 
     return build
+
+
+def _file(name):
+    return lambda root: _make(os.path.join(root, name), b"{}")
 
 
 def _outside(root):
@@ -605,6 +613,10 @@ GOOD = {
     "a run, and a folder of runs, beside the classes": (
         _then(FLAT, _run("own"), _run("runs/photos-search/ab/resnet8"), _photos("runs/a/x.jpg")),
         Good({"all": 5}, skipped=7),
+    ),
+    "a study before its first training": (
+        _then(FLAT, _file("runs/folds-photos/study.json"), _file("runs/folds-photos/fold-1.json")),
+        Good({"all": 5}, skipped=2),
     ),
     "classes that are links to elsewhere": (
         _then(_outside, _link("ROOT_elsewhere/cat", "cat"), _link("ROOT_elsewhere/dog", "dog")),

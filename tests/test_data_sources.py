@@ -154,6 +154,17 @@ def test_a_misspelt_digits_is_understood(typo, tmp_path, monkeypatch):
         load(typo)
 
 
+def test_a_folder_that_is_called_digits_is_told(photos, tmp_path, monkeypatch, capsys):
+    (tmp_path / "digits").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    assert len(load_all("digits").splits["all"]) == 1797
+    assert "digits is the built-in data set; the folder of this name is ./digits" in (
+        capsys.readouterr().err
+    )
+    assert load_all("./digits").splits["all"].names == load_all(photos).splits["all"].names
+    assert capsys.readouterr().err == ""
+
+
 def test_tfds_without_a_name_is_answered():
     with pytest.raises(InputError, match="tfds: has no name; give tfds:NAME"):
         load("tfds:")

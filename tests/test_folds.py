@@ -213,6 +213,21 @@ def test_other_options_or_images_in_the_same_folder_are_one_line(done, mislabell
         trainings.begin(tmp_path / "photos", "x", {}, sources.load("digits"))
 
 
+def test_the_last_epoch_is_taken_unless_the_user_chose_otherwise(trained, tmp_path):
+    """The settings of a run name all values, of which defaults are no choice."""
+    last = {"epochs": 3, "best_by": "last"}
+    of_run = trained.file("config.json")
+    assert '"best_by": "top1"' in of_run.read_text()
+    assert trainings.by_last_epoch({"epochs": 3}) == last
+    assert trainings.by_last_epoch({"epochs": 3}, of_run) == last
+    for chosen in ({"best_by": "top1"}, {"best_by": "macro_top1"}, {"patience": 2}):
+        assert trainings.by_last_epoch(chosen) == trainings.by_last_epoch(chosen, of_run) == chosen
+    settings = tmp_path / "settings.json"
+    for chosen in ({"best_by": "macro_top1"}, {"patience": 2}):
+        settings.write_text(json.dumps(chosen))
+        assert trainings.by_last_epoch({"epochs": 3}, settings) == {"epochs": 3}
+
+
 def test_the_folder_is_no_run_and_says_which_are(done, monkeypatch):
     _, folder = done
     for refuse in (open_run, kind_of):

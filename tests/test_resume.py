@@ -741,8 +741,9 @@ def test_what_xla_compiled_is_used_again(tmp_path):
     for name in ("first", "second"):
         process = _command(
             "train", "digits", "--model", "resnet8", "--image-size", 16, "--batch-size", 200,
-            "--epochs", 1, "--seed", 1, "--xla", "--precision", "float32",  # `auto` compiles a trial
-            "--run", tmp_path / name, env=cache,
+            "--epochs", 1, "--seed", 1, "--xla", "--run", tmp_path / name,
+            "--precision", "float32",  # `auto` compiles a trial too
+            env=cache,
         )  # fmt: skip
         assert process.wait(timeout=300) == 0, process.stderr.read()
         (compiled,) = (tmp_path / "my cache" / "keras-resnet" / "xla").glob("*/*/*.pb")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from keras_resnet import build, shipping
 from keras_resnet.cli import tables
-from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.errors import CheckFailed, Diverged, InputError
 from keras_resnet.inspection.network import describe
 from keras_resnet.report import frontier_plot
 from keras_resnet.studies import search
@@ -185,6 +185,29 @@ def test_larger_networks_are_tried_until_they_are_no_better(tries, photos, tmp_p
     again = search.choose(str(photos), tmp_path, Budget(max_ms=9), {"epochs": 9}, tmp_path / "run")
     assert again == (settings, points)
     assert len(tries) == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_network"),
+    [
+        (Diverged("training diverged in epoch 2"), True),
+        (CheckFailed("model_int8.tflite does not pass", result=object()), True),
+        (CheckFailed("cannot write into x (No space left on device)"), False),
+    ],
+)
+def test_only_what_is_due_to_a_network_excludes_it(error, is_of_network, monkeypatch, tmp_path):
+    """The result is saved: after a full disk the network must be tried again."""
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(search, "_trained", fail)
+    asked = (SMALL, "photos", tmp_path, Budget(max_mb=1.0), {"epochs": 3})
+    if is_of_network:
+        assert search._try(*asked).excess == str(error)
+    else:
+        with pytest.raises(CheckFailed, match="No space left"):
+            search._try(*asked)
 
 
 def test_what_cannot_fit_is_not_trained_and_nothing_in_the_budget_is_one_line(

@@ -4,12 +4,14 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
 from keras_resnet import shipping
 from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
+from keras_resnet.evaluation.contract import require_contract
 from keras_resnet.exporting import exporter
 from keras_resnet.exporting.verification import TriedFile
 from keras_resnet.run import open_run
@@ -197,6 +199,51 @@ def test_photos_that_came_or_went_since_are_told(home, tmp_path, capsys):
     shutil.copytree(photos / "dark", photos / "night")
     with pytest.raises(InputError, match=r"was not trained on the classes night of .*; to train"):
         check()
+
+
+def test_an_interrupted_training_does_not_resume_without_a_new_class(home, tmp_path, monkeypatch):
+    run = open_run(shutil.copytree(home / "run", tmp_path / "run"))
+    photos = shutil.copytree(home / "photos", tmp_path / "photos")
+    run.attach(photos)
+    run.file("manifest.json").unlink()
+    run.file("checkpoints").mkdir(exist_ok=True)
+    (run.file("checkpoints") / "step-7.index").touch()
+    resumed = []
+    monkeypatch.setattr("keras_resnet.training.train.train", lambda **given: resumed.append(given))
+    with pytest.raises(InputError, match="ship is for one process"):  # no run from the stub
+        shipping.ship(photos, run_folder=run.path)
+    assert len(resumed) == 1
+    shutil.copytree(photos / "dark", photos / "night")
+    with pytest.raises(InputError, match=r"not trained on the classes night .*; to start again, d"):
+        shipping.ship(photos, run_folder=run.path)
+    assert len(resumed) == 1
+
+
+@pytest.mark.parametrize(
+    ("taken", "max_drop", "is_tried"), [(False, 2.0, True), (False, 1.0, False), (True, 2.0, False)]
+)
+def test_int8_is_tried_again_where_a_larger_drop_is_allowed(
+    exported, tmp_path, taken, max_drop, is_tried
+):
+    folder = shutil.copytree(exported[0].export_folder, tmp_path / "export")
+    verified = json.loads((folder / "verify.json").read_text())
+    assert "max_drop" in verified
+    verified |= {"max_drop": 1.0, "candidates": [{"taken": taken}, {"taken": not taken}]}
+    (folder / "verify.json").write_text(json.dumps(verified))
+    asked = {
+        "bundles": (), "max_drop": max_drop, "calibrate_probabilities": False, "reject": None,
+    }  # fmt: skip
+    said = f"{folder} was exported with --max-drop 1" if is_tried else None
+    assert shipping._lacks(folder, require_contract(folder), asked) == said
+
+
+@pytest.mark.parametrize("path", ["", ".", ".."])
+def test_a_search_for_this_folder_has_a_name(tmp_path, monkeypatch, path):
+    home = tmp_path / "a" / "b"
+    home.mkdir(parents=True)
+    monkeypatch.chdir(home)
+    there = tmp_path / "a" if path == ".." else home
+    assert shipping._search_folder(Path(path)) == there.with_name(f"{there.name}-search")
 
 
 def test_a_finished_run_keeps_the_network_of_its_budget_when_photos_changed(

@@ -142,7 +142,7 @@ def scan(
 def load(
     root: StrPath,
     *,
-    on_bad_image: str = "error",
+    on_bad_image: str | None = None,
     check: str = "full",
     in_memory: bool = False,
     nested: bool = False,
@@ -152,14 +152,14 @@ def load(
 
     Args:
         root, check, in_memory, nested, classes: as in `scan`.
-        on_bad_image: `"error"` or `"skip"`.
+        on_bad_image: `"error"` or `"skip"`; None: an error of a command without this option.
 
     Raises:
-        InputError: as in `scan`; no usable images; or, with `on_bad_image="error"`, a broken file.
+        InputError: as in `scan`; no usable images; or a broken file that is not to be skipped.
     """
     found = scan(root, check=check, in_memory=in_memory, nested=nested, classes=classes)
-    if found.bad and on_bad_image == "error":
-        raise InputError(describe_bad(found.bad))
+    if found.bad and on_bad_image != "skip":
+        raise InputError(describe_bad(found.bad, can_skip=on_bad_image is not None))
     if not found.used:
         raise InputError(
             f"{show(found.root)} has no usable images; `keras-resnet data check` says why each "
@@ -376,8 +376,9 @@ def _files_of(root: str, entries: Iterable[os.DirEntry[str]]) -> list[File]:
     ]
 
 
-def describe_bad(bad: list[tuple[str, str]]) -> str:
+def describe_bad(bad: list[tuple[str, str]], *, can_skip: bool = True) -> str:
     """The error message for broken files, given (path, reason) of each."""
     path, reason = bad[0]
     more = f" (and {len(bad) - 1} more; `keras-resnet data check` lists them)" if bad[1:] else ""
-    return f"{show(path)}: {reason}{more}; repair or remove it, or use --on-bad-image skip"
+    skip = ", or use --on-bad-image skip" if can_skip else ""
+    return f"{show(path)}: {reason}{more}; repair or remove it{skip}"

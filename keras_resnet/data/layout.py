@@ -16,7 +16,7 @@ from typing import NoReturn
 from keras_resnet.data.names import show
 from keras_resnet.data.photo import IMAGE_ENDINGS
 from keras_resnet.errors import InputError
-from keras_resnet.filenames import CONFIG, LABELS
+from keras_resnet.filenames import CONFIG, LABELS, STUDY
 from keras_resnet.messages import log
 
 _SPLIT_WORDS = {
@@ -241,7 +241,8 @@ def _is_run(folder: str) -> bool:
 
 def _holds_runs(folder: str) -> bool:
     """Whether a folder is a run or, like `runs/`, contains runs: `train` was called there."""
-    if _is_run(folder):
+    # Before its first training, a study has no run.
+    if _is_run(folder) or os.path.isfile(os.path.join(folder, STUDY)):
         return True
     return not _has_images(folder) and any(
         entry.is_dir(follow_symlinks=False) and _holds_runs(entry.path) for entry in _list(folder)

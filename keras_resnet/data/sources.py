@@ -74,7 +74,7 @@ def load(
     group_by: str | None = None,
     split_file: StrPath | None = None,
     seed: int = 0,
-    on_bad_image: str = "error",
+    on_bad_image: str | None = None,
     data_dir: StrPath | None = None,
     check: str = "full",
     in_memory: bool = False,
@@ -92,7 +92,7 @@ def load(
         group_by: keep related images in one split, see `splitting.group`; for a folder.
         split_file: a file of `save_split`, whose splits are used instead.
         seed: seed of the new splits.
-        on_bad_image: `"error"` or `"skip"`; for a folder.
+        on_bad_image: as in `folder.load`.
         data_dir: folder of tensorflow-datasets.
         check: `"full"` or `"headers"`; for a folder, see `folder.scan`.
         in_memory: whether to keep small images decoded in memory, if they fit.
@@ -206,7 +206,7 @@ def digests_of_weights(weights: str | None) -> dict[str, list[int]]:
 def load_all(
     data: StrPath,
     *,
-    on_bad_image: str = "error",
+    on_bad_image: str | None = None,
     data_dir: StrPath | None = None,
     classes: Sequence[str] = (),
 ) -> Source:
@@ -557,7 +557,7 @@ def naming_broken_images(source: Source, next_step: str) -> AbstractContextManag
 
 def _open(
     data: StrPath,
-    on_bad_image: str,
+    on_bad_image: str | None,
     data_dir: StrPath | None,
     check: str = "full",
     in_memory: bool = False,
@@ -568,6 +568,8 @@ def _open(
     data = as_data(data)
     require(data)
     if data == "digits":
+        if os.path.isdir(data):
+            log.warning("digits is the built-in data set; the folder of this name is ./digits")
         return _digits()
     if data.startswith("tfds:"):
         from keras_resnet.data import tfds

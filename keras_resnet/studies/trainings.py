@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet import filenames, recipes
-from keras_resnet.config import Config
+from keras_resnet.config import SETTINGS, Config
 from keras_resnet.data import sources, splitting
 from keras_resnet.data.examples import Examples
 from keras_resnet.data.sources import Source
@@ -34,9 +34,13 @@ def by_last_epoch(options: Mapping[str, Any], config_file: StrPath | None = None
     """The settings with `best_by="last"`, unless the user chose otherwise.
 
     The scores of a study are those of its validation images. Choosing the best epoch on them would
-    make them too good, by points for few images.
+    make them too good, by points for few images. The settings file of a run has all settings, so
+    its defaults are no choice.
     """
-    if recipes.given(options, config_file) & {"best_by", "patience"}:
+    names = {"best_by", "patience"}
+    wanted = recipes.resolve(options, config_file)
+    is_chosen = any(getattr(wanted, name) != SETTINGS[name].default for name in names)
+    if is_chosen or recipes.given(options) & names:
         return dict(options)
     return {**options, "best_by": "last"}
 

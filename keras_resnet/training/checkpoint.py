@@ -26,7 +26,7 @@ import tensorflow as tf
 from keras_resnet import filenames, messages, signals
 from keras_resnet.checkpoint_notes import require_none_lost
 from keras_resnet.data.sources import Source
-from keras_resnet.errors import CheckFailed, Interrupted, first_line
+from keras_resnet.errors import CheckFailed, Diverged, Interrupted, first_line
 from keras_resnet.files import StrPath, full_disk, plainly_named
 from keras_resnet.messages import log
 from keras_resnet.run import Run, resume_command
@@ -62,7 +62,8 @@ class Checkpoint:
         """Writes a checkpoint; if that fails, the earlier checkpoints stay unchanged.
 
         Raises:
-            CheckFailed: the checkpoint cannot be written, or a value is not finite.
+            CheckFailed: the checkpoint cannot be written.
+            Diverged: a value is not finite.
         """
         self.require_finite(step)
         if not self._writes:
@@ -104,17 +105,17 @@ class Checkpoint:
         return 0, None
 
     def require_finite(self, step: int) -> None:
-        """Raises CheckFailed if a weight, optimizer variable or statistic is not finite."""
+        """Raises Diverged if a weight, optimizer variable or statistic is not finite."""
         floats = [value for value in self._values() if value.dtype.is_floating]
         if not tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in floats]):
             raise self.diverged(step, "weights are no longer finite")
 
-    def diverged(self, step: int, what: str) -> CheckFailed:
+    def diverged(self, step: int, what: str) -> Diverged:
         """Returns the error for a training that diverged; `what` says which value did."""
         steps = self._run.checkpoint_steps()
         last = self._folder / f"step-{steps[-1]}" if steps else None
         saved = f"the last finite state is {last}" if last else "nothing was saved yet"
-        return CheckFailed(
+        return Diverged(
             f"training diverged at step {step:,}: {what}; {saved}. Try a lower --learning-rate, "
             "--clip-norm 1 or --precision float32, and check the images: `keras-resnet data check`"
         )

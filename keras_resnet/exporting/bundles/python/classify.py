@@ -56,12 +56,12 @@ class Classifier:
         found = self._infer(image=pixels[None].astype(np.float32))["logits"][0]
         return found[: len(self.labels)]
 
-    def teach(self, label: str, images: list[Image.Image]) -> int:
+    def teach(self, label: str, images: list[Image.Image | str | Path]) -> int:
         """Teaches a new class, or adds images to one, and saves it.
 
         Args:
             label: name of the class.
-            images: about 20 Pillow images of the class.
+            images: about 20 photos of the class, paths or Pillow images.
 
         Returns:
             The number of these images that are recognized afterwards.
@@ -117,12 +117,21 @@ class Classifier:
             bias=np.array(content["bias"], np.float32),
         )
 
-    def pixels(self, image: Image.Image) -> np.ndarray:
-        """An opened Pillow image, upright, on white, fitted: uint8 `(height, width, channels)`."""
-        stored = image.size
+    def pixels(self, image: Image.Image | str | Path) -> np.ndarray:
+        """The path of a photo or an opened Pillow image, upright, on white, fitted: uint8
+        `(height, width, channels)`."""
+        if isinstance(image, Image.Image):
+            return self._fitted(image, image.size)
+        with Image.open(image) as photo:
+            stored = photo.size
+            # libjpeg decodes a large photo at 1/2, 1/4 or 1/8, with at least 8 pixels per input
+            # pixel.
+            photo.draft(None, (8 * max(self.height, self.width),) * 2)
+            return self._fitted(photo, stored)
+
+    def _fitted(self, image: Image.Image, stored: tuple[int, int]) -> np.ndarray:
+        """As `pixels`, for an image that may be decoded smaller than its `stored` size."""
         is_on_its_side = image.getexif().get(_ORIENTATION) in range(5, 9)
-        # libjpeg decodes a large photo at 1/2, 1/4 or 1/8, with at least 8 pixels per input pixel.
-        image.draft(None, (8 * max(self.height, self.width),) * 2)
         ratio = round(stored[0] / image.width)
         upright = _opaque(ImageOps.exif_transpose(image), image.format)
         displayed = stored[::-1] if is_on_its_side else stored
@@ -175,9 +184,9 @@ class Classifier:
         too_large = most is not None and certainty("energy", logits) > most
         return too_large or certainty(self.reject["score"], logits) < self.reject["threshold"]
 
-    def classify(self, image: Image.Image, top: int = 3) -> list[tuple[str, float]]:
-        """The `top` best classes of a Pillow image: [(label, score), …], scores in 0…1; [] if it is
-        rejected."""
+    def classify(self, image: Image.Image | str | Path, top: int = 3) -> list[tuple[str, float]]:
+        """The `top` best classes of a photo, a path or a Pillow image: [(label, score), …], scores
+        in 0…1; [] if it is rejected."""
         logits = self.logits(self.pixels(image))
         if logits.argmax() < self.known and self.rejects(logits[: self.known]):
             return []
@@ -236,7 +245,7 @@ def check(classifier: Classifier, folder: Path = HERE / "golden") -> int:
         good &= distances[-1] <= tolerance
         views = [pixels]
         if entry["photo"]:
-            own = classifier.pixels(Image.open(folder / entry["photo"]))
+            own = classifier.pixels(folder / entry["photo"])
             differences.append(np.abs(own.astype(int) - pixels).mean())
             good &= differences[-1] <= photo_tolerance
             views.append(own)
@@ -293,7 +302,7 @@ def main() -> int:
         return check(classifier) > 0
     if options.teach:
         try:
-            recognized = classifier.teach(options.teach, list(map(Image.open, options.images)))
+            recognized = classifier.teach(options.teach, options.images)
         except OSError as error:
             parser.error(f"{error.filename or options.teach}: {error.strerror or error}")
         except ValueError as error:
@@ -303,8 +312,7 @@ def main() -> int:
         return 0
     for path in options.images:
         try:
-            with Image.open(path) as image:
-                answers = classifier.classify(image, options.top)
+            answers = classifier.classify(path, options.top)
         except (OSError, Image.DecompressionBombError) as error:
             reason = getattr(error, "strerror", None) or "not an image that Pillow can read"
             if isinstance(error, IsADirectoryError):
