@@ -53,6 +53,32 @@ def test_the_first_is_the_reference_and_says_how_steady_it_was(measured):
     assert measured.steady == (0.95 <= noise.median <= 1.05)
 
 
+def test_numbers_are_those_of_the_times(files, monkeypatch):
+    """Of stand-ins that take 2 and 4 ms for an image, now and then more, and 5 ms for a batch."""
+
+    class Timed:
+        def __init__(self, path, threads, batch):
+            self.ms = 2.0 if path == files[0] else 4.0
+            self.facts = dict.fromkeys(
+                ("kind", "versions", "bytes", "memory_bytes", "runtime_bytes", "load_ms",
+                 "import_ms"), 0,
+            ) | {"artefact": path}  # fmt: skip
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def ask(self, images, runs):
+            return [5.0] if images == 8 else [self.ms] * (runs - 1) + [10 * self.ms]
+
+    monkeypatch.setattr("keras_resnet.evaluation.benchmark._Worker", Timed)
+    first, second = benchmark(files, batch_size=8, runs=70).artefacts
+    assert (first.ratio, second.ratio) == (Spread(1.0, 1.0, 1.0), Spread(2.0, 2.0, 2.0))
+    assert (second.p50_ms, second.p95_ms, second.images_per_second) == (4.0, 40.0, 1600.0)
+
+
 def test_a_tflite_file_is_measured_without_the_weight_of_tensorflow(measured):
     for row in measured.artefacts:
         # TensorFlow alone takes 400 MB; this process' own peak must not be inherited either.
@@ -97,10 +123,14 @@ def test_the_images_are_random(files, monkeypatch):
         def predict(self, images):
             seen.append(images)
 
-    monkeypatch.setattr(worker, "open_artefact", lambda path, **_: Stub())
+    def open_stub(path, threads, trust):
+        assert threads == 3
+        return Stub()
+
+    monkeypatch.setattr(worker, "open_artefact", open_stub)
     monkeypatch.setattr(sys, "stdin", ['{"images": 4, "runs": 2}'])
     answers = []
-    worker._serve(files[0], 1, 4, answers.append)
+    worker._serve(files[0], 3, 4, answers.append)
     assert len(answers[1]["ms"]) == 2 and len(seen) == 1 + 3  # the first of three is a warm-up
     pixels = seen[-1]
     assert pixels.shape == (4, 24, 24, 3) and len(np.unique(pixels)) == 256

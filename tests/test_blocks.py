@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_resnet.blocks import (
     BN_EPSILON,
+    batch_norm,
     conv_block,
     dense_identity_block,
     dense_plain_block,
@@ -28,6 +29,16 @@ def ramp(*shape):
 def model_of(block, shape, *arguments, **keywords):
     x = keras.Input(shape)
     return keras.Model(x, block(x, *arguments, **keywords))
+
+
+def test_a_batch_norm_has_torchvisions_numbers():
+    """A momentum of 0.1 there is one of 0.9 in Keras."""
+    model, x = model_of(batch_norm, (5, 6, 4), name="b"), ramp(2, 5, 6, 4)
+    norm = model.get_layer("b_bn")
+    model(x, training=True)
+    np.testing.assert_allclose(norm.moving_mean, 0.1 * x.mean((0, 1, 2)), rtol=1e-5)
+    norm.set_weights([np.ones(4), np.zeros(4), np.zeros(4), np.zeros(4)])
+    np.testing.assert_allclose(model(x), x / np.sqrt(1e-5), rtol=1e-5)
 
 
 @pytest.mark.parametrize("branch", BRANCHES)

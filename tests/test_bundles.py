@@ -23,7 +23,7 @@ from keras_resnet.choices import BUNDLES
 from keras_resnet.data import folder as photo_folder
 from keras_resnet.data.stream import evaluation_stream
 from keras_resnet.errors import InputError
-from keras_resnet.exporting import bundling, golden
+from keras_resnet.exporting import bundling, golden, guard
 from keras_resnet.exporting.plan import make_plan
 from keras_resnet.filenames import TFLITE
 from keras_resnet.files import read_json
@@ -75,6 +75,29 @@ def test_a_bundle_holds_the_smallest_file_with_float_ends_and_its_labels(bundled
 def test_its_readme_says_which_model_it_is(bundled, kind):
     text = (bundled / f"bundle_{kind}" / "README.md").read_text()
     assert TFLITE["int8"] in text and fingerprint(bundled / TFLITE["int8"])["sha256"] in text
+
+
+def test_programs_without_json_have_the_centre_crop_as_a_constant(copy, exported):
+    path = copy / "preprocess.json"
+    path.write_text(json.dumps(read_json(path) | {"center_crop": 0.875}))
+    bundling.write(make_plan(exported[0], bundles=["android", "c"]), copy, ORIGIN)
+    kotlin = next((copy / "bundle_android").rglob("Contract.kt")).read_text()
+    assert "const val CENTER_CROP = 0.875f" in kotlin
+    assert "#define CENTER_CROP 0.875f" in (copy / "bundle_c" / "contract.h").read_text()
+
+
+def test_a_model_or_a_text_of_a_bundle_that_changed_is_noticed(copy, exported):
+    def failed():
+        return {row.file for row in guard.check(exported[0], copy)[0] if not row.passed}
+
+    assert failed() == {f"bundle_{kind}" for kind in BUNDLES}  # no export has recorded them
+    guard.record_files(copy)
+    assert failed() == set()
+    names = ("model.tflite", "labels.txt", "preprocess.json")
+    changed = {f"{home}/{name}" for home in HOMES.values() for name in names}
+    for name in changed:
+        (copy / name).write_bytes((copy / name).read_bytes() + b" ")
+    assert failed() == changed
 
 
 @pytest.mark.parametrize("kind", BUNDLES)

@@ -48,6 +48,23 @@ def test_runs_differ_in_settings_and_answers(two):
     assert json.loads(json.dumps(result.as_json()))["pairs"][0]["p_value"] == 0.25
 
 
+def test_images_are_the_same_in_another_folder_and_the_class_that_differs_most_is_first(
+    two, accept, tmp_path
+):
+    first, second = two
+    accept(second.path, "config.json", "metrics.json")
+    for name, change in (
+        ("config.json", lambda content: content.update(data=str(tmp_path / "moved"))),
+        ("metrics.json", lambda content: content["val"]["per_class"]["dark"].update(top1=0.25)),
+    ):
+        content = json.loads(second.file(name).read_text())
+        change(content)
+        second.file(name).write_text(json.dumps(content))
+    result = compare(first, second.path)
+    assert [pair.images for pair in result.pairs] == [12]
+    assert list(result.per_class) == ["dark", "bright", "striped"]
+
+
 def test_exported_files_are_compared_by_size_and_latency(exported, two):
     run, gate = exported
     result = compare(two[0], run)

@@ -76,6 +76,21 @@ def test_a_temperature_that_helps_is_seldom_called_harmful():
     assert honest.is_harmful
 
 
+def test_a_temperature_that_helps_only_the_half_that_it_was_fitted_on_is_harmful():
+    logits, labels = sample(400, 5, 3.0)
+    _, judged = temperature._halves(logits.argmax(-1) == labels, 1)
+    logits[judged] /= 10  # too uncertain already
+    found = temperature.calibrate(logits, labels, seed=1)
+    assert found.temperature > 1.5 and found.is_harmful
+
+
+def test_logits_that_say_the_opposite_end_at_the_bound():
+    logits = RNG.normal(size=(60, 3))
+    labels = np.where(np.arange(60) < 6, logits.argmax(-1), logits.argmin(-1))
+    found = temperature.calibrate(logits, labels, seed=0)
+    assert found.temperature == 100 and found.is_at_a_bound
+
+
 def test_one_mistake_is_enough_and_none_is_too_few():
     with pytest.raises(InputError, match="one validation image is too few to fit"):
         temperature.calibrate(np.eye(3)[:1], np.array([2]), seed=0)

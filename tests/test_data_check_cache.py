@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from keras_resnet.config import Config
 from keras_resnet.data import check_cache, check_files, folder, preload, sources
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.training.train import train
@@ -60,6 +61,18 @@ def test_a_file_that_changed_is_decoded_again(data, decoded):
     with pytest.raises(InputError, match=r"bright/00\.jpg: cannot be decoded"):
         sources.load(data)
     assert sorted(decoded) == ["bright/00.jpg", "dark/01.jpg"]
+
+
+def test_a_file_of_another_size_is_another_file_however_old_it_is(data, decoded):
+    sources.load(data)
+    decoded.clear()
+    path = os.path.join(data, "bright", "00.jpg")
+    before = os.stat(path)
+    shutil.copy(os.path.join(data, "dark", "01.jpg"), path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert os.path.getsize(path) != before.st_size
+    sources.load(data)
+    assert decoded == ["bright/00.jpg"]
 
 
 def test_broken_files_are_named_again_and_again(data):
@@ -134,6 +147,7 @@ def test_nothing_is_written_among_the_photos(data, tmp_path):
 def test_headers_alone_are_read_if_asked(data, decoded):
     _break(os.path.join(data, "bright", "00.jpg"))
     assert len(sources.load(data, check="headers").splits["train"]) == 48
+    assert len(sources.load_for(Config(data=data, check="headers")).splits["train"]) == 48
     assert decoded == []
     with pytest.raises(InputError, match=r"bright/00\.jpg: cannot be decoded"):
         sources.load(data)

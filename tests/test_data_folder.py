@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from keras_resnet.cli.tables import data_check
 from keras_resnet.data import folder
-from keras_resnet.data.check import check
+from keras_resnet.data.check import check, sample
 from keras_resnet.data.decode import decode
 from keras_resnet.data.names import show
 from keras_resnet.data.sources import load, load_all
@@ -905,3 +905,21 @@ def test_a_folder_without_a_good_photo_is_checked_too(tmp_path):
     checked = check(tmp_path)
     assert not checked.passed and checked.used == checked.near_duplicates == 0
     assert len(checked.bad) == 2
+
+
+def test_images_that_are_almost_black_do_not_pass(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            dark = np.random.default_rng(ord(name) + i).integers(0, 12 + 200 * i, (9, 9, 3))
+            Image.fromarray(np.uint8(dark)).save(tmp_path / name / f"{i}.png")
+    checked = check(tmp_path)
+    assert not checked.passed and [len(checked.narrow), len(checked.bad)] == [2, 0]
+    assert checked.obstacles == checked.warnings == []
+
+
+def test_images_that_are_shown_have_their_own_classes(photos):
+    images, labels = sample(photos, 7, size=24)
+    assert images.shape == (7, 24, 24, 3) and sorted(Counter(labels).values()) == [2, 2, 3]
+    names = np.array(["dark", "striped", "bright"])
+    assert labels == names[np.digitize(images.mean((1, 2, 3)), [70, 170])].tolist()

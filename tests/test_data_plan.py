@@ -226,6 +226,10 @@ def test_a_study_keeps_the_images_of_its_split_files(photos):
     source = sources.load(str(photos))
     other = sources.load(str(photos), seed=1)
     assert source.fingerprint() != other.fingerprint()
+    train = source.splits["train"]
+    for change in ({"digests": train.digests + 1}, {"labels": train.labels[::-1].copy()}):
+        splits = source.splits | {"train": replace(train, **change)}
+        assert source.fingerprint() != replace(source, splits=splits).fingerprint()
 
 
 @pytest.mark.slow

@@ -102,6 +102,27 @@ def test_trivialaugment_reaches_further(name, expected):
     assert np.abs(found - np.asarray(expected(Image.fromarray(image)))).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("rotate", _affine(np.cos(2.3562), -np.sin(2.3562), np.sin(2.3562), np.cos(2.3562))),
+        ("shear_x", _affine(1, 0.99, 0, 1)),
+        ("shear_y", _affine(1, 0, 0.99, 1)),
+        ("translate_x", _affine(1, 0, 0, 1, shift_x=1 / 7)),  # 32 of 224 pixels
+        ("translate_y", _affine(1, 0, 0, 1, shift_y=1 / 7)),
+        ("contrast", lambda image: ImageEnhance.Contrast(image).enhance(1.99)),
+        ("sharpness", lambda image: ImageEnhance.Sharpness(image).enhance(1.99)),
+    ],
+)
+def test_the_others_reach_as_far_as_the_paper_says(name, expected):
+    """Its Wide space: 135 degrees, 0.99, 32 pixels."""
+    image = np.random.default_rng(0).integers(0, 256, (49, 49, 3), np.uint8)
+    found = _apply(name, image, 1.0, "wide").astype(int)
+    difference = np.abs(found - np.asarray(expected(Image.fromarray(image))))[2:-2, 2:-2]
+    is_blended = name in ("contrast", "sharpness")
+    assert (difference.max() if is_blended else np.quantile(difference, 0.9)) <= 1
+
+
 @pytest.mark.parametrize("side", [15, 17, 23])  # of fewer than 256, 512 and 768 pixels
 def test_a_small_image_is_equalized_as_by_pillow(side):
     image = _photo(height=side, width=side)
@@ -164,6 +185,17 @@ def test_two_operations_are_left_out_independently():
     changed = (_draws(image, ops=2, magnitude=7.0, prob=0.5) != image).any((1, 2, 3)).mean()
     # unchanged if each is left out or the identity; that one undoes another is rare
     assert changed == pytest.approx(1 - (0.5 + 0.5 / 14) ** 2, abs=4.5 * np.sqrt(0.25 / 4000))
+
+
+@pytest.mark.parametrize(
+    ("augment", "options"), [(randaugment, {"ops": 1, "magnitude": 7.0}), (trivialaugment, {})]
+)
+def test_an_image_gets_darker_as_often_as_brighter(augment, options):
+    """By the operation that scales it; what others make of this grey is left out."""
+    image = np.full((8, 8, 3), 120, np.uint8)
+    levels = _draws(image, augment=augment, **options)[:, 4, 4, 0]
+    brighter, darker = (levels > 176).sum(), (levels < 64).sum()
+    assert abs(brighter - darker) < 4.5 * np.sqrt(brighter + darker) and darker > 40
 
 
 def _strengths(most=0.9, **options):

@@ -66,6 +66,13 @@ def test_a_path_will_do(photos):
     assert load(Path(photos)).classes == list(COUNTS)
 
 
+def test_the_size_of_photos_is_that_of_their_shorter_sides(photos):
+    assert load_all(photos).side == 5
+    for i in range(40):  # most are now upright, and larger
+        Image.new("RGB", (7, 9), (i, 0, 0)).save(os.path.join(photos, "cow", f"{i}.png"))
+    assert load_all(photos).side == 7
+
+
 def test_the_digits_are_complete():
     source = load_all("digits")
     digits = source.splits["all"]

@@ -50,6 +50,22 @@ class TinyHidden(TinyForTests):
             yield i, record | ({"label": -1} if count == 8 else {})
 
 
+class TinyTwice(TinyForTests):
+    """With other classes and other pictures than those that are to be learned, as CIFAR-100."""
+
+    def _info(self):
+        pictures = {"after": tfds.features.Image(), "image": tfds.features.Image()}
+        classes = {"coarse_label": tfds.features.ClassLabel(names=["pet"])}
+        classes["label"] = tfds.features.ClassLabel(names=["cat", "dog"])
+        features = tfds.features.FeaturesDict(pictures | classes)
+        keys = ("image", "label")
+        return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=keys)
+
+    def _generate_examples(self, count):
+        for i, image in enumerate(_images(count)):
+            yield i, {"after": 0 * image, "image": image, "coarse_label": 0, "label": i % 2}
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A data folder for each format, with the data set in three shards a split."""
@@ -123,6 +139,13 @@ def test_a_split_with_hidden_labels_is_left_out(tmp_path, capsys):
     assert {split: len(e) for split, e in source.splits.items()} == {"train": 20, "val": 4}
     said = "the test split of tfds:tiny_hidden is left out: its labels are hidden\n"
     assert capsys.readouterr().err.endswith(said)
+
+
+def test_of_several_labels_and_images_the_ones_to_learn_are_taken(tmp_path):
+    classes, splits = load_tfds("tiny_twice", tmp_path)
+    shown, labels = _shown(splits["test"])
+    assert classes == ["cat", "dog"] and np.bincount(labels).tolist() == [4, 4]
+    assert {x.tobytes() for x in shown} == {x[:, 2:22].tobytes() for x in _images(8)}
 
 
 def _shard(folder):

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from base64 import b64decode
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from sklearn import metrics as peer
 from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation import metrics
-from keras_resnet.evaluation.artefact import open_artefact
+from keras_resnet.evaluation.artefact import Artefact, open_artefact
+from keras_resnet.evaluation.contract import Contract
 from keras_resnet.evaluation.metrics import is_imbalanced, log_softmax, summarize
 from keras_resnet.evaluation.per_image import (
     ImageScore,
@@ -36,7 +38,9 @@ from keras_resnet.evaluation.scores import (
     examples_in,
     predict,
 )
+from keras_resnet.geometry import Geometry
 from keras_resnet.inspection import metadata
+from keras_resnet.run import open_run
 from keras_resnet.training import gallery
 
 
@@ -64,6 +68,16 @@ def test_the_numbers_equal_scikit_learns():
 
 def test_five_classes_have_no_top_5():
     assert summarize(np.eye(5), np.arange(5), list("abcde")).top5 is None
+
+
+@pytest.mark.parametrize(("top", "has_top5"), [(None, True), (5, True), (2, False)])
+def test_a_file_that_names_fewer_than_five_classes_has_no_top_5(top, has_top5):
+    opened = Artefact(
+        Path("model.tflite"), "tflite", Geometry(8, 8), 1.0, [*"0123456789"], None,
+        lambda images: np.zeros((len(images), 10), np.float32),
+        contract=Contract("softmax", top=top),
+    )  # fmt: skip
+    assert (evaluate(opened, "digits").top5 is not None) == has_top5
 
 
 def test_a_class_without_images_has_no_accuracy():
@@ -554,6 +568,15 @@ def test_images_that_were_trained_on_are_counted_wherever_they_lie_and_one_class
     shutil.copyfile(trained.file("labels.txt"), tmp_path / "labels.txt")
     assert evaluate(elsewhere, tmp_path / "new").trained_on is None
     assert f"the run of {elsewhere} is unknown: if it was trained" in capsys.readouterr().err
+
+
+def test_it_is_unknown_what_imported_weights_were_trained_on(untouched, tmp_path, accept):
+    """The train split of their run is of images that came later."""
+    copy = shutil.copytree(untouched, tmp_path / "run")
+    metrics = json.loads((copy / "metrics.json").read_text())
+    (copy / "metrics.json").write_text(json.dumps(metrics | {"imported": {"file": "net.pth"}}))
+    accept(copy, "metrics.json")
+    assert evaluate(open_run(copy), split="train").trained_on is None
 
 
 def test_the_end_of_a_training_says_which_images_chose_the_epoch(trained):

@@ -98,6 +98,21 @@ def test_leftovers_are_those_of_the_folder_alone(tmp_path):
         assert not list(tmp_path.glob(".out-new-phone-new-*"))
 
 
+def test_a_lock_on_a_file_that_was_removed_before_is_no_lock(tmp_path, monkeypatch):
+    """As by a process whose holder ends just after this one has opened it."""
+    target, lock = tmp_path / "export", publish.files.lock
+
+    def late(file):
+        monkeypatch.setattr(publish.files, "lock", lock)
+        os.unlink(file.name)
+        lock(file)
+
+    monkeypatch.setattr(publish.files, "lock", late)
+    said = "another process is writing"
+    with publish.locked(target), pytest.raises(InputError, match=said), publish.locked(target):
+        pass
+
+
 def test_links_in_a_folder_are_kept_as_links(tmp_path):
     target = tmp_path / "export"
     target.mkdir()

@@ -21,9 +21,16 @@ from keras_resnet.cli import tables
 from keras_resnet.errors import CheckFailed, InputError
 from keras_resnet.evaluation import binomial
 from keras_resnet.evaluation.artefact import open_artefact
-from keras_resnet.evaluation.contract import Contract
+from keras_resnet.evaluation.contract import Contract, Rejection
 from keras_resnet.evaluation.scores import predict
-from keras_resnet.exporting import calibration, evidence, saved_model, wrap
+from keras_resnet.exporting import (
+    calibration,
+    evidence,
+    guard,
+    rejection,
+    saved_model,
+    wrap,
+)
 from keras_resnet.exporting.convert import convert
 from keras_resnet.exporting.exporter import export
 from keras_resnet.exporting.gate import _lost_refusals, verify
@@ -319,6 +326,13 @@ def test_some_images_are_any_of_all_and_have_their_own_logits(exported):
     given = Judge(reference, val, Contract(), Limits(images=5), logits=whole)
     own = Judge(reference, val, Contract(), Limits(images=5))
     np.testing.assert_allclose(given._expected, own._expected, rtol=1e-4, atol=1e-4)
+    # The threshold of a file is judged by those of the images that did not set it.
+    rule = Rejection("margin", 0.0, None, 0.25, 6)
+    some = Judge(reference, val, Contract(reject=rule), Limits(images=5), logits=whole)
+    _, others = rejection.halves(len(val), 0.25, run.config.seed)
+    assert np.flatnonzero(some._judged).tolist() == [
+        i for i, name in enumerate(some.examples.names) if name in val.take(others).names
+    ]
 
 
 def test_logits_that_are_no_numbers_are_refused():
@@ -411,6 +425,21 @@ def test_a_wrong_file_fails_even_if_the_manifest_knows_it(copy):
     assert not result.passed
     said = "; ".join(row.why for row in (*result.files, *result.artefacts) if not row.passed)
     assert [line for line in expected.values() if line not in said] == []
+
+
+def test_labels_without_the_last_and_models_of_no_export_fail(copy):
+    folder = copy.export_folder
+    (folder / "labels.txt").write_text("bright\ndark\n")
+    guard.record(folder, {"labels.txt": fingerprint(folder / "labels.txt")})
+    for name in ("mine.tflite", "mine.onnx"):
+        shutil.copy(folder / TFLITE["int8"], folder / name)
+    failed = {row.file: row.why for row in guard.check(copy, folder)[0] if not row.passed}
+    none = "has no row in manifest.json; export it again"
+    assert failed == {
+        "labels.txt": "has 2 lines, labels.txt of the run 3",
+        "mine.tflite": none,
+        "mine.onnx": none,
+    }
 
 
 def test_without_a_manifest_nothing_passes(copy):

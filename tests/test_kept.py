@@ -1,6 +1,7 @@
 """A failed export keeps what it converted for the next try, and nothing else."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,9 @@ from keras_resnet import filenames
 from keras_resnet.errors import CheckFailed
 from keras_resnet.exporting import tflite
 from keras_resnet.exporting.exporter import export
+from keras_resnet.exporting.kept import Kept
+from keras_resnet.exporting.plan import ExportPlan
+from keras_resnet.geometry import Geometry
 from keras_resnet.inspection import metadata
 from keras_resnet.run import open_run
 
@@ -65,6 +69,37 @@ def test_a_kept_file_that_is_gone_is_made_again(copy, converted):
     kept.unlink()
     fails.clear()
     assert export(copy, **OPTIONS).passed and variants == ["none", "none", "float16"]
+
+
+def test_a_kept_file_is_of_the_same_model_options_and_calibration_images(tmp_path):
+    plan = ExportPlan(
+        geometry=Geometry(24, 24), classes=["a", "b"], tflite=["none", "int8"],
+        target=tmp_path / "export",
+    )  # fmt: skip
+    model, images = tmp_path / "model.keras", tmp_path / "images.npy"
+    model.write_bytes(b"a model")
+    images.write_bytes(b"images")
+
+    def is_converted(variant="int8", plan=plan):
+        made = []
+
+        def make(path):
+            path.write_bytes(b"a file")
+            made.append(path)
+            return {}
+
+        Kept(plan, model).or_made(variant, tmp_path / "file.tflite", images, make)
+        return bool(made)
+
+    assert is_converted() and is_converted("none")
+    assert not is_converted() and not is_converted("none")
+    changes = {"io": "uint8", "center_crop": 0.9, "geometry": Geometry(24, 24, "pad")}
+    for name, value in changes.items():
+        assert is_converted(plan=replace(plan, **{name: value})), name
+    images.write_bytes(b"other images")
+    assert is_converted() and not is_converted("none")
+    model.write_bytes(b"another model")
+    assert is_converted() and is_converted("none")
 
 
 def test_other_options_and_a_file_that_failed_the_gate_are_converted_again(

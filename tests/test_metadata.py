@@ -6,6 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
+from flatbuffers import number_types
+from flatbuffers.table import Table
 
 from keras_resnet.cli import tables
 from keras_resnet.errors import InputError
@@ -133,6 +135,58 @@ def test_it_has_the_identifier_of_the_schema(embedded):
     """MediaPipe looks for it at byte 4 of the buffer."""
     content = embedded[0].read_bytes()
     assert content.count(metadata.IDENTIFIER) == 1
+
+
+class Fields:
+    """A table of a flatbuffer by the numbers of its fields, from 0."""
+
+    def __init__(self, table):
+        self._table = table
+
+    def _at(self, field):
+        return self._table.Pos + self._table.Offset(4 + 2 * field)
+
+    def table(self, field):
+        return Fields(Table(self._table.Bytes, self._table.Indirect(self._at(field))))
+
+    def first(self, field):
+        place = self._table.Vector(self._table.Offset(4 + 2 * field))
+        return Fields(Table(self._table.Bytes, self._table.Indirect(place)))
+
+    def text(self, field):
+        return self._table.String(self._at(field)).decode()
+
+    def number(self, field, flags):
+        return self._table.Get(flags, self._at(field))
+
+    def floats(self, field):
+        offset = self._table.Offset(4 + 2 * field)
+        start, count = self._table.Vector(offset), self._table.VectorLen(offset)
+        flags = number_types.Float32Flags
+        return [self._table.Get(flags, start + 4 * i) for i in range(count)]
+
+
+def test_other_readers_find_the_fields_where_the_schema_has_them(embedded):
+    """metadata_schema.fbs of TensorFlow Lite Support; the number of a union is before its table."""
+    path, told = embedded
+    packed = metadata._pack(told)
+    assert packed in path.read_bytes()
+    model = Fields(Table(bytearray(packed), int.from_bytes(packed[:4], "little")))
+    assert [model.text(n) for n in (0, 2, 7)] == ["resnet20", "ab" * 32, "1.0.0"]
+    assert model.text(1).startswith("resnet20, classifies") and "Apache-2.0" in model.text(5)
+    assert model.first(6).text(0) == "preprocess.json"
+    graph, byte, whole = model.first(3), number_types.Uint8Flags, number_types.Uint32Flags
+    image, logits = graph.first(2), graph.first(3)
+    assert (image.text(0), logits.text(0)) == ("image", "logits")
+    assert "upright image" in image.text(1) and "softmax" in logits.text(1)
+    content, units, stats = image.table(3), image.first(4), image.table(5)
+    assert content.number(0, byte) == 2 and content.table(1).number(0, byte) == 1  # RGB
+    assert [content.table(1).table(1).number(n, whole) for n in (0, 1)] == [24, 24]
+    assert units.number(0, byte) == 1
+    assert [units.table(1).floats(n) for n in (0, 1)] == [[0.0], [1.0]]
+    assert [stats.floats(n) for n in (0, 1)] == [[255.0], [0.0]]
+    assert logits.table(3).number(0, byte) == 1
+    assert (logits.first(6).text(0), logits.first(6).number(2, byte)) == ("labels.txt", 2)
 
 
 def test_damaged_metadata_are_an_input_error(embedded):

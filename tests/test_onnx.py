@@ -82,6 +82,19 @@ def test_a_file_for_eight_images_at_a_time_is_refused(onnx_run, photos, tmp_path
 
 
 @extra
+def test_a_file_for_one_image_at_a_time_takes_several_in_turn(onnx_run, tmp_path):
+    import onnx
+
+    path = onnx_run[0].export_folder / "model.onnx"
+    model = onnx.load(path)
+    for end in (*model.graph.input, *model.graph.output):
+        end.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, tmp_path / "model.onnx")
+    found, expected = (Ort(file).predict(pixels(3)) for file in (tmp_path / "model.onnx", path))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@extra
 def test_it_passes_the_gate_as_a_float32_file(onnx_run):
     run, result = onnx_run
     (row,) = result.artefacts
@@ -158,9 +171,11 @@ def test_a_dense_layer_is_counted_whichever_way_its_kernel_lies(tmp_path):
             for name, side in (("x", 5), ("y", 2))
         ]
         node = helper.make_node("Gemm", ["x", "kernel"], ["y"], transB=transposed)
-        graph = helper.make_graph([node], "dense", ends[:1], ends[1:], [kernel])
+        shape = onnx.numpy_helper.from_array(np.array([5, 2]), "shape")  # no weights
+        graph = helper.make_graph([node], "dense", ends[:1], ends[1:], [kernel, shape])
         onnx.save(helper.make_model(graph), tmp_path / "dense.onnx")
-        assert census(tmp_path / "dense.onnx").multiply_adds == 5 * 2
+        found = census(tmp_path / "dense.onnx")
+        assert (found.multiply_adds, found.parameters) == (5 * 2, 5 * 2)
 
 
 @extra

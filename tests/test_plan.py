@@ -52,6 +52,10 @@ def test_auto_replaces_every_variant_and_leaves_the_rest():
     assert ExportPlan(geometry=Geometry(24, 24), classes=["a", "b"], tflite=["none"]).replaced == [
         "saved_model", "model_float32.tflite",
     ]  # fmt: skip
+    # The plot beside an int8 file would tell of the one before it.
+    assert ExportPlan(geometry=Geometry(24, 24), classes=["a", "b"], tflite=["int8"]).replaced == [
+        "saved_model", "model_int8.tflite", "quantization.png",
+    ]  # fmt: skip
 
 
 def test_a_plan_cannot_be_changed(trained):

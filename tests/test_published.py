@@ -4,13 +4,14 @@ import hashlib
 import http.server
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from keras_resnet import build
+from keras_resnet import build, files
 from keras_resnet.errors import InputError
 from keras_resnet.recipes import resolve
 from keras_resnet.specs import SPECS
@@ -34,7 +35,7 @@ def as_torch(model):
 class Server(http.server.ThreadingHTTPServer):
     """Serves `content` as Hugging Face does: a redirect that tells the SHA-256, then the file."""
 
-    content, sha256, ends_after = b"", "", None
+    content, sha256, ends_after, takes_ranges = b"", "", None, True
     ranges: list
 
     def __init__(self):
@@ -51,7 +52,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("X-Linked-ETag", f'"{server.sha256}"')
             self.end_headers()
             return
-        asked = self.headers.get("Range")
+        asked = self.headers.get("Range") if server.takes_ranges else None
         server.ranges.append(asked)
         first = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         if asked and first >= len(server.content):
@@ -143,6 +144,29 @@ def test_an_interrupted_download_is_resumed(server):
     published.fetch("resnet18")
     assert server.ranges == [None, "bytes=5000000-"]
     assert published.cached_path("resnet18").read_bytes() == server.content
+
+
+def test_a_server_that_sends_the_whole_file_again_is_understood(server):
+    path = published.cached_path("resnet18")
+    path.parent.mkdir(parents=True)
+    path.with_name(f"{path.name}.part").write_bytes(server.content[:1000])
+    server.takes_ranges = False
+    published.fetch("resnet18")
+    assert path.read_bytes() == server.content
+
+
+def test_while_another_process_downloads_one_waits_for_its_file(server):
+    path = published.cached_path("resnet18")
+    path.parent.mkdir(parents=True)
+    with ThreadPoolExecutor() as threads:
+        with open(f"{path}.part", "ab") as part:
+            files.lock(part)
+            waiting = threads.submit(published.fetch, "resnet18")
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=2)
+            path.write_bytes(server.content)
+        assert "fc.weight" in waiting.result().arrays
+    assert server.ranges == []
 
 
 def test_a_whole_part_is_not_downloaded_again(server):

@@ -140,6 +140,8 @@ def test_the_error_of_a_layer_is_that_of_its_values_in_int8():
     steps = np.round(floats / scale).astype(np.int8)
     assert layer_error._lost(floats, steps, scale, 0) == pytest.approx(0.5, abs=0.01)
     assert layer_error._steps(floats[..., :1], steps[..., :1], scale, 0) < 0.35
+    for measure in (layer_error._lost, layer_error._steps):  # wherever 0 is among the steps
+        assert measure(floats, steps - np.int16(60), scale, -60) == measure(floats, steps, scale, 0)
     # Of the second, no more than all can be lost, however large the error is.
     assert layer_error._lost(floats, steps + np.int8([0, 9]), scale, 0) == pytest.approx(0.5, 0.05)
 

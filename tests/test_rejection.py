@@ -144,6 +144,8 @@ def test_too_few_images_are_one_line_and_a_few_serve_twice():
         found
     )
     assert "limit" not in str(rejection.fit(logits(78, 3), None, 0.05, 0))
+    found = rejection.fit(logits(78, 3), logits(19, 0), 0.05, 0)  # a few of no class do, too
+    assert (found.judged_on, found.unknown_judged_on, found.held_out) == (39, 19, False)
 
 
 @pytest.mark.parametrize(

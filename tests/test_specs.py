@@ -42,6 +42,23 @@ def test_a_normalization_is_a_name_two_triples_or_text(normalize, mean, deviatio
     assert specs.statistics(normalize) == (mean, deviation)
 
 
+def test_the_statistics_are_the_published_ones():
+    """Of pixels in [0, 1]: torchvision's, and those of CIFAR-10's training images."""
+    published = {
+        "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    }
+    for name, parts in published.items():
+        for ours, theirs in zip(specs.statistics(name), parts, strict=True):
+            assert ours == pytest.approx([255 * x for x in theirs])
+
+
+def test_luma_has_the_statistics_of_rgb_weighted_as_its_colours():
+    (mean,), (deviation,) = specs.statistics("100,200,50/10,20,5", 1)
+    assert mean == pytest.approx(0.299 * 100 + 0.587 * 200 + 0.114 * 50, rel=1e-4)
+    assert deviation == pytest.approx(mean / 10)
+
+
 @pytest.mark.parametrize(
     ("normalize", "message"),
     [

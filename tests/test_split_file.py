@@ -18,6 +18,8 @@ def test_a_split_file_is_taken_instead_of_a_split_that_is_made(photos, tmp_path)
     sources.save_split(replace(first, splits=part), tmp_path / "split.json")
     again = sources.load(str(photos), seed=2, split_file=tmp_path / "split.json")
     assert {s: e.names for s, e in again.splits.items()} == {s: e.names for s, e in part.items()}
+    pool, unseen = sources.pool(first), first.splits["test"]  # which no training may see
+    assert len(pool) + len(unseen) == 60 and not {*pool.names} & {*unseen.names}
     for split, examples in again.splits.items():
         assert [again.classes[k] for k in examples.labels] == [
             name.split("/")[0] for name in part[split].names

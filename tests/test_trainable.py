@@ -222,6 +222,18 @@ def test_the_gate_refuses_a_file_with_a_damaged_signature(path, judge, tmp_path,
     assert said in row.why and row.passed == (not said), row.why
 
 
+def test_a_file_that_takes_known_images_for_the_new_class_is_refused(path, judge, known):
+    """Known ones that look like it."""
+    mosaics = teaching.mosaics(known.shape[1:])[: teaching.PHOTOS]
+    labels = Trainable(path).infer(mosaics)[0].argmax(-1)
+    expected = judge.head.features(*trainable.pooled_and_logits(judge._model, mosaics))
+    files = Trainable(path), Trainable(path)
+    taught = teaching.teach(*files, judge.head, mosaics, labels, (expected, expected), 1.0)
+    assert taught.drop_points > 90 and taught.recognized > 0.9
+    (reason,) = taught.reasons
+    assert "points lower after it learned a new one (allowed: 1)" in reason
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -229,7 +229,7 @@ def cifar_logits(state, x):
     return x.mean((2, 3)) @ state["linear.weight"].T + state["linear.bias"]
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
 @pytest.mark.parametrize(
     ("name", "blocks", "shortcut"), [("resnet20", 3, None), ("resnet8_b", 1, "shortcut")]
 )
@@ -592,6 +592,37 @@ def test_every_name_of_the_family_has_its_place_in_a_state_dict():
         wanted = [f"{layer.name}/{v.name}" for layer in model.layers for v in layer.weights]
         first = [layouts.in_file(n, readers.Weights("", readers.TORCH, {})) for n in wanted]
         assert len(set(first)) == len(first)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("conv1.weight", "conv1_conv/kernel"),
+        ("bn1.weight", "conv1_bn/gamma"),
+        ("layer2.3.conv2.weight", "conv3_block4_2_conv/kernel"),
+        ("layer2.3.bn3.running_mean", "conv3_block4_3_bn/moving_mean"),
+        ("layer2.0.downsample.0.weight", "conv3_block1_0_conv/kernel"),  # torchvision
+        ("layer2.0.downsample.1.weight", "conv3_block1_0_bn/gamma"),
+        ("layer2.0.downsample.1.weight", "conv3_block1_0_conv/kernel"),  # timm, after a pooling
+        ("layer2.0.downsample.2.weight", "conv3_block1_0_bn/gamma"),
+        ("conv1.0.weight", "conv1_1_conv/kernel"),  # a deep stem
+        ("conv1.1.running_var", "conv1_1_bn/moving_variance"),
+        ("conv1.3.weight", "conv1_2_conv/kernel"),
+        ("conv1.4.bias", "conv1_2_bn/beta"),
+        ("conv1.6.weight", "conv1_3_conv/kernel"),
+        ("bn1.bias", "conv1_3_bn/beta"),
+        ("maxpool.0.weight", "conv1_4_conv/kernel"),  # ResNet-RS
+        ("maxpool.1.weight", "conv1_4_bn/gamma"),
+        ("layer1.2.se.fc1.weight", "conv2_block3_se_1_conv/kernel"),
+        ("layer1.2.se.fc2.bias", "conv2_block3_se_2_conv/bias"),
+        ("fc.bias", "logits/bias"),
+    ],
+)
+def test_the_names_of_torchvision_and_timm_have_their_places(theirs, ours):
+    """Also where neither is installed."""
+    array = readers.Stored((1,) * (4 if ours.endswith("kernel") else 1), lambda: None)
+    weights = readers.Weights("", readers.TORCH, {theirs: array})
+    assert [*layouts.to_ours(weights, [ours], takes_bgr=False)] == [ours]
 
 
 def test_a_network_without_published_weights_names_the_list_of_those_with(unloaded):

@@ -91,6 +91,7 @@ def test_probabilities_have_a_threshold_for_none_of_these(name, request, photos)
     run, result = request.getfixturevalue(name)
     said = json.loads((run.export_folder / "preprocess.json").read_text())["reject"]
     assert said["score"] == "probability" and list(said["compared"]) == ["probability"]
+    assert result.keras.known_refused == said["known_refused"]
     assert [row.known_refused is None for row in result.artefacts if row.top1] == (
         [False] * sum(row.top1 is not None for row in result.artefacts)
     )
