@@ -238,7 +238,7 @@ def test_a_depthwise_convolution_is_counted_too(tmp_path):
 
 
 def test_one_vector_that_many_offsets_lead_to_is_not_read_without_end():
-    items = tflite_file._items_up_to(100)
+    items = tflite_file.items_up_to(100)
     assert items(int, lambda: 60) == list(range(60))
     with pytest.raises(ValueError, match="vectors of 120 elements in 100 bytes"):
         items(int, lambda: 60)

@@ -189,6 +189,21 @@ def test_other_readers_find_the_fields_where_the_schema_has_them(embedded):
     assert (logits.first(6).text(0), logits.first(6).number(2, byte)) == ("labels.txt", 2)
 
 
+def test_a_vector_that_is_longer_than_the_metadata_is_refused_at_once(embedded):
+    """One flipped bit of a length may stand for a thousand million elements."""
+    path, _ = embedded
+    content = bytearray(path.read_bytes())
+    start = content.index(metadata.IDENTIFIER) - 4
+    packed = bytearray(content[start:])
+    model = Table(packed, int.from_bytes(packed[:4], "little"))
+    length = start + model.Vector(model.Offset(4 + 2 * 6)) - 4  # of associated_files
+    assert content[length : length + 4] == b"\1\0\0\0"
+    content[length + 2] ^= 0x40  # 4 million elements: seconds, not all memory, without the limit
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"are damaged \(vectors of 4194\d+ elements in"):
+        metadata.read(path)
+
+
 def test_damaged_metadata_are_an_input_error(embedded):
     path, _ = embedded
     content = path.read_bytes()

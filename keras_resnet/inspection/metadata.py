@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from keras_resnet import filenames
 from keras_resnet.errors import InputError
 from keras_resnet.files import LARGEST_TEXT, StrPath
+from keras_resnet.inspection.tflite_file import Items, items_up_to
 
 if TYPE_CHECKING:
     import flatbuffers
@@ -323,20 +324,20 @@ def _unpack(packed: bytes) -> dict[str, Any]:
     if packed[4:8] != IDENTIFIER:
         raise ValueError("not of the schema M001")
     start = encode.Get(packer.uoffset, packed, 0)
-    return _read("Model", Table(packed, start), number_types)
+    return _read("Model", Table(packed, start), number_types, items_up_to(len(packed)))
 
 
-def _read(table_name: str, table: "Table", types: ModuleType) -> dict[str, Any]:
+def _read(table_name: str, table: "Table", types: ModuleType, items: Items) -> dict[str, Any]:
     """The fields of a table, in the order of the schema."""
     found = {}
     for name, (slot, kind) in _SCHEMA[table_name].items():
         offset = table.Offset(4 + 2 * slot)  # a vtable begins with two sizes of two bytes
         if offset:
-            found[name] = _read_field(kind, table, offset, types)
+            found[name] = _read_field(kind, table, offset, types, items)
     return found
 
 
-def _read_field(kind: _Kind, table: "Table", offset: int, types: ModuleType) -> Any:
+def _read_field(kind: _Kind, table: "Table", offset: int, types: ModuleType, items: Items) -> Any:
     from flatbuffers.table import Table
 
     at = table.Pos + offset
@@ -345,11 +346,11 @@ def _read_field(kind: _Kind, table: "Table", offset: int, types: ModuleType) -> 
     if _is_scalar(kind):
         return table.Get(getattr(types, f"{kind}Flags"), at)
     if not isinstance(kind, list):
-        return _read(kind, Table(table.Bytes, table.Indirect(at)), types)
-    places = [table.Vector(offset) + 4 * i for i in range(table.VectorLen(offset))]
+        return _read(kind, Table(table.Bytes, table.Indirect(at)), types, items)
+    places = items(lambda i: table.Vector(offset) + 4 * i, lambda: table.VectorLen(offset))
     if _is_scalar(kind[0]):
         return [table.Get(getattr(types, f"{kind[0]}Flags"), place) for place in places]
-    return [_read(kind[0], Table(table.Bytes, table.Indirect(p)), types) for p in places]
+    return [_read(kind[0], Table(table.Bytes, table.Indirect(p)), types, items) for p in places]
 
 
 def _is_scalar(kind: _Kind) -> bool:

@@ -231,7 +231,7 @@ class _Model:
     metadata: list[str]
 
 
-_Items = Callable[[Callable[[int], Any], Callable[[], int]], list[Any]]  # see `_items_up_to`
+Items = Callable[[Callable[[int], Any], Callable[[], int]], list[Any]]  # see `items_up_to`
 
 
 def _read(path: StrPath, content: bytes | None = None) -> _Model:
@@ -261,7 +261,7 @@ def _parse(content: bytes) -> _Model:
 
     root = schema.Model.GetRootAs(content, 0)
     # Each element of a vector takes at least a byte: a vector longer than the file is damaged.
-    items = _items_up_to(len(content))
+    items = items_up_to(len(content))
     stored = [_stored_bytes(b, content) for b in items(root.Buffers, root.BuffersLength)]
     codes = [_op_name(c, schema) for c in items(root.OperatorCodes, root.OperatorCodesLength)]
     graphs = [
@@ -288,7 +288,7 @@ def _parse(content: bytes) -> _Model:
     )
 
 
-def _items_up_to(limit: int) -> _Items:
+def items_up_to(limit: int) -> Items:
     """A reader of vectors that refuses more elements than a file of `limit` bytes can have, all
     vectors together: offsets of a damaged file may all lead to the same one."""
     read = 0
@@ -322,7 +322,7 @@ def _op_name(code: Any, schema: ModuleType) -> str:
 
 
 def _graph(
-    graph: Any, codes: Sequence[str], stored: Sequence[int], items: _Items, schema: ModuleType
+    graph: Any, codes: Sequence[str], stored: Sequence[int], items: Items, schema: ModuleType
 ) -> _Graph:
     tensors = [_tensor(t, stored, items, schema) for t in items(graph.Tensors, graph.TensorsLength)]
 
@@ -359,7 +359,7 @@ def _check_kernel(op: _Operator) -> None:
         raise ValueError(f"{op.name} without input or output")
 
 
-def _tensor(tensor: Any, stored: Sequence[int], items: _Items, schema: ModuleType) -> _Tensor:
+def _tensor(tensor: Any, stored: Sequence[int], items: Items, schema: ModuleType) -> _Tensor:
     quantization = tensor.Quantization()
     scales = items(quantization.Scale, quantization.ScaleLength) if quantization else []
     per_tensor = len(scales) == 1
