@@ -555,7 +555,10 @@ def test_a_full_disk_is_one_line(copy, monkeypatch):
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, limit))
 
     monkeypatch.setattr(saved_model, "write_for_conversion", write_little)
-    said = f"^cannot write in {copy.path} \\(File too large\\); free some space, then export again$"
+    said = (
+        rf"^cannot write in {copy.path} \(File too large\); free some space \(the export needs up "
+        r"to [1-9][\d.]* MB\), then export again$"
+    )
     with pytest.raises(CheckFailed, match=said):
         export(copy, saved_model=False, tflite=["none"])
     assert snapshot(copy) == before and not list(copy.path.glob(".export*"))

@@ -657,8 +657,14 @@ def test_of_a_write_that_fails_nothing_is_left(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (tf.errors.ResourceExhaustedError(None, None, "x.v2; No space left on device"), "No space"),
-        (OSError(errno.EACCES, "Permission denied", "of the run"), "Permission denied"),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "x.v2; No space left on device"),
+            r"\(No space .*\); free some space \(the run needs up to [1-9][\d.]* MB\)",
+        ),
+        (
+            OSError(errno.EACCES, "Permission denied", "of the run"),
+            r"\(Permission denied\); make it writable",
+        ),
     ],
     ids=["TensorFlow", "Python"],
 )
@@ -669,7 +675,7 @@ def test_a_file_that_cannot_be_written_is_one_line(error, said, photos, tmp_path
         raise error
 
     monkeypatch.setattr(Loop, "run", run)
-    line = rf"^cannot write into .*run \({said}.*\); free some space, then `keras-resnet train "
+    line = rf"^cannot write into .*run {said}, then `keras-resnet train "
     with pytest.raises(CheckFailed, match=line):
         train(str(photos), run_folder=tmp_path / "run", **SMALL)
 

@@ -132,7 +132,7 @@ def execute(
     if plan.tflite or plan.onnx or plan.features or plan.trainable:
         child.start()  # loads TensorFlow while this process reads the run
     try:
-        with _naming_a_full_disk(plan.target), run.naming_broken_images():
+        with _naming_a_full_disk(plan, run), run.naming_broken_images():
             return _write(plan, run)
     except Interrupted as error:
         raise Interrupted(
@@ -143,15 +143,18 @@ def execute(
 
 
 @contextmanager
-def _naming_a_full_disk(target: Path) -> Iterator[None]:
+def _naming_a_full_disk(plan: ExportPlan, run: Run) -> Iterator[None]:
     try:
         yield
     except (OSError, tf.errors.OpError) as error:  # TensorFlow writes SavedModels
         reason = full_disk(error)
         if not reason:
             raise
+        # Each file may be as large as the model; bundles and TensorFlow copy it once more.
+        size = run.file(filenames.MODEL).stat().st_size * 2 * (len(plan.files) + 1)
         raise CheckFailed(
-            f"cannot write in {target.parent} ({reason}); free some space, then export again"
+            f"cannot write in {plan.target.parent} ({reason}); free some space (the export needs "
+            f"up to {size / 1e6:,.1f} MB), then export again"
         ) from None
 
 

@@ -21,10 +21,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_resnet import filenames, messages, signals
 from keras_resnet.checkpoint_notes import require_none_lost
+from keras_resnet.config import Config
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, Diverged, Interrupted, first_line
 from keras_resnet.files import StrPath, full_disk, plainly_named
@@ -138,6 +140,17 @@ class Checkpoint:
         """Removes files of interrupted writes: each may be as large as a checkpoint."""
         for left in self._folder.glob("*_temp"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def space_to_free(error: Exception, model: keras.Model, config: Config) -> str | None:
+    """After a write that failed on a full disk: the next step, with the size of a whole run."""
+    if not full_disk(error):
+        return None
+    # Weights, the optimizer's velocity or two moments, averaged weights, accumulated gradients.
+    copies = 2 + (config.optimizer != "sgd") + bool(config.ema) + (config.accumulate > 1)
+    files = 2 + copies * (_KEPT + 1)  # model.keras and its replacement; checkpoints
+    size = files * 4 * model.count_params()  # float32
+    return f"free some space (the run needs up to {size / 1e6:,.1f} MB)"
 
 
 class Stop:

@@ -120,9 +120,9 @@ def _train_in(
         if not reason:  # maybe a signal: inside of pybind, or another worker exited first
             stop.exit_if_signalled()
             raise
-        raise CheckFailed(
-            f"cannot write into {folder.path} ({reason}); free some space, then {resume}"
-        ) from None
+        first = checkpoint.space_to_free(error, model, config) or "make it writable"
+        line = f"cannot write into {folder.path} ({reason}); {first}, then {resume}"
+        raise CheckFailed(line) from None
 
 
 def _fit(
