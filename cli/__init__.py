@@ -145,9 +145,6 @@ def _run(arguments: Sequence[str]) -> int:
         if isinstance(cause, Interrupted):
             return _fail(cause.status, str(cause))
         return _fail(130, "interrupted")
-    except BrokenPipeError:  # the reader of our output, such as `head`, has exited
-        sys.stderr.close()
-        return 0
     except OSError as error:
         from keras_resnet.files import DISK_FULL
 
@@ -162,7 +159,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _fail(status: int, text: str) -> int:
-    print(f"keras-resnet: {messages.printable(text)}", file=sys.stderr)
+    messages.show(f"keras-resnet: {messages.printable(text)}")
     return status
 
 

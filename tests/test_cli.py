@@ -153,6 +153,18 @@ def test_python_m_is_the_command(script, tmp_path):
     assert done.returncode == 0 and done.stdout == script("models").stdout
 
 
+@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"]], ids=" ".join)
+def test_the_command_ends_quietly_in_a_pipe(arguments, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_resnet", *arguments],
+        cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("words", "completions"),
     [

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import pty
 import subprocess
 import sys
 import textwrap
@@ -143,6 +144,32 @@ def test_a_quiet_command_shows_errors_only_and_logs_all(tmp_path):
     assert "hello\nwarning: look out\n" in (tmp_path / "log.txt").read_text()
     loud = python(COMMAND + textwrap.dedent(code), tmp_path)
     assert loud.stderr == "counting: 1/2 numbers\ncounting: 2/2 numbers\nbroken\n"
+
+
+@pytest.mark.parametrize("gone", ["terminal", "reader"])
+def test_a_command_whose_terminal_or_reader_has_gone_goes_on_with_its_log(gone, tmp_path):
+    code = """
+    with messages.logged_to("log.txt"):
+        with progress.bar(1, "counting", "numbers") as advance:
+            log.info("hello")
+            sys.stdin.readline()
+            advance()
+        log.info("later")
+    print("result")
+    """
+    ours, its = pty.openpty() if gone == "terminal" else os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND + textwrap.dedent(code)],
+        cwd=tmp_path, stdin=subprocess.PIPE, stdout=its, stderr=its,
+    ) as process:  # fmt: skip
+        os.close(its)
+        shown = b""
+        while b"hello" not in shown:
+            shown += os.read(ours, 100)
+        os.close(ours)
+        process.communicate(b"\n")
+    assert process.returncode == 0
+    assert (tmp_path / "log.txt").read_text() == "hello\nlater\n"
 
 
 def test_two_runs_of_one_command_have_a_log_each(tmp_path):
