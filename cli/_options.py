@@ -168,8 +168,9 @@ def report(
         document = result.as_json() if isinstance(result, Result) else result
         document = {**document, **files} if files else document
         printed = json.dumps(document, indent=2, ensure_ascii=False)
-        # json.dumps does not escape these control characters, which occur only in strings.
-        _print(re.sub("[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", printed))
+        # json.dumps does not escape these, which occur only in strings: control characters, and
+        # surrogates (bytes of a path that is not UTF-8), which cannot be encoded.
+        _print(re.sub("[\x7f-\x9f\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", printed))
     else:
         lines = [text(result), *(f"wrote {path}" for path in files.values())]
         _print(messages.printable("\n".join(filter(None, lines))))

@@ -25,8 +25,9 @@ _LAST_LINES = 10  # lines of the log that are shown after a crash of native code
 
 
 # Control characters except tab and line feed, and characters that change the direction of text: in
-# the name of a class or file they could manipulate the terminal.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# the name of a class or file they could manipulate the terminal. Surrogates, which Python has for
+# the bytes of a path that is not UTF-8, cannot be encoded.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:

@@ -93,6 +93,27 @@ def test_no_name_reaches_the_terminal_as_a_command(character, capsys):
     assert character not in document or character in "\u202e\u2067"  # JSON is for programs
 
 
+def test_a_path_that_is_not_utf_8_is_printed(tmp_path):
+    """Where Python encodes strictly, as it does unless the locale is C or POSIX."""
+    code = """
+    import os, sys
+    from keras_resnet.cli import _options
+    path = os.fsdecode(b"caf\\xe9-\\xf0\\x9f\\x98\\x80")
+    _options.report({"path": path}, False, lambda result: result["path"], csv=path)
+    _options.report({"path": path}, True, str)
+    _options.messages.log.info(path)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True,
+        encoding="utf-8", env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"}, timeout=60,
+    )  # fmt: skip
+    shown = "caf\\udce9-😀"
+    assert done.stderr == f"{shown}\n"
+    text, written, document = done.stdout.split("\n", 2)
+    assert (text, written) == (shown, f"wrote {shown}")
+    assert json.loads(document) == {"path": "caf\udce9-😀"}
+
+
 def test_a_run_that_is_trained_from_python_has_its_log(untouched):
     log = (untouched / "log.txt").read_text()
     for line in ("resnet8 on ", "epoch   3/3", "best epoch "):
