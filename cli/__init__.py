@@ -90,6 +90,7 @@ def group() -> None:
 
 def main() -> int:
     """Entry point of the console script; returns the exit status."""
+    messages.open_closed_streams()
     return run(sys.argv[1:])
 
 

@@ -159,6 +159,19 @@ if log.level == logging.NOTSET:  # else the program has set it
     log.setLevel(logging.INFO)
 
 
+def open_closed_streams() -> None:
+    """Opens the null device for each standard stream that was closed when the program started.
+
+    Python has None for it, and the next file would get its number and what is written to it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: its own
+            os.set_inheritable(number, True)
+            # Open also after `CommandLog` has replaced `sys.stderr`.
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+
+
 def start_command(quiet: bool = False) -> None:
     """Sets up the messages of a command: its own on the terminal, all of them in a log.
 
