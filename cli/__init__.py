@@ -123,12 +123,14 @@ def _expanded(argument: str) -> str:
     option, equals, value = argument.partition("=") if argument[:2] == "--" else ("", "", argument)
     if value == "~" or value.startswith("~/"):
         value = os.path.expanduser(value)
+        if value.startswith("~"):
+            raise InputError(f"{argument}: ~ is unknown, as HOME is not set; give the whole path")
     return f"{option}{equals}{value}"
 
 
 def _run(arguments: Sequence[str]) -> int:
-    arguments = [*map(_expanded, arguments)]
     try:
+        arguments = [*map(_expanded, arguments)]
         result = group.main(arguments, prog_name="keras-resnet", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
