@@ -90,6 +90,7 @@ def group() -> None:
 
 def main() -> int:
     """Entry point of the console script; returns the exit status."""
+    messages.open_closed_streams()
     return run(sys.argv[1:])
 
 
@@ -122,12 +123,14 @@ def _expanded(argument: str) -> str:
     option, equals, value = argument.partition("=") if argument[:2] == "--" else ("", "", argument)
     if value == "~" or value.startswith("~/"):
         value = os.path.expanduser(value)
+        if value.startswith("~"):
+            raise InputError(f"{argument}: ~ is unknown, as HOME is not set; give the whole path")
     return f"{option}{equals}{value}"
 
 
 def _run(arguments: Sequence[str]) -> int:
-    arguments = [*map(_expanded, arguments)]
     try:
+        arguments = [*map(_expanded, arguments)]
         result = group.main(arguments, prog_name="keras-resnet", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -145,9 +148,6 @@ def _run(arguments: Sequence[str]) -> int:
         if isinstance(cause, Interrupted):
             return _fail(cause.status, str(cause))
         return _fail(130, "interrupted")
-    except BrokenPipeError:  # the reader of our output, such as `head`, has exited
-        sys.stderr.close()
-        return 0
     except OSError as error:
         from keras_resnet.files import DISK_FULL
 
@@ -162,7 +162,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _fail(status: int, text: str) -> int:
-    print(f"keras-resnet: {messages.printable(text)}", file=sys.stderr)
+    messages.show(f"keras-resnet: {messages.printable(text)}")
     return status
 
 

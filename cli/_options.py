@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args, get_origin
@@ -167,8 +168,18 @@ def report(
         document = result.as_json() if isinstance(result, Result) else result
         document = {**document, **files} if files else document
         printed = json.dumps(document, indent=2, ensure_ascii=False)
-        # json.dumps does not escape these control characters, which occur only in strings.
-        click.echo(re.sub("[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", printed))
+        # json.dumps does not escape these, which occur only in strings: control characters, and
+        # surrogates (bytes of a path that is not UTF-8), which cannot be encoded.
+        _print(re.sub("[\x7f-\x9f\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", printed))
     else:
         lines = [text(result), *(f"wrote {path}" for path in files.values())]
-        click.echo(messages.printable("\n".join(filter(None, lines))))
+        _print(messages.printable("\n".join(filter(None, lines))))
+
+
+def _print(text: str) -> None:
+    try:
+        click.echo(text)
+    except OSError as error:
+        if not messages.has_gone(sys.stdout, error):  # else its reader, such as `head`, has exited
+            raise
+        messages.leave(sys.stdout)

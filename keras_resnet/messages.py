@@ -5,6 +5,7 @@ messages as any others; otherwise they are shown on stderr. The command shows it
 there, and writes those of other packages, and the output of C++ libraries, into a log.
 """
 
+import errno
 import faulthandler
 import logging
 import math
@@ -14,7 +15,7 @@ import signal
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -24,8 +25,9 @@ _LAST_LINES = 10  # lines of the log that are shown after a crash of native code
 
 
 # Control characters except tab and line feed, and characters that change the direction of text: in
-# the name of a class or file they could manipulate the terminal.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# the name of a class or file they could manipulate the terminal. Surrogates, which Python has for
+# the bytes of a path that is not UTF-8, cannot be encoded.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
@@ -111,8 +113,7 @@ class Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         handlers = [*logging.getLogger().handlers, *log.handlers]
         if all(isinstance(handler, (Terminal, _Log, _Others)) for handler in handlers):
-            # Looked up each time: notebooks, tests and progress bars replace `sys.stderr`.
-            print(self.format(record), file=sys.stderr, flush=True)
+            show(self.format(record))
 
 
 class CommandLog(_Log):
@@ -156,6 +157,19 @@ terminal.setFormatter(_Formatter())
 log.addHandler(terminal)
 if log.level == logging.NOTSET:  # else the program has set it
     log.setLevel(logging.INFO)
+
+
+def open_closed_streams() -> None:
+    """Opens the null device for each standard stream that was closed when the program started.
+
+    Python has None for it, and the next file would get its number and what is written to it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: its own
+            os.set_inheritable(number, True)
+            # Open also after `CommandLog` has replaced `sys.stderr`.
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def start_command(quiet: bool = False) -> None:
@@ -266,13 +280,58 @@ def shows_progress() -> bool:
     return terminal.level <= logging.INFO and log.isEnabledFor(logging.INFO)
 
 
+def show(text: str) -> None:
+    """Prints a line on stderr, unless it is closed."""
+    if stream := stderr():
+        write(text + "\n", stream)
+
+
+def stderr() -> TextIO | None:
+    """`sys.stderr`, which notebooks, tests and progress bars replace; None if it is closed."""
+    is_closed = sys.stderr is None or getattr(sys.stderr, "closed", False)
+    return None if is_closed else sys.stderr
+
+
+def write(text: str, stream: TextIO) -> None:
+    """Writes to stderr; if its terminal or reader has gone, the work still goes on."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        leave(stream)
+
+
+def has_gone(stream: TextIO, error: OSError) -> bool:
+    """Whether an error of a write says that the terminal or the reader of the pipe has gone."""
+    is_pipe = error.errno == errno.EPIPE
+    return is_pipe or (error.errno == errno.EIO and _is_terminal(os.fstat(stream.fileno())))
+
+
+def leave(stream: TextIO) -> None:
+    """Stops output to the file of a stream, by stdout and stderr.
+
+    Otherwise Python would fail when it flushes them at its exit, with status 120.
+    """
+    with suppress(OSError):  # a notebook's streams have no file descriptor
+        file = os.fstat(stream.fileno())
+        _leave(lambda status: os.path.samestat(status, file))
+
+
 def leave_terminal() -> None:
     """Stops output to a terminal that has closed; messages then go only into the log."""
+    _leave(_is_terminal)
+
+
+def _is_terminal(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode)  # `isatty` is false after the terminal has closed
+
+
+def _leave(is_gone: Callable[[os.stat_result], bool]) -> None:
+    """Connects stdout and stderr to the null device if `is_gone(status)` of their files."""
     with open(os.devnull, "w") as nowhere:
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
             with suppress(OSError):  # a notebook's streams have no file descriptor
-                # `isatty` is false after the terminal has closed.
-                if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+                if is_gone(os.fstat(stream.fileno())):
                     os.dup2(nowhere.fileno(), stream.fileno())
 
 

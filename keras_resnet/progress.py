@@ -1,10 +1,9 @@
 """Progress of long work: a transient bar on a terminal, elsewhere a line every ten seconds."""
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 from keras_resnet import messages
 
@@ -18,8 +17,8 @@ def bar(total: int, label: str, unit: str) -> Iterator[_Advance]:
     """Shows a progress bar; yields a function to call as `advance(count=1, note="")`."""
     if not messages.shows_progress():
         yield lambda count=1, note="": None
-    elif sys.stderr.isatty():
-        yield from _terminal_bar(total, label, unit)
+    elif (stderr := messages.stderr()) and stderr.isatty():
+        yield from _terminal_bar(stderr, total, label, unit)
     else:
         yield from _plain_bar(total, label, unit)
 
@@ -32,7 +31,20 @@ def track(items: Iterable[_T], total: int, label: str, unit: str) -> Iterator[_T
             advance()
 
 
-def _terminal_bar(total: int, label: str, unit: str) -> Iterator[_Advance]:
+class _Terminal:
+    """A terminal for rich, which would raise an error in its thread after it has closed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        messages.write(text, self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _terminal_bar(stderr: TextIO, total: int, label: str, unit: str) -> Iterator[_Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -43,7 +55,7 @@ def _terminal_bar(total: int, label: str, unit: str) -> Iterator[_Advance]:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    console = Console(file=sys.stderr)
+    console = Console(file=cast(TextIO, _Terminal(stderr)))
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(label, total=total, note="")
         yield lambda count=1, note="": progress.update(task, advance=count, note=note)

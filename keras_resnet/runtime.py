@@ -51,12 +51,13 @@ def tensorflow_version() -> str:
 def _xla_cache_folder() -> Path | None:
     """The folder for XLA's cache on this machine; None if it cannot be written, which would end
     the training."""
-    if not (version := tensorflow_version()):
+    version, cache = tensorflow_version(), cache_folder()
+    if not (version and cache):
         return None
     gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     hardware = [platform.machine(), *sorted(cpu_flags()), *(_info(gpu, "Model") for gpu in gpus)]
     name = hashlib.sha256(" ".join(hardware).encode()).hexdigest()[:8]
-    folder = cache_folder() / "xla" / version / name
+    folder = cache / "xla" / version / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
@@ -66,10 +67,22 @@ def _xla_cache_folder() -> Path | None:
     return folder if quotable and os.access(folder, os.W_OK) and free > _FREE_BYTES else None
 
 
-def cache_folder() -> Path:
-    """The user's cache folder of this package."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(home, "keras-resnet")
+def home_folder() -> str | None:
+    """The user's home folder; None if it is unknown: no HOME, and a user who has no account.
+
+    Then `expanduser` returns "~", which would be a folder of this name in the current one.
+    """
+    home = os.path.expanduser("~")
+    return home if os.path.isabs(home) else None
+
+
+def cache_folder() -> Path | None:
+    """The user's cache folder of this package; None if it is unknown."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(cache):  # XDG's specification says to ignore any other
+        return Path(cache, "keras-resnet")
+    home = home_folder()
+    return Path(home, ".cache", "keras-resnet") if home else None
 
 
 def cores() -> int:

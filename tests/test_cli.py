@@ -153,6 +153,32 @@ def test_python_m_is_the_command(script, tmp_path):
     assert done.returncode == 0 and done.stdout == script("models").stdout
 
 
+@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"]], ids=" ".join)
+def test_the_command_ends_quietly_in_a_pipe(arguments, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_resnet", *arguments],
+        cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "number"),
+    [("data check digits --quiet", 1), ("data check digits --quiet", 2), ("modles", 2)],
+)
+def test_a_closed_stream_changes_no_other(arguments, number, script, tmp_path):
+    whole = script(*arguments.split())
+    part = subprocess.run(
+        f"'{sys.executable}' -m keras_resnet {arguments} {number}>&-",
+        shell=True, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    expected = {0: whole.returncode, 1: whole.stdout, 2: whole.stderr, number: ""}
+    assert {0: part.returncode, 1: part.stdout, 2: part.stderr} == expected
+
+
 @pytest.mark.parametrize(
     ("words", "completions"),
     [

@@ -381,6 +381,17 @@ def test_when_a_worker_fails_the_others_are_ended(monkeypatch, capfd):
     assert err == ["[worker 1] no luck", "worker 1 exited with status 3; stopping the others"]
 
 
+def test_workers_whose_lines_nobody_reads_any_more_go_on(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", buffering=1) as gone:
+        monkeypatch.setattr(sys, "stderr", gone)
+        talk = "import sys; print('loss ' * 10**6, file=sys.stderr)\n" * 2  # more than a pipe holds
+        monkeypatch.setattr(local_workers, "_MAIN", talk)
+        monkeypatch.setattr(local_workers, "_NOTICE", 0.2)
+        assert local_workers.launch(("train", "digits"), 2) == 0
+
+
 def test_what_nohup_ignores_launch_ignores(monkeypatch):
     """So do its workers, as they are started with what it ignores."""
     monkeypatch.setattr(local_workers, "_MAIN", "import time; time.sleep(2)")

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import pty
 import subprocess
 import sys
 import textwrap
@@ -92,6 +93,27 @@ def test_no_name_reaches_the_terminal_as_a_command(character, capsys):
     assert character not in document or character in "\u202e\u2067"  # JSON is for programs
 
 
+def test_a_path_that_is_not_utf_8_is_printed(tmp_path):
+    """Where Python encodes strictly, as it does unless the locale is C or POSIX."""
+    code = """
+    import os, sys
+    from keras_resnet.cli import _options
+    path = os.fsdecode(b"caf\\xe9-\\xf0\\x9f\\x98\\x80")
+    _options.report({"path": path}, False, lambda result: result["path"], csv=path)
+    _options.report({"path": path}, True, str)
+    _options.messages.log.info(path)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True,
+        encoding="utf-8", env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"}, timeout=60,
+    )  # fmt: skip
+    shown = "caf\\udce9-😀"
+    assert done.stderr == f"{shown}\n"
+    text, written, document = done.stdout.split("\n", 2)
+    assert (text, written) == (shown, f"wrote {shown}")
+    assert json.loads(document) == {"path": "caf\udce9-😀"}
+
+
 def test_a_run_that_is_trained_from_python_has_its_log(untouched):
     log = (untouched / "log.txt").read_text()
     for line in ("resnet8 on ", "epoch   3/3", "best epoch "):
@@ -143,6 +165,32 @@ def test_a_quiet_command_shows_errors_only_and_logs_all(tmp_path):
     assert "hello\nwarning: look out\n" in (tmp_path / "log.txt").read_text()
     loud = python(COMMAND + textwrap.dedent(code), tmp_path)
     assert loud.stderr == "counting: 1/2 numbers\ncounting: 2/2 numbers\nbroken\n"
+
+
+@pytest.mark.parametrize("gone", ["terminal", "reader"])
+def test_a_command_whose_terminal_or_reader_has_gone_goes_on_with_its_log(gone, tmp_path):
+    code = """
+    with messages.logged_to("log.txt"):
+        with progress.bar(1, "counting", "numbers") as advance:
+            log.info("hello")
+            sys.stdin.readline()
+            advance()
+        log.info("later")
+    print("result")
+    """
+    ours, its = pty.openpty() if gone == "terminal" else os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND + textwrap.dedent(code)],
+        cwd=tmp_path, stdin=subprocess.PIPE, stdout=its, stderr=its,
+    ) as process:  # fmt: skip
+        os.close(its)
+        shown = b""
+        while b"hello" not in shown:
+            shown += os.read(ours, 100)
+        os.close(ours)
+        process.communicate(b"\n")
+    assert process.returncode == 0
+    assert (tmp_path / "log.txt").read_text() == "hello\nlater\n"
 
 
 def test_two_runs_of_one_command_have_a_log_each(tmp_path):

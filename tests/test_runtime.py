@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
-from keras_resnet import runtime
+from keras_resnet import cli, runtime
+from keras_resnet.data import check_cache, tfds
+from keras_resnet.errors import InputError
+from keras_resnet.weights import published
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are not bound to cores")
@@ -47,3 +50,25 @@ def test_the_kernels_of_a_training_are_known_whatever_was_imported_first(
     assert runtime.lacks_onednn() == (not uses and not variable)
     monkeypatch.setattr(runtime.platform, "machine", lambda: "arm64")
     assert not runtime.lacks_onednn()
+
+
+def test_without_a_home_folder_nothing_is_written_into_a_folder_named_tilde(
+    monkeypatch, tmp_path, capsys
+):
+    """As in a container whose user has no account, where `expanduser` returns the ~ itself."""
+    for name in ("HOME", "XDG_CACHE_HOME", "KERAS_HOME", "TFDS_DATA_DIR", "TF_XLA_FLAGS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    monkeypatch.chdir(tmp_path)
+    for cache in ("", "~/.cache"):
+        monkeypatch.setenv("XDG_CACHE_HOME", cache)
+        runtime.prepare()
+        assert "TF_XLA_FLAGS" not in os.environ
+        check_cache.save("photos", {})
+        assert check_cache.load("photos") == {}
+    assert published.cached_path("resnet18").is_absolute()
+    with pytest.raises(InputError, match="give --data-dir DIR"):
+        tfds.load("mnist")
+    assert cli.run(["models", "--csv=~/a.csv"]) == 2
+    assert "--csv=~/a.csv: ~ is unknown" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -26,8 +26,10 @@ _CHECKER = f"4, TensorFlow {runtime.tensorflow_version()}, Pillow {PIL.__version
 
 def load(root: str) -> dict[str, Header]:
     """The `Header` of each good file of a data folder, by name; {} without a readable cache."""
+    if (path := _path(root)) is None:
+        return {}
     try:
-        with np.load(_path(root)) as saved:  # each array has a checksum
+        with np.load(path) as saved:  # each array has a checksum
             if str(saved["checker"]) != _CHECKER:
                 return {}
             names = [os.fsdecode(name) for name in saved["names"].tobytes().split(b"\0")[:-1]]
@@ -45,7 +47,8 @@ def load(root: str) -> dict[str, Header]:
 
 def save(root: str, headers: Mapping[str, Header]) -> None:
     """Saves headers for `load`; several processes may do so at the same time."""
-    path = _path(root)
+    if (path := _path(root)) is None:
+        return
     columns: dict[str, Any] = {
         field: np.array([header[i] for header in headers.values()], np.int64)
         for i, field in enumerate(Header._fields)
@@ -64,6 +67,9 @@ def save(root: str, headers: Mapping[str, Header]) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def _path(root: str) -> Path:
+def _path(root: str) -> Path | None:
+    """None if the user's cache folder is unknown."""
+    if (cache := runtime.cache_folder()) is None:
+        return None
     name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:32]
-    return runtime.cache_folder() / "checked" / f"{name}.npz"
+    return cache / "checked" / f"{name}.npz"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet import runtime
 from keras_resnet.data.examples import Examples, from_bytes, from_records
 from keras_resnet.data.photo import digest
 from keras_resnet.errors import InputError, first_line
@@ -41,6 +42,8 @@ def load(name: str, data_dir: StrPath | None = None) -> tuple[list[str], dict[st
         InputError: unknown name, not image classification, no network connection, damaged files;
             the message names the data set and the next step.
     """
+    if not (data_dir or os.environ.get("TFDS_DATA_DIR") or runtime.home_folder()):
+        raise InputError(f"tfds:{name} needs a folder, as HOME is not set; give --data-dir DIR")
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()

@@ -13,7 +13,7 @@ from types import FrameType
 
 from keras_resnet import signals
 from keras_resnet.errors import InputError, require_whole
-from keras_resnet.messages import log
+from keras_resnet.messages import log, show
 
 _NOTICE = 60  # seconds from the failure of a worker to SIGTERM for the others
 _LEAVE = 20  # seconds from SIGTERM to SIGKILL
@@ -87,8 +87,7 @@ def _start(
 
 def _pass_on(number: int, lines: Iterable[str]) -> None:
     for line in lines:
-        sys.stderr.write(f"[worker {number}] {line}")
-        sys.stderr.flush()
+        show(f"[worker {number}] {line}".rstrip("\n"))
 
 
 @contextmanager

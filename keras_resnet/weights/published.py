@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import tempfile
 import urllib.request
 from http.client import HTTPMessage
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.error import HTTPError
 
-from keras_resnet import files, progress
+from keras_resnet import files, progress, runtime
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.messages import log
 from keras_resnet.weights import readers
@@ -67,7 +68,9 @@ def fetch(name: str) -> readers.Weights:
 
 def cached_path(name: str) -> Path:
     """The path in the cache of the published weights of the network `name`."""
-    keras_home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
+    # Without a home folder, Keras takes the temporary folder too.
+    home = runtime.home_folder() or tempfile.gettempdir()
+    keras_home = os.environ.get("KERAS_HOME") or os.path.join(home, ".keras")
     return Path(keras_home, "models", _home(name).file)
 
 
