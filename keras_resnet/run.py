@@ -407,8 +407,12 @@ def claim(path: StrPath | None, config: recipes.Config) -> Iterator[Run]:
     """Makes and locks the folder `path`, by default one with a new name; yields its `Run`.
 
     Raises:
-        InputError: the folder cannot be made, or another process has locked it.
+        InputError: the folder cannot be made, its name is not UTF-8, or another process has locked
+            it.
     """
+    if path and any("\ud800" <= letter <= "\udfff" for letter in os.fspath(path)):
+        # Python's letters for such bytes; TensorFlow cannot write there.
+        raise InputError(f"--run {names.show(path)} is not UTF-8; give another name")
     try:
         path = Path(path) if path else _new_folder(config)
         path.mkdir(parents=True, exist_ok=True)

@@ -775,6 +775,13 @@ def test_xla_keeps_nothing_where_nothing_can_be_written(tmp_path, monkeypatch):
     assert str(tmp_path) in os.environ["TF_XLA_FLAGS"]
 
 
+def test_a_run_folder_whose_name_is_not_utf8_is_refused(tmp_path):
+    place = tmp_path / os.fsdecode(b"r\xff")
+    with pytest.raises(InputError, match=r"--run .*r\\xff is not UTF-8"), runs.claim(place, None):
+        pass
+    assert not place.exists()
+
+
 @pytest.mark.parametrize("place", ["notes.txt", "notes.txt/run"])
 def test_a_run_folder_that_cannot_be_made_is_refused_at_once(tmp_path, place):
     (tmp_path / "notes.txt").write_text("not a folder")
