@@ -294,6 +294,8 @@ def test_the_python_bundle_ignores_what_another_model_learned(classify, bundle):
 def test_the_python_bundle_does_not_learn_a_class_that_the_model_knows(classify, bundle):
     done = classify(bundle, "--teach", "dark", bundle / "new" / "00.png")
     assert done.returncode == 2 and "the model already knows dark" in done.stderr
+    done = classify(bundle, "--teach", "new", bundle / "new" / "00.png", "nope.jpg")
+    assert done.returncode == 2 and "nope.jpg: No such file" in done.stderr
     assert not (bundle / "taught.json").exists()
 
 
@@ -317,8 +319,6 @@ def test_a_file_that_is_not_trainable_says_so(classify, exported, tmp_path):
     photo = exported[0].export_folder / "golden" / "00.png"
     done = classify(home, "--teach", "new", photo)
     assert done.returncode == 2 and "--trainable head" in done.stderr
-    done = classify(home, "--teach", "new", "nope.jpg")
-    assert done.returncode == 2 and "nope.jpg: No such file" in done.stderr
     done = classify(home, "--teach", "new")
     assert done.returncode == 2 and "--teach new: give about 20 images of" in done.stderr
 
