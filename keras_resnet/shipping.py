@@ -246,15 +246,17 @@ def _save(trained: run.Run, budget: search.Budget, candidates: Sequence[search.C
 def _trained(
     path: Path, source: StrPath | None, options: Mapping[str, Any], request: "ExportOptions"
 ) -> run.Run:
+    from keras_resnet.training.custom import settings_and_network
     from keras_resnet.training.train import train
 
     given = {"data": source, **options} if is_data(source) else {}
-    if finished := run.finished(path, given):
+    settings, _ = settings_and_network(given)  # `model` may be a Keras model
+    if finished := run.finished(path, settings):
         if is_data(source):
             _require_same_photos(finished, source, options, request)
         return finished
     if is_data(source):
-        unfinished = run.unfinished(None, path, None, given)
+        unfinished = run.unfinished(None, path, None, settings)
         if unfinished and unfinished.checkpoint_steps():  # else it starts with the current photos
             _require_same_photos(unfinished, source, options, request)
     trained = train(run_folder=path, **given) if given else train(resume=path)

@@ -12,7 +12,7 @@ import pytest
 from keras import layers, ops
 
 import keras_resnet as kr
-from keras_resnet import models
+from keras_resnet import models, shipping
 from keras_resnet.config import Config
 from keras_resnet.errors import InputError
 from keras_resnet.evaluation.lite import Constant
@@ -517,6 +517,8 @@ def test_a_network_of_ones_own_is_trained_and_resumed_exactly(photos, tmp_path, 
     for a, b in zip(whole.model().get_weights(), resumed.model().get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert kr.evaluate(whole).top1 == whole.metrics["val"]["top1"]
+    again = {"model": small(shape=GREY), **OPTIONS}
+    assert shipping._trained(whole.path, str(photos), again, {}).path == whole.path
 
 
 @pytest.mark.parametrize(

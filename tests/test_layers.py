@@ -34,7 +34,7 @@ TABLE = {
     "recipes": ("config specs errors filenames files", ""),
     "settings": ("files", ""),
     "shipping": (
-        f"{DATA} {TOOLS} run data studies.search training.train exporting "
+        f"{DATA} {TOOLS} run data studies.search training.train training.custom exporting "
         "evaluation report.frontier_plot",
         "",
     ),
