@@ -134,7 +134,7 @@ def _run(arguments: Sequence[str]) -> int:
         result = group.main(arguments, prog_name="keras-resnet", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
+        messages.show_result(error.format_message())
         return 0
     except click.UsageError as error:
         return _fail(2, _usage(error, arguments))

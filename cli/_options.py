@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args, get_origin
@@ -170,16 +169,10 @@ def report(
         printed = json.dumps(document, indent=2, ensure_ascii=False)
         # json.dumps does not escape these, which occur only in strings: control characters, and
         # surrogates (bytes of a path that is not UTF-8), which cannot be encoded.
-        _print(re.sub("[\x7f-\x9f\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", printed))
+        escaped = re.sub(
+            "[\x7f-\x9f\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", printed
+        )
+        messages.show_result(escaped)
     else:
         lines = [text(result), *(f"wrote {path}" for path in files.values())]
-        _print(messages.printable("\n".join(filter(None, lines))))
-
-
-def _print(text: str) -> None:
-    try:
-        click.echo(text)
-    except OSError as error:
-        if not messages.has_gone(sys.stdout, error):  # else its reader, such as `head`, has exited
-            raise
-        messages.leave(sys.stdout)
+        messages.show_result(messages.printable("\n".join(filter(None, lines))))

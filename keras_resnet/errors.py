@@ -23,8 +23,8 @@ class CheckFailed(RuntimeError):
         self.result = result
 
 
-class Diverged(CheckFailed):
-    """The loss or a weight of a training is no longer finite."""
+class NetworkFailed(CheckFailed):
+    """The network fails: its training diverged, it cannot be converted, or a file does not pass."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -128,13 +128,21 @@ def _is_plain(path: str) -> bool:
     return not set(path) & set("*?[]{}\\") and path.isprintable()
 
 
-def full_disk(error: Exception) -> str | None:
+def full_disk(error: Exception | str) -> str | None:
     """The reason, such as "No space left on device", if the error is a full disk; else None.
 
     TensorFlow and others raise their own errors for it, with the system's message.
     """
     reasons = map(os.strerror, DISK_FULL)
     return next((reason for reason in reasons if reason in str(error)), None)
+
+
+def remedy(reason: str) -> str:
+    """The next step after a write that failed, by the system's reason."""
+    if full_disk(reason):
+        return "free some space"
+    permissions = map(os.strerror, (errno.EACCES, errno.EPERM, errno.EROFS))
+    return "make it writable" if any(text in reason for text in permissions) else "check the disk"
 
 
 def cannot_write(error: Exception, folder: Path) -> str | None:

@@ -169,7 +169,8 @@ def open_closed_streams() -> None:
             number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: its own
             os.set_inheritable(number, True)
             # Open also after `CommandLog` has replaced `sys.stderr`.
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+            opened = open(number, mode, errors="backslashreplace", closefd=False)  # noqa: SIM115
+            setattr(sys, name, opened)
 
 
 def start_command(quiet: bool = False) -> None:
@@ -293,12 +294,31 @@ def stderr() -> TextIO | None:
 
 
 def write(text: str, stream: TextIO) -> None:
-    """Writes to stderr; if its terminal or reader has gone, the work still goes on."""
+    """Writes to stderr; an error there must not stop the work.
+
+    If the terminal or reader has gone, output there stops. Any other error, such as that of a full
+    disk or a pipe without room, loses this text only.
+    """
     try:
         stream.write(text)
         stream.flush()
-    except OSError:
-        leave(stream)
+    except OSError as error:
+        if has_gone(stream, error):
+            leave(stream)
+
+
+def show_result(text: str) -> None:
+    """Prints a line on stdout; it is no error if its reader, such as `head`, has exited.
+
+    Raises:
+        OSError: any other error of a write, such as that of a full disk.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        if not has_gone(sys.stdout, error):
+            raise
+        leave(sys.stdout)
 
 
 def has_gone(stream: TextIO, error: OSError) -> bool:
@@ -312,7 +332,7 @@ def leave(stream: TextIO) -> None:
 
     Otherwise Python would fail when it flushes them at its exit, with status 120.
     """
-    with suppress(OSError):  # a notebook's streams have no file descriptor
+    with suppress(OSError, ValueError):  # a notebook's streams have no file descriptor
         file = os.fstat(stream.fileno())
         _leave(lambda status: os.path.samestat(status, file))
 
@@ -330,7 +350,7 @@ def _leave(is_gone: Callable[[os.stat_result], bool]) -> None:
     """Connects stdout and stderr to the null device if `is_gone(status)` of their files."""
     with open(os.devnull, "w") as nowhere:
         for stream in filter(None, (sys.stdout, sys.stderr)):
-            with suppress(OSError):  # a notebook's streams have no file descriptor
+            with suppress(OSError, ValueError):  # no file descriptor, or closed
                 if is_gone(os.fstat(stream.fileno())):
                     os.dup2(nowhere.fileno(), stream.fileno())
 

@@ -387,7 +387,11 @@ def importing(
 
 
 def _require_free(path: StrPath) -> None:
+    """Raises InputError unless a run can begin in this folder."""
     path = Path(path)
+    if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
+        # Python's surrogates for such bytes; TensorFlow cannot write there.
+        raise InputError(f"--run {names.show(path)} is not UTF-8; give another name")
     there_is = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
     if not there_is.is_dir() or not os.access(there_is, os.W_OK):
         what = "cannot be written" if there_is.is_dir() else "is a file"
@@ -407,12 +411,8 @@ def claim(path: StrPath | None, config: recipes.Config) -> Iterator[Run]:
     """Makes and locks the folder `path`, by default one with a new name; yields its `Run`.
 
     Raises:
-        InputError: the folder cannot be made, its name is not UTF-8, or another process has locked
-            it.
+        InputError: the folder cannot be made, or another process has locked it.
     """
-    if path and any("\ud800" <= letter <= "\udfff" for letter in os.fspath(path)):
-        # Python's letters for such bytes; TensorFlow cannot write there.
-        raise InputError(f"--run {names.show(path)} is not UTF-8; give another name")
     try:
         path = Path(path) if path else _new_folder(config)
         path.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from keras_resnet import choices, filenames, recipes, run
+from keras_resnet import choices, filenames, manifest, recipes, run
 from keras_resnet.config import SETTINGS
 from keras_resnet.data.names import show
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
@@ -390,10 +391,11 @@ def _lacks(folder: Path, contract: "Contract", request: "ExportOptions") -> str 
     ):
         has = f"--reject {contract.reject.share:g}" if contract.reject else "no --reject"
         return f"{folder} has {has}"
-    verified = read_json(folder / filenames.VERIFY)
-    tried = verified.get("candidates") or [{"taken": True}]
-    if not tried[0]["taken"] and request["max_drop"] > verified["max_drop"]:
-        return f"{folder} was exported with --max-drop {verified['max_drop']:g}"
+    for row in manifest.read(folder).values():
+        made = row.get("conversion", {})
+        is_full_int8 = made.get("variant") == "int8" and "float_layers" not in made
+        if not is_full_int8 and request["max_drop"] > made.get("max_drop", math.inf):
+            return f"{folder} was exported with --max-drop {made['max_drop']:g}"
     return None
 
 

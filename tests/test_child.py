@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from keras_resnet import runtime
-from keras_resnet.errors import CheckFailed
+from keras_resnet.errors import CheckFailed, NetworkFailed
 from keras_resnet.exporting import child
 
 
@@ -72,10 +72,16 @@ def test_children_leave_nothing_in_each_other_and_have_one_server(tmp_path):
 
 
 def test_the_last_line_of_a_child_that_fails_is_the_reason():
-    with pytest.raises(CheckFailed, match=r"^the work failed: ValueError: of 3$"):
+    with pytest.raises(NetworkFailed, match=r"^the work failed: ValueError: of 3$"):
         run("raise ValueError('of 3')")
-    with pytest.raises(CheckFailed, match=r"^the work failed: killed by SIGSEGV"):
+    with pytest.raises(NetworkFailed, match=r"^the work failed: killed by SIGSEGV"):
         run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+
+
+def test_a_full_disk_is_not_due_to_the_network():
+    with pytest.raises(CheckFailed, match=r"the work failed: OSError: .* No space left") as caught:
+        run("raise OSError(28, 'No space left on device')")
+    assert not isinstance(caught.value, NetworkFailed)
 
 
 def test_where_processes_do_not_fork_a_child_is_a_new_process(tmp_path, monkeypatch):

@@ -618,6 +618,10 @@ GOOD = {
         _then(FLAT, _file("runs/folds-photos/study.json"), _file("runs/folds-photos/fold-1.json")),
         Good({"all": 5}, skipped=2),
     ),
+    "a study.json of another program in a class": (
+        _then(FLAT, _file("cat/study.json")),
+        Good({"all": 5}, skipped=1),
+    ),
     "classes that are links to elsewhere": (
         _then(_outside, _link("ROOT_elsewhere/cat", "cat"), _link("ROOT_elsewhere/dog", "dog")),
         Good({"all": 6}, inside=False),

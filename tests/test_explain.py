@@ -632,3 +632,10 @@ def test_images_and_labels_that_do_not_fit_the_network_are_refused(images, label
 def test_the_name_of_a_network_is_no_network():
     with pytest.raises(InputError, match="'resnet8' is not a Keras model; give one, such as kr"):
         kr.gradients("resnet8", *_batch(8))
+
+
+def test_a_broken_image_is_reported_without_an_option_that_explain_lacks(trained, photos, tmp_path):
+    data = shutil.copytree(photos, tmp_path / "photos")
+    (data / "dark" / "broken.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"broken\.jpg: empty file; repair or remove it$"):
+        open_subject(trained.path, data)

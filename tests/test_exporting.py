@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import open_run
-from keras_resnet.errors import CheckFailed, InputError, Interrupted
+from keras_resnet.errors import CheckFailed, InputError, Interrupted, NetworkFailed
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.lite import Lite
 from keras_resnet.evaluation.scores import stream_for
@@ -415,7 +415,7 @@ def test_a_flipped_bit_is_noticed(copy):
     result = verify(copy)
     row = next(row for row in result.artefacts if row.file == path.name)
     assert not result.passed and "changed since it was exported" in row.why
-    with pytest.raises(CheckFailed, match=r"model_int8\.tflite: changed"):
+    with pytest.raises(NetworkFailed, match=r"model_int8\.tflite: changed"):
         demand(result)
 
 

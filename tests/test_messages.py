@@ -186,11 +186,98 @@ def test_a_command_whose_terminal_or_reader_has_gone_goes_on_with_its_log(gone, 
         os.close(its)
         shown = b""
         while b"hello" not in shown:
-            shown += os.read(ours, 100)
+            part = os.read(ours, 100)
+            assert part, f"it ended after {shown}"
+            shown += part
         os.close(ours)
         process.communicate(b"\n")
     assert process.returncode == 0
     assert (tmp_path / "log.txt").read_text() == "hello\nlater\n"
+
+
+def test_messages_are_shown_again_after_a_pipe_had_no_room(tmp_path):
+    code = """
+    import os, sys
+    os.set_blocking(sys.stderr.fileno(), False)
+    for _ in range(300):
+        log.info("x" * 1000)
+    log.info("later")  # is lost
+    print("full", flush=True)
+    sys.stdin.readline()
+    log.info("again")
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND + textwrap.dedent(code)], cwd=tmp_path,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "full\n"
+        os.read(process.stderr.fileno(), 1 << 17)
+        _, rest = process.communicate("\n")
+    assert process.returncode == 0
+    assert rest.endswith("again\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize(("stdout", "status"), [("/dev/full", 1), ("out.txt", 0)])
+def test_a_result_that_a_full_disk_refuses_is_an_error(tmp_path, stdout, status):
+    """The messages share its file, and are lost before it."""
+    code = """
+    import sys
+    from keras_resnet import cli
+    from keras_resnet.cli import _options
+    _options.messages.log.info("a message")
+    cli.group.main = lambda *_, **__: _options.report({}, False, lambda _: "result")
+    code = cli.run(["x"])
+    print(code, file=open("status.txt", "w"))
+    """
+    with open(tmp_path / "out.txt" if stdout == "out.txt" else stdout, "w") as out:
+        errors = out if status else open("/dev/full", "w")  # noqa: SIM115
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            cwd=tmp_path, stdout=out, stderr=errors, timeout=60,
+        )  # fmt: skip
+        errors.close()
+    assert (tmp_path / "status.txt").read_text() == f"{status}\n"
+    if not status:
+        assert (tmp_path / "out.txt").read_text() == "result\n"
+
+
+@pytest.mark.parametrize("gone", ["terminal", "reader"])
+def test_a_result_without_its_terminal_or_reader_is_no_error(gone, tmp_path):
+    ours, its = pty.openpty() if gone == "terminal" else os.pipe()
+    code = """
+    import sys
+    sys.stdin.readline()
+    from keras_resnet.cli import run
+    run([])
+    sys.exit(run(["models", "--json"]))
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=tmp_path, stdin=subprocess.PIPE, stdout=its, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        os.close(its)
+        os.close(ours)
+        _, errors = process.communicate(b"\n")
+    assert (process.returncode, errors) == (0, b"")
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
+def test_a_closed_stream_is_not_the_place_of_a_file(closed, tmp_path):
+    closing = " ".join(f"{number}>&-" for number in closed)
+    code = """
+    import os, sys
+    from keras_resnet.cli import main
+    sys.argv = ["keras-resnet", "models"]
+    status = main()
+    with open("next.txt", "w") as file:
+        print(status, file.fileno() > 2, file=file)
+    """
+    subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" {closing}', sys.executable, textwrap.dedent(code)],
+        cwd=tmp_path, capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert (tmp_path / "next.txt").read_text() == "0 True\n"
 
 
 def test_two_runs_of_one_command_have_a_log_each(tmp_path):

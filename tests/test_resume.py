@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ import tensorflow_datasets as tfds
 from keras_resnet import checkpoint_notes, recipes, runtime
 from keras_resnet import run as runs
 from keras_resnet.data import sources, stream
-from keras_resnet.errors import CheckFailed, InputError, Interrupted
+from keras_resnet.errors import CheckFailed, InputError, Interrupted, NetworkFailed
 from keras_resnet.evaluation.scores import evaluate
 from keras_resnet.training import checkpoint, loop, notices, precision
 from keras_resnet.training import train as training
@@ -519,7 +520,7 @@ def _plant_nan(monkeypatch, at):
 def test_one_nan_pixel_ends_the_run_and_is_never_written(photos, tmp_path, monkeypatch, precision):
     _plant_nan(monkeypatch, at=6)
     folder = tmp_path / "run"
-    with pytest.raises(CheckFailed, match=r"training diverged at step \d+: .*Try a lower"):
+    with pytest.raises(NetworkFailed, match=r"training diverged at step \d+: .*Try a lower"):
         train(str(photos), run_folder=folder, precision=precision, checkpoint_every=1, **SMALL)
     latest = _latest(folder)
     assert int(latest.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE")) == 6
@@ -533,7 +534,7 @@ def test_one_nan_pixel_ends_the_run_and_is_never_written(photos, tmp_path, monke
 
 def test_weights_that_are_no_numbers_do_not_become_the_best_model(photos, tmp_path, monkeypatch):
     _plant_nan(monkeypatch, at=2)
-    with pytest.raises(CheckFailed, match="training diverged at step"):
+    with pytest.raises(NetworkFailed, match="training diverged at step"):
         train(str(photos), run_folder=tmp_path / "run", precision="float32", **SMALL)
     assert not (tmp_path / "run" / "model.keras").exists()
     assert checkpoint_notes.peek(runs.Run(tmp_path / "run")) is None
@@ -654,6 +655,19 @@ def test_of_a_write_that_fails_nothing_is_left(tmp_path, monkeypatch):
     assert keeper.restore() == (1, {})
 
 
+def test_a_checkpoint_that_cannot_be_written_says_what_helps(tmp_path, monkeypatch):
+    keeper = checkpoint.Checkpoint(runs.Run(tmp_path), _state())
+    for error, said in [
+        (tf.errors.ResourceExhaustedError(None, None, "x; No space left on device"), "free some"),
+        (tf.errors.PermissionDeniedError(None, None, "x; Permission denied"), "make it writable"),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS), "x"), "make it writable"),
+        (OSError(errno.EIO, os.strerror(errno.EIO), "x"), "check the disk"),
+    ]:
+        monkeypatch.setattr(keeper._all, "write", Mock(side_effect=error))
+        with pytest.raises(CheckFailed, match=rf"\(.*\); {said}.*, then `"):
+            keeper.save(2, {})
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -665,8 +679,12 @@ def test_of_a_write_that_fails_nothing_is_left(tmp_path, monkeypatch):
             OSError(errno.EACCES, "Permission denied", "of the run"),
             r"\(Permission denied\); make it writable",
         ),
+        (
+            OSError(errno.EIO, "Input/output error", "of the run"),
+            r"\(Input/output error\); check the disk",
+        ),
     ],
-    ids=["TensorFlow", "Python"],
+    ids=["TensorFlow", "Python", "disk"],
 )
 def test_a_file_that_cannot_be_written_is_one_line(error, said, photos, tmp_path, monkeypatch):
     def run(self):
@@ -777,8 +795,8 @@ def test_xla_keeps_nothing_where_nothing_can_be_written(tmp_path, monkeypatch):
 
 def test_a_run_folder_whose_name_is_not_utf8_is_refused(tmp_path):
     place = tmp_path / os.fsdecode(b"r\xff")
-    with pytest.raises(InputError, match=r"--run .*r\\xff is not UTF-8"), runs.claim(place, None):
-        pass
+    with pytest.raises(InputError, match=r"--run .*r\\xff is not UTF-8"):
+        runs.unfinished(None, place, None, {})
     assert not place.exists()
 
 

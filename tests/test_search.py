@@ -12,7 +12,7 @@ from PIL import Image
 
 from keras_resnet import build, shipping
 from keras_resnet.cli import tables
-from keras_resnet.errors import CheckFailed, Diverged, InputError
+from keras_resnet.errors import CheckFailed, InputError, NetworkFailed
 from keras_resnet.inspection.network import describe
 from keras_resnet.report import frontier_plot
 from keras_resnet.studies import search
@@ -190,8 +190,8 @@ def test_larger_networks_are_tried_until_they_are_no_better(tries, photos, tmp_p
 @pytest.mark.parametrize(
     ("error", "is_of_network"),
     [
-        (Diverged("training diverged in epoch 2"), True),
-        (CheckFailed("model_int8.tflite does not pass", result=object()), True),
+        (NetworkFailed("training diverged in epoch 2"), True),
+        (NetworkFailed("verify failed: model_int8.tflite: top-1 is 2 points lower"), True),
         (CheckFailed("cannot write into x (No space left on device)"), False),
     ],
 )

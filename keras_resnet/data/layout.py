@@ -241,10 +241,12 @@ def _is_run(folder: str) -> bool:
 
 def _holds_runs(folder: str) -> bool:
     """Whether a folder is a run or, like `runs/`, contains runs: `train` was called there."""
-    # Before its first training, a study has no run.
-    if _is_run(folder) or os.path.isfile(os.path.join(folder, STUDY)):
+    if _is_run(folder):
         return True
-    return not _has_images(folder) and any(
+    if _has_images(folder):
+        return False
+    # Before its first training, a study has no run.
+    return os.path.isfile(os.path.join(folder, STUDY)) or any(
         entry.is_dir(follow_symlinks=False) and _holds_runs(entry.path) for entry in _list(folder)
     )
 

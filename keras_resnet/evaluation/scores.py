@@ -241,7 +241,7 @@ def examples_for(
     opened: Artefact,
     data: StrPath | None = None,
     split: str | None = None,
-    on_bad_image: str = "error",
+    on_bad_image: str | None = None,
     data_dir: StrPath | None = None,
     *,
     all_without_splits: bool = False,

@@ -23,8 +23,8 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 from keras_resnet import runtime
-from keras_resnet.errors import CheckFailed
-from keras_resnet.files import StrPath
+from keras_resnet.errors import CheckFailed, NetworkFailed
+from keras_resnet.files import StrPath, full_disk
 from keras_resnet.messages import log, reason
 
 _PEAK = "peak memory in bytes: "
@@ -49,7 +49,8 @@ def run(module: str, *arguments: StrPath | int, what: str) -> dict[str, Any]:
         {seconds, peak_memory_bytes}; the latter is None if the system does not measure it.
 
     Raises:
-        CheckFailed: the child failed; the message has the reason.
+        CheckFailed: the disk is full.
+        NetworkFailed: the child failed for another reason, which the message has.
     """
     began = time.monotonic()
     order = {
@@ -65,7 +66,9 @@ def run(module: str, *arguments: StrPath | int, what: str) -> dict[str, Any]:
             stop()
             raise
     if answer["status"]:
-        raise CheckFailed(f"{what} failed: {reason(answer['status'], answer['errors'])}")
+        why = reason(answer["status"], answer["errors"])
+        error = CheckFailed if full_disk(why) else NetworkFailed
+        raise error(f"{what} failed: {why}")
     return {
         "seconds": round(time.monotonic() - began, 1),
         "peak_memory_bytes": _peak(answer["output"]),

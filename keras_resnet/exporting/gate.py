@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from keras_resnet import filenames, manifest
 from keras_resnet.data import names
 from keras_resnet.data.examples import Examples
-from keras_resnet.errors import CheckFailed, InputError
+from keras_resnet.errors import InputError, NetworkFailed
 from keras_resnet.evaluation.artefact import open_artefact
 from keras_resnet.evaluation.reference import true_float32
 from keras_resnet.evaluation.scores import examples_in
@@ -151,12 +151,12 @@ def unknown_examples(folder: StrPath | None) -> Examples | None:
 
 
 def demand(result: Verification) -> None:
-    """Raises `CheckFailed` with all reasons unless everything passed."""
+    """Raises `NetworkFailed` with all reasons unless everything passed."""
     if not result.passed:
         rows: list[ArtefactResult | FileResult] = [*result.artefacts, *result.files]
         reasons = [f"{row.file}: {row.why}" for row in rows if not row.passed]
         next_step = _FINER if any(TOO_COARSE in reason for reason in reasons) else ""
-        raise CheckFailed("verify failed: " + "; ".join(reasons) + next_step, result)
+        raise NetworkFailed("verify failed: " + "; ".join(reasons) + next_step, result)
 
 
 def _fitted(folder: Path) -> dict[str, Any]:

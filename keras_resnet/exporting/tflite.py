@@ -82,6 +82,7 @@ def write(plan: ExportPlan, reference: Artefact, folder: Path, judge: Judge, kep
         if plan.is_auto:
             tried, cost = auto.choose(folder, convert=make, layer_errors=layer_errors, judge=judge)
             taken = tried[-1]
+            cost["max_drop"] = plan.max_drop  # with a larger one, a refused int8 file may pass
             _note(written, taken.variant, cost, plan.io, taken.float_layers)
             written.candidates = tried
             if taken.variant not in CALIBRATED:

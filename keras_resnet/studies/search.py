@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet import filenames, geometry, recipes, specs
-from keras_resnet.errors import CheckFailed, Diverged, InputError, require_whole
+from keras_resnet.errors import CheckFailed, InputError, NetworkFailed, require_whole
 from keras_resnet.files import StrPath, read_json, write_json
 from keras_resnet.messages import log, plural, quietly
 from keras_resnet.run import Run, finished
@@ -358,9 +358,7 @@ def _try(
         path = trained.export_folder / filenames.TFLITE["int8"]
         if not path.exists():
             exporter.export(trained, saved_model=False, tflite=["int8"], max_drop=100.0)
-    except CheckFailed as error:
-        if not (isinstance(error, Diverged) or error.result):
-            raise  # not the network's fault, such as a full disk: the next call tries it again
+    except NetworkFailed as error:  # other errors, such as a full disk, say nothing of it
         return replace(candidate, excess=str(error).splitlines()[0])
     (row,) = read_json(trained.export_folder / filenames.VERIFY)["artefacts"]
     latency = measure(path, budget)

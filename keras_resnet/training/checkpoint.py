@@ -28,8 +28,8 @@ from keras_resnet import filenames, messages, signals
 from keras_resnet.checkpoint_notes import require_none_lost
 from keras_resnet.config import Config
 from keras_resnet.data.sources import Source
-from keras_resnet.errors import CheckFailed, Diverged, Interrupted, first_line
-from keras_resnet.files import StrPath, full_disk, plainly_named
+from keras_resnet.errors import CheckFailed, Interrupted, NetworkFailed, first_line
+from keras_resnet.files import StrPath, full_disk, plainly_named, remedy
 from keras_resnet.messages import log
 from keras_resnet.run import Run, resume_command
 
@@ -65,7 +65,7 @@ class Checkpoint:
 
         Raises:
             CheckFailed: the checkpoint cannot be written.
-            Diverged: a value is not finite.
+            NetworkFailed: a value is not finite.
         """
         self.require_finite(step)
         if not self._writes:
@@ -78,10 +78,11 @@ class Checkpoint:
         except (tf.errors.OpError, OSError) as error:
             self._sweep()
             size = sum(v.dtype.size * v.shape.num_elements() for v in self._values())
-            resume = resume_command(self._folder.parent)
+            resume, reason = resume_command(self._folder.parent), full_disk(error)
+            reason = reason or first_line(error)
             raise CheckFailed(
-                f"cannot write a checkpoint of {size:,} bytes into {self._folder} "
-                f"({full_disk(error) or first_line(error)}); free some space, then {resume}"
+                f"cannot write a checkpoint of {size:,} bytes into {self._folder} ({reason}); "
+                f"{remedy(reason)}, then {resume}"
             ) from None
         self._remove_others(step)
 
@@ -107,17 +108,17 @@ class Checkpoint:
         return 0, None
 
     def require_finite(self, step: int) -> None:
-        """Raises Diverged if a weight, optimizer variable or statistic is not finite."""
+        """Raises NetworkFailed if a weight, optimizer variable or statistic is not finite."""
         floats = [value for value in self._values() if value.dtype.is_floating]
         if not tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in floats]):
             raise self.diverged(step, "weights are no longer finite")
 
-    def diverged(self, step: int, what: str) -> Diverged:
+    def diverged(self, step: int, what: str) -> NetworkFailed:
         """Returns the error for a training that diverged; `what` says which value did."""
         steps = self._run.checkpoint_steps()
         last = self._folder / f"step-{steps[-1]}" if steps else None
         saved = f"the last finite state is {last}" if last else "nothing was saved yet"
-        return Diverged(
+        return NetworkFailed(
             f"training diverged at step {step:,}: {what}; {saved}. Try a lower --learning-rate, "
             "--clip-norm 1 or --precision float32, and check the images: `keras-resnet data check`"
         )

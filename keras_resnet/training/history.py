@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_resnet.config import Config
-from keras_resnet.errors import Diverged
+from keras_resnet.errors import NetworkFailed
 from keras_resnet.messages import log
 from keras_resnet.run import Run
 from keras_resnet.training.step import Evaluation, Steps
@@ -55,9 +55,9 @@ class History:
         return evaluation.macro_top1 if by_macro else evaluation.top1, -evaluation.loss
 
     def record(self, row: dict[str, Any], evaluation: Evaluation) -> None:
-        """Adds the row of an epoch, and logs it; raises Diverged if a loss is not finite."""
+        """Adds the row of an epoch, and logs it; raises NetworkFailed if a loss is not finite."""
         if not (math.isfinite(row["loss"]) and math.isfinite(row["val_loss"])):
-            raise Diverged(
+            raise NetworkFailed(
                 f"training diverged in epoch {row['epoch']}: the loss is {row['loss']}, "
                 f"{row['val_loss']} on the validation images; the best model so far is kept in "
                 f"{self._run.path}. Try a lower --learning-rate"
