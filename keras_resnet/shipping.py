@@ -15,7 +15,7 @@ from keras_resnet.config import SETTINGS
 from keras_resnet.data.names import show
 from keras_resnet.errors import CheckFailed, InputError, Interrupted
 from keras_resnet.files import StrPath, read_json, write_json
-from keras_resnet.messages import log, plural, some_of
+from keras_resnet.messages import log, plural, quietly, some_of
 from keras_resnet.results import Result
 from keras_resnet.studies import search
 
@@ -251,7 +251,8 @@ def _trained(
     from keras_resnet.training.train import train
 
     given = {"data": source, **options} if is_data(source) else {}
-    settings, _ = settings_and_network(given)  # `model` may be a Keras model
+    with quietly():  # `train` logs the same
+        settings, _ = settings_and_network(given)  # `model` may be a Keras model
     if finished := run.finished(path, settings):
         if is_data(source):
             _require_same_photos(finished, source, options, request)
