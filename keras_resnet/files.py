@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from keras_resnet import filenames
 from keras_resnet.errors import InputError, first_line
 from keras_resnet.messages import log
 
@@ -45,8 +46,8 @@ def require_file(path: StrPath | None, option: str, suffix: str) -> None:
     """Checks the path of an output file before the work starts.
 
     Raises:
-        InputError: the path does not end in `suffix`, or its folder does not exist or is not
-            writable.
+        InputError: the path does not end in `suffix`, its folder does not exist or is not
+            writable, or it is a file of the run or export in that folder.
     """
     if not path:
         return
@@ -58,6 +59,12 @@ def require_file(path: StrPath | None, option: str, suffix: str) -> None:
         )
     if not os.access(place.parent, os.W_OK):
         raise InputError(f"{option} is {str(path)!r}; its folder cannot be written")
+    rows = place.with_name(filenames.MANIFEST)
+    if place.exists() and rows.exists() and place.name in read_json(rows):
+        raise InputError(
+            f"{option} is {str(path)!r}, which belongs to the run or export in {place.parent}; "
+            "give another name"
+        )
 
 
 @contextmanager

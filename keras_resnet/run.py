@@ -629,9 +629,9 @@ def kind_of(path: StrPath) -> str:
 
 
 def _require_one_run(path: Path) -> None:
-    """Raises InputError for a folder of several runs."""
-    if (path / filenames.STUDY).exists():
-        runs = sorted(config.parent for config in path.glob(f"*/{filenames.CONFIG}"))
+    """Raises InputError for a folder of several runs, such as that of a study."""
+    runs = sorted(config.parent for config in path.glob(f"*/{filenames.CONFIG}"))
+    if (path / filenames.STUDY).exists() or (runs and not (path / filenames.CONFIG).exists()):
         such = f", such as {runs[0]}" if runs else ""
         raise InputError(f"{path} contains several runs; give one of them{such}")
 

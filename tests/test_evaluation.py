@@ -6,11 +6,14 @@ import json
 import shutil
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -158,12 +161,20 @@ def test_training_images_can_be_scored_too(trained):
     assert evaluate(trained.path).trained_on == 0
 
 
-def test_a_split_is_that_of_the_runs_own_images_wherever_they_lie(trained, photos, tmp_path):
+def test_a_split_is_that_of_the_runs_own_images_wherever_they_lie(
+    trained, photos, tmp_path, capsys
+):
     moved = shutil.copytree(photos, tmp_path / "moved")
     own = evaluate(trained.path)
     there = evaluate(trained.path, moved, split="val")
     assert (there.images, there.top1, there.confusion) == (12, own.top1, own.confusion)
     assert evaluate(trained.path, moved).images == 60
+    assert "are not in" not in capsys.readouterr().err
+    for image in own.rows[:4]:
+        (moved / image.file).unlink()
+    assert evaluate(trained.path, moved, split="val").images == 8
+    told = f"4 of 12 images of the val split of the run are not in {moved}: the scores are of the"
+    assert told in capsys.readouterr().err
     new = tmp_path / "new" / "dark"
     new.mkdir(parents=True)
     Image.new("RGB", (40, 40), "black").save(new / "a.png")
@@ -186,6 +197,16 @@ def test_a_split_that_the_run_lacks_is_named(trained):
 def test_data_with_an_unknown_class_is_refused(trained):
     with pytest.raises(InputError, match=r"images of a class '0' that .* does not have; remove or"):
         evaluate(trained.path, "digits")
+
+
+def test_a_class_in_another_unicode_form_is_shown_as_such(photos, tmp_path):
+    (tmp_path / "cafe\u0301").symlink_to(photos / "dark")
+    names = [unicodedata.normalize("NFC", "cafe\u0301"), "other"]
+    opened = Artefact(Path("a.tflite"), "tflite", Geometry(8, 8), 1.0, names, None, np.asarray)
+    with pytest.raises(
+        InputError, match=r"class 'cafe\\u0301', and .* a class 'caf\\xe9'; give both"
+    ):
+        evaluate(opened, tmp_path)
 
 
 def test_data_with_fewer_classes_are_matched_by_name(trained, photos, tmp_path):
@@ -350,7 +371,7 @@ def test_one_path_needs_no_list(trained, photos):
     assert predict(trained.path, path) == predict(trained.path, [path])
 
 
-@pytest.mark.parametrize("what", ["no/such.jpg", "no/*.jpg"])
+@pytest.mark.parametrize("what", ["no/such.jpg", "no/*.jpg", ""])
 def test_predicting_on_nothing_is_an_error(trained, what):
     with pytest.raises(InputError, match="does not exist; give images, folders or patterns"):
         predict(trained.path, [what])
@@ -386,6 +407,22 @@ def test_another_word_for_broken_images_is_refused(trained, photos):
         evaluate(trained, photos, on_bad_image="ignore")
     with pytest.raises(InputError, match=told):
         predict(trained, photos, on_bad_image="ignore")
+
+
+def test_the_images_of_a_run_are_not_skipped(trained):
+    with pytest.raises(InputError, match="--on-bad-image skip is for DATA; a run is scored on all"):
+        evaluate(trained, on_bad_image="skip")
+
+
+def test_evaluate_names_a_broken_image_that_it_skips(trained, photos, tmp_path, capsys):
+    shutil.copytree(photos / "dark", tmp_path / "dark")
+    broken, other = sorted((tmp_path / "dark").iterdir())[:2]
+    for path in (broken, other):
+        path.write_bytes(b"GIF89a")
+    assert evaluate(trained.path, tmp_path, on_bad_image="skip").images == 18
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if broken.name in line]
+    assert line.startswith("warning: ")
+    assert line.endswith(" (and 1 more; `keras-resnet data check` lists them); skipped")
 
 
 def test_predicting_on_text_names_the_file(trained, tmp_path):
@@ -436,6 +473,14 @@ def test_evaluate_writes_a_row_for_each_image(command, trained, tmp_path):
     assert [row["file"] for row in rows] == names
     assert all(row["file"].startswith(row["label"]) for row in rows)
     assert all(row["label"] == row["prediction"] and 0 < float(row["score"]) <= 1 for row in rows)
+
+
+def test_a_file_of_the_run_is_not_overwritten_by_the_rows(command, trained):
+    path = trained.path / "predictions.csv"
+    before = path.read_bytes()
+    done = command("evaluate", trained.path, "--csv", path)
+    assert done.returncode == 2 and "which belongs to the run or export in" in done.stderr
+    assert path.read_bytes() == before
 
 
 def test_a_csv_that_cannot_be_written_is_refused_before_the_work(command, trained, tmp_path):
@@ -717,6 +762,27 @@ def test_a_file_for_eight_images_at_a_time_is_refused(photos, tmp_path):
     (tmp_path / "model.tflite").write_bytes(converter.convert())
     with pytest.raises(InputError, match="takes 8 images at a time; export it for one"):
         predict(tmp_path / "model.tflite", [photos / "dark"])
+
+
+def test_one_output_is_no_classifier(photos, tmp_path):
+    model = keras.Sequential([
+        keras.Input((8, 8, 3)),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(1, "sigmoid"),
+    ])  # fmt: skip
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(InputError, match=r"model\.keras has 1 output; an image classifier has one"):
+        predict(tmp_path / "model.keras", [photos / "dark"])
+
+
+def test_an_opened_file_answers_several_threads(exported, photos):
+    run, _ = exported
+    opened = open_artefact(run.export_folder / "model_float32.tflite")
+    images = sorted(photos.rglob("*.jpg"))[::3]
+    alone = predict(opened, images)
+    with ThreadPoolExecutor(4) as threads:
+        rows = threads.map(lambda _: predict(opened, images), range(8))
+        assert all(row == alone for row in rows)
 
 
 def _with_description(source, target, labels):

@@ -456,6 +456,13 @@ def test_a_map_is_the_class_activation_map_of_the_pooled_features(trained, photo
         np.testing.assert_allclose(row.map, expected / expected.max(), atol=1e-4)
 
 
+def test_a_broken_image_has_no_map_and_is_named(trained, photos, tmp_path, capsys):
+    shutil.copy(sorted((photos / "dark").iterdir())[0], tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").write_bytes(b"GIF89a")
+    (row,) = cam.cam(trained, tmp_path)
+    assert row.image.endswith("a.jpg") and "b.jpg" in capsys.readouterr().err
+
+
 def test_what_speaks_against_a_class_is_not_shown_as_support(trained, photos):
     files = [sorted((photos / name).iterdir())[0] for name in ("bright", "dark", "striped")]
     model = trained.model()

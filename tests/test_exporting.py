@@ -645,6 +645,7 @@ def test_a_kill_between_the_two_renames_is_mended(copy):
         ({"calibration": 0}, "--calibration is 0"),
         ({"max_drop": -1}, "--max-drop is -1"),
         ({"images": 0}, "--images is 0"),
+        ({"max_drop": None}, "--max-drop is None; expected a number"),
         ({"bundles": ["ios"]}, "--bundle ios"),
     ],
 )

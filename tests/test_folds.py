@@ -228,9 +228,14 @@ def test_the_last_epoch_is_taken_unless_the_user_chose_otherwise(trained, tmp_pa
         assert trainings.by_last_epoch({"epochs": 3}, settings) == {"epochs": 3}
 
 
-def test_the_folder_is_no_run_and_says_which_are(done, monkeypatch):
+def test_the_folder_is_no_run_and_says_which_are(done, monkeypatch, tmp_path):
     _, folder = done
+    of_depth = tmp_path / "fold-1"
+    of_depth.mkdir()
+    (of_depth / "config.json").write_text("{}")
     for refuse in (open_run, kind_of):
+        with pytest.raises(InputError, match=r"contains several runs; .* such as .*/fold-1$"):
+            refuse(tmp_path)
         with pytest.raises(InputError, match=r"contains several runs; .* such as .*/fold-1$"):
             refuse(folder)
     assert kind_of(folder / "fold-2") == "run"

@@ -19,7 +19,7 @@ TABLE = {
     "_version": ("", ""),
     "errors": ("results", ""),
     "filenames": ("", ""),
-    "files": ("errors messages", ""),
+    "files": ("errors filenames messages", ""),
     "manifest": ("errors filenames files", ""),
     "results": ("", ""),
     "messages": ("", ""),

@@ -160,6 +160,8 @@ def load(
     found = scan(root, check=check, in_memory=in_memory, nested=nested, classes=classes)
     if found.bad and on_bad_image != "skip":
         raise InputError(describe_bad(found.bad, can_skip=on_bad_image is not None))
+    for path, reason in found.bad[:1]:
+        log.warning(f"{show(path)}: {reason}{_and_more(found.bad)}; skipped")
     if not found.used:
         raise InputError(
             f"{show(found.root)} has no usable images; `keras-resnet data check` says why each "
@@ -379,6 +381,9 @@ def _files_of(root: str, entries: Iterable[os.DirEntry[str]]) -> list[File]:
 def describe_bad(bad: list[tuple[str, str]], *, can_skip: bool = True) -> str:
     """The error message for broken files, given (path, reason) of each."""
     path, reason = bad[0]
-    more = f" (and {len(bad) - 1} more; `keras-resnet data check` lists them)" if bad[1:] else ""
     skip = ", or use --on-bad-image skip" if can_skip else ""
-    return f"{show(path)}: {reason}{more}; repair or remove it{skip}"
+    return f"{show(path)}: {reason}{_and_more(bad)}; repair or remove it{skip}"
+
+
+def _and_more(bad: list[tuple[str, str]]) -> str:
+    return f" (and {len(bad) - 1} more; `keras-resnet data check` lists them)" if bad[1:] else ""

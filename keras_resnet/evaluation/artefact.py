@@ -265,6 +265,10 @@ def _artefact(
         predict = _framed(predict, contract)
     if count is None:
         raise InputError(f"{path} has no fixed number of classes; an image classifier needs one")
+    if count < 2:
+        raise InputError(
+            f"{path} has {count} output; an image classifier has one per class, two or more"
+        )
     if contract.scores == "softmax":
         predict = _unscaled(predict, contract)
     elif run is None and "scores" not in description.preprocess:

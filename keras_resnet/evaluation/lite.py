@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +32,7 @@ class Constant(NamedTuple):
 class Lite:
     """An image classifier in a `.tflite` file: batch 1, fixed size, one input. It outputs the
     scores of all classes, or the best scores and the indices of their classes; a trainable file
-    outputs the logits of the known classes.
+    outputs the logits of the known classes. `predict` and `best` may be called by several threads.
 
     Args:
         path: path of the file.
@@ -48,6 +49,7 @@ class Lite:
         from ai_edge_litert.interpreter import Interpreter
 
         self._path = path
+        self._turn = threading.Lock()  # the interpreter holds one image at a time
         try:
             if content is None:
                 content = Path(path).read_bytes()
@@ -97,15 +99,21 @@ class Lite:
 
     def one(self, image: np.ndarray) -> npt.NDArray[np.float32]:
         """float32 logits `(k,)` of one image `(h, w, c)`."""
-        self.load(image)
-        self.invoke()
-        return _dequantize(self._get(self._output), self._output)[: self.output_shape[-1]]
+        return self._answer(image)[0]
 
     def best(self, images: np.ndarray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
         """(float32 scores, int32 class indices), both `(b, n)`, of a file with `--top n`."""
-        answers = [(self.one(image), self._get(self._classes)) for image in images]
-        scores, classes = zip(*answers, strict=True)
+        scores, classes = zip(*map(self._answer, images), strict=True)
         return np.stack(scores), np.stack(classes)
+
+    def _answer(self, image: np.ndarray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+        """The scores of an image and, of a file with `--top`, the indices of their classes."""
+        with self._turn:
+            self.load(image)
+            self.invoke()
+            scores = _dequantize(self._get(self._output), self._output)
+            classes = self._get(self._classes) if self.names_best else np.array([], np.int32)
+        return scores[: self.output_shape[-1]], classes
 
     def load(self, image: np.ndarray) -> None:
         """Fills the input tensor."""

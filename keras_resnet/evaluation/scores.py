@@ -27,7 +27,7 @@ from keras_resnet.evaluation.artefact import (
 from keras_resnet.evaluation.metrics import Scores, log_softmax, summarize
 from keras_resnet.evaluation.per_image import ImageScore, image_scores
 from keras_resnet.files import StrPath
-from keras_resnet.messages import log, some_of
+from keras_resnet.messages import log, plural, some_of
 from keras_resnet.results import Result
 from keras_resnet.run import Run, kind_of
 
@@ -260,6 +260,10 @@ def examples_for(
     if data is None:
         if opened.run is None:
             raise InputError(f"{opened.path} does not belong to a run; give DATA to evaluate it on")
+        if on_bad_image == "skip":
+            raise InputError(
+                "--on-bad-image skip is for DATA; a run is scored on all images of its split"
+            )
         return opened.run.examples(split or "val")
     source = sources.load_all(
         data, on_bad_image=on_bad_image, data_dir=data_dir, classes=opened.classes
@@ -282,11 +286,18 @@ def examples_for(
 
 def _of_split(opened: Artefact, examples: Examples, split: str, data: StrPath) -> Examples:
     """The examples of a data set without splits that are in this split of the artefact's run."""
-    found = np.isin(examples.digests, _digests_of_split(opened.run, split))
+    known = _digests_of_split(opened.run, split)
+    found = np.isin(examples.digests, known)
     if not found.any():
         raise InputError(
             f"{data} has no splits, and none of its images is in the {split} split of a run; leave "
             "--split out to score them all"
+        )
+    if missing := len(np.setdiff1d(known, examples.digests)):
+        images = plural(len(np.unique(known)), "image")
+        log.warning(
+            f"{missing:,} of {images} of the {split} split of the run are not in {data}: the "
+            "scores are of the others"
         )
     return examples.take(np.flatnonzero(found))
 
@@ -348,6 +359,12 @@ def _relabel(
     number = {name: k for k, name in enumerate(opened.classes)}
     unknown = [classes[k] for k in np.unique(examples.labels) if classes[k] not in number]
     if unknown:
+        for name in opened.classes:
+            if layout.same_name(name, unknown[0]):
+                raise InputError(
+                    f"{data} has images of a class {unknown[0]!a}, and {opened.path} a class "
+                    f"{name!a}; give both the same name"
+                )
         raise InputError(
             f"{data} has images of a class {show(unknown[0])!r} that {opened.path} does not have; "
             f"remove or rename it: the classes are {some_of(opened.classes)}"
@@ -359,6 +376,8 @@ def _relabel(
 def _matches(pattern: str) -> list[str]:
     """The paths that match. Existing parent folders are literal, since their names may contain
     brackets."""
+    if not pattern:
+        return []
     literal = next((p for p in Path(pattern).parents if p.is_dir()), Path())
     rest = os.path.relpath(pattern, literal)
     return sorted(str(literal / name) for name in glob.glob(rest, root_dir=literal, recursive=True))
@@ -377,6 +396,7 @@ def _expand(images: Iterable[StrPath]) -> dict[str, str]:
             found = {path: os.path.basename(path) for path in matches}
         if not found:
             what = "is empty" if os.path.isdir(item) else "does not exist"
-            raise InputError(f"{show(item)} {what}; give images, folders or patterns like '*.jpg'")
+            named = show(item) or repr(item)
+            raise InputError(f"{named} {what}; give images, folders or patterns like '*.jpg'")
         paths |= {path: name for path, name in found.items() if path not in paths}
     return paths

@@ -55,10 +55,11 @@ def cam(
     Args:
         run: a run folder or a `.keras` file, or one opened by `open_artefact`.
         images: as in `predict`: paths of files, folders, or glob patterns, or images in memory.
+            Broken files are skipped with a warning.
         label: the class to explain; None: the predicted class of each image.
 
     Returns:
-        A `Cam` for each image, in order.
+        A `Cam` for each other image, in order.
 
     Raises:
         InputError: no such run or image, an unknown class, or a network without global pooling.
@@ -71,7 +72,7 @@ def cam(
         )
     cams: list[Cam] = []
     target = None if label is None else opened.classes.index(label)
-    examples = scores.examples_in(images)
+    examples = scores.examples_in(images, "skip")
     for pixels in scores.batches_for(opened, examples):
         for row in zip(pixels, *_maps(model, pixels, target), strict=True):
             image, strength, number, score = row

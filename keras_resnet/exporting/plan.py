@@ -73,10 +73,12 @@ class Limits:
 
 
 def _require_numbers(given: object, **kinds: type) -> None:
-    """InputError for a field that is neither None nor of its type in `kinds`."""
+    """InputError for a field not of its type in `kinds`, or None where that is not the default."""
     for name, kind in kinds.items():
         value = getattr(given, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+        if value is None and getattr(type(given), name) is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, kind):
             what = "a whole number" if kind is Integral else "a number"
             raise InputError(f"--{name.replace('_', '-')} is {value!r}; expected {what}")
 
