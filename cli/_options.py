@@ -33,7 +33,7 @@ def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.
 
 def reports(function: Function) -> Function:
     """Adds --json and --quiet."""
-    function = click.option("--quiet", is_flag=True, help="Print only the result, no progress.")(
+    function = click.option("--quiet", is_flag=True, help="Print only warnings and the result.")(
         function
     )
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(

@@ -177,9 +177,9 @@ def start_command(quiet: bool = False) -> None:
     """Sets up the messages of a command: its own on the terminal, all of them in a log.
 
     Args:
-        quiet: whether the terminal shows errors only.
+        quiet: whether the terminal shows warnings and errors only.
     """
-    terminal.setLevel(logging.ERROR if quiet else logging.INFO)
+    terminal.setLevel(logging.WARNING if quiet else logging.INFO)
     if _command_log() is None:
         log.setLevel(logging.DEBUG)  # debug messages go only into the log
         logging.getLogger().addHandler(CommandLog())
@@ -277,7 +277,7 @@ def quietly() -> Iterator[None]:
 
 
 def shows_progress() -> bool:
-    """Whether the terminal shows progress bars: not if it shows errors only."""
+    """Whether the terminal shows progress bars: not if it shows only warnings or errors."""
     return terminal.level <= logging.INFO and log.isEnabledFor(logging.INFO)
 
 

@@ -152,7 +152,7 @@ def test_a_command_keeps_what_others_say_for_the_log(tmp_path):
     ]
 
 
-def test_a_quiet_command_shows_errors_only_and_logs_all(tmp_path):
+def test_a_quiet_command_shows_warnings_and_errors_and_logs_all(tmp_path):
     code = """
     progress._SECONDS_BETWEEN_LINES = 0
     list(progress.track([1, 2], 2, "counting", "numbers"))
@@ -161,7 +161,7 @@ def test_a_quiet_command_shows_errors_only_and_logs_all(tmp_path):
         pass
     """
     done = python(COMMAND + SPEAK + textwrap.dedent(code), tmp_path, "quiet")
-    assert (done.stdout, done.stderr) == ("", "broken\n")
+    assert (done.stdout, done.stderr) == ("", "warning: look out\nbroken\n")
     assert "hello\nwarning: look out\n" in (tmp_path / "log.txt").read_text()
     loud = python(COMMAND + textwrap.dedent(code), tmp_path)
     assert loud.stderr == "counting: 1/2 numbers\ncounting: 2/2 numbers\nbroken\n"
