@@ -144,7 +144,7 @@ def full_disk(error: Exception | str) -> str | None:
     return next((reason for reason in reasons if reason in str(error)), None)
 
 
-def remedy(reason: str) -> str:
+def next_step(reason: str) -> str:
     """The next step after a write that failed, by the system's reason."""
     if full_disk(reason):
         return "free some space"

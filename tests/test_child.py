@@ -102,7 +102,7 @@ def test_a_server_that_has_ended_is_started_again(tmp_path):
 
 
 def test_ctrl_c_ends_the_child_at_work(tmp_path, signals_are_heard):
-    """It must not go on writing."""
+    """It must not continue writing."""
     pid = tmp_path / "pid"
     write = f"open({str(pid)!r}, 'w').write(str(os.getpid()))"
 

@@ -141,7 +141,7 @@ def sixteen(tmp_path_factory):
 def test_sixteen_photos_train_without_an_option_and_the_same_call_resumes(
     sixteen, monkeypatch, capsys
 ):
-    """`config.json` holds what was chosen: the same command goes on, and --config repeats it.
+    """`config.json` holds what was chosen: the same command resumes, and --config repeats it.
 
     The training itself is replaced by an interruption after its first step.
     """

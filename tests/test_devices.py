@@ -381,7 +381,7 @@ def test_when_a_worker_fails_the_others_are_ended(monkeypatch, capfd):
     assert err == ["[worker 1] no luck", "worker 1 exited with status 3; stopping the others"]
 
 
-def test_workers_whose_lines_nobody_reads_any_more_go_on(monkeypatch):
+def test_workers_continue_when_nobody_reads_their_output(monkeypatch):
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w", buffering=1) as gone:
@@ -503,7 +503,7 @@ def _require_same(expected, run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bn", ["--sync-bn", "--no-sync-bn"])
-def test_two_devices_go_on_exactly(command, bn, tmp_path):
+def test_two_devices_resume_exactly(command, bn, tmp_path):
     options = ("--devices", 2, bn, "--epochs", 8, "--checkpoint-every", 7, "--ema", 0.9)
     whole = _train(command, tmp_path / "whole", *options)
     _interrupted(tmp_path / "broken", *options)
@@ -516,7 +516,7 @@ def test_two_devices_go_on_exactly(command, bn, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_xla_compiled_goes_on_on_two_devices(tmp_path):
+def test_a_run_that_xla_compiled_resumes_on_two_devices(tmp_path):
     """As it is by default on one GPU."""
     _interrupted(tmp_path / "run", "--devices", 1, "--xla", "--epochs", 8)
     assert runs.Run(tmp_path / "run").config.xla
@@ -547,9 +547,7 @@ def _again(folder, *options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dead", [0, 1])
-def test_when_a_worker_dies_it_is_said_and_the_run_goes_on_with_those_that_are_there(
-    dead, tmp_path
-):
+def test_when_a_worker_dies_the_run_resumes_with_the_remaining_workers(dead, tmp_path):
     folder = tmp_path / "run"
     process = subprocess.Popen(
         _command(folder, "--epochs", 8, launch=LAUNCH), stderr=subprocess.PIPE, text=True

@@ -168,7 +168,7 @@ def test_a_quiet_command_shows_warnings_and_errors_and_logs_all(tmp_path):
 
 
 @pytest.mark.parametrize("gone", ["terminal", "reader"])
-def test_a_command_whose_terminal_or_reader_has_gone_goes_on_with_its_log(gone, tmp_path):
+def test_a_command_whose_terminal_or_reader_has_gone_continues_with_its_log(gone, tmp_path):
     code = """
     with messages.logged_to("log.txt"):
         with progress.bar(1, "counting", "numbers") as advance:

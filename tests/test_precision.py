@@ -84,7 +84,7 @@ def test_doctor_measures_what_train_uses(gpus, xla, monkeypatch):
     assert set(seen) == {xla}
 
 
-def test_a_run_goes_on_without_xla_on_several_devices(capsys):
+def test_a_run_resumes_without_xla_on_several_devices(capsys):
     config = recipes.resolve({"xla": True})
     assert precision.without_xla_on_several(config, 1) is config
     assert precision.without_xla_on_several(config, 2).xla is False

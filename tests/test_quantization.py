@@ -194,7 +194,7 @@ def test_auto_takes_full_int8_where_that_is_good_and_publishes_it_alone(exported
     assert "replaced model_float32.tflite, model_float16.tflite" in capsys.readouterr().err
 
 
-def test_auto_goes_on_when_the_layers_cannot_be_measured(tmp_path, monkeypatch, capsys):
+def test_auto_continues_when_the_layers_cannot_be_measured(tmp_path, monkeypatch, capsys):
     def tried(variant, path, judge):
         return TriedFile(variant, path.name, [], 1, 0.0, variant == "dynamic", "")
 

@@ -833,7 +833,7 @@ def test_a_broken_picture_is_left_out(run):
     assert "img" not in seen(run).tags
 
 
-def test_a_run_without_metrics_is_told_how_to_go_on(tmp_path):
+def test_a_run_without_metrics_is_refused_with_the_next_step(tmp_path):
     with pytest.raises(InputError, match=r"metrics\.json.*not finished"):
         page.write(tmp_path)
     assert os.listdir(tmp_path) == []

@@ -75,7 +75,7 @@ def test_so_it_does_compiled_with_xla(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "lamb"])
-def test_other_optimizers_and_gathered_gradients_go_on_too(tmp_path, optimizer):
+def test_other_optimizers_and_gathered_gradients_resume_too(tmp_path, optimizer):
     _kill(tmp_path, 6, seed=3, optimizer=optimizer, accumulate=2, learning_rate=1e-3,
           precision="float32")  # fmt: skip
 
@@ -109,7 +109,7 @@ def test_so_does_a_run_on_a_tensorflow_dataset(tmp_path, file_format):
           precision="float32", batch_size=12, epochs=9, steps=90)  # fmt: skip
 
 
-def test_a_program_that_ignores_ctrl_c_goes_on_ignoring_it(tmp_path):
+def test_a_program_that_ignores_ctrl_c_still_ignores_it(tmp_path):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with checkpoint.Stop(tmp_path).listening():
@@ -134,7 +134,7 @@ def _require_weights_of(whole, run):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_best_model_that_a_kill_prevented_is_written_when_the_run_goes_on(whole, tmp_path):
+def test_a_best_model_that_a_kill_prevented_is_written_when_the_run_resumes(whole, tmp_path):
     """The checkpoint that knows of it comes first; what comes after may not have come."""
     folder = shutil.copytree(whole[0], tmp_path / "a")
     (folder / "manifest.json").unlink()
@@ -171,7 +171,7 @@ def stopped(photos, tmp_path_factory):
     return folder, process.returncode, err
 
 
-def test_sigterm_saves_and_says_how_to_go_on(stopped):
+def test_sigterm_saves_and_says_how_to_resume(stopped):
     folder, status, err = stopped
     assert status == 143
     assert err.splitlines()[-1] == (

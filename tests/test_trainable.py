@@ -300,7 +300,7 @@ def test_the_python_bundle_does_not_learn_a_class_that_the_model_knows(classify,
 
 
 def test_a_class_whose_photos_cannot_be_read_is_not_listed(bundle):
-    """In a program that goes on after the error."""
+    """In a program that continues after the error."""
     classifier = runpy.run_path(str(bundle / "classify.py"))["Classifier"]()
     path = bundle / "new" / "00.png"
     path.write_bytes(path.read_bytes()[:300])

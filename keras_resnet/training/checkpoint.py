@@ -29,7 +29,7 @@ from keras_resnet.checkpoint_notes import require_none_lost
 from keras_resnet.config import Config
 from keras_resnet.data.sources import Source
 from keras_resnet.errors import CheckFailed, Interrupted, NetworkFailed, first_line
-from keras_resnet.files import StrPath, full_disk, plainly_named, remedy
+from keras_resnet.files import StrPath, full_disk, next_step, plainly_named
 from keras_resnet.messages import log
 from keras_resnet.run import Run, resume_command
 
@@ -82,7 +82,7 @@ class Checkpoint:
             reason = reason or first_line(error)
             raise CheckFailed(
                 f"cannot write a checkpoint of {size:,} bytes into {self._folder} ({reason}); "
-                f"{remedy(reason)}, then {resume}"
+                f"{next_step(reason)}, then {resume}"
             ) from None
         self._remove_others(step)
 

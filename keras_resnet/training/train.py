@@ -15,7 +15,7 @@ from keras_resnet.data.sources import Source
 from keras_resnet.distributed import strategy
 from keras_resnet.distributed.strategy import Devices
 from keras_resnet.errors import CheckFailed
-from keras_resnet.files import StrPath, cannot_write, remedy
+from keras_resnet.files import StrPath, cannot_write, next_step
 from keras_resnet.messages import log, logged_to
 from keras_resnet.models import layers_of
 from keras_resnet.settings import Settings
@@ -120,7 +120,7 @@ def _train_in(
         if not reason:  # maybe a signal: inside of pybind, or another worker exited first
             stop.exit_if_signalled()
             raise
-        first = checkpoint.space_to_free(error, model, config) or remedy(reason)
+        first = checkpoint.space_to_free(error, model, config) or next_step(reason)
         line = f"cannot write into {folder.path} ({reason}); {first}, then {resume}"
         raise CheckFailed(line) from None
 
