@@ -194,6 +194,8 @@ def _option_meant(error: click.NoSuchOption) -> str:
     known = {name.strip("-"): name for name in _option_names(error.ctx.command)}
     if meant in OUTPUTS:
         meant = next((name for name in OUTPUT_OPTIONS if name in known.values()), meant)
+        if any(p.is_flag for p in _options_of(error.ctx.command) if meant in p.opts):
+            return _did_you_mean(f"{meant} > FILE")
     option = meant.split()[0]
     for parameter in error.ctx.command.params:
         if isinstance(parameter, click.Argument) and option == f"--{parameter.name}":
@@ -210,9 +212,13 @@ def _option_meant(error: click.NoSuchOption) -> str:
     return ""
 
 
+def _options_of(command: click.Command) -> list[click.Option]:
+    return [p for p in command.params if isinstance(p, click.Option)]
+
+
 def _option_names(command: click.Command) -> list[str]:
     """The names of a command's options, including those that disable a flag."""
-    options = [p for p in command.params if isinstance(p, click.Option)]
+    options = _options_of(command)
     return [name for option in options for name in (*option.opts, *option.secondary_opts)]
 
 

@@ -117,6 +117,8 @@ gate_limits = stacked(
                  "class as the Keras model.  [no limit]"),
     click.option("--require-evidence", is_flag=True,
                  help="Fail if there are too few images to rule out a larger drop."),
+    click.option("--images", metavar="N", type=int, default=choices.IMAGES, show_default=True,
+                 help="Maximum number of validation images."),
 )  # fmt: skip
 
 

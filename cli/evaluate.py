@@ -43,10 +43,11 @@ def evaluate(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Evaluate ARTEFACT on all images of DATA.
+    """Evaluate ARTEFACT on labelled images.
 
     ARTEFACT is a run folder, a .keras file, a SavedModel folder, a .tflite or an .onnx file; the
-    default is the newest run. Without DATA, ARTEFACT is evaluated on a split of its run.
+    default is the newest run. It is evaluated on all images of DATA, or on --split if DATA has
+    splits; without DATA, on a split of its run.
     """
     require_file(csv, "--csv", "csv")
     run.require_trusted(artefact or run.open_run(), trust)

@@ -308,7 +308,7 @@ def survey(result: "Survey") -> str:
     cpu, precision = result.cpu, result.precision
     lines = [f"Python {result.python} on {result.system}"]
     lines += [f"  {name:22} {version or 'missing'}" for name, version in result.versions.items()]
-    lines.append(f"CPU: {cpu.cores} cores; {', '.join(cpu.flags) or 'no known features'}")
+    lines.append(f"CPU: {plural(cpu.cores, 'core')}; {', '.join(cpu.flags) or 'no known features'}")
     lines.append("GPU: " + (", ".join(result.gpus) or "none that TensorFlow can use"))
     lines.append(f"--precision auto is {precision.auto}: {precision.reason}")
     lines.append("a training step of a convolution, batch norm and ReLU:")
@@ -538,7 +538,7 @@ def _files(rows: Sequence["FileResult"]) -> list[str]:
 def quantization(result: "Quantization") -> str:
     """The int8 error by layer and by block."""
     width = max(len(row.layer) for row in result.layers)
-    lines = [f"{'layer':{width}}  {'operator':16} {'lost':>7}  steps"]
+    lines = [f"{'layer':{width}}  {'operator':16} {'error':>7}  steps"]
     lines += [
         f"{row.layer:{width}}  {row.op:16} {row.lost:7.2%}  {row.steps:5.2f}"
         for row in result.layers
@@ -551,8 +551,9 @@ def quantization(result: "Quantization") -> str:
         shares = " ".join(f"{'' if lost is None else f'{lost:.2%}':>8}" for lost in parts)
         lines.append(f"{block.block:{width}}  {shares}".rstrip())
     lines.append(
-        "lost: int8 error relative to the signal, mean over channels, or of the whole vector; for "
-        f"a block, that of its worst layer; {filenames.EXPLANATION} in the export folder plots it"
+        "error: RMS of the int8 error relative to that of the signal, mean over channels; of a "
+        "block, that of its worst layer; steps: the same error in quantization steps (0.29: only "
+        f"rounding); {filenames.EXPLANATION} in the export folder plots it"
     )
     return "\n".join(lines)
 
@@ -576,7 +577,8 @@ def benchmark(result: "Benchmark") -> str:
         f"{plural(result.threads, 'thread')}; {plural(result.runs, 'run')} of one image each, "
         f"in {plural(result.rounds, 'round')}, interleaved; images/s in batches of "
         f"{result.batch_size}, .tflite one by one",
-        f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags']) or 'no flags'}; "
+        f"{machine['cpu']}, {plural(machine['cores'], 'core')}, "
+        f"{' '.join(machine['flags']) or 'no flags'}; "
         + ", ".join(f"{name} {version}" for name, version in versions.items()),
         f"noise, the first against itself: {_spread(result.noise)}"
         + ("" if result.steady else "; the machine is busy: do not trust these ratios"),

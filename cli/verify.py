@@ -4,7 +4,6 @@ from typing import Any
 
 import click
 
-from keras_resnet import choices
 from keras_resnet.cli import tables
 from keras_resnet.cli._options import command, gate_limits, report, reports, setting, start
 from keras_resnet.messages import log
@@ -16,8 +15,6 @@ from keras_resnet.run import open_run
 @gate_limits
 @click.option("--data", metavar="DATA", help="New folder of the images of RUN, if they were moved.")
 @setting("data_dir")
-@click.option("--images", metavar="N", type=int, default=choices.IMAGES, show_default=True,
-              help="Maximum number of held-out images.")  # fmt: skip
 @click.option("--unknown", metavar="DIR",
               help="Folder of images of no class, to count how many the files reject.")  # fmt: skip
 @click.option("--output", metavar="DIR",

@@ -96,6 +96,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")
     import importlib
 
+    from keras_resnet import runtime
+
+    runtime.prepare_tensorflow()  # before any of our modules imports it
     return getattr(importlib.import_module(f"keras_resnet.{_HOMES[name]}"), name)
 
 

@@ -31,9 +31,10 @@ def require_path(what: StrPath) -> Path:
     try:
         return Path(what)
     except TypeError:
+        is_model = hasattr(what, "save")
+        first = 'save a Keras model first: model.save("model.keras")' if is_model else ""
         raise InputError(
-            f"{first_line(repr(what))} is not a path; give the path of a file or folder; save a "
-            'Keras model first: model.save("model.keras")'
+            f"{first_line(repr(what))} is not a path; {first or 'give that of a file or folder'}"
         ) from None
 
 

@@ -386,6 +386,11 @@ def option(name: str, value: Any) -> list[str]:
     return [on, *(typed.split(" ") if has_fixed_length else [typed])]
 
 
+def as_option(name: str, value: Any) -> str:
+    """The option of `train` for a value of a setting, as part of a message."""
+    return " ".join(option(name, value)) or f"no {SETTINGS[name].flag}"
+
+
 # Settings that training fits to the images if they are left out.
 _OF_DATA = ("model", "recipe", "epochs", "batch_size", "image_size")
 _OF_MACHINE = ("deterministic", "xla")

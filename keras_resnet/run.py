@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet import filenames, manifest, recipes, specs
-from keras_resnet.config import SETTINGS
 from keras_resnet.data import names
 from keras_resnet.errors import InputError
 from keras_resnet.files import (
@@ -527,12 +526,12 @@ def _require_settings(
             continue
         # None accepts the value that was resolved when the run began.
         if old != new and not (field.name in recipes.RESOLVED and new is None):
-            option = SETTINGS[field.name].flag
+            began, given = (recipes.as_option(field.name, value) for value in (old, new))
             command = f"keras-resnet train --resume {shlex.quote(os.fspath(run_folder))}"
             resume = f", or `{command}`, which takes its settings"
             is_finished = Path(run_folder, filenames.MANIFEST).exists()
             raise InputError(
-                f"--run {run_folder} was started with {option} {old}, not {new}; give the same "
+                f"--run {run_folder} was started with {began}, not {given}; give the same "
                 f"value or another --run{'' if is_finished else resume}"
             )
 

@@ -26,12 +26,18 @@ def prepare() -> None:
 
     Networks are trained and exported with TensorFlow, regardless of KERAS_BACKEND and `keras.json`.
     Keras reads these when it is imported; `state.isolated` rejects another backend afterwards.
+    """
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+    prepare_tensorflow()
+
+
+def prepare_tensorflow() -> None:
+    """Sets the variables that TensorFlow reads, of those that `prepare` sets.
 
     By default, oneDNN's kernels are used only on processors with AVX-512 VNNI or AMX. With them, a
     ResNet-20 training step on a processor with AVX2 only took 0.6 to 0.7 of the time.
     """
-    if "keras" not in sys.modules:
-        os.environ["KERAS_BACKEND"] = "tensorflow"
     if "tensorflow" not in sys.modules:  # which reads it at its import
         os.environ.setdefault(_ONEDNN, "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -65,8 +65,12 @@ def place(source: StrPath | None, run_folder: StrPath | None, options: Mapping[s
         given = {"run": run_folder, **options}
         also = [name.replace("_", "-") for name, value in given.items() if value is not None]
         if also:
-            what = source or "the newest run (no DATA is given)"
-            raise InputError(f"the settings of {what} are fixed; leave out --{also[0]}")
+            if source is None:
+                raise InputError(
+                    f"--{also[0]} is for a new run, but no DATA is given; give DATA, or the RUN to "
+                    "ship without it"
+                )
+            raise InputError(f"the settings of {source} are fixed; leave out --{also[0]}")
         return run.open_run().path if source is None else Path(source)
     if run_folder is not None:
         return Path(run_folder)
@@ -290,8 +294,8 @@ def _require_same_photos(
     else:
         again = f"to start again, delete {path}"
     if added := sorted({label for _, label in now} - {*trained.classes}):
-        new = some_of([show(name) for name in added])
-        raise InputError(f"{path} was not trained on the classes {new} of {data}; {again}")
+        new = f"class{'es' if added[1:] else ''} {some_of([show(name) for name in added])}"
+        raise InputError(f"{path} was not trained on the {new} of {data}; {again}")
     changes = []
     if came := len(now - saved):
         changes.append(f"has {plural(came, 'image')} that {path} does not have")

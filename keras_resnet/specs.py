@@ -308,8 +308,8 @@ def _of_rgb(normalize: Normalize) -> Statistics:
         parts = _numbers(normalize)
         if parts and len(parts) == 2 and 0 < min(parts[1]) < 1 and max(parts[0]) <= 1:
             raise InputError(
-                f"normalize is {normalize!r}, in units of [0, 1]; give it in units of the pixels, "
-                "[0, 255]: 255 times that"
+                f"--normalize is {normalize!r}, in units of [0, 1]; give it in units of the "
+                "pixels, [0, 255]: 255 times that"
             )
     else:
         parts = normalize
@@ -321,7 +321,7 @@ def _of_rgb(normalize: Normalize) -> Statistics:
     except (TypeError, ValueError):
         pass
     raise InputError(
-        f"normalize is {normalize!r}; expected {', '.join(NORMALIZATIONS)}, or a mean and a "
+        f"--normalize is {normalize!r}; expected {', '.join(NORMALIZATIONS)}, or a mean and a "
         "standard deviation, three numbers each, as in 120,115,105/60,58,57"
     )
 

@@ -223,6 +223,7 @@ def test_the_shell_completes_commands_options_and_choices(words, completions, tm
         ("train --output x", "no such option --output; did you mean --run?"),
         ("export --out x", "no such option --out; did you mean --output?"),
         ("evaluate --output x", "no such option --output; did you mean --csv?"),
+        ("predict --output x", "no such option --output; did you mean --csv > FILE?"),
         ("export --int8", "no such option --int8; did you mean --quantize int8?"),
         ("evaluate --data x", "no such option --data; DATA is given without --data; see"),
         ("data check --data-dri x", "no such option --data-dri; did you mean --data-dir?"),

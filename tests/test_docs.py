@@ -298,6 +298,7 @@ OTHERS = {
     "--bind",
     "--build",
     "--check",
+    "--file_format",
     "--headless",
     "--hide-scrollbars",
     "--logdir",

@@ -764,6 +764,13 @@ def test_a_file_for_eight_images_at_a_time_is_refused(photos, tmp_path):
         predict(tmp_path / "model.tflite", [photos / "dark"])
 
 
+def test_only_of_a_keras_model_it_is_advised_to_save_it():
+    with pytest.raises(InputError, match=r"^42 is not a path; give that of a file or folder$"):
+        predict(42, "a.jpg")
+    with pytest.raises(InputError, match=r"is not a path; save a Keras model first"):
+        predict(keras.Sequential(), "a.jpg")
+
+
 def test_one_output_is_no_classifier(photos, tmp_path):
     model = keras.Sequential([
         keras.Input((8, 8, 3)),

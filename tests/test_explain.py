@@ -506,10 +506,12 @@ def test_depth_trains_both_kinds_and_takes_finished_runs_as_they_are(photos, tmp
     before = [path.stat().st_mtime_ns for path in models]
     assert depth(str(photos), depths=[8], folder=tmp_path, **settings) == found
     assert [path.stat().st_mtime_ns for path in models] == before
-    other = "was started with --epochs 1, not 2; give the same value or another --run$"
+    other = "was started with --epochs 1, not --epochs 2; give the same value or another --run$"
     with pytest.raises(InputError, match=other):
         depth(str(photos), depths=[8], folder=tmp_path, **{**settings, "epochs": 2})
-    with pytest.raises(InputError, match=r"was started with DATA .*, not digits; give the same"):
+    with pytest.raises(
+        InputError, match=r"was started with DATA .*, not DATA digits; give the same"
+    ):
         depth("digits", depths=[8], folder=tmp_path, **settings)
     shutil.rmtree(tmp_path / "resnet8")  # one that is added takes the data and settings of the rest
     again = depth(depths=[8], folder=tmp_path)

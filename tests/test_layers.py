@@ -128,7 +128,7 @@ TABLE = {
     ),
     "cli.tables": ("filenames specs config messages report.bundles report.text", ""),
     # keras_resnet/__init__.py; what it imports for type checkers is all that is public.
-    "": ("_version", ""),
+    "": ("_version runtime", ""),
 }
 # Statements that do not count in the files of a row.
 SKIPPED = {"cli": ast.FunctionDef, "cli.tables": (ast.FunctionDef, ast.If), "": ast.If}

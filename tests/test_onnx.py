@@ -128,7 +128,7 @@ def test_a_wrong_onnx_file_does_not_pass(onnx_run, tmp_path):
     onnx.save(model, path)
     guard.record(run.export_folder, {path.name: fingerprint(path)})
     (row,) = verify(run).artefacts
-    assert not row.passed and "float32 rounding explains" in row.why
+    assert not row.passed and "float32 rounding allows" in row.why
 
 
 @extra

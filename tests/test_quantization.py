@@ -191,7 +191,7 @@ def test_auto_takes_full_int8_where_that_is_good_and_publishes_it_alone(exported
     assert tried.why == cost
     assert [row.file for row in result.artefacts] == ["saved_model", "model_int8.tflite"]
     assert not (tmp_path / "out" / "quantization.png").exists()  # it told of another file
-    assert "replaced model_float32.tflite, model_float16.tflite" in capsys.readouterr().err
+    assert "deleted model_float32.tflite, model_float16.tflite" in capsys.readouterr().err
 
 
 def test_auto_continues_when_the_layers_cannot_be_measured(tmp_path, monkeypatch, capsys):

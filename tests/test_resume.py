@@ -473,7 +473,9 @@ def test_only_the_same_settings_resume(stopped, photos):
     folder = stopped[0]
     same = {**SMALL, "batch_size": 4, "epochs": 400}
     assert runs.unfinished(None, folder, None, {"data": str(photos), **same}).path == folder
-    with pytest.raises(InputError, match=r"was started with --epochs 400, not 2; ") as error:
+    with pytest.raises(
+        InputError, match=r"was started with --epochs 400, not --epochs 2; "
+    ) as error:
         train(str(photos), run_folder=folder, **{**same, "epochs": 2})
     # Of `ship` too, which has no --resume.
     assert f"`keras-resnet train --resume {folder}`, which takes its settings" in str(error.value)

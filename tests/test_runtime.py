@@ -52,6 +52,16 @@ def test_the_kernels_of_a_training_are_known_whatever_was_imported_first(
     assert not runtime.lacks_onednn()
 
 
+@pytest.mark.parametrize("name", ["build", "evaluate", "train"])
+def test_any_public_function_chooses_the_kernels_before_tensorflow_is_imported(name):
+    code = f"import os, keras_resnet as kr; kr.{name}; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
+    bare = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=bare, text=True, capture_output=True, check=True
+    )
+    assert done.stdout == "1\n"
+
+
 def test_without_a_home_folder_nothing_is_written_into_a_folder_named_tilde(
     monkeypatch, tmp_path, capsys
 ):

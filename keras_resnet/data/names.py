@@ -30,7 +30,7 @@ def require(data: StrPath) -> None:
     what = "is a file, not a folder" if os.path.exists(data) else "does not exist"
     raise InputError(
         f"data folder {name} {what}; give a folder with one sub-folder per class, "
-        "tfds:NAME, or digits"
+        "tfds:NAME, digits or, to a command that takes one, a run (`ls runs`)"
     )
 
 

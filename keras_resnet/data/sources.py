@@ -23,8 +23,8 @@ from keras_resnet.messages import log, plural
 
 # Next steps of a message.
 _WHERE_NOW = (
-    "give the current folder of the images: --data DIR (export, verify, explain lesion) or DATA "
-    "(evaluate, explain gradients, train --resume)"
+    "give the current folder of the images: --data DIR (export, verify, explain lesion), "
+    "--split val and DATA (evaluate), or DATA (explain gradients, train --resume)"
 )
 
 

@@ -68,7 +68,10 @@ def slurm() -> tuple[list[str], int] | None:
     # It sorts machines by name, not by task number, so this task is found by its address.
     own = f"{os.environ.get('SLURMD_NODENAME')}:{port + int(os.environ.get('SLURM_LOCALID', 0))}"
     if own not in addresses:
-        raise InputError(f"Slurm runs this task at {own}, which is not one of {addresses}")
+        raise InputError(
+            f"Slurm runs this task at {own}, which is not one of {', '.join(addresses)}; set "
+            "TF_CONFIG for each task instead"
+        )
     return addresses, addresses.index(own)
 
 

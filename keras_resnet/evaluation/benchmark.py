@@ -23,7 +23,7 @@ from keras_resnet.choices import BATCH, RUNS, THREADS
 from keras_resnet.errors import CheckFailed, InputError, require_whole
 from keras_resnet.files import StrPath, require_path
 from keras_resnet.manifest import fingerprint
-from keras_resnet.messages import log, reason
+from keras_resnet.messages import log, plural, reason
 from keras_resnet.results import Result
 from keras_resnet.run import kind_of, open_run, require_trusted
 
@@ -145,7 +145,7 @@ def require(threads: int, batch_size: int, runs: int) -> None:
     if threads > max(_MOST_THREADS, cores):
         raise InputError(
             f"--threads is {threads}; expected at most {max(_MOST_THREADS, cores)}: this machine "
-            f"has {cores} cores"
+            f"has {plural(cores, 'core')}"
         )
 
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from keras_resnet import filenames, specs
-from keras_resnet.config import SETTINGS
+from keras_resnet import filenames, recipes, specs
 from keras_resnet.errors import InputError
 from keras_resnet.files import StrPath
 from keras_resnet.messages import log
@@ -106,10 +105,11 @@ def depth(
 def _require_alike(run: Run, first: Run) -> None:
     """Raises InputError if two runs have other settings than the network."""
     for name, old in vars(first.config).items():
-        if name not in ("model", "devices") and getattr(run.config, name) != old:
+        new = getattr(run.config, name)
+        if name not in ("model", "devices") and new != old:
             raise InputError(
-                f"{run.path} has {SETTINGS[name].flag} {getattr(run.config, name)}, {first.path} "
-                f"{old}; give another --run"
+                f"{run.path} has {recipes.as_option(name, new)}, {first.path} "
+                f"{recipes.as_option(name, old)}; give another --run"
             )
 
 

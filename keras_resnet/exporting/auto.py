@@ -54,7 +54,10 @@ def choose(
         if tried[-1].taken:
             return tried, cost
         path.unlink()
-    raise CheckFailed("no variant passes: " + "; ".join(map(str, tried)))
+    raise CheckFailed(
+        f"no variant passes: {'; '.join(map(str, tried))}; give a larger --max-drop, or train "
+        "longer"
+    )
 
 
 def _with_layers_in_float(path: Path, errors: LayerErrors, judge: Judge) -> Iterator[TriedFile]:

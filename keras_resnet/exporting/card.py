@@ -187,8 +187,8 @@ def _method(metrics: Mapping[str, Any] | None, result: "Verification") -> list[s
         "- A file was published only if its top-1 dropped by at most "
         f"{plural(result.max_drop, 'point')}.",
         "- Latency: median for one image; a `.tflite` file in LiteRT on one thread; on the machine "
-        f"of the export ({platform.machine()}, {runtime.cores()} cores). It compares the files and "
-        "does not predict the latency on a phone.",
+        f"of the export ({platform.machine()}, {plural(runtime.cores(), 'core')}). It compares the "
+        "files and does not predict the latency on a phone.",
         f"- Exported with keras-resnet-edge {version('keras-resnet-edge')}, TensorFlow "
         f"{runtime.tensorflow_version() or 'of a custom build'}, Keras {version('keras')}, LiteRT "
         f"{version('ai-edge-litert')}.",

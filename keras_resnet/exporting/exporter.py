@@ -212,7 +212,10 @@ def _write(plan: ExportPlan, run: Run) -> Verification:
     run_report.update(run, plan.target)
     log.info(f"published in {plan.target}")
     if gone := [name for name in had if not (plan.target / name).exists()]:
-        log.info(f"replaced {', '.join(gone)}: --quantize auto publishes one .tflite file")
+        log.info(
+            f"deleted {', '.join(gone)}: --quantize auto leaves one .tflite file in "
+            f"{plan.target}; --output keeps both"
+        )
     return result
 
 

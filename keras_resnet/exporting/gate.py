@@ -25,8 +25,8 @@ from keras_resnet.run import Run, open_run
 from keras_resnet.state import isolated
 
 _FINER = (
-    "; --quantize auto tries int8 with the most sensitive layers in float, then dynamic and "
-    "float16; training longer may help too"
+    "; export --quantize auto tries int8 with the most sensitive layers in float, then dynamic and "
+    "float16; training longer may help too, and --max-drop allows more"
 )
 _MUCH = 0.1  # share of the images of no class: warn if a file rejects so many fewer
 
@@ -155,8 +155,12 @@ def demand(result: Verification) -> None:
     if not result.passed:
         rows: list[ArtefactResult | FileResult] = [*result.artefacts, *result.files]
         reasons = [f"{row.file}: {row.why}" for row in rows if not row.passed]
-        next_step = _FINER if any(TOO_COARSE in reason for reason in reasons) else ""
-        raise NetworkFailed("verify failed: " + "; ".join(reasons) + next_step, result)
+        is_coarse = any(
+            TOO_COARSE in row.why or (row.drop_points or 0) > result.max_drop
+            for row in result.artefacts
+        )
+        next_step = _FINER if is_coarse else ""
+        raise NetworkFailed("verification failed: " + "; ".join(reasons) + next_step, result)
 
 
 def _fitted(folder: Path) -> dict[str, Any]:

@@ -492,15 +492,15 @@ def _output_reasons(name: str, found: Deviation) -> Iterator[str]:
     output = "features" if name == filenames.FEATURES else "logits"
     most = allowed.most * found.largest
     if found.most > most:
-        yield f"{output} differ by {found.most:.2g}, {allowed.what} explains {most:.2g}"
+        yield f"{output} differ by {found.most:.2g}; {allowed.what} allows {most:.2g}"
     if found.rms > allowed.rms:
         yield (
-            f"{output} differ by {found.rms:.1%} of their size (root mean square), {allowed.what} "
-            f"explains {allowed.rms:.1%}"
+            f"{output} differ by {found.rms:.1%} of their size (root mean square); {allowed.what} "
+            f"allows {allowed.rms:.1%}"
         )
     if abs(found.slope - 1) > allowed.slope:
         yield (
-            f"{output} are scaled by {found.slope:.3f}, {allowed.what} explains "
+            f"{output} are scaled by {found.slope:.3f}; {allowed.what} allows "
             f"{1 - allowed.slope:g} to {1 + allowed.slope:g}"
         )
 
@@ -540,7 +540,10 @@ def _sample(total: int, count: int, seed: int) -> np.ndarray:
     """Indices of at most `count` of `total` images."""
     if total <= count:
         return np.arange(total)
-    log.info(f"judging by {count:,} of {total:,} validation images (--images)")
+    log.info(
+        f"judging by {count:,} of {total:,} validation images; --images of export and "
+        "verify changes that"
+    )
     return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 

@@ -205,7 +205,10 @@ def _none_fits(points: Sequence[Candidate]) -> str:
     size = (
         "" if least.bytes is None else f" ({least.bytes / 1e6:.3g} MB, {least.latency_ms:.3g} ms)"
     )
-    return f"no network is within the budget: of {least.name}{size} it is {least.excess}"
+    return (
+        f"no network is within the budget, not even {least.name}{size}: {least.excess}; give a "
+        "larger --max-mb or --max-ms"
+    )
 
 
 def best(points: Iterable[Candidate]) -> Candidate | None:

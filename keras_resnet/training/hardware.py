@@ -23,7 +23,6 @@ PACKAGES = (
 OPTIONAL = {
     "tensorboard": "tensorboard --logdir runs",
     "array_record": "tfds in array_record files",
-    "safetensors": "--weights FILE.safetensors",
     "torch": "--weights FILE.pth",
     "tf2onnx": "export --onnx",
     "onnxruntime": "evaluate FILE.onnx",
@@ -34,7 +33,7 @@ OPTIONAL = {
 class Cpu:
     """The processor."""
 
-    cores: int | None
+    cores: int
     flags: list[str]  # instruction sets that speed training up
     onednn: str  # the variable TF_ENABLE_ONEDNN_OPTS
 

@@ -6,7 +6,6 @@ import re
 import tempfile
 import urllib.request
 from http.client import HTTPMessage
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.error import HTTPError
@@ -75,10 +74,8 @@ def cached_path(name: str) -> Path:
 
 
 def is_at_hand(name: str) -> bool:
-    """Whether published weights of the network `name` are in the cache and can be read."""
-    if name not in PUBLISHED or not cached_path(name).exists():
-        return False
-    return cached_path(name).suffix != ".safetensors" or find_spec("safetensors") is not None
+    """Whether published weights of the network `name` are in the cache."""
+    return name in PUBLISHED and cached_path(name).exists()
 
 
 def _home(name: str) -> _Home:

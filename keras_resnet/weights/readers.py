@@ -242,10 +242,8 @@ def _stored(dataset: Any) -> Stored:
 
 
 def _read_safetensors(path: Path) -> Weights:
-    try:
-        import safetensors
-    except ImportError:
-        raise _needs("safetensors", path) from None
+    import safetensors
+
     with open(path, "rb") as content:
         header = int.from_bytes(content.read(8), "little")
     if header > LARGEST_TEXT:
@@ -276,7 +274,7 @@ def _read_torch(path: Path) -> Weights:
     try:
         import torch
     except ImportError:
-        raise _needs("torch", path) from None
+        raise needs_extra(f"{path} needs torch to be read", "torch") from None
     # weights_only: a pickle may run any code; this loader only calls functions that make tensors.
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     for key in ("state_dict", "model", "model_state_dict"):
@@ -337,10 +335,6 @@ def _state_dict(path: Path, arrays: Arrays) -> Weights:
     if not kept:
         raise InputError(f"{path} contains no tensors")
     return Weights(str(path), TORCH, kept)
-
-
-def _needs(package: str, path: Path) -> InputError:
-    return needs_extra(f"{path} needs {package} to be read", package)
 
 
 _READERS: dict[str, Callable[[Path], Weights]] = {
