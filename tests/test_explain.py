@@ -522,7 +522,7 @@ def test_depth_trains_both_kinds_and_takes_finished_runs_as_they_are(photos, tmp
     (tmp_path / "resnet8" / "config.json").write_text(json.dumps(change))
     (tmp_path / "resnet8" / "manifest.json").write_text("{}")
     with pytest.raises(
-        InputError, match=r"resnet8 has --label-smoothing 0.2, .*plain8 0.1; give an"
+        InputError, match=r"resnet8 has --label-smoothing 0.2, .*plain8 --label-smoothing 0.1;"
     ):
         depth(depths=[8], folder=tmp_path)
 

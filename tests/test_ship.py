@@ -329,7 +329,9 @@ def test_a_run_has_its_settings_and_photos_have_their_place(home, monkeypatch):
     monkeypatch.chdir(home)
     with pytest.raises(InputError, match="the settings of run are fixed; leave out --image-size"):
         shipping.place("run", None, {"image_size": 32})
-    with pytest.raises(InputError, match=r"the newest run \(no DATA is given\).*--epochs"):
+    with pytest.raises(
+        InputError, match="--epochs is for a new run, but no DATA is given; give DATA"
+    ):
         shipping.place(None, None, {"epochs": 3})
     assert str(shipping.place("photos", None, {})) == "runs/ship-photos"
     assert str(shipping.place("photos/", "there", {"epochs": 3})) == "there"
