@@ -169,11 +169,11 @@ def test_a_split_is_that_of_the_runs_own_images_wherever_they_lie(
     there = evaluate(trained.path, moved, split="val")
     assert (there.images, there.top1, there.confusion) == (12, own.top1, own.confusion)
     assert evaluate(trained.path, moved).images == 60
-    assert "are not in" not in capsys.readouterr().err
+    assert "not in" not in capsys.readouterr().err
     for image in own.rows[:4]:
         (moved / image.file).unlink()
     assert evaluate(trained.path, moved, split="val").images == 8
-    told = f"4 of 12 images of the val split of the run are not in {moved}: the scores are of the"
+    told = f"not in {moved}: 4 of 12 images of the run's val split; the scores are of the others"
     assert told in capsys.readouterr().err
     new = tmp_path / "new" / "dark"
     new.mkdir(parents=True)

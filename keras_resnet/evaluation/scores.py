@@ -296,8 +296,8 @@ def _of_split(opened: Artefact, examples: Examples, split: str, data: StrPath) -
     if missing := len(np.setdiff1d(known, examples.digests)):
         images = plural(len(np.unique(known)), "image")
         log.warning(
-            f"{missing:,} of {images} of the {split} split of the run are not in {data}: the "
-            "scores are of the others"
+            f"not in {data}: {missing:,} of {images} of the run's {split} split; the scores are "
+            "of the others"
         )
     return examples.take(np.flatnonzero(found))
 
